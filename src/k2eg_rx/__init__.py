@@ -1,0 +1,1 @@
+"""EPICS process variables as reactive streams over Apache Kafka."""

@@ -1,0 +1,1 @@
+"""Kafka, through librdkafka: the only place that knows confluent_kafka."""

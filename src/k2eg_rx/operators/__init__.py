@@ -1,0 +1,1 @@
+"""Operators on streams of PV updates, for `.pipe`."""

@@ -1,0 +1,1 @@
+"""What it takes to test a script that uses this library: a transport in memory."""

@@ -1,0 +1,180 @@
+"""The seam to Kafka: what the rest of the library needs of it, and no more.
+
+`k2eg_rx.kafka` implements it over librdkafka, `k2eg_rx.testing` in memory; one contract suite runs over both.
+
+A `RecordSource` owns one thread (the *pump*): it reads, and calls its `Receiver` there, a batch at a time.
+Everybody else talks to it by `read`, `release`, `wake` and `close`, which may be called on any thread and
+return at once (but for `close`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from k2eg_rx.errors import TransportError
+
+Headers = Sequence[tuple[str, bytes | str | None]]
+
+
+class Record(NamedTuple):
+    """One Kafka record, as read. A named tuple because one is made for each event.
+
+    Attributes:
+        topic: The topic's name.
+        partition: The partition it was read from.
+        offset: Its offset there.
+        key: The key's bytes, if any.
+        value: The body's bytes; None is a tombstone.
+        headers: The headers in order.
+        timestamp_ms: Kafka's own time stamp, Unix milliseconds; never EPICS time. -1 if there is none.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    timestamp_ms: int = -1
+
+
+class Connection(Enum):
+    """How it stands with the broker."""
+
+    CONNECTING = "connecting"
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class TransportStatus:
+    """The state of the connection to the broker, and why.
+
+    Attributes:
+        connection: The state.
+        reason: In words, what is wrong and what to do about it; empty while all is well.
+    """
+
+    connection: Connection
+    reason: str = ""
+
+
+class Receiver(Protocol):
+    """Where a source's records go. Both methods are called on the source's own thread only."""
+
+    def ready(self) -> bool:
+        """Whether another batch is welcome. While it is not, the source reads nothing, and asks again on `wake`."""
+        ...
+
+    def receive(self, records: Sequence[Record]) -> None:
+        """Takes a batch, in order per partition. Must neither raise nor block."""
+        ...
+
+
+class RecordSource(Protocol):
+    """Reads topics, from an exact start, on a thread of its own."""
+
+    def read(self, topic: str) -> Future[None]:
+        """Adds a topic, without disturbing the others.
+
+        It is read from its end as it is now; one that does not exist yet, from its beginning once it appears.
+        Reading a topic that is being read already changes nothing.
+
+        Returns:
+            A future that is done when the position is fixed: every record that is produced from then on will be
+            received. It fails with `TransportError`.
+        """
+        ...
+
+    def release(self, topic: str) -> None:
+        """Stops reading a topic. A record of it that was read already may still be received."""
+        ...
+
+    def wake(self) -> None:
+        """Makes the source ask its receiver again whether it is ready."""
+        ...
+
+    def lag(self) -> int:
+        """How many records of the topics read are in Kafka and not received yet, as far as known."""
+        ...
+
+    def close(self, timeout: float) -> None:
+        """Stops the thread and leaves. Idempotent; at most `timeout` seconds."""
+        ...
+
+
+class RecordSink(Protocol):
+    """Sends records. Any thread; never blocks on the broker."""
+
+    def send(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: Headers = (),
+        on_delivery: Callable[[TransportError | None], None] | None = None,
+    ) -> None:
+        """Queues a record.
+
+        Args:
+            topic: Where to.
+            value: The body.
+            key: The key; it also selects the partition.
+            headers: Kafka headers.
+            on_delivery: Called once, on the sink's own thread, with None or what went wrong.
+
+        Raises:
+            TransportError: The queue is full or the sink is closed.
+        """
+        ...
+
+    def close(self, timeout: float) -> None:
+        """Sends what is queued, for at most `timeout` seconds. Idempotent."""
+        ...
+
+
+class Presence(Protocol):
+    """Stands in a consumer group so that a gateway sees that somebody listens."""
+
+    def close(self, timeout: float) -> None:
+        """Leaves the group. Idempotent."""
+        ...
+
+
+class Transport(Protocol):
+    """Makes the parts of a client's or a gateway's way to Kafka. What it makes, its user closes."""
+
+    def replies(self, receiver: Receiver, topic: str) -> tuple[RecordSource, Future[None]]:
+        """Returns a source for a reply topic, and the future of `read(topic)`. Creates the topic if it is missing."""
+        ...
+
+    def events(self, receiver: Receiver, group_name: str | None) -> RecordSource:
+        """Returns a source for event topics.
+
+        Args:
+            receiver: Where its records go.
+            group_name: None: every record of the topics is received. Given: the sources of that name share them
+                through Kafka's group protocol, and go on where the group left off.
+        """
+        ...
+
+    def sink(self) -> RecordSink:
+        """Returns a sink."""
+        ...
+
+    def presence(self, topic: str, app_name: str) -> Presence:
+        """Returns a live member of a consumer group of the application, subscribed to the topic, reading nothing."""
+        ...
+
+    def on_status(self, listener: Callable[[TransportStatus], None]) -> None:
+        """Has the listener called with each change of the connection's state, on a thread of the transport's."""
+        ...
+
+    def close(self, timeout: float) -> None:
+        """Closes what the transport itself holds. Idempotent."""
+        ...

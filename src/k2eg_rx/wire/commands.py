@@ -1,0 +1,155 @@
+"""What a client asks of a gateway, as values, and their JSON.
+
+In: the fields of a command. Out: its bytes. Pure; any thread. The gateway's side is `parse`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from k2eg_rx.wire.packing import pack
+
+
+class SnapshotType(StrEnum):
+    """How a recurring snapshot collects: ``NORMAL``, the last value of each PV; ``TIMED_BUFFERED``, every value."""
+
+    NORMAL = "normal"
+    TIMED_BUFFERED = "timedbuffered"
+
+
+@dataclass(frozen=True, slots=True)
+class GetCommand:
+    """Read a PV. With `describe`, a gateway that can adds the PV's types to its reply (others ignore it)."""
+
+    pv_name: str
+    describe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutCommand:
+    """Write fields of a PV. `fields` is a MessagePack map: field name to value."""
+
+    pv_name: str
+    fields: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorCommand:
+    """Publish a PV's updates to a topic."""
+
+    pv_name: str
+    monitor_dest_topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class MultiMonitorCommand:
+    """Publish the updates of several PVs, each to its own topic."""
+
+    pv_name_list: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotCommand:
+    """Acquire several PVs once. The window is in milliseconds."""
+
+    pv_name_list: tuple[str, ...]
+    time_window_msec: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatingSnapshotCommand:
+    """Start a recurring snapshot. Times are in milliseconds."""
+
+    snapshot_name: str
+    pv_name_list: tuple[str, ...]
+    repeat_delay_msec: int = 0
+    time_window_msec: int = 1000
+    sub_push_delay_msec: int = 0
+    respect_push_order: bool = True
+    triggered: bool = False
+    type: str = SnapshotType.NORMAL
+    pv_field_filter_list: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatingSnapshotTriggerCommand:
+    """Have a triggered recurring snapshot publish an iteration."""
+
+    snapshot_name: str
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatingSnapshotStopCommand:
+    """Stop a recurring snapshot."""
+
+    snapshot_name: str
+
+
+Command = (
+    GetCommand
+    | PutCommand
+    | MonitorCommand
+    | MultiMonitorCommand
+    | SnapshotCommand
+    | RepeatingSnapshotCommand
+    | RepeatingSnapshotTriggerCommand
+    | RepeatingSnapshotStopCommand
+)
+
+
+def pack_fields(fields: Mapping[str, Any]) -> bytes:
+    """Returns the MessagePack map of a put's fields."""
+    return pack(dict(fields))
+
+
+def _fields(command: Command) -> dict[str, Any]:
+    match command:
+        case GetCommand(pv_name, describe):
+            return {"command": "get", "pv_name": pv_name} | ({"describe": True} if describe else {})
+        case PutCommand(pv_name, fields):
+            return {"command": "put", "pv_name": pv_name, "value": base64.b64encode(fields).decode()}
+        case MonitorCommand(pv_name, topic):
+            return {"command": "monitor", "pv_name": pv_name, "activate": True, "monitor_dest_topic": topic}
+        case MultiMonitorCommand(pv_names):
+            return {"command": "multi-monitor", "pv_name_list": pv_names, "activate": True}
+        case SnapshotCommand(pv_names, window):
+            fields_ = {"command": "snapshot", "pv_name_list": pv_names}
+            return fields_ if window is None else fields_ | {"time_window_msec": window}
+        case RepeatingSnapshotCommand():
+            fields_ = {
+                "command": "repeating_snapshot",
+                "snapshot_name": command.snapshot_name,
+                "pv_name_list": command.pv_name_list,
+                "repeat_delay_msec": command.repeat_delay_msec,
+                "time_window_msec": command.time_window_msec,
+                "sub_push_delay_msec": command.sub_push_delay_msec,
+                "respect_push_order": command.respect_push_order,
+                "triggered": command.triggered,
+                "type": str(command.type),
+            }
+            filters = command.pv_field_filter_list
+            return fields_ | {"pv_field_filter_list": filters} if filters else fields_
+        case RepeatingSnapshotTriggerCommand(snapshot_name, tags):
+            fields_ = {"command": "repeating_snapshot_trigger", "snapshot_name": snapshot_name}
+            return fields_ | {"tags": dict(tags)} if tags else fields_
+        case RepeatingSnapshotStopCommand(snapshot_name):
+            return {"command": "repeating_snapshot_stop", "snapshot_name": snapshot_name}
+
+
+def encode_command(command: Command, reply_topic: str, reply_id: str, serialization: str = "msgpack") -> bytes:
+    """Returns a command as the JSON that goes to the command topic.
+
+    Args:
+        command: What is asked.
+        reply_topic: Where the reply is to go.
+        reply_id: What the reply has to repeat.
+        serialization: ``msgpack`` or ``json``: the form of the reply and the events.
+    """
+    envelope = {"serialization": serialization, "reply_topic": reply_topic, "reply_id": reply_id}
+    return json.dumps(_fields(command) | envelope).encode()

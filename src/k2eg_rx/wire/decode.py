@@ -1,0 +1,60 @@
+"""From a Kafka record to a map, and from maps to messages; everything that does not fit is a `WireError`.
+
+In: `Record`. Out: dicts, `Reply`, snapshot messages. Pure; any thread.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+from k2eg_rx.errors import WireError
+from k2eg_rx.wire.packing import UNPACK_ERRORS, unpack
+
+if TYPE_CHECKING:
+    from k2eg_rx.transport import Record
+
+SERIALIZATION_HEADER = "k2eg-ser-type"
+
+
+def _serialization(record: Record) -> str:
+    for name, value in record.headers:
+        if name == SERIALIZATION_HEADER and value is not None:
+            text = value if isinstance(value, str) else value.decode("ascii", "replace")
+            return text.lower()
+    raise WireError("header", f"no header {SERIALIZATION_HEADER!r}")
+
+
+def decode_body(record: Record) -> dict[str, Any]:
+    """Returns a record's body as a map.
+
+    Raises:
+        WireError: No header, unknown serialization, undecodable bytes, or not a map.
+    """
+    serialization = _serialization(record)
+    if record.value is None:
+        raise WireError("undecodable", "no body")
+    try:
+        if serialization == "msgpack":
+            body = unpack(record.value)
+        elif serialization == "json":
+            body = cast("object", json.loads(record.value.decode("utf-8", "replace")))
+        else:
+            raise WireError("serialization", f"{serialization!r} is neither json nor msgpack")
+    except UNPACK_ERRORS as error:
+        raise WireError("undecodable", f"{serialization}: {error or type(error).__name__}") from error
+    if not isinstance(body, dict):
+        raise WireError("shape", f"a {type(body).__name__} where a map is expected")
+    return cast("dict[str, Any]", body)
+
+
+def require(body: dict[str, Any], key: str, kind: type) -> Any:
+    """Returns a field of a message.
+
+    Raises:
+        WireError: It is missing or of another type.
+    """
+    value = body.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise WireError("shape", f"{key!r} is {value!r}, not a {kind.__name__}")
+    return value

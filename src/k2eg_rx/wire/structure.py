@@ -1,0 +1,99 @@
+"""A PV's value as the wire carries it: a map that mirrors the EPICS structure, and how to read it.
+
+In: decoded maps. Out: PV structures, severities, time stamps. Pure; any thread.
+The layout is that of the EPICS V4 Normative Types (NTScalar, NTScalarArray, NTEnum, NTTable, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, cast
+
+from k2eg_rx.errors import OperationError, WireError
+from k2eg_rx.pv import PvAddress
+
+Structure = dict[str, Any]
+
+NANOSECONDS = 1_000_000_000
+
+FIELD_IGNORED = -1
+FIELD_MISSING = -2
+
+
+class Severity(IntEnum):
+    """EPICS alarm severity (epicsAlarmSeverity in alarm.h; UNDEFINED exists on PVAccess only)."""
+
+    NO_ALARM = 0
+    MINOR = 1
+    MAJOR = 2
+    INVALID = 3
+    UNDEFINED = 4
+
+
+def severity_of(structure: Mapping[str, Any]) -> Severity:
+    """Returns a structure's alarm severity; NO_ALARM where there is no alarm field, UNDEFINED for an unknown number."""
+    match structure.get("alarm"):
+        case {"severity": int(number)}:
+            return Severity(number) if 0 <= number <= Severity.UNDEFINED else Severity.UNDEFINED
+        case _:
+            return Severity.NO_ALARM
+
+
+def timestamp_of(structure: Mapping[str, Any]) -> int | None:
+    """Returns a structure's EPICS time in integer nanoseconds since the Unix epoch, or None where there is none."""
+    match structure.get("timeStamp"):
+        case {"secondsPastEpoch": int(seconds), "nanoseconds": int(nanoseconds)}:
+            return seconds * NANOSECONDS + nanoseconds
+        case _:
+            return None
+
+
+def select_field(structure: Structure, path: str, subject: str) -> Structure:
+    """Returns a field inside a structure as a PV of its own: under ``value``, with the PV's alarm and time.
+
+    Args:
+        structure: The whole PV.
+        path: Field names separated by dots.
+        subject: The PV's URI, for the error.
+
+    Raises:
+        OperationError: The structure has no such field.
+    """
+    found: Any = structure
+    for step in path.split("."):
+        if not isinstance(found, dict) or step not in found:
+            known = ", ".join(map(str, cast("Structure", found))) if isinstance(found, dict) else "no fields"
+            raise OperationError(FIELD_MISSING, f"no field {step!r}; there is {known}", "get", subject)
+        found = cast("Structure", found)[step]
+    selected: Structure = {"value": found}
+    for part in ("alarm", "timeStamp"):
+        if part in structure:
+            selected[part] = structure[part]
+    return selected
+
+
+def structure_of(address: PvAddress, body: Mapping[str, Any]) -> Structure:
+    """Returns the structure of a PV out of a message's body.
+
+    A gateway that knows no fields answers for the record itself, under the record's name. A path in the structure
+    is then selected here; a record's field cannot be, and the record's value must never pass for it.
+
+    Raises:
+        WireError: The body has no structure of that PV.
+        OperationError: The gateway answered for another field than the one asked for, or there is no such field.
+    """
+    structure = body.get(address.name)
+    if isinstance(structure, dict):
+        return cast("Structure", structure)
+    whole = body.get(address.base) if address.field else None
+    if not isinstance(whole, dict):
+        raise WireError("shape", f"no structure of {address.name!r} in a message about {sorted(map(str, body))}")
+    if address.is_record_field:
+        raise OperationError(
+            FIELD_IGNORED,
+            f"this gateway does not know record fields: it answered with {address.base} itself",
+            "get",
+            address.uri,
+        )
+    return select_field(cast("Structure", whole), address.field, address.uri)
