@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from k2eg_rx.embedded.loopback import ServerPorts, without_epics
 
@@ -52,7 +52,7 @@ class _Attempt:
         self.ready = threading.Event()
         self.port_taken = False
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603 - the command is ours
             [sys.executable, "-c", _CHILD, str(os.getpid()), *arguments],
             env=dict(environment),
             stdin=subprocess.PIPE,
@@ -60,13 +60,11 @@ class _Attempt:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # the Ctrl-C at a terminal is for us; we stop it
         )
-        assert self.process.stdout is not None
-        self._drain = threading.Thread(target=self._read, args=(self.process.stdout,), name="k2eg-ioc-output")
-        self._drain.daemon = True
+        self._drain = threading.Thread(target=self._read, name="k2eg-ioc-output", daemon=True)
         self._drain.start()
 
-    def _read(self, output: IO[bytes]) -> None:
-        for line in output:
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
             text = line.decode("utf-8", "replace").rstrip()
             self.lines.append(text)
             _log.debug("ioc %d: %s", self.process.pid, text)
