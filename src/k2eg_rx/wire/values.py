@@ -1,0 +1,223 @@
+"""Values for a put, as a user builds them, and their MessagePack.
+
+In: Python and numpy values. Out: the map a put carries, as a dict, as bytes, as base64. Pure; any thread.
+numpy is not needed for it: an array is whatever has `tolist`, as numpy's arrays and scalars have.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast, overload
+
+from k2eg_rx.wire.packing import pack
+
+DEFAULT_KEY = "value"  # the field that carries the value in every EPICS Normative Type
+
+_PLAIN: frozenset[type] = frozenset({bool, int, float, str, type(None)})
+
+
+def plain(value: Any) -> Any:
+    """Returns a value made of Python's own types: what numpy has becomes numbers and lists, and so do bytes.
+
+    Bytes become a list of numbers because the wire knows no binary: a gateway empties an array that is put as such.
+    """
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, bytes | bytearray):
+        return list(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        items = cast("Sequence[Any]", value)
+        # a look at the types first, for arrays of a million numbers
+        return list(items) if _PLAIN.issuperset(map(type, items)) else [plain(item) for item in items]
+    return value
+
+
+def _key_and_payload(arguments: tuple[Any, ...], named: dict[str, Any], kind: str) -> tuple[str, Any]:
+    """Reads a constructor's arguments: one is the payload, two are key and payload, either may be named."""
+    match arguments, named:
+        case [payload], {}:
+            found = {"payload": payload} if "payload" not in named else {"key": payload}
+        case [key, payload], {}:
+            found = {"key": key, "payload": payload}
+        case _:
+            found = {}
+    twice, unknown = found.keys() & named.keys(), named.keys() - {"key", "payload"}
+    found |= named
+    if twice or unknown or len(arguments) > 2 or "payload" not in found:
+        raise ValueError(f"{kind} takes a payload, or a key and a payload: {kind}(42) or {kind}('value', 42)")
+    key = found.get("key", DEFAULT_KEY)
+    if not isinstance(key, str) or not key:
+        raise ValueError(f"{kind}: the key is the name of a field, not {key!r}")
+    return key, found["payload"]
+
+
+class MessagePackSerializable:
+    """A value for one field of a PV, which `put` sends as given.
+
+    Attributes:
+        key: The field to write; ``value`` unless told otherwise.
+        payload: What to write.
+    """
+
+    key: str
+    payload: Any
+
+    @overload
+    def __init__(self, payload: Any, /, *, key: str = DEFAULT_KEY) -> None: ...
+    @overload
+    def __init__(self, key: str, payload: Any, /) -> None: ...
+    @overload
+    def __init__(self, key: str, /, *, payload: Any) -> None: ...
+    @overload
+    def __init__(self, *, payload: Any, key: str = DEFAULT_KEY) -> None: ...
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self.key, payload = _key_and_payload(arguments, named, type(self).__name__)
+        self.payload = self._checked(payload)
+
+    def _checked(self, payload: Any) -> Any:
+        """Returns the payload as it is kept. Raises ValueError for one that this kind cannot hold."""
+        return payload
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the map that a put of it carries: field name to value, in Python's own types."""
+        return {self.key: plain(self.payload)}
+
+    def to_msgpack(self) -> bytes:
+        """Returns that map as MessagePack.
+
+        Raises:
+            ValueError: There is something in it that MessagePack cannot hold.
+        """
+        try:
+            return pack(self.to_dict())
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"{self!r} cannot be sent: {error}") from error
+
+    def to_base_64(self) -> str:
+        """Returns that MessagePack as base64, the form it has in a command."""
+        return base64.b64encode(self.to_msgpack()).decode("ascii")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.key!r}, {self.payload!r})"
+
+
+class Scalar(MessagePackSerializable):
+    """One number, string or boolean: ``Scalar(42)``, ``Scalar("value", 42)``."""
+
+
+class Vector(MessagePackSerializable):
+    """An array: ``Vector([1, 2, 3])``, ``Vector("value", numpy.arange(3))``."""
+
+    def _checked(self, payload: Any) -> Any:
+        if hasattr(payload, "tolist") or isinstance(payload, bytes | bytearray | list):
+            return cast("Any", payload)
+        if isinstance(payload, str | Mapping) or not isinstance(payload, Iterable):
+            raise ValueError(f"a Vector holds a list or an array, not {payload!r}; a single value is a Scalar")
+        return list(cast("Iterable[Any]", payload))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the map that a put of it carries.
+
+        Raises:
+            ValueError: It holds an array without dimensions, which is a single value.
+        """
+        items = plain(self.payload)
+        if not isinstance(items, list):
+            raise ValueError(f"a Vector holds a list or an array, not {self.payload!r}; a single value is a Scalar")
+        return {self.key: items}
+
+
+class Generic(MessagePackSerializable):
+    """Anything that is made of maps, lists, strings, numbers and booleans: ``Generic("value", {"index": 2})``."""
+
+
+class NTTable(MessagePackSerializable):
+    """A table, column by column.
+
+    A put of it writes the columns and leaves the PV's own labels, which are for people to read, as they are.
+
+    Attributes:
+        labels: The names of the columns, in order.
+        key: The field to write.
+        payload: The columns set so far.
+    """
+
+    def __init__(self, labels: Iterable[str], key: str = DEFAULT_KEY) -> None:
+        """Makes a table without data.
+
+        Raises:
+            ValueError: No labels, a label that is no name, or one twice.
+        """
+        if isinstance(labels, str):
+            raise ValueError(f"labels is a list of column names, not the string {labels!r}")
+        self.labels = list(labels)
+        wrong = [label for label in self.labels if not isinstance(label, str) or not label]  # pyright: ignore[reportUnnecessaryIsInstance]
+        if wrong or not self.labels:
+            raise ValueError(f"labels is a list of column names, not {self.labels!r}")
+        twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"labels has {', '.join(twice)} more than once")
+        super().__init__(key, {})
+
+    def set_column(self, label: str, data: Any) -> None:
+        """Sets a column's data.
+
+        Args:
+            label: Which column.
+            data: A list, tuple or array; the columns have to be of one length when the table is put.
+
+        Raises:
+            ValueError: There is no such column, or the data are not a list.
+        """
+        if label not in self.labels:
+            raise ValueError(f"no column {label!r}; there is {', '.join(self.labels)}")
+        column = plain(data)
+        if not isinstance(column, list):
+            raise ValueError(f"column {label!r} takes a list or an array, not {data!r}")
+        self.payload[label] = column
+
+    def wrap(self, records: Iterable[Mapping[str, Any] | Sequence[Any]]) -> NTTable:
+        """Sets all columns from rows, and returns the table.
+
+        Args:
+            records: A row each: a map from label to value, or the values in the order of the labels.
+
+        Raises:
+            ValueError: A row has other columns than the table; the text names it by its number, counted from 0.
+        """
+        rows = [self._row(number, plain(record)) for number, record in enumerate(records)]
+        self.payload = {label: [row[place] for row in rows] for place, label in enumerate(self.labels)}
+        return self
+
+    def _row(self, number: int, record: Any) -> list[Any]:
+        if isinstance(record, dict):
+            row = cast("dict[str, Any]", record)
+            if row.keys() != set(self.labels):
+                raise ValueError(
+                    f"row {number} has {', '.join(map(str, row))}; the columns are {', '.join(self.labels)}"
+                )
+            return [row[label] for label in self.labels]
+        if not isinstance(record, list):
+            raise ValueError(f"row {number} is {record!r}: neither a map nor a sequence")
+        values = cast("list[Any]", record)
+        if len(values) != len(self.labels):
+            raise ValueError(f"row {number} has {len(values)} values for {len(self.labels)} columns")
+        return values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the map that a put of it carries: all columns under the key.
+
+        Raises:
+            ValueError: A column is missing, or the columns differ in length.
+        """
+        columns: dict[str, list[Any]] = self.payload
+        missing = [label for label in self.labels if label not in columns]
+        if missing:
+            raise ValueError(f"the table has no data for {', '.join(missing)}")
+        lengths = {label: len(columns[label]) for label in self.labels}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"the table's columns differ in length: {lengths}")
+        return {self.key: {label: list(columns[label]) for label in self.labels}}
