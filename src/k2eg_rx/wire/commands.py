@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from k2eg_rx.wire.packing import pack
 
@@ -26,6 +26,8 @@ class SnapshotType(StrEnum):
 class GetCommand:
     """Read a PV. With `describe`, a gateway that can adds the PV's types to its reply (others ignore it)."""
 
+    operation: ClassVar[str] = "get"
+
     pv_name: str
     describe: bool = False
 
@@ -33,6 +35,8 @@ class GetCommand:
 @dataclass(frozen=True, slots=True)
 class PutCommand:
     """Write fields of a PV. `fields` is a MessagePack map: field name to value."""
+
+    operation: ClassVar[str] = "put"
 
     pv_name: str
     fields: bytes
@@ -42,6 +46,8 @@ class PutCommand:
 class MonitorCommand:
     """Publish a PV's updates to a topic."""
 
+    operation: ClassVar[str] = "monitor"
+
     pv_name: str
     monitor_dest_topic: str
 
@@ -50,12 +56,16 @@ class MonitorCommand:
 class MultiMonitorCommand:
     """Publish the updates of several PVs, each to its own topic."""
 
+    operation: ClassVar[str] = "multi-monitor"
+
     pv_name_list: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotCommand:
     """Acquire several PVs once. The window is in milliseconds."""
+
+    operation: ClassVar[str] = "snapshot"
 
     pv_name_list: tuple[str, ...]
     time_window_msec: int | None = None
@@ -64,6 +74,8 @@ class SnapshotCommand:
 @dataclass(frozen=True, slots=True)
 class RepeatingSnapshotCommand:
     """Start a recurring snapshot. Times are in milliseconds."""
+
+    operation: ClassVar[str] = "repeating_snapshot"
 
     snapshot_name: str
     pv_name_list: tuple[str, ...]
@@ -80,6 +92,8 @@ class RepeatingSnapshotCommand:
 class RepeatingSnapshotTriggerCommand:
     """Have a triggered recurring snapshot publish an iteration."""
 
+    operation: ClassVar[str] = "repeating_snapshot_trigger"
+
     snapshot_name: str
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -87,6 +101,8 @@ class RepeatingSnapshotTriggerCommand:
 @dataclass(frozen=True, slots=True)
 class RepeatingSnapshotStopCommand:
     """Stop a recurring snapshot."""
+
+    operation: ClassVar[str] = "repeating_snapshot_stop"
 
     snapshot_name: str
 
@@ -111,19 +127,18 @@ def pack_fields(fields: Mapping[str, Any]) -> bytes:
 def _fields(command: Command) -> dict[str, Any]:
     match command:
         case GetCommand(pv_name, describe):
-            return {"command": "get", "pv_name": pv_name} | ({"describe": True} if describe else {})
+            return {"pv_name": pv_name} | ({"describe": True} if describe else {})
         case PutCommand(pv_name, fields):
-            return {"command": "put", "pv_name": pv_name, "value": base64.b64encode(fields).decode()}
+            return {"pv_name": pv_name, "value": base64.b64encode(fields).decode()}
         case MonitorCommand(pv_name, topic):
-            return {"command": "monitor", "pv_name": pv_name, "activate": True, "monitor_dest_topic": topic}
+            return {"pv_name": pv_name, "activate": True, "monitor_dest_topic": topic}
         case MultiMonitorCommand(pv_names):
-            return {"command": "multi-monitor", "pv_name_list": pv_names, "activate": True}
+            return {"pv_name_list": pv_names, "activate": True}
         case SnapshotCommand(pv_names, window):
-            fields_ = {"command": "snapshot", "pv_name_list": pv_names}
+            fields_ = {"pv_name_list": pv_names}
             return fields_ if window is None else fields_ | {"time_window_msec": window}
         case RepeatingSnapshotCommand():
             fields_ = {
-                "command": "repeating_snapshot",
                 "snapshot_name": command.snapshot_name,
                 "pv_name_list": command.pv_name_list,
                 "repeat_delay_msec": command.repeat_delay_msec,
@@ -136,10 +151,10 @@ def _fields(command: Command) -> dict[str, Any]:
             filters = command.pv_field_filter_list
             return fields_ | {"pv_field_filter_list": filters} if filters else fields_
         case RepeatingSnapshotTriggerCommand(snapshot_name, tags):
-            fields_ = {"command": "repeating_snapshot_trigger", "snapshot_name": snapshot_name}
+            fields_ = {"snapshot_name": snapshot_name}
             return fields_ | {"tags": dict(tags)} if tags else fields_
         case RepeatingSnapshotStopCommand(snapshot_name):
-            return {"command": "repeating_snapshot_stop", "snapshot_name": snapshot_name}
+            return {"snapshot_name": snapshot_name}
 
 
 def encode_command(command: Command, reply_topic: str, reply_id: str, serialization: str = "msgpack") -> bytes:
@@ -151,5 +166,10 @@ def encode_command(command: Command, reply_topic: str, reply_id: str, serializat
         reply_id: What the reply has to repeat.
         serialization: ``msgpack`` or ``json``: the form of the reply and the events.
     """
-    envelope = {"serialization": serialization, "reply_topic": reply_topic, "reply_id": reply_id}
-    return json.dumps(_fields(command) | envelope).encode()
+    envelope = {
+        "command": command.operation,
+        "serialization": serialization,
+        "reply_topic": reply_topic,
+        "reply_id": reply_id,
+    }
+    return json.dumps(envelope | _fields(command)).encode()

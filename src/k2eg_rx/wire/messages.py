@@ -36,6 +36,11 @@ class PVData:
             self._data = self._decode()
         return self._data
 
+    def load(self) -> None:
+        """Decodes, if that is still to be done."""
+        if self._data is None:
+            self._data = self._decode()
+
     def _decode(self) -> Structure:
         raise NotImplementedError
 

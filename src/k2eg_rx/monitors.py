@@ -1,0 +1,151 @@
+"""Monitored PVs: one hot stream per PV and client, open while somebody is subscribed.
+
+In: subscriptions. Out: activation commands, and `PVUpdate`s to the subscribers' inlets. The table of PVs belongs to
+the lock; an activation ends on the thread of the reply pump or of the timers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import reactivex as rx
+from reactivex import Observable, abc
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
+from reactivex.subject import AsyncSubject
+
+from k2eg_rx.delivery import Delivery, Inlet, Overflow
+from k2eg_rx.pv import PvAddress, monitor_topic
+from k2eg_rx.requests import Requests
+from k2eg_rx.router import EventRouter, PvRoute
+from k2eg_rx.transport import RecordSource
+from k2eg_rx.wire.commands import MonitorCommand, MultiMonitorCommand
+from k2eg_rx.wire.messages import PVUpdate, Reply
+
+_PVS_PER_COMMAND = 500  # some 50 kB of JSON; brokers take 1 MB by default
+
+
+class _Monitor:
+    """One monitored PV. Belongs to the lock of `Monitors`."""
+
+    __slots__ = ("activation", "route")
+
+    def __init__(self, address: PvAddress) -> None:
+        self.route = PvRoute(address, monitor_topic(address.name))
+        self.activation: AsyncSubject[Reply] = AsyncSubject()
+
+
+class Monitors:
+    """The monitored PVs of one client.
+
+    Args:
+        router: Where their events come from.
+        source: What reads their topics.
+        requests: What activates them.
+        delivery: What hands over to subscribers.
+        timeout: Seconds that an activation may take.
+    """
+
+    def __init__(
+        self,
+        router: EventRouter,
+        source: RecordSource,
+        requests: Requests,
+        delivery: Delivery,
+        timeout: float,
+    ) -> None:
+        self._router = router
+        self._source = source
+        self._requests = requests
+        self._delivery = delivery
+        self._timeout = timeout
+        self._lock = threading.RLock()
+        self._monitors: dict[str, _Monitor] = {}
+
+    def __len__(self) -> int:
+        return len(self._monitors)
+
+    def updates(self, addresses: Sequence[PvAddress], overflow: Overflow, capacity: int) -> Observable[PVUpdate]:
+        """Returns the updates of some PVs, in the order in which they came, in one stream.
+
+        PVs that are not monitored yet are activated together. If an activation fails, the streams of its PVs end
+        with that error, and the next subscription tries afresh.
+        """
+        unique = list({address.name: address for address in addresses}.values())
+        label = unique[0].uri if len(unique) == 1 else f"{len(unique)} PVs from {unique[0].uri} on"
+
+        def attach(inlet: Inlet[PVUpdate]) -> abc.DisposableBase:
+            with self._lock:
+                monitors = [self._monitors.get(address.name) for address in unique]
+                new = [_Monitor(address) for address, known in zip(unique, monitors, strict=True) if known is None]
+                for monitor in new:
+                    self._monitors[monitor.route.address.name] = monitor
+                    self._router.add_pv(monitor.route)
+                attached = [self._monitors[address.name] for address in unique]
+                for monitor in attached:
+                    self._router.attach(monitor.route, inlet)
+                for start in range(0, len(new), _PVS_PER_COMMAND):
+                    self._activate(new[start : start + _PVS_PER_COMMAND])
+
+            def detach() -> None:
+                with self._lock:
+                    for monitor in attached:
+                        if self._router.detach(monitor.route, inlet) == 0:
+                            self._remove(monitor)
+
+            return Disposable(detach)
+
+        return self._delivery.stream(attach, label, overflow, capacity)
+
+    def activation(self, addresses: Sequence[PvAddress], timeout: float) -> Observable[Reply]:
+        """Returns the gateway's answer to the activation of monitored PVs: the last one's, once all are active.
+
+        Raises:
+            ValueError: One of them is not monitored by this client.
+        """
+        with self._lock:
+            missing = [address.uri for address in addresses if address.name not in self._monitors]
+            if missing:
+                raise ValueError(f"not monitored by this client: {', '.join(missing)}")
+            activations = {id(monitor.activation): monitor.activation for monitor in map(self._of, addresses)}
+        subject = addresses[0].uri if len(addresses) == 1 else f"{len(addresses)} PVs"
+        both: Observable[Reply] = rx.merge(*activations.values()).pipe(ops.last())
+        return both.pipe(self._requests.within(timeout, "monitor", subject))
+
+    def _of(self, address: PvAddress) -> _Monitor:
+        return self._monitors[address.name]
+
+    def _activate(self, monitors: Sequence[_Monitor]) -> None:
+        uris = tuple(monitor.route.address.uri for monitor in monitors)
+        command = MonitorCommand(uris[0], monitors[0].route.topic) if len(monitors) == 1 else MultiMonitorCommand(uris)
+        subject = uris[0] if len(uris) == 1 else f"{len(uris)} PVs from {uris[0]} on"
+        positions = [self._source.read(monitor.route.topic) for monitor in monitors]
+
+        def active(reply: Reply) -> None:
+            for monitor in monitors:
+                monitor.activation.on_next(reply)
+                monitor.activation.on_completed()
+
+        def failed(error: Exception) -> None:
+            inlets: list[Inlet[Any]] = []
+            with self._lock:
+                for monitor in monitors:
+                    inlets.extend(monitor.route.inlets)
+                    self._remove(monitor)
+            for monitor in monitors:
+                monitor.activation.on_error(error)
+            for inlet in inlets:
+                inlet.finish(error)
+
+        self._requests.single(command, subject, self._timeout, after=positions).subscribe(active, failed)
+
+    def _remove(self, monitor: _Monitor) -> None:
+        route = monitor.route
+        if self._monitors.get(route.address.name) is not monitor:
+            return
+        del self._monitors[route.address.name]
+        self._router.remove_pv(route)
+        if not self._router.reads(route.topic):
+            self._source.release(route.topic)

@@ -1,0 +1,154 @@
+"""From event records to the subscribers of their PV or snapshot: a look-up, not a search.
+
+In: batches of records, on the thread of the event pump. Out: `PVUpdate`s (not decoded) and snapshot messages, offered
+to the inlets attached to their route, in the order of the records.
+
+The topic and the Kafka key (the PV's name) find the route, so nothing is decoded for it. The tables belong to the
+lock, which the pump holds for one batch and others for one change.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from k2eg_rx.delivery import Inlet
+from k2eg_rx.discards import Discards
+from k2eg_rx.errors import WireError
+from k2eg_rx.pv import PvAddress
+from k2eg_rx.transport import Record
+from k2eg_rx.wire.decode import decode_body
+from k2eg_rx.wire.messages import PVUpdate
+
+Outgoing = dict[Inlet[Any], list[Any]]
+
+
+class PvRoute:
+    """The subscribers of one PV in this client. Belongs to the router's lock.
+
+    Attributes:
+        address: The PV.
+        topic: Where its events come.
+        inlets: Its subscribers.
+        last: The newest update, for a subscriber that comes later.
+    """
+
+    __slots__ = ("address", "inlets", "last", "topic")
+
+    def __init__(self, address: PvAddress, topic: str) -> None:
+        self.address = address
+        self.topic = topic
+        self.inlets: tuple[Inlet[PVUpdate], ...] = ()
+        self.last: PVUpdate | None = None
+
+    def kafka_keys(self) -> set[bytes]:
+        """The Kafka keys of its events: the name, or the record's alone where the gateway knows no fields."""
+        return {self.address.name.encode(), self.address.base.encode()}
+
+
+class MessageRoute(Protocol):
+    """The taker of whatever comes on a snapshot's topic. Called with the router's lock held."""
+
+    def accept(self, record: Record, outgoing: Outgoing) -> None:
+        """Adds what a record amounts to, for each inlet that it is for.
+
+        Raises:
+            WireError: The record is not what belongs there.
+        """
+        ...
+
+
+class EventRouter:
+    """The receiver of all event topics.
+
+    Args:
+        discards: Where bad records are counted.
+        has_room: Whether the subscribers can take more; asked before each batch.
+    """
+
+    def __init__(self, discards: Discards, has_room: Callable[[], bool]) -> None:
+        self.lock = threading.RLock()
+        self._pvs: dict[str, dict[bytes, PvRoute]] = {}
+        self._messages: dict[str, MessageRoute] = {}
+        self._discards = discards
+        self.ready = has_room
+
+    def add_pv(self, route: PvRoute) -> None:
+        """Opens the route of a PV."""
+        with self.lock:
+            keyed = self._pvs.setdefault(route.topic, {})
+            for key in route.kafka_keys():
+                keyed.setdefault(key, route)
+
+    def remove_pv(self, route: PvRoute) -> None:
+        """Closes the route of a PV."""
+        with self.lock:
+            keyed = self._pvs.get(route.topic, {})
+            for key in [key for key, other in keyed.items() if other is route]:
+                del keyed[key]
+            if not keyed:
+                self._pvs.pop(route.topic, None)
+
+    def attach(self, route: PvRoute, inlet: Inlet[PVUpdate]) -> None:
+        """Adds a subscriber: it gets the last update, if any, and then every later one."""
+        with self.lock:
+            route.inlets = (*route.inlets, inlet)
+            if route.last is not None:
+                inlet.offer((route.last,))
+
+    def detach(self, route: PvRoute, inlet: Inlet[PVUpdate]) -> int:
+        """Removes a subscriber; returns how many are left."""
+        with self.lock:
+            route.inlets = tuple(other for other in route.inlets if other is not inlet)
+            return len(route.inlets)
+
+    def add_messages(self, topic: str, route: MessageRoute) -> None:
+        """Opens the route of a snapshot's topic."""
+        with self.lock:
+            self._messages[topic] = route
+
+    def remove_messages(self, topic: str) -> None:
+        """Closes the route of a snapshot's topic."""
+        with self.lock:
+            self._messages.pop(topic, None)
+
+    def reads(self, topic: str) -> bool:
+        """Whether some route is on that topic."""
+        with self.lock:
+            return topic in self._pvs or topic in self._messages
+
+    def receive(self, records: Sequence[Record]) -> None:
+        """Routes a batch."""
+        outgoing: Outgoing = {}
+        with self.lock:
+            for record in records:
+                try:
+                    self._route(record, outgoing)
+                except WireError as error:
+                    self._discards.add(error, record.topic)
+        for inlet, items in outgoing.items():
+            inlet.offer(items)
+
+    def _route(self, record: Record, outgoing: Outgoing) -> None:
+        keyed = self._pvs.get(record.topic)
+        if keyed is not None:
+            route = keyed.get(record.key) if record.key is not None else self._by_body(record, keyed)
+            if route is not None:
+                update = route.last = PVUpdate(route.address, record)
+                for inlet in route.inlets:
+                    waiting = outgoing.get(inlet)
+                    if waiting is None:
+                        outgoing[inlet] = [update]
+                    else:
+                        waiting.append(update)
+                return
+        messages = self._messages.get(record.topic)
+        if messages is not None:
+            messages.accept(record, outgoing)
+
+    @staticmethod
+    def _by_body(record: Record, keyed: dict[bytes, PvRoute]) -> PvRoute | None:
+        """An event without a key: the name is in its body."""
+        names = (str(name).encode() for name in decode_body(record))
+        return next((keyed[name] for name in names if name in keyed), None)

@@ -1,0 +1,77 @@
+"""The threads that run subscribers' code.
+
+In: tasks, from any thread. Out: their execution, each on one of a few daemon threads that are started when needed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+Task = Callable[[], None]
+
+_IDLE_SECONDS = 10.0  # a thread that found nothing to do for so long ends; the next task starts another
+
+
+class Workers:
+    """Runs tasks on at most `limit` threads.
+
+    All state belongs to the condition's lock. Threads are daemons, so that a handler that hangs cannot keep a script
+    from ending.
+    """
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._limit = limit
+        self._name = name
+        self._condition = threading.Condition()
+        self._tasks: deque[Task] = deque()
+        self._idle = 0
+        self._threads: set[threading.Thread] = set()
+        self._closed = False
+
+    def submit(self, task: Task) -> None:
+        """Queues a task. After `close` it is dropped."""
+        with self._condition:
+            if self._closed:
+                return
+            self._tasks.append(task)
+            if self._idle >= len(self._tasks):
+                self._condition.notify()
+            elif len(self._threads) < self._limit:
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._threads.add(thread)
+                thread.start()
+
+    def _next(self) -> Task | None:
+        with self._condition:
+            self._idle += 1
+            try:
+                self._condition.wait_for(lambda: self._tasks or self._closed, _IDLE_SECONDS)
+                if self._tasks:
+                    return self._tasks.popleft()
+                self._threads.discard(threading.current_thread())
+                return None
+            finally:
+                self._idle -= 1
+
+    def _run(self) -> None:
+        while (task := self._next()) is not None:
+            try:
+                task()
+            except Exception:
+                _log.exception("a task of %s failed", self._name)
+
+    def close(self, timeout: float) -> None:
+        """Lets the queued tasks run and the threads end, for at most `timeout` seconds. Idempotent."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+            threads = set(self._threads)
+        threads.discard(threading.current_thread())
+        per_thread = timeout / max(1, len(threads))
+        for thread in threads:
+            thread.join(per_thread)

@@ -1,0 +1,284 @@
+"""The hand-over to subscribers, on a virtual scheduler: nothing runs until the test says so."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
+from reactivex.scheduler import CurrentThreadScheduler
+from reactivex.testing import TestScheduler
+
+from k2eg_rx.delivery import Delivery, Inlet, Overflow
+from k2eg_rx.errors import ClientClosedError, OperationError, WireError
+
+
+@dataclass
+class Item:
+    name: str
+    number: int
+
+
+class Source:
+    """What a stream attaches to, and a record of what happened to it."""
+
+    def __init__(self) -> None:
+        self.inlets: list[Inlet[Item]] = []
+        self.disposed = 0
+
+    def attach(self, inlet: Inlet[Item]) -> Disposable:
+        self.inlets.append(inlet)
+
+        def dispose() -> None:
+            self.disposed += 1
+
+        return Disposable(dispose)
+
+    def offer(self, *numbers: int, name: str = "a") -> None:
+        for inlet in self.inlets:
+            inlet.offer([Item(name, number) for number in numbers])
+
+
+class Office:
+    def __init__(self) -> None:
+        self.poison: set[int] = set()
+        self.fatal: set[int] = set()
+        self.discarded: list[tuple[str, str]] = []
+        self.opened = 0
+        self.delivery = Delivery(
+            self.prepare, lambda error, label: self.discarded.append((error.kind, label)), self.open
+        )
+
+    def prepare(self, item: Item) -> None:
+        if item.number in self.poison:
+            raise WireError("undecodable", "bad")
+        if item.number in self.fatal:
+            raise OperationError(-1, "no such field")
+
+    def discard(self, error: WireError, label: str) -> None:
+        self.discarded.append((error.kind, label))
+
+    def open(self) -> None:
+        self.opened += 1
+
+
+@pytest.fixture
+def office() -> Iterator[Office]:
+    office = Office()
+    yield office
+    office.delivery.close(0)
+
+
+@pytest.fixture
+def scheduler() -> TestScheduler:
+    return TestScheduler()
+
+
+def numbers(seen: list[Item]) -> list[int]:
+    return [item.number for item in seen]
+
+
+def test_items_come_in_order_and_only_when_the_subscriber_has_its_turn(
+    office: Office, scheduler: TestScheduler
+) -> None:
+    source, seen = Source(), list[Item]()
+    office.delivery.stream(source.attach, "a").subscribe(seen.append, scheduler=scheduler)
+    source.offer(1, 2, 3)
+    assert seen == []
+    scheduler.start()
+    source.offer(4)
+    scheduler.start()
+    assert numbers(seen) == [1, 2, 3, 4]
+
+
+def test_more_than_one_turn_of_items_are_all_handed_over(office: Office, scheduler: TestScheduler) -> None:
+    source, seen = Source(), list[Item]()
+    office.delivery.stream(source.attach, "a", capacity=10_000).subscribe(seen.append, scheduler=scheduler)
+    source.offer(*range(5000))
+    scheduler.start()
+    assert numbers(seen) == list(range(5000))
+
+
+def test_a_full_blocking_mailbox_shuts_the_valve_until_there_is_room(office: Office, scheduler: TestScheduler) -> None:
+    source, seen = Source(), list[Item]()
+    office.delivery.stream(source.attach, "a", Overflow.BLOCK, 4).subscribe(seen.append, scheduler=scheduler)
+    source.offer(1, 2, 3)
+    assert office.delivery.valve.is_open()
+    source.offer(4, 5)
+    assert not office.delivery.valve.is_open()
+    assert office.opened == 0
+    scheduler.start()
+    assert office.delivery.valve.is_open()
+    assert office.opened == 1
+    assert numbers(seen) == [1, 2, 3, 4, 5]
+    assert office.delivery.dropped == 0
+
+
+def test_a_disposed_full_mailbox_opens_the_valve(office: Office, scheduler: TestScheduler) -> None:
+    source = Source()
+    subscription = office.delivery.stream(source.attach, "a", Overflow.BLOCK, 1).subscribe(scheduler=scheduler)
+    source.offer(1)
+    assert not office.delivery.valve.is_open()
+    subscription.dispose()
+    assert office.delivery.valve.is_open()
+    assert source.disposed == 1
+
+
+def test_latest_keeps_the_newest_of_each_pv_and_counts_the_rest(office: Office, scheduler: TestScheduler) -> None:
+    source, seen = Source(), list[Item]()
+    office.delivery.stream(source.attach, "a", Overflow.LATEST).subscribe(seen.append, scheduler=scheduler)
+    source.offer(1, 2, 3, name="a")
+    source.offer(7, name="b")
+    source.offer(4, name="a")
+    scheduler.start()
+    assert [(item.name, item.number) for item in seen] == [("a", 4), ("b", 7)]
+    assert office.delivery.dropped == 3
+    assert office.delivery.valve.is_open()
+
+
+def test_drop_oldest_keeps_the_newest_and_counts_the_rest(office: Office, scheduler: TestScheduler) -> None:
+    source, seen = Source(), list[Item]()
+    office.delivery.stream(source.attach, "a", Overflow.DROP_OLDEST, 3).subscribe(seen.append, scheduler=scheduler)
+    source.offer(1, 2)
+    source.offer(3, 4, 5)
+    scheduler.start()
+    assert numbers(seen) == [3, 4, 5]
+    assert office.delivery.dropped == 2
+
+
+def test_a_raising_subscriber_gets_its_error_and_the_others_go_on(
+    office: Office, scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, seen = Source(), list[Item]()
+    errors: list[Exception] = []
+    stream = office.delivery.stream(source.attach, "pva://a")
+
+    def bad(item: Item) -> None:
+        raise RuntimeError(f"boom {item.number}")
+
+    stream.subscribe(bad, errors.append, scheduler=scheduler)
+    stream.subscribe(seen.append, scheduler=scheduler)
+    source.offer(1, 2)
+    scheduler.start()
+    assert [str(error) for error in errors] == ["boom 1"]
+    assert numbers(seen) == [1, 2]
+    assert source.disposed == 1
+    assert "a subscriber to a raised" in caplog.text
+
+
+def test_a_raise_behind_operators_reaches_on_error_too(office: Office, scheduler: TestScheduler) -> None:
+    source = Source()
+    errors: list[Exception] = []
+    stream = office.delivery.stream(source.attach, "a").pipe(ops.map(lambda item: item.number), ops.map(str))
+
+    def bad(text: str) -> None:
+        raise RuntimeError(text)
+
+    stream.subscribe(bad, errors.append, scheduler=scheduler)
+    source.offer(1, 2)
+    scheduler.start()
+    assert [str(error) for error in errors] == ["1"]
+
+
+def test_a_failure_without_on_error_is_logged_and_contained(
+    office: Office, scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source()
+    office.delivery.stream(source.attach, "pva://a").subscribe(scheduler=scheduler)
+    source.inlets[0].finish(OperationError(-2, "no"))
+    with caplog.at_level(logging.ERROR):
+        scheduler.start()
+    assert "pva://a failed, and its subscriber has no on_error" in caplog.text
+
+
+def test_poison_is_discarded_and_the_next_item_comes(office: Office, scheduler: TestScheduler) -> None:
+    source, seen = Source(), list[Item]()
+    office.poison = {2}
+    office.delivery.stream(source.attach, "pva://a").subscribe(seen.append, scheduler=scheduler)
+    source.offer(1, 2, 3)
+    scheduler.start()
+    assert numbers(seen) == [1, 3]
+    assert office.discarded == [("undecodable", "pva://a")]
+
+
+def test_an_item_that_cannot_be_what_was_asked_for_ends_the_subscription(
+    office: Office, scheduler: TestScheduler
+) -> None:
+    source, seen = Source(), list[Item]()
+    errors: list[Exception] = []
+    office.fatal = {2}
+    office.delivery.stream(source.attach, "a").subscribe(seen.append, errors.append, scheduler=scheduler)
+    source.offer(1, 2, 3)
+    scheduler.start()
+    assert numbers(seen) == [1]
+    assert isinstance(errors[0], OperationError)
+
+
+def test_the_end_comes_after_what_was_queued(office: Office, scheduler: TestScheduler) -> None:
+    source, seen = Source(), list[object]()
+    stream = office.delivery.stream(source.attach, "a")
+    stream.subscribe(seen.append, None, lambda: seen.append("end"), scheduler=scheduler)
+    source.offer(1)
+    source.inlets[0].finish()
+    source.offer(2)
+    scheduler.start()
+    assert [item.number if isinstance(item, Item) else item for item in seen] == [1, "end"]
+    assert source.disposed == 1
+
+
+def test_a_subscriber_that_unsubscribes_itself_gets_no_more(office: Office, scheduler: TestScheduler) -> None:
+    source, seen = Source(), list[Item]()
+    office.delivery.stream(source.attach, "a").pipe(ops.take(2)).subscribe(seen.append, scheduler=scheduler)
+    source.offer(1, 2, 3, 4)
+    scheduler.start()
+    assert numbers(seen) == [1, 2]
+    assert source.disposed == 1
+
+
+def test_a_slow_subscriber_holds_up_nobody_else(office: Office) -> None:
+    slow, fast = TestScheduler(), TestScheduler()
+    source, seen = Source(), list[Item]()
+    stream = office.delivery.stream(source.attach, "a")
+    stream.subscribe(scheduler=slow)
+    stream.subscribe(seen.append, scheduler=fast)
+    source.offer(1, 2)
+    fast.start()
+    assert numbers(seen) == [1, 2]
+
+
+def test_the_trampoline_that_operators_pass_on_does_not_run_subscribers_on_the_source_thread(office: Office) -> None:
+    source, seen = Source(), list[Item]()
+    stream = office.delivery.stream(source.attach, "a")
+    stream.subscribe(seen.append, scheduler=CurrentThreadScheduler.singleton())
+    source.inlets[0].offer([])
+    executor = office.delivery._executor(CurrentThreadScheduler.singleton())  # pyright: ignore[reportPrivateUsage]
+    assert executor == office.delivery._executor(None)  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_scheduler_that_is_gone_ends_the_subscription_quietly(office: Office) -> None:
+    class Gone(TestScheduler):
+        def schedule(self, action: object, state: object = None) -> Disposable:
+            raise RuntimeError("gone")
+
+    source = Source()
+    office.delivery.stream(source.attach, "a").subscribe(scheduler=Gone())
+    source.offer(1)
+
+
+def test_a_closed_delivery_refuses_new_subscribers(office: Office) -> None:
+    office.delivery.close(0)
+    errors: list[Exception] = []
+    office.delivery.stream(Source().attach, "a").subscribe(on_error=errors.append)
+    assert isinstance(errors[0], ClientClosedError)
+
+
+@pytest.mark.parametrize("capacity", [0, -1])
+def test_a_capacity_below_one_is_refused(office: Office, capacity: int) -> None:
+    with pytest.raises(ValueError, match="capacity"):
+        office.delivery.stream(Source().attach, "a", capacity=capacity)
+
+
+def test_an_unknown_policy_is_refused(office: Office) -> None:
+    with pytest.raises(ValueError, match="newest"):
+        office.delivery.stream(Source().attach, "a", overflow="newest")  # pyright: ignore[reportArgumentType]
