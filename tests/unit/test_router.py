@@ -1,0 +1,133 @@
+"""Routing of event records: by topic and key, without decoding."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from k2eg_rx.discards import Discards
+from k2eg_rx.errors import OperationError
+from k2eg_rx.pv import PvAddress, monitor_topic
+from k2eg_rx.router import EventRouter, PvRoute
+from k2eg_rx.transport import Record
+from k2eg_rx.wire.messages import PVUpdate
+from k2eg_rx.wire.packing import pack
+
+HEADERS = [("k2eg-ser-type", b"Msgpack")]
+
+
+class Box:
+    """An inlet that keeps what it is offered."""
+
+    def __init__(self) -> None:
+        self.items: list[PVUpdate] = []
+
+    def offer(self, items: Sequence[PVUpdate]) -> None:
+        self.items.extend(items)
+
+    def finish(self, error: Exception | None = None) -> None:
+        raise AssertionError(error)
+
+    def values(self) -> list[object]:
+        return [item.value for item in self.items]
+
+
+def event(name: str, value: object, offset: int = 0, key: bytes | None = b"", topic: str = "") -> Record:
+    body = pack({name: {"value": value, "alarm": {"severity": 0}}})
+    return Record(topic or monitor_topic(name), 0, offset, name.encode() if key == b"" else key, body, HEADERS)
+
+
+@pytest.fixture
+def discards() -> Discards:
+    return Discards()
+
+
+@pytest.fixture
+def router(discards: Discards) -> EventRouter:
+    return EventRouter(discards, lambda: True)
+
+
+def open_route(router: EventRouter, uri: str) -> tuple[PvRoute, Box]:
+    address = PvAddress.parse(uri)
+    route, box = PvRoute(address, monitor_topic(address.name)), Box()
+    router.add_pv(route)
+    router.attach(route, box)
+    return route, box
+
+
+def test_an_event_reaches_every_subscriber_of_its_pv_and_nobody_else(router: EventRouter) -> None:
+    route, one = open_route(router, "pva://x")
+    two = Box()
+    router.attach(route, two)
+    _, other = open_route(router, "pva://y")
+    router.receive([event("x", 1, 0), event("x", 2, 1)])
+    assert one.values() == two.values() == [1, 2]
+    assert other.items == []
+
+
+def test_two_pvs_that_share_a_topic_are_told_apart(router: EventRouter) -> None:
+    _, colon = open_route(router, "pva://a:b")
+    _, under = open_route(router, "pva://a_b")
+    router.receive([event("a:b", 1), event("a_b", 2), event("a-b", 3, topic="a_b")])
+    assert (colon.values(), under.values()) == ([1], [2])
+
+
+def test_an_event_without_a_key_is_routed_by_its_body(router: EventRouter) -> None:
+    _, box = open_route(router, "pva://x")
+    router.receive([event("x", 1, key=None)])
+    assert box.values() == [1]
+
+
+def test_a_later_subscriber_gets_the_last_update_and_then_the_next_ones(router: EventRouter) -> None:
+    route, _ = open_route(router, "pva://x")
+    router.receive([event("x", 1), event("x", 2)])
+    late = Box()
+    router.attach(route, late)
+    router.receive([event("x", 3)])
+    assert late.values() == [2, 3]
+
+
+def test_events_of_several_pvs_reach_one_subscriber_in_their_order(router: EventRouter) -> None:
+    route, box = open_route(router, "pva://x")
+    other = PvRoute(PvAddress.parse("pva://y"), "y")
+    router.add_pv(other)
+    router.attach(other, box)
+    router.receive([event("x", 1), event("y", 2), event("x", 3)])
+    assert box.values() == [1, 2, 3]
+    assert router.detach(route, box) == 0
+
+
+def test_routing_does_not_decode(router: EventRouter) -> None:
+    _, box = open_route(router, "pva://x")
+    router.receive([Record("x", 0, 0, b"x", b"\xc1", HEADERS)])
+    assert len(box.items) == 1
+
+
+def test_a_closed_route_gets_nothing(router: EventRouter) -> None:
+    route, box = open_route(router, "pva://x")
+    router.remove_pv(route)
+    router.receive([event("x", 1)])
+    assert box.items == []
+    assert not router.reads("x")
+
+
+def test_a_record_that_cannot_be_routed_is_counted_and_the_next_ones_come(
+    router: EventRouter, discards: Discards
+) -> None:
+    _, box = open_route(router, "pva://x")
+    router.receive([Record("x", 0, 0, None, b"\xc1", HEADERS), event("x", 1)])
+    assert box.values() == [1]
+    assert discards.counts() == {("undecodable", "x"): 1}
+
+
+def test_a_path_in_the_structure_is_selected_where_the_gateway_answers_with_the_record(router: EventRouter) -> None:
+    _, box = open_route(router, "pva://x.alarm.severity")
+    router.receive([event("x", 1, topic="x.alarm.severity")])
+    assert box.items[0].name == "x.alarm.severity"
+    assert box.values() == [0]
+
+
+def test_the_records_value_never_passes_for_its_fields(router: EventRouter) -> None:
+    _, box = open_route(router, "pva://x.HIGH")
+    router.receive([event("x", 1, topic="x.HIGH")])
+    with pytest.raises(OperationError, match=r"x\.HIGH.*does not know record fields"):
+        box.values()
