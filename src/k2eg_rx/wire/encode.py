@@ -1,0 +1,194 @@
+"""What a gateway says, as bytes: replies, monitor events and the parts of a recurring snapshot.
+
+In: structures (numpy arrays and scalars are welcome in them) and the fields around them. Out: record bodies in JSON or
+MessagePack, with the order of fields that the deployed gateway has. Pure; any thread.
+
+A structure is encoded by itself, once, into a *fragment*, which every message that carries it then takes in: a PV that
+goes to a monitor, a snapshot and a second topic costs one encoding. Nothing is lost in JSON: booleans are booleans, and
+what JSON cannot say, NaN and the infinities, are the strings ``NaN``, ``Infinity`` and ``-Infinity``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, cast
+
+from k2eg_rx.errors import WireError
+from k2eg_rx.transport import Headers
+from k2eg_rx.wire.decode import SERIALIZATION_HEADER
+from k2eg_rx.wire.messages import SnapshotHeader, SnapshotTail
+from k2eg_rx.wire.packing import pack
+from k2eg_rx.wire.structure import Structure
+
+# Kafka keys of replies that are not about one PV; the spelling is the deployed gateway's
+PARSE_ERROR_KEY = "comand-parse-error-reply"
+MONITOR_KEY = "monitor-error-key"
+SNAPSHOT_KEY = "snapshot-dist-key"
+RECURRING_KEY = "repeating-snapshot-events"
+
+_HEADER, _DATA, _TAIL = 0, 1, 2  # message_type
+_FIXMAP = 0x80  # MessagePack: a map of up to 15 entries has its length in its first byte
+
+Fields = Mapping[str, Any]
+
+
+class Serialization(Enum):
+    """The form of a message's body; the value is the Kafka header's, with its capitals."""
+
+    JSON = "Json"
+    MSGPACK = "Msgpack"
+
+    @classmethod
+    def named(cls, name: object) -> Serialization:
+        """Returns the form a command asks for: `json` in any case is JSON, everything else MessagePack."""
+        return cls.JSON if isinstance(name, str) and name.lower() == "json" else cls.MSGPACK
+
+    @property
+    def headers(self) -> Headers:
+        """The one header of a record."""
+        return ((SERIALIZATION_HEADER, self.value),)
+
+
+def _native(value: Any) -> object:
+    """What an encoder does not know: numpy arrays and scalars, which both have `tolist`."""
+    try:
+        return value.tolist()
+    except AttributeError:
+        raise TypeError(f"a {type(value).__name__} has no place in a structure") from None
+
+
+_NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_native)
+
+
+def _reworded(value: Any, *, finite: bool) -> Any:
+    """Returns a value with what the encoders refuse in other words.
+
+    Args:
+        value: A structure, or part of one.
+        finite: Whether NaN and the infinities are to become strings. Strings that are not Unicode (EPICS strings are
+            bytes of no declared encoding) have a `?` for what is broken in them.
+    """
+    if isinstance(value, float):
+        return value if not finite or math.isfinite(value) else _NOT_FINITE.get(float(value), "NaN")
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        return {name: _reworded(item, finite=finite) for name, item in fields.items()}
+    if isinstance(value, list | tuple):
+        return [_reworded(item, finite=finite) for item in cast("list[Any]", value)]
+    return _reworded(_native(value), finite=finite)
+
+
+def _json(value: object) -> bytes:
+    try:
+        return _ENCODER.encode(value).encode()
+    except ValueError:  # not finite, or not Unicode: rare, so the looking is left to the encoder, which is in C
+        return _ENCODER.encode(_reworded(value, finite=True)).encode()
+
+
+def _msgpack(value: object) -> bytes:
+    try:
+        return pack(value, _native)
+    except UnicodeEncodeError:
+        return pack(_reworded(value, finite=False), _native)
+
+
+def _encode(serialization: Serialization, value: object) -> bytes:
+    return _json(value) if serialization is Serialization.JSON else _msgpack(value)
+
+
+def encode_structure(serialization: Serialization, structure: Structure) -> bytes:
+    """Returns a structure as a fragment of a message.
+
+    Raises:
+        WireError: There is something in it that has no form on the wire.
+    """
+    try:
+        return _encode(serialization, structure)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise WireError("undecodable", f"a structure cannot be encoded: {error}") from error
+
+
+def _around(serialization: Serialization, before: Fields, name: str, fragment: bytes, after: Fields) -> bytes:
+    """A map of the fields before, the fragment under its name, and the fields after."""
+    if serialization is Serialization.MSGPACK:
+        length = bytes([_FIXMAP | (len(before) + 1 + len(after))])
+        return b"".join((length, pack(before)[1:], _msgpack(name), fragment, _msgpack(after)[1:]))
+    parts = [_json(before)[1:-1], _json(name) + b":" + fragment, _json(after)[1:-1]]
+    return b"{" + b",".join(part for part in parts if part) + b"}"
+
+
+def encode_event(serialization: Serialization, pv_name: str, fragment: bytes) -> bytes:
+    """Returns a monitor event."""
+    return _around(serialization, {}, pv_name, fragment, {})
+
+
+def encode_value(
+    serialization: Serialization, reply_id: str, pv_name: str, fragment: bytes, types: Fields | None = None
+) -> bytes:
+    """Returns the reply with a PV's value: of a get, and one of a one-shot snapshot's.
+
+    Args:
+        serialization: The form.
+        reply_id: The command's.
+        pv_name: The key of the value: the name as asked for, without the protocol.
+        fragment: The structure.
+        types: The PV's types, if they were asked for.
+    """
+    after: Fields = {} if types is None else {"pv_type": types}
+    return _around(serialization, {"error": 0, "reply_id": reply_id}, pv_name, fragment, after)
+
+
+def encode_reply(
+    serialization: Serialization, reply_id: str, error: int, message: str | None = None, topic: str | None = None
+) -> bytes:
+    """Returns a reply without a PV's value.
+
+    Args:
+        serialization: The form.
+        reply_id: The command's.
+        error: 0 success, negative a failure, 1 the end of a one-shot snapshot.
+        message: The words to it; None where the protocol has none.
+        topic: Where a recurring snapshot that was started publishes.
+    """
+    body: dict[str, Any] = {"error": error, "reply_id": reply_id}
+    if message is not None:
+        body["message"] = message
+    if topic is not None:
+        body["publishing_topic"] = topic
+    return _encode(serialization, body)
+
+
+def encode_header(serialization: Serialization, header: SnapshotHeader) -> bytes:
+    """Returns the begin of an iteration."""
+    name, timestamp, index = header.snapshot_name, header.timestamp, header.iter_index
+    if serialization is Serialization.JSON:
+        return _json(
+            {"message_type": _HEADER, "iter_index": index, "snapshot_name": name, "timestamp": timestamp},
+        )
+    return _msgpack({"message_type": _HEADER, "snapshot_name": name, "timestamp": timestamp, "iter_index": index})
+
+
+def encode_data(serialization: Serialization, timestamp: int, iter_index: int, pv_name: str, fragment: bytes) -> bytes:
+    """Returns one PV's sample in an iteration."""
+    if serialization is Serialization.JSON:
+        before = {"message_type": _DATA, "iter_index": iter_index, "timestamp": timestamp}
+    else:
+        before = {"message_type": _DATA, "timestamp": timestamp, "iter_index": iter_index}
+    return _around(serialization, before, pv_name, fragment, {})
+
+
+def encode_tail(serialization: Serialization, tail: SnapshotTail) -> bytes:
+    """Returns the end of an iteration. JSON always has an `error_message`, MessagePack only if there is one."""
+    body: dict[str, Any] = {"message_type": _TAIL, "error": tail.error}
+    if serialization is Serialization.JSON or tail.error_message:
+        body["error_message"] = tail.error_message
+    body |= {"iter_index": tail.iter_index, "timestamp": tail.timestamp, "snapshot_name": tail.snapshot_name}
+    return _encode(serialization, body)

@@ -1,0 +1,314 @@
+"""What clients ask of a gateway, out of the bytes they send: the other side of `commands`.
+
+In: the value of a record of the command topic. Out: the command and where its reply goes; or a refusal and where that
+goes; or, where not even that can be made out, why not. Pure; any thread.
+
+What is lenient and what is strict is the deployed gateway's choice: a mandatory field that is missing or of another
+type is refused with -1 and no words; an optional one of another type is as if it were not there; unknown fields are
+ignored. What the deployed gateway leaves without an answer though it could tell whom to answer is refused here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import msgpack
+
+from k2eg_rx.pv import MAX_TOPIC_LENGTH
+from k2eg_rx.wire.commands import (
+    Command,
+    GetCommand,
+    MonitorCommand,
+    MultiMonitorCommand,
+    PutCommand,
+    RepeatingSnapshotCommand,
+    RepeatingSnapshotStopCommand,
+    RepeatingSnapshotTriggerCommand,
+    SnapshotCommand,
+    SnapshotType,
+)
+from k2eg_rx.wire.encode import MONITOR_KEY, PARSE_ERROR_KEY, Serialization
+from k2eg_rx.wire.packing import UNPACK_ERRORS
+
+_TOPIC = re.compile(rf"(?!\.\.?$)[A-Za-z0-9._-]{{1,{MAX_TOPIC_LENGTH}}}")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")
+
+_msgpack: Any = msgpack  # has no types
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyTo:
+    """Where a reply goes, and in which form.
+
+    Attributes:
+        topic: The topic, or an empty string if there is none or none that Kafka could have.
+        reply_id: What the reply repeats, or an empty string.
+        serialization: The form of the reply, and of the events.
+    """
+
+    topic: str
+    reply_id: str
+    serialization: Serialization
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are both a topic and an id. Without, a get is answered if it has a topic, others are not."""
+        return bool(self.topic and self.reply_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCommand:
+    """A command that is whole. Whether its PV names can be read is left to the one who carries it out."""
+
+    command: Command
+    reply_to: ReplyTo
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The negative answer to a command that is not whole.
+
+    Attributes:
+        reply_to: Whom to tell.
+        error: The code.
+        key: The reply's Kafka key.
+        message: The words, or None where the deployed gateway has none.
+    """
+
+    reply_to: ReplyTo
+    error: int
+    key: str
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswerable:
+    """A record that nobody can be told about. `reason` is one of a few words, so that it can be counted."""
+
+    reason: str
+
+
+Parsed = ParsedCommand | Refusal | Unanswerable
+
+
+class PutError(Exception):
+    """A put's value is not a map of fields.
+
+    Attributes:
+        error: The reply's code.
+    """
+
+    def __init__(self, error: int, text: str) -> None:
+        super().__init__(text)
+        self.error = error
+
+
+class _Unfit(Exception):
+    """The command is not whole; with the answer's code, key and words."""
+
+    def __init__(self, key: str = PARSE_ERROR_KEY, message: str | None = None) -> None:
+        super().__init__(key, message)
+        self.key = key
+        self.message = message
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a string that has a form on the wire: JSON can spell halves of characters."""
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:
+        return False
+
+
+class _Body:
+    """The fields of a command, by the types they are to have."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+
+    def text(self, name: str) -> str | None:
+        """A string, or None."""
+        value = self._fields.get(name)
+        return value if _is_text(value) else None
+
+    def mandatory(self, name: str) -> str:
+        """A string; the command is unfit without."""
+        value = self.text(name)
+        if value is None:
+            raise _Unfit
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The strings of a list, what is none left out; empty if there is no list."""
+        values = self._fields.get(name)
+        return tuple(v for v in cast("list[Any]", values) if _is_text(v)) if isinstance(values, list) else ()
+
+    def pv_names(self) -> tuple[str, ...]:
+        """The list of PVs, each once; the command is unfit if there is none in it."""
+        names = tuple(dict.fromkeys(self.texts("pv_name_list")))
+        if not names:
+            raise _Unfit
+        return names
+
+    def number(self, name: str, default: int) -> int:
+        """An integer, or the default."""
+        value = self._fields.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+    def flag(self, name: str) -> bool:
+        """Whether it is true; anything but a boolean is not."""
+        return self._fields.get(name) is True
+
+    def tags(self) -> dict[str, str]:
+        """The map of strings, what is none left out."""
+        tags = self._fields.get("tags")
+        pairs = cast("dict[str, Any]", tags).items() if isinstance(tags, dict) else ()
+        return {name: value for name, value in pairs if isinstance(value, str)}
+
+
+def _get(body: _Body, reply_to: ReplyTo) -> Command:
+    pv_name = body.mandatory("pv_name")
+    if not reply_to.topic:
+        raise _Unfit
+    return GetCommand(pv_name, describe=body.flag("describe"))
+
+
+def _put(body: _Body, _: ReplyTo) -> Command:
+    pv_name, value = body.mandatory("pv_name"), body.mandatory("value")
+    digits = value.rstrip("=")
+    if not _BASE64.fullmatch(value) or len(digits) % 4 == 1:
+        raise _PutUnfit(pv_name)
+    try:
+        # wrong padding is tolerated: the deployed gateway's decoder counts digits only
+        return PutCommand(pv_name, base64.b64decode(digits + "=" * (-len(digits) % 4)))
+    except binascii.Error:
+        raise _PutUnfit(pv_name) from None
+
+
+class _PutUnfit(_Unfit):
+    def __init__(self, pv_name: str) -> None:
+        super().__init__(pv_name, "Base64 decode error during put command processing")
+
+
+def _monitor(body: _Body, reply_to: ReplyTo) -> Command:
+    pv_name = body.mandatory("pv_name")
+    topic = body.text("monitor_dest_topic") or reply_to.topic
+    if not topic:
+        raise _Unfit
+    if not _TOPIC.fullmatch(topic):
+        raise _Unfit(MONITOR_KEY, f"Kafka has no topic of the name {topic!r}")
+    return MonitorCommand(pv_name, topic)
+
+
+def _multi_monitor(body: _Body, _: ReplyTo) -> Command:
+    return MultiMonitorCommand(body.pv_names())
+
+
+def _snapshot(body: _Body, reply_to: ReplyTo) -> Command:
+    return SnapshotCommand(_answered(body.pv_names(), reply_to), body.number("time_window_msec", 1000))
+
+
+def _recurring(body: _Body, reply_to: ReplyTo) -> Command:
+    return RepeatingSnapshotCommand(
+        snapshot_name=body.text("snapshot_name") or "",
+        pv_name_list=_answered(body.pv_names(), reply_to),
+        repeat_delay_msec=body.number("repeat_delay_msec", 0),
+        time_window_msec=body.number("time_window_msec", 1000),
+        sub_push_delay_msec=body.number("sub_push_delay_msec", 0),
+        triggered=body.flag("triggered"),
+        type=(body.text("type") or SnapshotType.NORMAL).lower(),
+        pv_field_filter_list=body.texts("pv_field_filter_list"),
+    )
+
+
+def _trigger(body: _Body, reply_to: ReplyTo) -> Command:
+    return RepeatingSnapshotTriggerCommand(_answered(body.text("snapshot_name") or "", reply_to), body.tags())
+
+
+def _stop(body: _Body, reply_to: ReplyTo) -> Command:
+    return RepeatingSnapshotStopCommand(_answered(body.text("snapshot_name") or "", reply_to))
+
+
+def _unknown(_body: _Body, _reply_to: ReplyTo) -> Command:
+    raise _Unfit
+
+
+def _answered(value: _T, reply_to: ReplyTo) -> _T:
+    """Returns the value if the command says whom to answer: no snapshot command is carried out without."""
+    if not reply_to.complete:
+        raise _Unfit
+    return value
+
+
+_PARSERS: dict[str, Callable[[_Body, ReplyTo], Command]] = {
+    GetCommand.operation: _get,
+    PutCommand.operation: _put,
+    MonitorCommand.operation: _monitor,
+    MultiMonitorCommand.operation: _multi_monitor,
+    SnapshotCommand.operation: _snapshot,
+    RepeatingSnapshotCommand.operation: _recurring,
+    RepeatingSnapshotTriggerCommand.operation: _trigger,
+    RepeatingSnapshotStopCommand.operation: _stop,
+}
+
+
+def _reply_to(body: _Body, fields: dict[str, Any]) -> ReplyTo:
+    topic = body.text("reply_topic") or ""
+    return ReplyTo(
+        topic=topic if _TOPIC.fullmatch(topic) else "",
+        reply_id=body.text("reply_id") or "",
+        serialization=Serialization.named(fields.get("serialization")),
+    )
+
+
+def parse_command(value: bytes | None) -> Parsed:
+    """Returns what a record of the command topic asks for."""
+    if not value:
+        return Unanswerable("empty")
+    try:
+        loaded = cast("object", json.loads(value.decode()))
+    except (ValueError, RecursionError):  # of UTF-8 and of JSON alike
+        return Unanswerable("not JSON")
+    if not isinstance(loaded, dict):
+        return Unanswerable("not an object")
+    fields = cast("dict[str, Any]", loaded)
+    body = _Body(fields)
+    reply_to = _reply_to(body, fields)
+    parser = _PARSERS.get(body.text("command") or "", _unknown)
+    try:
+        return ParsedCommand(parser(body, reply_to), reply_to)
+    except _Unfit as unfit:
+        if reply_to.complete:
+            return Refusal(reply_to, -1, unfit.key, unfit.message)
+        return Unanswerable("incomplete, without reply_topic or reply_id")
+
+
+def parse_fields(packed: bytes) -> dict[str, Any]:
+    """Returns the fields that a put writes, out of its MessagePack; bytes after the map are ignored.
+
+    Raises:
+        PutError: It is none; with the reply's code.
+    """
+    try:
+        fields: object = _msgpack.unpackb(packed, strict_map_key=False)
+    except _msgpack.ExtraData as error:
+        fields = error.unpacked
+    except UNPACK_ERRORS as error:
+        raise PutError(-2, f"the value is not MessagePack: {str(error) or type(error).__name__}") from error
+    if not isinstance(fields, dict):
+        raise PutError(-3, "Msgpack object need to be a map")
+    named = cast("dict[Any, Any]", fields)
+    if not named:
+        raise PutError(-2, "No fields to update in the provided Msgpack object")
+    for name in named:
+        if not isinstance(name, str):
+            raise PutError(-2, f"a field's name is a string, not {name!r}")
+    return cast("dict[str, Any]", named)
