@@ -226,6 +226,7 @@ class Client:
             overflow: As for `monitor_stream`.
             capacity: As for `monitor_stream`.
         """
+        self._require_open()
         return self._recurring.snapshots(properties, Overflow(overflow), capacity, check_fields=check_fields)
 
     def snapshot_events_stream(
@@ -240,6 +241,7 @@ class Client:
 
         With `sub_push_delay_msec` data come before the window ends. Arguments as for `snapshot_recurring_stream`.
         """
+        self._require_open()
         return self._recurring.messages(properties, Overflow(overflow), capacity, check_fields=check_fields)
 
     def snapshot_activation_stream(self, name: str, timeout: float | None = None) -> Observable[Reply]:
@@ -294,6 +296,8 @@ class Client:
             self._closed.wait(0 if self._delivery.is_worker() else timeout)
             return
         deadline = time.monotonic() + timeout
+        self._monitors.close()
+        self._recurring.close()
         self._requests.close()
         self._status.close()
         for close in (
@@ -340,6 +344,7 @@ class Client:
         return self._requests.assembled(command, assembler, subject, timeout)
 
     def _addresses(self, uris: Iterable[str]) -> list[PvAddress]:
+        self._require_open()
         if isinstance(uris, str):
             raise ValueError(f"a list of PV URIs is expected, not the one string {uris!r}")
         addresses = [PvAddress.parse(uri) for uri in uris]

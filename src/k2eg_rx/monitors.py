@@ -114,6 +114,16 @@ class Monitors:
         both: Observable[Reply] = rx.merge(*activations.values()).pipe(ops.last())
         return both.pipe(self._requests.within(timeout, "monitor", subject))
 
+    def close(self) -> None:
+        """Completes the streams of all PVs."""
+        with self._lock:
+            monitors = list(self._monitors.values())
+            for monitor in monitors:
+                self._remove(monitor)
+        for monitor in monitors:
+            for inlet in monitor.route.inlets:
+                inlet.finish()
+
     def _of(self, address: PvAddress) -> _Monitor:
         return self._monitors[address.name]
 

@@ -139,6 +139,12 @@ class RecurringSnapshots:
         stop = self._requests.single(RepeatingSnapshotStopCommand(name), name, timeout)
         return stop.pipe(ops.do_action(lambda _: self._stopped(snapshot_topic(name))))
 
+    def close(self) -> None:
+        """Completes the streams of all snapshots."""
+        with self._lock:
+            for topic, recurring in list(self._running.items()):
+                self._end(topic, recurring, None)
+
     def _stream(
         self,
         properties: SnapshotProperties,

@@ -1,0 +1,148 @@
+"""A transport without threads: the test is the gateway, and everything happens on its thread."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from k2eg_rx import Client
+from k2eg_rx.settings import Settings
+from k2eg_rx.transport import Connection, Headers, Receiver, Record, TransportError, TransportStatus
+from k2eg_rx.wire.packing import pack
+
+HEADERS: Headers = [("k2eg-ser-type", b"Msgpack")]
+
+
+def done() -> Future[None]:
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
+
+
+class ScriptedSource:
+    """A source that reads what the test produces. With `hold`, positions are fixed only when the test says so."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.topics: list[str] = []
+        self.held: list[Future[None]] = []
+        self.hold = False
+        self.woken = 0
+        self.closed = False
+
+    def read(self, topic: str) -> Future[None]:
+        self.topics.append(topic)
+        if not self.hold:
+            return done()
+        self.held.append(Future())
+        return self.held[-1]
+
+    def release(self, topic: str) -> None:
+        self.topics.remove(topic)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def lag(self) -> int:
+        return 0
+
+    def close(self, timeout: float) -> None:
+        self.closed = True
+
+
+class ScriptedSink:
+    def __init__(self) -> None:
+        self.commands: list[dict[str, Any]] = []
+        self.topics: list[str] = []
+        self.failure: TransportError | None = None
+        self.closed = False
+
+    def send(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: Headers = (),
+        on_delivery: Callable[[TransportError | None], None] | None = None,
+    ) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.topics.append(topic)
+        self.commands.append(json.loads(value))
+
+    def close(self, timeout: float) -> None:
+        self.closed = True
+
+
+class Present:
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self, timeout: float) -> None:
+        self.closed = True
+
+
+class ScriptedTransport:
+    def __init__(self) -> None:
+        self.out = ScriptedSink()
+        self.present = Present()
+        self.closed = False
+        self.listeners: list[Callable[[TransportStatus], None]] = []
+        self.group_name: str | None = None
+
+    def replies(self, receiver: Receiver, topic: str) -> tuple[ScriptedSource, Future[None]]:
+        self.reply_source = ScriptedSource(receiver)
+        return self.reply_source, self.reply_source.read(topic)
+
+    def events(self, receiver: Receiver, group_name: str | None) -> ScriptedSource:
+        self.group_name = group_name
+        self.event_source = ScriptedSource(receiver)
+        return self.event_source
+
+    def sink(self) -> ScriptedSink:
+        return self.out
+
+    def presence(self, topic: str, app_name: str) -> Present:
+        return self.present
+
+    def on_status(self, listener: Callable[[TransportStatus], None]) -> None:
+        self.listeners.append(listener)
+        listener(TransportStatus(Connection.UP))
+
+    def close(self, timeout: float) -> None:
+        self.closed = True
+
+    # what the test says in the gateway's place
+
+    @property
+    def commands(self) -> list[dict[str, Any]]:
+        return self.out.commands
+
+    def reply(self, command: dict[str, Any], **fields: Any) -> None:
+        body = {"error": 0, "reply_id": command["reply_id"]} | fields
+        self.reply_source.receiver.receive([Record(command["reply_topic"], 0, 0, b"k", pack(body), HEADERS)])
+
+    def event(self, topic: str, name: str, *values: Any) -> None:
+        self.messages(topic, name, *({name: {"value": value}} for value in values))
+
+    def messages(self, topic: str, key: str, *bodies: dict[str, Any]) -> None:
+        records: Sequence[Record] = [
+            Record(topic, 0, offset, key.encode(), pack(body), HEADERS) for offset, body in enumerate(bodies)
+        ]
+        self.event_source.receiver.receive(records)
+
+
+@pytest.fixture
+def transport() -> ScriptedTransport:
+    return ScriptedTransport()
+
+
+@pytest.fixture
+def client(transport: ScriptedTransport) -> Iterator[Client]:
+    settings = Settings("scripted", "nowhere:9092", "commands", "test-reply")
+    client = Client("scripted", "test", settings=settings, transport=transport)
+    yield client
+    client.close(0.1)

@@ -1,0 +1,393 @@
+"""The client's streams, with the test as the gateway; subscribers run on a virtual scheduler."""
+
+import os
+from typing import Any
+
+import pytest
+from reactivex.testing import TestScheduler
+
+import k2eg_rx
+from k2eg_rx import (
+    Client,
+    ClientClosedError,
+    ForkError,
+    OperationError,
+    PVData,
+    PVUpdate,
+    Scalar,
+    Snapshot,
+    SnapshotProperties,
+    SnapshotType,
+    TransportError,
+)
+from k2eg_rx.errors import K2EGError
+
+
+class Seen:
+    """A subscriber that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.scheduler = TestScheduler()
+        self.items: list[Any] = []
+        self.errors: list[Exception] = []
+        self.ends = 0
+
+    def of(self, stream: Any) -> "Seen":
+        self.subscription = stream.subscribe(self.items.append, self.errors.append, self._end, scheduler=self.scheduler)
+        return self
+
+    def _end(self) -> None:
+        self.ends += 1
+
+    def now(self) -> "Seen":
+        self.scheduler.start()
+        return self
+
+    def values(self) -> list[Any]:
+        return [item.value for item in self.now().items]
+
+
+def test_get_sends_one_command_per_subscription_and_emits_the_pv(client: Client, transport: Any) -> None:
+    stream = client.get_stream("pva://x:y")
+    assert transport.commands == []
+    one, two = Seen().of(stream), Seen().of(stream)
+    assert [command["command"] for command in transport.commands] == ["get", "get"]
+    assert transport.commands[0]["pv_name"] == "pva://x:y"
+    assert transport.commands[0]["reply_topic"] == "test-reply"
+    assert transport.out.topics == ["commands", "commands"]
+    transport.reply(transport.commands[1], **{"x:y": {"value": 2}})
+    assert (one.values(), two.values()) == ([], [2])
+    assert two.ends == 1
+    assert isinstance(two.items[0], PVData)
+    assert two.items[0].name == "x:y"
+
+
+def test_a_reply_of_another_instance_is_ignored(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.get_stream("pva://x"))
+    transport.reply({"reply_topic": "test-reply", "reply_id": "of another"}, x={"value": 1})
+    assert seen.now().items == []
+    assert client.status.discarded == 0
+
+
+def test_a_gateways_failure_is_an_operation_error_that_names_all(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.get_stream("pva://x"))
+    transport.reply(transport.commands[0], error=-3, message="Timeout operation")
+    error = seen.now().errors[0]
+    assert isinstance(error, OperationError)
+    assert (error.error, error.message, error.operation, error.subject) == (-3, "Timeout operation", "get", "pva://x")
+    assert client.status.pending == 0
+
+
+def test_the_gateways_known_race_is_asked_again_once(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.get_stream("pva://x"))
+    transport.reply(transport.commands[0], error=-2, message="Operaton cancelled")
+    transport.reply(transport.commands[1], x={"value": 1})
+    assert seen.values() == [1]
+
+
+def test_poison_on_the_reply_topic_is_skipped(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.get_stream("pva://x"))
+    transport.reply({"reply_topic": "t", "reply_id": 5})
+    transport.reply(transport.commands[0], x={"value": 1})
+    assert seen.values() == [1]
+    assert client.status.discarded == 1
+
+
+def test_nothing_is_sent_before_the_reply_topic_is_read(transport: Any) -> None:
+    settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
+    held: list[Any] = []
+
+    class Holding(type(transport)):
+        def replies(self, receiver: Any, topic: str) -> Any:
+            source, _ = super().replies(receiver, topic)
+            source.hold = True
+            held.append(source.read(topic))
+            return source, held[0]
+
+    transport = Holding()
+    with Client("scripted", "test", settings=settings, transport=transport) as client:
+        seen = Seen().of(client.get_stream("pva://x"))
+        assert transport.commands == []
+        held[0].set_result(None)
+        assert len(transport.commands) == 1
+        transport.reply(transport.commands[0], x={"value": 1})
+        assert seen.values() == [1]
+
+
+def test_an_unreadable_reply_topic_is_told_by_every_request(transport: Any, client: Client) -> None:
+    future = client._ready  # pyright: ignore[reportPrivateUsage]
+    assert future.done()
+    transport.out.failure = TransportError("topic 'commands' does not exist")
+    seen = Seen().of(client.get_stream("pva://x"))
+    assert isinstance(seen.now().errors[0], TransportError)
+    assert client.status.pending == 0
+
+
+def test_monitors_share_one_activation_and_the_last_to_leave_ends_it(client: Client, transport: Any) -> None:
+    one, two = Seen().of(client.monitor_stream("pva://x:y")), Seen().of(client.monitor_stream("pva://x:y"))
+    assert [(c["command"], c["pv_name"], c["monitor_dest_topic"]) for c in transport.commands] == [
+        ("monitor", "pva://x:y", "x_y")
+    ]
+    transport.event("x_y", "x:y", 1, 2)
+    late = Seen().of(client.monitor_stream("pva://x:y"))
+    transport.event("x_y", "x:y", 3)
+    assert (one.values(), two.values(), late.values()) == ([1, 2, 3], [1, 2, 3], [2, 3])
+    assert isinstance(one.items[0], PVUpdate)
+    one.subscription.dispose()
+    two.subscription.dispose()
+    assert transport.event_source.topics == ["x_y"]
+    late.subscription.dispose()
+    assert transport.event_source.topics == []
+    assert client.status.monitors == 0
+
+
+def test_the_command_waits_for_the_topics_position(client: Client, transport: Any) -> None:
+    transport.event_source.hold = True
+    seen = Seen().of(client.monitor_stream("pva://x"))
+    assert transport.commands == []
+    transport.event_source.held[0].set_result(None)
+    assert len(transport.commands) == 1
+    transport.event("x", "x", 1)
+    transport.reply(transport.commands[0])
+    assert seen.values() == [1]
+
+
+def test_a_failed_activation_ends_the_stream_and_the_next_one_starts_afresh(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.monitor_stream("pva://x"))
+    transport.reply(transport.commands[0], error=-2, message="is starting")
+    assert isinstance(seen.now().errors[0], OperationError)
+    assert transport.event_source.topics == []
+    again = Seen().of(client.monitor_stream("pva://x"))
+    transport.reply(transport.commands[1])
+    transport.event("x", "x", 1)
+    assert again.values() == [1]
+    assert again.errors == []
+
+
+def test_many_pvs_are_activated_by_one_command_and_arrive_in_order(client: Client, transport: Any) -> None:
+    uris = ["pva://a", "ca://b", "pva://a"]
+    seen = Seen().of(client.monitor_many_stream(uris))
+    assert [(c["command"], c["pv_name_list"]) for c in transport.commands] == [("multi-monitor", ["pva://a", "ca://b"])]
+    transport.event("a", "a", 1)
+    transport.event("b", "b", 2)
+    transport.event("a", "a", 3)
+    assert [(item.name, item.value) for item in seen.now().items] == [("a", 1), ("b", 2), ("a", 3)]
+
+
+def test_only_pvs_that_are_not_monitored_yet_are_activated(client: Client, transport: Any) -> None:
+    Seen().of(client.monitor_stream("pva://a"))
+    Seen().of(client.monitor_many_stream(["pva://a", "pva://b"]))
+    assert [c.get("pv_name") for c in transport.commands] == ["pva://a", "pva://b"]
+
+
+def test_activation_tells_the_gateways_answer(client: Client, transport: Any) -> None:
+    with pytest.raises(ValueError, match="not monitored"):
+        client.activation_stream(["pva://x"])
+    Seen().of(client.monitor_stream("pva://x"))
+    before = Seen().of(client.activation_stream(["pva://x"]))
+    transport.reply(transport.commands[0], message="Monitor activated")
+    after = Seen().of(client.activation_stream(["pva://x"]))
+    assert before.now().items[0].message == after.now().items[0].message == "Monitor activated"
+
+
+def test_an_event_of_the_wrong_shape_is_skipped(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.monitor_stream("pva://x"))
+    transport.messages("x", "x", {"y": {"value": 0}}, {"x": 5}, {"x": {"value": 1}})
+    assert seen.values() == [1]
+    assert client.status.discarded == 2
+
+
+def test_snapshot_collects_until_the_gateway_says_complete(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.snapshot_stream(["pva://a", "pva://b", "ca://c"], time_window=0.5))
+    command = transport.commands[0]
+    assert (command["pv_name_list"], command["time_window_msec"]) == (["pva://a", "pva://b", "ca://c"], 500)
+    transport.reply(command, a={"value": 1})
+    transport.reply(command, c={"value": 3})
+    assert seen.now().items == []
+    transport.reply(command, error=1)
+    snapshot: Snapshot = seen.now().items[0]
+    assert snapshot.data == {"a": [{"value": 1}], "b": [], "c": [{"value": 3}]}
+    assert seen.ends == 1
+    assert client.status.pending == 0
+
+
+def test_a_snapshot_with_a_bad_pv_fails(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.snapshot_stream(["pva://a"]))
+    transport.reply(transport.commands[0], error=-1, message="malformed")
+    assert isinstance(seen.now().errors[0], OperationError)
+
+
+def iteration(index: int, *values: Any) -> list[dict[str, Any]]:
+    common = {"timestamp": 1000 + index, "iter_index": index}
+    return [
+        {"message_type": 0, "snapshot_name": "My Snap", **common},
+        *({"message_type": 1, **common, "a": {"value": value}} for value in values),
+        {"message_type": 2, "error": 0, "snapshot_name": "My Snap", **common},
+    ]
+
+
+def test_a_recurring_snapshot_is_shared_and_emits_whole_iterations(client: Client, transport: Any) -> None:
+    properties = SnapshotProperties("My Snap", ["pva://a"], time_window=500)
+    whole, parts = (
+        Seen().of(client.snapshot_recurring_stream(properties)),
+        Seen().of(client.snapshot_events_stream(properties)),
+    )
+    assert transport.event_source.topics == ["my_snap"]
+    assert [(c["command"], c["snapshot_name"], c["time_window_msec"]) for c in transport.commands] == [
+        ("repeating_snapshot", "My Snap", 500)
+    ]
+    transport.reply(transport.commands[0], publishing_topic="my_snap")
+    late_tail = iteration(1, 0)[1:]
+    transport.messages("my_snap", "My Snap", *late_tail, *iteration(2, 1, 2))
+    snapshots = whole.now().items
+    assert [(snap.name, snap.iteration, snap.data) for snap in snapshots] == [
+        ("My Snap", 2, {"a": [{"value": 1}, {"value": 2}]})
+    ]
+    assert len(parts.now().items) == 6
+    with pytest.raises(ValueError, match="other properties"):
+        client.snapshot_recurring_stream(SnapshotProperties("My Snap", ["pva://b"])).subscribe(on_error=_raise)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def test_stop_completes_the_streams_after_the_last_iteration(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"], triggered=True)))
+    stopped = Seen().of(client.snapshot_stop_stream("s"))
+    transport.reply(transport.commands[1])
+    assert stopped.now().ends == 1
+    transport.messages("s", "s", *iteration(1, 1))
+    assert len(seen.now().items) == 1
+    again = Seen().of(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"], triggered=True)))
+    assert seen.now().ends == 1
+    assert [c["command"] for c in transport.commands][-1] == "repeating_snapshot"
+    assert again.now().items == []
+
+
+def test_a_field_filter_is_checked_before_the_snapshot_starts(client: Client, transport: Any) -> None:
+    properties = SnapshotProperties(
+        "s", ["pva://a"], type=SnapshotType.TIMED_BUFFERED, pv_field_filter_list=["value", "nope"]
+    )
+    seen = Seen().of(client.snapshot_recurring_stream(properties))
+    assert [c["command"] for c in transport.commands] == ["get"]
+    transport.reply(transport.commands[0], a={"value": 1, "alarm": {}})
+    assert str(seen.now().errors[0]) == "pv_field_filter_list: pva://a has no field 'nope'; it has value, alarm"
+    assert len(transport.commands) == 1
+    Seen().of(client.snapshot_recurring_stream(properties, check_fields=False))
+    assert transport.commands[1]["command"] == "repeating_snapshot"
+
+
+def put_fields(command: dict[str, Any]) -> object:
+    import base64
+
+    from k2eg_rx.wire.packing import unpack
+
+    return unpack(base64.b64decode(command["value"]))
+
+
+def test_put_learns_the_type_once_and_converts(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.put_stream("pva://e", "On"))
+    assert transport.commands[0]["describe"] is True
+    transport.reply(transport.commands[0], e={"value": {"index": 0, "choices": ["Off", "On"]}})
+    assert put_fields(transport.commands[1]) == {"value": {"index": 1}}
+    transport.reply(transport.commands[1], message="Successfull operation")
+    assert seen.now().items[0].error == 0
+    Seen().of(client.put_stream("pva://e", 0))
+    assert [c["command"] for c in transport.commands] == ["get", "put", "put"]
+    wrong = Seen().of(client.put_stream("pva://e", "Half"))
+    assert isinstance(wrong.now().errors[0], ValueError)
+    assert "pva://e" in str(wrong.errors[0])
+    assert len(transport.commands) == 3
+
+
+def test_serializable_values_and_unchecked_ones_are_sent_as_given(client: Client, transport: Any) -> None:
+    Seen().of(client.put_stream("pva://x", Scalar("value", 42)))
+    Seen().of(client.put_stream("pva://x", 5, check=False))
+    Seen().of(client.put_stream("pva://x", {"alarm": 1}, check=False))
+    assert [put_fields(c) for c in transport.commands] == [{"value": 42}, {"value": 5}, {"alarm": 1}]
+
+
+def test_a_put_to_a_field_is_not_sent_to_a_gateway_that_would_write_the_record(client: Client, transport: Any) -> None:
+    for value in (Scalar(5), 5):
+        seen = Seen().of(client.put_stream("pva://x.HIGH", value))
+        transport.reply(transport.commands[-1], x={"value": 1})
+        assert isinstance(seen.now().errors[0], OperationError)
+    assert {c["command"] for c in transport.commands} == {"get"}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.get_stream("x"),
+        lambda client: client.get_stream("pva://x", timeout=0),
+        lambda client: client.get_stream("pva://x", timeout="1"),
+        lambda client: client.put_stream("http://x", 1),
+        lambda client: client.monitor_stream("pva://"),
+        lambda client: client.monitor_stream("pva://x", overflow="newest"),
+        lambda client: client.monitor_stream("pva://x", capacity=0),
+        lambda client: client.monitor_many_stream([]),
+        lambda client: client.monitor_many_stream("pva://x"),
+        lambda client: client.snapshot_stream(["pva://x"], time_window=-1),
+        lambda client: client.snapshot_recurring_stream(SnapshotProperties("", ["pva://x"])),
+        lambda client: client.snapshot_trigger_stream(""),
+        lambda client: client.snapshot_stop_stream(None),
+    ],
+)
+def test_a_bad_argument_is_refused_at_the_call(client: Client, transport: Any, call: Any) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        call(client)
+    assert transport.commands == []
+
+
+def test_close_completes_the_hot_fails_the_pending_and_closes_all_parts(client: Client, transport: Any) -> None:
+    from reactivex.scheduler import ImmediateScheduler
+
+    class Now(TestScheduler):
+        def schedule(self, action: Any, state: Any = None) -> Any:
+            return ImmediateScheduler.singleton().schedule(action, state)
+
+    hot, pending = Seen(), Seen()
+    hot.scheduler = pending.scheduler = Now()
+    hot.of(client.monitor_stream("pva://x"))
+    pending.of(client.get_stream("pva://x"))
+    client.close()
+    client.close()
+    assert (hot.ends, hot.errors) == (1, [])
+    assert isinstance(pending.errors[0], ClientClosedError)
+    parts = [transport, transport.out, transport.present, transport.event_source, transport.reply_source]
+    assert all(part.closed for part in parts)
+    with pytest.raises(ClientClosedError):
+        client.get_stream("pva://x")
+    with pytest.raises(ClientClosedError):
+        client.monitor_stream("pva://x")
+
+
+def test_a_forked_child_gets_a_clear_error(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    with pytest.raises(ForkError, match="fork"):
+        client.get_stream("pva://x")
+
+
+def test_a_full_mailbox_stops_the_events_source_and_room_wakes_it(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.monitor_stream("pva://x", capacity=2))
+    transport.event("x", "x", 1, 2, 3)
+    assert not transport.event_source.receiver.ready()
+    assert transport.reply_source.receiver.ready()
+    assert seen.values() == [1, 2, 3]
+    assert transport.event_source.receiver.ready()
+    assert transport.event_source.woken == 1
+
+
+def test_the_group_name_reaches_the_transport(transport: Any) -> None:
+    settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
+    with Client("scripted", "test", "workers", settings=settings, transport=transport):
+        assert transport.group_name == "workers"
+
+
+def test_the_public_names_are_sorted_and_exist() -> None:
+    names = k2eg_rx.__all__
+    assert names == sorted(names)
+    assert all(hasattr(k2eg_rx, name) for name in names)
+    errors = [k2eg_rx.OperationError, k2eg_rx.OperationTimeout, k2eg_rx.WireError, k2eg_rx.TransportError]
+    assert all(issubclass(error, K2EGError) for error in errors)
