@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from reactivex import Observable
 from reactivex import operators as ops
-from reactivex.abc import StartableBase
+from reactivex.abc import SchedulerBase, StartableBase
 from reactivex.internal.exceptions import SequenceContainsNoElementsError
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.typing import StartableTarget
@@ -28,6 +28,14 @@ class _CallingThread(StartableBase):
         """Does nothing."""
 
 
+class _Done(Exception):
+    """Takes the loop out of its wait: disposing it from within would leave it waiting."""
+
+
+def _leave(_scheduler: SchedulerBase, _state: object = None) -> None:
+    raise _Done
+
+
 def first(stream: Observable[_T]) -> _T:
     """Returns the first value of a stream, and unsubscribes.
 
@@ -40,13 +48,18 @@ def first(stream: Observable[_T]) -> _T:
     values: list[_T] = []
     errors: list[Exception] = [SequenceContainsNoElementsError()]
 
+    def done() -> None:
+        loop.schedule(_leave)
+
     def failed(error: Exception) -> None:
         errors.append(error)
-        loop.dispose()
+        done()
 
-    subscription = stream.pipe(ops.take(1)).subscribe(values.append, failed, loop.dispose, scheduler=loop)
+    subscription = stream.pipe(ops.take(1)).subscribe(values.append, failed, done, scheduler=loop)
     try:
         loop.run()
+    except _Done:
+        pass
     finally:
         subscription.dispose()
         loop.dispose()

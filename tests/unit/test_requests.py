@@ -1,0 +1,147 @@
+"""Requests and their timeouts, in virtual time."""
+
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from reactivex.testing import TestScheduler
+
+from k2eg_rx.discards import Discards
+from k2eg_rx.errors import ClientClosedError, OperationTimeout, TransportError
+from k2eg_rx.requests import ReplyRouter, Requests, when_done
+from k2eg_rx.transport import Record
+from k2eg_rx.wire.commands import GetCommand, PutCommand
+from k2eg_rx.wire.packing import pack
+
+HEADERS = [("k2eg-ser-type", b"Msgpack")]
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.reports: list[Any] = []
+
+    def send(self, topic: str, value: bytes, *, on_delivery: Any, **_: Any) -> None:
+        self.sent.append(value)
+        self.reports.append(on_delivery)
+
+    def close(self, timeout: float) -> None: ...
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.timers = TestScheduler()
+        self.router = ReplyRouter(Discards())
+        self.sink = Sink()
+        self.ready: Future[None] = Future()
+        self.requests = Requests(
+            self.router,
+            self.sink,
+            command_topic="commands",
+            reply_topic="replies",
+            ready=self.ready,
+            timers=self.timers,
+        )
+        self.items: list[Any] = []
+        self.errors: list[Exception] = []
+
+    def subscribe(self, stream: Any) -> Any:
+        return stream.subscribe(self.items.append, self.errors.append)
+
+    def reply(self, number: int = 0, **fields: Any) -> None:
+        import json
+
+        reply_id = json.loads(self.sink.sent[number])["reply_id"]
+        body = pack({"error": 0, "reply_id": reply_id} | fields)
+        self.router.receive([Record("replies", 0, 0, None, body, HEADERS)])
+
+
+@pytest.fixture
+def setup() -> Setup:
+    return Setup()
+
+
+def test_the_timeout_names_operation_subject_and_time_and_frees_the_route(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.timers.advance_to(2.9)
+    assert (setup.errors, len(setup.router)) == ([], 1)
+    setup.timers.advance_to(3.1)
+    error = setup.errors[0]
+    assert isinstance(error, OperationTimeout)
+    assert isinstance(error, TimeoutError)
+    assert (error.operation, error.subject, error.waited) == ("get", "pva://x", 3.0)
+    assert str(error) == "get of pva://x: no reply within 3 s"
+    assert len(setup.router) == 0
+    setup.reply(x={"value": 1})
+    assert setup.items == []
+
+
+def test_a_puts_timeout_warns_that_it_may_still_be_carried_out(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    stream = setup.requests.single(PutCommand("pva://x", b"\x80"), "pva://x", 1.0, hint="it may")
+    setup.subscribe(stream)
+    setup.timers.advance_to(2)
+    assert str(setup.errors[0]) == "put of pva://x: no reply within 1 s; it may"
+
+
+def test_the_time_until_the_reply_topic_is_read_counts(setup: Setup) -> None:
+    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.timers.advance_to(4)
+    assert isinstance(setup.errors[0], OperationTimeout)
+    setup.ready.set_result(None)
+    assert setup.sink.sent == []
+
+
+def test_a_reply_ends_the_timer(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.reply(x={"value": 1})
+    setup.timers.advance_to(10)
+    assert len(setup.items) == 1
+    assert setup.errors == []
+    assert len(setup.router) == 0
+
+
+def test_an_unreadable_reply_topic_fails_the_request(setup: Setup) -> None:
+    setup.ready.set_exception(TransportError("create topic 'replies'"))
+    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    assert str(setup.errors[0]) == "create topic 'replies'"
+    assert len(setup.router) == 0
+
+
+def test_a_command_that_kafka_did_not_take_fails_at_once(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.sink.reports[0](TransportError("the broker refused"))
+    assert str(setup.errors[0]) == "the broker refused"
+    assert len(setup.router) == 0
+
+
+def test_unsubscribing_frees_the_route_and_sends_nothing_more(setup: Setup) -> None:
+    subscription = setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    subscription.dispose()
+    setup.ready.set_result(None)
+    assert (setup.sink.sent, len(setup.router)) == ([], 0)
+
+
+def test_close_fails_what_waits_and_what_comes(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.requests.close()
+    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    assert [type(error) for error in setup.errors] == [ClientClosedError, ClientClosedError]
+    assert len(setup.router) == 0
+
+
+def test_several_futures_are_waited_for_and_the_first_error_is_told() -> None:
+    futures: list[Future[None]] = [Future(), Future(), Future()]
+    told: list[object] = []
+    when_done(futures, told.append)
+    futures[2].set_result(None)
+    futures[1].set_exception(TransportError("no"))
+    assert told == []
+    futures[0].set_result(None)
+    assert [str(error) for error in told] == ["no"]
+    when_done([], told.append)
+    assert told[1] is None
