@@ -1,0 +1,183 @@
+"""From p4p's values to structures: all of PVAccess's types, in the server's order of fields.
+
+In: `p4p.Value`s, and their types as `p4p.Type.aspy` gives them. Out: `Structure`s with numpy arrays, and `TypeMap`s.
+Pure; any thread, but a `ValueReader` is for one at a time.
+
+`Value.todict` is done in C and right for everything but unions: it loses which member was selected. Only those are
+done here, by looking for the member that can be looked up (``value["u->member"]``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import p4p
+
+from k2eg_rx.gateway.provider import TypeMap
+from k2eg_rx.gateway.pvtypes import DTYPES
+from k2eg_rx.wire.structure import Structure
+
+# The letters of p4p.Type and the names of pvData.
+KINDS = {
+    "?": "boolean",
+    "s": "string",
+    "b": "byte",
+    "B": "ubyte",
+    "h": "short",
+    "H": "ushort",
+    "i": "int",
+    "I": "uint",
+    "l": "long",
+    "L": "ulong",
+    "f": "float",
+    "d": "double",
+    "v": "any",
+    "U": "union",
+    "S": "structure",
+}
+_TABLE = "epics:nt/NTTable:"
+
+# "d", "ad", ...; ("S", id, [(name, spec), ...]), and the same with "aS", "U", "aU".
+Spec = Any
+Members = dict[str, Spec]
+_Step = Callable[[Any, str], Any]
+
+# p4p gives None for an empty array of numbers that is a union's member.
+_EMPTY = {f"a{letter}": np.empty(0, DTYPES[kind]) for letter, kind in KINDS.items() if kind in DTYPES}
+_value_class: Any = p4p.Value
+_ABSENT = object()
+
+
+def spec_of(value: Any) -> Spec:
+    """Returns the type of a p4p value."""
+    return value.type().aspy()
+
+
+def _code(spec: Spec) -> str:
+    return spec if isinstance(spec, str) else str(spec[0])
+
+
+def members_of(spec: Spec) -> Members:
+    """Returns the fields of a structure, or the members of a union, by name."""
+    return dict(spec[2])
+
+
+def is_enum(spec: Spec) -> bool:
+    """Whether a type is that of an enum's value: an index into choices."""
+    return _code(spec) == "S" and {"index", "choices"} <= members_of(spec).keys()
+
+
+def is_table(spec: Spec) -> bool:
+    """Whether a PV's type is an NTTable, whose ``value`` has the columns."""
+    return isinstance(spec, tuple) and str(cast("tuple[Any, ...]", spec)[1]).startswith(_TABLE)
+
+
+def kind_of(spec: Spec) -> str:
+    """Returns the pvData name of a type."""
+    if is_enum(spec):
+        return "enum"
+    code = _code(spec)
+    return KINDS[code[-1]] + ("[]" if len(code) > 1 else "")
+
+
+def types_of(spec: Spec, path: str = "") -> TypeMap:
+    """Returns the types of a PV's fields.
+
+    Args:
+        spec: The type of the whole PV.
+        path: The field that was selected from it, if any: then its type is that of ``value``.
+    """
+    if path:
+        for step in path.split("."):
+            spec = members_of(spec)[step]
+        return {"value": kind_of(spec)}
+    types: TypeMap = {name: kind_of(member) for name, member in members_of(spec).items()}
+    if is_table(spec):
+        types["value"] = {label: kind_of(column) for label, column in members_of(members_of(spec)["value"]).items()}
+    return types
+
+
+def _plain(spec: Spec) -> _Step:
+    """Returns how to read a member without any union in it."""
+    if isinstance(spec, str):
+        if spec in _EMPTY:
+            return lambda value, path: _EMPTY[spec] if (array := value[path]) is None else array
+        return lambda value, path: value[path]
+    if spec[0] == "S":
+        return lambda value, path: value[path].todict()
+    return lambda value, path: [element.todict() for element in value[path]]
+
+
+def _special(spec: Spec) -> _Step | None:
+    """Returns how to read a field with a union in it; None if there is none."""
+    match spec:
+        case "v":
+            return lambda value, path: _variant(value[path])
+        case "av":
+            return lambda value, path: [_variant(element) for element in value[path]]
+        case ("S", _, _):
+            inner = _structure(members_of(spec))
+            return inner and (lambda value, path: inner(value[path]))
+        case ("aS", _, _):
+            inner = _structure(members_of(spec))
+            return inner and (lambda value, path: [inner(element) for element in value[path]])
+        case ("U", _, _):
+            return _union(members_of(spec))
+        case ("aU", _, _):
+            union = _union(members_of(spec))
+            return lambda value, path: [union(value, f"{path}[{index}]") for index in range(len(value[path]))]
+        case _:
+            return None
+
+
+def _structure(members: Mapping[str, Spec]) -> Callable[[Any], Structure] | None:
+    steps = [(name, step) for name, spec in members.items() if (step := _special(spec)) is not None]
+    if not steps:
+        return None
+
+    def read(value: Any) -> Structure:
+        structure: Structure = value.todict()
+        for name, step in steps:
+            structure[name] = step(value, name)
+        return structure
+
+    return read
+
+
+def _union(members: Mapping[str, Spec]) -> _Step:
+    # The member selected last comes first: it is mostly the same again, and a wrong guess costs an exception in C++.
+    steps = [(name, _special(spec) or _plain(spec)) for name, spec in members.items()]
+
+    def read(value: Any, path: str) -> Structure:
+        for index, (name, step) in enumerate(steps):
+            selected = f"{path}->{name}"
+            if value.get(selected, _ABSENT) is not _ABSENT:
+                if index:
+                    steps.insert(0, steps.pop(index))
+                return {name: step(value, selected)}
+        return {}
+
+    return read
+
+
+def _variant(held: Any) -> Structure:
+    if isinstance(held, _value_class):
+        return {"": ValueReader(spec_of(held)).read(held)}
+    if isinstance(held, list) and held and isinstance(held[0], _value_class):
+        elements = cast("list[Any]", held)
+        reader = ValueReader(spec_of(elements[0]))
+        return {"": [reader.read(element) for element in elements]}
+    return {"": held}
+
+
+class ValueReader:
+    """Reads the values of one type. Make a new one when the type may have changed: at each connection."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._read = _structure(members_of(spec))
+
+    def read(self, value: Any) -> Structure:
+        """Returns a value as a structure of its own, which later updates do not change."""
+        return self._read(value) if self._read is not None else value.todict()
