@@ -1,0 +1,7 @@
+"""``python -m k2eg.cli``."""
+
+import sys
+
+from k2eg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,204 @@
+"""The command line's grammar.
+
+In: the words after ``k2eg``. Out: an `argparse.Namespace`, or an exit with 2 and one line that says what is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+from k2eg.cli.values import is_number
+from k2eg_rx.pv import PvAddress
+
+ENVIRONMENT_VARIABLE = "K2EG_CLI_DEFAULT_ENVIRONMENT"
+APP_NAME_VARIABLE = "K2EG_CLI_DEFAULT_APP_NAME"
+DEFAULT_APP_NAME = "k2eg-cli"
+
+# A gateway answers within 0.3 s for a PV that it has to connect first; longer than this nobody waits for one that may
+# not exist.
+_DEFAULT_TIMEOUT = 5.0
+
+_DESCRIPTION = "Reads, writes and watches EPICS process variables through K2EG and Kafka."
+_EPILOG = f"""\
+environment variables:
+  {ENVIRONMENT_VARIABLE}          the environment, if -e is not given
+  {APP_NAME_VARIABLE}             the application's name, if -a is not given
+  K2EG_PYTHON_CONFIGURATION_PATH_FOLDER  the folder of the environments (ENV.ini)
+
+exit status: 0 done, 1 it failed, 2 wrong usage, 130 interrupted
+
+to try it: `k2eg demo` here, and `k2eg -e demo monitor pva://demo:sine10` in another terminal
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (more by: {self.prog} -h)\n")
+
+
+def _pv_uri(text: str) -> str:
+    try:
+        return PvAddress.parse(text).uri
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return number
+
+
+def _broker(text: str) -> str:
+    for address in text.split(","):
+        host, colon, port = address.strip().rpartition(":")
+        if not (host and colon and port.isdigit()):
+            raise argparse.ArgumentTypeError(f"{text!r} is not host:port")
+    return text
+
+
+def _global_options(*, default: bool) -> _Parser:
+    """The options that may stand before the command or after it; after it without a default, so as not to undo it."""
+    options = _Parser(add_help=False, allow_abbrev=False, argument_default=None if default else argparse.SUPPRESS)
+    options.add_argument(
+        "-e", "--environment", metavar="ENV", help=f"the environment (default: ${ENVIRONMENT_VARIABLE})"
+    )
+    options.add_argument("-a", "--app", metavar="APP", help=f"the application's name (default: {DEFAULT_APP_NAME})")
+    debug_default = False if default else argparse.SUPPRESS
+    options.add_argument("--debug", action="store_true", default=debug_default, help="show logs and tracebacks")
+    return options
+
+
+def _output_options() -> _Parser:
+    options = _Parser(add_help=False, allow_abbrev=False)
+    options.add_argument("--json", action="store_true", help="a JSON object per line, for scripts")
+    options.add_argument("--full", action="store_true", help="the PV's whole structure")
+    return options
+
+
+def _timeout_option() -> _Parser:
+    options = _Parser(add_help=False, allow_abbrev=False)
+    options.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=_DEFAULT_TIMEOUT,
+        metavar="SECONDS",
+        help="how long to wait for the gateway's answer (default: %(default)g)",
+    )
+    return options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the whole command line."""
+    parser = _Parser(
+        prog="k2eg",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        parents=[_global_options(default=True)],
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    shared = _global_options(default=False)
+    timed = [shared, _output_options(), _timeout_option()]
+
+    get = commands.add_parser("get", parents=timed, allow_abbrev=False, help="read PVs")
+    get.add_argument("uris", nargs="+", type=_pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
+
+    put = commands.add_parser("put", parents=timed, allow_abbrev=False, help="write a PV")
+    put.add_argument("uri", type=_pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
+    put.add_argument("value", metavar="VALUE", help="a number, text, an enum's label; a list or an object in JSON")
+    put.add_argument("--string", action="store_true", help="take VALUE as text, whatever it looks like")
+    put.add_argument("--no-check", action="store_true", help="send it as it is, without asking for the PV's type first")
+    put.add_argument("--verify", action="store_true", help="read the PV back and print it")
+
+    monitor = commands.add_parser(
+        "monitor", parents=[shared, _output_options()], allow_abbrev=False, help="print updates until Ctrl-C"
+    )
+    monitor.add_argument("uris", nargs="+", type=_pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
+    monitor.add_argument("--count", type=_positive, metavar="N", help="stop after N updates")
+    monitor.add_argument("--duration", type=_seconds, metavar="SECONDS", help="stop after so many seconds")
+    monitor.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="fail if a PV has given nothing by then")
+    monitor.add_argument(
+        "--overflow",
+        choices=("block", "latest", "drop_oldest"),
+        default="block",
+        help="if printing is slower than the PVs: wait and lose nothing, print only the newest of each PV, or drop the"
+        " oldest (default: %(default)s)",
+    )
+
+    _add_snapshot(commands.add_parser("snapshot", parents=timed, allow_abbrev=False, help="acquire PVs together"))
+
+    commands.add_parser("gateway", parents=[shared], allow_abbrev=False, help="run a gateway for the environment")
+
+    demo = commands.add_parser(
+        "demo", parents=[shared], allow_abbrev=False, help="run a broker, an IOC and a gateway, and watch live PVs"
+    )
+    demo.add_argument("--tour", action="store_true", help="do each operation once, print the results, and exit")
+    demo.add_argument("--kafka", type=_broker, metavar="HOST:PORT", help="use this broker, not one of its own")
+    return parser
+
+
+def _add_snapshot(snapshot: argparse.ArgumentParser) -> None:
+    snapshot.add_argument("uris", nargs="+", type=_pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
+    snapshot.add_argument(
+        "--window", type=_positive, metavar="MSEC", help="how long a one-shot snapshot waits for values"
+    )
+    snapshot.add_argument("--every", type=_positive, metavar="MSEC", help="a recurring snapshot, until Ctrl-C")
+    snapshot.add_argument("--name", help="the recurring snapshot's name (default: one of its own)")
+    snapshot.add_argument("--count", type=_positive, metavar="N", help="stop after N snapshots")
+    snapshot.add_argument(
+        "--all-values", action="store_true", help="all values of the window, not the last (timedbuffered)"
+    )
+    snapshot.add_argument("--push", type=_positive, metavar="MSEC", help="with --all-values: push parts this often")
+
+
+def _shield_numbers(words: Sequence[str]) -> list[str]:
+    """Keeps argparse from taking -1e3 or -inf for an option; it knows -1 and -1.5 only."""
+    # A word with a blank in it is never an option to argparse, and a blank changes no number.
+    return [f" {word}" if word.startswith("-") and is_number(word) else word for word in words]
+
+
+def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """Returns the arguments; missing options are filled in from the process environment.
+
+    Raises:
+        SystemExit: They are wrong (2), or help was asked for (0); what there is to say is printed.
+    """
+    parser = build_parser()
+    arguments = parser.parse_args(_shield_numbers(words))
+    if arguments.version:
+        return arguments
+    if arguments.command is None:
+        parser.error("a command is missing: get, put, monitor, snapshot, gateway or demo")
+    if arguments.command == "snapshot" and arguments.every is None:
+        for option in ("name", "count", "all_values", "push"):
+            if getattr(arguments, option):
+                parser.error(
+                    f"snapshot: --{option.replace('_', '-')} goes with --every, which makes it a recurring one"
+                )
+    if arguments.command == "snapshot" and arguments.every is not None and arguments.window is not None:
+        parser.error("snapshot: --window goes with a one-shot snapshot; --every is the window of a recurring one")
+    arguments.environment = arguments.environment or os.environ.get(ENVIRONMENT_VARIABLE) or None
+    arguments.app = arguments.app or os.environ.get(APP_NAME_VARIABLE) or DEFAULT_APP_NAME
+    return arguments

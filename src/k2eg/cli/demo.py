@@ -1,0 +1,140 @@
+"""``k2eg demo``: a broker, an IOC and a gateway, and a client that shows what comes out of them.
+
+In: arguments. Out: a live table, or lines where there is no terminal, until Ctrl-C or SIGTERM. Main thread only.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from k2eg.cli.announcement import Announcement
+from k2eg.cli.extras import require_extra
+from k2eg.cli.interruption import Interruption
+from k2eg.cli.output import Form
+from k2eg.cli.rows import Rows
+from k2eg_rx import Client, PvAddress, PVUpdate
+
+if TYPE_CHECKING:
+    from k2eg_rx.embedded import EmbeddedStack
+
+APP_NAME = "k2eg-demo"
+
+# Both protocols; what is slow above, what is fast below, so that the eye finds its way.
+PVS = (
+    "pva://demo:setpoint1",
+    "pva://demo:setpoint2",
+    "pva://demo:sum",
+    "ca://demo:mode",
+    "pva://demo:message",
+    "pva://demo:table",
+    "pva://demo:temperature",
+    "pva://demo:waveform",
+    "pva://demo:ramp1",
+    "ca://demo:ramp10",
+    "pva://demo:ramp100",
+    "pva://demo:sine1",
+    "ca://demo:sine10",
+    "pva://demo:sine100",
+)
+
+_REFRESH_SECONDS = 0.2  # the eye reads no number that stands for less
+_LINES_SECONDS = 1.0  # between lines of a PV where there is no terminal
+_CLIENT_CLOSE_SECONDS = 0.8  # of the 3 s in which the demo has to end; the stack takes the rest
+
+
+def demo(arguments: Namespace) -> None:
+    """Runs the demo until Ctrl-C or SIGTERM, or its tour.
+
+    Raises:
+        MissingExtraError: The extra ``demo`` is not installed.
+        DemoError: Another demo is running.
+        Exception: Something did not start, or a step of the tour failed.
+    """
+    require_extra("demo")
+    if arguments.tour:
+        _tour(arguments)
+        return
+    announcement = Announcement()
+    with Interruption() as interruption:
+        announcement.check()
+        with _stack(arguments.kafka) as stack, _client(stack) as client:
+            try:
+                announcement.publish(stack.broker_address)
+                rows = Rows(PvAddress.parse(uri).name for uri in PVS)
+                client.monitor_many_stream(PVS, overflow="latest").subscribe(
+                    lambda update: rows.add(update, time.monotonic())
+                )
+                interruption.defer()
+                show = _show_table if sys.stdout.isatty() else _show_lines
+                show(heading(stack.broker_address), rows, interruption.wait)
+            finally:
+                interruption.defer()
+                announcement.withdraw()
+    print("stopped")
+
+
+def _tour(arguments: Namespace) -> None:
+    from k2eg.cli.tour import Tour  # noqa: PLC0415 - the table needs none of it
+
+    with Interruption(), _stack(arguments.kafka) as stack, _client(stack) as client:
+        Tour(client, print).run()
+
+
+@contextmanager
+def _stack(broker_address: str | None) -> Generator[EmbeddedStack]:
+    from k2eg_rx.embedded import EmbeddedStack  # noqa: PLC0415 - heavy, and of an extra
+
+    broker = f"the gateway uses the broker at {broker_address}" if broker_address else "a Kafka broker"
+    print(f"starting an EPICS IOC, a gateway and a client; {broker} ...", flush=True)
+    with EmbeddedStack(broker_address=broker_address) as stack:
+        yield stack
+
+
+@contextmanager
+def _client(stack: EmbeddedStack) -> Generator[Client]:
+    client = Client("demo", APP_NAME, settings=stack.settings(APP_NAME))
+    try:
+        yield client
+    finally:
+        client.close(_CLIENT_CLOSE_SECONDS)
+
+
+def heading(broker_address: str) -> list[str]:
+    """Returns the lines above the table: what this is, and what to try."""
+    return [
+        f"K2EG demo: EPICS -> gateway -> Kafka at {broker_address} -> here (Ctrl-C ends it)",
+        "Try in another terminal:  k2eg -e demo put pva://demo:setpoint1 8.5",
+        "                          k2eg -e demo get pva://demo:sum ca://demo:mode",
+        "",
+    ]
+
+
+def _show_table(lines: Sequence[str], rows: Rows, wait: Callable[[float], bool]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - an extra
+    from rich.live import Live  # noqa: PLC0415
+
+    from k2eg.cli.table import live_table  # noqa: PLC0415
+
+    addresses = [PvAddress.parse(uri) for uri in PVS]
+    # On the terminal's second screen: what stood there before is back at the end.
+    with Live(console=Console(), screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(live_table(lines, addresses, rows.rows(time.monotonic()), time.time_ns()), refresh=True)
+            if wait(_REFRESH_SECONDS):
+                return
+
+
+def _show_lines(lines: Sequence[str], rows: Rows, wait: Callable[[float], bool]) -> None:
+    print("\n".join(lines), flush=True)
+    form = Form(name_width=max(len(PvAddress.parse(uri).name) for uri in PVS))
+    shown: dict[str, PVUpdate] = {}
+    while not wait(_LINES_SECONDS):
+        for row in rows.rows(time.monotonic()):
+            if row.data is not None and shown.get(row.name) is not row.data:
+                shown[row.name] = row.data
+                print(form.pv(row.data), flush=True)

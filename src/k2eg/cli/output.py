@@ -1,0 +1,262 @@
+"""What the command line prints: readable lines, or JSON objects for scripts.
+
+In: PV values, snapshots, replies. Out: lines of text. Pure; any thread.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from k2eg_rx import PVData, Reply, Severity, Snapshot
+
+_NANOSECONDS = 1_000_000_000
+_SHOWN_ELEMENTS = 8  # of an array in one line: about 60 characters, what is left beside name and time
+_SHOWN_ROWS = 20  # of a table, on a terminal of 24 lines
+_SIGNIFICANT = 6  # digits of a number whose PV has no precision: what a float carries
+_MAX_FIXED = 1e9  # from here on a fixed number of decimals is only noise
+_CA_PRECISION = re.compile(r"F\d*\.(\d+)")  # `display.format` of Channel Access, such as "F6.3"
+
+
+def printable(text: str) -> str:
+    """Returns a text without control characters: what a PV holds must not steer the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def precision_of(structure: Mapping[str, Any]) -> int:
+    """Returns how many decimals a PV wants to be shown with; 0 if it does not say."""
+    match structure.get("display"):
+        case {"precision": int(precision)}:
+            return max(precision, 0)
+        case {"format": str(text)} if found := _CA_PRECISION.fullmatch(text):
+            return int(found[1])
+        case _:
+            return 0
+
+
+def format_number(value: float | int | bool, precision: int = 0) -> str:
+    """Returns a number with the decimals its PV wants, or with all that matter if it does not say."""
+    if not isinstance(value, float):  # a whole number, or a boolean in the way of JSON
+        return json.dumps(value)
+    if not precision or not math.isfinite(value):
+        return f"{value:.{_SIGNIFICANT}g}"
+    if 0 < abs(value) < 10.0**-precision or abs(value) >= _MAX_FIXED:
+        return f"{value:.{precision}e}"
+    return f"{value:.{precision}f}"
+
+
+def _element(value: object, precision: int) -> str:
+    if isinstance(value, bool | int | float):
+        return format_number(value, precision)
+    if isinstance(value, str):
+        return printable(value)
+    return json.dumps(jsonable(value))
+
+
+def enum_label(value: object) -> str | None:
+    """Returns the label that an enum's value has, or None if it is no enum or has no label of that index."""
+    if not isinstance(value, dict):
+        return None
+    index, choices = (cast("dict[str, object]", value).get(part) for part in ("index", "choices"))
+    if not isinstance(index, int) or not isinstance(choices, list):
+        return None
+    labels = cast("list[object]", choices)
+    return str(labels[index]) if 0 <= index < len(labels) else None
+
+
+def table_columns(structure: Mapping[str, Any]) -> dict[str, list[Any]] | None:
+    """Returns a table's columns by label, or None if the PV is none."""
+    labels, columns = structure.get("labels"), structure.get("value")
+    if not isinstance(labels, list) or not isinstance(columns, dict):
+        return None
+    named = cast("dict[str, object]", columns)
+    if not all(isinstance(column, list) for column in named.values()):
+        return None
+    # the labels are for people; the columns' own names are what one writes by
+    return cast("dict[str, list[Any]]", named)
+
+
+def _row_count(columns: Mapping[str, Sequence[Any]]) -> int:
+    return max((len(column) for column in columns.values()), default=0)
+
+
+def format_value(structure: Mapping[str, Any]) -> str:
+    """Returns a PV's value in one line; an array or a table in short."""
+    value = structure.get("value")
+    precision = precision_of(structure)
+    match value:
+        case {"index": int(index), "choices": list()} if (label := enum_label(value)) is not None:
+            return f"{printable(label)} ({index})"
+        case [*elements]:
+            shown = ", ".join(_element(element, precision) for element in elements[:_SHOWN_ELEMENTS])
+            count = len(elements)
+            return f"[{shown}]" if count <= _SHOWN_ELEMENTS else f"[{shown}, ...] ({count} values)"
+        case None:
+            return json.dumps(jsonable(structure))
+        case _ if columns := table_columns(structure):
+            return f"{_row_count(columns)} rows of {', '.join(map(printable, columns))}"
+        case _:
+            return _element(value, precision)
+
+
+def table_lines(columns: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """Yields a table, its columns aligned."""
+    cells = [
+        [printable(label), *(_element(element, 0) for element in column[:_SHOWN_ROWS])]
+        for label, column in columns.items()
+    ]
+    height = max(map(len, cells), default=0)
+    widths = [max(map(len, column)) for column in cells]
+    for row in range(height):
+        texts = (column[row] if row < len(column) else "" for column in cells)
+        yield "  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip()
+    left_out = _row_count(columns) - _SHOWN_ROWS
+    if left_out > 0:
+        yield f"... {left_out} more rows"
+
+
+def structure_lines(structure: Mapping[str, Any], indent: int = 0) -> Iterator[str]:
+    """Yields a whole structure, a field a line."""
+    for name, value in structure.items():
+        label = f"{' ' * indent}{printable(str(name))}:"
+        if isinstance(value, Mapping):
+            yield label
+            yield from structure_lines(cast("Mapping[str, Any]", value), indent + 2)
+        elif isinstance(value, str):
+            yield f"{label} {printable(value)}".rstrip()
+        else:
+            yield f"{label} {json.dumps(jsonable(value))}"
+
+
+def local_time(timestamp: int | None) -> str:
+    """Returns EPICS time (nanoseconds) in this machine's time zone, to the microsecond."""
+    if timestamp is None:
+        return "no time".ljust(26)  # the length of a time
+    seconds, nanoseconds = divmod(timestamp, _NANOSECONDS)
+    moment = datetime.fromtimestamp(seconds).astimezone()
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{nanoseconds // 1000:06d}"
+
+
+def utc_time(timestamp: int) -> str:
+    """Returns a time (nanoseconds) in ISO 8601, to the nanosecond."""
+    seconds, nanoseconds = divmod(timestamp, _NANOSECONDS)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+
+
+def format_alarm(data: PVData) -> str:
+    """Returns the alarm's severity and its reason, or nothing if there is no alarm."""
+    if data.severity is Severity.NO_ALARM:
+        return ""
+    match data.data.get("alarm"):
+        case {"message": str(message)} if message:
+            return f"{data.severity.name} ({printable(message)})"
+        case _:
+            return data.severity.name
+
+
+def jsonable(value: object) -> object:
+    """Returns a value as JSON can say it: what is not finite as the strings NaN, Infinity and -Infinity."""
+    match value:
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case Mapping():
+            return {str(name): jsonable(part) for name, part in cast("Mapping[object, object]", value).items()}
+        case list() | tuple():
+            return [jsonable(part) for part in cast("Sequence[object]", value)]
+        case bytes():
+            return value.decode("utf-8", "replace")
+        case _:
+            return value
+
+
+def _plain_value(value: object) -> tuple[object, dict[str, object]]:
+    """An enum is its label to a script, with the index beside it."""
+    match value:
+        case {"index": int(index), "choices": list()} if (label := enum_label(value)) is not None:
+            return label, {"index": index}
+        case _:
+            return value, {}
+
+
+def pv_object(data: PVData, *, full: bool = False) -> dict[str, object]:
+    """Returns a PV as an object for scripts: always the same keys.
+
+    Args:
+        data: The PV.
+        full: With its whole structure under ``data``.
+    """
+    value, beside = _plain_value(data.value)
+    timestamp = data.timestamp
+    return {
+        "name": data.name,
+        "value": jsonable(value),
+        **beside,
+        "units": data.units,
+        "severity": data.severity.name,
+        "timestamp": None if timestamp is None else utc_time(timestamp),
+        "timestamp_ns": timestamp,
+        **({"data": jsonable(data.data)} if full else {}),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How things are printed.
+
+    Attributes:
+        json: As JSON objects, one a line.
+        full: With the PV's whole structure.
+        name_width: The column in which what follows the name begins.
+    """
+
+    json: bool = False
+    full: bool = False
+    name_width: int = 0
+
+    def pv(self, data: PVData) -> str:
+        """Returns what to print of a PV's value; several lines perhaps."""
+        if self.json:
+            return json.dumps(pv_object(data, full=self.full))
+        parts = [
+            data.name.ljust(self.name_width),
+            local_time(data.timestamp),
+            f"{format_value(data.data)} {printable(data.units)}".rstrip(),
+            format_alarm(data),
+        ]
+        lines = ["  ".join(part for part in parts if part)]
+        columns = table_columns(data.data)
+        if self.full:
+            lines += structure_lines(data.data, indent=2)
+        elif columns:
+            lines += (f"  {line}" for line in table_lines(columns))
+        return "\n".join(lines)
+
+    def reply(self, uri: str, reply: Reply) -> str:
+        """Returns what to print of the gateway's answer to a put."""
+        if self.json:
+            return json.dumps({"uri": uri, "error": reply.error, "message": reply.message})
+        return f"{uri}: {printable(reply.message) or 'done'}"
+
+    def snapshot(self, snapshot: Snapshot) -> str:
+        """Returns what to print of a snapshot: a headline if it is one of several, and a line for each sample."""
+        if self.json:
+            samples = {
+                pv: [pv_object(PVData(pv, sample), full=self.full) for sample in found]
+                for pv, found in snapshot.data.items()
+            }
+            # a one-shot snapshot has neither a number nor a time of its own
+            head = {"iteration": snapshot.iteration or None, "timestamp_ms": snapshot.timestamp or None}
+            return json.dumps({"snapshot": snapshot.name} | head | {"pvs": samples})
+        lines: list[str] = []
+        if snapshot.iteration:
+            lines.append(f"{snapshot.name} {snapshot.iteration}  {local_time(snapshot.timestamp * 1_000_000)}")
+        for pv, found in snapshot.data.items():
+            lines += (f"  {line}" for sample in found for line in self.pv(PVData(pv, sample)).splitlines())
+            if not found:
+                lines.append(f"  {pv.ljust(self.name_width)}  no value")
+        return "\n".join(lines)

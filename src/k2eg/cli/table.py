@@ -1,0 +1,79 @@
+"""The demo's live table, drawn by rich.
+
+In: rows. Out: what rich draws. Pure; imported only when there is a terminal to draw on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from k2eg.cli.output import format_value, printable
+from k2eg.cli.rows import Row, format_age, format_rate, sparkline
+from k2eg_rx import PvAddress, Severity
+
+_NANOSECONDS = 1_000_000_000
+_SPARK_WIDTH = 28  # what an 80-column terminal leaves beside the other columns
+
+_STYLES = {
+    Severity.NO_ALARM: "green",
+    Severity.MINOR: "yellow",
+    Severity.MAJOR: "bold red",
+    Severity.INVALID: "bold magenta",
+    Severity.UNDEFINED: "magenta",
+}
+
+
+def value_text(row: Row) -> str:
+    """Returns a row's value in a few characters: an array of numbers as a curve."""
+    if row.data is None:
+        return "waiting ..."
+    value = row.data.value
+    if isinstance(value, list) and value:
+        elements = cast("list[object]", value)
+        numbers = [element for element in elements if isinstance(element, int | float)]
+        if len(numbers) == len(elements):
+            return sparkline(numbers, _SPARK_WIDTH)
+    return format_value(row.data.data)
+
+
+def _cells(address: PvAddress, row: Row, now: int) -> list[RenderableType]:
+    name = Text.assemble((f"{address.protocol}://", "dim"), address.name)
+    if row.data is None:
+        return [name, Text(value_text(row), "dim"), "", "", "", ""]
+    severity, timestamp = row.data.severity, row.data.timestamp
+    style = _STYLES[severity]
+    age = "" if timestamp is None else format_age((now - timestamp) / _NANOSECONDS)
+    return [
+        name,
+        Text(value_text(row), style if severity is not Severity.NO_ALARM else ""),
+        Text(printable(row.data.units)),
+        Text(severity.name, style),
+        age,
+        format_rate(row.rate),
+    ]
+
+
+def live_table(heading: Sequence[str], addresses: Sequence[PvAddress], rows: Sequence[Row], now: int) -> RenderableType:
+    """Returns the display: a few lines, and a row for each PV.
+
+    Args:
+        heading: The lines above the table.
+        addresses: The PVs as they were asked for, in the order of the rows.
+        rows: Their values.
+        now: The time in nanoseconds since the Unix epoch, for the values' age.
+    """
+    table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
+    table.add_column("PV", no_wrap=True)
+    table.add_column("value", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("units", no_wrap=True)
+    table.add_column("severity", no_wrap=True, min_width=len(Severity.NO_ALARM.name))
+    table.add_column("age", justify="right", no_wrap=True, min_width=6)
+    table.add_column("rate", justify="right", no_wrap=True, min_width=6)
+    for address, row in zip(addresses, rows, strict=True):
+        table.add_row(*_cells(address, row, now))
+    return Group(*(Text(line) for line in heading), table)

@@ -1,0 +1,134 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from k2eg import cli
+from k2eg.cli import commands, extras
+from k2eg.cli.arguments import ENVIRONMENT_VARIABLE
+from k2eg_rx import OperationError
+from k2eg_rx.settings import DEMO_BROKER_VARIABLE, FOLDER_VARIABLE
+
+INI = "[DEFAULT]\nkafka_broker_url={url}\nk2eg_cmd_topic=commands\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(DEMO_BROKER_VARIABLE, str(tmp_path / "broker"))
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    (tmp_path / "lab.ini").write_text(INI.format(url="127.0.0.1:1"))
+    (tmp_path / "demo.ini").write_text(INI.format(url="demo"))
+    (tmp_path / "broken.ini").write_text("[DEFAULT]\n")
+    return tmp_path
+
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line; returns its exit code and its one line of failure."""
+
+    def run(*words: str) -> tuple[int, str]:
+        code = cli.main(words)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") <= 1
+        return code, err
+
+    return run
+
+
+def fails_with(error: BaseException) -> Callable[..., None]:
+    def get(*_: object) -> None:
+        raise error
+
+    return get
+
+
+def test_no_environment_names_those_there_are(run: Run) -> None:
+    code, line = run("get", "pva://x")
+    assert code == 2
+    assert "give -e ENV or set K2EG_CLI_DEFAULT_ENVIRONMENT" in line
+    assert "broken, demo, lab" in line
+    assert "a demo is running" not in line
+
+
+def test_no_environment_while_a_demo_runs_names_it(run: Run, folder: Path) -> None:
+    (folder / "broker").write_text("127.0.0.1:1")
+    code, line = run("get", "pva://x")
+    assert code == 2
+    assert "a demo is running: -e demo" in line
+
+
+def test_an_unknown_environment_is_wrong_usage(run: Run) -> None:
+    code, line = run("-e", "nowhere", "get", "pva://x")
+    assert code == 2
+    assert "no environment 'nowhere'" in line
+    assert "broken, demo, lab" in line
+
+
+def test_a_broken_environment_is_a_failure(run: Run) -> None:
+    code, line = run("-e", "broken", "get", "pva://x")
+    assert code == 1
+    assert "broken.ini: [DEFAULT] has no kafka_broker_url" in line
+
+
+def test_environment_demo_without_a_demo_says_how_to_start_one(run: Run) -> None:
+    code, line = run("-e", "demo", "get", "pva://x")
+    assert code == 1
+    assert "no demo is running" in line
+    assert "`k2eg demo`" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (OperationError(-2, "no\nsuch", "get", "pva://x"), 1, "k2eg: get of pva://x: the gateway answered with"),
+        (ValueError("it does not fit"), 1, "k2eg: it does not fit\n"),
+        (commands.CommandError("so it is"), 1, "k2eg: so it is\n"),
+        (KeyError("oh"), 1, "k2eg: KeyError: 'oh' (more by --debug)\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_a_failure_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str
+) -> None:
+    monkeypatch.setattr(commands, "get", fails_with(error))
+    found, said = run("-e", "lab", "get", "pva://x")
+    assert found == code
+    assert said.startswith(line)
+    assert bool(said) is bool(line)
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "get", fails_with(KeyError("oh")))
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)  # pytest's own handlers stay
+    assert cli.main(["-e", "lab", "--debug", "get", "pva://x"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_told_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "p4p" else object())
+    code, line = run("-e", "lab", "gateway")
+    assert code == 1
+    assert line == "k2eg: `k2eg gateway` needs p4p, not installed here: pip install 'k2eg[gateway]'\n"
+    code, line = run("demo")
+    assert (code, "pip install 'k2eg[demo]'" in line) == (1, True)
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("k2eg 0.")
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    program = (
+        "import sys, k2eg_rx, k2eg.cli, k2eg.cli.commands, k2eg.cli.demo, k2eg_rx.embedded\n"
+        "print([name for name in ('p4p', 'aioca', 'numpy', 'rich', 'epicscorelibs') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

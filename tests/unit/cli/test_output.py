@@ -1,0 +1,161 @@
+import json
+import math
+import re
+from typing import Any
+
+import pytest
+
+from k2eg.cli.output import Form, format_value, jsonable, local_time, printable, pv_object, table_lines, utc_time
+from k2eg_rx import PVData, Reply, Samples, Snapshot
+
+TIME = {"secondsPastEpoch": 1_700_000_000, "nanoseconds": 123_456_789, "userTag": 0}
+TABLE = {"labels": ["Element", "S"], "value": {"element": ["Q1", "BPM2"], "s": [0.5, 12.25]}}
+
+
+def structure(value: object, **parts: Any) -> dict[str, Any]:
+    return {"value": value, "alarm": {"severity": 0, "status": 0, "message": ""}, "timeStamp": TIME, **parts}
+
+
+def sum_pv() -> PVData:
+    display = {"units": "A", "precision": 3}
+    alarm = {"severity": 2, "status": 1, "message": "HIHI"}
+    return PVData("demo:sum", structure(18.5, display=display) | {"alarm": alarm})
+
+
+@pytest.mark.parametrize(
+    ("pv", "text"),
+    [
+        (structure(1.25), "1.25"),
+        (structure(1 / 3), "0.333333"),
+        (structure(float("nan")), "nan"),
+        (structure(1.5, display={"precision": 3}), "1.500"),
+        (structure(0.0, display={"precision": 3}), "0.000"),
+        (structure(0.000012, display={"precision": 3}), "1.200e-05"),
+        (structure(1.5e12, display={"precision": 1}), "1.5e+12"),
+        (structure(float("inf"), display={"precision": 3}), "inf"),
+        (structure(1.5, display={"format": "F8.2"}), "1.50"),
+        (structure(7, display={"precision": 3}), "7"),
+        (structure(True), "true"),
+        (structure("two\nlines\x1b[2J"), "two\\nlines\\x1b[2J"),
+        (structure("übung"), "übung"),
+        (structure({"index": 1, "choices": ["Off", "On"]}), "On (1)"),
+        (structure({"index": 7, "choices": ["Off", "On"]}), '{"index": 7, "choices": ["Off", "On"]}'),
+        (structure([1, 2, 3]), "[1, 2, 3]"),
+        (structure([]), "[]"),
+        (structure([0.5] * 9, display={"precision": 1}), "[0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, ...] (9 values)"),
+        (structure(["a", "b"]), "[a, b]"),
+        (TABLE, "2 rows of element, s"),
+        ({"a": 1, "b": {"c": [1.5]}}, '{"a": 1, "b": {"c": [1.5]}}'),
+        (structure({"ushortValue": [1, 2]}), '{"ushortValue": [1, 2]}'),
+    ],
+)
+def test_a_value_is_shown_as_its_pv_wants(pv: dict[str, Any], text: str) -> None:
+    assert format_value(pv) == text
+
+
+def test_a_line_has_name_time_value_units_and_alarm() -> None:
+    line = Form(name_width=10).pv(sum_pv())
+    assert re.fullmatch(r"demo:sum    \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.123456  18\.500 A  MAJOR \(HIHI\)", line)
+
+
+def test_no_alarm_takes_no_room() -> None:
+    assert Form().pv(PVData("x", structure(1))).endswith("  1")
+
+
+def test_a_pv_without_time_says_so_and_keeps_its_columns() -> None:
+    assert len(local_time(None)) == len(local_time(0))
+    assert "no time" in Form().pv(PVData("x", {"value": 1}))
+
+
+def test_a_table_is_shown_as_one() -> None:
+    lines = Form().pv(PVData("t", TABLE)).splitlines()
+    assert lines[1:] == ["  element  s", "  Q1       0.5", "  BPM2     12.25"]
+
+
+def test_a_long_or_ragged_table_is_cut_and_shown() -> None:
+    lines = list(table_lines({"n": list(range(25)), "short": [1]}))
+    assert lines[1:3] == ["0   1", "1"]
+    assert lines[-1] == "... 5 more rows"
+    assert list(table_lines({"n": []})) == ["n"]
+
+
+def test_full_shows_every_field() -> None:
+    lines = Form(full=True).pv(sum_pv()).splitlines()
+    assert "  display:" in lines
+    assert "    units: A" in lines
+    assert "    message: HIHI" in lines
+    assert "  value: 18.5" in lines
+
+
+def test_json_has_always_the_same_keys() -> None:
+    assert json.loads(Form(json=True).pv(sum_pv())) == {
+        "name": "demo:sum",
+        "value": 18.5,
+        "units": "A",
+        "severity": "MAJOR",
+        "timestamp": "2023-11-14T22:13:20.123456789Z",
+        "timestamp_ns": 1_700_000_000_123_456_789,
+    }
+    assert list(pv_object(PVData("x", {"a": 1}))) == list(pv_object(sum_pv()))
+
+
+def test_json_gives_an_enum_by_label_with_its_index() -> None:
+    found = pv_object(PVData("m", structure({"index": 1, "choices": ["Off", "On"]})))
+    assert (found["value"], found["index"]) == ("On", 1)
+
+
+def test_json_full_has_the_whole_structure() -> None:
+    pv = sum_pv()
+    assert json.loads(Form(json=True, full=True).pv(pv))["data"] == pv.data
+
+
+def test_json_is_valid_whatever_the_numbers() -> None:
+    value = jsonable({"a": [math.nan, math.inf, -math.inf, 1.5], 3: b"raw", "t": (1,)})
+    assert value == {"a": ["NaN", "Infinity", "-Infinity", 1.5], "3": "raw", "t": [1]}
+    json.dumps(value, allow_nan=False)
+
+
+def test_times_before_the_epoch_and_to_the_nanosecond() -> None:
+    assert utc_time(1) == "1970-01-01T00:00:00.000000001Z"
+    assert utc_time(-1) == "1969-12-31T23:59:59.999999999Z"
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    assert printable("a\tb\x07\u202e") == "a\\tb\\x07\\u202e"
+
+
+def test_a_reply_is_the_gateways_words() -> None:
+    reply = Reply("1", 0, "Successful")
+    assert Form().reply("pva://x", reply) == "pva://x: Successful"
+    assert Form().reply("pva://x", Reply("1", 0)) == "pva://x: done"
+    assert json.loads(Form(json=True).reply("pva://x", reply)) == {
+        "uri": "pva://x",
+        "error": 0,
+        "message": "Successful",
+    }
+
+
+def test_a_snapshot_has_a_line_for_each_sample() -> None:
+    data = {"a": Samples([structure(1), structure(2)]), "bb": Samples()}
+    lines = Form(name_width=2).snapshot(Snapshot("s", data, timestamp=1_700_000_000_500, iteration=3)).splitlines()
+    assert lines[0].startswith("s 3  ")
+    assert lines[0].endswith(".500000")
+    assert [line[-1] for line in lines[1:3]] == ["1", "2"]
+    assert lines[3] == "  bb  no value"
+
+
+def test_a_one_shot_snapshot_has_no_headline() -> None:
+    lines = Form().snapshot(Snapshot("some-id", {"a": Samples([structure(1)])})).splitlines()
+    assert len(lines) == 1
+    assert "some-id" not in lines[0]
+
+
+def test_a_snapshot_in_json_is_one_line() -> None:
+    data = {"a": Samples([structure(1)]), "b": Samples()}
+    line = Form(json=True).snapshot(Snapshot("s", data, timestamp=5, iteration=1))
+    found = json.loads(line)
+    assert (found["snapshot"], found["iteration"], found["timestamp_ms"]) == ("s", 1, 5)
+    assert [sample["value"] for sample in found["pvs"]["a"]] == [1]
+    assert found["pvs"]["b"] == []
+    one_shot = json.loads(Form(json=True).snapshot(Snapshot("id", {})))
+    assert (one_shot["iteration"], one_shot["timestamp_ms"]) == (None, None)
