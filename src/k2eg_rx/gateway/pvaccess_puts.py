@@ -1,0 +1,151 @@
+"""Fills what p4p is about to put: the named fields of a PV, each checked against its type before any is set.
+
+In: a `p4p.Value` as the server holds it, and a map of fields out of MessagePack. Out: the same value with those fields
+set and marked. Pure; called on PVAccess worker threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from k2eg_rx.gateway.provider import ProviderError
+from k2eg_rx.gateway.pvaccess_values import KINDS, Spec, is_enum, is_table, kind_of, members_of, spec_of
+from k2eg_rx.gateway.pvtypes import TypeMismatch, checked_array, checked_choice, checked_scalar, refusal
+
+# The deployed gateway's words, which its clients may look for.
+NOTHING_TO_PUT = "No fields to update in the provided Msgpack object"
+
+# What an array in an "any" becomes.
+_HELD: dict[type, str] = {bool: "boolean", int: "long", float: "double", str: "string"}
+
+
+class _Assignments:
+    """What is to be set, by dotted path; collected first, so that nothing is half done if a value does not fit."""
+
+    def __init__(self, pv_name: str, current: Any) -> None:
+        self._pv_name = pv_name
+        self._current = current
+        self.values: dict[str, Any] = {}
+
+    def collect(self, spec: Spec, fields: Mapping[str, Any], prefix: str = "") -> None:
+        members = members_of(spec)
+        for name, item in fields.items():
+            if name not in members:
+                continue
+            path, member = f"{prefix}{name}", members[name]
+            try:
+                if is_enum(member):
+                    self._choice(path, item)
+                elif kind_of(member) == "structure":
+                    inner = _map(item)
+                    if is_table(spec) and name == "value":
+                        _check_columns(members_of(member), inner)
+                    self.collect(member, inner, f"{path}.")
+                else:
+                    self.values[path] = _checked(member, item)
+            except TypeMismatch as error:
+                raise refusal(self._pv_name, path, kind_of(member), item, error) from None
+
+    def _choice(self, path: str, item: object) -> None:
+        choices: list[str] = self._current[f"{path}.choices"]
+        if isinstance(item, Mapping) and "choices" in item:  # a structure as a get returned it
+            given = list(map(str, checked_array("string", _map(cast("object", item))["choices"])))
+            if given != choices:
+                self.values[f"{path}.choices"] = choices = given
+        self.values[f"{path}.index"] = checked_choice(cast("object", item), choices)
+
+
+def _map(item: object) -> Mapping[str, Any]:
+    if not isinstance(item, Mapping):
+        raise TypeMismatch("is not a map of fields")
+    return cast("Mapping[str, Any]", item)
+
+
+def _elements(item: object) -> list[Any]:
+    if not isinstance(item, list | tuple):
+        raise TypeMismatch("is not an array")
+    return list(cast("list[Any]", item))
+
+
+def _check_columns(columns: Mapping[str, Spec], given: Mapping[str, Any]) -> None:
+    unknown = [label for label in given if label not in columns]
+    if unknown:
+        raise TypeMismatch(f"has a column {unknown[0]!r}; there are {', '.join(columns)}")
+    lengths = {label: len(_elements(column)) for label, column in given.items()}
+    if len(set(lengths.values())) > 1:
+        raise TypeMismatch(f"has columns of different lengths: {lengths}")
+
+
+def _checked(spec: Spec, item: object) -> Any:
+    """Returns an item as p4p takes it for a field of that type."""
+    match spec:
+        case "v":
+            return _variant(item)
+        case "av":
+            return [_variant(element) for element in _elements(item)]
+        case ("S", _, _):
+            return _inner(spec, item)
+        case ("aS", _, _):
+            return [_inner(spec, element) for element in _elements(item)]
+        case ("U", _, _):
+            return _union(spec, item)
+        case ("aU", _, _):
+            return [_union(spec, element) for element in _elements(item)]
+        case str() as code:
+            check: Callable[[str, object], Any] = checked_array if len(code) > 1 else checked_scalar
+            return check(KINDS[code[-1]], item)
+        case _:
+            raise TypeMismatch("cannot be put")
+
+
+def _inner(spec: Spec, item: object) -> dict[str, Any]:
+    members, given = members_of(spec), _map(item)
+    unknown = [name for name in given if name not in members]
+    if unknown:
+        raise TypeMismatch(f"has a field {unknown[0]!r}; there are {', '.join(members)}")
+    return {name: _checked(members[name], element) for name, element in given.items()}
+
+
+def _union(spec: Spec, item: object) -> tuple[str, Any]:
+    members, given = members_of(spec), list(_map(item).items())
+    if len(given) != 1 or given[0][0] not in members:
+        raise TypeMismatch(f"does not select one of {', '.join(members)}")
+    name, held = given[0]
+    return name, _checked(members[name], held)
+
+
+def _variant(item: object) -> Any:
+    held: Any = item
+    if isinstance(item, Mapping) and list(_map(held)) == [""]:
+        held = held[""]
+    if isinstance(held, bool | int | float | str):
+        return held
+    elements = _elements(held)
+    first: type | None = type(elements[0]) if elements else None  # pyright: ignore[reportUnknownVariableType]
+    kind = _HELD.get(cast("type", first))
+    if kind is None:
+        raise TypeMismatch("is neither a scalar nor an array of one kind of scalar")
+    return checked_array(kind, elements)
+
+
+def fill(value: Any, fields: Mapping[str, Any], pv_name: str) -> None:
+    """Sets the named fields of a value.
+
+    Args:
+        value: The PV as the server holds it.
+        fields: What to set, by field; nested maps name fields of structures. Unknown ones are passed over, as the
+            deployed gateway does, unless no known one is left.
+        pv_name: For the error.
+
+    Raises:
+        ProviderError: A value does not fit its field's type, or there is no field to set.
+    """
+    if not all(isinstance(name, str) for name in cast("Mapping[object, Any]", fields)):
+        raise ProviderError(f"{pv_name}: the names of fields are strings")
+    assignments = _Assignments(pv_name, value)
+    assignments.collect(spec_of(value), fields)
+    if not assignments.values:
+        raise ProviderError(NOTHING_TO_PUT)
+    for path, item in assignments.values.items():
+        value[path] = item

@@ -1,0 +1,144 @@
+"""One PVAccess subscription: every update as a whole structure, in order, through reconnections, until it is closed.
+
+In: p4p's "there is something" signals on its worker thread. Out: calls of `on_update` and `on_connection` there, or on
+the provider's own thread for what came before p4p had returned the subscription; never two at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from p4p.client import raw as p4p_raw
+
+from k2eg_rx.errors import OperationError
+from k2eg_rx.gateway.deadlines import Deadlines
+from k2eg_rx.gateway.pvaccess_values import ValueReader, spec_of
+from k2eg_rx.pv import PvAddress
+from k2eg_rx.wire.structure import Structure, select_field
+
+_raw: Any = p4p_raw
+_log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 5.0  # after a server has ended or refused a subscription, which it may do as quickly again
+
+# Given the signal's handler, subscribes and returns p4p's subscription.
+Monitor = Callable[[Callable[[], None]], Any]
+
+
+class PvaSubscription:
+    """A `Subscription` over p4p."""
+
+    def __init__(
+        self,
+        address: PvAddress,
+        on_update: Callable[[Structure], None],
+        on_connection: Callable[[bool], None],
+        *,
+        monitor: Monitor,
+        deadlines: Deadlines,
+        forget: Callable[[PvaSubscription], None],
+    ) -> None:
+        self._address = address
+        self._on_update = on_update
+        self._on_connection = on_connection
+        self._monitor = monitor
+        self._deadlines = deadlines
+        self._forget = forget
+        self._lock = threading.Lock()
+        self._source: Any = None
+        self._signals = 0
+        self._draining = False
+        self._closed = False
+        self._connected = False
+        self._reader: ValueReader | None = None
+        self._field_missing = False
+
+    def open(self) -> None:
+        """Subscribes. Called once by its provider, and again when the server has ended the subscription."""
+        source = self._monitor(self._signal)
+        with self._lock:
+            self._source = source
+            closed = self._closed
+            self._draining = early = self._signals > 0
+        if closed:
+            source.close()
+        elif early:
+            self._deadlines.soon(self._drain)
+
+    def close(self) -> None:
+        """Ends it; no callback is made after it returns, but for one under way. Idempotent; any thread."""
+        with self._lock:
+            self._closed = True
+            source, self._source = self._source, None
+        self._forget(self)
+        if source is not None:
+            self._deadlines.soon(source.close)  # it waits for the worker thread, which may be in a callback
+
+    def _signal(self) -> None:
+        with self._lock:
+            self._signals += 1
+            if self._draining or self._source is None:
+                return
+            self._draining = True
+        self._drain()
+
+    def _drain(self) -> None:
+        while True:
+            with self._lock:
+                seen, source = self._signals, self._source
+            while source is not None and not self._closed and (item := source.pop()) is not None:
+                self._take(item)
+            with self._lock:
+                if seen == self._signals or source is not self._source:
+                    self._draining = False
+                    return
+
+    def _take(self, item: Any) -> None:
+        if isinstance(item, Exception):
+            self._interrupted(item)
+            return
+        if self._reader is None:  # the first value since it connected: only now its type may be another
+            self._reader = ValueReader(spec_of(item))
+            self._connected = True
+            self._call(self._on_connection, True)
+        structure = self._reader.read(item)
+        path = self._address.field
+        if path and not self._address.is_record_field:
+            try:
+                structure = select_field(structure, path, self._address.uri)
+            except OperationError as error:
+                if not self._field_missing:
+                    self._field_missing = True
+                    _log.warning("%s: %s", self._address, error.message)
+                return
+            self._field_missing = False
+        self._call(self._on_update, structure)
+
+    def _interrupted(self, reason: Exception) -> None:
+        self._reader = None
+        if self._connected:
+            self._connected = False
+            self._call(self._on_connection, False)
+        if isinstance(reason, _raw.Disconnected):
+            return  # p4p searches for it again
+        _log.warning("%s: the server ended the subscription: %s", self._address, reason or type(reason).__name__)
+        with self._lock:
+            source, self._source, self._signals = self._source, None, 0
+        if source is not None:
+            self._deadlines.soon(source.close)
+            self._deadlines.after(_RETRY_SECONDS, self._reopen)
+
+    def _reopen(self) -> None:
+        if not self._closed:
+            self.open()
+
+    def _call(self, callback: Callable[[Any], None], argument: object) -> None:
+        if self._closed:
+            return
+        try:
+            callback(argument)
+        except Exception:
+            _log.exception("%s: a subscriber failed; the subscription goes on", self._address)
