@@ -1,0 +1,242 @@
+"""The command line as a person uses it: processes of their own, against the session's stack."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+
+from k2eg_rx import Client, OperationError, first
+from k2eg_rx.embedded import EmbeddedStack
+from k2eg_rx.embedded.stack import COMMAND_TOPIC
+
+ENDS_WITHIN = 30.0  # seconds for a process of its own to start, do its work and end on a busy machine
+INI = "[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic={commands}\n[kafka]\nfetch.wait.max.ms=5\n"
+
+
+@pytest.fixture
+def environment(stack: EmbeddedStack, tmp_path: Path, fresh_app_name: str) -> dict[str, str]:
+    """The process environment of a person who has set the documented variables."""
+    (tmp_path / "stack.ini").write_text(INI.format(broker=stack.broker_address, commands=COMMAND_TOPIC))
+    return {
+        **os.environ,
+        "K2EG_PYTHON_CONFIGURATION_PATH_FOLDER": str(tmp_path),
+        "K2EG_CLI_DEFAULT_ENVIRONMENT": "stack",
+        "K2EG_CLI_DEFAULT_APP_NAME": fresh_app_name,
+    }
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Start:
+    """Starts the command line."""
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "k2eg.cli", *words],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def run(start: Start) -> Run:
+    """Runs the command line to its end."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        with start(*words) as process:
+            out, err = process.communicate(timeout=ENDS_WITHIN)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    return run
+
+
+def objects(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_get_prints_the_pvs_in_the_order_asked_for(run: Run) -> None:
+    done = run("get", "pva://demo:message", "ca://demo:setpoint2", "pva://demo:mode")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["demo:message", "demo:setpoint2", "demo:mode"]
+    assert lines[1].endswith("  2.500 A")
+
+
+def test_get_json_is_for_scripts(run: Run) -> None:
+    done = run("get", "--json", "--full", "pva://demo:setpoint2")
+    (found,) = objects(done.stdout)
+    assert (found["name"], found["value"], found["units"], found["severity"]) == (
+        "demo:setpoint2",
+        2.5,
+        "A",
+        "NO_ALARM",
+    )
+    assert isinstance(found["data"], dict)
+    assert found["data"]["display"]["description"] == "Set point of the second magnet"
+
+
+def test_get_of_a_pv_that_is_not_there_fails_in_one_line(run: Run) -> None:
+    done = run("get", "--timeout", "2", "pva://demo:nowhere")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "k2eg: get of pva://demo:nowhere: no reply within 2 s\n"
+
+
+def test_get_prints_those_that_are_there(run: Run) -> None:
+    done = run("get", "--timeout", "2", "pva://demo:nowhere", "pva://demo:setpoint2")
+    assert done.returncode == 1
+    assert done.stdout.startswith("demo:setpoint2")
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_ends_a_blocking_get(start: Start, stack: EmbeddedStack) -> None:
+    commands = Consumer({"bootstrap.servers": stack.broker_address, "group.id": "cli-test", "fetch.wait.max.ms": 5})
+    partitions = commands.list_topics(COMMAND_TOPIC, timeout=ENDS_WITHIN).topics[COMMAND_TOPIC].partitions
+    commands.assign([TopicPartition(COMMAND_TOPIC, number, OFFSET_END) for number in partitions])
+    for number in partitions:  # fixes the ends before the command goes out
+        commands.get_watermark_offsets(TopicPartition(COMMAND_TOPIC, number), timeout=ENDS_WITHIN)
+    commands.poll(0)
+    with start("get", "--timeout", "60", "pva://demo:blocking") as process:
+        while (record := commands.poll(ENDS_WITHIN)) is not None and b"pva://demo:blocking" not in (
+            record.value() or b""
+        ):
+            pass
+        assert record is not None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=ENDS_WITHIN)
+    commands.close()
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_put_prints_the_answer_and_what_is_read_back(run: Run) -> None:
+    done = run("put", "--verify", "pva://demo:setpoint1", "-1e0")
+    assert (done.returncode, done.stderr) == (0, "")
+    answer, read = done.stdout.splitlines()
+    assert answer.startswith("pva://demo:setpoint1: ")
+    assert read.endswith("  -1.000 A")
+
+
+def test_put_takes_an_enums_label(run: Run) -> None:
+    done = run("put", "--json", "--verify", "pva://demo:mode", "Ramping")
+    assert done.returncode == 0
+    assert objects(done.stdout)[1]["value"] == "Ramping"
+
+
+def test_put_takes_a_number_as_text_if_told_to(run: Run) -> None:
+    done = run("put", "--verify", "--string", "pva://demo:message", "42")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].endswith("  42")
+
+
+def test_put_of_what_does_not_fit_fails_in_one_line(run: Run) -> None:
+    done = run("put", "pva://demo:mode", "Lunch")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "Lunch" in done.stderr
+
+
+def test_monitor_stops_after_so_many(run: Run) -> None:
+    done = run("monitor", "--json", "--count", "20", "pva://demo:ramp100")
+    assert (done.returncode, done.stderr) == (0, "")
+    values = [int(str(found["value"]).removesuffix(".0")) for found in objects(done.stdout)]
+    assert values == [(values[0] + number) % 100 for number in range(20)]
+
+
+def test_monitor_stops_after_so_long(run: Run) -> None:
+    done = run("monitor", "--duration", "1", "pva://demo:message", "ca://demo:sum")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"demo:message", "demo:sum"}
+
+
+def test_ctrl_c_ends_a_monitor_well(start: Start) -> None:
+    with start("monitor", "pva://demo:ramp10") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("demo:ramp10")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=ENDS_WITHIN)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_closed_pipe_is_no_failure(start: Start) -> None:
+    with start("monitor", "pva://demo:ramp100") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        process.wait(ENDS_WITHIN)
+        assert (process.returncode, process.stderr.read()) == (0, "")
+
+
+def test_monitor_of_a_pv_that_is_not_there_fails_if_told_to(run: Run) -> None:
+    done = run("monitor", "--timeout", "1", "pva://demo:sum", "pva://demo:nowhere")
+    assert done.returncode == 1
+    assert done.stderr == "k2eg: monitor of pva://demo:nowhere: no update within 1 s; does it exist?\n"
+
+
+def test_snapshot_takes_several_at_once(run: Run) -> None:
+    done = run("snapshot", "--json", "--window", "500", "pva://demo:sum", "ca://demo:ramp10")
+    assert (done.returncode, done.stderr) == (0, "")
+    (found,) = objects(done.stdout)
+    assert isinstance(found["pvs"], dict)
+    assert {name: bool(samples) for name, samples in found["pvs"].items()} == {"demo:sum": True, "demo:ramp10": True}
+
+
+def test_snapshot_names_the_pvs_without_a_value(run: Run) -> None:
+    done = run("snapshot", "--window", "300", "pva://demo:message", "pva://demo:nowhere")
+    assert done.returncode == 1
+    assert "demo:nowhere  no value" in done.stdout
+    assert done.stderr == "k2eg: snapshot: no value of demo:nowhere; does it exist?\n"
+
+
+def test_a_recurring_snapshot_is_stopped_at_the_end(run: Run, client: Client, fresh_app_name: str) -> None:
+    name = f"cli-{fresh_app_name}"
+    words = ("--every", "200", "--count", "3", "--name", name, "pva://demo:sum", "pva://demo:ramp10")
+    done = run("snapshot", "--json", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    iterations = [found["iteration"] for found in objects(done.stdout)]
+    assert iterations == [1, 2, 3]
+    with pytest.raises(OperationError) as refused:  # a trigger is refused for what does not run
+        first(client.snapshot_trigger_stream(name))
+    assert refused.value.error == -2
+
+
+def test_all_values_of_a_window_are_taken_if_asked_for(run: Run) -> None:
+    done = run("snapshot", "--json", "--every", "1000", "--count", "1", "--all-values", "pva://demo:ramp100")
+    assert done.returncode == 0
+    (found,) = objects(done.stdout)
+    assert isinstance(found["pvs"], dict)
+    assert len(found["pvs"]["demo:ramp100"]) > 10
+
+
+def test_the_gateway_command_runs_one_until_sigterm(
+    start: Start, run: Run, stack: EmbeddedStack, environment: dict[str, str], fresh_app_name: str
+) -> None:
+    folder = Path(environment["K2EG_PYTHON_CONFIGURATION_PATH_FOLDER"])
+    own = INI.format(broker=stack.broker_address, commands=f"{fresh_app_name}-commands")
+    (folder / "own.ini").write_text(own)
+    environment |= stack.client_environment
+    with start("-e", "own", "gateway") as process:
+        try:
+            done = run("-e", "own", "get", "--timeout", "20", "pva://demo:setpoint2")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=ENDS_WITHIN)
+    assert (done.returncode, done.stderr) == (0, ""), log
+    assert done.stdout.endswith("  2.500 A\n")
+    assert process.returncode == 0
+    assert "Traceback" not in log
