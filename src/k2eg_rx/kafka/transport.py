@@ -1,40 +1,96 @@
-"""Kafka as a `Transport`: what a client or a gateway gets its sources, its sink and its presence from."""
+"""Kafka as a `Transport`: what a client or a gateway gets its sources, its sink and its presence from.
+
+In: an environment's settings. Out: the parts, each with a thread of its own. The transport itself has one thread that
+finds positions (``k2eg-positions``), and one that tells listeners about the connection (``k2eg-status``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from k2eg_rx.kafka.announcements import Announcements
+from k2eg_rx.kafka.cluster import Cluster
+from k2eg_rx.kafka.configuration import (
+    Properties,
+    events_properties,
+    presence_properties,
+    replies_properties,
+    sink_properties,
+)
+from k2eg_rx.kafka.creation import TopicCreation
+from k2eg_rx.kafka.failures import Failures, secrets_in
+from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.positions import Positions
+from k2eg_rx.kafka.presence import KafkaPresence
+from k2eg_rx.kafka.producer import KafkaSink
+from k2eg_rx.kafka.pump import Pump
+from k2eg_rx.kafka.source import ExactSource
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport import Presence, Receiver, RecordSink, RecordSource, TransportStatus
 
 
 class KafkaTransport:
-    """A way to Kafka as an environment's settings describe it."""
+    """A way to Kafka. Everything about it is asynchronous: a broker that is away shows in the status, not here.
+
+    While the broker is away, the futures of `read` wait, and records to be sent wait until ``message.timeout.ms``.
+
+    Args:
+        settings: The environment.
+
+    Raises:
+        TransportError: A property in [kafka] is unknown or wrong.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._failures = Failures(settings.broker_url, secrets_in(settings.kafka))
+        self._announcements = Announcements()
+        self._health = Health(self._announcements, self._failures)
+        self._cluster = Cluster(settings, self._failures, self._health)
+        self._positions = Positions(self._cluster, lambda: self._health.suspicious)
+        self._health.on_suspicion = self._positions.wake
+        self._positions.start()
 
     def replies(self, receiver: Receiver, topic: str) -> tuple[RecordSource, Future[None]]:
         """Returns a source for a reply topic, and the future of `read(topic)`. Creates the topic if it is missing."""
-        raise NotImplementedError
+        source = self._exact_source("k2eg-replies", replies_properties(self._settings), receiver)
+        creation = TopicCreation(topic, self._cluster, self._failures.create_command(topic))
+        return source, source.read(topic, creation)
 
     def events(self, receiver: Receiver, group_name: str | None) -> RecordSource:
-        """Returns a source for event topics."""
+        """Returns a source for event topics; see `Transport.events`.
+
+        Raises:
+            ValueError: The group may not be called that.
+        """
+        if group_name is None:
+            return self._exact_source("k2eg-events", events_properties(self._settings), receiver)
         raise NotImplementedError
+
+    def _exact_source(self, name: str, properties: Properties, receiver: Receiver) -> ExactSource:
+        source = ExactSource(self._positions)
+        pump = Pump(name, properties, receiver=receiver, watcher=source, health=self._health, failures=self._failures)
+        source.run(pump)
+        return source
 
     def sink(self) -> RecordSink:
-        """Returns a sink."""
-        raise NotImplementedError
+        """Returns a sink.
+
+        Raises:
+            TransportError: A property in [kafka] is wrong for a producer.
+        """
+        return KafkaSink(sink_properties(self._settings), self._health, self._failures)
 
     def presence(self, topic: str, app_name: str) -> Presence:
-        """Returns a live member of a consumer group of the application."""
-        raise NotImplementedError
+        """Returns a live member of a consumer group of the application, subscribed to the topic, reading nothing."""
+        return KafkaPresence(presence_properties(self._settings, app_name), topic, self._health, self._failures)
 
     def on_status(self, listener: Callable[[TransportStatus], None]) -> None:
-        """Has the listener called with each change of the connection's state."""
-        raise NotImplementedError
+        """Has the listener called with the present state, and then with each change of it, on ``k2eg-status``."""
+        self._announcements.listen(listener)
 
     def close(self, timeout: float) -> None:
-        """Closes what the transport itself holds."""
-        raise NotImplementedError
+        """Ends the transport's own threads; what waits for a position fails. Idempotent."""
+        self._positions.close(timeout)
+        self._announcements.close(timeout)

@@ -1,0 +1,173 @@
+"""What the cluster knows of topics: whether they are there, how many partitions they have, where they end.
+
+In: names of topics. Out: counts and offsets. Every call asks the broker and waits, but not for long; all on one
+thread, that of `Positions`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future
+from itertools import islice
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    NewTopic,  # pyright: ignore[reportPrivateImportUsage] - documented there
+    OffsetSpec,  # pyright: ignore[reportPrivateImportUsage] - documented there
+    TopicMetadata,  # pyright: ignore[reportPrivateImportUsage] - documented there
+)
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka.configuration import RETENTION_MS, admin_properties
+from k2eg_rx.kafka.failures import Failures, error_of, is_final, is_gone
+from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.librdkafka_log import librdkafka_log
+from k2eg_rx.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_METADATA_TIMEOUT = 1.0  # seconds; an answer takes milliseconds, and with no answer the thread has to get on
+_OFFSETS_TIMEOUT = 3.0  # the broker may have to find a leader first
+_CREATE_TIMEOUT = 5.0
+
+# A question about one topic is a round trip of about half a millisecond; one about all of them costs some 15 us a
+# topic of the cluster while Python stands still. Sites have thousands, hence rather many single ones.
+_FEW = 32
+_OFFSETS_AT_ONCE = 1000  # partitions; their futures cost 50 us each, and others want to run in between
+
+# A topic's partition count, 0 if there is no such topic; None if the broker does not know at the moment; or why it is
+# of no use to ask again.
+Sight = int | TransportError | None
+Ends = dict[int, int]  # partition to offset
+
+
+class Cluster:
+    """Asks a cluster about topics.
+
+    Args:
+        settings: Which cluster.
+        failures: Puts errors into words.
+        health: Gets to know of answers and of silence.
+
+    Raises:
+        TransportError: The settings are of no use to librdkafka.
+    """
+
+    def __init__(self, settings: Settings, failures: Failures, health: Health) -> None:
+        self._settings = settings
+        self._failures = failures
+        self._health = health
+        self._admin = self._client(create_topics=False)
+        self._creator: Any = None
+
+    def _client(self, *, create_topics: bool) -> Any:  # what its futures hold has no types
+
+        properties = admin_properties(self._settings, create_topics=create_topics)
+        properties["error_cb"] = self._health.trouble
+        try:
+            return AdminClient(properties, logger=librdkafka_log)
+        except KafkaException as failure:
+            raise self._failures.error(failure, "cannot start a Kafka client") from failure
+
+    def poll(self) -> None:
+        """Lets librdkafka report errors and write logs."""
+        self._admin.poll(0)
+
+    def probe(self) -> bool:
+        """Asks the cluster anything at all; whether there was an answer."""
+        return self._ask(self._admin, self._settings.command_topic) is not None
+
+    def partition_counts(self, topics: Collection[str]) -> dict[str, Sight] | None:
+        """Returns what is known of each topic; None if no broker answered."""
+        if len(topics) > _FEW:
+            known = self._ask(self._admin)
+            return None if known is None else {topic: self._sight(topic, known.get(topic)) for topic in topics}
+        sights: dict[str, Sight] = {}
+        for topic in topics:
+            known = self._ask(self._admin, topic)
+            if known is None:
+                return None
+            sights[topic] = self._sight(topic, known.get(topic))
+        return sights
+
+    def _ask(self, client: Any, *topic: str) -> Mapping[str, TopicMetadata] | None:
+        try:
+            known: Mapping[str, TopicMetadata] = client.list_topics(*topic, timeout=_METADATA_TIMEOUT).topics
+        except KafkaException:
+            client.poll(0)  # librdkafka tells the cause apart from the effect, by its error callback
+            self._health.silence()
+            return None
+        self._health.answer()
+        return known
+
+    def _sight(self, topic: str, metadata: TopicMetadata | None) -> Sight:
+        if metadata is None:
+            return 0
+        error = metadata.error
+        if error is None:
+            return len(metadata.partitions)
+        if is_gone(error):
+            return 0
+        if is_final(error):
+            return self._failures.error(error, f"cannot read {topic!r}", topic)
+        return None
+
+    def end_offsets(self, partition_counts: Mapping[str, int]) -> dict[str, Ends]:
+        """Returns the end of each partition of topics; a topic is left out if one of them is not known now."""
+        ends: dict[str, Ends] = {topic: {} for topic in partition_counts}
+        partitions = (TopicPartition(topic, n) for topic, count in partition_counts.items() for n in range(count))
+        while some := list(islice(partitions, _OFFSETS_AT_ONCE)):
+            for partition, offset in self._ends_of(some):
+                if offset is None:
+                    ends.pop(partition.topic, None)
+                elif partition.topic in ends:
+                    ends[partition.topic][partition.partition] = offset
+        return ends
+
+    def _ends_of(self, partitions: Collection[TopicPartition]) -> Iterator[tuple[TopicPartition, int | None]]:
+        asked: Mapping[TopicPartition, Future[Any]] = self._admin.list_offsets(
+            dict.fromkeys(partitions, OffsetSpec.latest()), request_timeout=_OFFSETS_TIMEOUT
+        )
+        for partition, future in asked.items():
+            try:
+                yield partition, future.result().offset
+            except KafkaException as failure:
+                _log.debug("no end offset of %s[%d]: %s", partition.topic, partition.partition, failure)
+                yield partition, None
+
+    def have_created(self, topic: str) -> None:
+        """Asks for a topic in the way that makes a broker create it, if the broker does that."""
+        if self._creator is None:
+            self._creator = self._client(create_topics=True)
+        self._ask(self._creator, topic)
+
+    def create(self, topic: str) -> Future[None]:
+        """Creates a topic for replies: one partition, an hour's retention. The future fails with `TransportError`."""
+        new = NewTopic(topic, num_partitions=1, config={"retention.ms": str(RETENTION_MS)})
+        created: Future[None] = Future()
+
+        def finish(done: Future[Any]) -> None:
+            failure = done.exception()
+            if failure is None:
+                created.set_result(None)
+            elif not isinstance(failure, KafkaException):
+                created.set_exception(failure)
+            elif error_of(failure).code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                created.set_result(None)
+            else:
+                created.set_exception(self._not_created(topic, failure))
+
+        try:
+            self._admin.create_topics([new], request_timeout=_CREATE_TIMEOUT)[topic].add_done_callback(finish)
+        except KafkaException as failure:
+            created.set_exception(self._not_created(topic, failure))
+        return created
+
+    def _not_created(self, topic: str, failure: KafkaException) -> TransportError:
+        reason = self._failures.reason(failure, topic)
+        command = self._failures.create_command(topic)
+        advice = "" if command in reason else f"; to create it: {command}"
+        return TransportError(f"topic {topic!r} is missing and could not be created: {reason}{advice}")

@@ -1,0 +1,135 @@
+"""What each of our librdkafka clients is told: the environment's properties, our defaults, and what has to be.
+
+In: `Settings`. Out: property maps, one per role. Pure; any thread.
+
+The environment's ``[kafka]`` section wins over our defaults; it does not over the few that the exact start, the
+hand-over in a group or the safety of a put rest on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from k2eg_rx.settings import Settings
+
+Properties = dict[str, Any]
+
+RETENTION_MS = 3_600_000  # an hour: nobody waits longer for a reply; the gateway's own topics have the same
+
+_log = logging.getLogger(__name__)
+
+_DEFAULTS: Properties = {
+    "client.id": "k2eg-rx",
+    "socket.nagle.disable": True,  # a command is a few hundred bytes and somebody waits for its reply
+    "socket.keepalive.enable": True,  # firewalls drop connections that are idle overnight
+    "reconnect.backoff.max.ms": 2000,  # the default of 10 s is long for somebody who looks at a control panel
+    "log.connection.close": False,  # brokers close idle connections as a matter of course
+    "enable.metrics.push": False,  # nothing is sent that was not asked for
+}
+
+# A consumer's prefetch is what lies in memory, outside the subscribers' mailboxes, while the receiver is not ready:
+# 16 MiB is some seconds of the fastest monitors (1 kB each) and still nothing on a workstation.
+_PREFETCH_KBYTES = 16 * 1024
+_CONSUMER_DEFAULTS: Properties = {
+    "queued.max.messages.kbytes": _PREFETCH_KBYTES,
+    "fetch.max.bytes": _PREFETCH_KBYTES * 1024,  # the most by which one answer can go over it
+    "fetch.queue.backoff.ms": 20,  # how long a full prefetch stays unfilled once there is room; 1 s by default
+    "fetch.error.backoff.ms": 50,  # a partition whose leader moves; 500 by default
+}
+
+# One fetch is under way per broker, and a topic that is added waits for its end: 50 ms is the first event's delay,
+# for 20 requests a second while nothing happens. Replies come on one topic, so Kafka's 500 ms costs nothing there.
+_EVENTS_DEFAULTS: Properties = {"fetch.wait.max.ms": 50}
+
+_CONSUMER_RULES: Properties = {
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",  # we choose where to go on, and say so; silence could lose or repeat records
+    "enable.partition.eof": False,
+    "allow.auto.create.topics": False,  # a typing error must not become a topic
+    "group.protocol": "classic",  # the new protocol (KIP-848) forbids assigning partitions
+}
+_MANUAL_RULES: Properties = {"enable.auto.commit": False}
+_GROUP_RULES: Properties = {
+    "enable.auto.commit": True,
+    "partition.assignment.strategy": "cooperative-sticky",  # whoever keeps a partition reads on during a rebalance
+}
+_GROUP_DEFAULTS: Properties = {"auto.commit.interval.ms": 1000}  # what a crash repeats
+_PRESENCE_RULES: Properties = {
+    "enable.auto.commit": False,
+    "partition.assignment.strategy": "range",  # it gives all it gets away again, so the simplest will do
+}
+_PRODUCER_DEFAULTS: Properties = {
+    "linger.ms": 0,
+    "enable.idempotence": True,  # a put that is sent again after a broken connection is carried out once
+    "message.timeout.ms": 10_000,  # the gateway's own patience; an error after that is better than a late put
+    "message.max.bytes": 100 * 1024 * 1024,  # before compression: how much is too much is the broker's to say
+    "compression.type": "snappy",  # as the deployed gateway
+}
+
+# Static membership fences the second instance of a program out of its group.
+_NEVER = frozenset({"group.instance.id", "group.remote.assignor"})
+
+UNNAMED_GROUP = "kg-reader"  # librdkafka wants a name even from a consumer that joins no group
+
+
+def _properties(settings: Settings, defaults: Mapping[str, Any], rules: Mapping[str, Any]) -> Properties:
+    asked = {name: value for name, value in settings.kafka.items() if name not in _NEVER}
+    rules = {"bootstrap.servers": settings.broker_url, **rules}
+    for name in sorted(set(rules) & set(asked)):
+        if str(rules[name]).lower() != asked[name].lower():
+            _log.warning("[kafka] %s is not used: it has to be %s here", name, rules[name])
+    return {**_DEFAULTS, **defaults, **asked, **rules}
+
+
+def admin_properties(settings: Settings, *, create_topics: bool = False) -> Properties:
+    """Returns the properties of the client that asks the cluster about topics."""
+    return _properties(settings, {}, {"allow.auto.create.topics": create_topics})
+
+
+def replies_properties(settings: Settings) -> Properties:
+    """Returns the properties of the consumer of the reply topic."""
+    defaults = {"group.id": UNNAMED_GROUP, **_CONSUMER_DEFAULTS}
+    return _properties(settings, defaults, {**_CONSUMER_RULES, **_MANUAL_RULES})
+
+
+def events_properties(settings: Settings) -> Properties:
+    """Returns the properties of a consumer of events that gets them all."""
+    defaults = {"group.id": UNNAMED_GROUP, **_CONSUMER_DEFAULTS, **_EVENTS_DEFAULTS}
+    return _properties(settings, defaults, {**_CONSUMER_RULES, **_MANUAL_RULES})
+
+
+def group_properties(settings: Settings, group_name: str) -> Properties:
+    """Returns the properties of a consumer that shares events with others.
+
+    Raises:
+        ValueError: The group may not be called that.
+    """
+    if not group_name:
+        raise ValueError("group_name is empty: leave it out to get every event")
+    if "k2eg" in group_name.lower():
+        raise ValueError(
+            f"group_name {group_name!r}: may not contain 'k2eg', for gateways leave such groups out when they count who"
+            " listens, and would stop the monitors"
+        )
+    defaults = {**_CONSUMER_DEFAULTS, **_EVENTS_DEFAULTS, **_GROUP_DEFAULTS}
+    return _properties(settings, defaults, {**_CONSUMER_RULES, **_GROUP_RULES, "group.id": group_name})
+
+
+def presence_group(app_name: str) -> str:
+    """Returns the group in which an application is present; without "k2eg", for gateways do not count such groups."""
+    name = f"{app_name}-presence"
+    while (at := name.lower().find("k2eg")) >= 0:
+        name = f"{name[:at]}kg{name[at + 4 :]}"
+    return name
+
+
+def presence_properties(settings: Settings, app_name: str) -> Properties:
+    """Returns the properties of the consumer that is only present."""
+    return _properties(settings, {}, {**_CONSUMER_RULES, **_PRESENCE_RULES, "group.id": presence_group(app_name)})
+
+
+def sink_properties(settings: Settings) -> Properties:
+    """Returns the properties of the producer."""
+    return _properties(settings, _PRODUCER_DEFAULTS, {})

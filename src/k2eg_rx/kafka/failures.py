@@ -1,0 +1,194 @@
+"""Kafka's errors as ours: what went wrong in words, and what to do about it.
+
+In: `KafkaError`s and `KafkaException`s. Out: `TransportError`s. Nothing of confluent_kafka's leaves this package by
+another way, and no secret leaves it in a text. Pure; any thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from confluent_kafka import KafkaError, KafkaException
+
+from k2eg_rx.errors import TransportError
+
+_UNREACHABLE = (
+    "the broker {broker} cannot be reached: check kafka_broker_url, that the broker runs, and that it lets this host in"
+)
+_UNRESOLVED = "the host name of the broker {broker} is not known: check kafka_broker_url"
+_REFUSED = (
+    "the broker {broker} did not accept the credentials: check security.protocol, sasl.mechanism, sasl.username and"
+    " sasl.password in [kafka]"
+)
+_TLS = (
+    "no TLS connection to the broker {broker}: check in [kafka] that security.protocol is what this port speaks, and"
+    " that ssl.ca.location holds the authority that signed the broker's certificate"
+)
+_NO_TOPIC = "{topic} does not exist; to create it: {create}"
+_TOPIC_FORBIDDEN = (
+    "the broker does not let this user use {topic}: have its ACLs extended (READ or WRITE, and DESCRIBE;"
+    " CREATE if the client is to create it)"
+)
+_TOO_LARGE = (
+    "a record for {topic} is larger than the broker takes: raise max.message.bytes of the topic"
+    " (message.max.bytes of the broker), and message.max.bytes in [kafka] if it is set there"
+)
+_NOT_DELIVERED = (
+    "not delivered to {topic} in time (message.timeout.ms): the broker {broker} cannot be reached, or the topic does"
+    " not exist there and may not be created"
+)
+_GROUP_FORBIDDEN = "the broker does not let this user join the consumer group: have an ACL (READ on the group) added"
+_CLUSTER_FORBIDDEN = "the broker does not let this user do that: have its ACLs on the cluster extended"
+_BAD_PROPERTY = "a property in [kafka] is wrong"
+_CLOSED = "closed before it was sent"
+
+_ADVICE: Mapping[int, str] = {
+    KafkaError._TRANSPORT: _UNREACHABLE,
+    KafkaError._ALL_BROKERS_DOWN: _UNREACHABLE,
+    KafkaError._TIMED_OUT: _UNREACHABLE,
+    KafkaError._FAIL: _UNREACHABLE,
+    KafkaError.BROKER_NOT_AVAILABLE: _UNREACHABLE,
+    KafkaError.NETWORK_EXCEPTION: _UNREACHABLE,
+    KafkaError._RESOLVE: _UNRESOLVED,
+    KafkaError._AUTHENTICATION: _REFUSED,
+    KafkaError.SASL_AUTHENTICATION_FAILED: _REFUSED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM: _REFUSED,
+    KafkaError.ILLEGAL_SASL_STATE: _REFUSED,
+    KafkaError._SSL: _TLS,
+    KafkaError._UNKNOWN_TOPIC: _NO_TOPIC,
+    KafkaError._UNKNOWN_PARTITION: _NO_TOPIC,
+    KafkaError.UNKNOWN_TOPIC_OR_PART: _NO_TOPIC,
+    KafkaError.UNKNOWN_TOPIC_ID: _NO_TOPIC,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: _TOPIC_FORBIDDEN,
+    KafkaError.GROUP_AUTHORIZATION_FAILED: _GROUP_FORBIDDEN,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: _CLUSTER_FORBIDDEN,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: _CLUSTER_FORBIDDEN,
+    KafkaError.MSG_SIZE_TOO_LARGE: _TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE: _TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE: _TOO_LARGE,
+    KafkaError._MSG_TIMED_OUT: _NOT_DELIVERED,
+    KafkaError._TIMED_OUT_QUEUE: _NOT_DELIVERED,
+    KafkaError.REQUEST_TIMED_OUT: "the broker {broker} did not answer in time: it is overloaded or starting",
+    KafkaError.TOPIC_EXCEPTION: "Kafka does not accept the name of {topic}: letters, digits, '.', '_' and '-' only",
+    KafkaError.POLICY_VIOLATION: "a policy of the broker forbids that for {topic}; to create it: {create}",
+    KafkaError.INVALID_REPLICATION_FACTOR: "the broker needs another replication factor for {topic}: {create}",
+    KafkaError.NOT_ENOUGH_REPLICAS: "too few replicas of {topic} are in sync: some brokers are down",
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND: "too few replicas of {topic} are in sync: some brokers are down",
+    KafkaError._QUEUE_FULL: "too many records wait to be sent: the broker {broker} takes them too slowly or is away",
+    KafkaError._PURGE_QUEUE: _CLOSED,
+    KafkaError._PURGE_INFLIGHT: "closed before the broker confirmed it; it may have been sent",
+    KafkaError._INVALID_ARG: _BAD_PROPERTY,
+    KafkaError._NOT_CONFIGURED: _BAD_PROPERTY,
+    KafkaError._UNSUPPORTED_FEATURE: "this broker is too old for what was asked of it",
+    KafkaError.UNSUPPORTED_VERSION: "this broker is too old for what was asked of it",
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "{topic} does not take this compression: see compression.type in [kafka]",
+}
+
+# What says that the connection is in trouble, and how telling it is: librdkafka reports the cause and the effect.
+_TROUBLE: Mapping[int, int] = {
+    KafkaError._ALL_BROKERS_DOWN: 1,
+    KafkaError._TRANSPORT: 2,
+    KafkaError._RESOLVE: 3,
+    KafkaError._SSL: 4,
+    KafkaError._AUTHENTICATION: 4,
+    KafkaError.SASL_AUTHENTICATION_FAILED: 4,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM: 4,
+    KafkaError.ILLEGAL_SASL_STATE: 4,
+}
+
+_GONE = frozenset(
+    {
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_TOPIC_ID,
+    }
+)
+_FINAL = frozenset(
+    {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.TOPIC_EXCEPTION, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
+)
+
+_SECRET_NAME = re.compile(
+    r"password|secret|\.pem$|token|jaas|private|sasl\.oauthbearer\.config|assertion", re.IGNORECASE
+)
+_QUOTED_VALUE = re.compile(r'(value )"[^"]*" (for configuration property)|(value )\S+( is outside)')
+_STATE = re.compile(r" \(after \d+ms in state \w+\)")  # differs each time, and says nothing to a user
+_SHORTEST_SECRET = 4  # blotting out a shorter one would tell what it is by the holes it leaves
+
+
+def secrets_in(properties: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the values of properties that must not be shown."""
+    return tuple(value for name, value in properties.items() if value and _SECRET_NAME.search(name))
+
+
+def error_of(failure: KafkaError | KafkaException) -> KafkaError:
+    """Returns the error that an exception carries; that itself if it is one already."""
+    if isinstance(failure, KafkaError):
+        return failure
+    first = failure.args[0] if failure.args else None
+    return first if isinstance(first, KafkaError) else KafkaError(KafkaError._FAIL, str(failure))
+
+
+def is_gone(error: KafkaError) -> bool:
+    """Whether it says that a topic or a partition is not there."""
+    return error.code() in _GONE
+
+
+def is_final(error: KafkaError) -> bool:
+    """Whether asking again for the topic is of no use before somebody has changed something."""
+    return error.code() in _FINAL
+
+
+def weight_of_trouble(error: KafkaError) -> int:
+    """Returns how telling an error is of trouble with the connection; 0: not at all."""
+    return _TROUBLE.get(error.code(), 0)
+
+
+class Failures:
+    """Makes our errors, for one environment.
+
+    Args:
+        broker_url: The bootstrap servers, as the text names them.
+        secrets: Texts that may never be shown.
+    """
+
+    def __init__(self, broker_url: str, secrets: Iterable[str] = ()) -> None:
+        self._broker_url = broker_url
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
+
+    def create_command(self, topic: str) -> str:
+        """Returns the command that creates a topic."""
+        return (
+            f"kafka-topics.sh --bootstrap-server {self._broker_url} --create --topic {topic}"
+            " --partitions 1 --config retention.ms=3600000"
+        )
+
+    def reason(self, failure: KafkaError | KafkaException, topic: str = "") -> str:
+        """Returns what is wrong and what to do about it."""
+        error = error_of(failure)
+        detail = _STATE.sub("", _QUOTED_VALUE.sub(r"\1\3\2\4", error.str())).strip()
+        template = _ADVICE.get(error.code())
+        if error.code() == KafkaError._TRANSPORT and "SSL" in detail:
+            template = _TLS  # librdkafka reports a broken handshake as a broken connection
+        text = detail
+        if template is not None:
+            advice = template.format(
+                broker=self._broker_url,
+                topic=f"topic {topic!r}" if topic else "the topic",
+                create=self.create_command(topic or "TOPIC"),
+            )
+            text = f"{advice} ({detail})"
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def error(self, failure: KafkaError | KafkaException, doing: str, topic: str = "") -> TransportError:
+        """Returns our error for one of Kafka's.
+
+        Args:
+            failure: Kafka's.
+            doing: What was tried: ``creating topic 'x'``.
+            topic: The topic it was about, if about one.
+        """
+        return TransportError(f"{doing}: {self.reason(failure, topic)}")

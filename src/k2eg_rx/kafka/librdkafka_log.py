@@ -1,0 +1,48 @@
+"""Where librdkafka's own words go: to a logger, never to the terminal, and each of them once in a while only.
+
+In: log records, on whichever thread polls a client. Out: the program's log. What a user has to know is told by
+`TransportStatus` and by errors; this is for those who look for the cause.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+
+_PAUSE = 60.0  # seconds: while a broker is away librdkafka says so some twenty times a second
+_MOST_KNOWN = 200  # texts kept at most; then all are forgotten, and at worst said again
+_VARYING = re.compile(r"\d+ms|rdkafka#\w+-\d+")
+
+
+class Repetitions(logging.Filter):
+    """Lets a text pass once a minute.
+
+    Args:
+        clock: Returns seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is news."""
+        text = record.getMessage()
+        if "CONFWARN" in text:  # every role gets the whole [kafka] section; librdkafka warns of what is another role's
+            return False
+        key = _VARYING.sub("", text)
+        now = self._clock()
+        if now - self._said.get(key, -_PAUSE) < _PAUSE:
+            return False
+        if len(self._said) >= _MOST_KNOWN:
+            self._said.clear()
+        self._said[key] = now
+        return True
+
+
+librdkafka_log = logging.getLogger("k2eg_rx.kafka.librdkafka")
+librdkafka_log.addHandler(logging.NullHandler())
+librdkafka_log.addFilter(Repetitions())

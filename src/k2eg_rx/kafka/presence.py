@@ -1,0 +1,75 @@
+"""A live member of a consumer group that reads nothing.
+
+In: nothing. Out: a gateway that counts the members of consumer groups sees that somebody listens, which readers with
+assigned partitions do not show. The thread ``k2eg-presence`` owns the consumer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from k2eg_rx.kafka.configuration import Properties
+from k2eg_rx.kafka.failures import Failures, is_gone
+from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.librdkafka_log import librdkafka_log
+
+_log = logging.getLogger(__name__)
+
+_POLL = 1.0  # seconds; librdkafka keeps the membership alive by itself, for five minutes between polls
+
+
+class KafkaPresence:
+    """Joins a group.
+
+    Args:
+        properties: The consumer's.
+        topic: What it subscribes to; may be missing yet.
+        health: Gets to know of errors.
+        failures: Puts errors into words.
+    """
+
+    def __init__(self, properties: Properties, topic: str, health: Health, failures: Failures) -> None:
+        self._properties: Properties = {**properties, "error_cb": health.trouble}
+        self._topic = topic
+        self._failures = failures
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="k2eg-presence", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float) -> None:
+        """Leaves the group; see `Presence.close`."""
+        self._closing.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            consumer = Consumer(self._properties, logger=librdkafka_log)
+            consumer.subscribe([self._topic], on_assign=_read_nothing)
+        except KafkaException as failure:
+            _log.error("%s", self._failures.error(failure, "cannot show gateways that this client listens"))
+            return
+        told: set[int] = set()
+        while not self._closing.wait(_POLL):
+            self._poll(consumer, told)
+        with contextlib.suppress(KafkaException):
+            consumer.close()
+
+    def _poll(self, consumer: Consumer, told: set[int]) -> None:
+        try:
+            message = consumer.poll(0)
+        except KafkaException as failure:
+            _log.debug("presence: %s", failure)
+            return
+        error = message.error() if message is not None else None
+        if error is not None and not is_gone(error) and error.code() not in told:
+            told.add(error.code())
+            _log.warning("%s", self._failures.error(error, "showing gateways that this client listens", self._topic))
+
+
+def _read_nothing(consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+    consumer.assign([])

@@ -1,0 +1,224 @@
+"""The thread that owns a consumer: reads, and hands over a batch at a time.
+
+In: records from Kafka; actions, from any thread. Out: batches of `Record`, to a `Receiver`, on the pump's thread.
+Nobody else touches the consumer, from its constructor to its close: what others want done with it they queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol, cast
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka.configuration import Properties
+from k2eg_rx.kafka.failures import Failures, is_gone
+from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.lag import INTERVAL, Lag
+from k2eg_rx.kafka.librdkafka_log import librdkafka_log
+from k2eg_rx.transport import Receiver, Record
+
+_log = logging.getLogger(__name__)
+
+Action = Callable[[Consumer], None]
+
+LARGEST_BATCH = 500  # records: some milliseconds of a receiver's work, so that queued actions do not wait longer
+_POLL = 0.01  # seconds: the most that a queued action waits while nothing is read, for 100 wake-ups a second
+_NUDGES = 32  # topics whose leader is asked for one by one; for more, the whole cluster's in one go
+
+_new_record: Callable[..., Record] = cast("Any", tuple).__new__  # takes half of the time of the class's own constructor
+
+
+def records_of(messages: Sequence[Message]) -> list[Record]:
+    """Returns the records among what a consumer gave; the others are errors."""
+    return [
+        _new_record(
+            Record,
+            (
+                message.topic(),
+                message.partition(),
+                message.offset(),
+                message.key(),
+                message.value(),
+                message.headers() or (),
+                message.timestamp()[1],
+            ),
+        )
+        for message in messages
+        if message.error() is None
+    ]
+
+
+class Watcher(Protocol):
+    """What a pump tells about itself, on its thread."""
+
+    def gone(self, topic: str) -> None:
+        """A topic that is read is not there."""
+        ...
+
+    def useless(self, error: TransportError) -> None:
+        """There is no consumer and there will be none."""
+        ...
+
+
+class Pump:
+    """Reads for one receiver; partitions are assigned by actions.
+
+    Args:
+        name: The thread's.
+        properties: The consumer's.
+        receiver: Where records go.
+        watcher: Gets to know what is wrong.
+        health: Gets to know of the consumer's errors.
+        failures: Puts errors into words.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        properties: Properties,
+        *,
+        receiver: Receiver,
+        watcher: Watcher,
+        health: Health,
+        failures: Failures,
+    ) -> None:
+        self._properties: Properties = {**properties, "error_cb": health.trouble}
+        self._receiver = receiver
+        self._watcher = watcher
+        self._failures = failures
+        self._actions: deque[Action] = deque()
+        self._signal = threading.Event()
+        self._closing = False
+        self._told: set[tuple[str, int]] = set()
+        self.lag = Lag()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread, which makes the consumer."""
+        self._thread.start()
+
+    def queue(self, action: Action) -> None:
+        """Has something done with the consumer, on its thread, after what was queued before."""
+        self._actions.append(action)
+        self._signal.set()
+
+    def wake(self) -> None:
+        """Has the receiver asked again whether it is ready."""
+        self._signal.set()
+
+    def close(self, timeout: float) -> None:
+        """Has the consumer closed and waits for it, unless called on the pump's own thread. Idempotent."""
+        self._closing = True
+        self._signal.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            consumer = Consumer(self._properties, logger=librdkafka_log)
+        except KafkaException as failure:
+            self._watcher.useless(self._failures.error(failure, "cannot start a Kafka consumer"))
+            return
+        try:
+            while not self._closing:
+                try:
+                    self._turn(consumer)
+                except KafkaException as failure:
+                    _log.warning("%s", self._failures.error(failure, "reading from Kafka"))
+                    self._signal.wait(1.0)  # whatever it is, it is not cured by asking a thousand times
+        finally:
+            self._leave(consumer)
+
+    def _leave(self, consumer: Consumer) -> None:
+        with contextlib.suppress(KafkaException):
+            consumer.close()
+
+    def _turn(self, consumer: Consumer) -> None:
+        self._signal.clear()
+        self._do_actions(consumer)
+        self.lag.refresh(consumer)
+        if not self._is_ready():
+            self._hold(consumer)
+            return
+        messages = self._gather(consumer)
+        if messages:
+            self._hand_over(consumer, messages)
+
+    def _do_actions(self, consumer: Consumer) -> None:
+        while self._actions:
+            action = self._actions.popleft()
+            try:
+                action(consumer)
+            except KafkaException as failure:
+                _log.error("%s", self._failures.error(failure, "changing what is read"))
+
+    def _is_ready(self) -> bool:
+        try:
+            return self._receiver.ready()
+        except Exception:
+            _log.exception("a receiver raised when asked whether it is ready")
+            return True  # it is broken either way; its records must not pile up
+
+    def _hold(self, _consumer: Consumer) -> None:
+        """Waits for the receiver, an action, or the time to look at the lag. Kafka and the prefetch keep the rest."""
+        self._signal.wait(INTERVAL)
+
+    def _gather(self, consumer: Consumer) -> list[Message]:
+        """Takes what there is. Waiting for more than one record would delay the first."""
+        first = consumer.poll(_POLL)
+        if first is None:
+            return []
+        messages = consumer.consume(LARGEST_BATCH - 1, 0)
+        messages.insert(0, first)
+        return messages
+
+    def _hand_over(self, consumer: Consumer, messages: Sequence[Message]) -> None:
+        records = records_of(messages)
+        if len(records) < len(messages):
+            self._handle_errors(consumer, [message for message in messages if message.error() is not None])
+        if records:
+            self._deliver(records)
+
+    def _deliver(self, records: Sequence[Record]) -> None:
+        try:
+            self._receiver.receive(records)
+        except Exception:
+            _log.exception("a receiver raised on %d records from %s on", len(records), records[0][:3])
+
+    def _handle_errors(self, consumer: Consumer, messages: Sequence[Message]) -> None:
+        for message in messages:
+            error, topic, partition = message.error(), message.topic() or "", message.partition()
+            if error is None:
+                continue
+            if is_gone(error):
+                self._watcher.gone(topic)
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
+                self._restart(consumer, topic, partition)
+            elif (topic, error.code()) not in self._told:
+                self._told.add((topic, error.code()))
+                _log.warning("%s", self._failures.error(error, f"reading {topic or 'from Kafka'}", topic))
+
+    def _restart(self, consumer: Consumer, topic: str, partition: int) -> None:
+        """Reads on from the oldest record there is: those before it were deleted before they were read."""
+        _log.warning(
+            "records of %s[%d] were deleted before they were read (retention); reading on from the oldest there is",
+            topic,
+            partition,
+        )
+        with contextlib.suppress(KafkaException):  # it is not assigned any more
+            consumer.seek(TopicPartition(topic, partition, OFFSET_BEGINNING))
+
+    def nudge(self, consumer: Consumer, topics: Collection[str]) -> None:
+        """Has librdkafka look for the leaders of topics at once; by itself it does so once a second.
+
+        A question with no time to wait for its answer does it: the answer is taken note of when it comes.
+        """
+        for question in [(topic,) for topic in topics] if len(topics) <= _NUDGES else [()]:
+            with contextlib.suppress(KafkaException):
+                consumer.list_topics(*question, timeout=0)

@@ -1,0 +1,93 @@
+"""A topic that is being read, and those who have to do with it.
+
+In: nothing. Out: `Reading`, whose fields belong to the thread of `Positions`, but for `released`, which anybody may
+set once, and `fixed`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka.cluster import Ends
+
+FIRST_DELAY = 0.02  # seconds: a gateway creates a monitor's topic some 10 ms after the command
+
+
+class Phase(Enum):
+    """How far a reading is."""
+
+    ASKED = "asked"
+    ABSENT = "absent"
+    READ = "read"
+
+
+class Target(Protocol):
+    """What reads. Called on the thread of `Positions`; must not block."""
+
+    def begin(self, starts: Sequence[tuple[Reading, Ends]]) -> None:
+        """Reads partitions, from the offsets given. With none given, reads on: the topic is there after all."""
+        ...
+
+    def halt(self, reading: Reading) -> None:
+        """Stops reading a topic that is not there any more."""
+        ...
+
+
+class Creation(Protocol):
+    """Brings a missing topic about."""
+
+    def step(self) -> TransportError | None:
+        """Does what is next; returns why the topic cannot be had, once that is certain."""
+        ...
+
+    def finish(self) -> None:
+        """Takes note that the topic is there. Should it go missing, all starts again."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """One topic, read by one target.
+
+    Attributes:
+        topic: Its name.
+        target: What reads it.
+        creation: What creates it if it is missing; None if that is the gateway's business.
+        fixed: Done when the position is fixed.
+        released: Whether it is not to be read any more.
+        phase: How far it is.
+        partitions: How many of its partitions are read.
+        due: When it has to be looked up; a clock's seconds.
+        delay: The seconds until the look-up after that.
+        missed: Whether it was seen to be missing, so that its beginning is where it has to be read from.
+    """
+
+    topic: str
+    target: Target
+    creation: Creation | None = None
+    fixed: Future[None] = field(default_factory=Future[None])
+    released: bool = False
+    phase: Phase = Phase.ASKED
+    partitions: int = 0
+    due: float = 0.0
+    delay: float = FIRST_DELAY
+    missed: bool = False
+
+    def __post_init__(self) -> None:
+        self.fixed.set_running_or_notify_cancel()  # nobody who waits may cancel it for the others
+
+    def fix(self) -> None:
+        """Tells who waits that the position is fixed."""
+        with contextlib.suppress(InvalidStateError):  # it is already, or closing was faster
+            self.fixed.set_result(None)
+
+    def fail(self, error: TransportError) -> None:
+        """Tells who waits that there will be no position."""
+        with contextlib.suppress(InvalidStateError):
+            self.fixed.set_exception(error)

@@ -1,0 +1,146 @@
+"""Topics read in full, each from an exact start, without a consumer group.
+
+In: topics to read and to release, from any thread. Out: their records, on the pump's thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from confluent_kafka import Consumer, TopicPartition
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka.cluster import Ends
+from k2eg_rx.kafka.positions import Positions
+from k2eg_rx.kafka.pump import Pump
+from k2eg_rx.kafka.reading import Creation, Reading
+
+
+class TopicSource:
+    """What all our sources have in common: which topics they read.
+
+    Args:
+        positions: Where starts are found.
+    """
+
+    _pump: Pump
+
+    def __init__(self, positions: Positions) -> None:
+        self._positions = positions
+        self._lock = threading.Lock()
+        self._readings: dict[str, Reading] = {}
+        self._refusal: TransportError | None = None
+
+    def read(self, topic: str, creation: Creation | None = None) -> Future[None]:
+        """Adds a topic; see `RecordSource.read`.
+
+        Args:
+            topic: Its name.
+            creation: What creates it if it is missing.
+        """
+        with self._lock:
+            reading = self._readings.get(topic)
+            if reading is not None and not _has_failed(reading):
+                return reading.fixed
+            reading = Reading(topic, self, creation)
+            if self._refusal is not None:
+                reading.fail(self._refusal)
+                return reading.fixed
+            self._readings[topic] = reading
+        self._positions.add(reading)
+        return reading.fixed
+
+    def release(self, topic: str) -> None:
+        """Stops reading a topic; see `RecordSource.release`."""
+        with self._lock:
+            reading = self._readings.pop(topic, None)
+        if reading is not None:
+            reading.released = True
+            self.halt(reading)
+            reading.fail(TransportError(f"topic {topic!r} was released before it could be read"))
+
+    def wake(self) -> None:
+        """Asks the receiver again; see `RecordSource.wake`."""
+        self._pump.wake()
+
+    def lag(self) -> int:
+        """How many records wait in Kafka; see `RecordSource.lag`."""
+        return self._pump.lag.total
+
+    def close(self, timeout: float) -> None:
+        """Stops the thread and leaves; see `RecordSource.close`."""
+        self.useless(TransportError("the source is closed"))
+        self._pump.close(timeout)
+
+    def begin(self, starts: Sequence[tuple[Reading, Ends]]) -> None:
+        """Reads partitions, from the offsets given."""
+        raise NotImplementedError
+
+    def halt(self, reading: Reading) -> None:
+        """Stops reading a topic that is not there any more."""
+        raise NotImplementedError
+
+    def gone(self, topic: str) -> None:
+        """Takes note that the consumer does not find a topic."""
+        reading = self._readings.get(topic)
+        if reading is not None:
+            self._positions.lose(reading)
+
+    def useless(self, error: TransportError) -> None:
+        """Fails what waits for a position, and what will."""
+        with self._lock:
+            self._refusal = self._refusal or error
+            readings = list(self._readings.values())
+            self._readings.clear()
+        for reading in readings:
+            reading.released = True
+            reading.fail(error)
+
+
+def _has_failed(reading: Reading) -> bool:
+    return reading.fixed.done() and reading.fixed.exception() is not None
+
+
+class ExactSource(TopicSource):
+    """Reads every record of its topics.
+
+    Args:
+        positions: Where starts are found.
+    """
+
+    def __init__(self, positions: Positions) -> None:
+        super().__init__(positions)
+        self._assigned: dict[Reading, list[TopicPartition]] = {}  # the pump's thread only
+
+    def run(self, pump: Pump) -> None:
+        """Reads by this pump."""
+        self._pump = pump
+        pump.start()
+
+    def begin(self, starts: Sequence[tuple[Reading, Ends]]) -> None:
+        """Reads partitions, from the offsets given. The numbers are exact, so it does not matter when that happens."""
+        self._pump.queue(lambda consumer: self._assign(consumer, starts))
+
+    def halt(self, reading: Reading) -> None:
+        """Stops reading a topic."""
+        self._pump.queue(lambda consumer: self._unassign(consumer, reading))
+
+    def _assign(self, consumer: Consumer, starts: Sequence[tuple[Reading, Ends]]) -> None:
+        starts = [(reading, ends) for reading, ends in starts if not reading.released]
+        partitions: list[TopicPartition] = []
+        for reading, ends in starts:
+            added = [TopicPartition(reading.topic, partition, offset) for partition, offset in ends.items()]
+            self._assigned.setdefault(reading, []).extend(added)
+            partitions.extend(added)
+        if partitions:
+            consumer.incremental_assign(partitions)
+            self._pump.lag.add(partitions)
+        self._pump.nudge(consumer, [reading.topic for reading, _ in starts])
+
+    def _unassign(self, consumer: Consumer, reading: Reading) -> None:
+        partitions = self._assigned.pop(reading, [])
+        if partitions:
+            self._pump.lag.remove(partitions)
+            consumer.incremental_unassign(partitions)
