@@ -11,10 +11,7 @@ from typing import Any, cast
 
 from k2eg_rx.gateway.provider import ProviderError
 from k2eg_rx.gateway.pvaccess_values import KINDS, Spec, is_enum, is_table, kind_of, members_of, spec_of
-from k2eg_rx.gateway.pvtypes import TypeMismatch, checked_array, checked_choice, checked_scalar, refusal
-
-# The deployed gateway's words, which its clients may look for.
-NOTHING_TO_PUT = "No fields to update in the provided Msgpack object"
+from k2eg_rx.gateway.pvtypes import NOTHING_TO_PUT, TypeMismatch, checked_array, checked_choice, checked_scalar, refusal
 
 # What an array in an "any" becomes.
 _HELD: dict[type, str] = {bool: "boolean", int: "long", float: "double", str: "string"}

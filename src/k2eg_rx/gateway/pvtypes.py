@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from k2eg_rx.gateway.provider import ProviderError
 
+# The deployed gateway's words, which its clients may look for.
+NOTHING_TO_PUT = "No fields to update in the provided Msgpack object"
+
 # pvData's numeric types (pvData Reference, "Scalar types") and how numpy calls them.
 DTYPES: dict[str, np.dtype[Any]] = {
     "boolean": np.dtype(np.bool_),

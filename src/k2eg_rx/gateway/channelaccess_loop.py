@@ -1,0 +1,78 @@
+"""The one thread of this process that speaks Channel Access, shared by all providers and there while one is.
+
+In: providers that come and go. Out: an asyncio loop, running on the thread ``k2eg-ca``.
+
+libca has one context for a process; it reads the EPICS_CA_* variables of the process environment when the context is
+made, at the first use of Channel Access, and never again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import Any, ClassVar
+
+import aioca
+from epicscorelibs.ca import cadef as _epics_cadef
+
+cadef: Any = _epics_cadef
+_log = logging.getLogger(__name__)
+
+
+@cadef.exception_handler
+def _log_exception(arguments: Any) -> None:
+    """Takes what libca would otherwise print on stderr, such as that a server has gone."""
+    context = (arguments.ctx or b"").decode("utf-8", "replace")
+    _log.info("%s (%s)", cadef.ca_message(arguments.stat), context)
+
+
+class CaLoop:
+    """The thread; `acquire` and `release` count who needs it."""
+
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _current: ClassVar[CaLoop | None] = None
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._logging = False
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="k2eg-ca", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def acquire(cls) -> CaLoop:
+        """Returns the thread, started if need be. Give it back with `release`."""
+        with cls._lock:
+            if cls._current is None:
+                cls._current = cls()
+            cls._current._users += 1
+            return cls._current
+
+    def release(self) -> None:
+        """Gives it back. The last one ends it, after all channels of the process are closed."""
+        with CaLoop._lock:
+            self._users -= 1
+            if self._users:
+                return
+            CaLoop._current = None
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
+
+    async def open(self, name: str) -> None:
+        """Returns when a channel is connected. Called on the thread."""
+        await aioca.connect(name, wait=False)
+        if not self._logging:  # by now aioca has made the context, which the handler belongs to
+            self._logging = True
+            cadef.ca_add_exception_event(_log_exception, None)
+        await aioca.connect(name, timeout=None)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+            # A channel left open would call back into the closed loop when its server goes.
+            aioca.purge_channel_caches()
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        finally:
+            self.loop.close()
