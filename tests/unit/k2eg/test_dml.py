@@ -1,0 +1,288 @@
+"""The documented client: what its calls send, what they return, and whom they call."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from typing import Any
+
+import pytest
+
+from k2eg.broker import SnapshotProperties
+from k2eg.dml import dml
+from k2eg.serialization import NTTable, Scalar, Vector
+from k2eg_rx import Client, ClientClosedError, OperationError
+from k2eg_rx.wire.packing import unpack
+
+NUMBER = {"value": 1.5, "alarm": {"severity": 0}}
+ENUM = {"value": {"index": 0, "choices": ["Off", "On"]}}
+
+
+def fields(command: dict[str, Any]) -> Any:
+    return unpack(base64.b64decode(command["value"]))
+
+
+def test_get_returns_the_structure(k: dml, gateway: Any) -> None:
+    gateway.knows(my__pv=NUMBER)
+    assert k.get("pva://my:pv", timeout=5.0) == NUMBER
+    assert k.get(pv_url="pva://my:pv") == NUMBER
+    assert gateway.commands[0]["pv_name"] == "pva://my:pv"
+
+
+def test_a_gateways_failure_is_raised_with_its_code(k: dml, gateway: Any) -> None:
+    gateway.knows()
+    with pytest.raises(OperationError, match=r"get of pva://my:pv: .* -3: Timeout operation"):
+        k.get("pva://my:pv")
+
+
+@pytest.mark.parametrize("uri", ["my:pv", "http://my:pv", "pva://", 5])
+def test_a_wrong_uri_is_refused_before_anything_is_sent(k: dml, gateway: Any, new_handler: Any, uri: Any) -> None:
+    calls = [
+        lambda: k.get(uri),
+        lambda: k.put(uri, 1),
+        lambda: k.monitor(uri, new_handler()),
+        lambda: k.monitor_many(["pva://good", uri], new_handler()),
+        lambda: k.snapshot(["pva://good", uri], new_handler()),
+        lambda: k.snapshot_sync([uri]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"pva://"):
+            call()
+    assert gateway.commands == []
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "5"])
+def test_a_wrong_timeout_is_refused_before_anything_is_sent(k: dml, gateway: Any, timeout: Any) -> None:
+    calls = [
+        lambda: k.get("pva://x", timeout),
+        lambda: k.put("pva://x", 1, timeout),
+        lambda: k.monitor("pva://x", print, timeout),
+        lambda: k.snapshot_recurring(SnapshotProperties("name", ["pva://x"]), print, timeout),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="timeout is a number of seconds above 0"):
+            call()
+    assert gateway.commands == []
+
+
+def test_put_of_a_plain_value_learns_the_type_once(k: dml, gateway: Any) -> None:
+    gateway.knows(my__pv=NUMBER)
+    assert k.put("pva://my:pv", 42, timeout=5.0)["error"] == 0
+    k.put("pva://my:pv", value=43)
+    assert gateway.names() == ["get", "put", "put"]
+    assert [fields(command) for command in gateway.commands[1:]] == [{"value": 42.0}, {"value": 43.0}]
+
+
+def test_put_of_a_label_sends_its_index(k: dml, gateway: Any) -> None:
+    gateway.knows(my__mode=ENUM)
+    k.put("pva://my:mode", "On")
+    assert fields(gateway.commands[-1]) == {"value": {"index": 1}}
+
+
+def test_put_of_what_does_not_fit_sends_nothing(k: dml, gateway: Any) -> None:
+    gateway.knows(my__mode=ENUM)
+    with pytest.raises(ValueError, match=r"pva://my:mode \(enum of Off, On\): cannot put 'Maybe': no such label"):
+        k.put("pva://my:mode", "Maybe")
+    assert gateway.names() == ["get"]
+
+
+def test_put_without_check_sends_as_is(k: dml, gateway: Any) -> None:
+    k.put("pva://my:mode", 5, check=False)
+    k.put("pva://my:mode", {"value": {"index": 1}}, None, False)
+    assert gateway.names() == ["put", "put"]
+    assert [fields(command) for command in gateway.commands] == [{"value": 5}, {"value": {"index": 1}}]
+
+
+def test_put_of_the_documented_values_sends_them_as_given(k: dml, gateway: Any) -> None:
+    table = NTTable(labels=["element", "s"])
+    table.set_column("element", ["SOL9000", "XC99"])
+    table.set_column("s", [0.0, 0.0])
+    k.put("pva://my:pv", Scalar("value", 42))
+    k.put("pva://my:array", Vector([1, 2, 3, 4]))
+    k.put("pva://my:table", table)
+    assert [fields(command) for command in gateway.commands] == [
+        {"value": 42},
+        {"value": [1, 2, 3, 4]},
+        {"value": {"element": ["SOL9000", "XC99"], "s": [0.0, 0.0]}},
+    ]
+
+
+def test_put_returns_the_gateways_reply_and_raises_its_failure(k: dml, gateway: Any) -> None:
+    gateway.says("put", {"message": "done"})
+    assert k.put("pva://x", Scalar(1))["message"] == "done"
+    gateway.says("put", {"error": -2, "message": "read only"})
+    with pytest.raises(OperationError, match=r"put of pva://x: .* -2: read only"):
+        k.put("pva://x", Scalar(1))
+
+
+def test_a_handler_gets_name_and_structure(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
+    gateway.says("monitor", {"message": "Monitor activated"})
+    handler = new_handler()
+    assert k.monitor("pva://my:pv", handler, timeout=5.0)["message"] == "Monitor activated"
+    gateway.transport.event("my_pv", "my:pv", 1, 2, 3)
+    handle()
+    assert handler.calls == [("my:pv", {"value": n}) for n in (1, 2, 3)]
+    assert gateway.names() == ["monitor"]
+
+
+def test_several_handlers_of_a_pv_are_all_called(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
+    first, second = new_handler(), new_handler()
+    k.monitor("pva://my:pv", first)
+    k.monitor("pva://my:pv", second)
+    gateway.transport.event("my_pv", "my:pv", 1)
+    handle()
+    assert first.values() == second.values() == [1]
+    assert gateway.names() == ["monitor"]
+
+
+def test_the_handlers_of_pvs_that_share_a_topic_get_their_own(
+    k: dml, gateway: Any, handle: Any, new_handler: Any
+) -> None:
+    first, second = new_handler(), new_handler()
+    k.monitor("pva://a:b", first)
+    k.monitor("pva://a_b", second)
+    gateway.transport.event("a_b", "a:b", 1)
+    gateway.transport.event("a_b", "a_b", 2)
+    handle()
+    assert (first.calls, second.calls) == ([("a:b", {"value": 1})], [("a_b", {"value": 2})])
+
+
+def test_a_handler_that_raises_is_logged_by_name_and_called_again(
+    k: dml, gateway: Any, handle: Any, new_handler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, calls = new_handler(), new_handler()
+
+    def bad(name: str, data: dict[str, Any]) -> None:
+        calls(name, data)
+        raise RuntimeError("no luck")
+
+    k.monitor("pva://my:pv", bad)
+    k.monitor("pva://my:pv", good)
+    gateway.transport.event("my_pv", "my:pv", 1, 2)
+    handle()
+    assert calls.values() == good.values() == [1, 2]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+    assert "my:pv" in caplog.records[0].getMessage()
+    assert "no luck" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["my:pv", "pva://my:pv"])
+def test_stop_monitor_stops_all_handlers_of_a_pv(
+    k: dml, gateway: Any, handle: Any, new_handler: Any, name: str
+) -> None:
+    first, second, other = new_handler(), new_handler(), new_handler()
+    k.monitor("pva://my:pv", first)
+    k.monitor("pva://my:pv", second)
+    k.monitor("pva://other", other)
+    k.stop_monitor(name)
+    gateway.transport.event("my_pv", "my:pv", 1)
+    gateway.transport.event("other", "other", 2)
+    handle()
+    assert (first.calls, second.calls, other.values()) == ([], [], [2])
+    assert k.status.monitors == 1
+    assert gateway.transport.event_source.topics == ["other"]
+
+
+def test_stop_monitor_with_a_handler_stops_that_one(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
+    class Window:
+        def __init__(self) -> None:
+            self.seen = new_handler()
+
+        def update(self, name: str, data: dict[str, Any]) -> None:
+            self.seen(name, data)
+
+    first, second = Window(), Window()
+    k.monitor("pva://my:pv", first.update)
+    k.monitor("pva://my:pv", second.update)
+    k.stop_monitor("my:pv", first.update)  # a bound method is a new object each time it is named
+    gateway.transport.event("my_pv", "my:pv", 1)
+    handle()
+    assert (first.seen.values(), second.seen.values()) == ([], [1])
+
+
+def test_stop_monitor_of_what_is_not_monitored_does_nothing(k: dml) -> None:
+    k.stop_monitor("my:pv")
+    k.stop_monitor("pva://my:pv", print)
+
+
+def test_a_pv_is_monitored_again_after_a_stop(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
+    handler = new_handler()
+    for value in (1, 2):
+        k.monitor("pva://my:pv", handler)
+        gateway.transport.event("my_pv", "my:pv", value)
+        handle()
+        k.stop_monitor("my:pv")
+    assert handler.values() == [1, 2]
+    assert gateway.names() == ["monitor", "monitor"]
+
+
+def test_monitor_many_activates_at_once_and_stops_one_by_one(
+    k: dml, gateway: Any, handle: Any, new_handler: Any
+) -> None:
+    handler = new_handler()
+    k.monitor_many(pv_uri_list=["pva://a", "ca://b"], handler=handler, timeout=5.0)
+    assert [command.get("pv_name_list") for command in gateway.commands] == [["pva://a", "ca://b"]]
+    gateway.transport.event("a", "a", 1)
+    gateway.transport.event("b", "b", 2)
+    handle()
+    k.stop_monitor("a")
+    gateway.transport.event("a", "a", 3)
+    gateway.transport.event("b", "b", 4)
+    handle()
+    assert handler.calls == [("a", {"value": 1}), ("b", {"value": 2}), ("b", {"value": 4})]
+    k.stop_monitor("ca://b")
+    assert k.status.monitors == 0
+
+
+@pytest.mark.parametrize("uris", [[], "pva://a"])
+def test_monitor_many_needs_a_list(k: dml, uris: Any) -> None:
+    with pytest.raises(ValueError, match="list of PV URIs"):
+        k.monitor_many(uris, print)
+
+
+def test_a_refused_monitor_leaves_nothing_behind(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
+    gateway.says("monitor", {"error": -2, "message": "worker is starting"})
+    with pytest.raises(OperationError, match="worker is starting"):
+        k.monitor("pva://my:pv", new_handler())
+    assert k.status.monitors == 0
+    del gateway.answers["monitor"]
+    handler = new_handler()
+    k.monitor("pva://my:pv", handler)
+    gateway.transport.event("my_pv", "my:pv", 1)
+    handle()
+    assert handler.values() == [1]
+
+
+def test_a_handler_has_to_be_callable(k: dml, gateway: Any) -> None:
+    with pytest.raises(ValueError, match=r"handler .* has to be callable"):
+        k.monitor("pva://x", "print")  # pyright: ignore[reportArgumentType]
+    assert gateway.commands == []
+
+
+def test_wait_for_backends_returns_when_replies_can_be_received(k: dml) -> None:
+    k.wait_for_backends()
+    k.wait_for_backends(timeout=1.0)
+
+
+def test_the_streams_are_there_too(k: dml) -> None:
+    assert isinstance(k, Client)
+    assert callable(k.monitor_stream("pva://x").pipe)
+
+
+def test_it_is_a_context_manager_and_closes_more_than_once(gateway: Any) -> None:
+    from k2eg_rx import Settings
+
+    settings = Settings("scripted", "nowhere:9092", "commands", "test-reply")
+    with dml("scripted", "test", settings=settings, transport=gateway.transport) as client:
+        assert isinstance(client, dml)
+    client.close()
+    assert gateway.transport.closed
+    with pytest.raises(ClientClosedError):
+        client.get("pva://x")
+    with pytest.raises(ClientClosedError):
+        client.monitor("pva://x", print)
+
+
+def test_the_application_needs_a_name() -> None:
+    with pytest.raises(ValueError, match="app_name is missing"):
+        dml("local", "")
