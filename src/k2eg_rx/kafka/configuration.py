@@ -25,6 +25,9 @@ _DEFAULTS: Properties = {
     "socket.nagle.disable": True,  # a command is a few hundred bytes and somebody waits for its reply
     "socket.keepalive.enable": True,  # firewalls drop connections that are idle overnight
     "reconnect.backoff.max.ms": 2000,  # the default of 10 s is long for somebody who looks at a control panel
+    # librdkafka connects to one broker, and to others no sooner than 50 ms later: that is what the first position, the
+    # first command and the first event would wait. A cluster has a few brokers, and topics on all of them anyway.
+    "enable.sparse.connections": False,
     "log.connection.close": False,  # brokers close idle connections as a matter of course
     "enable.metrics.push": False,  # nothing is sent that was not asked for
 }

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 Action = Callable[[Consumer], None]
 
 LARGEST_BATCH = 500  # records: some milliseconds of a receiver's work, so that queued actions do not wait longer
-_POLL = 0.01  # seconds: the most that a queued action waits while nothing is read, for 100 wake-ups a second
+POLL = 0.01  # seconds: the most that a queued action waits while nothing is read, for 100 wake-ups a second
 _NUDGES = 32  # topics whose leader is asked for one by one; for more, the whole cluster's in one go
 
 _new_record: Callable[..., Record] = cast("Any", tuple).__new__  # takes half of the time of the class's own constructor
@@ -171,7 +171,7 @@ class Pump:
 
     def _gather(self, consumer: Consumer) -> list[Message]:
         """Takes what there is. Waiting for more than one record would delay the first."""
-        first = consumer.poll(_POLL)
+        first = consumer.poll(POLL)
         if first is None:
             return []
         messages = consumer.consume(LARGEST_BATCH - 1, 0)
@@ -199,20 +199,20 @@ class Pump:
             if is_gone(error):
                 self._watcher.gone(topic)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
-                self._restart(consumer, topic, partition)
+                with contextlib.suppress(KafkaException):  # it is not assigned any more
+                    consumer.seek(TopicPartition(topic, partition, self._restart(topic, partition)))
             elif (topic, error.code()) not in self._told:
                 self._told.add((topic, error.code()))
                 _log.warning("%s", self._failures.error(error, f"reading {topic or 'from Kafka'}", topic))
 
-    def _restart(self, consumer: Consumer, topic: str, partition: int) -> None:
-        """Reads on from the oldest record there is: those before it were deleted before they were read."""
+    def _restart(self, topic: str, partition: int) -> int:
+        """Where to go on with a partition that has no record at the offset we were to read."""
         _log.warning(
             "records of %s[%d] were deleted before they were read (retention); reading on from the oldest there is",
             topic,
             partition,
         )
-        with contextlib.suppress(KafkaException):  # it is not assigned any more
-            consumer.seek(TopicPartition(topic, partition, OFFSET_BEGINNING))
+        return OFFSET_BEGINNING
 
     def nudge(self, consumer: Consumer, topics: Collection[str]) -> None:
         """Has librdkafka look for the leaders of topics at once; by itself it does so once a second.

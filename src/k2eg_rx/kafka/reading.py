@@ -17,6 +17,7 @@ from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.cluster import Ends
 
 FIRST_DELAY = 0.02  # seconds: a gateway creates a monitor's topic some 10 ms after the command
+_FIRST_DELAY_OF_OURS = 0.005  # what we asked to be created ourselves is there at once or after some 100 ms
 
 
 class Phase(Enum):
@@ -81,6 +82,8 @@ class Reading:
 
     def __post_init__(self) -> None:
         self.fixed.set_running_or_notify_cancel()  # nobody who waits may cancel it for the others
+        if self.creation is not None:
+            self.delay = _FIRST_DELAY_OF_OURS
 
     def fix(self) -> None:
         """Tells who waits that the position is fixed."""

@@ -6,32 +6,36 @@ In: topics to read and to release, from any thread. Out: their records, on the p
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Generic, TypeVar
 
 from confluent_kafka import Consumer, TopicPartition
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.cluster import Ends
 from k2eg_rx.kafka.positions import Positions
-from k2eg_rx.kafka.pump import Pump
+from k2eg_rx.kafka.pump import Pump, Watcher
 from k2eg_rx.kafka.reading import Creation, Reading
 
+_P = TypeVar("_P", bound=Pump)
 
-class TopicSource:
+
+class TopicSource(Generic[_P]):
     """What all our sources have in common: which topics they read.
 
     Args:
         positions: Where starts are found.
+        make_pump: Makes the pump, not started yet.
     """
 
-    _pump: Pump
-
-    def __init__(self, positions: Positions) -> None:
+    def __init__(self, positions: Positions, make_pump: Callable[[Watcher], _P]) -> None:
         self._positions = positions
         self._lock = threading.Lock()
         self._readings: dict[str, Reading] = {}
         self._refusal: TransportError | None = None
+        self._pump = make_pump(self)
+        self._pump.start()
 
     def read(self, topic: str, creation: Creation | None = None) -> Future[None]:
         """Adds a topic; see `RecordSource.read`.
@@ -103,21 +107,12 @@ def _has_failed(reading: Reading) -> bool:
     return reading.fixed.done() and reading.fixed.exception() is not None
 
 
-class ExactSource(TopicSource):
-    """Reads every record of its topics.
+class ExactSource(TopicSource[Pump]):
+    """Reads every record of its topics."""
 
-    Args:
-        positions: Where starts are found.
-    """
-
-    def __init__(self, positions: Positions) -> None:
-        super().__init__(positions)
-        self._assigned: dict[Reading, list[TopicPartition]] = {}  # the pump's thread only
-
-    def run(self, pump: Pump) -> None:
-        """Reads by this pump."""
-        self._pump = pump
-        pump.start()
+    def __init__(self, positions: Positions, make_pump: Callable[[Watcher], Pump]) -> None:
+        self._assigned: dict[Reading, list[TopicPartition]] = {}  # the pump's thread only, which starts with super's
+        super().__init__(positions, make_pump)
 
     def begin(self, starts: Sequence[tuple[Reading, Ends]]) -> None:
         """Reads partitions, from the offsets given. The numbers are exact, so it does not matter when that happens."""

@@ -14,12 +14,14 @@ from k2eg_rx.kafka.cluster import Cluster
 from k2eg_rx.kafka.configuration import (
     Properties,
     events_properties,
+    group_properties,
     presence_properties,
     replies_properties,
     sink_properties,
 )
 from k2eg_rx.kafka.creation import TopicCreation
 from k2eg_rx.kafka.failures import Failures, secrets_in
+from k2eg_rx.kafka.group import GroupPump, GroupSource
 from k2eg_rx.kafka.health import Health
 from k2eg_rx.kafka.positions import Positions
 from k2eg_rx.kafka.presence import KafkaPresence
@@ -66,13 +68,26 @@ class KafkaTransport:
         """
         if group_name is None:
             return self._exact_source("k2eg-events", events_properties(self._settings), receiver)
-        raise NotImplementedError
+        properties = group_properties(self._settings, group_name)
+        return GroupSource(
+            self._positions,
+            lambda source: GroupPump(
+                "k2eg-events",
+                properties,
+                receiver=receiver,
+                watcher=source,
+                health=self._health,
+                failures=self._failures,
+            ),
+        )
 
     def _exact_source(self, name: str, properties: Properties, receiver: Receiver) -> ExactSource:
-        source = ExactSource(self._positions)
-        pump = Pump(name, properties, receiver=receiver, watcher=source, health=self._health, failures=self._failures)
-        source.run(pump)
-        return source
+        return ExactSource(
+            self._positions,
+            lambda source: Pump(
+                name, properties, receiver=receiver, watcher=source, health=self._health, failures=self._failures
+            ),
+        )
 
     def sink(self) -> RecordSink:
         """Returns a sink.

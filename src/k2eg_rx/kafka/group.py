@@ -1,0 +1,199 @@
+"""Topics shared with the other members of a consumer group: each record goes to one of them.
+
+In: topics to read and to release, from any thread. Out: records of the partitions that the group gives to this member,
+on the pump's thread. A partition is read from where the group left off; if it never was read, from where it ended when
+`read` was called, or from its beginning if the topic did not exist then.
+
+What is committed is what was received. When a partition goes to another member, what is in hand of it and not received
+yet is forgotten: it is not committed, so the other member reads it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from k2eg_rx.kafka.cluster import Ends
+from k2eg_rx.kafka.configuration import Properties
+from k2eg_rx.kafka.failures import Failures
+from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.lag import Partition
+from k2eg_rx.kafka.pump import LARGEST_BATCH, POLL, Pump, Watcher
+from k2eg_rx.kafka.reading import Reading
+from k2eg_rx.kafka.source import TopicSource
+from k2eg_rx.transport import Receiver
+
+_log = logging.getLogger(__name__)
+
+_COMMITTED_TIMEOUT = 5.0  # seconds; the whole group waits for a member that takes over a partition
+_PATIENCE = 1.0  # seconds of not being ready, after which the prefetch is given up to go on taking part in the group
+_HELD_POLL = 0.1  # seconds between polls then: how late this member may be at a rebalance
+
+
+def _key(partition: TopicPartition) -> Partition:
+    return partition.topic, partition.partition
+
+
+def _key_of(message: Message) -> Partition:
+    partition = message.partition()
+    return message.topic() or "", -1 if partition is None else partition
+
+
+def _at(offsets: Iterable[tuple[Partition, int]]) -> list[TopicPartition]:
+    return [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets]
+
+
+class GroupPump(Pump):
+    """Reads as a member of a group."""
+
+    def __init__(
+        self,
+        name: str,
+        properties: Properties,
+        *,
+        receiver: Receiver,
+        watcher: Watcher,
+        health: Health,
+        failures: Failures,
+    ) -> None:
+        super().__init__(name, properties, receiver=receiver, watcher=watcher, health=health, failures=failures)
+        self._topics: frozenset[str] = frozenset()
+        self._subscribed: frozenset[str] = frozenset()
+        self._held_since: float | None = None
+        self._paused = False
+        self._pins: dict[Partition, int] = {}
+        self._received: dict[Partition, int] = {}  # of the partitions that are ours: the offset after what was received
+        self._unknown: set[Partition] = set()  # ours, but where the group left off could not be found out
+        self._in_hand: list[Message] = []
+
+    def begin(self, consumer: Consumer, starts: Sequence[tuple[Reading, Ends]]) -> None:
+        """Takes part in reading topics."""
+        pins = {(reading.topic, n): offset for reading, ends in starts for n, offset in ends.items()}
+        self._pins.update(pins)
+        self._topics |= {reading.topic for reading, _ in starts}
+        self._pin(consumer, pins)
+
+    def halt(self, reading: Reading) -> None:
+        """Takes no part in reading a topic any more."""
+        self._topics -= {reading.topic}
+        self._pins = {key: offset for key, offset in self._pins.items() if key[0] != reading.topic}
+
+    def _pin(self, consumer: Consumer, pins: dict[Partition, int]) -> None:
+        """Has the group start there, whichever member gets the partition, unless it has read it before."""
+        try:
+            committed = consumer.committed(_at(pins.items()), timeout=_COMMITTED_TIMEOUT)
+            fresh = [(_key(partition), pins[_key(partition)]) for partition in committed if partition.offset < 0]
+            self._commit(consumer, fresh)
+        except KafkaException as failure:
+            _log.debug("the start is committed when a partition is assigned: %s", failure)
+
+    def _commit(self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]]) -> None:
+        partitions = _at(offsets)
+        if not partitions:
+            return
+        try:
+            consumer.commit(offsets=partitions, asynchronous=False)
+        except KafkaException as failure:
+            _log.info("not committed now: %s", failure)
+
+    def _do_actions(self, consumer: Consumer) -> None:
+        super()._do_actions(consumer)
+        if self._topics == self._subscribed:
+            return
+        self._subscribed = self._topics
+        if self._topics:
+            consumer.subscribe(
+                sorted(self._topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+        else:
+            consumer.unsubscribe()
+
+    def _hold(self, consumer: Consumer) -> None:
+        now = time.monotonic()
+        self._held_since = self._held_since or now
+        if not self._paused and now - self._held_since >= _PATIENCE:
+            self._paused = True
+            consumer.pause(consumer.assignment())
+        if self._paused:
+            message = consumer.poll(0)
+            if message is not None:  # it was on its way when its partition was paused
+                self._in_hand.append(message)
+        self._signal.wait(_HELD_POLL)
+
+    def _gather(self, consumer: Consumer) -> list[Message]:
+        """Takes what there is, one by one: a partition may be taken away at any poll, but not within one."""
+        self._held_since = None
+        if self._paused:
+            self._paused = False
+            consumer.resume(consumer.assignment())
+        message = consumer.poll(0 if self._in_hand else POLL)
+        while message is not None:
+            self._in_hand.append(message)
+            message = consumer.poll(0) if len(self._in_hand) < LARGEST_BATCH else None
+        messages, self._in_hand = self._in_hand, []
+        return messages
+
+    def _hand_over(self, consumer: Consumer, messages: Sequence[Message]) -> None:
+        super()._hand_over(consumer, messages)
+        received = {_key_of(message): (message.offset() or 0) + 1 for message in messages if message.error() is None}
+        self._received.update(received)
+        if received:
+            consumer.store_offsets(offsets=_at(received.items()))  # librdkafka commits them once a second
+
+    def _restart(self, topic: str, partition: int) -> int:
+        if (topic, partition) not in self._unknown:
+            return super()._restart(topic, partition)
+        self._unknown.discard((topic, partition))  # the group has not read it before
+        return self._pins.get((topic, partition), 0)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            committed = consumer.committed(partitions, timeout=_COMMITTED_TIMEOUT)
+        except KafkaException as failure:
+            _log.info("librdkafka is to find out where the group left off: %s", failure)
+            self._unknown.update(map(_key, partitions))
+            starts, fresh = partitions, []
+        else:
+            fresh = [(_key(p), self._pins.get(_key(p), 0)) for p in committed if p.offset < 0]
+            starts = _at([*fresh, *((_key(p), p.offset) for p in committed if p.offset >= 0)])
+        consumer.incremental_assign(starts)
+        self.lag.add(starts)
+        if self._paused:
+            consumer.pause(starts)
+        self._commit(consumer, fresh)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        keys = set(map(_key, partitions))
+        self._commit(consumer, [(key, offset) for key, offset in self._received.items() if key in keys])
+        self._forget(keys)
+        self.lag.remove(partitions)
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._forget(set(map(_key, partitions)))
+        self.lag.remove(partitions)
+        consumer.incremental_unassign(partitions)
+
+    def _forget(self, keys: set[Partition]) -> None:
+        self._in_hand = [message for message in self._in_hand if _key_of(message) not in keys]
+        self._received = {key: offset for key, offset in self._received.items() if key not in keys}
+        self._unknown -= keys
+
+
+class GroupSource(TopicSource[GroupPump]):
+    """Reads its group's share of the topics."""
+
+    def begin(self, starts: Sequence[tuple[Reading, Ends]]) -> None:
+        """Takes part in reading topics."""
+        self._pump.queue(
+            lambda consumer: self._pump.begin(
+                consumer, [(reading, ends) for reading, ends in starts if not reading.released]
+            )
+        )
+
+    def halt(self, reading: Reading) -> None:
+        """Takes no part in reading a topic any more."""
+        self._pump.queue(lambda _consumer: self._pump.halt(reading))
