@@ -1,0 +1,227 @@
+"""Gets and puts: one reply each, within the gateway's own timeout, in the order in which a PV's commands came.
+
+In: orders. Out: replies. Belongs to the gateway's thread; a provider's futures come back through it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import takewhile
+from typing import Any
+
+import reactivex
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+
+from k2eg_rx.errors import WireError
+from k2eg_rx.gateway.channels import provider_of
+from k2eg_rx.gateway.context import Context
+from k2eg_rx.gateway.lanes import Lanes, Turn
+from k2eg_rx.gateway.orders import Order, refused
+from k2eg_rx.gateway.owner import post
+from k2eg_rx.gateway.provider import Provider, ProviderError, ProviderTimeout, Reading
+from k2eg_rx.gateway.samples import Outgoing, Sample, reply
+from k2eg_rx.pv import Protocol, PvAddress
+from k2eg_rx.wire.commands import GetCommand, PutCommand
+from k2eg_rx.wire.encode import encode_value
+from k2eg_rx.wire.parse import PutError, parse_fields
+
+_log = logging.getLogger(__name__)
+
+_SWEEP = 0.25  # seconds between looks for operations whose time is over: how late such an answer may be
+_GRACE = 1.0  # seconds that a provider may take beyond its time before it is not waited for any more
+
+MALFORMED = "PV name malformed"
+TIMEOUT = "Timeout operation"
+_SUCCESS = "Successfull operation"  # sic, as all of these: the deployed gateway's words
+
+
+class _Operation:
+    """A get or a put under way."""
+
+    def __init__(self, order: Order[Any], lane: str, due: datetime, observer: abc.ObserverBase[Outgoing]) -> None:
+        self.order = order
+        self.lane = lane
+        self.due = due
+        self.observer = observer
+        self.turn: Turn | None = None
+
+
+class Operations:
+    """The gets and puts of a gateway.
+
+    Args:
+        providers: EPICS, by protocol.
+        context: The gateway's thread, options and numbers.
+        relieved: Called when an operation has ended.
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[Protocol, Provider],
+        context: Context,
+        relieved: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._providers = providers
+        self._options = context.options
+        self._scheduler = context.scheduler
+        self._counters = context.counters
+        self._clock = context.clock
+        self._relieved = relieved
+        self._lanes = Lanes()
+        self._pending: dict[_Operation, None] = {}  # in the order of their `due`, for all have the same time
+
+    @property
+    def pending(self) -> int:
+        """How many are under way or wait for their turn. Any thread."""
+        return len(self._pending)
+
+    def get(self, order: Order[GetCommand]) -> Observable[Outgoing]:
+        """Returns the reply to a get: EPICS is asked, whether the PV is monitored or not."""
+        try:
+            address = PvAddress.parse(order.command.pv_name)
+        except ValueError:
+            # a get is answered without an id too
+            self._counters.refused += 1
+            return reactivex.of(reply(order.reply_to, order.command.pv_name, -1, MALFORMED))
+
+        def ask(timeout: float) -> Future[Any]:
+            return provider_of(self._providers, address).get(address, timeout)
+
+        return self._operation(order, address, ask, self._options.max_get_age, alone=False)
+
+    def put(self, order: Order[PutCommand]) -> Observable[Outgoing]:
+        """Returns the reply to a put, of nothing if none is wanted. It is carried out when it is subscribed to."""
+        command = order.command
+        try:
+            fields = parse_fields(command.fields)
+            address = PvAddress.parse(command.pv_name)
+        except PutError as error:
+            return refused(self._counters, order.reply_to, command.pv_name, error.error, str(error))
+        except ValueError:
+            return refused(self._counters, order.reply_to, command.pv_name, -4, MALFORMED)
+
+        def ask(timeout: float) -> Future[Any]:
+            return provider_of(self._providers, address).put(address, fields, timeout)
+
+        return self._operation(order, address, ask, self._options.max_put_age, alone=True)
+
+    def _operation(
+        self,
+        order: Order[Any],
+        address: PvAddress,
+        ask: Callable[[float], Future[Any]],
+        max_age: float,
+        *,
+        alone: bool,
+    ) -> Observable[Outgoing]:
+        def subscribe(observer: abc.ObserverBase[Outgoing], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            due = self._scheduler.now + timedelta(seconds=self._options.operation_timeout)
+            operation = _Operation(order, address.base, due, observer)
+            operation.turn = Turn(partial(self._start, operation, address, ask, max_age), alone=alone)
+            if not self._pending:
+                self._sweep_later()
+            self._pending[operation] = None
+            self._lanes.enter(operation.lane, operation.turn)
+            return Disposable(lambda: self._end(operation))
+
+        return reactivex.create(subscribe)
+
+    def _start(
+        self, operation: _Operation, address: PvAddress, ask: Callable[[float], Future[Any]], max_age: float
+    ) -> None:
+        age = operation.order.age(self._clock())
+        if age > max_age:
+            what = operation.order.command.operation
+            text = f"the {what} waited {age:.1f} s, longer than the {max_age:g} s after which it is not carried out"
+            self._counters.refused += 1
+            self._answer(operation, -3, text)
+            return
+        remaining = (operation.due - self._scheduler.now).total_seconds()
+        try:
+            future = ask(max(remaining, 0.0))
+        except Exception as error:
+            self._failed(operation, error)
+            return
+        # the callback comes on one of the provider's threads
+        future.add_done_callback(lambda done: post(self._scheduler, partial(self._settled, operation, address, done)))
+
+    def _settled(self, operation: _Operation, address: PvAddress, done: Future[Any]) -> None:
+        if operation not in self._pending:
+            return
+        try:
+            result = done.result()
+            if isinstance(result, Reading):
+                self._end(operation, self._value(operation, address, result))
+            else:
+                self._answer(operation, 0, _SUCCESS)
+        except Exception as error:
+            self._failed(operation, error)
+
+    def _value(self, operation: _Operation, address: PvAddress, reading: Reading) -> Outgoing:
+        command: GetCommand = operation.order.command
+        reply_to = operation.order.reply_to
+        fragment = Sample(address.name, reading.structure).fragment(reply_to.serialization)
+        types = reading.types if command.describe else None
+        body = encode_value(reply_to.serialization, reply_to.reply_id, address.name, fragment, types)
+        return Outgoing(reply_to.topic, command.pv_name.encode(), body, reply_to.serialization)
+
+    def _failed(self, operation: _Operation, error: Exception) -> None:
+        match error:
+            case ProviderTimeout():
+                self._answer(operation, -3, TIMEOUT)
+            case ProviderError():
+                self._answer(operation, -2, str(error))
+            case WireError():
+                self._counters.unencodable += 1
+                self._answer(operation, -2, str(error))
+            case CancelledError():
+                self._answer(operation, -2, "Operaton cancelled")
+            case _:
+                _log.error("%s of %s failed", operation.order.command.operation, operation.lane, exc_info=error)
+                self._counters.failures += 1
+                self._answer(operation, -2, f"{type(error).__name__}: {error}")
+
+    def _answer(self, operation: _Operation, error: int, message: str) -> None:
+        order = operation.order
+        answered = order.reply_to.complete or isinstance(order.command, GetCommand)
+        self._end(operation, reply(order.reply_to, order.command.pv_name, error, message) if answered else None)
+
+    def _end(self, operation: _Operation, outgoing: Outgoing | None = None) -> None:
+        """Takes an operation off the books, emits its reply if it has one, and lets the next of its PV begin."""
+        if operation not in self._pending:
+            return
+        del self._pending[operation]
+        if outgoing is not None:
+            operation.observer.on_next(outgoing)
+        operation.observer.on_completed()
+        if operation.turn is not None:
+            self._lanes.leave(operation.lane, operation.turn)
+        self._relieved()
+
+    def _sweep_later(self) -> None:
+        def sweep(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            self._sweep(self._scheduler.now)
+            if self._pending:
+                self._sweep_later()
+
+        self._scheduler.schedule_relative(_SWEEP, sweep)
+
+    def _sweep(self, now: datetime) -> None:
+        """Answers what has waited in its lane for all its time, and what its provider has forgotten."""
+        for operation in list(takewhile(lambda operation: operation.due <= now, self._pending)):
+            running = operation.turn is not None and operation.turn.running
+            if not running or operation.due + timedelta(seconds=_GRACE) <= now:
+                self._answer(operation, -3, TIMEOUT)
+
+    def abandon(self) -> None:
+        """Answers all that is under way or waits with a failure, for the gateway is stopping."""
+        for operation in reversed(list(self._pending)):  # from the last on, so that none of them begins now
+            what = operation.order.command.operation
+            begun = operation.turn is not None and operation.turn.running
+            fate = "may still be carried out" if begun else "was not carried out"
+            self._answer(operation, -2, f"the gateway is stopping: the {what} {fate}")

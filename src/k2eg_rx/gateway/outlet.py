@@ -1,0 +1,96 @@
+"""The one way from the gateway to Kafka.
+
+In: `Outgoing` records, on the gateway's thread, in the order in which they are to arrive. Out: records to a
+`RecordSink`. The queue belongs to the gateway's thread.
+
+Kafka's own queue is bounded. When it has no room, records wait here, in order, also bounded; when that is full too, the
+oldest ones are dropped, counted, and in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+from reactivex import abc
+from reactivex.disposable import SerialDisposable
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.gateway.context import Context
+from k2eg_rx.gateway.counters import Complaint
+from k2eg_rx.gateway.samples import Outgoing
+from k2eg_rx.transport import RecordSink
+
+_log = logging.getLogger(__name__)
+
+_RETRY = 0.05  # seconds until a full queue is tried again; a broker that is up empties it in a few of these
+
+
+class Outlet:
+    """Hands records to Kafka.
+
+    Args:
+        sink: Kafka.
+        context: The gateway's thread, options and numbers.
+    """
+
+    def __init__(self, sink: RecordSink, context: Context) -> None:
+        self._sink = sink
+        self._limit = context.options.outgoing_buffer
+        self._scheduler = context.scheduler
+        self._counters = context.counters
+        self._waiting: deque[Outgoing] = deque()
+        self._retry = SerialDisposable()
+        self._full = Complaint(_log, "{} records found no room in Kafka's queue and were dropped")
+        self._refused = Complaint(_log, "{} records were refused by the Kafka client")
+        self._undelivered = Complaint(_log, "{} records were not taken by Kafka")
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Sends a record, now or when there is room. Never raises."""
+        if self._waiting or not self._sent(outgoing):
+            self._waiting.append(outgoing)
+            if len(self._waiting) == 1:
+                self._try_later()
+            elif len(self._waiting) > self._limit:
+                self._waiting.popleft()
+                self._counters.dropped_records += 1
+                self._full.made()
+
+    def _sent(self, outgoing: Outgoing) -> bool:
+        """Whether the record is off this queue: handed over, or never to be taken."""
+        topic, key, value, serialization = outgoing
+        try:
+            self._sink.send(topic, value, key=key, headers=serialization.headers, on_delivery=self._delivered)
+        except TransportError as error:
+            _log.debug("no room for a record to %s: %s", topic, error)
+            return False
+        except Exception as error:
+            self._counters.dropped_records += 1
+            self._refused.made(f"to {topic}: {error!r}")
+        else:
+            self._counters.published += 1
+        return True
+
+    def _delivered(self, error: TransportError | None) -> None:
+        """Comes on the sink's thread, which owns `undelivered`."""
+        if error is not None:
+            self._counters.undelivered += 1
+            self._undelivered.made(error)
+
+    def _try_later(self) -> None:
+        def again(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            while self._waiting and self._sent(self._waiting[0]):
+                self._waiting.popleft()
+            if self._waiting:
+                self._try_later()
+
+        self._retry.disposable = self._scheduler.schedule_relative(_RETRY, again)
+
+    def close(self, timeout: float) -> None:
+        """Sends what Kafka's queue has, for at most `timeout` seconds; what waits for room in it is dropped."""
+        self._retry.dispose()
+        if self._waiting:
+            self._counters.dropped_records += len(self._waiting)
+            _log.warning("%d records found no room in Kafka's queue until the end", len(self._waiting))
+            self._waiting.clear()
+        self._sink.close(timeout)

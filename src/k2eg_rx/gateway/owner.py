@@ -1,0 +1,72 @@
+"""The gateway's one thread: it owns the monitors, the snapshots, the commands under way and what goes out.
+
+In: actions, from any thread (EPICS callbacks, the pump of the command topic, futures), and timers. Out: their
+execution, one at a time, on the thread `k2eg-gateway`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from reactivex import abc, typing
+from reactivex.disposable import Disposable
+from reactivex.internal import DisposedException
+from reactivex.scheduler import EventLoopScheduler
+
+_log = logging.getLogger(__name__)
+
+
+class Owner(EventLoopScheduler):
+    """A reactivex scheduler on one thread of its own.
+
+    Two things are different from its base. Its time runs with the monotonic clock, so that a step of the system's clock
+    neither holds up the windows of snapshots nor makes them rush; and an action that raises is logged and counted,
+    where it would end the thread.
+    """
+
+    def __init__(self, on_failure: Callable[[], None]) -> None:
+        super().__init__(thread_factory=self._new_thread)
+        self._on_failure = on_failure
+        self._epoch = datetime.now(UTC) - timedelta(seconds=time.monotonic())
+        self._started: threading.Thread | None = None
+
+    def _new_thread(self, target: typing.StartableTarget) -> threading.Thread:
+        self._started = threading.Thread(target=target, name="k2eg-gateway", daemon=True)
+        return self._started
+
+    @property
+    def now(self) -> datetime:
+        """The scheduler's time; like the system's at the start, and even since."""
+        return self._epoch + timedelta(seconds=time.monotonic())
+
+    def invoke_action(self, action: abc.ScheduledAction[Any], state: Any = None) -> abc.DisposableBase:
+        """Runs an action, whatever it raises."""
+        try:
+            return super().invoke_action(action, state)
+        except Exception:
+            _log.exception("an action of the gateway's thread failed")
+            self._on_failure()
+            return Disposable()
+
+    def close(self, timeout: float) -> None:
+        """Ends the thread; what is still scheduled is not done. Idempotent."""
+        self.dispose()
+        thread = self._started
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+
+def post(scheduler: abc.SchedulerBase, action: Callable[[], None]) -> None:
+    """Has the scheduler's thread do something soon; nothing once the scheduler has ended."""
+
+    def run(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+        action()
+
+    with contextlib.suppress(DisposedException):
+        scheduler.schedule(run)

@@ -1,0 +1,241 @@
+"""Recurring snapshots: started, triggered and stopped by command, published to a topic each.
+
+In: orders, and the samples of PVs. Out: replies, and iterations. Belongs to the gateway's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import reactivex
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from k2eg_rx.errors import WireError
+from k2eg_rx.gateway.channels import Channels
+from k2eg_rx.gateway.context import Context
+from k2eg_rx.gateway.counters import Complaint
+from k2eg_rx.gateway.iterations import Iterations, Part, SampleData
+from k2eg_rx.gateway.orders import Order, refused, said
+from k2eg_rx.gateway.samples import Outgoing, Sample, reply
+from k2eg_rx.gateway.snapshots import MAX_WINDOW_MSEC
+from k2eg_rx.gateway.topics import SNAPSHOT_PARTITIONS, Topics
+from k2eg_rx.gateway.windows import Moment, Timing, moments
+from k2eg_rx.pv import PvAddress, snapshot_topic
+from k2eg_rx.wire.commands import (
+    RepeatingSnapshotCommand,
+    RepeatingSnapshotStopCommand,
+    RepeatingSnapshotTriggerCommand,
+    SnapshotType,
+)
+from k2eg_rx.wire.encode import RECURRING_KEY, encode_data, encode_header, encode_tail
+from k2eg_rx.wire.messages import SnapshotHeader
+from k2eg_rx.wire.parse import ReplyTo
+
+_log = logging.getLogger(__name__)
+
+
+class _NotValid(Exception):
+    """A recurring snapshot cannot be started so; with the reply's code."""
+
+    def __init__(self, error: int, text: str) -> None:
+        super().__init__(text)
+        self.error = error
+
+
+def _check(command: RepeatingSnapshotCommand) -> tuple[PvAddress, ...]:
+    """Returns the PVs of a snapshot that can be started, in their order."""
+    name = command.snapshot_name
+    if command.type not in tuple(SnapshotType):
+        raise _NotValid(-1, "The snapshot type Unknown is not supported")
+    if not 0 <= command.repeat_delay_msec <= MAX_WINDOW_MSEC:
+        raise _NotValid(-3, f"The repeat delay is not valid {name}")
+    if not 0 <= command.time_window_msec <= MAX_WINDOW_MSEC:
+        raise _NotValid(-4, f"The time window is not valid {name}")
+    if not name:
+        raise _NotValid(-5, f"The snapshot name is not valid {name}")
+    addresses: list[PvAddress] = []
+    for pv_name in command.pv_name_list:
+        try:
+            addresses.append(PvAddress.parse(pv_name))
+        except ValueError:
+            raise _NotValid(-6, f"The pv uri {pv_name} is not parsable") from None
+    if not 0 <= command.sub_push_delay_msec <= MAX_WINDOW_MSEC:
+        raise _NotValid(-7, f"The sub push delay is not valid {name}")
+    for field in command.pv_field_filter_list:
+        if not field or "." in field:
+            raise _NotValid(-7, f"The field filter {field!r} is not valid: it keeps top-level fields {name}")
+    return tuple(addresses)
+
+
+class _Running:
+    """A recurring snapshot that runs.
+
+    Args:
+        command: What was asked.
+        addresses: Its PVs.
+        serialization: The form of its messages.
+        limit: How many values it may hold back.
+    """
+
+    def __init__(
+        self, command: RepeatingSnapshotCommand, addresses: Sequence[PvAddress], reply_to: ReplyTo, limit: int
+    ) -> None:
+        self.command = command
+        self.addresses = addresses
+        self.serialization = reply_to.serialization
+        self.topic = snapshot_topic(command.snapshot_name)
+        self.key = command.snapshot_name.encode()
+        window = command.time_window_msec / 1000
+        self.timing = Timing(window, command.repeat_delay_msec / 1000, command.sub_push_delay_msec / 1000)
+        self.iterations = Iterations(
+            command.snapshot_name,
+            addresses,
+            buffered=command.type == SnapshotType.TIMED_BUFFERED,
+            max_age=window if command.triggered else None,
+            limit=limit,
+        )
+        self.trigger: Callable[[], None] = lambda: None
+        self.stop: Callable[[], None] = lambda: None
+
+
+class RecurringSnapshots:
+    """The recurring snapshots of a gateway.
+
+    Args:
+        channels: The PVs.
+        topics: Kafka's topics.
+        context: The gateway's thread, options and numbers.
+    """
+
+    def __init__(self, channels: Channels, topics: Topics, context: Context) -> None:
+        self._channels = channels
+        self._topics = topics
+        self._scheduler = context.scheduler
+        self._counters = context.counters
+        self._buffer = context.options.snapshot_buffer
+        self._clock = context.clock
+        self._unencodable = Complaint(_log, "{} values have no form on the wire")
+        self._overflow = Complaint(_log, "{} values did not fit into a snapshot's buffer")
+        self._running: dict[str, _Running] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, order: Order[RepeatingSnapshotCommand]) -> Observable[Outgoing]:
+        """Returns the reply to a start, and then the iterations until the stop."""
+        command, reply_to = order.command, order.reply_to
+        try:
+            addresses = _check(command)
+        except _NotValid as error:
+            return refused(self._counters, reply_to, RECURRING_KEY, error.error, str(error))
+        name = command.snapshot_name
+        if snapshot_topic(name) in self._running:
+            return said(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot {name} is already running"))
+        running = _Running(command, addresses, reply_to, self._buffer)
+        started = reply(reply_to, RECURRING_KEY, 0, f"The snapshot '{name}' has been started", running.topic)
+
+        def subscribe(observer: abc.ObserverBase[Outgoing], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            self._running[running.topic] = running
+            observer.on_next(started)
+            return self._run(running, observer)
+
+        return reactivex.create(subscribe)
+
+    def trigger(self, order: Order[RepeatingSnapshotTriggerCommand]) -> Observable[Outgoing]:
+        """Has a snapshot publish an iteration; returns the reply. Without effect on one that runs by itself."""
+        name, reply_to = order.command.snapshot_name, order.reply_to
+        if not name:
+            return refused(self._counters, reply_to, RECURRING_KEY, -1, "The snapshot name is empty")
+        running = self._running.get(snapshot_topic(name))
+        if running is None:
+            return refused(self._counters, reply_to, RECURRING_KEY, -2, f"Snapshot '{name}' has not been found")
+        running.trigger()
+        return said(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been armed"))
+
+    def stop(self, order: Order[RepeatingSnapshotStopCommand]) -> Observable[Outgoing]:
+        """Has a snapshot publish its last iteration and end; returns the reply."""
+        name, reply_to = order.command.snapshot_name, order.reply_to
+        if not name:
+            return refused(self._counters, reply_to, RECURRING_KEY, -1, "The snapshot name is empty")
+        running = self._running.get(snapshot_topic(name))
+        if running is None:
+            return said(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' is already stopped"))
+        running.stop()
+        return said(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been stopped"))
+
+    def _run(self, running: _Running, observer: abc.ObserverBase[Outgoing]) -> abc.DisposableBase:
+        """Opens the PVs and the windows, and emits iterations until `running.stop` is called."""
+        iterations = running.iterations
+
+        def emit(parts: Sequence[Part]) -> None:
+            for part in parts:
+                outgoing = self._outgoing(running, part)
+                if outgoing is not None:
+                    observer.on_next(outgoing)
+
+        def happen(moment: Moment) -> None:
+            if moment is Moment.OPEN:
+                iterations.open()
+            elif moment is Moment.PUSH:
+                emit(iterations.push(self._timestamp()))
+            else:
+                emit(iterations.end(self._timestamp(), self._now(), pause=running.timing.delay > 0))
+
+        def trigger() -> None:
+            emit(iterations.end(self._timestamp(), self._now()))
+
+        def stop() -> None:
+            emit(iterations.stop(self._timestamp(), self._now()))
+            observer.on_completed()
+
+        running.stop = stop
+        open_ = [self._topics.ensured(running.topic, SNAPSHOT_PARTITIONS).subscribe()]
+        open_.extend(self._collect(running, address) for address in running.addresses)
+        if running.command.triggered:
+            running.trigger = trigger
+        else:
+            open_.append(moments(running.timing, self._scheduler).subscribe(happen))
+        return CompositeDisposable([*open_, Disposable(lambda: self._forget(running))])
+
+    def _forget(self, running: _Running) -> None:
+        if self._running.get(running.topic) is running:
+            del self._running[running.topic]
+
+    def _collect(self, running: _Running, address: PvAddress) -> abc.DisposableBase:
+        """Collects a PV's samples; one that cannot be subscribed to has none."""
+
+        def take(iterations: Iterations, sample: Sample) -> None:
+            lost = iterations.take(address, sample, self._now())
+            if lost:
+                self._counters.dropped_samples += lost
+                self._overflow.made(running.command.snapshot_name)
+
+        def failed(error: Exception) -> None:
+            _log.warning("the snapshot %s goes without %s: %s", running.command.snapshot_name, address, error)
+
+        return self._channels.stream(address).subscribe(partial(take, running.iterations), failed)
+
+    def _outgoing(self, running: _Running, part: Part) -> Outgoing | None:
+        form = running.serialization
+        try:
+            if isinstance(part, SampleData):
+                fragment = part.sample.fragment(form, running.command.pv_field_filter_list)
+                body = encode_data(form, part.timestamp, part.iter_index, part.sample.name, fragment)
+            elif isinstance(part, SnapshotHeader):
+                body = encode_header(form, part)
+            else:
+                body = encode_tail(form, part)
+        except WireError as error:
+            self._counters.unencodable += 1
+            self._unencodable.made(f"in the snapshot {running.command.snapshot_name}: {error}")
+            return None
+        return Outgoing(running.topic, running.key, body, form)
+
+    def _timestamp(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _now(self) -> float:
+        return self._scheduler.now.timestamp()

@@ -1,0 +1,155 @@
+"""Kafka topics as the gateway needs them: made before they are written to, and looked after whether anybody reads.
+
+In: names. Out: Observables that complete when a topic is there (or Kafka did not say so in time), and who listens.
+The administration blocks, so it has a thread of its own, `k2eg-gateway-topics`, with one request at a time; the rest
+belongs to the gateway's thread, and never waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import reactivex
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from k2eg_rx.gateway.counters import Complaint
+from k2eg_rx.gateway.owner import post
+from k2eg_rx.workers import Workers
+
+_log = logging.getLogger(__name__)
+
+PV_PARTITIONS = 3  # the deployed gateway's numbers
+SNAPSHOT_PARTITIONS = 1
+
+_PATIENCE = 2.0  # seconds that a first event waits for its topic: creating one takes some 0.1 s
+_MEMORY = 60.0  # seconds that a topic is taken to be there: others may delete it
+_SILENCE = 60.0  # seconds without further requests after Kafka has not answered one
+
+
+class TopicAdmin(Protocol):
+    """Kafka's administration. Methods block, for a bounded time, and are called on one thread."""
+
+    def create(self, topics: Mapping[str, int]) -> None:
+        """Creates the topics (name: partitions) that are not there yet; raises what Kafka says."""
+        ...
+
+    def listeners(self) -> Mapping[str, int] | None:
+        """Returns how many members the consumer groups have that are assigned each topic; None if that is unknown."""
+        ...
+
+    def close(self) -> None:
+        """Ends it."""
+        ...
+
+
+class Topics:
+    """The topics of a gateway.
+
+    Args:
+        admin: Kafka's administration; None where there is none to be used.
+        create: Whether topics are to be created.
+        scheduler: The gateway's thread.
+    """
+
+    def __init__(self, admin: TopicAdmin | None, scheduler: abc.SchedulerBase, *, create: bool) -> None:
+        self._admin = admin
+        self._create = create and admin is not None
+        self._scheduler = scheduler
+        self._known: dict[str, datetime] = {}  # until when a topic is taken to be there
+        self._wanted: dict[str, int] = {}
+        self._waiting: dict[str, list[abc.ObserverBase[Any]]] = {}
+        self._silent_until: datetime | None = None
+        self._complaint = Complaint(_log, "{} requests to create topics failed; events are published nevertheless")
+        self._worker = Workers(1, "k2eg-gateway-topics")
+
+    def ensured(self, topic: str, partitions: int) -> Observable[Any]:
+        """Returns a stream without items that completes when a topic is there.
+
+        It also completes, soon, when Kafka does not answer: a monitor begins in any case.
+        """
+
+        def subscribe(observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            if not self._create or self._is_known(topic) or self._is_silent():
+                observer.on_completed()
+                return Disposable()
+            self._waiting.setdefault(topic, []).append(observer)
+            if topic not in self._wanted:
+                self._wanted[topic] = partitions
+                if len(self._wanted) == 1:  # what is wanted by the end of this turn goes into one request
+                    post(self._scheduler, self._request)
+
+            def give_up(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+                observer.on_completed()
+
+            timer = self._scheduler.schedule_relative(_PATIENCE, give_up)
+            return CompositeDisposable(timer, Disposable(lambda: self._left(topic, observer)))
+
+        return reactivex.create(subscribe)
+
+    def _left(self, topic: str, observer: abc.ObserverBase[Any]) -> None:
+        waiting = self._waiting.get(topic, [])
+        if observer in waiting:
+            waiting.remove(observer)
+
+    def _is_known(self, topic: str) -> bool:
+        return topic in self._known and self._scheduler.now < self._known[topic]
+
+    def _is_silent(self) -> bool:
+        return self._silent_until is not None and self._scheduler.now < self._silent_until
+
+    def _request(self) -> None:
+        wanted, self._wanted = self._wanted, {}
+        admin = self._admin
+        if admin is not None:
+            self._do(lambda: admin.create(wanted), lambda done: self._created(wanted, done))
+
+    def _created(self, wanted: Mapping[str, int], done: Future[Any]) -> None:
+        error = done.exception()
+        if error is None:
+            until = self._scheduler.now + timedelta(seconds=_MEMORY)
+            self._known.update(dict.fromkeys(wanted, until))
+            self._silent_until = None
+        else:
+            self._silent_until = self._scheduler.now + timedelta(seconds=_SILENCE)
+            self._complaint.made(error)
+        for topic in wanted:
+            for observer in self._waiting.pop(topic, []):
+                observer.on_completed()
+
+    def listeners(self, tell: Callable[[Mapping[str, int] | None], None]) -> None:
+        """Has `tell` called, on the gateway's thread, with who listens to which topic; with None if that is unknown."""
+        admin = self._admin
+        if admin is None:
+            tell(None)
+            return
+
+        def told(done: Future[Any]) -> None:
+            error = done.exception()
+            if error is not None:
+                _log.debug("who listens is unknown: %s", error)
+            tell(None if error is not None else done.result())
+
+        self._do(admin.listeners, told)
+
+    def _do(self, request: Callable[[], Any], then: Callable[[Future[Any]], None]) -> None:
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(request())
+            except Exception as error:
+                future.set_exception(error)
+            post(self._scheduler, lambda: then(future))
+
+        self._worker.submit(work)
+
+    def close(self, timeout: float) -> None:
+        """Ends the administration; a request under way ends by itself, in bounded time."""
+        self._worker.close(timeout)
+        if self._admin is not None:
+            self._admin.close()

@@ -1,0 +1,166 @@
+"""A gateway without Kafka, EPICS, threads or time: scripted providers, virtual time, and a list of what goes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from reactivex.testing import TestScheduler
+
+from k2eg_rx.gateway.answers import answer_each
+from k2eg_rx.gateway.context import Context
+from k2eg_rx.gateway.core import Answers
+from k2eg_rx.gateway.counters import Counters
+from k2eg_rx.gateway.intake import Intake
+from k2eg_rx.gateway.options import GatewayOptions
+from k2eg_rx.gateway.provider import Reading, TypeMap
+from k2eg_rx.gateway.samples import Outgoing
+from k2eg_rx.pv import PvAddress
+from k2eg_rx.transport import Record
+from k2eg_rx.wire.decode import decode_body
+from k2eg_rx.wire.structure import Structure
+
+UNIX = 1_795_000_000.0  # the Unix time at virtual time 0
+
+
+class ScriptedSubscription:
+    def __init__(
+        self, address: PvAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+    ):
+        self.address = address
+        self.on_update = on_update
+        self.on_connection = on_connection
+        self.open = True
+
+    def close(self) -> None:
+        self.open = False
+
+
+class ScriptedProvider:
+    """Remembers what it is asked, and answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.gets: list[tuple[PvAddress, float, Future[Reading]]] = []
+        self.puts: list[tuple[PvAddress, dict[str, Any], float, Future[None]]] = []
+        self.subscriptions: list[ScriptedSubscription] = []
+        self.raises: Exception | None = None
+
+    def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
+        self._raise()
+        self.gets.append((address, timeout, Future()))
+        return self.gets[-1][2]
+
+    def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+        self._raise()
+        self.puts.append((address, dict(fields), timeout, Future()))
+        return self.puts[-1][3]
+
+    def subscribe(
+        self, address: PvAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+    ) -> ScriptedSubscription:
+        self._raise()
+        self.subscriptions.append(ScriptedSubscription(address, on_update, on_connection))
+        return self.subscriptions[-1]
+
+    def close(self) -> None:
+        pass
+
+    def _raise(self) -> None:
+        if self.raises is not None:
+            raise self.raises
+
+    def open(self, name: str) -> list[ScriptedSubscription]:
+        return [each for each in self.subscriptions if each.open and each.address.name == name]
+
+    def update(self, name: str, value: Any, **fields: Any) -> None:
+        """A PV's new value, to all its open subscriptions."""
+        for subscription in self.open(name):
+            subscription.on_update({"value": value, **fields})
+
+    def connected(self, name: str, is_connected: bool) -> None:
+        for subscription in self.open(name):
+            subscription.on_connection(is_connected)
+
+
+class Said:
+    """A record that went out, to be looked at."""
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self.topic = outgoing.topic
+        self.key = outgoing.key.decode()
+        self.form = outgoing.serialization
+        self.body = decode_body(Record(outgoing.topic, 0, 0, None, outgoing.value, outgoing.serialization.headers))
+
+    def __repr__(self) -> str:
+        return f"{self.topic} {self.key!r} {self.body}"
+
+
+class Stage:
+    """The gateway's core in virtual time."""
+
+    def __init__(self, **options: Any) -> None:
+        self.scheduler = TestScheduler()
+        self.counters = Counters()
+        self.pva = ScriptedProvider()
+        self.ca = ScriptedProvider()
+        self.outgoing: list[Outgoing] = []
+        self.context = Context(
+            self.scheduler, self.counters, GatewayOptions(**options), lambda: UNIX + self.scheduler.now.timestamp()
+        )
+        self.answers = Answers({"pva": self.pva, "ca": self.ca}, self.context)
+        self.intake = Intake(self.scheduler, lambda: 1000)
+        emit = self.outgoing.append
+        answer = answer_each(self.answers.answer, lambda record, error: self.answers.failed(record, error, emit))
+        self.subscription = self.intake.commands().pipe(answer).subscribe(emit)
+        self._looked = 0
+
+    def command(self, command: str, *, age: float | None = None, **fields: Any) -> None:
+        """Sends a command, and lets it be handled. A field of `...` is left out."""
+        body = {"command": command, "reply_topic": "replies", "reply_id": "id", "serialization": "json"} | fields
+        self.raw(json.dumps({name: value for name, value in body.items() if value is not ...}).encode(), age)
+
+    def raw(self, value: bytes | None, age: float | None = None) -> None:
+        timestamp = -1 if age is None else int((self.context.clock() - age) * 1000)
+        self.intake.receive([Record("commands", 0, 0, None, value, (), timestamp)])
+        self.settle()
+
+    def update(self, name: str, value: Any, **fields: Any) -> None:
+        self.pva.update(name, value, **fields)
+        self.settle()
+
+    def settle(self) -> None:
+        """Lets happen what is due."""
+        self.advance(1e-6)
+
+    def advance(self, seconds: float) -> None:
+        self.scheduler.advance_by(seconds)
+
+    def said(self) -> list[Said]:
+        """What went out since the last look."""
+        new = [Said(outgoing) for outgoing in self.outgoing[self._looked :]]
+        self._looked = len(self.outgoing)
+        return new
+
+    def bodies(self, topic: str | None = None) -> list[dict[str, Any]]:
+        return [said.body for said in self.said() if topic in (None, said.topic)]
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+@pytest.fixture
+def new_stage() -> Callable[..., Stage]:
+    return Stage
+
+
+@pytest.fixture
+def reading() -> Callable[..., Reading]:
+    def make(value: Any, types: TypeMap | None = None) -> Reading:
+        return Reading({"value": value}, types or {})
+
+    return make

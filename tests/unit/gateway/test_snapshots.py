@@ -1,0 +1,125 @@
+"""One-shot snapshots in virtual time: the first value of each PV, and the end of the window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from k2eg_rx.wire.encode import Serialization
+
+COMPLETE = {"error": 1, "reply_id": "id"}
+
+
+def test_values_come_as_they_arrive_and_the_window_ends(stage: Any) -> None:
+    stage.command("snapshot", pv_name_list=["pva://a", "ca://b", "pva://no:such"], time_window_msec=2000)
+    stage.ca.update("b", 2)
+    stage.settle()
+    (said,) = stage.said()
+    assert (said.topic, said.key, said.form) == ("replies", "snapshot-dist-key", Serialization.JSON)
+    assert list(said.body.items()) == [("error", 0), ("reply_id", "id"), ("b", {"value": 2})]
+    stage.advance(1.0)
+    stage.update("a", 1)
+    stage.update("a", 11)
+    assert stage.bodies() == [{"error": 0, "reply_id": "id", "a": {"value": 1}}], "only the first value of each"
+    stage.advance(0.99)
+    assert stage.said() == [], "the window is not over before its time, even if all is there"
+    stage.advance(0.01)
+    assert [(said.key, said.body) for said in stage.said()] == [("snapshot-dist-key", COMPLETE)]
+    assert not [each for each in stage.pva.subscriptions + stage.ca.subscriptions if each.open]
+
+
+def test_the_default_window_is_a_second(stage: Any) -> None:
+    stage.command("snapshot", pv_name_list=["pva://a"])
+    stage.advance(0.99)
+    assert stage.said() == []
+    stage.advance(0.01)
+    assert stage.bodies() == [COMPLETE]
+    stage.update("a", 1)
+    stage.advance(10)
+    assert stage.said() == []
+
+
+def test_a_window_of_nothing_is_over_at_once(stage: Any) -> None:
+    stage.command("snapshot", pv_name_list=["pva://a"], time_window_msec=0)
+    assert stage.bodies() == [COMPLETE]
+    assert not stage.pva.open("a")
+
+
+@pytest.mark.parametrize("window", [-5, 10**18])
+def test_a_window_that_is_none_is_refused_and_completed(stage: Any, window: int) -> None:
+    stage.command("snapshot", pv_name_list=["pva://a"], time_window_msec=window)
+    assert stage.bodies() == [
+        {"error": -4, "reply_id": "id", "message": f"The time window is not valid: {window}"},
+        COMPLETE,
+    ]
+    assert not stage.pva.subscriptions
+
+
+def test_a_malformed_name_is_told_and_the_others_are_not_dropped(stage: Any) -> None:
+    stage.command("snapshot", pv_name_list=["bad", "pva://a", "pv://b"])
+    stage.update("a", 1)
+    stage.advance(1.0)
+    assert stage.bodies() == [
+        {"error": -1, "reply_id": "id", "message": "PV 'bad'name malformed"},
+        {"error": -1, "reply_id": "id", "message": "PV 'pv://b'name malformed"},
+        {"error": 0, "reply_id": "id", "a": {"value": 1}},
+        COMPLETE,
+    ]
+
+
+def test_a_provider_that_raises_is_told(stage: Any) -> None:
+    stage.pva.raises = RuntimeError("boom")
+    stage.command("snapshot", pv_name_list=["pva://a", "ca://b"])
+    stage.ca.update("b", 1)
+    stage.advance(1.0)
+    assert stage.bodies() == [
+        {"error": -2, "reply_id": "id", "message": "pva://a: boom"},
+        {"error": 0, "reply_id": "id", "b": {"value": 1}},
+        COMPLETE,
+    ]
+
+
+def test_the_same_pv_over_both_protocols_gives_two_values(stage: Any) -> None:
+    stage.command("snapshot", pv_name_list=["pva://a", "ca://a", "pva://a"])
+    stage.pva.update("a", 1)
+    stage.ca.update("a", 2)
+    stage.advance(1.0)
+    assert [body.get("a") for body in stage.bodies()] == [{"value": 1}, {"value": 2}, None]
+
+
+def test_a_snapshot_takes_nothing_from_a_monitor(stage: Any) -> None:
+    stage.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
+    taken: list[int] = []
+    for value in range(1, 21):
+        stage.update("a", value)
+        if value % 4 == 0:
+            stage.command("snapshot", pv_name_list=["pva://a"], reply_id=str(value))
+    stage.advance(1.0)
+    said = stage.said()
+    assert [each.body["a"]["value"] for each in said if each.topic == "a"] == list(range(1, 21))
+    taken = [each.body["a"]["value"] for each in said if each.key == "snapshot-dist-key" and "a" in each.body]
+    assert taken == [4, 8, 12, 16, 20], "the last value, at once"
+    assert len(stage.pva.subscriptions) == 1
+    assert len(stage.pva.open("a")) == 1
+
+
+def test_a_value_is_encoded_once_for_all(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from k2eg_rx.gateway import samples
+
+    calls: list[object] = []
+    encode = samples.encode_structure
+
+    def counted(serialization: Serialization, structure: dict[str, Any]) -> bytes:
+        calls.append(structure)
+        return encode(serialization, structure)
+
+    monkeypatch.setattr(samples, "encode_structure", counted)
+    for topic in ("x", "y", "z"):
+        stage.command("monitor", pv_name="pva://a", monitor_dest_topic=topic)
+    stage.command("snapshot", pv_name_list=["pva://a"])
+    stage.command("repeating_snapshot", snapshot_name="s", pv_name_list=["pva://a"])
+    stage.update("a", 1)
+    stage.advance(5.0)
+    assert len(stage.said()) > 20
+    assert len(calls) == 1
