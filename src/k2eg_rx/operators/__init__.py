@@ -1,1 +1,0 @@
-"""Operators on streams of PV updates, for `.pipe`."""
