@@ -1,0 +1,133 @@
+"""PV addresses, and the topics that follow from names."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from k2eg_rx.pv import MAX_TOPIC_LENGTH, PvAddress, monitor_topic, pv_name_of, snapshot_topic
+
+LEGAL_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # org.apache.kafka.common.internals.Topic
+
+# what EPICS Base allows in a record's name: all but white space, control characters, quotes, '.' and '$'
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Z"), exclude_characters="\"'.$"), min_size=1
+).filter(lambda name: not re.search(r"\s", name))
+FIELDS = st.sampled_from(["", "HIGH", "alarm.severity", "VAL$", 'VAL{"dbnd":{"abs": 1.5}}'])
+PROTOCOLS = st.sampled_from(["pva", "ca"])
+
+
+@pytest.mark.parametrize(
+    ("uri", "protocol", "base", "field"),
+    [
+        ("pva://my:pv", "pva", "my:pv", ""),
+        ("ca://my:pv.HIGH", "ca", "my:pv", "HIGH"),
+        ("pva://my:pv.alarm.severity", "pva", "my:pv", "alarm.severity"),
+        ("pva://X[1]<2>;{a}/b#c+d", "pva", "X[1]<2>;{a}/b#c+d", ""),
+        ("ca://x.VAL$", "ca", "x", "VAL$"),
+        ("pva://a://b", "pva", "a://b", ""),
+    ],
+)
+def test_a_uri_has_its_parts(uri: str, protocol: str, base: str, field: str) -> None:
+    address = PvAddress.parse(uri)
+    assert (address.protocol, address.base, address.field) == (protocol, base, field)
+    assert (address.uri, str(address), address.name) == (uri, uri, uri.partition("://")[2])
+
+
+@given(PROTOCOLS, NAMES, FIELDS)
+def test_an_address_comes_back_from_its_uri(protocol: Any, base: str, field: str) -> None:
+    address = PvAddress(protocol, base, field)
+    assert PvAddress.parse(address.uri) == address
+
+
+@given(st.text())
+def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
+    try:
+        address = PvAddress.parse(text)
+    except ValueError:
+        return
+    assert address.uri == text
+
+
+@pytest.mark.parametrize(
+    ("uri", "text"),
+    [
+        ("my:pv", "the protocol has to be 'pva' or 'ca'"),
+        ("http://my:pv", "the protocol has to be"),
+        ("PVA://my:pv", "the protocol has to be"),
+        ("pva:my:pv", "the protocol has to be"),
+        ("", "the protocol has to be"),
+        ("pva://", "the PV's name is missing"),
+        ("pva://.HIGH", "the PV's name is missing"),
+        ("pva://my pv", "no white space"),
+        ("pva://my:pv ", "no white space"),
+        ("pva://my\tpv", "no white space"),
+        ("pva://my'pv", "quotes"),
+        ("pva://my$pv", "'\\$'"),
+        ("pva://my:pv.", "the field after the dot is missing"),
+        ("pva://my:pv.A\nB", "control character"),
+        (None, "is a string"),
+        (5, "is a string"),
+    ],
+)
+def test_what_is_no_uri_is_refused_with_the_reason(uri: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text) as caught:
+        PvAddress.parse(uri)
+    assert repr(uri) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"), [("pva://x", False), ("pva://x.HIGH", True), ("pva://x.alarm.severity", False)]
+)
+def test_a_records_field_is_told_from_a_path_in_the_structure(uri: str, expected: bool) -> None:
+    assert PvAddress.parse(uri).is_record_field is expected
+
+
+def test_a_name_is_taken_from_itself_or_from_its_uri() -> None:
+    assert pv_name_of("my:pv.HIGH") == pv_name_of("ca://my:pv.HIGH") == "my:pv.HIGH"
+    with pytest.raises(ValueError, match="protocol"):
+        pv_name_of("http://my:pv")
+
+
+@pytest.mark.parametrize(
+    ("name", "topic"),
+    [("a:b", "a_b"), ("a_b", "a_b"), ("T:Upper-Dash_1", "T_Upper-Dash_1"), ("x.HIGH", "x.HIGH"), ("a+b[1]", "a_b_1_")],
+)
+def test_a_monitors_topic_is_the_name_with_underscores(name: str, topic: str) -> None:
+    assert monitor_topic(name) == topic
+
+
+@pytest.mark.parametrize(
+    ("name", "topic"),
+    [("My_Snap", "my_snap"), ("my-snap", "my-snap"), ("My Snap.1:x", "my_snap_1_x"), ("UPPER_low-9", "upper_low-9")],
+)
+def test_a_snapshots_topic_is_the_name_in_lower_case(name: str, topic: str) -> None:
+    assert snapshot_topic(name) == topic
+
+
+@given(NAMES, FIELDS)
+def test_every_pv_has_a_topic_that_kafka_accepts(base: str, field: str) -> None:
+    topic = monitor_topic(PvAddress("pva", base, field).name)
+    assert LEGAL_TOPIC.fullmatch(topic)
+
+
+@given(st.text(min_size=1))
+def test_every_snapshot_has_a_topic_that_kafka_accepts(name: str) -> None:
+    topic = snapshot_topic(name)
+    assert LEGAL_TOPIC.fullmatch(topic)
+    assert topic == topic.lower()
+
+
+LONG = st.text("abc:", min_size=MAX_TOPIC_LENGTH + 1, max_size=2 * MAX_TOPIC_LENGTH)
+
+
+@given(LONG, LONG)
+def test_long_names_keep_different_topics(one: str, other: str) -> None:
+    assume(one != other)
+    assert len(monitor_topic(one)) == MAX_TOPIC_LENGTH
+    assert monitor_topic(one) == monitor_topic(one)
+    assert monitor_topic(one) != monitor_topic(other)

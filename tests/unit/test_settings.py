@@ -1,0 +1,200 @@
+"""Environments: files, what is taken from where, and errors that say what to do without telling secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from k2eg_rx.settings import (
+    DEMO_BROKER_VARIABLE,
+    FOLDER_VARIABLE,
+    Settings,
+    configuration_folder,
+    demo_broker_file,
+    environments,
+    load_settings,
+    shipped_folder,
+)
+
+PLAIN = "[DEFAULT]\nkafka_broker_url=broker:9092\nk2eg_cmd_topic=commands\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def write(folder: Path, text: str, name: str = "site") -> None:
+    (folder / f"{name}.ini").write_text(text)
+
+
+def test_the_documented_file_is_an_environment(folder: Path) -> None:
+    write(folder, PLAIN + "reply_topic=replies\n")
+    settings = load_settings("site", "app-name")
+    assert settings == Settings(
+        environment_id="site",
+        broker_url="broker:9092",
+        command_topic="commands",
+        reply_topic="replies",
+        source=folder / "site.ini",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "topic"),
+    [
+        ("", "app-reply"),
+        ("reply_topic=\n", "app-reply"),
+        ("reply_topic={app_name}-reply\n", "app-reply"),
+        ("reply_topic=lab.{app_name}.out\n", "lab.app.out"),
+        ("reply_topic=fixed\n", "fixed"),
+    ],
+)
+def test_the_reply_topic_may_hold_the_applications_name(folder: Path, line: str, topic: str) -> None:
+    write(folder, PLAIN + line)
+    assert load_settings("site", "app").reply_topic == topic
+
+
+def test_the_kafka_section_goes_to_librdkafka_with_variables_from_the_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITE_PASSWORD", "hush")
+    write(folder, PLAIN + "[kafka]\nsasl.password=${SITE_PASSWORD}\nfetch.wait.max.ms=5\n")
+    settings = load_settings("site", "app")
+    assert dict(settings.kafka) == {"sasl.password": "hush", "fetch.wait.max.ms": "5"}
+
+
+def test_variables_work_in_the_default_section_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITE_BROKER", "other:9094")
+    write(folder, PLAIN.replace("broker:9092", "${SITE_BROKER}"))
+    assert load_settings("site", "app").broker_url == "other:9094"
+
+
+def test_a_percent_sign_is_nothing_special(folder: Path) -> None:
+    write(folder, PLAIN + "[kafka]\nsasl.password=100%%s%(x)s\n")
+    assert load_settings("site", "app").kafka["sasl.password"] == "100%%s%(x)s"
+
+
+def test_other_sections_are_kept_without_the_defaults(folder: Path) -> None:
+    write(folder, PLAIN + "[gateway]\nthreads=4\n")
+    settings = load_settings("site", "app")
+    assert dict(settings.section("gateway")) == {"threads": "4"}
+    assert dict(settings.section("other")) == {}
+
+
+def test_secrets_are_not_shown(folder: Path) -> None:
+    write(folder, PLAIN + "[kafka]\nsasl.password=hush\n[gateway]\ntoken=hush\n")
+    assert "hush" not in repr(load_settings("site", "app"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sasl.password=hush\n",
+        PLAIN + "[kafka]\nsasl.password=hush\nsasl.password=hush\n",
+        PLAIN + "[kafka]\nhush\n",
+    ],
+)
+def test_a_broken_file_is_named_without_its_contents(folder: Path, text: str) -> None:
+    write(folder, text)
+    with pytest.raises(ValueError, match=r"site\.ini: is not a valid \.ini file") as caught:
+        load_settings("site", "app")
+    assert "hush" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_a_file_that_is_not_text_is_named(folder: Path) -> None:
+    (folder / "site.ini").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ValueError, match=r"site\.ini: cannot be read"):
+        load_settings("site", "app")
+
+
+@pytest.mark.parametrize("key", ["kafka_broker_url", "k2eg_cmd_topic"])
+@pytest.mark.parametrize("rest", [[], ["{}="], ["{}=  "]])
+def test_a_missing_or_empty_key_is_named(folder: Path, key: str, rest: list[str]) -> None:
+    lines = [line for line in PLAIN.splitlines() if not line.startswith(key)]
+    write(folder, "\n".join([*lines, *(line.format(key) for line in rest)]))
+    with pytest.raises(ValueError, match=rf"site\.ini: \[DEFAULT\] has no {key}"):
+        load_settings("site", "app")
+
+
+def test_a_variable_that_is_not_set_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SITE_PASSWORD", raising=False)
+    write(folder, PLAIN + "[kafka]\nsasl.password=${SITE_PASSWORD}\n")
+    with pytest.raises(
+        ValueError, match=r"\[kafka\] sasl\.password: the environment variable SITE_PASSWORD is not set"
+    ):
+        load_settings("site", "app")
+
+
+def test_a_missing_environment_tells_the_folder_and_what_is_there(folder: Path) -> None:
+    write(folder, PLAIN, "one")
+    write(folder, PLAIN, "two")
+    with pytest.raises(ValueError, match="no environment 'site'") as caught:
+        load_settings("site", "app")
+    assert f"in {folder}; there is one, two" in str(caught.value)
+    assert FOLDER_VARIABLE in str(caught.value)
+
+
+def test_a_folder_without_environments_says_so(folder: Path) -> None:
+    with pytest.raises(ValueError, match="there is none"):
+        load_settings("site", "app")
+
+
+@pytest.mark.parametrize("name", ["../site", "sub/site", "", "site.ini"])
+def test_an_environment_is_a_name_and_not_a_path(folder: Path, name: str) -> None:
+    write(folder, PLAIN)
+    with pytest.raises(ValueError, match="no environment"):
+        load_settings(name, "app")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("", "app_name is missing"), ("a b", "only letters"), ("a/b", "only letters")]
+)
+def test_an_applications_name_has_to_fit_into_a_topics(folder: Path, name: str, text: str) -> None:
+    write(folder, PLAIN)
+    with pytest.raises(ValueError, match=text):
+        load_settings("site", name)
+
+
+def test_the_folder_is_the_named_one_or_the_shipped_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert configuration_folder() == folder
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    assert configuration_folder() == shipped_folder()
+    assert {"demo", "local", "secured-site"} <= set(environments())
+
+
+def test_a_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(FOLDER_VARIABLE, "~/conf")
+    assert configuration_folder() == tmp_path / "conf"
+
+
+def test_the_shipped_environments_are_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broker = tmp_path / "broker"
+    broker.write_text("127.0.0.1:1234\n")
+    monkeypatch.setenv(DEMO_BROKER_VARIABLE, str(broker))
+    monkeypatch.setenv("K2EG_KAFKA_USER", "user")
+    monkeypatch.setenv("K2EG_KAFKA_PASSWORD", "password")
+    settings = {name: load_settings(name, "app", shipped_folder()) for name in environments(shipped_folder())}
+    assert settings["demo"].broker_url == "127.0.0.1:1234"
+    assert all(one.reply_topic == "app-reply" for one in settings.values())
+
+
+def test_without_a_demo_the_demo_environment_says_how_to_start_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(DEMO_BROKER_VARIABLE, str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match=r"no demo is running .* start one by `k2eg demo`"):
+        load_settings("demo", "app", shipped_folder())
+
+
+def test_the_demos_file_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(DEMO_BROKER_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert demo_broker_file() == tmp_path / "k2eg-demo-broker"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert demo_broker_file() == tmp_path / ".cache" / "k2eg-demo-broker"

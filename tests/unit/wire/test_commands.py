@@ -1,0 +1,108 @@
+"""Commands and their JSON, beside what the protocol's table asks for."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from k2eg_rx.wire.commands import (
+    Command,
+    GetCommand,
+    MonitorCommand,
+    MultiMonitorCommand,
+    PutCommand,
+    RepeatingSnapshotCommand,
+    RepeatingSnapshotStopCommand,
+    RepeatingSnapshotTriggerCommand,
+    SnapshotCommand,
+    SnapshotType,
+    encode_command,
+    pack_fields,
+)
+from k2eg_rx.wire.packing import unpack
+
+ENVELOPE = {"serialization": "msgpack", "reply_topic": "replies", "reply_id": "id"}
+
+TABLE: list[tuple[Command, dict[str, Any]]] = [
+    (GetCommand("pva://x"), {"command": "get", "pv_name": "pva://x"}),
+    (GetCommand("pva://x", describe=True), {"command": "get", "pv_name": "pva://x", "describe": True}),
+    (
+        PutCommand("pva://x", b"\x81\xa5value*"),
+        {"command": "put", "pv_name": "pva://x", "value": base64.b64encode(b"\x81\xa5value*").decode()},
+    ),
+    (
+        MonitorCommand("ca://a:b", "a_b"),
+        {"command": "monitor", "pv_name": "ca://a:b", "activate": True, "monitor_dest_topic": "a_b"},
+    ),
+    (
+        MultiMonitorCommand(("pva://a", "ca://b")),
+        {"command": "multi-monitor", "pv_name_list": ["pva://a", "ca://b"], "activate": True},
+    ),
+    (SnapshotCommand(("pva://a",)), {"command": "snapshot", "pv_name_list": ["pva://a"]}),
+    (
+        SnapshotCommand(("pva://a",), 500),
+        {"command": "snapshot", "pv_name_list": ["pva://a"], "time_window_msec": 500},
+    ),
+    (
+        RepeatingSnapshotCommand("s", ("pva://a",)),
+        {
+            "command": "repeating_snapshot",
+            "snapshot_name": "s",
+            "pv_name_list": ["pva://a"],
+            "repeat_delay_msec": 0,
+            "time_window_msec": 1000,
+            "sub_push_delay_msec": 0,
+            "respect_push_order": True,
+            "triggered": False,
+            "type": "normal",
+        },
+    ),
+    (
+        RepeatingSnapshotCommand("s", ("pva://a",), 1, 2, 3, False, True, SnapshotType.TIMED_BUFFERED, ("value",)),
+        {
+            "command": "repeating_snapshot",
+            "snapshot_name": "s",
+            "pv_name_list": ["pva://a"],
+            "repeat_delay_msec": 1,
+            "time_window_msec": 2,
+            "sub_push_delay_msec": 3,
+            "respect_push_order": False,
+            "triggered": True,
+            "type": "timedbuffered",
+            "pv_field_filter_list": ["value"],
+        },
+    ),
+    (RepeatingSnapshotTriggerCommand("s"), {"command": "repeating_snapshot_trigger", "snapshot_name": "s"}),
+    (
+        RepeatingSnapshotTriggerCommand("s", {"run": "7"}),
+        {"command": "repeating_snapshot_trigger", "snapshot_name": "s", "tags": {"run": "7"}},
+    ),
+    (RepeatingSnapshotStopCommand("s"), {"command": "repeating_snapshot_stop", "snapshot_name": "s"}),
+]
+
+
+@pytest.mark.parametrize(("command", "fields"), TABLE, ids=lambda item: getattr(item, "operation", None))
+def test_a_command_has_the_fields_of_the_protocols_table(command: Command, fields: dict[str, Any]) -> None:
+    assert json.loads(encode_command(command, "replies", "id")) == fields | ENVELOPE
+
+
+def test_every_command_is_in_the_table_by_its_own_name() -> None:
+    assert {type(command) for command, _ in TABLE} == set(Command.__args__)
+    assert all(fields["command"] == command.operation for command, fields in TABLE)
+
+
+def test_the_serialization_is_a_choice() -> None:
+    assert json.loads(encode_command(GetCommand("pva://x"), "r", "i", "json"))["serialization"] == "json"
+
+
+def test_names_that_are_not_ascii_survive() -> None:
+    encoded = encode_command(GetCommand("pva://µ:\u20ac"), "r", "i")
+    assert encoded.isascii()
+    assert json.loads(encoded)["pv_name"] == "pva://µ:\u20ac"
+
+
+def test_a_puts_fields_are_a_map() -> None:
+    assert unpack(pack_fields({"value": 42})) == {"value": 42}

@@ -1,0 +1,105 @@
+"""Reading of a PV's structure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from k2eg_rx.errors import OperationError, WireError
+from k2eg_rx.pv import PvAddress
+from k2eg_rx.wire.structure import (
+    FIELD_IGNORED,
+    FIELD_MISSING,
+    Severity,
+    select_field,
+    severity_of,
+    structure_of,
+    timestamp_of,
+)
+
+WHOLE: dict[str, Any] = {
+    "value": 1.5,
+    "alarm": {"severity": 2, "status": 3, "message": "HIHI"},
+    "timeStamp": {"secondsPastEpoch": 1_700_000_000, "nanoseconds": 5, "userTag": 0},
+    "display": {"form": {"index": 4}},
+}
+
+
+@pytest.mark.parametrize(
+    ("alarm", "severity"),
+    [
+        ({"severity": 0}, Severity.NO_ALARM),
+        ({"severity": 1}, Severity.MINOR),
+        ({"severity": 2}, Severity.MAJOR),
+        ({"severity": 3}, Severity.INVALID),
+        ({"severity": 4}, Severity.UNDEFINED),
+        ({"severity": 5}, Severity.UNDEFINED),
+        ({"severity": -1}, Severity.UNDEFINED),
+        ({}, Severity.NO_ALARM),
+        ({"severity": "MAJOR"}, Severity.NO_ALARM),
+        (None, Severity.NO_ALARM),
+        (3, Severity.NO_ALARM),
+    ],
+)
+def test_the_alarms_severity(alarm: Any, severity: Severity) -> None:
+    assert severity_of({"alarm": alarm}) is severity
+
+
+def test_no_alarm_field_is_no_alarm() -> None:
+    assert severity_of({"value": 1}) is Severity.NO_ALARM
+
+
+def test_the_time_is_in_integer_nanoseconds_without_loss() -> None:
+    stamp = {"secondsPastEpoch": 1_795_333_367, "nanoseconds": 840_808_267}
+    assert timestamp_of({"timeStamp": stamp}) == 1_795_333_367_840_808_267
+
+
+@pytest.mark.parametrize("stamp", [None, {}, {"secondsPastEpoch": 1}, {"secondsPastEpoch": 1.5, "nanoseconds": 0}, 5])
+def test_no_time_is_none(stamp: Any) -> None:
+    assert timestamp_of({"timeStamp": stamp}) is None
+    assert timestamp_of({}) is None
+
+
+def test_a_field_is_presented_like_a_pv_with_alarm_and_time() -> None:
+    field = select_field(WHOLE, "display.form.index", "pva://x.display.form.index")
+    assert field == {"value": 4, "alarm": WHOLE["alarm"], "timeStamp": WHOLE["timeStamp"]}
+    assert select_field({"a": {"b": 1}}, "a", "pva://x.a") == {"value": {"b": 1}}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("nope", "no field 'nope'; there is value, alarm, timeStamp, display"),
+        ("alarm.nope", "no field 'nope'; there is severity, status, message"),
+        ("value.nope", "no field 'nope'; there is no fields"),
+    ],
+)
+def test_a_missing_field_is_an_operation_error_that_tells_what_is_there(path: str, text: str) -> None:
+    with pytest.raises(OperationError, match=text) as caught:
+        select_field(WHOLE, path, f"pva://x.{path}")
+    assert (caught.value.error, caught.value.subject) == (FIELD_MISSING, f"pva://x.{path}")
+
+
+def test_a_structure_is_found_under_the_name_as_asked() -> None:
+    assert structure_of(PvAddress.parse("pva://my:pv"), {"error": 0, "my:pv": WHOLE}) is WHOLE
+    assert structure_of(PvAddress.parse("pva://my:pv.HIGH"), {"my:pv.HIGH": WHOLE}) is WHOLE
+
+
+def test_a_path_is_selected_where_the_gateway_answers_for_the_record() -> None:
+    found = structure_of(PvAddress.parse("pva://my:pv.alarm.status"), {"my:pv": WHOLE})
+    assert found["value"] == 3
+
+
+def test_a_records_value_never_passes_for_its_field() -> None:
+    with pytest.raises(OperationError, match="does not know record fields: it answered with my:pv itself") as caught:
+        structure_of(PvAddress.parse("pva://my:pv.HIGH"), {"my:pv": WHOLE})
+    assert (caught.value.error, caught.value.subject) == (FIELD_IGNORED, "pva://my:pv.HIGH")
+
+
+@pytest.mark.parametrize("body", [{}, {"other": {}}, {"my:pv": 5}, {"my:pv": None}])
+@pytest.mark.parametrize("uri", ["pva://my:pv", "pva://my:pv.alarm"])
+def test_a_message_about_something_else_breaks_the_wire(uri: str, body: dict[str, Any]) -> None:
+    with pytest.raises(WireError, match="no structure of 'my:pv") as caught:
+        structure_of(PvAddress.parse(uri), body)
+    assert caught.value.kind == "shape"
