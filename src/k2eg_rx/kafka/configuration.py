@@ -103,11 +103,11 @@ def events_properties(settings: Settings) -> Properties:
     return _properties(settings, defaults, {**_CONSUMER_RULES, **_MANUAL_RULES})
 
 
-def group_properties(settings: Settings, group_name: str) -> Properties:
-    """Returns the properties of a consumer that shares events with others.
+def check_group_name(group_name: str) -> None:
+    """Refuses a name that a group which shares events may not have.
 
     Raises:
-        ValueError: The group may not be called that.
+        ValueError: It is empty, or gateways would not count the group.
     """
     if not group_name:
         raise ValueError("group_name is empty: leave it out to get every event")
@@ -116,6 +116,15 @@ def group_properties(settings: Settings, group_name: str) -> Properties:
             f"group_name {group_name!r}: may not contain 'k2eg', for gateways leave such groups out when they count who"
             " listens, and would stop the monitors"
         )
+
+
+def group_properties(settings: Settings, group_name: str) -> Properties:
+    """Returns the properties of a consumer that shares events with others.
+
+    Raises:
+        ValueError: The group may not be called that.
+    """
+    check_group_name(group_name)
     defaults = {**_CONSUMER_DEFAULTS, **_EVENTS_DEFAULTS, **_GROUP_DEFAULTS}
     return _properties(settings, defaults, {**_CONSUMER_RULES, **_GROUP_RULES, "group.id": group_name})
 

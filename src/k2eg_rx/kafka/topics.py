@@ -1,0 +1,95 @@
+"""What a gateway needs of Kafka's administration: topics that are made, and who listens to which.
+
+In: names of topics. Out: topics; numbers of group members. Every call blocks, for a few seconds at most, and is made on
+one thread, the gateway's for topics (`k2eg_rx.gateway.topics`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    NewTopic,  # pyright: ignore[reportPrivateImportUsage] - documented there
+)
+
+from k2eg_rx.kafka.configuration import RETENTION_MS, admin_properties
+from k2eg_rx.kafka.failures import Failures, error_of, secrets_in
+from k2eg_rx.kafka.librdkafka_log import librdkafka_log
+from k2eg_rx.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_RETENTION_BYTES = 50 * 1024 * 1024  # per partition, the deployed gateway's
+_REQUEST_TIMEOUT = 2.0  # seconds; an answer takes some 50 ms, and a broker that does not know the request never answers
+_WAIT = _REQUEST_TIMEOUT + 1.0
+
+
+class KafkaTopicAdmin:
+    """Kafka's administration for a gateway (its `TopicAdmin`).
+
+    Args:
+        settings: The environment.
+
+    Raises:
+        TransportError: A property in [kafka] is wrong.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._failures = Failures(settings.broker_url, secrets_in(settings.kafka))
+        try:
+            self._admin: Any = AdminClient(admin_properties(settings), logger=librdkafka_log)
+        except KafkaException as failure:
+            raise self._failures.error(failure, "cannot start a Kafka client") from failure
+
+    def create(self, topics: Mapping[str, int]) -> None:
+        """Creates the topics (name: partitions) that are not there yet, with an hour's retention and 50 MiB.
+
+        Raises:
+            TransportError: The first that could not be created, and why.
+        """
+        config = {"retention.ms": str(RETENTION_MS), "retention.bytes": str(_RETENTION_BYTES)}
+        new = [NewTopic(topic, num_partitions=partitions, config=config) for topic, partitions in topics.items()]
+        try:
+            created: Mapping[str, Future[None]] = self._admin.create_topics(new, request_timeout=_REQUEST_TIMEOUT)
+        except KafkaException as failure:
+            raise self._failures.error(failure, "cannot create topics") from failure
+        failed: KafkaException | None = None
+        for topic, future in created.items():
+            try:
+                future.result(_WAIT)
+            except KafkaException as failure:
+                if error_of(failure).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    _log.debug("topic %r was not created: %s", topic, failure)
+                    failed = failed or failure
+        if failed is not None:
+            raise self._failures.error(failed, "cannot create topics") from failed
+
+    def listeners(self) -> Mapping[str, int] | None:
+        """Returns how many members the consumer groups have that are assigned each topic; None if that is unknown."""
+        try:
+            listing = self._admin.list_consumer_groups(request_timeout=_REQUEST_TIMEOUT).result(_WAIT)
+            groups = [group.group_id for group in listing.valid]
+            if listing.errors or not groups:
+                return None if listing.errors else {}
+            described: Mapping[str, Future[Any]] = self._admin.describe_consumer_groups(
+                groups, request_timeout=_REQUEST_TIMEOUT
+            )
+            counts: Counter[str] = Counter()
+            for future in described.values():
+                members = future.result(_WAIT).members
+                topics = {part.topic for member in members for part in member.assignment.topic_partitions}
+                counts.update(dict.fromkeys(topics, len(members)))
+        except (KafkaException, TimeoutError) as failure:
+            _log.debug("the consumer groups are unknown: %s", failure)
+            return None
+        return counts
+
+    def close(self) -> None:
+        """Ends it."""
+        self._admin = None

@@ -1,0 +1,89 @@
+"""Sends records to the broker in memory.
+
+In: records, from any thread. Out: the broker's topics; reports, on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.testing.broker import MemoryBroker
+from k2eg_rx.transport import Headers
+
+_log = logging.getLogger(__name__)
+
+OnDelivery = Callable[[TransportError | None], None]
+
+
+class MemorySink:
+    """Sends records to the broker, in order, and reports on a thread of its own.
+
+    Args:
+        broker: Where to.
+    """
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+        self._queue: deque[tuple[str, bytes, bytes | None, Headers, OnDelivery | None]] = deque()
+        self._deadline: float | None = None
+        self._thread = threading.Thread(target=self._run, name="k2eg-sink", daemon=True)
+        self._thread.start()
+
+    def send(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: Headers = (),
+        on_delivery: OnDelivery | None = None,
+    ) -> None:
+        """Queues a record; see `RecordSink.send`."""
+        with self._broker.changed:
+            if self._deadline is not None:
+                raise TransportError(f"cannot send to {topic!r}: the sink is closed")
+            self._queue.append((topic, value, key, headers, on_delivery))
+            self._broker.changed.notify_all()
+
+    def close(self, timeout: float) -> None:
+        """Sends what is queued, for at most `timeout` seconds; see `RecordSink.close`."""
+        with self._broker.changed:
+            if self._deadline is None:
+                self._deadline = time.monotonic() + timeout
+            self._broker.changed.notify_all()
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout + 1.0)  # what is left when the time is up is reported after that
+
+    def _run(self) -> None:
+        while True:
+            with self._broker.changed:
+                while not (self._queue and self._broker.is_up) and not self._is_over():
+                    self._broker.changed.wait(self._time_left())
+                if not self._queue:
+                    return
+                topic, value, key, headers, on_delivery = self._queue.popleft()
+                error = (
+                    self._broker.append(topic, value, key, headers)
+                    if self._broker.is_up
+                    else TransportError(f"not sent to {topic!r}: closed before it was sent")
+                )
+            if on_delivery is not None:
+                _report(on_delivery, error)
+
+    def _is_over(self) -> bool:
+        return self._deadline is not None and (not self._queue or time.monotonic() >= self._deadline)
+
+    def _time_left(self) -> float | None:
+        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+
+
+def _report(on_delivery: OnDelivery, error: TransportError | None) -> None:
+    try:
+        on_delivery(error)
+    except Exception:
+        _log.exception("a report of a delivery raised")

@@ -1,0 +1,179 @@
+"""Reads topics of the broker in memory.
+
+In: topics to read and to release, from any thread. Out: their records, on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.testing.broker import MemoryBroker, Offsets, Partition
+from k2eg_rx.transport import Receiver, Record
+
+_log = logging.getLogger(__name__)
+
+_LARGEST_BATCH = 500  # as over Kafka
+
+
+class MemorySource:
+    """Reads topics of the broker. All state belongs to the broker's lock.
+
+    Args:
+        broker: Where they are.
+        receiver: Where their records go.
+        offsets: Where it is, or the group that it shares them with.
+        name: The thread's.
+    """
+
+    def __init__(self, broker: MemoryBroker, receiver: Receiver, offsets: Offsets, name: str) -> None:
+        self._broker = broker
+        self._receiver = receiver
+        self._offsets = offsets
+        self._reads: dict[str, Future[None]] = {}
+        self._unfixed: set[str] = set()
+        self._woken = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def read(self, topic: str, *, required: bool = False) -> Future[None]:
+        """Adds a topic; see `RecordSource.read`.
+
+        Args:
+            topic: Its name.
+            required: Whether it has to be there: made if it is missing, an error if the broker makes none.
+        """
+        with self._broker.changed:
+            known = self._reads.get(topic)
+            if known is not None:
+                return known
+            future: Future[None] = Future()
+            future.set_running_or_notify_cancel()
+            error = self._why_not(topic, required=required)
+            if error is None:
+                self._reads[topic] = future
+                self._unfixed.add(topic)
+                self._offsets.join(topic, self)
+                self._broker.changed.notify_all()
+        if error is not None:
+            future.set_exception(error)
+        self._fix()
+        return future
+
+    def _why_not(self, topic: str, *, required: bool) -> TransportError | None:
+        if self._closed:
+            return TransportError("the source is closed")
+        if required and self._broker.creates_topics:
+            self._broker.create_topic(topic)
+        if required and self._broker.topic(topic) is None:
+            return TransportError(f"topic {topic!r} is missing and this broker makes none by itself")
+        return None
+
+    def _fix(self) -> None:
+        """Fixes the positions that wait for it, if the broker is there."""
+        with self._broker.changed:
+            if not self._broker.is_up:
+                return
+            futures = [self._reads[topic] for topic in self._unfixed]
+            for topic in map(self._broker.topic, self._unfixed):
+                if topic is not None:
+                    self._offsets.pin(topic)
+            self._unfixed.clear()
+        for future in futures:
+            future.set_result(None)
+
+    def release(self, topic: str) -> None:
+        """Stops reading a topic; see `RecordSource.release`."""
+        with self._broker.changed:
+            future = self._drop(topic)
+        if future is not None:
+            future.set_exception(TransportError(f"topic {topic!r} was released before it could be read"))
+
+    def _drop(self, topic: str) -> Future[None] | None:
+        """Stops reading a topic; returns its future if somebody still waits for it."""
+        future = self._reads.pop(topic, None)
+        if future is None:
+            return None
+        self._offsets.leave(topic, self)
+        self._broker.changed.notify_all()
+        if topic not in self._unfixed:
+            return None
+        self._unfixed.remove(topic)
+        return future
+
+    def wake(self) -> None:
+        """Asks the receiver again; see `RecordSource.wake`."""
+        with self._broker.changed:
+            self._woken = True
+            self._broker.changed.notify_all()
+
+    def lag(self) -> int:
+        """How many records wait; see `RecordSource.lag`."""
+        with self._broker.changed:
+            return sum(
+                max(len(topic.partitions[number]) - self._offsets.next.get((topic, number), 0), 0)
+                for topic, number in self._partitions()
+            )
+
+    def close(self, timeout: float) -> None:
+        """Stops the thread and leaves; see `RecordSource.close`."""
+        with self._broker.changed:
+            self._closed = True
+            self._broker.changed.notify_all()
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._fix()
+            ready = self._is_ready()
+            with self._broker.changed:
+                records, ends = self._take() if ready and self._broker.is_up else ([], {})
+                idle = not (records or self._woken or self._closed or (self._unfixed and self._broker.is_up))
+                if idle:
+                    self._broker.changed.wait()
+                self._woken = False
+            if records:
+                self._deliver(records, ends)
+        with self._broker.changed:
+            waiting = [future for topic in list(self._reads) if (future := self._drop(topic)) is not None]
+        for future in waiting:
+            future.set_exception(TransportError("the source is closed"))
+
+    def _is_ready(self) -> bool:
+        try:
+            return self._receiver.ready()
+        except Exception:
+            _log.exception("a receiver raised when asked whether it is ready")
+            return True
+
+    def _partitions(self) -> list[Partition]:
+        topics = [topic for name in self._reads if (topic := self._broker.topic(name)) is not None]
+        return [(topic, number) for topic in topics for number in range(len(topic.partitions))]
+
+    def _take(self) -> tuple[list[Record], dict[Partition, int]]:
+        records: list[Record] = []
+        ends: dict[Partition, int] = {}
+        for partition in self._partitions():
+            topic, number = partition
+            start = self._offsets.next.get(partition, 0)
+            some = topic.partitions[number][start : start + _LARGEST_BATCH - len(records)]
+            if some and topic.name not in self._unfixed and self._offsets.may_take(partition, self):
+                ends[partition] = start + len(some)
+                self._offsets.took(partition, ends[partition])
+                records.extend(some)
+        return records, ends
+
+    def _deliver(self, records: Sequence[Record], ends: Mapping[Partition, int]) -> None:
+        try:
+            self._receiver.receive(records)
+        except Exception:
+            _log.exception("a receiver raised on %d records from %s on", len(records), records[0][:3])
+        with self._broker.changed:
+            for partition, end in ends.items():
+                self._offsets.received(partition, end)
+            self._broker.changed.notify_all()
