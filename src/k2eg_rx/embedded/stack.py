@@ -8,15 +8,20 @@ are on the loopback interface and free ports. `start` and `close` may be called 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from k2eg_rx.embedded.ports import claim_ports, release_ports
 from k2eg_rx.settings import Settings
+
+if TYPE_CHECKING:
+    from k2eg_rx.embedded.loopback import ServerPorts
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +30,10 @@ DEMO_DATABASE = Path(__file__).parent / "database" / "demo.db"
 # Those of the environment `demo` (conf/demo.ini), by which other processes use a running stack.
 ENVIRONMENT = "demo"
 COMMAND_TOPIC = "k2eg-demo-commands"
+_GATEWAY = "k2eg-demo-gateway"
 _KAFKA = {"fetch.wait.max.ms": "5"}  # the embedded broker answers a fetch only when this time is over
+
+_RECORD = re.compile(r"""^\s*g?record\s*\(\s*\w+\s*,\s*"?([^\s")]+)"?\s*\)""", re.MULTILINE)
 
 TABLE_PV = "demo:table"
 TABLE_COLUMNS = {"element": "s", "device_name": "s", "s": "d", "length": "d"}
@@ -52,14 +60,20 @@ class EmbeddedStack:
     """A K2EG installation that runs from `start` to `close`, or as a context manager."""
 
     def __init__(
-        self, database: str | Path | Sequence[str | Path] | None = None, broker_address: str | None = None
+        self,
+        database: str | Path | Sequence[str | Path] | None = None,
+        broker_address: str | None = None,
+        ports: ServerPorts | None = None,
     ) -> None:
         """
         Args:
             database: The IOC's database file, or files; by default the demo's.
             broker_address: A Kafka broker to use, ``host:port``; by default one is started in this process.
+            ports: The IOC's ports; by default free ones, the same for all stacks of this process. See `start`.
         """
-        self._database = DEMO_DATABASE if database is None else database
+        given = DEMO_DATABASE if database is None else database
+        self._databases = [given] if isinstance(given, str | Path) else list(given)
+        self._ports = ports
         self._foreign_broker = broker_address
         self._broker_address = broker_address
         self._client_environment: dict[str, str] = {}
@@ -98,7 +112,11 @@ class EmbeddedStack:
     def start(self) -> Self:
         """Starts everything and returns the stack when the gateway takes commands.
 
+        libca takes one list of addresses for the whole life of a process. So one stack can run at a time; a later one
+        uses the same ports. With ports given, whoever gives them sees to it that libca has them in its list.
+
         Raises:
+            RuntimeError: Another stack runs in this process.
             Exception: A part did not start; those before it are stopped again.
         """
         if self._parts:
@@ -123,6 +141,7 @@ class EmbeddedStack:
     def _start(self) -> None:
         # Imported here: the extras are needed by those only who start a stack.
         from k2eg_rx.embedded.broker import EmbeddedBroker  # noqa: PLC0415
+        from k2eg_rx.embedded.gateway import start_gateway  # noqa: PLC0415
         from k2eg_rx.embedded.ioc import SoftIoc  # noqa: PLC0415
         from k2eg_rx.embedded.loopback import merge_client_environments  # noqa: PLC0415
         from k2eg_rx.embedded.table_server import TableServer  # noqa: PLC0415
@@ -131,17 +150,26 @@ class EmbeddedStack:
             broker = EmbeddedBroker()
             self._runs("broker", broker.close)
             self._broker_address = broker.address
-        ioc = SoftIoc(self._database)
-        self._runs("ioc", ioc.stop)
+        record = _first_record(self._databases)
+        ioc = SoftIoc(self._databases, ports=self._ports or self._own_ports())
+        self._runs("IOC", ioc.stop)
         ioc.start()
         table = TableServer(TABLE_PV, TABLE_COLUMNS, TABLE_ROWS)
         self._runs("table", table.stop)
         table.start()
         self._client_environment = merge_client_environments(ioc.client_environment, table.client_environment)
-        self._start_gateway()
+        start_gateway(
+            self.settings(_GATEWAY),
+            self._client_environment,
+            record,
+            self._runs,
+            manage_topics=self._foreign_broker is not None,
+        )
 
-    def _start_gateway(self) -> None:
-        pass
+    def _own_ports(self) -> ServerPorts:
+        ports = claim_ports()
+        self._runs("ports", release_ports)
+        return ports
 
     def __enter__(self) -> Self:
         return self.start()
@@ -150,6 +178,15 @@ class EmbeddedStack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _first_record(databases: Sequence[str | Path]) -> str:
+    """Returns the name of a record: one that the gateway can look for to see that Channel Access works."""
+    for database in databases:
+        found = _RECORD.search(Path(database).read_text())
+        if found:
+            return found[1]
+    raise ValueError(f"there is no record in {', '.join(map(str, databases))}")
 
 
 def _close(part: _Part, seconds: float) -> None:
