@@ -61,10 +61,9 @@ class Outlet:
         topic, key, value, serialization = outgoing
         try:
             self._sink.send(topic, value, key=key, headers=serialization.headers, on_delivery=self._delivered)
-        except TransportError as error:
-            _log.debug("no room for a record to %s: %s", topic, error)
-            return False
         except Exception as error:
+            if isinstance(error, TransportError) and isinstance(error.__cause__, BufferError):
+                return False  # Kafka's queue is full, which librdkafka calls a BufferError
             self._counters.dropped_records += 1
             self._refused.made(f"to {topic}: {error!r}")
         else:

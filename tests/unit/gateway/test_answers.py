@@ -1,0 +1,109 @@
+"""The operator that answers commands, and the core around it: one command's failure is its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex import Observable
+from reactivex.subject import Subject
+
+from k2eg_rx.gateway.answers import answer_each
+
+
+def test_answers_are_merged() -> None:
+    asked: Subject[str] = Subject()
+    answers: dict[str, Subject[int]] = {"a": Subject(), "b": Subject()}
+    said: list[object] = []
+    asked.pipe(answer_each(answers.__getitem__, lambda *_: None)).subscribe(
+        said.append, on_completed=lambda: said.append("end")
+    )
+    asked.on_next("a")
+    asked.on_next("b")
+    answers["b"].on_next(1)
+    answers["a"].on_next(2)
+    asked.on_completed()
+    answers["b"].on_completed()
+    answers["a"].on_next(3)
+    assert said == [1, 2, 3]
+    answers["a"].on_completed()
+    assert said == [1, 2, 3, "end"]
+
+
+def test_a_failure_ends_nothing_else() -> None:
+    asked: Subject[str] = Subject()
+    failures: list[tuple[str, str]] = []
+    said: list[int] = []
+
+    def answer(item: str) -> Observable[int]:
+        if item == "raises":
+            raise RuntimeError("made none")
+        if item == "fails":
+            return reactivex.concat(reactivex.of(1), reactivex.throw(RuntimeError("failed")))
+        return reactivex.of(2)
+
+    def failed(item: str, error: Exception) -> None:
+        failures.append((item, str(error)))
+
+    asked.pipe(answer_each(answer, failed)).subscribe(said.append)
+    for item in ("raises", "fails", "fine"):
+        asked.on_next(item)
+    assert failures == [("raises", "made none"), ("fails", "failed")]
+    assert said == [1, 2]
+
+
+def test_disposing_ends_all_answers() -> None:
+    asked: Subject[int] = Subject()
+    ended: list[int] = []
+
+    def answer(item: int) -> Observable[int]:
+        return reactivex.never().pipe(reactivex.operators.finally_action(lambda: ended.append(item)))
+
+    subscription = asked.pipe(answer_each(answer, lambda *_: None)).subscribe()
+    for item in range(3):
+        asked.on_next(item)
+    subscription.dispose()
+    assert ended == [0, 1, 2]
+
+
+def test_the_source_s_failure_is_passed_on() -> None:
+    errors: list[str] = []
+    source: Observable[int] = reactivex.throw(RuntimeError("source"))
+    source.pipe(answer_each(reactivex.of, lambda *_: None)).subscribe(on_error=lambda error: errors.append(str(error)))
+    assert errors == ["source"]
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"{}", b"[1,2]", b'{"command": "get", ', b"\xff", b'{"command":"get","pv_name":"pva://a"}']
+)
+def test_poison_is_counted_and_nothing_is_said(stage: Any, value: bytes | None) -> None:
+    stage.raw(value)
+    stage.raw(value)
+    stage.command("get", pv_name="pva://a")
+    assert stage.said() == []
+    assert (stage.counters.poison, stage.counters.commands) == (2, 3)
+    assert len(stage.pva.gets) == 1
+
+
+def test_what_is_not_whole_is_refused_under_the_key_for_it(stage: Any) -> None:
+    stage.command("info", pv_name="pva://a")
+    (said,) = stage.said()
+    assert (said.topic, said.key, said.body) == (
+        "replies",
+        "comand-parse-error-reply",
+        {"error": -1, "reply_id": "id"},
+    )
+    assert stage.counters.refused == 1
+
+
+def test_a_fault_of_the_gateway_is_told(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(stage.answers.channels, "stream", broken)
+    stage.command("snapshot", pv_name_list=["pva://a"])
+    assert stage.bodies() == [{"error": -2, "reply_id": "id", "message": "the gateway failed: RuntimeError: boom"}]
+    assert stage.counters.failures == 1
+    stage.command("get", pv_name="pva://a")
+    assert len(stage.pva.gets) == 1

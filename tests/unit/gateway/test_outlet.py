@@ -1,0 +1,141 @@
+"""The way to Kafka: order, a full queue, what Kafka refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from reactivex.testing import TestScheduler
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.gateway.context import Context
+from k2eg_rx.gateway.options import GatewayOptions
+from k2eg_rx.gateway.outlet import Outlet
+from k2eg_rx.gateway.samples import Outgoing
+from k2eg_rx.wire.encode import Serialization
+
+
+class Sink:
+    """A sink with room for `room` records, which refuses the topic "bad"."""
+
+    def __init__(self) -> None:
+        self.room = 1000
+        self.sent: list[tuple[str, bytes, bytes | None, Any]] = []
+        self.reports: list[Callable[[TransportError | None], None]] = []
+        self.closed: float | None = None
+
+    def send(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: Any = (),
+        on_delivery: Callable[[TransportError | None], None] | None = None,
+    ) -> None:
+        if topic == "bad":
+            raise TransportError("too large")
+        if self.room == 0:
+            raise TransportError("full") from BufferError("Local: Queue full")
+        self.room -= 1
+        self.sent.append((topic, value, key, headers))
+        assert on_delivery is not None
+        self.reports.append(on_delivery)
+
+    def close(self, timeout: float) -> None:
+        self.closed = timeout
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+@pytest.fixture
+def context() -> Context:
+    return Context(TestScheduler(), options=GatewayOptions(outgoing_buffer=5))
+
+
+@pytest.fixture
+def outlet(sink: Sink, context: Context) -> Outlet:
+    return Outlet(sink, context)
+
+
+def record(number: int, topic: str = "t") -> Outgoing:
+    return Outgoing(topic, b"key", str(number).encode(), Serialization.JSON)
+
+
+def advance(context: Context, seconds: float) -> None:
+    scheduler = context.scheduler
+    assert isinstance(scheduler, TestScheduler)
+    scheduler.advance_by(seconds)
+
+
+def values(sink: Sink) -> list[int]:
+    return [int(value) for _, value, _, _ in sink.sent]
+
+
+def test_a_record_goes_out_with_its_key_and_header(outlet: Outlet, sink: Sink, context: Context) -> None:
+    outlet.send(record(1))
+    assert sink.sent == [("t", b"1", b"key", (("k2eg-ser-type", "Json"),))]
+    assert context.counters.published == 1
+
+
+def test_a_full_queue_is_waited_for_in_order(outlet: Outlet, sink: Sink, context: Context) -> None:
+    sink.room = 1
+    for number in range(4):
+        outlet.send(record(number))
+    assert values(sink) == [0]
+    sink.room = 2
+    advance(context, 0.1)
+    assert values(sink) == [0, 1, 2]
+    sink.room = 1000
+    outlet.send(record(4))
+    assert values(sink) == [0, 1, 2], "nobody overtakes what waits"
+    advance(context, 0.1)
+    assert values(sink) == [0, 1, 2, 3, 4]
+    outlet.send(record(5))
+    assert values(sink)[-1] == 5
+    assert (context.counters.published, context.counters.dropped) == (6, 0)
+
+
+def test_what_finds_no_room_at_all_is_counted_and_it_is_the_oldest(
+    outlet: Outlet, sink: Sink, context: Context
+) -> None:
+    sink.room = 0
+    for number in range(8):
+        outlet.send(record(number))
+    sink.room = 1000
+    advance(context, 0.1)
+    assert values(sink) == [3, 4, 5, 6, 7]
+    assert context.counters.dropped_records == context.counters.dropped == 3
+
+
+def test_a_record_that_kafka_refuses_holds_nothing_up(outlet: Outlet, sink: Sink, context: Context) -> None:
+    outlet.send(record(1, "bad"))
+    outlet.send(record(2))
+    sink.room = 0
+    outlet.send(record(3))
+    outlet.send(record(4, "bad"))
+    outlet.send(record(5))
+    sink.room = 1000
+    advance(context, 0.1)
+    assert values(sink) == [2, 3, 5]
+    assert context.counters.dropped_records == 2
+
+
+def test_what_kafka_does_not_take_is_counted(outlet: Outlet, sink: Sink, context: Context) -> None:
+    outlet.send(record(1))
+    outlet.send(record(2))
+    sink.reports[0](None)
+    sink.reports[1](TransportError("message timed out"))
+    assert context.counters.undelivered == 1
+
+
+def test_closing_counts_what_was_left(outlet: Outlet, sink: Sink, context: Context) -> None:
+    sink.room = 0
+    outlet.send(record(1))
+    outlet.close(2.5)
+    assert sink.closed == 2.5
+    assert context.counters.dropped_records == 1

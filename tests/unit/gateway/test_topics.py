@@ -1,0 +1,155 @@
+"""Topics: made before they are written to, without holding anything up for long. The worker is run by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from reactivex.testing import TestScheduler
+
+from k2eg_rx.gateway import topics as module
+from k2eg_rx.gateway.topics import Topics
+
+
+class Hand:
+    """Workers that work when the test says so."""
+
+    def __init__(self, _limit: int, _name: str) -> None:
+        self.tasks: list[Callable[[], None]] = []
+
+    def submit(self, task: Callable[[], None]) -> None:
+        self.tasks.append(task)
+
+    def close(self, _timeout: float) -> None:
+        self.tasks.clear()
+
+
+class Admin:
+    def __init__(self) -> None:
+        self.requests: list[dict[str, int]] = []
+        self.error: Exception | None = None
+
+    def create(self, topics: Mapping[str, int]) -> None:
+        self.requests.append(dict(topics))
+        if self.error is not None:
+            raise self.error
+
+    def listeners(self) -> Mapping[str, int] | None:
+        if self.error is not None:
+            raise self.error
+        return {"a": 1}
+
+    def close(self) -> None:
+        pass
+
+
+class Bench:
+    def __init__(self, *, create: bool = True) -> None:
+        self.scheduler = TestScheduler()
+        self.admin = Admin()
+        self.topics = Topics(self.admin, self.scheduler, create=create)
+        self.there: list[str] = []
+
+    def ensure(self, topic: str, partitions: int = 3) -> Any:
+        return self.topics.ensured(topic, partitions).subscribe(on_completed=lambda: self.there.append(topic))
+
+    def settle(self) -> None:
+        self.scheduler.advance_by(1e-6)
+
+    def work(self) -> None:
+        self.settle()
+        hand: Any = self.topics._worker
+        while hand.tasks:
+            hand.tasks.pop(0)()
+        self.settle()
+
+
+@pytest.fixture(autouse=True)
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Workers", Hand)
+
+
+def test_topics_wanted_together_are_created_in_one_request() -> None:
+    bench = Bench()
+    bench.ensure("a")
+    bench.ensure("b", 1)
+    bench.ensure("a")
+    assert bench.there == []
+    bench.work()
+    assert bench.admin.requests == [{"a": 3, "b": 1}]
+    assert sorted(bench.there) == ["a", "a", "b"]
+    bench.ensure("a")
+    assert bench.there[-1] == "a", "what is known to be there is not waited for"
+    bench.work()
+    assert len(bench.admin.requests) == 1
+    bench.scheduler.advance_by(61)
+    bench.ensure("a")
+    bench.work()
+    assert len(bench.admin.requests) == 2, "it may have been deleted meanwhile"
+
+
+def test_nobody_waits_for_long() -> None:
+    bench = Bench()
+    bench.ensure("a")
+    bench.scheduler.advance_by(1.9)
+    assert bench.there == []
+    bench.scheduler.advance_by(0.2)
+    assert bench.there == ["a"]
+    bench.work()
+    assert bench.there == ["a"]
+
+
+def test_after_a_failure_nobody_waits_for_a_while() -> None:
+    bench = Bench()
+    bench.admin.error = RuntimeError("no answer")
+    bench.ensure("a")
+    bench.work()
+    bench.ensure("b")
+    assert bench.there == ["a", "b"]
+    bench.work()
+    assert len(bench.admin.requests) == 1
+    bench.admin.error = None
+    bench.scheduler.advance_by(61)
+    bench.ensure("b")
+    bench.work()
+    assert bench.admin.requests[-1] == {"b": 3}
+
+
+def test_without_creation_nothing_is_asked() -> None:
+    bench = Bench(create=False)
+    bench.ensure("a")
+    bench.work()
+    assert bench.there == ["a"]
+    assert bench.admin.requests == []
+
+
+def test_listeners_are_told_or_unknown() -> None:
+    bench = Bench()
+    told: list[Mapping[str, int] | None] = []
+    bench.topics.listeners(told.append)
+    bench.work()
+    bench.admin.error = RuntimeError("not supported")
+    bench.topics.listeners(told.append)
+    bench.work()
+    assert told == [{"a": 1}, None]
+    Topics(None, bench.scheduler, create=True).listeners(told.append)
+    assert told[-1] is None
+
+
+def test_a_monitor_s_first_event_waits_for_its_topic(stage: Any) -> None:
+    admin = Admin()
+    stage.answers.topics._admin = admin
+    stage.answers.topics._create = True
+    stage.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
+    stage.command("monitor", pv_name="pva://b", reply_topic="mine")
+    assert [said.key for said in stage.said()] == ["monitor-error-key"] * 2, "the replies do not wait"
+    assert [each.address.name for each in stage.pva.subscriptions] == ["b"], "reply topics are not the gateway's"
+    stage.answers.topics._worker.tasks.pop(0)()
+    stage.settle()
+    stage.update("a", 1)
+    assert admin.requests == [{"a": 3}]
+    assert stage.bodies("a") == [{"a": {"value": 1}}]
+    stage.command("repeating_snapshot", snapshot_name="S", pv_name_list=["pva://a"])
+    stage.answers.topics._worker.tasks.pop(0)()
+    assert admin.requests[-1] == {"s": 1}
