@@ -330,6 +330,12 @@ def test_an_array_of_integers_may_be_one_of_floats_unless_something_speaks_again
         fields_for([1.5], zeros | {"valueAlarm": {"hysteresis": 0.0}}, None, "pva://x")
 
 
+def test_an_array_that_is_shown_with_floats_and_integers_is_one_of_floats() -> None:
+    assert same(fields_for([3], {"value": [1.5, 2]}, None, "pva://x"), {"value": [3.0]})
+    with pytest.raises(ValueError, match="array of double"):
+        fields_for(["x"], {"value": [1.5, 2]}, None, "pva://x")
+
+
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 ANYTHING = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import logging
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import reactivex as rx
+from reactivex import Observable
 
 from k2eg.broker import SnapshotProperties
 from k2eg.dml import dml
 from k2eg.serialization import NTTable, Scalar, Vector
-from k2eg_rx import Client, ClientClosedError, OperationError
+from k2eg_rx import Client, ClientClosedError, OperationError, OperationTimeout, Reply
 from k2eg_rx.wire.packing import unpack
 
 NUMBER = {"value": 1.5, "alarm": {"severity": 0}}
@@ -251,6 +254,19 @@ def test_a_refused_monitor_leaves_nothing_behind(k: dml, gateway: Any, handle: A
     gateway.transport.event("my_pv", "my:pv", 1)
     handle()
     assert handler.values() == [1]
+
+
+def test_a_monitor_that_is_not_confirmed_in_time_leaves_nothing_behind(
+    k: dml, gateway: Any, handle: Any, new_handler: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: Observable[Reply] = rx.throw(OperationTimeout("monitor", "pva://my:pv", 0.1))
+    monkeypatch.setattr(k, "activation_stream", Mock(return_value=late))
+    handler = new_handler()
+    with pytest.raises(OperationTimeout, match="monitor of pva://my:pv"):
+        k.monitor("pva://my:pv", handler, timeout=0.1)
+    gateway.transport.event("my_pv", "my:pv", 1)
+    handle()
+    assert (handler.calls, k.status.monitors) == ([], 0)
 
 
 def test_a_handler_has_to_be_callable(k: dml, gateway: Any) -> None:
