@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from k2eg_rx import Client
 from k2eg_rx.embedded import EmbeddedStack
+from k2eg_rx.embedded.ioc import SoftIoc
+from k2eg_rx.embedded.loopback import HOST, ServerPorts, without_epics
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@dataclass(frozen=True)
+class PvsServer:
+    """The PVAccess variables of tests/data/pvs.py, in a process of their own."""
+
+    client_environment: Mapping[str, str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def records_ioc() -> Iterator[SoftIoc]:
+    """An IOC with the records of tests/data/records.db.
+
+    libca reads its addresses once in a process, and the stack gives it those of its own IOC: this one is found as a
+    name server, which adds to them. It has to run before libca starts, hence for all tests.
+    """
+    with SoftIoc(DATA / "records.db") as ioc, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("EPICS_CA_NAME_SERVERS", f"{HOST}:{ioc.ports.ca}")
+        environment.setenv("EPICS_CA_AUTO_ADDR_LIST", "NO")
+        yield ioc
+
+
+@pytest.fixture(scope="session")
+def pvs_server() -> Iterator[PvsServer]:
+    """A server with the PVAccess variables of tests/data/pvs.py."""
+    ports = ServerPorts.free()
+    server = subprocess.Popen(
+        [sys.executable, DATA / "pvs.py"],
+        env=without_epics() | ports.pva_server_environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with server:  # leaving it closes the server's input, which ends it
+        assert server.stdout is not None
+        assert server.stdout.readline() == "up\n"
+        yield PvsServer(ports.pva_client_environment)
 
 
 @pytest.fixture(scope="session")

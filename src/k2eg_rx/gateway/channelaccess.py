@@ -62,7 +62,7 @@ class ChannelAccessProvider:
     def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
         """Reads a PV (or the field the address names), within `timeout` seconds."""
         late = f"{address.name}: no answer within {timeout:g} s"
-        return self._submit(address.name, self._get(address), timeout, lambda: late)
+        return self._submit(address.name, lambda: self._get(address), timeout, lambda: late)
 
     def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
         """Writes the value of a PV, checking its type first: nothing is written that would not read back as given."""
@@ -72,7 +72,7 @@ class ChannelAccessProvider:
             what = "it was sent, and may still be carried out" if sent.is_set() else "nothing was written"
             return f"{address.name}: no answer within {timeout:g} s; {what}"
 
-        return self._submit(address.name, self._put(address, fields, sent), timeout, late)
+        return self._submit(address.name, lambda: self._put(address, fields, sent), timeout, late)
 
     def subscribe(
         self,
@@ -102,26 +102,25 @@ class ChannelAccessProvider:
                 self._thread.release()
 
     def _submit(
-        self, subject: str, work: Coroutine[Any, Any, Result], timeout: float, late: Callable[[], str]
+        self, subject: str, work: Callable[[], Coroutine[Any, Any, Result]], timeout: float, late: Callable[[], str]
     ) -> Future[Result]:
         """Starts an operation on the Channel Access thread and returns its future."""
         with self._lock:
             if not self._closed:
                 return asyncio.run_coroutine_threadsafe(self._bounded(subject, work, timeout, late), self._thread.loop)
-        work.close()
         refused: Future[Result] = Future()
         refused.set_exception(ProviderError(_CLOSED))
         return refused
 
     async def _bounded(
-        self, subject: str, work: Coroutine[Any, Any, Result], timeout: float, late: Callable[[], str]
+        self, subject: str, work: Callable[[], Coroutine[Any, Any, Result]], timeout: float, late: Callable[[], str]
     ) -> Result:
         task = asyncio.current_task()
         if task is not None:
             self._tasks[task] = task
         try:
             async with asyncio.timeout(timeout):
-                return await work
+                return await work()
         except TimeoutError:
             raise ProviderTimeout(late()) from None
         except aioca.CANothing as error:
