@@ -362,4 +362,5 @@ def test_what_was_read_can_be_put_back(uri: str) -> None:
 
 def put_form(value: Any) -> Any:
     """An enum's choices are not sent."""
-    return {"index": value["index"]} if isinstance(value, dict) and "choices" in value else cast("Any", value)
+    is_enum = isinstance(value, dict) and "choices" in value
+    return {"index": cast("Any", value)["index"]} if is_enum else cast("Any", value)

@@ -1,0 +1,67 @@
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+"""The reactive client: the items of its streams keep their types through a pipe."""
+
+from typing import Any, assert_type
+
+from reactivex import Observable
+from reactivex import operators as ops
+
+from k2eg_rx import (
+    Client,
+    Overflow,
+    PVData,
+    PVUpdate,
+    Reply,
+    Samples,
+    Severity,
+    Snapshot,
+    SnapshotData,
+    SnapshotHeader,
+    SnapshotMessage,
+    SnapshotProperties,
+    SnapshotTail,
+    Status,
+    first,
+)
+
+
+def severity(update: PVUpdate) -> Severity:
+    return update.severity
+
+
+with Client("demo", "my-app", group_name="workers") as client:
+    assert_type(client, Client)
+    assert_type(client.get_stream("pva://x", timeout=5.0), Observable[PVData])
+    assert_type(client.put_stream("pva://x", [1.5, 2.5], check=False), Observable[Reply])
+    assert_type(client.monitor_stream("pva://x", overflow="latest"), Observable[PVUpdate])
+    assert_type(client.monitor_many_stream(["pva://x"], overflow=Overflow.BLOCK, capacity=10), Observable[PVUpdate])
+    assert_type(client.snapshot_stream(["pva://x", "ca://y"]), Observable[Snapshot])
+    assert_type(client.status_stream(), Observable[Status])
+
+    pv = first(client.get_stream("pva://x"))
+    assert_type(pv, PVData)
+    assert_type(pv.data, dict[str, Any])
+    assert_type(pv.timestamp, int | None)
+
+    severities = client.monitor_stream("pva://x").pipe(ops.map(severity), ops.distinct_until_changed())
+    assert_type(severities, Observable[Severity])
+
+    orbit = SnapshotProperties(snapshot_name="orbit", pv_uri_list=["pva://x"])
+    snapshot = first(client.snapshot_recurring_stream(orbit))
+    samples = snapshot.data["x"]
+    assert_type(samples, Samples)
+    assert_type(samples[0], dict[str, Any])
+    assert_type(samples[1:], list[dict[str, Any]])
+    assert_type(samples["value"], Any)
+    assert_type(snapshot.as_dict(), dict[str, Any])
+
+    def show(message: SnapshotMessage) -> str:
+        match message:
+            case SnapshotHeader():
+                return message.snapshot_name
+            case SnapshotData():
+                return message.pv_name
+            case SnapshotTail():
+                return message.error_message
+
+    client.snapshot_events_stream(orbit).subscribe(lambda message: print(show(message)))
