@@ -3,8 +3,8 @@
 In: `p4p.Value`s, and their types as `p4p.Type.aspy` gives them. Out: `Structure`s with numpy arrays, and `TypeMap`s.
 Pure; any thread, but a `ValueReader` is for one at a time.
 
-`Value.todict` is done in C and right for everything but unions: it loses which member was selected. Only those are
-done here, by looking for the member that can be looked up (``value["u->member"]``).
+`Value.todict` is done in C and right for everything but unions, of which it loses which member was selected, and some
+empty arrays. Only those are done here; a union by trying which member can be looked up (``value["u->member"]``).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Spec = Any
 Members = dict[str, Spec]
 _Step = Callable[[Any, str], Any]
 
-# p4p gives None for an empty array of numbers that is a union's member.
+# p4p gives None for an array of numbers that was never set, or is a union's member and empty.
 _EMPTY = {f"a{letter}": np.empty(0, DTYPES[kind]) for letter, kind in KINDS.items() if kind in DTYPES}
 _value_class: Any = p4p.Value
 _ABSENT = object()
@@ -100,7 +100,7 @@ def types_of(spec: Spec, path: str = "") -> TypeMap:
 
 
 def _plain(spec: Spec) -> _Step:
-    """Returns how to read a member without any union in it."""
+    """Returns how to read a field on its own."""
     if isinstance(spec, str):
         if spec in _EMPTY:
             return lambda value, path: _EMPTY[spec] if (array := value[path]) is None else array
@@ -111,8 +111,10 @@ def _plain(spec: Spec) -> _Step:
 
 
 def _special(spec: Spec) -> _Step | None:
-    """Returns how to read a field with a union in it; None if there is none."""
+    """Returns how to read a field that `Value.todict` does not read right; None if it does."""
     match spec:
+        case str() if spec in _EMPTY:
+            return _plain(spec)
         case "v":
             return lambda value, path: _variant(value[path])
         case "av":

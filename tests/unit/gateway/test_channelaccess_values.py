@@ -1,0 +1,223 @@
+"""Structures out of Channel Access's two halves, and what is put, without a server."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import aioca
+import numpy as np
+import pytest
+
+from k2eg_rx.gateway.channelaccess_values import Layout, checked_put, structure_of, types_of
+from k2eg_rx.gateway.provider import ProviderError
+
+
+class Number(float):
+    """As aioca gives a number: with attributes."""
+
+
+class Text(str):
+    """As aioca gives a string."""
+
+
+class Elements(np.ndarray):
+    """As aioca gives an array."""
+
+
+def timed(held: Any, severity: int = 0, status: int = 0, stamp: tuple[int, int] = (1_700_000_000, 5)) -> Any:
+    value: Any
+    if isinstance(held, list):
+        value = np.array(held).view(Elements)
+    else:
+        value = Text(held) if isinstance(held, str) else Number(held)
+    value.severity, value.status, value.raw_stamp = severity, status, stamp
+    return value
+
+
+def limits(**others: Any) -> SimpleNamespace:
+    return SimpleNamespace(
+        units="mA",
+        lower_disp_limit=-10,
+        upper_disp_limit=10,
+        lower_ctrl_limit=-9,
+        upper_ctrl_limit=9,
+        lower_alarm_limit=-8,
+        lower_warning_limit=-6,
+        upper_warning_limit=6,
+        upper_alarm_limit=8,
+        **others,
+    )
+
+
+def layout(datatype: int, elements: int = 1, name: str = "x", *, signed: bool = False) -> Layout:
+    return Layout.of(name, datatype, elements, signed=signed)
+
+
+def test_a_double_has_display_control_and_alarm_limits() -> None:
+    structure = structure_of(layout(aioca.DBR_DOUBLE), timed(1.25), limits(precision=3))
+    assert structure == {
+        "value": 1.25,
+        "timeStamp": {"secondsPastEpoch": 1_700_000_000, "nanoseconds": 5, "userTag": 0},
+        "alarm": {"severity": 0, "status": 0, "message": ""},
+        "display": {"limitLow": -10.0, "limitHigh": 10.0, "description": "", "format": "F9.3", "units": "mA"},
+        "control": {"limitLow": -9.0, "limitHigh": 9.0, "minStep": 0.0},
+        "valueAlarm": {
+            "active": False,
+            "lowAlarmLimit": -8.0,
+            "lowWarningLimit": -6.0,
+            "highWarningLimit": 6.0,
+            "highAlarmLimit": 8.0,
+            "lowAlarmSeverity": 0,
+            "lowWarningSeverity": 0,
+            "highWarningSeverity": 0,
+            "highAlarmSeverity": 0,
+            "hysteresis": 0,
+        },
+    }
+    assert list(structure) == ["value", "timeStamp", "alarm", "display", "control", "valueAlarm"]
+    assert type(structure["value"]) is float
+    assert type(structure["display"]["limitLow"]) is float
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shown"),
+    [
+        (aioca.DBR_CHAR, "I4"),
+        (aioca.DBR_SHORT, "I6"),
+        (aioca.DBR_LONG, "I12"),
+        (aioca.DBR_FLOAT, "F6.0"),
+        (aioca.DBR_DOUBLE, "F6.0"),
+    ],
+)
+def test_formats_follow_the_type(datatype: int, shown: str) -> None:
+    structure = structure_of(layout(datatype), timed(3), limits())
+    assert structure["display"]["format"] == shown
+    whole = datatype not in (aioca.DBR_FLOAT, aioca.DBR_DOUBLE)
+    assert type(structure["value"]) is type(structure["valueAlarm"]["lowAlarmLimit"]) is (int if whole else float)
+
+
+def test_arrays_have_display_only_and_are_plain_numpy() -> None:
+    structure = structure_of(layout(aioca.DBR_SHORT, 5), timed([1, 2]), limits())
+    assert list(structure) == ["value", "timeStamp", "alarm", "display"]
+    assert type(structure["value"]) is np.ndarray
+    assert structure["value"].tolist() == [1, 2]
+
+
+def test_characters_have_a_sign_if_the_record_says_so() -> None:
+    held = timed([72, 255])
+    held = held.astype(np.uint8)
+    held.severity, held.status, held.raw_stamp = 0, 0, (0, 0)
+    assert structure_of(layout(aioca.DBR_CHAR, 20), held, limits())["value"].tolist() == [72, 255]
+    assert structure_of(layout(aioca.DBR_CHAR, 20, signed=True), held, limits())["value"].tolist() == [72, -1]
+
+
+def test_enums_and_strings_have_no_limits() -> None:
+    control = SimpleNamespace(enums=["Off", "On"])
+    enum = structure_of(layout(aioca.DBR_ENUM), timed(1), control)
+    assert enum["value"] == {"index": 1, "choices": ["Off", "On"]}
+    text = structure_of(layout(aioca.DBR_STRING), timed("hello"), None)
+    assert text["value"] == "hello"
+    assert type(text["value"]) is str
+    texts = structure_of(layout(aioca.DBR_STRING, 4), timed(["a", "b"]), None)
+    assert texts["value"] == ["a", "b"]
+    long = structure_of(layout(aioca.DBR_CHAR, 200, "x.DESC$"), timed("long"), limits())
+    assert long["value"] == "long"
+    for structure in (enum, text, texts, long):
+        assert list(structure) == ["value", "timeStamp", "alarm"]
+
+
+def test_an_array_of_enums_is_one_of_numbers() -> None:
+    held = layout(aioca.DBR_ENUM, 3)
+    assert types_of(held, structure_of(held, timed([0, 1]), SimpleNamespace(enums=[])))["value"] == "ushort[]"
+
+
+@pytest.mark.parametrize(
+    ("condition", "status", "message"),
+    [(0, 0, ""), (3, 1, "HIHI"), (9, 2, "COMM"), (12, 3, "CALC"), (17, 6, "UDF"), (20, 4, "READ_ACCESS"), (99, 6, "")],
+)
+def test_alarms_are_named_and_classed(condition: int, status: int, message: str) -> None:
+    structure = structure_of(layout(aioca.DBR_STRING), timed("x", severity=3, status=condition), None)
+    assert structure["alarm"] == {"severity": 3, "status": status, "message": message}
+
+
+def test_a_record_never_processed_has_no_time() -> None:
+    structure = structure_of(layout(aioca.DBR_STRING), timed("x", stamp=(631152000, 0)), None)
+    assert structure["timeStamp"] == {"secondsPastEpoch": 0, "nanoseconds": 0, "userTag": 0}
+
+
+@pytest.mark.parametrize(
+    ("held", "kind"),
+    [
+        (layout(aioca.DBR_DOUBLE), "double"),
+        (layout(aioca.DBR_SHORT, 5), "short[]"),
+        (layout(aioca.DBR_ENUM), "enum"),
+        (layout(aioca.DBR_CHAR), "ubyte"),
+        (layout(aioca.DBR_CHAR, 20), "ubyte[]"),
+        (layout(aioca.DBR_CHAR, 20, signed=True), "byte[]"),
+        (layout(aioca.DBR_CHAR, 40, "x.DESC$"), "string"),
+        (layout(aioca.DBR_STRING, 4), "string[]"),
+    ],
+)
+def test_types_have_pvdata_names(held: Layout, kind: str) -> None:
+    assert types_of(held, {"value": 1, "alarm": {}}) == {"value": kind, "alarm": "structure"}
+
+
+def test_a_channel_without_access_is_refused() -> None:
+    with pytest.raises(ProviderError, match="x: the server gives no access to it"):
+        layout(7)
+
+
+def check(held: Layout, value: object, choices: list[str] | None = None) -> tuple[Any, int | None]:
+    return checked_put(held, value, "my:pv", choices or [])
+
+
+def refusal(held: Layout, value: object, choices: list[str] | None = None) -> str:
+    with pytest.raises(ProviderError) as caught:
+        check(held, value, choices)
+    return str(caught.value)
+
+
+def test_puts_are_of_the_channels_type() -> None:
+    assert check(layout(aioca.DBR_DOUBLE), 3) == (3.0, None)
+    assert check(layout(aioca.DBR_LONG), 7.0) == (7, None)
+    assert check(layout(aioca.DBR_ENUM), "On", ["Off", "On"]) == (1, None)
+    assert check(layout(aioca.DBR_STRING), "hello") == ("hello", None)
+    assert check(layout(aioca.DBR_STRING, 4), ["a", "b"]) == (["a", "b"], None)
+    assert check(layout(aioca.DBR_CHAR, 9, "x.DESC$"), "hello") == ("hello\0", aioca.DBR_CHAR_STR)
+
+
+def test_arrays_are_put_as_numpy_with_signs_as_channel_access_carries_them() -> None:
+    array, datatype = check(layout(aioca.DBR_SHORT, 5), [1, -2])
+    assert (array.dtype, array.tolist(), datatype) == (np.int16, [1, -2], None)
+    signed, _ = check(layout(aioca.DBR_CHAR, 5, signed=True), [1, -1])
+    assert (signed.dtype, signed.tolist()) == (np.uint8, [1, 255])
+    assert check(layout(aioca.DBR_CHAR, 5), b"Hi")[0].tolist() == [72, 105]
+    assert len(check(layout(aioca.DBR_DOUBLE, 5), [])[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("held", "value", "why"),
+    [
+        (layout(aioca.DBR_DOUBLE), "2", "is of type double; '2' is not a number"),
+        (layout(aioca.DBR_DOUBLE), True, "is of type double; True is not a number"),
+        (layout(aioca.DBR_DOUBLE), None, "is of type double; None is no value"),
+        (layout(aioca.DBR_DOUBLE), [1.0], "is of type double; [1.0] is not a scalar"),
+        (layout(aioca.DBR_LONG), 7.5, "is of type int; 7.5 is not a whole number"),
+        (layout(aioca.DBR_LONG), 2**31, "is of type int; 2147483648 is not between"),
+        (layout(aioca.DBR_DOUBLE, 3), 1.0, "is of type double[]; 1.0 is not an array"),
+        (layout(aioca.DBR_DOUBLE, 3), [1, 2, 3, 4], "has 4 elements; there is room for 3"),
+        (layout(aioca.DBR_CHAR, 5), [-1], "is not between 0 and 255"),
+        (layout(aioca.DBR_CHAR, 5, signed=True), [200], "is not between -128 and 127"),
+        (layout(aioca.DBR_STRING), 12, "is of type string; 12 is not a string"),
+        (layout(aioca.DBR_STRING), "µ" * 20, "is longer than the 39 bytes"),
+        (layout(aioca.DBR_STRING, 4), ["a", "b" * 40], "is longer than the 39 bytes"),
+        (layout(aioca.DBR_CHAR, 9, "x.DESC$"), "x" * 9, "is longer than the 8 bytes"),
+        (layout(aioca.DBR_ENUM), 2, "is of type enum; 2 is not an index of its 2 labels: 'Off', 'On'"),
+        (layout(aioca.DBR_ENUM), "Maybe", "is of type enum; 'Maybe' is not one of its labels: 'Off', 'On'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(held: Layout, value: object, why: str) -> None:
+    text = refusal(held, value, ["Off", "On"])
+    assert text.startswith("my:pv: the field 'value' ")
+    assert why in text

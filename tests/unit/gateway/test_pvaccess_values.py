@@ -1,0 +1,176 @@
+"""Structures out of p4p's values: every type there is, without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from p4p import Type, Value
+from p4p.nt import NTEnum, NTNDArray, NTScalar, NTTable
+
+from k2eg_rx.gateway.pvaccess_values import ValueReader, spec_of, types_of
+
+INNER = ("S", None, [("q", "i"), ("u", ("U", None, [("a", "i"), ("b", "i")]))])
+UNION = ("U", None, [("i", "i"), ("s", "s"), ("st", INNER), ("al", "al"), ("las", ("aS", None, [("z", "i")]))])
+
+
+def read(value: Any) -> Any:
+    return plain(ValueReader(spec_of(value)).read(value))
+
+
+def plain(item: Any) -> Any:
+    match item:
+        case dict():
+            return {name: plain(held) for name, held in item.items()}
+        case list():
+            return [plain(held) for held in item]
+        case np.ndarray():
+            return item.tolist()
+        case _:
+            return item
+
+
+def of(spec: Any, held: Any) -> Any:
+    return read(Value(Type([("f", spec)]), {"f": held}))["f"]
+
+
+@pytest.mark.parametrize(
+    ("code", "held"),
+    [
+        ("?", True),
+        ("s", "µ"),
+        ("b", -128),
+        ("B", 255),
+        ("h", -300),
+        ("H", 65535),
+        ("i", -7),
+        ("I", 2**32 - 1),
+        ("l", -(2**63)),
+        ("L", 2**64 - 1),
+        ("f", 0.5),
+        ("d", 0.1),
+        ("as", ["a", ""]),
+        ("a?", [True, False]),
+        ("ab", [-1]),
+        ("aB", [255]),
+        ("ah", [300, -300]),
+        ("al", [2**53 + 1]),
+        ("af", [0.5]),
+        ("ad", []),
+    ],
+)
+def test_scalars_and_arrays(code: str, held: object) -> None:
+    assert of(code, held) == held
+
+
+def test_an_array_that_was_never_set_is_empty_wherever_it_is() -> None:
+    array = ("n", "ah")
+    value = Value(Type([array, ("sub", ("S", None, [array])), ("list", ("aS", None, [array]))]), {"list": [{}]})
+    structure = ValueReader(spec_of(value)).read(value)
+    assert plain(structure) == {"n": [], "sub": {"n": []}, "list": [{"n": []}]}
+    assert structure["sub"]["n"].dtype == np.int16
+
+
+def test_numeric_arrays_stay_numpy_and_strings_become_a_list() -> None:
+    value = Value(Type([("n", "ah"), ("s", "as")]), {"n": [1, -2], "s": ["x"]})
+    structure = ValueReader(spec_of(value)).read(value)
+    assert isinstance(structure["n"], np.ndarray)
+    assert structure["n"].dtype == np.int16
+    assert structure["s"] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("selected", "structure"),
+    [
+        (("i", 0), {"i": 0}),
+        (("s", ""), {"s": ""}),
+        (("st", {"q": 3, "u": ("b", 7)}), {"st": {"q": 3, "u": {"b": 7}}}),
+        (("al", [1, 2]), {"al": [1, 2]}),
+        (("al", []), {"al": []}),
+        (("las", [{"z": 1}, {"z": 2}]), {"las": [{"z": 1}, {"z": 2}]}),
+    ],
+)
+def test_a_union_is_a_map_of_the_selected_member(selected: object, structure: object) -> None:
+    assert of(UNION, selected) == structure
+
+
+def test_a_union_without_selection_is_empty() -> None:
+    assert read(Value(Type([("u", UNION)]))) == {"u": {}}
+
+
+def test_a_reader_follows_a_union_that_selects_another_member() -> None:
+    of_type = Type([("u", UNION)])
+    values = [Value(of_type, {"u": selected}) for selected in (("i", 1), ("s", "x"), ("i", 2))]
+    reader = ValueReader(spec_of(values[0]))
+    assert [reader.read(value)["u"] for value in values] == [{"i": 1}, {"s": "x"}, {"i": 2}]
+
+
+def test_unions_in_arrays() -> None:
+    assert of(("aU", None, [("i", "i"), ("s", "s")]), [("i", 0), ("s", "x")]) == [{"i": 0}, {"s": "x"}]
+    held = of(("aS", None, [("k", "s"), ("u", UNION)]), [{"k": "one", "u": ("i", 1)}, {"k": "two"}])
+    assert held == [{"k": "one", "u": {"i": 1}}, {"k": "two", "u": {}}]
+
+
+@pytest.mark.parametrize("held", [1.5, "x", 3, None])
+def test_a_variant_is_a_map_with_an_empty_name(held: object) -> None:
+    assert of("v", held) == {"": held}
+
+
+def test_variants_hold_structures_and_come_in_arrays() -> None:
+    inner = Value(Type([("u", UNION)]), {"u": ("s", "deep")})
+    assert of("v", inner) == {"": {"u": {"s": "deep"}}}
+    assert of("av", [1, "x", inner]) == [{"": 1}, {"": "x"}, {"": {"u": {"s": "deep"}}}]
+    assert of(("S", None, [("deep", ("S", None, [("any", "v")]))]), {"deep": {"any": 5}}) == {"deep": {"any": {"": 5}}}
+
+
+def test_fields_come_in_the_servers_order() -> None:
+    value = Value(Type([("z", "i"), ("any", "v"), ("a", "i"), ("u", UNION)]))
+    assert list(read(value)) == ["z", "any", "a", "u"]
+
+
+def test_a_structure_is_not_changed_by_a_later_update() -> None:
+    value = Value(Type([("n", "ad"), ("sub", ("S", None, [("x", "d")]))]), {"n": [1.0], "sub": {"x": 1.0}})
+    structure = ValueReader(spec_of(value)).read(value)
+    value["n"], value["sub.x"] = [2.0], 2.0
+    assert plain(structure) == {"n": [1.0], "sub": {"x": 1.0}}
+
+
+def test_an_image_holds_its_pixels_under_the_name_of_their_type() -> None:
+    structure = read(NTNDArray().wrap(np.arange(6, dtype=np.uint16).reshape(2, 3)))
+    assert structure["value"] == {"ushortValue": [0, 1, 2, 3, 4, 5]}
+    assert [dimension["size"] for dimension in structure["dimension"]] == [3, 2]
+    assert structure["attribute"][0]["value"] == {"": 0}
+    assert structure["codec"] == {"name": "", "parameters": {"": None}}
+
+
+@pytest.mark.parametrize(
+    ("normative", "kind"),
+    [
+        (NTScalar("d", display=True).wrap(1.0), "double"),
+        (NTScalar("ah").wrap([1]), "short[]"),
+        (NTEnum().wrap({"index": 0, "choices": ["A"]}), "enum"),
+        (NTNDArray().wrap(np.zeros((2, 2))), "union"),
+        (NTTable([("name", "s"), ("n", "i")]).wrap([{"name": "x", "n": 1}]), {"name": "string[]", "n": "int[]"}),
+    ],
+)
+def test_the_types_of_normative_types(normative: Any, kind: object) -> None:
+    types = types_of(spec_of(normative))
+    assert types["value"] == kind
+    assert types["alarm"] == "structure"
+    assert list(types) == list(normative.keys())
+
+
+def test_the_types_of_everything_else() -> None:
+    members = [("u", UNION), ("us", ("aU", None, [("i", "i")])), ("v", "v"), ("vs", "av"), ("list", ("aS", None, []))]
+    spec = spec_of(Value(Type([*members, ("sub", ("S", None, [("x", "L"), ("flags", "a?")]))])))
+    assert types_of(spec) == {
+        "u": "union",
+        "us": "union[]",
+        "v": "any",
+        "vs": "any[]",
+        "list": "structure[]",
+        "sub": "structure",
+    }
+    assert types_of(spec, "sub.x") == {"value": "ulong"}
+    assert types_of(spec, "sub.flags") == {"value": "boolean[]"}
