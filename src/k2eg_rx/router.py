@@ -24,6 +24,15 @@ from k2eg_rx.wire.messages import PVUpdate
 Outgoing = dict[Inlet[Any], list[Any]]
 
 
+def _is_repetition(record: Record, last: Record) -> bool:
+    """Whether an event says the same as the last, its EPICS time included.
+
+    A gateway publishes a PV's value once more whenever another client asks for it. A PV without time may really have
+    been posted twice with one value; its events are all passed on.
+    """
+    return record.value is not None and record.value == last.value and b"timeStamp" in record.value
+
+
 class PvRoute:
     """The subscribers of one PV in this client. Belongs to the router's lock.
 
@@ -135,6 +144,8 @@ class EventRouter:
         if keyed is not None:
             route = keyed.get(record.key) if record.key is not None else self._by_body(record, keyed)
             if route is not None:
+                if route.last is not None and _is_repetition(record, route.last.record):
+                    return
                 update = route.last = PVUpdate(route.address, record)
                 for inlet in route.inlets:
                     waiting = outgoing.get(inlet)

@@ -96,6 +96,19 @@ def test_events_of_several_pvs_reach_one_subscriber_in_their_order(router: Event
     assert router.detach(route, box) == 0
 
 
+def test_a_value_published_again_for_another_client_is_passed_on_once(router: EventRouter) -> None:
+    route, box = open_route(router, "pva://x")
+    timed = {"x": {"value": 1, "timeStamp": {"secondsPastEpoch": 5, "nanoseconds": 0}}}
+    records = [Record("x", 0, offset, b"x", pack(timed), HEADERS) for offset in range(2)]
+    router.receive(records)
+    assert box.values() == [1]
+    late = Box()
+    router.attach(route, late)
+    assert late.values() == [1]
+    router.receive([event("x", 2), event("x", 2)])
+    assert box.values() == [1, 2, 2]
+
+
 def test_routing_does_not_decode(router: EventRouter) -> None:
     _, box = open_route(router, "pva://x")
     router.receive([Record("x", 0, 0, b"x", b"\xc1", HEADERS)])
