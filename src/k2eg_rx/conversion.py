@@ -47,19 +47,11 @@ def _integers(structure: Structure) -> tuple[str, str]:
     return "number" if speaks else "integer", "number"
 
 
-def _inferred(value: object, integer: str) -> str:
-    """Returns the name of a scalar's type."""
-    match value:
-        case bool():
-            return "boolean"
-        case int():
-            return integer
-        case float():
-            return "double"
-        case str():
-            return "string"
-        case _:
-            return "any"
+def _inferred(kind: type, integer: str) -> str:
+    """Returns the name of a scalar's type, from the type of what is decoded of it."""
+    if kind is int:
+        return integer
+    return {bool: "boolean", float: "double", str: "string"}.get(kind, "any")
 
 
 def _array(current: object, told: object, integer: str) -> ArrayType:
@@ -86,7 +78,7 @@ def _type(current: object, told: object, integers: tuple[str, str], is_table: bo
         return StructureType({name: _type(part, inner.get(name), elsewhere) for name, part in parts.items()})
     if isinstance(current, list) or (isinstance(told, str) and told.endswith("[]")):
         return _array(cast("object", current), told, integers[1])
-    return ScalarType(told if isinstance(told, str) else _inferred(cast("object", current), integers[0]))
+    return ScalarType(told if isinstance(told, str) else _inferred(type(cast("object", current)), integers[0]))
 
 
 def _names_fields(given: object, whole: StructureType, of_value: FieldType) -> bool:

@@ -1,0 +1,125 @@
+"""The documented client against the real IOC: every kind of value is written, read back, or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from k2eg import OperationError
+from k2eg.dml import dml
+from k2eg.serialization import Generic, NTTable, Scalar, Vector
+from k2eg_rx.embedded import EmbeddedStack
+
+TIMEOUT = 20.0
+
+
+@pytest.fixture
+def k(stack: EmbeddedStack, fresh_app_name: str) -> Iterator[dml]:
+    with dml("demo", fresh_app_name, settings=stack.settings(fresh_app_name)) as client:
+        yield client
+
+
+def test_numbers_lists_strings_and_labels_are_written_in_the_pvs_own_type(k: dml) -> None:
+    values: list[tuple[str, Any, Any]] = [
+        ("pva://demo:setpoint1", 4, 4.0),
+        ("pva://demo:setpoint1", np.float32(0.5), 0.5),
+        ("ca://demo:setpoint1", -2.5, -2.5),
+        ("pva://demo:message", "hello", "hello"),
+        ("ca://demo:message", "again", "again"),
+        ("ca://t:lout", 7, 7),
+        ("ca://t:lout", 8.0, 8),
+        ("ca://t:lout", np.int64(-9), -9),
+        ("ca://t:wfd", [1, 2.5], [1.0, 2.5]),
+        ("ca://t:wfd", np.arange(3), [0.0, 1.0, 2.0]),
+        ("ca://t:wfl", (1, -2, 3), [1, -2, 3]),
+        ("ca://t:wfs", np.array([5, -6], dtype="int16"), [5, -6]),
+        ("ca://t:wfst", ["a", "bb"], ["a", "bb"]),
+    ]
+    for uri, value, expected in values:
+        assert k.put(uri, value, timeout=TIMEOUT)["error"] == 0
+        assert k.get(uri, timeout=TIMEOUT)["value"] == expected, uri
+
+
+@pytest.mark.parametrize("uri", ["pva://demo:mode", "ca://demo:mode"])
+def test_an_enum_takes_label_index_and_map(k: dml, uri: str) -> None:
+    values: list[tuple[Any, int]] = [
+        ("Beam", 3),
+        (1, 1),
+        (np.int32(2), 2),
+        ({"index": 0}, 0),
+        (Generic({"index": 1}), 1),
+    ]
+    for value, index in values:
+        k.put(uri, value, timeout=TIMEOUT)
+        assert k.get(uri)["value"]["index"] == index
+
+
+@pytest.mark.parametrize(
+    ("uri", "value", "why"),
+    [
+        ("pva://demo:mode", "Warp", "enum of Off, Standby, Ramping, Beam"),
+        ("pva://demo:mode", 4, "out of range: 0 to 3"),
+        ("pva://demo:setpoint1", "1.5", "double"),
+        ("pva://demo:setpoint1", [1.5], "double"),
+        ("pva://demo:waveform", 1.5, "array of double"),
+        ("ca://t:lout", 1.5, "not whole"),
+        ("ca://t:lout", 2**31, "out of range"),
+        ("ca://t:wfs", [40_000], "out of range"),
+        ("pva://demo:message", 5, "string"),
+        ("pva://demo:message", None, "None"),
+        ("pva://demo:table", {"element": ["A"]}, "no device_name"),
+        ("pva://demo:setpoint1", {"nope": 1}, "no field 'nope'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name_and_nothing_written(k: dml, uri: str, value: Any, why: str) -> None:
+    before = k.get(uri)["value"]
+    with pytest.raises(ValueError, match="cannot put") as caught:
+        k.put(uri, value, timeout=TIMEOUT)
+    assert str(caught.value).startswith(f"{uri} (")
+    assert why in str(caught.value)
+    if uri != "pva://demo:waveform":  # which the IOC itself writes
+        assert k.get(uri)["value"] == before
+
+
+def test_the_documented_table_is_written_and_read_back(k: dml) -> None:
+    table = NTTable(labels=["element", "device_name", "s", "length"])
+    table.set_column("element", ["SOL9000", "XC99", "YC99"])
+    table.set_column("device_name", ["SOL:IN20:111", "XCOR:IN20:112", "YCOR:IN20:113"])
+    table.set_column("s", [0.0, 0.0, 0.0])
+    table.set_column("length", np.array([0.5, 1.0, 1.5]))
+    k.put("pva://demo:table", table, timeout=TIMEOUT)
+    read = k.get("pva://demo:table")
+    assert read["value"] == table.to_dict()["value"]
+    assert read["labels"] == ["element", "device_name", "s", "length"]
+
+
+def test_a_table_takes_a_map_of_columns(k: dml) -> None:
+    columns = {"element": ["A"], "device_name": ["B"], "s": np.array([1]), "length": (2,)}
+    k.put("pva://demo:table", columns, timeout=TIMEOUT)
+    assert k.get("pva://demo:table")["value"] == {"element": ["A"], "device_name": ["B"], "s": [1.0], "length": [2.0]}
+
+
+def test_values_made_by_hand_are_sent_as_given(k: dml) -> None:
+    assert k.put("pva://demo:setpoint1", Scalar("value", 3), timeout=TIMEOUT)["error"] == 0
+    assert k.put("ca://t:wfd", Vector([1, 2, 3, 4]), timeout=TIMEOUT)["error"] == 0
+    assert k.get("pva://demo:setpoint1")["value"] == 3.0
+    assert k.get("ca://t:wfd")["value"] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_the_gateway_has_the_last_word_on_what_is_not_checked(k: dml) -> None:
+    before = k.get("pva://demo:setpoint1")["value"]
+    with pytest.raises(OperationError, match="put of pva://demo:setpoint1"):
+        k.put("pva://demo:setpoint1", Scalar("value", "text"), timeout=TIMEOUT)
+    with pytest.raises(OperationError, match="put of pva://demo:setpoint1"):
+        k.put("pva://demo:setpoint1", "text", timeout=TIMEOUT, check=False)
+    assert k.get("pva://demo:setpoint1")["value"] == before
+
+
+def test_a_records_field_is_written_and_the_record_is_not(k: dml) -> None:
+    before = k.get("pva://demo:setpoint1")["value"]
+    k.put("ca://demo:setpoint1.HIGH", 7.5, timeout=TIMEOUT)
+    assert k.get("ca://demo:setpoint1.HIGH")["value"] == 7.5
+    assert k.get("pva://demo:setpoint1")["value"] == before

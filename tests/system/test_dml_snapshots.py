@@ -1,0 +1,136 @@
+"""The documented client against the real IOC: snapshots, once and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from queue import Empty, Queue
+from typing import Any
+
+import pytest
+
+from k2eg import OperationError
+from k2eg.broker import SnapshotProperties, SnapshotType
+from k2eg.dml import dml
+from k2eg_rx.embedded import EmbeddedStack
+
+TIMEOUT = 20.0
+URIS = ["pva://demo:ramp100", "ca://demo:mode", "pva://demo:table"]
+NAMES = {"demo:ramp100", "demo:mode", "demo:table"}
+TIMES = {"timestamp", "iteration", "header_timestamp", "tail_timestamp"}
+
+
+@pytest.fixture
+def k(stack: EmbeddedStack, fresh_app_name: str) -> Iterator[dml]:
+    with dml("demo", fresh_app_name, settings=stack.settings(fresh_app_name)) as client:
+        yield client
+
+
+class Handler:
+    """A handler whose calls can be waited for."""
+
+    def __init__(self) -> None:
+        self.calls: Queue[tuple[str, dict[str, Any]]] = Queue()
+
+    def __call__(self, name: str, data: dict[str, Any]) -> None:
+        self.calls.put((name, data))
+
+    def take(self, count: int) -> list[dict[str, Any]]:
+        return [self.calls.get(timeout=TIMEOUT)[1] for _ in range(count)]
+
+
+def test_a_snapshot_in_the_calling_thread_has_all_pvs(k: dml) -> None:
+    result = k.snapshot_sync(URIS, timeout=TIMEOUT)
+    assert result["error"] == 0
+    assert set(result["snapshot"]) == NAMES
+    assert set(result) == NAMES | {"error", "snapshot"}
+    assert result["demo:mode"][0]["value"] == result["snapshot"]["demo:mode"]["value"]
+    assert isinstance(result["demo:ramp100"]["value"], float)
+
+
+def test_a_pv_without_data_has_an_empty_list(k: dml) -> None:
+    result = k.snapshot_sync(["pva://demo:sum", "pva://no:such:pv"], timeout=TIMEOUT)
+    assert result["no:such:pv"] == []
+    assert result["demo:sum"]["alarm"]["severity"] == 0
+    with pytest.raises(KeyError, match="no data of this PV"):
+        result["no:such:pv"]["value"]
+
+
+def test_a_snapshot_calls_its_handler_with_the_id_returned(k: dml) -> None:
+    handler = Handler()
+    ids = [k.snapshot(URIS, handler) for _ in range(2)]
+    calls = [handler.calls.get(timeout=TIMEOUT) for _ in ids]
+    assert sorted(name for name, _ in calls) == sorted(ids)
+    assert all(set(data) == NAMES and all(data.values()) for _, data in calls)
+
+
+def test_a_recurring_snapshot_calls_its_handler_with_each_iteration(k: dml, fresh_app_name: str) -> None:
+    handler = Handler()
+    asked = SnapshotProperties(snapshot_name=fresh_app_name, pv_uri_list=URIS, time_window=100)
+    assert k.snapshot_recurring(asked, handler, timeout=TIMEOUT)["error"] == 0
+    iterations = handler.take(4)
+    assert k.snapshot_stop(fresh_app_name, timeout=TIMEOUT)["error"] == 0
+    assert [one["iteration"] for one in iterations] == [1, 2, 3, 4]
+    assert all(set(one) == NAMES | TIMES for one in iterations)
+    assert all(one["header_timestamp"] <= one["tail_timestamp"] == one["timestamp"] for one in iterations)
+    assert all(earlier["timestamp"] < later["timestamp"] for earlier, later in pairwise(iterations))
+    assert [len(one["demo:mode"]) for one in iterations] == [1] * 4
+    assert iterations[-1]["demo:ramp100"][0]["value"] == iterations[-1]["demo:ramp100"]["value"]
+
+
+def test_a_triggered_snapshot_makes_an_iteration_per_trigger_and_one_at_its_stop(k: dml, fresh_app_name: str) -> None:
+    handler = Handler()
+    asked = SnapshotProperties(snapshot_name=fresh_app_name, pv_uri_list=["pva://demo:sum"], triggered=True)
+    k.snapshot_recurring(asked, handler, timeout=TIMEOUT)
+    for number, trigger in enumerate([k.snapshost_trigger, k.snapshot_trigger], start=1):
+        assert trigger(fresh_app_name, timeout=TIMEOUT)["error"] == 0
+        assert [one["iteration"] for one in handler.take(1)] == [number]
+    with pytest.raises(Empty):
+        handler.calls.get(block=False)
+    k.snapshot_stop(fresh_app_name, timeout=TIMEOUT)
+    assert [one["iteration"] for one in handler.take(1)] == [3]
+
+
+def test_a_buffered_snapshot_has_every_value_with_the_fields_asked_for(k: dml, fresh_app_name: str) -> None:
+    handler = Handler()
+    asked = SnapshotProperties(
+        snapshot_name=fresh_app_name,
+        pv_uri_list=["pva://demo:ramp100"],
+        time_window=500,
+        sub_push_delay_msec=100,
+        type=SnapshotType.TIMED_BUFFERED,
+        pv_field_filter_list=["value"],
+    )
+    k.snapshot_recurring(asked, handler, timeout=TIMEOUT)
+    iterations = handler.take(3)
+    k.snapshot_stop(fresh_app_name)
+    ramp = [sample["value"] for one in iterations for sample in one["demo:ramp100"]]
+    assert len(ramp) > 50
+    assert all((later - earlier) % 100 == 1 for earlier, later in pairwise(ramp)), ramp
+    assert all(set(sample) == {"value"} for one in iterations for sample in one["demo:ramp100"])
+
+
+def test_a_filter_for_a_field_that_a_pv_lacks_is_refused(k: dml, fresh_app_name: str) -> None:
+    asked = SnapshotProperties(
+        snapshot_name=fresh_app_name,
+        pv_uri_list=["pva://demo:sum", "ca://demo:mode"],
+        type="timedbuffered",
+        pv_field_filter_list=["value", "display"],
+    )
+    with pytest.raises(ValueError, match="ca://demo:mode has no field 'display'"):
+        k.snapshot_recurring(asked, print, timeout=TIMEOUT)
+
+
+def test_a_name_can_be_used_again_after_its_stop(k: dml, fresh_app_name: str) -> None:
+    for window in (100, 200):
+        handler = Handler()
+        asked = SnapshotProperties(snapshot_name=fresh_app_name, pv_uri_list=["pva://demo:sum"], time_window=window)
+        k.snapshot_recurring(asked, handler, timeout=TIMEOUT)
+        assert [one["iteration"] for one in handler.take(2)] == [1, 2]
+        k.snapshot_stop(fresh_app_name, timeout=TIMEOUT)
+
+
+def test_a_trigger_of_what_does_not_run_is_the_gateways_refusal(k: dml, fresh_app_name: str) -> None:
+    with pytest.raises(OperationError, match="-2"):
+        k.snapshost_trigger(fresh_app_name, timeout=TIMEOUT)
+    assert k.snapshot_stop(fresh_app_name, timeout=TIMEOUT)["error"] == 0
