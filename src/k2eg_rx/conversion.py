@@ -57,9 +57,8 @@ def _inferred(kind: type, integer: str) -> str:
 def _array(current: object, told: object, integer: str) -> ArrayType:
     if isinstance(told, str):
         return ArrayType(ScalarType(told.removesuffix("[]")))
-    kinds = (
-        {_inferred(item, integer) for item in cast("list[Any]", current)} if isinstance(current, list) else set[str]()
-    )
+    items = cast("list[Any]", current) if isinstance(current, list) else []
+    kinds = {_inferred(kind, integer) for kind in set(map(type, items))}
     if "double" in kinds:
         kinds.discard(integer)  # whole floats among others
     return ArrayType(ScalarType(kinds.pop() if len(kinds) == 1 else "any"))
