@@ -11,10 +11,14 @@ import os
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from k2eg.cli.arguments import parse_arguments
+
+if TYPE_CHECKING:
+    from k2eg_rx import Settings
 
 __all__ = ["main"]
 
@@ -37,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"k2eg {metadata.version('k2eg')}")
             return 0
         _configure_logs(debug=arguments.debug, service=arguments.command == "gateway")
-        _run(arguments)
+        code = _run(arguments)
         sys.stdout.flush()  # here, where a closed pipe is still expected
     except SystemExit as left:
         return _code(left)
@@ -51,6 +55,8 @@ def main(words: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"k2eg: {_one_line(error)}", file=sys.stderr)
         return _FAILED
+    else:
+        return code
     return 0
 
 
@@ -67,18 +73,22 @@ def _configure_logs(*, debug: bool, service: bool) -> None:
         logging.getLogger().addHandler(logging.NullHandler())
 
 
-def _run(arguments: Namespace) -> None:
+def _run(arguments: Namespace) -> int:
     # Imported here: `k2eg -h` and a wrong usage need no Kafka library.
     if arguments.command == "demo":
         from k2eg.cli.demo import demo  # noqa: PLC0415
 
         demo(arguments)
-        return
+        return 0
     from k2eg.cli import commands  # noqa: PLC0415
     from k2eg.cli.environment import settings_for  # noqa: PLC0415
 
     settings = settings_for(arguments)
-    getattr(commands, arguments.command)(arguments, settings)
+    if arguments.command == "gateway":
+        return commands.gateway(settings)
+    command: Callable[[Namespace, Settings], None] = getattr(commands, arguments.command)
+    command(arguments, settings)
+    return 0
 
 
 def _one_line(error: Exception) -> str:

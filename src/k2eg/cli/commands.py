@@ -10,8 +10,9 @@ import sys
 import threading
 import uuid
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from reactivex import Observable
@@ -39,6 +40,9 @@ _T = TypeVar("_T")
 
 _NOTICE_SECONDS = 3.0  # after which people wonder why nothing comes: a gateway connects a PV within one
 _MILLISECONDS = 1000
+_CLOSE_SECONDS = (
+    1.0  # it takes about 0.02 s; a group that is just finding itself may hold it up, and nobody waits for that
+)
 
 
 class CommandError(Exception):
@@ -50,8 +54,13 @@ def _form(arguments: Namespace, uris: Iterable[str]) -> Form:
     return Form(json=arguments.json, full=arguments.full, name_width=width)
 
 
-def _client(settings: Settings, arguments: Namespace) -> Client:
-    return Client(settings.environment_id, arguments.app, settings=settings)
+@contextmanager
+def _client(settings: Settings, arguments: Namespace) -> Generator[Client]:
+    client = Client(settings.environment_id, arguments.app, settings=settings)
+    try:
+        yield client
+    finally:
+        client.close(_CLOSE_SECONDS)
 
 
 def note(text: str) -> None:
@@ -118,6 +127,10 @@ def put(arguments: Namespace, settings: Settings) -> None:
                 _say(form.pv(first(client.get_stream(arguments.uri, arguments.timeout))))
         except OperationTimeout as error:
             raise _explained(error, client) from error
+        except ValueError as error:
+            if isinstance(value, str) or "(string)" not in str(error):
+                raise
+            raise CommandError(f"{error}; with --string, {arguments.value!r} is taken as text") from error
 
 
 class _Listening:
@@ -291,8 +304,8 @@ def _recurring(arguments: Namespace, client: Client) -> None:
             first(client.snapshot_stop_stream(name, arguments.timeout))
 
 
-def gateway(_: Namespace, settings: Settings) -> None:
-    """Runs a gateway for the environment until SIGTERM or Ctrl-C.
+def gateway(settings: Settings) -> int:
+    """Runs a gateway for the environment until SIGTERM or Ctrl-C; returns the exit code.
 
     Raises:
         MissingExtraError: The extra ``gateway`` is not installed.
@@ -300,4 +313,4 @@ def gateway(_: Namespace, settings: Settings) -> None:
     require_extra("gateway")
     from k2eg_rx.gateway.service import run_gateway  # noqa: PLC0415 - an extra
 
-    run_gateway(settings)
+    return run_gateway(settings)

@@ -5,6 +5,7 @@ In: arguments. Out: a live table, or lines where there is no terminal, until Ctr
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from argparse import Namespace
@@ -38,7 +39,7 @@ PVS = (
     "ca://demo:ramp10",
     "pva://demo:ramp100",
     "pva://demo:sine1",
-    "ca://demo:sine10",
+    "pva://demo:sine10",
     "pva://demo:sine100",
 )
 
@@ -56,6 +57,7 @@ def demo(arguments: Namespace) -> None:
         Exception: Something did not start, or a step of the tour failed.
     """
     require_extra("demo")
+    _forget_site()
     if arguments.tour:
         _tour(arguments)
         return
@@ -78,6 +80,12 @@ def demo(arguments: Namespace) -> None:
     print("stopped")
 
 
+def _forget_site() -> None:
+    """Takes the site's EPICS settings out of this process: the demo's own PVs are all that it is to find."""
+    for name in [name for name in os.environ if name.startswith("EPICS_")]:
+        del os.environ[name]
+
+
 def _tour(arguments: Namespace) -> None:
     from k2eg.cli.tour import Tour  # noqa: PLC0415 - the table needs none of it
 
@@ -89,8 +97,10 @@ def _tour(arguments: Namespace) -> None:
 def _stack(broker_address: str | None) -> Generator[EmbeddedStack]:
     from k2eg_rx.embedded import EmbeddedStack  # noqa: PLC0415 - heavy, and of an extra
 
-    broker = f"the gateway uses the broker at {broker_address}" if broker_address else "a Kafka broker"
-    print(f"starting an EPICS IOC, a gateway and a client; {broker} ...", flush=True)
+    if broker_address is None:
+        print("starting a Kafka broker, an EPICS IOC and a gateway ...", flush=True)
+    else:
+        print(f"starting an EPICS IOC and a gateway, with the Kafka broker at {broker_address} ...", flush=True)
     with EmbeddedStack(broker_address=broker_address) as stack:
         yield stack
 

@@ -99,7 +99,8 @@ def format_value(structure: Mapping[str, Any]) -> str:
         case None:
             return json.dumps(jsonable(structure))
         case _ if columns := table_columns(structure):
-            return f"{_row_count(columns)} rows of {', '.join(map(printable, columns))}"
+            count = _row_count(columns)
+            return f"{count} {'row' if count == 1 else 'rows'} of {', '.join(map(printable, columns))}"
         case _:
             return _element(value, precision)
 
@@ -253,10 +254,11 @@ class Form:
             head = {"iteration": snapshot.iteration or None, "timestamp_ms": snapshot.timestamp or None}
             return json.dumps({"snapshot": snapshot.name} | head | {"pvs": samples})
         lines: list[str] = []
-        if snapshot.iteration:
-            lines.append(f"{snapshot.name} {snapshot.iteration}  {local_time(snapshot.timestamp * 1_000_000)}")
         for pv, found in snapshot.data.items():
-            lines += (f"  {line}" for sample in found for line in self.pv(PVData(pv, sample)).splitlines())
+            lines += (line for sample in found for line in self.pv(PVData(pv, sample)).splitlines())
             if not found:
-                lines.append(f"  {pv.ljust(self.name_width)}  no value")
+                lines.append(f"{pv.ljust(self.name_width)}  no value")
+        if snapshot.iteration:
+            head = f"{snapshot.name} {snapshot.iteration}  {local_time(snapshot.timestamp * 1_000_000)}"
+            lines = [head, *(f"  {line}" for line in lines)]
         return "\n".join(lines)

@@ -75,14 +75,14 @@ class Tour:
             TourError: A step gave something else than it has to; the text names the step.
         """
         steps: list[tuple[str, Callable[[], list[str]]]] = [
-            ("get", self._get),
-            ("put", self._put),
-            ("monitor", self._monitor),
-            ("one-shot snapshot", self._one_shot),
-            ("recurring snapshot, normal", self._normal),
-            ("recurring snapshot, triggered", self._triggered),
-            ("recurring snapshot, timed-buffered with sub push", self._timed_buffered),
-            ("table: put and read back", self._table),
+            ("get: get_stream(uri)", self._get),
+            ("put: put_stream(uri, value)", self._put),
+            ("monitor: monitor_stream(uri)", self._monitor),
+            ("one-shot snapshot: snapshot_stream(uris)", self._one_shot),
+            ("recurring snapshot, normal: snapshot_recurring_stream(properties)", self._normal),
+            ("recurring snapshot, triggered: snapshot_trigger_stream(name)", self._triggered),
+            ("recurring snapshot, timed-buffered with sub push: snapshot_events_stream(properties)", self._buffered),
+            ("table: put_stream(uri, columns), and read back", self._table),
             ("pipe: a value computed from a live stream", self._pipe),
         ]
         for number, (title, step) in enumerate(steps, start=1):
@@ -90,7 +90,8 @@ class Tour:
             try:
                 lines = step()
             except Exception as error:
-                raise TourError(f"step {number} ({title}): {str(error) or type(error).__name__}") from error
+                what = title.partition(":")[0]
+                raise TourError(f"step {number} ({what}): {str(error) or type(error).__name__}") from error
             for line in lines:
                 self._say(f"   {line}")
         self._say(f"all {len(steps)} steps done")
@@ -122,7 +123,7 @@ class Tour:
 
     def _monitor(self) -> list[str]:
         lines: list[str] = []
-        for uri, count in (("pva://demo:ramp10", 10), ("ca://demo:ramp10", 10), ("pva://demo:ramp100", 200)):
+        for uri, count in (("ca://demo:ramp10", 10), ("pva://demo:ramp100", 200)):
             updates = _take(self._client.monitor_stream(uri), count).result(_STEP_SECONDS)
             values = [round(update.value) for update in updates]
             gaps = [b for a, b in pairwise(values) if b != (a + 1) % _PERIOD]
@@ -172,7 +173,7 @@ class Tour:
         self._stop(properties)
         return lines
 
-    def _timed_buffered(self) -> list[str]:
+    def _buffered(self) -> list[str]:
         properties = SnapshotProperties(
             snapshot_name="tour-buffered",
             pv_uri_list=["pva://demo:ramp100"],
@@ -205,8 +206,8 @@ class Tour:
         columns = table_columns(self._read(uri).data)
         if columns is None:
             raise TourError(f"{uri} is no table")
-        longer = {label: [*column, column[-1]] for label, column in columns.items()}
-        longer["element"][-1] = "WIRE1"
+        row = {"element": "WIRE1", "device_name": "WIRE:DEMO:240", "s": 2.1, "length": 0.03}
+        longer = {label: [*column, row[label]] for label, column in columns.items()}
         try:
             first(self._client.put_stream(uri, longer, _STEP_SECONDS))
             read = table_columns(self._read(uri).data)
