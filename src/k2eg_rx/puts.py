@@ -13,14 +13,14 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg_rx.conversion import fields_for, plain
+from k2eg_rx.conversion import fields_for
 from k2eg_rx.errors import OperationError
 from k2eg_rx.pv import PvAddress
 from k2eg_rx.requests import Requests
 from k2eg_rx.wire.commands import GetCommand, PutCommand, pack_fields
 from k2eg_rx.wire.messages import Reply
 from k2eg_rx.wire.structure import FIELD_IGNORED, Structure, structure_of
-from k2eg_rx.wire.values import MessagePackSerializable
+from k2eg_rx.wire.values import MessagePackSerializable, plain
 
 _LATE = "the command may still be carried out: it waits in Kafka for the gateway"
 
