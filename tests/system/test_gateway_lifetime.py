@@ -1,0 +1,293 @@
+"""A gateway from its start to its end, on its own threads: over Kafka in memory, and over the embedded broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from k2eg_rx.embedded.broker import EmbeddedBroker
+from k2eg_rx.embedded.loopback import HOST, free_ports, without_epics
+from k2eg_rx.errors import TransportError
+from k2eg_rx.gateway import Gateway, GatewayOptions, Reading
+from k2eg_rx.gateway.counters import Counters
+from k2eg_rx.gateway.owner import Owner, post
+from k2eg_rx.kafka import KafkaTransport
+from k2eg_rx.kafka.topics import KafkaTopicAdmin
+from k2eg_rx.pv import PvAddress
+from k2eg_rx.settings import Settings
+from k2eg_rx.testing import MemoryBroker, MemoryTransport
+from k2eg_rx.transport import Record, Transport
+from k2eg_rx.wire.decode import decode_body
+from k2eg_rx.wire.structure import Structure
+
+COMMANDS = "commands"
+SECONDS = 20.0  # that something may take that takes milliseconds on an idle machine
+
+
+class Subscription:
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Provider:
+    """Answers gets with the PV's name, but those of `slow`; hands out subscriptions to a test that posts."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+        self.subscribed: dict[str, tuple[Subscription, Callable[[Structure], None]]] = {}
+        self.news = threading.Condition()
+
+    def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
+        future: Future[Reading] = Future()
+        if address.base == "raises":
+            raise RuntimeError("boom")
+        if address.base != "slow":
+            future.set_result(Reading({"value": address.name}))
+        self.asked.release()
+        return future
+
+    def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
+
+    def subscribe(
+        self, address: PvAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+    ) -> Subscription:
+        subscription = Subscription()
+        with self.news:
+            self.subscribed[address.name] = (subscription, on_update)
+            self.news.notify_all()
+        return subscription
+
+    def posting(self, name: str) -> Callable[[Structure], None]:
+        with self.news:
+            assert self.news.wait_for(lambda: name in self.subscribed, SECONDS)
+            return self.subscribed[name][1]
+
+    def close(self) -> None:
+        pass
+
+
+class Reader:
+    """Reads topics of a transport, and tells when something has come."""
+
+    def __init__(self, transport: Transport, *topics: str) -> None:
+        self.records: list[Record] = []
+        self.news = threading.Condition()
+        self.source = transport.events(self, None)
+        for topic in topics:
+            self.source.read(topic).result(SECONDS)
+
+    def ready(self) -> bool:
+        return True
+
+    def receive(self, records: Sequence[Record]) -> None:
+        with self.news:
+            self.records.extend(records)
+            self.news.notify_all()
+
+    def bodies(self, count: int) -> list[dict[str, Any]]:
+        """The first records, once there are so many."""
+        with self.news:
+            assert self.news.wait_for(lambda: len(self.records) >= count, SECONDS), self.records
+            return [decode_body(record) for record in self.records]
+
+
+class Bench:
+    """A gateway over a transport, and somebody who talks to it."""
+
+    def __init__(self, transport: Transport, **options: Any) -> None:
+        self.provider = Provider()
+        self.options = GatewayOptions(create_topics=False, monitor_expiration=0, **options)
+        self.gateway = Gateway(transport, {"pva": self.provider}, self.options, COMMANDS)
+        self.sink = transport.sink()
+        self.reader = Reader(transport, "replies", "a")
+
+    def ask(self, command: str, reply_id: str = "id", **fields: Any) -> None:
+        body = {"command": command, "reply_topic": "replies", "reply_id": reply_id, "serialization": "json"} | fields
+        self.sink.send(COMMANDS, json.dumps(body).encode())
+
+    def close(self) -> None:
+        self.gateway.close()
+        self.reader.source.close(1.0)
+        self.sink.close(1.0)
+
+
+@pytest.fixture
+def memory() -> Iterator[Bench]:
+    transport = MemoryTransport(MemoryBroker())
+    bench = Bench(transport)
+    yield bench
+    bench.close()
+    transport.close(1.0)
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    with EmbeddedBroker() as broker:
+        yield Settings("test", broker.address, COMMANDS, "replies", {"fetch.wait.max.ms": "5"})
+
+
+def threads_of_the_gateway() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("k2eg-gateway")]
+
+
+def test_commands_are_answered_over_kafka_from_the_start_on(settings: Settings) -> None:
+    transport = KafkaTransport(settings)
+    bench = Bench(transport)
+    try:
+        bench.gateway.start()
+        bench.ask("get", pv_name="pva://x")
+        bench.ask("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
+        post_value = bench.provider.posting("a")
+        for value in range(100):
+            post_value({"value": value})
+        bodies = bench.reader.bodies(102)
+    finally:
+        bench.close()
+        transport.close(1.0)
+    assert [body["a"]["value"] for body in bodies if "a" in body] == list(range(100))
+    assert {"error": 0, "reply_id": "id", "x": {"value": "x"}} in bodies
+
+
+def test_two_gateways_of_a_group_share_the_commands(settings: Settings) -> None:
+    transport = KafkaTransport(settings)
+    first, second = Bench(transport), Bench(transport)
+    try:
+        first.gateway.start()
+        second.gateway.start()
+        for number in range(40):
+            first.ask("get", str(number), pv_name=f"pva://x{number}")
+        bodies = first.reader.bodies(40)
+    finally:
+        first.close()
+        second.close()
+        transport.close(1.0)
+    assert sorted(int(body["reply_id"]) for body in bodies) == list(range(40)), "each is answered once"
+
+
+def test_closing_answers_what_is_under_way_and_leaves_nothing(memory: Bench) -> None:
+    memory.gateway.start()
+    memory.ask("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
+    memory.provider.posting("a")({"value": 1})
+    memory.reader.bodies(2)
+    memory.ask("get", "g", pv_name="pva://slow")
+    assert memory.provider.asked.acquire(timeout=SECONDS)
+    memory.gateway.close()
+    memory.gateway.close()
+    assert memory.reader.bodies(3)[-1] == {
+        "error": -2,
+        "reply_id": "g",
+        "message": "the gateway is stopping: the get may still be carried out",
+    }
+    assert memory.provider.subscribed["a"][0].closed.is_set()
+    assert threads_of_the_gateway() == []
+
+
+def test_nothing_that_comes_on_the_command_topic_ends_it(memory: Bench) -> None:
+    memory.gateway.start()
+    for value in (b"", b"\xff", b"{}", b"[]", b'{"command": 3}', b"[" * 100_000, b'{"command":"get"}'):
+        memory.sink.send(COMMANDS, value)
+    memory.ask("get", "r", pv_name="pva://raises")
+    memory.ask("get", "n", pv_name="ca://not:spoken")
+    memory.ask("nonsense", "o")
+    memory.ask("get", "g", pv_name="pva://x")
+    by_id = {body["reply_id"]: body["error"] for body in memory.reader.bodies(4)}
+    assert by_id == {"r": -2, "n": -2, "o": -1, "g": 0}
+    counters: Counters = memory.gateway.counters
+    assert counters.poison == 7
+    assert counters.commands == 11
+
+
+def test_more_commands_than_there_is_room_for_are_all_answered() -> None:
+    transport = MemoryTransport(MemoryBroker())
+    bench = Bench(transport, max_pending=2, operation_timeout=0.3)
+    try:
+        bench.gateway.start()
+        for number in range(3):
+            bench.ask("get", f"slow{number}", pv_name="pva://slow")
+        bench.ask("get", "fast", pv_name="pva://x")
+        bodies = bench.reader.bodies(4)
+    finally:
+        bench.close()
+        transport.close(1.0)
+    assert {body["reply_id"]: body["error"] for body in bodies} == {"slow0": -3, "slow1": -3, "slow2": -3, "fast": 0}
+
+
+def test_without_a_broker_it_does_not_start() -> None:
+    (port,) = free_ports(1)
+    transport = KafkaTransport(Settings("test", f"{HOST}:{port}", COMMANDS, "replies"))
+    gateway = Gateway(transport, {}, GatewayOptions(create_topics=False), COMMANDS)
+    try:
+        with pytest.raises(TransportError, match="command topic 'commands'"):
+            gateway.start(timeout=0.5)
+    finally:
+        gateway.close(1.0)
+        transport.close(1.0)
+    assert threads_of_the_gateway() == []
+
+
+def test_the_administration_of_a_broker_that_has_none_is_bounded(settings: Settings) -> None:
+    admin = KafkaTopicAdmin(settings)
+    with pytest.raises(TransportError, match="cannot create topics"):
+        admin.create({"a": 3, "b": 1})
+    assert admin.listeners() is None
+    admin.close()
+
+
+def test_the_owner_goes_on_after_an_action_that_raises() -> None:
+    failures: list[int] = []
+    owner = Owner(lambda: failures.append(1))
+    names: list[str] = []
+    done = threading.Event()
+
+    def boom() -> None:
+        raise RuntimeError("boom")
+
+    def fine() -> None:
+        names.append(threading.current_thread().name)
+        done.set()
+
+    post(owner, boom)
+    post(owner, fine)
+    assert done.wait(SECONDS)
+    assert (failures, names) == ([1], ["k2eg-gateway"])
+    owner.close(SECONDS)
+    post(owner, fine)
+    assert threads_of_the_gateway() == []
+
+
+def run(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "test.ini").write_text(text)
+    code = (
+        "import sys; from k2eg_rx.gateway.service import run_gateway; from k2eg_rx.settings import load_settings;"
+        "sys.exit(run_gateway(load_settings('test', 'gateway')))"
+    )
+    variables = without_epics(os.environ) | {
+        "K2EG_PYTHON_CONFIGURATION_PATH_FOLDER": str(tmp_path),
+        "EPICS_CA_AUTO_ADDR_LIST": "NO",
+        "EPICS_PVA_AUTO_ADDR_LIST": "NO",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def test_a_wrong_environment_is_an_exit_code_and_a_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "[DEFAULT]\nkafka_broker_url=x:1\nk2eg_cmd_topic=c\n[gateway]\ncreate_topics=maybe\n")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "create_topics: 'maybe' is neither yes nor no" in done.stderr
