@@ -1,0 +1,94 @@
+"""The examples and the README's code, run as written against the embedded stack."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from k2eg_rx.embedded import EmbeddedStack
+from k2eg_rx.settings import DEMO_BROKER_VARIABLE
+
+ROOT = Path(__file__).parents[2]
+ENDS_WITHIN = 50.0  # seconds, on a busy machine
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(stack: EmbeddedStack, tmp_path: Path) -> Run:
+    """Runs a script in a process for which the stack is the running demo; returns what it printed."""
+    broker = tmp_path / "broker"
+    broker.write_text(stack.broker_address)
+    environment = {**os.environ, DEMO_BROKER_VARIABLE: str(broker)}
+    environment.pop("K2EG_PYTHON_CONFIGURATION_PATH_FOLDER", None)
+
+    def run(script: Path, *arguments: object, typed: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", script, *map(str, arguments)],
+            env=environment,
+            cwd=tmp_path,
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=ENDS_WITHIN,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_callbacks(run: Run) -> None:
+    lines = run(ROOT / "examples/callbacks.py", "--steps", 2).splitlines()
+    assert re.fullmatch(r"pva://demo:setpoint1 is -?\d+\.\d{3}", lines[0])
+    assert len([line for line in lines if re.fullmatch(r"demo:sum = -?\d+\.\d{3} A, severity \d", line)]) >= 2
+
+
+def test_moving_average(run: Run) -> None:
+    printed = run(ROOT / "examples/moving_average.py", "--seconds", 12, "--window", 3)
+    assert len(re.findall(r"^average of 3: +-?\d+\.\d+ ", printed, re.MULTILINE)) >= 3
+    assert re.search(r"^alarm: \w+ -> \w+ at", printed, re.MULTILINE)
+
+
+def test_correlate(run: Run) -> None:
+    lines = run(ROOT / "examples/correlate.py", "--count", 3).splitlines()
+    assert len(lines) == 3
+    assert all(re.fullmatch(r"pva://demo:setpoint2 <- -?\d+\.\d{4}", line) for line in lines)
+
+
+def test_snapshot_to_csv(run: Run, tmp_path: Path) -> None:
+    assert run(ROOT / "examples/snapshot_to_csv.py", "out.csv", "--lines", 3, "--every", 200) == "3 lines in out.csv\n"
+    with (tmp_path / "out.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["time", "iteration", "pva://demo:sine1", "pva://demo:sine10", "ca://demo:sum"]
+    assert [row[1] for row in rows] == ["1", "2", "3"]
+    assert all(float(cell) is not None for row in rows for cell in row[2:])
+
+
+def code_of_readme() -> list[str]:
+    """The Python blocks of the README."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("number", "printed"), [(0, r"demo:sine10 9\.\d+"), (1, r"demo:sine1 ")])
+def test_the_readmes_code_runs(run: Run, tmp_path: Path, number: int, printed: str) -> None:
+    script = tmp_path / "readme.py"
+    # the reader looks at it for a while before pressing Enter; here that is until what it shows has been shown
+    code = code_of_readme()[number]
+    waiting = "import re, sys, time\nseen = []\n"
+    waiting += (
+        "def print(*words):\n    seen.append(' '.join(map(str, words)))\n    sys.stdout.write(seen[-1] + '\\n')\n"
+    )
+    waiting += (
+        f"def input(_):\n    while not any(re.search({printed!r}, line) for line in seen):\n        time.sleep(0.1)\n"
+    )
+    script.write_text(waiting + code)
+    assert re.search(printed, run(script))
