@@ -25,6 +25,7 @@ from k2eg_rx import Client, Settings, first
 from k2eg_rx.embedded.stack import EmbeddedStack
 
 PV = "pva://demo:setpoint1"
+TOPIC = "demo_setpoint1"
 TIMEOUT = 10.0
 
 
@@ -40,14 +41,14 @@ class Bare:
         )
         self.reply_topic = settings.reply_topic
         self._producer.list_topics(self.reply_topic, timeout=TIMEOUT)
-        self._assigned: list[TopicPartition] = []
         self.read(self.reply_topic)
 
-    def read(self, topic: str) -> None:
-        """Adds a topic from its end on."""
+    def read(self, topic: str) -> list[TopicPartition]:
+        """Adds a topic from its end on; returns what was assigned."""
         partitions = self._consumer.list_topics(topic, timeout=TIMEOUT).topics[topic].partitions
         ends = self._consumer.offsets_for_times([TopicPartition(topic, number, -1) for number in partitions])
         self._consumer.incremental_assign(ends)
+        return ends
 
     def send(self, **command: Any) -> str:
         """Sends a command and returns its id."""
@@ -72,10 +73,10 @@ class Bare:
 
     def monitor(self, uri: str, topic: str) -> None:
         """Waits for the first event of a monitor."""
-        self._producer.list_topics(topic, timeout=TIMEOUT)
-        self.read(topic)
+        assigned = self.read(topic)
         self.send(command="monitor", pv_name=uri, activate=True, monitor_dest_topic=topic)
         self.until(lambda message: message.topic() == topic)
+        self._consumer.incremental_unassign(assigned)
 
     def close(self) -> None:
         """Leaves."""
@@ -136,9 +137,9 @@ def first_events(stack: EmbeddedStack, rounds: int) -> tuple[list[float], list[f
         first(client.monitor_stream(PV))
         ours_ms: list[float] = []
         bare_ms: list[float] = []
-        for number in range(rounds):
+        for _ in range(rounds):
             ours_ms.append(milliseconds(lambda: first(client.monitor_stream(PV))))
-            bare_ms.append(milliseconds(lambda number=number: bare.monitor(PV, f"bare-{number}")))
+            bare_ms.append(milliseconds(lambda: bare.monitor(PV, TOPIC)))
     bare.close()
     return ours_ms, bare_ms
 
