@@ -217,14 +217,13 @@ def monitor(arguments: Namespace, settings: Settings) -> None:
         updates = client.monitor_many_stream(uris, overflow=arguments.overflow)
         updates.subscribe(listening.item, listening.end, listening.end)
         try:
-            _wait_for_updates(listening, silent, arguments.timeout, arguments.duration)
+            _wait_for_updates(listening, silent, client, arguments)
         except KeyboardInterrupt:
             listening.end()  # the way to end it: nothing has failed
 
 
-def _wait_for_updates(
-    listening: _Listening, silent: dict[str, str], timeout: float | None, duration: float | None
-) -> None:
+def _wait_for_updates(listening: _Listening, silent: dict[str, str], client: Client, arguments: Namespace) -> None:
+    timeout, duration = arguments.timeout, arguments.duration
     steps = sorted({_NOTICE_SECONDS} | {seconds for seconds in (timeout, duration) if seconds})
     waited = 0.0
     for step in steps:
@@ -232,12 +231,14 @@ def _wait_for_updates(
             return
         waited = step
         names = ", ".join(list(silent.values()))
+        connected = client.status.connection is Connection.UP
         if step == timeout and names:
-            raise CommandError(f"monitor of {names}: no update within {timeout:g} s; does it exist?")
+            why = "does it exist?" if connected else client.status.reason
+            raise CommandError(f"monitor of {names}: no update within {timeout:g} s; {why}")
         if step == duration:
             listening.end()
             return
-        if step == _NOTICE_SECONDS and names:
+        if step == _NOTICE_SECONDS and names and connected:
             note(f"still waiting for a first update of {names}")
     listening.wait()
 

@@ -76,4 +76,4 @@ def live_table(heading: Sequence[str], addresses: Sequence[PvAddress], rows: Seq
     table.add_column("rate", justify="right", no_wrap=True, min_width=6)
     for address, row in zip(addresses, rows, strict=True):
         table.add_row(*_cells(address, row, now))
-    return Group(*(Text(line) for line in heading), table)
+    return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in heading), table)

@@ -84,6 +84,13 @@ def test_environment_demo_without_a_demo_says_how_to_start_one(run: Run) -> None
     assert "`k2eg demo`" in line
 
 
+def test_what_a_killed_demo_left_is_told(run: Run, folder: Path) -> None:
+    (folder / "broker").write_text("127.0.0.1:1")  # where nobody listens
+    code, line = run("-e", "demo", "get", "pva://x")
+    assert code == 1
+    assert "no demo is running: nothing answers at 127.0.0.1:1" in line
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
