@@ -49,7 +49,8 @@ class _Attempt:
     """One child, from its start to its end, with the thread that drains it."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.ready = threading.Event()
+        self.decided = threading.Event()
+        self.ready = False
         self.port_taken = False
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self.process = subprocess.Popen(  # noqa: S603 - the command is ours
@@ -70,8 +71,9 @@ class _Attempt:
             _log.debug("ioc %d: %s", self.process.pid, text)
             self.port_taken |= _PORT_TAKEN in text
             if text.startswith(_READY):
-                self.ready.set()
-        self.ready.set()  # it ended: whoever waits looks at its return code
+                self.ready = True
+                self.decided.set()
+        self.decided.set()  # it ends, though its process may still be there
 
     def stop(self) -> None:
         for end in (self._end_input, self.process.terminate, self.process.kill):
@@ -160,8 +162,8 @@ class SoftIoc:
         # Its own client side (database links) sees the IOC itself and nothing of the site.
         environment |= self.client_environment | {"PVXS_QSRV_ENABLE": "YES"}
         attempt = _Attempt(self._arguments, environment)
-        in_time = attempt.ready.wait(timeout)
-        if in_time and attempt.process.poll() is None:
+        in_time = attempt.decided.wait(timeout)
+        if attempt.ready:
             return attempt
         attempt.stop()
         how = f"ended with code {attempt.process.returncode}" if in_time else f"was not ready within {timeout:g} s"

@@ -61,7 +61,8 @@ class CaLoop:
 
     async def open(self, name: str) -> None:
         """Returns when a channel is connected. Called on the thread."""
-        await aioca.connect(name, wait=False)
+        # No timeout of aioca's anywhere: asyncio.wait_for of Python 3.11 may swallow a cancellation (bpo-37658).
+        await aioca.connect(name, wait=False, timeout=None)
         if not self._logging:  # by now aioca has made the context, which the handler belongs to
             self._logging = True
             cadef.ca_add_exception_event(_log_exception, None)

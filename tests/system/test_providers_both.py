@@ -1,0 +1,356 @@
+"""What a provider does, whichever EPICS protocol it speaks: against a real IOC over both."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from queue import SimpleQueue
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from k2eg_rx.embedded.ioc import SoftIoc
+from k2eg_rx.gateway.channelaccess import ChannelAccessProvider
+from k2eg_rx.gateway.provider import Provider, ProviderError, ProviderTimeout
+from k2eg_rx.gateway.pvaccess import PvAccessProvider
+from k2eg_rx.pv import PvAddress
+
+PATIENCE = 10.0  # what never takes so long, unless it is broken
+NOTHING = "No fields to update in the provided Msgpack object"
+
+Kind = Literal["pva", "ca"]
+
+
+@pytest.fixture(scope="module", params=["pva", "ca"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
+@pytest.fixture
+def make(kind: Kind, records_ioc: SoftIoc) -> Callable[[], Provider]:
+    return ChannelAccessProvider if kind == "ca" else lambda: PvAccessProvider(records_ioc.client_environment)
+
+
+@pytest.fixture(scope="module")
+def provider(kind: Kind, records_ioc: SoftIoc) -> Iterator[Provider]:
+    provider = ChannelAccessProvider() if kind == "ca" else PvAccessProvider(records_ioc.client_environment)
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def address(kind: Kind) -> Callable[[str], PvAddress]:
+    return lambda name: PvAddress.parse(f"{kind}://{name}")
+
+
+@pytest.fixture
+def get(provider: Provider, address: Callable[[str], PvAddress]) -> Callable[[str], Any]:
+    """A PV's value, arrays as lists."""
+
+    def get(name: str) -> Any:
+        value = provider.get(address(name), PATIENCE).result(PATIENCE).structure["value"]
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
+    return get
+
+
+@pytest.fixture
+def put(provider: Provider, address: Callable[[str], PvAddress]) -> Callable[[str, object], None]:
+    def put(name: str, value: object) -> None:
+        provider.put(address(name), {"value": value}, PATIENCE).result(PATIENCE)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("t:ao", 2.5, 2.5),
+        ("t:ao", 3, 3.0),
+        ("t:ao", 99.0, 9.0),  # DRVH: the record's own doing
+        ("t:lout", 77, 77),
+        ("t:lout", 78.0, 78),
+        ("t:long", -5, -5),
+        ("t:str", "new string", "new string"),
+        ("t:str", "µ°C", "µ°C"),
+        ("t:str", "", ""),
+        ("t:mbbo", 2, {"index": 2, "choices": ["Zero", "One", "Two"]}),
+        ("t:mbbo", "One", {"index": 1, "choices": ["Zero", "One", "Two"]}),
+        ("t:mbbo", {"index": 0}, {"index": 0, "choices": ["Zero", "One", "Two"]}),
+        ("t:bo", "On", {"index": 1, "choices": ["Off", "On"]}),
+        ("t:wfd", [1.0, 2.5], [1.0, 2.5]),
+        ("t:wfd", [1, 2], [1.0, 2.0]),
+        ("t:wfd", [], []),
+        ("t:wfd", [1.5, 2.5, -3.0, 4.0, 5.0], [1.5, 2.5, -3.0, 4.0, 5.0]),
+        ("t:wff", [1.5], [1.5]),
+        ("t:wfl", [1, -2, 3], [1, -2, 3]),
+        ("t:wful", [4_000_000_000], [4_000_000_000]),
+        ("t:wfs", [300, -300], [300, -300]),
+        ("t:wfus", [65535], [65535]),
+        ("t:wfc", [72, -128], [72, -128]),
+        ("t:wfuc", [72, 255], [72, 255]),
+        ("t:wfuc", b"Hi\xff", [72, 105, 255]),
+        ("t:wfst", ["a", "bb", ""], ["a", "bb", ""]),
+        ("t:wfi64", [1, -2, 2**52], [1, -2, 2**52]),
+        ("t:ao.HIGH", 5.5, 5.5),
+        ("t:ao.DESC", "described", "described"),
+    ],
+)
+def test_a_put_is_read_back_as_given(
+    get: Callable[[str], Any], put: Callable[[str, object], None], name: str, value: object, read: object
+) -> None:
+    put(name, value)
+    assert get(name) == read
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("t:ao", "4.5", "type double; '4.5' is not a number"),
+        ("t:ao", True, "type double; True is not a number"),
+        ("t:ao", None, "type double; None is no value"),
+        ("t:ao", [1, 2], "type double; [1, 2] is not a scalar"),
+        ("t:ao", {"index": 1}, "type double; {'index': 1} is not a scalar"),
+        ("t:lout", 7.9, "type int; 7.9 is not a whole number"),
+        ("t:lout", 2**31, "type int; 2147483648 is not between"),
+        ("t:str", 12, "type string; 12 is not a string"),
+        ("t:mbbo", 3, "type enum; 3 is not an index"),
+        ("t:mbbo", "Three", "type enum; 'Three' is not one of its labels: 'Zero', 'One', 'Two'"),
+        ("t:mbbo", {"index": "Two"}, "type enum; {'index': 'Two'} has a label"),
+        ("t:wfd", 5.0, "type double[]; 5.0 is not an array"),
+        ("t:wfs", [1, 2**15], "type short[]; [1, 32768] has at [1] 32768, which is not between"),
+        ("t:wfc", [300], "type byte[]; [300] has at [0] 300, which is not between"),
+        ("t:wfst", ["a", 1], "type string[]; ['a', 1] has at [1] 1, which is not a string"),
+    ],
+)
+def test_a_put_that_would_not_read_back_is_refused_and_changes_nothing(
+    get: Callable[[str], Any], put: Callable[[str, object], None], name: str, value: object, why: str
+) -> None:
+    before = get(name)
+    with pytest.raises(ProviderError) as caught:
+        put(name, value)
+    assert str(caught.value).startswith(f"{name}: the field 'value' is of ")
+    assert why in str(caught.value)
+    assert get(name) == before
+
+
+@pytest.mark.parametrize("fields", [{}, {"foo": 1}])
+def test_a_put_of_nothing_known_says_so(
+    provider: Provider, address: Callable[[str], PvAddress], fields: dict[str, Any]
+) -> None:
+    with pytest.raises(ProviderError, match=NOTHING):
+        provider.put(address("t:ao"), fields, PATIENCE).result(PATIENCE)
+
+
+def test_a_record_that_takes_no_puts_gives_an_error(
+    get: Callable[[str], Any], put: Callable[[str, object], None]
+) -> None:
+    with pytest.raises(ProviderError, match=r"putDisabled|DISP=1"):
+        put("t:ro", 9.0)
+    assert get("t:ro") == 3.0
+
+
+def test_a_field_is_one_of_the_record_or_a_path_in_the_structure(
+    provider: Provider, address: Callable[[str], PvAddress]
+) -> None:
+    def read(name: str) -> Any:
+        return provider.get(address(name), PATIENCE).result(PATIENCE)
+
+    assert read("t:static.RTYP").structure["value"] == "ao"
+    severity = read("t:static.alarm.severity")
+    assert severity.structure["value"] == 0
+    assert list(severity.structure) == ["value", "alarm", "timeStamp"]
+    assert list(severity.types) == ["value"]
+    with pytest.raises(ProviderError, match="no field 'nope'; there is value, "):
+        read("t:static.nope")
+
+
+def test_a_pv_that_does_not_exist_times_out_and_says_that_nothing_was_written(
+    provider: Provider, address: Callable[[str], PvAddress]
+) -> None:
+    getting = provider.get(address("no:such:pv"), 0.1)
+    putting = provider.put(address("no:such:pv"), {"value": 1}, 0.1)
+    with pytest.raises(ProviderTimeout, match=r"^no:such:pv: no answer within 0\.1 s$"):
+        getting.result(PATIENCE)
+    with pytest.raises(ProviderTimeout, match=r"^no:such:pv: no answer within 0\.1 s; nothing was written$"):
+        putting.result(PATIENCE)
+
+
+def test_a_cancelled_operation_is_forgotten(provider: Provider, address: Callable[[str], PvAddress]) -> None:
+    getting = provider.get(address("no:such:pv:either"), PATIENCE)
+    assert getting.cancel()
+    with pytest.raises(CancelledError):
+        getting.result(PATIENCE)
+    assert provider.get(address("t:static"), PATIENCE).result(PATIENCE).types["value"] == "double"
+
+
+def test_many_at_once_all_answer(provider: Provider, address: Callable[[str], PvAddress]) -> None:
+    names = ["t:ao", "t:static", "t:wfd", "t:mbbo"] * 50
+    getting = [provider.get(address(name), PATIENCE) for name in names]
+    assert all("value" in future.result(PATIENCE).structure for future in getting)
+
+
+def test_a_subscription_gives_the_value_now_and_then_each_update_whole_and_in_order(
+    provider: Provider, address: Callable[[str], PvAddress], put: Callable[[str, object], None]
+) -> None:
+    put("t:static", 0.0)
+    updates: SimpleQueue[Any] = SimpleQueue()
+    connections: SimpleQueue[bool] = SimpleQueue()
+    subscription = provider.subscribe(address("t:static"), updates.put, connections.put)
+    assert connections.get(timeout=PATIENCE) is True
+    first = updates.get(timeout=PATIENCE)
+    assert first["value"] == 0.0
+    assert {"value", "alarm", "timeStamp", "display", "control", "valueAlarm"} <= first.keys()
+    for number in range(1, 21):
+        put("t:static", float(number))
+    received = [updates.get(timeout=PATIENCE) for _ in range(20)]
+    assert [update["value"] for update in received] == [float(number) for number in range(1, 21)]
+    assert all(update.keys() == first.keys() for update in received)
+    assert all(update["display"] == first["display"] for update in received)
+    assert first["value"] == 0.0, "a structure handed out before was changed"
+    subscription.close()
+    subscription.close()
+    put("t:static", 99.0)
+    put("t:static", 42.0)
+    assert updates.empty()
+    assert connections.empty()
+
+
+def test_a_change_of_limits_or_units_arrives(
+    provider: Provider, address: Callable[[str], PvAddress], put: Callable[[str, object], None]
+) -> None:
+    put("t:static2.EGU", "mm")
+    updates: SimpleQueue[Any] = SimpleQueue()
+    subscription = provider.subscribe(address("t:static2"), updates.put, lambda connected: None)
+    assert updates.get(timeout=PATIENCE)["display"]["units"] == "mm"
+    put("t:static2.EGU", "km")
+    changed = updates.get(timeout=PATIENCE)
+    assert (changed["value"], changed["display"]["units"]) == (43.0, "km")
+    subscription.close()
+
+
+def test_several_subscribers_of_one_pv_are_independent(
+    provider: Provider, address: Callable[[str], PvAddress], put: Callable[[str, object], None]
+) -> None:
+    put("t:lout", 0)
+    one: SimpleQueue[Any] = SimpleQueue()
+    other: SimpleQueue[Any] = SimpleQueue()
+    first = provider.subscribe(address("t:lout"), one.put, lambda connected: None)
+    second = provider.subscribe(address("t:lout"), other.put, lambda connected: None)
+    for queue in (one, other):
+        assert queue.get(timeout=PATIENCE)["value"] == 0
+    first.close()
+    put("t:lout", 1)
+    assert other.get(timeout=PATIENCE)["value"] == 1
+    assert one.empty()
+    second.close()
+
+
+def test_a_subscriber_that_raises_is_logged_and_goes_on(
+    provider: Provider,
+    address: Callable[[str], PvAddress],
+    put: Callable[[str, object], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    put("t:lout", 0)
+    seen: SimpleQueue[int] = SimpleQueue()
+
+    def raising(update: Any) -> None:
+        seen.put(update["value"])
+        raise RuntimeError("a fault of the subscriber's")
+
+    def raising_too(connected: bool) -> None:
+        raise RuntimeError("another fault")
+
+    subscription = provider.subscribe(address("t:lout"), raising, raising_too)
+    assert seen.get(timeout=PATIENCE) == 0
+    put("t:lout", 1)
+    assert seen.get(timeout=PATIENCE) == 1
+    subscription.close()
+    assert f"{address('t:lout')}: a subscriber failed" in caplog.text
+
+
+def test_a_callback_may_close_its_subscription_and_use_the_provider(
+    provider: Provider, address: Callable[[str], PvAddress], put: Callable[[str, object], None]
+) -> None:
+    put("t:lout", 5)
+    opened = threading.Event()
+    ended: SimpleQueue[Any] = SimpleQueue()
+    subscriptions: list[Any] = []
+
+    def once(update: Any) -> None:
+        opened.wait(PATIENCE)
+        subscriptions[0].close()
+        provider.put(address("t:lout"), {"value": update["value"] + 1}, PATIENCE).add_done_callback(ended.put)
+
+    subscriptions.append(provider.subscribe(address("t:lout"), once, lambda connected: None))
+    opened.set()
+    assert ended.get(timeout=PATIENCE).exception() is None
+    put("t:lout", 7)
+    assert ended.empty()
+
+
+def test_a_subscription_to_a_field_selects_it(
+    provider: Provider, address: Callable[[str], PvAddress], put: Callable[[str, object], None]
+) -> None:
+    put("t:ao", 1.0)
+    put("t:static.HIGH", 60.0)
+    severities: SimpleQueue[Any] = SimpleQueue()
+    limits: SimpleQueue[Any] = SimpleQueue()
+    of_path = provider.subscribe(address("t:ao.alarm.severity"), severities.put, lambda connected: None)
+    of_field = provider.subscribe(address("t:static.HIGH"), limits.put, lambda connected: None)
+    assert severities.get(timeout=PATIENCE)["value"] == 0
+    assert limits.get(timeout=PATIENCE)["value"] == 60.0
+    put("t:ao", 8.5)
+    assert severities.get(timeout=PATIENCE)["value"] == 2
+    put("t:static.HIGH", 70.0)
+    # The IOC first posts that a property has changed, with the field as it was.
+    assert any(limits.get(timeout=PATIENCE)["value"] == 70.0 for _ in range(2))
+    of_path.close()
+    of_field.close()
+
+
+def test_a_subscription_to_a_field_there_is_not_is_logged_once(
+    provider: Provider,
+    address: Callable[[str], PvAddress],
+    put: Callable[[str, object], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    updates: SimpleQueue[Any] = SimpleQueue()
+    whole: SimpleQueue[Any] = SimpleQueue()
+    missing = provider.subscribe(address("t:lout.nope"), updates.put, lambda connected: None)
+    other = provider.subscribe(address("t:lout"), whole.put, lambda connected: None)
+    before = whole.get(timeout=PATIENCE)["value"]
+    for number in (before + 1, before + 2):
+        put("t:lout", number)
+        assert whole.get(timeout=PATIENCE)["value"] == number
+    missing.close()
+    other.close()
+    assert updates.empty()
+    assert caplog.text.count("no field 'nope'") == 1
+
+
+def test_closing_ends_all_at_once_and_leaves_no_thread(
+    make: Callable[[], Provider], address: Callable[[str], PvAddress]
+) -> None:
+    provider = make()
+    updates: SimpleQueue[Any] = SimpleQueue()
+    connections: SimpleQueue[bool] = SimpleQueue()
+    subscription = provider.subscribe(address("t:fast"), updates.put, connections.put)
+    updates.get(timeout=PATIENCE)
+    assert connections.get(timeout=PATIENCE) is True
+    pending = provider.get(address("no:such:pv"), 60.0)
+    provider.close()
+    provider.close()
+    subscription.close()
+    with pytest.raises(ProviderError, match="provider is closed"):
+        pending.result(0)
+    with pytest.raises(ProviderError, match="provider is closed"):
+        provider.get(address("t:ao"), PATIENCE).result(PATIENCE)
+    with pytest.raises(ProviderError, match="provider is closed"):
+        provider.put(address("t:ao"), {"value": 1.0}, PATIENCE).result(PATIENCE)
+    with pytest.raises(ProviderError, match="provider is closed"):
+        provider.subscribe(address("t:ao"), updates.put, connections.put)
+    assert connections.empty(), "it called back when it was closed"

@@ -1,0 +1,274 @@
+"""What only Channel Access has. What needs libca's addresses for itself runs in a process of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import msgpack
+import pytest
+
+from k2eg_rx.embedded.ioc import SoftIoc
+from k2eg_rx.embedded.loopback import without_epics
+from k2eg_rx.gateway.channelaccess import ChannelAccessProvider
+from k2eg_rx.gateway.provider import ProviderError, Reading
+from k2eg_rx.pv import PvAddress
+
+PATIENCE = 10.0  # what never takes so long, unless it is broken
+ALONE = 50.0  # for a process of its own, with an IOC that is started twice
+DATA = Path(__file__).parents[1] / "data"
+
+
+def address(name: str) -> PvAddress:
+    return PvAddress.parse(f"ca://{name}")
+
+
+@pytest.fixture(scope="module")
+def provider(records_ioc: SoftIoc) -> Iterator[ChannelAccessProvider]:
+    provider = ChannelAccessProvider()
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def read(provider: ChannelAccessProvider) -> Callable[[str], Reading]:
+    return lambda name: provider.get(address(name), PATIENCE).result(PATIENCE)
+
+
+@pytest.fixture
+def put(provider: ChannelAccessProvider) -> Callable[[str, object], None]:
+    return lambda name, value: provider.put(address(name), {"value": value}, PATIENCE).result(PATIENCE)
+
+
+ALONE_SCRIPT = """
+import base64, json, os, sys
+from queue import SimpleQueue
+import msgpack
+from k2eg_rx.embedded.ioc import SoftIoc
+from k2eg_rx.gateway.channelaccess import ChannelAccessProvider
+from k2eg_rx.gateway.provider import ProviderTimeout
+from k2eg_rx.pv import PvAddress
+
+ioc = SoftIoc(sys.argv[1]).start()
+os.environ.update(ioc.client_environment)
+provider = ChannelAccessProvider()
+
+def get(name, timeout=30.0):
+    return provider.get(PvAddress.parse("ca://" + name), timeout).result(timeout + 1.0).structure
+
+def tell(**what):
+    packed = msgpack.packb(what, default=lambda array: array.tolist())
+    print(base64.b64encode(packed).decode(), flush=True)
+"""
+
+
+def alone(script: str, *arguments: str) -> list[dict[str, Any]]:
+    """Runs a script in a process with an IOC and a provider for it; returns what it told, and that it was quiet."""
+    command = [sys.executable, "-c", ALONE_SCRIPT + script, str(DATA / "records.db"), *arguments]
+    done = subprocess.run(command, env=without_epics(), capture_output=True, text=True, timeout=ALONE, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [msgpack.unpackb(base64.b64decode(line)) for line in done.stdout.splitlines()]
+
+
+# --- what the deployed gateway sent for the same PVs
+
+RECORDED = {
+    parts[3]: msgpack.unpackb(base64.b64decode(row["value_b64"]))[parts[3]]
+    for row in map(json.loads, (DATA / "recorded.jsonl").read_text().splitlines())
+    if len(parts := row["case"].split("/")) == 4
+    and parts[:2] == ["get", "ca"]
+    and parts[2].startswith("msgpack")
+    and parts[3].startswith("t:")
+}
+# It takes all characters to have a sign; and it packs 16 bit integers as unsigned ones.
+DIFFERENCES = {"t:wfuc": [72, 101, 255], "t:wfs": [1, 2, -3]}
+
+
+def without_time(structure: dict[str, Any]) -> str:
+    """A structure as text: so that NaN equals NaN, and the order of fields counts."""
+    return repr({name: held for name, held in structure.items() if name != "timeStamp"})
+
+
+def test_structures_are_what_the_deployed_gateway_sends() -> None:
+    names = sorted(RECORDED)
+    assert len(names) > 15
+    assert {"t:ao", "t:mbbo", "t:wfst", "t:wfuc"} <= set(names)
+    (told,) = alone("tell(**{name: get(name) for name in sys.argv[2:]}); provider.close(); ioc.stop()", *names)
+    for name in names:
+        expected = RECORDED[name] | ({"value": DIFFERENCES[name]} if name in DIFFERENCES else {})
+        assert without_time(told[name]) == without_time(expected), name
+        assert list(told[name]) == list(expected), name
+        assert list(told[name]["timeStamp"]) == list(expected["timeStamp"]), name
+
+
+def test_it_reconnects_when_the_ioc_comes_back_and_is_quiet_when_it_goes_after_close() -> None:
+    told = alone(
+        """
+events = SimpleQueue()
+subscription = provider.subscribe(
+    PvAddress.parse("ca://t:static"),
+    lambda update: events.put(update["value"]),
+    lambda connected: events.put(connected),
+)
+tell(events=[events.get(timeout=10) for _ in range(2)])
+ioc.stop()
+tell(events=[events.get(timeout=10)])
+try:
+    get("t:static", 0.1)
+except ProviderTimeout as error:
+    tell(error=str(error))
+ioc.start()
+tell(events=[events.get(timeout=30) for _ in range(2)])
+tell(value=get("t:static")["value"])
+provider.close()
+ioc.stop()
+tell(left=events.empty())
+"""
+    )
+    assert told == [
+        {"events": [True, 42.0]},
+        {"events": [False]},
+        {"error": "t:static: no answer within 0.1 s"},
+        {"events": [True, 42.0]},
+        {"value": 42.0},
+        {"left": True},
+    ]
+
+
+def test_a_provider_after_the_last_one_was_closed_works_too() -> None:
+    told = alone(
+        """
+tell(value=get("t:static")["value"])
+provider.close()
+provider = ChannelAccessProvider()
+tell(value=get("t:static2")["value"])
+provider.close()
+ioc.stop()
+"""
+    )
+    assert told == [{"value": 42.0}, {"value": 43.0}]
+
+
+# --- types and limits of the protocol
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("t:ao", "double"),
+        ("t:lout", "int"),
+        ("t:i64", "double"),
+        ("t:str", "string"),
+        ("t:mbbo", "enum"),
+        ("t:ao.PREC", "short"),
+        ("t:ao.DISP", "ubyte"),
+        ("t:ao.SCAN", "enum"),
+        ("t:ao.DESC$", "string"),
+        ("t:wff", "float[]"),
+        ("t:wful", "double[]"),
+        ("t:wfs", "short[]"),
+        ("t:wfus", "int[]"),
+        ("t:wfc", "byte[]"),
+        ("t:wfc.VAL", "byte[]"),
+        ("t:wfuc", "ubyte[]"),
+        ("t:wfst", "string[]"),
+    ],
+)
+def test_types_have_pvdata_names(read: Callable[[str], Reading], name: str, kind: str) -> None:
+    reading = read(name)
+    assert reading.types["value"] == kind
+    assert reading.types.keys() == reading.structure.keys()
+
+
+def test_long_strings_are_read_and_written_whole_with_a_dollar(
+    read: Callable[[str], Reading], put: Callable[[str, object], None]
+) -> None:
+    for name, text in (("t:lsi.VAL$", "x" * 150), ("t:ao.DESC$", "désc"), ("t:ao.DESC$", "")):
+        put(name, text)
+        assert read(name).structure["value"] == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("t:str", "x" * 40, "is longer than the 39 bytes that Channel Access carries for it"),
+        ("t:wfst", ["a", "x" * 40], "is longer than the 39 bytes that Channel Access carries for it"),
+        ("t:ao.DESC$", "x" * 100, "bytes that Channel Access carries for it"),
+        ("t:wfd", [0.0] * 6, "has 6 elements; there is room for 5"),
+        ("t:ao.NAME", "other", "^t:ao.NAME: Write access denied"),
+        ("t:ao.alarm.severity", 1, "over Channel Access only the value can be put"),
+        ("t:ro", 9.0, "^t:ro: Channel write request failed; its record does not take it, as one with DISP=1$"),
+    ],
+)
+def test_what_the_protocol_cannot_carry_or_the_server_refuses_is_an_error(
+    put: Callable[[str, object], None], name: str, value: object, why: str
+) -> None:
+    with pytest.raises(ProviderError, match=why):
+        put(name, value)
+
+
+def test_a_put_without_waiting_for_the_record_is_done_when_it_is_sent(read: Callable[[str], Reading]) -> None:
+    provider = ChannelAccessProvider(completion=False)
+    provider.put(address("t:long"), {"value": 17}, PATIENCE).result(PATIENCE)
+    assert provider.get(address("t:long"), PATIENCE).result(PATIENCE).structure["value"] == 17
+    provider.close()
+
+
+def test_the_first_value_comes_exactly_once(
+    provider: ChannelAccessProvider, put: Callable[[str, object], None]
+) -> None:
+    put("t:lout", 1)
+    updates: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(5):
+        subscription = provider.subscribe(
+            address("t:lout"), lambda update: updates.put(update["value"]), lambda connected: None
+        )
+        assert updates.get(timeout=PATIENCE) == 1
+        put("t:lout", 2)
+        assert updates.get(timeout=PATIENCE) == 2
+        put("t:lout", 1)
+        assert updates.get(timeout=PATIENCE) == 1
+        subscription.close()
+
+
+def test_strings_and_enums_are_subscribed_to(
+    provider: ChannelAccessProvider, put: Callable[[str, object], None]
+) -> None:
+    put("t:bo", "Off")
+    put("t:str", "before")
+    values: SimpleQueue[Any] = SimpleQueue()
+    for name, first, then in (
+        ("t:str", "before", "after"),
+        ("t:bo", {"index": 0, "choices": ["Off", "On"]}, {"index": 1, "choices": ["Off", "On"]}),
+    ):
+        subscription = provider.subscribe(
+            address(name), lambda update: values.put(update["value"]), lambda connected: None
+        )
+        assert values.get(timeout=PATIENCE) == first
+        put(name, then if isinstance(then, str) else "On")
+        assert values.get(timeout=PATIENCE) == then
+        subscription.close()
+
+
+def test_providers_share_the_thread_which_ends_with_the_last() -> None:
+    told = alone(
+        """
+import threading
+other = ChannelAccessProvider()
+tell(value=other.get(PvAddress.parse("ca://t:static"), 30.0).result(30.0).structure["value"])
+threads = lambda: sum(thread.name == "k2eg-ca" for thread in threading.enumerate())
+tell(threads=threads())
+provider.close()
+tell(threads=threads(), value=other.get(PvAddress.parse("ca://t:static2"), 30.0).result(30.0).structure["value"])
+other.close()
+tell(threads=threads())
+ioc.stop()
+"""
+    )
+    assert told == [{"value": 42.0}, {"threads": 1}, {"threads": 1, "value": 43.0}, {"threads": 0}]

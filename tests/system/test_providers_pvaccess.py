@@ -1,0 +1,369 @@
+"""What only PVAccess has: any structure, p4p's servers, and the deployed gateway's answers to compare with."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import msgpack
+import numpy as np
+import pytest
+from p4p import Type, Value
+from p4p.server import Server
+from p4p.server.raw import SharedPV
+
+from k2eg_rx.embedded.ioc import SoftIoc
+from k2eg_rx.embedded.loopback import ServerPorts, merge_client_environments
+from k2eg_rx.embedded.table_server import TableServer
+from k2eg_rx.gateway.provider import ProviderError, ProviderTimeout, Reading
+from k2eg_rx.gateway.pvaccess import PvAccessProvider
+from k2eg_rx.pv import PvAddress
+
+PATIENCE = 10.0  # what never takes so long, unless it is broken
+RECONNECTION = 40.0  # a search is repeated after at most 30 s
+DATA = Path(__file__).parents[1] / "data"
+
+
+class HasClientEnvironment(Protocol):
+    client_environment: Any
+
+
+def address(name: str) -> PvAddress:
+    return PvAddress.parse(f"pva://{name}")
+
+
+def plain(item: Any) -> Any:
+    """A structure with lists instead of arrays."""
+    match item:
+        case dict():
+            return {name: plain(held) for name, held in item.items()}
+        case list():
+            return [plain(held) for held in item]
+        case np.ndarray():
+            return item.tolist()
+        case _:
+            return item
+
+
+@pytest.fixture(scope="module")
+def provider(records_ioc: SoftIoc, pvs_server: HasClientEnvironment) -> Iterator[PvAccessProvider]:
+    environment = merge_client_environments(records_ioc.client_environment, pvs_server.client_environment)
+    provider = PvAccessProvider(environment)
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def read(provider: PvAccessProvider) -> Callable[[str], Reading]:
+    return lambda name: provider.get(address(name), PATIENCE).result(PATIENCE)
+
+
+@pytest.fixture
+def get(read: Callable[[str], Reading]) -> Callable[[str], Any]:
+    return lambda name: plain(read(name).structure)
+
+
+@pytest.fixture
+def put(provider: PvAccessProvider) -> Callable[[str, dict[str, Any]], None]:
+    return lambda name, fields: provider.put(address(name), fields, PATIENCE).result(PATIENCE)
+
+
+# --- what the deployed gateway sent for the same PVs
+
+RECORDED = {
+    parts[3]: msgpack.unpackb(base64.b64decode(row["value_b64"]))[parts[3]]
+    for row in map(json.loads, (DATA / "recorded.jsonl").read_text().splitlines())
+    if len(parts := row["case"].split("/")) == 4
+    and parts[0] == "get"
+    and parts[1] in ("pva", "p4p")
+    and parts[2].startswith("msgpack")
+    and parts[3].startswith(("t:", "P:"))
+}
+# It packs 16 bit integers as unsigned ones.
+DIFFERENCES = {"t:wfs": [1, 2, -3]}
+
+
+@pytest.fixture(scope="module")
+def untouched() -> Iterator[PvAccessProvider]:
+    """A provider for the PVs as they are at the start, which other tests change."""
+    specification = importlib.util.spec_from_file_location("pvs", DATA / "pvs.py")
+    assert specification is not None
+    assert specification.loader is not None
+    pvs = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(pvs)
+    ports = ServerPorts.free()
+    server = Server(providers=[pvs.process_variables()], conf=ports.pva_server_environment, useenv=False)
+    with server, SoftIoc(DATA / "records.db") as ioc:
+        provider = PvAccessProvider(merge_client_environments(ioc.client_environment, ports.pva_client_environment))
+        yield provider
+        provider.close()
+
+
+def without_time(structure: Any) -> str:
+    """A structure as text: so that NaN equals NaN, and the order of fields counts."""
+    return repr({name: held for name, held in plain(structure).items() if name != "timeStamp"})
+
+
+def test_there_is_something_to_compare_with() -> None:
+    assert len(RECORDED) > 25
+    assert {"P:TABLE", "P:IMG", "P:ENUM", "t:ao", "t:wfst", "t:mbbo"} <= RECORDED.keys()
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_a_structure_is_what_the_deployed_gateway_sends(untouched: PvAccessProvider, name: str) -> None:
+    expected = RECORDED[name] | ({"value": DIFFERENCES[name]} if name in DIFFERENCES else {})
+    structure = untouched.get(address(name), PATIENCE).result(PATIENCE).structure
+    assert without_time(structure) == without_time(expected)
+    assert list(structure) == list(expected)
+    assert list(structure["timeStamp"]) == list(expected["timeStamp"])
+
+
+def test_a_custom_structure_is_complete(untouched: PvAccessProvider) -> None:
+    structure = plain(untouched.get(address("P:CUSTOM"), PATIENCE).result(PATIENCE).structure)
+    assert structure == {
+        "a": 7,
+        "b": "bee",
+        "sub": {"x": 1.5, "arr": [1.0, 2.0], "flag": True},
+        "list": [{"k": "k1", "v": 1}, {"k": "k2", "v": -2}],
+        "u": {"s": "uval"},
+        "any": {"": 3.25},
+        "anylist": [],
+        "u8": 200,
+        "f32": pytest.approx(0.1),
+        "ul": 2**64 - 1,
+        "as": ["p", "q"],
+        "ab": [True, False],
+    }
+    assert list(structure) == ["a", "b", "sub", "list", "u", "any", "anylist", "u8", "f32", "ul", "as", "ab"]
+
+
+@pytest.mark.parametrize("name", ["P:RW", "P:ARR", "P:FAST", "P:SLOW", "P:RATE", "t:fast", "T:Upper-Dash_1"])
+def test_the_other_pvs_can_be_read(untouched: PvAccessProvider, name: str) -> None:
+    reading = untouched.get(address(name), PATIENCE).result(PATIENCE)
+    assert reading.types["value"] == ("double[]" if name == "P:ARR" else "double")
+    assert reading.structure.keys() == reading.types.keys()
+
+
+# --- types and puts of what Channel Access cannot carry
+
+
+def test_the_types_of_a_table_are_those_of_its_columns(read: Callable[[str], Reading]) -> None:
+    types = read("P:TABLE").types
+    assert types["value"] == {"element": "string[]", "device_name": "string[]", "s": "double[]", "n": "int[]"}
+    assert types["labels"] == "string[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("P:CUSTOM", {"a": 99}),
+        ("P:CUSTOM", {"sub": {"x": 8.5}}),
+        ("P:CUSTOM", {"sub": {"arr": [], "flag": False}, "b": "bzz"}),
+        ("P:CUSTOM", {"list": [{"k": "z", "v": 5}]}),
+        ("P:CUSTOM", {"u": {"i": 9}}),
+        ("P:CUSTOM", {"any": {"": "text"}}),
+        ("P:CUSTOM", {"anylist": [{"": 1}, {"": "x"}, {"": [1.5]}]}),
+        ("P:CUSTOM", {"ul": 2**64 - 1, "u8": 0, "f32": 0.5, "as": [], "ab": [False]}),
+        ("P:RW", {"value": -2.5}),
+        ("P:STR", {"value": "long enough to be cut by Channel Access, which carries 39"}),
+        ("P:BOOL", {"value": False}),
+        ("P:ARR", {"value": [1.0, 2.0]}),
+        ("t:lsi", {"value": "y" * 150}),
+        ("P:TABLE", {"value": {"element": ["A"], "device_name": ["a"], "s": [1.0], "n": [5]}}),
+    ],
+)
+def test_a_put_of_fields_is_read_back_and_leaves_the_others(
+    get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None], name: str, fields: dict[str, Any]
+) -> None:
+    before = get(name)
+    put(name, fields)
+    after = get(name)
+
+    def expected(was: Any, given: Any) -> Any:
+        if not isinstance(given, dict) or not isinstance(was, dict) or set(given) - set(was):
+            return given
+        return {field: expected(held, given[field]) if field in given else held for field, held in was.items()}
+
+    for structure in (before, after):
+        structure.pop("timeStamp", None)
+    assert after == expected(before, fields)
+
+
+def test_an_enum_of_a_server_takes_a_label(
+    get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None]
+) -> None:
+    put("P:ENUM", {"value": "C"})
+    assert get("P:ENUM")["value"] == {"index": 2, "choices": ["A", "B", "C"]}
+
+
+def test_a_path_can_be_put(get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None]) -> None:
+    put("P:CUSTOM.sub.x", {"value": 3.25})
+    assert get("P:CUSTOM.sub.x") == {"value": 3.25}
+    with pytest.raises(ProviderError, match="No fields to update"):
+        put("P:CUSTOM.sub.nope", {"value": 3.25})
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "why"),
+    [
+        ("P:RO", {"value": 3.0}, "^this PV is read only$"),
+        ("t:ro", {"value": 9.0}, "^Unable to put value: Field Disabled: S_db_putDisabled$"),
+        ("P:TABLE", {"value": {"s": [9.0, 9.0]}}, "^ValueError"),  # the server's decision: it wants all columns
+        ("P:TABLE", {"value": {"zzz": [9.0]}}, "has a column 'zzz'; there are element, device_name, s, n"),
+        ("P:TABLE", {"value": {"s": [9.0], "n": [1, 2]}}, "has columns of different lengths"),
+        ("P:CUSTOM", {"u": {"zzz": 1}}, "does not select one of i, s"),
+        ("P:CUSTOM", {"u8": 256}, "is of type ubyte; 256 is not between 0 and 255"),
+        ("P:BOOL", {"value": 1}, "is neither true nor false"),
+    ],
+)
+def test_what_server_or_type_refuse_is_an_error(
+    get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None], name: str, fields: dict[str, Any], why: str
+) -> None:
+    before = get(name)
+    with pytest.raises(ProviderError, match=why):
+        put(name, fields)
+    assert repr(get(name)) == repr(before)  # as text, NaN equals NaN
+
+
+# --- subscriptions
+
+
+def test_a_union_that_changes_its_member_and_an_array_that_grows_arrive_whole(provider: PvAccessProvider) -> None:
+    spec = Type([("value", ("U", None, [("i", "i"), ("text", "s")])), ("n", "ad"), ("note", "s")])
+    pv = SharedPV(initial=Value(spec, {"value": ("i", 1), "n": [1.0], "note": "kept"}))
+    ports = ServerPorts.free()
+    updates: SimpleQueue[Any] = SimpleQueue()
+    with Server(providers=[{"own": pv}], conf=ports.pva_server_environment, useenv=False):
+        own = PvAccessProvider(ports.pva_client_environment)
+        own.subscribe(address("own"), updates.put, lambda connected: None)
+        assert plain(updates.get(timeout=PATIENCE)) == {"value": {"i": 1}, "n": [1.0], "note": "kept"}
+        pv.post(Value(spec, {"value": ("text", "x")}))
+        pv.post(Value(spec, {"n": [1.0, 2.0]}))
+        received = [plain(updates.get(timeout=PATIENCE)) for _ in range(2)]
+        own.close()
+    assert received == [
+        {"value": {"text": "x"}, "n": [1.0], "note": "kept"},
+        {"value": {"text": "x"}, "n": [1.0, 2.0], "note": "kept"},
+    ]
+
+
+def test_a_burst_arrives_without_loss_and_in_order(provider: PvAccessProvider) -> None:
+    spec = Type([("value", "i")])
+    pv = SharedPV(initial=Value(spec, {"value": 0}))
+    ports = ServerPorts.free()
+    updates: SimpleQueue[Any] = SimpleQueue()
+    with Server(providers=[{"burst": pv}], conf=ports.pva_server_environment, useenv=False):
+        own = PvAccessProvider(ports.pva_client_environment)
+        own.subscribe(address("burst"), lambda update: updates.put(update["value"]), lambda connected: None)
+        assert updates.get(timeout=PATIENCE) == 0
+        for number in range(1, 51):  # at once: half of what the subscription's queue holds
+            pv.post(Value(spec, {"value": number}))
+        assert [updates.get(timeout=PATIENCE) for _ in range(50)] == list(range(1, 51))
+        own.close()
+
+
+def test_a_slow_callback_holds_up_neither_the_calls_nor_close(provider: PvAccessProvider) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(update: Any) -> None:
+        entered.set()
+        go_on.wait(PATIENCE)
+
+    subscription = provider.subscribe(address("P:RW"), slow, lambda connected: None)
+    assert entered.wait(PATIENCE)
+    getting = provider.get(address("P:RW"), PATIENCE)
+    other = provider.subscribe(address("P:RW"), lambda update: None, lambda connected: None)
+    other.close()
+    subscription.close()
+    assert not getting.done(), "it was not held up, so nothing was tested"
+    go_on.set()
+    assert "value" in getting.result(PATIENCE).structure
+
+
+def test_it_reconnects_when_the_server_comes_back() -> None:
+    updates: SimpleQueue[Any] = SimpleQueue()
+    connections: SimpleQueue[bool] = SimpleQueue()
+    ioc = SoftIoc(DATA / "records.db", {"P": "again:"})
+    with ioc:
+        provider = PvAccessProvider(ioc.client_environment)
+        provider.subscribe(address("again:t:static"), updates.put, connections.put)
+        assert connections.get(timeout=PATIENCE) is True
+        provider.put(address("again:t:static"), {"value": 7.0}, PATIENCE).result(PATIENCE)
+        assert [updates.get(timeout=PATIENCE)["value"] for _ in range(2)] == [42.0, 7.0]
+    assert connections.get(timeout=PATIENCE) is False
+    with pytest.raises(ProviderTimeout):
+        provider.get(address("again:t:static"), 0.1).result(PATIENCE)
+    with ioc:
+        assert connections.get(timeout=RECONNECTION) is True
+        assert updates.get(timeout=RECONNECTION)["value"] == 42.0
+        assert provider.get(address("again:t:static"), RECONNECTION).result(RECONNECTION).types["value"] == "double"
+        provider.close()
+    assert connections.empty()
+
+
+def test_it_reconnects_to_a_pv_of_another_type() -> None:
+    updates: SimpleQueue[Any] = SimpleQueue()
+    ports = ServerPorts.free()
+    provider = PvAccessProvider(ports.pva_client_environment)
+    provider.subscribe(address("own"), updates.put, lambda connected: None)
+    for spec, held, structure in (
+        ([("value", "i")], {"value": 1}, {"value": 1}),
+        ([("value", ("U", None, [("a", "i")]))], {"value": ("a", 5)}, {"value": {"a": 5}}),
+    ):
+        pv = SharedPV(initial=Value(Type(spec), held))
+        with Server(providers=[{"own": pv}], conf=ports.pva_server_environment, useenv=False):
+            assert updates.get(timeout=RECONNECTION) == structure
+    provider.close()
+
+
+def test_a_channel_stays_open_between_operations(records_ioc: SoftIoc) -> None:
+    """Else each get costs a search. What would close the channel is that all of its operations are closed."""
+    provider = PvAccessProvider(records_ioc.client_environment)
+    for _ in range(3):
+        provider.get(address("t:static"), PATIENCE).result(PATIENCE)
+    provider.get(address("t:ao"), PATIENCE).result(PATIENCE)
+    with pytest.raises(ProviderTimeout):
+        provider.get(address("no:such:pv"), 0.05).result(PATIENCE)
+    assert list(provider._channels) == ["t:static", "t:ao"]
+    assert not provider._pending
+    provider.close()
+    assert not provider._channels
+
+
+# --- the server of the demo's table
+
+
+def test_a_table_server_takes_whole_tables_and_single_columns_of_the_same_length() -> None:
+    rows = [{"name": "one", "n": 1}, {"name": "two", "n": 2}]
+    with TableServer("my:table", {"name": "s", "n": "i"}, rows) as server:
+        provider = PvAccessProvider(server.client_environment)
+
+        def put(columns: dict[str, Any]) -> None:
+            provider.put(address("my:table"), {"value": columns}, PATIENCE).result(PATIENCE)
+
+        structure = provider.get(address("my:table"), PATIENCE).result(PATIENCE).structure
+        assert structure["labels"] == ["name", "n"]
+        assert plain(structure["value"]) == {"name": ["one", "two"], "n": [1, 2]}
+        assert structure["timeStamp"]["secondsPastEpoch"] > 0
+        put({"name": ["a", "b", "c"], "n": [1, 2, 3]})
+        put({"n": [4, 5, 6]})
+        assert server.columns == {"name": ["a", "b", "c"], "n": [4, 5, 6]}
+        with pytest.raises(ProviderError, match="the columns of a table have one length"):
+            put({"n": [7]})
+        assert server.columns == {"name": ["a", "b", "c"], "n": [4, 5, 6]}
+        provider.close()
+
+
+def test_a_table_server_without_rows_has_its_columns() -> None:
+    with TableServer("my:table", {"name": "s", "n": "i"}) as server:
+        provider = PvAccessProvider(server.client_environment)
+        structure = provider.get(address("my:table"), PATIENCE).result(PATIENCE).structure
+        assert plain(structure["value"]) == {"name": [], "n": []}
+        provider.close()
+    server.stop()
