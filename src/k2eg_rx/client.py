@@ -42,6 +42,8 @@ from k2eg_rx.wire.structure import structure_of
 
 # The deployed gateway gives up a get or a put after 10 s and says so: its word is worth waiting for.
 DEFAULT_TIMEOUT = 12.0
+# Long enough that PVs that never change cost nothing to speak of, short enough for an operator to wait.
+DEFAULT_SILENCE = 60.0
 _CLOSE_TIMEOUT = 5.0
 _LEAST_CLOSE_TIMEOUT = 0.1  # what every part gets to close, even if those before it took all the time
 # Seen once of the deployed gateway for a healthy PV: a race there, to be asked again. The spelling is the gateway's.
@@ -74,6 +76,8 @@ class Client:
         settings: An environment made in the program, in place of a file.
         transport: Another way to a gateway than Kafka, such as one in memory for tests.
         timeout: Seconds that operations may take which are given no timeout of their own.
+        silence: Seconds without an event after which a monitor or a recurring snapshot is asked for again, since its
+            gateway may have been restarted. A PV that does not change is sent once more for it.
 
     Raises:
         ValueError: The environment is missing or wrong, or `app_name` is.
@@ -88,6 +92,7 @@ class Client:
         settings: Settings | None = None,
         transport: Transport | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        silence: float = DEFAULT_SILENCE,
     ) -> None:
         self.settings = settings or load_settings(environment_id, app_name)
         self.app_name = app_name
@@ -116,7 +121,15 @@ class Client:
             timers=self._timers,
         )
         self._puts = Puts(self._requests)
-        self._monitors = Monitors(self._events, self._event_source, self._requests, self._delivery, self.timeout)
+        self._monitors = Monitors(
+            self._events,
+            self._event_source,
+            self._requests,
+            self._delivery,
+            timers=self._timers,
+            timeout=self.timeout,
+            silence=_positive(silence, "silence"),
+        )
         self._recurring = RecurringSnapshots(
             self._events,
             self._event_source,
@@ -125,6 +138,7 @@ class Client:
             get=self._get,
             timers=self._timers,
             timeout=self.timeout,
+            silence=silence,
         )
         self._transport.on_status(self._status.update)
         _open_clients.add(self)

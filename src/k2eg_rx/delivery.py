@@ -150,6 +150,9 @@ class Mailbox(Generic[_T]):
     """One subscriber's items on their way.
 
     All state belongs to the lock, but the observer, which only the one drain at a time touches.
+
+    Attributes:
+        execute: Has a task run where the subscriber is called.
     """
 
     def __init__(
@@ -163,7 +166,7 @@ class Mailbox(Generic[_T]):
         capacity: int,
     ) -> None:
         self._observer = observer
-        self._execute = execute
+        self.execute = execute
         self._office = office
         self._label = label
         self._lock = threading.Lock()
@@ -228,7 +231,7 @@ class Mailbox(Generic[_T]):
 
     def _run_soon(self) -> None:
         try:
-            self._execute(self._drain)
+            self.execute(self._drain)
         except Exception:  # the subscriber's own scheduler is gone
             _log.debug("the scheduler of a subscriber to %s takes no more work", self._label, exc_info=True)
             self.dispose()
@@ -403,6 +406,9 @@ class Delivery:
                 self._mailboxes.add(mailbox)
             return not self._closed
 
+    def _on_workers(self) -> list[Mailbox[Any]]:
+        return [mailbox for mailbox in self._mailboxes if mailbox.execute == self._workers.submit]
+
     def leave(self, mailbox: Mailbox[Any]) -> None:
         """Forgets a mailbox."""
         with self._condition:
@@ -428,7 +434,8 @@ class Delivery:
     def close(self, timeout: float) -> None:
         """Completes every stream after what is queued, for at most `timeout` seconds, and ends the threads.
 
-        Called on a worker (from a subscriber), it does not wait for that subscriber. Idempotent.
+        Called on a worker (from a subscriber), it does not wait for that subscriber, nor for those who are called on
+        a scheduler of their own: they get their end when it runs. Idempotent.
         """
         with self._condition:
             self._closed = True
@@ -436,8 +443,8 @@ class Delivery:
         for mailbox in mailboxes:
             mailbox.finish()
         with self._condition:
-            self._condition.wait_for(lambda: all(box.is_idle() for box in self._mailboxes), timeout)
-            left = set(self._mailboxes)
+            self._condition.wait_for(lambda: all(box.is_idle() for box in self._on_workers()), timeout)
+            left = self._on_workers()
         for mailbox in left:
             mailbox.dispose()
         self._workers.close(timeout)

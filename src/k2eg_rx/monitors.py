@@ -6,8 +6,10 @@ the lock; an activation ends on the thread of the reply pump or of the timers.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import reactivex as rx
@@ -27,12 +29,26 @@ from k2eg_rx.wire.messages import PVUpdate, Reply
 _PVS_PER_COMMAND = 500  # some 50 kB of JSON; brokers take 1 MB by default
 
 
-class _Monitor:
-    """One monitored PV. Belongs to the lock of `Monitors`."""
+_log = logging.getLogger(__name__)
 
-    __slots__ = ("activation", "route")
+
+def _not_now(error: Exception) -> None:
+    _log.info("could not ask again for silent PVs, and shall later: %s", error)
+
+
+class _Monitor:
+    """One monitored PV. Belongs to the lock of `Monitors`.
+
+    Attributes:
+        route: Its subscribers.
+        activation: The gateway's answer, once it is there.
+        active: Whether the gateway has answered.
+    """
+
+    __slots__ = ("activation", "active", "route")
 
     def __init__(self, address: PvAddress) -> None:
+        self.active = False
         self.route = PvRoute(address, monitor_topic(address.name))
         self.activation: AsyncSubject[Reply] = AsyncSubject()
 
@@ -45,7 +61,9 @@ class Monitors:
         source: What reads their topics.
         requests: What activates them.
         delivery: What hands over to subscribers.
+        timers: The scheduler of the look at who is silent.
         timeout: Seconds that an activation may take.
+        silence: Seconds without an event after which a PV is activated again: its gateway may have been restarted.
     """
 
     def __init__(
@@ -54,7 +72,10 @@ class Monitors:
         source: RecordSource,
         requests: Requests,
         delivery: Delivery,
+        *,
+        timers: abc.SchedulerBase,
         timeout: float,
+        silence: float,
     ) -> None:
         self._router = router
         self._source = source
@@ -63,6 +84,8 @@ class Monitors:
         self._timeout = timeout
         self._lock = threading.RLock()
         self._monitors: dict[str, _Monitor] = {}
+        # two looks without an event between them: silent for one to two intervals
+        self._looks = rx.interval(silence / 2, scheduler=timers).subscribe(lambda _: self._reactivate())
 
     def __len__(self) -> int:
         return len(self._monitors)
@@ -116,6 +139,7 @@ class Monitors:
 
     def close(self) -> None:
         """Completes the streams of all PVs."""
+        self._looks.dispose()
         with self._lock:
             monitors = list(self._monitors.values())
             for monitor in monitors:
@@ -128,13 +152,11 @@ class Monitors:
         return self._monitors[address.name]
 
     def _activate(self, monitors: Sequence[_Monitor]) -> None:
-        uris = tuple(monitor.route.address.uri for monitor in monitors)
-        command = MonitorCommand(uris[0], monitors[0].route.topic) if len(monitors) == 1 else MultiMonitorCommand(uris)
-        subject = uris[0] if len(uris) == 1 else f"{len(uris)} PVs from {uris[0]} on"
         positions = [self._source.read(monitor.route.topic) for monitor in monitors]
 
         def active(reply: Reply) -> None:
             for monitor in monitors:
+                monitor.active = True
                 monitor.activation.on_next(reply)
                 monitor.activation.on_completed()
 
@@ -149,7 +171,24 @@ class Monitors:
             for inlet in inlets:
                 inlet.finish(error)
 
-        self._requests.single(command, subject, self._timeout, after=positions).subscribe(active, failed)
+        self._ask(monitors, positions).subscribe(active, failed)
+
+    def _ask(self, monitors: Sequence[_Monitor], positions: Sequence[Future[None]] = ()) -> Observable[Reply]:
+        """Returns the gateway's answer to one command that activates PVs."""
+        uris = tuple(monitor.route.address.uri for monitor in monitors)
+        command = MonitorCommand(uris[0], monitors[0].route.topic) if len(monitors) == 1 else MultiMonitorCommand(uris)
+        subject = uris[0] if len(uris) == 1 else f"{len(uris)} PVs from {uris[0]} on"
+        return self._requests.single(command, subject, self._timeout, after=positions)
+
+    def _reactivate(self) -> None:
+        """Asks once more for PVs that are silent. What comes of it, events will tell."""
+        with self._lock:
+            silent = [monitor for monitor in self._monitors.values() if monitor.active and not monitor.route.heard]
+            for monitor in self._monitors.values():
+                monitor.route.heard = False
+        for start in range(0, len(silent), _PVS_PER_COMMAND):
+            asked = silent[start : start + _PVS_PER_COMMAND]
+            self._ask(asked).subscribe(on_error=_not_now)
 
     def _remove(self, monitor: _Monitor) -> None:
         route = monitor.route

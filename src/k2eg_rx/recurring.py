@@ -7,6 +7,7 @@ router's lock.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -37,6 +38,13 @@ from k2eg_rx.wire.replies import decode_snapshot_message
 _LAST_ITERATION_SECONDS = 1.0
 
 
+_log = logging.getLogger(__name__)
+
+
+def _not_now(error: Exception) -> None:
+    _log.info("could not ask again for a silent snapshot, and shall later: %s", error)
+
+
 class _Recurring:
     """One running snapshot: its subscribers and the state of its assembly. The inlets belong to the router's lock."""
 
@@ -46,12 +54,15 @@ class _Recurring:
         self.activation: AsyncSubject[Reply] = AsyncSubject()
         self.snapshot_inlets: tuple[Inlet[Snapshot], ...] = ()
         self.message_inlets: tuple[Inlet[SnapshotMessage], ...] = ()
+        self.started = False
         self.ending = False
+        self.heard = True  # since it was last set to False
         self._assembler = IterationAssembler(command.snapshot_name, addresses)
 
     def accept(self, record: Record, outgoing: Outgoing) -> None:
         """Adds a record's message, and the iteration that it completes."""
         message = decode_snapshot_message(record)
+        self.heard = True
         for inlet in self.message_inlets:
             outgoing.setdefault(inlet, []).append(message)
         snapshot = self._assembler.feed(message)
@@ -75,6 +86,7 @@ class RecurringSnapshots:
         get: Reads a PV, for the check of field filters.
         timers: The scheduler for what happens later.
         timeout: Seconds that a start may take.
+        silence: Seconds without a message after which a snapshot is asked for again.
     """
 
     def __init__(
@@ -87,6 +99,7 @@ class RecurringSnapshots:
         get: Callable[[PvAddress, float], Observable[PVData]],
         timers: abc.SchedulerBase,
         timeout: float,
+        silence: float,
     ) -> None:
         self._router = router
         self._source = source
@@ -97,6 +110,7 @@ class RecurringSnapshots:
         self._timeout = timeout
         self._lock = threading.RLock()
         self._running: dict[str, _Recurring] = {}
+        self._looks = rx.interval(silence / 2, scheduler=timers).subscribe(lambda _: self._restart())
 
     def snapshots(
         self, properties: SnapshotProperties, overflow: Overflow, capacity: int, *, check_fields: bool
@@ -141,6 +155,7 @@ class RecurringSnapshots:
 
     def close(self) -> None:
         """Completes the streams of all snapshots."""
+        self._looks.dispose()
         with self._lock:
             for topic, recurring in list(self._running.items()):
                 self._end(topic, recurring, None)
@@ -204,6 +219,7 @@ class RecurringSnapshots:
                     recurring.topics.append(published)
                     self._router.add_messages(published, recurring)
                     self._source.read(published)
+            recurring.started = True
             recurring.activation.on_next(reply)
             recurring.activation.on_completed()
 
@@ -213,6 +229,16 @@ class RecurringSnapshots:
             recurring.activation.on_error(error)
 
         rx.concat(checks, start).subscribe(started, failed)
+
+    def _restart(self) -> None:
+        """Asks once more for snapshots that are silent; a gateway in which one runs says so and goes on."""
+        with self._lock:
+            running = [recurring for recurring in self._running.values() if recurring.started and not recurring.ending]
+            silent = [recurring.command for recurring in running if not recurring.heard]
+            for recurring in running:
+                recurring.heard = False
+        for command in silent:
+            self._requests.single(command, command.snapshot_name, self._timeout).subscribe(on_error=_not_now)
 
     def _field_checks(self, command: RepeatingSnapshotCommand, addresses: Sequence[PvAddress]) -> Observable[Reply]:
         """Reads the PVs and fails if one lacks a field of the filter, which would end the deployed gateway."""

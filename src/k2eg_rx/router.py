@@ -41,15 +41,17 @@ class PvRoute:
         topic: Where its events come.
         inlets: Its subscribers.
         last: The newest update, for a subscriber that comes later.
+        heard: Whether there was an event since somebody set this to False.
     """
 
-    __slots__ = ("address", "inlets", "last", "topic")
+    __slots__ = ("address", "heard", "inlets", "last", "topic")
 
     def __init__(self, address: PvAddress, topic: str) -> None:
         self.address = address
         self.topic = topic
         self.inlets: tuple[Inlet[PVUpdate], ...] = ()
         self.last: PVUpdate | None = None
+        self.heard = True
 
     def kafka_keys(self) -> set[bytes]:
         """The Kafka keys of its events: the name, or the record's alone where the gateway knows no fields."""
@@ -144,6 +146,7 @@ class EventRouter:
         if keyed is not None:
             route = keyed.get(record.key) if record.key is not None else self._by_body(record, keyed)
             if route is not None:
+                route.heard = True
                 if route.last is not None and _is_repetition(record, route.last.record):
                     return
                 update = route.last = PVUpdate(route.address, record)

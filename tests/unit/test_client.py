@@ -391,3 +391,60 @@ def test_the_public_names_are_sorted_and_exist() -> None:
     assert all(hasattr(k2eg_rx, name) for name in names)
     errors = [k2eg_rx.OperationError, k2eg_rx.OperationTimeout, k2eg_rx.WireError, k2eg_rx.TransportError]
     assert all(issubclass(error, K2EGError) for error in errors)
+
+
+class TestSilence:
+    """What is silent for too long is asked for again; in virtual time."""
+
+    @pytest.fixture
+    def timers(self, monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
+        timers = TestScheduler()
+        monkeypatch.setattr("k2eg_rx.client.EventLoopScheduler", lambda: timers)
+        monkeypatch.setattr(timers, "dispose", lambda: None, raising=False)
+        return timers
+
+    @pytest.fixture
+    def client(self, transport: Any, timers: TestScheduler) -> Any:
+        settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
+        with Client("scripted", "test", settings=settings, transport=transport, silence=60) as client:
+            yield client
+
+    def test_a_silent_pv_is_activated_again_and_a_busy_one_is_not(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        Seen().of(client.monitor_stream("pva://x"))
+        Seen().of(client.monitor_stream("pva://y"))
+        for command in list(transport.commands):
+            transport.reply(command)
+        for second in range(5, 95, 10):
+            timers.advance_to(second)
+            transport.event("y", "y", second)
+        assert [c["pv_name"] for c in transport.commands] == ["pva://x", "pva://y", "pva://x"]
+
+    def test_a_pv_that_is_still_being_activated_is_left_alone(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        transport.event_source.hold = True
+        Seen().of(client.monitor_stream("pva://x"))
+        timers.advance_to(11)
+        assert transport.commands == []
+
+    def test_the_stream_goes_on_whatever_becomes_of_it(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        seen = Seen().of(client.monitor_stream("pva://x"))
+        transport.reply(transport.commands[0])
+        timers.advance_to(70)
+        transport.reply(transport.commands[1], error=-2, message="is starting")
+        transport.event("x", "x", 1)
+        assert (seen.values(), seen.errors) == ([1], [])
+
+    def test_a_silent_recurring_snapshot_is_started_again(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        seen = Seen().of(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"])))
+        transport.reply(transport.commands[0], publishing_topic="s")
+        timers.advance_to(70)
+        assert [c["command"] for c in transport.commands] == ["repeating_snapshot"] * 2
+        transport.messages("s", "s", *iteration(1, 5))
+        assert len(seen.now().items) == 1
