@@ -354,3 +354,15 @@ def test_closing_ends_all_at_once_and_leaves_no_thread(
     with pytest.raises(ProviderError, match="provider is closed"):
         provider.subscribe(address("t:ao"), updates.put, connections.put)
     assert connections.empty(), "it called back when it was closed"
+
+
+def test_closing_right_after_a_call_ends_it(
+    make: Callable[[], Provider], provider: Provider, address: Callable[[str], PvAddress]
+) -> None:
+    for _ in range(10):
+        own = make()
+        own.subscribe(address("t:fast"), lambda update: None, lambda connected: None)
+        pending = own.get(address("no:such:pv"), 60.0)
+        own.close()
+        with pytest.raises(ProviderError, match="provider is closed"):
+            pending.result(0)

@@ -127,11 +127,14 @@ def test_what_it_prints_is_logged(database: Path, caplog: pytest.LogCaptureFixtu
     assert "iocRun: All initialization complete" in caplog.text
 
 
-def test_it_ends_when_its_owner_is_killed(database: Path) -> None:
+@pytest.mark.parametrize("fork", ["", "if os.fork() == 0: sys.stdin.read(); os._exit(0)"])
+def test_it_ends_when_its_owner_is_killed(database: Path, fork: str) -> None:
+    """Also if a fork of the owner lives on, and with it the pipe to the IOC's input."""
     script = (
-        "import sys, time\n"
+        "import os, sys\n"
         "from k2eg_rx.embedded.ioc import SoftIoc\n"
         "ioc = SoftIoc(sys.argv[1]).start()\n"
+        f"{fork}\n"
         "print(ioc.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
