@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from k2eg_rx.embedded import EmbeddedStack
 from k2eg_rx.embedded.stack import COMMAND_TOPIC
 
 ENDS_WITHIN = 30.0  # seconds for a process of its own to start, do its work and end on a busy machine
+WRITTEN = ("pva://demo:setpoint1", "pva://demo:mode", "pva://demo:message")
 INI = "[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic={commands}\n[kafka]\nfetch.wait.max.ms=5\n"
 
 
@@ -60,10 +61,24 @@ def run(start: Start) -> Run:
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         with start(*words) as process:
-            out, err = process.communicate(timeout=ENDS_WITHIN)
+            try:
+                out, err = process.communicate(timeout=ENDS_WITHIN)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                out, err = process.communicate()
+                pytest.fail(f"k2eg {' '.join(words)} did not end; it said: {out!r} {err!r}")
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     return run
+
+
+@pytest.fixture
+def put_back(client: Client) -> Iterator[None]:
+    """Leaves the demo's PVs as they were: the stack is everybody's."""
+    before = [(uri, first(client.get_stream(uri)).value) for uri in WRITTEN]
+    yield
+    for uri, value in before:
+        first(client.put_stream(uri, value["index"] if isinstance(value, dict) else value))
 
 
 def objects(text: str) -> list[dict[str, object]]:
@@ -123,6 +138,7 @@ def test_ctrl_c_ends_a_blocking_get(start: Start, stack: EmbeddedStack) -> None:
     assert (process.returncode, out, err) == (130, "", "")
 
 
+@pytest.mark.usefixtures("put_back")
 def test_put_prints_the_answer_and_what_is_read_back(run: Run) -> None:
     done = run("put", "--verify", "pva://demo:setpoint1", "-1e0")
     assert (done.returncode, done.stderr) == (0, "")
@@ -131,12 +147,14 @@ def test_put_prints_the_answer_and_what_is_read_back(run: Run) -> None:
     assert read.endswith("  -1.000 A")
 
 
+@pytest.mark.usefixtures("put_back")
 def test_put_takes_an_enums_label(run: Run) -> None:
     done = run("put", "--json", "--verify", "pva://demo:mode", "Ramping")
     assert done.returncode == 0
     assert objects(done.stdout)[1]["value"] == "Ramping"
 
 
+@pytest.mark.usefixtures("put_back")
 def test_put_takes_a_number_as_text_if_told_to(run: Run) -> None:
     done = run("put", "--verify", "--string", "pva://demo:message", "42")
     assert done.returncode == 0

@@ -14,7 +14,7 @@ from k2eg_rx import Client, first, load_settings
 from k2eg_rx.embedded import DEMO_DATABASE, EmbeddedStack
 from k2eg_rx.embedded import stack as stack_module
 from k2eg_rx.embedded.ioc import IocError
-from k2eg_rx.embedded.loopback import without_epics
+from k2eg_rx.embedded.loopback import ServerPorts, without_epics
 from k2eg_rx.settings import DEMO_BROKER_VARIABLE, shipped_folder
 
 
@@ -60,7 +60,7 @@ def test_a_start_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     database = tmp_path / "bad.db"
     database.write_text('record(ai, "x") { field(NOPE, "1") }')
     before, variables = children(), dict(os.environ)
-    stack = EmbeddedStack(database)
+    stack = EmbeddedStack(database, ports=ServerPorts.free())  # the session's stack has this process's own
     with pytest.raises(IocError):
         stack.start()
     assert children() == before
