@@ -207,7 +207,11 @@ class PvAccessProvider:
                 outcome = error
             _settle(future, outcome)
 
-        operation = start(done)
+        try:
+            operation = start(done)
+        except Exception as error:  # p4p does not take it, whatever it is: the future says so
+            _settle(future, error)
+            operation = None
         deadline = self._deadlines.after(timeout, lambda: _settle(future, ProviderTimeout(late())))
         future.add_done_callback(lambda future: self._ended(future, name, operation, deadline))
         return future
