@@ -1,4 +1,4 @@
-"""The order of commands to one PV: reads run together, a write alone, and nobody overtakes.
+"""The order of commands to one PV: a write holds up what comes behind it, and nobody overtakes.
 
 In: turns asked for and given back. Out: calls that start them. Belongs to the gateway's thread; knows no I/O.
 """
@@ -13,30 +13,30 @@ class Turn:
     """One command's turn in its PV's lane.
 
     Args:
-        start: Called when it may run.
-        alone: Whether no other command of the PV may run meanwhile.
+        start: Called when it may begin.
+        holds: Whether those behind it have to wait until it gives the lane back; else it only passes through.
     """
 
-    __slots__ = ("alone", "running", "start", "wanted")
+    __slots__ = ("begun", "holds", "start", "wanted")
 
-    def __init__(self, start: Callable[[], None], *, alone: bool) -> None:
+    def __init__(self, start: Callable[[], None], *, holds: bool) -> None:
         self.start = start
-        self.alone = alone
-        self.running = False
+        self.holds = holds
+        self.begun = False
         self.wanted = True
 
 
 class _Lane:
-    __slots__ = ("advancing", "running", "waiting")
+    __slots__ = ("advancing", "holder", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[Turn] = deque()
-        self.running: set[Turn] = set()
+        self.holder: Turn | None = None
         self.advancing = False
 
 
 class Lanes:
-    """The lanes of all PVs that have commands under way."""
+    """The lanes of all PVs that have commands waiting or writes under way."""
 
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane] = {}
@@ -44,38 +44,33 @@ class Lanes:
     def __len__(self) -> int:
         return len(self._lanes)
 
-    def enter(self, pv_name: str, turn: Turn) -> None:
-        """Queues a turn; starts it at once if it may run."""
-        lane = self._lanes.setdefault(pv_name, _Lane())
+    def enter(self, name: str, turn: Turn) -> None:
+        """Queues a turn in a lane; starts it at once if nobody holds the lane."""
+        lane = self._lanes.setdefault(name, _Lane())
         lane.waiting.append(turn)
-        self._advance(pv_name, lane)
+        self._advance(name, lane)
 
-    def leave(self, pv_name: str, turn: Turn) -> None:
-        """Gives a turn back: it has ended, or is not wanted any more. Idempotent."""
+    def leave(self, name: str, turn: Turn) -> None:
+        """Gives a lane back, or a place in it that is not wanted any more. Idempotent."""
         turn.wanted = False
-        lane = self._lanes.get(pv_name)
+        lane = self._lanes.get(name)
         if lane is not None:
-            lane.running.discard(turn)
-            self._advance(pv_name, lane)
+            if lane.holder is turn:
+                lane.holder = None
+            self._advance(name, lane)
 
-    def _advance(self, pv_name: str, lane: _Lane) -> None:
+    def _advance(self, name: str, lane: _Lane) -> None:
         if lane.advancing:  # a turn that ends while it starts comes back here
             return
         lane.advancing = True
         try:
-            while lane.waiting and self._free(lane, lane.waiting[0]):
+            while lane.waiting and lane.holder is None:
                 turn = lane.waiting.popleft()
                 if turn.wanted:
-                    lane.running.add(turn)
-                    turn.running = True
+                    lane.holder = turn if turn.holds else None
+                    turn.begun = True
                     turn.start()
         finally:
             lane.advancing = False
-        if not lane.waiting and not lane.running:
-            self._lanes.pop(pv_name, None)
-
-    @staticmethod
-    def _free(lane: _Lane, turn: Turn) -> bool:
-        if not turn.wanted:
-            return True
-        return not lane.running or not (turn.alone or next(iter(lane.running)).alone)
+        if not lane.waiting and lane.holder is None:
+            self._lanes.pop(name, None)

@@ -1,5 +1,9 @@
 """Gets and puts: one reply each, within the gateway's own timeout, in the order in which a PV's commands came.
 
+A put is begun when the put to the same PV before it has ended, and a get when the puts before it have, so that it reads
+what they wrote. But a put may last as long as a motor moves: what comes behind it waits for half a second at most, for
+by then the server has it. Fields are PVs of their own: a put to `X.STOP` does not wait for one to `X`.
+
 In: orders. Out: replies. Belongs to the gateway's thread; a provider's futures come back through it.
 """
 
@@ -15,7 +19,7 @@ from typing import Any
 
 import reactivex
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable
+from reactivex.disposable import Disposable, SerialDisposable
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.channels import provider_of
@@ -33,6 +37,7 @@ from k2eg_rx.wire.parse import PutError, parse_fields
 _log = logging.getLogger(__name__)
 
 _SWEEP = 0.25  # seconds between looks for operations whose time is over: how late such an answer may be
+_PATIENCE = 0.5  # seconds that a put may hold up what comes behind it: a record that takes longer waits for a device
 _GRACE = 1.0  # seconds that a provider may take beyond its time before it is not waited for any more
 
 MALFORMED = "PV name malformed"
@@ -49,6 +54,12 @@ class _Operation:
         self.due = due
         self.observer = observer
         self.turn: Turn | None = None
+        self.patience = SerialDisposable()
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is in the hands of the provider."""
+        return self.turn is not None and self.turn.begun
 
 
 class Operations:
@@ -73,6 +84,7 @@ class Operations:
         self._clock = context.clock
         self._relieved = relieved
         self._lanes = Lanes()
+        self._sweeping = False
         self._pending: dict[_Operation, None] = {}  # in the order of their `due`, for all have the same time
 
     @property
@@ -92,7 +104,7 @@ class Operations:
         def ask(timeout: float) -> Future[Any]:
             return provider_of(self._providers, address).get(address, timeout)
 
-        return self._operation(order, address, ask, self._options.max_get_age, alone=False)
+        return self._operation(order, address, ask, self._options.max_get_age, holds=False)
 
     def put(self, order: Order[PutCommand]) -> Observable[Outgoing]:
         """Returns the reply to a put, of nothing if none is wanted. It is carried out when it is subscribed to."""
@@ -108,7 +120,7 @@ class Operations:
         def ask(timeout: float) -> Future[Any]:
             return provider_of(self._providers, address).put(address, fields, timeout)
 
-        return self._operation(order, address, ask, self._options.max_put_age, alone=True)
+        return self._operation(order, address, ask, self._options.max_put_age, holds=True)
 
     def _operation(
         self,
@@ -117,15 +129,15 @@ class Operations:
         ask: Callable[[float], Future[Any]],
         max_age: float,
         *,
-        alone: bool,
+        holds: bool,
     ) -> Observable[Outgoing]:
         def subscribe(observer: abc.ObserverBase[Outgoing], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             due = self._scheduler.now + timedelta(seconds=self._options.operation_timeout)
-            operation = _Operation(order, address.base, due, observer)
-            operation.turn = Turn(partial(self._start, operation, address, ask, max_age), alone=alone)
-            if not self._pending:
-                self._sweep_later()
+            operation = _Operation(order, address.uri, due, observer)
+            operation.turn = Turn(partial(self._start, operation, address, ask, max_age), holds=holds)
             self._pending[operation] = None
+            if not self._sweeping:
+                self._sweep_later()
             self._lanes.enter(operation.lane, operation.turn)
             return Disposable(lambda: self._end(operation))
 
@@ -142,13 +154,23 @@ class Operations:
             self._answer(operation, -3, text)
             return
         remaining = (operation.due - self._scheduler.now).total_seconds()
+        if remaining <= 0:
+            self._answer(operation, -3, TIMEOUT)
+            return
         try:
-            future = ask(max(remaining, 0.0))
+            future = ask(remaining)
         except Exception as error:
             self._failed(operation, error)
             return
+        if operation.turn is not None and operation.turn.holds:
+            operation.patience.disposable = self._scheduler.schedule_relative(_PATIENCE, partial(self._pass, operation))
         # the callback comes on one of the provider's threads
         future.add_done_callback(lambda done: post(self._scheduler, partial(self._settled, operation, address, done)))
+
+    def _pass(self, operation: _Operation, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
+        """Lets the next command of the PV begin, though this one has not ended."""
+        if operation.turn is not None:
+            self._lanes.leave(operation.lane, operation.turn)
 
     def _settled(self, operation: _Operation, address: PvAddress, done: Future[Any]) -> None:
         if operation not in self._pending:
@@ -199,29 +221,30 @@ class Operations:
         if outgoing is not None:
             operation.observer.on_next(outgoing)
         operation.observer.on_completed()
+        operation.patience.dispose()
         if operation.turn is not None:
             self._lanes.leave(operation.lane, operation.turn)
         self._relieved()
 
     def _sweep_later(self) -> None:
         def sweep(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            self._sweeping = False
             self._sweep(self._scheduler.now)
-            if self._pending:
+            if self._pending and not self._sweeping:
                 self._sweep_later()
 
+        self._sweeping = True
         self._scheduler.schedule_relative(_SWEEP, sweep)
 
     def _sweep(self, now: datetime) -> None:
         """Answers what has waited in its lane for all its time, and what its provider has forgotten."""
         for operation in list(takewhile(lambda operation: operation.due <= now, self._pending)):
-            running = operation.turn is not None and operation.turn.running
-            if not running or operation.due + timedelta(seconds=_GRACE) <= now:
+            if not operation.begun or operation.due + timedelta(seconds=_GRACE) <= now:
                 self._answer(operation, -3, TIMEOUT)
 
     def abandon(self) -> None:
         """Answers all that is under way or waits with a failure, for the gateway is stopping."""
         for operation in reversed(list(self._pending)):  # from the last on, so that none of them begins now
             what = operation.order.command.operation
-            begun = operation.turn is not None and operation.turn.running
-            fate = "may still be carried out" if begun else "was not carried out"
+            fate = "may still be carried out" if operation.begun else "was not carried out"
             self._answer(operation, -2, f"the gateway is stopping: the {what} {fate}")

@@ -34,8 +34,15 @@ _SILENCE = 60.0  # seconds without further requests after Kafka has not answered
 class TopicAdmin(Protocol):
     """Kafka's administration. Methods block, for a bounded time, and are called on one thread."""
 
-    def create(self, topics: Mapping[str, int]) -> None:
-        """Creates the topics (name: partitions) that are not there yet; raises what Kafka says."""
+    def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
+        """Creates the topics (name: partitions) that are not there yet.
+
+        Returns:
+            The topics that Kafka refused, with what it said.
+
+        Raises:
+            Exception: Kafka did not answer.
+        """
         ...
 
     def listeners(self) -> Mapping[str, int] | None:
@@ -112,8 +119,10 @@ class Topics:
         error = done.exception()
         if error is None:
             until = self._scheduler.now + timedelta(seconds=_MEMORY)
-            self._known.update(dict.fromkeys(wanted, until))
+            self._known.update(dict.fromkeys(wanted, until))  # what was refused is not asked for at once again either
             self._silent_until = None
+            for topic, reason in done.result().items():
+                self._complaint.made(f"{topic}: {reason}")
         else:
             self._silent_until = self._scheduler.now + timedelta(seconds=_SILENCE)
             self._complaint.made(error)

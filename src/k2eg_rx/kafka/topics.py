@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
     NewTopic,  # pyright: ignore[reportPrivateImportUsage] - documented there
 )
 
+from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.configuration import RETENTION_MS, admin_properties
 from k2eg_rx.kafka.failures import Failures, error_of, secrets_in
 from k2eg_rx.kafka.librdkafka_log import librdkafka_log
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 _RETENTION_BYTES = 50 * 1024 * 1024  # per partition, the deployed gateway's
 _REQUEST_TIMEOUT = 2.0  # seconds; an answer takes some 50 ms, and a broker that does not know the request never answers
 _WAIT = _REQUEST_TIMEOUT + 1.0
+_NO_ANSWER = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
 
 
 class KafkaTopicAdmin:
@@ -47,11 +49,14 @@ class KafkaTopicAdmin:
         except KafkaException as failure:
             raise self._failures.error(failure, "cannot start a Kafka client") from failure
 
-    def create(self, topics: Mapping[str, int]) -> None:
+    def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         """Creates the topics (name: partitions) that are not there yet, with an hour's retention and 50 MiB.
 
+        Returns:
+            The topics that Kafka refused, with why and what to do about it.
+
         Raises:
-            TransportError: The first that could not be created, and why.
+            TransportError: Kafka did not answer.
         """
         config = {"retention.ms": str(RETENTION_MS), "retention.bytes": str(_RETENTION_BYTES)}
         new = [NewTopic(topic, num_partitions=partitions, config=config) for topic, partitions in topics.items()]
@@ -59,16 +64,19 @@ class KafkaTopicAdmin:
             created: Mapping[str, Future[None]] = self._admin.create_topics(new, request_timeout=_REQUEST_TIMEOUT)
         except KafkaException as failure:
             raise self._failures.error(failure, "cannot create topics") from failure
-        failed: KafkaException | None = None
+        refused: dict[str, str] = {}
         for topic, future in created.items():
             try:
                 future.result(_WAIT)
+            except TimeoutError:
+                raise TransportError("cannot create topics: no answer") from None
             except KafkaException as failure:
-                if error_of(failure).code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    _log.debug("topic %r was not created: %s", topic, failure)
-                    failed = failed or failure
-        if failed is not None:
-            raise self._failures.error(failed, "cannot create topics") from failed
+                code = error_of(failure).code()
+                if code in _NO_ANSWER:
+                    raise self._failures.error(failure, "cannot create topics") from failure
+                if code != KafkaError.TOPIC_ALREADY_EXISTS:
+                    refused[topic] = self._failures.reason(failure, topic)
+        return refused
 
     def listeners(self) -> Mapping[str, int] | None:
         """Returns how many members the consumer groups have that are assigned each topic; None if that is unknown."""

@@ -46,11 +46,14 @@ def test_a_failure_ends_nothing_else() -> None:
     def failed(item: str, error: Exception) -> None:
         failures.append((item, str(error)))
 
-    asked.pipe(answer_each(answer, failed)).subscribe(said.append)
+    ended: list[bool] = []
+    asked.pipe(answer_each(answer, failed)).subscribe(said.append, on_completed=lambda: ended.append(True))
     for item in ("raises", "fails", "fine"):
         asked.on_next(item)
     assert failures == [("raises", "made none"), ("fails", "failed")]
     assert said == [1, 2]
+    asked.on_completed()
+    assert ended == [True], "what failed is not waited for"
 
 
 def test_disposing_ends_all_answers() -> None:

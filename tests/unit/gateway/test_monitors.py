@@ -174,8 +174,17 @@ def test_updates_that_find_no_room_are_counted_and_the_last_value_is_kept(new_st
     stage.settle()
     assert stage.bodies("slow") == [{"slow": {"value": "kept"}}]
     assert stage.counters.dropped_updates == 91
-    stage.pva.update("fast", 100)
+
+
+def test_a_slow_pv_does_not_pay_for_a_fast_one(new_stage: Any) -> None:
+    stage = new_stage(update_buffer=10 * 2000)
+    stage.command("multi-monitor", pv_name_list=["pva://fast", "pva://slow"])
+    for value in range(10):
+        stage.pva.update("fast", value)
+    stage.pva.update("slow", "kept though it came when there was no room")
     stage.settle()
+    assert len(stage.bodies("slow")) == 1
+    assert stage.counters.dropped == 0
 
 
 def test_dropping_takes_the_oldest(new_stage: Any) -> None:

@@ -30,10 +30,11 @@ class Admin:
         self.requests: list[dict[str, int]] = []
         self.error: Exception | None = None
 
-    def create(self, topics: Mapping[str, int]) -> None:
+    def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         self.requests.append(dict(topics))
         if self.error is not None:
             raise self.error
+        return {topic: "no" for topic in topics if topic == "refused"}
 
     def listeners(self) -> Mapping[str, int] | None:
         if self.error is not None:
@@ -89,6 +90,14 @@ def test_topics_wanted_together_are_created_in_one_request() -> None:
     assert len(bench.admin.requests) == 2, "it may have been deleted meanwhile"
 
 
+def test_a_topic_wanted_twice_is_one_request() -> None:
+    bench = Bench()
+    bench.ensure("a")
+    bench.ensure("a")
+    bench.work()
+    assert bench.admin.requests == [{"a": 3}]
+
+
 def test_nobody_waits_for_long() -> None:
     bench = Bench()
     bench.ensure("a")
@@ -114,6 +123,16 @@ def test_after_a_failure_nobody_waits_for_a_while() -> None:
     bench.ensure("b")
     bench.work()
     assert bench.admin.requests[-1] == {"b": 3}
+
+
+def test_a_refusal_is_one_topic_s() -> None:
+    bench = Bench()
+    bench.ensure("refused")
+    bench.work()
+    bench.ensure("b")
+    bench.work()
+    assert bench.there == ["refused", "b"]
+    assert bench.admin.requests == [{"refused": 3}, {"b": 3}]
 
 
 def test_without_creation_nothing_is_asked() -> None:

@@ -56,3 +56,16 @@ def test_disposing_ends_them() -> None:
     subscription.dispose()
     scheduler.advance_to(9.0)
     assert len(found) == 2
+
+
+def test_small_delays_do_not_add_up() -> None:
+    scheduler = TestScheduler()
+    found: list[float] = []
+
+    def busy(_: Moment) -> None:
+        found.append(round(scheduler.now.timestamp(), 3))
+        scheduler.sleep(0.1)
+
+    moments(Timing(1.0), scheduler).subscribe(busy)
+    scheduler.advance_to(5.5)
+    assert found == [1.0, 2.0, 3.0, 4.0, 5.0]
