@@ -13,6 +13,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from enum import Enum
 from types import TracebackType
 from typing import Any, Self
@@ -107,11 +108,17 @@ class Client:
         self._status = StatusBoard(self._measure, self._timers)
         self._replies = ReplyRouter(self._discards)
         self._events = EventRouter(self._discards, self._delivery.valve.is_open)
-        self._transport = transport or KafkaTransport(self.settings)
-        self._event_source = self._transport.events(self._events, group_name)
-        self._reply_source, self._ready = self._transport.replies(self._replies, self.settings.reply_topic)
-        self._sink = self._transport.sink()
-        self._presence = self._transport.presence(self.settings.reply_topic, app_name)
+        with ExitStack() as parts:  # what was made is closed if what comes after it fails
+            self._transport = transport or KafkaTransport(self.settings)
+            parts.callback(self._transport.close, _LEAST_CLOSE_TIMEOUT)
+            self._event_source = self._transport.events(self._events, group_name)
+            parts.callback(self._event_source.close, _LEAST_CLOSE_TIMEOUT)
+            self._reply_source, self._ready = self._transport.replies(self._replies, self.settings.reply_topic)
+            parts.callback(self._reply_source.close, _LEAST_CLOSE_TIMEOUT)
+            self._sink = self._transport.sink()
+            parts.callback(self._sink.close, _LEAST_CLOSE_TIMEOUT)
+            self._presence = self._transport.presence(self.settings.reply_topic, app_name)
+            parts.pop_all()
         self._requests = Requests(
             self._replies,
             self._sink,

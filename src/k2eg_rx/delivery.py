@@ -260,10 +260,7 @@ class Mailbox(Generic[_T]):
         items: list[_T] = []
         for _ in range(_TURNS):
             items = self._take()
-            for item in items:
-                if self._disposed:
-                    break
-                self._hand_over(item)
+            self._hand_over(items)
             if not items:
                 break
         self._drainer = None
@@ -274,20 +271,25 @@ class Mailbox(Generic[_T]):
         else:
             self._office.rest()
 
-    def _hand_over(self, item: _T) -> None:
-        try:
-            self._office.prepare(item)
-        except WireError as error:
-            self._office.discard(error, self._label)
-            return
-        except K2EGError as error:
-            self._fail(error)
-            return
-        try:
-            self._observer.on_next(item)
-        except Exception as error:
-            _log.exception("a subscriber to %s raised; its subscription ends", getattr(item, "name", self._label))
-            self._fail(error)
+    def _hand_over(self, items: Sequence[_T]) -> None:
+        prepare, on_next = self._office.prepare, self._observer.on_next
+        for item in items:
+            if self._disposed:
+                return
+            try:
+                prepare(item)
+            except WireError as error:
+                self._office.discard(error, self._label)
+                continue
+            except K2EGError as error:
+                self._fail(error)
+                return
+            try:
+                on_next(item)
+            except Exception as error:
+                _log.exception("a subscriber to %s raised; its subscription ends", getattr(item, "name", self._label))
+                self._fail(error)
+                return
 
     def _fail(self, error: Exception) -> None:
         try:

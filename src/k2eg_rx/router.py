@@ -24,13 +24,13 @@ from k2eg_rx.wire.messages import PVUpdate
 Outgoing = dict[Inlet[Any], list[Any]]
 
 
-def _is_repetition(record: Record, last: Record) -> bool:
-    """Whether an event says the same as the last, its EPICS time included.
+def _is_repetition(record: Record) -> bool:
+    """Whether an event with the bytes of the last says nothing new: its EPICS time is the same as well.
 
     A gateway publishes a PV's value once more whenever another client asks for it. A PV without time may really have
     been posted twice with one value; its events are all passed on.
     """
-    return record.value is not None and record.value == last.value and b"timeStamp" in record.value
+    return record.value is not None and b"timeStamp" in record.value
 
 
 class PvRoute:
@@ -56,6 +56,21 @@ class PvRoute:
     def kafka_keys(self) -> set[bytes]:
         """The Kafka keys of its events: the name, or the record's alone where the gateway knows no fields."""
         return {self.address.name.encode(), self.address.base.encode()}
+
+
+def _publish(route: PvRoute, record: Record, outgoing: Outgoing) -> None:
+    """Adds an event for each subscriber of its PV."""
+    route.heard = True
+    last = route.last
+    if last is not None and record.value == last.record.value and _is_repetition(record):
+        return
+    update = route.last = PVUpdate(route.address, record)
+    for inlet in route.inlets:
+        waiting = outgoing.get(inlet)
+        if waiting is None:
+            outgoing[inlet] = [update]
+        else:
+            waiting.append(update)
 
 
 class MessageRoute(Protocol):
@@ -132,33 +147,28 @@ class EventRouter:
     def receive(self, records: Sequence[Record]) -> None:
         """Routes a batch."""
         outgoing: Outgoing = {}
+        pvs = self._pvs
         with self.lock:
             for record in records:
+                keyed = pvs.get(record.topic)
+                route = None if keyed is None or record.key is None else keyed.get(record.key)
                 try:
-                    self._route(record, outgoing)
+                    if route is not None:
+                        _publish(route, record, outgoing)
+                    else:
+                        self._route_other(record, keyed, outgoing)
                 except WireError as error:
                     self._discards.add(error, record.topic)
         for inlet, items in outgoing.items():
             inlet.offer(items)
 
-    def _route(self, record: Record, outgoing: Outgoing) -> None:
-        keyed = self._pvs.get(record.topic)
-        if keyed is not None:
-            route = keyed.get(record.key) if record.key is not None else self._by_body(record, keyed)
-            if route is not None:
-                route.heard = True
-                if route.last is not None and _is_repetition(record, route.last.record):
-                    return
-                update = route.last = PVUpdate(route.address, record)
-                for inlet in route.inlets:
-                    waiting = outgoing.get(inlet)
-                    if waiting is None:
-                        outgoing[inlet] = [update]
-                    else:
-                        waiting.append(update)
-                return
+    def _route_other(self, record: Record, keyed: dict[bytes, PvRoute] | None, outgoing: Outgoing) -> None:
+        """What is no event of a monitored PV by its key: one without a key, or a snapshot's message."""
+        route = self._by_body(record, keyed) if keyed is not None and record.key is None else None
         messages = self._messages.get(record.topic)
-        if messages is not None:
+        if route is not None:
+            _publish(route, record, outgoing)
+        elif messages is not None:
             messages.accept(record, outgoing)
 
     @staticmethod

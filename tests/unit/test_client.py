@@ -385,6 +385,17 @@ def test_the_group_name_reaches_the_transport(transport: Any) -> None:
         assert transport.group_name == "workers"
 
 
+def test_a_group_name_that_is_refused_leaves_nothing_open(transport: Any) -> None:
+    def refuse(receiver: Any, group_name: str) -> Any:
+        raise ValueError(f"group_name {group_name!r}")
+
+    transport.events = refuse
+    settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
+    with pytest.raises(ValueError, match="group_name 'k2eg-workers'"):
+        Client("scripted", "test", "k2eg-workers", settings=settings, transport=transport)
+    assert transport.closed
+
+
 def test_the_public_names_are_sorted_and_exist() -> None:
     names = k2eg_rx.__all__
     assert names == sorted(names)

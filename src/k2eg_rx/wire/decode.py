@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from k2eg_rx.transport import Record
 
 SERIALIZATION_HEADER = "k2eg-ser-type"
+# As gateways write them; another spelling is understood too, but takes longer.
+_USUAL: dict[object, str] = {b"Msgpack": "msgpack", b"Json": "json"}
 
 
 def _serialization(record: Record) -> str:
     for name, value in record.headers:
         if name == SERIALIZATION_HEADER and value is not None:
+            usual = _USUAL.get(value)
+            if usual is not None:
+                return usual
             text = value if isinstance(value, str) else value.decode("ascii", "replace")
             return text.lower()
     raise WireError("header", f"no header {SERIALIZATION_HEADER!r}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from k2eg_rx.pv import PvAddress
 from k2eg_rx.transport import Record
@@ -83,12 +83,15 @@ class PVUpdate(PVData):
     __slots__ = ("address", "record")
 
     def __init__(self, address: PvAddress, record: Record) -> None:
-        super().__init__(address.name, None)
+        self.name = address.name  # not by the base's __init__: one of these is made for each event
+        self._data = None
         self.address = address
         self.record = record
 
     def _decode(self) -> Structure:
-        return structure_of(self.address, decode_body(self.record))
+        body = decode_body(self.record)
+        structure = body.get(self.name)  # what is nearly always there, before all that may be there instead
+        return cast("Structure", structure) if isinstance(structure, dict) else structure_of(self.address, body)
 
     def __repr__(self) -> str:
         where = f"{self.record.topic}[{self.record.partition}]@{self.record.offset}"
