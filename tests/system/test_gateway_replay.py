@@ -274,12 +274,12 @@ def replay(environment: tuple[str, dict[str, str]]) -> Replay:
 def ask(sink: Any, inbox: Inbox) -> None:
     """Sends the commands at their times, and waits for all the replies there are to be."""
     first = {"command": "get", "pv_name": "pva://t:ao", "reply_topic": "cap-reply", "reply_id": "first"}
-    sink.send(COMMANDS, json.dumps(first).encode())
+    sink.send(COMMANDS, json.dumps(first).encode(), key=b"any")
     assert inbox.wait_for(lambda: bool(inbox.records), 30.0), "the gateway does not answer"
     begin = time.monotonic()
     for at, text in timetable():
         time.sleep(max(0.0, begin + at - time.monotonic()))
-        sink.send(COMMANDS, text.encode())
+        sink.send(COMMANDS, text.encode(), key=b"one partition, for the order")
     wanted = Counter[str]()
     for name in REPRODUCED:
         if CASES[name].reply_ids():
