@@ -14,11 +14,11 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from k2eg_rx.kafka.cluster import Ends
 from k2eg_rx.kafka.configuration import Properties
-from k2eg_rx.kafka.failures import Failures
+from k2eg_rx.kafka.failures import Failures, error_of
 from k2eg_rx.kafka.health import Health
 from k2eg_rx.kafka.lag import Partition
 from k2eg_rx.kafka.pump import LARGEST_BATCH, POLL, Pump, Watcher
@@ -90,14 +90,24 @@ class GroupPump(Pump):
         except KafkaException as failure:
             _log.debug("the start is committed when a partition is assigned: %s", failure)
 
-    def _commit(self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]]) -> None:
+    def _commit(self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]]) -> bool:
+        """Commits; whether it is of no use to try again."""
         partitions = _at(offsets)
         if not partitions:
-            return
+            return True
         try:
             consumer.commit(offsets=partitions, asynchronous=False)
         except KafkaException as failure:
             _log.info("not committed now: %s", failure)
+            return error_of(failure).code() != KafkaError.REBALANCE_IN_PROGRESS
+        return True
+
+    def _leave(self, consumer: Consumer) -> None:
+        """Commits what was received, once a rebalance under way lets it, and leaves the group."""
+        while not self._commit(consumer, self._received.items()) and time.monotonic() < self._deadline:
+            consumer.pause(consumer.assignment())
+            consumer.poll(_HELD_POLL)
+        super()._leave(consumer)
 
     def _do_actions(self, consumer: Consumer) -> None:
         super()._do_actions(consumer)
@@ -136,6 +146,9 @@ class GroupPump(Pump):
         messages, self._in_hand = self._in_hand, []
         return messages
 
+    def _is_read(self, message: Message) -> bool:  # noqa: ARG002
+        return True  # the group has given it to this member, and another would get it if this one did not take it
+
     def _hand_over(self, consumer: Consumer, messages: Sequence[Message]) -> None:
         super()._hand_over(consumer, messages)
         received = {_key_of(message): (message.offset() or 0) + 1 for message in messages if message.error() is None}
@@ -173,6 +186,10 @@ class GroupPump(Pump):
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        _log.warning(
+            "the consumer group took this member for dead (no heartbeat for session.timeout.ms); what it received since"
+            " its last commit, another member may receive too"
+        )
         self._forget(set(map(_key, partitions)))
         self.lag.remove(partitions)
         consumer.incremental_unassign(partitions)

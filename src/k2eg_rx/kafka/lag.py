@@ -25,25 +25,29 @@ class Lag:
 
     Args:
         clock: Returns seconds.
+
+    Attributes:
+        starts: The partitions that are read, and the offset that each was started from.
+        total: The figure.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._next = 0.0
-        self._starts: dict[Partition, int] = {}
+        self.starts: dict[Partition, int] = {}
         self._turn: list[Partition] = []
         self._lags: dict[Partition, int] = {}
         self.total = 0
 
     def add(self, partitions: Iterable[TopicPartition]) -> None:
         """Takes partitions that are read from now on, each with the offset it starts from."""
-        self._starts.update(((partition.topic, partition.partition), partition.offset) for partition in partitions)
+        self.starts.update(((partition.topic, partition.partition), partition.offset) for partition in partitions)
 
     def remove(self, partitions: Iterable[TopicPartition]) -> None:
         """Takes partitions that are not read any more."""
         for partition in partitions:
             key = (partition.topic, partition.partition)
-            self._starts.pop(key, None)
+            self.starts.pop(key, None)
             self.total -= self._lags.pop(key, 0)
 
     def refresh(self, consumer: Consumer) -> None:
@@ -53,10 +57,10 @@ class Lag:
             return
         self._next = now + INTERVAL
         if not self._turn:
-            self._turn = list(self._starts)
+            self._turn = list(self.starts)
         some, self._turn = self._turn[:_AT_ONCE], self._turn[_AT_ONCE:]
         try:
-            self._measure(consumer, [key for key in some if key in self._starts])
+            self._measure(consumer, [key for key in some if key in self.starts])
         except KafkaException as failure:
             _log.debug("no lag: %s", failure)
 
@@ -65,7 +69,7 @@ class Lag:
             return
         for position in consumer.position([TopicPartition(topic, partition) for topic, partition in keys]):
             key = (position.topic, position.partition)
-            at = position.offset if position.offset >= 0 else self._starts[key]
+            at = position.offset if position.offset >= 0 else self.starts[key]
             _, end = consumer.get_watermark_offsets(position, cached=True)
             lag = max(end - at, 0) if at >= 0 else 0
             self.total += lag - self._lags.get(key, 0)

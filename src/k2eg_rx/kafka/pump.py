@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, cast
@@ -95,6 +96,7 @@ class Pump:
         self._actions: deque[Action] = deque()
         self._signal = threading.Event()
         self._closing = False
+        self._deadline = 0.0
         self._told: set[tuple[str, int]] = set()
         self.lag = Lag()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -114,6 +116,7 @@ class Pump:
 
     def close(self, timeout: float) -> None:
         """Has the consumer closed and waits for it, unless called on the pump's own thread. Idempotent."""
+        self._deadline = time.monotonic() + timeout
         self._closing = True
         self._signal.set()
         if self._thread is not threading.current_thread():
@@ -147,8 +150,16 @@ class Pump:
             self._hold(consumer)
             return
         messages = self._gather(consumer)
+        if messages and self._actions:
+            self._do_actions(consumer)
+            messages = [message for message in messages if self._is_read(message)]
         if messages:
             self._hand_over(consumer, messages)
+
+    def _is_read(self, message: Message) -> bool:
+        """Whether it is still wanted: its topic may have been released, and read again from further on, meanwhile."""
+        start = self.lag.starts.get((message.topic() or "", message.partition() or 0))
+        return message.error() is not None or (start is not None and (message.offset() or 0) >= start)
 
     def _do_actions(self, consumer: Consumer) -> None:
         while self._actions:

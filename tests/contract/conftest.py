@@ -1,0 +1,292 @@
+"""What the contract is tested with: every transport behind the same few handles.
+
+A further broker, such as Apache Kafka, takes part when its address is in K2EG_TEST_KAFKA.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import queue
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Protocol
+
+import confluent_kafka
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from k2eg_rx.embedded.broker import EmbeddedBroker
+from k2eg_rx.kafka import KafkaTransport
+from k2eg_rx.settings import Settings
+from k2eg_rx.testing import MemoryBroker, MemoryTransport
+from k2eg_rx.transport import Receiver, Record, RecordSink, RecordSource, Transport, TransportError
+
+PATIENCE = 20.0  # seconds until something that should happen is missing; a green test never waits that long
+KAFKA_VARIABLE = "K2EG_TEST_KAFKA"
+
+
+class Inbox:
+    """A receiver that keeps what it gets, and can be made not ready."""
+
+    def __init__(self, *, ready: bool = True) -> None:
+        self.changed = threading.Condition()
+        self.records: list[Record] = []
+        self.batches: list[int] = []
+        self.threads: set[str] = set()
+        self.asked = 0
+        self._ready = ready
+        self.on_receive: Callable[[Sequence[Record]], None] = lambda records: None
+
+    def ready(self) -> bool:
+        with self.changed:
+            self.asked += 1
+            self.changed.notify_all()
+            return self._ready
+
+    def open(self, source: RecordSource) -> None:
+        self._ready = True
+        source.wake()
+
+    def shut(self, source: RecordSource) -> None:
+        """Is not ready any more; returns when the source knows."""
+        with self.changed:
+            self._ready = False
+            asked = self.asked
+        source.wake()
+        self.wait_until(lambda: self.asked > asked, "the source to ask")
+
+    def receive(self, records: Sequence[Record]) -> None:
+        with self.changed:
+            self.records.extend(records)
+            self.batches.append(len(records))
+            self.threads.add(threading.current_thread().name)
+            self.changed.notify_all()
+        self.on_receive(records)
+
+    def wait(self, count: int = 1, timeout: float = PATIENCE) -> list[Record]:
+        """Waits until it has so many records and returns them all."""
+        self.wait_until(lambda: len(self.records) >= count, f"{count} records", timeout)
+        return list(self.records)
+
+    def wait_for(self, value: bytes) -> Record:
+        """Waits until it has a record with that value."""
+        self.wait_until(lambda: any(record.value == value for record in self.records), repr(value[:40]))
+        return next(record for record in self.records if record.value == value)
+
+    def wait_until(self, happened: Callable[[], bool], what: str = "it", timeout: float = PATIENCE) -> None:
+        with self.changed:
+            assert self.changed.wait_for(happened, timeout), f"waited for {what}; got {self.records[-3:]}"
+
+    @property
+    def values(self) -> list[bytes | None]:
+        return [record.value for record in self.records]
+
+    def in_order(self) -> bool:
+        """Whether each partition's records came in order, none twice and none left out."""
+        offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for record in self.records:
+            offsets[record.topic, record.partition].append(record.offset)
+        return all(seen == list(range(seen[0], seen[0] + len(seen))) for seen in offsets.values())
+
+
+class Backend(Protocol):
+    """A broker that can be played with. What it cannot do, it skips the test for."""
+
+    def transport(self, **kafka: str) -> Transport: ...
+    def create_topic(self, topic: str, partitions: int = 1) -> None: ...
+    def delete_topic(self, topic: str) -> None: ...
+    def go_down(self) -> None: ...
+    def come_up(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class MemoryBackend:
+    def __init__(self) -> None:
+        self.broker = MemoryBroker(partitions=4)
+        self.create_topic = self.broker.create_topic
+        self.delete_topic = self.broker.delete_topic
+        self.go_down = self.broker.go_down
+        self.come_up = self.broker.come_up
+
+    def transport(self, **kafka: str) -> Transport:
+        return MemoryTransport(self.broker)
+
+    def close(self) -> None:
+        self.broker.come_up()
+
+
+class MockCluster:
+    """librdkafka's mock cluster, with those of its handles that the Python package does not pass on."""
+
+    _library: ctypes.CDLL | None = None
+
+    def __init__(self) -> None:
+        self.broker = EmbeddedBroker()
+        self.address = self.broker.address
+        client = self.broker._client
+        # A confluent_kafka client is an object head of two words followed by the librdkafka handle.
+        self._handle = ctypes.cast(id(client) + 2 * ctypes.sizeof(ctypes.c_void_p), ctypes.POINTER(ctypes.c_void_p))[0]
+        self._cluster = self._call("rd_kafka_handle_mock_cluster", self._handle, result=ctypes.c_void_p)
+        self._on_cluster("rd_kafka_mock_group_initial_rebalance_delay_ms", ctypes.c_int32(20))
+
+    def _call(self, name: str, pointer: int, *arguments: object, result: type = ctypes.c_int) -> int:
+        if MockCluster._library is None:
+            libraries = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
+            MockCluster._library = ctypes.CDLL(str(next(libraries.glob("librdkafka*"))))
+        function = MockCluster._library[name]
+        function.restype = result
+        return function(ctypes.c_void_p(pointer), *arguments)
+
+    def _on_cluster(self, name: str, *arguments: object) -> None:
+        assert self._call(name, self._cluster, *arguments) == 0 or name.endswith("_delay_ms"), name
+
+    def transport(self, **kafka: str) -> Transport:
+        # A heartbeat tells of a rebalance, and the mock cluster has one last for a session less a second.
+        quick = {"fetch.wait.max.ms": "5", "heartbeat.interval.ms": "100", "session.timeout.ms": "2000"}
+        return KafkaTransport(kafka_settings(self.address, quick | kafka))
+
+    def create_topic(self, topic: str, partitions: int = 1) -> None:
+        self._on_cluster("rd_kafka_mock_topic_create", topic.encode(), ctypes.c_int(partitions), ctypes.c_int(1))
+
+    def delete_topic(self, topic: str) -> None:
+        self._on_cluster("rd_kafka_mock_topic_delete", topic.encode())
+
+    def refuse_topic(self, topic: str, code: int) -> None:
+        self._call("rd_kafka_mock_topic_set_error", self._cluster, topic.encode(), ctypes.c_int(code))
+
+    def go_down(self) -> None:
+        self._on_cluster("rd_kafka_mock_broker_set_down", ctypes.c_int32(1))
+
+    def come_up(self) -> None:
+        self._on_cluster("rd_kafka_mock_broker_set_up", ctypes.c_int32(1))
+
+    def close(self) -> None:
+        self.broker.close()
+
+
+class ApacheKafka:
+    """A broker that runs somewhere."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._admin = AdminClient({"bootstrap.servers": address})
+
+    def transport(self, **kafka: str) -> Transport:
+        return KafkaTransport(kafka_settings(self._address, kafka))
+
+    def create_topic(self, topic: str, partitions: int = 1) -> None:
+        self._admin.create_topics([NewTopic(topic, partitions)])[topic].result(PATIENCE)
+
+    def delete_topic(self, topic: str) -> None:
+        self._admin.delete_topics([topic])[topic].result(PATIENCE)
+
+    def go_down(self) -> None:
+        pytest.skip("a broker that runs somewhere is not stopped")
+
+    def come_up(self) -> None:
+        """It never was down."""
+
+    def close(self) -> None:
+        """It goes on running."""
+
+
+def kafka_settings(address: str, kafka: dict[str, str]) -> Settings:
+    return Settings("contract", address, "commands", "contract-reply", kafka)
+
+
+class Bench:
+    """A backend, and everything made of it, which is closed at the end."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._numbers = itertools.count()
+        self._parts: list[Callable[[float], None]] = []
+        self._mark = uuid.uuid4().hex[:8]
+        self.transport = self.another_transport()
+        self._sink = self.sink()
+
+    def another_transport(self, **kafka: str) -> Transport:
+        transport = self.backend.transport(**kafka)
+        self._parts.append(transport.close)
+        return transport
+
+    def topic(self, partitions: int | None = 1, name: str = "t") -> str:
+        """The name of a topic of its own; with None for partitions there is no such topic yet."""
+        topic = f"{name}-{self._mark}-{next(self._numbers)}"
+        if partitions is not None:
+            self.backend.create_topic(topic, partitions)
+        return topic
+
+    def events(
+        self, receiver: Receiver, group_name: str | None = None, transport: Transport | None = None
+    ) -> RecordSource:
+        source = (transport or self.transport).events(receiver, group_name)
+        self._parts.append(source.close)
+        return source
+
+    def replies(self, receiver: Receiver, topic: str) -> tuple[RecordSource, Future[None]]:
+        source, ready = self.transport.replies(receiver, topic)
+        self._parts.append(source.close)
+        return source, ready
+
+    def sink(self, transport: Transport | None = None) -> RecordSink:
+        sink = (transport or self.transport).sink()
+        self._parts.append(sink.close)
+        return sink
+
+    def send(self, topic: str, *values: bytes | str, key: bytes | None = None) -> None:
+        """Sends records and waits until they are in the broker."""
+        reports: queue.SimpleQueue[TransportError | None] = queue.SimpleQueue()
+        for value in values:
+            encoded = value if isinstance(value, bytes) else value.encode()
+            self._sink.send(topic, encoded, key=key, on_delivery=reports.put)
+        for _ in values:
+            assert reports.get(timeout=PATIENCE) is None
+
+    def close(self) -> None:
+        for close in reversed(self._parts):
+            close(5.0)
+        self.backend.close()
+
+
+def _bench(backend: Backend) -> Iterator[Bench]:
+    bench = Bench(backend)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+@pytest.fixture(params=["memory", "mock", *(["apache"] if KAFKA_VARIABLE in os.environ else [])])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """Each transport in turn."""
+    if request.param == "memory":
+        yield from _bench(MemoryBackend())
+    elif request.param == "mock":
+        yield from _bench(MockCluster())
+    else:
+        yield from _bench(ApacheKafka(os.environ[KAFKA_VARIABLE]))
+
+
+@pytest.fixture
+def mock_bench() -> Iterator[Bench]:
+    """The mock cluster alone, for what has no equal in memory."""
+    yield from _bench(MockCluster())
+
+
+@pytest.fixture
+def make_inbox() -> type[Inbox]:
+    """What makes receivers."""
+    return Inbox
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    """A receiver."""
+    return Inbox()

@@ -1,0 +1,157 @@
+"""The sink: what is sent, what is reported, and what happens when it cannot be."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import pytest
+
+from k2eg_rx.errors import TransportError
+
+PATIENCE = 20.0
+
+
+class Reports:
+    def __init__(self) -> None:
+        self.all: queue.SimpleQueue[TransportError | None] = queue.SimpleQueue()
+        self.threads: set[str] = set()
+
+    def __call__(self, error: TransportError | None) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.all.put(error)
+
+    def next(self) -> TransportError | None:
+        return self.all.get(timeout=PATIENCE)
+
+
+@pytest.fixture
+def reports() -> Reports:
+    return Reports()
+
+
+def test_a_delivery_is_reported_once_on_the_sinks_thread(bench, reports):
+    sink = bench.sink()
+    sink.send(bench.topic(), b"value", on_delivery=reports)
+    assert reports.next() is None
+    sink.close(5.0)
+    assert reports.all.empty()
+    assert reports.threads == {"k2eg-sink"}
+
+
+def test_closing_sends_what_is_queued(bench, reports):
+    topic = bench.topic()
+    sink = bench.sink()
+    for n in range(1000):
+        sink.send(topic, b"%d" % n, on_delivery=reports)
+    sink.close(PATIENCE)
+    assert [reports.next() for _ in range(1000)] == [None] * 1000
+    assert reports.all.empty()
+
+
+def test_a_closed_sink_refuses(bench):
+    sink = bench.sink()
+    sink.close(5.0)
+    with pytest.raises(TransportError, match="closed"):
+        sink.send("topic", b"value")
+
+
+def test_what_cannot_be_sent_before_closing_is_reported(bench, reports):
+    topic = bench.topic()
+    sink = bench.sink()
+    sink.send(topic, b"before", on_delivery=reports)
+    assert reports.next() is None
+    bench.backend.go_down()
+    for _ in range(3):
+        sink.send(topic, b"never", on_delivery=reports)
+    sink.close(0.2)
+    for _ in range(3):
+        assert "closed before" in str(reports.next())
+    assert reports.all.empty()
+
+
+def test_closing_from_a_report(bench, reports):
+    sink = bench.sink()
+    closed = threading.Event()
+
+    def close(error):
+        sink.close(5.0)
+        closed.set()
+
+    sink.send(bench.topic(), b"value", on_delivery=close)
+    assert closed.wait(PATIENCE)
+
+
+def test_a_report_that_raises_is_logged_and_the_next_one_comes(bench, reports, caplog):
+    topic = bench.topic()
+    sink = bench.sink()
+
+    def fail(error):
+        raise RuntimeError("a fault of the report")
+
+    sink.send(topic, b"one", on_delivery=fail)
+    sink.send(topic, b"two", on_delivery=reports)
+    assert reports.next() is None
+    assert "a fault of the report" in caplog.text
+
+
+def test_sending_from_many_threads(bench, inbox):
+    topic = bench.topic(partitions=2)
+    bench.events(inbox).read(topic).result(PATIENCE)
+    sink = bench.sink()
+
+    def send(which: int) -> None:
+        for n in range(100):
+            sink.send(topic, b"%d/%d" % (which, n), key=b"%d" % which)
+
+    threads = [threading.Thread(target=send, args=(n,)) for n in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    inbox.wait(500)
+    for which in range(5):
+        mine = [record.value for record in inbox.records if record.key == b"%d" % which]
+        assert mine == [b"%d/%d" % (which, n) for n in range(100)]
+
+
+def test_presence_is_left_promptly(bench):
+    presence = bench.transport.presence(bench.topic(), "application")
+    presence.close(5.0)
+    presence.close(5.0)
+
+
+def test_a_record_that_is_too_large_is_refused_in_words(mock_bench, reports):
+    sink = mock_bench.sink(mock_bench.another_transport(**{"message.max.bytes": "2000"}))
+    with pytest.raises(TransportError, match=r"larger.*max\.message\.bytes"):
+        sink.send("topic", bytes(3000))
+
+
+def test_a_full_queue_is_refused_in_words(mock_bench):
+    sink = mock_bench.sink(mock_bench.another_transport(**{"queue.buffering.max.messages": "10"}))
+    mock_bench.backend.go_down()
+
+    def overfill() -> None:
+        for _ in range(11):
+            sink.send("topic", b"value")
+
+    with pytest.raises(TransportError, match="too many records wait"):
+        overfill()
+    sink.close(0.1)
+
+
+def test_a_record_that_cannot_be_delivered_in_time_is_reported_in_words(mock_bench, reports):
+    sink = mock_bench.sink(mock_bench.another_transport(**{"message.timeout.ms": "300"}))
+    mock_bench.backend.go_down()
+    sink.send("some-topic", b"value", on_delivery=reports)
+    text = str(reports.next())
+    assert "some-topic" in text
+    assert "message.timeout.ms" in text
+
+
+def test_a_failure_nobody_asked_about_is_logged(mock_bench, caplog):
+    sink = mock_bench.sink(mock_bench.another_transport(**{"message.timeout.ms": "300"}))
+    mock_bench.backend.go_down()
+    sink.send("some-topic", b"value")
+    sink.close(PATIENCE)
+    assert "not sent to 'some-topic'" in caplog.text
