@@ -7,54 +7,19 @@ belongs to the gateway's thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-import reactivex
 from reactivex import Observable, abc
-from reactivex import operators as ops
 from reactivex.disposable import Disposable
-from reactivex.subject import Subject
 
 from k2eg_rx.gateway.counters import Counters
 from k2eg_rx.gateway.inbox import Inbox, Source
-from k2eg_rx.gateway.provider import Provider, ProviderError
+from k2eg_rx.gateway.provider import Provider, ProviderError, Subscription
 from k2eg_rx.gateway.samples import Sample
 from k2eg_rx.pv import Protocol, PvAddress
 from k2eg_rx.wire.structure import Structure
 
 _log = logging.getLogger(__name__)
-
-
-class _Latest(Subject[Sample]):
-    """A subject that a newcomer gets the last sample of, if there is one; whom one observer's exception does not stop.
-
-    reactivex has `replay`, but that repeats old values after the subscription was closed and opened again.
-    """
-
-    def __init__(self, counters: Counters) -> None:
-        super().__init__()
-        self.latest: Sample | None = None
-        self._counters = counters
-
-    def _subscribe_core(
-        self, observer: abc.ObserverBase[Sample], scheduler: abc.SchedulerBase | None = None
-    ) -> abc.DisposableBase:
-        if self.latest is not None:
-            observer.on_next(self.latest)
-        return super()._subscribe_core(observer, scheduler)
-
-    def _on_next_core(self, value: Sample) -> None:
-        self.latest = value
-        for observer in self.observers.copy():
-            try:
-                observer.on_next(value)
-            except Exception:
-                _log.exception("a value of %s could not be passed on", value.name)
-                self._counters.failures += 1
-
-    def forget(self) -> None:
-        """Has newcomers wait for the next sample."""
-        self.latest = None
 
 
 def provider_of(providers: Mapping[Protocol, Provider], address: PvAddress) -> Provider:
@@ -69,6 +34,81 @@ def provider_of(providers: Mapping[Protocol, Provider], address: PvAddress) -> P
     return provider
 
 
+class Channel(Observable[Sample]):
+    """A PV's values: the last one if it is connected, then each that comes.
+
+    It is what `publish`, `ref_count` and `replay` of reactivex make together, but for three things: it forgets its
+    last value when the PV is disconnected, one observer's exception does not keep the value from the others, and ten
+    thousand of them are made in a second.
+
+    Args:
+        address: The PV.
+        open_: Opens a subscription that calls what it is given with each structure, and when the connection is lost.
+        ended: Called when the last observer has gone.
+        counters: Where exceptions of observers are counted.
+    """
+
+    def __init__(
+        self,
+        address: PvAddress,
+        open_: Callable[[Callable[[Structure], None], Callable[[], None]], Subscription],
+        ended: Callable[[], None],
+        counters: Counters,
+    ) -> None:
+        super().__init__()
+        self.latest: Sample | None = None
+        self._address = address
+        self._name = address.name
+        self._open = open_
+        self._ended = ended
+        self._counters = counters
+        self._observers: list[abc.ObserverBase[Sample]] = []
+        self._subscription: Subscription | None = None
+
+    def _subscribe_core(
+        self,
+        observer: abc.ObserverBase[Sample],
+        scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002 - reactivex's signature
+    ) -> abc.DisposableBase:
+        self._observers.append(observer)
+        if len(self._observers) == 1:
+            try:
+                self._subscription = self._open(self._take, self._forget)
+            except Exception:
+                self._observers.clear()
+                self._ended()
+                raise
+        elif self.latest is not None:
+            observer.on_next(self.latest)
+        return Disposable(lambda: self._leave(observer))
+
+    def _take(self, structure: Structure) -> None:
+        sample = self.latest = Sample(self._name, structure)
+        for observer in tuple(self._observers):
+            try:
+                observer.on_next(sample)
+            except Exception:
+                _log.exception("a value of %s could not be passed on", self._address)
+                self._counters.failures += 1
+
+    def _forget(self) -> None:
+        """Has newcomers wait for the next value: this one is not the PV's any more, for all that is known."""
+        self.latest = None
+
+    def _leave(self, observer: abc.ObserverBase[Sample]) -> None:
+        self._observers.remove(observer)
+        subscription = self._subscription
+        if self._observers or subscription is None:
+            return
+        self._subscription = None
+        self._ended()
+        try:
+            subscription.close()
+        except Exception:
+            _log.exception("the subscription to %s could not be closed", self._address)
+            self._counters.failures += 1
+
+
 class Channels:
     """The PVs that are subscribed to."""
 
@@ -76,7 +116,7 @@ class Channels:
         self._providers = providers
         self._inbox = inbox
         self._counters = counters
-        self._open: dict[PvAddress, tuple[_Latest, Observable[Sample]]] = {}
+        self._open: dict[PvAddress, Channel] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -84,59 +124,38 @@ class Channels:
     def stream(self, address: PvAddress) -> Observable[Sample]:
         """Returns a PV's values: the last one if it is subscribed to and connected, then each that comes.
 
-        It never completes; it fails with what the provider raised when it was asked to subscribe.
+        It never completes; it fails with what the provider raises when it is asked to subscribe.
         """
 
-        def current(_: abc.SchedulerBase) -> Observable[Sample]:
-            known = self._open.get(address)
-            return known[1] if known else self._share(address)
+        def subscribe(
+            observer: abc.ObserverBase[Sample], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return self._channel(address).subscribe(observer, scheduler=scheduler)
 
-        return reactivex.defer(current)
+        return Observable(subscribe)
+
+    def _channel(self, address: PvAddress) -> Channel:
+        """The PV's channel, a new one if nobody is subscribed to it."""
+        channel = self._open.get(address)
+        if channel is None:
+
+            def open_(take: Callable[[Structure], None], lost: Callable[[], None]) -> Subscription:
+                return self._subscribe(address, Source(self._inbox, take, lost))
+
+            channel = self._open[address] = Channel(address, open_, lambda: self._close(address), self._counters)
+        return channel
 
     def latest(self, address: PvAddress) -> Sample | None:
         """Returns a PV's last value, if it is subscribed to, connected, and has one."""
-        known = self._open.get(address)
-        return known[0].latest if known else None
+        channel = self._open.get(address)
+        return channel.latest if channel else None
 
-    def _share(self, address: PvAddress) -> Observable[Sample]:
-        subject = _Latest(self._counters)
+    def _close(self, address: PvAddress) -> None:
+        self._open.pop(address, None)
 
-        def subscribe(observer: abc.ObserverBase[Sample], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            return self._subscribe(address, observer, subject)
-
-        shared: Observable[Sample] = reactivex.create(subscribe).pipe(
-            ops.finally_action(lambda: self._forget(address, subject)),
-            ops.multicast(subject),
-            ops.ref_count(),
-        )
-        self._open[address] = (subject, shared)
-        return shared
-
-    def _forget(self, address: PvAddress, subject: _Latest) -> None:
-        if address in self._open and self._open[address][0] is subject:
-            del self._open[address]
-
-    def _subscribe(
-        self, address: PvAddress, observer: abc.ObserverBase[Sample], subject: _Latest
-    ) -> abc.DisposableBase:
-        name = address.name
-
-        def take(structure: Structure) -> None:
-            observer.on_next(Sample(name, structure))
-
-        source = Source(self._inbox, take, subject.forget)
-
+    def _subscribe(self, address: PvAddress, source: Source) -> Subscription:
         def on_connection(connected: bool) -> None:
             if not connected:
                 source.disconnected()
 
-        subscription = provider_of(self._providers, address).subscribe(address, source.put, on_connection)
-
-        def close() -> None:
-            try:
-                subscription.close()
-            except Exception:
-                _log.exception("the subscription to %s could not be closed", address)
-                self._counters.failures += 1
-
-        return Disposable(close)
+        return provider_of(self._providers, address).subscribe(address, source.put, on_connection)

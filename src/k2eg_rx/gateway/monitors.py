@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import reactivex
 from reactivex import Observable, abc
-from reactivex import operators as ops
-from reactivex.disposable import CompositeDisposable
-from reactivex.subject import Subject
+from reactivex.disposable import CompositeDisposable, Disposable
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.channels import Channels
@@ -43,7 +42,7 @@ class _Monitor:
         self.serialization = serialization
         self.readers = {topic}
         self.unheard_since: datetime | None = None
-        self.expired: Subject[None] = Subject()
+        self.end: Callable[[], None] = lambda: None
 
 
 class Monitors:
@@ -94,35 +93,61 @@ class Monitors:
         def subscribe(observer: abc.ObserverBase[Outgoing], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             if reply_to.complete:
                 observer.on_next(reply(reply_to, MONITOR_KEY, 0, text))
-            new: list[Observable[Outgoing]] = []
+            running: dict[_Monitor, CompositeDisposable] = {}
+            started = False
+
+            def ended(monitor: _Monitor) -> None:
+                self._active.pop((monitor.address, monitor.topic), None)
+                running.pop(monitor, CompositeDisposable()).dispose()
+                if started and not running:
+                    observer.on_completed()
+
+            def dispose() -> None:
+                for monitor in list(running):
+                    ended(monitor)
+
             for address, topic in wanted:
                 monitor = self._active.get((address, topic))
+                there = self._there(topic, reply_to)
                 if monitor is None:
                     monitor = self._active[address, topic] = _Monitor(address, topic, reply_to.serialization)
-                    new.append(self._events(monitor, self._there(topic, reply_to)))
+                    monitor.end = partial(ended, monitor)
+                    running[monitor] = CompositeDisposable()
+                    self._run(monitor, there, running[monitor], observer.on_next)
                 else:
-                    self._there(topic, reply_to).subscribe()  # it may have been deleted
+                    there.subscribe()  # it may have been deleted
                     self._refresh(monitor, observer.on_next)
                 if reply_to.topic:
                     monitor.readers.add(reply_to.topic)
-            return self._merged(new, observer)
+            started = True
+            if not running:
+                observer.on_completed()
+            return Disposable(dispose)
 
         return reactivex.create(subscribe)
 
-    @staticmethod
-    def _merged(streams: list[Observable[Outgoing]], observer: abc.ObserverBase[Outgoing]) -> abc.DisposableBase:
-        """Passes streams on that do not fail, and completes with the last of them."""
-        left = len(streams)
+    def _there(self, topic: str, reply_to: ReplyTo) -> Observable[Any]:
+        """Completes when a topic is there. Reply topics are not the gateway's to create."""
+        return reactivex.empty() if topic == reply_to.topic else self._topics.ensured(topic, PV_PARTITIONS)
 
-        def ended() -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                observer.on_completed()
+    def _run(
+        self, monitor: _Monitor, there: Observable[Any], open_: CompositeDisposable, publish: Callable[[Outgoing], None]
+    ) -> None:
+        """Publishes a monitor's events once its topic is there; `open_` gets what is to be disposed at its end."""
 
-        if not streams:
-            observer.on_completed()
-        return CompositeDisposable([stream.subscribe(observer.on_next, None, ended) for stream in streams])
+        def take(sample: Sample) -> None:
+            event = self._event(monitor, sample)
+            if event is not None:
+                publish(event)
+
+        def failed(error: Exception) -> None:
+            _log.warning("the monitor of %s has ended: %s", monitor.address, error)
+            monitor.end()
+
+        def begin() -> None:
+            open_.add(self._channels.stream(monitor.address).subscribe(take, failed))
+
+        open_.add(there.subscribe(on_completed=begin))
 
     def _refresh(self, monitor: _Monitor, publish: Callable[[Outgoing], None]) -> None:
         """Publishes the last value once more, in order: what is newer comes behind it."""
@@ -130,27 +155,6 @@ class Monitors:
         event = None if latest is None else self._event(monitor, latest)
         if event is not None:
             publish(event)
-
-    def _there(self, topic: str, reply_to: ReplyTo) -> Observable[Any]:
-        """Completes when a topic is there. Reply topics are not the gateway's to create."""
-        return reactivex.empty() if topic == reply_to.topic else self._topics.ensured(topic, PV_PARTITIONS)
-
-    def _events(self, monitor: _Monitor, there: Observable[Any]) -> Observable[Outgoing]:
-        """A monitor's events, once its topic is there, until it expires; whatever happens, it does not fail."""
-
-        def failed(error: Exception, _: Any) -> Observable[Any]:
-            _log.warning("the monitor of %s has ended: %s", monitor.address, error)
-            return reactivex.empty()
-
-        events = self._channels.stream(monitor.address).pipe(
-            ops.map(lambda sample: self._event(monitor, sample)),
-            ops.filter(lambda event: event is not None),
-        )
-        return reactivex.concat(there, cast("Observable[Outgoing]", events)).pipe(
-            ops.take_until(monitor.expired),
-            ops.catch(failed),
-            ops.finally_action(lambda: self._remove(monitor)),
-        )
 
     def _event(self, monitor: _Monitor, sample: Sample) -> Outgoing | None:
         try:
@@ -160,9 +164,6 @@ class Monitors:
             self._unencodable.made(f"{monitor.address}: {error}")
             return None
         return Outgoing(monitor.topic, monitor.key, body, monitor.serialization)
-
-    def _remove(self, monitor: _Monitor) -> None:
-        self._active.pop((monitor.address, monitor.topic), None)
 
     def heard(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
         """Ends the monitors that nobody has listened to for too long.
@@ -179,4 +180,4 @@ class Monitors:
                 monitor.unheard_since = now
             elif (now - monitor.unheard_since).total_seconds() >= expiration:
                 _log.info("nobody listens to %s any more: the monitor of %s ends", monitor.topic, monitor.address)
-                monitor.expired.on_next(None)
+                monitor.end()

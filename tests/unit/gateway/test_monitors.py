@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from k2eg_rx.transport import Record
+from k2eg_rx.wire.commands import MultiMonitorCommand, encode_command
 from k2eg_rx.wire.encode import Serialization
 
 
@@ -232,6 +234,26 @@ def test_a_listener_on_its_topic_or_on_a_reply_topic_keeps_a_monitor(
     stage.advance(601)
     heard(stage, {})
     assert not stage.pva.open("a")
+
+
+@pytest.mark.parametrize("raises", [None, RuntimeError("boom")])
+def test_an_answer_is_over_when_its_monitors_are(stage: Any, raises: Exception | None) -> None:
+    over: list[str] = []
+
+    def ask(reply_id: str) -> None:
+        command = encode_command(MultiMonitorCommand(("pva://a", "ca://b")), "replies", reply_id)
+        answer = stage.answers.answer(Record("commands", 0, 0, None, command))
+        answer.subscribe(on_completed=lambda: over.append(reply_id))
+
+    stage.pva.raises = raises
+    ask("first")
+    ask("second")
+    assert over == ["second"], "a repeated request is over at once, the first not while one of its monitors runs"
+    heard(stage, {})
+    stage.advance(3600)
+    heard(stage, {})
+    assert sorted(over) == ["first", "second"]
+    assert len(stage.answers.monitors) == 0
 
 
 def test_stopping_closes_all_subscriptions(stage: Any) -> None:
