@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import pytest
-from apache_kafka import ApacheKafka
+from apache_kafka import ApacheKafka, ForeignKafka
 from kafka_distribution import Distribution, Unavailable, find_distribution
 
 KAFKA_VARIABLE = "K2EG_TEST_KAFKA"
@@ -20,13 +19,6 @@ MARK = "apache_kafka"
 
 _FOUND: pytest.StashKey[Distribution | Unavailable] = pytest.StashKey()
 _FETCHING = "fetching Apache Kafka from Maven Central, once (60 MB) ..."
-
-
-@dataclass(frozen=True)
-class ForeignKafka:
-    """A broker that somebody else started, and that tests cannot stop."""
-
-    address: str
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,13 +1,10 @@
-"""What the contract is tested with: every transport behind the same few handles.
-
-A further broker, such as Apache Kafka, takes part when its address is in K2EG_TEST_KAFKA.
-"""
+"""What the contract is tested with: every transport behind the same few handles."""
 
 from __future__ import annotations
 
 import ctypes
 import itertools
-import os
+import logging
 import queue
 import threading
 import uuid
@@ -19,6 +16,7 @@ from typing import Protocol
 
 import confluent_kafka
 import pytest
+from apache_kafka import ApacheKafka, ForeignKafka
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from k2eg_rx.embedded.broker import EmbeddedBroker
@@ -28,7 +26,6 @@ from k2eg_rx.testing import MemoryBroker, MemoryTransport
 from k2eg_rx.transport import Receiver, Record, RecordSink, RecordSource, Transport, TransportError
 
 PATIENCE = 20.0  # seconds until something that should happen is missing; a green test never waits that long
-KAFKA_VARIABLE = "K2EG_TEST_KAFKA"
 
 
 class Inbox:
@@ -170,15 +167,15 @@ class MockCluster:
         self.broker.close()
 
 
-class ApacheKafka:
-    """A broker that runs somewhere."""
+class ApacheBackend:
+    """An Apache Kafka that all tests share."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._admin = AdminClient({"bootstrap.servers": address})
+    def __init__(self, broker: ApacheKafka | ForeignKafka) -> None:
+        self._broker = broker
+        self._admin = AdminClient({"bootstrap.servers": broker.address}, logger=logging.getLogger("contract"))
 
     def transport(self, **kafka: str) -> Transport:
-        return KafkaTransport(kafka_settings(self._address, kafka))
+        return KafkaTransport(kafka_settings(self._broker.address, kafka))
 
     def create_topic(self, topic: str, partitions: int = 1) -> None:
         self._admin.create_topics([NewTopic(topic, partitions)])[topic].result(PATIENCE)
@@ -187,13 +184,16 @@ class ApacheKafka:
         self._admin.delete_topics([topic])[topic].result(PATIENCE)
 
     def go_down(self) -> None:
-        pytest.skip("a broker that runs somewhere is not stopped")
+        if not isinstance(self._broker, ApacheKafka):
+            pytest.skip("the broker is somebody else's: it is not stopped")
+        self._broker.kill()
 
     def come_up(self) -> None:
-        """It never was down."""
+        if isinstance(self._broker, ApacheKafka):
+            self._broker.start()
 
     def close(self) -> None:
-        """It goes on running."""
+        self.come_up()
 
 
 def kafka_settings(address: str, kafka: dict[str, str]) -> Settings:
@@ -263,7 +263,7 @@ def _bench(backend: Backend) -> Iterator[Bench]:
         bench.close()
 
 
-@pytest.fixture(params=["memory", "mock", *(["apache"] if KAFKA_VARIABLE in os.environ else [])])
+@pytest.fixture(params=["memory", "mock", pytest.param("apache", marks=pytest.mark.apache_kafka)])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """Each transport in turn."""
     if request.param == "memory":
@@ -271,7 +271,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     elif request.param == "mock":
         yield from _bench(MockCluster())
     else:
-        yield from _bench(ApacheKafka(os.environ[KAFKA_VARIABLE]))
+        yield from _bench(ApacheBackend(request.getfixturevalue("apache_kafka")))
 
 
 @pytest.fixture

@@ -39,7 +39,9 @@ def test_each_record_goes_to_one_of_two_members(bench, make_inbox):
     expected = sorted(sent + [b"warming up %04d" % n for n in range(warming)])
     inboxes[0].wait_until(lambda: len(_shared(*inboxes)) >= len(expected), "all of it")
     assert _shared(*inboxes) == expected
-    assert all(len({record.partition for record in inbox.records}) == 2 for inbox in inboxes)
+    # Whoever was first had all four for a moment; what was sent since both have some shows how they are shared out.
+    after = [{record.partition for record in inbox.records if record.value in sent} for inbox in inboxes]
+    assert [len(partitions) for partitions in after] == [2, 2]
 
 
 def test_nothing_is_lost_or_doubled_when_members_come_and_go_while_records_flow(bench, make_inbox, caplog):

@@ -20,6 +20,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -87,6 +88,13 @@ _silent.propagate = False  # that a broker which is starting refuses connections
 
 class BrokerError(Exception):
     """The broker did not start. The text has the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKafka:
+    """A broker that somebody else started; it cannot be stopped."""
+
+    address: str
 
 
 class ApacheKafka:
