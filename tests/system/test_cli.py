@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
-from k2eg_rx import Client, OperationError, first
+from k2eg_rx import Client, OperationError, SnapshotProperties, first
 from k2eg_rx.embedded import EmbeddedStack
 from k2eg_rx.embedded.stack import COMMAND_TOPIC
 
@@ -234,6 +234,33 @@ def test_a_recurring_snapshot_is_stopped_at_the_end(run: Run, client: Client, fr
     with pytest.raises(OperationError) as refused:  # a trigger is refused for what does not run
         first(client.snapshot_trigger_stream(name))
     assert refused.value.error == -2
+
+
+def test_ctrl_c_stops_a_recurring_snapshot(start: Start, client: Client, fresh_app_name: str) -> None:
+    name = f"cli-{fresh_app_name}"
+    with start("snapshot", "--every", "200", "--name", name, "pva://demo:sum") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(f"{name} 1  ")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=ENDS_WITHIN)
+    assert (process.returncode, err) == (0, "")
+    with pytest.raises(OperationError):
+        first(client.snapshot_trigger_stream(name))
+
+
+def test_a_snapshot_that_runs_already_goes_on_afterwards(run: Run, client: Client, fresh_app_name: str) -> None:
+    name = f"cli-{fresh_app_name}"
+    properties = SnapshotProperties(snapshot_name=name, pv_uri_list=["pva://demo:sum"], time_window=200)
+    client.snapshot_recurring_stream(properties).subscribe(lambda _: None)
+    first(client.snapshot_activation_stream(name))
+    done = run("snapshot", "--every", "5000", "--count", "1", "--name", name, "pva://demo:sum")
+    assert done.returncode == 0
+    assert (
+        done.stderr
+        == f"k2eg: snapshot {name} was running already: it stays as it was started, and goes on afterwards\n"
+    )
+    assert first(client.snapshot_trigger_stream(name)).error == 0
+    first(client.snapshot_stop_stream(name))
 
 
 def test_all_values_of_a_window_are_taken_if_asked_for(run: Run) -> None:

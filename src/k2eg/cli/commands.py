@@ -6,18 +6,17 @@ commands run on the calling thread; updates are printed on the client's worker t
 
 from __future__ import annotations
 
-import sys
-import threading
 import uuid
 from argparse import Namespace
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from reactivex import Observable
 
 from k2eg.cli.extras import require_extra
+from k2eg.cli.listening import ConnectionNotes, Listening, note
 from k2eg.cli.output import Form
 from k2eg.cli.values import parse_value
 from k2eg_rx import (
@@ -31,7 +30,6 @@ from k2eg_rx import (
     Snapshot,
     SnapshotProperties,
     SnapshotType,
-    Status,
     TransportError,
     first,
 )
@@ -41,7 +39,7 @@ _T = TypeVar("_T")
 _NOTICE_SECONDS = 3.0  # after which people wonder why nothing comes: a gateway connects a PV within one
 _MILLISECONDS = 1000
 _CLOSE_SECONDS = (
-    1.0  # it takes about 0.02 s; a group that is just finding itself may hold it up, and nobody waits for that
+    1.0  # it takes about 0.02 s; a group that is just finding itself may take longer, and is not waited for
 )
 
 
@@ -61,11 +59,6 @@ def _client(settings: Settings, arguments: Namespace) -> Generator[Client]:
         yield client
     finally:
         client.close(_CLOSE_SECONDS)
-
-
-def note(text: str) -> None:
-    """Tells people something that scripts need not read."""
-    print(f"k2eg: {text}", file=sys.stderr, flush=True)
 
 
 def _say(text: str) -> None:
@@ -133,68 +126,6 @@ def put(arguments: Namespace, settings: Settings) -> None:
             raise CommandError(f"{error}; with --string, {arguments.value!r} is taken as text") from error
 
 
-class _Listening:
-    """The end of something that goes on: by number, by an error, or by Ctrl-C.
-
-    Args:
-        show: Prints an item.
-        count: After how many items to end; None for never.
-    """
-
-    def __init__(self, show: Callable[[Any], None], count: int | None) -> None:
-        self._show = show
-        self._left = count
-        self._error: Exception | None = None
-        self._ended = threading.Event()
-
-    def item(self, item: Any) -> None:
-        """Takes an item. One thread at a time."""
-        if self._ended.is_set():
-            return
-        try:
-            self._show(item)
-        except Exception as error:  # a closed pipe among them; the command's thread reports it
-            self.end(error)
-            return
-        if self._left is not None:
-            self._left -= 1
-            if self._left == 0:
-                self.end()
-
-    def end(self, error: Exception | None = None) -> None:
-        """Ends it. Any thread."""
-        if not self._ended.is_set():
-            self._error = error
-            self._ended.set()
-
-    def wait(self, seconds: float | None = None) -> bool:
-        """Waits for the end; returns whether it came in time.
-
-        Raises:
-            Exception: What ended it.
-        """
-        ended = self._ended.wait(seconds)
-        if self._error is not None:
-            raise self._error
-        return ended
-
-
-class _ConnectionNotes:
-    """Tells people when the connection to the broker is lost, and when it is back."""
-
-    def __init__(self) -> None:
-        self._down = False
-
-    def status(self, status: Status) -> None:
-        """Takes the client's status."""
-        if status.connection is Connection.DOWN and not self._down:
-            self._down = True
-            note(status.reason or "the connection to the broker is lost")
-        elif status.connection is Connection.UP and self._down:
-            self._down = False
-            note("the connection to the broker is back")
-
-
 def monitor(arguments: Namespace, settings: Settings) -> None:
     """Prints the updates of PVs until enough have come, or Ctrl-C.
 
@@ -210,8 +141,8 @@ def monitor(arguments: Namespace, settings: Settings) -> None:
         silent.pop(update.name, None)
         _say(form.pv(update))
 
-    listening = _Listening(show, arguments.count)
-    notes = _ConnectionNotes()
+    listening = Listening(show, arguments.count)
+    notes = ConnectionNotes()
     with _client(settings, arguments) as client:
         client.status_stream().subscribe(notes.status)
         updates = client.monitor_many_stream(uris, overflow=arguments.overflow)
@@ -222,7 +153,7 @@ def monitor(arguments: Namespace, settings: Settings) -> None:
             listening.end()  # the way to end it: nothing has failed
 
 
-def _wait_for_updates(listening: _Listening, silent: dict[str, str], client: Client, arguments: Namespace) -> None:
+def _wait_for_updates(listening: Listening, silent: dict[str, str], client: Client, arguments: Namespace) -> None:
     timeout, duration = arguments.timeout, arguments.duration
     steps = sorted({_NOTICE_SECONDS} | {seconds for seconds in (timeout, duration) if seconds})
     waited = 0.0
@@ -285,8 +216,8 @@ def _recurring(arguments: Namespace, client: Client) -> None:
     def show(taken: Snapshot) -> None:
         _say(form.snapshot(taken))
 
-    listening = _Listening(show, arguments.count)
-    client.status_stream().subscribe(_ConnectionNotes().status)
+    listening = Listening(show, arguments.count)
+    client.status_stream().subscribe(ConnectionNotes().status)
     iterations = client.snapshot_recurring_stream(properties)
     iterations.subscribe(listening.item, listening.end, listening.end)
     ours = True
@@ -299,6 +230,7 @@ def _recurring(arguments: Namespace, client: Client) -> None:
     except KeyboardInterrupt:
         listening.end()
     except OperationTimeout as error:
+        ours = False  # as far as anybody knows there is nothing to stop, and nobody to do it
         raise _explained(error, client) from error
     finally:
         if ours:
