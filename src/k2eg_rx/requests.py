@@ -21,7 +21,7 @@ from reactivex.disposable import Disposable
 from k2eg_rx.discards import Discards
 from k2eg_rx.errors import ClientClosedError, K2EGError, OperationError, OperationTimeout, TransportError, WireError
 from k2eg_rx.transport import Record, RecordSink
-from k2eg_rx.wire.commands import Command, encode_command
+from k2eg_rx.wire.commands import Command, command_key, encode_command
 from k2eg_rx.wire.messages import Reply
 from k2eg_rx.wire.replies import decode_reply
 
@@ -156,9 +156,9 @@ class Requests:
                 if error is not None:
                     observer.on_error(error)
                     return
-                encoded = encode_command(command, self._reply_topic, reply_id)
+                encoded, key = encode_command(command, self._reply_topic, reply_id), command_key(command)
                 try:
-                    self._sink.send(self._command_topic, encoded, on_delivery=delivered)
+                    self._sink.send(self._command_topic, encoded, key=key, on_delivery=delivered)
                 except TransportError as failure:
                     observer.on_error(failure)
 

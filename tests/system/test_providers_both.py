@@ -366,3 +366,17 @@ def test_closing_right_after_a_call_ends_it(
         own.close()
         with pytest.raises(ProviderError, match="provider is closed"):
             pending.result(0)
+
+
+def test_a_put_waits_for_the_record_as_long_as_it_is_told_to(
+    kind: Kind, records_ioc: SoftIoc, address: Callable[[str], PvAddress], get: Callable[[str], Any]
+) -> None:
+    for completion, still_processing in ((0.2, 1), (PATIENCE, 0)):
+        provider = (
+            ChannelAccessProvider(completion=completion)
+            if kind == "ca"
+            else PvAccessProvider(records_ioc.client_environment, completion=completion)
+        )
+        provider.put(address("t:slow.A"), {"value": 1.0}, PATIENCE).result(PATIENCE)
+        assert get("t:slow.PACT") == still_processing
+        provider.close()

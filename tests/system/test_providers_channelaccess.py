@@ -214,7 +214,7 @@ def test_what_the_protocol_cannot_carry_or_the_server_refuses_is_an_error(
 
 
 def test_a_put_without_waiting_for_the_record_is_done_when_it_is_sent(read: Callable[[str], Reading]) -> None:
-    provider = ChannelAccessProvider(completion=False)
+    provider = ChannelAccessProvider(completion=0)
     provider.put(address("t:long"), {"value": 17}, PATIENCE).result(PATIENCE)
     assert provider.get(address("t:long"), PATIENCE).result(PATIENCE).structure["value"] == 17
     provider.close()

@@ -6,7 +6,8 @@ fields in the same order. Where it differs, it is meant to:
 - What the deployed one leaves unanswered has a negative reply, if there is a reply topic and an id: invalid MessagePack
   in a put (-2), a malformed name in a monitor (-1; in a multi-monitor nothing is activated then), the command `info`.
 - `pv://` is no protocol (-1; -4 of a put). Names may have every character that EPICS allows. A field is read, not its
-  record. The same PV over both protocols is two PVs, with two events or samples.
+  record. The same PV over both protocols is two PVs, with two samples in a snapshot; a topic carries its events over
+  one of them, the first that was asked for, unless that one gives nothing.
 - JSON has booleans, unions and structures in arrays, and strings for NaN and the infinities.
 - A put or get that waited too long in Kafka is refused (-3, in words). Puts to one PV are carried out in order, and a
   get behind a put reads what was put.

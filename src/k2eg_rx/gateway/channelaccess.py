@@ -7,6 +7,7 @@ providers of the process share; what is done in a callback delays all that is re
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
@@ -18,10 +19,12 @@ from k2eg_rx.errors import OperationError
 from k2eg_rx.gateway.channelaccess_loop import CaLoop, cadef
 from k2eg_rx.gateway.channelaccess_subscription import CaSubscription
 from k2eg_rx.gateway.channelaccess_values import Layout, checked_put, structure_of, types_of
-from k2eg_rx.gateway.provider import ProviderError, ProviderTimeout, Reading, Subscription
+from k2eg_rx.gateway.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, Reading, Subscription
 from k2eg_rx.gateway.pvtypes import NOTHING_TO_PUT
 from k2eg_rx.pv import PvAddress
 from k2eg_rx.wire.structure import Structure, select_field
+
+_log = logging.getLogger(__name__)
 
 _aioca: Any = aioca
 
@@ -46,11 +49,11 @@ class ChannelAccessProvider:
     set them before. Channels stay open until the last provider of the process is closed; that closes all of aioca's.
     """
 
-    def __init__(self, *, completion: bool = True) -> None:
+    def __init__(self, *, completion: float = PUT_COMPLETION) -> None:
         """
         Args:
-            completion: Whether a put is done only when the record has been processed to its end, as a motor at its
-                target; else when it was sent, and whether the server took it is not known.
+            completion: Seconds that a put waits, once it is sent, for the record to be processed to its end, as a motor
+                at its target; a refusal comes in that time. After it the put counts as done.
         """
         self._completion = completion
         self._lock = threading.Lock()
@@ -58,6 +61,7 @@ class ChannelAccessProvider:
         self._thread = CaLoop.acquire()
         self._tasks: dict[object, asyncio.Task[Any]] = {}
         self._signed: dict[str, bool] = {}
+        self._late_puts: set[asyncio.Future[Any]] = set()  # belongs to the loop's thread
 
     def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
         """Reads a PV (or the field the address names), within `timeout` seconds."""
@@ -187,12 +191,27 @@ class ChannelAccessProvider:
             choices = (await _aioca.caget(name, format=aioca.FORMAT_CTRL, timeout=None)).enums
         value, datatype = checked_put(layout, fields["value"], address.name, choices)
         sent.set()
+        caput = asyncio.ensure_future(_aioca.caput(name, value, datatype=datatype, wait=True, timeout=None))
         try:
-            await _aioca.caput(name, value, datatype=datatype, wait=self._completion, timeout=None)
+            done, _ = await asyncio.wait([caput], timeout=self._completion)
+            for put in done:
+                put.result()
+            if not done:
+                self._late_puts.add(caput)
+                caput.add_done_callback(self._late_put)
+        except asyncio.CancelledError:
+            caput.cancel()
+            raise
         except aioca.CANothing as error:
             if error.errorcode == _PUT_FAILED:
                 raise ProviderError(f"{error}; its record does not take it, as one with DISP=1") from None
             raise
+
+    def _late_put(self, caput: asyncio.Future[Any]) -> None:
+        """Takes note of how a put ended whose reply has not waited for it."""
+        self._late_puts.discard(caput)
+        if not caput.cancelled() and (error := caput.exception()) is not None:
+            _log.warning("a put that was taken has failed later: %s", error)
 
     def _call_soon(self, action: Callable[[], object]) -> None:
         self._thread.loop.call_soon_threadsafe(action)
@@ -216,4 +235,7 @@ class ChannelAccessProvider:
             if isinstance(started, CaSubscription):
                 started.close()  # so that it does not call back while it ends
             task.cancel()
+        tasks += [asyncio.ensure_future(put) for put in self._late_puts]
+        for put in self._late_puts:
+            put.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -59,7 +59,7 @@ class Monitors:
         self._topics = topics
         self._counters = counters
         self._unencodable = Complaint(_log, "{} values have no form on the wire")
-        self._active: dict[tuple[PvAddress, str], _Monitor] = {}
+        self._active: dict[tuple[str, str], _Monitor] = {}
 
     def __len__(self) -> int:
         return len(self._active)
@@ -97,7 +97,8 @@ class Monitors:
             started = False
 
             def ended(monitor: _Monitor) -> None:
-                self._active.pop((monitor.address, monitor.topic), None)
+                if self._active.get((monitor.address.name, monitor.topic)) is monitor:
+                    del self._active[monitor.address.name, monitor.topic]
                 running.pop(monitor, CompositeDisposable()).dispose()
                 if started and not running:
                     observer.on_completed()
@@ -107,10 +108,10 @@ class Monitors:
                     ended(monitor)
 
             for address, topic in wanted:
-                monitor = self._active.get((address, topic))
+                monitor = self._running(address, topic)
                 there = self._there(topic, reply_to)
                 if monitor is None:
-                    monitor = self._active[address, topic] = _Monitor(address, topic, reply_to.serialization)
+                    monitor = self._active[address.name, topic] = _Monitor(address, topic, reply_to.serialization)
                     monitor.end = partial(ended, monitor)
                     running[monitor] = CompositeDisposable()
                     self._run(monitor, there, running[monitor], observer.on_next)
@@ -125,6 +126,19 @@ class Monitors:
             return Disposable(dispose)
 
         return reactivex.create(subscribe)
+
+    def _running(self, address: PvAddress, topic: str) -> _Monitor | None:
+        """The monitor of a PV on a topic, of whichever protocol.
+
+        An event does not tell the protocol, so one topic carries a PV over one of them: the first that was asked for,
+        as with the deployed gateway, unless that one gives nothing.
+        """
+        monitor = self._active.get((address.name, topic))
+        if monitor is None or monitor.address == address or self._channels.latest(monitor.address) is not None:
+            return monitor
+        _log.info("%s gives nothing, so %s takes its place on %s", monitor.address, address, topic)
+        monitor.end()
+        return None
 
     def _there(self, topic: str, reply_to: ReplyTo) -> Observable[Any]:
         """Completes when a topic is there. Reply topics are not the gateway's to create."""

@@ -18,6 +18,10 @@ from k2eg_rx.wire.structure import Structure
 # a nested map for a table's columns.
 TypeMap = dict[str, Any]
 
+# Seconds that a put's reply waits for the record to be processed to its end. A refusal comes at once, nearly every
+# record is done by then, and who moves a motor is told that it was taken, not that it has arrived.
+PUT_COMPLETION = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

@@ -8,19 +8,19 @@ the worker is done, on the thread ``k2eg-pva``.
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
+from functools import partial
 from typing import Any, TypeVar
 
 from p4p.client import raw as p4p_raw
 
 from k2eg_rx.errors import OperationError
 from k2eg_rx.gateway.deadlines import Deadline, Deadlines
-from k2eg_rx.gateway.provider import ProviderError, ProviderTimeout, Reading, Subscription
+from k2eg_rx.gateway.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, Reading, Subscription
 from k2eg_rx.gateway.pvaccess_puts import fill
 from k2eg_rx.gateway.pvaccess_subscription import PvaSubscription
 from k2eg_rx.gateway.pvaccess_values import ValueReader, spec_of, types_of
@@ -84,17 +84,17 @@ class PvAccessProvider:
     latency.
     """
 
-    def __init__(self, conf: Mapping[str, str] | None = None, *, completion: bool = True) -> None:
+    def __init__(self, conf: Mapping[str, str] | None = None, *, completion: float = PUT_COMPLETION) -> None:
         """
         Args:
             conf: The EPICS_PVA_* variables to use, instead of those in the process environment.
-            completion: Whether a put is done only when the record has been processed to its end, as a motor at its
-                target; else when the server has taken it.
+            completion: Seconds that a put waits, once it is sent, for the record to be processed to its end, as a motor
+                at its target; a refusal comes in that time. After it the put counts as done.
         """
         useenv = conf is None
         self._context: Any = _raw.Context("pva", conf=dict(conf or {}), useenv=useenv, nt=False)
-        block = "true" if completion else "false"
-        self._put_request = _raw.Context.makeRequest(f"field()record[process=passive,block={block}]")
+        self._completion = completion
+        self._put_request = _raw.Context.makeRequest("field()record[process=passive,block=true]")
         self._monitor_request = _raw.Context.makeRequest(f"field()record[queueSize={_QUEUE_SIZE}]")
         self._deadlines = Deadlines("k2eg-pva")
         self._lock = threading.Lock()
@@ -113,7 +113,7 @@ class PvAccessProvider:
             name,
             timeout,
             lambda done: self._context.get(name, done),
-            functools.partial(_read, address),
+            partial(_read, address),
             lambda: f"{address.name}: no answer within {timeout:g} s",
         )
 
@@ -123,10 +123,15 @@ class PvAccessProvider:
         if address.field and not address.is_record_field:
             fields = _nested(address.field, fields)
         sent = threading.Event()
+        begun: Future[Future[None]] = Future()
 
         def build(value: Any) -> None:
             fill(value, fields, address.name)
             sent.set()
+            begun.add_done_callback(taken)
+
+        def taken(put: Future[Future[None]]) -> None:
+            self._deadlines.after(self._completion, lambda: _settle(put.result(), None))
 
         def late() -> str:
             what = "it was sent, and may still be carried out" if sent.is_set() else "nothing was written"
@@ -136,7 +141,9 @@ class PvAccessProvider:
             # get: the checks need what is there, such as an enum's labels.
             return self._context.put(name, done, builder=build, request=self._put_request, get=True)
 
-        return self._begin(name, timeout, start, lambda _: None, late)
+        put = self._begin(name, timeout, start, lambda _: None, late)
+        begun.set_result(put)
+        return put
 
     def subscribe(
         self,

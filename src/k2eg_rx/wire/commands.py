@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from k2eg_rx.pv import pv_name_of, snapshot_topic
 from k2eg_rx.wire.packing import pack
 
 
@@ -122,6 +123,24 @@ Command = (
 def pack_fields(fields: Mapping[str, Any]) -> bytes:
     """Returns the MessagePack map of a put's fields."""
     return pack(dict(fields))
+
+
+def command_key(command: Command) -> bytes | None:
+    """Returns the Kafka key that keeps the commands about one PV or one snapshot in order, and with one gateway.
+
+    A gateway needs none; without one, commands spread over the partitions of the command topic and may overtake.
+    """
+    match command:
+        case GetCommand(pv_name) | PutCommand(pv_name) | MonitorCommand(pv_name):
+            return pv_name_of(pv_name).encode()
+        case (
+            RepeatingSnapshotCommand(snapshot_name)
+            | RepeatingSnapshotTriggerCommand(snapshot_name)
+            | RepeatingSnapshotStopCommand(snapshot_name)
+        ):
+            return snapshot_topic(snapshot_name).encode()
+        case MultiMonitorCommand() | SnapshotCommand():
+            return None
 
 
 def _fields(command: Command) -> dict[str, Any]:

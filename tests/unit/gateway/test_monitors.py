@@ -101,13 +101,26 @@ def test_the_first_serialization_of_a_topic_stays(stage: Any) -> None:
     assert [said.form for said in stage.said()] == [Serialization.JSON]
 
 
-def test_two_protocols_are_two_subscriptions(stage: Any) -> None:
-    stage.command("multi-monitor", pv_name_list=["pva://a", "ca://a"])
-    stage.said()
+def test_a_topic_carries_a_pv_over_the_protocol_that_was_first(stage: Any) -> None:
+    stage.command("multi-monitor", pv_name_list=["pva://a"])
     stage.pva.update("a", "over pva")
+    stage.settle()
+    stage.command("multi-monitor", pv_name_list=["ca://a"])
+    stage.said()
+    stage.pva.update("a", "over pva again")
+    stage.settle()
+    assert stage.ca.open("a") == []
+    assert stage.bodies("a") == [{"a": {"value": "over pva again"}}]
+
+
+def test_a_protocol_that_gives_nothing_makes_room_for_the_other(stage: Any) -> None:
+    stage.command("multi-monitor", pv_name_list=["pva://a"])
+    stage.command("multi-monitor", pv_name_list=["ca://a"])
+    stage.said()
     stage.ca.update("a", "over ca")
     stage.settle()
-    assert stage.bodies("a") == [{"a": {"value": "over pva"}}, {"a": {"value": "over ca"}}]
+    assert stage.pva.open("a") == []
+    assert stage.bodies("a") == [{"a": {"value": "over ca"}}]
 
 
 def test_without_a_topic_events_go_to_the_reply_topic(stage: Any) -> None:

@@ -19,6 +19,7 @@ from k2eg_rx.wire.commands import (
     RepeatingSnapshotTriggerCommand,
     SnapshotCommand,
     SnapshotType,
+    command_key,
     encode_command,
     pack_fields,
 )
@@ -106,3 +107,20 @@ def test_names_that_are_not_ascii_survive() -> None:
 
 def test_a_puts_fields_are_a_map() -> None:
     assert unpack(pack_fields({"value": 42})) == {"value": 42}
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        (GetCommand("pva://a:b.HIGH"), b"a:b.HIGH"),
+        (PutCommand("ca://a:b", b"\x80"), b"a:b"),
+        (MonitorCommand("pva://a:b", "a_b"), b"a:b"),
+        (RepeatingSnapshotCommand("My Snap", ("pva://a",)), b"my_snap"),
+        (RepeatingSnapshotTriggerCommand("My Snap"), b"my_snap"),
+        (RepeatingSnapshotStopCommand("my_Snap"), b"my_snap"),
+        (MultiMonitorCommand(("pva://a", "pva://b")), None),
+        (SnapshotCommand(("pva://a",)), None),
+    ],
+)
+def test_commands_about_one_thing_share_a_key(command: Command, key: bytes | None) -> None:
+    assert command_key(command) == key
