@@ -38,9 +38,8 @@ _T = TypeVar("_T")
 
 _NOTICE_SECONDS = 3.0  # after which people wonder why nothing comes: a gateway connects a PV within one
 _MILLISECONDS = 1000
-_CLOSE_SECONDS = (
-    1.0  # it takes about 0.02 s; a group that is just finding itself may take longer, and is not waited for
-)
+# It takes about 0.02 s; a consumer group that is just finding itself may hold it up, and is not waited for.
+_CLOSE_SECONDS = 1.0
 
 
 class CommandError(Exception):
