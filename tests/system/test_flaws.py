@@ -152,11 +152,10 @@ def test_a_handlers_exception_is_told_and_the_handler_called_again(dml: Any, cap
 def test_the_documented_puts_work(dml: Any) -> None:
     assert dml.put("pva://demo:setpoint1", 4, timeout=TIMEOUT)["error"] == 0
     assert dml.get("ca://demo:setpoint1")["value"] == 4.0
-    wave = [float(number) for number in range(1, 5)]
-    dml.put("pva://demo:waveform.SCAN", "Passive")
-    assert dml.put("pva://demo:waveform", Vector(wave), timeout=TIMEOUT)["error"] == 0
-    assert dml.get("pva://demo:waveform")["value"] == wave
-    dml.put("pva://demo:waveform.SCAN", ".5 second")
+    before = dml.get("ca://t:wfd")["value"]
+    assert dml.put("ca://t:wfd", Vector([1, 2, 3, 4]), timeout=TIMEOUT)["error"] == 0
+    assert dml.get("ca://t:wfd")["value"] == [1.0, 2.0, 3.0, 4.0]
+    dml.put("ca://t:wfd", before)
 
 
 def test_put_and_get_and_close_work_inside_a_handler(stack: EmbeddedStack, fresh_app_name: str) -> None:

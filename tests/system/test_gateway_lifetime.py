@@ -141,8 +141,16 @@ def settings() -> Iterator[Settings]:
         yield Settings("test", broker.address, COMMANDS, "replies", {"fetch.wait.max.ms": "5"})
 
 
-def threads_of_the_gateway() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("k2eg-gateway")]
+@pytest.fixture
+def threads_of_the_gateway() -> Callable[[], list[str]]:
+    """The names of the threads that this test's gateways have; other tests' may run beside them."""
+    others = set(threading.enumerate())
+
+    def names() -> list[str]:
+        own = set(threading.enumerate()) - others
+        return [thread.name for thread in own if thread.name.startswith("k2eg-gateway")]
+
+    return names
 
 
 def test_commands_are_answered_over_kafka_from_the_start_on(settings: Settings) -> None:
@@ -179,7 +187,9 @@ def test_two_gateways_of_a_group_share_the_commands(settings: Settings) -> None:
     assert sorted(int(body["reply_id"]) for body in bodies) == list(range(40)), "each is answered once"
 
 
-def test_closing_answers_what_is_under_way_and_leaves_nothing(memory: Bench) -> None:
+def test_closing_answers_what_is_under_way_and_leaves_nothing(
+    memory: Bench, threads_of_the_gateway: Callable[[], list[str]]
+) -> None:
     memory.gateway.start()
     memory.ask("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
     memory.provider.posting("a")({"value": 1})
@@ -227,7 +237,7 @@ def test_more_commands_than_there_is_room_for_are_all_answered() -> None:
     assert {body["reply_id"]: body["error"] for body in bodies} == {"slow0": -3, "slow1": -3, "slow2": -3, "fast": 0}
 
 
-def test_without_a_broker_it_does_not_start() -> None:
+def test_without_a_broker_it_does_not_start(threads_of_the_gateway: Callable[[], list[str]]) -> None:
     (port,) = free_ports(1)
     transport = KafkaTransport(Settings("test", f"{HOST}:{port}", COMMANDS, "replies"))
     gateway = Gateway(transport, {}, GatewayOptions(create_topics=False), COMMANDS)
@@ -248,7 +258,7 @@ def test_the_administration_of_a_broker_that_has_none_is_bounded(settings: Setti
     admin.close()
 
 
-def test_the_owner_goes_on_after_an_action_that_raises() -> None:
+def test_the_owner_goes_on_after_an_action_that_raises(threads_of_the_gateway: Callable[[], list[str]]) -> None:
     failures: list[int] = []
     owner = Owner(lambda: failures.append(1))
     names: list[str] = []
