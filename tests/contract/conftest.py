@@ -78,7 +78,9 @@ class Inbox:
 
     def wait_until(self, happened: Callable[[], bool], what: str = "it", timeout: float = PATIENCE) -> None:
         with self.changed:
-            assert self.changed.wait_for(happened, timeout), f"waited for {what}; got {self.records[-3:]}"
+            if not self.changed.wait_for(happened, timeout):
+                last = [(*record[:3], (record.value or b"")[:40]) for record in self.records[-3:]]
+                pytest.fail(f"waited for {what}; got {len(self.records)} records, the last {last}")
 
     @property
     def values(self) -> list[bytes | None]:

@@ -60,7 +60,7 @@ class Cluster:
         self._settings = settings
         self._failures = failures
         self._health = health
-        self._admin = self._client(create_topics=False)
+        self._admin: Any = self._client(create_topics=False)
         self._creator: Any = None
 
     def _client(self, *, create_topics: bool) -> Any:  # what its futures hold has no types
@@ -75,6 +75,10 @@ class Cluster:
     def poll(self) -> None:
         """Lets librdkafka report errors and write logs."""
         self._admin.poll(0)
+
+    def close(self) -> None:
+        """Ends the clients, here and now: left to the garbage collector they would stop some other thread for that."""
+        self._admin = self._creator = None
 
     def probe(self) -> bool:
         """Asks the cluster anything at all; whether there was an answer."""

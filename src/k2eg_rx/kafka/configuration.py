@@ -47,6 +47,9 @@ _CONSUMER_DEFAULTS: Properties = {
 _EVENTS_DEFAULTS: Properties = {"fetch.wait.max.ms": 50}
 
 _CONSUMER_RULES: Properties = {
+    # Topics are read when they are known to be there: one that librdkafka does not find is gone, and we want to know at
+    # once. By default it says nothing for the first 30 s of a topic.
+    "topic.metadata.propagation.max.ms": 0,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",  # we choose where to go on, and say so; silence could lose or repeat records
     "enable.partition.eof": False,
@@ -74,16 +77,25 @@ _PRODUCER_DEFAULTS: Properties = {
 # Static membership fences the second instance of a program out of its group.
 _NEVER = frozenset({"group.instance.id", "group.remote.assignor"})
 
+# What a producer may send is a matter of the producer; a consumer would refuse to fetch less than that at once.
+_NEVER_OF_A_CONSUMER = _NEVER | {"message.max.bytes"}
+
 UNNAMED_GROUP = "kg-reader"  # librdkafka wants a name even from a consumer that joins no group
 
 
-def _properties(settings: Settings, defaults: Mapping[str, Any], rules: Mapping[str, Any]) -> Properties:
-    asked = {name: value for name, value in settings.kafka.items() if name not in _NEVER}
+def _properties(
+    settings: Settings, defaults: Mapping[str, Any], rules: Mapping[str, Any], never: frozenset[str] = _NEVER
+) -> Properties:
+    asked = {name: value for name, value in settings.kafka.items() if name not in never}
     rules = {"bootstrap.servers": settings.broker_url, **rules}
     for name in sorted(set(rules) & set(asked)):
         if str(rules[name]).lower() != asked[name].lower():
             _log.warning("[kafka] %s is not used: it has to be %s here", name, rules[name])
     return {**_DEFAULTS, **defaults, **asked, **rules}
+
+
+def _consumer_properties(settings: Settings, defaults: Mapping[str, Any], rules: Mapping[str, Any]) -> Properties:
+    return _properties(settings, defaults, {**_CONSUMER_RULES, **rules}, _NEVER_OF_A_CONSUMER)
 
 
 def admin_properties(settings: Settings, *, create_topics: bool = False) -> Properties:
@@ -94,13 +106,13 @@ def admin_properties(settings: Settings, *, create_topics: bool = False) -> Prop
 def replies_properties(settings: Settings) -> Properties:
     """Returns the properties of the consumer of the reply topic."""
     defaults = {"group.id": UNNAMED_GROUP, **_CONSUMER_DEFAULTS}
-    return _properties(settings, defaults, {**_CONSUMER_RULES, **_MANUAL_RULES})
+    return _consumer_properties(settings, defaults, _MANUAL_RULES)
 
 
 def events_properties(settings: Settings) -> Properties:
     """Returns the properties of a consumer of events that gets them all."""
     defaults = {"group.id": UNNAMED_GROUP, **_CONSUMER_DEFAULTS, **_EVENTS_DEFAULTS}
-    return _properties(settings, defaults, {**_CONSUMER_RULES, **_MANUAL_RULES})
+    return _consumer_properties(settings, defaults, _MANUAL_RULES)
 
 
 def check_group_name(group_name: str) -> None:
@@ -126,7 +138,7 @@ def group_properties(settings: Settings, group_name: str) -> Properties:
     """
     check_group_name(group_name)
     defaults = {**_CONSUMER_DEFAULTS, **_EVENTS_DEFAULTS, **_GROUP_DEFAULTS}
-    return _properties(settings, defaults, {**_CONSUMER_RULES, **_GROUP_RULES, "group.id": group_name})
+    return _consumer_properties(settings, defaults, {**_GROUP_RULES, "group.id": group_name})
 
 
 def presence_group(app_name: str) -> str:
@@ -139,7 +151,7 @@ def presence_group(app_name: str) -> str:
 
 def presence_properties(settings: Settings, app_name: str) -> Properties:
     """Returns the properties of the consumer that is only present."""
-    return _properties(settings, {}, {**_CONSUMER_RULES, **_PRESENCE_RULES, "group.id": presence_group(app_name)})
+    return _consumer_properties(settings, {}, {**_PRESENCE_RULES, "group.id": presence_group(app_name)})
 
 
 def sink_properties(settings: Settings) -> Properties:

@@ -41,6 +41,7 @@ class Sights(Protocol):
     def end_offsets(self, partition_counts: Mapping[str, int]) -> Mapping[str, Ends]: ...
     def probe(self) -> bool: ...
     def poll(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Positions:
@@ -59,7 +60,7 @@ class Positions:
         self._is_suspicious = is_suspicious
         self._clock = clock
         self._inbox: deque[Reading] = deque()
-        self._lost: deque[Reading] = deque()
+        self._lost: deque[tuple[Reading, bool]] = deque()
         self._readings: list[Reading] = []
         self._unchecked: deque[Reading] = deque()
         self._next_check = clock() + _CHECK
@@ -79,9 +80,14 @@ class Positions:
         if self._closed.is_set():
             self._refuse()
 
-    def lose(self, reading: Reading) -> None:
-        """Takes note that a consumer does not find the topic any more."""
-        self._lost.append(reading)
+    def lose(self, reading: Reading, *, for_certain: bool = False) -> None:
+        """Takes note that a consumer does not find the topic any more.
+
+        Args:
+            reading: The topic.
+            for_certain: Whether it was deleted; if it is there at the next look, it is another one.
+        """
+        self._lost.append((reading, for_certain))
         self._signal.set()
 
     def wake(self) -> None:
@@ -111,6 +117,7 @@ class Positions:
                 _log.exception("looking topics up failed")
                 pause = _RETRY
             self._signal.wait(pause)
+        self._cluster.close()
 
     def turn(self) -> float:
         """Does what is due; returns the seconds until something is due again."""
@@ -129,9 +136,11 @@ class Positions:
         while self._inbox:
             self._readings.append(self._inbox.popleft())
         while self._lost:
-            reading = self._lost.popleft()
-            if reading.phase is Phase.READ:
+            reading, for_certain = self._lost.popleft()
+            if reading.phase is Phase.READ and not reading.released:
                 reading.due, reading.missed = 0.0, True
+                if for_certain:
+                    self._stop(reading)
         self._readings = [reading for reading in self._readings if not reading.released]
 
     def _to_check(self, now: float) -> list[Reading]:
@@ -176,9 +185,7 @@ class Positions:
 
     def _is_missing(self, reading: Reading) -> None:
         if reading.phase is Phase.READ:
-            _log.info("topic %s is gone; waiting for it", reading.topic)
-            reading.target.halt(reading)
-            reading.partitions, reading.delay = 0, FIRST_DELAY
+            self._stop(reading)
         reading.phase, reading.missed = Phase.ABSENT, True
         if reading.creation is None:
             reading.fix()
@@ -186,6 +193,11 @@ class Positions:
             self._is_refused(reading, error)
             return
         self._later(reading)
+
+    def _stop(self, reading: Reading) -> None:
+        _log.info("topic %s is gone; waiting for it", reading.topic)
+        reading.target.halt(reading)
+        reading.phase, reading.partitions, reading.delay = Phase.ABSENT, 0, FIRST_DELAY
 
     def _later(self, reading: Reading) -> None:
         """Has it looked up again, soon at first."""
@@ -206,9 +218,7 @@ class Positions:
         """Which partitions have to be read from their beginning now; none if it was missed by mistake."""
         reading.due = float("inf")
         if reading.phase is Phase.READ and count < reading.partitions:
-            _log.info("topic %s was deleted and made again", reading.topic)
-            reading.target.halt(reading)
-            reading.partitions = 0
+            self._stop(reading)  # it was deleted and made again
         new = dict.fromkeys(range(reading.partitions, count), 0)
         was_missed, reading.missed = reading.missed, False
         return [(reading, new)] if new or was_missed else []

@@ -21,7 +21,7 @@ from k2eg_rx.kafka.configuration import Properties
 from k2eg_rx.kafka.failures import Failures, is_gone
 from k2eg_rx.kafka.health import Health
 from k2eg_rx.kafka.lag import INTERVAL, Lag
-from k2eg_rx.kafka.librdkafka_log import librdkafka_log
+from k2eg_rx.kafka.librdkafka_log import ConsumerLog
 from k2eg_rx.transport import Receiver, Record
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,11 @@ class Watcher(Protocol):
     """What a pump tells about itself, on its thread."""
 
     def gone(self, topic: str) -> None:
-        """A topic that is read is not there."""
+        """A topic that is read is not found; it may be a mistake."""
+        ...
+
+    def changed(self, topic: str, partitions: int) -> None:
+        """A topic that is read has another number of partitions now; none if it was deleted."""
         ...
 
     def useless(self, error: TransportError) -> None:
@@ -124,7 +128,7 @@ class Pump:
 
     def _run(self) -> None:
         try:
-            consumer = Consumer(self._properties, logger=librdkafka_log)
+            consumer = Consumer(self._properties, logger=ConsumerLog(self._watcher.changed))
         except KafkaException as failure:
             self._watcher.useless(self._failures.error(failure, "cannot start a Kafka consumer"))
             return
@@ -210,11 +214,16 @@ class Pump:
             if is_gone(error):
                 self._watcher.gone(topic)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
-                with contextlib.suppress(KafkaException):  # it is not assigned any more
-                    consumer.seek(TopicPartition(topic, partition, self._restart(topic, partition)))
+                self._start_again(consumer, TopicPartition(topic, partition, self._restart(topic, partition)))
             elif (topic, error.code()) not in self._told:
                 self._told.add((topic, error.code()))
                 _log.warning("%s", self._failures.error(error, f"reading {topic or 'from Kafka'}", topic))
+
+    def _start_again(self, consumer: Consumer, partition: TopicPartition) -> None:
+        """Reads a partition from elsewhere; after a failed reset librdkafka has stopped it, and `seek` refuses."""
+        if (partition.topic, partition.partition) in self.lag.starts:
+            consumer.incremental_unassign([partition])
+            consumer.incremental_assign([partition])
 
     def _restart(self, topic: str, partition: int) -> int:
         """Where to go on with a partition that has no record at the offset we were to read."""

@@ -92,6 +92,12 @@ class TopicSource(Generic[_P]):
         if reading is not None:
             self._positions.lose(reading)
 
+    def changed(self, topic: str, partitions: int) -> None:
+        """Takes note that a topic has another number of partitions, or was deleted."""
+        reading = self._readings.get(topic)
+        if reading is not None:
+            self._positions.lose(reading, for_certain=partitions == 0)
+
     def useless(self, error: TransportError) -> None:
         """Fails what waits for a position, and what will."""
         with self._lock:

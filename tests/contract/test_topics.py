@@ -1,0 +1,154 @@
+"""Topics that go, come back, are refused or lose records."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka import creation
+
+from .conftest import MemoryBackend, MockCluster
+
+PATIENCE = 20.0
+UNKNOWN_TOPIC_OR_PART, TOPIC_AUTHORIZATION_FAILED = 3, 29
+
+
+class Log(logging.Handler):
+    """Waits for words in the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition()
+        self._text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._changed:
+            self._text += record.getMessage() + "\n"
+            self._changed.notify_all()
+
+    def wait_for(self, words: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: words in self._text, PATIENCE), self._text
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    handler, logger = Log(), logging.getLogger("k2eg_rx.kafka")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.mark.parametrize("group_name", [None, "sharing"])
+def test_a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning(bench, inbox, log, group_name):
+    if group_name and isinstance(bench.backend, MockCluster):
+        pytest.skip("the mock cluster keeps what a group has committed of a topic that is deleted")
+    topic = bench.topic(partitions=3)
+    bench.events(inbox, group_name).read(topic).result(PATIENCE)
+    bench.send(topic, "one")
+    inbox.wait_for(b"one")
+    bench.backend.delete_topic(topic)
+    if not isinstance(bench.backend, MemoryBackend):
+        log.wait_for(f"topic {topic} is gone")
+    bench.backend.create_topic(topic, 1)
+    sink = bench.sink(bench.another_transport())  # the other one remembers three partitions
+    sink.send(topic, b"two")
+    inbox.wait_for(b"two")
+    assert inbox.values == [b"one", b"two"]
+
+
+def test_another_topic_goes_on_when_one_is_deleted(mock_bench, inbox, log):
+    deleted, kept = mock_bench.topic(), mock_bench.topic()
+    source = mock_bench.events(inbox)
+    source.read(deleted).result(PATIENCE)
+    source.read(kept).result(PATIENCE)
+    mock_bench.send(deleted, "last")
+    inbox.wait_for(b"last")
+    mock_bench.backend.delete_topic(deleted)
+    log.wait_for(f"topic {deleted} is gone")
+    mock_bench.send(kept, "still there")
+    inbox.wait_for(b"still there")
+
+
+def test_records_deleted_before_they_were_read_are_told_and_the_rest_is_read(mock_bench, inbox, log):
+    """The mock cluster keeps 5 MiB of a partition."""
+    topic = mock_bench.topic()
+    transport = mock_bench.another_transport(**{"queued.max.messages.kbytes": "500", "fetch.max.bytes": "1000000"})
+    source = mock_bench.events(inbox, transport=transport)
+    source.read(topic).result(PATIENCE)
+    mock_bench.send(topic, "first")
+    inbox.wait_for(b"first")
+    inbox.shut(source)
+    mock_bench.send(topic, *(os.urandom(100_000) for _ in range(100)))
+    mock_bench.send(topic, "last")
+    inbox.open(source)
+    inbox.wait_for(b"last")
+    log.wait_for(f"records of {topic}[0] were deleted before they were read")
+    offsets = [record.offset for record in inbox.records]
+    assert offsets == sorted(set(offsets))
+    assert len(offsets) < 102
+
+
+def test_a_topic_that_may_not_be_read_is_told(mock_bench, inbox):
+    topic, other = mock_bench.topic(), mock_bench.topic()
+    mock_bench.backend.refuse_topic(topic, TOPIC_AUTHORIZATION_FAILED)
+    source = mock_bench.events(inbox)
+    with pytest.raises(TransportError, match=f"{topic}.*ACL"):
+        source.read(topic).result(PATIENCE)
+    mock_bench.backend.refuse_topic(topic, 0)
+    source.read(topic).result(PATIENCE)
+    source.read(other).result(PATIENCE)
+    mock_bench.send(topic, "allowed now")
+    inbox.wait_for(b"allowed now")
+
+
+def test_a_reply_topic_that_cannot_be_created_is_told_with_the_command(mock_bench, inbox, monkeypatch):
+    monkeypatch.setattr(creation, "_LIMIT", 1.0)
+    topic = mock_bench.topic(name="reply")
+    mock_bench.backend.refuse_topic(topic, UNKNOWN_TOPIC_OR_PART)
+    source, ready = mock_bench.replies(inbox, topic)
+    with pytest.raises(TransportError, match=f"kafka-topics.sh .* --create --topic {topic}"):
+        ready.result(PATIENCE)
+    mock_bench.backend.refuse_topic(topic, 0)
+    source.read(topic).result(PATIENCE)
+
+
+def test_a_reply_topic_that_is_deleted_is_made_again(mock_bench, inbox, log):
+    topic = mock_bench.topic(None, name="reply")
+    _, ready = mock_bench.replies(inbox, topic)
+    ready.result(PATIENCE)
+    mock_bench.send(topic, "one")
+    inbox.wait_for(b"one")
+    mock_bench.backend.delete_topic(topic)
+    log.wait_for(f"topic {topic} is gone")
+    mock_bench.send(topic, "two")
+    inbox.wait_for(b"two")
+
+
+def test_presence_joins_when_its_topic_appears_and_reads_nothing(mock_bench, log):
+    topic = mock_bench.topic(None)
+    presence = mock_bench.transport.presence(topic, "application")
+    mock_bench.backend.create_topic(topic)
+    mock_bench.send(topic, "not for it")
+    presence.close(5.0)
+
+
+def test_nothing_is_printed(mock_bench, inbox, log, capfd):
+    topic = mock_bench.topic()
+    mock_bench.events(inbox).read(topic).result(PATIENCE)
+    presence = mock_bench.transport.presence(topic, "application")
+    changed = threading.Event()
+    mock_bench.transport.on_status(lambda status: changed.set() if status.reason else None)
+    mock_bench.backend.go_down()
+    assert changed.wait(PATIENCE)
+    presence.close(5.0)
+    mock_bench.close()
+    assert capfd.readouterr() == ("", "")
