@@ -112,7 +112,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("pva://t:lout", "7", "integer", "an integer is needed"),
     ("pva://t:lout", 2**64, "integer", "out of range"),
     ("pva://t:lout", [7], "integer", "not a list"),
-    ("pva://t:str", 12, "string", "a string is needed, not a int"),
+    ("pva://t:str", 12, "string", "a string is needed, not an int"),
     ("pva://P:BOOL", 2, "boolean", "True or False"),
     ("pva://P:BOOL", "true", "boolean", "True or False"),
     ("pva://t:bi", "Maybe", "enum of Off, On", "no such label"),

@@ -83,14 +83,14 @@ def _global_options(*, default: bool) -> _Parser:
         "-e", "--environment", metavar="ENV", help=f"the environment (default: ${ENVIRONMENT_VARIABLE})"
     )
     options.add_argument("-a", "--app", metavar="APP", help=f"the application's name (default: {DEFAULT_APP_NAME})")
-    debug_default = False if default else argparse.SUPPRESS
-    options.add_argument("--debug", action="store_true", default=debug_default, help="show logs and tracebacks")
+    off = False if default else argparse.SUPPRESS
+    options.add_argument("--debug", action="store_true", default=off, help="show logs and tracebacks")
+    options.add_argument("--json", action="store_true", default=off, help="a JSON object per line, for scripts")
     return options
 
 
 def _output_options() -> _Parser:
     options = _Parser(add_help=False, allow_abbrev=False)
-    options.add_argument("--json", action="store_true", help="a JSON object per line, for scripts")
     options.add_argument("--full", action="store_true", help="the PV's whole structure")
     return options
 

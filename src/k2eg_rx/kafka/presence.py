@@ -19,6 +19,9 @@ from k2eg_rx.kafka.librdkafka_log import librdkafka_log
 
 _log = logging.getLogger(__name__)
 
+# Leaving takes milliseconds, but for a member that is in the middle of joining: librdkafka waits for the group then.
+# Nobody else has to: the thread goes on leaving, and the broker forgets a member that is silent anyhow.
+_LEAVE_SECONDS = 1.0
 _POLL = 1.0  # seconds; librdkafka keeps the membership alive by itself, for five minutes between polls
 
 
@@ -44,7 +47,7 @@ class KafkaPresence:
         """Leaves the group; see `Presence.close`."""
         self._closing.set()
         if self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+            self._thread.join(min(timeout, _LEAVE_SECONDS))
 
     def _run(self) -> None:
         try:

@@ -31,7 +31,8 @@ class Refusal(Exception):
 
 
 def _needed(what: str, value: object) -> Refusal:
-    return Refusal(f"{what} is needed, not a {type(value).__name__}")
+    name = type(value).__name__
+    return Refusal(f"{what} is needed, not {'an' if name[0] in 'aeiou' else 'a'} {name}")
 
 
 def _boolean(value: Any) -> bool:
