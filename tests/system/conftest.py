@@ -57,9 +57,14 @@ def pvs_server() -> Iterator[PvsServer]:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[EmbeddedStack]:
-    """Broker, IOC with the demo's records, table server and gateway: started once for all tests."""
-    with EmbeddedStack() as stack:
+def stack(request: pytest.FixtureRequest) -> Iterator[EmbeddedStack]:
+    """Broker, IOC with the demo's records, table server and gateway: started once for all tests.
+
+    With ``pytest --broker apache`` the broker is an Apache Kafka.
+    """
+    on_apache = request.config.getoption("--broker") == "apache"
+    address = request.getfixturevalue("apache_kafka").address if on_apache else None
+    with EmbeddedStack(broker_address=address) as stack:
         yield stack
 
 
