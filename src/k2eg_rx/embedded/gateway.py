@@ -12,6 +12,7 @@ from k2eg_rx.embedded.channel_access import channel_access
 from k2eg_rx.gateway import Gateway, GatewayOptions, Provider
 from k2eg_rx.gateway.channelaccess import ChannelAccessProvider
 from k2eg_rx.gateway.pvaccess import PvAccessProvider
+from k2eg_rx.gateway.service import patient
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.kafka.topics import KafkaTopicAdmin
 from k2eg_rx.pv import Protocol, PvAddress
@@ -59,7 +60,7 @@ def start_gateway(
         ca = ChannelAccessProvider()
         runs("Channel Access", ca.close)
         ca.get(PvAddress("ca", record), _CONNECT_SECONDS).result(_CONNECT_SECONDS)
-    transport = _LoneTransport(settings)
+    transport = _LoneTransport(patient(settings))
     runs("transport", lambda: transport.close(_CLOSE_SECONDS))
     providers: dict[Protocol, Provider] = {"pva": pva, "ca": ca}
     options = GatewayOptions() if manage_topics else GatewayOptions(create_topics=False, monitor_expiration=0.0)

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from k2eg_rx.errors import K2EGError
 from k2eg_rx.gateway.channelaccess import ChannelAccessProvider
@@ -28,6 +29,24 @@ _log = logging.getLogger(__name__)
 _START_TIMEOUT = 30.0  # seconds; with a broker that is up it takes less than one
 _CLOSE_TIMEOUT = 2.0  # seconds for each part: who stops a gateway waits for it
 
+# What a gateway tells librdkafka by itself; [kafka] of the environment wins.
+_PATIENT = {
+    # Events have no other copy: they wait while a broker is restarted, in a queue that is bounded by number and bytes.
+    # A client's commands wait for seconds only, for nobody wants a late one.
+    "message.timeout.ms": "300000",
+    # The next gateway gets the commands of one that was killed when that one's session is over; 45 s by default.
+    "session.timeout.ms": "10000",
+}
+
+
+def patient(settings: Settings) -> Settings:
+    """Returns the settings for a gateway's own way to Kafka: its events outlast an outage, its death is noticed soon.
+
+    Args:
+        settings: The environment's.
+    """
+    return replace(settings, kafka={**_PATIENT, **settings.kafka})
+
 
 @contextmanager
 def gateway(settings: Settings) -> Generator[Gateway]:
@@ -38,6 +57,7 @@ def gateway(settings: Settings) -> Generator[Gateway]:
         TransportError: Kafka cannot be reached.
     """
     options = GatewayOptions.from_section(settings.section("gateway"))
+    settings = patient(settings)
     with ExitStack() as stack:
         transport = KafkaTransport(settings)
         stack.callback(transport.close, _CLOSE_TIMEOUT)

@@ -1,0 +1,153 @@
+"""What the faults are made with: a gateway that can be killed, clients, and a witness of what reached them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apache_kafka import ApacheKafka, ForeignKafka
+
+from k2eg_rx import Client, PVUpdate
+from k2eg_rx.settings import Settings
+
+PATIENCE = 40.0  # seconds until something that should happen is missing; a green test never waits that long
+
+
+class Witness:
+    """Remembers what came of each PV, in order, and how the stream ended, should it."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.values: dict[str, list[int]] = defaultdict(list)
+        self.ends: list[object] = []
+
+    def see(self, update: PVUpdate) -> None:
+        with self.changed:
+            self.values[update.name].append(update.value)
+            self.changed.notify_all()
+
+    def end(self, error: object = "completed") -> None:
+        with self.changed:
+            self.ends.append(error)
+            self.changed.notify_all()
+
+    def wait_until(self, happened: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
+        with self.changed:
+            if not self.changed.wait_for(happened, timeout):
+                last = {name: values[-3:] for name, values in sorted(self.values.items())[:5]}
+                pytest.fail(f"waited for {what}; {len(self.values)} PVs, {last}, ends: {self.ends}")
+
+    def wait_for_last(self, last: Mapping[str, int]) -> None:
+        """Waits until it has seen the last value of each PV."""
+        self.wait_until(
+            lambda: all(self.values[name][-1:] == [value] for name, value in last.items()), "each PV's last value"
+        )
+
+    def wait_for_progress(self, count: int = 3) -> None:
+        """Waits until every PV has so many more values."""
+        with self.changed:
+            had = {name: len(values) for name, values in self.values.items()}
+        self.wait_until(
+            lambda: all(len(self.values[name]) >= number + count for name, number in had.items()), "news of each PV"
+        )
+
+
+class GatewayProcess:
+    """A gateway of its own process, whose PVs count."""
+
+    def __init__(self, **asked: Any) -> None:
+        script = Path(__file__).with_name("gateway_process.py")
+        self._process = subprocess.Popen(
+            [sys.executable, script, json.dumps(asked)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._read() == "ready\n"
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
+    def quiet(self) -> dict[str, int]:
+        """Has the PVs stand still; returns the last value of each."""
+        self._write("quiet\n")
+        return json.loads(self._read())["last"]
+
+    def tick(self) -> None:
+        """Has the PVs go on."""
+        self._write("tick\n")
+
+    def kill(self) -> None:
+        """Ends it as a power cut does. Idempotent."""
+        self._process.kill()
+        self._process.communicate()
+
+
+class Site:
+    """A broker, with a command topic of its own; makes gateways and clients.
+
+    Args:
+        broker: The broker's address.
+        stack: Closes what is made.
+    """
+
+    def __init__(self, broker: str, stack: ExitStack) -> None:
+        self.broker = broker
+        self.name = uuid.uuid4().hex[:8]
+        self._stack = stack
+
+    def gateway(self, rate: float = 20.0, first: int = 0, **options: Any) -> GatewayProcess:
+        """Returns a gateway that takes commands."""
+        gateway = GatewayProcess(
+            broker=self.broker,
+            commands=f"commands-{self.name}",
+            rate=rate,
+            first=first,
+            kafka={},
+            options={"group": f"gateways-{self.name}", **options},
+        )
+        self._stack.callback(gateway.kill)
+        return gateway
+
+    def settings(self, app_name: str, **kafka: str) -> Settings:
+        """Returns a client's environment."""
+        return Settings("faults", self.broker, f"commands-{self.name}", f"{app_name}-reply", kafka)
+
+    def client(self, app_name: str | None = None, group_name: str | None = None, **arguments: Any) -> Client:
+        """Returns a client, by default of an application of its own."""
+        name = app_name or f"app-{uuid.uuid4().hex[:8]}"
+        return self._stack.enter_context(Client("faults", name, group_name, settings=self.settings(name), **arguments))
+
+    def uris(self, count: int) -> list[str]:
+        """Returns PVs that no other test has."""
+        return [f"pva://{self.name}:pv{number:04}" for number in range(count)]
+
+
+@pytest.fixture
+def make_site() -> Iterator[Callable[[str], Site]]:
+    """What makes a `Site` of a broker's address."""
+    with ExitStack() as stack:
+        yield lambda address: Site(address, stack)
+
+
+@pytest.fixture
+def site(apache_kafka: ApacheKafka | ForeignKafka, make_site: Callable[[str], Site]) -> Site:
+    """A `Site` on the broker of all tests, which stays up."""
+    return make_site(apache_kafka.address)
+
+
+@pytest.fixture
+def witness() -> Witness:
+    return Witness()

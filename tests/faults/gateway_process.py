@@ -1,0 +1,130 @@
+"""A gateway as a process that can be killed: our own, over a provider whose every PV counts.
+
+In: one argument, a JSON object (`broker`, `commands`, `rate`, `first`, `options`); on standard input ``quiet`` and
+``tick``. Out: a line ``ready`` once commands are taken, and for each ``quiet`` a JSON object with the last value of
+every PV that is subscribed to. The end of the input ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from k2eg_rx.gateway import Gateway, GatewayOptions, Reading
+from k2eg_rx.gateway.service import patient
+from k2eg_rx.kafka import KafkaTransport
+from k2eg_rx.kafka.topics import KafkaTopicAdmin
+from k2eg_rx.pv import PvAddress
+from k2eg_rx.settings import Settings
+from k2eg_rx.wire.structure import Structure
+
+
+class _Subscription:
+    def __init__(self, close: Callable[[], None]) -> None:
+        self.close = close
+
+
+class Counting:
+    """PVs of every name; those subscribed to count, all at one rate. `nobody` answers no get.
+
+    Args:
+        rate: Steps a second.
+        first: The first value of every PV.
+    """
+
+    def __init__(self, rate: float, first: int) -> None:
+        self._period = 1 / rate
+        self._first = first
+        self._lock = threading.RLock()
+        self._values: dict[str, int] = {}
+        self._listeners: dict[object, tuple[str, Callable[[Structure], None]]] = {}
+        self.ticking = threading.Event()
+        self.ticking.set()
+        threading.Thread(target=self._count, daemon=True).start()
+
+    def _structure(self, name: str) -> Structure:
+        nanoseconds = time.time_ns()
+        return {
+            "value": self._values.get(name, self._first),
+            "alarm": {"severity": 0, "status": 0, "message": ""},
+            "timeStamp": {
+                "secondsPastEpoch": nanoseconds // 10**9,
+                "nanoseconds": nanoseconds % 10**9,
+                "userTag": 0,
+            },
+        }
+
+    def _count(self) -> None:
+        due = time.monotonic()
+        while self.ticking.wait():
+            due = max(due + self._period, time.monotonic() - 1.0)
+            time.sleep(max(0.0, due - time.monotonic()))
+            with self._lock:
+                if self.ticking.is_set():
+                    self._step()
+
+    def _step(self) -> None:
+        for name in {name for name, _ in self._listeners.values()}:
+            self._values[name] += 1
+        for name, on_update in list(self._listeners.values()):
+            on_update(self._structure(name))
+
+    def quiet(self) -> dict[str, int]:
+        with self._lock:
+            self.ticking.clear()
+            return dict(self._values)
+
+    def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
+        future: Future[Reading] = Future()
+        if address.name != "nobody":
+            future.set_result(Reading(self._structure(address.name), {}))
+        return future
+
+    def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
+
+    def subscribe(
+        self, address: PvAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+    ) -> _Subscription:
+        key = object()
+        with self._lock:
+            self._values.setdefault(address.name, self._first)
+            self._listeners[key] = (address.name, on_update)
+            on_connection(True)
+            on_update(self._structure(address.name))
+        return _Subscription(lambda: self._forget(key))
+
+    def _forget(self, key: object) -> None:
+        with self._lock:
+            self._listeners.pop(key, None)
+
+    def close(self) -> None:
+        pass
+
+
+def main() -> None:
+    asked = json.loads(sys.argv[1])
+    provider = Counting(asked["rate"], asked["first"])
+    settings = patient(Settings("faults", asked["broker"], asked["commands"], "unused", asked["kafka"]))
+    transport = KafkaTransport(settings)
+    options = GatewayOptions(**asked["options"])
+    admin = KafkaTopicAdmin(settings) if options.create_topics else None
+    with Gateway(transport, {"pva": provider, "ca": provider}, options, asked["commands"], admin) as gateway:
+        print("ready", flush=True)
+        for line in sys.stdin:
+            if line == "tick\n":
+                provider.ticking.set()
+            else:
+                print(json.dumps({"last": provider.quiet(), "counters": gateway.counters.as_dict()}), flush=True)
+    transport.close(1.0)
+
+
+if __name__ == "__main__":
+    main()
