@@ -113,7 +113,7 @@ _SECRET_NAME = re.compile(
     r"password|secret|\.pem$|token|jaas|private|sasl\.oauthbearer\.config|assertion", re.IGNORECASE
 )
 _QUOTED_VALUE = re.compile(r'(value )"[^"]*" (for configuration property)|(value )\S+( is outside)')
-_STATE = re.compile(r" \(after \d+ms in state \w+\)")  # differs each time, and says nothing to a user
+_STATE = re.compile(r" \(after \d+ms in state .*\)")  # differs each time, and says nothing to a user
 _SHORTEST_SECRET = 4  # blotting out a shorter one would tell what it is by the holes it leaves
 
 

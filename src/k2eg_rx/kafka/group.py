@@ -21,7 +21,7 @@ from k2eg_rx.kafka.configuration import Properties
 from k2eg_rx.kafka.failures import Failures, error_of
 from k2eg_rx.kafka.health import Health
 from k2eg_rx.kafka.lag import Partition
-from k2eg_rx.kafka.pump import LARGEST_BATCH, POLL, Pump, Watcher
+from k2eg_rx.kafka.pump import LARGEST_BATCH, Pump, Watcher
 from k2eg_rx.kafka.reading import Reading
 from k2eg_rx.kafka.source import TopicSource
 from k2eg_rx.transport import Receiver
@@ -107,6 +107,7 @@ class GroupPump(Pump):
         while not self._commit(consumer, self._received.items()) and time.monotonic() < self._deadline:
             consumer.pause(consumer.assignment())
             consumer.poll(_HELD_POLL)
+        self._received.clear()  # while it closes, librdkafka answers no more requests: it would be waited for in vain
         super()._leave(consumer)
 
     def _do_actions(self, consumer: Consumer) -> None:
@@ -139,7 +140,7 @@ class GroupPump(Pump):
         if self._paused:
             self._paused = False
             consumer.resume(consumer.assignment())
-        message = consumer.poll(0 if self._in_hand else POLL)
+        message = consumer.poll(0 if self._in_hand else self._patience())
         while message is not None:
             self._in_hand.append(message)
             message = consumer.poll(0) if len(self._in_hand) < LARGEST_BATCH else None
@@ -163,6 +164,9 @@ class GroupPump(Pump):
         return self._pins.get((topic, partition), 0)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._closing:
+            consumer.incremental_assign(partitions)
+            return
         try:
             committed = consumer.committed(partitions, timeout=_COMMITTED_TIMEOUT)
         except KafkaException as failure:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 _PAUSE = 60.0  # seconds: while a broker is away librdkafka says so some twenty times a second
 _MOST_KNOWN = 200  # texts kept at most; then all are forgotten, and at worst said again
-_VARYING = re.compile(r"\d+ms|rdkafka#\w+-\d+")
+_VARYING = re.compile(r" \(after \d+ms in state .*\)")
 
 
 class Repetitions(logging.Filter):

@@ -29,7 +29,12 @@ _log = logging.getLogger(__name__)
 Action = Callable[[Consumer], None]
 
 LARGEST_BATCH = 500  # records: some milliseconds of a receiver's work, so that queued actions do not wait longer
-POLL = 0.01  # seconds: the most that a queued action waits while nothing is read, for 100 wake-ups a second
+# Seconds that a poll waits for a record, and with it a queued action for its turn. Actions come in bursts, as a program
+# starts and subscribes: while one lasts, polls are short.
+POLL = 0.02  # 50 wake-ups a second
+RARE_POLL = 0.1  # for a consumer that nothing is done with after its start
+_BRISK_POLL = 0.005
+_BURST = 2.0  # seconds after an action in which another may follow
 _NUDGES = 32  # topics whose leader is asked for one by one; for more, the whole cluster's in one go
 
 _new_record: Callable[..., Record] = cast("Any", tuple).__new__  # takes half of the time of the class's own constructor
@@ -81,6 +86,7 @@ class Pump:
         watcher: Gets to know what is wrong.
         health: Gets to know of the consumer's errors.
         failures: Puts errors into words.
+        poll: Seconds that a poll waits, but for bursts of actions.
     """
 
     def __init__(
@@ -92,7 +98,10 @@ class Pump:
         watcher: Watcher,
         health: Health,
         failures: Failures,
+        poll: float = POLL,
     ) -> None:
+        self._poll = poll
+        self._brisk_until = time.monotonic() + _BURST
         self._properties: Properties = {**properties, "error_cb": health.trouble}
         self._receiver = receiver
         self._watcher = watcher
@@ -167,6 +176,7 @@ class Pump:
 
     def _do_actions(self, consumer: Consumer) -> None:
         while self._actions:
+            self._brisk_until = time.monotonic() + _BURST
             action = self._actions.popleft()
             try:
                 action(consumer)
@@ -186,12 +196,15 @@ class Pump:
 
     def _gather(self, consumer: Consumer) -> list[Message]:
         """Takes what there is. Waiting for more than one record would delay the first."""
-        first = consumer.poll(POLL)
+        first = consumer.poll(self._patience())
         if first is None:
             return []
         messages = consumer.consume(LARGEST_BATCH - 1, 0)
         messages.insert(0, first)
         return messages
+
+    def _patience(self) -> float:
+        return _BRISK_POLL if time.monotonic() < self._brisk_until else self._poll
 
     def _hand_over(self, consumer: Consumer, messages: Sequence[Message]) -> None:
         records = records_of(messages)

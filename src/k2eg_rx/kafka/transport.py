@@ -26,7 +26,7 @@ from k2eg_rx.kafka.health import Health
 from k2eg_rx.kafka.positions import Positions
 from k2eg_rx.kafka.presence import KafkaPresence
 from k2eg_rx.kafka.producer import KafkaSink
-from k2eg_rx.kafka.pump import Pump
+from k2eg_rx.kafka.pump import POLL, RARE_POLL, Pump
 from k2eg_rx.kafka.source import ExactSource
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport import Presence, Receiver, RecordSink, RecordSource, TransportStatus
@@ -56,7 +56,7 @@ class KafkaTransport:
 
     def replies(self, receiver: Receiver, topic: str) -> tuple[RecordSource, Future[None]]:
         """Returns a source for a reply topic, and the future of `read(topic)`. Creates the topic if it is missing."""
-        source = self._exact_source("k2eg-replies", replies_properties(self._settings), receiver)
+        source = self._exact_source("k2eg-replies", replies_properties(self._settings), receiver, RARE_POLL)
         creation = TopicCreation(topic, self._cluster, self._failures.create_command(topic))
         return source, source.read(topic, creation)
 
@@ -67,7 +67,7 @@ class KafkaTransport:
             ValueError: The group may not be called that.
         """
         if group_name is None:
-            return self._exact_source("k2eg-events", events_properties(self._settings), receiver)
+            return self._exact_source("k2eg-events", events_properties(self._settings), receiver, POLL)
         properties = group_properties(self._settings, group_name)
         return GroupSource(
             self._positions,
@@ -81,11 +81,17 @@ class KafkaTransport:
             ),
         )
 
-    def _exact_source(self, name: str, properties: Properties, receiver: Receiver) -> ExactSource:
+    def _exact_source(self, name: str, properties: Properties, receiver: Receiver, poll: float) -> ExactSource:
         return ExactSource(
             self._positions,
             lambda source: Pump(
-                name, properties, receiver=receiver, watcher=source, health=self._health, failures=self._failures
+                name,
+                properties,
+                receiver=receiver,
+                watcher=source,
+                health=self._health,
+                failures=self._failures,
+                poll=poll,
             ),
         )
 
