@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from apache_kafka import ApacheKafka
 
-from k2eg_rx import Client, Connection, K2EGError, OperationTimeout, Status
-from k2eg_rx.waiting import first
+from k2eg_rx import Client, Connection, K2EGError, OperationTimeout, Status, first
 
 PVS = 50
 RATE = 20.0

@@ -1,0 +1,57 @@
+"""A PV's topic is deleted and made again with another number of partitions, while the PV stands still and while it
+does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+SILENCE = 3.0  # seconds until the client asks again for what it does not hear of
+PATIENCE = 60.0
+
+
+def finish(asked: Mapping[str, Future[None]], *, but: int | None = None) -> None:
+    """Waits until the broker has done what it was asked."""
+    for future in asked.values():
+        try:
+            future.result(PATIENCE)
+        except KafkaException as failure:
+            if failure.args[0].code() != but:
+                raise
+
+
+def recreate(admin: AdminClient, topic: str, partitions: int) -> None:
+    """Deletes a topic and makes it again; a gateway that publishes to it may be faster, and is deleted again."""
+    while True:
+        finish(admin.delete_topics([topic]), but=KafkaError.UNKNOWN_TOPIC_OR_PART)
+        finish(admin.create_topics([NewTopic(topic, partitions)]), but=KafkaError.TOPIC_ALREADY_EXISTS)
+        if len(admin.list_topics(topic, timeout=PATIENCE).topics[topic].partitions) == partitions:
+            return
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("standing", [True, False], ids=["standing-still", "changing"])
+def test_a_topic_with_another_number_of_partitions_is_read_on(site: Any, witness: Any, standing: bool) -> None:
+    admin = AdminClient({"bootstrap.servers": site.broker})
+    gateway = site.gateway()
+    client = site.client(silence=SILENCE)
+    struck, other = site.uris(2)
+    client.monitor_many_stream([struck, other]).subscribe(witness.see, witness.end, witness.end)
+    witness.wait_until(lambda: len(witness.values) == 2, "both PVs")
+    witness.wait_for_progress()
+    if standing:
+        witness.wait_for_last(gateway.quiet())
+    recreate(admin, struck.removeprefix("pva://").replace(":", "_"), 5)
+    gateway.tick()
+    witness.wait_for_progress(20)
+    witness.wait_for_last(gateway.quiet())
+    assert witness.ends == []
+    values = witness.values[struck.removeprefix("pva://")]
+    assert values == sorted(set(values)), "each once, in order; what was deleted with the topic is gone"
+    untouched = witness.values[other.removeprefix("pva://")]
+    assert untouched == list(range(untouched[0], untouched[0] + len(untouched)))
