@@ -17,6 +17,7 @@ from typing import Protocol
 import confluent_kafka
 import pytest
 from apache_kafka import ApacheKafka, ForeignKafka
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from k2eg_rx.embedded.broker import EmbeddedBroker
@@ -156,6 +157,9 @@ class MockCluster:
     def delete_topic(self, topic: str) -> None:
         self._on_cluster("rd_kafka_mock_topic_delete", topic.encode())
 
+    def lose_records(self, topic: str, before: int) -> None:
+        """Nothing: it keeps but the last 5 MiB of a partition anyway."""
+
     def refuse_topic(self, topic: str, code: int) -> None:
         self._call("rd_kafka_mock_topic_set_error", self._cluster, topic.encode(), ctypes.c_int(code))
 
@@ -185,10 +189,15 @@ class ApacheBackend:
     def delete_topic(self, topic: str) -> None:
         self._admin.delete_topics([topic])[topic].result(PATIENCE)
 
+    def lose_records(self, topic: str, before: int) -> None:
+        """Has the records before an offset deleted, as retention does."""
+        partition = TopicPartition(topic, 0, before)
+        self._admin.delete_records([partition])[partition].result(PATIENCE)
+
     def go_down(self) -> None:
         if not isinstance(self._broker, ApacheKafka):
             pytest.skip("the broker is somebody else's: it is not stopped")
-        self._broker.kill()
+        self._broker.stop()
 
     def come_up(self) -> None:
         if isinstance(self._broker, ApacheKafka):
@@ -265,7 +274,10 @@ def _bench(backend: Backend) -> Iterator[Bench]:
         bench.close()
 
 
-@pytest.fixture(params=["memory", "mock", pytest.param("apache", marks=pytest.mark.apache_kafka)])
+_APACHE = pytest.param("apache", marks=pytest.mark.apache_kafka)
+
+
+@pytest.fixture(params=["memory", "mock", _APACHE])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """Each transport in turn."""
     if request.param == "memory":
@@ -276,9 +288,18 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         yield from _bench(ApacheBackend(request.getfixturevalue("apache_kafka")))
 
 
+@pytest.fixture(params=["mock", _APACHE])
+def kafka_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """Each Kafka in turn, for what has no equal in memory."""
+    if request.param == "mock":
+        yield from _bench(MockCluster())
+    else:
+        yield from _bench(ApacheBackend(request.getfixturevalue("apache_kafka")))
+
+
 @pytest.fixture
 def mock_bench() -> Iterator[Bench]:
-    """The mock cluster alone, for what has no equal in memory."""
+    """The mock cluster alone, for what no other broker does when asked."""
     yield from _bench(MockCluster())
 
 

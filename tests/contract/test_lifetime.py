@@ -107,9 +107,9 @@ def test_releasing_and_waking_after_closing_does_nothing(bench, inbox):
     assert source.lag() == 0
 
 
-def test_reading_after_the_transport_was_closed_fails(mock_bench, inbox):
-    source = mock_bench.events(inbox)
-    mock_bench.transport.close(BOUND)
+def test_reading_after_the_transport_was_closed_fails(kafka_bench, inbox):
+    source = kafka_bench.events(inbox)
+    kafka_bench.transport.close(BOUND)
     with pytest.raises(TransportError, match="closed"):
         source.read("anything").result(PATIENCE)
 

@@ -112,15 +112,15 @@ def test_a_receiver_that_raises_when_asked_is_logged_and_gets_its_records(bench,
     assert "a fault of ready" in caplog.text
 
 
-def test_memory_is_bounded_while_the_receiver_is_not_ready(mock_bench, make_inbox):
+def test_memory_is_bounded_while_the_receiver_is_not_ready(kafka_bench, make_inbox):
     """What is not welcome stays in Kafka, but for librdkafka's prefetch, which is bounded in bytes."""
     inbox = make_inbox(ready=False)
-    topic = mock_bench.topic(partitions=4)  # the mock cluster keeps 5 MiB of each
-    transport = mock_bench.another_transport(**{"queued.max.messages.kbytes": "1024", "fetch.max.bytes": "1048576"})
-    source = mock_bench.events(inbox, transport=transport)
+    topic = kafka_bench.topic(partitions=4)  # the mock cluster keeps 5 MiB of each
+    transport = kafka_bench.another_transport(**{"queued.max.messages.kbytes": "1024", "fetch.max.bytes": "1048576"})
+    source = kafka_bench.events(inbox, transport=transport)
     source.read(topic).result(PATIENCE)
     for n in range(16):  # no partition gets a third of them
-        mock_bench.send(topic, *(os.urandom(100_000) for _ in range(10)), key=b"key %d" % n)
+        kafka_bench.send(topic, *(os.urandom(100_000) for _ in range(10)), key=b"key %d" % n)
     inbox.open(source)
     inbox.wait(160)
     assert inbox.in_order()

@@ -121,8 +121,8 @@ def test_presence_is_left_promptly(bench):
     presence.close(5.0)
 
 
-def test_a_record_that_is_too_large_is_refused_in_words(mock_bench, reports):
-    sink = mock_bench.sink(mock_bench.another_transport(**{"message.max.bytes": "2000"}))
+def test_a_record_that_is_too_large_is_refused_in_words(kafka_bench, reports):
+    sink = kafka_bench.sink(kafka_bench.another_transport(**{"message.max.bytes": "2000"}))
     with pytest.raises(TransportError, match=r"larger.*max\.message\.bytes"):
         sink.send("topic", bytes(3000))
 

@@ -12,7 +12,7 @@ import pytest
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka import creation
 
-from .conftest import MemoryBackend, MockCluster
+from .conftest import MemoryBackend
 
 PATIENCE = 20.0
 UNKNOWN_TOPIC_OR_PART, TOPIC_AUTHORIZATION_FAILED = 3, 29
@@ -47,10 +47,7 @@ def log() -> Iterator[Log]:
     logger.setLevel(level)
 
 
-@pytest.mark.parametrize("group_name", [None, "sharing"])
-def test_a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning(bench, inbox, log, group_name):
-    if group_name and isinstance(bench.backend, MockCluster):
-        pytest.skip("the mock cluster keeps what a group has committed of a topic that is deleted")
+def _delete_and_make_again(bench, inbox, log, group_name):
     topic = bench.topic(partitions=3)
     bench.events(inbox, group_name).read(topic).result(PATIENCE)
     bench.send(topic, "one")
@@ -65,30 +62,40 @@ def test_a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning(bench
     assert inbox.values == [b"one", b"two"]
 
 
-def test_another_topic_goes_on_when_one_is_deleted(mock_bench, inbox, log):
-    deleted, kept = mock_bench.topic(), mock_bench.topic()
-    source = mock_bench.events(inbox)
+def test_a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning(bench, inbox, log):
+    _delete_and_make_again(bench, inbox, log, None)
+
+
+@pytest.mark.parametrize("bench", ["memory", pytest.param("apache", marks=pytest.mark.apache_kafka)], indirect=True)
+def test_a_group_reads_a_topic_that_is_deleted_and_made_again_from_its_beginning(bench, inbox, log):
+    """The mock cluster keeps what a group has committed of a topic that is deleted."""
+    _delete_and_make_again(bench, inbox, log, "sharing")
+
+
+def test_another_topic_goes_on_when_one_is_deleted(kafka_bench, inbox, log):
+    deleted, kept = kafka_bench.topic(), kafka_bench.topic()
+    source = kafka_bench.events(inbox)
     source.read(deleted).result(PATIENCE)
     source.read(kept).result(PATIENCE)
-    mock_bench.send(deleted, "last")
+    kafka_bench.send(deleted, "last")
     inbox.wait_for(b"last")
-    mock_bench.backend.delete_topic(deleted)
+    kafka_bench.backend.delete_topic(deleted)
     log.wait_for(f"topic {deleted} is gone")
-    mock_bench.send(kept, "still there")
+    kafka_bench.send(kept, "still there")
     inbox.wait_for(b"still there")
 
 
-def test_records_deleted_before_they_were_read_are_told_and_the_rest_is_read(mock_bench, inbox, log):
-    """The mock cluster keeps 5 MiB of a partition."""
-    topic = mock_bench.topic()
-    transport = mock_bench.another_transport(**{"queued.max.messages.kbytes": "500", "fetch.max.bytes": "1000000"})
-    source = mock_bench.events(inbox, transport=transport)
+def test_records_deleted_before_they_were_read_are_told_and_the_rest_is_read(kafka_bench, inbox, log):
+    topic = kafka_bench.topic()
+    transport = kafka_bench.another_transport(**{"queued.max.messages.kbytes": "500", "fetch.max.bytes": "1000000"})
+    source = kafka_bench.events(inbox, transport=transport)
     source.read(topic).result(PATIENCE)
-    mock_bench.send(topic, "first")
+    kafka_bench.send(topic, "first")
     inbox.wait_for(b"first")
     inbox.shut(source)
-    mock_bench.send(topic, *(os.urandom(100_000) for _ in range(100)))
-    mock_bench.send(topic, "last")
+    kafka_bench.send(topic, *(os.urandom(100_000) for _ in range(100)))
+    kafka_bench.send(topic, "last")
+    kafka_bench.backend.lose_records(topic, before=100)
     inbox.open(source)
     inbox.wait_for(b"last")
     log.wait_for(f"records of {topic}[0] were deleted before they were read")
@@ -121,34 +128,34 @@ def test_a_reply_topic_that_cannot_be_created_is_told_with_the_command(mock_benc
     source.read(topic).result(PATIENCE)
 
 
-def test_a_reply_topic_that_is_deleted_is_made_again(mock_bench, inbox, log):
-    topic = mock_bench.topic(None, name="reply")
-    _, ready = mock_bench.replies(inbox, topic)
+def test_a_reply_topic_that_is_deleted_is_made_again(kafka_bench, inbox, log):
+    topic = kafka_bench.topic(None, name="reply")
+    _, ready = kafka_bench.replies(inbox, topic)
     ready.result(PATIENCE)
-    mock_bench.send(topic, "one")
+    kafka_bench.send(topic, "one")
     inbox.wait_for(b"one")
-    mock_bench.backend.delete_topic(topic)
+    kafka_bench.backend.delete_topic(topic)
     log.wait_for(f"topic {topic} is gone")
-    mock_bench.send(topic, "two")
+    kafka_bench.send(topic, "two")
     inbox.wait_for(b"two")
 
 
-def test_presence_joins_when_its_topic_appears_and_reads_nothing(mock_bench, log):
-    topic = mock_bench.topic(None)
-    presence = mock_bench.transport.presence(topic, "application")
-    mock_bench.backend.create_topic(topic)
-    mock_bench.send(topic, "not for it")
+def test_presence_joins_when_its_topic_appears_and_reads_nothing(kafka_bench, log):
+    topic = kafka_bench.topic(None)
+    presence = kafka_bench.transport.presence(topic, "application")
+    kafka_bench.backend.create_topic(topic)
+    kafka_bench.send(topic, "not for it")
     presence.close(5.0)
 
 
-def test_nothing_is_printed(mock_bench, inbox, log, capfd):
-    topic = mock_bench.topic()
-    mock_bench.events(inbox).read(topic).result(PATIENCE)
-    presence = mock_bench.transport.presence(topic, "application")
+def test_nothing_is_printed(kafka_bench, inbox, log, capfd):
+    topic = kafka_bench.topic()
+    kafka_bench.events(inbox).read(topic).result(PATIENCE)
+    presence = kafka_bench.transport.presence(topic, "application")
     changed = threading.Event()
-    mock_bench.transport.on_status(lambda status: changed.set() if status.reason else None)
-    mock_bench.backend.go_down()
+    kafka_bench.transport.on_status(lambda status: changed.set() if status.reason else None)
+    kafka_bench.backend.go_down()
     assert changed.wait(PATIENCE)
     presence.close(5.0)
-    mock_bench.close()
+    kafka_bench.close()
     assert capfd.readouterr() == ("", "")
