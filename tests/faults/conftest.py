@@ -151,3 +151,8 @@ def site(apache_kafka: ApacheKafka | ForeignKafka, make_site: Callable[[str], Si
 @pytest.fixture
 def witness() -> Witness:
     return Witness()
+
+
+@pytest.fixture
+def make_witness() -> type[Witness]:
+    return Witness

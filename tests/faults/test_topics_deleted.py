@@ -15,7 +15,7 @@ SILENCE = 3.0  # seconds until the client asks again for what it does not hear o
 PATIENCE = 60.0
 
 
-def finish(asked: Mapping[str, Future[None]], *, but: int | None = None) -> None:
+def finish(asked: Mapping[str, Future[Any]], *, but: int | None = None) -> None:
     """Waits until the broker has done what it was asked."""
     for future in asked.values():
         try:

@@ -1,0 +1,78 @@
+"""A broker that creates no topics by itself, and lets some be created by nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from apache_kafka import ApacheKafka
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from k2eg_rx import TransportError, first
+
+PATIENCE = 30.0
+FORBIDDEN = "forbidden"
+
+
+def acl(kind: ResourceType, name: str, operation: AclOperation, permission: AclPermissionType) -> AclBinding:
+    """A rule for everybody, for what begins with a name."""
+    pattern = ResourcePatternType.PREFIXED if kind is ResourceType.TOPIC else ResourcePatternType.LITERAL
+    return AclBinding(kind, name, pattern, "User:*", "*", operation, permission)
+
+
+RULES = [
+    # Whoever may create at the cluster may create everything, so nobody may; the broker itself needs the rest of it.
+    acl(ResourceType.BROKER, "kafka-cluster", AclOperation.ALL, AclPermissionType.ALLOW),
+    acl(ResourceType.BROKER, "kafka-cluster", AclOperation.CREATE, AclPermissionType.DENY),
+    acl(ResourceType.TOPIC, FORBIDDEN, AclOperation.ALL, AclPermissionType.ALLOW),
+    acl(ResourceType.TOPIC, FORBIDDEN, AclOperation.CREATE, AclPermissionType.DENY),
+]
+
+
+@pytest.fixture
+def strict_site(make_apache_kafka: Callable[..., ApacheKafka], make_site: Callable[[str], Any]) -> Iterator[Any]:
+    """A site on a broker with those rules."""
+    broker = make_apache_kafka(
+        {
+            "auto.create.topics.enable": "false",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "allow.everyone.if.no.acl.found": "true",
+        }
+    )
+    site = make_site(broker.address)
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin.create_topics([NewTopic(f"commands-{site.name}", 1)])[f"commands-{site.name}"].result(PATIENCE)
+    for rule in RULES:
+        admin.create_acls([rule])[rule].result(PATIENCE)
+    yield site
+
+
+def test_without_automatic_creation_the_client_makes_its_reply_topic(strict_site: Any, witness: Any) -> None:
+    gateway = strict_site.gateway()
+    client = strict_site.client("allowed")
+    (uri,) = strict_site.uris(1)
+    assert first(client.get_stream(uri, timeout=PATIENCE)).value == 0
+    client.monitor_stream(uri).subscribe(witness.see, witness.end, witness.end)
+    witness.wait_until(lambda: bool(witness.values), "the PV, whose topic the gateway makes")
+    witness.wait_for_progress()
+    witness.wait_for_last(gateway.quiet())
+    assert witness.ends == []
+    topics = AdminClient({"bootstrap.servers": strict_site.broker}).list_topics(timeout=PATIENCE).topics
+    assert len(topics["allowed-reply"].partitions) == 1
+
+    refused = strict_site.client(FORBIDDEN)
+    with pytest.raises(TransportError) as caught:
+        first(refused.get_stream(uri, timeout=PATIENCE))
+    text = str(caught.value)
+    assert f"'{FORBIDDEN}-reply'" in text
+    command = f"kafka-topics.sh --bootstrap-server {strict_site.broker} --create --topic {FORBIDDEN}-reply"
+    assert command in text
