@@ -4,7 +4,6 @@
 """
 
 from k2eg_rx.client import Client
-from k2eg_rx.delivery import Overflow
 from k2eg_rx.errors import (
     ClientClosedError,
     ForkError,
@@ -14,6 +13,7 @@ from k2eg_rx.errors import (
     TransportError,
     WireError,
 )
+from k2eg_rx.overflow import Overflow
 from k2eg_rx.properties import SnapshotProperties
 from k2eg_rx.pv import PvAddress, pv_name_of
 from k2eg_rx.settings import Settings, environments, load_settings

@@ -22,11 +22,13 @@ from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.scheduler import EventLoopScheduler
 
-from k2eg_rx.delivery import DEFAULT_CAPACITY, Delivery, Inlet, Overflow
+from k2eg_rx.delivery import DEFAULT_CAPACITY, Delivery
 from k2eg_rx.discards import Discards
 from k2eg_rx.errors import ClientClosedError, ForkError, OperationError
 from k2eg_rx.kafka import KafkaTransport
+from k2eg_rx.mailbox import Inlet
 from k2eg_rx.monitors import Monitors
+from k2eg_rx.overflow import Overflow
 from k2eg_rx.properties import SnapshotProperties
 from k2eg_rx.puts import Puts
 from k2eg_rx.pv import PvAddress

@@ -18,7 +18,9 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.subject import AsyncSubject
 
-from k2eg_rx.delivery import Delivery, Inlet, Overflow
+from k2eg_rx.delivery import Delivery
+from k2eg_rx.mailbox import Inlet
+from k2eg_rx.overflow import Overflow
 from k2eg_rx.pv import PvAddress, monitor_topic
 from k2eg_rx.requests import Requests
 from k2eg_rx.router import EventRouter, PvRoute

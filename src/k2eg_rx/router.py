@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from k2eg_rx.delivery import Inlet
 from k2eg_rx.discards import Discards
 from k2eg_rx.errors import WireError
+from k2eg_rx.mailbox import Inlet
 from k2eg_rx.pv import PvAddress
 from k2eg_rx.transport import Record
 from k2eg_rx.wire.decode import decode_body

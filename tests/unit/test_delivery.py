@@ -10,8 +10,10 @@ from reactivex.disposable import Disposable
 from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.delivery import Delivery, Inlet, Overflow
+from k2eg_rx.delivery import Delivery
 from k2eg_rx.errors import ClientClosedError, OperationError, WireError
+from k2eg_rx.mailbox import Inlet
+from k2eg_rx.overflow import Overflow
 
 
 @dataclass

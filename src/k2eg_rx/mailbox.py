@@ -1,0 +1,262 @@
+"""A subscriber's items on their way: in order, bounded, guarded.
+
+In: items, from the thread that has them (a pump, a timer); it is never blocked. Out: `on_next` calls, one at a time,
+where `execute` has them made.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from reactivex import abc
+
+from k2eg_rx.errors import K2EGError, WireError
+from k2eg_rx.overflow import Buffer, Overflow, buffer_for
+from k2eg_rx.workers import Task
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_T_contra = TypeVar("_T_contra", contravariant=True)
+
+_SLICE = 256  # items taken at a time, since taking costs a lock
+_TURNS = 4  # slices handed over before another mailbox gets its turn
+
+
+class Valve:
+    """Open while every blocking mailbox has room; the event pump reads only while it is open.
+
+    The count belongs to the lock. `on_open` is called on the thread that made room.
+    """
+
+    def __init__(self, on_open: Callable[[], None]) -> None:
+        self._lock = threading.Lock()
+        self._full = 0
+        self._on_open = on_open
+
+    def is_open(self) -> bool:
+        """Whether there is room everywhere."""
+        return self._full == 0
+
+    def shut(self) -> None:
+        """One more mailbox is full."""
+        with self._lock:
+            self._full += 1
+
+    def release(self) -> None:
+        """One mailbox has room again."""
+        with self._lock:
+            self._full -= 1
+            opened = self._full == 0
+        if opened:
+            self._on_open()
+
+
+class Inlet(Protocol[_T_contra]):
+    """The side of a mailbox that a stream's source sees. Any thread; nothing here blocks."""
+
+    def offer(self, items: Sequence[_T_contra]) -> None:
+        """Hands over items, in order."""
+        ...
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Ends the stream after what was offered: completed, or failed."""
+        ...
+
+
+class Office(Protocol):
+    """What a mailbox needs of the place it belongs to."""
+
+    @property
+    def valve(self) -> Valve:
+        """What is shut while a mailbox is full."""
+        ...
+
+    @property
+    def prepare(self) -> Callable[[Any], None]:
+        """Called with each item before it is handed over; may raise `WireError`, or another `K2EGError`."""
+        ...
+
+    @property
+    def discard(self) -> Callable[[WireError, str], None]:
+        """Told of an item that could not be prepared, and of which stream."""
+        ...
+
+    def leave(self, mailbox: Mailbox[Any]) -> None:
+        """Told by a mailbox that has come to its end."""
+        ...
+
+    def rest(self) -> None:
+        """Told by a mailbox that has handed over all it had."""
+        ...
+
+    def count_dropped(self, count: int) -> None:
+        """Told how many items were dropped."""
+        ...
+
+
+class Mailbox(Generic[_T]):
+    """One subscriber's items on their way.
+
+    All state belongs to the lock, but the observer, which only the one drain at a time touches.
+
+    Attributes:
+        execute: Has a task run where the subscriber is called.
+    """
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[_T],
+        execute: Callable[[Task], None],
+        office: Office,
+        label: str,
+        *,
+        overflow: Overflow,
+        capacity: int,
+    ) -> None:
+        self._observer = observer
+        self.execute = execute
+        self._office = office
+        self._label = label
+        self._lock = threading.Lock()
+        self._buffer: Buffer[_T] = buffer_for(overflow, capacity)
+        self._high = capacity if overflow is Overflow.BLOCK else None
+        self._low = capacity // 2
+        self._shut = False
+        self._scheduled = False
+        self._ended = False
+        self._error: Exception | None = None
+        self._disposed = False
+        self._drainer: int | None = None  # the thread at it, if any; written by that thread
+
+    def offer(self, items: Sequence[_T]) -> None:
+        """Queues items; drops by the subscriber's policy, never blocks."""
+        with self._lock:
+            if self._disposed or self._ended:
+                return
+            dropped = self._buffer.add(items)
+            if self._high is not None and not self._shut and len(self._buffer) >= self._high:
+                self._shut = True
+                self._office.valve.shut()
+            start = self._start()
+        if dropped:
+            self._office.count_dropped(dropped)
+        if start:
+            self._run_soon()
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Ends the stream after what is queued."""
+        with self._lock:
+            if self._disposed or self._ended:
+                return
+            self._ended = True
+            self._error = error
+            start = self._start()
+        if start:
+            self._run_soon()
+
+    def dispose(self) -> None:
+        """Forgets what is queued; no more is handed over, but for an item under way."""
+        with self._lock:
+            if self._disposed:
+                return
+            self._disposed = True
+            self._buffer.take(len(self._buffer))
+            shut, self._shut = self._shut, False
+        if shut:
+            self._office.valve.release()
+        self._office.leave(self)
+
+    def is_drained_here(self) -> bool:
+        """Whether the caller's thread is at it."""
+        return self._drainer == threading.get_ident()
+
+    def is_idle(self) -> bool:
+        """Whether nothing is queued and nobody is at it, but perhaps the caller."""
+        with self._lock:
+            return not self._scheduled or self.is_drained_here()
+
+    def _run_soon(self) -> None:
+        try:
+            self.execute(self._drain)
+        except Exception:  # the subscriber's own scheduler is gone
+            _log.debug("the scheduler of a subscriber to %s takes no more work", self._label, exc_info=True)
+            self.dispose()
+
+    def _start(self) -> bool:
+        if self._scheduled:
+            return False
+        self._scheduled = True
+        return True
+
+    def _take(self) -> list[_T]:
+        """Returns the next items; with none left, gives up the turn, unless the end has still to be told."""
+        with self._lock:
+            items = self._buffer.take(_SLICE)
+            room = self._shut and len(self._buffer) <= self._low
+            if room:
+                self._shut = False
+            if not items and (self._disposed or not self._ended):
+                self._scheduled = False
+        if room:
+            self._office.valve.release()
+        return items
+
+    def _drain(self) -> None:
+        self._drainer = threading.get_ident()
+        items: list[_T] = []
+        for _ in range(_TURNS):
+            items = self._take()
+            self._hand_over(items)
+            if not items:
+                break
+        self._drainer = None
+        if items:
+            self._run_soon()  # at the end of the line: the others have their turn first
+        elif self._ended and not self._disposed:
+            self._tell_end()
+        else:
+            self._office.rest()
+
+    def _hand_over(self, items: Sequence[_T]) -> None:
+        prepare, on_next = self._office.prepare, self._observer.on_next
+        for item in items:
+            if self._disposed:
+                return
+            try:
+                prepare(item)
+            except WireError as error:
+                self._office.discard(error, self._label)
+                continue
+            except K2EGError as error:
+                self._fail(error)
+                return
+            try:
+                on_next(item)
+            except Exception as error:
+                _log.exception("a subscriber to %s raised; its subscription ends", getattr(item, "name", self._label))
+                self._fail(error)
+                return
+
+    def _fail(self, error: Exception) -> None:
+        try:
+            self._observer.on_error(error)
+        except Exception as unhandled:
+            if unhandled is not error:  # reactivex raises the error itself where no on_error was given
+                _log.exception("the error handler of a subscriber to %s raised", self._label)
+            else:
+                _log.error("%s failed, and its subscriber has no on_error: %s", self._label, error)
+        self.dispose()
+
+    def _tell_end(self) -> None:
+        if self._error is not None:
+            self._fail(self._error)
+            return
+        try:
+            self._observer.on_completed()
+        except Exception:
+            _log.exception("a subscriber to %s raised at its completion", self._label)
+        self.dispose()
