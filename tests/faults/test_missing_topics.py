@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,7 +39,7 @@ RULES = [
 
 
 @pytest.fixture
-def strict_site(make_apache_kafka: Callable[..., ApacheKafka], make_site: Callable[[str], Any]) -> Iterator[Any]:
+def strict_site(make_apache_kafka: Callable[..., ApacheKafka], make_site: Callable[[str], Any]) -> Any:
     """A site on a broker with those rules."""
     broker = make_apache_kafka(
         {
@@ -53,7 +53,7 @@ def strict_site(make_apache_kafka: Callable[..., ApacheKafka], make_site: Callab
     admin.create_topics([NewTopic(f"commands-{site.name}", 1)])[f"commands-{site.name}"].result(PATIENCE)
     for rule in RULES:
         admin.create_acls([rule])[rule].result(PATIENCE)
-    yield site
+    return site
 
 
 def test_without_automatic_creation_the_client_makes_its_reply_topic(strict_site: Any, witness: Any) -> None:
