@@ -24,7 +24,7 @@ from reactivex.scheduler import EventLoopScheduler
 
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Delivery
 from k2eg_rx.discards import Discards
-from k2eg_rx.errors import ClientClosedError, ForkError, OperationError
+from k2eg_rx.errors import ClientClosedError, ForkError, OperationError, TransportError
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.mailbox import Inlet
 from k2eg_rx.monitors import Monitors
@@ -149,7 +149,7 @@ class Client:
             timeout=self.timeout,
             silence=silence,
         )
-        self._transport.on_status(self._status.update)
+        self._transport.on_status(self._on_status)
         _open_clients.add(self)
 
     def get_stream(self, uri: str, timeout: float | None = None) -> Observable[PVData]:
@@ -386,6 +386,10 @@ class Client:
             )
         if self._lifetime is not Lifetime.OPEN:
             raise ClientClosedError("the client is closed")
+
+    def _on_status(self, status: TransportStatus) -> None:
+        self._status.update(status)
+        self._requests.refuse(TransportError(status.reason) if status.refused else None)
 
     def _measure(self, transport: TransportStatus) -> Status:
         return Status(

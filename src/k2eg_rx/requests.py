@@ -1,8 +1,9 @@
 """Commands and their replies: the one place where the way out and the way in meet.
 
 In: a `Command`. Out: an Observable of its `Reply`s. The order is always: open the route, wait until the reply topic is
-being read, send. Replies are emitted on the thread of the reply pump, timeouts on the timer thread; both are threads
-of the library, so what is subscribed here is the library's own code, and `delivery` hands over to the subscriber's.
+being read, send. Replies are emitted on the thread of the reply pump, timeouts on the timer thread, refusals on that of
+the transport's status; all are threads of the library, so what is subscribed here is the library's own code, and
+`delivery` hands over to the subscriber's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import reactivex as rx
 from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
+from reactivex.subject import Subject
 
 from k2eg_rx.discards import Discards
 from k2eg_rx.errors import ClientClosedError, K2EGError, OperationError, OperationTimeout, TransportError, WireError
@@ -76,6 +78,10 @@ class ReplyRouter:
     def close(self, error: K2EGError) -> None:
         """Fails all open routes, and those to come."""
         self._closed = error
+        self.fail(error)
+
+    def fail(self, error: K2EGError) -> None:
+        """Fails all open routes."""
         for reply_id in list(self._routes):
             observer = self._routes.pop(reply_id, None)
             if observer is not None:
@@ -132,6 +138,15 @@ class Requests:
         self._reply_topic = reply_topic
         self._ready = ready
         self._timers = timers
+        self._refusal: TransportError | None = None
+        self._refused: Subject[TransportError] = Subject()
+
+    def refuse(self, error: TransportError | None) -> None:
+        """Fails what waits for a reply, and what is asked from now on, with an error; None ends that."""
+        self._refusal = error
+        if error is not None:
+            self._router.fail(error)
+            self._refused.on_next(error)
 
     def replies(self, command: Command, after: Sequence[Future[None]] = ()) -> Observable[Reply]:
         """Returns all replies to a command; each subscription sends it once.
@@ -145,6 +160,10 @@ class Requests:
             reply_id = str(uuid.uuid4())
             disposed = threading.Event()
             self._router.open(reply_id, observer)
+            if self._refusal is not None:  # after the route is open: one that comes now finds the route
+                self._router.shut(reply_id)
+                observer.on_error(self._refusal)
+                return Disposable()
 
             def delivered(error: TransportError | None) -> None:
                 if error is not None:
@@ -240,8 +259,14 @@ class Requests:
             when_done([self._ready], done)
             return Disposable()
 
+        def refused(error: TransportError) -> Observable[None]:
+            return rx.throw(error)
+
         ready: Observable[None] = Observable(subscribe)
-        return ready.pipe(self.within(timeout, "subscription", self._reply_topic))
+        refusals = rx.defer(lambda _: self._refused.pipe(ops.start_with(*filter(None, [self._refusal]))))
+        return rx.amb(refusals.pipe(ops.flat_map(refused)), ready).pipe(
+            self.within(timeout, "subscription", self._reply_topic)
+        )
 
     def within(
         self, timeout: float, operation: str, subject: str, hint: str = ""

@@ -57,10 +57,13 @@ class TransportStatus:
     Attributes:
         connection: The state.
         reason: In words, what is wrong and what to do about it; empty while all is well.
+        refused: Whether waiting is of no use: the broker refuses this program, or this program does not trust the
+            broker. Somebody has to change a password, a certificate or an ACL.
     """
 
     connection: Connection
     reason: str = ""
+    refused: bool = False
 
 
 class Receiver(Protocol):

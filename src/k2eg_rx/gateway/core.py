@@ -14,6 +14,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import Any
 
 import reactivex
@@ -167,11 +169,13 @@ class Gateway:
         emit = self._outlet.send
         answers = answer_each(self._answers.answer, lambda record, error: self._answers.failed(record, error, emit))
         self._subscription = self._intake.commands().pipe(answers).subscribe(emit)
-        self._transport.on_status(_log_status)
+        started: Future[None] = Future()
+        self._transport.on_status(lambda status: _heed(status, started))
         self._source = self._transport.events(self._intake, self._options.group)
         self._intake.wake = self._source.wake
+        _follow(self._source.read(self._command_topic), started)
         try:
-            self._source.read(self._command_topic).result(timeout)
+            started.result(timeout)
         except TimeoutError:
             raise TransportError(f"the command topic {self._command_topic!r} cannot be read: no answer") from None
         if self._options.monitor_expiration:
@@ -242,5 +246,21 @@ class Gateway:
         self.close()
 
 
-def _log_status(status: TransportStatus) -> None:
-    _log.info("Kafka is %s%s", status.connection.value, f": {status.reason}" if status.reason else "")
+def _heed(status: TransportStatus, started: Future[None]) -> None:
+    """Logs a state; one in which there is no use in waiting ends the start."""
+    level = logging.WARNING if status.reason else logging.INFO
+    _log.log(level, "Kafka is %s%s", status.connection.value, f": {status.reason}" if status.reason else "")
+    if status.refused:
+        with suppress(InvalidStateError):
+            started.set_exception(TransportError(status.reason))
+
+
+def _follow(source: Future[None], target: Future[None]) -> None:
+    """Has a future be done as another one is, unless it is done before."""
+
+    def settle(done: Future[None]) -> None:
+        with suppress(InvalidStateError):
+            error = done.exception()
+            target.set_result(None) if error is None else target.set_exception(error)
+
+    source.add_done_callback(settle)

@@ -12,8 +12,9 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
+    AclOperation,  # pyright: ignore[reportPrivateImportUsage] - documented there
     AdminClient,
     NewTopic,  # pyright: ignore[reportPrivateImportUsage] - documented there
     OffsetSpec,  # pyright: ignore[reportPrivateImportUsage] - documented there
@@ -23,7 +24,7 @@ from confluent_kafka.admin import (
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.configuration import RETENTION_MS, admin_properties
 from k2eg_rx.kafka.failures import Failures, error_of, is_final, is_gone
-from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.health import Health, Right
 from k2eg_rx.kafka.librdkafka_log import librdkafka_log
 from k2eg_rx.settings import Settings
 
@@ -36,6 +37,7 @@ _CREATE_TIMEOUT = 5.0
 # A question about one topic is a round trip of about half a millisecond; one about all of them costs some 15 us a
 # topic of the cluster while Python stands still. Sites have thousands, hence rather many single ones.
 _FEW = 32
+_RIGHTS_AT_ONCE = 5  # a round trip each, once a second
 _OFFSETS_AT_ONCE = 1000  # partitions; their futures cost 50 us each, and others want to run in between
 
 # A topic's partition count, 0 if there is no such topic; None if the broker does not know at the moment; or why it is
@@ -81,8 +83,24 @@ class Cluster:
         self._admin = self._creator = None
 
     def probe(self) -> bool:
-        """Asks the cluster anything at all; whether there was an answer."""
+        """Asks the cluster anything at all; whether there was an answer. Also asks for rights that were missing."""
+        for right in islice(self._health.missing_rights(), _RIGHTS_AT_ONCE):
+            if self._has(right):
+                self._health.allow(right)
         return self._ask(self._admin, self._settings.command_topic) is not None
+
+    def _has(self, right: Right) -> bool:
+        options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _METADATA_TIMEOUT}
+        try:
+            if right.is_group:
+                described = self._admin.describe_consumer_groups([right.name], **options)
+            else:
+                described = self._admin.describe_topics(TopicCollection([right.name]), **options)
+            operations = described[right.name].result().authorized_operations
+        except KafkaException as failure:
+            _log.debug("the rights to %s are unknown: %s", right.name, failure)
+            return False
+        return AclOperation.READ in (operations or ())
 
     def partition_counts(self, topics: Collection[str]) -> dict[str, Sight] | None:
         """Returns what is known of each topic; None if no broker answered."""

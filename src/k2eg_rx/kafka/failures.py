@@ -25,6 +25,14 @@ _TLS = (
     "no TLS connection to the broker {broker}: check in [kafka] that security.protocol is what this port speaks, and"
     " that ssl.ca.location holds the authority that signed the broker's certificate"
 )
+_BROKER_CERTIFICATE = (
+    "the certificate of the broker {broker} is not accepted: check that ssl.ca.location in [kafka] holds the authority"
+    " that signed it, that it has not expired, and that it is for the host name by which the broker is reached"
+)
+_CLIENT_CERTIFICATE = (
+    "the broker {broker} did not accept the certificate of this client: check ssl.certificate.location and"
+    " ssl.key.location in [kafka], that the certificate has not expired, and that the broker trusts who signed it"
+)
 _NO_TOPIC = "{topic} does not exist; to create it: {create}"
 _TOPIC_FORBIDDEN = (
     "the broker does not let this user use {topic}: have its ACLs extended (READ or WRITE, and DESCRIBE;"
@@ -38,7 +46,7 @@ _NOT_DELIVERED = (
     "not delivered to {topic} in time (message.timeout.ms): the broker {broker} cannot be reached, or the topic does"
     " not exist there and may not be created"
 )
-_GROUP_FORBIDDEN = "the broker does not let this user join the consumer group: have an ACL (READ on the group) added"
+_GROUP_FORBIDDEN = "the broker does not let this user join the consumer {group}: have an ACL added (READ on the group)"
 _CLUSTER_FORBIDDEN = "the broker does not let this user do that: have its ACLs on the cluster extended"
 _BAD_PROPERTY = "a property in [kafka] is wrong"
 _CLOSED = "closed before it was sent"
@@ -109,6 +117,12 @@ _FINAL = frozenset(
     {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.TOPIC_EXCEPTION, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 )
 
+_FORBIDDEN = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
+
+# OpenSSL's words: librdkafka reports what breaks a handshake now as _SSL, now as _TRANSPORT.
+_NOT_VERIFIED = "certificate verify failed"
+_ALERT = re.compile(r"alert (?:.*certificate|unknown ca|access denied|handshake failure)")
+
 _SECRET_NAME = re.compile(
     r"password|secret|\.pem$|token|jaas|private|sasl\.oauthbearer\.config|assertion", re.IGNORECASE
 )
@@ -145,6 +159,24 @@ def weight_of_trouble(error: KafkaError) -> int:
     return _TROUBLE.get(error.code(), 0)
 
 
+def is_forbidden(error: KafkaError) -> bool:
+    """Whether it says that this user has no right to a topic or to a group."""
+    return error.code() in _FORBIDDEN
+
+
+def is_unverified(error: KafkaError) -> bool:
+    """Whether the broker's certificate was not accepted."""
+    return _NOT_VERIFIED in error.str()
+
+
+def is_refusal(error: KafkaError) -> bool:
+    """Whether broker and client will not have to do with each other before somebody has changed something.
+
+    A handshake that breaks off is none: so it looks, too, when a broker ends.
+    """
+    return _ADVICE.get(error.code()) == _REFUSED or is_unverified(error) or _ALERT.search(error.str()) is not None
+
+
 class Failures:
     """Makes our errors, for one environment.
 
@@ -164,31 +196,43 @@ class Failures:
             " --partitions 1 --config retention.ms=3600000"
         )
 
-    def reason(self, failure: KafkaError | KafkaException, topic: str = "") -> str:
+    def reason(self, failure: KafkaError | KafkaException, topic: str = "", group: str = "") -> str:
         """Returns what is wrong and what to do about it."""
         error = error_of(failure)
         detail = _STATE.sub("", _QUOTED_VALUE.sub(r"\1\3\2\4", error.str())).strip()
         template = _ADVICE.get(error.code())
-        if error.code() == KafkaError._TRANSPORT and "SSL" in detail:
+        if is_unverified(error):
+            template, detail = _BROKER_CERTIFICATE, _NOT_VERIFIED  # what else librdkafka says is a guess
+        elif _ALERT.search(detail):
+            template = _CLIENT_CERTIFICATE
+        elif error.code() == KafkaError._TRANSPORT and "SSL" in detail:
             template = _TLS  # librdkafka reports a broken handshake as a broken connection
         text = detail
         if template is not None:
             advice = template.format(
                 broker=self._broker_url,
                 topic=f"topic {topic!r}" if topic else "the topic",
+                group=f"group {group!r}" if group else "group",
                 create=self.create_command(topic or "TOPIC"),
             )
             text = f"{advice} ({detail})"
+        return self.without_secrets(text)
+
+    def without_secrets(self, text: str) -> str:
+        """Returns a text with what may not be shown blotted out."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
 
-    def error(self, failure: KafkaError | KafkaException, doing: str, topic: str = "") -> TransportError:
+    def error(
+        self, failure: KafkaError | KafkaException, doing: str, topic: str = "", group: str = ""
+    ) -> TransportError:
         """Returns our error for one of Kafka's.
 
         Args:
             failure: Kafka's.
             doing: What was tried: ``creating topic 'x'``.
             topic: The topic it was about, if about one.
+            group: The consumer group, likewise.
         """
-        return TransportError(f"{doing}: {self.reason(failure, topic)}")
+        return TransportError(f"{doing}: {self.reason(failure, topic, group)}")

@@ -2,22 +2,32 @@
 
 In: answers and errors, from any thread. Out: states, to `Announcements`. An error alone proves nothing: one broker of
 several may be away, and a client that sits idle loses connections. It raises a suspicion, and `Positions` asks the
-cluster; what comes back, or does not, decides.
+cluster; what comes back, or does not, decides. Rights that are missing are told at once, and asked for again until they
+are there.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from confluent_kafka import KafkaError
 
 from k2eg_rx.kafka.announcements import Announcements
-from k2eg_rx.kafka.failures import Failures, weight_of_trouble
+from k2eg_rx.kafka.failures import Failures, is_refusal, is_unverified, weight_of_trouble
 from k2eg_rx.transport import Connection, TransportStatus
 
 _PATIENCE = 5.0  # seconds without an answer and without an error that are still called slow, not down
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """The right to read a topic, or to be a member of a group."""
+
+    name: str
+    is_group: bool = False
 
 
 class Health:
@@ -27,17 +37,27 @@ class Health:
         announcements: Where changes go.
         failures: Puts errors into words.
         clock: Returns seconds.
+        verdict: Returns what is wrong with a broker's certificate, for an error's text; may ask the broker.
+        vital: The topics without which nothing works.
     """
 
     def __init__(
-        self, announcements: Announcements, failures: Failures, clock: Callable[[], float] = time.monotonic
+        self,
+        announcements: Announcements,
+        failures: Failures,
+        clock: Callable[[], float] = time.monotonic,
+        verdict: Callable[[str], str] = lambda _: "",
+        vital: Collection[str] = (),
     ) -> None:
         self._announcements = announcements
         self._failures = failures
         self._clock = clock
+        self._verdict = verdict
+        self._vital = frozenset(vital)
         self._lock = threading.Lock()
-        self._weight = 0
-        self._reason = ""
+        self._cause: KafkaError | None = None
+        self._status: tuple[KafkaError, TransportStatus] | None = None
+        self._missing: dict[Right, TransportStatus] = {}
         self._answered = clock()
         self._suspicious = True
         self.on_suspicion: Callable[[], None] = lambda: None
@@ -53,8 +73,8 @@ class Health:
         if not self._suspicious:
             return  # called for each record sent and each batch read: nothing more than that while all is well
         with self._lock:
-            self._suspicious, self._weight, self._reason = False, 0, ""
-            self._announcements.announce(TransportStatus(Connection.UP))
+            self._suspicious, self._cause = bool(self._missing), None
+            self._announcements.announce(self._connected())
 
     def trouble(self, error: KafkaError) -> None:
         """Takes note of an error of a client: its ``error_cb``."""
@@ -62,17 +82,58 @@ class Health:
         if weight == 0:
             return
         with self._lock:
-            if weight > self._weight:
-                self._weight, self._reason = weight, self._failures.reason(error)
+            if self._cause is None or weight > weight_of_trouble(self._cause):
+                self._cause = error
             news, self._suspicious = not self._suspicious, True
         if news:
             self.on_suspicion()
 
     def silence(self) -> None:
-        """Takes note that the cluster was asked and did not answer."""
+        """Takes note that the cluster was asked and did not answer. On the thread that asks it."""
         with self._lock:
             self._suspicious = True
-            if self._weight == 0 and self._clock() - self._answered < _PATIENCE:
+            if self._cause is None and self._clock() - self._answered < _PATIENCE:
                 return
-            reason = self._reason or self._failures.reason(KafkaError(KafkaError._TIMED_OUT))
-            self._announcements.announce(TransportStatus(Connection.DOWN, reason))
+            cause = self._cause or KafkaError(KafkaError._TIMED_OUT)
+        status = self._broken(cause)
+        with self._lock:
+            if self._suspicious:  # else there was an answer meanwhile
+                self._announcements.announce(status)
+
+    def _broken(self, cause: KafkaError) -> TransportStatus:
+        """The state that an error has brought about; what it takes to find that out is done once."""
+        if self._status is None or self._status[0] is not cause:
+            reason = self._verdict(cause.str()) if is_unverified(cause) else ""
+            reason = reason or self._failures.reason(cause)
+            self._status = cause, TransportStatus(Connection.DOWN, reason, refused=is_refusal(cause))
+        return self._status[1]
+
+    def forbid(self, right: Right, reason: str, *, vital: bool = False) -> None:
+        """Takes note that a right is missing.
+
+        Args:
+            right: Which.
+            reason: What to do about it.
+            vital: Whether nothing works without it; so it is with the vital topics in any case.
+        """
+        refused = vital or (right.name in self._vital and not right.is_group)
+        with self._lock:
+            self._missing[right] = TransportStatus(Connection.UP, reason, refused=refused)
+            self._suspicious = True
+            self._announcements.announce(self._connected())
+        self.on_suspicion()
+
+    def allow(self, right: Right) -> None:
+        """Takes note that a right is there, or does not matter any more."""
+        with self._lock:
+            self._missing.pop(right, None)
+
+    def missing_rights(self) -> Sequence[Right]:
+        """Returns the rights that were found missing."""
+        with self._lock:
+            return list(self._missing)
+
+    def _connected(self) -> TransportStatus:
+        """The state while the broker answers: the worst of what is missing."""
+        statuses = sorted(self._missing.values(), key=lambda status: status.refused)
+        return statuses[-1] if statuses else TransportStatus(Connection.UP)

@@ -10,11 +10,11 @@ import contextlib
 import logging
 import threading
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from k2eg_rx.kafka.configuration import Properties
 from k2eg_rx.kafka.failures import Failures, is_gone
-from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.health import Health, Right
 from k2eg_rx.kafka.librdkafka_log import librdkafka_log
 
 _log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class KafkaPresence:
     def __init__(self, properties: Properties, topic: str, health: Health, failures: Failures) -> None:
         self._properties: Properties = {**properties, "error_cb": health.trouble}
         self._topic = topic
+        self._health = health
         self._failures = failures
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="k2eg-presence", daemon=True)
@@ -71,7 +72,11 @@ class KafkaPresence:
         error = message.error() if message is not None else None
         if error is not None and not is_gone(error) and error.code() not in told:
             told.add(error.code())
-            _log.warning("%s", self._failures.error(error, "showing gateways that this client listens", self._topic))
+            group: str = self._properties["group.id"]
+            told_as = self._failures.error(error, "cannot show gateways that this client listens", self._topic, group)
+            _log.warning("%s", told_as)
+            if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                self._health.forbid(Right(group, is_group=True), str(told_as))
 
 
 def _read_nothing(consumer: Consumer, _partitions: list[TopicPartition]) -> None:

@@ -18,8 +18,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.configuration import Properties
-from k2eg_rx.kafka.failures import Failures, is_gone
-from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.failures import Failures, is_forbidden, is_gone
+from k2eg_rx.kafka.health import Health, Right
 from k2eg_rx.kafka.lag import INTERVAL, Lag
 from k2eg_rx.kafka.librdkafka_log import ConsumerLog
 from k2eg_rx.transport import Receiver, Record
@@ -105,6 +105,7 @@ class Pump:
         self._properties: Properties = {**properties, "error_cb": health.trouble}
         self._receiver = receiver
         self._watcher = watcher
+        self._health = health
         self._failures = failures
         self._actions: deque[Action] = deque()
         self._signal = threading.Event()
@@ -228,9 +229,21 @@ class Pump:
                 self._watcher.gone(topic)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
                 self._start_again(consumer, TopicPartition(topic, partition, self._restart(topic, partition)))
+            elif is_forbidden(error):
+                self._forbid(error, topic)
             elif (topic, error.code()) not in self._told:
                 self._told.add((topic, error.code()))
                 _log.warning("%s", self._failures.error(error, f"reading {topic or 'from Kafka'}", topic))
+
+    def _forbid(self, error: KafkaError, topic: str) -> None:
+        group = "" if topic else str(self._properties["group.id"])
+        reason = self._failures.reason(error, topic, group)
+        _log.warning("%s", reason)
+        self._health.forbid(Right(topic or group, is_group=not topic), reason, vital=not topic)
+
+    def released(self, topic: str) -> None:
+        """Takes note that nobody wants a topic any more."""
+        self._health.allow(Right(topic))
 
     def _start_again(self, consumer: Consumer, partition: TopicPartition) -> None:
         """Reads a partition from elsewhere; after a failed reset librdkafka has stopped it, and `seek` refuses."""

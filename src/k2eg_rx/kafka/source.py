@@ -63,6 +63,7 @@ class TopicSource(Generic[_P]):
         if reading is not None:
             reading.released = True
             self.halt(reading)
+            self._pump.released(topic)
             reading.fail(TransportError(f"topic {topic!r} was released before it could be read"))
 
     def wake(self) -> None:

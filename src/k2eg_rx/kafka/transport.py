@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from k2eg_rx.kafka.announcements import Announcements
+from k2eg_rx.kafka.certificates import Certificates
 from k2eg_rx.kafka.cluster import Cluster
 from k2eg_rx.kafka.configuration import (
     Properties,
@@ -48,7 +49,12 @@ class KafkaTransport:
         self._settings = settings
         self._failures = Failures(settings.broker_url, secrets_in(settings.kafka))
         self._announcements = Announcements()
-        self._health = Health(self._announcements, self._failures)
+        self._health = Health(
+            self._announcements,
+            self._failures,
+            verdict=Certificates(settings.kafka).verdict,
+            vital=(settings.command_topic, settings.reply_topic),
+        )
         self._cluster = Cluster(settings, self._failures, self._health)
         self._positions = Positions(self._cluster, lambda: self._health.suspicious)
         self._health.on_suspicion = self._positions.wake
