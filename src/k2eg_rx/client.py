@@ -23,7 +23,7 @@ from reactivex import operators as ops
 from reactivex.scheduler import EventLoopScheduler
 
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Delivery
-from k2eg_rx.discards import Discards
+from k2eg_rx.discards import Discards, SizeGuard
 from k2eg_rx.errors import ClientClosedError, ForkError, OperationError, TransportError
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.mailbox import Inlet
@@ -38,7 +38,7 @@ from k2eg_rx.router import EventRouter
 from k2eg_rx.settings import Settings, load_settings
 from k2eg_rx.snapshots import OneShotAssembler, Snapshot
 from k2eg_rx.status import Status, StatusBoard
-from k2eg_rx.transport import Transport, TransportStatus
+from k2eg_rx.transport import Receiver, Transport, TransportStatus
 from k2eg_rx.wire.commands import GetCommand, SnapshotCommand
 from k2eg_rx.wire.messages import PVData, PVUpdate, Reply, SnapshotMessage
 from k2eg_rx.wire.structure import structure_of
@@ -113,9 +113,11 @@ class Client:
         with ExitStack() as parts:  # what was made is closed if what comes after it fails
             self._transport = transport or KafkaTransport(self.settings)
             parts.callback(self._transport.close, _LEAST_CLOSE_TIMEOUT)
-            self._event_source = self._transport.events(self._events, group_name)
+            self._event_source = self._transport.events(self._guarded(self._events), group_name)
             parts.callback(self._event_source.close, _LEAST_CLOSE_TIMEOUT)
-            self._reply_source, self._ready = self._transport.replies(self._replies, self.settings.reply_topic)
+            self._reply_source, self._ready = self._transport.replies(
+                self._guarded(self._replies), self.settings.reply_topic
+            )
             parts.callback(self._reply_source.close, _LEAST_CLOSE_TIMEOUT)
             self._sink = self._transport.sink()
             parts.callback(self._sink.close, _LEAST_CLOSE_TIMEOUT)
@@ -386,6 +388,9 @@ class Client:
             )
         if self._lifetime is not Lifetime.OPEN:
             raise ClientClosedError("the client is closed")
+
+    def _guarded(self, receiver: Receiver) -> Receiver:
+        return SizeGuard(receiver, self.settings.max_message_bytes, self._discards)
 
     def _on_status(self, status: TransportStatus) -> None:
         self._status.update(status)

@@ -1,7 +1,8 @@
-"""The account of records that were skipped because they break the wire format.
+"""The account of records that were skipped because they break the wire format, and the door that keeps large ones out.
 
-In: `WireError`s with the topic they came from, from any thread. Out: a count, and one line in the log for each kind
-and topic, so that a flood of bad records does not become a flood of log lines.
+In: `WireError`s with the topic they came from, from any thread; batches of records, on a pump's thread. Out: a count,
+and one line in the log for each kind and topic, so that a flood of bad records does not become a flood of log lines;
+the records that are not too large.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from k2eg_rx.errors import WireError
+from k2eg_rx.transport import Receiver, Record
 
 _log = logging.getLogger(__name__)
 
@@ -41,3 +43,31 @@ class Discards:
         """Returns the counts by (kind, source)."""
         with self._lock:
             return dict(self._counts)
+
+
+class SizeGuard:
+    """A receiver that passes on to another one what is not too large, so that nothing else is ever decoded or kept.
+
+    Args:
+        receiver: The other one.
+        limit: Bytes that a body may have.
+        discards: Where the others are counted.
+    """
+
+    def __init__(self, receiver: Receiver, limit: int, discards: Discards) -> None:
+        self.ready = receiver.ready
+        self._receiver = receiver
+        self._limit = limit
+        self._discards = discards
+
+    def receive(self, records: Sequence[Record]) -> None:
+        """Takes a batch; see `Receiver.receive`."""
+        limit = self._limit
+        fitting = [record for record in records if record.value is None or len(record.value) <= limit]
+        if len(fitting) < len(records):
+            for record in records:
+                if (size := len(record.value or b"")) > limit:
+                    text = f"{size} bytes; {limit} are allowed (max_message_bytes in the environment's file)"
+                    self._discards.add(WireError("size", text), record.topic)
+        if fitting:
+            self._receiver.receive(fitting)

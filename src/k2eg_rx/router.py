@@ -174,5 +174,5 @@ class EventRouter:
     @staticmethod
     def _by_body(record: Record, keyed: dict[bytes, PvRoute]) -> PvRoute | None:
         """An event without a key: the name is in its body."""
-        names = (str(name).encode() for name in decode_body(record))
+        names = (str(name).encode(errors="replace") for name in decode_body(record))
         return next((keyed[name] for name in names if name in keyed), None)

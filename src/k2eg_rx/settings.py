@@ -15,6 +15,10 @@ from pathlib import Path
 FOLDER_VARIABLE = "K2EG_PYTHON_CONFIGURATION_PATH_FOLDER"
 DEMO_BROKER_VARIABLE = "K2EG_DEMO_BROKER_FILE"
 
+# A body of empty maps takes about 70 times its size once it is decoded: some 1.2 GB at worst. A camera's image of five
+# million 16-bit pixels fits, and brokers take no more than 1 MiB unless they are told to.
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _APP_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -31,6 +35,7 @@ class Settings:
         kafka: Properties for librdkafka. Not shown in `repr`: there may be secrets in it.
         sections: The other sections, such as ``[gateway]``, as they stand.
         source: The file it came from.
+        max_message_bytes: The largest body that is decoded; what is larger is skipped and counted.
     """
 
     environment_id: str
@@ -40,6 +45,7 @@ class Settings:
     kafka: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     sections: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]], repr=False)
     source: Path | None = None
+    max_message_bytes: int = MAX_MESSAGE_BYTES
 
     def section(self, name: str) -> Mapping[str, str]:
         """Returns a section of the file, empty if it has none of that name."""
@@ -109,6 +115,13 @@ def _reply_topic(values: Mapping[str, str], app_name: str, path: Path) -> str:
     return _expand(pattern, f"{path}: reply_topic").replace("{app_name}", app_name)
 
 
+def _max_message_bytes(values: Mapping[str, str], path: Path) -> int:
+    text = values.get("max_message_bytes", "").strip() or str(MAX_MESSAGE_BYTES)
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError(f"{path}: max_message_bytes: {text!r} is not a whole number above 0")
+    return int(text)
+
+
 def _parse(path: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -160,6 +173,7 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
         command_topic=_required(defaults, "k2eg_cmd_topic", path),
         reply_topic=_reply_topic(defaults, app_name, path),
         kafka=kafka,
+        max_message_bytes=_max_message_bytes(defaults, path),
         sections=own,
         source=path,
     )

@@ -52,7 +52,7 @@ from k2eg_rx.wire.commands import (
     SnapshotCommand,
 )
 from k2eg_rx.wire.encode import PARSE_ERROR_KEY
-from k2eg_rx.wire.parse import Refusal, Unanswerable, parse_command
+from k2eg_rx.wire.parse import Parsed, Refusal, Unanswerable, parse_command
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Answers:
         """Returns what is said to a record of the command topic."""
         counters = self._context.counters
         counters.commands += 1
-        parsed = parse_command(record.value)
+        parsed = self._parse(record)
         if isinstance(parsed, Unanswerable):
             counters.poison += 1
             if parsed.reason not in self._unanswerable:
@@ -112,11 +112,16 @@ class Answers:
         order = Order(parsed.command, parsed.reply_to, record.timestamp_ms)
         return self._handlers[type(parsed.command)](order)
 
+    def _parse(self, record: Record) -> Parsed:
+        if len(record.value or b"") > self._context.options.max_command_bytes:
+            return Unanswerable("too large")
+        return parse_command(record.value)
+
     def failed(self, record: Record, error: Exception, emit: Callable[[Outgoing], None]) -> None:
         """Accounts for an answer that failed by no fault of the command's, and tells who asked if that is possible."""
         _log.error("a command could not be carried out", exc_info=error)
         self._context.counters.failures += 1
-        parsed = parse_command(record.value)
+        parsed = self._parse(record)
         if not isinstance(parsed, Unanswerable) and parsed.reply_to.complete:
             emit(reply(parsed.reply_to, PARSE_ERROR_KEY, -2, f"the gateway failed: {type(error).__name__}: {error}"))
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
+from k2eg_rx.settings import MAX_MESSAGE_BYTES
+
 _GROUP = re.compile(r"[A-Za-z0-9._-]+")
 _YES = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
@@ -30,6 +32,7 @@ class GatewayOptions:
         update_buffer: Bytes (roughly) of updates from EPICS that may wait for the gateway's thread.
         snapshot_buffer: Values that one recurring snapshot may hold back.
         outgoing_buffer: Records that may wait for Kafka's own queue to have room again.
+        max_command_bytes: A command that is larger is not looked into.
     """
 
     group: str = "epics-gateway"
@@ -42,6 +45,7 @@ class GatewayOptions:
     update_buffer: int = 256 * 1024 * 1024
     snapshot_buffer: int = 100_000
     outgoing_buffer: int = 10_000
+    max_command_bytes: int = MAX_MESSAGE_BYTES
 
     def __post_init__(self) -> None:
         if not _GROUP.fullmatch(self.group) or "k2eg" in self.group.lower():
@@ -56,7 +60,7 @@ class GatewayOptions:
             raise ValueError(
                 f"[gateway] monitor_expiration: {self.monitor_expiration!r} is not a time, nor 0 for never"
             )
-        for name in ("max_pending", "update_buffer", "snapshot_buffer", "outgoing_buffer"):
+        for name in ("max_pending", "update_buffer", "snapshot_buffer", "outgoing_buffer", "max_command_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"[gateway] {name}: {getattr(self, name)!r} is not a number above 0")
 

@@ -6,6 +6,7 @@ In: `Record`. Out: dicts, `Reply`, snapshot messages. Pure; any thread.
 from __future__ import annotations
 
 import json
+import reprlib
 from typing import TYPE_CHECKING, Any, cast
 
 from k2eg_rx.errors import WireError
@@ -45,7 +46,7 @@ def decode_body(record: Record) -> dict[str, Any]:
         elif serialization == "json":
             body = cast("object", json.loads(record.value.decode("utf-8", "replace")))
         else:
-            raise WireError("serialization", f"{serialization!r} is neither json nor msgpack")
+            raise WireError("serialization", f"{reprlib.repr(serialization)} is neither json nor msgpack")
     except UNPACK_ERRORS as error:
         raise WireError("undecodable", f"{serialization}: {error or type(error).__name__}") from error
     if not isinstance(body, dict):
@@ -61,5 +62,6 @@ def require(body: dict[str, Any], key: str, kind: type) -> Any:
     """
     value = body.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise WireError("shape", f"{key!r} is {value!r}, not a {kind.__name__}")
+        # reprlib: what is wrong may be megabytes long, or too deep for Python to show
+        raise WireError("shape", f"{key!r} is {reprlib.repr(value)}, not a {kind.__name__}")
     return value

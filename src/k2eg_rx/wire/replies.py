@@ -5,6 +5,7 @@ In: `Record`. Out: `Reply`, `SnapshotMessage`. Pure; any thread.
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, cast
 
 from k2eg_rx.errors import WireError
@@ -36,7 +37,7 @@ def _sample(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     for name, structure in body.items():
         if name not in _DATA_FIELDS and isinstance(structure, dict):
             return name, cast("dict[str, Any]", structure)
-    raise WireError("shape", f"snapshot data without a PV: {sorted(map(str, body))}")
+    raise WireError("shape", f"snapshot data without a PV: {reprlib.repr(list(body))}")
 
 
 def decode_snapshot_message(record: Record) -> SnapshotMessage:
