@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import logging
@@ -17,7 +18,7 @@ from typing import Protocol
 import confluent_kafka
 import pytest
 from apache_kafka import ApacheKafka, ForeignKafka
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from k2eg_rx.embedded.broker import EmbeddedBroker
@@ -130,10 +131,20 @@ class MockCluster:
         self.broker = EmbeddedBroker()
         self.address = self.broker.address
         client = self.broker._client
+        assert client is not None
         # A confluent_kafka client is an object head of two words followed by the librdkafka handle.
         self._handle = ctypes.cast(id(client) + 2 * ctypes.sizeof(ctypes.c_void_p), ctypes.POINTER(ctypes.c_void_p))[0]
         self._cluster = self._call("rd_kafka_handle_mock_cluster", self._handle, result=ctypes.c_void_p)
+        self._closed = threading.Event()
+        self._stir = threading.Thread(target=self._keep_awake, args=(client,), daemon=True)
+        self._stir.start()
         self._on_cluster("rd_kafka_mock_group_initial_rebalance_delay_ms", ctypes.c_int32(20))
+
+    def _keep_awake(self, client: Producer) -> None:
+        """The cluster's thread sometimes overlooks one of the calls below until somebody asks it something."""
+        while not self._closed.wait(0.1):
+            with contextlib.suppress(KafkaException):  # it is down
+                client.list_topics("nothing", timeout=0.5)
 
     def _call(self, name: str, pointer: int, *arguments: object, result: type = ctypes.c_int) -> int:
         if MockCluster._library is None:
@@ -170,6 +181,8 @@ class MockCluster:
         self._on_cluster("rd_kafka_mock_broker_set_up", ctypes.c_int32(1))
 
     def close(self) -> None:
+        self._closed.set()
+        self._stir.join()
         self.broker.close()
 
 
@@ -181,7 +194,8 @@ class ApacheBackend:
         self._admin = AdminClient({"bootstrap.servers": broker.address}, logger=logging.getLogger("contract"))
 
     def transport(self, **kafka: str) -> Transport:
-        return KafkaTransport(kafka_settings(self._broker.address, kafka))
+        quick = {"heartbeat.interval.ms": "100"}  # how soon a member hears of a rebalance
+        return KafkaTransport(kafka_settings(self._broker.address, quick | kafka))
 
     def create_topic(self, topic: str, partitions: int = 1) -> None:
         self._admin.create_topics([NewTopic(topic, partitions)])[topic].result(PATIENCE)
