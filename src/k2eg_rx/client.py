@@ -321,12 +321,13 @@ class Client:
             self._closed.wait(0 if self._delivery.is_worker() else timeout)
             return
         deadline = time.monotonic() + timeout
+        # First, while there are routes: what a member of a group has received is not given to another one.
+        self._event_source.close(timeout)
         self._monitors.close()
         self._recurring.close()
         self._requests.close()
         self._status.close()
         for close in (
-            self._event_source.close,
             self._delivery.close,
             self._reply_source.close,
             self._presence.close,

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future
+from itertools import islice
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -29,6 +30,9 @@ _log = logging.getLogger(__name__)
 _RETENTION_BYTES = 50 * 1024 * 1024  # per partition, the deployed gateway's
 _REQUEST_TIMEOUT = 2.0  # seconds; an answer takes some 50 ms, and a broker that does not know the request never answers
 _WAIT = _REQUEST_TIMEOUT + 1.0
+# Kafka refuses a request as a whole that makes more than 10,000 metadata records; a topic is six: itself, three
+# partitions and two properties.
+_TOPICS_AT_ONCE = 500
 _NO_ANSWER = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
 
 
@@ -58,6 +62,13 @@ class KafkaTopicAdmin:
         Raises:
             TransportError: Kafka did not answer.
         """
+        refused: dict[str, str] = {}
+        names = iter(topics.items())
+        while some := dict(islice(names, _TOPICS_AT_ONCE)):
+            refused.update(self._create(some))
+        return refused
+
+    def _create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         config = {"retention.ms": str(RETENTION_MS), "retention.bytes": str(_RETENTION_BYTES)}
         new = [NewTopic(topic, num_partitions=partitions, config=config) for topic, partitions in topics.items()]
         try:
