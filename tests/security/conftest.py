@@ -1,0 +1,291 @@
+"""A broker that lets in only whom it knows, certificates good and bad, and environments that use them.
+
+One Apache Kafka for all these tests. Its open listener is the administrator's; the others ask for SCRAM-SHA-512 over
+TLS, for a client's certificate, or show a certificate that nobody should accept.
+"""
+
+# pyright: reportPrivateImportUsage=false
+# what confluent_kafka.admin documents, but does not list
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from apache_kafka import ApacheKafka
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+from cryptography.hazmat.primitives import serialization
+from kafka_distribution import Distribution
+
+from k2eg_rx.settings import FOLDER_VARIABLE, Settings, load_settings
+
+PASSWORD = "correct-Horse-Battery-41"  # of every user here; never to be seen anywhere
+WRONG_PASSWORD = "stale-Paper-Clip-17"
+PASSWORD_VARIABLE = "K2EG_TEST_PASSWORD"
+HOST = "127.0.0.1"
+PATIENCE = 20.0  # seconds until something that should happen is missing
+ENDS_WITHIN = 40.0  # seconds for a process of its own to start, do its work and end on a busy machine
+
+SASL, MTLS, EXPIRED, ELSEWHERE = "SASL", "MTLS", "EXPIRED", "ELSEWHERE"
+_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+
+_silent = logging.getLogger("k2eg-tests.secured-kafka")
+_silent.addHandler(logging.NullHandler())
+_silent.propagate = False
+
+
+class Certificates:
+    """The authority that the site trusts, another one, and certificates as PEM files.
+
+    Attributes:
+        folder: Where ``NAME.crt``, ``NAME.key`` and, of both, ``NAME.pem`` are; ``site.pem`` is the authority's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        site, other = trustme.CA(organization_name="Site"), trustme.CA(organization_name="Elsewhere")
+        site.cert_pem.write_to_path(str(folder / "site.pem"))
+        other.cert_pem.write_to_path(str(folder / "other.pem"))
+        past = datetime.now(UTC) - timedelta(days=1)
+        self._store("broker", site.issue_cert(HOST))
+        self._store("expired-broker", site.issue_cert(HOST, not_after=past))
+        self._store("other-name", site.issue_cert("kafka.example.org"))
+        self._store("operator", site.issue_cert("operator@example.org", common_name="operator"))
+        self._store("expired-operator", site.issue_cert("operator@example.org", common_name="operator", not_after=past))
+        self._store("stranger", other.issue_cert("operator@example.org", common_name="operator"))
+
+    def _store(self, name: str, certificate: trustme.LeafCert) -> None:
+        chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+        private = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+        key = private.private_bytes(  # the one form that Java reads
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (self.folder / f"{name}.crt").write_bytes(chain)
+        (self.folder / f"{name}.key").write_bytes(key)
+        (self.folder / f"{name}.pem").write_bytes(key + chain)
+
+    def path(self, name: str) -> str:
+        """Returns the path of a file."""
+        return str(self.folder / name)
+
+
+def _broker_properties(certificates: Certificates) -> dict[str, str]:
+    properties = {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": certificates.path("broker.pem"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": certificates.path("site.pem"),
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.mtls.ssl.client.auth": "required",
+        "listener.name.mtls.ssl.principal.mapping.rules": "RULE:^CN=([^,]+),.*$/$1/,DEFAULT",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS;User:operator",
+    }
+    for listener in (SASL, EXPIRED, ELSEWHERE):
+        properties[f"listener.name.{listener.lower()}.scram-sha-512.sasl.jaas.config"] = _LOGIN
+    for listener, name in ((EXPIRED, "expired-broker.pem"), (ELSEWHERE, "other-name.pem")):
+        properties[f"listener.name.{listener.lower()}.ssl.keystore.type"] = "PEM"
+        properties[f"listener.name.{listener.lower()}.ssl.keystore.location"] = certificates.path(name)
+    return properties
+
+
+class SecuredKafka:
+    """The broker, with what its administrator does."""
+
+    def __init__(self, broker: ApacheKafka) -> None:
+        self.broker = broker
+        self._admin: Any = AdminClient({"bootstrap.servers": broker.address}, logger=_silent)
+        self.add_user("operator")
+
+    def address(self, listener: str) -> str:
+        """Returns where a listener listens."""
+        return self.broker.address_of(listener)
+
+    def add_user(self, name: str) -> None:
+        """Lets somebody in, by the password that is everybody's."""
+        credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        change = UserScramCredentialUpsertion(name, credential, PASSWORD.encode())
+        for done in self._admin.alter_user_scram_credentials([change]).values():
+            done.result(PATIENCE)
+
+    def create_topics(self, *names: str) -> None:
+        """Creates topics."""
+        for done in self._admin.create_topics([NewTopic(name, 1) for name in names]).values():
+            done.result(PATIENCE)
+
+    def allow(self, user: str, name: str, *operations: str, kind: ResourceType = ResourceType.TOPIC) -> None:
+        """Gives a user rights to a topic or a group; READ and WRITE bring DESCRIBE along."""
+        bindings = [
+            AclBinding(
+                kind,
+                name,
+                ResourcePatternType.LITERAL,
+                f"User:{user}",
+                "*",
+                AclOperation[operation],
+                AclPermissionType.ALLOW,
+            )
+            for operation in operations
+        ]
+        for done in self._admin.create_acls(bindings).values():
+            done.result(PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """The certificates."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def kafka(
+    kafka_distribution: Distribution, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SecuredKafka]:
+    """The broker."""
+    listeners = {SASL: "SASL_SSL", MTLS: "SSL", EXPIRED: "SASL_SSL", ELSEWHERE: "SASL_SSL"}
+    folder = tmp_path_factory.mktemp("secured-kafka")
+    broker = ApacheKafka(kafka_distribution, folder, _broker_properties(certificates), listeners)
+    try:
+        yield SecuredKafka(broker.start())
+    finally:
+        broker.remove_data()
+
+
+@dataclass
+class Site:
+    """Environment files, and the processes that use them.
+
+    Attributes:
+        folder: Where the files are.
+        variables: The process environment of those who use them.
+    """
+
+    kafka: SecuredKafka
+    certificates: Certificates
+    folder: Path
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+    commands: str = field(default_factory=lambda: f"commands-{uuid.uuid4().hex[:8]}")
+
+    def scram(self, user: str = "operator", **changes: str) -> dict[str, str]:
+        """Returns the [kafka] section of somebody with a password."""
+        return {
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": self.certificates.path("site.pem"),
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": user,
+            "sasl.password": f"${{{PASSWORD_VARIABLE}}}",
+        } | {name.replace("_", "."): value for name, value in changes.items()}
+
+    def mutual_tls(self, name: str = "operator") -> dict[str, str]:
+        """Returns the [kafka] section of somebody with a certificate."""
+        return {
+            "security.protocol": "SSL",
+            "ssl.ca.location": self.certificates.path("site.pem"),
+            "ssl.certificate.location": self.certificates.path(f"{name}.crt"),
+            "ssl.key.location": self.certificates.path(f"{name}.key"),
+        }
+
+    def write(self, listener: str, section: Mapping[str, str], name: str = "site") -> None:
+        """Writes an environment's file."""
+        lines = [
+            "[DEFAULT]",
+            f"kafka_broker_url={self.kafka.address(listener)}",
+            f"k2eg_cmd_topic={self.commands}",
+            "[kafka]",
+            *(f"{key}={value}" for key, value in section.items()),
+        ]
+        (self.folder / f"{name}.ini").write_text("\n".join(lines) + "\n")
+
+    def settings(self, listener: str, section: Mapping[str, str], app_name: str = "app") -> Settings:
+        """Returns what an environment's file amounts to."""
+        self.write(listener, section)
+        return load_settings("site", app_name, self.folder)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Starts the command line in the environment written last."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "k2eg.cli", "-e", "site", "-a", "app", *words],
+            env={**os.environ, **self.variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs the command line to its end."""
+        with self.start(*words) as process:
+            try:
+                out, err = process.communicate(timeout=ENDS_WITHIN)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                out, err = process.communicate()
+                pytest.fail(f"k2eg {' '.join(words)} did not end; it said: {out!r} {err!r}")
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+@pytest.fixture
+def site(kafka: SecuredKafka, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Environment files in a folder of the test's own, and a command topic of its own."""
+    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
+    site = Site(kafka, certificates, tmp_path, {FOLDER_VARIABLE: str(tmp_path)})
+    kafka.create_topics(site.commands)
+    return site
+
+
+class Secrecy:
+    """Searches what has been said for what may not be."""
+
+    def __init__(self, logs: pytest.LogCaptureFixture, secrets: Sequence[str]) -> None:
+        self._logs = logs
+        self._secrets = secrets
+        self._texts: list[str] = []
+
+    def add(self, *said: str | BaseException) -> None:
+        """Takes a text, or an exception: in every form, with those that led to it."""
+        for item in said:
+            if isinstance(item, str):
+                self._texts.append(item)
+            else:
+                self._texts.append(f"{item!r} {item}" + "".join(traceback.format_exception(item)))
+
+    def check(self) -> None:
+        """Fails if a secret was said, here or in a log."""
+        form = logging.Formatter()
+        logged = [f"{form.format(record)} {record.args!r}" for record in self._logs.records]
+        for text in (*self._texts, *logged):
+            for secret in self._secrets:
+                assert secret not in text, text
+        assert self._texts
+
+
+@pytest.fixture
+def secrecy(caplog: pytest.LogCaptureFixture, certificates: Certificates) -> Iterator[Secrecy]:
+    """What is searched at the end of the test: all that was logged, at any level, and what the test adds."""
+    caplog.set_level(logging.DEBUG)
+    keys = [path.read_text().splitlines()[1] for path in certificates.folder.glob("*.key")]
+    secrecy = Secrecy(caplog, [PASSWORD, WRONG_PASSWORD, *keys])
+    yield secrecy
+    secrecy.check()
