@@ -42,9 +42,10 @@ _CONSUMER_DEFAULTS: Properties = {
     "fetch.error.backoff.ms": 50,  # a partition whose leader moves; 500 by default
 }
 
-# One fetch is under way per broker, and a topic that is added waits for its end: 50 ms is the first event's delay,
-# for 20 requests a second while nothing happens. Replies come on one topic, so Kafka's 500 ms costs nothing there.
-_EVENTS_DEFAULTS: Properties = {"fetch.wait.max.ms": 50}
+# One fetch is under way per broker, and the next but one is the first that has an added topic: the first event comes
+# after twice this time, for 50 requests a second while nothing happens. Replies come on one topic that is there from
+# the start, so Kafka's 500 ms cost nothing.
+_EVENTS_DEFAULTS: Properties = {"fetch.wait.max.ms": 20}
 
 _CONSUMER_RULES: Properties = {
     # Topics are read when they are known to be there: one that librdkafka does not find is gone, and we want to know at
