@@ -1,0 +1,120 @@
+"""What librdkafka is told."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2eg_rx.kafka.configuration import (
+    admin_properties,
+    check_group_name,
+    events_properties,
+    group_properties,
+    presence_group,
+    presence_properties,
+    replies_properties,
+    sink_properties,
+)
+from k2eg_rx.settings import Settings
+
+
+def settings(**kafka: str) -> Settings:
+    properties = {name.replace("_", "."): value for name, value in kafka.items()}
+    return Settings("test", "broker:9092", "commands", "replies", properties)
+
+
+def all_roles(environment: Settings) -> dict[str, dict[str, object]]:
+    return {
+        "admin": admin_properties(environment),
+        "replies": replies_properties(environment),
+        "events": events_properties(environment),
+        "group": group_properties(environment, "a-group"),
+        "presence": presence_properties(environment, "app"),
+        "sink": sink_properties(environment),
+    }
+
+
+def test_every_role_goes_to_the_environments_broker():
+    environment = settings(bootstrap_servers="elsewhere:1")
+    assert {role["bootstrap.servers"] for role in all_roles(environment).values()} == {"broker:9092"}
+
+
+def test_the_environment_wins_over_our_defaults():
+    environment = settings(fetch_wait_max_ms="5", linger_ms="20", enable_idempotence="false", client_id="mine")
+    assert events_properties(environment)["fetch.wait.max.ms"] == "5"
+    assert sink_properties(environment)["linger.ms"] == "20"
+    assert sink_properties(environment)["enable.idempotence"] == "false"
+    assert {role["client.id"] for role in all_roles(environment).values()} == {"mine"}
+
+
+def test_security_goes_to_every_role():
+    environment = settings(security_protocol="SASL_SSL", sasl_password="secret")
+    for role in all_roles(environment).values():
+        assert (role["security.protocol"], role["sasl.password"]) == ("SASL_SSL", "secret")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("enable.auto.offset.store", "true"),
+        ("auto.offset.reset", "latest"),
+        ("group.protocol", "consumer"),
+        ("partition.assignment.strategy", "range"),
+        ("group.id", "another"),
+    ],
+)
+def test_what_correctness_rests_on_is_ours_and_that_is_said(name, value, caplog):
+    environment = Settings("test", "broker:9092", "commands", "replies", {name: value})
+    with caplog.at_level(logging.WARNING):
+        properties = group_properties(environment, "a-group")
+    assert properties[name] not in (value, value == "true")
+    assert f"[kafka] {name} is not used" in caplog.text
+
+
+def test_a_value_that_is_ours_anyway_is_not_complained_about(caplog):
+    environment = Settings(
+        "test", "broker:9092", "c", "r", {"enable.auto.commit": "FALSE", "group.protocol": "classic"}
+    )
+    with caplog.at_level(logging.WARNING):
+        events_properties(environment)
+    assert caplog.text == ""
+
+
+def test_no_static_membership():
+    for role in all_roles(settings(group_instance_id="me")).values():
+        assert "group.instance.id" not in role
+
+
+def test_nothing_is_committed_by_who_reads_everything():
+    for properties in (replies_properties(settings()), events_properties(settings())):
+        assert properties["enable.auto.commit"] is False
+
+
+def test_a_user_of_acls_can_name_the_group_that_nobody_joins():
+    assert events_properties(settings(group_id="allowed"))["group.id"] == "allowed"
+
+
+def test_what_a_producer_may_send_does_not_hinder_a_consumer():
+    """librdkafka refuses to make a consumer that may fetch less than one message."""
+    environment = settings(message_max_bytes="50000000")
+    assert sink_properties(environment)["message.max.bytes"] == "50000000"
+    assert "message.max.bytes" not in events_properties(environment)
+
+
+@pytest.mark.parametrize("name", ["", "k2eg", "my-k2eg-app", "K2EG", "xK2eGx"])
+def test_a_group_that_gateways_do_not_count_is_refused(name):
+    with pytest.raises(ValueError, match="group_name"):
+        check_group_name(name)
+
+
+@given(st.text("kK2eEgG-x"))
+def test_no_presence_group_is_one_that_gateways_do_not_count(app_name):
+    assert "k2eg" not in presence_group(app_name).lower()
+
+
+def test_a_presence_group_is_the_applications():
+    assert presence_group("orbit") == "orbit-presence"
+    assert presence_group("my-K2EG-app") == "my-kg-app-presence"

@@ -1,0 +1,98 @@
+"""A missing reply topic: asked for, created, given up."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import pytest
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka.creation import TopicCreation
+
+
+class FakeCreator:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.created: list[Future[None]] = []
+
+    def have_created(self, topic: str) -> None:
+        self.asked.append(topic)
+
+    def create(self, topic: str) -> Future[None]:
+        self.created.append(Future())
+        return self.created[-1]
+
+
+class World:
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.creator = FakeCreator()
+        self.creation = TopicCreation("reply", self.creator, "make reply", clock=lambda: self.now)
+
+    def step(self, after: float = 0.0) -> TransportError | None:
+        self.now += after
+        return self.creation.step()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_first_it_is_asked_for_so_that_the_broker_may_make_it(world):
+    assert world.step() is None
+    assert world.step(after=0.1) is None
+    assert world.creator.asked == ["reply"]
+    assert world.creator.created == []
+
+
+def test_then_it_is_created(world):
+    world.step()
+    assert world.step(after=0.5) is None
+    assert world.step(after=0.1) is None
+    assert len(world.creator.created) == 1
+
+
+def test_a_refusal_is_passed_on(world):
+    world.step()
+    world.step(after=0.5)
+    refusal = TransportError("not allowed; make reply")
+    world.creator.created[0].set_exception(refusal)
+    assert world.step(after=0.1) is refusal
+
+
+def test_another_failure_is_one_of_ours_too(world):
+    world.step()
+    world.step(after=0.5)
+    world.creator.created[0].set_exception(RuntimeError("broken"))
+    error = world.step(after=0.1)
+    assert isinstance(error, TransportError)
+    assert "broken" in str(error)
+
+
+def test_success_is_waited_for(world):
+    world.step()
+    world.step(after=0.5)
+    world.creator.created[0].set_result(None)
+    assert world.step(after=0.1) is None
+
+
+def test_after_ten_seconds_it_is_given_up_with_the_command(world):
+    world.step()
+    world.step(after=1.0)
+    error = world.step(after=10.0)
+    assert isinstance(error, TransportError)
+    assert "'reply'" in str(error)
+    assert "make reply" in str(error)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_afterwards_all_starts_again(world, finished):
+    world.step()
+    world.step(after=0.5)
+    if finished:
+        world.creation.finish()
+    else:
+        world.step(after=10.0)
+    world.step(after=100.0)
+    assert world.creator.asked == ["reply", "reply"]

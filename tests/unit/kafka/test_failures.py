@@ -1,0 +1,109 @@
+"""Kafka's errors in our words."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka.failures import Failures, error_of, is_final, is_gone, secrets_in, weight_of_trouble
+
+CODES = {name: code for name, code in vars(KafkaError).items() if isinstance(code, int)}
+
+
+@pytest.fixture
+def failures() -> Failures:
+    return Failures("kafka.example.org:9092", ["hunter2!"])
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=CODES.keys())
+def test_every_code_has_a_text(failures, code):
+    error = failures.error(KafkaException(KafkaError(code)), "doing something", "the-topic")
+    assert type(error) is TransportError
+    text = str(error)
+    assert text.startswith("doing something: ")
+    assert len(text) > len("doing something: ") + 5
+    assert "KafkaError{" not in text
+    assert "{" not in text
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (KafkaError._ALL_BROKERS_DOWN, ["kafka.example.org:9092", "kafka_broker_url"]),
+        (KafkaError._RESOLVE, ["host name", "kafka_broker_url"]),
+        (KafkaError._AUTHENTICATION, ["sasl.username", "sasl.password"]),
+        (KafkaError._SSL, ["ssl.ca.location"]),
+        (
+            KafkaError.UNKNOWN_TOPIC_OR_PART,
+            ["'the-topic' does not exist", "--bootstrap-server kafka.example.org:9092 --create --topic the-topic"],
+        ),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, ["'the-topic'", "ACLs"]),
+        (KafkaError.MSG_SIZE_TOO_LARGE, ["larger", "max.message.bytes"]),
+        (KafkaError._MSG_TIMED_OUT, ["message.timeout.ms", "'the-topic'"]),
+        (KafkaError.TOPIC_EXCEPTION, ["name", "'the-topic'"]),
+        (KafkaError._QUEUE_FULL, ["too many records wait"]),
+    ],
+)
+def test_what_to_do_is_said(failures, code, words):
+    text = failures.reason(KafkaError(code), "the-topic")
+    assert [word for word in words if word not in text] == []
+
+
+def test_librdkafkas_own_words_are_kept_but_for_how_long_it_took(failures):
+    error = KafkaError(
+        KafkaError._TRANSPORT, "b:9/1: Connect failed: refused (after 3ms in state CONNECT, 2 suppressed)"
+    )
+    assert failures.reason(error).endswith("(b:9/1: Connect failed: refused)")
+
+
+def test_a_broken_handshake_is_a_matter_of_tls(failures):
+    error = KafkaError(KafkaError._TRANSPORT, "SSL handshake failed: connecting to a PLAINTEXT broker listener?")
+    assert "ssl.ca.location" in failures.reason(error)
+
+
+def test_secrets_are_blotted_out(failures):
+    assert "hunter2!" not in failures.reason(KafkaError(KafkaError._FAIL, "user bob, password hunter2!, refused"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'Invalid value "hunter3" for configuration property "security.protocol"',
+        'Configuration property "session.timeout.ms" value hunter3 is outside allowed range 1..3600000',
+    ],
+)
+def test_the_value_of_a_wrong_property_is_not_shown(failures, words):
+    text = failures.reason(KafkaError(KafkaError._INVALID_ARG, words))
+    assert "hunter3" not in text
+    assert "security.protocol" in text or "session.timeout.ms" in text
+
+
+def test_what_a_secret_is_can_be_told_by_its_name():
+    properties = {
+        "sasl.password": "1",
+        "ssl.key.password": "2",
+        "ssl.key.pem": "3",
+        "sasl.oauthbearer.client.secret": "4",
+        "sasl.username": "bob",
+        "client.id": "me",
+    }
+    assert set(secrets_in(properties)) == {"1", "2", "3", "4"}
+
+
+def test_an_exception_without_an_error_has_a_text_too(failures):
+    assert "who knows" in failures.reason(KafkaException("who knows"))
+    assert error_of(KafkaException()).code() == KafkaError._FAIL
+
+
+def test_errors_are_sorted():
+    assert is_gone(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+    assert not is_gone(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    assert is_final(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    assert not is_final(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    weights = [
+        weight_of_trouble(KafkaError(code))
+        for code in (KafkaError._MAX_POLL_EXCEEDED, KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION)
+    ]
+    assert weights == sorted(set(weights))
+    assert weights[0] == 0

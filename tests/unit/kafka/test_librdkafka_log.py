@@ -1,0 +1,62 @@
+"""What librdkafka says: not too often, and listened to."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from k2eg_rx.kafka.librdkafka_log import ConsumerLog, Repetitions
+
+
+def record(text: str) -> logging.LogRecord:
+    return logging.LogRecord("librdkafka", logging.ERROR, __file__, 1, text, None, None)
+
+
+def test_a_text_passes_once_a_minute():
+    now = 100.0
+    said = Repetitions(clock=lambda: now)
+    assert said.filter(record("FAIL [a] Connect failed (after 0ms in state CONNECT)"))
+    assert not said.filter(
+        record("FAIL [a] Connect failed (after 3ms in state CONNECT, 30 identical error(s) suppressed)")
+    )
+    assert said.filter(record("FAIL [b] Connect failed (after 0ms in state CONNECT)"))
+    now = 160.0
+    assert said.filter(record("FAIL [a] Connect failed (after 0ms in state CONNECT)"))
+
+
+def test_warnings_about_properties_of_other_roles_do_not_pass():
+    assert not Repetitions().filter(record("CONFWARN [x] linger.ms is a producer property and will be ignored"))
+
+
+def test_it_does_not_remember_for_ever():
+    now = 0.0
+    said = Repetitions(clock=lambda: now)
+    for n in range(1000):
+        said.filter(record(f"text {n}"))
+    assert len(said._said) <= 200
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("[thrd:main]: Topic a-b.c_d (id piHeQ84YSuSzuQl6NimOlw) partition count changed from 3 to 0", ("a-b.c_d", 0)),
+        ("[thrd:main]: Topic t partition count changed from 1 to 12", ("t", 12)),
+    ],
+)
+def test_a_change_of_a_partition_count_is_told(words, told):
+    heard: list[tuple[str, int]] = []
+    ConsumerLog(lambda topic, partitions: heard.append((topic, partitions))).log(
+        logging.INFO, "%s [%s] %s", "PARTCNT", "k2eg-rx#consumer-1", words
+    )
+    assert heard == [told]
+
+
+def test_other_words_are_passed_on(caplog):
+    heard: list[object] = []
+    with caplog.at_level(logging.INFO, logger="k2eg_rx.kafka.librdkafka"):
+        ConsumerLog(lambda *told: heard.append(told)).log(
+            logging.ERROR, "%s [%s] %s", "FAIL", "me", "unheard of so far"
+        )
+    assert heard == []
+    assert "FAIL [me] unheard of so far" in caplog.text

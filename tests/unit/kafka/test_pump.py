@@ -1,0 +1,209 @@
+"""From librdkafka's messages to records, and what a pump does on its turns; by hand, on the test's thread."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka.announcements import Announcements
+from k2eg_rx.kafka.failures import Failures
+from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.pump import Pump, records_of
+from k2eg_rx.transport import Record
+
+
+def message(offset: int = 0, *, topic: str = "t", partition: int = 0, error: int | None = None) -> Message:
+    return Message(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        key=b"k",
+        value=b"v%d" % offset,
+        headers=[("h", b"x")],
+        timestamp=(1, 1234),
+        error=None if error is None else KafkaError(error),
+    )
+
+
+class FakeConsumer:
+    def __init__(self) -> None:
+        self.messages: deque[Message] = deque()
+        self.assigned: list[tuple[str, int, int]] = []
+        self.unassigned: list[tuple[str, int]] = []
+        self.asked: list[tuple[object, ...]] = []
+        self.on_poll = lambda: None
+
+    def poll(self, timeout: float) -> Message | None:
+        self.on_poll()
+        return self.messages.popleft() if self.messages else None
+
+    def consume(self, count: int, timeout: float) -> list[Message]:
+        return [self.messages.popleft() for _ in range(min(count, len(self.messages)))]
+
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        self.assigned.extend((p.topic, p.partition, p.offset) for p in partitions)
+
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        self.unassigned.extend((p.topic, p.partition) for p in partitions)
+
+    def list_topics(self, *topic: str, timeout: float) -> None:
+        self.asked.append((*topic, timeout))
+
+    def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        return partitions
+
+    def get_watermark_offsets(self, partition: TopicPartition, cached: bool) -> tuple[int, int]:
+        return 0, 0
+
+
+class World:
+    """The pump, and everything around it."""
+
+    def __init__(self) -> None:
+        self.is_ready = True
+        self.batches: list[list[Record]] = []
+        self.gone_topics: list[str] = []
+        self.consumer = FakeConsumer()
+        failures = Failures("broker:9092")
+        self.pump = Pump(
+            "test", {}, receiver=self, watcher=self, health=Health(Announcements(), failures), failures=failures
+        )
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+    def receive(self, records: Sequence[Record]) -> None:
+        self.batches.append(list(records))
+
+    def gone(self, topic: str) -> None:
+        self.gone_topics.append(topic)
+
+    def changed(self, topic: str, partitions: int) -> None:
+        pass
+
+    def useless(self, error: TransportError) -> None:
+        pass
+
+    def turn(self, *messages: Message) -> None:
+        self.consumer.messages.extend(messages)
+        self.pump._turn(self.consumer)
+
+    @property
+    def offsets(self) -> list[int]:
+        return [record.offset for batch in self.batches for record in batch]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_record_has_all_that_the_message_had():
+    (record,) = records_of([message(7)])
+    assert type(record) is Record
+    assert record == Record("t", 0, 7, b"k", b"v7", [("h", b"x")], 1234)
+
+
+def test_a_record_without_headers_and_body():
+    (record,) = records_of([Message(topic="t", partition=1, offset=2, timestamp=(0, -1))])
+    assert record == Record("t", 1, 2, None, None, (), -1)
+
+
+def test_errors_are_not_records():
+    assert [record.offset for record in records_of([message(1), message(error=KafkaError._FAIL), message(2)])] == [1, 2]
+
+
+def test_what_there_is_comes_in_one_batch(world):
+    world.turn(*(message(n) for n in range(10)))
+    assert [len(batch) for batch in world.batches] == [10]
+
+
+def test_a_batch_has_an_end(world):
+    world.turn(*(message(n) for n in range(1200)))
+    world.turn()
+    world.turn()
+    assert [len(batch) for batch in world.batches] == [500, 500, 200]
+    assert world.offsets == list(range(1200))
+
+
+def test_actions_are_done_in_order_before_anything_is_read(world):
+    done: list[str] = []
+    for name in ("one", "two"):
+        world.pump.queue(lambda consumer, name=name: done.append(name))
+    world.consumer.on_poll = lambda: done.append("read")
+    world.turn()
+    assert done == ["one", "two", "read"]
+
+
+def test_actions_are_done_while_the_receiver_is_not_ready_and_nothing_is_read(world):
+    done: list[str] = []
+    world.is_ready = False
+    world.pump.queue(lambda consumer: done.append("action"))
+    world.pump._hold = lambda consumer: done.append("held")
+    world.turn(message())
+    assert done == ["action", "held"]
+    assert world.batches == []
+    assert len(world.consumer.messages) == 1
+
+
+def test_what_was_read_of_a_topic_that_is_released_meanwhile_is_not_received(world):
+    world.pump.lag.add([TopicPartition("t", 0, 0), TopicPartition("u", 0, 0)])
+
+    def release() -> None:
+        world.pump.queue(lambda consumer: world.pump.lag.remove([TopicPartition("t", 0)]))
+
+    world.consumer.on_poll = release
+    world.turn(message(1), message(2, topic="u"))
+    assert world.offsets == [2]
+
+
+def test_what_was_read_before_a_topic_was_released_and_read_again_is_not_received(world):
+    world.pump.lag.add([TopicPartition("t", 0, 0)])
+
+    def read_again() -> None:
+        world.pump.queue(lambda consumer: world.pump.lag.remove([TopicPartition("t", 0)]))
+        world.pump.queue(lambda consumer: world.pump.lag.add([TopicPartition("t", 0, 5)]))
+
+    world.consumer.on_poll = read_again
+    world.turn(*(message(n) for n in range(3, 8)))
+    assert world.offsets == [5, 6, 7]
+
+
+@pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION])
+def test_a_topic_that_is_not_found_is_told(world, code):
+    world.turn(message(1), message(error=code))
+    assert world.gone_topics == ["t"]
+    assert world.offsets == [1]
+
+
+def test_records_that_were_deleted_are_gone_past_and_told(world, caplog):
+    world.pump.lag.add([TopicPartition("t", 0, 3)])
+    world.turn(message(error=KafkaError._AUTO_OFFSET_RESET))
+    assert world.consumer.unassigned == [("t", 0)]
+    assert world.consumer.assigned == [("t", 0, OFFSET_BEGINNING)]
+    assert "t[0] were deleted" in caplog.text
+
+
+def test_a_partition_that_is_not_read_any_more_is_not_started_again(world):
+    world.turn(message(error=KafkaError._AUTO_OFFSET_RESET))
+    assert world.consumer.assigned == []
+
+
+def test_another_error_is_told_once(world, caplog):
+    with caplog.at_level(logging.WARNING):
+        for _ in range(5):
+            world.turn(message(error=KafkaError._BAD_MSG))
+    assert caplog.text.count("reading t") == 1
+
+
+def test_leaders_are_asked_for_without_waiting_one_by_one_or_all_in_one_go(world):
+    world.pump.nudge(world.consumer, ["a", "b"])
+    assert world.consumer.asked == [("a", 0), ("b", 0)]
+    world.consumer.asked.clear()
+    world.pump.nudge(world.consumer, [f"t{n}" for n in range(1000)])
+    assert world.consumer.asked == [(0,)]

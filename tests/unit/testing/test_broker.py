@@ -1,0 +1,123 @@
+"""The broker in memory, without its threads."""
+
+from __future__ import annotations
+
+from k2eg_rx.testing import MemoryBroker
+from k2eg_rx.testing.broker import Group, Offsets, Topic
+from k2eg_rx.transport import Connection, TransportStatus
+
+
+def test_a_key_selects_the_partition():
+    broker = MemoryBroker(partitions=4)
+    for n in range(40):
+        broker.append("t", b"%d" % n, b"key %d" % (n % 8), ())
+    partitions = {record.key: set() for record in broker.records("t")}
+    for record in broker.records("t"):
+        partitions[record.key].add(record.partition)
+    assert all(len(used) == 1 for used in partitions.values())
+    assert len(set.union(*partitions.values())) > 1
+
+
+def test_offsets_count_by_partition():
+    broker = MemoryBroker(partitions=2)
+    for n in range(6):
+        broker.append("t", b"%d" % n, None, ())
+    assert [(record.partition, record.offset) for record in broker.records("t")] == [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+    ]
+
+
+def test_headers_become_bytes_as_on_the_wire():
+    broker = MemoryBroker()
+    broker.append("t", b"v", None, [("a", "text"), ("b", b"bytes"), ("c", None)])
+    assert broker.records("t")[0].headers == (("a", b"text"), ("b", b"bytes"), ("c", None))
+
+
+def test_topics_are_made_by_sending_unless_that_is_switched_off():
+    willing, unwilling = MemoryBroker(), MemoryBroker(creates_topics=False)
+    assert willing.append("t", b"v", None, ()) is None
+    error = unwilling.append("t", b"v", None, ())
+    assert error is not None
+    assert "'t' does not exist" in str(error)
+    unwilling.create_topic("t")
+    assert unwilling.append("t", b"v", None, ()) is None
+    assert (willing.topics(), unwilling.topics()) == (["t"], ["t"])
+
+
+def test_a_deleted_topic_is_gone_with_its_records():
+    broker = MemoryBroker()
+    broker.append("t", b"v", None, ())
+    broker.delete_topic("t")
+    assert broker.topics() == []
+    assert broker.records("t") == []
+
+
+def test_ups_and_downs_are_told():
+    broker, heard = MemoryBroker(), []
+    broker.watch(heard.append)
+    broker.go_down("somebody pulled the plug")
+    broker.come_up()
+    broker.unwatch(heard.append)
+    broker.go_down()
+    assert heard == [
+        TransportStatus(Connection.UP),
+        TransportStatus(Connection.DOWN, "somebody pulled the plug"),
+        TransportStatus(Connection.UP),
+    ]
+    assert not broker.is_up
+
+
+def test_who_is_present():
+    broker = MemoryBroker()
+    broker.enter("b")
+    broker.enter("a")
+    broker.leave("b")
+    assert broker.present() == ["a"]
+
+
+def test_a_lone_reader_starts_at_the_end_and_forgets_a_topic_it_leaves():
+    topic, offsets = Topic("t", 2), Offsets()
+    topic.append(b"v", b"k", ())
+    offsets.pin(topic)
+    assert sorted(offsets.next.values()) == [0, 1]
+    offsets.leave("t", None)
+    assert offsets.next == {}
+
+
+def test_a_group_shares_the_partitions_among_its_readers():
+    topic, group, readers = Topic("t", 4), Group(), ["one", "two"]
+    for reader in readers:
+        group.join("t", reader)
+    shares = [[n for n in range(4) if group.may_take((topic, n), reader)] for reader in readers]
+    assert sorted(shares[0] + shares[1]) == [0, 1, 2, 3]
+    assert [len(share) for share in shares] == [2, 2]
+    group.leave("t", "one")
+    assert all(group.may_take((topic, n), "two") for n in range(4))
+
+
+def test_what_one_reader_of_a_group_has_in_hand_no_other_gets():
+    topic, group = Topic("t", 1), Group()
+    group.join("t", "one")
+    group.took((topic, 0), 5)
+    group.join("t", "two")
+    assert not any(group.may_take((topic, 0), reader) for reader in ("one", "two"))
+    group.received((topic, 0), 5)
+    assert group.next[topic, 0] == 5
+    assert any(group.may_take((topic, 0), reader) for reader in ("one", "two"))
+
+
+def test_a_group_goes_on_where_it_was():
+    topic, group = Topic("t", 1), Group()
+    group.join("t", "one")
+    group.received((topic, 0), 2)
+    for _ in range(4):
+        topic.append(b"v", None, ())
+    group.leave("t", "one")
+    group.join("t", "two")
+    group.pin(topic)
+    assert group.next[topic, 0] == 2
