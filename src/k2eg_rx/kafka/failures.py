@@ -47,7 +47,10 @@ _NOT_DELIVERED = (
     " not exist there and may not be created"
 )
 _GROUP_FORBIDDEN = "the broker does not let this user join the consumer {group}: have an ACL added (READ on the group)"
-_CLUSTER_FORBIDDEN = "the broker does not let this user do that: have its ACLs on the cluster extended"
+_CLUSTER_FORBIDDEN = (
+    "the broker does not let this user do that: have its ACLs extended (WRITE on {topic} to send to it; for anything"
+    " else those on the cluster)"
+)
 _BAD_PROPERTY = "a property in [kafka] is wrong"
 _CLOSED = "closed before it was sent"
 

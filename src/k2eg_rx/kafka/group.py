@@ -49,6 +49,8 @@ def _at(offsets: Iterable[tuple[Partition, int]]) -> list[TopicPartition]:
 class GroupPump(Pump):
     """Reads as a member of a group."""
 
+    is_member = True
+
     def __init__(
         self,
         name: str,

@@ -89,6 +89,8 @@ class Pump:
         poll: Seconds that a poll waits, but for bursts of actions.
     """
 
+    is_member = False  # of its consumer group
+
     def __init__(
         self,
         name: str,
@@ -236,6 +238,8 @@ class Pump:
                 _log.warning("%s", self._failures.error(error, f"reading {topic or 'from Kafka'}", topic))
 
     def _forbid(self, error: KafkaError, topic: str) -> None:
+        if not topic and not self.is_member:
+            return  # librdkafka looks for the coordinator of whatever group it is told, though it has no use for one
         group = "" if topic else str(self._properties["group.id"])
         reason = self._failures.reason(error, topic, group)
         _log.warning("%s", reason)
