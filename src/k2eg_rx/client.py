@@ -20,7 +20,6 @@ from typing import Any, Self
 
 from reactivex import Observable
 from reactivex import operators as ops
-from reactivex.scheduler import EventLoopScheduler
 
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Delivery
 from k2eg_rx.discards import Discards, SizeGuard
@@ -38,6 +37,7 @@ from k2eg_rx.router import EventRouter
 from k2eg_rx.settings import Settings, load_settings
 from k2eg_rx.snapshots import OneShotAssembler, Snapshot
 from k2eg_rx.status import Status, StatusBoard
+from k2eg_rx.timers import Timers
 from k2eg_rx.transport import Receiver, Transport, TransportStatus
 from k2eg_rx.wire.commands import GetCommand, SnapshotCommand
 from k2eg_rx.wire.messages import PVData, PVUpdate, Reply, SnapshotMessage
@@ -105,7 +105,7 @@ class Client:
         self._closing = threading.Lock()
         self._closed = threading.Event()
         self._discards = Discards()
-        self._timers = EventLoopScheduler()
+        self._timers = Timers()
         self._delivery = Delivery(_decode, self._discards.add, self._wake)
         self._status = StatusBoard(self._measure, self._timers)
         self._replies = ReplyRouter(self._discards)

@@ -410,7 +410,7 @@ class TestSilence:
     @pytest.fixture
     def timers(self, monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
         timers = TestScheduler()
-        monkeypatch.setattr("k2eg_rx.client.EventLoopScheduler", lambda: timers)
+        monkeypatch.setattr("k2eg_rx.client.Timers", lambda: timers)
         monkeypatch.setattr(timers, "dispose", lambda: None, raising=False)
         return timers
 

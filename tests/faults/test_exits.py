@@ -1,0 +1,103 @@
+"""Scripts that end without a word, that are interrupted, and that fork."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PATIENCE = 40.0
+AT_ONCE = 1.0  # seconds for a Ctrl-C
+
+OPENING = """
+import os, sys, threading, time
+from k2eg.dml import dml
+from k2eg_rx import ForkError
+k = dml("site", "script")
+k.wait_for_backends(30)
+uri = sys.argv[1]
+"""
+
+FORGETS = """
+came = threading.Event()
+k.monitor(uri, lambda name, data: came.set())
+assert came.wait(30)
+print(k.get(uri, timeout=30)["value"] >= 0, flush=True)
+"""
+
+WAITS = """
+def tell():
+    while not k.status.pending:
+        time.sleep(0.01)
+    print("waiting", flush=True)
+threading.Thread(target=tell, daemon=True).start()
+k.get("pva://nobody", timeout=60)
+"""
+
+FORKS = """
+child = os.fork()
+if child == 0:
+    try:
+        k.get(uri)
+    except ForkError as error:
+        print(error, flush=True)
+        k.close()
+        sys.exit(7)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 7, status
+print(k.get(uri, timeout=30)["value"] >= 0, flush=True)
+k.close()
+"""
+
+Start = Callable[[str], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """What starts a script whose environment has a gateway."""
+    site.gateway()
+    (tmp_path / "site.ini").write_text(
+        f"[DEFAULT]\nkafka_broker_url={site.broker}\nk2eg_cmd_topic=commands-{site.name}\n"
+        f"reply_topic={site.name}-reply\n"
+    )
+    monkeypatch.setenv("K2EG_PYTHON_CONFIGURATION_PATH_FOLDER", str(tmp_path))
+    (uri,) = site.uris(1)
+
+    def started(script: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", OPENING + script, uri]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return started
+
+
+def test_a_script_that_forgets_to_close_ends(start: Start) -> None:
+    with start(FORGETS) as script:
+        said, complaints = script.communicate(timeout=PATIENCE)
+    assert (script.returncode, said, complaints) == (0, "True\n", "")
+
+
+def test_ctrl_c_ends_a_script_that_waits(start: Start) -> None:
+    with start(WAITS) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == "waiting\n"
+        interrupted = time.monotonic()
+        script.send_signal(signal.SIGINT)
+        _, complaints = script.communicate(timeout=PATIENCE)
+        took = time.monotonic() - interrupted
+    assert script.returncode == -signal.SIGINT
+    assert complaints.rstrip().endswith("KeyboardInterrupt")
+    assert took < AT_ONCE
+
+
+def test_a_forked_child_that_uses_the_client_is_told_so_and_ends(start: Start) -> None:
+    with start(FORKS) as script:
+        said, complaints = script.communicate(timeout=PATIENCE)
+    assert (script.returncode, complaints) == (0, "")
+    assert said.startswith("this client was made before a fork"), said
+    assert said.endswith("True\n")
