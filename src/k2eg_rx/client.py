@@ -100,6 +100,7 @@ class Client:
         self.settings = settings or load_settings(environment_id, app_name)
         self.app_name = app_name
         self.timeout = _positive(timeout, "timeout")
+        self._shares_events = group_name is not None
         self._process = os.getpid()
         self._lifetime = Lifetime.OPEN
         self._closing = threading.Lock()
@@ -321,13 +322,14 @@ class Client:
             self._closed.wait(0 if self._delivery.is_worker() else timeout)
             return
         deadline = time.monotonic() + timeout
-        # First, while there are routes: what a member of a group has received is not given to another one.
-        self._event_source.close(timeout)
+        if self._shares_events:
+            self._event_source.close(timeout)  # while there are routes: what this member receives, no other one will
         self._monitors.close()
         self._recurring.close()
         self._requests.close()
         self._status.close()
         for close in (
+            self._event_source.close,
             self._delivery.close,
             self._reply_source.close,
             self._presence.close,
