@@ -6,6 +6,7 @@ The layout is that of the EPICS V4 Normative Types (NTScalar, NTScalarArray, NTE
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, cast
@@ -88,7 +89,7 @@ def structure_of(address: PvAddress, body: Mapping[str, Any]) -> Structure:
         return cast("Structure", structure)
     whole = body.get(address.base) if address.field else None
     if not isinstance(whole, dict):
-        raise WireError("shape", f"no structure of {address.name!r} in a message about {sorted(map(str, body))}")
+        raise WireError("shape", f"no structure of {address.name!r} in a message about {reprlib.repr(list(body))}")
     if address.is_record_field:
         raise OperationError(
             FIELD_IGNORED,

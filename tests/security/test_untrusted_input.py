@@ -1,0 +1,154 @@
+"""What comes from outside is bounded in size and depth, and nothing in the source could ever execute it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import queue
+from pathlib import Path
+
+import pytest
+from reactivex import operators as ops
+from reactivex.testing import TestScheduler
+
+from k2eg_rx import Client, first
+from k2eg_rx.errors import WireError
+from k2eg_rx.gateway import Counters, GatewayOptions
+from k2eg_rx.gateway.context import Context
+from k2eg_rx.gateway.core import Answers
+from k2eg_rx.gateway.samples import Outgoing
+from k2eg_rx.pv import monitor_topic
+from k2eg_rx.settings import MAX_MESSAGE_BYTES, Settings, load_settings
+from k2eg_rx.testing import MemoryBroker, MemoryTransport
+from k2eg_rx.transport import Record
+from k2eg_rx.wire.decode import decode_body
+from k2eg_rx.wire.packing import pack
+from k2eg_rx.wire.replies import decode_reply
+
+SOURCE = Path(__file__).parents[2] / "src"
+MSGPACK = [("k2eg-ser-type", b"Msgpack")]
+JSON = [("k2eg-ser-type", b"Json")]
+LIMIT = 1000
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    broker = MemoryBroker()
+    broker.create_topic(monitor_topic("x"))
+    return broker
+
+
+def test_a_message_that_is_too_large_is_counted_and_not_decoded(
+    broker: MemoryBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    settings = Settings("memory", "memory", "commands", "replies", max_message_bytes=LIMIT)
+    values: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with Client("memory", "app", settings=settings, transport=MemoryTransport(broker)) as client:
+        first(client.ready_stream())
+        client.monitor_stream("pva://x").subscribe(lambda update: values.put(update.value))
+        for topic in (monitor_topic("x"), "replies"):
+            for size in (LIMIT, LIMIT + 1, 10 * LIMIT):
+                broker.append(topic, _sized("x", size), b"x", MSGPACK)
+        broker.append(monitor_topic("x"), pack({"x": {"value": "last"}}), b"x", MSGPACK)
+        assert len(values.get(timeout=PATIENCE)) > LIMIT / 2
+        assert values.get(timeout=PATIENCE) == "last"
+        # two of each topic are too large; and the one reply that fits answers nothing
+        first(client.status_stream().pipe(ops.filter(lambda status: status.discarded == 5)))
+    assert caplog.text.count(f"{LIMIT + 1} bytes; {LIMIT} are allowed (max_message_bytes") == 2
+
+
+def _sized(name: str, size: int) -> bytes:
+    """A message about a PV of exactly so many bytes."""
+    empty = len(pack({name: {"value": "." * 500}})) - 500
+    return pack({name: {"value": "." * (size - empty)}})
+
+
+def test_a_command_that_is_too_large_is_counted_and_not_looked_into() -> None:
+    counters = Counters()
+    answers = Answers({}, Context(TestScheduler(), counters, GatewayOptions(max_command_bytes=LIMIT)))
+    said: list[Outgoing] = []
+    for size in (LIMIT, LIMIT + 1):
+        command = json.dumps({"command": "x" * (size - 53), "reply_topic": "r", "reply_id": "id"}).encode()
+        answers.answer(Record("commands", 0, 0, None, command)).subscribe(said.append)
+        assert len(command) == size
+    assert [outgoing.topic for outgoing in said] == ["r"]  # that there is no such command
+    assert (counters.commands, counters.poison) == (2, 1)
+
+
+def test_the_bound_is_the_environments(tmp_path: Path) -> None:
+    file = tmp_path / "site.ini"
+    required = "[DEFAULT]\nkafka_broker_url=b:1\nk2eg_cmd_topic=c\n"
+    file.write_text(required)
+    assert load_settings("site", "app", tmp_path).max_message_bytes == MAX_MESSAGE_BYTES
+    file.write_text(required + "max_message_bytes = 123\n[gateway]\nmax_command_bytes = 45\n")
+    settings = load_settings("site", "app", tmp_path)
+    assert settings.max_message_bytes == 123
+    assert GatewayOptions.from_section(settings.section("gateway")).max_command_bytes == 45
+    for wrong in ("0", "-1", "many", "1.5"):
+        file.write_text(f"{required}max_message_bytes={wrong}\n")
+        with pytest.raises(ValueError, match=f"max_message_bytes: '{wrong}' is not a whole number above 0"):
+            load_settings("site", "app", tmp_path)
+
+
+@pytest.mark.parametrize("depth", [1100, 5000, 1_000_000])
+def test_nesting_is_bounded(depth: int) -> None:
+    for value, headers in (
+        (b"\x81\xa1x" + b"\x91" * depth + b"\x01", MSGPACK),
+        (b"\x81\xa1x" + b"\x81\xa1x" * depth + b"\x01", MSGPACK),
+        (b'{"x":' + b"[" * depth + b"]" * depth + b"}", JSON),
+        (b'{"x":' * depth + b"1" + b"}" * depth, JSON),
+    ):
+        with pytest.raises(WireError, match="undecodable"):
+            decode_body(Record("t", 0, 0, b"x", value, headers))
+
+
+@pytest.mark.parametrize("wrong", [b"\x91" * 1015 + b"\x01", pack("." * 1_000_000)])
+def test_what_is_wrong_is_shown_in_short_however_deep_or_long_it_is(wrong: bytes) -> None:
+    body = b"\x82" + pack("reply_id") + pack("id") + pack("error") + wrong
+    with pytest.raises(WireError) as caught:
+        decode_reply(Record("t", 0, 0, b"x", body, MSGPACK))
+    assert len(str(caught.value)) < 200
+
+
+_FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+_FORBIDDEN_IMPORTS = {"pickle", "cPickle", "marshal", "shelve", "dill", "jsonpickle", "yaml", "xmlrpc"}
+_FORBIDDEN_ATTRIBUTES = {("os", "system"), ("os", "popen"), ("subprocess", "getoutput")}
+
+
+def _faults(tree: ast.AST) -> list[str]:
+    """What in a module could execute what it was given."""
+    faults: list[str] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if name in _FORBIDDEN_CALLS:
+                faults.append(name)
+            case ast.Attribute(value=ast.Name(id=module), attr=name) if (module, name) in _FORBIDDEN_ATTRIBUTES:
+                faults.append(f"{module}.{name}")
+            case ast.keyword(arg="shell", value=value) if not (
+                isinstance(value, ast.Constant) and value.value is False
+            ):
+                faults.append("shell")
+            case ast.Import(names=names):
+                faults += [a.name for a in names if a.name.partition(".")[0] in _FORBIDDEN_IMPORTS]
+            case ast.ImportFrom(module=str() as module) if module.partition(".")[0] in _FORBIDDEN_IMPORTS:
+                faults.append(module)
+            case _:
+                pass
+    return faults
+
+
+def test_nothing_in_the_source_executes_what_it_was_given() -> None:
+    modules = list(SOURCE.rglob("*.py"))
+    assert len(modules) > 50
+    assert {str(path): found for path in modules if (found := _faults(ast.parse(path.read_text())))} == {}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["eval(x)", "exec(x)", "import pickle", "from pickle import loads", "import yaml", "os.system(x)", "f(shell=True)"],
+)
+def test_that_test_would_see_it(bad: str) -> None:
+    assert _faults(ast.parse(bad))
