@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from k2eg_rx.kafka import pump
+
 PATIENCE = 20.0
 
 
@@ -162,3 +164,20 @@ def test_a_group_and_a_lone_source_do_not_disturb_each_other(bench, make_inbox):
 def test_a_name_that_gateways_do_not_count_is_refused(bench, inbox, name):
     with pytest.raises(ValueError, match="group_name"):
         bench.transport.events(inbox, name)
+
+
+@pytest.mark.parametrize("without", ["store_offsets", "commit"])
+def test_either_way_of_committing_is_enough(mock_bench, make_inbox, monkeypatch, without):
+    """What is stored is committed once a second, for a member that dies; the rest when it hands over."""
+    monkeypatch.setattr(pump, "Consumer", type("Forgetful", (pump.Consumer,), {without: lambda *_, **__: None}))
+    topic = mock_bench.topic()
+    first, second = make_inbox(), make_inbox()
+    source = mock_bench.events(first, "careful")
+    source.read(topic).result(PATIENCE)
+    mock_bench.send(topic, "one")
+    first.wait_for(b"one")
+    source.close(5.0)
+    mock_bench.events(second, "careful").read(topic).result(PATIENCE)
+    mock_bench.send(topic, "two")
+    second.wait_for(b"two")
+    assert second.values == [b"two"]
