@@ -4,8 +4,8 @@ In: nothing. Out: an address on the loopback interface to which any Kafka client
 of another. The broker runs on librdkafka's own threads; everything here may be called on any thread.
 
 It has one broker, keeps records in memory (the newest 5 MiB of a partition), makes a topic of four partitions when a
-client asks for its metadata, balances consumer groups (the first join of a group takes 3 s) and creates no topics by
-request. It answers a fetch only when the client's ``fetch.wait.max.ms`` is over: set that to 5.
+client asks for its metadata, balances consumer groups (the first join of a group takes 3 s, each change after that the
+members' ``session.timeout.ms`` less a second) and creates no topics by request. It answers a fetch only when the client's ``fetch.wait.max.ms`` is over: set that to 5.
 """
 
 from __future__ import annotations
