@@ -51,6 +51,20 @@ def test_spoilt_messages_of_a_real_gateway_are_counted_and_the_good_ones_arrive(
     assert run.client.status.pending == 0
 
 
+def test_poison_that_once_took_the_records_beside_it_along(run: Any) -> None:
+    poison, deep = POISON.Poison, b"\x91" * 1015 + b"\x01"
+    run.feed(
+        [
+            poison(POISON.EVENTS, None, b'{"\\ud800": 1}', POISON.JSON),  # a name that UTF-8 cannot spell
+            poison(POISON.REPLIES, b"", b"\x82\xa8reply_id\xa1x\xa5error" + deep, POISON.MSGPACK),
+            poison(POISON.ITERATIONS, b"", b"\x81\xacmessage_type" + deep, POISON.MSGPACK),
+        ]
+    )
+    report = run.report()
+    assert report.holds, report
+    assert report.discarded == 2  # the first is no PV's that is monitored here
+
+
 PLAIN = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=5) | st.binary()
 NAMES = st.sampled_from(["error", "reply_id", "message_type", "iter_index", "timestamp", "snapshot_name", POISON.PV])
 BODIES = st.dictionaries(
