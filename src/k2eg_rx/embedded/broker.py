@@ -5,7 +5,8 @@ of another. The broker runs on librdkafka's own threads; everything here may be 
 
 It has one broker, keeps records in memory (the newest 5 MiB of a partition), makes a topic of four partitions when a
 client asks for its metadata, balances consumer groups (the first join of a group takes 3 s, each change after that the
-members' ``session.timeout.ms`` less a second) and creates no topics by request. It answers a fetch only when the client's ``fetch.wait.max.ms`` is over: set that to 5.
+members' ``session.timeout.ms`` less a second) and creates no topics by request. It answers a fetch only when the
+client's ``fetch.wait.max.ms`` is over: set that to 5.
 """
 
 from __future__ import annotations
