@@ -163,7 +163,7 @@ def _wait_for_updates(listening: Listening, silent: dict[str, str], client: Clie
         names = ", ".join(list(silent.values()))
         connected = client.status.connection is Connection.UP
         if step == timeout and names:
-            why = "does it exist?" if connected else client.status.reason
+            why = client.status.reason or "does it exist?"
             raise CommandError(f"monitor of {names}: no update within {timeout:g} s; {why}")
         if step == duration:
             listening.end()
