@@ -50,7 +50,7 @@ def log() -> Iterator[Log]:
 def _delete_and_make_again(bench, inbox, log, group_name):
     topic = bench.topic(partitions=3)
     bench.events(inbox, group_name).read(topic).result(PATIENCE)
-    bench.send(topic, "one")
+    bench.send(topic, "one", key=b"a")  # into partition 0 of Kafka's three, the one that is there again afterwards
     inbox.wait_for(b"one")
     bench.backend.delete_topic(topic)
     if not isinstance(bench.backend, MemoryBackend):

@@ -5,16 +5,18 @@ on the pump's thread. A partition is read from where the group left off; if it n
 `read` was called, or from its beginning if the topic did not exist then.
 
 What is committed is what was received. When a partition goes to another member, what is in hand of it and not received
-yet is forgotten: it is not committed, so the other member reads it.
+yet is forgotten: it is not committed, so the other member reads it. Nor is anything committed of a topic that was
+deleted: it would stand for the one that is made in its place, whose first records nobody would read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Sequence
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from k2eg_rx.kafka.cluster import Ends
 from k2eg_rx.kafka.configuration import Properties
@@ -68,20 +70,35 @@ class GroupPump(Pump):
         self._paused = False
         self._pins: dict[Partition, int] = {}
         self._received: dict[Partition, int] = {}  # of the partitions that are ours: the offset after what was received
+        self._gone: set[str] = set()  # topics that were deleted, until they are read again
         self._unknown: set[Partition] = set()  # ours, but where the group left off could not be found out
         self._in_hand: list[Message] = []
 
     def begin(self, consumer: Consumer, starts: Sequence[tuple[Reading, Ends]]) -> None:
         """Takes part in reading topics."""
         pins = {(reading.topic, n): offset for reading, ends in starts for n, offset in ends.items()}
+        topics = {reading.topic for reading, _ in starts}
+        if topics & self._gone & self._subscribed:
+            self._subscribe(consumer)  # lets go of the partitions that were deleted, and of where it was in them
+        self._gone -= topics
         self._pins.update(pins)
-        self._topics |= {reading.topic for reading, _ in starts}
+        self._topics |= topics
         self._pin(consumer, pins)
 
-    def halt(self, reading: Reading) -> None:
+    def halt(self, consumer: Consumer, reading: Reading) -> None:
         """Takes no part in reading a topic any more."""
         self._topics -= {reading.topic}
         self._pins = {key: offset for key, offset in self._pins.items() if key[0] != reading.topic}
+        if not reading.released:
+            self._gone.add(reading.topic)
+            self._disown(consumer, reading.topic)
+
+    def _disown(self, consumer: Consumer, topic: str) -> None:
+        """Has nothing committed of a topic that was deleted."""
+        received = {key for key in self._received if key[0] == topic}
+        self._received = {key: offset for key, offset in self._received.items() if key not in received}
+        with contextlib.suppress(KafkaException):  # its partitions are not this member's any more
+            consumer.store_offsets(offsets=_at((key, OFFSET_INVALID) for key in received))
 
     def _pin(self, consumer: Consumer, pins: dict[Partition, int]) -> None:
         """Has the group start there, whichever member gets the partition, unless it has read it before."""
@@ -114,6 +131,9 @@ class GroupPump(Pump):
 
     def _do_actions(self, consumer: Consumer) -> None:
         super()._do_actions(consumer)
+        self._subscribe(consumer)
+
+    def _subscribe(self, consumer: Consumer) -> None:
         if self._topics == self._subscribed:
             return
         self._subscribed = self._topics
@@ -154,7 +174,11 @@ class GroupPump(Pump):
 
     def _hand_over(self, consumer: Consumer, messages: Sequence[Message]) -> None:
         super()._hand_over(consumer, messages)
-        received = {_key_of(message): (message.offset() or 0) + 1 for message in messages if message.error() is None}
+        received = {
+            _key_of(message): (message.offset() or 0) + 1
+            for message in messages
+            if message.error() is None and message.topic() not in self._gone
+        }
         self._received.update(received)
         if received:
             consumer.store_offsets(offsets=_at(received.items()))  # librdkafka commits them once a second
@@ -219,4 +243,4 @@ class GroupSource(TopicSource[GroupPump]):
 
     def halt(self, reading: Reading) -> None:
         """Takes no part in reading a topic any more."""
-        self._pump.queue(lambda _consumer: self._pump.halt(reading))
+        self._pump.queue(lambda consumer: self._pump.halt(consumer, reading))
