@@ -1,0 +1,76 @@
+"""What librdkafka says, and whether waiting may help: a refusal fails what is asked, a broker that is away does not."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import KafkaError
+
+from k2eg_rx.kafka.announcements import Announcements
+from k2eg_rx.kafka.failures import Failures, is_refusal
+from k2eg_rx.kafka.health import Health, Right
+from k2eg_rx.transport import Connection, TransportStatus
+
+AT = "ssl://broker:9093/bootstrap: "
+VERIFY = AT + "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed"
+ALERT = AT + "Receive failed: error:0A000416:SSL routines::ssl/tls alert certificate unknown: SSL alert number 46"
+ENDED = AT + "SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a PLAINTEXT listener?"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "refused"),
+    [
+        (KafkaError._AUTHENTICATION, "SASL authentication error: Authentication failed", True),
+        (KafkaError.UNSUPPORTED_SASL_MECHANISM, "no such mechanism", True),
+        (KafkaError._SSL, VERIFY, True),
+        (KafkaError._TRANSPORT, VERIFY, True),
+        (KafkaError._TRANSPORT, ALERT, True),
+        (KafkaError._TRANSPORT, ENDED, False),
+        (KafkaError._SSL, "SSL handshake failed: connection reset by peer", False),
+        (KafkaError._TRANSPORT, "Connect to ipv4#127.0.0.1:9092 failed: Connection refused", False),
+        (KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down", False),
+    ],
+)
+def test_only_what_somebody_has_to_change_is_a_refusal(code: int, text: str, refused: bool) -> None:
+    error = KafkaError(code, text)
+    assert is_refusal(error) is refused
+    health, announced = _health()
+    health.trouble(error)
+    health.silence()
+    assert announced.status.connection is Connection.DOWN
+    assert announced.status.refused is refused
+    health.answer()
+    assert announced.status == TransportStatus(Connection.UP)
+
+
+def _health(verdict: str = "") -> tuple[Health, Announcements]:
+    announced = Announcements()
+    return Health(announced, Failures("broker:9093"), verdict=lambda _: verdict, vital=["replies"]), announced
+
+
+def test_what_is_wrong_with_a_certificate_is_said_in_place_of_all_that_may_be() -> None:
+    health, announced = _health("it has expired")
+    health.trouble(KafkaError(KafkaError._SSL, VERIFY))
+    health.silence()
+    assert announced.status.reason == "it has expired"
+    health, announced = _health()
+    health.trouble(KafkaError(KafkaError._SSL, VERIFY))
+    health.silence()
+    assert "check that ssl.ca.location in [kafka] holds the authority" in announced.status.reason
+
+
+def test_a_missing_right_is_told_until_it_is_there_the_vital_one_first() -> None:
+    health, announced = _health()
+    health.answer()
+    health.forbid(Right("replies"), "no replies")
+    health.forbid(Right("a-pv"), "no PV")
+    assert announced.status == TransportStatus(Connection.UP, "no replies", refused=True)
+    health.answer()
+    assert announced.status.reason == "no replies"
+    assert health.suspicious, "nobody would ask again"
+    health.allow(Right("replies"))
+    health.answer()
+    assert announced.status == TransportStatus(Connection.UP, "no PV")
+    health.allow(Right("a-pv"))
+    health.answer()
+    assert announced.status == TransportStatus(Connection.UP)
+    assert not health.suspicious
