@@ -74,3 +74,11 @@ def test_a_missing_right_is_told_until_it_is_there_the_vital_one_first() -> None
     health.answer()
     assert announced.status == TransportStatus(Connection.UP)
     assert not health.suspicious
+
+
+@pytest.mark.parametrize(
+    "text", [ENDED, AT + "Disconnected: connection reset by peer (after 0ms in state SSL_HANDSHAKE)"]
+)
+def test_a_handshake_that_breaks_off_is_told_as_such(text: str) -> None:
+    reason = Failures("broker:9093").reason(KafkaError(KafkaError._TRANSPORT, text))
+    assert "check in [kafka] that security.protocol is what this port speaks" in reason

@@ -208,8 +208,8 @@ class Failures:
             template, detail = _BROKER_CERTIFICATE, _NOT_VERIFIED  # what else librdkafka says is a guess
         elif _ALERT.search(detail):
             template = _CLIENT_CERTIFICATE
-        elif error.code() == KafkaError._TRANSPORT and "SSL" in detail:
-            template = _TLS  # librdkafka reports a broken handshake as a broken connection
+        elif error.code() == KafkaError._TRANSPORT and "SSL" in error.str():
+            template = _TLS  # a broken handshake is reported as a broken connection, the state at least tells
         text = detail
         if template is not None:
             advice = template.format(
