@@ -108,14 +108,16 @@ class Site:
         self.name = uuid.uuid4().hex[:8]
         self._stack = stack
 
-    def gateway(self, rate: float = 20.0, first: int = 0, **options: Any) -> GatewayProcess:
+    def gateway(
+        self, rate: float = 20.0, first: int = 0, kafka: Mapping[str, str] | None = None, **options: Any
+    ) -> GatewayProcess:
         """Returns a gateway that takes commands."""
         gateway = GatewayProcess(
             broker=self.broker,
             commands=f"commands-{self.name}",
             rate=rate,
             first=first,
-            kafka={},
+            kafka=dict(kafka or {}),
             options={"group": f"gateways-{self.name}", **options},
         )
         self._stack.callback(gateway.kill)

@@ -34,8 +34,9 @@ _PATIENT = {
     # Events have no other copy: they wait while a broker is restarted, in a queue that is bounded by number and bytes.
     # A client's commands wait for seconds only, for nobody wants a late one.
     "message.timeout.ms": "300000",
-    # The next gateway gets the commands of one that was killed when that one's session is over; 45 s by default.
-    "session.timeout.ms": "10000",
+    # The next gateway gets the commands of one that was killed when that one's session is over; 45 s by default. A
+    # broker that stands still for 20 s must not end a session: to join again takes longer than to wait.
+    "session.timeout.ms": "30000",
 }
 
 
