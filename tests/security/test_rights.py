@@ -150,6 +150,7 @@ def test_no_right_to_be_in_the_group_that_shares_events(site: Any, user: str, se
 
 def test_a_gateway_without_the_right_to_its_commands(site: Any, user: str, secrecy: Any) -> None:
     site.write("SASL", site.scram(user))
+    site.kafka.allow(user, "epics-gateway", "READ", kind=ResourceType.GROUP)
     site.variables |= without_epics()
     ran = site.run("gateway")
     assert ran.returncode == 1
