@@ -52,6 +52,7 @@ def test_a_topic_with_another_number_of_partitions_is_read_on(site: Any, witness
     witness.wait_for_last(gateway.quiet())
     assert witness.ends == []
     values = witness.values[struck.removeprefix("pva://")]
-    assert values == sorted(set(values)), "each once, in order; what was deleted with the topic is gone"
+    # With another number of partitions the PV's key selects another one, and Kafka has no order among partitions.
+    assert len(values) == len(set(values)), "each once; what was deleted with the topic is gone"
     untouched = witness.values[other.removeprefix("pva://")]
     assert untouched == list(range(untouched[0], untouched[0] + len(untouched)))
