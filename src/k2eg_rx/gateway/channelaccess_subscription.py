@@ -12,10 +12,10 @@ from typing import Any
 
 import aioca
 
-from k2eg_rx.errors import OperationError
 from k2eg_rx.gateway.channelaccess_values import Layout, structure_of
+from k2eg_rx.gateway.subscriber import Subscriber
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.structure import Structure, select_field
+from k2eg_rx.wire.structure import Structure
 
 _aioca: Any = aioca
 _log = logging.getLogger(__name__)
@@ -48,17 +48,14 @@ class CaSubscription:
         """
         self._address = address
         self._name = name
-        self._on_update = on_update
-        self._on_connection = on_connection
+        self._subscriber = Subscriber(address, on_update, on_connection)
         self._connect = connect
         self._end = end
-        self._closed = False
-        self._field_missing = False
 
     def close(self) -> None:
         """Ends it; no callback is made after it returns, but for one under way. Idempotent; any thread."""
-        if not self._closed:
-            self._closed = True
+        if not self._subscriber.closed:
+            self._subscriber.closed = True
             self._end(self)
 
     async def run(self) -> None:
@@ -76,8 +73,8 @@ class CaSubscription:
 
         Both subscriptions are made anew then: the server that comes back may hold something else under the name.
         """
-        watch = _Watch(layout, self._emit)
-        self._call(self._on_connection, True)
+        watch = _Watch(layout, self._subscriber.update)
+        self._subscriber.connection(True)
         subscriptions = [
             _aioca.camonitor(
                 self._name, watch.on_value, format=aioca.FORMAT_TIME, all_updates=True, notify_disconnect=True
@@ -103,28 +100,7 @@ class CaSubscription:
         finally:
             for subscription in subscriptions:
                 subscription.close()
-            self._call(self._on_connection, False)
-
-    def _emit(self, structure: Structure) -> None:
-        path = self._address.field
-        if path and not self._address.is_record_field:
-            try:
-                structure = select_field(structure, path, self._address.uri)
-            except OperationError as error:
-                if not self._field_missing:
-                    self._field_missing = True
-                    _log.warning("%s: %s", self._address, error.message)
-                return
-            self._field_missing = False
-        self._call(self._on_update, structure)
-
-    def _call(self, callback: Callable[[Any], None], argument: object) -> None:
-        if self._closed:
-            return
-        try:
-            callback(argument)
-        except Exception:  # aioca would end the subscription
-            _log.exception("%s: a subscriber failed; the subscription goes on", self._address)
+            self._subscriber.connection(False)
 
 
 class _Watch:

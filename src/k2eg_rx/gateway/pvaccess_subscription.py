@@ -13,11 +13,11 @@ from typing import Any
 
 from p4p.client import raw as p4p_raw
 
-from k2eg_rx.errors import OperationError
 from k2eg_rx.gateway.deadlines import Deadlines
 from k2eg_rx.gateway.pvaccess_values import ValueReader, spec_of
+from k2eg_rx.gateway.subscriber import Subscriber
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.structure import Structure, select_field
+from k2eg_rx.wire.structure import Structure
 
 _raw: Any = p4p_raw
 _log = logging.getLogger(__name__)
@@ -42,8 +42,7 @@ class PvaSubscription:
         forget: Callable[[PvaSubscription], None],
     ) -> None:
         self._address = address
-        self._on_update = on_update
-        self._on_connection = on_connection
+        self._subscriber = Subscriber(address, on_update, on_connection)
         self._monitor = monitor
         self._deadlines = deadlines
         self._forget = forget
@@ -51,17 +50,15 @@ class PvaSubscription:
         self._source: Any = None
         self._signals = 0
         self._draining = False
-        self._closed = False
         self._connected = False
         self._reader: ValueReader | None = None
-        self._field_missing = False
 
     def open(self) -> None:
         """Subscribes. Called once by its provider, and again when the server has ended the subscription."""
         source = self._monitor(self._signal)
         with self._lock:
             self._source = source
-            closed = self._closed
+            closed = self._subscriber.closed
             self._draining = early = self._signals > 0
         if closed:
             source.close()
@@ -71,7 +68,7 @@ class PvaSubscription:
     def close(self) -> None:
         """Ends it; no callback is made after it returns, but for one under way. Idempotent; any thread."""
         with self._lock:
-            self._closed = True
+            self._subscriber.closed = True
             source, self._source = self._source, None
         self._forget(self)
         if source is not None:
@@ -89,7 +86,7 @@ class PvaSubscription:
         while True:
             with self._lock:
                 seen, source = self._signals, self._source
-            while source is not None and not self._closed and (item := source.pop()) is not None:
+            while source is not None and not self._subscriber.closed and (item := source.pop()) is not None:
                 self._take(item)
             with self._lock:
                 if seen == self._signals or source is not self._source:
@@ -103,25 +100,14 @@ class PvaSubscription:
         if self._reader is None:  # the first value since it connected: only now its type may be another
             self._reader = ValueReader(spec_of(item))
             self._connected = True
-            self._call(self._on_connection, True)
-        structure = self._reader.read(item)
-        path = self._address.field
-        if path and not self._address.is_record_field:
-            try:
-                structure = select_field(structure, path, self._address.uri)
-            except OperationError as error:
-                if not self._field_missing:
-                    self._field_missing = True
-                    _log.warning("%s: %s", self._address, error.message)
-                return
-            self._field_missing = False
-        self._call(self._on_update, structure)
+            self._subscriber.connection(True)
+        self._subscriber.update(self._reader.read(item))
 
     def _interrupted(self, reason: Exception) -> None:
         self._reader = None
         if self._connected:
             self._connected = False
-            self._call(self._on_connection, False)
+            self._subscriber.connection(False)
         if isinstance(reason, _raw.Disconnected):
             return  # p4p searches for it again
         _log.warning("%s: the server ended the subscription: %s", self._address, reason or type(reason).__name__)
@@ -132,13 +118,5 @@ class PvaSubscription:
             self._deadlines.after(_RETRY_SECONDS, self._reopen)
 
     def _reopen(self) -> None:
-        if not self._closed:
+        if not self._subscriber.closed:
             self.open()
-
-    def _call(self, callback: Callable[[Any], None], argument: object) -> None:
-        if self._closed:
-            return
-        try:
-            callback(argument)
-        except Exception:
-            _log.exception("%s: a subscriber failed; the subscription goes on", self._address)
