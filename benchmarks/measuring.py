@@ -1,0 +1,207 @@
+"""What every benchmark has in common: rows of figures measured side by side, their table, and the machine they are of.
+
+A row holds one figure per round for what is measured and, where there is one, for the baseline of the same round. Its
+ratio is the median of the rounds' ratios, so that a machine that slows down for a while slows both down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(_ROOT / "tests" / "kafka"))  # the broker that the tests start
+
+LEAST_ROUNDS = 5
+_PACKAGES = ("k2eg", "reactivex", "confluent-kafka", "msgpack", "msgspec", "p4p", "aioca", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a ratio is to be; without a baseline, what the figure itself is to be."""
+
+    bound: float
+    at_least: bool
+
+    def is_met(self, figure: float) -> bool:
+        """Whether a figure is on the right side."""
+        return figure >= self.bound if self.at_least else figure <= self.bound
+
+    def __str__(self) -> str:
+        return f"{'>=' if self.at_least else '<='} {self.bound:g}"
+
+
+def at_least(bound: float) -> Target:
+    """Returns the target of something that should be large."""
+    return Target(bound, at_least=True)
+
+
+def at_most(bound: float) -> Target:
+    """Returns the target of something that should be small."""
+    return Target(bound, at_least=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: What is measured.
+        unit: The unit of the figures.
+        ours: A figure per round.
+        baseline: The baseline's figure of the same rounds; empty if there is none.
+        against: What the baseline is.
+        target: What the ratio, or the figure, is to be; None states it only.
+        note: What else belongs to it, such as what was dropped.
+    """
+
+    name: str
+    unit: str
+    ours: tuple[float, ...]
+    baseline: tuple[float, ...] = ()
+    against: str = ""
+    target: Target | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """The median of the rounds' ratios, ours to the baseline."""
+        if not self.baseline:
+            return None
+        return statistics.median(a / b for a, b in zip(self.ours, self.baseline, strict=True))
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target is met; an empty string if there is none."""
+        if self.target is None:
+            return ""
+        figure = self.ratio if self.ratio is not None else statistics.median(self.ours)
+        return "met" if self.target.is_met(figure) else "NOT MET"
+
+    def raw(self) -> dict[str, Any]:
+        """Returns it for JSON."""
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "ours": list(self.ours),
+            "baseline": list(self.baseline),
+            "against": self.against,
+            "ratio": self.ratio,
+            "target": str(self.target) if self.target else None,
+            "verdict": self.verdict,
+            "note": self.note,
+        }
+
+
+def _number(figure: float) -> str:
+    return f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.3g}"
+
+
+def table(title: str, rows: Sequence[Row]) -> str:
+    """Returns the rows as a table: medians, ratio, target."""
+    lines = [f"{title:52}{'ours':>10}{'baseline':>10} {'unit':14}{'ratio':>7}  {'target':9}{'':9}baseline / note"]
+    for row in rows:
+        ratio = row.ratio
+        base = _number(statistics.median(row.baseline)) if row.baseline else ""
+        target = str(row.target) if row.target else ""
+        lines.append(
+            f"{row.name:52}{_number(statistics.median(row.ours)):>10}{base:>10} {row.unit:14}"
+            f"{f'{ratio:.2f}' if ratio is not None else '':>7}  {target:9}{row.verdict:9}"
+            f"{'; '.join(text for text in (row.against, row.note) if text)}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _output(*command: str) -> str:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, cwd=_ROOT, check=True).stdout.strip()
+    return ""
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            yield package, version(package)
+
+
+def machine() -> dict[str, Any]:
+    """Returns what the figures are of: the machine, its load now, the versions, the commit."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "load_1_5_15_min": os.getloadavg(),
+        "python": platform.python_version(),
+        "packages": dict(_versions()),
+        "commit": _output("git", "rev-parse", "--short", "HEAD"),
+        "changed_since": bool(_output("git", "status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+@contextlib.contextmanager
+def kafka(address: str | None = None) -> Iterator[str]:
+    """Gives the address of an Apache Kafka: the one named, or one that runs as long as the context."""
+    if address:
+        yield address
+        return
+    from apache_kafka import ApacheKafka
+    from kafka_distribution import find_distribution
+
+    with tempfile.TemporaryDirectory(prefix="k2eg-benchmark-") as folder:
+        # as it is run in earnest: with the compiler that the tests' broker does without
+        broker = ApacheKafka(find_distribution(), Path(folder), java_options=("-XX:TieredStopAtLevel=4", "-Xmx1g"))
+        with broker:
+            yield broker.start().address
+
+
+Benchmark = Callable[[str, int], Sequence[Row]]
+
+
+def run(title: str, benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
+    """Runs one benchmark as a program: ``[--rounds N] [--kafka HOST:PORT] [--json FILE]``."""
+    main({title: benchmark}, title, arguments)
+
+
+def main(benchmarks: dict[str, Benchmark], description: str, arguments: Sequence[str] | None = None) -> None:
+    """Runs benchmarks one after the other, prints a table of each, and writes all raw figures to one file."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=LEAST_ROUNDS, help="of each measurement (default %(default)s)")
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker that runs already; else one is started")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the raw figures")
+    if len(benchmarks) > 1:
+        parser.add_argument("--only", action="append", choices=sorted(benchmarks), help="leave the others out")
+    options = parser.parse_args(arguments)
+    chosen = getattr(options, "only", None) or list(benchmarks)
+    described = machine()
+    print(json.dumps(described, indent=1))
+    raw: dict[str, Any] = {}
+    with kafka(options.kafka) as address:
+        for name in chosen:
+            rows = benchmarks[name](address, options.rounds)
+            print("\n" + table(name, rows), flush=True)
+            raw[name] = [row.raw() for row in rows]
+    if options.json:
+        options.json.write_text(json.dumps({"machine": described, "rounds": options.rounds, "figures": raw}, indent=1))
