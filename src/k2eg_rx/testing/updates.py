@@ -1,0 +1,145 @@
+"""Small makers: what a client's streams emit, made of plain values, for tests of operators and handlers.
+
+In: values. Out: `PVUpdate`s and `Snapshot`s that are like those off the wire: an update carries the bytes of a
+gateway's event and decodes them on first use. Pure; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from k2eg_rx.pv import PvAddress, monitor_topic
+from k2eg_rx.snapshots import Samples, Snapshot
+from k2eg_rx.testing.structures import START, Timestamp, nanoseconds, structure
+from k2eg_rx.transport import Record
+from k2eg_rx.wire.encode import Serialization, encode_event, encode_structure
+from k2eg_rx.wire.messages import PVData, PVUpdate
+from k2eg_rx.wire.structure import NANOSECONDS, Severity
+
+_MILLISECOND = 1_000_000  # in nanoseconds
+
+
+def _address(pv: str) -> PvAddress:
+    return PvAddress.parse(pv if "://" in pv else f"pva://{pv}")
+
+
+def update(
+    pv: str,
+    value: object = None,
+    *,
+    severity: Severity | int = Severity.NO_ALARM,
+    timestamp: Timestamp = START,
+    message: str = "",
+    units: str = "",
+    choices: Sequence[str] | None = None,
+    fields: Mapping[str, Any] | None = None,
+    offset: int = 0,
+    arrival_ms: int = -1,
+) -> PVUpdate:
+    """Returns an update of a PV, as `monitor_stream` emits it.
+
+    Example:
+        >>> from k2eg_rx.testing import update
+        >>> late = update("demo:current", 1.5, severity=1, timestamp=1_767_225_600_500_000_000)
+        >>> late.value, late.severity.name, late.timestamp
+        (1.5, 'MINOR', 1767225600500000000)
+
+    Args:
+        pv: Its name, or its URI.
+        value: A plain or numpy value; see `structure`.
+        severity: The alarm's severity.
+        timestamp: EPICS time: integer nanoseconds since the Unix epoch, or a datetime with a time zone; None for a PV
+            without one. `START` unless told otherwise.
+        message: The alarm's text.
+        units: Engineering units.
+        choices: An enum's labels; given, the PV is one, and `value` the index or the label.
+        fields: Further fields of the structure.
+        offset: Its place in the PV's Kafka topic.
+        arrival_ms: Kafka's own time stamp, Unix milliseconds; by default the EPICS time.
+
+    Raises:
+        ValueError: One of them is not possible.
+    """
+    address = _address(pv)
+    made = structure(
+        value,
+        severity=severity,
+        timestamp=timestamp,
+        message=message,
+        units=units,
+        choices=choices,
+        fields=fields,
+        protocol=address.protocol,
+    )
+    body = encode_event(Serialization.MSGPACK, address.name, encode_structure(Serialization.MSGPACK, made))
+    if arrival_ms < 0 and timestamp is not None:
+        arrival_ms = nanoseconds(timestamp) // _MILLISECOND
+    topic, key = monitor_topic(address.name), address.name.encode()
+    return PVUpdate(address, Record(topic, 0, offset, key, body, Serialization.MSGPACK.headers, arrival_ms))
+
+
+def series(
+    pv: str, values: Iterable[object], *, every: float = 1.0, start: int = START, **about: Any
+) -> list[PVUpdate]:
+    """Returns updates of a PV that follow each other in EPICS time and in Kafka.
+
+    Args:
+        pv: Its name, or its URI.
+        values: Their values.
+        every: Seconds of EPICS time from one to the next.
+        start: EPICS time of the first, integer nanoseconds.
+        about: What `update` takes besides, the same for all.
+
+    Example:
+        >>> from k2eg_rx.testing import series
+        >>> [item.timestamp - item.record.offset for item in series("demo:x", [1, 2], every=0.5, start=0)]
+        [0, 499999999]
+    """
+    step = round(every * NANOSECONDS)
+    return [
+        update(pv, value, timestamp=start + number * step, offset=number, **about)
+        for number, value in enumerate(values)
+    ]
+
+
+def _samples(value: object, timestamp: int) -> Samples:
+    if value is None:
+        return Samples()
+    items: Sequence[object] = cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,)
+    held = [item.data for item in items if isinstance(item, PVData)]
+    return Samples(held or [structure(cast("object", value), timestamp=timestamp)])
+
+
+def snapshot(
+    name: str,
+    values: Mapping[str, object],
+    *,
+    iteration: int = 1,
+    timestamp: int = START,
+    window: float = 1.0,
+    error: int = 0,
+    error_message: str = "",
+) -> Snapshot:
+    """Returns a snapshot, as the streams of snapshots emit it.
+
+    Example:
+        >>> from k2eg_rx.testing import snapshot
+        >>> orbit = snapshot("orbit", {"bpm:1": 0.25, "bpm:2": None}, iteration=7)
+        >>> orbit.iteration, orbit.data["bpm:1"]["value"], len(orbit.data["bpm:2"])
+        (7, 0.25, 0)
+
+    Args:
+        name: Its name.
+        values: By PV name: a value, as `structure` takes it; an update, or a list of updates for several samples; None
+            for a PV without data.
+        iteration: Its number.
+        timestamp: EPICS time of plain values and of the snapshot's begin, integer nanoseconds.
+        window: Seconds from its header to its tail.
+        error: Negative if something is wrong with it.
+        error_message: What is wrong with it.
+    """
+    begin = timestamp // _MILLISECOND
+    end = begin + round(window * 1000)
+    data = {pv: _samples(value, timestamp) for pv, value in values.items()}
+    return Snapshot(name, data, end, iteration, begin, end, error, error_message)
