@@ -115,7 +115,7 @@ def test_nothing_is_sent_before_the_reply_topic_is_read(transport: Any) -> None:
 
 
 def test_an_unreadable_reply_topic_is_told_by_every_request(transport: Any, client: Client) -> None:
-    future = client._ready  # pyright: ignore[reportPrivateUsage]
+    future = client._core._session.ready  # pyright: ignore[reportPrivateUsage]
     assert future.done()
     transport.out.failure = TransportError("topic 'commands' does not exist")
     seen = Seen().of(client.get_stream("pva://x"))
@@ -410,7 +410,7 @@ class TestSilence:
     @pytest.fixture
     def timers(self, monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
         timers = TestScheduler()
-        monkeypatch.setattr("k2eg_rx.client.Timers", lambda: timers)
+        monkeypatch.setattr("k2eg_rx.core.Timers", lambda: timers)
         monkeypatch.setattr(timers, "dispose", lambda: None, raising=False)
         return timers
 

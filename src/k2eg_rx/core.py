@@ -1,0 +1,152 @@
+"""What a client is made of, put together: the way to Kafka, the routes, the requests, the hot streams, the hand-over.
+
+In: an environment and a transport. Out: the parts, which the client's methods call. It starts the threads of the
+transport and one for timers; `close` ends them all. Nothing changes between the two, so any thread may use it.
+"""
+
+from __future__ import annotations
+
+import time
+
+from k2eg_rx.delivery import Delivery
+from k2eg_rx.discards import Discards, SizeGuard
+from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka import KafkaTransport
+from k2eg_rx.monitors import Monitors
+from k2eg_rx.puts import Puts
+from k2eg_rx.reads import Reads
+from k2eg_rx.recurring import RecurringSnapshots
+from k2eg_rx.requests import ReplyRouter, Requests
+from k2eg_rx.router import EventRouter
+from k2eg_rx.session import Session, time_left
+from k2eg_rx.settings import Settings
+from k2eg_rx.status import Status, StatusBoard
+from k2eg_rx.timers import Timers
+from k2eg_rx.transport import Receiver, Transport, TransportStatus
+from k2eg_rx.wire.messages import PVUpdate
+
+
+class Core:
+    """The parts of one client.
+
+    Attributes:
+        delivery: Hands over to subscribers.
+        status: How the client is doing.
+        requests: Commands and their replies.
+        reads: Single reads.
+        puts: Checked puts.
+        monitors: The monitored PVs.
+        recurring: The recurring snapshots.
+        event_source: Reads the topics of the last two.
+
+    Args:
+        settings: The environment.
+        transport: The way to a gateway; over Kafka if None.
+        app_name: The application.
+        group_name: The group that shares the events, if any.
+        timeout: Seconds that activations may take.
+        silence: Seconds without an event after which a monitor or a recurring snapshot is asked for again.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport | None,
+        app_name: str,
+        group_name: str | None,
+        *,
+        timeout: float,
+        silence: float,
+    ) -> None:
+        self._settings = settings
+        self._shares_events = group_name is not None
+        self._discards = Discards()
+        self._timers = Timers()
+        self.delivery = Delivery(_decode, self._discards.add, self._wake)
+        self.status = StatusBoard(self._measure, self._timers)
+        self._replies = ReplyRouter(self._discards)
+        self._events = EventRouter(self._discards, self.delivery.valve.is_open)
+        self._session = Session(
+            transport or KafkaTransport(settings),
+            settings,
+            app_name,
+            group_name,
+            events=self._guarded(self._events),
+            replies=self._guarded(self._replies),
+        )
+        self.event_source = self._session.event_source
+        self.requests = Requests(
+            self._replies,
+            self._session.sink,
+            command_topic=settings.command_topic,
+            reply_topic=settings.reply_topic,
+            ready=self._session.ready,
+            timers=self._timers,
+        )
+        self.reads = Reads(self.requests)
+        self.puts = Puts(self.requests)
+        self.monitors = Monitors(
+            self._events,
+            self.event_source,
+            self.requests,
+            self.delivery,
+            timers=self._timers,
+            timeout=timeout,
+            silence=silence,
+        )
+        self.recurring = RecurringSnapshots(
+            self._events,
+            self.event_source,
+            self.requests,
+            self.delivery,
+            get=self.reads.get,
+            timers=self._timers,
+            timeout=timeout,
+            silence=silence,
+        )
+        self._session.on_status(self._on_status)
+
+    def close(self, timeout: float) -> None:
+        """Completes the hot streams, fails what is pending, leaves Kafka and ends the threads. To be called once.
+
+        Args:
+            timeout: Seconds that it may take at most.
+        """
+        deadline = time.monotonic() + timeout
+        if self._shares_events:
+            self.event_source.close(timeout)  # while there are routes: what this member receives, no other one will
+        self.monitors.close()
+        self.recurring.close()
+        self.requests.close()
+        self.status.close()
+        self.event_source.close(time_left(deadline))
+        self.delivery.close(time_left(deadline))
+        self._session.close(deadline)
+        self._timers.dispose()
+
+    def _guarded(self, receiver: Receiver) -> Receiver:
+        return SizeGuard(receiver, self._settings.max_message_bytes, self._discards)
+
+    def _on_status(self, status: TransportStatus) -> None:
+        self.status.update(status)
+        self.requests.refuse(TransportError(status.reason) if status.refused else None)
+
+    def _measure(self, transport: TransportStatus) -> Status:
+        return Status(
+            connection=transport.connection,
+            reason=transport.reason,
+            lag=self.event_source.lag(),
+            dropped=self.delivery.dropped,
+            discarded=self._discards.total,
+            monitors=len(self.monitors),
+            pending=len(self._replies),
+        )
+
+    def _wake(self) -> None:
+        self.event_source.wake()
+
+
+def _decode(item: object) -> None:
+    """Decodes an update on the subscriber's thread; what was dropped before never is."""
+    if isinstance(item, PVUpdate):
+        item.load()

@@ -1,0 +1,70 @@
+"""Single reads: the value of a PV, and several PVs acquired together.
+
+In: addresses. Out: Observables of one value each; every subscription sends one command. They emit on the library's own
+threads, see `requests`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+
+from reactivex import Observable
+from reactivex import operators as ops
+
+from k2eg_rx.errors import OperationError
+from k2eg_rx.pv import PvAddress
+from k2eg_rx.requests import Requests
+from k2eg_rx.snapshots import OneShotAssembler, Snapshot
+from k2eg_rx.wire.commands import GetCommand, SnapshotCommand
+from k2eg_rx.wire.messages import PVData, Reply
+from k2eg_rx.wire.structure import structure_of
+
+# Seen once of the deployed gateway for a healthy PV: a race there, to be asked again. The spelling is the gateway's.
+_SPURIOUS = (-2, "Operaton cancelled")
+
+
+class Reads:
+    """Reads PVs for one client.
+
+    Args:
+        requests: What sends the commands.
+    """
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+
+    def get(self, address: PvAddress, timeout: float) -> Observable[PVData]:
+        """Returns a PV's value.
+
+        Args:
+            address: The PV.
+            timeout: Seconds until `OperationTimeout`.
+        """
+        get = self._requests.single(GetCommand(address.uri), address.uri, timeout)
+
+        def again(error: Exception, _: Observable[Reply]) -> Observable[Reply]:
+            if isinstance(error, OperationError) and (error.error, error.message) == _SPURIOUS:
+                return get
+            raise error
+
+        return get.pipe(
+            ops.catch(again),
+            ops.map(lambda reply: PVData(address.name, structure_of(address, reply.body))),
+        )
+
+    def snapshot(self, addresses: Sequence[PvAddress], timeout: float, window: int | None) -> Observable[Snapshot]:
+        """Returns the values of several PVs, acquired together by the gateway.
+
+        Args:
+            addresses: The PVs.
+            timeout: Seconds until `OperationTimeout`.
+            window: Milliseconds that the gateway waits for the PVs; None leaves it to the gateway.
+        """
+        command = SnapshotCommand(tuple(address.uri for address in addresses), window)
+        subject = addresses[0].uri if len(addresses) == 1 else f"{len(addresses)} PVs"
+
+        def assembler() -> Callable[[Reply], Snapshot | None]:
+            return OneShotAssembler(str(uuid.uuid4()), addresses).feed
+
+        return self._requests.assembled(command, assembler, subject, timeout)
