@@ -1,0 +1,1 @@
+"""Operators for streams of process variables, for `.pipe`, beside those of reactivex."""
