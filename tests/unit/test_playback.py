@@ -1,0 +1,183 @@
+"""Playing items at the pace of their event times, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from reactivex.testing import ReactiveTest, TestScheduler
+
+from k2eg_rx.playback import play
+
+SECOND = 1_000_000_000
+
+on_next, on_error, on_completed = ReactiveTest.on_next, ReactiveTest.on_error, ReactiveTest.on_completed
+
+
+def seconds(item: int) -> int:
+    return item * SECOND
+
+
+class Source:
+    """An iterator that tells how far it is, and whether it was closed."""
+
+    def __init__(self, *items: int, error: Exception | None = None) -> None:
+        self.left = list(items)
+        self.pulled = 0
+        self.closed = 0
+        self.error = error
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        assert not self.closed
+        if not self.left:
+            raise self.error or StopIteration
+        self.pulled += 1
+        return self.left.pop(0)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def played(source, speed, *, timestamp=seconds, disposed=1000.0):
+    scheduler = TestScheduler()
+    result = scheduler.start(lambda: play(source, timestamp, speed, scheduler), disposed=disposed)
+    return [(message.time, message.value) for message in result.messages]
+
+
+def test_items_are_spaced_as_they_were():
+    messages = played([100, 101, 105], 1)
+    assert messages == [
+        (200.0, on_next(0, 100).value),
+        (201.0, on_next(0, 101).value),
+        (205.0, on_next(0, 105).value),
+        (205.0, on_completed(0).value),
+    ]
+
+
+def test_a_speed_of_sixty_plays_an_hour_in_a_minute():
+    assert [time for time, _ in played([0, 1800, 3600], 60)] == [200.0, 230.0, 260.0, 260.0]
+
+
+def test_a_speed_below_one_is_slower_than_it_was():
+    assert [time for time, _ in played([0, 1, 2], 0.5)] == [200.0, 202.0, 204.0, 204.0]
+
+
+def test_without_a_speed_everything_comes_at_once():
+    assert [time for time, _ in played([0, 3600, 7200], None)] == [200.0] * 4
+
+
+def test_an_item_without_a_time_comes_at_once_and_does_not_start_the_clock():
+    times = {0: None, 1: 50 * SECOND, 2: None, 3: 52 * SECOND}
+    assert [time for time, _ in played([0, 1, 2, 3], 1, timestamp=times.get)] == [200.0, 200.0, 200.0, 202.0, 202.0]
+
+
+def test_an_item_from_before_the_last_comes_at_once():
+    assert [time for time, _ in played([10, 20, 15, 21], 1)] == [200.0, 210.0, 210.0, 211.0, 211.0]
+
+
+def test_nanoseconds_are_not_lost_in_a_long_play():
+    third = SECOND // 3
+    messages = played([0, 1, 2, 3], 1, timestamp=lambda item: 1_700_000_000 * SECOND + item * third)
+    assert [time for time, _ in messages] == pytest.approx([200, 200 + 1 / 3, 200 + 2 / 3, 201, 201], abs=1e-5)
+
+
+def test_only_the_item_that_waits_is_pulled_in_advance():
+    source = Source(0, 10, 20, 30)
+    scheduler = TestScheduler()
+    pulled: list[tuple[float, int]] = []
+    for time in (205.0, 215.0, 225.0):
+        scheduler.schedule_absolute(time, lambda *_: pulled.append((scheduler.clock, source.pulled)))
+    scheduler.start(lambda: play(source, seconds, 1, scheduler))
+    assert [count for _, count in pulled] == [2, 3, 4]
+    assert source.closed == 1
+
+
+def test_unsubscribing_closes_the_iterable_while_an_item_waits():
+    source = Source(0, 10, 20)
+    assert [time for time, _ in played(source, 1, disposed=215.0)] == [200.0, 210.0]
+    assert (source.pulled, source.closed) == (3, 1)
+
+
+def test_a_generator_is_closed_when_a_subscriber_has_had_enough():
+    closed: list[int] = []
+
+    def items() -> Iterator[int]:
+        try:
+            yield from range(10**9)
+        finally:
+            closed.append(1)
+
+    scheduler = TestScheduler()
+    got: list[int] = []
+
+    def take(item: int) -> None:
+        got.append(item)
+        if item == 2:
+            subscription.dispose()
+
+    subscription = play(items(), seconds, 1, scheduler).subscribe(take, scheduler=scheduler)
+    scheduler.start()
+    assert (got, closed) == ([0, 1, 2], [1])
+
+
+def test_an_exception_of_the_iterable_is_the_streams_error():
+    source = Source(0, 1, error=OSError("disk"))
+    messages = played(source, 1)
+    assert [time for time, _ in messages] == [200.0, 201.0, 201.0]
+    assert messages[-1][1].kind == "E"
+    assert isinstance(messages[-1][1].exception, OSError)
+    assert source.closed == 1
+
+
+def test_an_iterable_that_cannot_be_iterated_is_an_error():
+    class Broken:
+        def __iter__(self) -> Iterator[int]:
+            raise OSError("no file")
+
+    (message,) = played(Broken(), 1)
+    assert isinstance(message[1].exception, OSError)
+
+
+def test_an_exception_of_the_timestamp_is_the_streams_error():
+    messages = played([1], 1, timestamp=lambda item: {}[item])
+    assert isinstance(messages[-1][1].exception, KeyError)
+
+
+def test_a_subscriber_that_raises_ends_the_play_and_closes_the_iterable():
+    source = Source(0, 1, 2)
+    scheduler = TestScheduler()
+
+    def refuse(item: int) -> None:
+        raise RuntimeError(item)
+
+    play(source, seconds, 1, scheduler).subscribe(refuse)
+    with pytest.raises(RuntimeError):
+        scheduler.start()
+    assert (source.pulled, source.closed) == (1, 1)
+
+
+def test_every_subscription_plays_from_the_beginning():
+    stream = play([1, 2], seconds, None, scheduler := TestScheduler())
+    got: list[int] = []
+    stream.subscribe(got.append)
+    stream.subscribe(got.append)
+    scheduler.start()
+    assert got == [1, 2, 1, 2]
+
+
+def test_the_scheduler_given_to_subscribe_is_used():
+    scheduler = TestScheduler()
+    got: list[int] = []
+    play([1, 2], seconds, None).subscribe(got.append, scheduler=scheduler)
+    assert got == []
+    scheduler.start()
+    assert got == [1, 2]
+
+
+@pytest.mark.parametrize("speed", [0, -1, float("nan"), float("inf"), True, "fast"])
+def test_a_speed_that_is_none_is_refused(speed):
+    with pytest.raises(ValueError, match="speed"):
+        play([], seconds, speed)
