@@ -26,12 +26,11 @@ class Topic:
         self.partitions: list[list[Record]] = [[] for _ in range(partitions)]
         self._unkeyed = count()
 
-    def append(self, value: bytes, key: bytes | None, headers: Headers) -> None:
+    def append(self, value: bytes, key: bytes | None, headers: Headers, now_ms: int = -1) -> None:
         """Adds a record to the partition that its key selects; without a key, to one after the other."""
         number = next(self._unkeyed) if key is None else zlib.crc32(key)
         partition = number % len(self.partitions)
         records = self.partitions[partition]
-        now_ms = time.time_ns() // 1_000_000
         wired = tuple((name, text.encode() if isinstance(text, str) else text) for name, text in headers)
         records.append(Record(self.name, partition, len(records), key, value, wired, now_ms))
 
@@ -109,10 +108,14 @@ class MemoryBroker:
         partitions: How many partitions a topic has that is made by sending to it.
         creates_topics: Whether it makes topics when somebody sends to them or wants replies on them; if not, they have
             to be made by `create_topic`.
+        clock: Unix time in seconds, for the time stamps of records.
     """
 
-    def __init__(self, partitions: int = 1, *, creates_topics: bool = True) -> None:
+    def __init__(
+        self, partitions: int = 1, *, creates_topics: bool = True, clock: Callable[[], float] = time.time
+    ) -> None:
         self.changed = threading.Condition()
+        self._clock = clock
         self.creates_topics = creates_topics
         self._partitions = partitions
         self._topics: dict[str, Topic] = {}
@@ -198,7 +201,7 @@ class MemoryBroker:
             topic = self._topics.get(name)
             if topic is None:
                 return TransportError(f"not sent to {name!r}: topic {name!r} does not exist")
-            topic.append(value, key, headers)
+            topic.append(value, key, headers, int(self._clock() * 1000))
             self.changed.notify_all()
             return None
 

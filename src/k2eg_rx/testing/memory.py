@@ -5,6 +5,8 @@ its own; reports of delivery, on the sink's thread.
 
     broker = MemoryBroker()
     client = Client("test", "my-script", settings=settings, transport=MemoryTransport(broker))
+
+With a stepper it has no threads: everything is done on the thread that drives it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from k2eg_rx.kafka.configuration import check_group_name
 from k2eg_rx.testing.broker import MemoryBroker, Offsets
 from k2eg_rx.testing.sink import MemorySink
 from k2eg_rx.testing.source import MemorySource
+from k2eg_rx.testing.stepping import SteppedAnnouncements, Stepper
 from k2eg_rx.transport import Presence, Receiver, RecordSink, RecordSource, TransportStatus
 
 __all__ = ["MemoryBroker", "MemoryTransport"]
@@ -45,16 +48,18 @@ class MemoryTransport:
 
     Args:
         broker: The broker.
+        stepper: Given, it drives the transport's parts in place of their threads.
     """
 
-    def __init__(self, broker: MemoryBroker) -> None:
+    def __init__(self, broker: MemoryBroker, stepper: Stepper | None = None) -> None:
         self._broker = broker
-        self._announcements = Announcements()
+        self._stepper = stepper
+        self._announcements = Announcements() if stepper is None else SteppedAnnouncements(stepper)
         broker.watch(self._announcements.announce)
 
     def replies(self, receiver: Receiver, topic: str) -> tuple[RecordSource, Future[None]]:
         """Returns a source for a reply topic, and the future of `read(topic)`. Makes the topic if it is missing."""
-        source = MemorySource(self._broker, receiver, Offsets(), "k2eg-replies")
+        source = MemorySource(self._broker, receiver, Offsets(), "k2eg-replies", self._stepper)
         return source, source.read(topic, required=True)
 
     def events(self, receiver: Receiver, group_name: str | None) -> RecordSource:
@@ -64,15 +69,15 @@ class MemoryTransport:
             ValueError: The group may not be called that.
         """
         if group_name is None:
-            return MemorySource(self._broker, receiver, Offsets(), "k2eg-events")
+            return MemorySource(self._broker, receiver, Offsets(), "k2eg-events", self._stepper)
         check_group_name(group_name)
         with self._broker.changed:
             group = self._broker.group(group_name)
-        return MemorySource(self._broker, receiver, group, "k2eg-events")
+        return MemorySource(self._broker, receiver, group, "k2eg-events", self._stepper)
 
     def sink(self) -> RecordSink:
         """Returns a sink."""
-        return MemorySink(self._broker)
+        return MemorySink(self._broker, self._stepper)
 
     def presence(self, topic: str, app_name: str) -> Presence:  # noqa: ARG002 - no gateway looks at topics here
         """Makes the application one of `MemoryBroker.present`."""

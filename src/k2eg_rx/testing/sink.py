@@ -1,6 +1,6 @@
 """Sends records to the broker in memory.
 
-In: records, from any thread. Out: the broker's topics; reports, on a thread of its own.
+In: records, from any thread. Out: the broker's topics; reports, on a thread of its own, or on that of a stepper.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.testing.broker import MemoryBroker
+from k2eg_rx.testing.stepping import Stepper
 from k2eg_rx.transport import Headers
 
 _log = logging.getLogger(__name__)
@@ -25,14 +26,20 @@ class MemorySink:
 
     Args:
         broker: Where to.
+        stepper: Given, it drives the sink in place of a thread.
     """
 
-    def __init__(self, broker: MemoryBroker) -> None:
+    def __init__(self, broker: MemoryBroker, stepper: Stepper | None = None) -> None:
         self._broker = broker
         self._queue: deque[tuple[str, bytes, bytes | None, Headers, OnDelivery | None]] = deque()
         self._deadline: float | None = None
-        self._thread = threading.Thread(target=self._run, name="k2eg-sink", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._release: Callable[[], None] = lambda: None
+        if stepper is not None:
+            self._release = stepper.drive(self._step)
+        else:
+            self._thread = threading.Thread(target=self._run, name="k2eg-sink", daemon=True)
+            self._thread.start()
 
     def send(
         self,
@@ -56,7 +63,11 @@ class MemorySink:
             if self._deadline is None:
                 self._deadline = time.monotonic() + timeout
             self._broker.changed.notify_all()
-        if self._thread is not threading.current_thread():
+        if self._thread is None:
+            self._release()
+            while self._queue:  # without waiting: nobody but this thread would bring the broker back
+                self._send_next()
+        elif self._thread is not threading.current_thread():
             self._thread.join(timeout + 1.0)  # what is left when the time is up is reported after that
 
     def _run(self) -> None:
@@ -66,14 +77,24 @@ class MemorySink:
                     self._broker.changed.wait(self._time_left())
                 if not self._queue:
                     return
-                topic, value, key, headers, on_delivery = self._queue.popleft()
-                error = (
-                    self._broker.append(topic, value, key, headers)
-                    if self._broker.is_up
-                    else TransportError(f"not sent to {topic!r}: closed before it was sent")
-                )
-            if on_delivery is not None:
-                _report(on_delivery, error)
+            self._send_next()
+
+    def _step(self) -> bool:
+        if not (self._queue and self._broker.is_up):
+            return False
+        self._send_next()
+        return True
+
+    def _send_next(self) -> None:
+        with self._broker.changed:
+            topic, value, key, headers, on_delivery = self._queue.popleft()
+            error = (
+                self._broker.append(topic, value, key, headers)
+                if self._broker.is_up
+                else TransportError(f"not sent to {topic!r}: closed before it was sent")
+            )
+        if on_delivery is not None:
+            _report(on_delivery, error)
 
     def _is_over(self) -> bool:
         return self._deadline is not None and (not self._queue or time.monotonic() >= self._deadline)

@@ -1,17 +1,19 @@
 """Reads topics of the broker in memory.
 
-In: topics to read and to release, from any thread. Out: their records, on a thread of its own.
+In: topics to read and to release, from any thread. Out: their records, on a thread of its own, or on that of a
+stepper.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.testing.broker import MemoryBroker, Offsets, Partition
+from k2eg_rx.testing.stepping import Stepper
 from k2eg_rx.transport import Receiver, Record
 
 _log = logging.getLogger(__name__)
@@ -27,9 +29,12 @@ class MemorySource:
         receiver: Where their records go.
         offsets: Where it is, or the group that it shares them with.
         name: The thread's.
+        stepper: Given, it drives the source in place of a thread.
     """
 
-    def __init__(self, broker: MemoryBroker, receiver: Receiver, offsets: Offsets, name: str) -> None:
+    def __init__(
+        self, broker: MemoryBroker, receiver: Receiver, offsets: Offsets, name: str, stepper: Stepper | None = None
+    ) -> None:
         self._broker = broker
         self._receiver = receiver
         self._offsets = offsets
@@ -37,8 +42,13 @@ class MemorySource:
         self._unfixed: set[str] = set()
         self._woken = False
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._release: Callable[[], None] = lambda: None
+        if stepper is not None:
+            self._release = stepper.drive(self._step)
+        else:
+            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread.start()
 
     def read(self, topic: str, *, required: bool = False) -> Future[None]:
         """Adds a topic; see `RecordSource.read`.
@@ -124,21 +134,35 @@ class MemorySource:
         with self._broker.changed:
             self._closed = True
             self._broker.changed.notify_all()
-        if self._thread is not threading.current_thread():
+        if self._thread is None:
+            self._release()
+            self._end()
+        elif self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
     def _run(self) -> None:
         while not self._closed:
-            self._fix()
-            ready = self._is_ready()
-            with self._broker.changed:
-                records, ends = self._take() if ready and self._broker.is_up else ([], {})
-                idle = not (records or self._woken or self._closed or (self._unfixed and self._broker.is_up))
-                if idle:
-                    self._broker.changed.wait()
-                self._woken = False
-            if records:
-                self._deliver(records, ends)
+            self._turn(wait=True)
+        self._end()
+
+    def _step(self) -> bool:
+        return self._turn(wait=False)
+
+    def _turn(self, *, wait: bool) -> bool:
+        """Delivers a batch; returns whether there was one. With nothing to do it waits, if it may."""
+        self._fix()
+        ready = self._is_ready()
+        with self._broker.changed:
+            records, ends = self._take() if ready and self._broker.is_up else ([], {})
+            idle = not (records or self._woken or self._closed or (self._unfixed and self._broker.is_up))
+            if idle and wait:
+                self._broker.changed.wait()
+            self._woken = False
+        if records:
+            self._deliver(records, ends)
+        return bool(records)
+
+    def _end(self) -> None:
         with self._broker.changed:
             waiting = [future for topic in list(self._reads) if (future := self._drop(topic)) is not None]
         for future in waiting:
