@@ -1,0 +1,87 @@
+"""`changed`: only what is news.
+
+In: updates or plain values. Out: those that differ from the last one passed, on the thread they come on. The last one
+passed of each PV is kept; it belongs to whoever hands over the items, one at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import reactivex as rx
+from reactivex import Observable
+from reactivex import operators as ops
+
+from k2eg_rx.operators.arrays import numpy_module
+from k2eg_rx.operators.differences import Difference
+from k2eg_rx.wire.messages import PVData
+
+_T = TypeVar("_T")
+
+
+class _LastPassed:
+    """The last item passed of each PV; plain values count as those of one."""
+
+    def __init__(self, difference: Difference) -> None:
+        self._difference = difference
+        self._items: dict[str, Any] = {}
+
+    def is_news(self, item: Any) -> bool:
+        name = item.name if isinstance(item, PVData) else ""
+        if name in self._items and not self._differ(self._items[name], item):
+            return False
+        self._items[name] = item
+        return True
+
+    def _differ(self, last: Any, item: Any) -> bool:
+        if not isinstance(last, PVData) or not isinstance(item, PVData):
+            return self._difference.between(last, item)
+        return last.severity != item.severity or self._difference.between(last.value, item.value)
+
+
+def _bound(name: str, value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} is a number of 0 or more, not {value!r}")
+    return value
+
+
+def changed(deadband: float = 0.0, *, relative: float = 0.0) -> Callable[[Observable[_T]], Observable[_T]]:
+    """Returns an operator that passes an update when its value or its severity changed against the last one passed.
+
+    It compares with the last one *passed*, not with the last one seen, so that a slow drift does not stay hidden. The
+    first update of each PV passes; in a stream of several PVs each is compared with its own. Plain values, such as
+    `value` emits, are compared with each other.
+
+    Numbers have to differ by more than both bounds. An array changes with any element or its length, a table with any
+    column. Strings, booleans and enums change or they do not. From NaN to NaN is no change, from NaN to a number is
+    one.
+
+    Example:
+        >>> import reactivex as rx
+        >>> from k2eg_rx.operators import changed, value
+        >>> from k2eg_rx.testing import series
+        >>> drift = rx.from_iterable(series("demo:x", [1.0, 1.04, 1.08, 1.12, 0.5]))
+        >>> drift.pipe(changed(deadband=0.1), value()).subscribe(print).dispose()
+        1.0
+        1.12
+        0.5
+
+    Args:
+        deadband: How much a number may differ without being a change, in the PV's own units.
+        relative: The same as a part of the last one passed: 0.01 is one per cent of it.
+
+    Raises:
+        ValueError: A bound is negative, infinite or NaN.
+    """
+    difference = Difference(_bound("deadband", deadband), _bound("relative", relative))
+    numpy_module()  # now, not on the thread of the first update
+
+    def operator(source: Observable[_T]) -> Observable[_T]:
+        def start(_: object) -> Observable[_T]:
+            return source.pipe(ops.filter(_LastPassed(difference).is_news))
+
+        return rx.defer(start)
+
+    return operator
