@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from reactivex import Observable
+from reactivex import operators as ops
 
 from k2eg.listeners import Handler, Listener, Listeners, PvListener
 from k2eg_rx import (
@@ -101,6 +102,62 @@ class dml(Client):  # noqa: N801 - the documented name
             OperationError: The gateway could not write the PV.
         """
         return dict(first(self.put_stream(pv_url, value, timeout, check=check)).body)
+
+    def get_many(self, pv_uri_list: Sequence[str], timeout: float | None = None) -> dict[str, Structure | Exception]:
+        """Returns the structures of many PVs, by URI, read at once; of a PV that could not be read, the error.
+
+        It takes about as long as the slowest PV, and a dead one delays nobody else's answer beyond the timeout.
+
+        Args:
+            pv_uri_list: The PVs.
+            timeout: Seconds for all of them.
+
+        Returns:
+            By URI, in the order given: ``{"value": ..., "alarm": {...}, "timeStamp": {...}, ...}`` as of `get`, or an
+            `OperationTimeout`, `OperationError` or `TransportError`.
+
+        Raises:
+            ValueError: A URI is wrong, or there is none.
+
+        Example:
+            ```python
+            for uri, got in client.get_many(["pva://my:x", "ca://my:y"], timeout=2.0).items():
+                print(uri, got if isinstance(got, Exception) else got["value"])
+            ```
+        """
+        results = first(self.get_many_stream(pv_uri_list, timeout).pipe(ops.to_list()))
+        by_uri = {got.uri: got.error or got.result().data for got in results}
+        return {uri: by_uri[uri] for uri in pv_uri_list}
+
+    def put_many(
+        self, values: Mapping[str, object], timeout: float | None = None, check: bool = True
+    ) -> dict[str, dict[str, Any] | Exception]:
+        """Writes many PVs at once, in no certain order; returns the gateway's replies by URI, or errors.
+
+        One that fails does not keep the others from being written.
+
+        Args:
+            values: By URI what to write, as for `put`.
+            timeout: Seconds for all of them.
+            check: As for `put`.
+
+        Returns:
+            By URI, in the order given: the gateway's reply, or a ValueError if the value does not fit the PV, an
+            `OperationTimeout` (its text says whether the put may still be carried out), `OperationError` or
+            `TransportError`.
+
+        Raises:
+            ValueError: A URI is wrong, or there is none.
+
+        Example:
+            ```python
+            replies = client.put_many({"pva://my:x": 1.5, "ca://my:mode": "On"}, timeout=2.0)
+            failed = {uri: reply for uri, reply in replies.items() if isinstance(reply, Exception)}
+            ```
+        """
+        results = first(self.put_many_stream(values, timeout, check=check).pipe(ops.to_list()))
+        by_uri = {put.uri: put.error or dict(put.result().body) for put in results}
+        return {uri: by_uri[uri] for uri in values}
 
     def monitor(self, pv_url: str, handler: Handler, timeout: float | None = None) -> dict[str, Any]:
         """Has a handler called with each update of a PV; returns the gateway's reply.

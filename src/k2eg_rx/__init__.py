@@ -3,6 +3,7 @@
 `Client` connects to a K2EG gateway; its methods return reactivex Observables.
 """
 
+from k2eg_rx.batches import GetResult, PutResult
 from k2eg_rx.client import Client
 from k2eg_rx.errors import (
     ClientClosedError,
@@ -40,6 +41,7 @@ __all__ = [
     "Connection",
     "ForkError",
     "Generic",
+    "GetResult",
     "K2EGError",
     "MessagePackSerializable",
     "NTTable",
@@ -48,6 +50,7 @@ __all__ = [
     "Overflow",
     "PVData",
     "PVUpdate",
+    "PutResult",
     "PvAddress",
     "Reply",
     "Samples",

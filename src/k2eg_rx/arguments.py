@@ -38,8 +38,8 @@ def addressed(uris: Iterable[str]) -> list[PvAddress]:
     Raises:
         ValueError: There is none, or one of them is wrong.
     """
-    if isinstance(uris, str):
-        raise ValueError(f"a list of PV URIs is expected, not the one string {uris!r}")
+    if isinstance(uris, str) or not isinstance(uris, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"a list of PV URIs is expected, not {uris!r}")
     addresses = [PvAddress.parse(uri) for uri in uris]
     if not addresses:
         raise ValueError("the list of PV URIs is empty")

@@ -14,6 +14,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.arguments import addressed, named, positive
+from k2eg_rx.batches import GetResult, PutResult
 from k2eg_rx.core import Core
 from k2eg_rx.delivery import DEFAULT_CAPACITY
 from k2eg_rx.lifetime import Life, close_at_exit
@@ -70,7 +71,7 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         silence: float = DEFAULT_SILENCE,
     ) -> None:
-        self.settings = settings or load_settings(environment_id, app_name)
+        self.settings = settings or _settings(environment_id, app_name)
         self.app_name = app_name
         self.timeout = positive(timeout, "timeout")
         self._life = Life()
@@ -106,6 +107,51 @@ class Client:
         """
         address, seconds = PvAddress.parse(uri), self._seconds(timeout)
         return self._core.delivery.hand_over(self._core.puts.put(address, value, seconds, check=check), address.uri)
+
+    def get_many_stream(self, uris: Iterable[str], timeout: float | None = None) -> Observable[GetResult]:
+        """Returns a stream of one result per PV, data or error, in the order in which they come; then it completes.
+
+        All PVs are asked for at once, so that it takes about as long as the slowest. One that does not answer in time
+        has `OperationTimeout` as its result and delays nobody else's. Each subscription asks once more.
+
+        Args:
+            uris: The PVs; one that is named twice is read once.
+            timeout: Seconds for all of them.
+
+        Example:
+            ```python
+            results = first(client.get_many_stream(["pva://my:x", "ca://my:y"], timeout=2.0).pipe(ops.to_list()))
+            values = {got.uri: got.result().value for got in results if got.error is None}
+            ```
+        """
+        addresses, seconds = self._addresses(uris), self._seconds(timeout)
+        return self._core.batches.get_many(addresses, seconds)
+
+    def put_many_stream(
+        self, values: Mapping[str, object], timeout: float | None = None, *, check: bool = True
+    ) -> Observable[PutResult]:
+        """Returns a stream of one result per PV, reply or error, in the order in which they come; then it completes.
+
+        All PVs are written at once and in no certain order. A value that does not fit its PV is that PV's error, and
+        the others are written. The types of PVs that are not known yet are asked for first, all at once.
+
+        Args:
+            values: By URI what to write, as for `put_stream`.
+            timeout: Seconds for all of them.
+            check: As for `put_stream`.
+
+        Example:
+            ```python
+            for put in first(client.put_many_stream({"pva://my:x": 1.5, "ca://my:y": "On"}).pipe(ops.to_list())):
+                put.result()  # raises if that one failed
+            ```
+        """
+        if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"a mapping of PV URIs to values is expected, not {values!r}")
+        given = dict(values)
+        addresses, seconds = self._addresses(given), self._seconds(timeout)
+        pairs = zip(addresses, given.values(), strict=True)
+        return self._core.batches.put_many(pairs, seconds, check=check)
 
     def monitor_stream(
         self, uri: str, *, overflow: Overflow | str = Overflow.BLOCK, capacity: int = DEFAULT_CAPACITY

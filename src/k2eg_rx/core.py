@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from k2eg_rx.batches import Batches
 from k2eg_rx.delivery import Delivery
 from k2eg_rx.discards import Discards, SizeGuard
 from k2eg_rx.errors import TransportError
@@ -21,6 +22,7 @@ from k2eg_rx.router import EventRouter
 from k2eg_rx.session import Session, time_left
 from k2eg_rx.settings import Settings
 from k2eg_rx.status import Status, StatusBoard
+from k2eg_rx.surroundings import surroundings
 from k2eg_rx.timers import Timers
 from k2eg_rx.transport import Receiver, Transport, TransportStatus
 from k2eg_rx.wire.messages import PVUpdate
@@ -35,13 +37,14 @@ class Core:
         requests: Commands and their replies.
         reads: Single reads.
         puts: Checked puts.
+        batches: Many of either at once.
         monitors: The monitored PVs.
         recurring: The recurring snapshots.
         event_source: Reads the topics of the last two.
 
     Args:
         settings: The environment.
-        transport: The way to a gateway; over Kafka if None.
+        transport: The way to a gateway. None: over Kafka, unless something stands in for the real world.
         app_name: The application.
         group_name: The group that shares the events, if any.
         timeout: Seconds that activations may take.
@@ -61,13 +64,15 @@ class Core:
         self._settings = settings
         self._shares_events = group_name is not None
         self._discards = Discards()
-        self._timers = Timers()
-        self.delivery = Delivery(_decode, self._discards.add, self._wake)
+        around = surroundings() if transport is None else None
+        self._own_timers = None if around else Timers()
+        self._timers = around.scheduler if around else self._own_timers
+        self.delivery = Delivery(_decode, self._discards.add, self._wake, around.staff() if around else None)
         self.status = StatusBoard(self._measure, self._timers)
         self._replies = ReplyRouter(self._discards)
         self._events = EventRouter(self._discards, self.delivery.valve.is_open)
         self._session = Session(
-            transport or KafkaTransport(settings),
+            transport or (around.transport(settings) if around else KafkaTransport(settings)),
             settings,
             app_name,
             group_name,
@@ -85,6 +90,7 @@ class Core:
         )
         self.reads = Reads(self.requests)
         self.puts = Puts(self.requests)
+        self.batches = Batches(self.reads, self.puts, self.delivery, timers=self._timers)
         self.monitors = Monitors(
             self._events,
             self.event_source,
@@ -122,7 +128,8 @@ class Core:
         self.event_source.close(time_left(deadline))
         self.delivery.close(time_left(deadline))
         self._session.close(deadline)
-        self._timers.dispose()
+        if self._own_timers is not None:
+            self._own_timers.dispose()
 
     def _guarded(self, receiver: Receiver) -> Receiver:
         return SizeGuard(receiver, self._settings.max_message_bytes, self._discards)

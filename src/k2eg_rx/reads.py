@@ -34,12 +34,12 @@ class Reads:
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
 
-    def get(self, address: PvAddress, timeout: float) -> Observable[PVData]:
+    def get(self, address: PvAddress, timeout: float | None) -> Observable[PVData]:
         """Returns a PV's value.
 
         Args:
             address: The PV.
-            timeout: Seconds until `OperationTimeout`.
+            timeout: Seconds until `OperationTimeout`; None leaves that to the caller.
         """
         get = self._requests.single(GetCommand(address.uri), address.uri, timeout)
 

@@ -194,7 +194,7 @@ class Requests:
         self,
         command: Command,
         subject: str,
-        timeout: float,
+        timeout: float | None,
         *,
         after: Sequence[Future[None]] = (),
         hint: str = "",
@@ -204,7 +204,7 @@ class Requests:
         Args:
             command: What is asked.
             subject: The PV's URI or the snapshot's name, for the errors.
-            timeout: Seconds until `OperationTimeout`.
+            timeout: Seconds until `OperationTimeout`; None leaves that to the caller.
             after: As for `replies`.
             hint: What to add to the text of the timeout.
         """
@@ -215,11 +215,8 @@ class Requests:
                 raise OperationError(reply.error, reply.message, operation, subject)
             return reply
 
-        return self.replies(command, after).pipe(
-            ops.take(1),
-            ops.map(checked),
-            self.within(timeout, operation, subject, hint),
-        )
+        reply = self.replies(command, after).pipe(ops.take(1), ops.map(checked))
+        return reply if timeout is None else reply.pipe(self.within(timeout, operation, subject, hint))
 
     def assembled(
         self, command: Command, assembler: Callable[[], Callable[[Reply], _T | None]], subject: str, timeout: float

@@ -19,6 +19,12 @@ value = client.get("pva://my:pv", timeout=5.0)
 assert_type(value, dict[str, Any])
 print(value["value"], value["alarm"]["severity"])
 
+for uri, got in client.get_many(["pva://my:pv", "ca://other"], timeout=5.0).items():
+    assert_type(uri, str)
+    assert_type(got, dict[str, Any] | Exception)
+    print(got if isinstance(got, Exception) else got["value"])
+assert_type(client.put_many({"pva://my:pv": 42, "ca://other": "On"}), dict[str, dict[str, Any] | Exception])
+
 try:
     client.put("pva://my:pv", 42, timeout=5.0)
 except OperationTimeout as late:

@@ -8,7 +8,9 @@ from reactivex import operators as ops
 
 from k2eg_rx import (
     Client,
+    GetResult,
     Overflow,
+    PutResult,
     PVData,
     PVUpdate,
     Reply,
@@ -42,6 +44,14 @@ with Client("demo", "my-app", group_name="workers") as client:
     assert_type(pv, PVData)
     assert_type(pv.data, dict[str, Any])
     assert_type(pv.timestamp, int | None)
+
+    many = client.get_many_stream(["pva://x", "ca://y"], timeout=5.0)
+    assert_type(many, Observable[GetResult])
+    assert_type(client.put_many_stream({"pva://x": 1, "ca://y": "On"}, check=False), Observable[PutResult])
+    results = first(many.pipe(ops.to_list()))
+    assert_type(results, list[GetResult])
+    assert_type(results[0].result(), PVData)
+    assert_type(results[0].error, Exception | None)
 
     severities = client.monitor_stream("pva://x").pipe(ops.map(severity), ops.distinct_until_changed())
     assert_type(severities, Observable[Severity])

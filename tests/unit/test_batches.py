@@ -1,0 +1,398 @@
+"""Many PVs at once, with the test as the gateway and the deadline in virtual time."""
+
+import base64
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from reactivex.testing import TestScheduler
+
+import k2eg_rx
+from k2eg_rx import (
+    Client,
+    ClientClosedError,
+    GetResult,
+    K2EGError,
+    OperationError,
+    OperationTimeout,
+    PutResult,
+    Scalar,
+    TransportError,
+)
+from k2eg_rx.transport import Connection, TransportStatus
+from k2eg_rx.wire.packing import unpack
+
+ENUM = {"value": {"index": 0, "choices": ["Off", "On"]}}
+
+
+class Results:
+    """A subscriber on a scheduler of its own, which runs when the test asks for what came."""
+
+    def __init__(self, stream: Any) -> None:
+        self._scheduler = TestScheduler()
+        self._items: list[Any] = []
+        self.errors: list[Exception] = []
+        self._ends = 0
+        self.subscription = stream.subscribe(
+            self._items.append, self.errors.append, self._end, scheduler=self._scheduler
+        )
+
+    def _end(self) -> None:
+        self._ends += 1
+
+    @property
+    def items(self) -> list[Any]:
+        self._scheduler.start()
+        return self._items
+
+    @property
+    def uris(self) -> list[str]:
+        return [item.uri for item in self.items]
+
+    @property
+    def ends(self) -> int:
+        self._scheduler.start()
+        return self._ends
+
+    def error_of(self, uri: str) -> Any:
+        return next(item.error for item in self.items if item.uri == uri)
+
+
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
+    timers = TestScheduler()
+    monkeypatch.setattr("k2eg_rx.core.Timers", lambda: timers)
+    monkeypatch.setattr(timers, "dispose", lambda: None, raising=False)
+    return timers
+
+
+@pytest.fixture
+def client(transport: Any, timers: TestScheduler) -> Iterator[Client]:
+    settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
+    with Client("scripted", "test", settings=settings, transport=transport) as client:
+        yield client
+
+
+@pytest.fixture
+def scheduled(timers: TestScheduler, client: Client, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The delays of the timers that are made from now on."""
+    delays: list[float] = []
+    schedule: Callable[..., Any] = timers.schedule_relative
+
+    def schedule_relative(duetime: Any, *arguments: Any) -> Any:
+        delays.append(duetime)
+        return schedule(duetime, *arguments)
+
+    monkeypatch.setattr(timers, "schedule_relative", schedule_relative)
+    return delays
+
+
+def written(command: dict[str, Any]) -> Any:
+    return unpack(base64.b64decode(command["value"]))
+
+
+def commands_of(transport: Any, name: str) -> list[dict[str, Any]]:
+    return [command for command in transport.commands if command["command"] == name]
+
+
+class TestGetMany:
+    def test_all_are_asked_before_any_has_answered_and_come_as_they_answer(
+        self, client: Client, transport: Any
+    ) -> None:
+        stream = client.get_many_stream(["pva://a", "ca://b", "pva://c:d"])
+        assert transport.commands == []
+        results = Results(stream)
+        assert [c["pv_name"] for c in transport.commands] == ["pva://a", "ca://b", "pva://c:d"]
+        transport.reply(transport.commands[2], **{"c:d": {"value": 3}})
+        assert (results.uris, results.ends) == (["pva://c:d"], 0)
+        transport.reply(transport.commands[0], a={"value": 1})
+        transport.reply(transport.commands[1], b={"value": 2})
+        assert [(item.uri, item.result().value) for item in results.items] == [
+            ("pva://c:d", 3),
+            ("pva://a", 1),
+            ("ca://b", 2),
+        ]
+        assert (results.ends, results.errors, client.status.pending) == (1, [], 0)
+
+    def test_each_pv_is_asked_once_however_often_it_is_named(self, client: Client, transport: Any) -> None:
+        results = Results(client.get_many_stream(["pva://a", "pva://b", "pva://a"]))
+        for command in list(transport.commands):
+            transport.reply(command, **{command["pv_name"][6:]: {"value": 1}})
+        assert results.uris == ["pva://a", "pva://b"]
+        assert results.ends == 1
+
+    def test_each_subscription_asks_once_more(self, client: Client, transport: Any) -> None:
+        stream = client.get_many_stream(["pva://a"])
+        one, two = Results(stream), Results(stream)
+        transport.reply(transport.commands[1], a={"value": 2})
+        assert (one.items, [item.result().value for item in two.items]) == ([], [2])
+
+    def test_one_that_fails_hides_none_of_the_others(self, client: Client, transport: Any) -> None:
+        results = Results(client.get_many_stream(["pva://a", "pva://b", "pva://c"]))
+        first, second, third = transport.commands
+        transport.reply(first, error=-3, message="Timeout operation")
+        transport.reply(second, other={"value": 1})
+        transport.reply(third, c={"value": 3})
+        assert results.ends == 1
+        error = results.error_of("pva://a")
+        assert isinstance(error, OperationError)
+        assert (error.error, error.operation, error.subject) == (-3, "get", "pva://a")
+        assert "no structure of 'b'" in str(results.error_of("pva://b"))
+        assert results.items[2].result().value == 3
+        with pytest.raises(OperationError):
+            results.items[0].result()
+
+    def test_one_timer_stands_for_all_and_those_that_are_late_have_a_timeout_each(
+        self, client: Client, transport: Any, timers: TestScheduler, scheduled: list[float]
+    ) -> None:
+        results = Results(client.get_many_stream([f"pva://x{n}" for n in range(50)], timeout=3))
+        assert scheduled == [3.0]
+        transport.reply(transport.commands[7], x7={"value": 7})
+        timers.advance_to(2.9)
+        assert (results.uris, results.ends) == (["pva://x7"], 0)
+        timers.advance_to(3.1)
+        assert (len(results.items), results.ends, client.status.pending) == (50, 1, 0)
+        error = results.error_of("pva://x49")
+        assert isinstance(error, OperationTimeout)
+        assert (error.operation, error.subject, error.waited) == ("get", "pva://x49", 3.0)
+        transport.reply(transport.commands[0], x0={"value": 0})
+        assert len(results.items) == 50
+
+    def test_the_clients_own_timeout_holds_if_none_is_given(self, client: Client, scheduled: list[float]) -> None:
+        Results(client.get_many_stream(["pva://a"]))
+        assert scheduled == [client.timeout]
+
+    def test_the_timer_is_given_up_when_all_have_answered(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        results = Results(client.get_many_stream(["pva://a"], timeout=3))
+        transport.reply(transport.commands[0], a={"value": 1})
+        timers.advance_to(4)
+        assert (results.uris, results.ends) == (["pva://a"], 1)
+
+    def test_the_gateways_known_race_is_asked_again_once(self, client: Client, transport: Any) -> None:
+        results = Results(client.get_many_stream(["pva://a", "pva://b"]))
+        transport.reply(transport.commands[0], error=-2, message="Operaton cancelled")
+        transport.reply(transport.commands[1], b={"value": 2})
+        assert transport.commands[2]["pv_name"] == "pva://a"
+        transport.reply(transport.commands[2], error=-2, message="Operaton cancelled")
+        assert len(transport.commands) == 3
+        assert isinstance(results.error_of("pva://a"), OperationError)
+
+    def test_what_does_not_fit_into_the_queue_of_commands_is_that_pvs_error(
+        self, client: Client, transport: Any
+    ) -> None:
+        send = transport.out.send
+
+        def send_two(*arguments: Any, **options: Any) -> None:
+            if len(transport.commands) == 2:
+                raise TransportError("the queue is full")
+            send(*arguments, **options)
+
+        transport.out.send = send_two
+        results = Results(client.get_many_stream(["pva://a", "pva://b", "pva://c"]))
+        assert isinstance(results.error_of("pva://c"), TransportError)
+        transport.reply(transport.commands[0], a={"value": 1})
+        transport.reply(transport.commands[1], b={"value": 2})
+        assert (results.uris, results.ends) == (["pva://c", "pva://a", "pva://b"], 1)
+
+    def test_nothing_is_sent_before_the_reply_topic_is_read_and_nothing_after_the_deadline(
+        self, transport: Any, timers: TestScheduler
+    ) -> None:
+        held: list[Any] = []
+
+        class Holding(type(transport)):
+            def replies(self, receiver: Any, topic: str) -> Any:
+                source, _ = super().replies(receiver, topic)
+                source.hold = True
+                held.append(source.read(topic))
+                return source, held[0]
+
+        transport = Holding()
+        settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
+        with Client("scripted", "test", settings=settings, transport=transport) as client:
+            late, early = (
+                Results(client.get_many_stream(["pva://a"], timeout=1)),
+                Results(client.get_many_stream(["pva://b"], timeout=9)),
+            )
+            timers.advance_to(2)
+            assert isinstance(late.error_of("pva://a"), OperationTimeout)
+            held[0].set_result(None)
+            assert [c["pv_name"] for c in transport.commands] == ["pva://b"]
+            assert early.items == []
+
+    def test_who_unsubscribes_gives_up_everything(self, client: Client, transport: Any, timers: TestScheduler) -> None:
+        results = Results(client.get_many_stream(["pva://a", "pva://b"], timeout=3))
+        transport.reply(transport.commands[0], a={"value": 1})
+        assert results.uris == ["pva://a"]
+        results.subscription.dispose()
+        assert client.status.pending == 0
+        timers.advance_to(4)
+        assert (results.uris, results.ends) == (["pva://a"], 0)
+
+    def test_close_is_the_error_of_those_that_have_not_answered(self, transport: Any, client: Client) -> None:
+        from reactivex.scheduler import ImmediateScheduler
+
+        class Now(TestScheduler):
+            def schedule(self, action: Any, state: Any = None) -> Any:
+                return ImmediateScheduler.singleton().schedule(action, state)
+
+        items: list[Any] = []
+        ends: list[bool] = []
+        client.get_many_stream(["pva://a", "pva://b"]).subscribe(
+            items.append, items.append, lambda: ends.append(True), scheduler=Now()
+        )
+        transport.reply(transport.commands[0], a={"value": 1})
+        client.close()
+        assert [(item.uri, type(item.error)) for item in items] == [
+            ("pva://a", type(None)),
+            ("pva://b", ClientClosedError),
+        ]
+        assert ends == [True]
+        with pytest.raises(ClientClosedError):
+            client.get_many_stream(["pva://a"])
+
+    def test_a_refusal_of_the_broker_is_everybodys_error_at_once(self, transport: Any, client: Client) -> None:
+        results = Results(client.get_many_stream(["pva://a", "pva://b"]))
+        transport.listeners[0](TransportStatus(Connection.DOWN, "wrong password", refused=True))
+        assert [str(item.error) for item in results.items] == ["wrong password"] * 2
+        assert results.ends == 1
+
+    def test_results_hold_back_no_events(self, transport: Any, client: Client) -> None:
+        uris = [f"pva://x{n}" for n in range(2000)]  # more than waits for a subscriber of a monitor
+        results = Results(client.get_many_stream(uris))
+        for number, command in enumerate(list(transport.commands)):
+            transport.reply(command, **{f"x{number}": {"value": number}})
+        assert transport.event_source.receiver.ready()
+        assert (results.uris, results.ends) == (uris, 1)
+
+
+class TestPutMany:
+    def test_types_are_learned_all_at_once_and_each_value_is_sent_as_soon_as_its_type_is_known(
+        self, client: Client, transport: Any
+    ) -> None:
+        results = Results(client.put_many_stream({"pva://a": "On", "pva://b": 5}))
+        assert [(c["command"], c["pv_name"], c["describe"]) for c in transport.commands] == [
+            ("get", "pva://a", True),
+            ("get", "pva://b", True),
+        ]
+        transport.reply(transport.commands[1], b={"value": 0.5})
+        assert written(transport.commands[2]) == {"value": 5.0}
+        transport.reply(transport.commands[0], a=ENUM)
+        assert written(transport.commands[3]) == {"value": {"index": 1}}
+        transport.reply(transport.commands[3], message="Successfull operation")
+        assert (results.uris, results.ends) == (["pva://a"], 0)
+        transport.reply(transport.commands[2])
+        assert [item.result().error for item in results.items] == [0, 0]
+        assert results.ends == 1
+
+    def test_types_that_are_known_are_not_asked_for(self, client: Client, transport: Any) -> None:
+        Results(client.put_many_stream({"pva://a": 1}))
+        transport.reply(transport.commands[0], a={"value": 0})
+        Results(client.put_many_stream({"pva://a": 2, "pva://b": 2}))
+        assert [(c["command"], c["pv_name"]) for c in transport.commands] == [
+            ("get", "pva://a"),
+            ("put", "pva://a"),
+            ("put", "pva://a"),
+            ("get", "pva://b"),
+        ]
+
+    def test_a_value_that_does_not_fit_is_that_pvs_error_and_the_others_are_sent(
+        self, client: Client, transport: Any
+    ) -> None:
+        results = Results(client.put_many_stream({"pva://a": "Half", "pva://b": object(), "pva://c": 1}))
+        for command in list(transport.commands):
+            transport.reply(command, **{command["pv_name"][6:]: ENUM})
+        puts = commands_of(transport, "put")
+        assert [(c["pv_name"], written(c)) for c in puts] == [("pva://c", {"value": {"index": 1}})]
+        transport.reply(puts[0])
+        assert isinstance(results.error_of("pva://a"), ValueError)
+        assert "pva://a" in str(results.error_of("pva://a"))
+        assert isinstance(results.error_of("pva://b"), ValueError)
+        assert results.items[-1].result().error == 0
+        assert results.ends == 1
+
+    def test_values_are_sent_as_given_if_that_is_asked_for(self, client: Client, transport: Any) -> None:
+        Results(client.put_many_stream({"pva://a": Scalar("value", 42)}))
+        results = Results(client.put_many_stream({"pva://b": 5, "pva://c": object()}, check=False))
+        assert [written(c) for c in transport.commands] == [{"value": 42}, {"value": 5}]
+        assert "object" in str(results.error_of("pva://c"))
+
+    def test_a_pv_that_cannot_be_read_is_not_written(self, client: Client, transport: Any) -> None:
+        results = Results(client.put_many_stream({"pva://a": 1, "pva://b": 1}))
+        transport.reply(transport.commands[0], error=-3, message="Timeout operation")
+        transport.reply(transport.commands[1], b={"value": 0})
+        transport.reply(transport.commands[2])
+        assert isinstance(results.error_of("pva://a"), OperationError)
+        assert results.uris == ["pva://a", "pva://b"]
+        assert [c["pv_name"] for c in commands_of(transport, "put")] == ["pva://b"]
+
+    def test_a_timeout_says_whether_the_put_may_still_be_carried_out(
+        self, client: Client, transport: Any, timers: TestScheduler, scheduled: list[float]
+    ) -> None:
+        results = Results(client.put_many_stream({"pva://a": 1, "pva://b": 1}, timeout=3))
+        transport.reply(transport.commands[0], a={"value": 0})
+        timers.advance_to(4)
+        assert scheduled == [3.0]
+        sent, unsent = results.error_of("pva://a"), results.error_of("pva://b")
+        assert isinstance(sent, OperationTimeout)
+        assert isinstance(unsent, OperationTimeout)
+        assert "may still be carried out" in str(sent)
+        assert "nothing was written" in str(unsent)
+        assert results.ends == 1
+        transport.reply(transport.commands[1], b={"value": 0})
+        assert [c["pv_name"] for c in commands_of(transport, "put")] == ["pva://a"]
+
+    def test_a_type_is_asked_for_again_after_a_put_has_failed(self, client: Client, transport: Any) -> None:
+        Results(client.put_many_stream({"pva://a": 1}))
+        transport.reply(transport.commands[0], a={"value": 0})
+        transport.reply(transport.commands[1], error=-1, message="wrong type")
+        Results(client.put_many_stream({"pva://a": 1}))
+        assert [c["command"] for c in transport.commands] == ["get", "put", "get"]
+
+    def test_what_is_written_is_what_was_given_at_the_call(self, client: Client, transport: Any) -> None:
+        values: dict[str, object] = {"pva://a": 1}
+        stream = client.put_many_stream(values, check=False)
+        values["pva://b"] = 2
+        Results(stream)
+        assert [c["pv_name"] for c in transport.commands] == ["pva://a"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.get_many_stream(["pva://good", "bad"]),
+        lambda client: client.put_many_stream({"pva://good": 1, "bad": 1}),
+    ],
+)
+def test_a_wrong_uri_is_refused_at_the_call_by_its_name(client: Client, transport: Any, call: Any) -> None:
+    with pytest.raises(ValueError, match="'bad'"):
+        call(client)
+    assert transport.commands == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.get_many_stream([]),
+        lambda client: client.get_many_stream("pva://x"),
+        lambda client: client.get_many_stream(["pva://x"], timeout=0),
+        lambda client: client.put_many_stream({}),
+        lambda client: client.put_many_stream([("pva://x", 1)]),
+        lambda client: client.put_many_stream({"pva://x": 1}, timeout=-1),
+    ],
+)
+def test_a_bad_argument_is_refused_at_the_call(client: Client, transport: Any, call: Any) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        call(client)
+    assert transport.commands == []
+
+
+def test_a_result_is_its_answer_or_raises_its_error() -> None:
+    error = K2EGError("why")
+    for failed in (GetResult("pva://x", error=error), PutResult("pva://x", error=error)):
+        with pytest.raises(K2EGError, match="why"):
+            failed.result()
+    for nothing in (GetResult("pva://x"), PutResult("pva://x")):
+        with pytest.raises(ValueError, match="pva://x"):
+            nothing.result()
