@@ -5,11 +5,13 @@
 A `RecordSource` owns one thread (the *pump*): it reads, and calls its `Receiver` there, a batch at a time.
 Everybody else talks to it by `read`, `release`, `wake` and `close`, which may be called on any thread and
 return at once (but for `close`).
+
+A `History` is the other way round: it reads what topics still hold, when it is asked, on the thread that asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +20,7 @@ from typing import NamedTuple, Protocol
 from k2eg_rx.errors import TransportError
 
 Headers = Sequence[tuple[str, bytes | str | None]]
+Partition = tuple[str, int]  # a topic's name and the number of a partition of it
 
 
 class Record(NamedTuple):
@@ -149,6 +152,69 @@ class Presence(Protocol):
         ...
 
 
+class Span(NamedTuple):
+    """A part of a partition.
+
+    Attributes:
+        begin: The offset of its first record.
+        end: The offset after its last record.
+    """
+
+    begin: int
+    end: int
+
+
+class Excerpt(NamedTuple):
+    """What was read of some partitions.
+
+    Attributes:
+        records: The records, in order per partition.
+        ends: The partitions whose end was reached, with the offset of the record that will come next there.
+    """
+
+    records: Sequence[Record]
+    ends: Mapping[Partition, int]
+
+
+class History(Protocol):
+    """Reads what topics still hold, and disturbs no `RecordSource`.
+
+    All calls come from one thread, that of who reads, and take little longer than the seconds they are given. Nothing
+    is read in advance beyond a prefetch of bounded size, so who does not ask keeps Kafka waiting.
+    """
+
+    def locate(self, start_ms: int, stop_ms: int | None, timeout: float) -> Mapping[Partition, Span] | None:
+        """Returns where the records of a time lie, for every partition of the topics that are there.
+
+        Args:
+            start_ms: Since when, by Kafka's own time stamps, Unix milliseconds. A broker that cannot look up times
+                gives the partition's beginning.
+            stop_ms: Until when; None for the end as it is now. Also the end if nothing is as late as that.
+            timeout: Seconds after which it gives up and returns None: the broker did not answer.
+
+        Raises:
+            TransportError: It is of no use to ask again.
+        """
+        ...
+
+    def read(self, wanted: Mapping[Partition, int], timeout: float) -> Excerpt:
+        """Returns some records of partitions, perhaps none.
+
+        Args:
+            wanted: The offset to read from, for each partition from which records are welcome. If some there were
+                deleted, it goes on with the oldest there is. A partition that is left out keeps its records.
+            timeout: Seconds to wait for a first one.
+
+        Raises:
+            TransportError: It is of no use to ask again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leaves. Idempotent."""
+        ...
+
+
 class Transport(Protocol):
     """Makes the parts of a client's or a gateway's way to Kafka. What it makes, its user closes."""
 
@@ -163,6 +229,14 @@ class Transport(Protocol):
             receiver: Where its records go.
             group_name: None: every record of the topics is received. Given: the sources of that name share them
                 through Kafka's group protocol, and go on where the group left off.
+        """
+        ...
+
+    def history(self, topics: Sequence[str]) -> History:
+        """Returns what reads the past of topics; called on the thread that then uses it.
+
+        Raises:
+            TransportError: It cannot be made.
         """
         ...
 

@@ -67,6 +67,11 @@ _PRESENCE_RULES: Properties = {
     "enable.auto.commit": False,
     "partition.assignment.strategy": "range",  # it gives all it gets away again, so the simplest will do
 }
+# The end of a partition is told, or a reader would wait for a last record that retention has removed; for the same
+# reason it goes on with the oldest there is.
+_HISTORY_RULES: Properties = {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
+_LEAST_PARTITION_FETCH = 16 * 1024  # bytes; some ten ordinary events, below that a round trip gives too little
+_MOST_PARTITION_FETCH = 1024 * 1024  # Kafka's own default
 _PRODUCER_DEFAULTS: Properties = {
     "linger.ms": 0,
     "enable.idempotence": True,  # a put that is sent again after a broken connection is carried out once
@@ -114,6 +119,21 @@ def events_properties(settings: Settings) -> Properties:
     """Returns the properties of a consumer of events that gets them all."""
     defaults = {"group.id": UNNAMED_GROUP, **_CONSUMER_DEFAULTS, **_EVENTS_DEFAULTS}
     return _consumer_properties(settings, defaults, _MANUAL_RULES)
+
+
+def history_properties(settings: Settings, topics: int) -> Properties:
+    """Returns the properties of a consumer that reads the past of so many topics.
+
+    What is fetched of a partition that is then not wanted for a while is thrown away: each gets its share.
+    """
+    share = _PREFETCH_KBYTES * 1024 // max(1, topics)
+    defaults = {
+        "group.id": UNNAMED_GROUP,
+        **_CONSUMER_DEFAULTS,
+        **_EVENTS_DEFAULTS,
+        "max.partition.fetch.bytes": min(max(share, _LEAST_PARTITION_FETCH), _MOST_PARTITION_FETCH),
+    }
+    return _consumer_properties(settings, defaults, {**_MANUAL_RULES, **_HISTORY_RULES})
 
 
 def check_group_name(group_name: str) -> None:

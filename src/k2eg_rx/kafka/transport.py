@@ -6,7 +6,7 @@ finds positions (``k2eg-positions``), and one that tells listeners about the con
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from k2eg_rx.kafka.announcements import Announcements
@@ -16,6 +16,7 @@ from k2eg_rx.kafka.configuration import (
     Properties,
     events_properties,
     group_properties,
+    history_properties,
     presence_properties,
     replies_properties,
     sink_properties,
@@ -24,13 +25,14 @@ from k2eg_rx.kafka.creation import TopicCreation
 from k2eg_rx.kafka.failures import Failures, secrets_in
 from k2eg_rx.kafka.group import GroupPump, GroupSource
 from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.history import KafkaHistory
 from k2eg_rx.kafka.positions import Positions
 from k2eg_rx.kafka.presence import KafkaPresence
 from k2eg_rx.kafka.producer import KafkaSink
 from k2eg_rx.kafka.pump import POLL, RARE_POLL, Pump
 from k2eg_rx.kafka.source import ExactSource
 from k2eg_rx.settings import Settings
-from k2eg_rx.transport import Presence, Receiver, RecordSink, RecordSource, TransportStatus
+from k2eg_rx.transport import History, Presence, Receiver, RecordSink, RecordSource, TransportStatus
 
 
 class KafkaTransport:
@@ -100,6 +102,15 @@ class KafkaTransport:
                 poll=poll,
             ),
         )
+
+    def history(self, topics: Sequence[str]) -> History:
+        """Returns what reads the past of topics, with a consumer of its own; see `Transport.history`.
+
+        Raises:
+            TransportError: A property in [kafka] is wrong for a consumer.
+        """
+        properties = history_properties(self._settings, len(topics))
+        return KafkaHistory(topics, properties, self._health, self._failures)
 
     def sink(self) -> RecordSink:
         """Returns a sink.

@@ -11,16 +11,17 @@ With a stepper it has no threads: everything is done on the thread that drives i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from k2eg_rx.kafka.announcements import Announcements
 from k2eg_rx.kafka.configuration import check_group_name
 from k2eg_rx.testing.broker import MemoryBroker, Offsets
+from k2eg_rx.testing.history import MemoryHistory
 from k2eg_rx.testing.sink import MemorySink
 from k2eg_rx.testing.source import MemorySource
 from k2eg_rx.testing.stepping import SteppedAnnouncements, Stepper
-from k2eg_rx.transport import Presence, Receiver, RecordSink, RecordSource, TransportStatus
+from k2eg_rx.transport import History, Presence, Receiver, RecordSink, RecordSource, TransportStatus
 
 __all__ = ["MemoryBroker", "MemoryTransport"]
 
@@ -74,6 +75,10 @@ class MemoryTransport:
         with self._broker.changed:
             group = self._broker.group(group_name)
         return MemorySource(self._broker, receiver, group, "k2eg-events", self._stepper)
+
+    def history(self, topics: Sequence[str]) -> History:
+        """Returns what reads the past of topics; see `Transport.history`."""
+        return MemoryHistory(self._broker, topics)
 
     def sink(self) -> RecordSink:
         """Returns a sink."""

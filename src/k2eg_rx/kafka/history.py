@@ -1,0 +1,226 @@
+"""What topics still hold, read from a point in time on.
+
+In: questions, all from one thread. Out: where records lie, and the records. Nothing here has a thread of its own, but
+for those of librdkafka; the consumer is used by the thread that asks and by no other.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from k2eg_rx.kafka.configuration import Properties
+from k2eg_rx.kafka.failures import Failures, error_of, is_final, is_forbidden, is_gone
+from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.librdkafka_log import librdkafka_log
+from k2eg_rx.kafka.pump import records_of
+from k2eg_rx.transport import Excerpt, Partition, Record, Span
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_LARGEST_BATCH = 500  # records, as for live ones
+_FEW = 32  # topics that are asked about one by one; for more, a question about all of the cluster's is cheaper
+_EVER = 0  # a time before every record's: what no broker that looks up times can have nothing after
+
+
+class KafkaHistory:
+    """Reads the past of topics; a `History`. Belongs to the thread that made it.
+
+    Args:
+        topics: The topics.
+        properties: The consumer's.
+        health: Gets to know of the consumer's errors.
+        failures: Puts errors into words.
+
+    Raises:
+        TransportError: A property is wrong.
+    """
+
+    def __init__(self, topics: Sequence[str], properties: Properties, health: Health, failures: Failures) -> None:
+        self._topics = list(dict.fromkeys(topics))
+        self._failures = failures
+        self._next: dict[Partition, int] = {}  # what is assigned, and the offset that comes next there
+        self._paused: set[Partition] = set()
+        self._told: set[int] = set()
+        try:
+            self._consumer = Consumer({**properties, "error_cb": health.trouble}, logger=librdkafka_log)
+        except KafkaException as failure:
+            raise failures.error(failure, "cannot start a Kafka consumer") from failure
+
+    def locate(self, start_ms: int, stop_ms: int | None, timeout: float) -> Mapping[Partition, Span] | None:
+        """Returns where the records of a time lie; see `History.locate`."""
+        deadline = time.monotonic() + timeout
+        partitions = self._partitions(deadline)
+        if partitions is None:
+            self._consumer.poll(0)  # librdkafka tells by its error callback why there is no answer
+            return None
+        firsts = self._offsets(partitions, OFFSET_BEGINNING, deadline)
+        ends = self._offsets(partitions, OFFSET_END, deadline)
+        if firsts is None or ends is None:
+            return None
+        filled = [partition for partition in partitions if firsts.get(partition, 0) < ends.get(partition, 0)]
+        starts = self._starts(filled, start_ms, firsts, ends, deadline)
+        stops = ends if stop_ms is None else self._at(filled, stop_ms, ends, deadline)
+        if starts is None or stops is None:
+            return None
+        spans: dict[Partition, Span] = {}
+        for partition, end in ends.items():
+            start = starts.get(partition, end)
+            spans[partition] = Span(start, max(start, stops.get(partition, end)))
+        return spans
+
+    def _starts(
+        self,
+        partitions: Sequence[Partition],
+        time_ms: int,
+        firsts: Mapping[Partition, int],
+        ends: Mapping[Partition, int],
+        deadline: float,
+    ) -> Mapping[Partition, int] | None:
+        """The first offsets of a time. The mock cluster says of every time that nothing is as late as that."""
+        starts = self._at(partitions, time_ms, ends, deadline)
+        late = [] if starts is None else [partition for partition in partitions if starts[partition] >= ends[partition]]
+        known = self._offsets(late[:1], _EVER, deadline)
+        if starts is None or known is None:
+            return None
+        believed = not late or known.get(late[0], -1) >= 0
+        return starts if believed else {**starts, **{partition: firsts[partition] for partition in late}}
+
+    def _at(
+        self, partitions: Sequence[Partition], time_ms: int, ends: Mapping[Partition, int], deadline: float
+    ) -> dict[Partition, int] | None:
+        """The first offsets of a time; the end where there is nothing as late as that."""
+        found = self._offsets(partitions, max(time_ms, _EVER), deadline)
+        if found is None:
+            return None
+        late = {partition: ends[partition] for partition in partitions if found.get(partition, -1) < 0}
+        return found | late
+
+    def _partitions(self, deadline: float) -> list[Partition] | None:
+        """All partitions of the topics that are there; None if no broker answers."""
+        questions = [(topic,) for topic in self._topics] if len(self._topics) <= _FEW else [()]
+        partitions: list[Partition] = []
+        for question in questions:
+            known = self._asked(lambda *topic: self._consumer.list_topics(*topic, timeout=_left(deadline)), *question)
+            if known is None:
+                return None
+            for topic in question or self._topics:
+                metadata = known.topics.get(topic)
+                error = metadata.error if metadata is not None else None
+                if error is not None and not is_gone(error):
+                    self._refuse_if_final(error, topic)
+                    return None
+                if metadata is not None and error is None:
+                    partitions.extend((topic, number) for number in metadata.partitions)
+        return partitions
+
+    def _offsets(self, partitions: Collection[Partition], at: int, deadline: float) -> dict[Partition, int] | None:
+        """The offsets of a time in milliseconds, or of the beginning or the end; None if some are not known now."""
+        asked = [TopicPartition(topic, number, at) for topic, number in partitions]
+        if not asked:
+            return {}
+        found = self._asked(lambda: self._consumer.offsets_for_times(asked, timeout=_left(deadline)))
+        if found is None:
+            return None
+        offsets: dict[Partition, int] = {}
+        for answer in found:
+            if answer.error is None:
+                offsets[answer.topic, answer.partition] = answer.offset
+            elif not is_gone(answer.error):
+                self._refuse_if_final(answer.error, answer.topic)
+                return None
+        return offsets
+
+    def _asked(self, question: Callable[..., _T], *arguments: str) -> _T | None:
+        try:
+            return question(*arguments)
+        except KafkaException as failure:
+            self._refuse_if_final(error_of(failure), "")
+            return None
+
+    def _refuse_if_final(self, error: KafkaError, topic: str) -> None:
+        if is_final(error) or is_forbidden(error):
+            raise self._failures.error(error, f"reading the past of {topic or 'topics'}", topic)
+        _log.debug("no answer about the past of %s: %s", topic or "topics", error)
+
+    def read(self, wanted: Mapping[Partition, int], timeout: float) -> Excerpt:
+        """Returns some records of partitions; see `History.read`."""
+        try:
+            self._arrange(wanted)
+            first = self._consumer.poll(timeout)
+            messages = [] if first is None else [first, *self._consumer.consume(_LARGEST_BATCH - 1, 0)]
+        except KafkaException as failure:
+            self._refuse_if_final(error_of(failure), "")
+            return Excerpt((), {})
+        ends: dict[Partition, int] = {}
+        for message in messages:
+            if (error := message.error()) is not None:
+                self._note(error, message, ends)
+        return Excerpt(self._new(records_of(messages)), ends)
+
+    def _arrange(self, wanted: Mapping[Partition, int]) -> None:
+        """Has the consumer read what is wanted and nothing else.
+
+        A pause throws away what was fetched of the partition; the caller wants a good deal at a time.
+        """
+        astray = [partition for partition, offset in wanted.items() if self._next.get(partition, offset) != offset]
+        if astray:
+            self._consumer.incremental_unassign(_named(astray))
+            self._paused.difference_update(astray)
+            for partition in astray:
+                del self._next[partition]
+        new = {partition: offset for partition, offset in wanted.items() if partition not in self._next}
+        if new:
+            self._consumer.incremental_assign([TopicPartition(*partition, offset) for partition, offset in new.items()])
+            self._next.update(new)
+        idle = [partition for partition in self._next if partition not in wanted and partition not in self._paused]
+        if idle:
+            self._consumer.pause(_named(idle))
+            self._paused.update(idle)
+        again = [partition for partition in self._paused if partition in wanted]
+        if again:
+            self._consumer.resume(_named(again))
+            self._paused.difference_update(again)
+
+    def _note(self, error: KafkaError, message: Message, ends: dict[Partition, int]) -> None:
+        topic, number = message.topic() or "", message.partition()
+        if error.code() == KafkaError._PARTITION_EOF and number is not None:
+            ends[topic, number] = message.offset() or 0
+        elif is_gone(error):
+            ends.update((partition, 0) for partition in self._next if partition[0] == topic)
+        else:
+            self._refuse_if_final(error, topic)
+            if error.code() not in self._told:
+                self._told.add(error.code())
+                _log.warning("%s", self._failures.error(error, f"reading the past of {topic or 'topics'}", topic))
+
+    def _new(self, records: Sequence[Record]) -> list[Record]:
+        """Those that were not read already; a pause may have some come twice."""
+        new: list[Record] = []
+        for record in records:
+            partition = record[:2]
+            if record.offset >= self._next.get(partition, record.offset):
+                self._next[partition] = record.offset + 1
+                new.append(record)
+        return new
+
+    def close(self) -> None:
+        """Closes the consumer. Idempotent."""
+        try:
+            self._consumer.close()
+        except (KafkaException, RuntimeError) as failure:  # it is closed already, or was never of use
+            _log.debug("closing the reader of the past: %s", failure)
+
+
+def _named(partitions: Iterable[Partition]) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for topic, number in partitions]
+
+
+def _left(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())  # 0 or less would be for ever

@@ -1,0 +1,223 @@
+"""Reading what topics still hold: where the records of a time lie, and the records of what is wanted."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from k2eg_rx.transport import History, Partition, Record, Span
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def histories(bench) -> Iterator[list[History]]:
+    made: list[History] = []
+    yield made
+    for history in made:
+        history.close()
+
+
+@pytest.fixture
+def past(bench, histories):
+    """What makes a history."""
+
+    def make(*topics: str) -> History:
+        histories.append(bench.transport.history(topics))
+        return histories[-1]
+
+    return make
+
+
+def located(history: History, start_ms: int = 0, stop_ms: int | None = None) -> dict[Partition, Span]:
+    spans = history.locate(start_ms, stop_ms, PATIENCE)
+    assert spans is not None
+    return dict(spans)
+
+
+def read(history: History, spans: dict[Partition, Span]) -> dict[Partition, list[Record]]:
+    """All records of some spans, and those after them that came along."""
+    got: dict[Partition, list[Record]] = defaultdict(list)
+    positions = {partition: span.begin for partition, span in spans.items()}
+    deadline = time.monotonic() + PATIENCE
+    while wanted := {partition: at for partition, at in positions.items() if at < spans[partition].end}:
+        records, ends = history.read(wanted, 0.1)
+        for record in records:
+            got[record[:2]].append(record)
+            positions[record[:2]] = record.offset + 1
+        assert time.monotonic() < deadline, (wanted, ends)
+    return got
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def between(bench, topic: str) -> int:
+    """A time after the records sent before, and before those sent after."""
+    time.sleep(0.005)  # Kafka counts milliseconds
+    at = now_ms()
+    time.sleep(0.005)
+    return at
+
+
+def test_all_records_of_all_partitions_are_read_in_order(bench, past):
+    topic = bench.topic(partitions=3)
+    for key in range(6):
+        bench.send(topic, *(f"{key} {n}" for n in range(300)), key=b"%d" % key)
+    history = past(topic)
+    spans = located(history)
+    assert sum(span.end - span.begin for span in spans.values()) == 1800
+    got = read(history, spans)
+    for partition, records in got.items():
+        assert [record.offset for record in records] == list(range(spans[partition].end))
+    values = {record.value for records in got.values() for record in records}
+    assert values == {b"%d %d" % (key, n) for key in range(6) for n in range(300)}
+
+
+def test_records_are_found_by_the_time_of_kafka(bench, past):
+    """The mock cluster cannot look times up: it gives all, and who reads looks at the records."""
+    topic = bench.topic()
+    bench.send(topic, "a", "b")
+    since = between(bench, topic)
+    bench.send(topic, "c", "d", "e")
+    until = between(bench, topic)
+    bench.send(topic, "f")
+    history = past(topic)
+    span = located(history, since, until)[topic, 0]
+    assert (span.begin, span.end) in {(2, 5), (0, 6)}
+    if (span.begin, span.end) != (2, 5):
+        assert type(bench.backend).__name__ == "MockCluster"
+    (records,) = read(history, {(topic, 0): span}).values()
+    assert [record.value for record in records if since <= record.timestamp_ms < until] == [b"c", b"d", b"e"]
+
+
+def test_a_time_after_the_last_record_is_the_end(bench, past):
+    topic = bench.topic()
+    bench.send(topic, "a")
+    later = between(bench, topic)
+    span = located(past(topic), later)[topic, 0]
+    assert span == Span(1, 1) or (span == Span(0, 1) and type(bench.backend).__name__ == "MockCluster")
+
+
+def test_a_time_before_all_records_is_the_beginning(bench, past):
+    topic = bench.topic()
+    bench.send(topic, "a")
+    assert located(past(topic), now_ms() - 3_600_000)[topic, 0] == Span(0, 1)
+
+
+def test_an_empty_partition_has_an_empty_span(bench, past):
+    topic = bench.topic(partitions=2)
+    bench.send(topic, "a", key=b"k")
+    spans = located(past(topic))
+    assert sorted(spans.values()) == [Span(0, 0), Span(0, 1)]
+
+
+def test_a_topic_that_is_not_there_has_no_spans_and_is_not_made(bench, past):
+    topic, missing = bench.topic(), bench.topic(None)
+    bench.send(topic, "a")
+    for _ in range(2):
+        assert {partition[0] for partition in located(past(topic, missing))} == {topic}
+
+
+def test_many_topics_at_once(bench, past):
+    topics = [bench.topic(partitions=2) for _ in range(40)]
+    for topic in topics:
+        bench.send(topic, topic, key=b"k")
+    history = past(*topics)
+    got = read(history, located(history))
+    assert sorted(record.value for records in got.values() for record in records) == sorted(map(str.encode, topics))
+
+
+def test_what_is_not_wanted_waits(bench, past):
+    """Two partitions read by turns, neither loses or repeats a record."""
+    one, two = bench.topic(), bench.topic()
+    for topic in (one, two):
+        bench.send(topic, *map(str, range(2000)))
+    history = past(one, two)
+    spans = located(history)
+    positions = {(one, 0): 0, (two, 0): 0}
+    turn = 0
+    deadline = time.monotonic() + PATIENCE
+    while behind := [partition for partition in positions if positions[partition] < spans[partition].end]:
+        wanted = behind[turn % len(behind)]
+        records, _ = history.read({wanted: positions[wanted]}, 0.1)
+        for record in records:
+            if record[:2] == wanted:
+                assert record.offset == positions[wanted]
+                positions[wanted] += 1
+        turn += bool(records)
+        assert time.monotonic() < deadline
+
+
+def test_a_partition_can_be_read_again_from_before(bench, past):
+    topic = bench.topic()
+    bench.send(topic, *map(str, range(20)))
+    history = past(topic)
+    for begin in (0, 5, 0):
+        (records,) = read(history, {(topic, 0): Span(begin, 20)}).values()
+        assert [record.offset for record in records] == list(range(begin, 20))
+
+
+def test_the_end_is_told_and_what_comes_after_it_is_read_too(bench, past):
+    topic = bench.topic()
+    bench.send(topic, "a")
+    history = past(topic)
+    position, ends = 0, {}
+    deadline = time.monotonic() + PATIENCE
+    while not ends:
+        records, ends = history.read({(topic, 0): position}, 0.1)
+        position += len(records)
+        assert time.monotonic() < deadline
+    assert (position, ends) == (1, {(topic, 0): 1})
+    bench.send(topic, "b")
+    (records,) = read(history, {(topic, 0): Span(1, 2)}).values()
+    assert [record.value for record in records] == [b"b"]
+
+
+def test_a_reader_of_the_past_disturbs_no_source(bench, past, inbox):
+    topic = bench.topic()
+    bench.send(topic, *map(str, range(500)))
+    bench.events(inbox).read(topic).result(PATIENCE)
+    history = past(topic)
+    read(history, located(history))
+    bench.send(topic, "live")
+    inbox.wait_for(b"live")
+    assert inbox.values == [b"live"]
+
+
+def test_records_that_retention_has_removed_are_passed_over(bench, past):
+    if not hasattr(bench.backend, "lose_records"):
+        pytest.skip("nothing is ever removed there")
+    topic = bench.topic()
+    bench.send(topic, *map(str, range(20)))
+    history = past(topic)
+    spans = located(history)
+    bench.backend.lose_records(topic, 15)
+    (records,) = read(history, spans).values()
+    if type(bench.backend).__name__ == "ApacheBackend":
+        assert [record.offset for record in records] == list(range(15, 20))
+
+
+def test_a_broker_that_is_away_is_waited_for_no_longer_than_asked(bench, past):
+    topic = bench.topic()
+    bench.send(topic, "a")
+    history = past(topic)
+    located(history)
+    bench.backend.go_down()
+    assert history.locate(0, None, 0.2) is None
+    bench.backend.come_up()
+    deadline = time.monotonic() + PATIENCE
+    while history.locate(0, None, 1.0) is None:
+        assert time.monotonic() < deadline
+    (records,) = read(history, {(topic, 0): Span(0, 1)}).values()
+    assert [record.value for record in records] == [b"a"]
+
+
+def test_closing_twice_does_no_harm(bench, past):
+    history = past(bench.topic())
+    history.close()
+    history.close()
