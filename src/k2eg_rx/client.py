@@ -25,6 +25,7 @@ from k2eg_rx.pv import PvAddress
 from k2eg_rx.settings import Settings, load_settings
 from k2eg_rx.snapshots import Snapshot
 from k2eg_rx.status import Status
+from k2eg_rx.surroundings import surroundings
 from k2eg_rx.transport import Transport
 from k2eg_rx.wire.messages import PVData, PVUpdate, Reply, SnapshotMessage
 
@@ -71,7 +72,8 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         silence: float = DEFAULT_SILENCE,
     ) -> None:
-        self.settings = settings or _settings(environment_id, app_name)
+        around = surroundings()
+        self.settings = settings or (around.settings if around else load_settings)(environment_id, app_name)
         self.app_name = app_name
         self.timeout = positive(timeout, "timeout")
         self._life = Life()

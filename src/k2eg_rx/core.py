@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 
+from reactivex import abc
+
 from k2eg_rx.batches import Batches
 from k2eg_rx.delivery import Delivery
 from k2eg_rx.discards import Discards, SizeGuard
@@ -65,8 +67,8 @@ class Core:
         self._shares_events = group_name is not None
         self._discards = Discards()
         around = surroundings() if transport is None else None
-        self._own_timers = None if around else Timers()
-        self._timers = around.scheduler if around else self._own_timers
+        self._own_timers = Timers()  # without a thread until it is used
+        self._timers: abc.SchedulerBase = around.scheduler if around else self._own_timers
         self.delivery = Delivery(_decode, self._discards.add, self._wake, around.staff() if around else None)
         self.status = StatusBoard(self._measure, self._timers)
         self._replies = ReplyRouter(self._discards)
@@ -128,8 +130,7 @@ class Core:
         self.event_source.close(time_left(deadline))
         self.delivery.close(time_left(deadline))
         self._session.close(deadline)
-        if self._own_timers is not None:
-            self._own_timers.dispose()
+        self._own_timers.dispose()
 
     def _guarded(self, receiver: Receiver) -> Receiver:
         return SizeGuard(receiver, self._settings.max_message_bytes, self._discards)

@@ -17,7 +17,7 @@ from reactivex.scheduler import ImmediateScheduler, TrampolineScheduler
 from k2eg_rx.errors import ClientClosedError, WireError
 from k2eg_rx.mailbox import Inlet, Mailbox, Valve
 from k2eg_rx.overflow import Overflow
-from k2eg_rx.workers import Task, Workers
+from k2eg_rx.workers import Staff, Task, Workers
 
 _T = TypeVar("_T")
 
@@ -33,6 +33,7 @@ class Delivery:
             whereupon the item is discarded, or another `K2EGError`, which ends the subscription.
         discard: Told of what was discarded, and of which stream.
         on_room: Called when the valve opens.
+        staff: What runs the subscribers' code; a pool of threads of its own if None.
     """
 
     def __init__(
@@ -40,11 +41,12 @@ class Delivery:
         prepare: Callable[[Any], None],
         discard: Callable[[WireError, str], None],
         on_room: Callable[[], None],
+        staff: Staff | None = None,
     ) -> None:
         self.prepare = prepare
         self.discard = discard
         self.valve = Valve(on_room)
-        self._workers = Workers(_WORKER_LIMIT, "k2eg-subscriber")
+        self._workers = staff or Workers(_WORKER_LIMIT, "k2eg-subscriber")
         self._condition = threading.Condition()
         self._mailboxes: set[Mailbox[Any]] = set()
         self._dropped = 0
@@ -157,8 +159,8 @@ class Delivery:
             mailboxes = set(self._mailboxes)
         for mailbox in mailboxes:
             mailbox.finish()
+        self._workers.wait_for(self._condition, lambda: all(box.is_idle() for box in self._on_workers()), timeout)
         with self._condition:
-            self._condition.wait_for(lambda: all(box.is_idle() for box in self._on_workers()), timeout)
             left = self._on_workers()
         for mailbox in left:
             mailbox.dispose()

@@ -134,6 +134,16 @@ def _parse(path: Path) -> configparser.ConfigParser:
     return parser
 
 
+def check_app_name(app_name: str) -> None:
+    """Raises ValueError for a name that no application can have."""
+    if not app_name:
+        raise ValueError("app_name is missing: it names the application and its reply topic")
+    if not _APP_NAME.fullmatch(app_name):
+        raise ValueError(
+            f"app_name {app_name!r}: only letters, digits, '.', '_' and '-', for a topic is named after it"
+        )
+
+
 def load_settings(environment_id: str, app_name: str, folder: Path | None = None) -> Settings:
     """Returns the settings of an environment.
 
@@ -146,12 +156,7 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
     Raises:
         ValueError: There is no such environment, or something in its file is missing or wrong.
     """
-    if not app_name:
-        raise ValueError("app_name is missing: it names the application and its reply topic")
-    if not _APP_NAME.fullmatch(app_name):
-        raise ValueError(
-            f"app_name {app_name!r}: only letters, digits, '.', '_' and '-', for a topic is named after it"
-        )
+    check_app_name(app_name)
     folder = folder or configuration_folder()
     known = environments(folder)
     if environment_id not in known:

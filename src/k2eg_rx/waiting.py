@@ -6,6 +6,7 @@ calling thread, so waiting is safe anywhere, inside a handler too: it needs no o
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TypeVar
 
 from reactivex import Observable
@@ -14,6 +15,8 @@ from reactivex.abc import SchedulerBase, StartableBase
 from reactivex.internal.exceptions import SequenceContainsNoElementsError
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.typing import StartableTarget
+
+from k2eg_rx.surroundings import Surroundings, surroundings
 
 _T = TypeVar("_T")
 
@@ -36,6 +39,46 @@ def _leave(_scheduler: SchedulerBase, _state: object = None) -> None:
     raise _Done
 
 
+class _Loop:
+    """What a waiting thread runs: a loop of its own."""
+
+    def __init__(self) -> None:
+        self.scheduler = EventLoopScheduler(thread_factory=_CallingThread)
+
+    def end(self) -> None:
+        """Has `run` return."""
+        self.scheduler.schedule(_leave)
+
+    def run(self) -> None:
+        """Does what is scheduled, until the end."""
+        with suppress(_Done):
+            self.scheduler.run()
+
+    def dispose(self) -> None:
+        """Forgets what is left."""
+        self.scheduler.dispose()
+
+
+class _Surrounded:
+    """What it runs where something stands in for the real world: all that there is to do there."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self.scheduler = around.scheduler
+        self._around = around
+        self._ended = False
+
+    def end(self) -> None:
+        """Has `run` return."""
+        self._ended = True
+
+    def run(self) -> None:
+        """Does what there is to do, until the end."""
+        self._around.wait(lambda: self._ended)
+
+    def dispose(self) -> None:
+        """Does nothing: what is left is not this thread's alone."""
+
+
 def first(stream: Observable[_T]) -> _T:
     """Returns the first value of a stream, and unsubscribes.
 
@@ -44,22 +87,18 @@ def first(stream: Observable[_T]) -> _T:
     Raises:
         Exception: The stream's error; `SequenceContainsNoElementsError` if it completes without a value.
     """
-    loop = EventLoopScheduler(thread_factory=_CallingThread)
+    around = surroundings()
+    loop = _Surrounded(around) if around else _Loop()
     values: list[_T] = []
     errors: list[Exception] = [SequenceContainsNoElementsError()]
 
-    def done() -> None:
-        loop.schedule(_leave)
-
     def failed(error: Exception) -> None:
         errors.append(error)
-        done()
+        loop.end()
 
-    subscription = stream.pipe(ops.take(1)).subscribe(values.append, failed, done, scheduler=loop)
+    subscription = stream.pipe(ops.take(1)).subscribe(values.append, failed, loop.end, scheduler=loop.scheduler)
     try:
         loop.run()
-    except _Done:
-        pass
     finally:
         subscription.dispose()
         loop.dispose()

@@ -9,12 +9,35 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 _log = logging.getLogger(__name__)
 
 Task = Callable[[], None]
 
 _IDLE_SECONDS = 10.0  # a thread that found nothing to do for so long ends; the next task starts another
+
+
+class Staff(Protocol):
+    """What runs tasks."""
+
+    def submit(self, task: Task) -> None:
+        """Queues a task. After `close` it is dropped."""
+        ...
+
+    def wait_for(self, condition: threading.Condition, predicate: Callable[[], bool], timeout: float) -> bool:
+        """Waits until tasks have made something true, for at most `timeout` seconds; returns whether they have.
+
+        Args:
+            condition: Notified when it may have become true.
+            predicate: Asked with the condition held.
+            timeout: Seconds.
+        """
+        ...
+
+    def close(self, timeout: float) -> None:
+        """Lets the queued tasks run, for at most `timeout` seconds. Idempotent."""
+        ...
 
 
 class Workers:
@@ -64,6 +87,11 @@ class Workers:
                 task()
             except Exception:
                 _log.exception("a task of %s failed", self._name)
+
+    def wait_for(self, condition: threading.Condition, predicate: Callable[[], bool], timeout: float) -> bool:
+        """Waits until tasks have made something true; see `Staff.wait_for`."""
+        with condition:
+            return condition.wait_for(predicate, timeout)
 
     def close(self, timeout: float) -> None:
         """Lets the queued tasks run and the threads end, for at most `timeout` seconds. Idempotent."""

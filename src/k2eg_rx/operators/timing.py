@@ -19,6 +19,7 @@ from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler, Trampoline
 from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 from reactivex.scheduler.scheduleditem import ScheduledItem
 
+from k2eg_rx.surroundings import surroundings
 from k2eg_rx.timers import Timers
 from k2eg_rx.workers import Task, Workers
 
@@ -131,5 +132,6 @@ def scheduler_or(given: abc.SchedulerBase | None, subscribed: abc.SchedulerBase 
     if given is not None:
         return given
     if subscribed is None or isinstance(subscribed, _NOT_CHOSEN):
-        return SHARED
+        around = surroundings()
+        return around.scheduler if around else SHARED
     return subscribed
