@@ -6,7 +6,6 @@ passed of each PV is kept; it belongs to whoever hands over the items, one at a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.operators.arrays import numpy_module
+from k2eg_rx.operators.bounds import not_negative
 from k2eg_rx.operators.differences import Difference
 from k2eg_rx.wire.messages import PVData
 
@@ -39,12 +39,6 @@ class _LastPassed:
         if not isinstance(last, PVData) or not isinstance(item, PVData):
             return self._difference.between(last, item)
         return last.severity != item.severity or self._difference.between(last.value, item.value)
-
-
-def _bound(name: str, value: float) -> float:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} is a number of 0 or more, not {value!r}")
-    return value
 
 
 def changed(deadband: float = 0.0, *, relative: float = 0.0) -> Callable[[Observable[_T]], Observable[_T]]:
@@ -75,7 +69,7 @@ def changed(deadband: float = 0.0, *, relative: float = 0.0) -> Callable[[Observ
     Raises:
         ValueError: A bound is negative, infinite or NaN.
     """
-    difference = Difference(_bound("deadband", deadband), _bound("relative", relative))
+    difference = Difference(not_negative("deadband", deadband), not_negative("relative", relative))
     numpy_module()  # now, not on the thread of the first update
 
     def operator(source: Observable[_T]) -> Observable[_T]:

@@ -1,0 +1,208 @@
+"""`conflate`, `throttle` and `rate_limit`, in virtual time."""
+
+import logging
+from typing import Any
+
+import pytest
+from reactivex import Observable
+from reactivex.subject import Subject
+from reactivex.testing import ReactiveTest, TestScheduler
+
+from k2eg_rx.operators import conflate, rate_limit, throttle
+from k2eg_rx.testing import update
+
+on_next, on_completed, on_error = ReactiveTest.on_next, ReactiveTest.on_completed, ReactiveTest.on_error
+
+
+@pytest.fixture
+def scheduler() -> TestScheduler:
+    return TestScheduler()
+
+
+def seen(scheduler: TestScheduler, stream: Observable[Any]) -> list[tuple[float, str]]:
+    """What is emitted between 200 and the end, with its time: values, 'end', or the error's text."""
+    messages: list[Any] = scheduler.start(lambda: stream).messages
+    return [(float(message.time), shown(message.value)) for message in messages]
+
+
+def shown(notification: Any) -> str:
+    if notification.kind == "N":
+        item = notification.value
+        return f"{item.name}{item.value}" if hasattr(item, "name") else str(item)
+    return "end" if notification.kind == "C" else str(notification.exception)
+
+
+def numbers(scheduler: TestScheduler, *times: float, end: float = 0, error: float = 0) -> Observable[int]:
+    messages: list[Any] = [on_next(time, number) for number, time in enumerate(times)]
+    messages += [on_completed(end)] if end else []
+    messages += [on_error(error, Exception("failed"))] if error else []
+    return scheduler.create_hot_observable(*messages)
+
+
+def test_conflate_emits_at_once_and_then_the_newest_at_every_beat(scheduler: TestScheduler) -> None:
+    source = numbers(scheduler, 210, 211, 215, 221, 222, 300)
+    assert seen(scheduler, source.pipe(conflate(0.1))) == [(210, "0"), (220, "2"), (230, "4"), (300, "5")]
+
+
+def test_conflate_counts_each_pv_for_itself(scheduler: TestScheduler) -> None:
+    times_and_updates = [(210, "a", 1), (211, "a", 2), (212, "b", 1), (213, "a", 3), (225, "c", 1), (225, "b", 2)]
+    source = scheduler.create_hot_observable(*[on_next(time, update(pv, x)) for time, pv, x in times_and_updates])
+    found = seen(scheduler, source.pipe(conflate(0.1)))
+    assert found == [(210, "a1"), (220, "a3"), (220, "b1"), (230, "c1"), (230, "b2")]
+
+
+def test_throttle_takes_the_stream_as_a_whole(scheduler: TestScheduler) -> None:
+    times_and_updates = [(210, "a", 1), (211, "a", 2), (212, "b", 1), (260, "c", 1)]
+    source = scheduler.create_hot_observable(*[on_next(time, update(pv, x)) for time, pv, x in times_and_updates])
+    assert seen(scheduler, source.pipe(throttle(10))) == [(210, "a1"), (220, "b1"), (260, "c1")]
+
+
+def test_rate_limit_delays_and_loses_nothing(scheduler: TestScheduler) -> None:
+    source = numbers(scheduler, 210, 211, 212, 300)
+    assert seen(scheduler, source.pipe(rate_limit(0.1))) == [(210, "0"), (220, "1"), (230, "2"), (300, "3")]
+
+
+@pytest.mark.parametrize("operator", [conflate(0.1), throttle(10)])
+def test_what_waits_comes_before_the_end_and_before_an_error(operator: Any) -> None:
+    scheduler = TestScheduler()
+    assert seen(scheduler, numbers(scheduler, 210, 211, 212, end=213).pipe(operator)) == [
+        (210, "0"),
+        (213, "2"),
+        (213, "end"),
+    ]
+    scheduler = TestScheduler()
+    assert seen(scheduler, numbers(scheduler, 210, 211, error=213).pipe(operator)) == [
+        (210, "0"),
+        (213, "1"),
+        (213, "failed"),
+    ]
+
+
+def test_rate_limit_ends_after_what_waits(scheduler: TestScheduler) -> None:
+    ended = numbers(scheduler, 210, 211, end=212).pipe(rate_limit(0.1))
+    assert seen(scheduler, ended) == [(210, "0"), (220, "1"), (220, "end")]
+    scheduler = TestScheduler()
+    failed = numbers(scheduler, 210, 211, error=212).pipe(rate_limit(0.1))
+    assert seen(scheduler, failed) == [(210, "0"), (220, "1"), (220, "failed")]
+    scheduler = TestScheduler()
+    assert seen(scheduler, numbers(scheduler, 210, end=215).pipe(rate_limit(0.1))) == [(210, "0"), (215, "end")]
+
+
+def test_beyond_its_capacity_rate_limit_drops_the_oldest_and_says_so(
+    scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = numbers(scheduler, 210, 211, 212, 213, 214, end=215)
+    with caplog.at_level(logging.WARNING):
+        found = seen(scheduler, source.pipe(rate_limit(0.1, capacity=2)))
+    assert found == [(210, "0"), (220, "3"), (230, "4"), (230, "end")]
+    assert [record.getMessage() for record in caplog.records] == [
+        "rate_limit: 2 items wait already; the oldest are dropped from now on",
+        "rate_limit: 2 items were dropped",
+    ]
+
+
+@pytest.mark.parametrize("operator", [conflate(0.1), throttle(10), rate_limit(0.1)])
+def test_nothing_comes_after_dispose_and_no_timer_is_left(operator: Any) -> None:
+    scheduler = TestScheduler()
+    source: Subject[int] = Subject()
+    items: list[int] = []
+    subscription = source.pipe(operator).subscribe(items.append, scheduler=scheduler)
+    source.on_next(1)
+    source.on_next(2)
+    invoked: list[Any] = []
+    scheduler.invoke_action = invoked.append  # type: ignore[method-assign,assignment]
+    subscription.dispose()
+    scheduler.advance_to(100)
+    assert items == [1]
+    assert invoked == []
+    assert not source.observers
+
+
+@pytest.mark.parametrize("operator", [conflate(0.1), throttle(10), rate_limit(0.1)])
+def test_no_timer_runs_while_nothing_comes(operator: Any) -> None:
+    scheduler = TestScheduler()
+    source: Subject[int] = Subject()
+    source.pipe(operator).subscribe(lambda _: None, scheduler=scheduler)
+    source.on_next(1)
+    scheduler.start()
+    assert scheduler.clock <= 1000  # it ends: one beat, and then silence
+
+
+@pytest.mark.parametrize("operator", [conflate(0.1), throttle(10), rate_limit(0.1)])
+def test_a_subscriber_that_raises_in_a_tick_gets_its_own_exception_and_no_more(operator: Any) -> None:
+    scheduler = TestScheduler()
+    source: Subject[int] = Subject()
+    items: list[int] = []
+    errors: list[Exception] = []
+
+    def take(item: int) -> None:
+        items.append(item)
+        if item == 2:
+            raise ArithmeticError("in the handler")
+
+    source.pipe(operator).subscribe(take, errors.append, scheduler=scheduler)
+    source.on_next(1)
+    source.on_next(2)
+    scheduler.advance_to(10)
+    source.on_next(3)
+    scheduler.advance_to(100)
+    assert items == [1, 2]
+    assert [str(error) for error in errors] == ["in the handler"]
+    assert not source.observers
+
+
+@pytest.mark.parametrize("operator", [conflate(0.1), throttle(10), rate_limit(0.1)])
+def test_a_subscriber_that_raises_in_a_tick_without_error_handler_is_logged(
+    operator: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = TestScheduler()
+    source: Subject[int] = Subject()
+
+    def take(item: int) -> None:
+        if item == 2:
+            raise ArithmeticError("in the handler")
+
+    source.pipe(operator).subscribe(take, scheduler=scheduler)
+    source.on_next(1)
+    source.on_next(2)
+    with caplog.at_level(logging.ERROR):
+        scheduler.advance_to(10)
+    assert "in the handler" in caplog.text
+    assert not source.observers
+
+
+def test_a_subscriber_may_feed_the_source(scheduler: TestScheduler) -> None:
+    source: Subject[int] = Subject()
+    items: list[int] = []
+
+    def take(item: int) -> None:
+        items.append(item)
+        if item < 3:
+            source.on_next(item + 1)
+
+    source.pipe(throttle(10)).subscribe(take, scheduler=scheduler)
+    source.on_next(1)
+    scheduler.advance_to(100)
+    assert items == [1, 2, 3]
+
+
+def test_the_scheduler_given_counts_before_that_of_the_subscriber(scheduler: TestScheduler) -> None:
+    source: Subject[int] = Subject()
+    items: list[int] = []
+    source.pipe(throttle(10, scheduler=scheduler)).subscribe(items.append, scheduler=TestScheduler())
+    source.on_next(1)
+    source.on_next(2)
+    scheduler.advance_to(10)
+    assert items == [1, 2]
+
+
+@pytest.mark.parametrize("number", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("operator", [conflate, throttle, rate_limit])
+def test_numbers_that_make_no_sense_are_refused_at_the_call(operator: Any, number: float) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        operator(number)
+
+
+def test_a_capacity_below_one_is_refused_at_the_call() -> None:
+    with pytest.raises(ValueError, match="capacity"):
+        rate_limit(1, capacity=0)
