@@ -1,0 +1,12 @@
+"""Recordings: streams into Parquet files that survive a crash, and the files as the same streams again.
+
+Needs the extra ``recording``. What it is made of: `rows` (items and rows), `arrow` (pyarrow, with types), `storage`
+(one file and its journal), `recorder` (files in a row), `sink` (`record`), `library` (which files a recording has),
+`player` (`replay_file`).
+"""
+
+from k2eg_rx.recording.failures import RecordingError
+from k2eg_rx.recording.player import recover, replay_file
+from k2eg_rx.recording.sink import record
+
+__all__ = ["RecordingError", "record", "recover", "replay_file"]

@@ -1,0 +1,238 @@
+"""`record`: a stream's items into files, on their way.
+
+In: items, on the thread that hands them over, one at a time; it waits for the disk, so a slow disk is a slow
+subscriber. Out: the same items, on the same thread. What waits is written every `flush_seconds` on a timer's thread.
+`dispose` may come on any thread, and completes the file there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import reactivex as rx
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.scheduler import EventLoopScheduler
+
+from k2eg_rx.arguments import positive
+from k2eg_rx.extras import require_extra
+from k2eg_rx.recording.failures import RecordingError
+from k2eg_rx.recording.names import journal_of
+from k2eg_rx.recording.rows import Recordable
+
+if TYPE_CHECKING:
+    from k2eg_rx.recording.recorder import Recorder
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T", bound=Recordable)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A file that any tool reads into memory with ease: some millions of ordinary events, compressed.
+_ROTATE_BYTES = 256 * 1024 * 1024
+_ROW_GROUP_ROWS = 50_000  # some 30 MB of ordinary events before compression
+_FLUSH_ROWS = 5_000
+_FLUSH_SECONDS = 1.0
+
+
+def record(
+    path: str | Path,
+    *,
+    rotate_bytes: int | None = _ROTATE_BYTES,
+    rotate_seconds: float | None = None,
+    row_group_rows: int = _ROW_GROUP_ROWS,
+    flush_rows: int = _FLUSH_ROWS,
+    flush_seconds: float = _FLUSH_SECONDS,
+    scheduler: abc.SchedulerBase | None = None,
+) -> Callable[[Observable[_T]], Observable[_T]]:
+    """Returns an operator that writes a stream's items to Parquet files and passes them on.
+
+    When the stream completes, fails, or is unsubscribed from, all items are in complete files, on the disk; the end is
+    passed on after that. A process that is killed leaves what it recorded up to the last flush, which `replay_file`
+    reads and `recover` turns into Parquet. While a file is open, it and its journal stand beside the name it will get,
+    under names that begin with an underscore.
+
+    The columns are those of `recording.rows.Row`: of an update its Kafka record as it came, and for other programs its
+    time, name, value where it is a number or a string, severity and status. A subscription that cannot write fails with
+    a `RecordingError` that names the file.
+
+    Args:
+        path: The first file, such as ``run.parquet``; further ones are ``run-0002.parquet`` and so on. No file is ever
+            overwritten. An empty stream leaves an empty file.
+        rotate_bytes: Bytes of a file after which the next one is begun; None for never.
+        rotate_seconds: Seconds after which the next file is begun, to within `flush_seconds`; None for never.
+        row_group_rows: Rows of a row group in the finished file; fewer where values are large.
+        flush_rows: Rows that may wait in memory: a crash loses at most these,
+        flush_seconds: and at most those of so many seconds.
+        scheduler: What tells the time and when to flush; a thread of the subscription's own by default.
+
+    Raises:
+        ValueError: The file is there already, or was left by a crash; or a number is not above 0.
+        ModuleNotFoundError: pyarrow is missing; the text says what to install.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import reactivex as rx
+        >>> from reactivex import operators as ops
+        >>> from k2eg_rx import first
+        >>> from k2eg_rx.recording import record, replay_file
+        >>> from k2eg_rx.testing import series
+        >>> with TemporaryDirectory() as folder:
+        ...     updates = rx.from_iterable(series("demo:current", [1.5, 2.5, 3.5]))
+        ...     last = updates.pipe(record(f"{folder}/run.parquet")).run()
+        ...     again = first(replay_file(f"{folder}/run.parquet").pipe(ops.to_list()))
+        >>> [update.value for update in again], again[-1].record == last.record
+        ([1.5, 2.5, 3.5], True)
+    """
+    require_extra("recording", ["pyarrow"], "record")
+    from k2eg_rx.recording.recorder import Limits, Recorder  # noqa: PLC0415 - an extra
+
+    first = Path(path).absolute()
+    limits = Limits(
+        None if rotate_bytes is None else _count(rotate_bytes, "rotate_bytes"),
+        None if rotate_seconds is None else positive(rotate_seconds, "rotate_seconds"),
+        _count(row_group_rows, "row_group_rows"),
+        _count(flush_rows, "flush_rows"),
+    )
+    interval = positive(flush_seconds, "flush_seconds")
+    _require_free(first)
+
+    def operator(source: Observable[_T]) -> Observable[_T]:
+        def subscribe(observer: abc.ObserverBase[_T], asked: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            own = EventLoopScheduler(exit_if_empty=True)  # its thread starts when used, and ends after the last tick
+            timers = scheduler or own
+            try:
+                recorder = Recorder(first, limits, _nanoseconds(timers.now))
+            except RecordingError as error:
+                observer.on_error(error)
+                return Disposable()
+            recording = _Recording(recorder, observer, timers)
+            ticks = rx.interval(interval, scheduler=timers).subscribe(recording.on_tick)
+            items = source.subscribe(recording.on_next, recording.on_error, recording.on_completed, scheduler=asked)
+            return CompositeDisposable(items, ticks, Disposable(recording.dispose), own)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+def _count(number: int, name: str) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{name} is a whole number of at least 1, not {number!r}")
+    return number
+
+
+def _require_free(path: Path) -> None:
+    journal = journal_of(path)
+    if path.exists():
+        raise ValueError(f"{path} exists already; a recording overwrites nothing: choose another name")
+    if journal.exists():
+        raise ValueError(
+            f"{path} is being recorded, or its recorder was killed and left {journal}: choose another name, "
+            "or call recover to complete it"
+        )
+
+
+def _nanoseconds(now: datetime) -> int:
+    return (now - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+class _Recording(Generic[_T]):
+    """One subscription. All state belongs to the lock, which is not held while the observer is called.
+
+    The observer is called by one thread at a time: by the source's; or, when a tick finds that writing fails, by the
+    timer's, unless the source's is at it, which then tells.
+    """
+
+    def __init__(self, recorder: Recorder, observer: abc.ObserverBase[_T], timers: abc.SchedulerBase) -> None:
+        self._recorder = recorder
+        self._observer = observer
+        self._timers = timers
+        self._lock = threading.Lock()
+        self._ended = False
+        self._handing_over = False
+        self._untold: Exception | None = None
+
+    def on_next(self, item: _T) -> None:
+        """Records an item and passes it on."""
+        with self._lock:
+            if self._ended:
+                return
+            failure = self._attempt(lambda: self._recorder.add(item, self._now()))
+            self._handing_over = failure is None
+        if failure is None:
+            try:
+                self._observer.on_next(item)
+            finally:
+                with self._lock:
+                    self._handing_over = False
+                    failure, self._untold = self._untold, None
+        if failure is not None:
+            self._observer.on_error(failure)
+
+    def on_error(self, error: Exception) -> None:
+        """Completes the file and passes the source's error on."""
+        with self._lock:
+            if self._ended:
+                return
+            failure = self._end()
+        if failure is not None:
+            error.add_note(f"besides, the recording could not be completed: {failure}")
+        self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        """Completes the file and passes the end on."""
+        with self._lock:
+            if self._ended:
+                return
+            failure = self._end()
+        if failure is None:
+            self._observer.on_completed()
+        else:
+            self._observer.on_error(failure)
+
+    def on_tick(self, _count: int) -> None:
+        """Writes what waits."""
+        with self._lock:
+            if self._ended:
+                return
+            failure = self._attempt(lambda: self._recorder.tick(self._now()))
+            if self._handing_over:
+                self._untold, failure = failure, None
+        if failure is not None:
+            self._observer.on_error(failure)
+
+    def dispose(self) -> None:
+        """Completes the file, if that is still to be done. A failure is logged: there is nobody to tell."""
+        with self._lock:
+            if not self._ended and (failure := self._end()) is not None:
+                _log.error("a recording could not be completed: %s", failure)
+
+    def _now(self) -> int:
+        return _nanoseconds(self._timers.now)
+
+    def _end(self) -> Exception | None:
+        failure = self._attempt(self._recorder.close)
+        self._ended = True
+        return failure
+
+    def _attempt(self, action: Callable[[], None]) -> Exception | None:
+        """Does something with the recorder. Returns what went wrong: then the recording has ended."""
+        try:
+            action()
+        except RecordingError as error:
+            self._ended = True
+            return RecordingError(error.path, "; ".join(filter(None, [error.reason, self._recorder.abandon()])))
+        except Exception as error:  # an item's fault
+            self._ended = True
+            try:
+                self._recorder.close()
+            except Exception:
+                _log.exception("a recording could not be completed; %s", self._recorder.abandon())
+            return error
+        return None
