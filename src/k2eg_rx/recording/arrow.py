@@ -109,6 +109,10 @@ class ParquetWriter:
         """Writes the end of the file, without which it cannot be read."""
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Writes no more, also when it is deleted."""
+        self._writer.is_open = False
+
 
 def _told(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
     return {name.decode(): value.decode("utf-8", "replace") for name, value in (metadata or {}).items()}

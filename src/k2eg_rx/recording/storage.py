@@ -97,11 +97,7 @@ class ParquetPart:
         self._rows = 0
         self._bytes = 0
         self._out = cast("BinaryIO", self._partial.open("wb"))
-        try:
-            self._writer = ParquetWriter(self._out, about)
-        except BaseException:
-            self.abandon()
-            raise
+        self._writer = ParquetWriter(self._out, about)
 
     @property
     def size(self) -> int:
@@ -131,6 +127,7 @@ class ParquetPart:
 
     def abandon(self) -> None:
         """Gives the disk back what it has taken."""
+        self._writer.abandon()
         with suppress(OSError):  # of a disk that is full: what was still to be written
             self._out.close()
         self._partial.unlink(missing_ok=True)

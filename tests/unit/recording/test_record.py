@@ -1,0 +1,623 @@
+"""`record` and `replay_file`: files, times and ends, in virtual time and on a real disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import reactivex as rx
+from reactivex import Observable
+from reactivex import operators as ops
+from reactivex.scheduler import HistoricalScheduler
+from reactivex.subject import Subject
+
+from k2eg_rx import PVData, PVUpdate, Snapshot
+from k2eg_rx.recording import RecordingError, record, recover, replay_file
+from k2eg_rx.recording.names import journal_of, partial_of
+from k2eg_rx.recording.storage import OpenFile
+from k2eg_rx.testing import series, snapshot, update
+
+SECOND = 1_000_000_000
+
+
+class Watch:
+    """A subscriber that keeps what it was told."""
+
+    def __init__(self, stream: Observable[Any], **options: Any) -> None:
+        self.items: list[Any] = []
+        self.errors: list[Exception] = []
+        self.completed = False
+        self.subscription = stream.subscribe(self.items.append, self.errors.append, self._complete, **options)
+
+    def _complete(self) -> None:
+        self.completed = True
+
+
+def played(path: Any, **options: Any) -> list[Any]:
+    """What is in a recording, played in virtual time."""
+    clock = HistoricalScheduler()
+    watch = Watch(replay_file(path, scheduler=clock, **options))
+    clock.start()
+    assert watch.errors == []
+    assert watch.completed
+    return watch.items
+
+
+def failure(path: Any, **options: Any) -> Exception:
+    clock = HistoricalScheduler()
+    watch = Watch(replay_file(path, scheduler=clock, **options))
+    clock.start()
+    (error,) = watch.errors
+    return error
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.parquet"
+
+
+@pytest.fixture
+def clock() -> HistoricalScheduler:
+    return HistoricalScheduler(datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC))
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def where(items: list[Any]) -> list[Any]:
+    return [(item.name, item.record) for item in items]
+
+
+def test_items_pass_and_are_in_the_file_when_the_end_comes(path: Path, clock: HistoricalScheduler) -> None:
+    source: Subject[PVUpdate] = Subject()
+    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    updates = series("demo:x", [1.5, "on", [1, 2, 3]])
+    for one in updates:
+        source.on_next(one)
+    assert watch.items == updates
+    assert names_in(path.parent) == [partial_of(path).name, journal_of(path).name][::-1]
+    source.on_completed()
+    assert watch.completed
+    assert names_in(path.parent) == ["run.parquet"]
+    again = played(path)
+    assert where(again) == where(updates)
+    assert [one.value for one in again] == [1.5, "on", [1, 2, 3]]
+
+
+def test_updates_values_and_snapshots_in_one_file(path: Path, clock: HistoricalScheduler) -> None:
+    items = [
+        update("x", 1),
+        PVData("y", {"value": [1, 2]}),
+        snapshot("orbit", {"a": [update("a", 1), update("a", 2)], "b": None}),
+        snapshot("orbit", {}, iteration=2),
+    ]
+    rx.from_iterable(items).pipe(record(path, scheduler=clock)).subscribe()
+    first, second, third, fourth = played(path)
+    assert where([first]) == where([items[0]])
+    assert (type(second), second.name, second.data) == (PVData, "y", {"value": [1, 2]})
+    assert [one["value"] for one in third.data["a"]] == [1, 2]
+    assert third.data["b"] == []
+    assert fourth == items[3]
+
+
+def test_other_programs_read_it(path: Path, clock: HistoricalScheduler) -> None:
+    updates = [
+        update("a", 2**60 + 1, timestamp=SECOND + 1),
+        update("b", "Ramping", choices=["Off", "Ramping"], severity=2),
+    ]
+    rx.from_iterable(updates).pipe(record(path, scheduler=clock)).subscribe()
+    frame = pd.read_parquet(path.parent)
+    assert str(frame["time"].dtype) == "datetime64[ns, UTC]"
+    assert frame["time"][0].value == SECOND + 1
+    assert list(frame["pv"]) == ["a", "b"]
+    assert frame["value_int"][0] == 2**60 + 1
+    assert list(frame["value"]) == [float(2**60), 1.0]
+    assert frame["text"][1] == "Ramping"
+    assert list(frame["severity"]) == [0, 2]
+
+
+def test_an_empty_stream_leaves_an_empty_file(path: Path, clock: HistoricalScheduler) -> None:
+    watch: Watch = Watch(rx.empty().pipe(record(path, scheduler=clock)))
+    assert watch.completed
+    assert played(path) == []
+    assert len(pd.read_parquet(path)) == 0
+
+
+def test_what_came_before_an_error_is_in_the_file(path: Path, clock: HistoricalScheduler) -> None:
+    updates = series("x", [1, 2])
+    broken = rx.concat(rx.from_iterable(updates), rx.throw(OSError("gone")))
+    watch = Watch(broken.pipe(record(path, scheduler=clock)))
+    assert [str(error) for error in watch.errors] == ["gone"]
+    assert where(played(path)) == where(updates)
+
+
+def test_what_came_before_unsubscribing_is_in_the_file(path: Path, clock: HistoricalScheduler) -> None:
+    source: Subject[PVUpdate] = Subject()
+    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    source.on_next(update("x", 1))
+    watch.subscription.dispose()
+    source.on_next(update("x", 2))
+    watch.subscription.dispose()
+    assert names_in(path.parent) == ["run.parquet"]
+    assert [one.value for one in played(path)] == [1]
+
+
+def test_a_subscriber_that_ends_it_from_within(path: Path, clock: HistoricalScheduler) -> None:
+    source: Subject[PVUpdate] = Subject()
+    watch = Watch(source.pipe(record(path, scheduler=clock), ops.take(1)))
+    source.on_next(update("x", 1))
+    assert watch.completed
+    assert names_in(path.parent) == ["run.parquet"]
+
+
+def test_a_subscriber_that_raises_harms_nothing(path: Path, clock: HistoricalScheduler) -> None:
+    source: Subject[PVUpdate] = Subject()
+
+    def handler(item: PVUpdate) -> None:
+        raise KeyError(item.name)
+
+    subscription = source.pipe(record(path, scheduler=clock)).subscribe(handler)
+    with pytest.raises(KeyError):
+        source.on_next(update("x", 1))
+    subscription.dispose()
+    assert [one.value for one in played(path)] == [1]
+
+
+def test_what_waits_is_written_after_a_second(path: Path, clock: HistoricalScheduler) -> None:
+    source: Subject[PVUpdate] = Subject()
+    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    source.on_next(update("x", 1))
+    clock.advance_by(0.9)
+    assert played(path) == []
+    clock.advance_by(0.2)
+    assert [one.value for one in played(path)] == [1]
+    watch.subscription.dispose()
+
+
+def test_what_waits_is_written_after_so_many_rows(path: Path, clock: HistoricalScheduler) -> None:
+    source: Subject[Any] = Subject()
+    watch = Watch(source.pipe(record(path, flush_rows=3, scheduler=clock)))
+    source.on_next(update("x", 1))
+    source.on_next(update("x", 2))
+    assert played(path) == []
+    source.on_next(snapshot("s", {"a": [update("a", 1), update("a", 2)]}))
+    assert [type(item) for item in played(path)] == [PVUpdate, PVUpdate, Snapshot]
+    watch.subscription.dispose()
+
+
+def test_large_values_are_not_kept_waiting(path: Path, clock: HistoricalScheduler) -> None:
+    source: Subject[Any] = Subject()
+    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    source.on_next(update("x", [0.5] * 1_000_000))
+    assert len(played(path)) == 1
+    watch.subscription.dispose()
+
+
+def test_row_groups(path: Path, clock: HistoricalScheduler) -> None:
+    import pyarrow.parquet
+
+    stream = rx.from_iterable(series("x", range(25)))
+    stream.pipe(record(path, row_group_rows=10, flush_rows=4, scheduler=clock)).subscribe()
+    metadata = pyarrow.parquet.read_metadata(path)
+    assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [12, 12, 1]
+    assert [one.value for one in played(path)] == list(range(25))
+
+
+def test_rotation_by_size(path: Path, clock: HistoricalScheduler) -> None:
+    updates = series("x", range(100))
+    stream = rx.from_iterable(updates)
+    stream.pipe(record(path, rotate_bytes=10_000, flush_rows=7, scheduler=clock)).subscribe()
+    names = names_in(path.parent)
+    assert len(names) > 3
+    assert names[:2] == ["run-0002.parquet", "run-0003.parquet"]
+    assert names[-1] == "run.parquet"
+    assert all((path.parent / name).stat().st_size < 20_000 for name in names)
+    assert where(played(path)) == where(updates)
+    assert where(played(path.parent)) == where(updates)
+    assert where(played([path.parent / name for name in names])) == where(updates)
+    assert where(played([path, path.parent])) == where(updates)
+    second = [one.value for one in played(path.parent / "run-0002.parquet")]
+    assert second[0] > 0
+    assert second == list(range(second[0], second[0] + len(second)))
+
+
+def test_rotation_by_time(path: Path, clock: HistoricalScheduler) -> None:
+    source: Subject[PVUpdate] = Subject()
+    watch = Watch(source.pipe(record(path, rotate_seconds=60.0, scheduler=clock)))
+    source.on_next(update("x", 1))
+    clock.advance_by(59)
+    assert not path.exists()
+    clock.advance_by(2)
+    assert path.exists()
+    clock.advance_by(600)  # nothing comes: no file is begun
+    assert names_in(path.parent) == ["run.parquet"]
+    source.on_next(update("x", 2))
+    watch.subscription.dispose()
+    assert names_in(path.parent) == ["run-0002.parquet", "run.parquet"]
+    assert [one.value for one in played(path)] == [1, 2]
+
+
+def test_rotation_leaves_out_names_that_are_taken(path: Path, clock: HistoricalScheduler) -> None:
+    taken = path.parent / "run-0002.parquet"
+    taken.write_bytes(b"somebody's")
+    rx.from_iterable(series("x", range(100))).pipe(record(path, rotate_bytes=30_000, scheduler=clock)).subscribe()
+    assert taken.read_bytes() == b"somebody's"
+    assert (path.parent / "run-0003.parquet").exists()
+    assert [one.value for one in played(path)] == list(range(100))
+
+
+def test_a_file_is_never_overwritten(path: Path, clock: HistoricalScheduler) -> None:
+    operator = record(path, scheduler=clock)
+    rx.of(update("x", 1)).pipe(operator).subscribe()
+    with pytest.raises(ValueError, match=r"run\.parquet exists already"):
+        record(path)
+    watch = Watch(rx.of(update("x", 2)).pipe(operator))
+    assert [str(error) for error in watch.errors] == [f"{path}: it exists already, and is not overwritten"]
+    assert [one.value for one in played(path)] == [1]
+
+
+def test_a_file_that_came_meanwhile_is_not_overwritten(path: Path, clock: HistoricalScheduler) -> None:
+    source: Subject[PVUpdate] = Subject()
+    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    source.on_next(update("x", 1))
+    path.write_bytes(b"somebody's")
+    source.on_completed()
+    assert path.read_bytes() == b"somebody's"
+    (error,) = watch.errors
+    assert isinstance(error, RecordingError)
+    assert "there is such a file meanwhile" in str(error)
+    path.unlink()
+    assert [one.value for one in played(path)] == [1]
+
+
+def test_two_recorders_of_one_file(path: Path, clock: HistoricalScheduler) -> None:
+    operator = record(path, scheduler=clock)
+    first: Watch = Watch(rx.never().pipe(operator))
+    second: Watch = Watch(rx.never().pipe(operator))
+    assert first.errors == []
+    assert "it is being recorded" in str(second.errors[0])
+    with pytest.raises(ValueError, match="is being recorded"):
+        record(path)
+    with pytest.raises(RecordingError, match="being recorded now"):
+        recover(path)
+    first.subscription.dispose()
+    assert names_in(path.parent) == ["run.parquet"]
+
+
+def test_a_path_that_cannot_be_written(tmp_path: Path, clock: HistoricalScheduler) -> None:
+    path = tmp_path / "missing" / "run.parquet"
+    watch: Watch = Watch(rx.of(update("x", 1)).pipe(record(path, scheduler=clock)))
+    assert watch.items == []
+    (error,) = watch.errors
+    assert isinstance(error, RecordingError)
+    assert str(error) == f"{path}: writing it failed: No such file or directory"
+
+
+class FullDisk:
+    """Writes of a file descriptor fail, after a few bytes, once it is full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = False
+        self._write = os.write
+        monkeypatch.setattr(os, "write", self.write)
+
+    def write(self, file: int, content: bytes) -> int:
+        if not self.full:
+            return self._write(file, content)
+        if len(content) > 10:
+            return self._write(file, content[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_fails_the_stream_and_keeps_what_was_written(
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+    source: Subject[PVUpdate] = Subject()
+    watch = Watch(source.pipe(record(path, flush_rows=2, scheduler=clock)))
+    source.on_next(update("x", 1))
+    source.on_next(update("x", 2))
+    disk.full = True
+    source.on_next(update("x", 3))
+    source.on_next(update("x", 4))
+    assert [one.value for one in watch.items] == [1, 2, 3]
+    (error,) = watch.errors
+    assert str(error) == (
+        f"{path}: writing it failed: No space left on device; the last 2 rows are lost; what was recorded before is in "
+        f"{journal_of(path)}, which replay_file reads, and of which recover makes a Parquet file"
+    )
+    source.on_next(update("x", 5))
+    assert len(watch.items) == 3
+    disk.full = False
+    assert [one.value for one in played(path)] == [1, 2]
+    assert recover(path) == [path]
+    assert [one.value for one in played(path)] == [1, 2]
+    assert names_in(path.parent) == ["run.parquet"]
+
+
+def test_a_full_disk_is_told_even_if_nothing_comes(
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+    source: Subject[PVUpdate] = Subject()
+    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    source.on_next(update("x", 1))
+    disk.full = True
+    clock.advance_by(2)
+    assert "No space left on device" in str(watch.errors[0])
+    assert not source.observers
+
+
+def test_a_failure_while_an_item_is_handed_over_is_told_after_it(
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+    source: Subject[PVUpdate] = Subject()
+    told: list[str] = []
+
+    def handler(item: PVUpdate) -> None:
+        disk.full = True
+        clock.advance_by(2)
+        told.append("handled")
+
+    source.pipe(record(path, scheduler=clock)).subscribe(handler, lambda error: told.append(type(error).__name__))
+    source.on_next(update("x", 1))
+    assert told == ["handled", "RecordingError"]
+
+
+def test_a_full_disk_at_the_end(path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    def commit(self: OpenFile) -> None:
+        raise RecordingError(self.path, "no")
+
+    monkeypatch.setattr(OpenFile, "commit", commit)
+    source: Subject[PVUpdate] = Subject()
+    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    source.on_next(update("x", 1))
+    source.on_completed()
+    assert not watch.completed
+    assert [type(error) for error in watch.errors] == [RecordingError]
+    assert [one.value for one in played(path)] == [1]
+
+
+def test_the_sources_error_counts_more_than_the_disks(
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def commit(self: OpenFile) -> None:
+        raise RecordingError(self.path, "full")
+
+    monkeypatch.setattr(OpenFile, "commit", commit)
+    watch: Watch = Watch(rx.throw(KeyError("source")).pipe(record(path, scheduler=clock)))
+    assert [type(error) for error in watch.errors] == [KeyError]
+    assert "full" in watch.errors[0].__notes__[0]
+    other: Watch = Watch(rx.never().pipe(record(path.with_name("other.parquet"), scheduler=clock)))
+    other.subscription.dispose()
+    assert "other.parquet: full" in caplog.text
+
+
+def test_an_item_that_cannot_be_recorded_ends_it_without_harm(path: Path, clock: HistoricalScheduler) -> None:
+    source: Subject[Any] = Subject()
+    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    source.on_next(update("x", 1))
+    source.on_next(2.5)
+    assert "a float cannot be recorded" in str(watch.errors[0])
+    assert [one.value for one in played(path)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"rotate_bytes": 0}, "rotate_bytes"),
+        ({"rotate_bytes": 1.5}, "rotate_bytes"),
+        ({"rotate_seconds": -1}, "rotate_seconds"),
+        ({"row_group_rows": True}, "row_group_rows"),
+        ({"flush_rows": 0}, "flush_rows"),
+        ({"flush_seconds": 0}, "flush_seconds"),
+    ],
+)
+def test_numbers_that_make_no_sense(path: Path, options: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        record(path, **options)
+
+
+def test_a_path_is_the_one_it_was_at_the_call(
+    tmp_path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    operator = record("run.parquet", scheduler=clock)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    rx.of(update("x", 1)).pipe(operator).subscribe()
+    assert (tmp_path / "run.parquet").exists()
+
+
+# --- replay ---
+
+
+def recorded(path: Path, *items: Any) -> Path:
+    rx.from_iterable(items).pipe(record(path, scheduler=HistoricalScheduler())).subscribe()
+    return path
+
+
+def test_the_pace_is_that_of_publication(path: Path) -> None:
+    # the first is days old by EPICS time, as the first update of a monitor is
+    recorded(
+        path, update("a", 0, timestamp=5, arrival_ms=10**10), *series("x", [1, 2, 3], every=60.0, start=10**16)
+    )
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    clock = HistoricalScheduler(began)
+    seen: list[tuple[float, Any]] = []
+    replay_file(path, speed=60.0, scheduler=clock).subscribe(
+        lambda one: seen.append(((clock.now - began).total_seconds(), one.value))
+    )
+    clock.start()
+    assert seen == [(0.0, 0), (0.0, 1), (1.0, 2), (2.0, 3)]
+
+
+def test_each_subscription_plays_it_anew(path: Path) -> None:
+    clock = HistoricalScheduler()
+    stream = replay_file(recorded(path, *series("x", [1, 2])), scheduler=clock)
+    first, second = Watch(stream), Watch(stream)
+    clock.start()
+    assert [one.value for one in first.items] == [one.value for one in second.items] == [1, 2]
+
+
+def test_only_some_pvs(path: Path) -> None:
+    recorded(
+        path,
+        update("a", 1),
+        update("b", 2),
+        snapshot("s", {"a": 3, "b": 4}),
+        snapshot("s", {"b": 5}),
+        PVData("a", {"value": 6}),
+    )
+    first, second, third = played(path, pvs=["pva://a"])
+    assert (first.value, list(second.data), third.value) == (1, ["a"], 6)
+
+
+def test_only_some_time(path: Path) -> None:
+    recorded(path, *series("x", range(10), start=1000 * SECOND))
+    values = [one.value for one in played(path, start=1002 * SECOND, stop=1005 * SECOND)]
+    assert values == [2, 3, 4]
+    from_seven = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=1007)
+    assert [one.value for one in played(path, start=from_seven)] == [7, 8, 9]
+
+
+def test_several_recordings_are_merged_by_time(tmp_path: Path) -> None:
+    even = recorded(tmp_path / "even.parquet", *series("e", [0, 2, 4], every=2.0))
+    odd = recorded(tmp_path / "odd.parquet", *series("o", [1, 3], every=2.0, start=update("x").timestamp or 0 + SECOND))
+    assert sorted(one.value for one in played([odd, even])) == [0, 1, 2, 3, 4]
+    assert [one.value for one in played([even, odd])] == [0, 1, 2, 3, 4]
+    assert [one.value for one in played(tmp_path)] == [0, 1, 2, 3, 4]
+
+
+def test_a_folder_may_have_other_files(tmp_path: Path) -> None:
+    recorded(tmp_path / "run.parquet", update("x", 1))
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    (tmp_path / "_torn.parquet.journal").write_bytes(b"")
+    assert [one.value for one in played(tmp_path)] == [1]
+
+
+def test_what_is_no_recording(tmp_path: Path) -> None:
+    other, broken, torn = (tmp_path / name for name in ("other.parquet", "broken.parquet", "torn.parquet"))
+    pd.DataFrame({"a": [1]}).to_parquet(other)
+    broken.write_bytes(b"PAR1")
+    journal_of(torn).write_bytes(b"")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert str(failure(other)) == f"{other}: it is no recording of k2eg"
+    assert f"{broken}: it cannot be read" in str(failure(broken))
+    assert "nothing of it was written" in str(failure(torn))
+    assert "there is no recording in this folder" in str(failure(empty))
+    assert all(isinstance(failure(one), RecordingError) for one in (other, broken, torn, empty))
+
+
+def test_a_recording_of_another_version(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("k2eg_rx.recording.recorder.VERSION", "9")
+    assert "unknown version '9'" in str(failure(recorded(path, update("x", 1))))
+
+
+def test_a_damaged_file_is_told_with_its_name(path: Path) -> None:
+    recorded(path, *series("x", range(1000)))
+    content = bytearray(path.read_bytes())
+    content[100:3000] = b"\xff" * 2900
+    path.write_bytes(content)
+    error = failure(path)
+    assert isinstance(error, RecordingError)
+    assert f"{path}: it is damaged" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"path": "/nowhere/run.parquet"}, "no such file"),
+        ({"path": []}, "empty"),
+        ({"speed": 0}, "speed"),
+        ({"pvs": "x"}, "one string 'x'"),
+        ({"start": datetime(2026, 1, 1)}, "time zone"),
+        ({"stop": 1.5}, "stop"),
+        ({"start": 5, "stop": 5}, "after start"),
+    ],
+)
+def test_replay_of_what_makes_no_sense(tmp_path: Path, options: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        replay_file(**({"path": tmp_path} | options))
+
+
+# --- recovery ---
+
+
+def cut_short(path: Path, values: range, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Records, and leaves what a recorder that was killed leaves. Returns the journal's content."""
+    source: Subject[PVUpdate] = Subject()
+    watch = Watch(source.pipe(record(path, flush_rows=5, scheduler=clock)))
+    for one in series("x", values):
+        source.on_next(one)
+    content = {file: file.read_bytes() for file in (journal_of(path), partial_of(path))}
+    watch.subscription.dispose()
+    path.unlink()
+    for file, left in content.items():
+        file.write_bytes(left)
+    return content[journal_of(path)]
+
+
+def test_a_journal_is_played_and_recovered_up_to_the_last_flush(
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_short(path, range(23), clock, monkeypatch)
+    with pytest.raises(ValueError, match="call recover"):
+        record(path)
+    assert [one.value for one in played(path)] == list(range(20))
+    assert [one.value for one in played(journal_of(path))] == list(range(20))
+    assert [one.value for one in played(path.parent)] == list(range(20))
+    assert recover(path.parent) == [path]
+    assert names_in(path.parent) == ["run.parquet"]
+    assert [one.value for one in played(path)] == list(range(20))
+    assert recover(path) == []
+
+
+def test_a_journal_torn_anywhere(
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = cut_short(path, range(20), clock, monkeypatch)
+    counts: set[int] = set()
+    for length in range(0, len(whole), 211):
+        journal_of(path).write_bytes(whole[:length])
+        error = None
+        try:
+            values = [one.value for one in played(path)]
+        except AssertionError:
+            error = failure(path)
+            assert "nothing of it was written" in str(error)
+            continue
+        assert values == list(range(len(values)))
+        counts.add(len(values))
+    assert counts == {0, 5, 10, 15}
+    assert "was not written completely" in caplog.text
+
+
+def test_a_recorder_killed_before_anything_was_recorded(path: Path) -> None:
+    journal_of(path).write_bytes(b"")
+    partial_of(path).write_bytes(b"PAR1")
+    assert recover(path) == []
+    assert names_in(path.parent) == []
+
+
+def test_a_recorder_killed_after_the_file_was_complete(path: Path) -> None:
+    recorded(path, update("x", 1))
+    journal_of(path).write_bytes(b"")
+    assert [one.value for one in played(path)] == [1]
+    assert recover(path) == []
+    assert names_in(path.parent) == ["run.parquet"]
+
+
+def test_recovery_of_nothing(tmp_path: Path) -> None:
+    assert recover(tmp_path) == []
+    with pytest.raises(ValueError, match="no such file"):
+        recover(tmp_path / "run.parquet")
