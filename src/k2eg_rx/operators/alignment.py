@@ -6,12 +6,12 @@ is that subscription's, and belongs to whoever calls it, one at a time; there is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 from reactivex import Observable, abc
 
+from k2eg_rx.operators.bounds import not_negative
 from k2eg_rx.operators.instants import AlignCounts, Aligned
 from k2eg_rx.operators.joining import Joiner, OnDrop, Plan
 from k2eg_rx.pv import pv_name_of
@@ -21,12 +21,6 @@ from k2eg_rx.wire.structure import NANOSECONDS
 PULSE_ID_MASK = 0x1FFFF  # LCLS keeps the pulse id in the low 17 bits of a time stamp's nanoseconds
 
 _MOST_WAITING = 20_000  # 1000 PVs at 10 Hz for 2 s; some 100 MB of decoded scalars, reached only if a PV gives nothing
-
-
-def _nanoseconds(seconds: float, what: str) -> int:
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"{what} is a number of seconds, 0 or more, not {seconds!r}")
-    return round(seconds * NANOSECONDS)
 
 
 def _ages(hold: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
@@ -125,8 +119,8 @@ def align(
     plan = Plan(
         names,
         _ages(hold or {}, names),
-        None if tolerance is None else _nanoseconds(tolerance, "tolerance"),
-        _nanoseconds(grace, "grace"),
+        None if tolerance is None else round(not_negative("tolerance", tolerance) * NANOSECONDS),
+        round(not_negative("grace", grace) * NANOSECONDS),
         incomplete == "partial",
         max_waiting,
         _checked_mask(pulse_id_mask) if on == "pulse_id" else 0,

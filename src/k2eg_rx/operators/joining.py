@@ -23,7 +23,7 @@ from k2eg_rx.wire.messages import PVUpdate
 from k2eg_rx.wire.structure import NANOSECONDS
 
 _NEVER = -(1 << 80)  # before every time and every pulse
-_STEPS = 3  # so many updates in a row before their predecessor: not a straggler, the clock was set back
+_STEPS = 10  # so many updates in a row before their predecessor: no stragglers, the clock was set back
 _MOST_HELD = 1024  # of one held PV while no instant needs them: 8 s at 120 Hz
 
 OnDrop = Callable[[PVUpdate, DropReason], None]
