@@ -1,0 +1,80 @@
+"""A gateway's core as a process that comes and goes, on a clock in place of its thread.
+
+In: records of the command topics. Out: replies and events, to the broker. Everything belongs to the thread that drives
+the clock. It is `k2eg_rx.gateway` itself but for its thread, its Kafka and its EPICS: what it says is what that says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from reactivex import Observable
+
+from k2eg_rx.gateway.answers import answer_each
+from k2eg_rx.gateway.context import Context
+from k2eg_rx.gateway.core import Answers
+from k2eg_rx.gateway.counters import Counters
+from k2eg_rx.gateway.intake import Intake
+from k2eg_rx.gateway.options import GatewayOptions
+from k2eg_rx.gateway.outlet import Outlet
+from k2eg_rx.gateway.provider import Provider
+from k2eg_rx.gateway.samples import Outgoing
+from k2eg_rx.pv import Protocol
+from k2eg_rx.testing.clock import VirtualClock
+from k2eg_rx.transport import Record, Transport
+
+Answering = Callable[[Record, Callable[[Record], Observable[Outgoing]]], Observable[Outgoing]]
+"""Returns what is said to a record, given what the gateway itself would say."""
+
+
+class GatewayProcess:
+    """A running gateway.
+
+    Args:
+        transport: The way to the broker; closed with the process.
+        providers: EPICS, by protocol.
+        options: How it behaves.
+        clock: Its thread and its time.
+        answering: What stands between the commands and their answers.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        providers: Mapping[Protocol, Provider],
+        options: GatewayOptions,
+        clock: VirtualClock,
+        answering: Answering,
+    ) -> None:
+        self.counters = Counters()
+        self._transport = transport
+        context = Context(clock, self.counters, options, clock.time)
+        self._intake = Intake(clock, self._room)
+        self._answers = Answers(providers, context, None, self._intake.relieved)
+        self._options = options
+        self._outlet = Outlet(transport.sink(), context)
+        emit = self._outlet.send
+
+        def answer(record: Record) -> Observable[Outgoing]:
+            return answering(record, self._answers.answer)
+
+        def failed(record: Record, error: Exception) -> None:
+            self._answers.failed(record, error, emit)
+
+        self._subscription = self._intake.commands().pipe(answer_each(answer, failed)).subscribe(emit)
+        self._source = transport.events(self._intake, options.group)
+        self._intake.wake = self._source.wake
+
+    def listen(self, command_topic: str) -> None:
+        """Takes commands from a topic, from where its group left off."""
+        self._source.read(command_topic)
+
+    def close(self) -> None:
+        """Ends it as a signal does that cannot be caught: what is under way is never answered. To be called once."""
+        self._source.close(0.0)
+        self._subscription.dispose()
+        self._outlet.close(0.0)
+        self._transport.close(0.0)
+
+    def _room(self) -> int:
+        return self._options.max_pending - self._answers.operations.pending

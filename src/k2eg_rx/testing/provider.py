@@ -1,0 +1,192 @@
+"""EPICS for a scripted gateway: the PVs of a test, as the gateway's core wants them.
+
+In: gets, puts and subscriptions, from the gateway. Out: futures and callbacks, in the clock's time. Everything belongs
+to the thread that drives the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
+
+from reactivex import abc
+
+from k2eg_rx.errors import OperationError
+from k2eg_rx.gateway.provider import ProviderError, ProviderTimeout, Reading
+from k2eg_rx.gateway.subscriber import Subscriber
+from k2eg_rx.pv import Protocol, PvAddress
+from k2eg_rx.testing.clock import VirtualClock
+from k2eg_rx.testing.pvs import ScriptedPv
+from k2eg_rx.wire.structure import Structure, select_field
+
+_Result = TypeVar("_Result")
+
+
+class ScriptedSubscription:
+    """A subscription to a PV, which need not be there yet.
+
+    Args:
+        address: The PV.
+        on_update: Called with each structure.
+        on_connection: Called when it comes and goes.
+        ended: Called when it is closed.
+    """
+
+    def __init__(
+        self,
+        address: PvAddress,
+        on_update: Callable[[Structure], None],
+        on_connection: Callable[[bool], None],
+        ended: Callable[[ScriptedSubscription], None],
+    ) -> None:
+        self.address = address
+        self._subscriber = Subscriber(address, on_update, on_connection)
+        self._ended = ended
+        self._connected = False
+
+    def tell(self, pv: ScriptedPv) -> None:
+        """Tells how it stands with the PV."""
+        if pv.connected != self._connected:
+            self._connected = pv.connected
+            self._subscriber.connection(pv.connected)
+        if pv.connected:
+            self._subscriber.update(pv.structure(self.address.protocol))
+
+    def close(self) -> None:
+        """Ends it. Idempotent."""
+        self._subscriber.closed = True
+        self._ended(self)
+
+
+class ScriptedProvider:
+    """One protocol's side of the PVs of a test; a `Provider`.
+
+    Args:
+        protocol: Which.
+        clock: The time.
+    """
+
+    def __init__(self, protocol: Protocol, clock: VirtualClock) -> None:
+        self._protocol: Protocol = protocol
+        self._clock = clock
+        self._pvs: dict[str, ScriptedPv] = {}
+        self._subscriptions: list[ScriptedSubscription] = []
+        self._waiting: list[Callable[[], None]] = []
+
+    def add(self, pv: ScriptedPv) -> None:
+        """Serves a PV from now on."""
+        self._pvs[pv.name] = pv
+        self.tell(pv)
+
+    def tell(self, pv: ScriptedPv) -> None:
+        """Tells all who want to know of a PV's change."""
+        for subscription in tuple(self._subscriptions):
+            if self._find(subscription.address) is pv:
+                subscription.tell(pv)
+        waiting, self._waiting = self._waiting, []
+        for attempt in waiting:
+            attempt()
+
+    def subscriptions(self, pv: ScriptedPv) -> int:
+        """Returns how many subscriptions the gateway has to a PV."""
+        return sum(self._find(subscription.address) is pv for subscription in self._subscriptions)
+
+    def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
+        """Reads a PV; see `Provider.get`."""
+        return self._ask(address, timeout, partial(self._read, address))
+
+    def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+        """Writes fields of a PV; see `Provider.put`. One that the PV takes long for is carried out after a timeout."""
+        written: dict[str, Any] = dict(fields)
+
+        def write(pv: ScriptedPv) -> None:
+            path = address.field.split(".") if pv.name != address.name else []
+            item: Any = written["value"] if path and "value" in written else written
+            for step in reversed(path):
+                item = {step: item}
+            pv.put(item)
+
+        return self._ask(address, timeout, write, late=True)
+
+    def subscribe(
+        self, address: PvAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+    ) -> ScriptedSubscription:
+        """Subscribes to a PV; see `Provider.subscribe`."""
+        subscription = ScriptedSubscription(address, on_update, on_connection, self._forget)
+        self._subscriptions.append(subscription)
+        pv = self._find(address)
+        if pv is not None:
+            subscription.tell(pv)
+        return subscription
+
+    def close(self) -> None:
+        """Ends all subscriptions. Idempotent."""
+        for subscription in tuple(self._subscriptions):
+            subscription.close()
+
+    def _forget(self, subscription: ScriptedSubscription) -> None:
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+
+    def _find(self, address: PvAddress) -> ScriptedPv | None:
+        """The PV of that name; else the one that the address names a part of."""
+        pv = self._pvs.get(address.name)
+        if pv is None and address.field and not address.is_record_field:
+            pv = self._pvs.get(address.base)
+        return pv
+
+    def _read(self, address: PvAddress, pv: ScriptedPv) -> Reading:
+        whole = pv.structure(self._protocol)
+        if pv.name == address.name:
+            return Reading(whole, dict(pv.types))
+        try:
+            return Reading(select_field(whole, address.field, address.uri))
+        except OperationError as error:
+            raise ProviderError(error.message) from None
+
+    def _ask(
+        self, address: PvAddress, timeout: float, act: Callable[[ScriptedPv], _Result], *, late: bool = False
+    ) -> Future[_Result]:
+        """Has something done to a PV as soon as it is there, within its time; returns the future of the result.
+
+        Args:
+            address: The PV.
+            timeout: Seconds.
+            act: What to do. It may raise `ProviderError`.
+            late: Whether it is done even if its time is over by then, once it has begun.
+        """
+        future: Future[_Result] = Future()
+
+        def attempt() -> None:
+            pv = self._find(address)
+            if pv is not None and pv.connected:
+                self._clock.schedule_relative(pv.delay, partial(finish, pv))
+            elif not future.done():
+                self._waiting.append(attempt)
+
+        def finish(pv: ScriptedPv, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            if not pv.connected:
+                attempt()
+            elif late or not future.done():
+                _settle(future, partial(act, pv))
+
+        def over(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            if not future.done():
+                future.set_exception(ProviderTimeout(f"{address.name}: no answer within {timeout:g} s"))
+
+        self._clock.schedule_relative(timeout, over)
+        attempt()
+        return future
+
+
+def _settle(future: Future[_Result], act: Callable[[], _Result]) -> None:
+    try:
+        result = act()
+    except Exception as error:
+        if not future.done():
+            future.set_exception(error)
+    else:
+        if not future.done():
+            future.set_result(result)

@@ -1,0 +1,223 @@
+"""Scripts as users write them, tested as users can: without a broker, without an IOC, in virtual time."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import reactivex as rx
+from reactivex import Observable
+from reactivex import operators as ops
+
+import k2eg_rx.testing as kit
+from k2eg.broker import SnapshotProperties
+from k2eg.dml import OperationError, OperationTimeout, dml
+from k2eg_rx import Client, PVUpdate, Severity, first
+from k2eg_rx.testing import ScriptedGateway
+
+pytest_plugins = ["k2eg_rx.testing.fixtures"]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+# A script: the moving average of a PV, written back to another one
+
+
+def write_average(client: Client, source: str, target: str, count: int) -> Any:
+    """Writes the mean of the last `count` values of a PV to another PV."""
+    average: Observable[float] = client.monitor_stream(source).pipe(
+        ops.map(lambda update: float(update.value)),
+        ops.buffer_with_count(count, 1),
+        ops.filter(lambda values: len(values) == count),
+        ops.map(lambda values: sum(values) / count),
+    )
+    return average.pipe(ops.flat_map(lambda mean: client.put_stream(target, mean))).subscribe()
+
+
+# and its test
+
+
+def test_the_average_is_written_back(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    current = k2eg_gateway.pv("demo:current", 0.0, units="A")
+    average = k2eg_gateway.pv("demo:average", 0.0, units="A")
+    write_average(k2eg_client, "pva://demo:current", "pva://demo:average", count=3)
+    for value in (3.0, 6.0, 9.0):
+        current.post(value)
+    assert average.puts == [3.0, 6.0]
+
+
+def test_a_put_that_fails_does_not_end_a_script_that_minds_it(
+    k2eg_gateway: ScriptedGateway, k2eg_client: Client
+) -> None:
+    current, average = k2eg_gateway.pv("demo:current", 0.0), k2eg_gateway.pv("demo:average", 0.0)
+    failures: list[Exception] = []
+    k2eg_gateway.faults.refuse("put", "demo:average", message="interlock")
+    k2eg_client.monitor_stream("pva://demo:current").pipe(
+        ops.flat_map(
+            lambda update: k2eg_client.put_stream("pva://demo:average", update.value).pipe(
+                ops.do_action(on_error=failures.append), ops.catch(rx.empty())
+            )
+        )
+    ).subscribe()
+    current.post(1.0)
+    assert average.puts == [1.0]
+    assert [str(error) for error in failures] == [
+        "put of pva://demo:average: the gateway answered with error -2: interlock"
+    ]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_of_a_moving_average(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    example = load("moving_average")
+    temperature = k2eg_gateway.pv("demo:temperature", 20.0)
+    updates = k2eg_client.monitor_stream("pva://demo:temperature")
+    lines: list[str] = []
+    rx.merge(example.moving_average(updates, 2), example.alarm_transitions(updates)).subscribe(lines.append)
+    temperature.post(21.0)
+    temperature.post(40.0, severity=Severity.MAJOR)
+    assert lines == [
+        "average of 2:   20.500   (newest   21.000)",
+        "average of 2:   30.500   (newest   40.000)",
+        "alarm: NO_ALARM -> MAJOR at 40.0",
+    ]
+
+
+def test_a_whole_script_that_waits_by_itself_runs_in_running_time(
+    k2eg_gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load("moving_average")
+    k2eg_gateway.pv("demo:temperature", 20.0)
+    monkeypatch.setattr(sys, "argv", ["moving_average.py", "--window", "1", "--seconds", "30"])
+    with k2eg_gateway.clock.running():
+        example.main()
+    assert "average of 1:   20.000" in capsys.readouterr().out
+    assert k2eg_gateway.clock.elapsed >= 30.0
+
+
+# The documented API
+
+
+@pytest.fixture
+def k(k2eg_gateway: ScriptedGateway) -> Any:
+    with dml("demo", "my-script") as connected:
+        yield connected
+
+
+def test_blocking_calls_and_handlers(k2eg_gateway: ScriptedGateway, k: dml) -> None:
+    motor = k2eg_gateway.pv("demo:motor", 1.0, units="mm", limits=(0, 10))
+    seen: list[tuple[str, float]] = []
+    k.monitor("pva://demo:motor", lambda name, data: seen.append((name, data["value"])))
+    k.put("pva://demo:motor", 2.5)
+    assert k.get("pva://demo:motor")["value"] == 2.5
+    assert motor.puts == [2.5]
+    assert seen == [("demo:motor", 1.0), ("demo:motor", 2.5)]
+    k.stop_monitor("demo:motor")
+    motor.post(3.0)
+    assert len(seen) == 2
+
+
+def test_a_handler_may_make_blocking_calls(k2eg_gateway: ScriptedGateway, k: dml) -> None:
+    setpoint, readback = k2eg_gateway.pv("demo:set", 0.0), k2eg_gateway.pv("demo:read", 0.0, delay=2.0)
+    results: list[float] = []
+
+    def follow(_name: str, data: dict[str, Any]) -> None:
+        k.put("pva://demo:read", data["value"] + 0.5)
+        results.append(k.get("pva://demo:read")["value"])
+
+    k.monitor("pva://demo:set", follow)
+    setpoint.post(4.0)
+    assert results == [0.5, 4.5]
+    assert readback.value == 4.5
+
+
+def test_timeouts_of_minutes_take_no_time(k2eg_gateway: ScriptedGateway, k: dml) -> None:
+    k2eg_gateway.faults.ignore("get", times=None)
+    began = time.monotonic()
+    with pytest.raises(OperationTimeout, match=r"get of pva://demo:x: no reply within 600 s"):
+        k.get("pva://demo:x", timeout=600.0)
+    assert k2eg_gateway.clock.elapsed == 600.0
+    assert time.monotonic() - began < 30.0  # not a matter of speed: it is not 600
+
+
+def test_a_pv_that_is_away_times_out_in_the_gateway(k2eg_gateway: ScriptedGateway, k: dml) -> None:
+    pv = k2eg_gateway.pv("demo:x", 1.0)
+    pv.disconnect()
+    with pytest.raises(OperationError, match="-3: Timeout operation"):
+        k.get("pva://demo:x")
+    assert k2eg_gateway.clock.elapsed == 10.0
+    pv.connect()
+    assert k.get("pva://demo:x")["value"] == 1.0
+
+
+def test_recurring_snapshots_follow_the_clock(k2eg_gateway: ScriptedGateway, k: dml) -> None:
+    a = k2eg_gateway.pv("demo:a", 1.0)
+    k2eg_gateway.pv("demo:b", 10.0)
+    seen: list[tuple[int, float, float]] = []
+
+    def handle(_name: str, data: dict[str, Any]) -> None:
+        seen.append((data["iteration"], data["demo:a"]["value"], data["demo:b"]["value"]))
+
+    properties = SnapshotProperties("orbit", ["pva://demo:a", "ca://demo:b"], time_window=1000)
+    k.snapshot_recurring(properties, handle)
+    k2eg_gateway.advance(1.0)
+    a.post(2.0)
+    k2eg_gateway.advance(60.0)
+    assert seen[:2] == [(1, 1.0, 10.0), (2, 2.0, 10.0)]
+    assert len(seen) == 61
+    k.snapshot_stop("orbit")
+    k2eg_gateway.advance(60.0)
+    assert len(seen) == 62  # the last, partial one
+
+
+def test_two_scripts_share_a_gateway(k2eg_gateway: ScriptedGateway) -> None:
+    pv = k2eg_gateway.pv("demo:x", 0)
+    with dml("demo", "one") as one, dml("demo", "two") as two:
+        seen: list[int] = []
+        one.monitor("pva://demo:x", lambda _, data: seen.append(data["value"]))
+        two.put("pva://demo:x", 5)
+    assert (seen, pv.puts) == ([0, 5], [5])
+
+
+def test_windows_of_reactivex_operators_are_in_virtual_time(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    pv = k2eg_gateway.pv("demo:x", 0)
+    windows: list[list[int]] = []
+    k2eg_client.monitor_stream("pva://demo:x").pipe(
+        ops.map(lambda update: update.value), ops.buffer_with_time(60.0)
+    ).subscribe(windows.append)
+    for value in (1, 2, 3):
+        pv.post(value)
+        k2eg_gateway.advance(30.0)
+    k2eg_gateway.advance(30.0)
+    assert windows == [[0, 1, 2], [3]]
+
+
+def test_a_script_that_waits_for_an_event_of_its_own(k2eg_gateway: ScriptedGateway, k: dml) -> None:
+    pv, reached = k2eg_gateway.pv("demo:x", 0.0), threading.Event()
+    k.monitor("pva://demo:x", lambda _, data: reached.set() if data["value"] > 1.0 else None)
+    k2eg_gateway.clock.schedule_relative(120.0, lambda *_: pv.post(2.0))
+    with k2eg_gateway.clock.running():
+        assert reached.wait(30.0)
+
+
+def test_the_docstring_of_the_kit_shows_this() -> None:
+    assert "k2eg_gateway.pv" in str(kit.__doc__)
+
+
+def test_first_of_a_client_in_the_test(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    k2eg_gateway.pv("demo:mode", "On", choices=["Off", "On"])
+    update: PVUpdate = first(k2eg_client.monitor_stream("ca://demo:mode"))
+    assert update.value == {"index": 1, "choices": ["Off", "On"]}
