@@ -110,6 +110,7 @@ def test_streams_outlive_a_broker_that_dies_and_one_that_freezes(
         broker.thaw()
         statuses.wait_for(Connection.DOWN, Connection.UP)
         witness.wait_for_progress()
+        gets.wait_for(None)
     finally:
         outcomes = gets.stop()
     last = gateway.quiet()

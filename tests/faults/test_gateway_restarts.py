@@ -12,14 +12,12 @@ from k2eg_rx import Snapshot, SnapshotProperties
 PVS = 5
 NEXT = 1_000_000  # the first value of the second gateway's PVs
 SILENCE = 2.0  # seconds until the client asks again
-# A command is kept for a gateway that was killed until its session is over; the least that brokers allow.
-SESSION = {"session.timeout.ms": "6000"}
 PATIENCE = 60.0
 
 
 @pytest.mark.timeout(120)
 def test_monitors_and_recurring_snapshots_come_back_by_themselves(site: Any, witness: Any) -> None:
-    before = site.gateway(kafka=SESSION)
+    before = site.gateway()
     client = site.client(silence=SILENCE)
     uris = site.uris(PVS)
     changed = threading.Condition()
@@ -39,7 +37,7 @@ def test_monitors_and_recurring_snapshots_come_back_by_themselves(site: Any, wit
         assert changed.wait_for(lambda: len(snapshots) >= 2, PATIENCE)
 
     before.kill()
-    after = site.gateway(first=NEXT, kafka=SESSION)
+    after = site.gateway(first=NEXT)
 
     witness.wait_until(lambda: all(values[-1] >= NEXT for values in witness.values.values()), "the second gateway's")
     witness.wait_for_progress()

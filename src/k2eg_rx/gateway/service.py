@@ -34,9 +34,12 @@ _PATIENT = {
     # Events have no other copy: they wait while a broker is restarted, in a queue that is bounded by number and bytes.
     # A client's commands wait for seconds only, for nobody wants a late one.
     "message.timeout.ms": "300000",
-    # The next gateway gets the commands of one that was killed when that one's session is over; 45 s by default. A
-    # broker that stands still for 20 s must not end a session: to join again takes longer than to wait.
-    "session.timeout.ms": "30000",
+    # The next gateway gets the commands of one that was killed when that one's session is over, and so does one that
+    # lost its own session while the broker was away: the least that brokers allow (45 s by default).
+    "session.timeout.ms": "6000",
+    "heartbeat.interval.ms": "1500",  # three of them may be late
+    # What was received and not committed, the next gateway carries out once more if this one is killed.
+    "auto.commit.interval.ms": "200",
 }
 
 

@@ -37,6 +37,9 @@ _CREATE_TIMEOUT = 5.0
 # A question about one topic is a round trip of about half a millisecond; one about all of them costs some 15 us a
 # topic of the cluster while Python stands still. Sites have thousands, hence rather many single ones.
 _FEW = 32
+# Questions in a row that found no broker to be put to, after which a new client is asked: see `lifeline`. Nobody but
+# this client can tell whether there is one, so an outage has it replaced as often; that takes milliseconds.
+_CUT_AFTER = 3
 _RIGHTS_AT_ONCE = 5  # a round trip each, once a second
 _OFFSETS_AT_ONCE = 1000  # partitions; their futures cost 50 us each, and others want to run in between
 
@@ -64,6 +67,7 @@ class Cluster:
         self._health = health
         self._admin: Any = self._client(create_topics=False)
         self._creator: Any = None
+        self._unasked = 0  # questions in a row for which there was no broker
 
     def _client(self, *, create_topics: bool) -> Any:  # what its futures hold has no types
 
@@ -118,12 +122,20 @@ class Cluster:
     def _ask(self, client: Any, *topic: str) -> Mapping[str, TopicMetadata] | None:
         try:
             known: Mapping[str, TopicMetadata] = client.list_topics(*topic, timeout=_METADATA_TIMEOUT).topics
-        except KafkaException:
+        except KafkaException as failure:
             client.poll(0)  # librdkafka tells the cause apart from the effect, by its error callback
             self._health.silence()
+            self._count_unasked(failure)
             return None
+        self._unasked = 0
         self._health.answer()
         return known
+
+    def _count_unasked(self, failure: KafkaException) -> None:
+        self._unasked = self._unasked + 1 if error_of(failure).code() == KafkaError._TRANSPORT else 0
+        if self._unasked >= _CUT_AFTER:
+            self._unasked, self._creator = 0, None
+            self._admin = self._client(create_topics=False)
 
     def _sight(self, topic: str, metadata: TopicMetadata | None) -> Sight:
         if metadata is None:

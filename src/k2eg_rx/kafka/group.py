@@ -71,6 +71,9 @@ class GroupPump(Pump):
         self._pins: dict[Partition, int] = {}
         self._received: dict[Partition, int] = {}  # of the partitions that are ours: the offset after what was received
         self._gone: set[str] = set()  # topics that were deleted, until they are read again
+        # What was received of partitions that were lost: if nobody else has gone further, they go on there, and nothing
+        # is received twice by one that only lost touch with the group.
+        self._reached: dict[Partition, int] = {}
         self._unknown: set[Partition] = set()  # ours, but where the group left off could not be found out
         self._in_hand: list[Message] = []
 
@@ -89,6 +92,7 @@ class GroupPump(Pump):
         """Takes no part in reading a topic any more."""
         self._topics -= {reading.topic}
         self._pins = {key: offset for key, offset in self._pins.items() if key[0] != reading.topic}
+        self._reached = {key: offset for key, offset in self._reached.items() if key[0] != reading.topic}
         if not reading.released:
             self._gone.add(reading.topic)
             self._disown(consumer, reading.topic)
@@ -128,6 +132,18 @@ class GroupPump(Pump):
             consumer.poll(_HELD_POLL)
         self._received.clear()  # while it closes, librdkafka answers no more requests: it would be waited for in vain
         super()._leave(consumer)
+
+    def _topics_read(self) -> Iterable[str]:
+        return self._topics
+
+    def _take_over(self, new: Consumer, old: Consumer) -> None:  # noqa: ARG002
+        """Joins the group once more; for the other members it is another one that does."""
+        lost = list(self.lag.starts)
+        self._forget(set(lost))
+        self.lag.remove(_at((key, 0) for key in lost))
+        self._subscribed = frozenset()
+        self._held_since, self._paused = None, False
+        self._subscribe(new)
 
     def _do_actions(self, consumer: Consumer) -> None:
         super()._do_actions(consumer)
@@ -200,8 +216,10 @@ class GroupPump(Pump):
             self._unknown.update(map(_key, partitions))
             starts, fresh = partitions, []
         else:
-            fresh = [(_key(p), self._pins.get(_key(p), 0)) for p in committed if p.offset < 0]
-            starts = _at([*fresh, *((_key(p), p.offset) for p in committed if p.offset >= 0)])
+            known = {_key(p): p.offset if p.offset >= 0 else self._pins.get(_key(p), 0) for p in committed}
+            begin = {key: max(offset, self._reached.pop(key, 0)) for key, offset in known.items()}
+            fresh = [(_key(p), begin[_key(p)]) for p in committed if p.offset != begin[_key(p)]]
+            starts = _at(begin.items())
         consumer.incremental_assign(starts)
         self.lag.add(starts)
         if self._paused:
@@ -225,6 +243,7 @@ class GroupPump(Pump):
         consumer.incremental_unassign(partitions)
 
     def _forget(self, keys: set[Partition]) -> None:
+        self._reached.update((key, offset) for key, offset in self._received.items() if key in keys)
         self._in_hand = [message for message in self._in_hand if _key_of(message) not in keys]
         self._received = {key: offset for key, offset in self._received.items() if key not in keys}
         self._unknown -= keys

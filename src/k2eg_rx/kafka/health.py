@@ -39,6 +39,9 @@ class Health:
         clock: Returns seconds.
         verdict: Returns what is wrong with a broker's certificate, for an error's text; may ask the broker.
         vital: The topics without which nothing works.
+
+    Attributes:
+        disturbances: How often there was trouble after a time without; for those who look for its consequences.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Health:
         self._missing: dict[Right, TransportStatus] = {}
         self._answered = clock()
         self._suspicious = True
+        self.disturbances = 0
         self.on_suspicion: Callable[[], None] = lambda: None
 
     @property
@@ -85,8 +89,20 @@ class Health:
             if self._cause is None or weight > weight_of_trouble(self._cause):
                 self._cause = error
             news, self._suspicious = not self._suspicious, True
+            self.disturbances += news
         if news:
             self.on_suspicion()
+
+    @property
+    def answered(self) -> float:
+        """When a broker answered last; the clock's seconds."""
+        return self._answered
+
+    def doubt(self) -> None:
+        """Has the cluster asked: a client is without a broker, which need not mean that there is none."""
+        with self._lock:
+            self._suspicious = True
+        self.on_suspicion()
 
     def silence(self) -> None:
         """Takes note that the cluster was asked and did not answer. On the thread that asks it."""

@@ -16,6 +16,7 @@ from k2eg_rx.kafka.configuration import Properties
 from k2eg_rx.kafka.failures import Failures, is_gone
 from k2eg_rx.kafka.health import Health, Right
 from k2eg_rx.kafka.librdkafka_log import librdkafka_log
+from k2eg_rx.kafka.lifeline import Lifeline, abandon
 
 _log = logging.getLogger(__name__)
 
@@ -52,16 +53,24 @@ class KafkaPresence:
 
     def _run(self) -> None:
         try:
-            consumer = Consumer(self._properties, logger=librdkafka_log)
-            consumer.subscribe([self._topic], on_assign=_read_nothing)
+            consumer = self._join()
         except KafkaException as failure:
             _log.error("%s", self._failures.error(failure, "cannot show gateways that this client listens"))
             return
         told: set[int] = set()
+        lifeline = Lifeline(self._health)
         while not self._closing.wait(_POLL):
             self._poll(consumer, told)
+            if lifeline.is_cut(consumer, self._topic):
+                abandon(consumer)
+                consumer = self._join()
         with contextlib.suppress(KafkaException):
             consumer.close()
+
+    def _join(self) -> Consumer:
+        consumer = Consumer(self._properties, logger=librdkafka_log)
+        consumer.subscribe([self._topic], on_assign=_read_nothing)
+        return consumer
 
     def _poll(self, consumer: Consumer, told: set[int]) -> None:
         try:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -20,11 +20,24 @@ from k2eg_rx.kafka.configuration import Properties
 from k2eg_rx.kafka.failures import Failures, error_of
 from k2eg_rx.kafka.health import Health
 from k2eg_rx.kafka.librdkafka_log import librdkafka_log
+from k2eg_rx.kafka.lifeline import Lifeline
 from k2eg_rx.transport import Headers
 
 _log = logging.getLogger(__name__)
 
 OnDelivery = Callable[[TransportError | None], None]
+_Report = Callable[[KafkaError | None, Message], None]
+
+
+class _Kept(NamedTuple):
+    """What a producer that is being replaced says of a record; with what it does not say, and the next one needs."""
+
+    report: _Report
+    error: KafkaError | None
+    message: Message
+    headers: Headers
+    sent_at: float
+
 
 _POLL = 0.1  # seconds that a poll waits for a report; one that comes ends it at once
 _IDLE = 1.0  # seconds between polls while nothing is under way, for errors and logs
@@ -50,6 +63,10 @@ class KafkaSink:
         self._producer: Producer | None = self._make()
         self._ended: deque[Producer] = deque()
         self._fatal: KafkaError | None = None
+        self._lifeline = Lifeline(health)
+        self._topic = ""  # the latest that was sent to
+        # The reports of a producer that is being replaced, to be looked through when all are there; else None.
+        self._kept: list[_Kept] | None = None
         self._lock = threading.Lock()
         self._work = threading.Event()
         self._deadline: float | None = None
@@ -72,13 +89,18 @@ class KafkaSink:
         on_delivery: OnDelivery | None = None,
     ) -> None:
         """Queues a record; see `RecordSink.send`."""
+        sent_at = time.time()
 
-        def report(error: KafkaError | None, _message: Message) -> None:
-            self._report(topic, error, on_delivery)
+        def report(error: KafkaError | None, message: Message) -> None:
+            if self._kept is None:
+                self._report(topic, error, on_delivery)
+            else:
+                self._kept.append(_Kept(report, error, message, headers, sent_at))
 
         with self._lock:
             if self._deadline is not None:
                 raise TransportError(f"cannot send to {topic!r}: the sink is closed")
+            self._topic = topic
             try:
                 self._produce(topic, value, key, on_delivery=report, headers=list(headers) or None)
             except BufferError as failure:
@@ -124,10 +146,53 @@ class KafkaSink:
     def _listen(self, producer: Producer) -> None:
         try:
             producer.poll(0)
-            while self._deadline is None and not self._ended and len(producer) > 0:
+            while self._deadline is None and not self._ended and not self._is_cut(producer) and len(producer) > 0:
                 producer.poll(_POLL)
         except KafkaException as failure:
             self._give_up(producer, error_of(failure))
+
+    def _is_cut(self, producer: Producer) -> bool:
+        """Whether the producer had lost its brokers, and has been replaced."""
+        is_cut = bool(self._topic) and self._lifeline.is_cut(producer, self._topic)
+        if is_cut:
+            self._replace(producer)
+        return is_cut
+
+    def _replace(self, producer: Producer) -> None:
+        """Has a new producer send what one that has lost its brokers still has, in order, and what comes after it."""
+        _log.warning("the producer has lost its brokers, though they answer to others: a new one takes its place")
+        with self._lock:  # who sends now waits, for the order
+            new = self._make()
+            self._kept = []
+            self._end(producer, 0.0)
+            kept, self._kept = self._kept, None
+            errors = [self._sent_again(new, record) for record in kept]
+            self._producer = new
+        for (report, _, message, *_), error in zip(kept, errors, strict=True):
+            if error is None or error.code() != KafkaError._PURGE_QUEUE:
+                report(error, message)
+
+    def _sent_again(self, producer: Producer, record: _Kept) -> KafkaError | None:
+        """What became of a record; if it waits with the new producer, what became of it with the old one."""
+        report, error, message, headers, sent_at = record
+        if error is None or error.code() != KafkaError._PURGE_QUEUE:
+            return error
+        if time.time() - sent_at > float(self._properties["message.timeout.ms"]) / 1000:
+            return KafkaError(KafkaError._MSG_TIMED_OUT)
+        try:
+            producer.produce(
+                message.topic() or "",
+                message.value(),
+                message.key(),
+                on_delivery=report,
+                headers=list(headers) or None,
+                timestamp=round(sent_at * 1000),  # a gateway looks how old a put is
+            )
+        except KafkaException as failure:
+            return error_of(failure)
+        except BufferError:
+            return KafkaError(KafkaError._QUEUE_FULL)
+        return error
 
     def _bury(self) -> None:
         """Reports what those had in hand that have ended, as `send` noticed."""

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -22,6 +22,7 @@ from k2eg_rx.kafka.failures import Failures, is_forbidden, is_gone
 from k2eg_rx.kafka.health import Health, Right
 from k2eg_rx.kafka.lag import INTERVAL, Lag
 from k2eg_rx.kafka.librdkafka_log import ConsumerLog
+from k2eg_rx.kafka.lifeline import Lifeline, abandon
 from k2eg_rx.transport import Receiver, Record
 
 _log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class Pump:
         self._deadline = 0.0
         self._told: set[tuple[str, int]] = set()
         self.lag = Lag()
+        self._lifeline = Lifeline(health)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -140,7 +142,7 @@ class Pump:
 
     def _run(self) -> None:
         try:
-            consumer = Consumer(self._properties, logger=ConsumerLog(self._watcher.changed))
+            consumer = self._make()
         except KafkaException as failure:
             self._watcher.useless(self._failures.error(failure, "cannot start a Kafka consumer"))
             return
@@ -148,11 +150,40 @@ class Pump:
             while not self._closing:
                 try:
                     self._turn(consumer)
+                    if self._is_cut(consumer):
+                        consumer = self._replace(consumer)
                 except KafkaException as failure:
                     _log.warning("%s", self._failures.error(failure, "reading from Kafka"))
                     self._signal.wait(1.0)  # whatever it is, it is not cured by asking a thousand times
         finally:
             self._leave(consumer)
+
+    def _make(self) -> Consumer:
+        return Consumer(self._properties, logger=ConsumerLog(self._watcher.changed))
+
+    def _is_cut(self, consumer: Consumer) -> bool:
+        topic = next(iter(self._topics_read()), "")
+        return bool(topic) and self._lifeline.is_cut(consumer, topic)
+
+    def _topics_read(self) -> Iterable[str]:
+        return (topic for topic, _ in self.lag.starts)
+
+    def _replace(self, consumer: Consumer) -> Consumer:
+        _log.warning("a consumer has lost its brokers, though they answer to others: a new one takes its place")
+        new = self._make()
+        self._take_over(new, consumer)
+        abandon(consumer)
+        return new
+
+    def _take_over(self, new: Consumer, old: Consumer) -> None:
+        """Has a consumer read on where another one was."""
+        starts = self.lag.starts
+        reached = old.position([TopicPartition(topic, partition) for topic, partition in starts])
+        partitions = [
+            TopicPartition(at.topic, at.partition, at.offset if at.offset >= 0 else starts[at.topic, at.partition])
+            for at in reached
+        ]
+        new.incremental_assign(partitions)
 
     def _leave(self, consumer: Consumer) -> None:
         with contextlib.suppress(KafkaException):

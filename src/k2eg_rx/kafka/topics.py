@@ -47,9 +47,13 @@ class KafkaTopicAdmin:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._failures = Failures(settings.broker_url, secrets_in(settings.kafka))
+        self._admin: Any = self._make()
+
+    def _make(self) -> Any:
         try:
-            self._admin: Any = AdminClient(admin_properties(settings), logger=librdkafka_log)
+            return AdminClient(admin_properties(self._settings), logger=librdkafka_log)
         except KafkaException as failure:
             raise self._failures.error(failure, "cannot start a Kafka client") from failure
 
@@ -80,10 +84,12 @@ class KafkaTopicAdmin:
             try:
                 future.result(_WAIT)
             except TimeoutError:
+                self._admin = self._make()
                 raise TransportError("cannot create topics: no answer") from None
             except KafkaException as failure:
                 code = error_of(failure).code()
                 if code in _NO_ANSWER:
+                    self._admin = self._make()  # librdkafka may have lost its brokers for good: see `lifeline`
                     raise self._failures.error(failure, "cannot create topics") from failure
                 if code != KafkaError.TOPIC_ALREADY_EXISTS:
                     refused[topic] = self._failures.reason(failure, topic)
@@ -106,6 +112,7 @@ class KafkaTopicAdmin:
                 counts.update(dict.fromkeys(topics, len(members)))
         except (KafkaException, TimeoutError) as failure:
             _log.debug("the consumer groups are unknown: %s", failure)
+            self._admin = self._make()
             return None
         return counts
 
