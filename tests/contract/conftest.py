@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from k2eg_rx.embedded.broker import EmbeddedBroker
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.settings import Settings
-from k2eg_rx.testing import MemoryBroker, MemoryTransport
+from k2eg_rx.testing import MemoryBroker, MemoryTransport, VirtualClock
 from k2eg_rx.transport import Receiver, Record, RecordSink, RecordSource, Transport, TransportError
 
 PATIENCE = 20.0  # seconds until something that should happen is missing; a green test never waits that long
@@ -120,6 +120,25 @@ class MemoryBackend:
 
     def close(self) -> None:
         self.broker.come_up()
+
+
+class SteppedBackend(MemoryBackend):
+    """The memory transport without threads of its own, driven as a scripted gateway's is; here by a thread."""
+
+    driver = "k2eg-virtual-time"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clock = VirtualClock()
+        self._running = contextlib.ExitStack()
+        self._running.enter_context(self._clock.running(speed=1.0))
+
+    def transport(self, **kafka: str) -> Transport:
+        return MemoryTransport(self.broker, self._clock)
+
+    def close(self) -> None:
+        super().close()
+        self._running.close()
 
 
 class MockCluster:
@@ -236,6 +255,10 @@ class Bench:
         self.transport = self.another_transport()
         self._sink = self.sink()
 
+    def threads(self, *names: str) -> set[str]:
+        """The threads of a transport by their names, or what it has in their place."""
+        return {self.backend.driver} if isinstance(self.backend, SteppedBackend) else set(names)
+
     def another_transport(self, **kafka: str) -> Transport:
         transport = self.backend.transport(**kafka)
         self._parts.append(transport.close)
@@ -291,11 +314,13 @@ def _bench(backend: Backend) -> Iterator[Bench]:
 _APACHE = pytest.param("apache", marks=pytest.mark.apache_kafka)
 
 
-@pytest.fixture(params=["memory", "mock", _APACHE])
+@pytest.fixture(params=["memory", "stepped", "mock", _APACHE])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """Each transport in turn."""
     if request.param == "memory":
         yield from _bench(MemoryBackend())
+    elif request.param == "stepped":
+        yield from _bench(SteppedBackend())
     elif request.param == "mock":
         yield from _bench(MockCluster())
     else:

@@ -36,7 +36,7 @@ def test_a_delivery_is_reported_once_on_the_sinks_thread(bench, reports):
     assert reports.next() is None
     sink.close(5.0)
     assert reports.all.empty()
-    assert reports.threads == {"k2eg-sink"}
+    assert reports.threads == bench.threads("k2eg-sink")
 
 
 def test_closing_sends_what_is_queued(bench, reports):

@@ -42,7 +42,7 @@ def listener() -> Listener:
 def test_a_listener_is_told_the_present_state_and_that_the_broker_is_there(bench, listener):
     bench.transport.on_status(listener)
     assert listener.wait_for(Connection.UP) == TransportStatus(Connection.UP)
-    assert listener.threads == {"k2eg-status"}
+    assert listener.threads == bench.threads("k2eg-status")
 
 
 def test_a_second_listener_is_told_the_present_state(bench, listener):

@@ -6,11 +6,14 @@ is done this way under a `VirtualClock`.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from k2eg_rx.transport import Connection, TransportStatus
+
+_log = logging.getLogger(__name__)
 
 Step = Callable[[], bool]
 """Does what there is to do, of bounded length; returns whether there was anything."""
@@ -64,5 +67,8 @@ class SteppedAnnouncements:
         if not self._calls:
             return False
         listener, status = self._calls.popleft()
-        listener(status)
+        try:
+            listener(status)
+        except Exception:
+            _log.exception("a listener to the state of the connection raised")
         return True
