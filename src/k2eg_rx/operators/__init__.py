@@ -7,7 +7,11 @@ from k2eg_rx.operators.fields import MissingFieldError, field, timestamps, value
 from k2eg_rx.operators.instants import AlignCounts, Aligned, DropReason
 from k2eg_rx.operators.latest import combine_pvs, latest_by_pv
 from k2eg_rx.operators.pacing import conflate, rate_limit, throttle
+from k2eg_rx.operators.retries import retry_activation
+from k2eg_rx.operators.samples import Window, WindowCounts
 from k2eg_rx.operators.staleness import Staleness, stale
+from k2eg_rx.operators.windows import window
+from k2eg_rx.operators.writing import Outcome, Putter, Written, put_to
 
 __all__ = [
     "AlarmTransition",
@@ -15,7 +19,12 @@ __all__ = [
     "Aligned",
     "DropReason",
     "MissingFieldError",
+    "Outcome",
+    "Putter",
     "Staleness",
+    "Window",
+    "WindowCounts",
+    "Written",
     "alarms",
     "align",
     "changed",
@@ -23,9 +32,12 @@ __all__ = [
     "conflate",
     "field",
     "latest_by_pv",
+    "put_to",
     "rate_limit",
+    "retry_activation",
     "stale",
     "throttle",
     "timestamps",
     "value",
+    "window",
 ]

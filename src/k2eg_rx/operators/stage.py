@@ -117,15 +117,24 @@ class Stage(Generic[_In, _Out]):
 
         return act
 
+    def alone(self, action: Callable[..., None]) -> Callable[..., None]:
+        """Returns a function like `guarded`, for callers that cannot tell the subscriber of an exception: a timer, the
+        reply to a put. It ends the subscription with it."""
+
+        def act(*arguments: Any) -> None:
+            with self._lock:
+                if not self._open:
+                    return
+                try:
+                    action(*arguments)
+                except Exception as error:
+                    _log.exception("a subscriber raised; its subscription ends")
+                    self._tell(error)
+
+        return act
+
     def _on_tick(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
-        with self._lock:
-            if not self._open:
-                return
-            try:
-                self.tick()
-            except Exception as error:  # there is no source above that would tell the subscriber
-                _log.exception("a subscriber raised; its subscription ends")
-                self._tell(error)
+        self.alone(self.tick)()
 
     def _tell(self, error: Exception) -> None:
         try:

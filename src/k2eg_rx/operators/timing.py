@@ -127,7 +127,8 @@ def scheduler_or(given: abc.SchedulerBase | None, subscribed: abc.SchedulerBase 
     Args:
         given: The scheduler that the user gave to the operator. It counts first.
         subscribed: The scheduler that was given to `subscribe`. It counts next, unless it is one that reactivex's
-            operators pass on by themselves (current thread, trampoline, immediate, timeout).
+            operators pass on by themselves (current thread, trampoline, immediate, timeout). Where neither counts it is
+            one that all share; in a test with `k2eg_rx.testing`'s virtual time, the test's.
     """
     if given is not None:
         return given

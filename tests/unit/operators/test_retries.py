@@ -1,0 +1,208 @@
+"""`retry_activation`, in virtual time."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import reactivex as rx
+from reactivex import Observable, abc
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
+from reactivex.testing import TestScheduler
+
+from k2eg_rx.errors import ClientClosedError, ForkError, OperationError, OperationTimeout, TransportError
+from k2eg_rx.operators import retry_activation
+
+REFUSED = OperationError(-1, "no", "monitor", "pva://x")
+
+
+class Monitor:
+    """A source that does what the test says at each subscription; at first it fails."""
+
+    def __init__(self, error: Exception = REFUSED) -> None:
+        self.scheduler = TestScheduler()
+        self.times: list[float] = []
+        self.active = 0
+        self.behaviour: Callable[[abc.ObserverBase[Any]], None] = lambda observer: observer.on_error(error)
+        self.items: list[Any] = []
+        self.ends: list[Any] = []
+
+    def stream(self) -> Observable[Any]:
+        def subscribe(observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            self.times.append(float(self.scheduler.clock))
+            self.active += 1
+            self.behaviour(observer)
+            return Disposable(self.leave)
+
+        return Observable(subscribe)
+
+    def leave(self) -> None:
+        self.active -= 1
+
+    def subscribe(self, **arguments: Any) -> abc.DisposableBase:
+        return (
+            self.stream()
+            .pipe(retry_activation(**({"jitter": 0.0} | arguments)))
+            .subscribe(
+                self.items.append,
+                self.ends.append,
+                lambda: self.ends.append("completed"),
+                scheduler=self.scheduler,
+            )
+        )
+
+
+def test_the_delay_grows_up_to_the_longest() -> None:
+    monitor = Monitor()
+    monitor.subscribe(backoff=1.0, factor=3.0, longest=10.0)
+    monitor.scheduler.advance_to(40)
+    assert monitor.times == [0.0, 1.0, 4.0, 13.0, 23.0, 33.0]
+    assert monitor.ends == []
+    assert monitor.active == 0
+
+
+def test_failures_without_end_overflow_nothing() -> None:
+    monitor = Monitor()
+    monitor.subscribe(backoff=1.0, longest=1.0)
+    monitor.scheduler.advance_to(3000)
+    assert len(monitor.times) == 3001
+
+
+def test_after_a_success_the_delay_starts_anew() -> None:
+    monitor = Monitor()
+    monitor.subscribe()
+    monitor.scheduler.advance_to(2.9)
+    assert monitor.times == [0.0, 1.0]
+
+    def works_and_fails(observer: abc.ObserverBase[Any]) -> None:
+        observer.on_next("update")
+        observer.on_error(REFUSED)
+
+    monitor.behaviour = works_and_fails
+    monitor.scheduler.advance_to(5)
+    assert monitor.times == [0.0, 1.0, 3.0, 4.0, 5.0]
+    assert monitor.items == ["update"] * 3
+
+
+def test_it_gives_up_after_so_many_attempts_in_a_row() -> None:
+    monitor = Monitor()
+    monitor.subscribe(attempts=2)
+    monitor.scheduler.advance_to(100)
+    assert monitor.times == [0.0, 1.0, 3.0]
+    assert monitor.ends == [REFUSED]
+    monitor = Monitor()
+    monitor.subscribe(attempts=0)
+    assert monitor.ends == [REFUSED]
+
+
+def test_jitter_spreads_the_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        asked.append((low, high))
+        return high
+
+    monkeypatch.setattr("random.uniform", uniform)
+    monitor = Monitor()
+    monitor.subscribe(backoff=10.0, jitter=0.25)
+    monitor.scheduler.advance_to(15)
+    assert asked[0] == (0.75, 1.25)
+    assert monitor.times == [0.0, 12.5]
+
+
+@pytest.mark.parametrize("error", [REFUSED, OperationTimeout("monitor", "pva://x", 1.0), TransportError("down")])
+def test_what_may_pass_is_tried_again(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    monitor = Monitor(error)
+    with caplog.at_level(logging.WARNING):
+        monitor.subscribe()
+    monitor.scheduler.advance_to(1)
+    assert monitor.times == [0.0, 1.0]
+    assert f"{error}; trying again in 1.0 s" in caplog.text
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), ClientClosedError("closed"), ForkError("fork"), KeyError("x")])
+def test_everything_else_is_passed_on_at_once(error: Exception) -> None:
+    monitor = Monitor(error)
+    monitor.subscribe()
+    monitor.scheduler.advance_to(100)
+    assert monitor.ends == [error]
+    assert monitor.times == [0.0]
+
+
+def test_an_exception_of_the_subscribers_own_code_is_passed_on_whatever_it_is() -> None:
+    # as a client does it: the exception goes to the error handler of the same subscription
+    source: Subject[int] = Subject()
+    ends: list[Exception] = []
+    mine = OperationTimeout("get", "pva://other", 1.0)
+
+    def raising(_: int) -> None:
+        raise mine
+
+    scheduler = TestScheduler()
+    source.pipe(retry_activation()).subscribe(raising, ends.append, scheduler=scheduler)
+    with pytest.raises(OperationTimeout):
+        source.on_next(1)
+    source.on_error(mine)
+    scheduler.advance_to(100)
+    assert ends == [mine]
+
+
+def test_the_end_is_passed_on() -> None:
+    monitor = Monitor()
+    monitor.behaviour = lambda observer: observer.on_completed()
+    monitor.subscribe()
+    assert monitor.ends == ["completed"]
+
+
+def test_after_dispose_nothing_is_tried() -> None:
+    monitor = Monitor()
+    subscription = monitor.subscribe()
+    subscription.dispose()
+    monitor.scheduler.advance_to(100)
+    assert monitor.times == [0.0]
+
+
+def test_dispose_leaves_the_source() -> None:
+    monitor = Monitor()
+    monitor.behaviour = lambda _: None
+    subscription = monitor.subscribe()
+    assert monitor.active == 1
+    subscription.dispose()
+    assert monitor.active == 0
+
+
+def test_a_source_that_raises_at_a_new_attempt_fails_the_stream() -> None:
+    monitor = Monitor()
+    monitor.subscribe()
+
+    def raising(_: Any) -> None:
+        raise ArithmeticError("in subscribe")
+
+    monitor.behaviour = raising
+    monitor.scheduler.advance_to(100)
+    assert [str(end) for end in monitor.ends] == ["in subscribe"]
+
+
+def test_every_subscription_counts_for_itself() -> None:
+    monitor = Monitor()
+    monitor.subscribe(attempts=1)
+    monitor.subscribe(attempts=1)
+    monitor.scheduler.advance_to(10)
+    assert monitor.times == [0.0, 0.0, 1.0, 1.0]
+
+
+def test_it_fits_into_a_pipe() -> None:
+    found: list[int] = []
+    rx.of(1, 2).pipe(retry_activation(), ops.map(lambda x: x + 1)).subscribe(found.append)
+    assert found == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"backoff": 0}, {"factor": 0.5}, {"longest": 0}, {"jitter": -0.1}, {"jitter": 1.1}, {"attempts": -1}],
+)
+def test_arguments_that_make_no_sense_are_refused_at_the_call(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        retry_activation(**arguments)
