@@ -1,0 +1,135 @@
+"""The operators behind a real client, whose gateway the test plays: no threads, in virtual time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from reactivex import operators as ops
+
+from k2eg_rx import Client, Severity
+from k2eg_rx.errors import ClientClosedError
+from k2eg_rx.operators import (
+    Staleness,
+    Written,
+    alarms,
+    changed,
+    combine_pvs,
+    conflate,
+    put_to,
+    retry_activation,
+    stale,
+    value,
+)
+from k2eg_rx.testing import ScriptedGateway
+
+
+@pytest.fixture
+def gateway() -> Iterator[ScriptedGateway]:
+    with ScriptedGateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def client(gateway: ScriptedGateway) -> Iterator[Client]:
+    with gateway.client() as client:
+        yield client
+
+
+def test_a_feedback_loop_is_clamped_and_paced(gateway: ScriptedGateway, client: Client) -> None:
+    orbit, corrector = gateway.pv("orbit", 0.0), gateway.pv("corrector", 0.0)
+    entries: list[Written] = []
+    client.monitor_stream("pva://orbit").pipe(
+        value(), ops.map(lambda x: -2.0 * x), put_to(client, "pva://corrector", limits=(-5.0, 5.0), max_rate=1.0)
+    ).subscribe(entries.append)
+    for position in (1.0, 2.0, 3.0, float("nan")):
+        gateway.advance(2.0)
+        orbit.post(position)
+    gateway.advance(2.0)
+    assert corrector.puts == [0.0, -2.0, -4.0, -5.0]
+    assert [entry.outcome for entry in entries] == ["written", "written", "written", "clamped", "refused"]
+
+
+def test_writing_ends_with_the_client(gateway: ScriptedGateway, client: Client) -> None:
+    orbit, corrector = gateway.pv("orbit", 1.0), gateway.pv("corrector", 0.0)
+    ends: list[Any] = []
+    other = gateway.client("other")
+    client.monitor_stream("pva://orbit").pipe(value(), put_to(other, "pva://corrector", limits=(-5.0, 5.0))).subscribe(
+        on_error=ends.append
+    )
+    gateway.advance(2.0)
+    other.close()
+    orbit.post(2.0)
+    gateway.advance(2.0)
+    assert corrector.puts == [1.0]
+    assert [type(end) for end in ends] == [ClientClosedError]
+
+
+def test_a_value_that_does_not_fit_the_pv_fails_and_the_next_is_written(
+    gateway: ScriptedGateway, client: Client
+) -> None:
+    number, count = gateway.pv("number", 1.5), gateway.pv("count", 0)
+    entries: list[Written] = []
+    client.monitor_stream("pva://number").pipe(value(), put_to(client, "pva://count", limits=(0, 10))).subscribe(
+        entries.append
+    )
+    gateway.advance(2.0)
+    number.post(4.0)
+    gateway.advance(2.0)
+    assert count.puts == [4]
+    assert [entry.outcome for entry in entries] == ["failed", "written"]
+    assert isinstance(entries[0].error, ValueError)
+
+
+def test_a_monitor_that_nobody_activates_is_asked_for_until_somebody_does(
+    gateway: ScriptedGateway, client: Client
+) -> None:
+    gateway.pv("x", 1.5)
+    gateway.go_down()
+    values: list[float] = []
+    errors: list[Exception] = []
+    client.monitor_stream("pva://x").pipe(retry_activation(5.0, jitter=0), value()).subscribe(
+        values.append, errors.append
+    )
+    gateway.advance(60.0)
+    assert (values, errors) == ([], [])
+    gateway.come_up()
+    gateway.advance(60.0)
+    assert values[0] == 1.5
+    assert errors == []
+
+
+def test_silence_and_return(gateway: ScriptedGateway, client: Client) -> None:
+    beat = gateway.pv("beat", 0)
+    found: list[Staleness] = []
+    client.monitor_many_stream(["pva://beat", "pva://lost"]).pipe(stale(5.0, pvs=["pva://lost"])).subscribe(
+        found.append
+    )
+    for count in range(10):
+        gateway.advance(1.0)
+        beat.post(count)
+    gateway.advance(7.0)
+    beat.post(99)
+    assert [(one.name, one.is_stale) for one in found] == [("lost", True), ("beat", True), ("beat", False)]
+    assert found[2].silence == pytest.approx(7.0)
+
+
+def test_several_together(gateway: ScriptedGateway, client: Client) -> None:
+    x, y = gateway.pv("x", 1.0), gateway.pv("y", 2.0)
+    updates = client.monitor_many_stream(["pva://x", "ca://y"])
+    sums: list[float] = []
+    shown: list[tuple[str, float]] = []
+    transitions: list[tuple[str, Severity]] = []
+    updates.pipe(changed(0.1), combine_pvs(["x", "y"]), ops.map(lambda both: both["x"] + both["y"])).subscribe(
+        sums.append
+    )
+    updates.pipe(conflate(1.0)).subscribe(lambda update: shown.append((update.name, update.value)))
+    updates.pipe(alarms()).subscribe(lambda alarm: transitions.append((alarm.name, alarm.current)))
+    gateway.advance(2.0)
+    shown.clear()
+    x.post(1.05)
+    x.post(1.5, severity=2)
+    y.post(3.0)
+    gateway.advance(2.0)
+    assert sums == [3.0, 3.5, 4.5]
+    assert shown == [("x", 1.05), ("x", 1.5), ("y", 3.0)]
+    assert transitions == [("x", Severity.MAJOR)]
