@@ -11,6 +11,7 @@ from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.operators.samples import Window, WindowCounts
+from k2eg_rx.operators.windowing import WindowsOfTime
 from k2eg_rx.operators.windows import window
 from k2eg_rx.testing import START, series, update
 from k2eg_rx.wire.messages import PVUpdate
@@ -70,11 +71,11 @@ class TestEventTime:
     def test_what_is_late_is_counted_and_handed_aside(self):
         run = Run(1.0, grace=0.5)
         late = at(0.9, 3)
-        run.feed(at(0.2, 1), at(1.5, 2), late, at(2.6, 4))
-        assert run.shown() == [("a", 0.0, (1,)), ("a", 1.0, (2,))]
+        run.feed(at(0.2, 1), at(1.5, 2), late, at(2.6, 4), at(3.6, 5))
+        assert run.shown() == [("a", 0.0, (1,)), ("a", 1.0, (2,)), ("a", 2.0, (4,))]
         assert run.late == [late]
-        assert [found.late for found in run.windows] == [0, 1]
-        assert run.counts == WindowCounts(received=4, late=1, windows=2)
+        assert [found.late for found in run.windows] == [0, 1, 0]
+        assert run.counts == WindowCounts(received=5, late=1, windows=3)
 
     def test_windows_lie_at_the_multiples_of_their_length(self):
         run = Run(60.0, grace=0.0)
@@ -114,17 +115,27 @@ class TestEventTime:
         assert run.shown() == [("a", 0.0, (1,)), ("a", 1.0, (1,)), ("a", 2.0, (2,))]
         assert len(run.late) == 1
 
-    def test_many_silent_pvs_are_closed_in_few_looks(self):
+    def test_an_older_update_does_not_put_a_window_off(self):
         run = Run(1.0, grace=0.5)
+        run.feed(at(1.4, 2), at(0.9, 1))
+        assert run.until(0.1) == [("a", 0.0, (1,))]
+
+    def test_a_time_finer_than_the_clock_is_no_reason_to_wait(self):
+        run = Run(1.0, grace=0.1234567)
+        run.feed(at(0.2))
+        assert len(run.until(0.92346)) == 1
+
+    def test_many_silent_pvs_are_closed_in_few_looks(self, monkeypatch: pytest.MonkeyPatch):
+        looks: list[float] = []
+        tick = WindowsOfTime.tick
+        run = Run(1.0, grace=0.5)
+        monkeypatch.setattr(WindowsOfTime, "tick", lambda stage: (looks.append(run.clock.clock), tick(stage)))
         for number in range(40):
             run.until(number / 400)
             run.feed(at(0.5, 1, f"pv{number}"))
         assert len(run.until(1.0)) == 1
-        looks = 0
-        while len(run.windows) < 40:
-            looks += 1
-            run.until(1.0 + 0.05 * looks)
-        assert looks <= 3
+        assert len(run.until(1.15)) == 39  # the last was due at 1.0975
+        assert len(looks) <= 4
 
     def test_an_earlier_window_is_closed_first_even_if_a_later_one_is_awaited(self):
         run = Run(10.0, grace=5.0)
@@ -140,6 +151,11 @@ class TestEventTime:
         run.source.on_completed()
         assert run.shown() == [("a", 3600.0, (1.0,)), ("a", 0.0, tuple(range(9, 15)))]
         assert len(run.late) == 9
+
+    def test_late_ones_now_and_then_are_no_clock_step(self):
+        run = Run(1.0, grace=0.0)
+        run.feed(at(100.0), *[at(1.0)] * 9, at(100.1), *[at(1.0)] * 9)
+        assert len(run.late) == 18
 
     def test_windows_that_overlap(self):
         run = Run(1.0, every=0.5, grace=0.0)
