@@ -19,6 +19,7 @@ from k2eg_rx.core import Core
 from k2eg_rx.delivery import DEFAULT_CAPACITY
 from k2eg_rx.lifetime import Life, close_at_exit
 from k2eg_rx.mailbox import Inlet
+from k2eg_rx.moments import Moment
 from k2eg_rx.overflow import Overflow
 from k2eg_rx.properties import SnapshotProperties
 from k2eg_rx.pv import PvAddress
@@ -75,6 +76,7 @@ class Client:
         around = surroundings()
         self.settings = settings or (around.settings if around else load_settings)(environment_id, app_name)
         self.app_name = app_name
+        self._group_name = group_name
         self.timeout = positive(timeout, "timeout")
         self._life = Life()
         self._core = Core(
@@ -156,28 +158,98 @@ class Client:
         return self._core.batches.put_many(pairs, seconds, check=check)
 
     def monitor_stream(
-        self, uri: str, *, overflow: Overflow | str = Overflow.BLOCK, capacity: int = DEFAULT_CAPACITY
+        self,
+        uri: str,
+        *,
+        since: Moment | None = None,
+        overflow: Overflow | str = Overflow.BLOCK,
+        capacity: int = DEFAULT_CAPACITY,
     ) -> Observable[PVUpdate]:
         """Returns the hot stream of a PV's updates; a later subscriber first gets the last known one.
 
         Args:
             uri: The PV.
+            since: Given, the subscriber first gets what Kafka still keeps of the PV from then on, as fast as it takes
+                it, and then what comes, without gap or duplicate: see `monitor_many_stream`.
             overflow: What happens to updates that this subscriber is too slow for; see `Overflow`.
             capacity: How many updates may wait for this subscriber.
         """
-        return self.monitor_many_stream([uri], overflow=overflow, capacity=capacity)
+        return self.monitor_many_stream([uri], since=since, overflow=overflow, capacity=capacity)
 
     def monitor_many_stream(
-        self, uris: Iterable[str], *, overflow: Overflow | str = Overflow.BLOCK, capacity: int = DEFAULT_CAPACITY
+        self,
+        uris: Iterable[str],
+        *,
+        since: Moment | None = None,
+        overflow: Overflow | str = Overflow.BLOCK,
+        capacity: int = DEFAULT_CAPACITY,
     ) -> Observable[PVUpdate]:
         """Returns the hot streams of several PVs as one, in the order in which the updates come.
 
+        With `since`, each subscriber first gets the past from then on, merged by event time, in updates whose
+        `replayed` is True; then what comes. Of a PV that has no past from then on, it first gets the last known update,
+        as any later subscriber does. What counts is EPICS time (Kafka's for an event without it); an event is found if
+        Kafka got it no more than a minute before its EPICS time. Kafka keeps events for as long as the topic's
+        retention says, an hour by default: what is older is missing without a word, and so is the past of a PV that
+        nobody has monitored. A subscriber that is slow gets the past more slowly, whatever it holds back; live updates
+        that do not fit into `capacity` meanwhile are read back from Kafka, as part of the past. Other subscribers wait
+        for none of that. Each subscription reads with a consumer of its own until it is live, so it takes one for many
+        PVs rather than many for one.
+
         Args:
             uris: The PVs.
-            overflow: As for `monitor_stream`.
+            since: A time with a time zone, or how long before the subscription. None: only what comes. A client with a
+                `group_name` has no past: the events are shared out there, not repeated.
+            overflow: As for `monitor_stream`. With ``latest`` and ``drop_oldest`` it applies to the past, too, which
+                comes fast: use ``block``, the default, to get all of it.
             capacity: As for `monitor_stream`; for all the PVs together.
+
+        Example:
+            >>> def last_minutes(client):
+            ...     stream = client.monitor_stream("pva://gun:current", since=timedelta(minutes=10))
+            ...     return stream.subscribe(lambda update: print(update.replayed, update.value))
         """
-        return self._core.monitors.updates(self._addresses(uris), Overflow(overflow), capacity)
+        addresses, policy = self._addresses(uris), Overflow(overflow)
+        if since is None:
+            return self._core.monitors.updates(addresses, policy, capacity)
+        if self._group_name is not None:
+            raise ValueError("since: the clients of a group share events out among them; leave group_name out for that")
+        began = self._core.past.beginning(since)
+        return self._core.monitors.updates_since(addresses, began, policy, capacity)
+
+    def replay_stream(
+        self,
+        uris: Iterable[str],
+        start: Moment,
+        stop: Moment | None = None,
+        *,
+        speed: float | None = None,
+        capacity: int = DEFAULT_CAPACITY,
+    ) -> Observable[PVUpdate]:
+        """Returns the past of several PVs as one finite stream, merged by event time.
+
+        It needs no gateway and disturbs no monitor: it reads what Kafka still keeps, as for `since` of
+        `monitor_many_stream`; all `replayed` are True. The order is that of EPICS time, but the updates of one PV come
+        in the order in which they were published. Every subscription reads anew, with a consumer of its own, only as
+        fast as it is told, and the subscriber takes it; what Kafka removes meanwhile is missing. A client with a
+        `group_name` replays everything, too.
+
+        The stream fails with `OperationTimeout` if Kafka does not answer for the client's timeout.
+
+        Args:
+            uris: The PVs. One that has no topic has no past.
+            start: The event time from which on, with a time zone; or how long before the subscription.
+            stop: The event time before which it ends, likewise; None for all there is at the time of the subscription.
+            speed: 1 as it was, 60 an hour in a minute, None as fast as possible. The first update comes at once.
+            capacity: How many updates may wait for this subscriber.
+
+        Example:
+            >>> def an_hour_in_a_minute(client):
+            ...     stream = client.replay_stream(["pva://bpm:1:x", "pva://bpm:2:x"], timedelta(hours=1), speed=60)
+            ...     return stream.subscribe(lambda update: print(update.name, update.value))
+        """
+        addresses, interval = self._addresses(uris), self._core.past.interval(start, stop)
+        return self._core.replays.updates(addresses, interval, speed, capacity)
 
     def activation_stream(self, uris: Iterable[str], timeout: float | None = None) -> Observable[Reply]:
         """Returns a stream of one: the gateway's answer to the activation of PVs that are monitored by this client.

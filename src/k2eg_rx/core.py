@@ -16,9 +16,11 @@ from k2eg_rx.discards import Discards, SizeGuard
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.monitors import Monitors
+from k2eg_rx.past import Past
 from k2eg_rx.puts import Puts
 from k2eg_rx.reads import Reads
 from k2eg_rx.recurring import RecurringSnapshots
+from k2eg_rx.replay import Replays
 from k2eg_rx.requests import ReplyRouter, Requests
 from k2eg_rx.router import EventRouter
 from k2eg_rx.session import Session, time_left
@@ -41,6 +43,8 @@ class Core:
         puts: Checked puts.
         batches: Many of either at once.
         monitors: The monitored PVs.
+        past: What reads the past.
+        replays: The past of PVs, played.
         recurring: The recurring snapshots.
         event_source: Reads the topics of the last two.
 
@@ -92,12 +96,21 @@ class Core:
         )
         self.reads = Reads(self.requests)
         self.puts = Puts(self.requests)
+        self.past = Past(
+            self._session.history,
+            self._discards,
+            limit=settings.max_message_bytes,
+            timeout=timeout,
+            scheduler=around.scheduler if around else None,
+        )
+        self.replays = Replays(self.past, self.delivery)
         self.batches = Batches(self.reads, self.puts, self.delivery, timers=self._timers)
         self.monitors = Monitors(
             self._events,
             self.event_source,
             self.requests,
             self.delivery,
+            past=self.past,
             timers=self._timers,
             timeout=timeout,
             silence=silence,
@@ -125,6 +138,7 @@ class Core:
             self.event_source.close(timeout)  # while there are routes: what this member receives, no other one will
         self.monitors.close()
         self.recurring.close()
+        self.past.close(time_left(deadline))
         self.requests.close()
         self.status.close()
         self.event_source.close(time_left(deadline))

@@ -17,9 +17,11 @@ from reactivex.scheduler import ImmediateScheduler, TrampolineScheduler
 from k2eg_rx.errors import ClientClosedError, WireError
 from k2eg_rx.mailbox import Inlet, Mailbox, Valve
 from k2eg_rx.overflow import Overflow
+from k2eg_rx.sluice import Sluice
 from k2eg_rx.workers import Staff, Task, Workers
 
 _T = TypeVar("_T")
+_V = TypeVar("_V", bound=Valve)
 
 DEFAULT_CAPACITY = 1024  # some 1 MB of ordinary events per subscriber
 _WORKER_LIMIT = 32  # handlers that block at the same time; threads are started only as needed
@@ -72,17 +74,42 @@ class Delivery:
             overflow: What happens to what the subscriber is too slow for.
             capacity: How many items may wait.
         """
+        return self._stream(lambda inlet, _: attach(inlet), lambda: self.valve, label, overflow, capacity)
+
+    def stream_of_past(
+        self, attach: Callable[[Inlet[_T], Sluice], abc.DisposableBase], label: str, overflow: Overflow, capacity: int
+    ) -> Observable[_T]:
+        """Returns an observable whose mailboxes each have a valve of their own, for their source to join to the common.
+
+        Args:
+            attach: As for `stream`; given the valve too.
+            label: As for `stream`.
+            overflow: As for `stream`.
+            capacity: As for `stream`.
+        """
+        return self._stream(attach, lambda: Sluice(self.valve), label, overflow, capacity)
+
+    def _stream(
+        self,
+        attach: Callable[[Inlet[_T], _V], abc.DisposableBase],
+        make_valve: Callable[[], _V],
+        label: str,
+        overflow: Overflow,
+        capacity: int,
+    ) -> Observable[_T]:
         if capacity < 1:
             raise ValueError(f"capacity has to be at least 1, not {capacity}")
         overflow = Overflow(overflow)
 
         def subscribe(observer: abc.ObserverBase[_T], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            mailbox = Mailbox(observer, self._executor(scheduler), self, label, overflow=overflow, capacity=capacity)
+            valve = make_valve()
+            office = self if valve is self.valve else _Branch(self, valve)
+            mailbox = Mailbox(observer, self._executor(scheduler), office, label, overflow=overflow, capacity=capacity)
             if not self._enter(mailbox):
                 observer.on_error(ClientClosedError(f"{label}: the client is closed"))
                 return Disposable()
             try:
-                source = attach(mailbox)
+                source = attach(mailbox, valve)
             except BaseException:
                 mailbox.dispose()
                 raise
@@ -165,3 +192,20 @@ class Delivery:
         for mailbox in left:
             mailbox.dispose()
         self._workers.close(timeout)
+
+
+class _Branch:
+    """The office of a mailbox with a valve of its own; all else is the delivery's.
+
+    Args:
+        delivery: Whose branch it is.
+        valve: Shut while the mailbox is full.
+    """
+
+    def __init__(self, delivery: Delivery, valve: Valve) -> None:
+        self.valve = valve
+        self.prepare = delivery.prepare
+        self.discard = delivery.discard
+        self.leave = delivery.leave
+        self.rest = delivery.rest
+        self.count_dropped = delivery.count_dropped

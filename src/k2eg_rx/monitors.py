@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -21,9 +21,13 @@ from reactivex.subject import AsyncSubject
 from k2eg_rx.delivery import Delivery
 from k2eg_rx.mailbox import Inlet
 from k2eg_rx.overflow import Overflow
+from k2eg_rx.past import Past, Reading
 from k2eg_rx.pv import PvAddress, monitor_topic
 from k2eg_rx.requests import Requests
 from k2eg_rx.router import EventRouter, PvRoute
+from k2eg_rx.selection import Interval
+from k2eg_rx.sluice import Sluice
+from k2eg_rx.splice import CatchUp, Splice
 from k2eg_rx.transport import RecordSource
 from k2eg_rx.wire.commands import MonitorCommand, MultiMonitorCommand
 from k2eg_rx.wire.messages import PVUpdate, Reply
@@ -38,19 +42,27 @@ def _not_now(error: Exception) -> None:
     _log.info("could not ask again for silent PVs, and shall later: %s", error)
 
 
+def _named(addresses: Sequence[PvAddress]) -> tuple[list[PvAddress], str]:
+    """The PVs, each once, and what a stream of them is called."""
+    unique = list({address.name: address for address in addresses}.values())
+    return unique, unique[0].uri if len(unique) == 1 else f"{len(unique)} PVs from {unique[0].uri} on"
+
+
 class _Monitor:
     """One monitored PV. Belongs to the lock of `Monitors`.
 
     Attributes:
         route: Its subscribers.
+        position: Done when all further events are certain to be received.
         activation: The gateway's answer, once it is there.
         active: Whether the gateway has answered.
     """
 
-    __slots__ = ("activation", "active", "route")
+    __slots__ = ("activation", "active", "position", "route")
 
     def __init__(self, address: PvAddress) -> None:
         self.active = False
+        self.position: Future[None] = Future()
         self.route = PvRoute(address, monitor_topic(address.name))
         self.activation: AsyncSubject[Reply] = AsyncSubject()
 
@@ -63,6 +75,7 @@ class Monitors:
         source: What reads their topics.
         requests: What activates them.
         delivery: What hands over to subscribers.
+        past: What reads their past.
         timers: The scheduler of the look at who is silent.
         timeout: Seconds that an activation may take.
         silence: Seconds without an event after which a PV is activated again: its gateway may have been restarted.
@@ -75,10 +88,12 @@ class Monitors:
         requests: Requests,
         delivery: Delivery,
         *,
+        past: Past,
         timers: abc.SchedulerBase,
         timeout: float,
         silence: float,
     ) -> None:
+        self._past = past
         self._router = router
         self._source = source
         self._requests = requests
@@ -98,31 +113,61 @@ class Monitors:
         PVs that are not monitored yet are activated together. If an activation fails, the streams of its PVs end
         with that error, and the next subscription tries afresh.
         """
-        unique = list({address.name: address for address in addresses}.values())
-        label = unique[0].uri if len(unique) == 1 else f"{len(unique)} PVs from {unique[0].uri} on"
+        unique, label = _named(addresses)
 
         def attach(inlet: Inlet[PVUpdate]) -> abc.DisposableBase:
-            with self._lock:
-                monitors = [self._monitors.get(address.name) for address in unique]
-                new = [_Monitor(address) for address, known in zip(unique, monitors, strict=True) if known is None]
-                for monitor in new:
-                    self._monitors[monitor.route.address.name] = monitor
-                    self._router.add_pv(monitor.route)
-                attached = [self._monitors[address.name] for address in unique]
-                for monitor in attached:
-                    self._router.attach(monitor.route, inlet)
-                for start in range(0, len(new), _PVS_PER_COMMAND):
-                    self._activate(new[start : start + _PVS_PER_COMMAND])
+            attached = self._attach(unique, inlet)
+            return Disposable(lambda: self._detach(attached, inlet))
+
+        return self._delivery.stream(attach, label, overflow, capacity)
+
+    def updates_since(
+        self, addresses: Sequence[PvAddress], since: Callable[[], int], overflow: Overflow, capacity: int
+    ) -> Observable[PVUpdate]:
+        """Returns the updates of some PVs, first those that Kafka still keeps, then those that come.
+
+        Args:
+            addresses: The PVs.
+            since: Called at each subscription; returns the event time from which on to tell the past.
+            overflow: As for `updates`.
+            capacity: As for `updates`.
+        """
+        unique, label = _named(addresses)
+
+        def attach(inlet: Inlet[PVUpdate], sluice: Sluice) -> abc.DisposableBase:
+            reading = Reading(self._past, unique, Interval(since()), label, capacity)
+            splice = Splice(inlet, capacity)
+            attached = self._attach(unique, splice)
+            positions = [monitor.position for monitor in attached]
+            catch_up = self._past.start(CatchUp(reading, splice, inlet, sluice, positions))
 
             def detach() -> None:
-                with self._lock:
-                    for monitor in attached:
-                        if self._router.detach(monitor.route, inlet) == 0:
-                            self._remove(monitor)
+                catch_up.dispose()
+                self._detach(attached, splice)
 
             return Disposable(detach)
 
-        return self._delivery.stream(attach, label, overflow, capacity)
+        return self._delivery.stream_of_past(attach, label, overflow, capacity)
+
+    def _attach(self, addresses: Sequence[PvAddress], inlet: Inlet[PVUpdate]) -> list[_Monitor]:
+        """Has an inlet get the updates of some PVs; those that are not monitored yet are activated together."""
+        with self._lock:
+            new = [_Monitor(address) for address in addresses if address.name not in self._monitors]
+            for monitor in new:
+                self._monitors[monitor.route.address.name] = monitor
+                self._router.add_pv(monitor.route)
+            attached = [self._of(address) for address in addresses]
+            for monitor in attached:
+                self._router.attach(monitor.route, inlet)
+            for start in range(0, len(new), _PVS_PER_COMMAND):
+                self._activate(new[start : start + _PVS_PER_COMMAND])
+        return attached
+
+    def _detach(self, attached: Sequence[_Monitor], inlet: Inlet[PVUpdate]) -> None:
+        with self._lock:
+            for monitor in attached:
+                if self._router.detach(monitor.route, inlet) == 0:
+                    self._remove(monitor)
 
     def activation(self, addresses: Sequence[PvAddress], timeout: float) -> Observable[Reply]:
         """Returns the gateway's answer to the activation of monitored PVs: the last one's, once all are active.
@@ -154,7 +199,9 @@ class Monitors:
         return self._monitors[address.name]
 
     def _activate(self, monitors: Sequence[_Monitor]) -> None:
-        positions = [self._source.read(monitor.route.topic) for monitor in monitors]
+        for monitor in monitors:
+            monitor.position = self._source.read(monitor.route.topic)
+        positions = [monitor.position for monitor in monitors]
 
         def active(reply: Reply) -> None:
             for monitor in monitors:

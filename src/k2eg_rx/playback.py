@@ -86,8 +86,8 @@ def checked_speed(speed: float | None) -> float | None:
     return float(speed)
 
 
-class _Pace:
-    """When items are due. Belongs to the thread that pulls.
+class Pace:
+    """When items are due: the clock runs from the first that has a time. Belongs to the thread that pulls.
 
     Args:
         speed: How fast; None for at once.
@@ -98,7 +98,7 @@ class _Pace:
         self._origin: tuple[int, float] | None = None  # event time in nanoseconds, and the clock's seconds for it
 
     def seconds_to(self, timestamp: int | None, now: float) -> float:
-        """Returns how long an item has still to wait; not above 0 if it is due."""
+        """Returns how long an item has still to wait, by a clock's seconds; not above 0 if it is due."""
         if self._speed is None or timestamp is None:
             return 0.0
         if self._origin is None:
@@ -124,7 +124,7 @@ class _Play(Generic[_T]):
         self._items = items
         self._iterator: Iterator[_T] | None = None
         self._timestamp = timestamp
-        self._pace = _Pace(speed)
+        self._pace = Pace(speed)
         self._observer = observer
         self._waiting: list[_T] = []  # the item that is not due yet, if any
         self._lock = threading.Lock()

@@ -7,11 +7,11 @@ Made and closed on any thread, by the client.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from k2eg_rx.settings import Settings
-from k2eg_rx.transport import Receiver, Transport, TransportStatus
+from k2eg_rx.transport import History, Receiver, Transport, TransportStatus
 
 LEAST_CLOSE_TIMEOUT = 0.1  # seconds that every part gets to close, even if those before it took all the time
 
@@ -54,6 +54,14 @@ class Session:
             parts.callback(self.sink.close, LEAST_CLOSE_TIMEOUT)
             self._presence = transport.presence(settings.reply_topic, app_name)
             parts.pop_all()
+
+    def history(self, topics: Sequence[str]) -> History:
+        """Returns what reads the past of topics; its user closes it. See `Transport.history`.
+
+        Raises:
+            TransportError: It cannot be made.
+        """
+        return self._transport.history(topics)
 
     def on_status(self, listener: Callable[[TransportStatus], None]) -> None:
         """Has the listener called with each change of the connection's state, on a thread of the transport's."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from k2eg_rx.pv import PvAddress
 from k2eg_rx.transport import Record
@@ -78,9 +78,12 @@ class PVUpdate(PVData):
     Attributes:
         address: The PV as it was asked for.
         record: The Kafka record it came in: topic, partition, offset.
+        replayed: Whether it is of the past: read back from Kafka, not received as it came.
     """
 
     __slots__ = ("address", "record")
+
+    replayed: ClassVar[bool] = False  # of the class, not of each event: see `ReplayedUpdate`
 
     def __init__(self, address: PvAddress, record: Record) -> None:
         self.name = address.name  # not by the base's __init__: one of these is made for each event
@@ -96,6 +99,24 @@ class PVUpdate(PVData):
     def __repr__(self) -> str:
         where = f"{self.record.topic}[{self.record.partition}]@{self.record.offset}"
         return f"PVUpdate({self.name!r}, {where})"
+
+
+class ReplayedUpdate(PVUpdate):
+    """An event of the past; `replayed` is True, all else is as in any `PVUpdate`."""
+
+    __slots__ = ()
+
+    replayed: ClassVar[bool] = True
+
+
+def repeats(value: bytes | None, earlier: bytes | None) -> bool:
+    """Whether an event says nothing that the one before it of its PV did not say: their bytes, EPICS time included, are
+    the same.
+
+    A gateway publishes a PV's value once more whenever another client asks for it. A PV without time may really have
+    been posted twice with one value; its events all count.
+    """
+    return value == earlier and value is not None and b"timeStamp" in value
 
 
 @dataclass(frozen=True, slots=True)

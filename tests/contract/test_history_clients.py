@@ -1,0 +1,438 @@
+"""Time travel of clients: the past without gap or duplicate, over every transport."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import reactivex as rx
+from reactivex import operators as ops
+
+from k2eg_rx import Client
+from k2eg_rx.errors import ClientClosedError, OperationTimeout
+from k2eg_rx.pv import monitor_topic
+from k2eg_rx.settings import Settings
+from k2eg_rx.transport import Record, RecordSource
+from k2eg_rx.wire.packing import pack
+
+PATIENCE = 20.0
+HOUR = timedelta(hours=1)
+HEADERS = [("k2eg-ser-type", b"Msgpack")]
+SECOND = 1_000_000_000
+
+
+def body(name: str, value: object, time_ns: int | None) -> bytes:
+    structure: dict[str, Any] = {"value": value, "alarm": {"severity": 0}}
+    if time_ns is not None:
+        structure["timeStamp"] = {"secondsPastEpoch": time_ns // SECOND, "nanoseconds": time_ns % SECOND}
+    return pack({name: structure})
+
+
+class Gateway:
+    """Acknowledges monitors and publishes what the test says."""
+
+    def __init__(self, bench: Any) -> None:
+        self.mark = uuid.uuid4().hex[:8]
+        self.commands, self.replies = f"commands-{self.mark}", f"replies-{self.mark}"
+        self._bench = bench
+        self._sink = bench.sink()
+        self.asked: list[str] = []
+        self.changed = threading.Condition()
+        bench.backend.create_topic(self.commands)
+        source: RecordSource = bench.events(self)
+        source.read(self.commands).result(PATIENCE)
+
+    def ready(self) -> bool:
+        return True
+
+    def receive(self, records: Sequence[Record]) -> None:
+        for record in records:
+            command = json.loads(record.value or b"{}")
+            with self.changed:
+                self.asked.extend(command.get("pv_name_list") or [command["pv_name"]])
+                self.changed.notify_all()
+            reply = pack({"error": 0, "reply_id": command["reply_id"], "message": "yes"})
+            self._sink.send(command["reply_topic"], reply, key=b"k", headers=HEADERS)
+
+    def wait_until_asked(self, *names: str) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: set(self.asked) >= {f"pva://{name}" for name in names}, PATIENCE)
+
+    def settings(self) -> Settings:
+        address = getattr(self._bench.backend, "address", None) or getattr(
+            getattr(self._bench.backend, "_broker", None), "address", "memory:1"
+        )
+        return Settings("contract", address, self.commands, self.replies)
+
+    def pv(self, name: str = "pv", partitions: int = 3) -> str:
+        """A PV of its own, whose topic is there."""
+        name = f"{name}:{self.mark}:{len(self._bench.topic(None))}{uuid.uuid4().hex[:4]}"
+        self._bench.backend.create_topic(monitor_topic(name), partitions)
+        return name
+
+    def publish(self, name: str, *values: object, at: int | None = None, timed: bool = True) -> None:
+        """Publishes values, each with its time, and waits until they are in the broker."""
+        sent = threading.Semaphore(0)
+        for n, value in enumerate(values):
+            time_ns = time.time_ns() if at is None else at + n
+            self._sink.send(
+                monitor_topic(name),
+                body(name, value, time_ns if timed else None),
+                key=name.encode(),
+                headers=HEADERS,
+                on_delivery=lambda error: sent.release(),
+            )
+        for _ in values:
+            assert sent.acquire(timeout=PATIENCE)
+
+
+class Box:
+    """A subscriber that keeps what it gets."""
+
+    def __init__(self, stream: rx.Observable[Any], *, hold: bool = False) -> None:
+        self.changed = threading.Condition()
+        self.updates: list[Any] = []
+        self.errors: list[Exception] = []
+        self.completed = False
+        self.gate = threading.Event()
+        if not hold:
+            self.gate.set()
+        self.subscription = stream.subscribe(self._take, self._fail, self._complete)
+
+    def _take(self, update: Any) -> None:
+        self.gate.wait(PATIENCE)
+        with self.changed:
+            self.updates.append(update)
+            self.changed.notify_all()
+
+    def _fail(self, error: Exception) -> None:
+        with self.changed:
+            self.errors.append(error)
+            self.changed.notify_all()
+
+    def _complete(self) -> None:
+        with self.changed:
+            self.completed = True
+            self.changed.notify_all()
+
+    def wait(self, happened: Callable[[], bool]) -> None:
+        with self.changed:
+            if not self.changed.wait_for(happened, PATIENCE):
+                pytest.fail(f"{len(self.updates)} updates, the last {self.values[-5:]}, {self.errors}")
+
+    def wait_for(self, value: object) -> None:
+        self.wait(lambda: bool(self.updates) and self.updates[-1].value == value)
+
+    def wait_for_end(self) -> None:
+        self.wait(lambda: self.completed or bool(self.errors))
+
+    @property
+    def values(self) -> list[Any]:
+        return [update.value for update in self.updates]
+
+    @property
+    def replayed(self) -> list[Any]:
+        return [update.value for update in self.updates if update.replayed]
+
+
+@pytest.fixture
+def gateway(bench) -> Gateway:
+    return Gateway(bench)
+
+
+@pytest.fixture
+def clients(bench, gateway) -> Iterator[Callable[..., Client]]:
+    made: list[Client] = []
+
+    def make(**arguments: Any) -> Client:
+        transport = bench.another_transport()
+        made.append(Client("contract", "test", settings=gateway.settings(), transport=transport, **arguments))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(clients) -> Client:
+    return clients()
+
+
+def test_the_past_comes_first_and_then_the_present(client, gateway):
+    pv = gateway.pv()
+    gateway.publish(pv, *range(100))
+    box = Box(client.monitor_stream(f"pva://{pv}", since=HOUR))
+    box.wait_for(99)
+    gateway.publish(pv, *range(100, 150))
+    box.wait_for(149)
+    assert box.values == list(range(150))
+    assert box.replayed[:100] == list(range(100))
+    assert not box.updates[-1].replayed
+    assert gateway.asked == [f"pva://{pv}"]
+
+
+def test_only_what_is_as_young_as_asked_is_told(client, gateway):
+    pv = gateway.pv()
+    now = time.time_ns()
+    gateway.publish(pv, "old", at=now - 30 * SECOND)
+    gateway.publish(pv, "young", at=now - 5 * SECOND)
+    for since in (timedelta(seconds=20), datetime.now(UTC) - timedelta(seconds=20)):
+        box = Box(client.monitor_stream(f"pva://{pv}", since=since))
+        box.wait_for("young")
+        assert (box.values, box.replayed) == (["young"], ["young"])
+
+
+def test_without_a_gap_or_a_duplicate_while_the_gateway_never_pauses(clients, gateway):
+    pv = gateway.pv()
+    stop = threading.Event()
+    published: list[int] = []
+
+    def publish() -> None:
+        while not stop.is_set():
+            start = len(published)
+            gateway.publish(pv, *range(start, start + 20))
+            published.extend(range(start, start + 20))
+            stop.wait(0.01)  # some thousand a second: at full speed no reader would ever be faster
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    try:
+        client = clients()
+        live = Box(client.monitor_stream(f"pva://{pv}"))
+        boxes = [Box(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=capacity)) for capacity in (5, 50, 1000)]
+        boxes += [Box(clients().monitor_stream(f"pva://{pv}", since=HOUR)) for _ in range(2)]
+        for box in boxes:
+            box.wait(lambda box=box: box.updates and not box.updates[-1].replayed)
+    finally:
+        stop.set()
+        publisher.join()
+    for box in [live, *boxes]:
+        box.wait_for(published[-1])
+    for box in boxes:
+        assert box.values == published
+        firsts_live = next(n for n, update in enumerate(box.updates) if not update.replayed)
+        assert not any(update.replayed for update in box.updates[firsts_live:])
+    assert live.values == published[live.values[0] :]
+    assert live.replayed == []
+
+
+def test_a_slow_subscriber_to_the_past_keeps_nobody_waiting(client, gateway):
+    """It is fed from Kafka for as long as it is behind, in order, and nothing is lost."""
+    pv = gateway.pv()
+    gateway.publish(pv, *range(500))
+    slow = Box(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=10), hold=True)
+    live = Box(client.monitor_stream(f"pva://{pv}", capacity=10))
+    gateway.wait_until_asked(pv)
+    for n in range(500, 1000, 10):
+        gateway.publish(pv, *range(n, n + 10))
+        live.wait_for(n + 9)
+    assert slow.values == []
+    slow.gate.set()
+    slow.wait_for(999)
+    gateway.publish(pv, 1000)
+    slow.wait_for(1000)
+    assert slow.values == list(range(1001))
+    live.wait_for(1000)
+    assert live.values[-500:] == list(range(501, 1001))
+
+
+def test_several_pvs_are_merged_by_their_time(client, gateway):
+    names = [gateway.pv(f"pv{n}") for n in range(3)]
+    start = time.time_ns() - 60 * SECOND
+    for n, name in enumerate(names):
+        for step in range(40):
+            gateway.publish(name, step * 3 + n, at=start + (step * 3 + n) * 1_000_000)
+    uris = [f"pva://{name}" for name in names]
+    box = Box(client.monitor_many_stream(uris, since=HOUR))
+    box.wait(lambda: len(box.updates) >= 120)
+    assert box.values == list(range(120))
+    replay = Box(client.replay_stream(uris, HOUR))
+    replay.wait_for_end()
+    assert (replay.values, replay.completed) == (list(range(120)), True)
+
+
+def test_a_pv_without_a_past_from_then_on_gives_its_last_value(client, gateway):
+    pv = gateway.pv()
+    live = Box(client.monitor_stream(f"pva://{pv}"))
+    box = Box(client.monitor_stream(f"pva://{pv}", since=timedelta(seconds=1)))
+    gateway.wait_until_asked(pv)
+    gateway.publish(pv, "old", at=time.time_ns() - 30 * SECOND)
+    live.wait_for("old")
+    box.wait_for("old")
+    late = Box(client.monitor_stream(f"pva://{pv}", since=timedelta(seconds=1)))
+    late.wait_for("old")
+    gateway.publish(pv, "new")
+    for each in (live, box, late):
+        each.wait_for("new")
+        assert each.values == ["old", "new"]
+    assert late.replayed == []
+
+
+def test_a_pv_whose_topic_is_not_there_yet_has_no_past(client, gateway):
+    pv = f"later:{gateway.mark}"
+    box = Box(client.monitor_stream(f"pva://{pv}", since=HOUR))
+    gateway.wait_until_asked(pv)
+    gateway._bench.backend.create_topic(monitor_topic(pv), 3)
+    gateway.publish(pv, 1, 2)
+    box.wait_for(2)
+    assert box.values == [1, 2]
+
+
+def test_what_is_published_again_for_somebody_else_is_told_once(client, gateway):
+    pv = gateway.pv()
+    at = time.time_ns()
+    for _ in range(3):
+        gateway.publish(pv, 1, at=at)
+    box = Box(client.monitor_stream(f"pva://{pv}", since=HOUR))
+    box.wait_for(1)
+    gateway.publish(pv, 1, at=at)
+    gateway.publish(pv, 2)
+    box.wait_for(2)
+    assert box.values == [1, 2]
+
+
+def test_pvs_that_share_a_topic_are_told_apart(client, gateway):
+    colon, under = f"a:{gateway.mark}", f"a_{gateway.mark}"
+    gateway._bench.backend.create_topic(monitor_topic(colon), 3)
+    for n in range(20):
+        gateway.publish(colon, ("colon", n))
+        gateway.publish(under, ("under", n))
+    replay = Box(client.replay_stream([f"pva://{under}"], HOUR))
+    replay.wait_for_end()
+    assert replay.values == [["under", n] for n in range(20)]
+
+
+def test_an_interval_is_from_its_start_to_before_its_stop(client, gateway):
+    pv = gateway.pv()
+    start = (time.time_ns() // SECOND - 60) * SECOND
+    for n in range(10):
+        gateway.publish(pv, n, at=start + n * SECOND)
+    began = datetime.fromtimestamp(start // SECOND, UTC)
+    replay = Box(client.replay_stream([f"pva://{pv}"], began + timedelta(seconds=2), began + timedelta(seconds=5)))
+    replay.wait_for_end()
+    assert replay.values == [2, 3, 4]
+    assert all(update.replayed for update in replay.updates)
+
+
+def test_an_event_without_a_time_counts_by_kafkas(client, gateway):
+    pv = gateway.pv()
+    gateway.publish(pv, "timeless", timed=False)
+    gateway.publish(pv, "last")
+    replay = Box(client.replay_stream([f"pva://{pv}"], timedelta(seconds=30)))
+    replay.wait_for_end()
+    assert replay.values == ["timeless", "last"]
+
+
+def test_a_replay_without_anything_completes(client, gateway):
+    there, missing = gateway.pv(), "pva://no:such:pv"
+    for uri in (f"pva://{there}", missing):
+        replay = Box(client.replay_stream([uri], HOUR))
+        replay.wait_for_end()
+        assert (replay.updates, replay.completed) == ([], True)
+    assert gateway.asked == []
+
+
+def test_a_replay_at_a_speed_comes_in_its_time(client, gateway):
+    pv = gateway.pv()
+    start = time.time_ns() - 600 * SECOND
+    for n in range(4):
+        gateway.publish(pv, n, at=start + n * 60 * SECOND)
+    began = time.monotonic()
+    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR, speed=600))
+    replay.wait_for_end()
+    assert replay.values == [0, 1, 2, 3]
+    assert time.monotonic() - began >= 0.3  # three minutes at 600; no sooner, however slow the machine is
+
+
+def test_a_slow_subscriber_to_a_replay_gets_it_all(client, gateway):
+    pv = gateway.pv()
+    gateway.publish(pv, *range(2000))
+    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR, capacity=7), hold=True)
+    other = Box(client.replay_stream([f"pva://{pv}"], HOUR))
+    other.wait_for_end()
+    assert replay.values == []
+    replay.gate.set()
+    replay.wait_for_end()
+    assert replay.values == other.values == list(range(2000))
+
+
+def test_a_broken_record_is_passed_over_and_counted(client, gateway):
+    pv = gateway.pv()
+    gateway.publish(pv, 1)
+    gateway._bench.send(monitor_topic(pv), b"\xc1", key=pv.encode())
+    gateway.publish(pv, 2)
+    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR))
+    replay.wait_for_end()
+    assert replay.values == [1, 2]
+    assert client.status.discarded == 1
+
+
+def test_unsubscribing_in_the_past_ends_its_reader(client, gateway):
+    pv = gateway.pv()
+    gateway.publish(pv, *range(2000))
+    streams = [client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=5)]
+    streams.append(client.replay_stream([f"pva://{pv}"], HOUR, speed=0.001))
+    for stream in streams:
+        box = Box(stream.pipe(ops.take(3)))
+        box.wait_for_end()
+        assert box.values == [0, 1, 2]
+    wait_until_no_reader()
+    assert client.status.monitors == 0
+
+
+def test_closing_the_client_ends_what_is_being_told(client, gateway):
+    pv = gateway.pv()
+    gateway.publish(pv, *range(2000))
+    past = Box(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=5), hold=True)
+    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR, speed=0.001))
+    replay.wait(lambda: len(replay.updates) == 1)
+    closer = threading.Thread(target=client.close)
+    closer.start()
+    wait_until_no_reader()
+    past.gate.set()
+    closer.join(PATIENCE)
+    assert isinstance(replay.errors[0], ClientClosedError)
+    past.wait_for_end()
+    assert past.completed
+    assert past.values == list(range(len(past.values)))
+
+
+def test_a_broker_that_is_away_fails_a_replay_in_time(clients, gateway, bench):
+    client = clients(timeout=1.5)
+    pv = gateway.pv()
+    gateway.publish(pv, 1)
+    bench.backend.go_down()
+    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR))
+    monitor = Box(client.monitor_stream(f"pva://{pv}", since=HOUR))
+    replay.wait_for_end()
+    monitor.wait_for_end()
+    for error in (replay.errors[0], monitor.errors[0]):
+        assert isinstance(error, OperationTimeout)
+        assert f"pva://{pv}" in str(error)
+    wait_until_no_reader()
+
+
+def test_a_group_has_no_past_to_share_but_a_replay_each(clients, gateway):
+    client = clients(group_name="group")
+    pv = gateway.pv()
+    gateway.publish(pv, 1, 2)
+    with pytest.raises(ValueError, match="group_name"):
+        client.monitor_stream(f"pva://{pv}", since=HOUR)
+    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR))
+    replay.wait_for_end()
+    assert replay.values == [1, 2]
+
+
+def wait_until_no_reader() -> None:
+    """The thread of a reader ends by itself, soon after."""
+    for thread in threading.enumerate():
+        if thread.name == "k2eg-past":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
