@@ -25,11 +25,14 @@ _log = logging.getLogger(__name__)
 
 _BATCH = 500  # updates at a stretch, some 10 ms of work: commands and timers have their turn in between
 _WEIGHT = 2000  # bytes of a scalar PV's structure in memory, roughly
+_SCALARS = (float, int, str)
 
 
 def _weight(structure: Structure) -> int:
     """Roughly what a structure costs: its arrays, which are under `value`, or a level below in tables and images."""
     value: Any = structure.get("value")
+    if isinstance(value, _SCALARS):
+        return _WEIGHT
     parts = cast("dict[str, Any]", value).values() if isinstance(value, dict) else (value,)
     return _WEIGHT + sum(getattr(part, "nbytes", 0) for part in parts)
 

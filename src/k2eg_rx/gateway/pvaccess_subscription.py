@@ -14,7 +14,7 @@ from typing import Any
 from p4p.client import raw as p4p_raw
 
 from k2eg_rx.gateway.deadlines import Deadlines
-from k2eg_rx.gateway.pvaccess_values import ValueReader, spec_of
+from k2eg_rx.gateway.pvaccess_values import UpdateReader, spec_of
 from k2eg_rx.gateway.subscriber import Subscriber
 from k2eg_rx.pv import PvAddress
 from k2eg_rx.wire.structure import Structure
@@ -51,7 +51,7 @@ class PvaSubscription:
         self._signals = 0
         self._draining = False
         self._connected = False
-        self._reader: ValueReader | None = None
+        self._reader: UpdateReader | None = None
 
     def open(self) -> None:
         """Subscribes. Called once by its provider, and again when the server has ended the subscription."""
@@ -98,7 +98,7 @@ class PvaSubscription:
             self._interrupted(item)
             return
         if self._reader is None:  # the first value since it connected: only now its type may be another
-            self._reader = ValueReader(spec_of(item))
+            self._reader = UpdateReader(spec_of(item))
             self._connected = True
             self._subscriber.connection(True)
         self._subscriber.update(self._reader.read(item))

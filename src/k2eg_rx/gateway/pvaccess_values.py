@@ -5,6 +5,8 @@ Pure; any thread, but a `ValueReader` is for one at a time.
 
 `Value.todict` is done in C and right for everything but unions, of which it loses which member was selected, and some
 empty arrays. Only those are done here; a union by trying which member can be looked up (``value["u->member"]``).
+
+Of a subscription's updates only what has changed is read: mostly the value and its time, out of some forty fields.
 """
 
 from __future__ import annotations
@@ -183,3 +185,79 @@ class ValueReader:
     def read(self, value: Any) -> Structure:
         """Returns a value as a structure of its own, which later updates do not change."""
         return self._read(value) if self._read is not None else value.todict()
+
+
+# What to read for an update: the fields that are read whole, and of structures of scalars the members that changed.
+_Plan = tuple[list[tuple[str, _Step]], list[tuple[str, list[tuple[str, str]]]]]
+
+_MOST_PLANS = 64  # for one PV, whose updates mostly change the same fields
+
+
+class UpdateReader:
+    """Reads the updates of one subscription while it is connected, all of them and in order.
+
+    The library keeps the fields that an update does not carry as they were, and marks those that it does. What was read
+    before is part of the next structure too: nobody changes structures.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self._members = members_of(spec)
+        self._whole = ValueReader(spec)
+        self._plans: dict[frozenset[str], _Plan | None] = {}
+        self._last: Structure | None = None
+
+    def read(self, value: Any) -> Structure:
+        """Returns the PV's whole value, after the update of which this is the value."""
+        last = self._last
+        plan = None if last is None else self._plan(frozenset(value.changedSet()))
+        if last is None or plan is None:
+            self._last = structure = self._whole.read(value)
+            return structure
+        structure = last.copy()
+        fields, parts = plan
+        for name, step in fields:
+            structure[name] = step(value, name)
+        for name, members in parts:
+            structure[name] = part = structure[name].copy()
+            for member, path in members:
+                part[member] = value[path]
+        self._last = structure
+        return structure
+
+    def _plan(self, marked: frozenset[str]) -> _Plan | None:
+        """What to read for these marks; None for all of it."""
+        try:
+            return self._plans[marked]
+        except KeyError:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            plan = self._plans[marked] = _plan(self._members, marked)
+            return plan
+
+
+def _plan(members: Members, marked: frozenset[str]) -> _Plan | None:
+    tops = {path.partition(".")[0] for path in marked}
+    if not tops <= members.keys():  # a mark on all of it
+        return None
+    fields: list[tuple[str, _Step]] = []
+    parts: list[tuple[str, list[tuple[str, str]]]] = []
+    for top in sorted(tops):
+        spec = members[top]
+        paths = [path for path in marked if path.partition(".")[0] == top]
+        scalars = _scalars(spec)
+        if all(path.partition(".")[2] in scalars for path in paths):
+            parts.append((top, [(path.partition(".")[2], path) for path in paths]))
+        else:
+            fields.append((top, _special(spec) or _plain(spec)))
+    return fields, parts
+
+
+def _scalars(spec: Spec) -> set[str]:
+    """The members of a structure that are single numbers or strings."""
+    if _code(spec) != "S":
+        return set()
+    return {
+        name
+        for name, member in members_of(spec).items()
+        if isinstance(member, str) and member in KINDS and member != "v"
+    }

@@ -5,6 +5,7 @@ In: structures. Out: fragments, bodies, and `Outgoing` records. A sample belongs
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from k2eg_rx.wire.encode import Serialization, encode_event, encode_reply, encode_structure
@@ -21,6 +22,17 @@ class Outgoing(NamedTuple):
     serialization: Serialization
 
 
+_MARK = b"\x00fragment"  # in no JSON text, and at the end of MessagePack
+_NAMES = 65_536  # PVs whose names are kept encoded: more than a gateway has
+
+
+@lru_cache(_NAMES)
+def _frame(serialization: Serialization, name: str) -> tuple[bytes, bytes]:
+    """What stands before and behind the structure in a monitor event; the same in each event of a PV."""
+    before, _, after = encode_event(serialization, name, _MARK).rpartition(_MARK)
+    return before, after
+
+
 class Sample:
     """One value of one PV.
 
@@ -29,13 +41,12 @@ class Sample:
         structure: The value. Nobody changes it.
     """
 
-    __slots__ = ("_events", "_fragments", "name", "structure")
+    __slots__ = ("_fragments", "name", "structure")
 
     def __init__(self, name: str, structure: Structure) -> None:
         self.name = name
         self.structure = structure
-        self._fragments: dict[tuple[Serialization, tuple[str, ...]], bytes] = {}
-        self._events: dict[Serialization, bytes] = {}
+        self._fragments: dict[tuple[str, tuple[str, ...]], bytes] | None = None  # most samples are encoded once
 
     def fragment(self, serialization: Serialization, fields: tuple[str, ...] = ()) -> bytes:
         """Returns the encoded structure.
@@ -47,7 +58,9 @@ class Sample:
         Raises:
             WireError: It has no form on the wire.
         """
-        key = (serialization, fields)
+        if self._fragments is None:
+            self._fragments = {}
+        key = (serialization.value, fields)  # by its name: an enum's member is hashed in Python
         fragment = self._fragments.get(key)
         if fragment is None:
             structure = self.structure
@@ -62,10 +75,8 @@ class Sample:
         Raises:
             WireError: It has no form on the wire.
         """
-        event = self._events.get(serialization)
-        if event is None:
-            event = self._events[serialization] = encode_event(serialization, self.name, self.fragment(serialization))
-        return event
+        before, after = _frame(serialization, self.name)
+        return before + self.fragment(serialization) + after
 
 
 def reply(

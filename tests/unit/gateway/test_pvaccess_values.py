@@ -9,7 +9,7 @@ import pytest
 from p4p import Type, Value
 from p4p.nt import NTEnum, NTNDArray, NTScalar, NTTable
 
-from k2eg_rx.gateway.pvaccess_values import ValueReader, spec_of, types_of
+from k2eg_rx.gateway.pvaccess_values import UpdateReader, ValueReader, spec_of, types_of
 
 INNER = ("S", None, [("q", "i"), ("u", ("U", None, [("a", "i"), ("b", "i")]))])
 UNION = ("U", None, [("i", "i"), ("s", "s"), ("st", INNER), ("al", "al"), ("las", ("aS", None, [("z", "i")]))])
@@ -174,3 +174,79 @@ def test_the_types_of_everything_else() -> None:
     }
     assert types_of(spec, "sub.x") == {"value": "ulong"}
     assert types_of(spec, "sub.flags") == {"value": "boolean[]"}
+
+
+RECORD = NTScalar.buildType(
+    "d", display=True, control=True, valueAlarm=True, form=True, extra=[("u", UNION), ("n", "ah"), ("inner", INNER)]
+)
+FIRST = {
+    "value": 1.0,
+    "alarm": {"severity": 1, "message": "LOW"},
+    "timeStamp": {"secondsPastEpoch": 5, "nanoseconds": 6},
+    "display": {"units": "mm", "form": {"index": 1, "choices": ["a", "b"]}},
+    "u": ("s", "x"),
+    "n": [1, 2],
+    "inner": {"q": 1},
+}
+UPDATES: list[dict[str, Any]] = [
+    {"value": 2.0, "timeStamp.nanoseconds": 7},
+    {"value": 3.0, "timeStamp.nanoseconds": 8},
+    {"alarm": {"severity": 0, "status": 0, "message": ""}},
+    {"alarm.severity": 2, "alarm.message": "HIGH", "timeStamp.secondsPastEpoch": 6},
+    {"display.form.index": 0, "display.units": "m"},
+    {"display.form.choices": ["c"]},
+    {"u": ("i", 4)},
+    {"u": ("st", {"q": 2, "u": ("b", 3)})},
+    {"n": [], "inner.q": 9},
+    {},
+    {"valueAlarm.active": True, "control": {"limitLow": -1.0}},
+]
+
+
+def after(spec: Type, *updates: dict[str, Any], value_class: type[Value] = Value) -> Any:
+    """The value that a subscription gives for the last update: whole, with marks on what that one has carried."""
+    value = value_class(spec, {})
+    for update in updates:
+        value.unmark()
+        for name, held in update.items():
+            value[name] = held
+    return value
+
+
+def test_of_an_update_what_has_changed_is_read_and_the_rest_is_as_it_was() -> None:
+    updates = [FIRST, *UPDATES, *UPDATES]  # the second time it is known what to read
+    values = [after(RECORD, *updates[: index + 1]) for index in range(len(updates))]
+    assert [value.changed() for value in values] == [bool(update) for update in updates]
+    reader = UpdateReader(spec_of(values[0]))
+    structures = [reader.read(value) for value in values]
+    assert [plain(structure) for structure in structures] == [read(value) for value in values]
+    assert [list(structure) for structure in structures] == [list(structures[0])] * len(updates)
+
+
+def test_only_what_has_changed_is_read() -> None:
+    update = {"value": 2.0, "timeStamp.nanoseconds": 7}
+    reader = UpdateReader(RECORD.aspy())
+    first, second = reader.read(after(RECORD, FIRST)), reader.read(after(RECORD, FIRST, update))
+    assert {name for name in first if first[name] is not second[name]} == {"value", "timeStamp"}
+
+
+def test_an_update_that_is_marked_as_a_whole_is_read_as_a_whole() -> None:
+    class Whole(Value):
+        def changedSet(self, expand: bool = False, parents: bool = False) -> set[str]:
+            return {""}
+
+    reader = UpdateReader(RECORD.aspy())
+    reader.read(after(RECORD, FIRST))
+    value = after(RECORD, FIRST, {"value": 2.0, "display.units": "m", "n": [3]}, value_class=Whole)
+    assert plain(reader.read(value)) == read(value)
+    assert read(value)["display"]["units"] == "m"
+
+
+def test_updates_of_many_kinds_do_not_pile_up() -> None:
+    names = [f"f{number}" for number in range(100)]
+    many = Type([(name, "i") for name in names])
+    reader = UpdateReader(many.aspy())
+    reader.read(after(many, {}))
+    for name in names:
+        assert reader.read(after(many, {name: 2}))[name] == 2
+    assert len(reader._plans) <= 64
