@@ -65,6 +65,12 @@ def _merged(whole: Mapping[str, Any], part: Mapping[str, Any]) -> Structure:
     return merged
 
 
+def _require_index(value: object, name: str) -> None:
+    """Raises `Refused` for an enum's map with a label where the index belongs, as the project's gateway does."""
+    if isinstance(value, Mapping) and isinstance(cast("Structure", value).get("index"), str):
+        raise Refused(f"{name}: the field 'value' is of type enum; {value!r} has a label where the index is expected")
+
+
 class ScriptedPv:
     """A process variable of a `ScriptedGateway`; made by its `pv`.
 
@@ -223,6 +229,8 @@ class ScriptedPv:
         known = {name: item for name, item in fields.items() if name in has}
         if not known:
             raise Refused(_NOTHING_TO_PUT)
+        if self._choices is not None:
+            _require_index(known.get("value"), self.name)
         try:
             checked = self._checked(known)
         except ValueError as error:

@@ -107,12 +107,13 @@ def _about_numbers(
 ) -> Structure:
     """Returns the fields that go with a number, or with numbers: how to show it, and within which limits it is."""
     low, high = (kind(limit) for limit in limits or (0, 0))
-    display: Structure = {"limitLow": low, "limitHigh": high, "description": description, "units": units}
+    display: Structure = {"limitLow": low, "limitHigh": high}
     if protocol == "ca":
-        # what a panel prints it with; Channel Access has it in place of the form
-        display = {**display, "description": "", "format": "I12" if kind is int else "F6.0", "units": units}
+        # Channel Access has no description, and how a panel would print it in place of the form
+        display |= {"description": "", "format": "I12" if kind is int else "F6.0", "units": units}
     else:
-        display |= {"precision": 0, "form": {"index": 0, "choices": list(_FORMS)}}
+        display |= {"description": description, "units": units, "precision": 0}
+        display["form"] = {"index": 0, "choices": list(_FORMS)}
     fields: Structure = {"display": display}
     if protocol == "ca" and isinstance(value, list):
         return fields
