@@ -81,7 +81,10 @@ def value_with_arrays(structure: Mapping[str, Any]) -> Any:
 
     An image whose data do not fill its dimensions, as a compressed one, stays flat.
     """
-    value = with_arrays(structure["value"])
+    value = structure["value"]
+    if not isinstance(value, list | dict):  # of most updates, and so the first look
+        return value
+    value = with_arrays(cast("Any", value))
     shape = _shape(structure)
     if hasattr(value, "reshape") and shape and math.prod(shape) == value.size:
         return value.reshape(shape)

@@ -17,28 +17,28 @@ from k2eg_rx.operators.arrays import numpy_module
 from k2eg_rx.operators.bounds import not_negative
 from k2eg_rx.operators.differences import Difference
 from k2eg_rx.wire.messages import PVData
+from k2eg_rx.wire.structure import Severity
 
 _T = TypeVar("_T")
 
 
 class _LastPassed:
-    """The last item passed of each PV; plain values count as those of one."""
+    """The severity and the value last passed of each PV; plain values count as those of one, without severity."""
 
     def __init__(self, difference: Difference) -> None:
         self._difference = difference
-        self._items: dict[str, Any] = {}
+        self._passed: dict[str, tuple[Severity | None, Any]] = {}
 
     def is_news(self, item: Any) -> bool:
-        name = item.name if isinstance(item, PVData) else ""
-        if name in self._items and not self._differ(self._items[name], item):
+        if isinstance(item, PVData):
+            name, severity, value = item.name, item.severity, item.value
+        else:
+            name, severity, value = "", None, item
+        last = self._passed.get(name)
+        if last is not None and last[0] is severity and not self._difference.between(last[1], value):
             return False
-        self._items[name] = item
+        self._passed[name] = severity, value
         return True
-
-    def _differ(self, last: Any, item: Any) -> bool:
-        if not isinstance(last, PVData) or not isinstance(item, PVData):
-            return self._difference.between(last, item)
-        return last.severity != item.severity or self._difference.between(last.value, item.value)
 
 
 def changed(deadband: float = 0.0, *, relative: float = 0.0) -> Callable[[Observable[_T]], Observable[_T]]:

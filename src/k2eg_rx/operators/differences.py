@@ -51,6 +51,8 @@ class Difference:
 
     def between(self, last: Any, new: Any) -> bool:
         """Whether two values differ. NaN does not differ from NaN, and does from any number."""
+        if type(last) is float and type(new) is float:  # most PVs, and so the first look
+            return self._between_numbers(last, new)
         last, new = _plain_scalar(last), _plain_scalar(new)
         kind = _kind(last)
         if kind != _kind(new):

@@ -54,7 +54,19 @@ def field_of(data: PVData, path: str) -> Any:
         if not isinstance(place, dict) or step not in place:
             raise MissingFieldError(data.name, path, _found(steps[:number], cast("object", place)))
         place = cast("dict[str, Any]", place)[step]
-    return value_with_arrays(data.data) if path == "value" else with_arrays(place)
+    return with_arrays(place)
+
+
+def value_of(data: PVData) -> Any:
+    """Returns a PV's ``value``, arrays of numbers as numpy arrays, an image in its shape.
+
+    Raises:
+        MissingFieldError: There is none.
+    """
+    structure = data.data
+    if "value" not in structure:
+        raise MissingFieldError(data.name, "value", _found([], structure))
+    return value_with_arrays(structure)
 
 
 def value() -> Callable[[Observable[PVData]], Observable[Any]]:
@@ -74,7 +86,8 @@ def value() -> Callable[[Observable[PVData]], Observable[Any]]:
 
     The stream fails with `MissingFieldError` if the PV has no field ``value``, as some structures of PVAccess.
     """
-    return field("value")
+    numpy_module()  # now, not on the thread of the first update: importing it takes a tenth of a second
+    return ops.map(value_of)
 
 
 def field(path: str) -> Callable[[Observable[PVData]], Observable[Any]]:
@@ -104,7 +117,9 @@ def field(path: str) -> Callable[[Observable[PVData]], Observable[Any]]:
     """
     if not isinstance(path, str) or not all(path.split(".")):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"a path is names of fields separated by dots, such as 'alarm.severity', not {path!r}")
-    numpy_module()  # now, not on the thread of the first update: importing it takes a tenth of a second
+    if path == "value":
+        return value()
+    numpy_module()
 
     def select(update: PVData) -> Any:
         return field_of(update, path)
