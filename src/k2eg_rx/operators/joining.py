@@ -118,9 +118,12 @@ class Joiner:
             self._drop(update, DropReason.UNNAMED)
             return ()
         time = update.timestamp
-        key = DropReason.NO_TIME if time is None else self._place(lane, time)
-        if time is None or isinstance(key, DropReason):
-            self._drop(update, DropReason(key))
+        if time is None:
+            self._drop(update, DropReason.NO_TIME)
+            return ()
+        key = self._place(lane, time)
+        if isinstance(key, DropReason):
+            self._drop(update, key)
             return ()
         queue = lane.queue
         queue.append((key, time, update))

@@ -19,6 +19,7 @@ from k2eg_rx.wire.messages import PVUpdate
 from k2eg_rx.wire.structure import NANOSECONDS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _NEVER = -(1 << 80)  # before every time
 _STEPS = 10  # so many late updates in a row: the PV's clock was set back
 _LOOKS = 20  # in a window's length, so that many silent PVs are closed together; by so much one may close later
@@ -59,7 +60,7 @@ class _Windows(Stage[PVUpdate, Window]):
 
     def _clock(self) -> int:
         """Returns Unix time in nanoseconds, by the scheduler."""
-        return (self.scheduler.now - _EPOCH) // timedelta(microseconds=1) * 1000
+        return (self.scheduler.now - _EPOCH) // _MICROSECOND * 1000
 
     def _time_of(self, item: PVUpdate) -> int | None:
         self._counts.received += 1
@@ -124,7 +125,7 @@ class WindowsOfTime(_Windows):
             windows = self._close(series, None)
             series.newest = series.horizon = _NEVER
         series.behind = 0
-        sample = Sample(item.value, item.timestamp, item.severity)
+        sample = Sample(item.value, item.timestamp if self._by_arrival else time, item.severity)
         start = last
         while start + self._span.length > max(time, series.horizon):
             series.open.setdefault(start, []).append(sample)
@@ -226,7 +227,8 @@ class WindowsOfCount(_Windows):
         run = self._runs.get(item.name)
         if run is None:
             run = self._runs[item.name] = _Run(self._length)
-        run.samples.append((time, Sample(item.value, item.timestamp, item.severity)))
+        timestamp = item.timestamp if self._by_arrival else time
+        run.samples.append((time, Sample(item.value, timestamp, item.severity)))
         run.fresh += 1
         if run.fresh == run.needed:
             run.fresh, run.needed = 0, self._every
