@@ -1,0 +1,82 @@
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+"""The operators on PVs: they keep the types of what goes through a pipe, and say what they make."""
+
+import math
+from typing import Any, assert_type
+
+from reactivex import Observable
+from reactivex import operators as ops
+
+from k2eg_rx import Client, PVUpdate, Severity
+from k2eg_rx.operators import (
+    AlarmTransition,
+    Outcome,
+    Staleness,
+    Written,
+    alarms,
+    changed,
+    combine_pvs,
+    conflate,
+    field,
+    latest_by_pv,
+    put_to,
+    rate_limit,
+    retry_activation,
+    stale,
+    throttle,
+    timestamps,
+    value,
+)
+
+
+def doubled(number: float) -> float:
+    return 2.0 * number
+
+
+def product(values: dict[str, Any]) -> float:
+    return values["x"] * values["y"]
+
+
+with Client("demo", "my-app") as client:
+    updates = client.monitor_many_stream(["pva://x", "ca://y"])
+
+    assert_type(updates.pipe(value()), Observable[Any])
+    assert_type(updates.pipe(field("alarm.severity")), Observable[Any])
+    assert_type(updates.pipe(timestamps()), Observable[int])
+
+    assert_type(updates.pipe(changed(0.1, relative=0.01)), Observable[PVUpdate])
+    assert_type(updates.pipe(timestamps(), changed()), Observable[int])
+    assert_type(updates.pipe(conflate(10)), Observable[PVUpdate])
+    assert_type(updates.pipe(throttle(0.5)), Observable[PVUpdate])
+    assert_type(updates.pipe(rate_limit(2, capacity=50)), Observable[PVUpdate])
+    assert_type(updates.pipe(retry_activation(attempts=3)), Observable[PVUpdate])
+
+    assert_type(updates.pipe(alarms(Severity.MAJOR)), Observable[AlarmTransition])
+    assert_type(updates.pipe(stale(5.0, pvs=["pva://x"])), Observable[Staleness])
+    assert_type(updates.pipe(latest_by_pv()), Observable[dict[str, PVUpdate]])
+    assert_type(
+        updates.pipe(combine_pvs({"x": "pva://x", "t": updates.pipe(timestamps())})), Observable[dict[str, Any]]
+    )
+
+    writing = updates.pipe(
+        retry_activation(),
+        changed(),
+        combine_pvs(["pva://x", "ca://y"], missing="none", defaults={"x": 0.0}),
+        ops.map(product),
+        ops.map(doubled),
+        put_to(client, "pva://z", limits=(-math.inf, 5.0), on_limit="refuse", max_rate=2.0, dry_run=True),
+    )
+    assert_type(writing, Observable[Written])
+
+    def show(entry: Written) -> None:
+        assert_type(entry.outcome, Outcome)
+        assert_type(entry.value, float | None)
+        print(entry)
+
+    writing.subscribe(show)
+
+    updates.pipe(changed("0.1"))  # pyright: ignore[reportArgumentType]
+    updates.pipe(combine_pvs(["x"], missing="hope"))  # pyright: ignore[reportArgumentType]
+    put_to(client, "pva://z")  # pyright: ignore[reportCallIssue]
+    put_to(print, "pva://z", limits=(0, 1))  # pyright: ignore[reportArgumentType]
+    client.monitor_stream("pva://x").pipe(timestamps(), alarms())  # pyright: ignore[reportArgumentType]
