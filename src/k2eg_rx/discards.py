@@ -8,9 +8,11 @@ the records that are not too large.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.transport import Receiver, Record
@@ -45,6 +47,17 @@ class Discards:
             return dict(self._counts)
 
 
+_value_of = itemgetter(Record._fields.index("value"))
+
+
+def _largest(records: Sequence[Record]) -> float:
+    """Returns the size of the largest body; infinite if it takes a closer look because there are tombstones."""
+    try:
+        return max(map(len, map(_value_of, records)), default=0)
+    except TypeError:
+        return math.inf
+
+
 class SizeGuard:
     """A receiver that passes on to another one what is not too large, so that nothing else is ever decoded or kept.
 
@@ -63,6 +76,9 @@ class SizeGuard:
     def receive(self, records: Sequence[Record]) -> None:
         """Takes a batch; see `Receiver.receive`."""
         limit = self._limit
+        if _largest(records) <= limit:
+            self._receiver.receive(records)
+            return
         fitting = [record for record in records if record.value is None or len(record.value) <= limit]
         if len(fitting) < len(records):
             for record in records:

@@ -58,6 +58,15 @@ class Valve:
 class Inlet(Protocol[_T_contra]):
     """The side of a mailbox that a stream's source sees. Any thread; nothing here blocks."""
 
+    @property
+    def newest_only(self) -> bool:
+        """Whether only the newest item of a name is wanted, so that a source may leave older ones out."""
+        ...
+
+    def leave_out(self, count: int) -> None:
+        """Takes note of items that were left out, because newer ones of the same name are offered."""
+        ...
+
     def offer(self, items: Sequence[_T_contra]) -> None:
         """Hands over items, in order."""
         ...
@@ -105,6 +114,7 @@ class Mailbox(Generic[_T]):
 
     Attributes:
         execute: Has a task run where the subscriber is called.
+        newest_only: Whether its subscriber wants the newest item of each name.
     """
 
     def __init__(
@@ -123,6 +133,7 @@ class Mailbox(Generic[_T]):
         self._label = label
         self._lock = threading.Lock()
         self._buffer: Buffer[_T] = buffer_for(overflow, capacity)
+        self.newest_only = overflow is Overflow.LATEST
         self._high = capacity if overflow is Overflow.BLOCK else None
         self._low = capacity // 2
         self._shut = False
@@ -131,6 +142,10 @@ class Mailbox(Generic[_T]):
         self._error: Exception | None = None
         self._disposed = False
         self._drainer: int | None = None  # the thread at it, if any; written by that thread
+
+    def leave_out(self, count: int) -> None:
+        """Counts items that were dropped before they were queued."""
+        self._office.count_dropped(count)
 
     def offer(self, items: Sequence[_T]) -> None:
         """Queues items; drops by the subscriber's policy, never blocks."""
@@ -207,23 +222,28 @@ class Mailbox(Generic[_T]):
 
     def _drain(self) -> None:
         self._drainer = threading.get_ident()
-        items: list[_T] = []
+        more = True
         for _ in range(_TURNS):
             items = self._take()
-            self._hand_over(items)
-            if not items:
+            more = bool(items)
+            if not more:
                 break
+            self._hand_over(items)
         self._drainer = None
-        if items:
+        if more:
             self._run_soon()  # at the end of the line: the others have their turn first
         elif self._ended and not self._disposed:
             self._tell_end()
         else:
             self._office.rest()
 
-    def _hand_over(self, items: Sequence[_T]) -> None:
+    def _hand_over(self, items: list[_T]) -> None:
+        """Hands items over, and empties the list: each is let go of at once, since what was decoded of one is fresh in
+        the processor's cache and its memory will do for the next."""
         prepare, on_next = self._office.prepare, self._observer.on_next
-        for item in items:
+        items.reverse()
+        while items:
+            item = items.pop()
             if self._disposed:
                 return
             try:

@@ -19,18 +19,9 @@ from k2eg_rx.mailbox import Inlet
 from k2eg_rx.pv import PvAddress
 from k2eg_rx.transport import Record
 from k2eg_rx.wire.decode import decode_body
-from k2eg_rx.wire.messages import PVUpdate
+from k2eg_rx.wire.messages import PVUpdate, repeats
 
 Outgoing = dict[Inlet[Any], list[Any]]
-
-
-def _is_repetition(record: Record) -> bool:
-    """Whether an event with the bytes of the last says nothing new: its EPICS time is the same as well.
-
-    A gateway publishes a PV's value once more whenever another client asks for it. A PV without time may really have
-    been posted twice with one value; its events are all passed on.
-    """
-    return record.value is not None and b"timeStamp" in record.value
 
 
 class PvRoute:
@@ -40,37 +31,75 @@ class PvRoute:
         address: The PV.
         topic: Where its events come.
         inlets: Its subscribers.
+        newest_only: Whether there are subscribers, and they all want the newest event only.
         last: The newest update, for a subscriber that comes later.
         heard: Whether there was an event since somebody set this to False.
+        newest: Of a batch under way, the newest event so far, where only that is wanted.
+        left_out: Of that batch, how many were left out for it.
     """
 
-    __slots__ = ("address", "heard", "inlets", "last", "topic")
+    __slots__ = ("address", "heard", "inlets", "last", "left_out", "newest", "newest_only", "topic")
 
     def __init__(self, address: PvAddress, topic: str) -> None:
         self.address = address
         self.topic = topic
         self.inlets: tuple[Inlet[PVUpdate], ...] = ()
+        self.newest_only = False
         self.last: PVUpdate | None = None
         self.heard = True
+        self.newest: Record | None = None
+        self.left_out = 0
 
     def kafka_keys(self) -> set[bytes]:
         """The Kafka keys of its events: the name, or the record's alone where the gateway knows no fields."""
         return {self.address.name.encode(), self.address.base.encode()}
 
+    def serve(self, inlets: tuple[Inlet[PVUpdate], ...]) -> None:
+        """Has these subscribers from now on."""
+        self.inlets = inlets
+        self.newest_only = bool(inlets) and all(inlet.newest_only for inlet in inlets)
 
-def _publish(route: PvRoute, record: Record, outgoing: Outgoing) -> None:
-    """Adds an event for each subscriber of its PV."""
-    route.heard = True
-    last = route.last
-    if last is not None and record.value == last.record.value and _is_repetition(record):
-        return
-    update = route.last = PVUpdate(route.address, record)
-    for inlet in route.inlets:
-        waiting = outgoing.get(inlet)
-        if waiting is None:
-            outgoing[inlet] = [update]
+    def publish(self, record: Record, outgoing: Outgoing) -> None:
+        """Adds an event for each subscriber."""
+        self.heard = True
+        last = self.last
+        if last is not None and repeats(record.value, last.record.value):
+            return
+        update = self.last = PVUpdate(self.address, record)
+        for inlet in self.inlets:
+            waiting = outgoing.get(inlet)
+            if waiting is None:
+                outgoing[inlet] = [update]
+            else:
+                waiting.append(update)
+
+    def replace(self, record: Record, touched: list[PvRoute]) -> None:
+        """Keeps an event in place of the one before it in this batch; `publish_newest` has to follow.
+
+        What is left out never becomes an update: this is the way of a display that looks ten times a second at what
+        comes a hundred thousand times.
+        """
+        newest = self.newest
+        if newest is None:
+            last = self.last
+            if last is not None and repeats(record.value, last.record.value):
+                self.heard = True
+                return
+            touched.append(self)
+        elif repeats(record.value, newest.value):
+            return
         else:
-            waiting.append(update)
+            self.left_out += 1
+        self.newest = record
+
+    def publish_newest(self, outgoing: Outgoing) -> None:
+        """Adds what is left of a batch."""
+        record, self.newest = self.newest, None
+        left_out, self.left_out = self.left_out, 0
+        if record is not None:
+            self.publish(record, outgoing)
+        for inlet in self.inlets if left_out else ():
+            inlet.leave_out(left_out)
 
 
 class MessageRoute(Protocol):
@@ -119,14 +148,14 @@ class EventRouter:
     def attach(self, route: PvRoute, inlet: Inlet[PVUpdate]) -> None:
         """Adds a subscriber: it gets the last update, if any, and then every later one."""
         with self.lock:
-            route.inlets = (*route.inlets, inlet)
+            route.serve((*route.inlets, inlet))
             if route.last is not None:
                 inlet.offer((route.last,))
 
     def detach(self, route: PvRoute, inlet: Inlet[PVUpdate]) -> int:
         """Removes a subscriber; returns how many are left."""
         with self.lock:
-            route.inlets = tuple(other for other in route.inlets if other is not inlet)
+            route.serve(tuple(other for other in route.inlets if other is not inlet))
             return len(route.inlets)
 
     def add_messages(self, topic: str, route: MessageRoute) -> None:
@@ -147,29 +176,35 @@ class EventRouter:
     def receive(self, records: Sequence[Record]) -> None:
         """Routes a batch."""
         outgoing: Outgoing = {}
+        touched: list[PvRoute] = []
         pvs = self._pvs
         with self.lock:
             for record in records:
                 keyed = pvs.get(record.topic)
                 route = None if keyed is None or record.key is None else keyed.get(record.key)
-                try:
-                    if route is not None:
-                        _publish(route, record, outgoing)
-                    else:
-                        self._route_other(record, keyed, outgoing)
-                except WireError as error:
-                    self._discards.add(error, record.topic)
+                if route is None:
+                    self._route_other(record, keyed, outgoing)
+                elif route.newest_only:
+                    route.replace(record, touched)
+                else:
+                    route.publish(record, outgoing)
+            for route in touched:
+                route.publish_newest(outgoing)
         for inlet, items in outgoing.items():
             inlet.offer(items)
 
     def _route_other(self, record: Record, keyed: dict[bytes, PvRoute] | None, outgoing: Outgoing) -> None:
         """What is no event of a monitored PV by its key: one without a key, or a snapshot's message."""
-        route = self._by_body(record, keyed) if keyed is not None and record.key is None else None
-        messages = self._messages.get(record.topic)
-        if route is not None:
-            _publish(route, record, outgoing)
-        elif messages is not None:
-            messages.accept(record, outgoing)
+        try:
+            route = self._by_body(record, keyed) if keyed is not None and record.key is None else None
+            messages = self._messages.get(record.topic)
+            if route is not None:
+                route.publish_newest(outgoing)  # of this batch, so far
+                route.publish(record, outgoing)
+            elif messages is not None:
+                messages.accept(record, outgoing)
+        except WireError as error:
+            self._discards.add(error, record.topic)
 
     @staticmethod
     def _by_body(record: Record, keyed: dict[bytes, PvRoute]) -> PvRoute | None:

@@ -22,12 +22,13 @@ from k2eg_rx.merging import Merge
 from k2eg_rx.past import Reading
 from k2eg_rx.selection import Selection
 from k2eg_rx.sluice import Sluice
+from k2eg_rx.telling import Bell
 from k2eg_rx.transport import Partition, Record, Span
 from k2eg_rx.wire.messages import PVUpdate, repeats
 
 # What a pump hands over at a time must not be read back only because a subscriber has asked for little to wait.
 _LEAST_HELD = 512
-_LOOK = 1.0  # seconds until a look at what should have waked it
+_LOOK = 1.0  # seconds until a look whether the bell was missed
 
 
 class Splice:
@@ -51,7 +52,7 @@ class Splice:
         self._last: dict[str, Record] = {}  # of each PV, until its first live update
         self._told: frozenset[str] = frozenset()
         self.over = threading.Event()
-        self.wake = threading.Event()
+        self.bell = Bell()
 
     newest_only = False  # which event is the newest is not known while the past is told
 
@@ -81,7 +82,7 @@ class Splice:
         """Ends the stream, whatever is left of the past; see `Inlet.finish`."""
         self._inlet.finish(error)
         self.over.set()
-        self.wake.set()
+        self.bell.ring()
 
     def let_go(self) -> Mapping[Partition, Span]:
         """Returns which parts of the present have become the past because they could not be held."""
@@ -156,11 +157,11 @@ class CatchUp:
         self._positions = list(positions)
         self._merge: Merge | None = None
         self._read: Mapping[Partition, Span] = {}
-        self.wake = splice.wake
+        self.bell = splice.bell
         self.over = splice.over
-        sluice.on_open = self.wake.set
+        sluice.on_open = self.bell.ring
         for position in positions:
-            position.add_done_callback(lambda _: self.wake.set())
+            position.add_done_callback(lambda _: self.bell.ring())
 
     def step(self) -> float | None:
         """Does a little; see `Tale.step`."""
@@ -169,7 +170,7 @@ class CatchUp:
             return _LOOK
         if self._merge is None:
             self._merge = self._reading.begin()
-            return 0.0
+            return self._reading.pause
         if not self._sluice.is_open():
             self._reading.rest()
             return _LOOK
@@ -178,7 +179,7 @@ class CatchUp:
             self._inlet.offer([update for _, update in told])
         elif self._merge.is_done:
             return self._go_live(self._merge)
-        return 0.0
+        return self._reading.pause
 
     def _go_live(self, merge: Merge) -> float | None:
         if self._splice.join(self._read, merge, self._reading.selection, self._sluice):

@@ -18,8 +18,13 @@ HEADERS = [("k2eg-ser-type", b"Msgpack")]
 class Box:
     """An inlet that keeps what it is offered."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, newest_only: bool = False) -> None:
         self.items: list[PVUpdate] = []
+        self.newest_only = newest_only
+        self.left_out = 0
+
+    def leave_out(self, count: int) -> None:
+        self.left_out += count
 
     def offer(self, items: Sequence[PVUpdate]) -> None:
         self.items.extend(items)
@@ -31,8 +36,10 @@ class Box:
         return [item.value for item in self.items]
 
 
-def event(name: str, value: object, offset: int = 0, key: bytes | None = b"", topic: str = "") -> Record:
-    body = pack({name: {"value": value, "alarm": {"severity": 0}}})
+def event(
+    name: str, value: object, offset: int = 0, key: bytes | None = b"", topic: str = "", *, timed: bool = False
+) -> Record:
+    body = pack({name: {"value": value, "alarm": {"severity": 0}} | ({"timeStamp": {}} if timed else {})})
     return Record(topic or monitor_topic(name), 0, offset, name.encode() if key == b"" else key, body, HEADERS)
 
 
@@ -46,9 +53,9 @@ def router(discards: Discards) -> EventRouter:
     return EventRouter(discards, lambda: True)
 
 
-def open_route(router: EventRouter, uri: str) -> tuple[PvRoute, Box]:
+def open_route(router: EventRouter, uri: str, *, newest_only: bool = False) -> tuple[PvRoute, Box]:
     address = PvAddress.parse(uri)
-    route, box = PvRoute(address, monitor_topic(address.name)), Box()
+    route, box = PvRoute(address, monitor_topic(address.name)), Box(newest_only=newest_only)
     router.add_pv(route)
     router.attach(route, box)
     return route, box
@@ -144,3 +151,39 @@ def test_the_records_value_never_passes_for_its_fields(router: EventRouter) -> N
     router.receive([event("x", 1, topic="x.HIGH")])
     with pytest.raises(OperationError, match=r"x\.HIGH.*does not know record fields"):
         box.values()
+
+
+def test_where_only_the_newest_is_wanted_a_batch_comes_down_to_it_and_what_was_left_out_is_counted(
+    router: EventRouter,
+) -> None:
+    _, box = open_route(router, "pva://x", newest_only=True)
+    _, other = open_route(router, "pva://y", newest_only=True)
+    router.receive([event("x", 1), event("y", 7), event("x", 2), event("x", 3)])
+    router.receive([event("x", 4)])
+    assert (box.values(), box.left_out) == ([3, 4], 2)
+    assert (other.values(), other.left_out) == ([7], 0)
+
+
+def test_a_repetition_is_neither_passed_on_nor_counted_as_left_out(router: EventRouter) -> None:
+    _, box = open_route(router, "pva://x", newest_only=True)
+    router.receive([event("x", 1, timed=True)])
+    router.receive([event("x", value, timed=True) for value in (1, 2, 2, 3, 3)])
+    router.receive([event("x", 3, timed=True)])
+    assert (box.values(), box.left_out) == ([1, 3], 1)
+
+
+def test_who_wants_every_event_gets_it_beside_one_who_wants_the_newest(router: EventRouter) -> None:
+    route, newest = open_route(router, "pva://x", newest_only=True)
+    every = Box()
+    router.attach(route, every)
+    router.receive([event("x", 1), event("x", 2)])
+    router.detach(route, every)
+    router.receive([event("x", 3), event("x", 4)])
+    assert every.values() == [1, 2]
+    assert (newest.values(), newest.left_out) == ([1, 2, 4], 1)  # its own mailbox leaves out the 1
+
+
+def test_an_event_without_a_key_keeps_its_place_among_the_newest(router: EventRouter) -> None:
+    _, box = open_route(router, "pva://x", newest_only=True)
+    router.receive([event("x", 1), event("x", 2), event("x", 3, key=None), event("x", 4)])
+    assert (box.values(), box.left_out) == ([2, 3, 4], 1)

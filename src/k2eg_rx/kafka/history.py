@@ -17,7 +17,7 @@ from k2eg_rx.kafka.configuration import Properties
 from k2eg_rx.kafka.failures import Failures, error_of, is_final, is_forbidden, is_gone
 from k2eg_rx.kafka.health import Health
 from k2eg_rx.kafka.librdkafka_log import librdkafka_log
-from k2eg_rx.kafka.pump import records_of
+from k2eg_rx.kafka.records import records_of
 from k2eg_rx.transport import Excerpt, Partition, Record, Span
 
 _log = logging.getLogger(__name__)

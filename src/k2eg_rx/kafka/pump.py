@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -23,6 +23,7 @@ from k2eg_rx.kafka.health import Health, Right
 from k2eg_rx.kafka.lag import INTERVAL, Lag
 from k2eg_rx.kafka.librdkafka_log import ConsumerLog
 from k2eg_rx.kafka.lifeline import Lifeline, abandon
+from k2eg_rx.kafka.records import records_of
 from k2eg_rx.transport import Receiver, Record
 
 _log = logging.getLogger(__name__)
@@ -37,28 +38,6 @@ RARE_POLL = 0.1  # for a consumer that nothing is done with after its start
 _BRISK_POLL = 0.005
 _BURST = 2.0  # seconds after an action in which another may follow
 _NUDGES = 32  # topics whose leader is asked for one by one; for more, the whole cluster's in one go
-
-_new_record: Callable[..., Record] = cast("Any", tuple).__new__  # takes half of the time of the class's own constructor
-
-
-def records_of(messages: Sequence[Message]) -> list[Record]:
-    """Returns the records among what a consumer gave; the others are errors."""
-    return [
-        _new_record(
-            Record,
-            (
-                message.topic(),
-                message.partition(),
-                message.offset(),
-                message.key(),
-                message.value(),
-                message.headers() or (),
-                message.timestamp()[1],
-            ),
-        )
-        for message in messages
-        if message.error() is None
-    ]
 
 
 class Watcher(Protocol):

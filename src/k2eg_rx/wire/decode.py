@@ -13,19 +13,15 @@ from k2eg_rx.errors import WireError
 from k2eg_rx.wire.packing import UNPACK_ERRORS, unpack
 
 if TYPE_CHECKING:
-    from k2eg_rx.transport import Record
+    from k2eg_rx.transport import Headers, Record
 
 SERIALIZATION_HEADER = "k2eg-ser-type"
-# As gateways write them; another spelling is understood too, but takes longer.
-_USUAL: dict[object, str] = {b"Msgpack": "msgpack", b"Json": "json"}
+_USUAL_HEADER = (SERIALIZATION_HEADER, b"Msgpack")  # as gateways write it; other spellings are understood too
 
 
-def _serialization(record: Record) -> str:
-    for name, value in record.headers:
+def _serialization(headers: Headers) -> str:
+    for name, value in headers:
         if name == SERIALIZATION_HEADER and value is not None:
-            usual = _USUAL.get(value)
-            if usual is not None:
-                return usual
             text = value if isinstance(value, str) else value.decode("ascii", "replace")
             return text.lower()
     raise WireError("header", f"no header {SERIALIZATION_HEADER!r}")
@@ -37,14 +33,18 @@ def decode_body(record: Record) -> dict[str, Any]:
     Raises:
         WireError: No header, unknown serialization, undecodable bytes, or not a map.
     """
-    serialization = _serialization(record)
-    if record.value is None:
+    headers, value = record.headers, record.value
+    if len(headers) == 1 and headers[0] == _USUAL_HEADER and value is not None:
+        serialization = "msgpack"  # nearly all there is: the way of each event
+    else:
+        serialization = _serialization(headers)
+    if value is None:
         raise WireError("undecodable", "no body")
     try:
         if serialization == "msgpack":
-            body = unpack(record.value)
+            body = unpack(value)
         elif serialization == "json":
-            body = cast("object", json.loads(record.value.decode("utf-8", "replace")))
+            body = cast("object", json.loads(value.decode("utf-8", "replace")))
         else:
             raise WireError("serialization", f"{reprlib.repr(serialization)} is neither json nor msgpack")
     except UNPACK_ERRORS as error:

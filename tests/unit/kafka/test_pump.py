@@ -105,8 +105,16 @@ def world() -> World:
 
 def test_a_record_has_all_that_the_message_had():
     (record,) = records_of([message(7)])
-    assert type(record) is Record
-    assert record == Record("t", 0, 7, b"k", b"v7", [("h", b"x")], 1234)
+    same = Record("t", 0, 7, b"k", b"v7", [("h", b"x")], 1234)
+    assert isinstance(record, Record)
+    assert record == same
+    assert same == record
+    assert record == records_of([message(7)])[0]
+    assert record != records_of([message(8)])[0]
+    assert record != same._replace(timestamp_ms=1)
+    assert record != same._replace(headers=())
+    assert repr(record) == repr(same)
+    assert hash(record) == hash(records_of([message(7)])[0])
 
 
 def test_a_record_without_headers_and_body():

@@ -1,0 +1,125 @@
+"""What the client's benchmarks work in: topics on the broker, a responder, settings, and events produced beforehand."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import msgpack
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from k2eg_rx import Settings
+from k2eg_rx.pv import monitor_topic
+from responder import HEADER, PARTITIONS, responder, structure
+
+TIMEOUT = 30.0
+_BODIES = 1000  # different ones, so that no decoder profits from what it has seen before
+
+
+@dataclass(frozen=True, slots=True)
+class Laboratory:
+    """A broker with a responder on it.
+
+    Attributes:
+        address: The broker.
+        command_topic: Where the responder listens.
+    """
+
+    address: str
+    command_topic: str
+
+    def _admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+
+    def settings(self) -> Settings:
+        """Returns an environment with a reply topic that nobody else uses."""
+        reply_topic = f"bench-{uuid.uuid4().hex[:12]}-reply"
+        self.create([reply_topic], partitions=1)
+        return Settings(
+            environment_id="bench", broker_url=self.address, command_topic=self.command_topic, reply_topic=reply_topic
+        )
+
+    def create(self, topics: Iterable[str], partitions: int = PARTITIONS) -> None:
+        """Makes topics; returns when the broker knows them, which takes a while for thousands."""
+        admin = self._admin()
+        missing = set(topics)
+        for created in admin.create_topics([NewTopic(topic, partitions, 1) for topic in missing]).values():
+            created.result(TIMEOUT)
+        while missing:
+            known = admin.list_topics(timeout=TIMEOUT).topics
+            missing = {topic for topic in missing if topic not in known or len(known[topic].partitions) < partitions}
+
+    def delete(self, topics: Iterable[str]) -> None:
+        """Deletes topics."""
+        admin = self._admin()  # kept: its futures end with it
+        for deleted in admin.delete_topics(list(topics)).values():
+            deleted.result(TIMEOUT)
+
+    def new_pvs(self, count: int) -> list[str]:
+        """Returns the names of PVs that were never there before, whose topics exist."""
+        mark = uuid.uuid4().hex[:8]
+        names = [f"bench:{mark}:{number}" for number in range(count)]
+        self.create(map(monitor_topic, names))
+        return names
+
+    def produce(self, names: Sequence[str], count: int) -> None:
+        """Produces `count` events of full NTScalars, of one PV after the other."""
+        producer = Producer({"bootstrap.servers": self.address, "linger.ms": 20, "batch.num.messages": 1000})
+        topics = [monitor_topic(name) for name in names]
+        keys = [name.encode() for name in names]
+        rounds = max(2, _BODIES // len(names))  # the same event twice running would be taken for a repetition
+        bodies = [
+            [msgpack.packb({name: structure(float(number), number)}) for number in range(rounds)] for name in names
+        ]
+        places = itertools.cycle(range(len(names)))
+        for number in range(count):
+            place = next(places)
+            body = bodies[place][number // len(names) % rounds]
+            while True:
+                try:
+                    producer.produce(topics[place], body, key=keys[place], headers=HEADER)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            if number % 1000 == 0:
+                producer.poll(0)
+        if producer.flush(TIMEOUT):
+            raise SystemExit("events could not be produced")
+
+
+@contextmanager
+def laboratory(address: str) -> Iterator[Laboratory]:
+    """Gives a laboratory on a broker."""
+    command_topic = f"bench-{uuid.uuid4().hex[:12]}-commands"
+    place = Laboratory(address, command_topic)
+    place.create([command_topic], partitions=1)
+    with responder(address, command_topic):
+        yield place
+
+
+class BareReader:
+    """The least code that reads PVs' topics: one consumer, manually assigned at their ends, in one loop."""
+
+    batch = 500
+
+    def __init__(self, address: str, names: Sequence[str], properties: dict[str, str | int]) -> None:
+        self._consumer = Consumer(
+            {"bootstrap.servers": address, "group.id": "bare", "enable.auto.commit": False, **properties}
+        )
+        everything = [TopicPartition(monitor_topic(name), number) for name in names for number in range(PARTITIONS)]
+        for partition in everything:
+            partition.offset = 0
+        self._consumer.assign(everything)
+
+    def batches(self) -> Iterator[list[Message]]:
+        """Gives what comes, a batch at a time."""
+        while True:
+            yield [message for message in self._consumer.consume(self.batch, 0.1) if message.error() is None]
+
+    def close(self) -> None:
+        """Leaves."""
+        self._consumer.close()

@@ -1,0 +1,179 @@
+"""How many events a second a client hands over, beside the least code that reads and decodes the same records.
+
+    python benchmarks/throughput.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
+
+Each round produces full NTScalars (some 550 bytes) to topics that a client monitors and a bare consumer is assigned to,
+while both are held; then one of the two is let go and timed until it has them all, then the other; who is first changes
+from round to round. So both begin with the same prefetch and neither competes with the producer. "Decoding" hands a
+decoded dict to a handler, against `consume` and `msgpack.unpackb`; "latest" is a subscriber with ``overflow="latest"``
+that looks ten times a second, against `consume` alone.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgpack
+from confluent_kafka import Message
+
+from k2eg_rx import Client, PVUpdate, first
+from k2eg_rx.pv import monitor_topic
+from laboratory import TIMEOUT, BareReader, Laboratory, laboratory
+from measuring import Row, at_least, run
+
+EVENTS = int(__import__("os").environ.get("EV", 150_000))  # some 100 MB: several times what either prefetches
+COUNTS = (1, 10, 1000)
+_LOOK = 0.1  # seconds between two looks of the subscriber that wants the latest only
+# The prefetch of the bare consumer is the client's, else what either has in hand at the start would decide.
+_PREFETCH = {"queued.max.messages.kbytes": 16 * 1024, "fetch.max.bytes": 16 * 1024 * 1024, "fetch.queue.backoff.ms": 20}
+_HELD = 3  # events of the gate's PV: one in the handler, the others fill its mailbox
+
+
+@dataclass
+class Gate:
+    """Holds a client's event pump: a subscriber with a full mailbox that has not returned.
+
+    `opened` is set by the benchmark's thread, `shut` by the subscriber's.
+    """
+
+    opened: threading.Event = field(default_factory=threading.Event)
+    shut: threading.Event = field(default_factory=threading.Event)
+
+    def hold(self, _update: PVUpdate) -> None:
+        """Is the subscriber."""
+        self.shut.set()
+        self.opened.wait()
+
+
+class Decoding:
+    """A subscriber that wants every event decoded. It counts on a worker's thread; the benchmark's waits."""
+
+    def __init__(self, client: Client, uris: Sequence[str], total: int) -> None:
+        self._total = total
+        self._done = threading.Event()
+        self._count = 0
+        self._subscription = client.monitor_many_stream(uris).subscribe(self._take)
+
+    def _take(self, update: PVUpdate) -> None:
+        if update.data:
+            self._count += 1
+            if self._count == self._total:
+                self._done.set()
+
+    def came(self) -> int:
+        """Returns how many events it had."""
+        return self._count
+
+    def wait(self) -> None:
+        """Waits for the last event."""
+        if not self._done.wait(TIMEOUT * 4):
+            raise SystemExit(f"the client handed over {self._count} of {self._total} events")
+        self._subscription.dispose()
+
+
+class Looking:
+    """A subscriber that looks at the newest event of each PV ten times a second."""
+
+    def __init__(self, client: Client, uris: Sequence[str], total: int) -> None:
+        self._client = client
+        self._pvs = len(uris)
+        self._total = total
+        self._seen = 0
+        self._dropped = client.status.dropped
+        self._stopped = threading.Event()
+        self._subscription = client.monitor_many_stream(uris, overflow="latest").subscribe(self._look)
+
+    def _look(self, _update: PVUpdate) -> None:
+        self._seen += 1
+        if self._seen % self._pvs == 0:
+            self._stopped.wait(_LOOK)
+
+    def came(self) -> int:
+        """Returns how many events were replaced or seen."""
+        return self._client.status.dropped - self._dropped + self._seen
+
+    def wait(self) -> None:
+        """Waits until all have come but those that may wait in the mailbox, one a PV."""
+        while self.came() + self._pvs < self._total:
+            time.sleep(0.001)
+        self._subscription.dispose()
+        self._stopped.set()
+
+
+def _let_go(gate: Gate, subscriber: Decoding | Looking) -> float:
+    """Returns how long the client takes."""
+    start = time.perf_counter()
+    gate.opened.set()
+    subscriber.wait()
+    return time.perf_counter() - start
+
+
+def _unpacked(message: Message) -> object:
+    return msgpack.unpackb(message.value())
+
+
+def _read(reader: BareReader, total: int, use: Callable[[Message], object] | None) -> float:
+    """Returns how long the least code takes."""
+    start = time.perf_counter()
+    for batch in reader.batches():
+        if use is not None:
+            for message in batch:
+                use(message)
+        total -= len(batch)
+        if total <= 0:
+            return time.perf_counter() - start
+    raise AssertionError
+
+
+def _shut(place: Laboratory, gate_name: str, gate: Gate) -> None:
+    """Has the client's event pump held: first the subscriber, then its mailbox has what it cannot take."""
+    for _ in range(2):
+        place.produce([gate_name], _HELD)
+        if not gate.shut.wait(TIMEOUT):
+            raise SystemExit("no event came")
+        time.sleep(0.5)  # until they are in its hands; that they were is seen below
+
+
+def _round(place: Laboratory, names: Sequence[str], *, decode: bool, ours_first: bool) -> tuple[float, float]:
+    """Returns events per second, of the client and of the bare loop."""
+    (gate_name,) = place.new_pvs(1)
+    gate = Gate()
+    uris = [f"pva://{name}" for name in names]
+    with Client("bench", "throughput", settings=place.settings(), silence=600.0) as client:
+        client.monitor_stream(f"pva://{gate_name}", capacity=1).subscribe(gate.hold)
+        subscriber = (Decoding if decode else Looking)(client, uris, EVENTS)
+        first(client.activation_stream([f"pva://{gate_name}", *uris], timeout=TIMEOUT))
+        reader = BareReader(place.address, names, _PREFETCH)
+        _shut(place, gate_name, gate)
+        place.produce(names, EVENTS)
+        if subscriber.came():
+            raise SystemExit("the client was not held while the events were produced")
+        timed: dict[bool, float] = {}
+        for ours in (ours_first, not ours_first):
+            timed[ours] = _let_go(gate, subscriber) if ours else _read(reader, EVENTS, _unpacked if decode else None)
+        reader.close()
+    return EVENTS / timed[True], EVENTS / timed[False]
+
+
+def measure(kafka: str, rounds: int) -> list[Row]:
+    """Returns the rows of both comparisons, for each number of PVs."""
+    rows: list[Row] = []
+    with laboratory(kafka) as place:
+        for decode in (True, False):
+            for count in COUNTS:
+                names = place.new_pvs(count)
+                pairs = [_round(place, names, decode=decode, ours_first=number % 2 == 0) for number in range(rounds)]
+                ours, bare = zip(*pairs, strict=True)
+                what = "decoded" if decode else 'overflow="latest" at 10 Hz'
+                against = "consume + unpackb" if decode else "consume"
+                name = f"{what}, {count} PV{'s' * (count > 1)}"
+                rows.append(Row(name, "events/s", ours, bare, against=against, target=at_least(0.8)))
+                place.delete(map(monitor_topic, names))
+    return rows
+
+
+if __name__ == "__main__":
+    run("throughput", measure)
