@@ -106,6 +106,8 @@ class ParquetPart:
 
     def append(self, batch: Batch) -> None:
         """Takes a batch; writes a row group when there is enough for one."""
+        if not batch.num_rows:
+            return  # the one that a journal begins with
         self._batches.append(batch)
         self._rows += cast("int", batch.num_rows)
         self._bytes += cast("int", batch.nbytes)

@@ -446,9 +446,7 @@ def recorded(path: Path, *items: Any) -> Path:
 
 def test_the_pace_is_that_of_publication(path: Path) -> None:
     # the first is days old by EPICS time, as the first update of a monitor is
-    recorded(
-        path, update("a", 0, timestamp=5, arrival_ms=10**10), *series("x", [1, 2, 3], every=60.0, start=10**16)
-    )
+    recorded(path, update("a", 0, timestamp=5, arrival_ms=10**10), *series("x", [1, 2, 3], every=60.0, start=10**16))
     began = datetime(2026, 1, 1, tzinfo=UTC)
     clock = HistoricalScheduler(began)
     seen: list[tuple[float, Any]] = []
@@ -600,6 +598,15 @@ def test_a_journal_torn_anywhere(
         counts.add(len(values))
     assert counts == {0, 5, 10, 15}
     assert "was not written completely" in caplog.text
+
+
+def test_a_recorder_killed_before_anything_was_flushed(
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_short(path, range(1), clock, monkeypatch)
+    assert played(path) == []
+    assert recover(path) == [path]
+    assert len(pd.read_parquet(path)) == 0
 
 
 def test_a_recorder_killed_before_anything_was_recorded(path: Path) -> None:

@@ -1,0 +1,136 @@
+"""Recordings of live streams, of recorders that are killed, and on a disk that is full."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reactivex as rx
+from reactivex import operators as ops
+
+from k2eg_rx import Client, PVUpdate, Snapshot, SnapshotProperties, SnapshotType, first
+from k2eg_rx.recording import record, recover, replay_file
+from k2eg_rx.recording.names import journal_of
+from k2eg_rx.testing import update
+
+TIMEOUT = 50.0  # the machine may be busy
+
+# Records numbers and says how many it has recorded, as fast as it can, until it is killed.
+RECORDER = """
+import sys
+from itertools import count
+from reactivex.subject import Subject
+from k2eg_rx.recording import record
+from k2eg_rx.testing import update
+
+source = Subject()
+source.pipe(record(sys.argv[1], flush_rows=10, flush_seconds=3600.0, row_group_rows=70, rotate_bytes=int(sys.argv[2])))\
+.subscribe(lambda item: print(item.value, flush=True), lambda error: print(error, flush=True))
+for number in count():
+    source.on_next(update("demo:number", number, offset=number))
+"""
+
+FULL_DISK = """
+import resource, sys
+import reactivex as rx
+from k2eg_rx.recording import record
+from k2eg_rx.testing import series
+
+operator = record(sys.argv[1], flush_rows=10)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+rx.from_iterable(series("x", range(3_000))).pipe(operator).subscribe(on_error=lambda error: print(error, flush=True))
+"""
+
+
+def played(path: Path, **options: Any) -> list[Any]:
+    return first(replay_file(path, **options).pipe(ops.to_list(), ops.timeout(TIMEOUT)))
+
+
+def killed_after(path: Path, count: int, rotate_bytes: int) -> int:
+    """Kills a recorder at its work. Returns how many numbers it said that it had recorded."""
+    command = [sys.executable, "-c", RECORDER, str(path), str(rotate_bytes)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recorder:
+        assert recorder.stdout is not None
+        said = -1
+        while said < count:
+            said = int(recorder.stdout.readline())
+        recorder.send_signal(signal.SIGKILL)
+        rest = recorder.stdout.read().split("\n")[:-1]  # the last line may be torn
+    assert recorder.returncode == -signal.SIGKILL
+    return (int(rest[-1]) if rest else said) + 1
+
+
+# one file, killed between its beginning and its first row group or after some; and files in quick succession
+@pytest.mark.parametrize(("count", "rotate_bytes"), [(15, 10**9), (333, 10**9), (1000, 20_000), (2011, 60_000)])
+def test_a_killed_recorder_loses_what_was_not_flushed_and_no_more(
+    tmp_path: Path, count: int, rotate_bytes: int
+) -> None:
+    path = tmp_path / "run.parquet"
+    said = killed_after(path, count, rotate_bytes)
+    numbers = [item.value for item in played(path)]
+    assert numbers == list(range(len(numbers)))
+    # it passes a number on after it flushed, if that was its turn; of ten at most nine wait
+    assert len(numbers) > said - 10
+    recover(tmp_path)
+    assert not list(tmp_path.glob("_*"))
+    assert [item.value for item in played(path)] == numbers
+
+
+def test_a_full_disk_is_told_and_what_was_written_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "run.parquet"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=True, timeout=TIMEOUT
+    )
+    assert done.stdout.startswith(f"{path}: writing it failed: File too large; the last 10 rows are lost")
+    assert done.stderr == ""
+    assert [file.name for file in tmp_path.iterdir()] == [journal_of(path).name]
+    numbers = [item.value for item in played(path)]
+    assert len(numbers) > 50
+    assert numbers == list(range(len(numbers)))
+
+
+def test_a_live_monitor_is_played_back_as_it_was(client: Client, tmp_path: Path) -> None:
+    uris = ["pva://demo:sine10", "ca://demo:sum", "pva://demo:mode", "pva://demo:waveform"]
+    live: list[PVUpdate] = first(
+        client.monitor_many_stream(uris).pipe(
+            record(tmp_path / "run.parquet"), ops.take(20), ops.to_list(), ops.timeout(TIMEOUT)
+        )
+    )
+    again = played(tmp_path / "run.parquet")
+    assert [one.record for one in again] == [one.record for one in live]
+    assert [(one.address, one.timestamp) for one in again] == [(one.address, one.timestamp) for one in live]
+    assert [repr(one.data) for one in again] == [repr(one.data) for one in live]
+
+
+def test_a_recurring_snapshot_is_played_back_as_it_was(client: Client, tmp_path: Path, fresh_app_name: str) -> None:
+    properties = SnapshotProperties(
+        snapshot_name=fresh_app_name,
+        pv_uri_list=["pva://demo:sine10", "ca://demo:sum"],
+        time_window=200,
+        type=SnapshotType.NORMAL,
+    )
+    live: list[Snapshot] = first(
+        client.snapshot_recurring_stream(properties).pipe(
+            record(tmp_path / "run.parquet"), ops.take(3), ops.to_list(), ops.timeout(TIMEOUT)
+        )
+    )
+    first(client.snapshot_stop_stream(fresh_app_name))
+    assert [repr(one) for one in played(tmp_path / "run.parquet")] == [repr(one) for one in live]
+
+
+def test_what_waits_is_on_the_disk_soon_though_nothing_comes(tmp_path: Path) -> None:
+    path = tmp_path / "run.parquet"
+    subscription = rx.concat(rx.of(update("x", 1)), rx.never()).pipe(record(path, flush_seconds=0.05)).subscribe()
+    try:
+        size = journal_of(path).stat().st_size
+        flushed = rx.interval(0.02).pipe(
+            ops.filter(lambda _: journal_of(path).stat().st_size > size), ops.timeout(TIMEOUT)
+        )
+        first(flushed)
+        assert [one.value for one in played(path)] == [1]
+    finally:
+        subscription.dispose()
