@@ -17,6 +17,7 @@ from reactivex import operators as ops
 from k2eg.listeners import Handler, Listener, Listeners, PvListener
 from k2eg_rx import (
     Client,
+    ClientClosedError,
     OperationError,
     OperationTimeout,
     PvAddress,
@@ -127,7 +128,7 @@ class dml(Client):  # noqa: N801 - the documented name
         """
         results = first(self.get_many_stream(pv_uri_list, timeout).pipe(ops.to_list()))
         by_uri = {got.uri: got.error or got.result().data for got in results}
-        return {uri: by_uri[uri] for uri in pv_uri_list}
+        return {uri: by_uri[uri] if uri in by_uri else _closed() for uri in pv_uri_list}
 
     def put_many(
         self, values: Mapping[str, object], timeout: float | None = None, check: bool = True
@@ -157,7 +158,7 @@ class dml(Client):  # noqa: N801 - the documented name
         """
         results = first(self.put_many_stream(values, timeout, check=check).pipe(ops.to_list()))
         by_uri = {put.uri: put.error or dict(put.result().body) for put in results}
-        return {uri: by_uri[uri] for uri in values}
+        return {uri: by_uri[uri] if uri in by_uri else _closed() for uri in values}
 
     def monitor(self, pv_url: str, handler: Handler, timeout: float | None = None) -> dict[str, Any]:
         """Has a handler called with each update of a PV; returns the gateway's reply.
@@ -307,6 +308,11 @@ class dml(Client):  # noqa: N801 - the documented name
             OperationError: The gateway refused.
         """
         return dict(first(self.snapshot_stop_stream(snapshot_name, timeout)).body)
+
+
+def _closed() -> ClientClosedError:
+    """Returns the error of a PV whose turn came when the client was being closed."""
+    return ClientClosedError("the client was closed before the command was sent")
 
 
 def _update(update: PVUpdate) -> tuple[str, Structure]:

@@ -88,6 +88,8 @@ class PutResult:
 class _Run(ABC, Generic[_A, _R]):
     """One subscription to a batch.
 
+    If the client is closed while commands are being sent, the stream ends, and those that were not sent have no result.
+
     The tables belong to the lock; whoever takes a PV out of `_waiting` tells its result.
 
     Args:

@@ -116,7 +116,8 @@ class Client:
         """Returns a stream of one result per PV, data or error, in the order in which they come; then it completes.
 
         All PVs are asked for at once, so that it takes about as long as the slowest. One that does not answer in time
-        has `OperationTimeout` as its result and delays nobody else's. Each subscription asks once more.
+        has `OperationTimeout` as its result and delays nobody else's. Each subscription asks once more. If the
+        client is closed meanwhile, what has not answered has `ClientClosedError`, what was not asked yet is missing.
 
         Args:
             uris: The PVs; one that is named twice is read once.

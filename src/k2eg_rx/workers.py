@@ -1,6 +1,7 @@
 """The threads that run subscribers' code.
 
 In: tasks, from any thread. Out: their execution, each on one of a few daemon threads that are started when needed.
+A task that has to wait for somebody else says so (`held_back`), and another thread takes its place meanwhile.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Protocol
 
 _log = logging.getLogger(__name__)
@@ -40,8 +42,35 @@ class Staff(Protocol):
         ...
 
 
+class _Here(threading.local):
+    """The pool that the present thread belongs to, if any."""
+
+    workers: Workers | None = None
+
+
+_here = _Here()
+
+
+@contextmanager
+def held_back() -> Generator[Callable[[], bool]]:
+    """Says that the calling thread waits for somebody, perhaps for long; gives what tells whether to give that up.
+
+    Were all threads of a pool to wait for one who waits for a task of that pool, nobody would go on. So another thread
+    may take the place of one that waits here. On other threads than those of a pool, nothing happens.
+    """
+    workers = _here.workers
+    if workers is None:
+        yield lambda: False
+        return
+    workers.lend(1)
+    try:
+        yield workers.is_closed
+    finally:
+        workers.lend(-1)
+
+
 class Workers:
-    """Runs tasks on at most `limit` threads.
+    """Runs tasks on at most `limit` threads, not counting those that are held back.
 
     All state belongs to the condition's lock. Threads are daemons, so that a handler that hangs cannot keep a script
     from ending.
@@ -53,6 +82,7 @@ class Workers:
         self._condition = threading.Condition()
         self._tasks: deque[Task] = deque()
         self._idle = 0
+        self._held = 0  # those that wait for somebody else
         self._threads: set[threading.Thread] = set()
         self._closed = False
 
@@ -62,12 +92,27 @@ class Workers:
             if self._closed:
                 return
             self._tasks.append(task)
-            if self._idle >= len(self._tasks):
-                self._condition.notify()
-            elif len(self._threads) < self._limit:
-                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._threads.add(thread)
-                thread.start()
+            self._see_to_tasks()
+
+    def is_closed(self) -> bool:
+        """Whether it takes no more tasks, and its threads are to end."""
+        return self._closed
+
+    def lend(self, count: int) -> None:
+        """Told that so many threads more, or fewer, are held back. See `held_back`."""
+        with self._condition:
+            self._held += count
+            if self._tasks:
+                self._see_to_tasks()
+
+    def _see_to_tasks(self) -> None:
+        """Wakes a thread for the newest task, or starts one if there may be more."""
+        if self._idle >= len(self._tasks):
+            self._condition.notify()
+        elif len(self._threads) - self._held < self._limit:
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._threads.add(thread)
+            thread.start()
 
     def _next(self) -> Task | None:
         with self._condition:
@@ -82,6 +127,7 @@ class Workers:
                 self._idle -= 1
 
     def _run(self) -> None:
+        _here.workers = self
         while (task := self._next()) is not None:
             try:
                 task()

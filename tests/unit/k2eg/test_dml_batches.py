@@ -89,6 +89,17 @@ def test_a_wrong_collection_is_refused_before_anything_is_sent(k: dml, gateway: 
     assert gateway.commands == []
 
 
+def test_what_was_not_even_asked_when_the_client_was_closed_has_an_error_too(k: dml, gateway: Any) -> None:
+    def answer_and_close(command: dict[str, Any]) -> list[dict[str, Any]]:
+        k.close(0.1)
+        return []
+
+    gateway.answers["get"] = answer_and_close
+    results = k.get_many(["pva://x", "pva://y"])
+    assert list(results) == ["pva://x", "pva://y"]
+    assert all(isinstance(result, ClientClosedError) for result in results.values())
+
+
 def test_after_close_the_call_itself_fails(k: dml) -> None:
     k.close()
     with pytest.raises(ClientClosedError):
