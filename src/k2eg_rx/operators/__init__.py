@@ -1,4 +1,18 @@
-"""Operators for streams of process variables, for `.pipe`, beside those of reactivex."""
+"""Operators for streams of process variables, for `.pipe`, beside those of reactivex.
+
+In: what a client's streams emit, mostly `PVUpdate`s of one PV or of several. Out: fewer, plainer or other items.
+
+- plain values: `value`, `field`, `timestamps`
+- what is news: `changed`, `alarms`, `stale`
+- several PVs: `latest_by_pv`, `combine_pvs`, `align`
+- statistics over time: `window`
+- slower: `conflate` (each PV's newest), `throttle` (the newest of all), `rate_limit` (all, later)
+- to and from the gateway: `put_to`, `retry_activation`
+
+Those that need time take a `scheduler`; without it the one that was given to `subscribe` counts, else one that the
+whole process shares, which calls subscribers on threads named ``k2eg-operators``. An operator hands on one item at a
+time, whichever thread it comes on, and none after `dispose`. Arguments that make no sense raise ValueError at the call.
+"""
 
 from k2eg_rx.operators.alarms import AlarmTransition, alarms
 from k2eg_rx.operators.alignment import align

@@ -97,7 +97,8 @@ class _Retries(abc.ObserverBase[_T]):
             return
         try:
             self.subscribe()
-        except Exception as error:  # by a source that raises in place of failing
+        except Exception as error:  # by a source that raises in place of failing, or a subscriber without on_error
+            _log.exception("a new attempt ended in an exception")
             self._observer.on_error(error)
 
     def on_completed(self) -> None:

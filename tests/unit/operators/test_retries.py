@@ -185,6 +185,14 @@ def test_a_source_that_raises_at_a_new_attempt_fails_the_stream() -> None:
     assert [str(end) for end in monitor.ends] == ["in subscribe"]
 
 
+def test_an_error_that_nobody_handles_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = Monitor()
+    monitor.stream().pipe(retry_activation(attempts=1)).subscribe(scheduler=monitor.scheduler)
+    with caplog.at_level(logging.ERROR):
+        monitor.scheduler.advance_to(100)
+    assert "error -1" in caplog.text
+
+
 def test_every_subscription_counts_for_itself() -> None:
     monitor = Monitor()
     monitor.subscribe(attempts=1)
