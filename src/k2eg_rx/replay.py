@@ -21,9 +21,10 @@ from k2eg_rx.playback import Pace, checked_speed
 from k2eg_rx.pv import PvAddress
 from k2eg_rx.selection import Interval, Told
 from k2eg_rx.sluice import Sluice
+from k2eg_rx.telling import Bell
 from k2eg_rx.wire.messages import PVUpdate
 
-_LOOK = 1.0  # seconds until a look at what should have waked it
+_LOOK = 1.0  # seconds until a look whether the bell was missed
 
 
 class Replays:
@@ -58,7 +59,7 @@ class Replays:
 
         def attach(inlet: Inlet[PVUpdate], sluice: Sluice) -> abc.DisposableBase:
             reading = Reading(self._past, unique, interval(), subject, capacity)
-            return self._past.start(_Replay(reading, Pace(pace), inlet, sluice, self._past.clock))
+            return self._past.start(_Replay(reading, Pace(pace), inlet, sluice, self._past.tellers.clock))
 
         return self._delivery.stream_of_past(attach, f"replay of {subject}", Overflow.BLOCK, capacity)
 
@@ -84,21 +85,23 @@ class _Replay:
         self._clock = clock
         self._merge: Merge | None = None
         self._told: deque[Told] = deque()
-        self.wake = threading.Event()
+        self.bell = Bell()
         self.over = threading.Event()
-        sluice.on_open = self.wake.set
+        sluice.on_open = self.bell.ring
 
     def step(self) -> float | None:
         """Does a little; see `Tale.step`."""
         if self._merge is None:
             self._merge = self._reading.begin()
-            return 0.0
+            return self._reading.pause
         if not self._sluice.is_open():
             self._reading.rest()
             return _LOOK
+        pause = 0.0
         if not self._told:
             self._told.extend(self._reading.advance(self._merge))
-        pause = self._tell()
+            pause = self._reading.pause
+        pause = max(pause, self._tell())
         if not self._told and self._merge.is_done:
             self._inlet.finish()
             return None

@@ -1,0 +1,292 @@
+"""Past and present put together: what is held back, let go, told twice or not at all; all on one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+import pytest
+
+from k2eg_rx.discards import Discards
+from k2eg_rx.errors import TransportError
+from k2eg_rx.mailbox import Valve
+from k2eg_rx.merging import Merge
+from k2eg_rx.pv import PvAddress
+from k2eg_rx.selection import Interval, Selection
+from k2eg_rx.sluice import Sluice
+from k2eg_rx.splice import CatchUp, Splice
+from k2eg_rx.transport import Excerpt, Partition, Record, Span
+from k2eg_rx.wire.messages import PVUpdate
+from k2eg_rx.wire.packing import pack
+
+HEADERS = (("k2eg-ser-type", b"Msgpack"),)
+PV = PvAddress.parse("pva://a")
+T0 = 1_700_000_000
+EVER = Interval(0)
+
+
+def record(offset: int, value: object = None, *, stamp: int | None = None) -> Record:
+    value = offset if value is None else value
+    body = pack({"a": {"value": value, "timeStamp": {"secondsPastEpoch": T0 + offset, "nanoseconds": 0}}})
+    return Record("a", 0, offset, b"a", body, HEADERS, (T0 + offset) * 1000 if stamp is None else stamp)
+
+
+def live(*offsets: int) -> list[PVUpdate]:
+    return [PVUpdate(PV, record(offset)) for offset in offsets]
+
+
+class Box:
+    newest_only = False
+
+    def __init__(self) -> None:
+        self.items: list[PVUpdate] = []
+        self.ends: list[Exception | None] = []
+
+    def leave_out(self, count: int) -> None:
+        raise AssertionError(count)
+
+    def offer(self, items: Sequence[PVUpdate]) -> None:
+        self.items.extend(items)
+
+    def finish(self, error: Exception | None = None) -> None:
+        self.ends.append(error)
+
+    def told(self) -> list[tuple[object, bool]]:
+        return [(item.value, item.replayed) for item in self.items]
+
+
+class Topic:
+    """One partition, which grows; and a history of it."""
+
+    def __init__(self, count: int) -> None:
+        self.records = [record(offset) for offset in range(count)]
+        self.closed = 0
+
+    def grow(self, count: int) -> list[PVUpdate]:
+        start = len(self.records)
+        self.records.extend(record(offset) for offset in range(start, start + count))
+        return [PVUpdate(PV, each) for each in self.records[start:]]
+
+    def locate(self, start_ms: int, stop_ms: int | None, timeout: float) -> dict[Partition, Span]:
+        return {("a", 0): Span(0, len(self.records)), ("a", 1): Span(0, 0)}
+
+    def read(self, wanted: dict[Partition, int], timeout: float) -> Excerpt:
+        start = wanted.get(("a", 0), len(self.records))
+        return Excerpt(self.records[start : start + 50], {("a", 0): len(self.records)})
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Reading:
+    """As the real one, of one topic and without patience."""
+
+    def __init__(self, topic: Topic, interval: Interval = EVER) -> None:
+        self.topic = topic
+        self.selection = Selection([PV], interval, Discards(), 10_000)
+        self.pause = 0.0
+        self.silent = False
+        self.rested = 0
+
+    def begin(self) -> Merge | None:
+        return None if self.silent else Merge(self.topic, self.selection, self.topic.locate(0, None, 0.0))
+
+    def advance(self, merge: Merge, *, patient: bool = False) -> list[object]:
+        return merge.advance(0.0)
+
+    def rest(self) -> None:
+        self.rested += 1
+
+    def close(self) -> None:
+        self.topic.close()
+
+
+class Bench:
+    def __init__(self, topic: Topic, *, capacity: int = 1000, interval: Interval = EVER) -> None:
+        self.topic = topic
+        self.box = Box()
+        self.position: Future[None] = Future()
+        self.common = Valve(lambda: None)
+        self.sluice = Sluice(self.common)
+        self.splice = Splice(self.box, capacity)
+        self.reading = Reading(topic, interval)
+        self.tale = CatchUp(self.reading, self.splice, self.box, self.sluice, [self.position])
+
+    def step(self, count: int = 1) -> float | None:
+        pause: float | None = 0.0
+        for _ in range(count):
+            pause = self.tale.step()
+        return pause
+
+    def tell(self) -> None:
+        """All the way to the present."""
+        if not self.position.done():
+            self.position.set_result(None)
+        for _ in range(10_000):
+            if self.tale.step() is None:
+                return
+        raise AssertionError("it never goes live")
+
+    def values(self) -> list[object]:
+        return [item.value for item in self.box.items]
+
+
+@pytest.fixture(autouse=True)
+def few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("k2eg_rx.splice._LEAST_HELD", 4)
+
+
+def test_nothing_is_asked_before_the_live_updates_are_certain_to_come() -> None:
+    bench = Bench(Topic(3))
+    assert bench.step() == 1.0
+    assert not bench.splice.bell.is_rung
+    bench.position.set_result(None)
+    assert bench.splice.bell.is_rung
+    bench.tell()
+    assert bench.box.told() == [(0, True), (1, True), (2, True)]
+
+
+def test_a_position_that_cannot_be_had_is_an_error() -> None:
+    bench = Bench(Topic(3))
+    bench.position.set_exception(TransportError("no"))
+    with pytest.raises(TransportError, match="no"):
+        bench.step()
+
+
+def test_what_comes_meanwhile_is_held_back_and_follows() -> None:
+    bench = Bench(Topic(3))
+    bench.position.set_result(None)
+    bench.step(2)
+    bench.splice.offer(bench.topic.grow(2))
+    assert bench.values() == [0, 1, 2]
+    bench.tell()
+    bench.splice.offer(bench.topic.grow(1))
+    assert bench.box.told() == [(0, True), (1, True), (2, True), (3, False), (4, False), (5, False)]
+
+
+def test_what_the_pump_brings_late_is_not_told_twice() -> None:
+    """It was in Kafka when the end was asked for, and comes live before, meanwhile and after."""
+    bench = Bench(Topic(6))
+    bench.splice.offer(live(0, 1))
+    bench.position.set_result(None)
+    bench.step(2)
+    bench.splice.offer(live(2, 3))
+    bench.tell()
+    bench.splice.offer(live(4, 5))
+    bench.splice.offer(bench.topic.grow(2))
+    assert bench.values() == list(range(8))
+    assert [item.value for item in bench.box.items if not item.replayed] == [6, 7]
+
+
+def test_more_than_can_be_held_is_read_back() -> None:
+    bench = Bench(Topic(3), capacity=4)
+    bench.position.set_result(None)
+    bench.step(2)
+    bench.splice.offer(bench.topic.grow(30))
+    bench.tell()
+    assert bench.values() == list(range(33))
+    assert [item.value for item in bench.box.items if not item.replayed] == [29, 30, 31, 32]
+
+
+def test_it_goes_on_reading_for_as_long_as_more_is_let_go() -> None:
+    bench = Bench(Topic(3), capacity=4)
+    bench.position.set_result(None)
+    for _ in range(20):
+        bench.step()
+        bench.splice.offer(bench.topic.grow(7))
+    bench.tell()
+    bench.splice.offer(bench.topic.grow(1))
+    assert bench.values() == list(range(len(bench.topic.records)))
+    marks = [item.replayed for item in bench.box.items]
+    assert marks == sorted(marks, reverse=True)
+
+
+def test_a_topic_that_appears_meanwhile_is_read_from_what_was_let_go() -> None:
+    topic = Topic(0)
+    bench = Bench(topic, capacity=4)
+    topic.locate = lambda *_: {}  # type: ignore[method-assign]
+    bench.position.set_result(None)
+    bench.step(2)
+    bench.splice.offer(topic.grow(10))
+    bench.tell()
+    assert bench.values() == list(range(10))
+
+
+def test_a_full_mailbox_keeps_the_past_waiting_and_nobody_else() -> None:
+    bench = Bench(Topic(3))
+    bench.position.set_result(None)
+    bench.step()
+    bench.sluice.shut()
+    assert bench.step(3) == 1.0
+    assert bench.values() == []
+    assert bench.common.is_open()
+    bench.splice.bell.clear()
+    bench.sluice.release()
+    assert bench.splice.bell.is_rung
+    bench.tell()
+    bench.sluice.shut()
+    assert not bench.common.is_open()
+
+
+def test_the_present_repeats_nothing_of_the_past() -> None:
+    """A gateway publishes the newest value once more for whoever subscribes: new offset, same bytes."""
+    bench = Bench(Topic(3))
+    bench.tell()
+    again = record(2)._replace(offset=3, timestamp_ms=(T0 + 9) * 1000)
+    bench.splice.offer([PVUpdate(PV, again)])
+    bench.splice.offer([PVUpdate(PV, record(4))])
+    bench.splice.offer([PVUpdate(PV, record(4)._replace(offset=5))])  # the route itself looks at these
+    assert bench.values() == [0, 1, 2, 4, 4]
+
+
+def test_without_a_past_from_then_on_the_last_known_update_comes_first() -> None:
+    bench = Bench(Topic(3), interval=Interval((T0 + 100) * 1_000_000_000))
+    bench.splice.offer(live(2))  # what the route gives every later subscriber
+    bench.tell()
+    bench.splice.offer(bench.topic.grow(1))
+    assert bench.box.told() == [(2, False), (3, False)]
+
+
+def test_the_last_known_update_comes_even_if_the_past_has_read_over_it_unseen() -> None:
+    """It is older than the past reaches back, but for a broker that cannot look times up."""
+    bench = Bench(Topic(3), interval=Interval((T0 + 1000) * 1_000_000_000))
+    bench.splice.offer(live(2))
+    bench.tell()
+    assert bench.box.told() == [(2, False)]
+
+
+def test_a_topic_that_is_made_again_is_live_from_its_first_record() -> None:
+    bench = Bench(Topic(10))
+    bench.tell()
+    younger = [PVUpdate(PV, record(n, f"again {n}", stamp=(T0 + 100 + n) * 1000)) for n in range(3)]
+    bench.splice.offer(younger)
+    assert bench.values()[10:] == ["again 0", "again 1", "again 2"]
+
+
+def test_the_end_of_the_live_stream_ends_the_past() -> None:
+    bench = Bench(Topic(3))
+    error = TransportError("no activation")
+    bench.splice.finish(error)
+    assert bench.box.ends == [error]
+    assert bench.splice.over.is_set()
+    assert bench.splice.bell.is_rung
+
+
+def test_a_broker_that_does_not_answer_is_asked_again() -> None:
+    bench = Bench(Topic(3))
+    bench.position.set_result(None)
+    bench.reading.silent = True
+    bench.reading.pause = 0.02
+    assert bench.step(3) == 0.02
+    bench.reading.silent = False
+    bench.tell()
+    assert bench.values() == [0, 1, 2]
+
+
+def test_a_failure_is_told_and_what_was_used_is_given_back() -> None:
+    bench = Bench(Topic(3))
+    error = TransportError("refused")
+    bench.tale.fail(error)
+    bench.tale.close()
+    assert bench.box.ends == [error]
+    assert bench.topic.closed == 1
