@@ -1,0 +1,71 @@
+"""Many PVs at once against the real IOC: both protocols in one batch, dead PVs among the living."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from reactivex import operators as ops
+
+from k2eg.dml import dml
+from k2eg_rx import Client, OperationTimeout, first
+from k2eg_rx.embedded import EmbeddedStack
+
+TIMEOUT = 20.0
+
+NUMBERS = ["demo:setpoint1", "demo:setpoint2", "demo:ramp1", "demo:ramp10", "demo:ramp100", "demo:sine1", "demo:sum"]
+FIELDS = ["EGU", "PREC", "HIGH", "LOW", "HIHI", "LOLO", "HOPR", "LOPR", "ADEL", "MDEL", "PHAS", "PRIO", "SEVR", "STAT"]
+
+
+@pytest.fixture
+def k(stack: EmbeddedStack, fresh_app_name: str) -> Iterator[dml]:
+    with dml("demo", fresh_app_name, settings=stack.settings(fresh_app_name)) as client:
+        yield client
+
+
+def test_many_pvs_and_fields_of_both_protocols_are_read_by_one_call(k: dml) -> None:
+    names = [*NUMBERS, *(f"{name}.{field}" for name in NUMBERS for field in FIELDS)]
+    uris = [f"{protocol}://{name}" for protocol in ("pva", "ca") for name in names]
+    before = threading.active_count()
+    results = k.get_many(uris, timeout=TIMEOUT)
+    assert threading.active_count() <= before + 2  # the pool's first threads; none per PV
+    assert list(results) == uris
+    failed = {uri: error for uri, error in results.items() if isinstance(error, Exception)}
+    assert failed == {}
+
+
+def test_a_dead_pv_hides_none_of_the_others(client: Client) -> None:
+    first(client.ready_stream(TIMEOUT))
+    stream = client.get_many_stream(["pva://demo:dead", "pva://demo:setpoint1", "ca://demo:setpoint1"], timeout=2.0)
+    results = first(stream.pipe(ops.to_list()))
+    assert {got.uri: type(got.error) for got in results} == {
+        "pva://demo:setpoint1": type(None),
+        "ca://demo:setpoint1": type(None),
+        "pva://demo:dead": OperationTimeout,
+    }
+    assert results[-1].uri == "pva://demo:dead"  # the others did not wait for it
+
+
+def test_many_pvs_are_written_by_one_call_each_in_its_own_type(k: dml) -> None:
+    values: dict[str, Any] = {
+        "pva://demo:setpoint1": 3,
+        "ca://demo:setpoint2": 4.5,
+        "pva://demo:mode": "Beam",
+        "ca://demo:message": "by a batch",
+        "ca://t:wfl": [1, 2, 3],
+        "pva://demo:setpoint2.DESC": "a field",
+    }
+    replies = k.put_many(values | {"pva://demo:sum.EGU": object()}, timeout=TIMEOUT)
+    assert isinstance(replies.pop("pva://demo:sum.EGU"), ValueError)
+    assert [uri for uri, reply in replies.items() if isinstance(reply, Exception)] == []
+    read: Any = k.get_many(values, timeout=TIMEOUT)  # pyright: ignore[reportArgumentType]
+    assert {uri: got["value"] for uri, got in read.items() if uri != "pva://demo:mode"} == {
+        "pva://demo:setpoint1": 3.0,
+        "ca://demo:setpoint2": 4.5,
+        "ca://demo:message": "by a batch",
+        "ca://t:wfl": [1, 2, 3],
+        "pva://demo:setpoint2.DESC": "a field",
+    }
+    assert read["pva://demo:mode"]["value"]["index"] == 3
