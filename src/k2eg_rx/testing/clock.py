@@ -30,9 +30,9 @@ _State = TypeVar("_State")
 START_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Actions at one instant after which there is none to be expected: some seconds of work, and far more than the records
-# that a test sends at once.
-_MOST_AT_ONCE = 200_000
+# Actions at one instant after which an end is not to be expected: some seconds of work, and what thousands of requests
+# need; records go by the hundred.
+_MOST_AT_ONCE = 20_000
 _PATIENCE = 3600.0  # seconds of virtual time for one wait: above every timeout that a script would have
 _TICK = 0.001  # seconds of real time between two looks of a clock that runs
 
@@ -60,12 +60,16 @@ class VirtualClock(PeriodicScheduler):
     Args:
         start: The time at its begin.
         patience: Seconds of virtual time that one `wait` may take.
+        most_at_once: How many actions there may be at one instant.
     """
 
-    def __init__(self, start: datetime = START_TIME, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self, start: datetime = START_TIME, patience: float = _PATIENCE, most_at_once: int = _MOST_AT_ONCE
+    ) -> None:
         super().__init__()
         self._start = self._now = start
         self._patience = timedelta(seconds=patience)
+        self._most_at_once = most_at_once
         self._lock = threading.Lock()
         self._driving = threading.RLock()
         self._driver: int | None = None  # the thread that drives; belongs to `_driving`
@@ -136,12 +140,12 @@ class VirtualClock(PeriodicScheduler):
             Exception: What an action raised; what is behind it is done next time.
         """
         with self._as_driver():
-            for _ in range(_MOST_AT_ONCE):
+            for _ in range(self._most_at_once):
                 if not self._act():
                     return
         raise Unsettled(
-            f"{_MOST_AT_ONCE} things were done at {self._now.time()} and there is more: does something write the PV "
-            "that it is called for? Give the PV a `delay`, and use `advance`"
+            f"{self._most_at_once} things were done at {self._now.time()} and there is more: does something write the "
+            "PV that it is called for? Give the PV a `delay`, and use `advance`; or allow more by `most_at_once`"
         )
 
     def advance(self, seconds: float) -> None:

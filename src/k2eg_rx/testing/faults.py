@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import reactivex as rx
-from reactivex import Observable
+from reactivex import Observable, abc
 from reactivex import operators as ops
+from reactivex.disposable import CompositeDisposable
 
 from k2eg_rx.gateway.samples import Outgoing, reply
 from k2eg_rx.pv import pv_name_of
@@ -167,12 +168,26 @@ class Faults:
         """Has commands carried out at once and answered late."""
 
         def fate(asked: ParsedCommand, carried_out: Answer) -> Answer:
-            def parted(said: Answer) -> Answer:
-                replies = said.pipe(ops.filter(lambda each: each.topic == asked.reply_to.topic))
-                events = said.pipe(ops.filter(lambda each: each.topic != asked.reply_to.topic))
-                return rx.merge(events, replies.pipe(ops.delay(seconds, scheduler=self._clock)))
+            def subscribe(
+                observer: abc.ObserverBase[Outgoing], _: abc.SchedulerBase | None = None
+            ) -> abc.DisposableBase:
+                late = CompositeDisposable()
 
-            return carried_out.pipe(ops.publish(parted))
+                def later(act: Callable[[], None]) -> None:
+                    late.add(self._clock.schedule_relative(seconds, lambda _scheduler, _state=None: act()))
+
+                def on_next(said: Outgoing) -> None:
+                    if said.topic == asked.reply_to.topic:
+                        later(lambda: observer.on_next(said))
+                    else:
+                        observer.on_next(said)
+
+                def on_completed() -> None:
+                    later(observer.on_completed)
+
+                return CompositeDisposable(carried_out.subscribe(on_next, observer.on_error, on_completed), late)
+
+            return Observable(subscribe)
 
         self._add(operation, subject, times, fate)
 

@@ -209,7 +209,7 @@ class ScriptedGateway:
                 MemoryTransport(self.broker, self.clock), self._providers, self._options, self.clock, self._answering
             )
             for topic in self._topics:
-                self._process.listen(topic)
+                self._listen(topic)
         self.clock.settle()
 
     # what clients find around them; see `Surroundings`
@@ -234,8 +234,7 @@ class ScriptedGateway:
         """Returns a way here."""
         if settings.command_topic not in self._topics:
             self._topics.append(settings.command_topic)
-            if self._process is not None:
-                self._process.listen(settings.command_topic)
+            self._listen(settings.command_topic)
         return MemoryTransport(self.broker, self.clock)
 
     def staff(self) -> VirtualStaff:
@@ -261,6 +260,11 @@ class ScriptedGateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+
+    def _listen(self, topic: str) -> None:
+        self.broker.create_topic(topic)  # so that its begin is where the gateway's group begins
+        if self._process is not None:
+            self._process.listen(topic)
 
     def _changed(self, pv: ScriptedPv) -> None:
         for protocol in pv.protocols:

@@ -80,10 +80,10 @@ class MemorySink:
             self._send_next()
 
     def _step(self) -> bool:
-        if not (self._queue and self._broker.is_up):
-            return False
-        self._send_next()
-        return True
+        waiting = len(self._queue) if self._broker.is_up else 0
+        for _ in range(waiting):
+            self._send_next()
+        return waiting > 0
 
     def _send_next(self) -> None:
         with self._broker.changed:

@@ -1,0 +1,634 @@
+"""The scripted gateway to a client: what a test can say, and what the client then sees.
+
+It is the project's own gateway and client, so what is said here holds for scripts that are tested with the kit.
+"""
+
+from __future__ import annotations
+
+import doctest
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import reactivex as rx
+from reactivex import operators as ops
+from reactivex.scheduler import TimeoutScheduler
+
+from k2eg_rx import (
+    Client,
+    ClientClosedError,
+    Connection,
+    OperationError,
+    OperationTimeout,
+    PVUpdate,
+    Scalar,
+    Severity,
+    Snapshot,
+    SnapshotData,
+    SnapshotHeader,
+    SnapshotProperties,
+    SnapshotTail,
+    first,
+)
+from k2eg_rx.gateway import GatewayOptions
+from k2eg_rx.settings import Settings
+from k2eg_rx.testing import Faults, Refused, ScriptedGateway, Stuck, Unsettled, VirtualClock, faults
+from k2eg_rx.testing import gateway as gateway_module
+from k2eg_rx.wire.commands import GetCommand, MonitorCommand, PutCommand
+
+X = "pva://demo:x"
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def gateway() -> Iterator[ScriptedGateway]:
+    with ScriptedGateway() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def client(gateway: ScriptedGateway) -> Iterator[Client]:
+    with gateway.client() as connected:
+        yield connected
+
+
+class Seen(list[Any]):
+    """Subscribes, and keeps what comes; the error that ends it as well."""
+
+    def __init__(self, stream: rx.Observable[Any]) -> None:
+        super().__init__()
+        self.error: Exception | None = None
+        self.completed = False
+        self.subscription = stream.subscribe(self.append, self._fail, self._complete)
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+
+    def _complete(self) -> None:
+        self.completed = True
+
+
+def values(stream: rx.Observable[PVUpdate]) -> Seen:
+    return Seen(stream.pipe(ops.map(lambda update: update.value)))
+
+
+@pytest.mark.parametrize("module", [faults, gateway_module])
+def test_examples_in_the_docstrings_hold(module: Any) -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+# PVs
+
+
+@pytest.mark.parametrize("protocol", ["pva", "ca"])
+@pytest.mark.parametrize(
+    ("value", "put", "then"),
+    [
+        (1.5, 2, 2.0),
+        (1, 2, 2),
+        (True, False, False),
+        ("one", "two", "two"),
+        ([1.0, 2.0], [3, 4, 5], [3.0, 4.0, 5.0]),
+        (np.arange(3, dtype=np.int16), np.array([7], dtype=np.int16), [7]),
+        (["a"], ["b", "c"], ["b", "c"]),
+        ({"a": [1, 2], "b": ["x", "y"]}, {"a": [3], "b": ["z"]}, {"a": [3], "b": ["z"]}),
+    ],
+)
+def test_what_is_put_is_read_and_monitored(
+    gateway: ScriptedGateway, client: Client, protocol: str, value: object, put: object, then: object
+) -> None:
+    pv = gateway.pv("demo:x", value)
+    seen = values(client.monitor_stream(f"{protocol}://demo:x"))
+    first(client.put_stream(f"{protocol}://demo:x", put))
+    assert pv.puts == [then]
+    assert pv.value == then
+    assert first(client.get_stream(f"{protocol}://demo:x")).value == then
+    assert seen[-1] == then
+
+
+def test_an_enum_is_put_by_label_and_shown_by_index(gateway: ScriptedGateway, client: Client) -> None:
+    mode = gateway.pv("demo:mode", "Off", choices=["Off", "On", "Auto"])
+    first(client.put_stream("pva://demo:mode", "Auto"))
+    assert (mode.puts, mode.label) == ([2], "Auto")
+    mode.post("On")
+    assert first(client.get_stream("ca://demo:mode")).value == {"index": 1, "choices": ["Off", "On", "Auto"]}
+    with pytest.raises(ValueError, match="no such label"):
+        first(client.put_stream("pva://demo:mode", "Broken"))
+
+
+def test_a_structure_without_a_value_is_put_by_field(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:s", fields={"a": 7, "sub": {"b": 1.5, "c": "x"}})
+    first(client.put_stream("pva://demo:s", {"sub": {"b": 2.5}}))
+    assert pv.puts == [{"sub": {"b": 2.5}}]
+    assert first(client.get_stream("pva://demo:s")).data["sub"] == {"b": 2.5, "c": "x"}
+    assert first(client.get_stream("pva://demo:s.sub.b")).value == 2.5
+
+
+def test_a_field_is_read_and_monitored_by_itself(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1.0, units="A")
+    gateway.pv("demo:x.HIGH", 5.0)
+    seen = values(client.monitor_stream("pva://demo:x.alarm.severity"))
+    pv.post(2.0, severity=2)
+    assert seen == [0, 2]
+    assert first(client.get_stream("pva://demo:x.HIGH")).value == 5.0
+    assert first(client.get_stream("pva://demo:x.display.units")).value == "A"
+
+
+def test_an_update_carries_what_was_posted(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1.0, units="mA", limits=(0.0, 5.0))
+    seen = Seen(client.monitor_stream(X))
+    gateway.advance(2.0)
+    pv.post(2.0, severity=Severity.MAJOR, message="HIHI", timestamp=123 * SECOND + 7)
+    update: PVUpdate = seen[-1]
+    assert (update.value, update.severity, update.timestamp, update.units) == (2.0, 2, 123 * SECOND + 7, "mA")
+    assert update.data["alarm"]["message"] == "HIHI"
+    assert update.data["control"]["limitHigh"] == 5.0
+
+
+def test_epics_time_is_the_clocks_and_each_value_has_its_own(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1)
+    seen = Seen(client.monitor_stream(X))
+    pv.post(1)
+    pv.post(1)
+    gateway.advance(1.5)
+    pv.post(1)
+    begin = seen[0].timestamp
+    assert [update.timestamp - begin for update in seen] == [0, 1, 2, 1_500_000_000]
+
+
+@pytest.mark.parametrize(("value", "wrong"), [(1.0, "text"), (1, 1.5), ([1.0], 1.0), (True, "yes")])
+def test_a_post_that_does_not_fit_is_an_error_of_the_tests(gateway: ScriptedGateway, value: Any, wrong: Any) -> None:
+    pv = gateway.pv("demo:x", value)
+    with pytest.raises(ValueError, match="demo:x"):
+        pv.post(wrong)
+
+
+def test_a_number_keeps_its_type(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1.0)
+    pv.post(2)
+    assert type(first(client.get_stream(X)).value) is float
+    gateway.pv("demo:short", 1, kind="short")
+    with pytest.raises(ValueError, match="short"):
+        first(client.put_stream("pva://demo:short", 40_000))
+
+
+def test_a_pv_that_is_read_only_refuses_puts(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1.0, read_only=True)
+    with pytest.raises(OperationError, match="demo:x is read only"):
+        first(client.put_stream(X, 2.0))
+    assert (pv.puts, pv.value) == ([], 1.0)
+
+
+def test_the_gateway_refuses_what_the_client_did_not_check(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("demo:x", 1.0)
+    for value in (Scalar("value", "text"), Scalar("nothing", 1.0)):
+        with pytest.raises(OperationError) as caught:
+            first(client.put_stream(X, value))
+        assert caught.value.error == -2
+
+
+def test_on_put_moves_other_pvs_clamps_and_refuses(gateway: ScriptedGateway, client: Client) -> None:
+    readback = gateway.pv("demo:read", 0.0)
+
+    def moved(value: float) -> float:
+        if value < 0:
+            raise Refused("interlock")
+        readback.post(value + 0.1)
+        return min(value, 5.0)
+
+    setpoint = gateway.pv("demo:x", 0.0, on_put=moved)
+    seen = values(client.monitor_stream("pva://demo:read"))
+    first(client.put_stream(X, 9.0))
+    assert (setpoint.puts, setpoint.value, seen) == ([9.0], 5.0, [0.0, 9.1])
+    with pytest.raises(OperationError, match="interlock"):
+        first(client.put_stream(X, -1.0))
+    assert setpoint.puts == [9.0]
+
+
+def test_a_pv_of_one_protocol_is_not_there_over_the_other(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("ca://demo:x", 1.0)
+    assert first(client.get_stream("ca://demo:x")).value == 1.0
+    with pytest.raises(OperationError, match="Timeout"):
+        first(client.get_stream(X))
+    assert gateway["demo:x"] is gateway["ca://demo:x"]
+    with pytest.raises(KeyError, match="there is demo:x"):
+        gateway["demo:y"]
+    with pytest.raises(ValueError, match="already"):
+        gateway.pv("demo:x", 2.0)
+
+
+# time
+
+
+def test_a_pv_takes_its_time(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("demo:x", 1.0, delay=3.0)
+    assert first(client.get_stream(X)).value == 1.0
+    assert gateway.clock.elapsed == 3.0
+
+
+def test_a_pv_that_is_too_slow_times_out_in_the_gateway_and_is_written_in_the_end(
+    gateway: ScriptedGateway, client: Client
+) -> None:
+    pv = gateway.pv("demo:x", 1.0, delay=11.0)
+    with pytest.raises(OperationError, match="-3: Timeout operation"):
+        first(client.put_stream(X, 2.0, check=False))
+    assert (gateway.clock.elapsed, pv.puts) == (10.0, [])
+    gateway.advance(1.0)
+    assert pv.puts == [2.0]
+
+
+def test_a_client_with_less_patience_than_the_gateway_times_out_first(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("demo:x", 1.0, delay=5.0)
+    with pytest.raises(OperationTimeout, match="no reply within 2 s"):
+        first(client.get_stream(X, timeout=2.0))
+    assert gateway.clock.elapsed == 2.0
+
+
+def test_reactivex_and_the_gateway_are_in_one_time(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 0)
+    rx.interval(10.0).subscribe(lambda count: pv.post(count + 1))
+    seen = Seen(client.monitor_stream(X).pipe(ops.map(lambda update: update.value), ops.throttle_first(15.0)))
+    gateway.advance(60.0)
+    assert seen == [0, 2, 4, 6]
+
+
+def test_nothing_outlasts_the_gateway() -> None:
+    real = TimeoutScheduler.__dict__["singleton"]
+    with ScriptedGateway() as gateway, gateway.client() as client:
+        gateway.pv("demo:x", 1.0)
+        seen = values(client.monitor_stream(X))
+        gateway.settle()
+        assert gateway.broker.present() == ["test"]
+    assert seen.completed
+    assert gateway.broker.present() == []
+    assert TimeoutScheduler.__dict__["singleton"] is real
+    with ScriptedGateway(), pytest.raises(RuntimeError, match="already"), ScriptedGateway():
+        pass
+
+
+def test_a_client_that_is_left_open_can_be_closed_later() -> None:
+    with ScriptedGateway() as gateway:
+        client = gateway.client()
+        gateway.pv("demo:x", 1.0)
+        seen = values(client.monitor_stream(X))
+        gateway.settle()
+    client.close()
+    assert (seen, seen.completed) == ([1.0], True)
+
+
+def test_what_cannot_come_is_told_instead_of_waited_for(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("demo:x", 1.0).disconnect()
+    with pytest.raises(Stuck, match=r"1:00:00 of virtual time"):
+        first(client.monitor_stream(X))
+
+
+def test_a_script_that_feeds_itself_is_told_so() -> None:
+    with ScriptedGateway(clock=VirtualClock(most_at_once=1000)) as gateway:
+        client, pv = gateway.client(), gateway.pv("demo:x", 0)
+        feedback = client.monitor_stream(X).pipe(
+            ops.flat_map(lambda update: client.put_stream(X, update.value + 1, check=False))
+        )
+        subscription = feedback.subscribe()
+        with pytest.raises(Unsettled, match="does something write the PV that it is called for"):
+            gateway.settle()
+        assert pv.puts[:3] == [1, 2, 3]
+        subscription.dispose()
+        client.close()
+
+
+# monitors
+
+
+def test_what_happened_before_has_its_effects_first(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 0)
+    seen = values(client.monitor_stream(X))
+    pv.post(1)  # without a word of settling
+    pv.post(2)
+    assert seen == [0, 1, 2]
+
+
+def test_values_at_once_are_conflated_by_who_wants_the_latest(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 0)
+    every, latest = values(client.monitor_stream(X)), values(client.monitor_stream(X, overflow="latest"))
+    gateway.settle()
+    for value in (1, 2, 3):
+        pv.post(value, settle=False)
+    gateway.settle()
+    assert (every, latest) == ([0, 1, 2, 3], [0, 3])
+    assert client.status.dropped == 2
+
+
+def test_many_pvs_are_one_command(gateway: ScriptedGateway, client: Client) -> None:
+    pvs = [gateway.pv(f"demo:{n}", n) for n in range(3)]
+    seen = values(client.monitor_many_stream([f"pva://demo:{n}" for n in range(3)]))
+    pvs[1].post(10)
+    assert sorted(seen) == [0, 1, 2, 10]
+    assert [command.operation for command in gateway.commands] == ["multi-monitor"]
+
+
+def test_a_pv_that_goes_away_is_silent_and_comes_back(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1)
+    seen = values(client.monitor_stream(X))
+    gateway.settle()
+    assert gateway.is_monitored("demo:x")
+    pv.disconnect()
+    pv.post(2)
+    assert not pv.connected
+    assert seen == [1]
+    with pytest.raises(OperationError, match="-3: Timeout operation"):
+        first(client.get_stream(X))
+    pv.connect()
+    assert seen == [1, 2]
+
+
+def test_a_pv_that_comes_later_is_monitored_from_then_on(gateway: ScriptedGateway, client: Client) -> None:
+    seen = values(client.monitor_stream(X))
+    gateway.advance(5.0)
+    assert seen == []
+    gateway.pv("demo:x", 7)
+    gateway.settle()
+    assert seen == [7]
+
+
+def test_a_get_waits_for_a_pv_that_comes_back_in_time(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1, connected=False)
+    seen = values(client.get_stream(X))
+    gateway.advance(4.0)
+    pv.connect()
+    assert (seen, gateway.clock.elapsed) == ([1], 4.0)
+
+
+def test_a_group_shares_the_events(gateway: ScriptedGateway) -> None:
+    pvs = [gateway.pv(f"demo:{n}", n) for n in range(20)]
+    uris = [f"pva://{pv.name}" for pv in pvs]
+    with gateway.client("one", "work") as one, gateway.client("two", "work") as two:
+        seen = [values(member.monitor_many_stream(uris)) for member in (one, two)]
+        gateway.settle()
+        for pv in pvs:
+            pv.post(100)
+        assert sum(map(len, seen)) >= 20
+        assert sum(each.count(100) for each in seen) == 20
+
+
+# what goes wrong
+
+
+def test_commands_are_kept(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("demo:x", 1.0)
+    first(client.get_stream(X))
+    first(client.put_stream(X, 2.0, check=False))
+    client.monitor_stream(X).subscribe()
+    gateway.settle()
+    assert [type(command) for command in gateway.commands] == [GetCommand, PutCommand, MonitorCommand]
+    assert gateway.commands[0] == GetCommand(X)
+
+
+def test_an_answer_may_be_refused_in_any_words(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1.0)
+    gateway.faults.refuse("put", X, times=2, error=-7, message="no beam, no put")
+    for _ in range(2):
+        with pytest.raises(OperationError, match=r"put of pva://demo:x.*-7: no beam, no put"):
+            first(client.put_stream(X, 2.0, check=False))
+    assert pv.puts == []
+    first(client.put_stream(X, 2.0, check=False))
+    assert pv.puts == [2.0]
+
+
+def test_a_command_may_be_ignored_or_its_reply_lost(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1.0)
+    gateway.faults.ignore("put")
+    gateway.faults.lose("put")
+    for written in ([], [3.0]):
+        with pytest.raises(OperationTimeout, match="may still be carried out"):
+            first(client.put_stream(X, 3.0, timeout=1.0, check=False))
+        assert pv.puts == written
+
+
+def test_a_reply_may_be_garbled(gateway: ScriptedGateway, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    gateway.pv("demo:x", 1.0)
+    gateway.faults.garble("get")
+    with caplog.at_level(logging.WARNING), pytest.raises(OperationTimeout):
+        first(client.get_stream(X, timeout=1.0))
+    assert client.status.discarded == 1
+    assert first(client.get_stream(X)).value == 1.0
+
+
+def test_a_reply_may_be_late(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("demo:x", 1.0)
+    gateway.faults.delay(3.0, "get", times=None)
+    with pytest.raises(OperationTimeout):
+        first(client.get_stream(X, timeout=2.0))
+    begin = gateway.clock.elapsed
+    assert first(client.get_stream(X, timeout=5.0)).value == 1.0
+    assert gateway.clock.elapsed - begin == 3.0
+    gateway.faults.clear()
+    begin = gateway.clock.elapsed
+    first(client.get_stream(X))
+    assert gateway.clock.elapsed == begin
+
+
+def test_a_monitors_confirmation_may_be_late_while_its_events_are_not(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("demo:x", 1.0)
+    gateway.faults.delay(5.0, "monitor")
+    seen = values(client.monitor_stream(X))
+    gateway.settle()
+    confirmed = Seen(client.activation_stream([X]))
+    gateway.advance(4.9)
+    assert (seen, confirmed) == ([1.0], [])
+    gateway.advance(0.1)
+    assert len(confirmed) == 1
+
+
+def test_a_monitor_that_is_refused_ends_its_stream(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("demo:x", 1.0)
+    gateway.faults.refuse("monitor", message="the gateway starts")
+    seen = values(client.monitor_stream(X))
+    gateway.settle()
+    assert isinstance(seen.error, OperationError)
+    again = values(client.monitor_stream(X))
+    gateway.settle()
+    assert again == [1.0]
+
+
+@pytest.mark.parametrize("wrong", [{"operation": "read"}, {"times": 0}, {"operation": "get", "times": -1}])
+def test_a_fault_that_cannot_be_is_refused(gateway: ScriptedGateway, wrong: dict[str, Any]) -> None:
+    for method in (Faults.refuse, Faults.ignore, Faults.lose, Faults.garble):
+        with pytest.raises(ValueError, match=r"operation|times"):
+            method(gateway.faults, **wrong)
+    with pytest.raises(ValueError, match="negative"):
+        gateway.faults.refuse(error=1)
+
+
+# the gateway and the broker, down and up
+
+
+def test_a_gateway_that_dies_comes_back_without_its_monitors(gateway: ScriptedGateway) -> None:
+    pv = gateway.pv("demo:x", 1)
+    with gateway.client(silence=10.0) as client:
+        seen = values(client.monitor_stream(X))
+        gateway.settle()
+        gateway.go_down()
+        assert not gateway.is_monitored("demo:x")
+        pv.post(2)
+        with pytest.raises(OperationTimeout):
+            first(client.get_stream(X, timeout=1.0))
+        gateway.come_up()
+        assert seen == [1]
+        gateway.advance(20.0)  # the client asks once more for what is silent
+        assert seen == [1, 2]
+        pv.post(3)
+        assert seen == [1, 2, 3]
+
+
+def test_commands_wait_in_kafka_for_a_gateway_but_not_for_ever(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1)
+    gateway.go_down()
+    early, late = (Seen(client.put_stream(X, value, timeout=100.0, check=False)) for value in (2, 3))
+    gateway.advance(29.0)
+    third = Seen(client.put_stream(X, 4, timeout=100.0, check=False))
+    gateway.advance(2.0)
+    gateway.come_up()
+    assert pv.puts == [4]
+    assert "waited 31.0 s" in str(early.error)
+    assert isinstance(late.error, OperationError)
+    assert len(third) == 1
+
+
+def test_a_broker_that_is_down_holds_everything_up(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1)
+    seen, status = values(client.monitor_stream(X)), Seen(client.status_stream())
+    gateway.settle()
+    gateway.broker.go_down("maintenance")
+    gateway.settle()
+    assert (status[-1].connection, status[-1].reason) == (Connection.DOWN, "maintenance")
+    pv.post(2)
+    with pytest.raises(OperationTimeout):
+        first(client.get_stream(X, timeout=5.0))
+    assert seen == [1]
+    gateway.broker.come_up()
+    gateway.settle()
+    assert seen == [1, 2]
+    assert status[-1].connection is Connection.UP
+
+
+def test_closing_the_client_fails_what_is_pending(gateway: ScriptedGateway) -> None:
+    gateway.pv("demo:x", 1, delay=5.0)
+    client = gateway.client()
+    pending = Seen(client.get_stream(X))
+    gateway.settle()
+    client.close()
+    assert isinstance(pending.error, ClientClosedError)
+
+
+def test_options_of_the_gateway_count() -> None:
+    options = GatewayOptions(create_topics=False, monitor_expiration=0.0, operation_timeout=2.0)
+    with ScriptedGateway(options=options) as gateway, gateway.client() as client:
+        with pytest.raises(OperationError, match="-3"):
+            first(client.get_stream(X))
+        assert gateway.clock.elapsed == 2.0
+
+
+# snapshots
+
+
+@pytest.fixture
+def pair(gateway: ScriptedGateway) -> list[str]:
+    gateway.pv("demo:x", 1)
+    gateway.pv("demo:y", 10)
+    return [X, "ca://demo:y"]
+
+
+def test_a_snapshot_waits_for_its_window_and_goes_without_what_is_away(
+    gateway: ScriptedGateway, client: Client, pair: list[str]
+) -> None:
+    snapshot = first(client.snapshot_stream([*pair, "pva://demo:away"], time_window=5.0))
+    assert {name: len(samples) for name, samples in snapshot.data.items()} == {"demo:x": 1, "demo:y": 1, "demo:away": 0}
+    assert gateway.clock.elapsed == 5.0
+
+
+def test_a_normal_snapshot_has_the_last_value_of_each_window(
+    gateway: ScriptedGateway, client: Client, pair: list[str]
+) -> None:
+    seen = Seen(client.snapshot_recurring_stream(SnapshotProperties("s", pair, time_window=1000)))
+    gateway.advance(0.5)
+    gateway["demo:x"].post(2)
+    gateway["demo:x"].post(3)
+    gateway.advance(1.5)
+    assert [(each.iteration, each.data["demo:x"]["value"], each.data["demo:y"]["value"]) for each in seen] == [
+        (1, 3, 10),
+        (2, 3, 10),
+    ]
+    assert seen[1].timestamp - seen[0].timestamp == 1000
+
+
+def test_a_triggered_snapshot_waits_for_the_trigger(gateway: ScriptedGateway, client: Client, pair: list[str]) -> None:
+    seen = Seen(client.snapshot_recurring_stream(SnapshotProperties("s", pair, triggered=True)))
+    gateway.advance(100.0)
+    assert seen == []
+    first(client.snapshot_trigger_stream("s"))
+    gateway["demo:x"].post(2)
+    first(client.snapshot_trigger_stream("s"))
+    assert [each.data["demo:x"]["value"] for each in seen] == [1, 2]
+    first(client.snapshot_stop_stream("s"))
+    gateway.advance(2.0)
+    assert seen.completed
+    with pytest.raises(OperationError, match="not been found"):
+        first(client.snapshot_trigger_stream("s"))
+
+
+def test_a_buffered_snapshot_has_every_value_and_pushes_within_the_window(
+    gateway: ScriptedGateway, client: Client, pair: list[str]
+) -> None:
+    properties = SnapshotProperties(
+        "s", pair, time_window=1000, sub_push_delay_msec=250, type="timedbuffered", pv_field_filter_list=["value"]
+    )
+    snapshots, messages = (
+        Seen(client.snapshot_recurring_stream(properties)),
+        Seen(client.snapshot_events_stream(properties)),
+    )
+    gateway.settle()
+    begin = gateway.clock.elapsed
+    for value in (2, 3):
+        gateway["demo:x"].post(value)
+    gateway.advance(0.25)
+    assert [type(message) for message in messages[:2]] == [SnapshotHeader, SnapshotData]
+    assert snapshots == []
+    gateway.advance(1.0 - (gateway.clock.elapsed - begin))
+    snapshot: Snapshot = snapshots[0]
+    assert [sample["value"] for sample in snapshot.data["demo:x"]] == [1, 2, 3]
+    assert list(snapshot.data["demo:x"][0]) == ["value"]
+    assert isinstance(messages[-1], SnapshotTail)
+
+
+# scripts that make their own clients
+
+
+def test_any_environment_comes_here_or_one_alone() -> None:
+    with ScriptedGateway() as gateway, Client("anywhere", "me") as client:
+        gateway.pv("demo:x", 1)
+        assert first(client.get_stream(X)).value == 1
+        assert client.settings.reply_topic == "me-reply"
+        with pytest.raises(ValueError, match="app_name 'a b'"):
+            Client("anywhere", "a b")
+    no_dev = pytest.raises(ValueError, match="no environment 'dev' in this test; there is prod")
+    with ScriptedGateway("prod"), Client("prod", "me"), no_dev:
+        Client("dev", "me")
+
+
+def test_settings_of_a_script_are_kept(gateway: ScriptedGateway) -> None:
+    gateway.pv("demo:x", 1)
+    settings = Settings("own", "nowhere:9092", "own-commands", "own-replies")
+    with Client("own", "me", settings=settings) as client:
+        assert first(client.get_stream(X)).value == 1
+    assert "own-replies" in gateway.broker.topics()
+
+
+def test_many_at_once(gateway: ScriptedGateway, client: Client) -> None:
+    for n in range(200):
+        gateway.pv(f"demo:{n}", n)
+    uris = [f"pva://demo:{n}" for n in range(201)]
+    results = first(client.get_many_stream(uris, timeout=30.0).pipe(ops.to_list()))
+    assert [result.uri for result in results if result.error is not None] == ["pva://demo:200"]
+    assert gateway.clock.elapsed == 10.0
