@@ -45,6 +45,21 @@ class Record(NamedTuple):
     timestamp_ms: int = -1
 
 
+class MissingTopicError(TransportError):
+    """A topic does not exist, or not any more.
+
+    Attributes:
+        topic: Its name.
+    """
+
+    def __init__(self, text: str, topic: str) -> None:
+        super().__init__(text, topic)
+        self.topic = topic
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Connection(Enum):
     """How it stands with the broker."""
 
@@ -132,9 +147,11 @@ class RecordSink(Protocol):
             value: The body.
             key: The key; it also selects the partition.
             headers: Kafka headers.
-            on_delivery: Called once, on the sink's own thread, with None or what went wrong.
+            on_delivery: Called once, on the sink's own thread, with None or what went wrong; that is a
+                `MissingTopicError` if the topic is not there.
 
         Raises:
+            MissingTopicError: The topic is not there.
             TransportError: The queue is full or the sink is closed.
         """
         ...

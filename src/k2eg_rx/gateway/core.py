@@ -117,6 +117,10 @@ class Answers:
             return Unanswerable("too large")
         return parse_command(record.value)
 
+    def topic_missing(self, topic: str) -> None:
+        """Has a topic made once more that Kafka does not know any more, and its PVs' present values sent to it."""
+        self.topics.missing(topic, lambda: self.monitors.restore(topic))
+
     def failed(self, record: Record, error: Exception, emit: Callable[[Outgoing], None]) -> None:
         """Accounts for an answer that failed by no fault of the command's, and tells who asked if that is possible."""
         _log.error("a command could not be carried out", exc_info=error)
@@ -153,7 +157,7 @@ class Gateway:
         context = Context(self._owner, self.counters, options)
         self._intake = Intake(self._owner, self._room)
         self._answers = Answers(providers, context, admin, self._intake.relieved)
-        self._outlet = Outlet(transport.sink(), context)
+        self._outlet = Outlet(transport.sink(), context, self._answers.topic_missing)
         self._source: RecordSource | None = None
         self._subscription: abc.DisposableBase | None = None
         self._lifetime = threading.Lock()

@@ -43,6 +43,7 @@ class _Monitor:
         self.readers = {topic}
         self.unheard_since: datetime | None = None
         self.end: Callable[[], None] = lambda: None
+        self.publish: Callable[[Outgoing], None] = lambda _: None
 
 
 class Monitors:
@@ -113,6 +114,7 @@ class Monitors:
                 if monitor is None:
                     monitor = self._active[address.name, topic] = _Monitor(address, topic, reply_to.serialization)
                     monitor.end = partial(ended, monitor)
+                    monitor.publish = observer.on_next
                     running[monitor] = CompositeDisposable()
                     self._run(monitor, there, running[monitor], observer.on_next)
                 else:
@@ -162,6 +164,11 @@ class Monitors:
             open_.add(self._channels.stream(monitor.address).subscribe(take, failed))
 
         open_.add(there.subscribe(on_completed=begin))
+
+    def restore(self, topic: str) -> None:
+        """Publishes the last values of a topic's PVs once more: it was deleted, and made again."""
+        for monitor in [monitor for (_, at), monitor in self._active.items() if at == topic]:
+            self._refresh(monitor, monitor.publish)
 
     def _refresh(self, monitor: _Monitor, publish: Callable[[Outgoing], None]) -> None:
         """Publishes the last value once more, in order: what is newer comes behind it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
@@ -18,8 +19,9 @@ from reactivex.disposable import SerialDisposable
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.context import Context
 from k2eg_rx.gateway.counters import Complaint
+from k2eg_rx.gateway.owner import post
 from k2eg_rx.gateway.samples import Outgoing
-from k2eg_rx.transport import RecordSink
+from k2eg_rx.transport import MissingTopicError, RecordSink
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +34,15 @@ class Outlet:
     Args:
         sink: Kafka.
         context: The gateway's thread, options and numbers.
+        on_missing: Called on the gateway's thread with a topic that Kafka does not know; again only after it returned.
     """
 
-    def __init__(self, sink: RecordSink, context: Context) -> None:
+    def __init__(
+        self, sink: RecordSink, context: Context, on_missing: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._sink = sink
+        self._on_missing = on_missing
+        self._missing: set[str] = set()  # topics that are about to be told; each access is one atomic operation
         self._limit = context.options.outgoing_buffer
         self._scheduler = context.scheduler
         self._counters = context.counters
@@ -66,6 +73,7 @@ class Outlet:
                 return False  # Kafka's queue is full, which librdkafka calls a BufferError
             self._counters.dropped_records += 1
             self._refused.made(f"to {topic}: {error!r}")
+            self._look_for_missing(error)
         else:
             self._counters.published += 1
         return True
@@ -75,6 +83,20 @@ class Outlet:
         if error is not None:
             self._counters.undelivered += 1
             self._undelivered.made(error)
+            self._look_for_missing(error)
+
+    def _look_for_missing(self, error: Exception) -> None:
+        """On the gateway's thread, or on the sink's."""
+        if not isinstance(error, MissingTopicError) or error.topic in self._missing:
+            return
+        topic = error.topic
+        self._missing.add(topic)
+
+        def tell() -> None:
+            self._missing.discard(topic)
+            self._on_missing(topic)
+
+        post(self._scheduler, tell)
 
     def _try_later(self) -> None:
         def again(_scheduler: abc.SchedulerBase, _state: object = None) -> None:

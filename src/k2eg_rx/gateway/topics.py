@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Protocol
 
 import reactivex
@@ -26,9 +27,14 @@ _log = logging.getLogger(__name__)
 PV_PARTITIONS = 3  # the deployed gateway's numbers
 SNAPSHOT_PARTITIONS = 1
 
-_PATIENCE = 2.0  # seconds that a first event waits for its topic: creating one takes some 0.1 s
-_MEMORY = 60.0  # seconds that a topic is taken to be there: others may delete it
-_SILENCE = 60.0  # seconds without further requests after Kafka has not answered one
+# Seconds that a first event waits for its topic. Creating one takes some 0.1 s, two thousand at once many seconds on a
+# busy broker; and a record for a topic that is not there yet is lost, or makes one with another number of partitions.
+_PATIENCE = 12.0
+_MEMORY = 2.0  # seconds that a topic is taken to be there: others may delete it. Asking once more costs a request.
+_AT_ONCE = 100  # topics in one request: the first of many need not wait for the last
+_RETRY = 1.0  # seconds until what Kafka has not answered is asked again, at first
+_LONGEST_RETRY = 30.0  # a broker may not know the request at all
+_PAUSE = 0.5  # seconds between noticing that a topic is missing and asking for it: it may be about to be deleted
 
 
 class TopicAdmin(Protocol):
@@ -69,8 +75,12 @@ class Topics:
         self._scheduler = scheduler
         self._known: dict[str, datetime] = {}  # until when a topic is taken to be there
         self._wanted: dict[str, int] = {}
+        self._made: dict[str, int] = {}  # what was asked for at any time, with its number of partitions
         self._waiting: dict[str, list[abc.ObserverBase[Any]]] = {}
-        self._silent_until: datetime | None = None
+        self._asking = False
+        self._is_silent = False  # Kafka has not answered the latest request
+        self._retry = _RETRY
+        self._missing: dict[str, abc.DisposableBase] = {}
         self._complaint = Complaint(_log, "{} requests to create topics failed; events are published nevertheless")
         self._worker = Workers(1, "k2eg-gateway-topics")
 
@@ -81,14 +91,14 @@ class Topics:
         """
 
         def subscribe(observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            if not self._create or self._is_known(topic) or self._is_silent():
+            if not self._create or self._is_known(topic):
+                observer.on_completed()
+                return Disposable()
+            self._want(topic, partitions)
+            if self._is_silent:
                 observer.on_completed()
                 return Disposable()
             self._waiting.setdefault(topic, []).append(observer)
-            if topic not in self._wanted:
-                self._wanted[topic] = partitions
-                if len(self._wanted) == 1:  # what is wanted by the end of this turn goes into one request
-                    post(self._scheduler, self._request)
 
             def give_up(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
                 observer.on_completed()
@@ -106,29 +116,57 @@ class Topics:
     def _is_known(self, topic: str) -> bool:
         return topic in self._known and self._scheduler.now < self._known[topic]
 
-    def _is_silent(self) -> bool:
-        return self._silent_until is not None and self._scheduler.now < self._silent_until
+    def _want(self, topic: str, partitions: int) -> None:
+        self._wanted.setdefault(topic, partitions)
+        if not self._asking:
+            self._asking = True
+            self._scheduler.schedule(self._request)  # what is wanted by the end of this turn goes into one request
 
-    def _request(self) -> None:
-        wanted, self._wanted = self._wanted, {}
+    def _request(self, _scheduler: abc.SchedulerBase | None = None, _state: object = None) -> None:
         admin = self._admin
-        if admin is not None:
-            self._do(lambda: admin.create(wanted), lambda done: self._created(wanted, done))
+        if admin is None or not self._wanted:
+            self._asking = False
+            return
+        some = {topic: self._wanted.pop(topic) for topic in list(islice(self._wanted, _AT_ONCE))}
+        self._do(lambda: admin.create(some), lambda done: self._created(some, done))
 
     def _created(self, wanted: Mapping[str, int], done: Future[Any]) -> None:
         error = done.exception()
         if error is None:
             until = self._scheduler.now + timedelta(seconds=_MEMORY)
             self._known.update(dict.fromkeys(wanted, until))  # what was refused is not asked for at once again either
-            self._silent_until = None
+            self._is_silent, self._retry = False, _RETRY
             for topic, reason in done.result().items():
                 self._complaint.made(f"{topic}: {reason}")
+            self._request()
         else:
-            self._silent_until = self._scheduler.now + timedelta(seconds=_SILENCE)
+            self._is_silent = True
             self._complaint.made(error)
+            self._wanted = {**wanted, **self._wanted}
+            self._scheduler.schedule_relative(self._retry, self._request)
+            self._retry = min(2 * self._retry, _LONGEST_RETRY)
         for topic in wanted:
+            self._made[topic] = wanted[topic]
             for observer in self._waiting.pop(topic, []):
                 observer.on_completed()
+
+    def missing(self, topic: str, then: Callable[[], None]) -> None:
+        """Takes note that a topic is not there; it is made once more if it was made here.
+
+        Args:
+            topic: Its name.
+            then: Called when it is there, or Kafka did not say so in time.
+        """
+        partitions = self._made.get(topic)
+        if partitions is None or topic in self._missing:
+            return
+
+        def ask(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            del self._missing[topic]
+            self._known.pop(topic, None)
+            self.ensured(topic, partitions).subscribe(on_completed=then)
+
+        self._missing[topic] = self._scheduler.schedule_relative(_PAUSE, ask)
 
     def listeners(self, tell: Callable[[Mapping[str, int] | None], None]) -> None:
         """Has `tell` called, on the gateway's thread, with who listens to which topic; with None if that is unknown."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka import KafkaError, KafkaException
 
 from k2eg_rx.errors import TransportError
+from k2eg_rx.transport import MissingTopicError
 
 _UNREACHABLE = (
     "the broker {broker} cannot be reached: check kafka_broker_url, that the broker runs, and that it lets this host in"
@@ -230,7 +231,7 @@ class Failures:
     def error(
         self, failure: KafkaError | KafkaException, doing: str, topic: str = "", group: str = ""
     ) -> TransportError:
-        """Returns our error for one of Kafka's.
+        """Returns our error for one of Kafka's; a `MissingTopicError` if the topic is not there.
 
         Args:
             failure: Kafka's.
@@ -238,4 +239,5 @@ class Failures:
             topic: The topic it was about, if about one.
             group: The consumer group, likewise.
         """
-        return TransportError(f"{doing}: {self.reason(failure, topic, group)}")
+        text = f"{doing}: {self.reason(failure, topic, group)}"
+        return MissingTopicError(text, topic) if topic and is_gone(error_of(failure)) else TransportError(text)

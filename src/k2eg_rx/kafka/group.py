@@ -31,6 +31,7 @@ from k2eg_rx.transport import Receiver
 _log = logging.getLogger(__name__)
 
 _COMMITTED_TIMEOUT = 5.0  # seconds; the whole group waits for a member that takes over a partition
+_COORDINATOR_PATIENCE = 10.0  # seconds that a coordinator has to come about when a partition is taken over
 _PATIENCE = 1.0  # seconds of not being ready, after which the prefetch is given up to go on taking part in the group
 _HELD_POLL = 0.1  # seconds between polls then: how late this member may be at a rebalance
 
@@ -76,6 +77,9 @@ class GroupPump(Pump):
         self._reached: dict[Partition, int] = {}
         self._unknown: set[Partition] = set()  # ours, but where the group left off could not be found out
         self._in_hand: list[Message] = []
+        # librdkafka was left to find out where the group left off. If it fails as well, it reads nothing and says so
+        # once: rather a new consumer that joins the group.
+        self._astray = False
 
     def begin(self, consumer: Consumer, starts: Sequence[tuple[Reading, Ends]]) -> None:
         """Takes part in reading topics."""
@@ -136,8 +140,12 @@ class GroupPump(Pump):
     def _topics_read(self) -> Iterable[str]:
         return self._topics
 
+    def _is_cut(self, consumer: Consumer) -> bool:
+        return self._astray or super()._is_cut(consumer)
+
     def _take_over(self, new: Consumer, old: Consumer) -> None:  # noqa: ARG002
         """Joins the group once more; for the other members it is another one that does."""
+        self._astray = False
         lost = list(self.lag.starts)
         self._forget(set(lost))
         self.lag.remove(_at((key, 0) for key in lost))
@@ -205,15 +213,26 @@ class GroupPump(Pump):
         self._unknown.discard((topic, partition))  # the group has not read it before
         return self._pins.get((topic, partition), 0)
 
+    def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
+        """Where the group left off; None if the coordinator does not say so. One that moves, or loads, does soon."""
+        deadline = time.monotonic() + _COORDINATOR_PATIENCE
+        while True:
+            try:
+                return consumer.committed(partitions, timeout=_COMMITTED_TIMEOUT)
+            except KafkaException as failure:
+                _log.info("where the group left off is not known yet: %s", failure)
+            if self._closing or time.monotonic() > deadline:
+                return None
+            time.sleep(_HELD_POLL)
+
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self._closing:
             consumer.incremental_assign(partitions)
             return
-        try:
-            committed = consumer.committed(partitions, timeout=_COMMITTED_TIMEOUT)
-        except KafkaException as failure:
-            _log.info("librdkafka is to find out where the group left off: %s", failure)
+        committed = self._committed(consumer, partitions)
+        if committed is None:
             self._unknown.update(map(_key, partitions))
+            self._astray = True
             starts, fresh = partitions, []
         else:
             known = {_key(p): p.offset if p.offset >= 0 else self._pins.get(_key(p), 0) for p in committed}

@@ -28,7 +28,9 @@ from k2eg_rx.settings import Settings
 _log = logging.getLogger(__name__)
 
 _RETENTION_BYTES = 50 * 1024 * 1024  # per partition, the deployed gateway's
-_REQUEST_TIMEOUT = 2.0  # seconds; an answer takes some 50 ms, and a broker that does not know the request never answers
+# Seconds; an answer takes some 50 ms, on a busy broker a second for each hundred topics, and one that does not know the
+# request never answers.
+_REQUEST_TIMEOUT = 10.0
 _WAIT = _REQUEST_TIMEOUT + 1.0
 # Kafka refuses a request as a whole that makes more than 10,000 metadata records; a topic is six: itself, three
 # partitions and two properties.

@@ -13,6 +13,7 @@ from k2eg_rx.gateway.context import Context
 from k2eg_rx.gateway.options import GatewayOptions
 from k2eg_rx.gateway.outlet import Outlet
 from k2eg_rx.gateway.samples import Outgoing
+from k2eg_rx.transport import MissingTopicError
 from k2eg_rx.wire.encode import Serialization
 
 
@@ -139,3 +140,20 @@ def test_closing_counts_what_was_left(outlet: Outlet, sink: Sink, context: Conte
     outlet.close(2.5)
     assert sink.closed == 2.5
     assert context.counters.dropped_records == 1
+
+
+def test_a_topic_that_is_missing_is_told_once_until_it_was_dealt_with(sink: Sink, context: Context) -> None:
+    missing: list[str] = []
+    outlet = Outlet(sink, context, missing.append)
+    scheduler: Any = context.scheduler
+    outlet.send(Outgoing("t", None, b"v", Serialization.JSON))
+    outlet.send(Outgoing("t", None, b"w", Serialization.JSON))
+    for report in sink.reports:
+        report(MissingTopicError("t is gone", "t"))
+    assert missing == [], "that was the sink's thread"
+    scheduler.advance_by(1e-6)
+    assert missing == ["t"]
+    sink.reports[0](TransportError("too slow"))
+    sink.reports[0](MissingTopicError("t is gone", "t"))
+    scheduler.advance_by(1e-6)
+    assert missing == ["t", "t"]

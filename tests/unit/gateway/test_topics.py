@@ -84,7 +84,7 @@ def test_topics_wanted_together_are_created_in_one_request() -> None:
     assert bench.there[-1] == "a", "what is known to be there is not waited for"
     bench.work()
     assert len(bench.admin.requests) == 1
-    bench.scheduler.advance_by(61)
+    bench.scheduler.advance_by(2.1)
     bench.ensure("a")
     bench.work()
     assert len(bench.admin.requests) == 2, "it may have been deleted meanwhile"
@@ -98,10 +98,10 @@ def test_a_topic_wanted_twice_is_one_request() -> None:
     assert bench.admin.requests == [{"a": 3}]
 
 
-def test_nobody_waits_for_long() -> None:
+def test_nobody_waits_for_ever() -> None:
     bench = Bench()
     bench.ensure("a")
-    bench.scheduler.advance_by(1.9)
+    bench.scheduler.advance_by(11.9)
     assert bench.there == []
     bench.scheduler.advance_by(0.2)
     assert bench.there == ["a"]
@@ -109,7 +109,20 @@ def test_nobody_waits_for_long() -> None:
     assert bench.there == ["a"]
 
 
-def test_after_a_failure_nobody_waits_for_a_while() -> None:
+def test_the_first_of_many_do_not_wait_for_the_last() -> None:
+    bench = Bench()
+    for number in range(250):
+        bench.ensure(f"t{number}")
+    bench.settle()
+    for there in (100, 200, 250):
+        bench.topics._worker.tasks.pop(0)()  # type: ignore[attr-defined]
+        bench.settle()
+        assert len(bench.there) == there
+    assert [len(request) for request in bench.admin.requests] == [100, 100, 50]
+    assert bench.there == [f"t{number}" for number in range(250)]
+
+
+def test_after_a_failure_nobody_waits_and_what_is_missing_is_asked_for_again() -> None:
     bench = Bench()
     bench.admin.error = RuntimeError("no answer")
     bench.ensure("a")
@@ -118,11 +131,45 @@ def test_after_a_failure_nobody_waits_for_a_while() -> None:
     assert bench.there == ["a", "b"]
     bench.work()
     assert len(bench.admin.requests) == 1
+    for pause in (1, 2, 4, 8, 16, 30, 30):
+        bench.admin.requests.clear()
+        bench.scheduler.advance_by(pause - 0.5)
+        bench.work()
+        assert bench.admin.requests == []
+        bench.scheduler.advance_by(0.5)
+        bench.work()
+        assert bench.admin.requests == [{"a": 3, "b": 3}]
     bench.admin.error = None
-    bench.scheduler.advance_by(61)
-    bench.ensure("b")
+    bench.scheduler.advance_by(30)
     bench.work()
-    assert bench.admin.requests[-1] == {"b": 3}
+    bench.scheduler.advance_by(60)
+    bench.work()
+    assert len(bench.admin.requests) == 2, "they are there now"
+    bench.ensure("c")
+    assert "c" not in bench.there, "one that is to be made is waited for again"
+    bench.work()
+    assert bench.there[-1] == "c"
+
+
+def test_a_topic_that_was_made_here_and_is_missing_is_made_once_more() -> None:
+    bench = Bench()
+    bench.ensure("a")
+    bench.work()
+    restored: list[str] = []
+    for _ in range(3):
+        bench.topics.missing("a", lambda: restored.append("a"))
+    bench.topics.missing("somebody's", lambda: restored.append("somebody's"))
+    bench.scheduler.advance_by(0.4)
+    bench.work()
+    assert len(bench.admin.requests) == 1, "it may be deleted just now"
+    bench.scheduler.advance_by(0.2)
+    bench.work()
+    assert bench.admin.requests == [{"a": 3}, {"a": 3}]
+    assert restored == ["a"]
+    bench.topics.missing("a", lambda: restored.append("again"))
+    bench.scheduler.advance_by(1)
+    bench.work()
+    assert restored == ["a", "again"]
 
 
 def test_a_refusal_is_one_topic_s() -> None:

@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.failures import Failures, error_of, is_final, is_gone, secrets_in, weight_of_trouble
+from k2eg_rx.transport import MissingTopicError
 
 CODES = {name: code for name, code in vars(KafkaError).items() if isinstance(code, int)}
 
@@ -19,7 +20,8 @@ def failures() -> Failures:
 @pytest.mark.parametrize("code", CODES.values(), ids=CODES.keys())
 def test_every_code_has_a_text(failures, code):
     error = failures.error(KafkaException(KafkaError(code)), "doing something", "the-topic")
-    assert type(error) is TransportError
+    gone = is_gone(error_of(KafkaException(KafkaError(code))))
+    assert type(error) is (MissingTopicError if gone else TransportError)
     text = str(error)
     assert text.startswith("doing something: ")
     assert len(text) > len("doing something: ") + 5
