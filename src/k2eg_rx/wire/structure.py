@@ -32,22 +32,27 @@ class Severity(IntEnum):
     UNDEFINED = 4
 
 
+_SEVERITIES = tuple(Severity)  # by number
+
+
 def severity_of(structure: Mapping[str, Any]) -> Severity:
     """Returns a structure's alarm severity; NO_ALARM where there is no alarm field, UNDEFINED for an unknown number."""
-    match structure.get("alarm"):
-        case {"severity": int(number)}:
-            return Severity(number) if 0 <= number <= Severity.UNDEFINED else Severity.UNDEFINED
-        case _:
-            return Severity.NO_ALARM
+    alarm = structure.get("alarm")  # no `match` here and below: it takes several times as long, for each event
+    number = cast("Structure", alarm).get("severity") if isinstance(alarm, dict) else None
+    if isinstance(number, int):
+        return _SEVERITIES[number] if 0 <= number < len(_SEVERITIES) else Severity.UNDEFINED
+    return Severity.NO_ALARM
 
 
 def timestamp_of(structure: Mapping[str, Any]) -> int | None:
     """Returns a structure's EPICS time in integer nanoseconds since the Unix epoch, or None where there is none."""
-    match structure.get("timeStamp"):
-        case {"secondsPastEpoch": int(seconds), "nanoseconds": int(nanoseconds)}:
+    stamp = structure.get("timeStamp")
+    if isinstance(stamp, dict):
+        fields = cast("Structure", stamp)
+        seconds, nanoseconds = fields.get("secondsPastEpoch"), fields.get("nanoseconds")
+        if isinstance(seconds, int) and isinstance(nanoseconds, int):
             return seconds * NANOSECONDS + nanoseconds
-        case _:
-            return None
+    return None
 
 
 def select_field(structure: Structure, path: str, subject: str) -> Structure:
