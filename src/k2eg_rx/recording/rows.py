@@ -18,7 +18,7 @@ from k2eg_rx.pv import Protocol, PvAddress
 from k2eg_rx.recording.packing import pack_exactly, unpack_exactly
 from k2eg_rx.snapshots import Samples, Snapshot
 from k2eg_rx.transport import Record
-from k2eg_rx.wire.messages import PVData, PVUpdate
+from k2eg_rx.wire.messages import PVData, PVUpdate, ReplayedUpdate
 from k2eg_rx.wire.structure import Structure, severity_of, timestamp_of
 
 _MILLISECOND = 1_000_000  # in nanoseconds
@@ -253,7 +253,7 @@ class Assembler:
         return row.published, _restored_snapshot(head, iter(self._samples))
 
 
-def _restored_update(row: Row) -> PVUpdate:
+def _restored_update(row: Row) -> ReplayedUpdate:
     base, _, field = _text(row.pv).partition(".")
     as_tuple, pairs = unpack_exactly(_bytes(row.headers))
     headers = [(name, value) for name, value in pairs]
@@ -266,7 +266,7 @@ def _restored_update(row: Row) -> PVUpdate:
         tuple(headers) if as_tuple else headers,
         cast("int", row.kafka_timestamp_ms),
     )
-    return PVUpdate(PvAddress(cast("Protocol", row.protocol), base, field), record)
+    return ReplayedUpdate(PvAddress(cast("Protocol", row.protocol), base, field), record)
 
 
 def _restored_snapshot(head: dict[str, Any], samples: Iterator[tuple[str, Structure]]) -> Snapshot:

@@ -1,0 +1,98 @@
+"""Datasets of xarray.
+
+In: items of streams. Out: a Dataset. A collector belongs to its user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+
+from k2eg_rx.frames.arrays import Array, objects, stacked, times, with_gaps
+from k2eg_rx.frames.instants import Instants, Row
+
+_ELEMENT = "element"
+_OWN = frozenset({"time", "pv", "severity", "status"})
+_MISSING = -1  # no severity and no status of EPICS
+
+
+class Arrays:
+    """Collects items for a Dataset."""
+
+    def __init__(self) -> None:
+        self._instants = Instants()
+
+    def add(self, item: object) -> None:
+        """Takes an item.
+
+        Raises:
+            ValueError: It is nothing that can be put into a frame.
+        """
+        self._instants.add(item)
+
+    def result(self) -> xr.Dataset:
+        """Returns the dataset.
+
+        Raises:
+            ValueError: A PV's waveforms are of different lengths, or it has a name that the dataset needs.
+        """
+        rows, pvs = self._instants.rows(), self._instants.pvs
+        for pv in pvs:
+            if pv in _OWN or pv.startswith(_ELEMENT):
+                raise ValueError(f"a PV named {pv!r} cannot be a variable: the dataset has that name itself")
+        lengths = {pv: length for pv in pvs if (length := _length(pv, rows)) is not None}
+        several = len(set(lengths.values())) > 1
+        variables: dict[str, Any] = {}
+        for pv in pvs:
+            dims, array = ["time"], _scalars([row.value(pv) for row in rows])
+            if pv in lengths:
+                dims.append(f"{_ELEMENT}_{lengths[pv]}" if several else _ELEMENT)
+                array = stacked([_waveform(row.value(pv)) for row in rows])
+            variables[pv] = (dims, array, _attributes(pv, rows))
+        variables["severity"] = (["time", "pv"], _alarms(rows, pvs, "severity", np.dtype(np.int8)))
+        variables["status"] = (["time", "pv"], _alarms(rows, pvs, "status", np.dtype(np.int64)))
+        coordinates = {"time": times([row.time for row in rows]), "pv": objects(pvs)}
+        return xr.Dataset(variables, coords=coordinates)
+
+
+def _waveform(value: object) -> Array | None:
+    return cast("Array", value) if isinstance(value, np.ndarray) else None
+
+
+def _length(pv: str, rows: Sequence[Row]) -> int | None:
+    """Returns the length of a PV's waveforms; None for a PV that has none, or not only those."""
+    values = [value for row in rows if (value := row.value(pv)) is not None]
+    waveforms = [array for value in values if (array := _waveform(value)) is not None]
+    if not waveforms or len(waveforms) < len(values):
+        return None
+    lengths = set(map(len, waveforms))
+    if len(lengths) > 1:
+        few = ", ".join(map(str, sorted(lengths)[:5]))
+        raise ValueError(
+            f"{pv}: its waveforms are of different lengths ({few}{', ...' if len(lengths) > 5 else ''}) and do not "
+            "make an array; cut them to one length, or use to_dataframe, which keeps each as it is"
+        )
+    return lengths.pop()
+
+
+def _scalars(values: Sequence[object]) -> Array:
+    present = {type(value) for value in values if value is not None}
+    return with_gaps(values) if present <= {bool, int, float} else objects(values)
+
+
+def _attributes(pv: str, rows: Sequence[Row]) -> dict[str, str]:
+    units = next((entry.units for row in rows if (entry := row.entries.get(pv)) is not None and entry.units), "")
+    return {"units": units} if units else {}
+
+
+def _alarms(rows: Sequence[Row], pvs: Sequence[str], name: str, dtype: np.dtype[Any]) -> Array:
+    array: Array = np.full((len(rows), len(pvs)), _MISSING, dtype)
+    for place, row in enumerate(rows):
+        for number, pv in enumerate(pvs):
+            entry = row.entries.get(pv)
+            known = None if entry is None else getattr(entry, name)
+            array[place, number] = _MISSING if known is None else known
+    return array

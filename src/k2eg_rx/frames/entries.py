@@ -1,0 +1,120 @@
+"""Items taken apart: a value each, with what a frame tells of it.
+
+In: items of streams. Out: `Entry`s, which are small where items are large. Pure; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from k2eg_rx.frames.arrays import cell
+from k2eg_rx.frames.framable import Instant, Result, is_instant, is_result
+from k2eg_rx.pv import pv_name_of
+from k2eg_rx.snapshots import Snapshot
+from k2eg_rx.wire.messages import PVData
+from k2eg_rx.wire.structure import Structure, severity_of, timestamp_of
+
+_NOT_THE_VALUE = frozenset({"alarm", "timeStamp"})
+_INT64 = (-(2**63), 2**63 - 1)
+_NO_DATA = "no data in this snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A PV's value at one time, or why there is none.
+
+    Attributes:
+        pv: The name.
+        time: EPICS time, nanoseconds; None if there is none.
+        value: As it stands in a frame; None if there is none.
+        enum_index: Of an enum.
+        severity: The alarm's; None if there is no value.
+        status: The alarm's, if it has one.
+        units: Engineering units.
+        snapshot: The name of the snapshot that it is a sample of.
+        iteration: The snapshot's.
+        error: Why there is no value, or what is wrong with the snapshot.
+    """
+
+    pv: str
+    time: int | None = None
+    value: Any = None
+    enum_index: int | None = None
+    severity: int | None = None
+    status: int | None = None
+    units: str = ""
+    snapshot: str | None = None
+    iteration: int | None = None
+    error: str | None = None
+
+
+def entry_of(pv: str, data: Structure) -> Entry:
+    """Returns the entry of a PV's structure."""
+    value: object = data.get("value")
+    if "value" not in data:
+        value = {name: field for name, field in data.items() if name not in _NOT_THE_VALUE}
+    index: int | None = None
+    status: int | None = None
+    units = ""
+    match data.get("value"):
+        case {"index": int(number), "choices": [*choices]}:
+            index, labels = _int64(number), cast("list[object]", choices)
+            label = labels[number] if 0 <= number < len(labels) else None
+            value = label if isinstance(label, str) else str(number)
+        case _:
+            pass
+    match data.get("alarm"):
+        case {"status": int(number)}:
+            status = _int64(number)
+        case _:
+            pass
+    match data.get("display"):
+        case {"units": str(text)}:
+            units = text
+        case _:
+            pass
+    return Entry(pv, timestamp_of(data), cell(value), index, int(severity_of(data)), status, units)
+
+
+def entries_of(item: object) -> Iterator[Entry]:
+    """Returns the entries of an item: one for each value in it, and for each that it lacks.
+
+    Raises:
+        ValueError: It is nothing that can be put into a frame.
+    """
+    if isinstance(item, PVData):
+        yield entry_of(item.name, item.data)
+    elif isinstance(item, Snapshot):
+        yield from _samples(item)
+    elif is_instant(item):
+        yield from (entry_of(name, update.data) for name, update in cast("Instant", item).updates.items())
+    elif is_result(item):
+        yield entry_of_result(cast("Result", item))
+    else:
+        raise ValueError(
+            f"a {type(item).__name__} cannot be put into a frame: that takes updates and other PVData, snapshots, "
+            "results of get_many_stream, and what align emits"
+        )
+
+
+def entry_of_result(result: Result) -> Entry:
+    """Returns the entry of one PV of a batch."""
+    if result.data is not None:
+        return entry_of(result.data.name, result.data.data)
+    return Entry(pv_name_of(result.uri), error=str(result.error) or type(result.error).__name__)
+
+
+def _samples(snapshot: Snapshot) -> Iterator[Entry]:
+    error = (snapshot.error_message or f"error {snapshot.error}") if snapshot.error else None
+    iteration = _int64(snapshot.iteration)
+    for pv, samples in snapshot.data.items():
+        for structure in samples:
+            yield replace(entry_of(pv, structure), snapshot=snapshot.name, iteration=iteration, error=error)
+        if not samples:
+            yield Entry(pv, snapshot=snapshot.name, iteration=iteration, error=error or _NO_DATA)
+
+
+def _int64(number: int) -> int | None:
+    return number if _INT64[0] <= number <= _INT64[1] else None

@@ -1,0 +1,433 @@
+"""Frames: the schema, the types of columns, and that no digit is lost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import reactivex as rx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex import operators as ops
+from reactivex.subject import Subject
+
+from k2eg_rx import OperationTimeout, PVData, Snapshot
+from k2eg_rx.batches import GetResult
+from k2eg_rx.frames import to_dataframe, to_xarray
+from k2eg_rx.frames.arrays import array_of, stacked, times
+from k2eg_rx.frames.tables import column
+from k2eg_rx.operators import Aligned, align
+from k2eg_rx.snapshots import Samples
+from k2eg_rx.testing import START, series, snapshot, update
+
+SECOND = 1_000_000_000
+COLUMNS = ["time", "pv", "value", "severity", "status", "enum_index", "snapshot", "iteration", "error"]
+
+
+def frame_of(*items: Any, **options: Any) -> pd.DataFrame:
+    return to_dataframe(items, **options)
+
+
+def missing(column: pd.Series[Any]) -> list[bool]:
+    return list(column.isna())
+
+
+# --- the long form ---
+
+
+def test_a_stream_gives_one_frame_at_its_end() -> None:
+    seen: list[Any] = []
+    source: Subject[Any] = Subject()
+    source.pipe(ops.take(2), to_dataframe()).subscribe(seen.append, seen.append, lambda: seen.append("end"))
+    source.on_next(update("x", 1.5))
+    assert seen == []
+    source.on_next(update("y", 2.5))
+    frame, end = seen
+    assert end == "end"
+    assert list(frame["value"]) == [1.5, 2.5]
+
+
+def test_each_subscription_has_a_frame_of_its_own() -> None:
+    frames = rx.of(update("x", 1)).pipe(to_dataframe())
+    assert len(frames.run()) == len(frames.run()) == 1
+
+
+def test_the_schema_is_always_the_same() -> None:
+    empty: Any = rx.empty().pipe(to_dataframe()).run()
+    full = frame_of(update("x", 1.5))
+    assert list(empty.columns) == list(full.columns) == COLUMNS
+    assert len(empty) == 0
+    assert [str(empty[name].dtype) for name in COLUMNS if name != "value"] == [
+        str(full[name].dtype) for name in COLUMNS if name != "value"
+    ]
+    assert str(full["time"].dtype) == "datetime64[ns, UTC]"
+    assert [str(full[name].dtype) for name in ("status", "enum_index", "iteration")] == ["Int64"] * 3
+    assert full["pv"].dtype == pd.Series(["a"], dtype="str").dtype
+
+
+def test_time_is_exact_to_the_nanosecond() -> None:
+    stamp = 1_795_333_367_084_080_827  # a float would make it ...848
+    frame = frame_of(update("x", 1, timestamp=stamp), update("x", 2, timestamp=stamp + 1))
+    assert [time.value for time in frame["time"]] == [stamp, stamp + 1]
+    assert frame["time"][0].tz is UTC or str(frame["time"][0].tz) == "UTC"
+    assert frame["time"][0].to_pydatetime(warn=False) == datetime.fromtimestamp(stamp // SECOND, UTC).replace(
+        microsecond=84080
+    )
+
+
+def test_no_time_and_impossible_ones_are_nat() -> None:
+    far = PVData("x", {"value": 1, "timeStamp": {"secondsPastEpoch": 2**50, "nanoseconds": 0}})
+    assert missing(frame_of(update("x", 1, timestamp=None), far, update("x", 1))["time"]) == [True, True, False]
+
+
+def test_a_failed_get_is_a_row_with_the_error() -> None:
+    results = [
+        GetResult("pva://x", PVData("x", {"value": 5})),
+        GetResult("ca://y.HIGH", error=OperationTimeout("get", "ca://y.HIGH", 2.0)),
+    ]
+    frame = to_dataframe(results)
+    assert list(frame["pv"]) == ["x", "y.HIGH"]
+    assert missing(frame["error"]) == [True, False]
+    assert frame["error"][1] == "get of ca://y.HIGH: no reply within 2 s"
+    assert str(frame["value"].dtype) == "Int64"
+    assert frame["value"][0] == 5
+    assert missing(frame["value"]) == missing(frame["severity"]) == [False, True]
+
+
+@dataclass
+class Duck:
+    """A result that is told by its shape."""
+
+    uri: str
+    data: PVData | None
+    error: Exception | None
+
+
+def test_a_result_is_told_by_its_shape() -> None:
+    assert list(frame_of(Duck("pva://x", None, KeyError()))["error"]) == ["KeyError"]
+
+
+def test_a_snapshot_has_a_row_for_each_sample_and_for_each_pv_without() -> None:
+    orbit = snapshot("orbit", {"a": [update("a", 1, timestamp=5), update("a", 2, timestamp=6)], "b": None}, iteration=7)
+    frame = to_dataframe(orbit)
+    assert list(frame["pv"]) == ["a", "a", "b"]
+    assert list(frame["snapshot"]) == ["orbit"] * 3
+    assert list(frame["iteration"]) == [7, 7, 7]
+    assert missing(frame["value"]) == [False, False, True]
+    assert [time.value for time in frame["time"][:2]] == [5, 6]
+    assert frame["error"][2] == "no data in this snapshot"
+    assert list(to_dataframe([orbit, orbit])["pv"]) == ["a", "a", "b"] * 2
+    assert missing(frame_of(update("x", 1))["iteration"]) == [True]
+
+
+def test_what_is_wrong_with_a_snapshot_is_told_in_its_rows() -> None:
+    frame = to_dataframe(snapshot("s", {"a": 1, "b": None}, error=-1, error_message="cut"))
+    assert list(frame["error"]) == ["cut", "cut"]
+    assert list(to_dataframe(snapshot("s", {"b": None}, error=-3))["error"]) == ["error -3"]
+
+
+def test_severities_compare_and_may_be_missing() -> None:
+    frame = frame_of(update("x", 1, severity=0), update("x", 2, severity=2), Duck("pva://y", None, KeyError()))
+    assert list((frame["severity"] >= "MINOR").fillna(False)) == [False, True, False]
+    assert list(frame["severity"])[:2] == ["NO_ALARM", "MAJOR"]
+    assert list(frame["severity"].cat.codes) == [0, 2, -1]
+
+
+def test_status_is_that_of_the_wire() -> None:
+    data = [{"value": 1, "alarm": {"severity": 1, "status": status}} for status in (3, 2**70)]
+    frame = to_dataframe([*(PVData("x", one) for one in data), PVData("x", {"value": 1})])
+    assert frame["status"][0] == 3
+    assert missing(frame["status"]) == [False, True, True]
+
+
+def test_enums_are_labels_with_their_index_beside_them() -> None:
+    frame = frame_of(
+        update("mode", 1, choices=["Off", "Ramping"]),
+        PVData("mode", {"value": {"index": 5, "choices": ["Off"]}}),
+        PVData("mode", {"value": {"index": -1, "choices": ["Off"]}}),
+    )
+    assert list(frame["value"]) == ["Ramping", "5", "-1"]
+    assert list(frame["enum_index"]) == [1, 5, -1]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1, 2**63 - 1], "int64"),
+        ([1, 2**64 - 1], "uint64"),
+        ([1, None, 2**60 + 1], "Int64"),
+        ([1, None, 2**64 - 1], "UInt64"),
+        ([-1, 2**64 - 1], "object"),
+        ([True, False], "bool"),
+        ([True, None], "boolean"),
+        ([1.5, 2.5], "float64"),
+        ([1.5, None], "float64"),
+        ([1, 2.5], "float64"),
+        ([1, None, 2.5], "float64"),
+        ([2**53 + 1, 2.5], "object"),
+        ([True, 1], "object"),
+        (["a", 1], "object"),
+        ([b"a"], "object"),
+        ([None], "object"),
+        ([], "object"),
+    ],
+)
+def test_a_column_has_the_type_of_its_values_and_loses_nothing(values: list[Any], dtype: str) -> None:
+    series = pd.Series(column(values))
+    assert str(series.dtype) == dtype
+    kept = list(series)
+    for value, was in zip(values, kept, strict=True):
+        assert pd.isna(was) if value is None else ((was == value and isinstance(was, type(value))) or was == value)
+
+
+def test_text_is_pandas_own_kind_and_may_be_missing() -> None:
+    texts = pd.Series(column(["a", None]))
+    assert texts.dtype == pd.Series(["a"], dtype="str").dtype
+    assert missing(texts) == [False, True]
+    assert texts[0] == "a"
+
+
+def test_waveforms_are_arrays() -> None:
+    values = [[1.5, 2.5], [1, 2], [True], ["a\0", "bcd"], [], [2**64 - 1], [1, 2.5], [2**53 + 1, 0.5], [2**70], [None]]
+    frame = to_dataframe([PVData("x", {"value": value}) for value in values])
+    kinds = ["f", "i", "b", "O", "f", "u", "f", "O", "O", "O"]
+    assert all(isinstance(one, np.ndarray) and one.ndim == 1 for one in frame["value"])
+    assert [one.dtype.kind for one in frame["value"]] == kinds
+    assert [one.tolist() for one in frame["value"]] == values
+
+
+def test_tables_and_structures_are_dicts_of_arrays() -> None:
+    table, structure, rows = to_dataframe(
+        [
+            update("t", {"s": [0.5, 1.5], "name": ["a", "b"]}),
+            PVData("c", {"a": 1, "sub": {"x": [1, 2]}, "alarm": {"severity": 0}, "timeStamp": {}}),
+            PVData("r", {"value": [{"k": [1]}, {"k": [2]}]}),
+        ]
+    )["value"]
+    assert table["s"].tolist() == [0.5, 1.5]
+    assert table["name"].dtype == object
+    assert structure["a"] == 1
+    assert structure["sub"]["x"].tolist() == [1, 2]
+    assert set(structure) == {"a", "sub"}
+    assert [row["k"].tolist() for row in rows] == [[1], [2]]
+
+
+def test_numpys_scalars_are_pythons() -> None:
+    assert str(to_dataframe(PVData("x", {"value": np.float64(1.5)}))["value"].dtype) == "float64"
+
+
+def test_pvs_of_different_kinds_in_one_column() -> None:
+    frame = frame_of(update("a", 1.5), update("b", "on"), update("c", [1, 2]), update("d", 2**60 + 1))
+    assert frame["value"].dtype == object
+    assert frame["value"][0] == 1.5
+    assert frame["value"][1] == "on"
+    assert frame["value"][3] == 2**60 + 1
+
+
+# --- the wide form ---
+
+
+def test_aligned_data_are_wide_by_themselves() -> None:
+    updates = [
+        update("a", 1, timestamp=1000),
+        update("b", "on", timestamp=1000),
+        update("a", 2, timestamp=2000),
+        update("b", "off", timestamp=2000),
+    ]
+    frame = rx.from_iterable(updates).pipe(align(["a", "b"]), to_dataframe()).run()
+    assert frame.index.name == "time"
+    assert str(frame.index.dtype) == "datetime64[ns, UTC]"
+    assert [time.value for time in frame.index] == [1000, 2000]
+    assert list(frame.columns) == ["a", "b"]
+    assert str(frame["a"].dtype) == "int64"
+    assert list(frame["b"]) == ["on", "off"]
+    long = rx.from_iterable(updates).pipe(align(["a", "b"]), to_dataframe(form="long")).run()
+    assert list(long.columns) == COLUMNS
+    assert list(long["pv"]) == ["a", "b", "a", "b"]
+
+
+def test_partial_instants_have_gaps() -> None:
+    instants = [Aligned(5, None, {"a": update("a", 1)}, ("b",)), Aligned(6, None, {"b": update("b", 0.5)}, ("a",))]
+    frame = to_dataframe(instants)
+    assert str(frame["a"].dtype) == "Int64"
+    assert missing(frame["a"]) == [False, True]
+    assert missing(frame["b"]) == [True, False]
+
+
+def test_snapshots_wide_have_the_newest_sample_of_each_pv() -> None:
+    one = snapshot("s", {"a": [update("a", 1), update("a", 2)], "b": None}, timestamp=2 * SECOND, window=1.0)
+    two = snapshot("s", {"a": 3, "b": 4.5}, timestamp=4 * SECOND, window=1.0)
+    frame = to_dataframe([two, one], form="wide")
+    assert [time.value for time in frame.index] == [3 * SECOND, 5 * SECOND]
+    assert list(frame["a"]) == [2, 3]
+    assert missing(frame["b"]) == [True, False]
+
+
+def test_a_one_shot_snapshot_has_the_time_of_its_newest_sample() -> None:
+    samples = {pv: Samples([update(pv, 1, timestamp=time).data]) for pv, time in (("a", 5), ("b", 9))}
+    frame = to_dataframe([Snapshot("id", samples), Snapshot("id", {"a": Samples()})], form="wide")
+    assert frame.index[0].value == 9
+    assert pd.isna(frame.index[1])
+
+
+def test_updates_of_equal_time_share_a_row_and_none_is_lost() -> None:
+    updates = [
+        update("a", 1, timestamp=2000),
+        update("b", 2, timestamp=1000),
+        update("b", 3, timestamp=2000),
+        update("a", 4, timestamp=2000),  # the same time twice
+        update("a", 5, timestamp=None),
+        update("b", 6, timestamp=None),
+    ]
+    frame = to_dataframe(updates, form="wide")
+    assert [None if pd.isna(time) else time.value for time in frame.index] == [1000, 2000, 2000, None, None]
+    assert [None if pd.isna(value) else value for value in frame["a"]] == [None, 1, 4, 5, None]
+    assert [None if pd.isna(value) else value for value in frame["b"]] == [2, 3, None, None, 6]
+
+
+def test_a_failed_get_is_a_column_without_values() -> None:
+    frame = to_dataframe(
+        [GetResult("pva://x", PVData("x", {"value": 5})), Duck("pva://y", None, KeyError())], form="wide"
+    )
+    assert list(frame.columns) == ["x", "y"]
+    assert missing(frame["y"]) == [True]
+
+
+def test_an_empty_wide_frame() -> None:
+    frame = to_dataframe([], form="wide")
+    assert (len(frame), list(frame.columns), str(frame.index.dtype)) == (0, [], "datetime64[ns, UTC]")
+
+
+# --- xarray ---
+
+
+def test_scalars_have_a_dimension_and_waveforms_two() -> None:
+    data = to_xarray(
+        [
+            update("x", 1.5, timestamp=1000, units="mm"),
+            update("w", [1, 2, 3], timestamp=1000, severity=2),
+            update("x", 2.5, timestamp=2001),
+            update("w", [4, 5, 6], timestamp=2001),
+        ]
+    )
+    assert data["x"].dims == ("time",)
+    assert data["x"].attrs == {"units": "mm"}
+    assert data["w"].dims == ("time", "element")
+    assert data["w"].dtype == np.int64
+    assert data["w"].values.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert data["time"].dtype == "datetime64[ns]"
+    assert data["time"].values.astype(np.int64).tolist() == [1000, 2001]
+    assert data["severity"].sel(pv="w").values.tolist() == [2, 0]
+    assert data["status"].dims == ("time", "pv")
+
+
+def test_gaps_are_nan_among_numbers_and_minus_one_among_alarms() -> None:
+    data = to_xarray([update("a", 1, timestamp=1), update("w", [1, 2], timestamp=2), update("m", "on", timestamp=3)])
+    assert [None if math.isnan(value) else value for value in data["a"].values] == [1, None, None]
+    assert np.isnan(data["w"].values).tolist() == [[True, True], [False, False], [True, True]]
+    assert data["m"].isnull().values.tolist() == [True, True, False]
+    assert data["m"].values[2] == "on"
+    assert data["severity"].sel(pv="a").values.tolist() == [0, -1, -1]
+
+
+def test_waveforms_of_different_pvs_share_a_dimension_if_they_are_as_long() -> None:
+    aligned = Aligned(5, None, {name: update(name, [0.5] * length) for name, length in (("a", 3), ("b", 3), ("c", 2))})
+    data = to_xarray(aligned)
+    assert [data[name].dims[1] for name in "abc"] == ["element_3", "element_3", "element_2"]
+
+
+def test_ragged_waveforms_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"w: its waveforms are of different lengths \(2, 3\).*to_dataframe"):
+        to_xarray(series("w", [[1, 2], [1, 2, 3]]))
+
+
+def test_a_pv_that_is_a_waveform_and_then_not() -> None:
+    first, second = to_xarray(series("w", [[1, 2], "off"]))["w"].values
+    assert first.tolist() == [1, 2]
+    assert second == "off"
+
+
+def test_enums_tables_and_snapshots_in_xarray() -> None:
+    one = snapshot("s", {"m": update("m", 1, choices=["Off", "On"]), "t": {"s": [0.5]}, "b": True})
+    data = rx.of(one).pipe(to_xarray()).run()
+    assert data["m"].values.tolist() == ["On"]
+    assert data["t"].values[0]["s"].tolist() == [0.5]
+    assert data["b"].dtype == bool
+
+
+def test_names_that_the_dataset_has_itself() -> None:
+    for name in ("time", "severity", "element_3"):
+        with pytest.raises(ValueError, match=name):
+            to_xarray(update(name, 1))
+
+
+def test_an_empty_dataset() -> None:
+    data: Any = rx.empty().pipe(to_xarray()).run()
+    assert dict(data.sizes) == {"time": 0, "pv": 0}
+    assert data["time"].dtype == "datetime64[ns]"
+
+
+@given(
+    st.lists(
+        st.lists(st.integers(-(2**53), 2**53), min_size=3, max_size=3)
+        | st.lists(st.floats(allow_nan=False), min_size=3, max_size=3)
+        | st.none(),
+        min_size=1,
+    ).filter(any)
+)
+@settings(max_examples=50, deadline=None)
+def test_stacking_loses_nothing(rows: list[list[float] | None]) -> None:
+    array = stacked([None if row is None else array_of(row) for row in rows])
+    assert array.shape == (len(rows), 3)
+    for row, was in zip(rows, array, strict=True):
+        assert all(value is None or math.isnan(value) for value in was) if row is None else was.tolist() == row
+
+
+def test_large_integers_are_stacked_as_objects_if_some_are_missing() -> None:
+    array = stacked([array_of([2**60 + 1]), None])
+    assert array.tolist() == [[2**60 + 1], [None]]
+
+
+@given(st.integers(-(2**63) + 1, 2**63 - 1))
+@settings(max_examples=50, deadline=None)
+def test_every_time_survives(time: int) -> None:
+    assert times([time, None]).view(np.int64).tolist() == [time, -(2**63)]
+
+
+# --- mistakes ---
+
+
+def test_what_cannot_be_put_into_a_frame() -> None:
+    errors: list[Exception] = []
+    rx.of(update("x", 1), 2.5).pipe(to_dataframe()).subscribe(on_error=errors.append)  # pyright: ignore[reportArgumentType]
+    assert "a float cannot be put into a frame" in str(errors[0])
+    with pytest.raises(ValueError, match="a str cannot be put"):
+        to_xarray(["x"])  # pyright: ignore[reportArgumentType]
+    errors.clear()
+    rx.from_iterable(series("w", [[1, 2], [1]])).pipe(to_xarray()).subscribe(on_error=errors.append)
+    assert "different lengths" in str(errors[0])
+
+
+def test_a_stream_is_no_iterable() -> None:
+    with pytest.raises(ValueError, match="it is an operator"):
+        to_dataframe(rx.of(update("x", 1)))  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def test_a_form_that_there_is_not() -> None:
+    with pytest.raises(ValueError, match="'long' or 'wide', not 'tall'"):
+        to_dataframe([], form="tall")  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def test_the_sources_error_is_passed_on() -> None:
+    errors: list[Exception] = []
+    rx.throw(KeyError("source")).pipe(to_dataframe()).subscribe(on_error=errors.append)
+    assert [type(error) for error in errors] == [KeyError]
+
+
+def test_start_is_what_the_examples_say() -> None:
+    assert frame_of(update("x", 1))["time"][0].value == START
