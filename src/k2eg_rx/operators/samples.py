@@ -112,7 +112,7 @@ class WindowCounts:
     Attributes:
         received: How many came.
         late: How many of them came when all their windows were closed.
-        no_time: How many have no EPICS time.
+        no_time: How many have no EPICS time, or that of a record that was never processed; they are in no window.
         windows: How many windows were emitted.
     """
 

@@ -20,6 +20,7 @@ from k2eg_rx.wire.structure import NANOSECONDS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NEVER_PROCESSED = 631_152_000 * NANOSECONDS  # 1990-01-01, EPICS's own epoch: the time of a record that never was
 _NEVER = -(1 << 80)  # before every time
 _STEPS = 10  # so many late updates in a row: the PV's clock was set back
 _LOOKS = 20  # in a window's length, so that many silent PVs are closed together; by so much one may close later
@@ -65,7 +66,9 @@ class _Windows(Stage[PVUpdate, Window]):
     def _time_of(self, item: PVUpdate) -> int | None:
         self._counts.received += 1
         time = self._clock() if self._by_arrival else item.timestamp
-        self._counts.no_time += time is None
+        if time is None or time == _NEVER_PROCESSED:
+            self._counts.no_time += 1
+            return None
         return time
 
     def _emit_all(self, windows: Sequence[Window]) -> None:

@@ -1,6 +1,7 @@
 """Windows by event time, by arrival and by count: what is in them, when they close, what is late."""
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -89,11 +90,12 @@ class TestEventTime:
         assert run.feed(at(0.0, 1, "a"), at(100.0, 2, "b"), at(0.5, 3, "a")) == []
         assert run.feed(at(1.0, 4, "a")) == [("a", 0.0, (1, 3))]
 
-    def test_one_without_a_time_is_counted(self):
+    def test_one_without_a_time_or_never_processed_is_counted(self):
         run = Run(1.0)
-        run.feed(at(None))
+        run.feed(at(None), update("a", 0.0, severity=3, timestamp=datetime(1990, 1, 1, tzinfo=UTC)))
         run.source.on_completed()
-        assert run.counts == WindowCounts(received=1, no_time=1)
+        assert run.counts == WindowCounts(received=2, no_time=2)
+        assert run.windows == []
 
     def test_the_window_of_a_silent_pv_is_closed_by_the_clock(self):
         run = Run(1.0, grace=0.5)
