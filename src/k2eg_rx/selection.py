@@ -5,7 +5,7 @@ that reads.
 
 Two clocks are at work. Kafka's own, in the records' time stamps, is that of producer or broker; it is used to find
 where to read, with a margin. EPICS time, in the payload, decides what belongs to an interval, and the order; an event
-that has none counts by Kafka's.
+that has none counts by Kafka's, and so does one of a record that was never processed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from k2eg_rx.wire.messages import PVUpdate, ReplayedUpdate, repeats
 MARGIN = 60.0
 _MARGIN_MS = round(MARGIN * 1000)
 _NANOSECONDS_PER_MS = 1_000_000
+# The time stamp of a record that was never processed: the begin of EPICS time, 1990 (epicsTime.h,
+# POSIX_TIME_AT_EPICS_EPOCH), or of Unix time where a PVAccess server sets none.
+_NO_TIMES = frozenset({0, 631_152_000 * 1_000_000_000})
 
 
 class Interval(NamedTuple):
@@ -137,4 +140,4 @@ def _event_time(update: PVUpdate) -> int:
         time = update.timestamp
     except OperationError:  # no such field: told where the subscriber is, as of a live update
         time = None
-    return update.record.timestamp_ms * _NANOSECONDS_PER_MS if time is None else time
+    return update.record.timestamp_ms * _NANOSECONDS_PER_MS if time is None or time in _NO_TIMES else time

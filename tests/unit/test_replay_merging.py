@@ -156,6 +156,14 @@ def test_an_interval_counts_by_epics_time_and_by_kafkas_where_there_is_none() ->
     assert values(told(Merge(shelves, selection("a", interval=wide), shelves.spans()))) == [9, 10, 19, 20, "timeless"]
 
 
+@pytest.mark.parametrize("never", [0, 631_152_000 * SECOND])
+def test_a_record_that_was_never_processed_has_no_time(never: int) -> None:
+    event = record("a", 1, never, 0)._replace(timestamp_ms=NOW // 1_000_000)
+    shelves = Shelves(event)
+    assert values(told(Merge(shelves, selection("a", interval=Interval(NOW)), shelves.spans()))) == [1]
+    assert values(told(Merge(shelves, selection("a", interval=Interval(NOW + SECOND)), shelves.spans()))) == []
+
+
 def test_a_clock_that_is_off_by_less_than_the_margin_does_no_harm() -> None:
     near = record("a", 1, NOW, 0)._replace(timestamp_ms=NOW // 1_000_000 - round(MARGIN * 1000) + 1)
     far = record("a", 2, NOW + 1, 1)._replace(timestamp_ms=NOW // 1_000_000 - round(MARGIN * 1000) - 1000)
