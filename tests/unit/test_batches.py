@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import reactivex as rx
+from reactivex import Observable
+from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.testing import TestScheduler
 
 import k2eg_rx
@@ -73,18 +76,32 @@ def client(transport: Any, timers: TestScheduler) -> Iterator[Client]:
         yield client
 
 
+class Scheduled:
+    """The timers that are made from now on.
+
+    Attributes:
+        delays: In how many seconds each is due.
+        given_up: How many are not wanted any more.
+    """
+
+    def __init__(self, schedule: Callable[..., Any]) -> None:
+        self.delays: list[float] = []
+        self.given_up = 0
+        self._schedule = schedule
+
+    def __call__(self, duetime: Any, *arguments: Any) -> Any:
+        self.delays.append(duetime)
+        return CompositeDisposable(self._schedule(duetime, *arguments), Disposable(self._count))
+
+    def _count(self) -> None:
+        self.given_up += 1
+
+
 @pytest.fixture
-def scheduled(timers: TestScheduler, client: Client, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The delays of the timers that are made from now on."""
-    delays: list[float] = []
-    schedule: Callable[..., Any] = timers.schedule_relative
-
-    def schedule_relative(duetime: Any, *arguments: Any) -> Any:
-        delays.append(duetime)
-        return schedule(duetime, *arguments)
-
-    monkeypatch.setattr(timers, "schedule_relative", schedule_relative)
-    return delays
+def scheduled(timers: TestScheduler, client: Client, monkeypatch: pytest.MonkeyPatch) -> Scheduled:
+    scheduled = Scheduled(timers.schedule_relative)
+    monkeypatch.setattr(timers, "schedule_relative", scheduled)
+    return scheduled
 
 
 def written(command: dict[str, Any]) -> Any:
@@ -143,10 +160,10 @@ class TestGetMany:
             results.items[0].result()
 
     def test_one_timer_stands_for_all_and_those_that_are_late_have_a_timeout_each(
-        self, client: Client, transport: Any, timers: TestScheduler, scheduled: list[float]
+        self, client: Client, transport: Any, timers: TestScheduler, scheduled: Scheduled
     ) -> None:
         results = Results(client.get_many_stream([f"pva://x{n}" for n in range(50)], timeout=3))
-        assert scheduled == [3.0]
+        assert scheduled.delays == [3.0]
         transport.reply(transport.commands[7], x7={"value": 7})
         timers.advance_to(2.9)
         assert (results.uris, results.ends) == (["pva://x7"], 0)
@@ -158,15 +175,16 @@ class TestGetMany:
         transport.reply(transport.commands[0], x0={"value": 0})
         assert len(results.items) == 50
 
-    def test_the_clients_own_timeout_holds_if_none_is_given(self, client: Client, scheduled: list[float]) -> None:
+    def test_the_clients_own_timeout_holds_if_none_is_given(self, client: Client, scheduled: Scheduled) -> None:
         Results(client.get_many_stream(["pva://a"]))
-        assert scheduled == [client.timeout]
+        assert scheduled.delays == [client.timeout]
 
     def test_the_timer_is_given_up_when_all_have_answered(
-        self, client: Client, transport: Any, timers: TestScheduler
+        self, client: Client, transport: Any, timers: TestScheduler, scheduled: Scheduled
     ) -> None:
         results = Results(client.get_many_stream(["pva://a"], timeout=3))
         transport.reply(transport.commands[0], a={"value": 1})
+        assert scheduled.given_up == 1
         timers.advance_to(4)
         assert (results.uris, results.ends) == (["pva://a"], 1)
 
@@ -328,12 +346,12 @@ class TestPutMany:
         assert [c["pv_name"] for c in commands_of(transport, "put")] == ["pva://b"]
 
     def test_a_timeout_says_whether_the_put_may_still_be_carried_out(
-        self, client: Client, transport: Any, timers: TestScheduler, scheduled: list[float]
+        self, client: Client, transport: Any, timers: TestScheduler, scheduled: Scheduled
     ) -> None:
         results = Results(client.put_many_stream({"pva://a": 1, "pva://b": 1}, timeout=3))
         transport.reply(transport.commands[0], a={"value": 0})
         timers.advance_to(4)
-        assert scheduled == [3.0]
+        assert scheduled.delays == [3.0]
         sent, unsent = results.error_of("pva://a"), results.error_of("pva://b")
         assert isinstance(sent, OperationTimeout)
         assert isinstance(unsent, OperationTimeout)
@@ -342,6 +360,17 @@ class TestPutMany:
         assert results.ends == 1
         transport.reply(transport.commands[1], b={"value": 0})
         assert [c["pv_name"] for c in commands_of(transport, "put")] == ["pva://a"]
+
+    def test_what_was_told_not_to_be_written_is_not_even_if_its_type_is_learned_at_that_moment(
+        self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fields(*_: Any, **__: Any) -> Observable[bytes]:
+            return rx.defer(lambda _: timers.advance_to(4) or rx.of(b"\x80"))
+
+        monkeypatch.setattr(client._core.puts, "fields", fields)  # pyright: ignore[reportPrivateUsage]
+        results = Results(client.put_many_stream({"pva://a": 1}, timeout=3))
+        assert "nothing was written" in str(results.error_of("pva://a"))
+        assert (transport.commands, results.ends) == ([], 1)
 
     def test_a_type_is_asked_for_again_after_a_put_has_failed(self, client: Client, transport: Any) -> None:
         Results(client.put_many_stream({"pva://a": 1}))
