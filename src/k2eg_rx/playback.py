@@ -20,6 +20,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable
 from reactivex.scheduler import ImmediateScheduler, TrampolineScheduler
 
+from k2eg_rx.surroundings import surroundings
+
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
@@ -67,7 +69,8 @@ def play(
         where = scheduler or asked
         # operators pass these two on by themselves: nobody asked for them
         if where is None or isinstance(where, (TrampolineScheduler, ImmediateScheduler)):
-            return _play_on_a_thread(play)
+            around = surroundings()
+            return _play_on(play, around.scheduler) if around else _play_on_a_thread(play)
         return _play_on(play, where)
 
     return Observable(subscribe)

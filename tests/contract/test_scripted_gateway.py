@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import doctest
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -33,6 +36,8 @@ from k2eg_rx import (
     first,
 )
 from k2eg_rx.gateway import GatewayOptions
+from k2eg_rx.operators import stale
+from k2eg_rx.playback import play
 from k2eg_rx.settings import Settings
 from k2eg_rx.testing import Faults, Refused, ScriptedGateway, Stuck, Unsettled, VirtualClock, faults
 from k2eg_rx.testing import gateway as gateway_module
@@ -623,6 +628,67 @@ def test_settings_of_a_script_are_kept(gateway: ScriptedGateway) -> None:
     with Client("own", "me", settings=settings) as client:
         assert first(client.get_stream(X)).value == 1
     assert "own-replies" in gateway.broker.topics()
+
+
+def test_the_past_is_replayed_and_followed_in_virtual_time(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 0)
+    begin = gateway.clock.now
+    before = values(client.monitor_stream(X))
+    for value in (1, 2):
+        gateway.advance(10.0)
+        pv.post(value)
+    gateway.advance(60.0)
+    since = values(client.monitor_stream(X, since=timedelta(seconds=65.0)))
+    gateway.advance(1.0)
+    pv.post(3)
+    assert (before, since) == ([0, 1, 2, 3], [2, 3])
+    gateway.advance(1.0)  # the end of a replay is not part of it
+    played: list[tuple[float, int]] = []
+    start = gateway.clock.elapsed
+    client.replay_stream([X], begin, gateway.clock.now, speed=2.0).subscribe(
+        lambda update: played.append((gateway.clock.elapsed - start, update.value))
+    )
+    gateway.advance(60.0)
+    assert played == [(0.0, 0), (5.0, 1), (10.0, 2), (40.5, 3)]
+
+
+def test_what_is_played_is_played_in_virtual_time(gateway: ScriptedGateway) -> None:
+    played: list[tuple[float, str]] = []
+    play([("a", 0), ("b", 60 * SECOND)], lambda event: event[1]).subscribe(lambda event: played.append(event[0]))
+    gateway.settle()
+    assert played == ["a", "b"]
+    spaced = Seen(play([("a", 0), ("b", 60 * SECOND)], lambda event: event[1], speed=1.0))
+    gateway.advance(59.0)
+    assert len(spaced) == 1
+    gateway.advance(1.0)
+    assert len(spaced) == 2
+
+
+def test_the_operators_are_in_virtual_time(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 0)
+    silences = Seen(client.monitor_stream(X).pipe(stale(30.0)))
+    gateway.advance(29.0)
+    quiet = len(silences)
+    gateway.advance(2.0)
+    assert len(silences) == quiet + 1
+    pv.post(1)
+    assert len(silences) == quiet + 2
+
+
+def test_the_kit_needs_no_extra() -> None:
+    script = """
+import sys
+for name in ("numpy", "p4p", "aioca", "pandas", "pyarrow", "xarray", "rich"):
+    sys.modules[name] = None
+from k2eg_rx import first
+from k2eg_rx.testing import ScriptedGateway
+with ScriptedGateway() as gateway, gateway.client() as client:
+    gateway.pv("demo:x", [1.0, 2.0])
+    first(client.put_stream("pva://demo:x", [3.0]))
+    assert first(client.get_stream("ca://demo:x")).value == [3.0]
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_many_at_once(gateway: ScriptedGateway, client: Client) -> None:

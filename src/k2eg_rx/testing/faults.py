@@ -6,7 +6,7 @@ Everything belongs to the thread that drives the clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from k2eg_rx.wire.commands import (
     PutCommand,
     SnapshotCommand,
 )
-from k2eg_rx.wire.encode import MONITOR_KEY, RECURRING_KEY, SNAPSHOT_KEY
+from k2eg_rx.wire.encode import MONITOR_KEY, RECURRING_KEY, SNAPSHOT_KEY, encode_structure
 from k2eg_rx.wire.parse import ParsedCommand
 
 _NO_MESSAGEPACK = b"\xc1"  # the one byte that MessagePack never uses; no JSON either
@@ -188,6 +188,37 @@ class Faults:
                 return CompositeDisposable(carried_out.subscribe(on_next, observer.on_error, on_completed), late)
 
             return Observable(subscribe)
+
+        self._add(operation, subject, times, fate)
+
+    def script(
+        self,
+        answer: Callable[[Command], Iterable[Mapping[str, Any]]],
+        operation: str | None = None,
+        subject: str | None = None,
+        *,
+        times: int | None = None,
+    ) -> None:
+        """Has commands answered by what a function returns instead of being carried out: a gateway of another kind.
+
+        Args:
+            answer: Returns the maps of the replies to a command; ``error`` and ``reply_id`` are there without it.
+            operation: As for all faults.
+            subject: As for all faults.
+            times: As for all faults; for ever unless told otherwise.
+        """
+
+        def fate(asked: ParsedCommand, carried_out: Answer) -> Answer:
+            del carried_out
+            to = asked.reply_to
+            about: dict[str, Any] = {"error": 0, "reply_id": to.reply_id}
+            key = _key(asked.command).encode()
+            return rx.of(
+                *(
+                    Outgoing(to.topic, key, encode_structure(to.serialization, about | dict(body)), to.serialization)
+                    for body in answer(asked.command)
+                )
+            )
 
         self._add(operation, subject, times, fate)
 

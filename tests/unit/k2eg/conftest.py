@@ -1,71 +1,43 @@
-"""The documented client over a transport without threads: the test is the gateway, and says when handlers run."""
+"""The documented client over the kit's scripted gateway: the test says what it answers, and when handlers run."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from reactivex import Observable, abc
-from reactivex.testing import TestScheduler
 
 from k2eg.dml import dml
-from k2eg_rx import PVUpdate, Reply, Settings, Snapshot
+from k2eg_rx.testing import ScriptedGateway
+from k2eg_rx.wire.commands import Command
+from k2eg_rx.wire.encode import Serialization
+from k2eg_rx.wire.packing import pack
 
 Answer = Callable[[dict[str, Any]], list[dict[str, Any]]]
 
-SETTINGS = Settings("scripted", "nowhere:9092", "commands", "test-reply")
-
-
-class Scripted(dml):
-    """The client with its handlers on a virtual scheduler instead of the pool."""
-
-    virtual: TestScheduler
-
-    def monitor_many_stream(self, *arguments: Any, **options: Any) -> Observable[PVUpdate]:
-        return self.virtually(super().monitor_many_stream(*arguments, **options))
-
-    def snapshot_recurring_stream(self, *arguments: Any, **options: Any) -> Observable[Snapshot]:
-        return self.virtually(super().snapshot_recurring_stream(*arguments, **options))
-
-    def activation_stream(self, *arguments: Any, **options: Any) -> Observable[Reply]:
-        self.virtual.start()  # what the pool would do meanwhile: the failure of a stream reaches its subscriber
-        return super().activation_stream(*arguments, **options)
-
-    def snapshot_activation_stream(self, *arguments: Any, **options: Any) -> Observable[Reply]:
-        self.virtual.start()
-        return super().snapshot_activation_stream(*arguments, **options)
-
-    def virtually(self, stream: Observable[Any]) -> Observable[Any]:
-        """Has the subscribers of a stream called on the virtual scheduler."""
-
-        def subscribe(observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            return stream.subscribe(observer, scheduler=self.virtual)
-
-        return Observable(subscribe)
-
 
 class Gateway:
-    """Answers commands as soon as they are sent.
+    """Answers commands in the words of the test.
 
     Attributes:
-        commands: What was sent.
+        scripted: The gateway, with its clock and its broker.
         answers: By the command's name, what makes the bodies of its replies; by default one that says yes.
     """
 
-    def __init__(self, transport: Any) -> None:
-        self.transport = transport
-        self.commands: list[dict[str, Any]] = transport.commands
+    def __init__(self, scripted: ScriptedGateway) -> None:
+        self.scripted = scripted
         self.answers: dict[str, Answer] = {}
-        send = transport.out.send
+        scripted.faults.script(self._answer)
 
-        def send_and_answer(*arguments: Any, **options: Any) -> None:
-            send(*arguments, **options)
-            command = self.commands[-1]
-            for body in self.answers.get(command["command"], lambda _: [{}])(command):
-                transport.reply(command, **body)
+    def _answer(self, command: Command) -> list[dict[str, Any]]:
+        sent = self.commands[len(self.scripted.commands) - 1]
+        return self.answers.get(command.operation, lambda _: [{}])(sent)
 
-        transport.out.send = send_and_answer
+    @property
+    def commands(self) -> list[dict[str, Any]]:
+        """What was sent."""
+        return [json.loads(record.value or b"") for record in self.scripted.broker.records("commands")]
 
     def says(self, command: str, *bodies: dict[str, Any]) -> None:
         """Has a command answered by these replies."""
@@ -85,6 +57,15 @@ class Gateway:
         """The commands' names, in order."""
         return [command["command"] for command in self.commands]
 
+    def event(self, topic: str, name: str, *values: Any) -> None:
+        """Publishes values of a PV."""
+        self.messages(topic, name, *({name: {"value": value}} for value in values))
+
+    def messages(self, topic: str, key: str, *bodies: dict[str, Any]) -> None:
+        """Publishes what a gateway might."""
+        for body in bodies:
+            self.scripted.broker.append(topic, pack(body), key.encode(), Serialization.MSGPACK.headers)
+
 
 class Seen:
     """A handler that keeps its calls."""
@@ -100,26 +81,21 @@ class Seen:
 
 
 @pytest.fixture
-def gateway(transport: Any) -> Gateway:
-    return Gateway(transport)
+def gateway() -> Iterator[Gateway]:
+    with ScriptedGateway() as scripted:
+        yield Gateway(scripted)
 
 
 @pytest.fixture
-def k(gateway: Gateway) -> Iterator[Scripted]:
-    client = Scripted("scripted", "test", settings=SETTINGS, transport=gateway.transport)
-    client.virtual = TestScheduler()
-    yield client
-    client.close(0.1)
+def k(gateway: Gateway) -> Iterator[dml]:
+    with dml("scripted", "test") as client:
+        yield client
 
 
 @pytest.fixture
-def handle(k: Scripted) -> Callable[[], None]:
+def handle(gateway: Gateway) -> Callable[[], None]:
     """Runs the handlers that are due."""
-
-    def run() -> None:
-        k.virtual.start()
-
-    return run
+    return gateway.scripted.settle
 
 
 @pytest.fixture

@@ -37,18 +37,6 @@ def test_snapshot_sync_raises_the_gateways_failure(k: dml, gateway: Any) -> None
         k.snapshot_sync(URIS)
 
 
-@pytest.fixture
-def later(k: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has the handlers of one-shot snapshots wait for the test, too."""
-    stream = k.snapshot_stream
-
-    def virtual(*arguments: Any) -> Any:
-        return k.virtually(stream(*arguments))
-
-    monkeypatch.setattr(k, "snapshot_stream", virtual)
-
-
-@pytest.mark.usefixtures("later")
 def test_snapshot_returns_its_id_at_once_and_calls_the_handler_with_it(
     k: dml, answering: Any, handle: Any, new_handler: Any
 ) -> None:
@@ -62,7 +50,6 @@ def test_snapshot_returns_its_id_at_once_and_calls_the_handler_with_it(
     assert handler.calls[0][1]["variable:a"]["value"] == 1
 
 
-@pytest.mark.usefixtures("later")
 def test_a_snapshot_that_fails_is_logged_with_its_id(
     k: dml, gateway: Any, handle: Any, new_handler: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -84,7 +71,7 @@ def iteration(gateway: Any, number: int, *data: dict[str, Any]) -> None:
     header = {"message_type": 0, "snapshot_name": "my_snapshot", "timestamp": 100 * number, "iter_index": number}
     parts = [{"message_type": 1, "timestamp": 100 * number, "iter_index": number} | part for part in data]
     tail = header | {"message_type": 2, "error": 0, "timestamp": 100 * number + 50}
-    gateway.transport.messages("my_snapshot", "my_snapshot", header, *parts, tail)
+    gateway.messages("my_snapshot", "my_snapshot", header, *parts, tail)
 
 
 def test_a_recurring_snapshots_handler_gets_the_documented_dict(
@@ -160,7 +147,7 @@ def test_a_broken_iteration_is_logged(
     k.snapshot_recurring(recurring(), handler)
     header = {"message_type": 0, "snapshot_name": "my_snapshot", "timestamp": 1, "iter_index": 1}
     tail = header | {"message_type": 2, "error": -4, "error_message": "no luck"}
-    gateway.transport.messages("my_snapshot", "my_snapshot", header, tail)
+    gateway.messages("my_snapshot", "my_snapshot", header, tail)
     handle()
     assert len(handler.calls) == 1
     assert "snapshot my_snapshot, iteration 1: error -4: no luck" in caplog.text

@@ -26,7 +26,7 @@ def test_the_documented_example_works(k: dml, gateway: Any, handle: Any, capsys:
         print(f"{pv_name}: {data}")
 
     client.monitor("pva://my:pv", handler, timeout=5.0)
-    gateway.transport.event("my_pv", "my:pv", 42)
+    gateway.event("my_pv", "my:pv", 42)
     handle()
     assert capsys.readouterr().out == "my:pv: {'value': 42}\n"
 
@@ -41,7 +41,7 @@ def test_the_documented_example_works(k: dml, gateway: Any, handle: Any, capsys:
     )
     client.snapshot_recurring(properties, snapshot_handler, timeout=5.0)
     header = {"message_type": 0, "snapshot_name": "my_snapshot", "timestamp": 1716123456789, "iter_index": 1}
-    gateway.transport.messages("my_snapshot", "my_snapshot", header, header | {"message_type": 2, "error": 0})
+    gateway.messages("my_snapshot", "my_snapshot", header, header | {"message_type": 2, "error": 0})
     handle()
     fields = ["header_timestamp", "iteration", "my:pv1", "my:pv2", "tail_timestamp", "timestamp"]
     assert capsys.readouterr().out == f"Snapshot my_snapshot: {fields}\n"
