@@ -59,11 +59,11 @@ class Laboratory:
         for deleted in admin.delete_topics(list(topics)).values():
             deleted.result(TIMEOUT)
 
-    def new_pvs(self, count: int) -> list[str]:
+    def new_pvs(self, count: int, partitions: int = PARTITIONS) -> list[str]:
         """Returns the names of PVs that were never there before, whose topics exist."""
         mark = uuid.uuid4().hex[:8]
         names = [f"bench:{mark}:{number}" for number in range(count)]
-        self.create(map(monitor_topic, names))
+        self.create(map(monitor_topic, names), partitions)
         return names
 
     def produce(self, names: Sequence[str], count: int) -> None:
@@ -71,10 +71,8 @@ class Laboratory:
         producer = Producer({"bootstrap.servers": self.address, "linger.ms": 20, "batch.num.messages": 1000})
         topics = [monitor_topic(name) for name in names]
         keys = [name.encode() for name in names]
-        rounds = max(2, _BODIES // len(names))  # the same event twice running would be taken for a repetition
-        bodies = [
-            [msgpack.packb({name: structure(float(number), number)}) for number in range(rounds)] for name in names
-        ]
+        rounds = max(2, _BODIES // len(names))
+        bodies = [[msgpack.packb({name: structure(float(number))}) for number in range(rounds)] for name in names]
         places = itertools.cycle(range(len(names)))
         for number in range(count):
             place = next(places)
@@ -92,12 +90,12 @@ class Laboratory:
 
 
 @contextmanager
-def laboratory(address: str) -> Iterator[Laboratory]:
-    """Gives a laboratory on a broker."""
+def laboratory(address: str, *, first_events: bool = False) -> Iterator[Laboratory]:
+    """Gives a laboratory on a broker, whose responder has a first event for each monitor if that is asked for."""
     command_topic = f"bench-{uuid.uuid4().hex[:12]}-commands"
     place = Laboratory(address, command_topic)
     place.create([command_topic], partitions=1)
-    with responder(address, command_topic):
+    with responder(address, command_topic, first_events=first_events):
         yield place
 
 

@@ -1,60 +1,86 @@
-"""How long things take, beside the same done with bare confluent-kafka in the same run.
+"""How long things take, beside the least code that does the same.
 
-    python benchmarks/latency.py [--rounds 50] [--json FILE]
+    python benchmarks/latency.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
 
-Starts the embedded stack (broker, IOC, gateway) and measures, as medians: making a client until it can receive
-replies; a get; and the time from subscribing to a monitor until its first event. The bare figures do the least that
-gets the same answer: one producer and one consumer with manually assigned partitions, and no library above them.
+A get against a bare produce and consume of command and reply; making a client until it can receive replies, and the
+time from subscribing to a monitor until its first event, against what a client does that joins a consumer group for its
+reply topic and re-subscribes for each PV. All commands are answered at once by a process that does nothing else, so no
+EPICS and no gateway is in these figures. The broker lets groups wait for nobody
+(``group.initial.rebalance.delay.ms=0``); Kafka's default adds 3 s to each first join.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 import statistics
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, Message, Producer, TopicPartition
 
 from k2eg_rx import Client, Settings, first
-from k2eg_rx.embedded.stack import EmbeddedStack
+from k2eg_rx.pv import monitor_topic
+from laboratory import TIMEOUT, Laboratory, laboratory
+from measuring import Row, at_most, run
 
-PV = "pva://demo:setpoint1"
-TOPIC = "demo_setpoint1"
-TIMEOUT = 10.0
+GETS = 200  # in a round
+STARTS = 5
 
 
 class Bare:
-    """A client of the least code: one producer, one consumer."""
+    """A client of the least code: one producer, one consumer.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: The environment.
+        group: Given, the consumer is a member of that group and subscribes; else its partition is assigned.
+    """
+
+    def __init__(self, settings: Settings, group: str | None = None) -> None:
         self._settings = settings
-        common = {"bootstrap.servers": settings.broker_url}
-        self._producer = Producer(common | {"linger.ms": 0})
+        self._producer = Producer({"bootstrap.servers": settings.broker_url, "linger.ms": 0, "log_level": 0})
         self._consumer = Consumer(
-            common | {"group.id": "bare", "enable.auto.commit": False, "fetch.wait.max.ms": 5, "log_level": 0}
+            {
+                "bootstrap.servers": settings.broker_url,
+                "group.id": group or "bare",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "latest",
+                "log_level": 0,
+            }
         )
-        self.reply_topic = settings.reply_topic
-        self._producer.list_topics(self.reply_topic, timeout=TIMEOUT)
-        self.read(self.reply_topic)
+        self._assigned: set[str] = set()
+        if group:
+            self.subscribe([])
+        else:
+            self._consumer.assign([TopicPartition(settings.reply_topic, 0, OFFSET_END)])
+            self._consumer.poll(0.5)  # the end is looked up
 
-    def read(self, topic: str) -> list[TopicPartition]:
-        """Adds a topic from its end on; returns what was assigned."""
-        partitions = self._consumer.list_topics(topic, timeout=TIMEOUT).topics[topic].partitions
-        ends = self._consumer.offsets_for_times([TopicPartition(topic, number, -1) for number in partitions])
-        self._consumer.incremental_assign(ends)
-        return ends
+    def subscribe(self, topics: list[str]) -> None:
+        """Has topics read beside the reply topic; returns when the group has assigned them."""
+        wanted = {self._settings.reply_topic, *topics}
+
+        def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            for partition in partitions:
+                if partition.topic != self._settings.reply_topic:
+                    partition.offset = OFFSET_BEGINNING  # at the end it would miss what comes before it has found it
+            consumer.assign(partitions)
+            self._assigned = {partition.topic for partition in partitions}
+
+        self._assigned = set()
+        self._consumer.subscribe(sorted(wanted), on_assign=assigned)
+        deadline = time.monotonic() + TIMEOUT
+        while not wanted <= self._assigned:
+            self._consumer.poll(0.01)
+            if time.monotonic() > deadline:
+                raise SystemExit("the group assigned nothing")
 
     def send(self, **command: Any) -> str:
         """Sends a command and returns its id."""
         reply_id = uuid.uuid4().hex
-        envelope = {"serialization": "msgpack", "reply_topic": self.reply_topic, "reply_id": reply_id}
+        envelope = {"serialization": "msgpack", "reply_topic": self._settings.reply_topic, "reply_id": reply_id}
         self._producer.produce(self._settings.command_topic, json.dumps(command | envelope).encode())
+        self._producer.poll(0)
         return reply_id
 
     def until(self, wanted: Callable[[Message], bool]) -> None:
@@ -71,12 +97,12 @@ class Bare:
         reply_id = self.send(command="get", pv_name=uri).encode()
         self.until(lambda message: reply_id in (message.value() or b""))
 
-    def monitor(self, uri: str, topic: str) -> None:
+    def monitor(self, name: str) -> None:
         """Waits for the first event of a monitor."""
-        assigned = self.read(topic)
-        self.send(command="monitor", pv_name=uri, activate=True, monitor_dest_topic=topic)
+        topic = monitor_topic(name)
+        self.subscribe([topic])
+        self.send(command="monitor", pv_name=f"pva://{name}", activate=True, monitor_dest_topic=topic)
         self.until(lambda message: message.topic() == topic)
-        self._consumer.incremental_unassign(assigned)
 
     def close(self) -> None:
         """Leaves."""
@@ -91,80 +117,72 @@ def milliseconds(action: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-def construction(stack: EmbeddedStack, rounds: int) -> tuple[list[float], list[float]]:
-    """Measures making a client until replies can be received."""
+def _gets(place: Laboratory) -> tuple[float, float]:
+    bare = Bare(place.settings())
+    with Client("bench", "get", settings=place.settings()) as client:
+        uri = "pva://bench:value"
+        first(client.get_stream(uri))
+        bare.get(uri)
+        pairs = [
+            (milliseconds(lambda: first(client.get_stream(uri))), milliseconds(lambda: bare.get(uri)))
+            for _ in range(GETS)
+        ]
+    bare.close()
+    ours, theirs = zip(*pairs, strict=True)
+    return statistics.median(ours), statistics.median(theirs)
+
+
+def _construction(place: Laboratory) -> tuple[float, float]:
     ours: list[float] = []
-    bare: list[float] = []
-    for number in range(rounds):
-        settings = stack.settings(f"construct-{number}")
-        clients: list[Client] = []
+    theirs: list[float] = []
+    for _ in range(STARTS):
+        settings, clients = place.settings(), list[Client]()
 
         def make(settings: Settings = settings, clients: list[Client] = clients) -> None:
-            clients.append(Client("embedded", "construct", settings=settings))
+            clients.append(Client("bench", "construct", settings=settings))
             first(clients[0].ready_stream())
 
         ours.append(milliseconds(make))
         clients[0].close()
-        others: list[Bare] = []
-
-        def make_bare(number: int = number, others: list[Bare] = others) -> None:
-            others.append(Bare(stack.settings(f"construct-bare-{number}")))
-
-        bare.append(milliseconds(make_bare))
-        others[0].close()
-    return ours, bare
+        other, bare = place.settings(), list[Bare]()
+        theirs.append(milliseconds(lambda other=other, bare=bare: bare.append(Bare(other, f"join-{uuid.uuid4().hex}"))))
+        bare[0].close()
+    return statistics.median(ours), statistics.median(theirs)
 
 
-def gets(stack: EmbeddedStack, rounds: int) -> tuple[list[float], list[float]]:
-    """Measures reading a PV, after one read that connects it."""
-    bare = Bare(stack.settings("get-bare"))
-    with Client("embedded", "get", settings=stack.settings("get")) as client:
-        first(client.get_stream(PV))
-        bare.get(PV)
-        ours_ms: list[float] = []
-        bare_ms: list[float] = []
-        for _ in range(rounds):
-            ours_ms.append(milliseconds(lambda: first(client.get_stream(PV))))
-            bare_ms.append(milliseconds(lambda: bare.get(PV)))
+def _first_events(place: Laboratory) -> tuple[float, float]:
+    names = place.new_pvs(2 * STARTS)
+    bare = Bare(place.settings(), f"join-{uuid.uuid4().hex}")
+    with Client("bench", "monitor", settings=place.settings()) as client:
+        first(client.ready_stream())
+        pairs = [
+            (
+                milliseconds(lambda: first(client.monitor_stream(f"pva://{mine}"))),  # noqa: B023 - called at once
+                milliseconds(lambda: bare.monitor(other)),  # noqa: B023
+            )
+            for mine, other in zip(names[::2], names[1::2], strict=True)
+        ]
     bare.close()
-    return ours_ms, bare_ms
+    ours, theirs = zip(*pairs, strict=True)
+    return statistics.median(ours), statistics.median(theirs)
 
 
-def first_events(stack: EmbeddedStack, rounds: int) -> tuple[list[float], list[float]]:
-    """Measures subscribing to a monitor until the first event, of a topic that exists."""
-    bare = Bare(stack.settings("monitor-bare"))
-    with Client("embedded", "monitor", settings=stack.settings("monitor")) as client:
-        first(client.monitor_stream(PV))
-        ours_ms: list[float] = []
-        bare_ms: list[float] = []
+def measure(kafka: str, rounds: int) -> list[Row]:
+    """Returns the rows of get, construction and first event."""
+    measured: dict[str, list[tuple[float, float]]] = {"get": [], "construction": [], "first event": []}
+    with laboratory(kafka, first_events=True) as place:
         for _ in range(rounds):
-            ours_ms.append(milliseconds(lambda: first(client.monitor_stream(PV))))
-            bare_ms.append(milliseconds(lambda: bare.monitor(PV, TOPIC)))
-    bare.close()
-    return ours_ms, bare_ms
-
-
-def main() -> None:
-    """Measures and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--json", type=Path, help="where to write the raw figures")
-    options = parser.parse_args()
-    with EmbeddedStack() as stack:
-        measured = {
-            "construction until ready": construction(stack, max(5, options.rounds // 5)),
-            "get round trip": gets(stack, options.rounds),
-            "monitor_stream to first event": first_events(stack, options.rounds),
-        }
-    print(f"{'median, ms':32}{'k2eg_rx':>10}{'bare':>10}{'ratio':>8}")
-    for name, (ours, bare) in measured.items():
-        medians = statistics.median(ours), statistics.median(bare)
-        print(f"{name:32}{medians[0]:10.2f}{medians[1]:10.2f}{medians[0] / medians[1]:8.2f}")
-    if options.json:
-        machine = {"python": platform.python_version(), "machine": platform.platform(), "cpus": platform.processor()}
-        raw = {name: {"k2eg_rx_ms": ours, "bare_ms": bare} for name, (ours, bare) in measured.items()}
-        options.json.write_text(json.dumps({"machine": machine, "figures": raw}, indent=2))
+            measured["get"].append(_gets(place))
+            measured["construction"].append(_construction(place))
+            measured["first event"].append(_first_events(place))
+    columns = {name: tuple(zip(*pairs, strict=True)) for name, pairs in measured.items()}
+    joining = "consumer-group join"
+    return [
+        Row("get round trip", "ms", *columns["get"], against="produce + consume echo", target=at_most(1.3)),
+        Row("construction until replies can be received", "ms", *columns["construction"], against=joining),
+        Row("monitor_stream to first event", "ms", *columns["first event"], against=joining),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    run("latency", measure)

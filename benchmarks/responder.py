@@ -1,7 +1,7 @@
 """A gateway of the least code, in a process of its own: it answers every command at once, from no EPICS at all.
 
 What is measured against it is the client and Kafka, and nothing else. A get is answered with the structure of a full
-NTScalar; a monitor with success, whereupon the benchmark itself produces the events.
+NTScalar; a monitor with success, and with a first event where that is asked for. Further events are the benchmark's.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ PARTITIONS = 3  # of a PV's topic, as the deployed gateway makes it
 _START_SECONDS = 60.0
 
 
-def structure(value: float = 1.25, nanoseconds: int = 0) -> dict[str, Any]:
-    """Returns the structure of a full NTScalar double, some 550 bytes packed, as a gateway sends it."""
+def structure(value: float = 1.25, time_ns: int = 0) -> dict[str, Any]:
+    """Returns the structure of a full NTScalar double, some 550 bytes packed, as a gateway sends it; of now, at first.
+
+    The same twice running would be taken for a repetition of one event.
+    """
+    seconds, nanoseconds = divmod(time_ns or time.time_ns(), 1_000_000_000)
     return {
         "value": value,
         "alarm": {"severity": 0, "status": 0, "message": ""},
-        "timeStamp": {"secondsPastEpoch": 1_795_342_312, "nanoseconds": nanoseconds, "userTag": 0},
+        "timeStamp": {"secondsPastEpoch": seconds, "nanoseconds": nanoseconds, "userTag": 0},
         "display": {
             "limitLow": -10.0,
             "limitHigh": 10.0,
@@ -62,8 +66,8 @@ def _answer(command: dict[str, Any]) -> dict[str, Any]:
     return reply
 
 
-def _serve(address: str, command_topic: str, ready: Event, stop: Event) -> None:
-    producer = Producer({"bootstrap.servers": address, "linger.ms": 0})
+def _serve(address: str, command_topic: str, first_events: bool, ready: Event, stop: Event) -> None:
+    producer = Producer({"bootstrap.servers": address, "linger.ms": 0, "log_level": 0})
     consumer = Consumer(
         {
             "bootstrap.servers": address,
@@ -82,17 +86,27 @@ def _serve(address: str, command_topic: str, ready: Event, stop: Event) -> None:
             continue
         command = json.loads(message.value() or b"{}")
         producer.produce(command["reply_topic"], msgpack.packb(_answer(command)), key=b"reply", headers=HEADER)
+        if first_events and command["command"] == "monitor":
+            name = command["pv_name"].partition("://")[2]
+            event = msgpack.packb({name: structure()})
+            producer.produce(command["monitor_dest_topic"], event, key=name.encode(), headers=HEADER)
         producer.poll(0)
     consumer.close()
     producer.flush(5)
 
 
 @contextmanager
-def responder(address: str, command_topic: str) -> Iterator[None]:
-    """Answers the commands of a topic that exists and is empty, as long as the context lasts."""
+def responder(address: str, command_topic: str, *, first_events: bool = False) -> Iterator[None]:
+    """Answers the commands of a topic that exists and is empty, as long as the context lasts.
+
+    Args:
+        address: The broker.
+        command_topic: The topic.
+        first_events: Whether a monitored PV has a first event.
+    """
     context = multiprocessing.get_context("spawn")
     ready, stop = context.Event(), context.Event()
-    process = context.Process(target=_serve, args=(address, command_topic, ready, stop), daemon=True)
+    process = context.Process(target=_serve, args=(address, command_topic, first_events, ready, stop), daemon=True)
     process.start()
     try:
         deadline = time.monotonic() + _START_SECONDS

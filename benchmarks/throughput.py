@@ -24,7 +24,7 @@ from k2eg_rx.pv import monitor_topic
 from laboratory import TIMEOUT, BareReader, Laboratory, laboratory
 from measuring import Row, at_least, run
 
-EVENTS = int(__import__("os").environ.get("EV", 150_000))  # some 100 MB: several times what either prefetches
+EVENTS = 150_000  # some 100 MB: several times what either prefetches
 COUNTS = (1, 10, 1000)
 _LOOK = 0.1  # seconds between two looks of the subscriber that wants the latest only
 # The prefetch of the bare consumer is the client's, else what either has in hand at the start would decide.
