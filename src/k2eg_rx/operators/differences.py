@@ -46,8 +46,8 @@ class Difference:
         relative: As a part of the earlier value's magnitude.
     """
 
-    deadband: float = 0.0
-    relative: float = 0.0
+    deadband: float
+    relative: float
 
     def between(self, last: Any, new: Any) -> bool:
         """Whether two values differ. NaN does not differ from NaN, and does from any number."""

@@ -82,6 +82,7 @@ def test_long_arrays_and_those_of_numpy_are_compared_alike(length: int, arrays: 
     assert passed(values, deadband=0.5) == [0, 2, 4, 6, 8]
     assert passed(values) == [0, 1, 2, 4, 6, 8]
     assert passed([arrays([10.0] * length), arrays([10.9] * length), arrays([11.1] * length)], relative=0.1) == [0, 2]
+    assert passed([arrays([INF] * length), arrays([INF] * length), arrays([0.0] * length)], relative=0.1) == [0, 2]
     assert passed([arrays([0.0] * length), arrays([0.0] * (length + 1))], deadband=9) == [0, 1]
 
 
