@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ import reactivex as rx
 from reactivex import operators as ops
 
 from k2eg_rx import Client, PVUpdate, Snapshot, SnapshotProperties, SnapshotType, first
-from k2eg_rx.recording import record, recover, replay_file
+from k2eg_rx.recording import player, record, recover, replay_file, sink
 from k2eg_rx.recording.names import journal_of
 from k2eg_rx.testing import update
 
@@ -134,3 +136,8 @@ def test_what_waits_is_on_the_disk_soon_though_nothing_comes(tmp_path: Path) -> 
         assert [one.value for one in played(path)] == [1]
     finally:
         subscription.dispose()
+
+
+@pytest.mark.parametrize(("module", "examples"), [(sink, 8), (player, 11)])
+def test_the_examples_of_the_documentation(module: ModuleType, examples: int) -> None:
+    assert doctest.testmod(module) == (0, examples)

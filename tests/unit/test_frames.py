@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from reactivex import operators as ops
 from reactivex.subject import Subject
 
+import k2eg_rx.frames
 from k2eg_rx import OperationTimeout, PVData, Snapshot
 from k2eg_rx.batches import GetResult
 from k2eg_rx.frames import to_dataframe, to_xarray
@@ -431,3 +433,7 @@ def test_the_sources_error_is_passed_on() -> None:
 
 def test_start_is_what_the_examples_say() -> None:
     assert frame_of(update("x", 1))["time"][0].value == START
+
+
+def test_the_examples_of_the_documentation() -> None:
+    assert doctest.testmod(k2eg_rx.frames) == (0, 12)

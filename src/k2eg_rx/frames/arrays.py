@@ -49,14 +49,12 @@ def _is_exact(number: float) -> bool:
 
 
 def _integers(items: Sequence[int]) -> Array:
-    try:
+    low, high = min(items), max(items)  # numpy 1 would wrap what does not fit
+    if -(2**63) <= low and high < 2**63:
         return np.array(items, dtype=np.int64)
-    except OverflowError:
-        pass
-    try:
+    if 0 <= low and high < 2**64:
         return np.array(items, dtype=np.uint64)
-    except OverflowError:
-        return objects(items)
+    return objects(items)
 
 
 def cell(value: object) -> Any:

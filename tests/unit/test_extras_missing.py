@@ -1,0 +1,42 @@
+"""Without the extras: the core does without them, and what needs them says what to install."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from k2eg_rx.frames import to_dataframe, to_xarray
+from k2eg_rx.recording import record, recover, replay_file
+
+_HEAVY = ("numpy", "pandas", "xarray", "pyarrow")
+
+
+@pytest.mark.parametrize("module", ["k2eg_rx", "k2eg", "k2eg_rx.frames", "k2eg_rx.recording"])
+def test_importing_takes_none_of_the_extras_packages_in(module: str) -> None:
+    script = f"import sys, {module}; print([name for name in {_HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "call", "what"),
+    [
+        ("pandas", "analysis", to_dataframe, "to_dataframe"),
+        ("numpy", "analysis", to_dataframe, "to_dataframe"),
+        ("xarray", "analysis", to_xarray, "to_xarray"),
+        ("pyarrow", "recording", lambda: record("run.parquet"), "record"),
+        ("pyarrow", "recording", lambda: replay_file("."), "replay_file"),
+        ("pyarrow", "recording", lambda: recover("."), "recover"),
+    ],
+)
+def test_the_error_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, package: str, extra: str, call: object, what: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert callable(call)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        call()
+    assert str(caught.value) == f"{what} needs {package}, not installed here: pip install 'k2eg[{extra}]'"
+    assert caught.value.name == package
