@@ -17,6 +17,7 @@ from k2eg_rx.kafka.configuration import Properties
 from k2eg_rx.kafka.failures import Failures, error_of, is_final, is_forbidden, is_gone
 from k2eg_rx.kafka.health import Health
 from k2eg_rx.kafka.librdkafka_log import librdkafka_log
+from k2eg_rx.kafka.lifeline import Lifeline, abandon
 from k2eg_rx.kafka.records import records_of
 from k2eg_rx.transport import Excerpt, Partition, Record, Span
 
@@ -44,21 +45,41 @@ class KafkaHistory:
 
     def __init__(self, topics: Sequence[str], properties: Properties, health: Health, failures: Failures) -> None:
         self._topics = list(dict.fromkeys(topics))
+        self._properties: Properties = {**properties, "error_cb": health.trouble}
         self._failures = failures
+        self._lifeline = Lifeline(health)
         self._next: dict[Partition, int] = {}  # what is assigned, and the offset that comes next there
         self._paused: set[Partition] = set()
         self._told: set[int] = set()
+        self._consumer = self._make_consumer()
+
+    def _make_consumer(self) -> Consumer:
         try:
-            self._consumer = Consumer({**properties, "error_cb": health.trouble}, logger=librdkafka_log)
+            return Consumer(self._properties, logger=librdkafka_log)
         except KafkaException as failure:
-            raise failures.error(failure, "cannot start a Kafka consumer") from failure
+            raise self._failures.error(failure, "cannot start a Kafka consumer") from failure
+
+    def _replace_if_cut(self) -> None:
+        """After a silence: a consumer that will not come back by itself is replaced, and begins where it was."""
+        if self._topics and self._lifeline.is_cut(self._consumer, self._topics[0]):
+            _log.info("a reader of the past has lost its brokers; it gets another consumer")
+            abandon(self._consumer)
+            self._consumer = self._make_consumer()
+            self._next.clear()
+            self._paused.clear()
 
     def locate(self, start_ms: int, stop_ms: int | None, timeout: float) -> Mapping[Partition, Span] | None:
         """Returns where the records of a time lie; see `History.locate`."""
-        deadline = time.monotonic() + timeout
+        spans = self._spans(start_ms, stop_ms, time.monotonic() + timeout)
+        if spans is None:
+            if not self._next:  # else there could be a record
+                self._consumer.poll(0)  # librdkafka tells by its error callback why there is no answer
+            self._replace_if_cut()
+        return spans
+
+    def _spans(self, start_ms: int, stop_ms: int | None, deadline: float) -> Mapping[Partition, Span] | None:
         partitions = self._partitions(deadline)
         if partitions is None:
-            self._consumer.poll(0)  # librdkafka tells by its error callback why there is no answer
             return None
         firsts = self._offsets(partitions, OFFSET_BEGINNING, deadline)
         ends = self._offsets(partitions, OFFSET_END, deadline)
@@ -157,6 +178,9 @@ class KafkaHistory:
             messages = [] if first is None else [first, *self._consumer.consume(_LARGEST_BATCH - 1, 0)]
         except KafkaException as failure:
             self._refuse_if_final(error_of(failure), "")
+            messages = []
+        if not messages:
+            self._replace_if_cut()
             return Excerpt((), {})
         ends: dict[Partition, int] = {}
         for message in messages:
