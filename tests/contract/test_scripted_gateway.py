@@ -299,8 +299,8 @@ def test_a_script_that_feeds_itself_is_told_so() -> None:
         with pytest.raises(Unsettled, match="does something write the PV that it is called for"):
             gateway.settle()
         assert pv.puts[:3] == [1, 2, 3]
-        subscription.dispose()
-        client.close()
+    subscription.dispose()
+    client.close()
 
 
 # monitors

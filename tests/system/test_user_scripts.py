@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import sys
 import threading
@@ -18,7 +19,7 @@ from reactivex import operators as ops
 import k2eg_rx.testing as kit
 from k2eg.broker import SnapshotProperties
 from k2eg.dml import OperationError, OperationTimeout, dml
-from k2eg_rx import Client, PVUpdate, Severity, first
+from k2eg_rx import Client, PVUpdate, Severity, aio, first
 from k2eg_rx.testing import ScriptedGateway
 
 pytest_plugins = ["k2eg_rx.testing.fixtures"]
@@ -209,8 +210,24 @@ def test_a_script_that_waits_for_an_event_of_its_own(k2eg_gateway: ScriptedGatew
     pv, reached = k2eg_gateway.pv("demo:x", 0.0), threading.Event()
     k.monitor("pva://demo:x", lambda _, data: reached.set() if data["value"] > 1.0 else None)
     k2eg_gateway.clock.schedule_relative(120.0, lambda *_: pv.post(2.0))
-    with k2eg_gateway.clock.running():
+    with k2eg_gateway.clock.running(speed=1000.0):
         assert reached.wait(30.0)
+
+
+def test_a_script_on_asyncio(k2eg_gateway: ScriptedGateway) -> None:
+    pv = k2eg_gateway.pv("demo:x", 1.0)
+
+    async def script() -> float:
+        async with aio.Client("demo", "my-service") as client:
+            await client.put("pva://demo:x", 2.0)
+            with pytest.raises(OperationError, match="Timeout"):
+                await client.get("pva://demo:away")
+            return (await client.get("pva://demo:x")).value
+
+    with k2eg_gateway.clock.running(speed=1000.0):
+        assert asyncio.run(script()) == 2.0
+    assert pv.puts == [2.0]
+    assert k2eg_gateway.clock.elapsed >= 10.0
 
 
 def test_the_docstring_of_the_kit_shows_this() -> None:

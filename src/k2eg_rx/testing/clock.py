@@ -128,6 +128,12 @@ class VirtualClock(PeriodicScheduler):
 
         return release
 
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Has nobody else drive meanwhile."""
+        with self._driving:
+            yield
+
     def is_driven_here(self) -> bool:
         """Whether the caller is what the clock is doing."""
         return self._driver == threading.get_ident()
@@ -185,11 +191,12 @@ class VirtualClock(PeriodicScheduler):
                 self._move(due)
 
     @contextmanager
-    def running(self, speed: float = 1000.0) -> Generator[None]:
+    def running(self, speed: float = 100.0) -> Generator[None]:
         """Has the time run by itself, on a thread, for a script that waits in ways that the clock does not know of.
 
         Args:
-            speed: Seconds of virtual time for one of real time.
+            speed: Seconds of virtual time for one of real time. What the script does by itself takes real time: at
+                too high a speed, its own timeouts come before it has got far.
 
         Raises:
             Exception: What an action raised meanwhile, at the end.

@@ -154,9 +154,10 @@ class ScriptedGateway:
             on_put=on_put,
             connected=connected,
         )
-        for protocol in protocols:
-            self._pvs[address.name, protocol] = pv
-            self._providers[protocol].add(pv)
+        with self.clock.alone():
+            for protocol in protocols:
+                self._pvs[address.name, protocol] = pv
+                self._providers[protocol].add(pv)
         return pv
 
     def __getitem__(self, name: str) -> ScriptedPv:
@@ -197,20 +198,19 @@ class ScriptedGateway:
 
     def go_down(self) -> None:
         """Has the gateway die: it forgets its monitors and snapshots, and commands wait in Kafka. Idempotent."""
-        self.clock.settle()
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+        with self.clock.alone():
+            self.clock.settle()
+            self._end()
 
     def come_up(self) -> None:
         """Starts it again; what waits for it is carried out, if it is not too old. Idempotent."""
-        if self._process is None:
-            self._process = GatewayProcess(
-                MemoryTransport(self.broker, self.clock), self._providers, self._options, self.clock, self._answering
-            )
-            for topic in self._topics:
-                self._listen(topic)
-        self.clock.settle()
+        with self.clock.alone():
+            if self._process is None:
+                transport = MemoryTransport(self.broker, self.clock)
+                self._process = GatewayProcess(transport, self._providers, self._options, self.clock, self._answering)
+                for topic in self._topics:
+                    self._listen(topic)
+            self.clock.settle()
 
     # what clients find around them; see `Surroundings`
 
@@ -251,7 +251,7 @@ class ScriptedGateway:
             opened.callback(setattr, TimeoutScheduler, "singleton", TimeoutScheduler.__dict__["singleton"])
             # where reactivex's operators get their time from that are given no scheduler
             TimeoutScheduler.singleton = lambda: self.clock  # pyright: ignore[reportAttributeAccessIssue]
-            opened.callback(self.go_down)
+            opened.callback(self._end)
             self.come_up()
             self._open = opened.pop_all()
         return self
@@ -260,6 +260,11 @@ class ScriptedGateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.close()
+            self._process = None
 
     def _listen(self, topic: str) -> None:
         self.broker.create_topic(topic)  # so that its begin is where the gateway's group begins

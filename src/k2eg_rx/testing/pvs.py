@@ -6,7 +6,8 @@ of each change. Everything belongs to the thread that drives the clock, which is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from k2eg_rx.conversion import fields_for
@@ -199,12 +200,8 @@ class ScriptedPv:
         """
         wanted = dict(fields or {}) | ({} if value is None else {"value": value})
         checked = self._checked(wanted) if wanted else {}
-        settles = settle and not self._clock.is_driven_here()
-        if settles:
-            self._clock.settle()
-        self._store(checked, (Severity(severity), message), timestamp)
-        if settles:
-            self._clock.settle()
+        with self._between(settle=settle):
+            self._store(checked, (Severity(severity), message), timestamp)
 
     def disconnect(self) -> None:
         """Takes it away: monitors fall silent, and gets and puts time out in the gateway. Idempotent."""
@@ -264,14 +261,21 @@ class ScriptedPv:
         self._changed(self)
 
     def _become(self, *, connected: bool) -> None:
-        settles = not self._clock.is_driven_here()
-        if settles:
-            self._clock.settle()
-        if connected != self._connected:
-            self._connected = connected
-            self._changed(self)
-        if settles:
-            self._clock.settle()
+        with self._between():
+            if connected != self._connected:
+                self._connected = connected
+                self._changed(self)
+
+    @contextmanager
+    def _between(self, *, settle: bool = True) -> Generator[None]:
+        """Settles before and after, unless it is the clock that does this."""
+        settles = settle and not self._clock.is_driven_here()
+        with self._clock.alone():
+            if settles:
+                self._clock.settle()
+            yield
+            if settles:
+                self._clock.settle()
 
     def _told(self, value: object, made: Structure, kind: str | None) -> TypeMap:
         types: TypeMap = {name: kind_of(item) for name, item in made.items()}
