@@ -116,9 +116,17 @@ def test_what_cannot_be_subscribed_to_is_an_error() -> None:
 
 
 def test_it_is_subscribed_when_it_is_entered() -> None:
+    go_on = threading.Event()
+    subject: Subject[int] = Subject()
+
+    def subscribe(observer: Any, _: Any = None) -> Any:
+        go_on.wait()
+        return subject.subscribe(observer)
+
     async def main() -> list[int]:
-        subject: Subject[int] = Subject()
-        async with aio.iterate(subject) as items:
+        asyncio.get_running_loop().call_later(0.02, go_on.set)
+        async with aio.iterate(Observable(subscribe)) as items:
+            assert go_on.is_set()
             subject.on_next(1)
             subject.on_completed()
             return [item async for item in items]
@@ -233,8 +241,10 @@ def test_latest_keeps_the_newest_of_each_name_and_counts() -> None:
 
 @pytest.mark.parametrize("full", [False, True])
 def test_cancellation_unsubscribes_and_lets_a_thread_go_that_was_held_back(
-    full: bool, held: threading.Semaphore
+    full: bool, held: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("k2eg_rx.aio.bridge._LOOK", 3600.0)  # it is told, it need not look
+
     async def main() -> None:
         emitter = Emitter(range(100) if full else [], completes=False)
         entered = asyncio.Event()

@@ -8,6 +8,7 @@ import pytest
 import reactivex as rx
 from reactivex import Observable
 from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.scheduler import ImmediateScheduler
 from reactivex.testing import TestScheduler
 
 import k2eg_rx
@@ -19,6 +20,7 @@ from k2eg_rx import (
     OperationError,
     OperationTimeout,
     PutResult,
+    PVData,
     Scalar,
     TransportError,
 )
@@ -284,6 +286,13 @@ class TestGetMany:
         assert transport.event_source.receiver.ready()
         assert (results.uris, results.ends) == (uris, 1)
 
+    def test_the_first_word_counts(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        twice = rx.of(PVData("a", {"value": 1}), PVData("a", {"value": 2}))
+        monkeypatch.setattr(client._core.reads, "get", lambda *_: twice)  # pyright: ignore[reportPrivateUsage]
+        results = Results(client.get_many_stream(["pva://a", "pva://b"]))
+        assert [(got.uri, got.result().value) for got in results.items] == [("pva://a", 1), ("pva://b", 1)]
+        assert results.ends == 1
+
 
 class TestPutMany:
     def test_types_are_learned_all_at_once_and_each_value_is_sent_as_soon_as_its_type_is_known(
@@ -365,7 +374,7 @@ class TestPutMany:
         self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fields(*_: Any, **__: Any) -> Observable[bytes]:
-            return rx.defer(lambda _: timers.advance_to(4) or rx.of(b"\x80"))
+            return rx.defer(lambda _: timers.advance_to(4) or rx.of(b"\x80", scheduler=ImmediateScheduler()))
 
         monkeypatch.setattr(client._core.puts, "fields", fields)  # pyright: ignore[reportPrivateUsage]
         results = Results(client.put_many_stream({"pva://a": 1}, timeout=3))
