@@ -6,6 +6,8 @@ import doctest
 import signal
 import subprocess
 import sys
+import threading
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import reactivex as rx
 from reactivex import operators as ops
+from reactivex.subject import Subject
 
 from k2eg_rx import Client, PVUpdate, Snapshot, SnapshotProperties, SnapshotType, first
 from k2eg_rx.recording import player, record, recover, replay_file, sink
@@ -52,13 +55,13 @@ def played(path: Path, **options: Any) -> list[Any]:
     return first(replay_file(path, **options).pipe(ops.to_list(), ops.timeout(TIMEOUT)))
 
 
-def killed_after(path: Path, count: int, rotate_bytes: int) -> int:
+def killed_after(path: Path, enough: int, rotate_bytes: int) -> int:
     """Kills a recorder at its work. Returns how many numbers it said that it had recorded."""
     command = [sys.executable, "-c", RECORDER, str(path), str(rotate_bytes)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recorder:
         assert recorder.stdout is not None
         said = -1
-        while said < count:
+        while said < enough:
             said = int(recorder.stdout.readline())
         recorder.send_signal(signal.SIGKILL)
         rest = recorder.stdout.read().split("\n")[:-1]  # the last line may be torn
@@ -67,12 +70,12 @@ def killed_after(path: Path, count: int, rotate_bytes: int) -> int:
 
 
 # one file, killed between its beginning and its first row group or after some; and files in quick succession
-@pytest.mark.parametrize(("count", "rotate_bytes"), [(15, 10**9), (333, 10**9), (1000, 20_000), (2011, 60_000)])
+@pytest.mark.parametrize(("enough", "rotate_bytes"), [(15, 10**9), (333, 10**9), (1000, 20_000), (2011, 60_000)])
 def test_a_killed_recorder_loses_what_was_not_flushed_and_no_more(
-    tmp_path: Path, count: int, rotate_bytes: int
+    tmp_path: Path, enough: int, rotate_bytes: int
 ) -> None:
     path = tmp_path / "run.parquet"
-    said = killed_after(path, count, rotate_bytes)
+    said = killed_after(path, enough, rotate_bytes)
     numbers = [item.value for item in played(path)]
     assert numbers == list(range(len(numbers)))
     # it passes a number on after it flushed, if that was its turn; of ten at most nine wait
@@ -136,6 +139,49 @@ def test_what_waits_is_on_the_disk_soon_though_nothing_comes(tmp_path: Path) -> 
         assert [one.value for one in played(path)] == [1]
     finally:
         subscription.dispose()
+
+
+def test_unsubscribing_on_another_thread_while_items_come(tmp_path: Path) -> None:
+    """Whenever it comes: the file is complete, and has all that was passed on, and at most the item under way."""
+    for turn in range(20):
+        path = tmp_path / f"run{turn}.parquet"
+        source: Subject[PVUpdate] = Subject()
+        seen: list[PVUpdate] = []
+        enough = threading.Event()
+
+        def handler(item: PVUpdate, seen: list[PVUpdate] = seen, enough: threading.Event = enough) -> None:
+            seen.append(item)
+            if len(seen) > 50:
+                enough.set()
+
+        operator = record(path, flush_rows=7, flush_seconds=0.001, rotate_bytes=20_000)
+        subscription = source.pipe(operator).subscribe(handler)
+        feeding = threading.Thread(target=feed, args=(source, enough))
+        feeding.start()
+        assert enough.wait(TIMEOUT)
+        subscription.dispose()
+        feeding.join(TIMEOUT)
+        numbers = [item.value for item in played(path)]
+        assert numbers == list(range(len(numbers)))
+        assert len(seen) <= len(numbers) <= len(seen) + 1
+        assert not list(tmp_path.glob("_*"))
+
+
+def feed(source: Subject[PVUpdate], enough: threading.Event) -> None:
+    after = iter(range(200))  # it goes on for a while after the other thread has begun to unsubscribe
+    for number in count():
+        if enough.is_set() and next(after, None) is None:
+            return
+        source.on_next(update("x", number, offset=number))
+
+
+def test_the_flushing_thread_ends_with_the_subscription(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    subscription = rx.never().pipe(record(tmp_path / "run.parquet", flush_seconds=0.01)).subscribe()
+    (thread,) = set(threading.enumerate()) - before
+    subscription.dispose()
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(("module", "examples"), [(sink, 8), (player, 11)])

@@ -50,9 +50,9 @@ def _is_exact(number: float) -> bool:
 
 def _integers(items: Sequence[int]) -> Array:
     low, high = min(items), max(items)  # numpy 1 would wrap what does not fit
-    if -(2**63) <= low and high < 2**63:
+    if low >= -(2**63) and high < 2**63:
         return np.array(items, dtype=np.int64)
-    if 0 <= low and high < 2**64:
+    if low >= 0 and high < 2**64:
         return np.array(items, dtype=np.uint64)
     return objects(items)
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import reactivex as rx
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
-from reactivex.scheduler import EventLoopScheduler
 
 from k2eg_rx.arguments import positive
 from k2eg_rx.extras import require_extra
 from k2eg_rx.recording.failures import RecordingError
 from k2eg_rx.recording.names import journal_of
 from k2eg_rx.recording.rows import Recordable
+from k2eg_rx.surroundings import surroundings
 
 if TYPE_CHECKING:
     from k2eg_rx.recording.recorder import Recorder
@@ -104,17 +104,18 @@ def record(
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         def subscribe(observer: abc.ObserverBase[_T], asked: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            own = EventLoopScheduler(exit_if_empty=True)  # its thread starts when used, and ends after the last tick
-            timers = scheduler or own
+            around = surroundings()
+            timers = scheduler or (None if around is None else around.scheduler)
+            clock = _Clock(timers)
             try:
-                recorder = Recorder(first, limits, _nanoseconds(timers.now))
+                recorder = Recorder(first, limits, clock.now())
             except RecordingError as error:
                 observer.on_error(error)
                 return Disposable()
-            recording = _Recording(recorder, observer, timers)
-            ticks = rx.interval(interval, scheduler=timers).subscribe(recording.on_tick)
+            recording = _Recording(recorder, observer, clock.now)
+            ticks = clock.every(interval, recording.on_tick)
             items = source.subscribe(recording.on_next, recording.on_error, recording.on_completed, scheduler=asked)
-            return CompositeDisposable(items, ticks, Disposable(recording.dispose), own)
+            return CompositeDisposable(items, ticks, Disposable(recording.dispose))
 
         return Observable(subscribe)
 
@@ -138,8 +139,29 @@ def _require_free(path: Path) -> None:
         )
 
 
-def _nanoseconds(now: datetime) -> int:
-    return (now - _EPOCH) // timedelta(microseconds=1) * 1000
+class _Clock:
+    """What tells the time, and when to flush: a scheduler, or without one the system and a thread of its own."""
+
+    def __init__(self, scheduler: abc.SchedulerBase | None) -> None:
+        self._scheduler = scheduler
+
+    def now(self) -> int:
+        """Returns the time, nanoseconds since the Unix epoch."""
+        now = datetime.now(UTC) if self._scheduler is None else self._scheduler.now
+        return (now - _EPOCH) // timedelta(microseconds=1) * 1000
+
+    def every(self, seconds: float, tick: Callable[[], None]) -> abc.DisposableBase:
+        """Has `tick` called again and again, until what is returned is disposed; one call may be under way then."""
+        if self._scheduler is not None:
+            return rx.interval(seconds, scheduler=self._scheduler).subscribe(lambda _: tick())
+        stopped = threading.Event()
+
+        def run() -> None:
+            while not stopped.wait(seconds):
+                tick()
+
+        threading.Thread(target=run, name="k2eg-recording", daemon=True).start()
+        return Disposable(stopped.set)
 
 
 class _Recording(Generic[_T]):
@@ -149,10 +171,10 @@ class _Recording(Generic[_T]):
     timer's, unless the source's is at it, which then tells.
     """
 
-    def __init__(self, recorder: Recorder, observer: abc.ObserverBase[_T], timers: abc.SchedulerBase) -> None:
+    def __init__(self, recorder: Recorder, observer: abc.ObserverBase[_T], now: Callable[[], int]) -> None:
         self._recorder = recorder
         self._observer = observer
-        self._timers = timers
+        self._now = now
         self._lock = threading.Lock()
         self._ended = False
         self._handing_over = False
@@ -196,7 +218,7 @@ class _Recording(Generic[_T]):
         else:
             self._observer.on_error(failure)
 
-    def on_tick(self, _count: int) -> None:
+    def on_tick(self) -> None:
         """Writes what waits."""
         with self._lock:
             if self._ended:
@@ -212,9 +234,6 @@ class _Recording(Generic[_T]):
         with self._lock:
             if not self._ended and (failure := self._end()) is not None:
                 _log.error("a recording could not be completed: %s", failure)
-
-    def _now(self) -> int:
-        return _nanoseconds(self._timers.now)
 
     def _end(self) -> Exception | None:
         failure = self._attempt(self._recorder.close)
