@@ -3,14 +3,9 @@
 In: items. Out: fewer of them, or later, on the thread of the source or of the scheduler. What waits belongs to the
 lock of the stage: one item per PV, one item, or as many as the user allowed.
 
-=================  ==============================  ==========================================  ===================
-operator           counts                          what comes too early                        what is lost
-=================  ==============================  ==========================================  ===================
-`conflate(hz)`     each PV for itself              the newest of each PV waits for the beat    intermediate values
-`throttle(s)`      the stream as a whole           the newest of all waits                     all but the newest
-`rate_limit(hz)`   the stream as a whole           all wait, in order                          nothing, up to its
-                                                                                               capacity
-=================  ==============================  ==========================================  ===================
+- `conflate` counts each PV for itself: of what comes too early the newest of each PV waits for the next beat.
+- `throttle` takes the stream as a whole: of what comes too early the newest waits, whichever PV it is of.
+- `rate_limit` takes the stream as a whole: all wait for their turn, in order; nothing is lost up to its capacity.
 
 Each of them emits what came last in the end, so that a display never stays behind.
 """
