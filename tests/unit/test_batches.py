@@ -374,7 +374,7 @@ class TestPutMany:
         self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fields(*_: Any, **__: Any) -> Observable[bytes]:
-            return rx.defer(lambda _: timers.advance_to(4) or rx.of(b"\x80", scheduler=ImmediateScheduler()))
+            return rx.defer(lambda _: timers.advance_to(4) or rx.return_value(b"\x80", scheduler=ImmediateScheduler()))
 
         monkeypatch.setattr(client._core.puts, "fields", fields)  # pyright: ignore[reportPrivateUsage]
         results = Results(client.put_many_stream({"pva://a": 1}, timeout=3))
