@@ -1,0 +1,28 @@
+"""What the package offers, and what importing it costs."""
+
+import subprocess
+import sys
+
+from k2eg_rx import operators
+
+OPERATORS = {
+    *("alarms", "align", "changed", "combine_pvs", "conflate", "field", "latest_by_pv", "put_to", "rate_limit"),
+    *("retry_activation", "stale", "throttle", "timestamps", "value", "window"),
+}
+
+
+def test_it_offers_the_operators_and_what_they_emit() -> None:
+    names = operators.__all__
+    assert {name for name in names if name[0].islower()} == OPERATORS
+    assert {"AlarmTransition", "MissingFieldError", "Outcome", "Putter", "Staleness", "Written"} <= set(names)
+    assert len(set(names)) == len(names)
+    assert all(hasattr(operators, name) for name in names)
+
+
+def test_numpy_is_not_imported_before_an_operator_needs_it() -> None:
+    program = (
+        "import sys, k2eg_rx, k2eg_rx.operators as operators; assert 'numpy' not in sys.modules;"
+        "operators.conflate(1); operators.alarms(); assert 'numpy' not in sys.modules;"
+        "operators.value(); assert 'numpy' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
