@@ -15,21 +15,31 @@ from k2eg_rx.wire.messages import PVUpdate
 
 
 class DropReason(StrEnum):
-    """Why an update became part of no instant."""
+    """Why an update became part of no instant.
 
-    UNNAMED = "unnamed"  # its PV is not one of those to be joined
-    NO_TIME = "no_time"  # it has no EPICS time
-    NO_PULSE = "no_pulse"  # its pulse id is the invalid one, all bits set
-    DUPLICATE = "duplicate"  # a second one of its PV with the same time or pulse; the first counts
-    OUT_OF_ORDER = "out_of_order"  # its time is before that of the update of its PV that came last
-    CLOCK_STEP = "clock_step"  # it waited while the clock of its PV was set back
-    LATE = "late"  # its instant was given up before it came
-    UNMATCHED = "unmatched"  # another PV went past its instant without an update for it
-    EXPIRED = "expired"  # another PV gave nothing for its instant within the grace
-    NOT_HELD = "not_held"  # its instant was complete, but a held PV had no value, or one too old
-    OVERFLOW = "overflow"  # too many were waiting, and it was the oldest
-    SUPERSEDED = "superseded"  # of a held PV: a newer one came before any instant needed it
-    ENDED = "ended"  # the stream ended before its instant was complete
+    UNNAMED: its PV is not one of those to be joined. NO_TIME: it has no EPICS time. NO_PULSE: its pulse id is the
+    invalid one, all bits set. DUPLICATE: a second one of its PV with the same time or pulse; the first counts.
+    OUT_OF_ORDER: its time is before that of the update of its PV that came last. CLOCK_STEP: it waited while the clock
+    of its PV was set back. LATE: its instant was given up before it came. UNMATCHED: another PV went past its instant
+    without an update for it. EXPIRED: another PV gave nothing for its instant within the grace. NOT_HELD: its instant
+    was complete, but a held PV had no value, or one too old. OVERFLOW: too many were waiting, and it was the oldest.
+    SUPERSEDED: of a held PV, a newer one came before any instant needed it. ENDED: the stream ended before its instant
+    was complete.
+    """
+
+    UNNAMED = "unnamed"
+    NO_TIME = "no_time"
+    NO_PULSE = "no_pulse"
+    DUPLICATE = "duplicate"
+    OUT_OF_ORDER = "out_of_order"
+    CLOCK_STEP = "clock_step"
+    LATE = "late"
+    UNMATCHED = "unmatched"
+    EXPIRED = "expired"
+    NOT_HELD = "not_held"
+    OVERFLOW = "overflow"
+    SUPERSEDED = "superseded"
+    ENDED = "ended"
 
 
 @dataclass(slots=True)

@@ -33,20 +33,30 @@ class _Series:
 
     Attributes:
         open: Samples by the begin of their window.
+        first: The begin of the oldest of these.
         newest: The newest time, and when it came by the clock.
         horizon: What is before is closed.
         late: How many were late since the last window.
         behind: How many were late in a row.
     """
 
-    __slots__ = ("arrived", "behind", "horizon", "late", "name", "newest", "open")
+    __slots__ = ("arrived", "behind", "first", "horizon", "late", "name", "newest", "open")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.open: dict[int, list[Sample]] = {}
         self.newest = self.horizon = _NEVER
-        self.arrived = 0
+        self.arrived = self.first = 0
         self.late = self.behind = 0
+
+    def add(self, start: int, sample: Sample) -> None:
+        """Adds a sample to the window that begins there."""
+        samples = self.open.get(start)
+        if samples is not None:
+            samples.append(sample)
+            return
+        self.first = min(self.first, start) if self.open else start
+        self.open[start] = [sample]
 
 
 class _Windows(Stage[PVUpdate, Window]):
@@ -131,12 +141,13 @@ class WindowsOfTime(_Windows):
         sample = Sample(item.value, item.timestamp if self._by_arrival else time, item.severity)
         start = last
         while start + self._span.length > max(time, series.horizon):
-            series.open.setdefault(start, []).append(sample)
+            series.add(start, sample)
             start -= self._span.every
         series.newest = max(series.newest, time)
         series.arrived = time if self._by_arrival else self._clock()
         series.horizon = max(series.horizon, series.newest - self._span.grace)
-        windows += self._close(series, series.horizon)
+        if series.first + self._span.length <= series.horizon:
+            windows += self._close(series, series.horizon)
         self._look_at(self._due_of(series))
         self._emit_all(windows)
 
@@ -167,7 +178,7 @@ class WindowsOfTime(_Windows):
 
     def _due_of(self, series: _Series) -> int:
         """Returns when the first open window of a PV is to be closed by the clock, if nothing more comes."""
-        return series.arrived + min(series.open) + self._span.length + self._span.grace - series.newest
+        return series.arrived + series.first + self._span.length + self._span.grace - series.newest
 
     def _look_at(self, due: int) -> None:
         """Has the next look at the open windows at a time, if none is planned about then or before."""
@@ -185,6 +196,7 @@ class WindowsOfTime(_Windows):
             windows.append(window_of(series.name, (start, start + length), samples, late=series.late))
             series.late = 0
             series.horizon = max(series.horizon, start + length)
+        series.first = min(series.open, default=0)
         return windows
 
 

@@ -39,7 +39,7 @@ def window(
     every: float | None = None,
     by: Literal["event_time", "arrival"] = "event_time",
     grace: float = 1.0,
-    late: Late | None = None,
+    late: Late | abc.ObserverBase[PVUpdate] | None = None,
     counts: WindowCounts | None = None,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[PVUpdate]], Observable[Window]]:
@@ -66,7 +66,7 @@ def window(
         by: Whether the EPICS time counts, or when updates arrive here. By count it tells the window's begin and end.
         grace: Seconds that a window by event time stays open for what is delayed: by the IOC, the gateway, Kafka, and
             the queue before this operator. In a replay that is slower than life it has to be longer.
-        late: Called with each late update. To have them as a stream, give a subject's `on_next`.
+        late: Called with each late update; or an observer that gets them, such as a subject.
         counts: Filled with what became of the updates, for the caller to read.
         scheduler: Whose time and threads; see `k2eg_rx.operators.timing.scheduler_or`.
 
@@ -100,6 +100,8 @@ def window(
     if not span.every:
         raise ValueError(f"seconds and every are at least a nanosecond, not {length!r} and {step!r}")
 
+    aside = late.on_next if isinstance(late, abc.ObserverBase) else late
+
     def windowed(source: Observable[PVUpdate]) -> Observable[Window]:
         def make(observer: abc.ObserverBase[Window], timing: abc.SchedulerBase) -> WindowsOfTime | WindowsOfCount:
             kept = WindowCounts() if counts is None else counts
@@ -107,7 +109,7 @@ def window(
                 return WindowsOfCount(
                     observer, timing, kept, by_arrival=by_arrival, length=int(length), every=int(step)
                 )
-            return WindowsOfTime(observer, timing, kept, by_arrival=by_arrival, span=span, late=late)
+            return WindowsOfTime(observer, timing, kept, by_arrival=by_arrival, span=span, late=aside)
 
         return staged(source, make, scheduler)
 

@@ -78,6 +78,13 @@ class TestEventTime:
         assert [found.late for found in run.windows] == [0, 1, 0]
         assert run.counts == WindowCounts(received=5, late=1, windows=3)
 
+    def test_late_updates_are_a_stream_of_their_own_if_a_subject_is_given(self):
+        aside: Subject[PVUpdate] = Subject()
+        values: list[object] = []
+        aside.subscribe(lambda item: values.append(item.value))
+        Run(1.0, grace=0.0, late=aside).feed(at(1.0, 1), at(0.0, 2), at(0.5, 3))
+        assert values == [2, 3]
+
     def test_windows_lie_at_the_multiples_of_their_length(self):
         run = Run(60.0, grace=0.0)
         run.feed(at(59.0), at(61.0))
