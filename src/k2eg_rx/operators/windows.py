@@ -100,7 +100,7 @@ def window(
     if not span.every:
         raise ValueError(f"seconds and every are at least a nanosecond, not {length!r} and {step!r}")
 
-    aside = late.on_next if isinstance(late, abc.ObserverBase) else late
+    aside = late if late is None or callable(late) else late.on_next
 
     def windowed(source: Observable[PVUpdate]) -> Observable[Window]:
         def make(observer: abc.ObserverBase[Window], timing: abc.SchedulerBase) -> WindowsOfTime | WindowsOfCount:
