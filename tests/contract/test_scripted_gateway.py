@@ -251,6 +251,20 @@ def test_a_client_with_less_patience_than_the_gateway_times_out_first(gateway: S
     assert gateway.clock.elapsed == 2.0
 
 
+def test_what_the_gateway_says_may_take_its_way(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1)
+    gateway.latency = 2.0
+    seen: list[tuple[float, int]] = []
+    client.monitor_stream(X).subscribe(lambda update: seen.append((gateway.clock.elapsed, update.value)))
+    gateway.advance(1.0)
+    pv.post(2)
+    gateway.latency = 0.0
+    pv.post(3)  # does not overtake
+    gateway.advance(9.0)
+    pv.post(4)
+    assert seen == [(2.0, 1), (3.0, 2), (3.0, 3), (10.0, 4)]
+
+
 def test_reactivex_and_the_gateway_are_in_one_time(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 0)
     rx.interval(10.0).subscribe(lambda count: pv.post(count + 1))
@@ -528,8 +542,9 @@ def test_closing_the_client_fails_what_is_pending(gateway: ScriptedGateway) -> N
 
 
 def test_options_of_the_gateway_count() -> None:
-    options = GatewayOptions(create_topics=False, monitor_expiration=0.0, operation_timeout=2.0)
+    options = GatewayOptions(operation_timeout=2.0)
     with ScriptedGateway(options=options) as gateway, gateway.client() as client:
+        gateway.pv("demo:x", 1).disconnect()
         with pytest.raises(OperationError, match="-3"):
             first(client.get_stream(X))
         assert gateway.clock.elapsed == 2.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -62,10 +63,11 @@ class ScriptedGateway:
         broker: Kafka: its ups and downs, and what was sent.
         faults: What goes wrong with answers.
         commands: What was asked, in order.
+        latency: Seconds from what the gateway says, replies and events, to its arrival in Kafka; 0 at the begin.
 
     Args:
         environment: The one environment there is; None for any name.
-        options: How the gateway behaves.
+        options: How the gateway behaves; it neither makes topics nor looks who listens.
         clock: The time; a new one if None.
     """
 
@@ -80,8 +82,10 @@ class ScriptedGateway:
         self.broker = MemoryBroker(clock=self.clock.time)
         self.faults = Faults(self.clock)
         self.commands: list[Command] = []
+        self.latency = 0.0
         self._environment = environment
-        self._options = options or GatewayOptions(create_topics=False, monitor_expiration=0.0)
+        # a broker in memory has no administration
+        self._options = replace(options or GatewayOptions(), create_topics=False, monitor_expiration=0.0)
         self._providers: dict[Protocol, ScriptedProvider] = {
             protocol: ScriptedProvider(protocol, self.clock) for protocol in _PROTOCOLS
         }
@@ -206,8 +210,14 @@ class ScriptedGateway:
         """Starts it again; what waits for it is carried out, if it is not too old. Idempotent."""
         with self.clock.alone():
             if self._process is None:
-                transport = MemoryTransport(self.broker, self.clock)
-                self._process = GatewayProcess(transport, self._providers, self._options, self.clock, self._answering)
+                self._process = GatewayProcess(
+                    MemoryTransport(self.broker, self.clock),
+                    self._providers,
+                    self._options,
+                    clock=self.clock,
+                    answering=self._answering,
+                    latency=lambda: self.latency,
+                )
                 for topic in self._topics:
                     self._listen(topic)
             self.clock.settle()

@@ -7,8 +7,9 @@ the clock. It is `k2eg_rx.gateway` itself but for its thread, its Kafka and its 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
-from reactivex import Observable
+from reactivex import Observable, abc
 
 from k2eg_rx.gateway.answers import answer_each
 from k2eg_rx.gateway.context import Context
@@ -36,6 +37,7 @@ class GatewayProcess:
         options: How it behaves.
         clock: Its thread and its time.
         answering: What stands between the commands and their answers.
+        latency: Returns the seconds from what is said to its arrival in Kafka.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class GatewayProcess:
         transport: Transport,
         providers: Mapping[Protocol, Provider],
         options: GatewayOptions,
+        *,
         clock: VirtualClock,
         answering: Answering,
+        latency: Callable[[], float],
     ) -> None:
         self.counters = Counters()
         self._transport = transport
@@ -53,15 +57,17 @@ class GatewayProcess:
         self._answers = Answers(providers, context, None, self._intake.relieved)
         self._options = options
         self._outlet = Outlet(transport.sink(), context)
-        emit = self._outlet.send
+        self._clock = clock
+        self._latency = latency
+        self._arrival = clock.now  # of what was said last: nothing overtakes
 
         def answer(record: Record) -> Observable[Outgoing]:
             return answering(record, self._answers.answer)
 
         def failed(record: Record, error: Exception) -> None:
-            self._answers.failed(record, error, emit)
+            self._answers.failed(record, error, self._say)
 
-        self._subscription = self._intake.commands().pipe(answer_each(answer, failed)).subscribe(emit)
+        self._subscription = self._intake.commands().pipe(answer_each(answer, failed)).subscribe(self._say)
         self._source = transport.events(self._intake, options.group)
         self._intake.wake = self._source.wake
 
@@ -75,6 +81,17 @@ class GatewayProcess:
         self._subscription.dispose()
         self._outlet.close(0.0)
         self._transport.close(0.0)
+
+    def _say(self, said: Outgoing) -> None:
+        self._arrival = max(self._arrival, self._clock.now + timedelta(seconds=self._latency()))
+        if self._arrival <= self._clock.now:
+            self._outlet.send(said)
+            return
+
+        def arrive(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            self._outlet.send(said)
+
+        self._clock.schedule_absolute(self._arrival, arrive)
 
     def _room(self) -> int:
         return self._options.max_pending - self._answers.operations.pending

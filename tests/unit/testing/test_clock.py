@@ -42,10 +42,10 @@ def test_what_is_due_is_done_in_the_order_of_time_and_of_arrival(clock: VirtualC
     clock.schedule_relative(2.0, noting(notes, "2"))
     clock.schedule_relative(1.0, noting(notes, "1a"))
     clock.schedule_relative(1.0, noting(notes, "1b"))
-    clock.schedule_absolute(clock.now - timedelta(seconds=5), noting(notes, "past"))
     clock.schedule(noting(notes, "now"))
+    clock.schedule_absolute(clock.now - timedelta(seconds=5), noting(notes, "past"))
     clock.advance(10.0)
-    assert notes == ["past", "now", "1a", "1b", "2"]
+    assert notes == ["now", "past", "1a", "1b", "2"]
     assert clock.elapsed == 10.0
 
 

@@ -1,0 +1,97 @@
+"""PVs as Python objects, without a gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from k2eg_rx import Severity
+from k2eg_rx.testing import Refused, ScriptedGateway, ScriptedPv
+from k2eg_rx.testing.pvs import kind_of
+
+
+@pytest.fixture
+def make() -> Any:
+    """What makes PVs that nobody is connected to."""
+    return ScriptedGateway().pv
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (1.5, "double"),
+        (1, "long"),
+        (True, "boolean"),
+        ("x", "string"),
+        ([], "double[]"),
+        ([1, 2], "long[]"),
+        ([1, 2.5], "double[]"),
+        ([1, "x"], "any[]"),
+        (["x"], "string[]"),
+        ([True], "boolean[]"),
+        ({"a": 1}, "structure"),
+        (None, "any"),
+        (np.float32(1.5), "float"),
+        (np.zeros(2, dtype=np.uint16), "ushort[]"),
+        (np.zeros(0, dtype=np.int8), "byte[]"),
+        (np.array(["x"]), "string[]"),
+    ],
+)
+def test_a_values_type_is_known_by_its_pvdata_name(value: object, kind: str) -> None:
+    assert kind_of(value) == kind
+
+
+def test_a_pv_tells_the_types_of_its_fields(make: Any) -> None:
+    assert make("x", 1.0).types["value"] == "double"
+    assert make("s", 1, kind="short").types["value"] == "short"
+    assert make("e", 0, choices=["a", "b"]).types["value"] == "enum"
+    assert make("t", {"a": [1], "b": ["x"]}).types["value"] == {"a": "long[]", "b": "string[]"}
+    assert make("c", fields={"a": 1, "sub": {"b": 2.0}}).types["sub"] == "structure"
+
+
+def test_a_post_changes_value_alarm_and_time(make: Any) -> None:
+    pv: ScriptedPv = make("x", 1.0, severity=Severity.INVALID, message="UDF")
+    assert (pv.severity, pv.structure("pva")["alarm"]["message"]) == (Severity.INVALID, "UDF")
+    pv.post(2, severity=1, message="HIGH")
+    made = pv.structure("ca")
+    assert (pv.value, pv.severity, made["alarm"]["message"]) == (2.0, Severity.MINOR, "HIGH")
+    pv.post()
+    assert (pv.value, pv.severity) == (2.0, Severity.NO_ALARM)
+    pv.post(fields={"display": {"units": "A"}})
+    assert pv.structure("pva")["display"]["units"] == "A"
+    assert pv.structure("pva")["display"]["precision"] == 0
+
+
+def test_a_put_writes_what_the_pv_has_and_passes_over_the_rest(make: Any) -> None:
+    pv: ScriptedPv = make("x", 1.0, severity=2)
+    pv.put({"value": 2.0, "nothing": 1})
+    pv.put({"value": 3.0, "display": {"units": "A"}})
+    assert pv.puts == [2.0, {"value": 3.0, "display": {"units": "A"}}]
+    assert (pv.value, pv.severity) == (3.0, Severity.NO_ALARM)
+    for wrong in ({"nothing": 1}, {"value": "text"}, {"value": [1.0]}):
+        with pytest.raises(Refused, match=r"No fields to update|cannot put"):
+            pv.put(wrong)
+    assert len(pv.puts) == 2
+
+
+def test_an_enum_takes_indices_and_labels_but_no_label_for_an_index(make: Any) -> None:
+    pv: ScriptedPv = make("e", "Off", choices=["Off", "On"])
+    pv.put({"value": {"index": 1}})
+    pv.put({"value": "Off"})
+    pv.put({"value": 1})
+    assert (pv.puts, pv.label) == ([1, 0, 1], "On")
+    with pytest.raises(Refused, match="label where the index is expected"):
+        pv.put({"value": {"index": "Off"}})
+    with pytest.raises(ValueError, match="is no enum"):
+        _ = make("x", 1.0).label
+
+
+def test_a_pv_that_cannot_be_is_refused(make: Any) -> None:
+    with pytest.raises(ValueError, match="neither a label nor an index"):
+        make("e", "Maybe", choices=["Off", "On"])
+    with pytest.raises(ValueError, match="white space"):
+        make("a b", 1.0)
+    with pytest.raises(ValueError, match="short"):
+        make("s", 40_000, kind="short")
