@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reactivex import from_iterable
 from reactivex.subject import Subject
@@ -57,6 +57,7 @@ def numbers(instants: Iterable[Aligned]) -> list[dict[str, int]]:
     return [instant.values() for instant in instants]
 
 
+@settings(deadline=None)
 @given(ticks, st.lists(st.integers(0, JITTER), min_size=5, max_size=7), st.lists(st.integers(0, 2)))
 def test_every_interleaving_gives_exactly_the_complete_instants(
     present: list[set[str]], jitter: list[int], choices: list[int]
@@ -67,6 +68,7 @@ def test_every_interleaving_gives_exactly_the_complete_instants(
     assert numbers(instants) == [dict.fromkeys(PVS, number) for number in complete]
 
 
+@settings(deadline=None)
 @given(
     st.fixed_dictionaries({pv: st.lists(st.integers(0, 60), max_size=15, unique=True) for pv in PVS}),
     st.integers(0, 20),
@@ -81,6 +83,7 @@ def test_ambiguous_times_too_give_the_same_in_every_interleaving(
     assert numbers(one) == numbers(other)
 
 
+@settings(deadline=None)
 @given(ticks, st.lists(st.integers(0, JITTER), min_size=5, max_size=7), st.lists(st.integers(0, 300), min_size=1))
 def test_delays_within_the_grace_do_not_show_in_partial_instants(
     present: list[set[str]], jitter: list[int], delays: list[int]
@@ -99,6 +102,7 @@ def test_delays_within_the_grace_do_not_show_in_partial_instants(
     assert counts.used == len(updates)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([*PVS, "x"]), st.none() | st.integers(0, 400)), max_size=60),
     st.sampled_from(["timestamp", "pulse_id"]),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2eg_rx.operators import statistics
@@ -29,6 +29,7 @@ def results(rows: list[Any], q: float = 30.0) -> list[Any]:
     return [found.mean(), found.std(), found.min(), found.max(), found.percentile(q)]
 
 
+@settings(deadline=None)
 @given(st.lists(numbers, min_size=1, max_size=30), st.floats(0, 100))
 def test_numbers_are_the_same_with_and_without_numpy(rows: list[float], q: float):
     ours, numpys = without_numpy(lambda: results(rows, q)), results(rows, q)
@@ -37,6 +38,7 @@ def test_numbers_are_the_same_with_and_without_numpy(rows: list[float], q: float
     assert {type(result) for result in ours + numpys} == {float}
 
 
+@settings(deadline=None)
 @given(arrays)
 def test_arrays_are_taken_element_by_element(rows: list[list[float]]):
     ours, numpys = without_numpy(lambda: results(rows)), results(rows)

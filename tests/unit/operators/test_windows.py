@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reactivex import from_iterable
 from reactivex.subject import Subject
@@ -54,6 +54,15 @@ class Run:
 
     def shown(self, before: int = 0) -> list[tuple[str, float, tuple[Any, ...]]]:
         return [(found.name, (found.start - START) / NANOSECONDS, found.values) for found in self.windows[before:]]
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[WindowsOfTime]:
+    """The looks at the clock that were taken."""
+    taken: list[WindowsOfTime] = []
+    tick = WindowsOfTime.tick
+    monkeypatch.setattr(WindowsOfTime, "tick", lambda stage: (taken.append(stage), tick(stage)))
+    return taken
 
 
 class TestEventTime:
@@ -134,11 +143,15 @@ class TestEventTime:
         run.feed(at(0.2))
         assert len(run.until(0.923459)) == 1
 
-    def test_many_silent_pvs_are_closed_in_few_looks(self, monkeypatch: pytest.MonkeyPatch):
-        looks: list[float] = []
-        tick = WindowsOfTime.tick
+    def test_what_is_closed_is_looked_at_no_more(self, looks: list[WindowsOfTime]):
         run = Run(1.0, grace=0.5)
-        monkeypatch.setattr(WindowsOfTime, "tick", lambda stage: (looks.append(run.clock.clock), tick(stage)))
+        run.feed(at(0.2), at(1.7))
+        assert len(run.until(0.799)) == 0
+        assert len(run.until(10.0)) == 1  # 0.8 s after the update
+        assert len(looks) <= 2
+
+    def test_many_silent_pvs_are_closed_in_few_looks(self, looks: list[WindowsOfTime]):
+        run = Run(1.0, grace=0.5)
         for number in range(40):
             run.until(number / 400)
             run.feed(at(0.5, 1, f"pv{number}"))
@@ -313,6 +326,7 @@ def test_a_subscriber_may_feed_the_source():
     assert seen == [(1,), ("new",), ("new",)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 60), st.integers(0, 20)), max_size=40),
     st.integers(0, 20),
