@@ -6,6 +6,7 @@ for those of librdkafka; the consumer is used by the thread that asks and by no 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ _T = TypeVar("_T")
 
 _LARGEST_BATCH = 500  # records, as for live ones
 _FEW = 32  # topics that are asked about one by one; for more, a question about all of the cluster's is cheaper
+_NUDGE = 0.02  # seconds; nobody waits for the answer, it takes one millisecond
 _EVER = 0  # a time before every record's: what no broker that looks up times can have nothing after
 
 
@@ -211,6 +213,16 @@ class KafkaHistory:
         if again:
             self._consumer.resume(_named(again))
             self._paused.difference_update(again)
+        if new or again:
+            self._nudge([*new, *again])
+
+    def _nudge(self, partitions: Iterable[Partition]) -> None:
+        """Has librdkafka begin to fetch at once. The threads that talk to brokers look once a second whether there is
+        more to fetch, or when they have something else to do: here, to ask where the partitions end."""
+        with contextlib.suppress(KafkaException):
+            self._consumer.offsets_for_times(
+                [TopicPartition(*place, OFFSET_END) for place in partitions], timeout=_NUDGE
+            )
 
     def _note(self, error: KafkaError, message: Message, ends: dict[Partition, int]) -> None:
         topic, number = message.topic() or "", message.partition()
