@@ -224,7 +224,7 @@ def test_a_script_on_asyncio(k2eg_gateway: ScriptedGateway) -> None:
                 await client.get("pva://demo:away")
             return (await client.get("pva://demo:x")).value
 
-    with k2eg_gateway.clock.running(speed=1000.0):
+    with k2eg_gateway.clock.running():
         assert asyncio.run(script()) == 2.0
     assert pv.puts == [2.0]
     assert k2eg_gateway.clock.elapsed >= 10.0
