@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -12,6 +13,7 @@ from reactivex import operators as ops
 
 from k2eg_rx.testing import Stuck, Unsettled, VirtualClock
 from k2eg_rx.testing import clock as clock_module
+from k2eg_rx.testing.clock import VirtualStaff
 
 
 @pytest.fixture
@@ -158,6 +160,19 @@ def test_code_that_is_run_may_wait_for_what_is_done_later(clock: VirtualClock) -
     clock.advance(1.0)
     assert notes == ["inner", "outer"]
     assert clock.elapsed == 5.0
+
+
+def test_its_staff_runs_what_was_asked_before_it_closes_and_nothing_after(clock: VirtualClock) -> None:
+    notes: list[str] = []
+    staff = VirtualStaff(clock)
+    staff.submit(lambda: notes.append("before"))
+    assert not staff.wait_for(threading.Condition(), lambda: False, 1.0)
+    assert notes == ["before"]
+    staff.submit(lambda: notes.append("queued"))
+    staff.close(1.0)
+    staff.submit(lambda: notes.append("after"))
+    clock.settle()
+    assert notes == ["before", "queued"]
 
 
 def test_reactivex_operators_take_it_for_a_scheduler(clock: VirtualClock) -> None:
