@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -300,6 +301,41 @@ def test_a_path_that_cannot_be_written(tmp_path: Path, clock: HistoricalSchedule
     assert str(error) == f"{path}: writing it failed: No such file or directory"
 
 
+def test_a_file_that_cannot_be_begun_leaves_nothing(path: Path, clock: HistoricalScheduler) -> None:
+    partial_of(path).mkdir()
+    watch: Watch = Watch(rx.never().pipe(record(path, scheduler=clock)))
+    assert "Is a directory" in str(watch.errors[0])
+    assert names_in(path.parent) == [partial_of(path).name]
+
+
+def test_all_is_on_the_disk_before_it_counts_as_written(
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def note(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any) -> Any:
+            done.append(name)
+            return original(*args)
+
+        return noted
+
+    for name in ("write", "fdatasync", "fsync"):
+        monkeypatch.setattr(os, name, note(name, getattr(os, name)))
+    monkeypatch.setattr(Path, "rename", note("rename", Path.rename))
+    monkeypatch.setattr(Path, "unlink", note("unlink", Path.unlink))
+    source: Subject[PVUpdate] = Subject()
+    source.pipe(record(path, flush_rows=1, scheduler=clock)).subscribe(lambda _: done.append("passed on"))
+    assert done == ["write", "fdatasync", "fsync"]  # the journal's begin, and its name in the folder
+    done.clear()
+    source.on_next(update("x", 1))
+    assert done == ["write", "fdatasync", "passed on"]
+    done.clear()
+    source.on_completed()
+    # the file, its name in the folder; only then the journal goes
+    assert done == ["fsync", "rename", "fsync", "unlink", "fsync"]
+
+
 class FullDisk:
     """Writes of a file descriptor fail, after a few bytes, once it is full."""
 
@@ -317,7 +353,7 @@ class FullDisk:
 
 
 def test_a_full_disk_fails_the_stream_and_keeps_what_was_written(
-    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = FullDisk(monkeypatch)
     source: Subject[PVUpdate] = Subject()
@@ -337,6 +373,7 @@ def test_a_full_disk_fails_the_stream_and_keeps_what_was_written(
     assert len(watch.items) == 3
     disk.full = False
     assert [one.value for one in played(path)] == [1, 2]
+    assert "not written completely" not in caplog.text  # what was torn is cut off
     assert recover(path) == [path]
     assert [one.value for one in played(path)] == [1, 2]
     assert names_in(path.parent) == ["run.parquet"]
