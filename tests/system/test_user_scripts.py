@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import sys
+import textwrap
 import threading
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -147,11 +147,9 @@ def test_a_handler_may_make_blocking_calls(k2eg_gateway: ScriptedGateway, k: dml
 
 def test_timeouts_of_minutes_take_no_time(k2eg_gateway: ScriptedGateway, k: dml) -> None:
     k2eg_gateway.faults.ignore("get", times=None)
-    began = time.monotonic()
     with pytest.raises(OperationTimeout, match=r"get of pva://demo:x: no reply within 600 s"):
         k.get("pva://demo:x", timeout=600.0)
     assert k2eg_gateway.clock.elapsed == 600.0
-    assert time.monotonic() - began < 30.0  # not a matter of speed: it is not 600
 
 
 def test_a_pv_that_is_away_times_out_in_the_gateway(k2eg_gateway: ScriptedGateway, k: dml) -> None:
@@ -230,8 +228,13 @@ def test_a_script_on_asyncio(k2eg_gateway: ScriptedGateway) -> None:
     assert k2eg_gateway.clock.elapsed >= 10.0
 
 
-def test_the_docstring_of_the_kit_shows_this() -> None:
-    assert "k2eg_gateway.pv" in str(kit.__doc__)
+def test_the_script_in_the_docstring_of_the_kit(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    shown = str(kit.__doc__).partition("::\n")[2]
+    lines = [line for line in shown.splitlines() if not line or line.startswith("    ")]
+    script: dict[str, Any] = {"ops": ops}
+    exec(textwrap.dedent("\n".join(lines)), script)
+    script["test_the_average_is_written_back"](k2eg_gateway, k2eg_client)
+    assert k2eg_gateway["demo:average"].puts == [3.0, 6.0]
 
 
 def test_first_of_a_client_in_the_test(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
