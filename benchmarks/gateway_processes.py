@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+_ANSWER_SECONDS = 60.0  # nothing here takes half as long
 _EXIT_SECONDS = 15.0  # a gateway that sends what it still has takes a few
 _SLICE = 0.001  # seconds: what is due in one is posted in a row, for a shorter sleep is not to be had
 _NANO = 1_000_000_000
@@ -59,6 +60,8 @@ class Process:
     def answer(self) -> Any:
         """Returns the role's answer to what it was told to do; waits for it."""
         assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], _ANSWER_SECONDS)[0]:
+            raise RuntimeError(f"the {self._role} does not answer")
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"the {self._role} ended with code {self._process.wait()}")
@@ -161,7 +164,7 @@ class Peer:
         from p4p.client import raw
 
         self._raw: Any = raw
-        self._context: Any = raw.Context("pva", nt=False)
+        self._context: Any = raw.Context("pva", useenv=True, nt=False)
         self._latencies: list[float] = []
         self._monitor: Any = None
 
@@ -173,16 +176,19 @@ class Peer:
             done = threading.Event()
             start = time.perf_counter()
             held.append(self._context.get(pv, lambda _, done=done: done.set()))
-            done.wait()
+            if not done.wait(_ANSWER_SECONDS / count):
+                raise TimeoutError(f"p4p did not read {pv}")
             took.append((time.perf_counter() - start) * 1e3)
         return took
 
     def begin(self, pv: str) -> None:
         """Begins to note the latency of a PV's updates."""
-        connected = threading.Event()
+        connected, opened = threading.Event(), threading.Lock()
 
         def signal() -> None:
-            while (value := self._monitor.pop()) is not None:
+            with opened:  # it comes before p4p has returned the monitor
+                monitor = self._monitor
+            while (value := monitor.pop()) is not None:
                 connected.set()
                 if not isinstance(value, Exception):
                     value.todict()  # as whoever uses it would
@@ -192,7 +198,8 @@ class Peer:
 
         request = self._raw.Context.makeRequest("field()record[queueSize=100]")
         self._latencies.clear()
-        self._monitor = self._context.monitor(pv, signal, request=request)
+        with opened:
+            self._monitor = self._context.monitor(pv, signal, request=request)
         connected.wait(5.0)
 
     def end(self) -> list[float]:
