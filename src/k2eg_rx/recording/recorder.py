@@ -111,11 +111,12 @@ class Recorder:
         """Lets go of the file after writing failed. Returns where what was recorded is, in words."""
         if self._file is None:
             return ""
-        lost, path = len(self._rows), self._file.path
+        lost = f"the last {len(self._rows)} rows are lost; " if self._rows else ""
+        path = self._file.path
         self._file.abandon()
         self._file, self._rows = None, []
         return (
-            f"the last {lost} rows are lost; what was recorded before is in {journal_of(path)}, "
+            f"{lost}what was recorded before is in {journal_of(path)}, "
             "which replay_file reads, and of which recover makes a Parquet file"
         )
 

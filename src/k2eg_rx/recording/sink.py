@@ -114,8 +114,13 @@ def record(
                 return Disposable()
             recording = _Recording(recorder, observer, clock.now)
             ticks = clock.every(interval, recording.on_tick)
-            items = source.subscribe(recording.on_next, recording.on_error, recording.on_completed, scheduler=asked)
-            return CompositeDisposable(items, ticks, Disposable(recording.dispose))
+            end = CompositeDisposable(ticks, Disposable(recording.dispose))
+            try:
+                items = source.subscribe(recording.on_next, recording.on_error, recording.on_completed, scheduler=asked)
+            except BaseException:
+                end.dispose()
+                raise
+            return CompositeDisposable(items, end)
 
         return Observable(subscribe)
 
@@ -227,7 +232,17 @@ class _Recording(Generic[_T]):
             if self._handing_over:
                 self._untold, failure = failure, None
         if failure is not None:
+            self._tell_between_items(failure)
+
+    def _tell_between_items(self, failure: Exception) -> None:
+        """Tells on the timer's thread, where nobody catches what a subscriber raises."""
+        try:
             self._observer.on_error(failure)
+        except Exception as unhandled:
+            if unhandled is not failure:  # reactivex raises the error itself where no on_error was given
+                _log.exception("the error handler of a recording's subscriber raised")
+            else:
+                _log.error("a recording failed, and its subscriber has no on_error: %s", failure)
 
     def dispose(self) -> None:
         """Completes the file, if that is still to be done. A failure is logged: there is nobody to tell."""

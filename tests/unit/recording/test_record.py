@@ -392,6 +392,27 @@ def test_a_full_disk_is_told_even_if_nothing_comes(
     assert not source.observers
 
 
+def test_a_full_disk_that_nobody_wants_to_hear_of_is_logged(
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = FullDisk(monkeypatch)
+    source: Subject[PVUpdate] = Subject()
+    source.pipe(record(path, scheduler=clock)).subscribe()
+    source.on_next(update("x", 1))
+    disk.full = True
+    clock.advance_by(2)
+    assert "its subscriber has no on_error" in caplog.text
+
+
+def test_a_source_that_refuses_leaves_nothing_open(path: Path, clock: HistoricalScheduler) -> None:
+    def refuse(*_: Any) -> Any:
+        raise KeyError("refused")
+
+    with pytest.raises(KeyError):
+        rx.create(refuse).pipe(record(path, scheduler=clock)).subscribe()
+    assert names_in(path.parent) == ["run.parquet"]
+
+
 def test_a_failure_while_an_item_is_handed_over_is_told_after_it(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
