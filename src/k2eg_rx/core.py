@@ -114,6 +114,7 @@ class Core:
             timers=self._timers,
             timeout=timeout,
             silence=silence,
+            shares_events=self._shares_events,
         )
         self.recurring = RecurringSnapshots(
             self._events,

@@ -75,6 +75,13 @@ class Inlet(Protocol[_T_contra]):
         """Ends the stream after what was offered: completed, or failed."""
         ...
 
+    def retire(self) -> Sequence[object]:
+        """Ends the stream here and now, without a word; returns what was not handed over.
+
+        An item that is being handed over at this moment, on another thread, may be among it.
+        """
+        ...
+
 
 class Office(Protocol):
     """What a mailbox needs of the place it belongs to."""
@@ -142,6 +149,7 @@ class Mailbox(Generic[_T]):
         self._error: Exception | None = None
         self._disposed = False
         self._drainer: int | None = None  # the thread at it, if any; written by that thread
+        self._in_hand: list[_T] = []  # what it has taken, the next one last; shrinks by atomic operations
 
     def leave_out(self, count: int) -> None:
         """Counts items that were dropped before they were queued."""
@@ -175,15 +183,20 @@ class Mailbox(Generic[_T]):
 
     def dispose(self) -> None:
         """Forgets what is queued; no more is handed over, but for an item under way."""
+        self.retire()
+
+    def retire(self) -> list[_T]:
+        """Ends it here and now; returns what was not handed over."""
         with self._lock:
             if self._disposed:
-                return
+                return []
             self._disposed = True
-            self._buffer.take(len(self._buffer))
+            left = [*reversed(self._in_hand), *self._buffer.take(len(self._buffer))]
             shut, self._shut = self._shut, False
         if shut:
             self._office.valve.release()
         self._office.leave(self)
+        return left
 
     def is_drained_here(self) -> bool:
         """Whether the caller's thread is at it."""
@@ -242,10 +255,11 @@ class Mailbox(Generic[_T]):
         the processor's cache and its memory will do for the next."""
         prepare, on_next = self._office.prepare, self._observer.on_next
         items.reverse()
+        self._in_hand = items
         while items:
-            item = items.pop()
             if self._disposed:
                 return
+            item = items.pop()
             try:
                 prepare(item)
             except WireError as error:

@@ -23,12 +23,12 @@ from k2eg_rx.mailbox import Inlet
 from k2eg_rx.overflow import Overflow
 from k2eg_rx.past import Past, Reading
 from k2eg_rx.pv import PvAddress, monitor_topic
-from k2eg_rx.requests import Requests
+from k2eg_rx.requests import Requests, closed_before_the_reply
 from k2eg_rx.router import EventRouter, PvRoute
 from k2eg_rx.selection import Interval
 from k2eg_rx.sluice import Sluice
 from k2eg_rx.splice import CatchUp, Splice
-from k2eg_rx.transport import RecordSource
+from k2eg_rx.transport import Offsets, RecordSource, SourceClosedError
 from k2eg_rx.wire.commands import MonitorCommand, MultiMonitorCommand
 from k2eg_rx.wire.messages import PVUpdate, Reply
 
@@ -79,6 +79,7 @@ class Monitors:
         timers: The scheduler of the look at who is silent.
         timeout: Seconds that an activation may take.
         silence: Seconds without an event after which a PV is activated again: its gateway may have been restarted.
+        shares_events: Whether others get the events that this client does not use.
     """
 
     def __init__(
@@ -92,8 +93,10 @@ class Monitors:
         timers: abc.SchedulerBase,
         timeout: float,
         silence: float,
+        shares_events: bool = False,
     ) -> None:
         self._past = past
+        self._shares_events = shares_events
         self._router = router
         self._source = source
         self._requests = requests
@@ -165,9 +168,27 @@ class Monitors:
 
     def _detach(self, attached: Sequence[_Monitor], inlet: Inlet[PVUpdate]) -> None:
         with self._lock:
+            if self._shares_events:
+                self._give_back([monitor for monitor in attached if monitor.route.inlets == (inlet,)], inlet)
             for monitor in attached:
                 if self._router.detach(monitor.route, inlet) == 0:
                     self._remove(monitor)
+
+    def _give_back(self, monitors: Sequence[_Monitor], inlet: Inlet[PVUpdate]) -> None:
+        """Has other members of the group get what the last subscriber of some PVs was not handed."""
+
+        def unused() -> Offsets:
+            first: dict[tuple[str, int], int] = {}
+            for item in inlet.retire():
+                if isinstance(item, PVUpdate):
+                    topic, partition, offset = item.record[:3]
+                    first[topic, partition] = min(offset, first.get((topic, partition), offset))
+            return first
+
+        topics = {monitor.route.topic for monitor in monitors}
+        topics -= {other.route.topic for other in self._monitors.values() if other not in monitors}
+        if topics:
+            self._source.give_back(topics, unused)
 
     def activation(self, addresses: Sequence[PvAddress], timeout: float) -> Observable[Reply]:
         """Returns the gateway's answer to the activation of monitored PVs: the last one's, once all are active.
@@ -210,6 +231,10 @@ class Monitors:
                 monitor.activation.on_completed()
 
         def failed(error: Exception) -> None:
+            if isinstance(error, SourceClosedError):  # the streams are about to be completed
+                for monitor in monitors:
+                    monitor.activation.on_error(closed_before_the_reply())
+                return
             inlets: list[Inlet[Any]] = []
             with self._lock:
                 for monitor in monitors:

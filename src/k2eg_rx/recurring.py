@@ -23,10 +23,10 @@ from k2eg_rx.mailbox import Inlet
 from k2eg_rx.overflow import Overflow
 from k2eg_rx.properties import SnapshotProperties
 from k2eg_rx.pv import PvAddress, snapshot_topic
-from k2eg_rx.requests import Requests
+from k2eg_rx.requests import Requests, closed_before_the_reply
 from k2eg_rx.router import EventRouter, Outgoing
 from k2eg_rx.snapshots import IterationAssembler, Snapshot
-from k2eg_rx.transport import Record, RecordSource
+from k2eg_rx.transport import Record, RecordSource, SourceClosedError
 from k2eg_rx.wire.commands import (
     RepeatingSnapshotCommand,
     RepeatingSnapshotStopCommand,
@@ -226,6 +226,9 @@ class RecurringSnapshots:
             recurring.activation.on_completed()
 
         def failed(error: Exception) -> None:
+            if isinstance(error, SourceClosedError):  # the streams are about to be completed
+                recurring.activation.on_error(closed_before_the_reply())
+                return
             with self._lock:
                 self._end(topic, recurring, error)
             recurring.activation.on_error(error)

@@ -30,6 +30,11 @@ from k2eg_rx.wire.replies import decode_reply
 _T = TypeVar("_T")
 
 
+def closed_before_the_reply() -> ClientClosedError:
+    """Returns what those are told who wait for a reply when the client is closed."""
+    return ClientClosedError("the client was closed before the reply came")
+
+
 class ReplyRouter:
     """The open routes by reply id; the receiver of the reply topic's records.
 
@@ -274,4 +279,4 @@ class Requests:
 
     def close(self) -> None:
         """Fails what waits for a reply."""
-        self._router.close(ClientClosedError("the client was closed before the reply came"))
+        self._router.close(closed_before_the_reply())

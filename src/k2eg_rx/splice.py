@@ -84,6 +84,12 @@ class Splice:
         self.over.set()
         self.bell.ring()
 
+    def retire(self) -> Sequence[object]:
+        """Ends the stream; see `Inlet.retire`. What is held back was not handed over either."""
+        with self._lock:
+            held, self._held = list(self._held), deque()
+        return [*self._inlet.retire(), *held]
+
     def let_go(self) -> Mapping[Partition, Span]:
         """Returns which parts of the present have become the past because they could not be held."""
         with self._lock:

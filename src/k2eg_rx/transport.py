@@ -11,7 +11,7 @@ A `History` is the other way round: it reads what topics still hold, when it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 from k2eg_rx.errors import TransportError
 
 Headers = Sequence[tuple[str, bytes | str | None]]
+Offsets = Mapping[tuple[str, int], int]  # by topic and partition
 Partition = tuple[str, int]  # a topic's name and the number of a partition of it
 
 
@@ -58,6 +59,10 @@ class MissingTopicError(TransportError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class SourceClosedError(TransportError):
+    """A source was closed before a topic's position was fixed: whoever closed it knows."""
 
 
 class Connection(Enum):
@@ -113,6 +118,16 @@ class RecordSource(Protocol):
 
     def release(self, topic: str) -> None:
         """Stops reading a topic. A record of it that was read already may still be received."""
+        ...
+
+    def give_back(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
+        """Stops reading topics, and has the source's group read on from where they were of use.
+
+        Args:
+            topics: Their names.
+            unused: Called at once, when nothing that is received of the topics any more counts. Returns from where on
+                what was received before was of no use, by topic and partition.
+        """
         ...
 
     def wake(self) -> None:

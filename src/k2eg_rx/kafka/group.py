@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -26,7 +26,7 @@ from k2eg_rx.kafka.lag import Partition
 from k2eg_rx.kafka.pump import LARGEST_BATCH, Pump, Watcher
 from k2eg_rx.kafka.reading import Reading
 from k2eg_rx.kafka.source import TopicSource
-from k2eg_rx.transport import Receiver
+from k2eg_rx.transport import Offsets, Receiver
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +77,9 @@ class GroupPump(Pump):
         self._reached: dict[Partition, int] = {}
         self._unknown: set[Partition] = set()  # ours, but where the group left off could not be found out
         self._in_hand: list[Message] = []
+        # Topics that nobody here wants any more: what comes of them counts as not received. Anybody adds, the pump's
+        # thread removes; each access is one atomic operation.
+        self.left: set[str] = set()
         # librdkafka was left to find out where the group left off. If it fails as well, it reads nothing and says so
         # once: rather a new consumer that joins the group.
         self._astray = False
@@ -88,6 +91,7 @@ class GroupPump(Pump):
         if topics & self._gone & self._subscribed:
             self._subscribe(consumer)  # lets go of the partitions that were deleted, and of where it was in them
         self._gone -= topics
+        self.left -= topics
         self._pins.update(pins)
         self._topics |= topics
         self._pin(consumer, pins)
@@ -100,6 +104,14 @@ class GroupPump(Pump):
         if not reading.released:
             self._gone.add(reading.topic)
             self._disown(consumer, reading.topic)
+
+    def give_back(self, consumer: Consumer, unused: Offsets) -> None:
+        """Has the next member begin with what was received here and was of no use."""
+        lower = {key: offset for key, offset in unused.items() if offset < self._received.get(key, -1)}
+        self._received.update(lower)
+        self._reached = {key: offset for key, offset in self._reached.items() if key not in unused}
+        with contextlib.suppress(KafkaException):  # its partitions are not this member's any more
+            consumer.store_offsets(offsets=_at(lower.items()))
 
     def _disown(self, consumer: Consumer, topic: str) -> None:
         """Has nothing committed of a topic that was deleted."""
@@ -201,7 +213,7 @@ class GroupPump(Pump):
         received = {
             _key_of(message): (message.offset() or 0) + 1
             for message in messages
-            if message.error() is None and message.topic() not in self._gone
+            if message.error() is None and message.topic() not in self._gone and message.topic() not in self.left
         }
         self._received.update(received)
         if received:
@@ -282,3 +294,11 @@ class GroupSource(TopicSource[GroupPump]):
     def halt(self, reading: Reading) -> None:
         """Takes no part in reading a topic any more."""
         self._pump.queue(lambda consumer: self._pump.halt(consumer, reading))
+
+    def give_back(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
+        """Takes no part in reading topics any more; see `RecordSource.give_back`."""
+        self._pump.left.update(topics)
+        offsets = unused()
+        self._pump.queue(lambda consumer: self._pump.give_back(consumer, offsets))
+        for topic in topics:
+            self.release(topic)

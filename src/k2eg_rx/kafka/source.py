@@ -6,7 +6,7 @@ In: topics to read and to release, from any thread. Out: their records, on the p
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ from k2eg_rx.kafka.cluster import Ends
 from k2eg_rx.kafka.positions import Positions
 from k2eg_rx.kafka.pump import Pump, Watcher
 from k2eg_rx.kafka.reading import Creation, Reading
+from k2eg_rx.transport import Offsets, SourceClosedError
 
 _P = TypeVar("_P", bound=Pump)
 
@@ -66,6 +67,12 @@ class TopicSource(Generic[_P]):
             self._pump.released(topic)
             reading.fail(TransportError(f"topic {topic!r} was released before it could be read"))
 
+    def give_back(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
+        """Stops reading topics; see `RecordSource.give_back`. Without a group nobody is given anything."""
+        unused()
+        for topic in topics:
+            self.release(topic)
+
     def wake(self) -> None:
         """Asks the receiver again; see `RecordSource.wake`."""
         self._pump.wake()
@@ -76,7 +83,7 @@ class TopicSource(Generic[_P]):
 
     def close(self, timeout: float) -> None:
         """Stops the thread and leaves; see `RecordSource.close`."""
-        self.useless(TransportError("the source is closed"))
+        self.useless(SourceClosedError("the source is closed"))
         self._pump.close(timeout)
 
     def begin(self, starts: Sequence[tuple[Reading, Ends]]) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.testing.broker import MemoryBroker, Offsets, Partition
 from k2eg_rx.testing.stepping import Stepper
-from k2eg_rx.transport import Receiver, Record
+from k2eg_rx.transport import Offsets as Unused
+from k2eg_rx.transport import Receiver, Record, SourceClosedError
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +104,17 @@ class MemorySource:
         if future is not None:
             future.set_exception(TransportError(f"topic {topic!r} was released before it could be read"))
 
+    def give_back(self, topics: Collection[str], unused: Callable[[], Unused]) -> None:
+        """Stops reading topics; see `RecordSource.give_back`."""
+        with self._broker.changed:
+            for (name, partition), offset in unused().items():
+                known = self._broker.topic(name)
+                if known is not None:
+                    at = (known, partition)
+                    self._offsets.next[at] = min(offset, self._offsets.next.get(at, offset))
+            for topic in topics:
+                self.release(topic)
+
     def _drop(self, topic: str) -> Future[None] | None:
         """Stops reading a topic; returns its future if somebody still waits for it."""
         future = self._reads.pop(topic, None)
@@ -166,7 +178,7 @@ class MemorySource:
         with self._broker.changed:
             waiting = [future for topic in list(self._reads) if (future := self._drop(topic)) is not None]
         for future in waiting:
-            future.set_exception(TransportError("the source is closed"))
+            future.set_exception(SourceClosedError("the source is closed"))
 
     def _is_ready(self) -> bool:
         try:
