@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ from k2eg_rx import PVData, PVUpdate
 from k2eg_rx.recording import RecordingError, record, recover, replay_file
 from k2eg_rx.recording.names import journal_of, partial_of
 from k2eg_rx.recording.storage import OpenFile
+from k2eg_rx.surroundings import Surroundings, surrounded_by
 from k2eg_rx.testing import series, snapshot, update
 
 SECOND = 1_000_000_000
@@ -178,6 +180,21 @@ def test_what_waits_is_written_after_a_second(path: Path, clock: HistoricalSched
     clock.advance_by(0.9)
     assert played(path) == []
     clock.advance_by(0.2)
+    assert [one.value for one in played(path)] == [1]
+    watch.subscription.dispose()
+
+
+def test_what_stands_in_for_the_real_world_tells_the_time(path: Path, clock: HistoricalScheduler) -> None:
+    class Substitute:
+        scheduler = clock
+
+    source: Subject[PVUpdate] = Subject()
+    before = threading.active_count()
+    with surrounded_by(cast("Surroundings", Substitute())):
+        watch = Watch(source.pipe(record(path)))
+    source.on_next(update("x", 1))
+    assert threading.active_count() == before
+    clock.advance_by(1.1)
     assert [one.value for one in played(path)] == [1]
     watch.subscription.dispose()
 
