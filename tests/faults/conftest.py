@@ -19,7 +19,16 @@ from apache_kafka import ApacheKafka, ForeignKafka
 from k2eg_rx import Client, PVUpdate
 from k2eg_rx.settings import Settings
 
-PATIENCE = 40.0  # seconds until something that should happen is missing; a green test never waits that long
+PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
+HANGS = 900.0  # seconds for a whole test; what should happen and does not is noticed far earlier
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives these tests time, since they start brokers and processes, stop and restart them, on machines that may be
+    busy; and has one that hangs fail alone: the other method of ending it ends the interpreter and all that it said."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(HANGS, method="signal"))
 
 
 class Witness:

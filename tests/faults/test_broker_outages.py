@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pytest
 from apache_kafka import ApacheKafka
+from patience import stretched
 
 from k2eg_rx import Client, Connection, K2EGError, OperationTimeout, Status, first
 
 PVS = 50
 RATE = 20.0
-PATIENCE = 60.0  # seconds until something that should happen is missing
+PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 GET_TIMEOUT = 2.0
 FROZEN = 20.0  # seconds: longer than the clients' own patience with what they send
 
@@ -77,7 +77,6 @@ def consecutive(values: Sequence[int]) -> bool:
     return list(values) == list(range(values[0], values[0] + len(values)))
 
 
-@pytest.mark.timeout(240)
 def test_streams_outlive_a_broker_that_dies_and_one_that_freezes(
     make_apache_kafka: Callable[..., ApacheKafka], make_site: Callable[[str], Any], witness: Any
 ) -> None:
@@ -119,7 +118,7 @@ def test_streams_outlive_a_broker_that_dies_and_one_that_freezes(
     assert witness.ends == []
     assert {name: values for name, values in witness.values.items() if not consecutive(values)} == {}
     assert {kind for kind, _ in outcomes} == {None, OperationTimeout}
-    assert max(seconds for _, seconds in outcomes) < GET_TIMEOUT + 3.0, "in time; the machine may be busy"
+    assert max(seconds for _, seconds in outcomes) < GET_TIMEOUT + stretched(3.0), "in time"
     assert all(
         reason for state, reason in zip(statuses.seen, statuses.reasons, strict=True) if state is Connection.DOWN
     )

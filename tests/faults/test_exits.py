@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import stretched
 
-PATIENCE = 40.0
-AT_ONCE = 1.0  # seconds for a Ctrl-C
+PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
+AT_ONCE = 1.0  # seconds for a Ctrl-C, on a machine that has nothing else to do
 
 OPENING = """
 import os, sys, threading, time
@@ -92,7 +93,7 @@ def test_ctrl_c_ends_a_script_that_waits(start: Start) -> None:
         took = time.monotonic() - interrupted
     assert script.returncode == -signal.SIGINT
     assert complaints.rstrip().endswith("KeyboardInterrupt")
-    assert took < AT_ONCE
+    assert took < stretched(AT_ONCE)
 
 
 def test_a_forked_child_that_uses_the_client_is_told_so_and_ends(start: Start) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from k2eg_rx import Client, PVUpdate
 
-PATIENCE = 60.0
+PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 BACKLOG = 20  # updates that wait for the subscriber when it stops
 
 
@@ -50,7 +50,6 @@ class Slow:
             assert self.may_go_on.wait(PATIENCE)
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("many", [1, 4])
 def test_what_waits_for_a_subscriber_that_leaves_goes_to_the_other_members(site: Any, witness: Any, many: int) -> None:
     gateway = site.gateway(50)
@@ -75,7 +74,6 @@ def test_what_waits_for_a_subscriber_that_leaves_goes_to_the_other_members(site:
     assert {key: count for key, count in values.records.items() if count > 1} == {}, "each event to exactly one"
 
 
-@pytest.mark.timeout(120)
 def test_a_member_that_is_closed_at_once_completes_its_streams(site: Any, witness: Any) -> None:
     site.gateway()
     for number in range(10):

@@ -10,7 +10,7 @@ from reactivex import abc
 
 from k2eg_rx import PVUpdate, first
 
-PATIENCE = 40.0
+PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 
 
 class Calls:

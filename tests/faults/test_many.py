@@ -11,7 +11,7 @@ from reactivex import operators as ops
 
 from k2eg_rx import Client, first
 
-PATIENCE = 60.0
+PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 CLIENTS = 10
 
 

@@ -14,7 +14,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 MANY = 2000
-PATIENCE = 60.0  # the client takes a few seconds; the broker makes the topics in four to twenty
+PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 ASK = 0.2  # seconds between questions: a broker does not tell when it has made its files
 MEMORY = Path("/dev/shm")
 
@@ -40,7 +40,6 @@ def make_topics(broker: str, topics: Sequence[str]) -> None:
         time.sleep(ASK)
 
 
-@pytest.mark.timeout(240)
 def test_two_thousand_monitored_pvs_in_one_client(
     roomy_broker: ApacheKafka, make_site: Callable[[str], Any], witness: Any
 ) -> None:

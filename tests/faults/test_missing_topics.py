@@ -19,7 +19,7 @@ from confluent_kafka.admin import (
 
 from k2eg_rx import TransportError, first
 
-PATIENCE = 30.0
+PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 FORBIDDEN = "forbidden"
 
 

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from k2eg_rx import Client, PVUpdate
 
-PATIENCE = 60.0
+PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 ASK = 0.2  # seconds between questions: nobody tells when a group changes
 
 

@@ -40,8 +40,8 @@ _CONTROLLER = "CONTROLLER"
 # chance, not even a client that connects to that very port and so to itself.
 _PORTS = range(20_000, 32_000)
 
-_START_SECONDS = 60.0  # it takes 3 s of processor time, on machines that have other things to do
-_STOP_SECONDS = 30.0  # it takes 0.5 s; the first time it makes the class archive, some 5 s
+_START_SECONDS = 300.0  # it takes 3 s of processor time, on machines that have other things to do
+_STOP_SECONDS = 60.0  # it takes 0.5 s; the first time it makes the class archive, some 5 s
 _ASK_SECONDS = 0.2  # between questions whether it is ready
 _TAIL = 40  # lines of the log in an error
 

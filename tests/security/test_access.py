@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import stretched
 from reactivex import operators as ops
 
 from k2eg.dml import dml
@@ -20,9 +21,9 @@ from k2eg_rx.embedded.loopback import without_epics
 from k2eg_rx.gateway.service import gateway
 from k2eg_rx.settings import Settings
 
-LIMIT = 10.0  # seconds in which a refusal has to be told
-LONG = 60.0  # seconds that operations have here: if one ends in time it is not for its timeout
-PATIENCE = 30.0
+LIMIT = 10.0  # seconds in which a refusal has to be told, on a machine that has nothing else to do
+LONG = 600.0  # seconds that operations have here: if one ends in time it is not for its timeout
+PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 DATABASE = Path(__file__).parents[1] / "data" / "records.db"
 
 
@@ -33,7 +34,6 @@ def ioc() -> Iterator[SoftIoc]:
         yield ioc
 
 
-@pytest.mark.timeout(120)  # five processes, one after the other
 @pytest.mark.parametrize("way", ["scram", "mutual TLS"])
 def test_client_gateway_and_command_line_need_the_kafka_section_and_no_more(
     way: str, site: Any, ioc: SoftIoc, secrecy: Any
@@ -96,7 +96,7 @@ def _told(ask: Callable[[], object], secrecy: Any) -> str:
     before = time.monotonic()
     with pytest.raises(TransportError) as caught:
         ask()
-    assert time.monotonic() - before < LIMIT
+    assert time.monotonic() - before < stretched(LIMIT)
     secrecy.add(caught.value)
     return str(caught.value)
 
@@ -169,7 +169,7 @@ def test_a_gateway_in_a_program_is_told_the_same(site: Any, secrecy: Any) -> Non
     with pytest.raises(TransportError) as caught, gateway(settings):
         pytest.fail("it runs")
     assert words in str(caught.value)
-    assert time.monotonic() - before < LIMIT
+    assert time.monotonic() - before < stretched(LIMIT)
     secrecy.add(caught.value)
 
 

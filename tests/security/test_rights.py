@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import ResourceType
+from patience import stretched
 from reactivex import operators as ops
 
 from k2eg_rx import Client, OperationTimeout, TransportError, first
@@ -19,8 +20,8 @@ from k2eg_rx.kafka.configuration import presence_group
 from k2eg_rx.pv import monitor_topic
 from k2eg_rx.settings import Settings
 
-LIMIT = 10.0  # seconds in which it has to be told
-LONG = 60.0
+LIMIT = 10.0  # seconds in which it has to be told, on a machine that has nothing else to do
+LONG = 600.0
 APP = "app"
 
 
@@ -49,7 +50,7 @@ def _told(client: Client, secrecy: Any) -> str:
     before = time.monotonic()
     with pytest.raises(TransportError) as caught:
         first(client.get_stream("pva://x"))
-    assert time.monotonic() - before < LIMIT
+    assert time.monotonic() - before < stretched(LIMIT)
     secrecy.add(caught.value)
     return str(caught.value)
 
@@ -58,7 +59,7 @@ def _reason(client: Client, words: str) -> str:
     """The reason in the status, as soon as it has some words in it."""
     before = time.monotonic()
     status = first(client.status_stream().pipe(ops.filter(lambda status: words in status.reason)))
-    assert time.monotonic() - before < LIMIT
+    assert time.monotonic() - before < stretched(LIMIT)
     return status.reason
 
 

@@ -30,7 +30,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 MSGPACK = [("k2eg-ser-type", b"Msgpack")]
 JSON = [("k2eg-ser-type", b"Json")]
 LIMIT = 1000
-PATIENCE = 20.0
+PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 
 
 @pytest.fixture
