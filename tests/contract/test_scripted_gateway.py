@@ -9,6 +9,7 @@ import doctest
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -432,6 +433,29 @@ def test_a_reply_may_be_garbled(gateway: ScriptedGateway, client: Client, caplog
         first(client.get_stream(X, timeout=1.0))
     assert client.status.discarded == 1
     assert first(client.get_stream(X)).value == 1.0
+
+
+def test_only_replies_are_garbled(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("demo:x", 1.0)
+    gateway.faults.garble("monitor")
+    seen = values(client.monitor_stream(X))
+    gateway.settle()
+    assert seen == [1.0]
+    assert client.status.discarded == 1
+    gateway.advance(client.timeout)
+    assert isinstance(seen.error, OperationTimeout)
+
+
+def test_what_goes_wrong_while_the_clock_runs_is_raised_in_the_end(gateway: ScriptedGateway) -> None:
+    tried = threading.Event()
+
+    def fail(*_: object) -> None:
+        tried.set()
+        raise LookupError("a fault of the script")
+
+    with pytest.raises(LookupError), gateway.clock.running():
+        gateway.clock.schedule(fail)
+        assert tried.wait(30.0)
 
 
 def test_a_reply_may_be_late(gateway: ScriptedGateway, client: Client) -> None:

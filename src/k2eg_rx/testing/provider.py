@@ -72,7 +72,7 @@ class ScriptedProvider:
         self._protocol: Protocol = protocol
         self._clock = clock
         self._pvs: dict[str, ScriptedPv] = {}
-        self._subscriptions: list[ScriptedSubscription] = []
+        self._subscriptions: dict[str, list[ScriptedSubscription]] = {}  # by the record's name, for there may be many
         self._waiting: list[Callable[[], None]] = []
 
     def add(self, pv: ScriptedPv) -> None:
@@ -82,16 +82,15 @@ class ScriptedProvider:
 
     def tell(self, pv: ScriptedPv) -> None:
         """Tells all who want to know of a PV's change."""
-        for subscription in tuple(self._subscriptions):
-            if self._find(subscription.address) is pv:
-                subscription.tell(pv)
+        for subscription in self._subscribed(pv):
+            subscription.tell(pv)
         waiting, self._waiting = self._waiting, []
         for attempt in waiting:
             attempt()
 
     def subscriptions(self, pv: ScriptedPv) -> int:
         """Returns how many subscriptions the gateway has to a PV."""
-        return sum(self._find(subscription.address) is pv for subscription in self._subscriptions)
+        return len(self._subscribed(pv))
 
     def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
         """Reads a PV; see `Provider.get`."""
@@ -115,7 +114,7 @@ class ScriptedProvider:
     ) -> ScriptedSubscription:
         """Subscribes to a PV; see `Provider.subscribe`."""
         subscription = ScriptedSubscription(address, on_update, on_connection, self._forget)
-        self._subscriptions.append(subscription)
+        self._subscriptions.setdefault(address.base, []).append(subscription)
         pv = self._find(address)
         if pv is not None:
             subscription.tell(pv)
@@ -123,12 +122,19 @@ class ScriptedProvider:
 
     def close(self) -> None:
         """Ends all subscriptions. Idempotent."""
-        for subscription in tuple(self._subscriptions):
-            subscription.close()
+        for subscriptions in list(self._subscriptions.values()):
+            for subscription in tuple(subscriptions):
+                subscription.close()
+
+    def _subscribed(self, pv: ScriptedPv) -> list[ScriptedSubscription]:
+        """The subscriptions to a PV or to a part of it."""
+        base = pv.name.partition(".")[0]
+        return [each for each in self._subscriptions.get(base, ()) if self._find(each.address) is pv]
 
     def _forget(self, subscription: ScriptedSubscription) -> None:
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
+        known = self._subscriptions.get(subscription.address.base, [])
+        if subscription in known:
+            known.remove(subscription)
 
     def _find(self, address: PvAddress) -> ScriptedPv | None:
         """The PV of that name; else the one that the address names a part of."""
