@@ -64,7 +64,7 @@ class PvAddress:
 
     @property
     def name(self) -> str:
-        """The name without the protocol, with the field: the key under which data comes back."""
+        """The name without the protocol, with the field; the key under which data comes back."""
         return f"{self.base}.{self.field}" if self.field else self.base
 
     @property

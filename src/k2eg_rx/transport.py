@@ -111,7 +111,7 @@ class RecordSource(Protocol):
         Reading a topic that is being read already changes nothing.
 
         Returns:
-            A future that is done when the position is fixed: every record that is produced from then on will be
+            A future that is done when the position is fixed; every record that is produced from then on will be
             received. It fails with `TransportError`.
         """
         ...

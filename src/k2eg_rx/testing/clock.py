@@ -88,7 +88,7 @@ class VirtualClock(PeriodicScheduler):
 
     @property
     def nanoseconds(self) -> int:
-        """The time as EPICS tells it: integer nanoseconds since the Unix epoch."""
+        """The time as EPICS tells it, in integer nanoseconds since the Unix epoch."""
         return (self._now - _EPOCH) // timedelta(microseconds=1) * 1000
 
     def time(self) -> float:
