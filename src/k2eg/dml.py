@@ -121,10 +121,14 @@ class dml(Client):  # noqa: N801 - the documented name
             ValueError: A URI is wrong, or there is none.
 
         Example:
-            ```python
-            for uri, got in client.get_many(["pva://my:x", "ca://my:y"], timeout=2.0).items():
-                print(uri, got if isinstance(got, Exception) else got["value"])
-            ```
+            >>> from k2eg.dml import dml
+            >>> from k2eg_rx.testing import ScriptedGateway
+            >>> with ScriptedGateway() as gateway, dml("demo", "my-app") as client:
+            ...     _ = gateway.pv("my:x", 1.5)
+            ...     for uri, got in client.get_many(["pva://my:x", "ca://my:dead"], timeout=2.0).items():
+            ...         print(uri, got if isinstance(got, Exception) else got["value"])
+            pva://my:x 1.5
+            ca://my:dead get of ca://my:dead: no reply within 2 s
         """
         results = first(self.get_many_stream(pv_uri_list, timeout).pipe(ops.to_list()))
         by_uri = {got.uri: got.error or got.result().data for got in results}
@@ -151,10 +155,13 @@ class dml(Client):  # noqa: N801 - the documented name
             ValueError: A URI is wrong, or there is none.
 
         Example:
-            ```python
-            replies = client.put_many({"pva://my:x": 1.5, "ca://my:mode": "On"}, timeout=2.0)
-            failed = {uri: reply for uri, reply in replies.items() if isinstance(reply, Exception)}
-            ```
+            >>> from k2eg.dml import dml
+            >>> from k2eg_rx.testing import ScriptedGateway
+            >>> with ScriptedGateway() as gateway, dml("demo", "my-app") as client:
+            ...     x, y = gateway.pv("my:x", 0.0), gateway.pv("my:y", 0)
+            ...     replies = client.put_many({"pva://my:x": 1.5, "pva://my:y": "no number"}, timeout=2.0)
+            ...     print({uri: type(reply).__name__ for uri, reply in replies.items()}, x.value, y.value)
+            {'pva://my:x': 'dict', 'pva://my:y': 'ValueError'} 1.5 0
         """
         results = first(self.put_many_stream(values, timeout, check=check).pipe(ops.to_list()))
         by_uri = {put.uri: put.error or dict(put.result().body) for put in results}

@@ -41,14 +41,6 @@ class GetResult:
         data: Its value; None if there is an error.
         error: `OperationTimeout` if it did not answer in time, `OperationError` if the gateway could not read it,
             `TransportError` or `ClientClosedError` if the command or its reply did not get through.
-
-    Example:
-        ```python
-        def show(got: GetResult) -> None:
-            print(got.uri, got.error or got.result().value)
-
-        client.get_many_stream(["pva://my:x", "ca://my:y"], timeout=2.0).subscribe(show)
-        ```
     """
 
     uri: str

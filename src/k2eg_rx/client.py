@@ -124,10 +124,16 @@ class Client:
             timeout: Seconds for all of them.
 
         Example:
-            ```python
-            results = first(client.get_many_stream(["pva://my:x", "ca://my:y"], timeout=2.0).pipe(ops.to_list()))
-            values = {got.uri: got.result().value for got in results if got.error is None}
-            ```
+            >>> from reactivex import operators as ops
+            >>> from k2eg_rx import first
+            >>> from k2eg_rx.testing import ScriptedGateway
+            >>> with ScriptedGateway() as gateway, gateway.client() as client:
+            ...     _ = gateway.pv("my:x", 1.5)
+            ...     stream = client.get_many_stream(["pva://my:x", "ca://my:dead"], timeout=2.0)
+            ...     for got in first(stream.pipe(ops.to_list())):
+            ...         print(got.uri, got.error or got.result().value)
+            pva://my:x 1.5
+            ca://my:dead get of ca://my:dead: no reply within 2 s
         """
         addresses, seconds = self._addresses(uris), self._seconds(timeout)
         return self._core.batches.get_many(addresses, seconds)
@@ -146,10 +152,16 @@ class Client:
             check: As for `put_stream`.
 
         Example:
-            ```python
-            for put in first(client.put_many_stream({"pva://my:x": 1.5, "ca://my:y": "On"}).pipe(ops.to_list())):
-                put.result()  # raises if that one failed
-            ```
+            >>> from reactivex import operators as ops
+            >>> from k2eg_rx import first
+            >>> from k2eg_rx.testing import ScriptedGateway
+            >>> with ScriptedGateway() as gateway, gateway.client() as client:
+            ...     x, mode = gateway.pv("my:x", 0.0), gateway.pv("my:mode", "Off", choices=["Off", "On"])
+            ...     stream = client.put_many_stream({"pva://my:x": 1.5, "pva://my:mode": "On"})
+            ...     for put in first(stream.pipe(ops.to_list())):
+            ...         print(put.uri, put.error or put.result().message)
+            pva://my:x Successfull operation
+            pva://my:mode Successfull operation
         """
         if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"a mapping of PV URIs to values is expected, not {values!r}")

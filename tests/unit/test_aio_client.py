@@ -1,8 +1,11 @@
 """The client for asyncio, with the test as the gateway: replies and events come on the loop's thread or on another."""
 
 import asyncio
+import doctest
+import importlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from k2eg_rx import (
     SnapshotProperties,
     aio,
 )
+from k2eg_rx.testing import ScriptedGateway
 
 SETTINGS = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
 KNOWN = {"pva://x": {"value": 1}, "ca://y": {"value": 2.5}}
@@ -157,6 +161,22 @@ def test_monitors(run: Run, transport: Any) -> None:
         return seen
 
     assert run(main) == [*range(3000), 7]
+
+
+def test_a_monitor_may_begin_in_the_past() -> None:
+    async def main(gateway: ScriptedGateway) -> list[Any]:
+        x = gateway.pv("x", 0)
+        async with aio.Client("any", "test") as client:
+            async with client.monitor("pva://x") as updates:  # what is not monitored is not in Kafka
+                for number in (1, 2):
+                    await anext(updates)
+                    x.post(number)
+                await anext(updates)
+            async with client.monitor("pva://x", since=timedelta(hours=1)) as updates:
+                return [(update.value, update.replayed) for update in [await anext(updates) for _ in range(3)]]
+
+    with ScriptedGateway() as gateway, gateway.clock.running():
+        assert asyncio.run(main(gateway)) == [(0, True), (1, True), (2, True)]
 
 
 def test_a_monitor_that_is_not_iterated_over_asks_for_nothing(run: Run, transport: Any) -> None:
@@ -340,3 +360,10 @@ def test_a_group_of_gets_works(run: Run) -> None:
 def test_the_names_are_sorted_and_exist() -> None:
     assert aio.__all__ == sorted(aio.__all__)
     assert all(hasattr(aio, name) for name in aio.__all__)
+
+
+@pytest.mark.parametrize("module", ["client", "iteration", "waiting"])
+def test_the_examples_work(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(f"k2eg_rx.aio.{module}"))
+    assert results.failed == 0
+    assert results.attempted > 0

@@ -1,6 +1,7 @@
 """Many PVs at once, with the test as the gateway and the deadline in virtual time."""
 
 import base64
+import doctest
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from reactivex.scheduler import ImmediateScheduler
 from reactivex.testing import TestScheduler
 
 import k2eg_rx
+from k2eg.dml import dml
 from k2eg_rx import (
     Client,
     ClientClosedError,
@@ -434,3 +436,11 @@ def test_a_result_is_its_answer_or_raises_its_error() -> None:
     for nothing in (GetResult("pva://x"), PutResult("pva://x")):
         with pytest.raises(ValueError, match="pva://x"):
             nothing.result()
+
+
+@pytest.mark.parametrize("method", [Client.get_many_stream, Client.put_many_stream, dml.get_many, dml.put_many])
+def test_the_examples_work(method: Any) -> None:
+    runner = doctest.DocTestRunner()
+    for example in doctest.DocTestFinder().find(method, method.__name__, globs={}):
+        assert runner.run(example).failed == 0
+    assert runner.tries > 0

@@ -20,6 +20,7 @@ from k2eg_rx.aio.waiting import first
 from k2eg_rx.batches import GetResult, PutResult
 from k2eg_rx.delivery import DEFAULT_CAPACITY
 from k2eg_rx.errors import ClientClosedError
+from k2eg_rx.moments import Moment
 from k2eg_rx.overflow import Overflow
 from k2eg_rx.properties import SnapshotProperties
 from k2eg_rx.settings import Settings
@@ -49,20 +50,24 @@ class Client:
         silence: Seconds without an event after which a monitor is asked for again; as of `k2eg_rx.Client`.
 
     Example:
-        ```python
-        import asyncio
-        from k2eg_rx import aio
-
-        async def main() -> None:
-            async with aio.Client("demo", "my-service") as client:
-                print((await client.get("pva://my:current")).value)
-                await client.put("pva://my:setpoint", 4.2, timeout=2.0)
-                async with client.monitor("pva://my:current") as updates:
-                    async for update in updates:
-                        print(update.timestamp, update.value)
-
-        asyncio.run(main())
-        ```
+        >>> import asyncio
+        >>> from k2eg_rx import aio
+        >>> from k2eg_rx.testing import ScriptedGateway
+        >>> async def main() -> None:
+        ...     async with aio.Client("demo", "my-service") as client:
+        ...         print((await client.get("pva://my:setpoint")).value)
+        ...         async with client.monitor("pva://my:setpoint") as updates:
+        ...             async for update in updates:
+        ...                 print(update.name, update.value)
+        ...                 if update.value > 4.0:
+        ...                     break
+        ...                 await client.put("pva://my:setpoint", 4.5, timeout=2.0)
+        >>> with ScriptedGateway() as gateway, gateway.clock.running():
+        ...     _ = gateway.pv("my:setpoint", 1.5)
+        ...     asyncio.run(main())
+        1.5
+        my:setpoint 1.5
+        my:setpoint 4.5
     """
 
     def __init__(
@@ -93,7 +98,7 @@ class Client:
 
     @property
     def streams(self) -> reactive.Client:
-        """The client underneath, with all its streams; for `first` and `iterate`.
+        """The client underneath, with all its streams; for `first` and `iterate`. Not to be closed by itself.
 
         Raises:
             RuntimeError: The client has not been entered.
@@ -156,10 +161,19 @@ class Client:
             timeout: Seconds for all of them.
 
         Example:
-            ```python
-            for uri, got in (await client.get_many(["pva://my:x", "ca://my:y"], timeout=2.0)).items():
-                print(uri, got.error or got.result().value)
-            ```
+            >>> import asyncio
+            >>> from k2eg_rx import aio
+            >>> from k2eg_rx.testing import ScriptedGateway
+            >>> async def main() -> None:
+            ...     async with aio.Client("demo", "my-service") as client:
+            ...         results = await client.get_many(["pva://my:x", "ca://my:dead"], timeout=0.5)
+            ...         for uri, got in results.items():
+            ...             print(uri, got.error or got.result().value)
+            >>> with ScriptedGateway() as gateway, gateway.clock.running():
+            ...     _ = gateway.pv("my:x", 1.5)
+            ...     asyncio.run(main())
+            pva://my:x 1.5
+            ca://my:dead get of ca://my:dead: no reply within 0.5 s
         """
         given = uris if isinstance(uris, str) else list(uris)  # a string is refused by the next
         results = await self._all(self.streams.get_many_stream(given, timeout), len(given))
@@ -207,7 +221,12 @@ class Client:
         return await first(self.streams.snapshot_stop_stream(name, timeout))
 
     def monitor(
-        self, uri: str, maxsize: int = DEFAULT_CAPACITY, overflow: Overflow | str = Overflow.BLOCK
+        self,
+        uri: str,
+        maxsize: int = DEFAULT_CAPACITY,
+        overflow: Overflow | str = Overflow.BLOCK,
+        *,
+        since: Moment | None = None,
     ) -> Iteration[PVUpdate]:
         """Returns a PV's updates, to iterate over; the first is the last known one.
 
@@ -215,11 +234,17 @@ class Client:
             uri: The PV.
             maxsize: How many updates may wait for the loop, and as many in the client.
             overflow: What happens when there are more; see `iterate`.
+            since: Given, it begins with what Kafka still has from then on; as for `k2eg_rx.Client.monitor_stream`.
         """
-        return self.monitor_many([uri], maxsize, overflow)
+        return self.monitor_many([uri], maxsize, overflow, since=since)
 
     def monitor_many(
-        self, uris: Iterable[str], maxsize: int = DEFAULT_CAPACITY, overflow: Overflow | str = Overflow.BLOCK
+        self,
+        uris: Iterable[str],
+        maxsize: int = DEFAULT_CAPACITY,
+        overflow: Overflow | str = Overflow.BLOCK,
+        *,
+        since: Moment | None = None,
     ) -> Iteration[PVUpdate]:
         """Returns the updates of several PVs, to iterate over, in the order in which they come.
 
@@ -227,8 +252,9 @@ class Client:
             uris: The PVs.
             maxsize: As for `monitor`; for all PVs together.
             overflow: As for `monitor`.
+            since: As for `monitor`.
         """
-        updates = self.streams.monitor_many_stream(uris, overflow=overflow, capacity=maxsize)
+        updates = self.streams.monitor_many_stream(uris, overflow=overflow, capacity=maxsize, since=since)
         return self._iterate(updates, maxsize, overflow)
 
     def snapshot_recurring(

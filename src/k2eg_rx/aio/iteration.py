@@ -158,27 +158,31 @@ def iterate(
         stream: The stream.
         maxsize: How many items may wait for the loop.
         overflow: What happens when there are more. ``block``: the thread that the stream emits on is held back, and
-            with it what is upstream: of a client's stream its mailbox fills, and then its own policy applies.
-            ``latest``: of each PV (of all, if items have no name) the newest waits; ``drop_oldest``: the newest
-            `maxsize` wait. What is dropped is counted: `Iteration.dropped`.
+            with it what is upstream: the mailbox of a client's stream fills to its capacity, and then its own policy
+            applies (a pool thread has up to 256 items in hand meanwhile). ``latest``: of each PV (of all, if items have
+            no name) the newest waits; ``drop_oldest``: the newest `maxsize` wait. What is dropped is counted:
+            `Iteration.dropped`.
 
     Raises:
         ValueError: `maxsize` or `overflow` is none.
 
     Example:
-        ```python
-        from k2eg_rx import Client, aio
+        >>> import asyncio
+        >>> import reactivex as rx
+        >>> from k2eg_rx import aio
+        >>> async def follow() -> None:
+        ...     async with aio.iterate(rx.of(98.5, 99.5, 100.5, 101.5), maxsize=10) as currents:
+        ...         async for current in currents:
+        ...             print(current)
+        ...             if current > 100.0:
+        ...                 break
+        >>> asyncio.run(follow())
+        98.5
+        99.5
+        100.5
 
-        async def follow(client: Client) -> None:
-            async with aio.iterate(client.monitor_stream("pva://my:current"), overflow="latest") as updates:
-                async for update in updates:
-                    print(update.timestamp, update.value)
-                    if update.value > 100.0:
-                        break
-        ```
-
-        ``contextlib.aclosing`` does the same. A loop without either is left subscribed until the iterator is collected
-        as garbage.
+    ``contextlib.aclosing`` does the same as the ``async with``. A loop without either is left subscribed until the
+    iterator is collected as garbage.
     """
     if isinstance(maxsize, bool) or not isinstance(maxsize, int) or maxsize < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"maxsize is a number of items of at least 1, not {maxsize!r}")

@@ -34,13 +34,18 @@ async def first(stream: Observable[_T], timeout: float | None = None) -> _T:
         Exception: The stream's error; `SequenceContainsNoElementsError` if it completes without a value.
 
     Example:
-        ```python
-        from k2eg_rx import Client, aio
-
-        async def high(client: Client) -> float:
-            values = client.monitor_stream("pva://my:current").pipe(ops.map(lambda update: update.value))
-            return await aio.first(values.pipe(ops.filter(lambda value: value > 100.0)), timeout=30.0)
-        ```
+        >>> import asyncio
+        >>> from k2eg_rx import aio
+        >>> from k2eg_rx.operators import value
+        >>> from k2eg_rx.testing import ScriptedGateway
+        >>> async def high() -> float:
+        ...     async with aio.Client("demo", "my-service") as client:
+        ...         values = client.streams.monitor_stream("pva://my:current").pipe(value())
+        ...         return await aio.first(values.pipe(ops.filter(lambda current: current > 100.0)), timeout=30.0)
+        >>> with ScriptedGateway() as gateway, gateway.clock.running():
+        ...     _ = gateway.pv("my:current", 101.5)
+        ...     print(asyncio.run(high()))
+        101.5
     """
     seconds = None if timeout is None else positive(timeout, "timeout")
     loop = asyncio.get_running_loop()
