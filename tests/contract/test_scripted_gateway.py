@@ -453,8 +453,8 @@ def test_what_goes_wrong_while_the_clock_runs_is_raised_in_the_end(gateway: Scri
         tried.set()
         raise LookupError("a fault of the script")
 
+    gateway.clock.schedule(fail)
     with pytest.raises(LookupError), gateway.clock.running():
-        gateway.clock.schedule(fail)
         assert tried.wait(30.0)
 
 
