@@ -578,6 +578,12 @@ def test_a_folder_may_have_other_files(tmp_path: Path) -> None:
     assert [one.value for one in played(tmp_path)] == [1]
 
 
+def test_a_file_of_another_recording_under_a_similar_name(path: Path) -> None:
+    recorded(path.parent / "run-0002.parquet", update("x", "another's"))
+    recorded(path, update("x", "own"))
+    assert [one.value for one in played(path)] == ["own"]
+
+
 def test_what_is_no_recording(tmp_path: Path) -> None:
     other, broken, torn = (tmp_path / name for name in ("other.parquet", "broken.parquet", "torn.parquet"))
     pd.DataFrame({"a": [1]}).to_parquet(other)
