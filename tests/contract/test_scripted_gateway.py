@@ -495,6 +495,32 @@ def test_a_monitor_that_is_refused_ends_its_stream(gateway: ScriptedGateway, cli
     assert again == [1.0]
 
 
+def test_a_fault_is_that_of_its_operation_and_subject(gateway: ScriptedGateway, client: Client) -> None:
+    for name in ("demo:x", "demo:y"):
+        gateway.pv(name, 1.0)
+    gateway.faults.refuse("put", "demo:x", times=None)
+    gateway.faults.refuse("multi-monitor", "ca://demo:y", times=None)
+    gateway.faults.refuse("repeating_snapshot_trigger", "orbit", times=None, message="not now")
+    assert first(client.get_stream(X)).value == 1.0
+    first(client.put_stream("pva://demo:y", 2.0))
+    with pytest.raises(OperationError):
+        first(client.put_stream(X, 2.0))
+    both = values(client.monitor_many_stream([X, "ca://demo:y"]))
+    gateway.settle()
+    assert isinstance(both.error, OperationError)
+    with pytest.raises(OperationError, match="not now"):
+        first(client.snapshot_trigger_stream("orbit"))
+    with pytest.raises(OperationError, match="not been found"):
+        first(client.snapshot_trigger_stream("other"))
+
+
+def test_a_gateway_of_another_kind_is_scripted(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("demo:x", 1.0)
+    gateway.faults.script(lambda command: [{"demo:x": {"value": 5}}], "get", X, times=1)
+    assert first(client.get_stream(X)).data == {"value": 5}
+    assert first(client.get_stream(X)).value == 1.0
+
+
 @pytest.mark.parametrize("wrong", [{"operation": "read"}, {"times": 0}, {"operation": "get", "times": -1}])
 def test_a_fault_that_cannot_be_is_refused(gateway: ScriptedGateway, wrong: dict[str, Any]) -> None:
     for method in (Faults.refuse, Faults.ignore, Faults.lose, Faults.garble):
