@@ -86,16 +86,14 @@ class Stage(Generic[_In, _Out]):
     def complete(self) -> None:
         """Ends the stream."""
         if self._open:
-            self._open = False
+            self.dispose()
             self._observer.on_completed()
-            self._held.dispose()
 
     def fail(self, error: Exception) -> None:
         """Ends the stream with an error."""
         if self._open:
-            self._open = False
+            self.dispose()  # first: nothing goes on while the subscriber is told
             self._observer.on_error(error)
-            self._held.dispose()
 
     def tick_in(self, seconds: float) -> None:
         """Has `tick` called after so many seconds, in place of any earlier wish."""
@@ -142,8 +140,6 @@ class Stage(Generic[_In, _Out]):
         except Exception as unhandled:
             if unhandled is not error:  # reactivex raises the error itself where no on_error was given
                 _log.exception("the error handler of a subscriber raised")
-        finally:
-            self.dispose()
 
     def run(self, source: Observable[_In], subscribed: abc.SchedulerBase | None) -> abc.DisposableBase:
         """Subscribes to the source.

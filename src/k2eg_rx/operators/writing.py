@@ -212,8 +212,6 @@ class _Writer(Stage[Any, Written]):
 
     def source_failed(self, error: Exception) -> None:
         _log.error("%s: nothing more is written, since the stream failed: %s", self._uri, error)
-        self._waiting = None
-        self._reply.dispose()
         self.fail(error)
 
     def _end_if_idle(self) -> None:
