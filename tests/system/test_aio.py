@@ -42,7 +42,7 @@ def test_gets_puts_and_snapshots_are_awaited(run: Run) -> None:
         assert {task.result().value for task in tasks} == {2.0}
         replies = await client.put_many({"pva://demo:setpoint1": 5, "ca://demo:setpoint2": 6}, TIMEOUT)
         assert all(reply.error is None for reply in replies.values())
-        results = await client.get_many(["pva://demo:dead", "pva://demo:setpoint1", "ca://demo:setpoint2"], 2.0)
+        results = await client.get_many(["pva://demo:dead", "pva://demo:setpoint1", "ca://demo:setpoint2"], 5.0)
         assert [result.data and result.data.value for result in results.values()] == [None, 5.0, 6.0]
         assert isinstance(results["pva://demo:dead"].error, OperationTimeout)
         snapshot = await client.snapshot(["pva://demo:setpoint1", "ca://demo:setpoint2"], TIMEOUT)

@@ -290,7 +290,7 @@ def test_close_lets_go_threads_that_are_held_back_and_waits_for_nobody(
         updates = client.monitor("pva://x", maxsize=2)
         async with updates:
             transport.event("x", "x", *range(500))
-            assert await asyncio.to_thread(full.acquire, timeout=10)
+            assert await asyncio.to_thread(full.acquire, timeout=30)
             await client.close()
             return [update.value async for update in updates]
 
@@ -338,12 +338,12 @@ def test_connecting_does_not_hold_up_the_loop_and_one_that_comes_too_late_is_clo
 
     async def main() -> None:
         entering = asyncio.create_task(aio.Client("scripted", "test", settings=SETTINGS, transport=Slow()).__aenter__())
-        assert await asyncio.to_thread(connecting.wait, 10)
+        assert await asyncio.to_thread(connecting.wait, 30)
         entering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await entering
         go_on.set()
-        assert await asyncio.to_thread(closed.wait, 10)
+        assert await asyncio.to_thread(closed.wait, 30)
 
     asyncio.run(main())
 

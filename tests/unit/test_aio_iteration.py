@@ -70,7 +70,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
 async def happens(event: threading.Event | threading.Semaphore) -> None:
     """Returns when something has happened on another thread."""
     wait = event.wait if isinstance(event, threading.Event) else lambda timeout: event.acquire(timeout=timeout)
-    assert await asyncio.to_thread(wait, 10)
+    assert await asyncio.to_thread(wait, 30)
 
 
 def test_items_come_in_order_and_then_the_end() -> None:
@@ -413,13 +413,13 @@ def test_items_for_a_loop_that_is_closed_do_no_harm(
             kept.append(items)
             await anext(items)
 
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.WARNING):
         asyncio.run(main())
         more.set()
         for emitter in emitters:
-            assert emitter.done.wait(10)
+            assert emitter.done.wait(30)
             assert len(emitter.given) < 20  # nobody goes on emitting for nobody
-    assert [record for record in caplog.records if record.name != "asyncio"] == []
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("arguments", [{"maxsize": 0}, {"maxsize": 1.5}, {"maxsize": True}, {"overflow": "newest"}])
