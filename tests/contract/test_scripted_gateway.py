@@ -551,6 +551,16 @@ def test_a_gateway_that_dies_comes_back_without_its_monitors(gateway: ScriptedGa
         assert seen == [1, 2, 3]
 
 
+def test_a_gateway_that_dies_takes_its_late_replies_with_it(gateway: ScriptedGateway, client: Client) -> None:
+    gateway.pv("demo:x", 1)
+    gateway.faults.delay(5.0, "get")
+    pending = Seen(client.get_stream(X, timeout=60.0))
+    gateway.go_down()
+    gateway.come_up()
+    gateway.advance(60.0)
+    assert isinstance(pending.error, OperationTimeout)
+
+
 def test_commands_wait_in_kafka_for_a_gateway_but_not_for_ever(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1)
     gateway.go_down()
