@@ -206,6 +206,31 @@ def test_a_topic_that_is_gone_is_given_up() -> None:
     assert shelves.located == 1
 
 
+def test_word_of_an_end_from_before_there_was_more_is_not_believed() -> None:
+    shelves = Shelves(*(record("a", n, NOW + n, n) for n in range(4)), most=2)
+    read = shelves.read
+
+    def hasty(wanted: Mapping[Partition, int], timeout: float) -> Excerpt:
+        records, _ = read(wanted, timeout)
+        return Excerpt(records, {("a", 0): 1})
+
+    shelves.read = hasty  # type: ignore[method-assign]
+    assert values(told(Merge(shelves, selection("a"), shelves.spans()))) == [0, 1, 2, 3]
+    assert shelves.located >= 1
+
+
+def test_a_record_that_comes_twice_is_told_once() -> None:
+    shelves = Shelves(*(record("a", n, None, n) for n in range(6)), most=2)
+    read = shelves.read
+
+    def stuttering(wanted: Mapping[Partition, int], timeout: float) -> Excerpt:
+        records, ends = read(wanted, timeout)
+        return Excerpt([*records, *records], ends)
+
+    shelves.read = stuttering  # type: ignore[method-assign]
+    assert values(told(Merge(shelves, selection("a"), shelves.spans()))) == [0, 1, 2, 3, 4, 5]
+
+
 def test_nothing_is_told_while_a_partition_is_silent() -> None:
     shelves = Shelves(record("a", 1, NOW, 0))
     shelves.silent = True

@@ -247,6 +247,20 @@ def test_without_a_past_from_then_on_the_last_known_update_comes_first() -> None
     assert bench.box.told() == [(2, False), (3, False)]
 
 
+def test_the_first_subscriber_gets_the_last_known_update_from_kafka() -> None:
+    bench = Bench(Topic(3), interval=Interval((T0 + 30) * 1_000_000_000))  # within the margin in which it is found
+    bench.tell()
+    bench.splice.offer(bench.topic.grow(1))
+    assert bench.box.told() == [(2, False), (3, False)]
+
+
+def test_an_update_of_the_same_millisecond_as_the_end_of_the_past_is_told() -> None:
+    bench = Bench(Topic(3))
+    bench.tell()
+    bench.splice.offer([PVUpdate(PV, record(3, stamp=(T0 + 2) * 1000))])
+    assert bench.values() == [0, 1, 2, 3]
+
+
 def test_the_last_known_update_comes_even_if_the_past_has_read_over_it_unseen() -> None:
     """It is older than the past reaches back, but for a broker that cannot look times up."""
     bench = Bench(Topic(3), interval=Interval((T0 + 1000) * 1_000_000_000))
