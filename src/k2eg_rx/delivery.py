@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
-from reactivex.scheduler import ImmediateScheduler, TrampolineScheduler
+from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler, TrampolineScheduler
 
 from k2eg_rx.errors import ClientClosedError, WireError
 from k2eg_rx.mailbox import Inlet, Mailbox, Valve
@@ -24,6 +24,7 @@ _T = TypeVar("_T")
 _V = TypeVar("_V", bound=Valve)
 
 DEFAULT_CAPACITY = 1024  # some 1 MB of ordinary events per subscriber
+_OF_OPERATORS = (TrampolineScheduler, ImmediateScheduler, TimeoutScheduler)
 _WORKER_LIMIT = 32  # handlers that block at the same time; threads are started only as needed
 
 
@@ -131,9 +132,10 @@ class Delivery:
         return self.stream(attach, label)
 
     def _executor(self, scheduler: abc.SchedulerBase | None) -> Callable[[Task], None]:
-        """The pool; or the scheduler that the subscriber asked for. Operators pass on the trampoline and the immediate
-        one by themselves, which would run the subscriber on the thread of the pump: those do not count as asked for."""
-        if scheduler is None or isinstance(scheduler, (TrampolineScheduler, ImmediateScheduler)):
+        """The pool; or the scheduler that the subscriber asked for. Operators pass on some by themselves, and those do
+        not count as asked for: the trampoline and the immediate one would run the subscriber on the thread of the pump,
+        reactivex's default for timers on a new thread for each slice of items."""
+        if scheduler is None or isinstance(scheduler, _OF_OPERATORS):
             return self._workers.submit
 
         def execute(task: Task) -> None:

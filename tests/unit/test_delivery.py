@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
-from reactivex.scheduler import CurrentThreadScheduler
+from reactivex.scheduler import CurrentThreadScheduler, ImmediateScheduler, TimeoutScheduler
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.delivery import Delivery
@@ -249,12 +249,9 @@ def test_a_slow_subscriber_holds_up_nobody_else(office: Office) -> None:
     assert numbers(seen) == [1, 2]
 
 
-def test_the_trampoline_that_operators_pass_on_does_not_run_subscribers_on_the_source_thread(office: Office) -> None:
-    source, seen = Source(), list[Item]()
-    stream = office.delivery.stream(source.attach, "a")
-    stream.subscribe(seen.append, scheduler=CurrentThreadScheduler.singleton())
-    source.inlets[0].offer([])
-    executor = office.delivery._executor(CurrentThreadScheduler.singleton())  # pyright: ignore[reportPrivateUsage]
+@pytest.mark.parametrize("passed_on", [CurrentThreadScheduler, ImmediateScheduler, TimeoutScheduler])
+def test_what_operators_pass_on_is_not_asked_for(office: Office, passed_on: type[CurrentThreadScheduler]) -> None:
+    executor = office.delivery._executor(passed_on.singleton())  # pyright: ignore[reportPrivateUsage]
     assert executor == office.delivery._executor(None)  # pyright: ignore[reportPrivateUsage]
 
 
