@@ -114,7 +114,7 @@ class dml(Client):  # noqa: N801 - the documented name
             timeout: Seconds for all of them.
 
         Returns:
-            By URI, in the order given: ``{"value": ..., "alarm": {...}, "timeStamp": {...}, ...}`` as of `get`, or an
+            A dict by URI, in the order given, of ``{"value": ..., "alarm": {...}, "timeStamp": {...}, ...}`` as of `get`, or an
             `OperationTimeout`, `OperationError` or `TransportError`.
 
         Raises:
@@ -147,7 +147,7 @@ class dml(Client):  # noqa: N801 - the documented name
             check: As for `put`.
 
         Returns:
-            By URI, in the order given: the gateway's reply, or a ValueError if the value does not fit the PV, an
+            A dict by URI, in the order given, of the gateway's reply, or a ValueError if the value does not fit the PV, an
             `OperationTimeout` (its text says whether the put may still be carried out), `OperationError` or
             `TransportError`.
 

@@ -1,0 +1,118 @@
+"""The documentation's site: `python -m sphinx -W -b html docs build/docs`.
+
+In: the Markdown pages of this folder, and the docstrings of the public names. Out: HTML. What is public is said by the
+packages' `__all__`; a name is documented under the package that users import it from.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from importlib.metadata import version as version_of
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+project = "K2EG for Python"
+author = "the authors of K2EG for Python"
+release = version = version_of("k2eg")
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser", "sphinxcontrib.mermaid"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = project
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+myst_fence_as_directive = ["mermaid"]
+
+# In docstrings `name` is code, and a link where it names something that is documented.
+default_role = "py:obj"
+add_module_names = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes are described once, in the class's own text
+napoleon_preprocess_types = False
+
+# Annotations that name what is nowhere documented here are an error, but for those of other libraries.
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:obj", r".*"),  # the default role: code as well as names
+    ("py:.*", r"(reactivex|pandas|xarray|collections|typing|datetime|enum|pathlib|types|concurrent|asyncio)\..*"),
+    (
+        "py:.*",
+        r"k2eg_rx\.(wire\.(commands|parse)|gateway\.samples|frames\.framable|testing\.(broker|clock|stepping))\..*",
+    ),
+    (
+        "py:.*",
+        r"[a-z]+|[A-Z][A-Za-z]*Error|abc\.DisposableBase|Framable|Observable|Path|Headers|Partition|_[A-Z].*|.*\._[A-Za-z]+",
+    ),
+]
+
+PUBLIC = (
+    "k2eg_rx",
+    "k2eg_rx.operators",
+    "k2eg_rx.aio",
+    "k2eg_rx.frames",
+    "k2eg_rx.recording",
+    "k2eg_rx.testing",
+    "k2eg_rx.gateway",
+    "k2eg_rx.transport",
+    "k2eg.dml",
+)
+
+_NAME = re.compile(r"(?<!`)(`[^`\n]+`)(?!`)(?=(\w?))")
+_MARKDOWN_CODE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def _public_names() -> dict[str, str]:
+    """Returns the name under which each class and function is documented, by where it is defined."""
+    names: dict[str, str] = {}
+    for package in PUBLIC:
+        module = import_module(package)
+        for name in getattr(module, "__all__", vars(module)):
+            thing = getattr(module, name)
+            if hasattr(thing, "__qualname__"):
+                names.setdefault(f"{thing.__module__}.{thing.__qualname__}", f"{package}.{name}")
+    return names
+
+
+def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement) -> Any:
+    """Has a name that is given by where it is defined refer to where it is documented."""
+    if node.get("refdomain") != "py":
+        return None
+    defined, _, member = str(node["reftarget"]).rpartition(".")
+    public = _PUBLIC_NAMES.get(node["reftarget"])
+    if public is None and defined in _PUBLIC_NAMES:
+        public = f"{_PUBLIC_NAMES[defined]}.{member}"
+    if public is None:
+        return None
+    domain = env.get_domain("py")
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, content)
+
+
+def _as_rest(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Makes reStructuredText of what stands in docstrings as in Markdown: fenced code, and names with an ending."""
+
+    def directive(fence: re.Match[str]) -> str:
+        body = "\n".join("    " + line if line else line for line in fence[3].splitlines())
+        return f"{fence[1]}.. code-block:: {fence[2]}\n\n{body}\n"
+
+    text = _MARKDOWN_CODE.sub(directive, "\n".join(lines))
+    lines[:] = _NAME.sub(lambda name: name[1] + ("\\ " if name[2] else ""), text).splitlines()
+
+
+_PUBLIC_NAMES = _public_names()
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("missing-reference", _resolve)
+    app.connect("autodoc-process-docstring", _as_rest)
