@@ -33,6 +33,7 @@ from k2eg_rx.wire.commands import MonitorCommand, MultiMonitorCommand
 from k2eg_rx.wire.messages import PVUpdate, Reply
 
 _PVS_PER_COMMAND = 500  # some 50 kB of JSON; brokers take 1 MB by default
+_GATHER = 0.5  # seconds: who deletes a topic and makes it again has done so, and others that go with it have come
 
 
 _log = logging.getLogger(__name__)
@@ -104,6 +105,9 @@ class Monitors:
         self._timeout = timeout
         self._lock = threading.RLock()
         self._monitors: dict[str, _Monitor] = {}
+        self._gone: set[str] = set()
+        self._timers = timers
+        source.on_gone = self.topic_gone
         # two looks without an event between them: silent for one to two intervals
         self._looks = rx.interval(silence / 2, scheduler=timers).subscribe(lambda _: self._reactivate())
 
@@ -205,6 +209,20 @@ class Monitors:
         both: Observable[Reply] = rx.merge(*activations.values()).pipe(ops.last())
         return both.pipe(self._requests.within(timeout, "monitor", subject))
 
+    def topic_gone(self, topic: str) -> None:
+        """Has the PVs of a topic that was deleted activated again; those of several at once together. Any thread."""
+        with self._lock:
+            is_first = not self._gone
+            self._gone.add(topic)
+        if is_first:
+            self._timers.schedule_relative(_GATHER, self._ask_for_gone)
+
+    def _ask_for_gone(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
+        with self._lock:
+            topics, self._gone = self._gone, set()
+            asked = [monitor for monitor in self._monitors.values() if monitor.active and monitor.route.topic in topics]
+        self._ask_again(asked)
+
     def close(self) -> None:
         """Completes the streams of all PVs."""
         self._looks.dispose()
@@ -260,9 +278,11 @@ class Monitors:
             silent = [monitor for monitor in self._monitors.values() if monitor.active and not monitor.route.heard]
             for monitor in self._monitors.values():
                 monitor.route.heard = False
-        for start in range(0, len(silent), _PVS_PER_COMMAND):
-            asked = silent[start : start + _PVS_PER_COMMAND]
-            self._ask(asked).subscribe(on_error=_not_now)
+        self._ask_again(silent)
+
+    def _ask_again(self, monitors: Sequence[_Monitor]) -> None:
+        for start in range(0, len(monitors), _PVS_PER_COMMAND):
+            self._ask(monitors[start : start + _PVS_PER_COMMAND]).subscribe(on_error=_not_now)
 
     def _remove(self, monitor: _Monitor) -> None:
         route = monitor.route

@@ -102,7 +102,13 @@ class Receiver(Protocol):
 
 
 class RecordSource(Protocol):
-    """Reads topics, from an exact start, on a thread of its own."""
+    """Reads topics, from an exact start, on a thread of its own.
+
+    Attributes:
+        on_gone: Called with a topic that was deleted while it was read, on a thread of the source's; must not block.
+    """
+
+    on_gone: Callable[[str], None]
 
     def read(self, topic: str) -> Future[None]:
         """Adds a topic, without disturbing the others.

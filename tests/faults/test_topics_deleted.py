@@ -3,6 +3,7 @@ does not."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -12,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 SILENCE = 3.0  # seconds until the client asks again for what it does not hear of
+ASK = 0.2  # seconds between questions: nobody tells when a topic is there
 PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 
 
@@ -55,3 +57,34 @@ def test_a_topic_with_another_number_of_partitions_is_read_on(site: Any, witness
     assert len(values) == len(set(values)), "each once; what was deleted with the topic is gone"
     untouched = witness.values[other.removeprefix("pva://")]
     assert untouched == list(range(untouched[0], untouched[0] + len(untouched)))
+
+
+@pytest.mark.parametrize("standing", [True, False], ids=["standing-still", "changing"])
+def test_a_deleted_topic_that_nobody_makes_again_is_made_by_the_gateway(
+    make_apache_kafka: Any, make_site: Any, witness: Any, standing: bool
+) -> None:
+    """No broker that makes topics, and no client that asks again for what is silent: 60 s would be its default."""
+    broker = make_apache_kafka({"auto.create.topics.enable": "false"})
+    site = make_site(broker.address)
+    admin = AdminClient({"bootstrap.servers": site.broker})
+    finish(admin.create_topics([NewTopic(f"commands-{site.name}", 1)]))
+    gateway = site.gateway()
+    client = site.client(silence=10 * PATIENCE)
+    (uri,) = site.uris(1)
+    topic = uri.removeprefix("pva://").replace(":", "_")
+    client.monitor_stream(uri).subscribe(witness.see, witness.end, witness.end)
+    witness.wait_until(lambda: bool(witness.values), "the PV")
+    witness.wait_for_progress()
+    if standing:
+        witness.wait_for_last(gateway.quiet())
+    finish(admin.delete_topics([topic]))
+    if standing:  # it is the client that has noticed, and has asked
+        deadline = time.monotonic() + PATIENCE
+        while topic not in admin.list_topics(timeout=PATIENCE).topics:
+            assert time.monotonic() < deadline, "the topic is made again"
+            time.sleep(ASK)
+        gateway.tick()
+    witness.wait_for_progress(20)
+    witness.wait_for_last(gateway.quiet())
+    assert witness.ends == []
+    assert len(admin.list_topics(topic, timeout=PATIENCE).topics[topic].partitions) == 3, "made by the gateway"

@@ -293,6 +293,8 @@ class GroupSource(TopicSource[GroupPump]):
 
     def halt(self, reading: Reading) -> None:
         """Takes no part in reading a topic any more."""
+        if not reading.released:
+            self.on_gone(reading.topic)
         self._pump.queue(lambda consumer: self._pump.halt(consumer, reading))
 
     def give_back(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:

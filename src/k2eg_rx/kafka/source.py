@@ -35,6 +35,7 @@ class TopicSource(Generic[_P]):
         self._lock = threading.Lock()
         self._readings: dict[str, Reading] = {}
         self._refusal: TransportError | None = None
+        self.on_gone: Callable[[str], None] = lambda _: None
         self._pump = make_pump(self)
         self._pump.start()
 
@@ -134,6 +135,8 @@ class ExactSource(TopicSource[Pump]):
 
     def halt(self, reading: Reading) -> None:
         """Stops reading a topic."""
+        if not reading.released:
+            self.on_gone(reading.topic)
         self._pump.queue(lambda consumer: self._unassign(consumer, reading))
 
     def _assign(self, consumer: Consumer, starts: Sequence[tuple[Reading, Ends]]) -> None:

@@ -43,6 +43,7 @@ class MemorySource:
         self._unfixed: set[str] = set()
         self._woken = False
         self._closed = False
+        self.on_gone: Callable[[str], None] = lambda _: None
         self._thread: threading.Thread | None = None
         self._release: Callable[[], None] = lambda: None
         if stepper is not None:
