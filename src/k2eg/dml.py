@@ -114,8 +114,8 @@ class dml(Client):  # noqa: N801 - the documented name
             timeout: Seconds for all of them.
 
         Returns:
-            A dict by URI, in the order given, of ``{"value": ..., "alarm": {...}, "timeStamp": {...}, ...}`` as of `get`, or an
-            `OperationTimeout`, `OperationError` or `TransportError`.
+            A dict by URI, in the order given, of ``{"value": ..., "alarm": {...}, "timeStamp": {...}, ...}`` as of
+            `get`, or an `OperationTimeout`, `OperationError` or `TransportError`.
 
         Raises:
             ValueError: A URI is wrong, or there is none.
@@ -147,8 +147,8 @@ class dml(Client):  # noqa: N801 - the documented name
             check: As for `put`.
 
         Returns:
-            A dict by URI, in the order given, of the gateway's reply, or a ValueError if the value does not fit the PV, an
-            `OperationTimeout` (its text says whether the put may still be carried out), `OperationError` or
+            A dict by URI, in the order given, of the gateway's reply, or a ValueError if the value does not fit the
+            PV, an `OperationTimeout` (its text says whether the put may still be carried out), `OperationError` or
             `TransportError`.
 
         Raises:
