@@ -575,6 +575,7 @@ def test_a_folder_may_have_other_files(tmp_path: Path) -> None:
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     (tmp_path / "_torn.parquet.journal").write_bytes(b"")
+    recorded(tmp_path / "_aside.parquet", update("x", 2))
     assert [one.value for one in played(tmp_path)] == [1]
 
 

@@ -219,6 +219,12 @@ def test_json_survives_too() -> None:
     assert again(original).value == [10**30, "\ud800", None]
 
 
+def test_text_that_is_no_unicode_is_replaced_for_other_programs_only() -> None:
+    original = PVData("x", {"value": "\ud800a"})
+    assert rows_of(original, NOW)[0].text == "?a"
+    assert again(original).value == "\ud800a"
+
+
 def test_what_is_none_of_these_is_refused() -> None:
     with pytest.raises(ValueError, match="a float cannot be recorded, only PVUpdate"):
         rows_of(1.5, NOW)
