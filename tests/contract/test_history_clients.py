@@ -419,6 +419,28 @@ def test_a_broker_that_is_away_fails_a_replay_in_time(clients, gateway, bench):
     wait_until_no_reader()
 
 
+def test_an_outage_in_the_middle_of_the_past_does_no_harm(clients, gateway, bench):
+    client = clients(timeout=50.0)  # a broker takes its time to start
+    pv = gateway.pv()
+    gateway.publish(pv, *range(3000))
+    boxes = [
+        Box(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=5), hold=True),
+        Box(client.replay_stream([f"pva://{pv}"], HOUR, capacity=5), hold=True),
+    ]
+    gateway.wait_until_asked(pv)
+    bench.backend.go_down()
+    for box in boxes:
+        box.gate.set()
+    bench.backend.come_up()
+    for box in boxes:
+        box.wait_for(2999)
+    gateway.publish(pv, 3000)
+    boxes[0].wait_for(3000)
+    assert boxes[0].values == list(range(3001))
+    boxes[1].wait_for_end()
+    assert (boxes[1].values, boxes[1].completed) == (list(range(3000)), True)
+
+
 def test_a_group_has_no_past_to_share_but_a_replay_each(clients, gateway):
     client = clients(group_name="group")
     pv = gateway.pv()
