@@ -262,7 +262,8 @@ def _get_rows(rows: _Rows, site: Site) -> None:
         rate, per_core = gets(site, in_flight)
         rows.add(f"gets, {in_flight} under way", "gets/s", rate)
         name = f"gets, {in_flight} under way, per core"
-        rows.add(name, "gets/s/core", per_core, baseline=DEPLOYED_GETS, against=DEPLOYED, target=at_least(10))
+        target = at_least(10) if in_flight > 1 else None  # the deployed gateway's figure is that of a busy one too
+        rows.add(name, "gets/s/core", per_core, baseline=DEPLOYED_GETS, against=DEPLOYED, target=target)
     ours, theirs = one_get(site)
     rows.add("a get", "ms", ours, baseline=theirs, against="p4p's own get")
     rows.add("a get, beyond p4p's own", "ms", ours - theirs, target=at_most(3))

@@ -23,7 +23,7 @@ from k2eg_rx.gateway.deadlines import Deadline, Deadlines
 from k2eg_rx.gateway.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, Reading, Subscription
 from k2eg_rx.gateway.pvaccess_puts import fill
 from k2eg_rx.gateway.pvaccess_subscription import PvaSubscription
-from k2eg_rx.gateway.pvaccess_values import ValueReader, spec_of, types_of
+from k2eg_rx.gateway.pvaccess_values import KnownTypes, types_of
 from k2eg_rx.pv import PvAddress
 from k2eg_rx.wire.structure import Structure, select_field
 
@@ -65,18 +65,6 @@ def _settle(future: Future[Any], outcome: object) -> None:
             future.set_result(outcome)
 
 
-def _read(address: PvAddress, value: Any) -> Reading:
-    spec = spec_of(value)
-    structure = ValueReader(spec).read(value)
-    if not address.field or address.is_record_field:
-        return Reading(structure, types_of(spec))
-    try:
-        selected = select_field(structure, address.field, address.uri)
-    except OperationError as error:
-        raise ProviderError(error.message) from None
-    return Reading(selected, types_of(spec, address.field))
-
-
 class PvAccessProvider:
     """A `Provider` for PVAccess.
 
@@ -104,6 +92,7 @@ class PvAccessProvider:
         # p4p keeps a channel open while an operation on it, even a finished one, is not closed.
         self._channels: OrderedDict[str, tuple[float, Any]] = OrderedDict()
         self._spent: list[Any] = []
+        self._types = KnownTypes()  # belongs to the worker thread
         self._sweep()
 
     def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
@@ -113,9 +102,20 @@ class PvAccessProvider:
             name,
             timeout,
             lambda done: self._context.get(name, done),
-            partial(_read, address),
+            partial(self._read, address),
             lambda: f"{address.name}: no answer within {timeout:g} s",
         )
+
+    def _read(self, address: PvAddress, value: Any) -> Reading:
+        """What a get has read. On the worker thread."""
+        structure, types, spec = self._types.read(value)
+        if not address.field or address.is_record_field:
+            return Reading(structure, types)
+        try:
+            selected = select_field(structure, address.field, address.uri)
+        except OperationError as error:
+            raise ProviderError(error.message) from None
+        return Reading(selected, types_of(spec, address.field))
 
     def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
         """Writes fields of a PV, checking their types first: nothing is written that would not read back as given."""

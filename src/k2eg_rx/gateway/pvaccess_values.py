@@ -11,6 +11,7 @@ Of a subscription's updates only what has changed is read: mostly the value and 
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -49,6 +50,9 @@ _Step = Callable[[Any, str], Any]
 # p4p gives None for an array of numbers that was never set, or is a union's member and empty.
 _EMPTY = {f"a{letter}": np.empty(0, DTYPES[kind]) for letter, kind in KINDS.items() if kind in DTYPES}
 _value_class: Any = p4p.Value
+
+_WITHOUT_REFERENCES = 2  # marshal's version that writes equal types as equal bytes
+_MOST_TYPES = 1000  # a site has some dozens
 _ABSENT = object()
 
 
@@ -185,6 +189,27 @@ class ValueReader:
     def read(self, value: Any) -> Structure:
         """Returns a value as a structure of its own, which later updates do not change."""
         return self._read(value) if self._read is not None else value.todict()
+
+
+class KnownTypes:
+    """Reads values of which each may be of another type, as those of gets; what a type asks for is found out once.
+
+    Belongs to one thread.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[ValueReader, TypeMap]] = {}
+
+    def read(self, value: Any) -> tuple[Structure, TypeMap, Spec]:
+        """Returns a value as a structure of its own, the types of its fields, and its type."""
+        spec = spec_of(value)
+        key = marshal.dumps(spec, _WITHOUT_REFERENCES)  # much quicker than what it saves
+        if key not in self._known:
+            if len(self._known) >= _MOST_TYPES:
+                self._known.clear()
+            self._known[key] = ValueReader(spec), types_of(spec)
+        reader, types = self._known[key]
+        return reader.read(value), types, spec
 
 
 # What to read for an update: the fields that are read whole, and of structures of scalars the members that changed.
