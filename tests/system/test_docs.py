@@ -1,14 +1,13 @@
 """The documentation, run as written: every Python block of a page, with what it prints; and the site, without warnings.
 
 The blocks of a page are one program. A block that prints is followed by one marked ``text`` with what it prints, in
-which ``...`` stands for anything. Functions of a page that are called ``test_...`` are run like those of a module, with
-the fixtures of `k2eg_rx.testing.fixtures`. What is not to be run is marked as something else (``console``, ``ini``).
+which ``...`` stands for anything. A block that begins with ``# NAME.py`` is that file, beside the others of the page; if
+its name begins with ``test_``, pytest runs it. What is not to be run is marked as something else (``console``, ``ini``).
 """
 
 from __future__ import annotations
 
 import doctest
-import inspect
 import os
 import re
 import subprocess
@@ -23,16 +22,17 @@ from k2eg_rx import Client, first
 from k2eg_rx.embedded import EmbeddedStack
 from k2eg_rx.settings import DEMO_BROKER_VARIABLE
 
-pytest_plugins = ["k2eg_rx.testing.fixtures"]
-
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 TUTORIAL = DOCS / "tutorial.md"
 HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
 BUILD_SECONDS = 240  # on a machine that does much else; alone it takes a twentieth of it
 
+ENDS_WITHIN = 50.0  # seconds, on a busy machine
+
 _FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LANGUAGES = {"python", "text", "console", "ini", "{toctree}"}
+_FILE = re.compile(r"\s*# (\w+\.py)\n")
 _OUTPUT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -43,11 +43,13 @@ class Block:
     Attributes:
         code: The code, with as many empty lines before it as the page has, so that tracebacks tell its lines.
         line: The line on which it begins.
+        file: The file that it is, or None if it is a part of the page's program.
         printed: What the page says that it prints.
     """
 
     code: str
     line: int
+    file: str | None
     printed: str
 
 
@@ -65,19 +67,28 @@ def blocks(page: str) -> list[Block]:
         if fence[1] == "python":
             line = page.count("\n", 0, fence.start(2))
             printed = after[2] if after is not None and after[1] == "text" else ""
-            made.append(Block("\n" * line + fence[2], line + 1, printed))
+            file = _FILE.match(fence[2])
+            made.append(Block("\n" * line + fence[2], line + 1, file and file[1], printed))
     return made
 
 
-def run(page: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+def run_tests(file: Path) -> None:
+    """Runs a file of tests as users do."""
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", file.name]
+    done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, timeout=ENDS_WITHIN, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def run(page: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Runs a page, block by block, and compares what they print with what the page says."""
     namespace: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page.read_text()):
-        before = set(namespace)
-        exec(compile(block.code, page, "exec"), namespace)
-        for name in [name for name in namespace if name.startswith("test_") and name not in before]:
-            wanted = inspect.signature(namespace[name]).parameters
-            namespace[name](**{argument: request.getfixturevalue(argument) for argument in wanted})
+        if block.file is None:
+            exec(compile(block.code, page, "exec"), namespace)
+        else:
+            (folder / block.file).write_text(block.code)
+            if block.file.startswith("test_"):
+                run_tests(folder / block.file)
         printed = capsys.readouterr().out
         assert doctest.OutputChecker().check_output(block.printed, printed, _OUTPUT), (
             f"{page.relative_to(ROOT)}:{block.line} prints\n{printed}\nand not\n{block.printed}"
@@ -102,13 +113,13 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("demo")
-def test_the_tutorial(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
-    run(TUTORIAL, request, capsys)
+def test_the_tutorial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(TUTORIAL, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
-def test_how_to(page: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
-    run(page, request, capsys)
+def test_how_to(page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(page, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("page", [TUTORIAL, *HOW_TO], ids=lambda page: page.stem)
@@ -119,8 +130,8 @@ def test_every_block_is_of_a_language_that_is_known(page: Path) -> None:
 
 
 def test_what_a_page_says_of_its_output_counts() -> None:
-    page = "# A page\n\n```python\nprint(1)\n```\n\nIt prints\n\n```text\n1\n```\n\n```python\nx = 2\n```\n"
-    assert [(block.line, block.printed) for block in blocks(page)] == [(4, "1\n"), (14, "")]
+    page = "# A page\n\n```python\nprint(1)\n```\n\nIt prints\n\n```text\n1\n```\n\n```python\n# a.py\nx = 2\n```\n"
+    assert [(block.line, block.file, block.printed) for block in blocks(page)] == [(4, None, "1\n"), (14, "a.py", "")]
 
 
 def test_there_is_a_page_for_every_operator() -> None:
