@@ -139,6 +139,7 @@ class Site:
     def client(self, app_name: str | None = None, group_name: str | None = None, **arguments: Any) -> Client:
         """Returns a client, by default of an application of its own."""
         name = app_name or f"app-{uuid.uuid4().hex[:8]}"
+        arguments.setdefault("timeout", PATIENCE)  # of activations
         return self._stack.enter_context(Client("faults", name, group_name, settings=self.settings(name), **arguments))
 
     def uris(self, count: int) -> list[str]:
