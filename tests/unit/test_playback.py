@@ -123,6 +123,25 @@ def test_a_generator_is_closed_when_a_subscriber_has_had_enough():
     assert (got, closed) == ([0, 1, 2], [1])
 
 
+def test_an_iterable_is_never_closed_while_an_item_is_pulled():
+    closed_in_pull: list[int] = []
+
+    class Leaving(Source):
+        def __next__(self) -> int:
+            item = super().__next__()
+            if item == 2:
+                subscription.dispose()
+                closed_in_pull.append(self.closed)
+            return item
+
+    source = Leaving(0, 1, 2, 3)
+    scheduler = TestScheduler()
+    got: list[int] = []
+    subscription = play(source, seconds, None, scheduler).subscribe(got.append)
+    scheduler.start()
+    assert (closed_in_pull, source.closed, got) == ([0], 1, [0, 1])
+
+
 def test_an_exception_of_the_iterable_is_the_streams_error():
     source = Source(0, 1, error=OSError("disk"))
     messages = played(source, 1)
