@@ -261,6 +261,12 @@ def test_partial_instants_have_gaps() -> None:
     assert missing(frame["b"]) == [True, False]
 
 
+def test_a_pv_that_is_always_missing_has_a_column() -> None:
+    frame = to_dataframe(Aligned(5, None, {"a": update("a", 1)}, ("b",)))
+    assert list(frame.columns) == ["a", "b"]
+    assert missing(frame["b"]) == [True]
+
+
 def test_snapshots_wide_have_the_newest_sample_of_each_pv() -> None:
     one = snapshot("s", {"a": [update("a", 1), update("a", 2)], "b": None}, timestamp=2 * SECOND, window=1.0)
     two = snapshot("s", {"a": 3, "b": 4.5}, timestamp=4 * SECOND, window=1.0)
@@ -341,6 +347,8 @@ def test_waveforms_of_different_pvs_share_a_dimension_if_they_are_as_long() -> N
     aligned = Aligned(5, None, {name: update(name, [0.5] * length) for name, length in (("a", 3), ("b", 3), ("c", 2))})
     data = to_xarray(aligned)
     assert [data[name].dims[1] for name in "abc"] == ["element_3", "element_3", "element_2"]
+    alike = to_xarray(Aligned(5, None, {name: update(name, [0.5] * 3) for name in "ab"}))
+    assert [alike[name].dims[1] for name in "ab"] == ["element", "element"]
 
 
 def test_ragged_waveforms_are_refused_by_name() -> None:
