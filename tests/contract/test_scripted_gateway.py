@@ -132,6 +132,13 @@ def test_a_structure_without_a_value_is_put_by_field(gateway: ScriptedGateway, c
     assert first(client.get_stream("pva://demo:s.sub.b")).value == 2.5
 
 
+def test_a_part_of_a_structure_is_put_by_its_path(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:s", fields={"sub": {"b": {"c": 1.5, "d": 2}}})
+    first(client.put_stream("pva://demo:s.sub.b.c", 2.5))
+    assert pv.puts == [{"sub": {"b": {"c": 2.5}}}]
+    assert pv.structure("pva")["sub"] == {"b": {"c": 2.5, "d": 2}}
+
+
 def test_a_field_is_read_and_monitored_by_itself(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1.0, units="A")
     gateway.pv("demo:x.HIGH", 5.0)
@@ -283,6 +290,7 @@ def test_nothing_outlasts_the_gateway() -> None:
         assert gateway.broker.present() == ["test"]
     assert seen.completed
     assert gateway.broker.present() == []
+    assert gateway.clock._steps == []
     assert TimeoutScheduler.__dict__["singleton"] is real
     with ScriptedGateway(), pytest.raises(RuntimeError, match="already"), ScriptedGateway():
         pass
@@ -378,6 +386,26 @@ def test_a_get_waits_for_a_pv_that_comes_back_in_time(gateway: ScriptedGateway, 
     gateway.advance(4.0)
     pv.connect()
     assert (seen, gateway.clock.elapsed) == ([1], 4.0)
+
+
+def test_a_pv_that_goes_away_meanwhile_does_not_answer(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1, delay=3.0)
+    seen = values(client.get_stream(X))
+    gateway.advance(1.0)
+    pv.disconnect()
+    gateway.advance(4.0)
+    assert seen == []
+    pv.connect()
+    gateway.advance(3.0)
+    assert (seen, gateway.clock.elapsed) == ([1], 8.0)
+
+
+def test_the_value_of_a_pv_that_went_away_is_not_given_to_others(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1)
+    client.monitor_stream(X).subscribe()
+    gateway.settle()
+    pv.disconnect()
+    assert len(first(client.snapshot_stream([X])).data["demo:x"]) == 0
 
 
 def test_a_group_shares_the_events(gateway: ScriptedGateway) -> None:
