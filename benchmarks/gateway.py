@@ -224,36 +224,43 @@ class _Rows:
         baseline: float | None = None,
         against: str = "",
         target: Target | None = None,
-        note: str = "",
+        flow: Flow | None = None,
     ) -> None:
         row = self._rows.setdefault(
-            name, {"unit": unit, "against": against, "target": target, "ours": [], "baseline": [], "notes": []}
+            name, {"unit": unit, "against": against, "target": target, "ours": [], "baseline": [], "flows": []}
         )
         row["ours"].append(ours)
         if baseline is not None:
             row["baseline"].append(baseline)
-        if note:
-            row["notes"].append(note)
+        if flow is not None:
+            row["flows"].append(flow)
 
     def rows(self) -> Iterator[Row]:
         for name, row in self._rows.items():
-            ours, baseline, note = tuple(row["ours"]), tuple(row["baseline"]), " | ".join(row["notes"])
+            ours, baseline, note = tuple(row["ours"]), tuple(row["baseline"]), _note(row["flows"])
             yield Row(name, row["unit"], ours, baseline, row["against"], row["target"], note)
+
+
+def _note(flows: Sequence[Flow]) -> str:
+    """What else is to be known of all rounds together."""
+    if not flows:
+        return ""
+    posted, age = statistics.median(flow.posted for flow in flows), statistics.median(flow.age for flow in flows)
+    merged, dropped = sum(flow.merged for flow in flows), sum(flow.dropped for flow in flows)
+    return f"{posted:,.0f}/s posted, {merged} merged, {dropped} dropped, {age:.0f} ms old when read"
 
 
 def _fast_rows(rows: _Rows, rate: int, flow: Flow) -> None:
     name = f"one PV, {rate:,} posts/s"
     deployed = DEPLOYED_EVENTS[rate]
     target = at_least(3) if rate / deployed > 3 else None  # of so many posts no gateway could make more events
-    note = f"{flow.posted:.0f}/s posted, {flow.merged} merged, {flow.dropped} dropped"
-    rows.add(name, "events/s", flow.rate, baseline=deployed, against=DEPLOYED, target=target, note=note)
+    rows.add(name, "events/s", flow.rate, baseline=deployed, against=DEPLOYED, target=target, flow=flow)
     rows.add(f"{name}, per core", "events/s/core", flow.per_core)
 
 
 def _slow_rows(rows: _Rows, flow: Flow) -> None:
     name = f"{SLOW:,} PVs at {SLOW_RATE} Hz"
-    note = f"{flow.merged} merged, {flow.dropped} dropped, {flow.age:.0f} ms old"
-    rows.add(name, "events/s", flow.rate, baseline=flow.posted, against="updates/s of the IOC", note=note)
+    rows.add(name, "events/s", flow.rate, baseline=flow.posted, against="updates/s of the IOC", flow=flow)
     rows.add(f"{name}, per core", "events/s/core", flow.per_core)
 
 
