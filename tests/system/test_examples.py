@@ -73,6 +73,16 @@ def test_snapshot_to_csv(run: Run, tmp_path: Path) -> None:
     assert all(float(cell) is not None for row in rows for cell in row[2:])
 
 
+def test_orbit(run: Run) -> None:
+    printed = run(ROOT / "examples/orbit.py", "--shots", 15)
+    assert re.search(r"^RMS +0\.\d{3} mm, of the last 10 shots +0\.\d{3} mm$", printed, re.MULTILINE)
+    rows = re.findall(r"^pva://demo:bpm(\d+) +(\S+) +(\S+) +(\S+)$", printed, re.MULTILINE)
+    assert [int(row[0]) for row in rows] == list(range(1, 21))
+    assert float(rows[0][3]) == 1.0
+    assert float(rows[5][3]) < -0.9  # half an oscillation further on
+    assert "15 shots; " in printed
+
+
 def code_of_readme() -> list[str]:
     """The Python blocks of the README."""
     return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
