@@ -139,12 +139,13 @@ class Core:
             self.event_source.close(timeout)  # while there are routes: what this member receives, no other one will
         self.monitors.close()
         self.recurring.close()
-        self.past.close(time_left(deadline))
+        self.past.stop()
         self.requests.close()
         self.status.close()
         self.event_source.close(time_left(deadline))
         self.delivery.close(time_left(deadline))
         self._session.close(deadline)
+        self.past.close(time_left(deadline))  # last: a broker that is away keeps its threads for a second
         self._own_timers.dispose()
 
     def _guarded(self, receiver: Receiver) -> Receiver:

@@ -18,7 +18,10 @@ from k2eg_rx.selection import Interval, Selection, Told, topics_of
 from k2eg_rx.telling import Tale, Tellers
 from k2eg_rx.transport import History
 
-_LOCATE = 1.0  # seconds for an answer, which takes milliseconds; then it is looked whether anybody still wants it
+# Seconds for an answer, which takes milliseconds; then it is looked whether anybody still wants it. And for each topic:
+# a question about one takes half a millisecond, and there are four about each of its partitions.
+_LOCATE = 1.0
+_LOCATE_TOPIC = 0.005
 _READ = 0.1  # seconds to wait for records, which come at once if there are any; an end is told of with them
 _PAUSE = 0.02  # seconds until the next try after one that gave nothing, perhaps at once
 
@@ -61,7 +64,8 @@ class Reading:
         start, stop = self._interval.kafka_start_ms, self._interval.kafka_stop_ms
         try:
             self._history = self._history or self._past.make_history(self._topics)
-            spans = self._history.locate(start, stop, _LOCATE if self._wait else 0.0)
+            patience = _LOCATE + _LOCATE_TOPIC * len(self._topics) if self._wait else 0.0
+            spans = self._history.locate(start, stop, patience)
         except TransportError as error:
             raise self._named(error) from error
         self._note(began, answered=spans is not None, patient=False)
@@ -164,6 +168,10 @@ class Past:
         """Has a tale told; disposing ends it, without waiting for that."""
         return self.tellers.start(tale)
 
+    def stop(self) -> None:
+        """Fails what is still being told, and has the threads end. Idempotent."""
+        self.tellers.stop()
+
     def close(self, timeout: float) -> None:
-        """Fails what is still being told, and waits for the threads, for at most `timeout` seconds. Idempotent."""
+        """Stops, and waits for the threads, for at most `timeout` seconds. Idempotent."""
         self.tellers.close(timeout)

@@ -162,19 +162,26 @@ class Tellers:
                 self._tales.pop(tale, None)
         return pause
 
-    def close(self, timeout: float) -> None:
-        """Fails what is still being told, and waits for the threads, for at most `timeout` seconds. Idempotent."""
-        deadline = time.monotonic() + timeout
-        with self._lock:
-            self._closed = True
-            tales = dict(self._tales)
-        for tale, thread in tales.items():
+    def stop(self) -> None:
+        """Fails what is still being told, and has the threads end. Idempotent."""
+        for tale, thread in self._shut().items():
             if not tale.over.is_set():
                 tale.fail(ClientClosedError("the client was closed before the past was told"))
             tale.over.set()
             if thread is None:
                 self._step(tale)  # time may not go on
             tale.bell.ring()
-        for thread in tales.values():
+
+    def close(self, timeout: float) -> None:
+        """Stops, and waits for the threads, for at most `timeout` seconds. Idempotent."""
+        deadline = time.monotonic() + timeout
+        self.stop()
+        for thread in self._shut().values():
             if thread is not None and thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _shut(self) -> dict[Tale, threading.Thread | None]:
+        """Takes no more tales; returns those that are being told."""
+        with self._lock:
+            self._closed = True
+            return dict(self._tales)
