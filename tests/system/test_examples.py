@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from k2eg_rx import Client, first
 from k2eg_rx.embedded import EmbeddedStack
 from k2eg_rx.settings import DEMO_BROKER_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 ENDS_WITHIN = 50.0  # seconds, on a busy machine
+CORRECTOR = "pva://demo:setpoint1"
 
 Run = Callable[..., str]
 
@@ -81,6 +83,27 @@ def test_orbit(run: Run) -> None:
     assert float(rows[0][3]) == 1.0
     assert float(rows[5][3]) < -0.9  # half an oscillation further on
     assert "15 shots; " in printed
+
+
+def test_feedback_in_a_dry_run_tells_and_writes_nothing(run: Run, client: Client) -> None:
+    first(client.put_stream(CORRECTOR, 1.5))
+    lines = run(ROOT / "examples/feedback.py", "--count", 2, "--readings", 5, "--rate", 10).splitlines()
+    assert len(lines) == 2
+    assert all(re.fullmatch(rf"{CORRECTOR}: dry_run -?\d\.\d{{4}} A", line) for line in lines)
+    assert first(client.get_stream(CORRECTOR)).value == 1.5
+
+
+def test_feedback_that_writes_brings_the_beam_to_its_target(run: Run, client: Client) -> None:
+    first(client.put_stream(CORRECTOR, 1.5))
+    try:
+        arguments = ("--write", "--count", 5, "--readings", 5, "--rate", 10, "--gain", 0.5)
+        lines = run(ROOT / "examples/feedback.py", *arguments).splitlines()
+        written = [float(line.split()[-2]) for line in lines if ": written " in line]
+        assert len(written) == 5
+        assert first(client.get_stream(CORRECTOR)).value == pytest.approx(written[-1], abs=1e-4)
+        assert abs(written[-1]) < 1.0  # about 0.1 A is left, and as much again is noise
+    finally:
+        first(client.put_stream(CORRECTOR, 1.5))
 
 
 def code_of_readme() -> list[str]:
