@@ -106,6 +106,17 @@ def test_feedback_that_writes_brings_the_beam_to_its_target(run: Run, client: Cl
         first(client.put_stream(CORRECTOR, 1.5))
 
 
+def test_alarm_digest(run: Run) -> None:
+    arguments = ("--pv", "pva://demo:temperature", "--pv", "pva://demo:message", "--every", 5, "--count", 3)
+    printed = run(ROOT / "examples/alarm_digest.py", *arguments)
+    assert len(re.findall(r"^\d\d:\d\d:\d\d UTC, [01] in alarm$", printed, re.MULTILINE)) == 3
+    rows = re.findall(r"^  demo:(\S+) +raised +(\d+) +in alarm +([\d.]+) s +worst (\w+) ", printed, re.MULTILINE)
+    assert {name for name, *_ in rows} == {"temperature"}  # in 10 s it goes through all severities
+    assert sum(int(raised) for _, raised, _, _ in rows) >= 2
+    assert sum(float(seconds) for _, _, seconds, _ in rows) >= 3.0
+    assert {worst for *_, worst in rows} & {"MAJOR", "INVALID"}
+
+
 def code_of_readme() -> list[str]:
     """The Python blocks of the README."""
     return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
