@@ -151,9 +151,10 @@ class Arrivals:
         while not enough(self):
             if time.monotonic() > deadline:
                 raise SystemExit("the last events are missing")
-            batch = [message for message in consumer.consume(1000, 0.05) if message.error() is None]
-            now = time.time_ns()
-            self.events += [(now, message) for message in batch]
+            first = consumer.poll(0.05)
+            if first is not None:  # `consume` would wait for all its time
+                batch, now = [first, *consumer.consume(1000, 0)], time.time_ns()
+                self.events += [(now, message) for message in batch if message.error() is None]
 
     def newest(self) -> int:
         """Returns the value of the last event, -1 if there is none."""
