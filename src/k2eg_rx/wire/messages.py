@@ -31,7 +31,7 @@ class PVData:
 
     @property
     def data(self) -> Structure:
-        """The whole structure as a dict, with ``value``, ``alarm``, ``timeStamp``, and ``display`` etc. where present."""
+        """The whole structure as a dict, with ``value``, ``alarm``, ``timeStamp``, ``display`` etc. where present."""
         if self._data is None:
             self._data = self._decode()
         return self._data
