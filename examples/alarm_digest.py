@@ -98,9 +98,9 @@ def main() -> None:
             ops.take(options.count),
             ops.do_action(lambda digest: print(text(digest, minimum), flush=True)),
         )
-        with suppress(KeyboardInterrupt):
-            first(shown.pipe(ops.count()))  # waits for the end, on this thread
+        first(shown.pipe(ops.count()))  # waits for the end, on this thread
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends it
+        main()

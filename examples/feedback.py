@@ -97,9 +97,9 @@ def main() -> None:
             ops.map(line),
             ops.do_action(print),
         )
-        with suppress(KeyboardInterrupt):  # Ctrl-C ends it; what was written stays
-            first(entries.pipe(ops.count()))  # waits for the end, on this thread
+        first(entries.pipe(ops.count()))  # waits for the end, on this thread
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends it; what was written stays
+        main()

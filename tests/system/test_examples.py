@@ -117,6 +117,18 @@ def test_alarm_digest(run: Run) -> None:
     assert {worst for *_, worst in rows} & {"MAJOR", "INVALID"}
 
 
+def test_record_and_replay(run: Run, tmp_path: Path) -> None:
+    script = ROOT / "examples/record_and_replay.py"
+    lines = run(script, "run.parquet", "--seconds", 4).splitlines()
+    recorded = int(re.fullmatch(r"recorded (\d+) updates in run\.parquet", lines[1])[1])
+    replayed = int(re.fullmatch(r"replayed (\d+) updates in [\d.]+ s", lines[-1])[1])
+    windows = [line for line in lines if " mean " in line]
+    assert recorded == replayed == sum(int(line.split()[-1]) for line in windows)
+    assert {line.split()[1] for line in windows} == {"demo:temperature", "demo:sine10", "demo:bpm1"}
+    again = run(script, "run.parquet", "--replay").splitlines()
+    assert sorted(again[1:-1]) == sorted(windows)
+
+
 def code_of_readme() -> list[str]:
     """The Python blocks of the README."""
     return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
