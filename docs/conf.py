@@ -25,6 +25,9 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = project
+html_show_copyright = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -38,7 +41,7 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True  # attributes are described once, in the class's own text
+napoleon_custom_sections = [("Attributes", "params_style")]  # described once, in the class's own text
 napoleon_preprocess_types = False
 
 # Annotations that name what is nowhere documented here are an error, but for those of other libraries.
@@ -94,6 +97,8 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: no
         public = f"{_PUBLIC_NAMES[defined]}.{member}"
     if public is None:
         return None
+    if content.astext() == node["reftarget"]:  # where it is defined; what is said is the name
+        content[:] = [nodes.Text(content.astext().rpartition(".")[2])]
     domain = env.get_domain("py")
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, content)
 
