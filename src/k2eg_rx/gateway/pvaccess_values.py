@@ -212,8 +212,9 @@ class KnownTypes:
         return reader.read(value), types, spec
 
 
-# What to read for an update: the fields that are read whole, and of structures of scalars the members that changed.
-_Plan = tuple[list[tuple[str, _Step]], list[tuple[str, list[tuple[str, str]]]]]
+# What to read for an update: the fields that are read whole, and of structures of scalars the members that changed. At
+# last a field that has not, if there is one.
+_Plan = tuple[list[tuple[str, _Step]], list[tuple[str, list[tuple[str, str]]]], str | None]
 
 _MOST_PLANS = 64  # for one PV, whose updates mostly change the same fields
 
@@ -228,18 +229,18 @@ class UpdateReader:
     def __init__(self, spec: Spec) -> None:
         self._members = members_of(spec)
         self._whole = ValueReader(spec)
-        self._plans: dict[frozenset[str], _Plan | None] = {}
+        self._plans: dict[frozenset[str], _Plan] = {}
         self._last: Structure | None = None
 
     def read(self, value: Any) -> Structure:
         """Returns the PV's whole value, after the update of which this is the value."""
         last = self._last
-        plan = None if last is None else self._plan(frozenset(value.changedSet()))
-        if last is None or plan is None:
+        fields, parts, other = self._plan(frozenset(value.changedSet()))
+        # A server may mark the value as a whole. That is not in the set, but then every field counts as changed.
+        if last is None or (other is not None and value.changed(other)):
             self._last = structure = self._whole.read(value)
             return structure
         structure = last.copy()
-        fields, parts = plan
         for name, step in fields:
             structure[name] = step(value, name)
         for name, members in parts:
@@ -249,8 +250,8 @@ class UpdateReader:
         self._last = structure
         return structure
 
-    def _plan(self, marked: frozenset[str]) -> _Plan | None:
-        """What to read for these marks; None for all of it."""
+    def _plan(self, marked: frozenset[str]) -> _Plan:
+        """What to read for these marks."""
         try:
             return self._plans[marked]
         except KeyError:
@@ -260,10 +261,8 @@ class UpdateReader:
             return plan
 
 
-def _plan(members: Members, marked: frozenset[str]) -> _Plan | None:
+def _plan(members: Members, marked: frozenset[str]) -> _Plan:
     tops = {path.partition(".")[0] for path in marked}
-    if not tops <= members.keys():  # a mark on all of it
-        return None
     fields: list[tuple[str, _Step]] = []
     parts: list[tuple[str, list[tuple[str, str]]]] = []
     for top in sorted(tops):
@@ -274,7 +273,7 @@ def _plan(members: Members, marked: frozenset[str]) -> _Plan | None:
             parts.append((top, [(path.partition(".")[2], path) for path in paths]))
         else:
             fields.append((top, _special(spec) or _plain(spec)))
-    return fields, parts
+    return fields, parts, next((name for name in members if name not in tops), None)
 
 
 def _scalars(spec: Spec) -> set[str]:
