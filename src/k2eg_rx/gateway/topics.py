@@ -30,7 +30,9 @@ SNAPSHOT_PARTITIONS = 1
 # Seconds that a first event waits for its topic. Creating one takes some 0.1 s, two thousand at once many seconds on a
 # busy broker; and a record for a topic that is not there yet is lost, or makes one with another number of partitions.
 _PATIENCE = 12.0
-_MEMORY = 2.0  # seconds that a topic is taken to be there: others may delete it. Asking once more costs a request.
+# Seconds that a topic is taken to be there, for those who want it at the same time. Others may delete it at once; a
+# client that notices asks again after half a second. Asking Kafka once more costs a request.
+_MEMORY = 0.3
 _AT_ONCE = 100  # topics in one request: the first of many need not wait for the last
 _RETRY = 1.0  # seconds until what Kafka has not answered is asked again, at first
 _LONGEST_RETRY = 30.0  # a broker may not know the request at all
