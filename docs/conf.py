@@ -72,7 +72,6 @@ PUBLIC = (
 )
 
 _NAME = re.compile(r"(?<!`)(`[^`\n]+`)(?!`)(?=(\w?))")
-_MARKDOWN_CODE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
 def _public_names() -> dict[str, str]:
@@ -104,14 +103,8 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: no
 
 
 def _as_rest(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Makes reStructuredText of what stands in docstrings as in Markdown: fenced code, and names with an ending."""
-
-    def directive(fence: re.Match[str]) -> str:
-        body = "\n".join("    " + line if line else line for line in fence[3].splitlines())
-        return f"{fence[1]}.. code-block:: {fence[2]}\n\n{body}\n"
-
-    text = _MARKDOWN_CODE.sub(directive, "\n".join(lines))
-    lines[:] = _NAME.sub(lambda name: name[1] + ("\\ " if name[2] else ""), text).splitlines()
+    """Ends names with an ending, such as `PVUpdate`s, where reStructuredText has them end."""
+    lines[:] = [_NAME.sub(lambda name: name[1] + ("\\ " if name[2] else ""), line) for line in lines]
 
 
 _PUBLIC_NAMES = _public_names()
