@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 import os
 import re
+import signal
+import socket
+import statistics
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,12 +34,18 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def run(stack: EmbeddedStack, tmp_path: Path) -> Run:
-    """Runs a script in a process for which the stack is the running demo; returns what it printed."""
+def environment(stack: EmbeddedStack, tmp_path: Path) -> dict[str, str]:
+    """The environment of a process for which the stack is the running demo."""
     broker = tmp_path / "broker"
     broker.write_text(stack.broker_address)
     environment = {**os.environ, DEMO_BROKER_VARIABLE: str(broker)}
     environment.pop("K2EG_PYTHON_CONFIGURATION_PATH_FOLDER", None)
+    return environment
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path) -> Run:
+    """Runs a script in such a process to its end; returns what it printed."""
 
     def run(script: Path, *arguments: object, typed: str = "") -> str:
         done = subprocess.run(
@@ -127,6 +143,43 @@ def test_record_and_replay(run: Run, tmp_path: Path) -> None:
     assert {line.split()[1] for line in windows} == {"demo:temperature", "demo:sine10", "demo:bpm1"}
     again = run(script, "run.parquet", "--replay").splitlines()
     assert sorted(again[1:-1]) == sorted(windows)
+
+
+def report_of_all_monitors(address: str) -> dict[str, Any]:
+    """What the service reports once it has heard of all its monitors."""
+    deadline = time.monotonic() + ENDS_WITHIN
+    while True:
+        with urllib.request.urlopen(address, timeout=ENDS_WITHIN) as response:
+            report: dict[str, Any] = json.load(response)
+        if report["monitors"] == 8:
+            return report
+        assert time.monotonic() < deadline, report
+        time.sleep(0.1)  # it tells when it is asked, and no other way
+
+
+def test_service(environment: dict[str, str]) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", ROOT / "examples/service.py"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as service:
+        try:
+            assert service.stdout is not None
+            address = service.stdout.readline().split()[1]
+            report = report_of_all_monitors(address)
+            with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+                urllib.request.urlopen(address + "else", timeout=ENDS_WITHIN)
+            refused.value.close()
+            with socket.create_connection(("127.0.0.1", urllib.parse.urlsplit(address).port)):  # and asks nothing
+                service.send_signal(signal.SIGTERM)
+                printed, complaints = service.communicate(timeout=ENDS_WITHIN)
+        finally:
+            service.kill()
+    assert (service.returncode, printed, complaints) == (0, "stopped\n", "")
+    positions = report["positions_mm"].values()
+    assert report["rms_mm"] == pytest.approx(math.sqrt(statistics.fmean(position**2 for position in positions)))
 
 
 def code_of_readme() -> list[str]:
