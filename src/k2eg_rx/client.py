@@ -19,8 +19,8 @@ from k2eg_rx.core import Core
 from k2eg_rx.delivery import DEFAULT_CAPACITY
 from k2eg_rx.lifetime import Life, close_at_exit
 from k2eg_rx.mailbox import Inlet
-from k2eg_rx.moments import Moment
 from k2eg_rx.overflow import Overflow
+from k2eg_rx.past.moments import Moment
 from k2eg_rx.properties import SnapshotProperties
 from k2eg_rx.pv import PvAddress
 from k2eg_rx.settings import Settings, load_settings

@@ -16,7 +16,7 @@ from k2eg_rx.discards import Discards, SizeGuard
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.monitors import Monitors
-from k2eg_rx.past import Past
+from k2eg_rx.past.reading import Past
 from k2eg_rx.puts import Puts
 from k2eg_rx.reads import Reads
 from k2eg_rx.recurring import RecurringSnapshots

@@ -21,13 +21,13 @@ from reactivex.subject import AsyncSubject
 from k2eg_rx.delivery import Delivery
 from k2eg_rx.mailbox import Inlet
 from k2eg_rx.overflow import Overflow
-from k2eg_rx.past import Past, Reading
+from k2eg_rx.past.reading import Past, Reading
+from k2eg_rx.past.selection import Interval
+from k2eg_rx.past.splice import CatchUp, Splice
 from k2eg_rx.pv import PvAddress, monitor_topic
 from k2eg_rx.requests import Requests, closed_before_the_reply
 from k2eg_rx.router import EventRouter, PvRoute
-from k2eg_rx.selection import Interval
 from k2eg_rx.sluice import Sluice
-from k2eg_rx.splice import CatchUp, Splice
 from k2eg_rx.transport import Offsets, RecordSource, SourceClosedError
 from k2eg_rx.wire.commands import MonitorCommand, MultiMonitorCommand
 from k2eg_rx.wire.messages import PVUpdate, Reply

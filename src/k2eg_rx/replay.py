@@ -14,14 +14,14 @@ from reactivex import Observable, abc
 
 from k2eg_rx.delivery import Delivery
 from k2eg_rx.mailbox import Inlet
-from k2eg_rx.merging import Merge
 from k2eg_rx.overflow import Overflow
-from k2eg_rx.past import Past, Reading
+from k2eg_rx.past.merging import Merge
+from k2eg_rx.past.reading import Past, Reading
+from k2eg_rx.past.selection import Interval, Told
+from k2eg_rx.past.telling import Bell
 from k2eg_rx.playback import Pace, checked_speed
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.selection import Interval, Told
 from k2eg_rx.sluice import Sluice
-from k2eg_rx.telling import Bell
 from k2eg_rx.wire.messages import PVUpdate
 
 _LOOK = 1.0  # seconds until a look whether the bell was missed

@@ -10,11 +10,11 @@ import pytest
 from k2eg_rx.discards import Discards
 from k2eg_rx.errors import TransportError
 from k2eg_rx.mailbox import Valve
-from k2eg_rx.merging import Merge
+from k2eg_rx.past.merging import Merge
+from k2eg_rx.past.selection import Interval, Selection
+from k2eg_rx.past.splice import CatchUp, Splice
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.selection import Interval, Selection
 from k2eg_rx.sluice import Sluice
-from k2eg_rx.splice import CatchUp, Splice
 from k2eg_rx.transport import Excerpt, Partition, Record, Span
 from k2eg_rx.wire.messages import PVUpdate
 from k2eg_rx.wire.packing import pack
@@ -133,7 +133,7 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2eg_rx.splice._LEAST_HELD", 4)
+    monkeypatch.setattr("k2eg_rx.past.splice._LEAST_HELD", 4)
 
 
 def test_nothing_is_asked_before_the_live_updates_are_certain_to_come() -> None:

@@ -11,7 +11,7 @@ import heapq
 from collections import deque
 from collections.abc import Mapping
 
-from k2eg_rx.selection import Selection, Told
+from k2eg_rx.past.selection import Selection, Told
 from k2eg_rx.transport import History, Partition, Record, Span
 from k2eg_rx.wire.messages import PVUpdate
 

@@ -11,11 +11,11 @@ from reactivex import abc
 
 from k2eg_rx.discards import Discards
 from k2eg_rx.errors import OperationTimeout, TransportError
-from k2eg_rx.merging import Merge
-from k2eg_rx.moments import Moment, past_interval, past_moment
+from k2eg_rx.past.merging import Merge
+from k2eg_rx.past.moments import Moment, past_interval, past_moment
+from k2eg_rx.past.selection import Interval, Selection, Told, topics_of
+from k2eg_rx.past.telling import Tale, Tellers
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.selection import Interval, Selection, Told, topics_of
-from k2eg_rx.telling import Tale, Tellers
 from k2eg_rx.transport import History
 
 # Seconds for an answer, which takes milliseconds; then it is looked whether anybody still wants it. And for each topic:

@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 from k2eg_rx.mailbox import Inlet
-from k2eg_rx.merging import Merge
-from k2eg_rx.past import Reading
-from k2eg_rx.selection import Selection
+from k2eg_rx.past.merging import Merge
+from k2eg_rx.past.reading import Reading
+from k2eg_rx.past.selection import Selection
+from k2eg_rx.past.telling import Bell
 from k2eg_rx.sluice import Sluice
-from k2eg_rx.telling import Bell
 from k2eg_rx.transport import Partition, Record, Span
 from k2eg_rx.wire.messages import PVUpdate, repeats
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from k2eg_rx.discards import Discards
-from k2eg_rx.merging import Merge
+from k2eg_rx.past.merging import Merge
+from k2eg_rx.past.selection import MARGIN, Interval, Selection, topics_of
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.selection import MARGIN, Interval, Selection, topics_of
 from k2eg_rx.transport import Excerpt, Partition, Record, Span
 from k2eg_rx.wire.messages import PVUpdate
 from k2eg_rx.wire.packing import pack
@@ -117,7 +117,7 @@ def test_no_more_is_read_than_is_asked_for() -> None:
 
 def test_a_partition_far_ahead_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded: what waits of one partition is no more than its share, and some."""
-    monkeypatch.setattr("k2eg_rx.merging._BUDGET", 20_000)
+    monkeypatch.setattr("k2eg_rx.past.merging._BUDGET", 20_000)
     early = [record("a", n, NOW + n, n) for n in range(500)]
     late = [record("b", n, NOW + 10_000 + n, n) for n in range(500)]
     shelves = Shelves(*early, *late, most=10)
