@@ -25,6 +25,7 @@ from k2eg_rx.settings import DEMO_BROKER_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+README = ROOT / "README.md"
 TUTORIAL = DOCS / "tutorial.md"
 HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
 BUILD_SECONDS = 240  # on a machine that does much else; alone it takes a twentieth of it
@@ -134,6 +135,15 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.timeout(180)  # a dozen seconds of waiting for the IOC, and two runs of pytest
 def test_the_tutorial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(TUTORIAL, tmp_path, capsys)
+
+
+@pytest.mark.usefixtures("demo")
+def test_stream_processing_in_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    *others, block = blocks(README.read_text())
+    assert len(others) == 2, "test_examples.py runs two blocks, as they want somebody to press Enter"
+    exec(compile(block.code, README, "exec"), {})
+    printed = capsys.readouterr().out
+    assert re.match(r"the last of 100 instants in the recording\ndemo:sine100: mean -?\d+\.\d+ mV at \d+", printed)
 
 
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
