@@ -37,9 +37,7 @@ class Outlet:
         on_missing: Called on the gateway's thread with a topic that Kafka does not know; again only after it returned.
     """
 
-    def __init__(
-        self, sink: RecordSink, context: Context, on_missing: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, sink: RecordSink, context: Context, on_missing: Callable[[str], None] = lambda _: None) -> None:
         self._sink = sink
         self._on_missing = on_missing
         self._missing: set[str] = set()  # topics that are about to be told; each access is one atomic operation
