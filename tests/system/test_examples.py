@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -143,6 +144,18 @@ def test_record_and_replay(run: Run, tmp_path: Path) -> None:
     assert {line.split()[1] for line in windows} == {"demo:temperature", "demo:sine10", "demo:bpm1"}
     again = run(script, "run.parquet", "--replay").splitlines()
     assert sorted(again[1:-1]) == sorted(windows)
+
+
+def test_plot(run: Run, tmp_path: Path) -> None:
+    pvs = ("pva://demo:sine10", "pva://demo:temperature", "ca://demo:bpm1")
+    printed = run(ROOT / "examples/plot.py", *(f"--pv={pv}" for pv in pvs), "--seconds", 4)
+    counts = dict(re.findall(r"^(demo:\w+) +(\d+)\.0 ", printed, re.MULTILINE))
+    assert counts.keys() == {"demo:sine10", "demo:temperature", "demo:bpm1"}
+    assert f"{sum(map(int, counts.values()))} updates of 3 PVs in pvs.png" in printed
+    picture = (tmp_path / "pvs.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", picture[16:24])
+    assert (width, height) == (1080, 900)  # three units, so three panels
 
 
 def report_of_all_monitors(address: str) -> dict[str, Any]:
