@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 
@@ -60,12 +61,14 @@ def test_down_with_a_reason_and_up_again(bench, listener, inbox):
     source.read(topic).result(PATIENCE)
     listener.wait_for(Connection.UP)
     bench.backend.go_down()
-    assert listener.next().connection is Connection.DOWN
+    assert listener.wait_for(Connection.DOWN).reason
     bench.backend.come_up()
-    listener.wait_for(Connection.UP)
+    states = [listener.wait_for(Connection.UP)]
     bench.send(topic, "after it")
     inbox.wait_for(b"after it")
-    assert listener.states.empty()
+    while not listener.states.empty():  # a broker that has only just started may be slow again on a busy machine
+        states.append(listener.next())
+    assert all(one != other for one, other in itertools.pairwise(states)), "what is no news is not told"
 
 
 def test_a_listener_that_raises_is_logged_and_harms_no_other(bench, listener, caplog):
