@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -124,23 +123,23 @@ def test_feedback_that_writes_brings_the_beam_to_its_target(run: Run, client: Cl
 
 
 def test_alarm_digest(run: Run) -> None:
-    arguments = ("--pv", "pva://demo:temperature", "--pv", "pva://demo:message", "--every", 5, "--count", 3)
+    arguments = ("--pv", "pva://demo:temperature", "--pv", "pva://demo:message", "--every", 3, "--count", 4)
     printed = run(ROOT / "examples/alarm_digest.py", *arguments)
-    assert len(re.findall(r"^\d\d:\d\d:\d\d UTC, [01] in alarm$", printed, re.MULTILINE)) == 3
+    assert len(re.findall(r"^\d\d:\d\d:\d\d UTC, [01] in alarm$", printed, re.MULTILINE)) == 4
     rows = re.findall(r"^  demo:(\S+) +raised +(\d+) +in alarm +([\d.]+) s +worst (\w+) ", printed, re.MULTILINE)
     assert {name for name, *_ in rows} == {"temperature"}  # in 10 s it goes through all severities
-    assert sum(int(raised) for _, raised, _, _ in rows) >= 2
-    assert sum(float(seconds) for _, _, seconds, _ in rows) >= 3.0
+    assert sum(int(raised) for _, raised, _, _ in rows) >= 1
+    assert sum(float(seconds) for _, _, seconds, _ in rows) >= 0.5  # of a step
     assert {worst for *_, worst in rows} & {"MAJOR", "INVALID"}
 
 
 def test_record_and_replay(run: Run, tmp_path: Path) -> None:
     script = ROOT / "examples/record_and_replay.py"
-    lines = run(script, "run.parquet", "--seconds", 4).splitlines()
-    recorded = int(re.fullmatch(r"recorded (\d+) updates in run\.parquet", lines[1])[1])
-    replayed = int(re.fullmatch(r"replayed (\d+) updates in [\d.]+ s", lines[-1])[1])
+    lines = run(script, "run.parquet", "--seconds", 6).splitlines()
+    [recorded] = re.findall(r"^recorded (\d+) updates in run\.parquet$", lines[1])
+    [replayed] = re.findall(r"^replayed (\d+) updates in [\d.]+ s$", lines[-1])
     windows = [line for line in lines if " mean " in line]
-    assert recorded == replayed == sum(int(line.split()[-1]) for line in windows)
+    assert int(recorded) == int(replayed) == sum(int(line.split()[-1]) for line in windows)
     assert {line.split()[1] for line in windows} == {"demo:temperature", "demo:sine10", "demo:bpm1"}
     again = run(script, "run.parquet", "--replay").splitlines()
     assert sorted(again[1:-1]) == sorted(windows)
@@ -148,7 +147,7 @@ def test_record_and_replay(run: Run, tmp_path: Path) -> None:
 
 def test_plot(run: Run, tmp_path: Path) -> None:
     pvs = ("pva://demo:sine10", "pva://demo:temperature", "ca://demo:bpm1")
-    printed = run(ROOT / "examples/plot.py", *(f"--pv={pv}" for pv in pvs), "--seconds", 4)
+    printed = run(ROOT / "examples/plot.py", *(f"--pv={pv}" for pv in pvs), "--seconds", 6)
     counts = dict(re.findall(r"^(demo:\w+) +(\d+)\.0 ", printed, re.MULTILINE))
     assert counts.keys() == {"demo:sine10", "demo:temperature", "demo:bpm1"}
     assert f"{sum(map(int, counts.values()))} updates of 3 PVs in pvs.png" in printed
@@ -185,7 +184,7 @@ def test_service(environment: dict[str, str]) -> None:
             with pytest.raises(urllib.error.HTTPError, match="404") as refused:
                 urllib.request.urlopen(address + "else", timeout=ENDS_WITHIN)
             refused.value.close()
-            with socket.create_connection(("127.0.0.1", urllib.parse.urlsplit(address).port)):  # and asks nothing
+            with socket.create_connection(("127.0.0.1", int(address.strip("/").rsplit(":")[-1]))):  # and asks nothing
                 service.send_signal(signal.SIGTERM)
                 printed, complaints = service.communicate(timeout=ENDS_WITHIN)
         finally:
