@@ -8,6 +8,7 @@ machine meanwhile; ratios are of the same rounds, so they bear more than the fig
 
 from __future__ import annotations
 
+import batches
 import flood
 import footprint
 import gateway
@@ -18,6 +19,7 @@ from measuring import main
 BENCHMARKS = {
     "throughput": throughput.measure,
     "latency": latency.measure,
+    "batches": batches.measure,
     "flood": flood.measure,
     "footprint": footprint.measure,
     "gateway": gateway.measure,

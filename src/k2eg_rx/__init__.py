@@ -3,7 +3,6 @@
 `Client` connects to a K2EG gateway; its methods return reactivex Observables.
 """
 
-from k2eg_rx.batches import GetResult, PutResult
 from k2eg_rx.client import Client
 from k2eg_rx.errors import (
     ClientClosedError,
@@ -17,6 +16,7 @@ from k2eg_rx.errors import (
 from k2eg_rx.overflow import Overflow
 from k2eg_rx.properties import SnapshotProperties
 from k2eg_rx.pv import PvAddress, pv_name_of
+from k2eg_rx.results import GetResult, PutResult
 from k2eg_rx.settings import Settings, environments, load_settings
 from k2eg_rx.snapshots import Samples, Snapshot
 from k2eg_rx.status import Status

@@ -1,110 +1,75 @@
 """Many PVs read or written at once: one deadline for all of them, and a result for each.
 
 In: addresses, and for puts their values. Out: to the subscriber's inlet a result per PV, in the order in which they
-come, then the end. All commands are sent without waiting for a reply, over the one reply route of the client, and one
-timer stands for all; results come from the library's own threads, see `requests`.
+come and as many at once as came at once, then the end. All commands are sent without waiting for a reply, one object
+asks for all of them, and one timer stands for all: a thousand PVs are no thousand streams. Results come from the
+library's own threads, see `requests`.
 """
 
 from __future__ import annotations
 
 import threading
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-import reactivex as rx
 from reactivex import Observable, abc
-from reactivex import operators as ops
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from k2eg_rx.delivery import Delivery
 from k2eg_rx.errors import OperationTimeout
 from k2eg_rx.mailbox import Inlet
-from k2eg_rx.puts import LATE, Puts
+from k2eg_rx.puts import LATE, Conversion, Puts, type_question
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.reads import Reads
-from k2eg_rx.wire.messages import PVData, Reply
-
-_A = TypeVar("_A")
-_R = TypeVar("_R")
+from k2eg_rx.reads import data_of, is_spurious
+from k2eg_rx.requests import Requests, check_reply
+from k2eg_rx.results import GetResult, PutResult
+from k2eg_rx.wire.commands import Command, GetCommand, PutCommand
+from k2eg_rx.wire.messages import Reply
 
 _NOTHING_SENT = "nothing was written: it did not tell its type in time"
 
-
-@dataclass(frozen=True, slots=True)
-class GetResult:
-    """What became of one PV of `get_many_stream`: its data, or why there are none.
-
-    Attributes:
-        uri: The PV.
-        data: Its value; None if there is an error.
-        error: `OperationTimeout` if it did not answer in time, `OperationError` if the gateway could not read it,
-            `TransportError` or `ClientClosedError` if the command or its reply did not get through.
-    """
-
-    uri: str
-    data: PVData | None = None
-    error: Exception | None = None
-
-    def result(self) -> PVData:
-        """Returns the data, or raises the error."""
-        if self.data is None:
-            raise self.error or ValueError(f"{self.uri}: neither data nor an error")
-        return self.data
+_R = TypeVar("_R", GetResult, PutResult)
 
 
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    """What became of one PV of `put_many_stream`: the gateway's reply, or why there is none.
-
-    Attributes:
-        uri: The PV.
-        reply: The gateway's; None if there is an error.
-        error: ValueError if the value does not fit the PV, `OperationTimeout` if it did not answer in time (the text
-            says whether the put may still be carried out), `OperationError` if the gateway could not write it,
-            `TransportError` or `ClientClosedError` if the command or its reply did not get through.
-    """
-
-    uri: str
-    reply: Reply | None = None
-    error: Exception | None = None
-
-    def result(self) -> Reply:
-        """Returns the reply, or raises the error."""
-        if self.reply is None:
-            raise self.error or ValueError(f"{self.uri}: neither a reply nor an error")
-        return self.reply
-
-
-class _Run(ABC, Generic[_A, _R]):
-    """One subscription to a batch.
-
-    If the client is closed while commands are being sent, the stream ends, and those that were not sent have no result.
+class _Run(ABC, Generic[_R]):
+    """One subscription to a batch: who asks for all of its PVs.
 
     The tables belong to the lock; whoever takes a PV out of `_waiting` tells its result.
 
     Args:
-        uris: The PVs.
+        requests: What sends the commands.
+        addresses: The PVs by their URIs.
         timeout: Seconds for all of them.
         inlet: Where the results go.
     """
 
-    def __init__(self, uris: Iterable[str], timeout: float, inlet: Inlet[_R]) -> None:
+    def __init__(
+        self, requests: Requests, addresses: Mapping[str, PvAddress], timeout: float, inlet: Inlet[_R]
+    ) -> None:
+        self._requests = requests
+        self._addresses = addresses
         self._timeout = timeout
         self._inlet = inlet
         self._lock = threading.Lock()
-        self._waiting = {uri: SingleAssignmentDisposable() for uri in uris}
-        self._untold = len(self._waiting)
+        self._waiting = dict.fromkeys(addresses, True)
+        self._untold = len(addresses)
+        self._asked: dict[str, str] = {}  # the URI by reply id; nothing is taken out of it
+        self._id = uuid.uuid4().hex
         self._timer = SingleAssignmentDisposable()
 
     @abstractmethod
-    def _request(self, uri: str) -> Observable[_A]:
-        """Returns what asks for a PV; may raise for a value that cannot be sent."""
+    def _begin(self) -> None:
+        """Asks for all PVs."""
 
     @abstractmethod
-    def _result(self, uri: str, answer: _A | None, error: Exception | None) -> _R:
-        """Returns a PV's result."""
+    def _answered(self, replies: Iterable[tuple[str, Reply]]) -> None:
+        """Sees to replies, each to a command of its own."""
+
+    @abstractmethod
+    def _failed(self, uri: str, error: Exception) -> _R:
+        """Returns the result of a PV that has none but an error."""
 
     @abstractmethod
     def _late(self, uri: str) -> OperationTimeout:
@@ -114,39 +79,42 @@ class _Run(ABC, Generic[_A, _R]):
         """Sends all commands."""
 
         def expire(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            self._expire()
+            self._tell([self._failed(uri, self._late(uri)) for uri in self._forget()], taken=True)
 
         self._timer.disposable = timers.schedule_relative(self._timeout, expire)
-        for uri, subscription in list(self._waiting.items()):
-            if uri in self._waiting:  # else it is too late already, or nobody is interested any more
-                subscription.disposable = self._ask(uri)
+        self._begin()
 
-    def _ask(self, uri: str) -> abc.DisposableBase:
-        def answered(answer: _A) -> None:
-            self._settle(uri, answer, None)
-
-        def failed(error: Exception) -> None:
-            self._settle(uri, None, error)
-
-        try:
-            return self._request(uri).subscribe(answered, failed)
-        except Exception as error:  # a value that cannot be sent; the others can
-            failed(error)
-            return Disposable()
-
-    def _settle(self, uri: str, answer: _A | None, error: Exception | None) -> None:
+    def _ask(self, commands: Mapping[str, Command]) -> None:
+        """Sends a command for each of some PVs, if they still wait for their results."""
         with self._lock:
-            if self._waiting.pop(uri, None) is None:
-                return
-        self._tell([self._result(uri, answer, error)])
+            number = len(self._asked)
+            asked = {f"{self._id}-{number + place}": uri for place, uri in enumerate(commands) if uri in self._waiting}
+            self._asked.update(asked)
+        if asked:
+            self._requests.ask({reply_id: commands[uri] for reply_id, uri in asked.items()}, self)
+            if not self._waiting:  # given up meanwhile, perhaps before the routes were open
+                self._requests.drop(asked)
 
-    def _expire(self) -> None:
-        late = self._forget()
-        if late:
-            self._tell([self._result(uri, None, self._late(uri)) for uri in late])
+    def take(self, replies: Sequence[Reply]) -> None:
+        """Takes replies; the first one to a command counts. See `Asker`."""
+        first = {reply.reply_id: reply for reply in reversed(replies)}
+        expected = self._requests.drop(reply.reply_id for reply in replies)
+        self._answered((self._asked[reply_id], first[reply_id]) for reply_id in expected)
 
-    def _tell(self, results: list[_R]) -> None:
-        """Offers results. The end is told by whoever counts the last: it may have overtaken others on their way."""
+    def fail(self, reply_ids: Sequence[str], error: Exception) -> None:
+        """Takes an error. See `Asker`."""
+        self._tell([self._failed(self._asked[reply_id], error) for reply_id in reply_ids])
+
+    def _tell(self, results: Sequence[_R], *, taken: bool = False) -> None:
+        """Offers the results of PVs that wait for theirs, or did until they were taken out for this.
+
+        The end is told by whoever counts the last: it may have overtaken others on their way.
+        """
+        if not taken:
+            with self._lock:
+                results = [result for result in results if self._waiting.pop(result.uri, False)]
+        if not results:
+            return
         self._inlet.offer(results)
         with self._lock:
             self._untold -= len(results)
@@ -159,8 +127,8 @@ class _Run(ABC, Generic[_A, _R]):
         """Gives up what is still waited for; returns the PVs."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
-        for subscription in waiting.values():
-            subscription.dispose()
+            asked = list(self._asked)
+        self._requests.drop(asked)
         return list(waiting)
 
     def dispose(self) -> None:
@@ -169,31 +137,51 @@ class _Run(ABC, Generic[_A, _R]):
         self._forget()
 
 
-class _Gets(_Run[PVData, GetResult]):
-    """One subscription to a batch of gets."""
+class _Gets(_Run[GetResult]):
+    """One subscription to a batch of gets. What was repeated is known to the thread of the replies."""
 
     def __init__(
-        self, reads: Reads, addresses: Mapping[str, PvAddress], timeout: float, inlet: Inlet[GetResult]
+        self, requests: Requests, addresses: Mapping[str, PvAddress], timeout: float, inlet: Inlet[GetResult]
     ) -> None:
-        super().__init__(addresses, timeout, inlet)
-        self._reads = reads
-        self._addresses = addresses
+        super().__init__(requests, addresses, timeout, inlet)
+        self._repeated: set[str] = set()
 
-    def _request(self, uri: str) -> Observable[PVData]:
-        return self._reads.get(self._addresses[uri], None)
+    def _begin(self) -> None:
+        self._ask({uri: GetCommand(uri) for uri in self._addresses})
 
-    def _result(self, uri: str, answer: PVData | None, error: Exception | None) -> GetResult:
-        return GetResult(uri, answer, error)
+    def _answered(self, replies: Iterable[tuple[str, Reply]]) -> None:
+        results: list[GetResult] = []
+        again: list[str] = []
+        for uri, reply in replies:
+            if is_spurious(reply.error, reply.message) and uri not in self._repeated:
+                again.append(uri)
+                continue
+            try:
+                results.append(GetResult(uri, data_of(self._addresses[uri], reply)))
+            except Exception as error:  # what is no answer of that PV's; the others may
+                results.append(self._failed(uri, error))
+        self._tell(results)
+        if again:
+            self._repeated.update(again)
+            self._ask({uri: GetCommand(uri) for uri in again})
+
+    def _failed(self, uri: str, error: Exception) -> GetResult:
+        return GetResult(uri, error=error)
 
     def _late(self, uri: str) -> OperationTimeout:
         return OperationTimeout("get", uri, self._timeout)
 
 
-class _Puts(_Run[Reply, PutResult]):
-    """One subscription to a batch of puts. Knows of which PVs a put was sent, by the lock."""
+class _Puts(_Run[PutResult]):
+    """One subscription to a batch of puts.
+
+    It knows what still has to learn a type, on one thread at a time: the subscriber's, then that of the replies; and of
+    which PVs a put was sent, by the lock.
+    """
 
     def __init__(
         self,
+        requests: Requests,
         puts: Puts,
         values: Mapping[str, tuple[PvAddress, object]],
         timeout: float,
@@ -201,26 +189,58 @@ class _Puts(_Run[Reply, PutResult]):
         *,
         check: bool,
     ) -> None:
-        super().__init__(values, timeout, inlet)
+        super().__init__(requests, {uri: address for uri, (address, _) in values.items()}, timeout, inlet)
         self._puts = puts
         self._values = values
         self._check = check
+        self._learning: dict[str, bytes | Conversion] = {}
         self._sent: set[str] = set()
 
-    def _request(self, uri: str) -> Observable[Reply]:
-        address, value = self._values[uri]
+    def _begin(self) -> None:
+        ready: dict[str, bytes] = {}
+        refused: list[PutResult] = []
+        for uri, (address, value) in self._values.items():
+            try:
+                conversion = self._puts.conversion(address, value, check=self._check)
+                fields = self._puts.known(address, conversion)
+            except Exception as error:  # a value that cannot be sent; the others can
+                refused.append(self._failed(uri, error))
+                continue
+            if fields is None:
+                self._learning[uri] = conversion
+            else:
+                ready[uri] = fields
+        questions = {uri: type_question(self._addresses[uri]) for uri in self._learning}
+        self._tell(refused)
+        self._put(ready)
+        self._ask(questions)
 
-        def send(fields: bytes) -> Observable[Reply]:
-            with self._lock:
-                if uri not in self._waiting:
-                    return rx.never()  # it was told that nothing was sent
-                self._sent.add(uri)
-            return self._puts.send(address, fields, None)
+    def _put(self, fields: Mapping[str, bytes]) -> None:
+        with self._lock:
+            puts = {uri: PutCommand(uri, sent) for uri, sent in fields.items() if uri in self._waiting}
+            self._sent.update(puts)  # the others were told that nothing was sent
+        self._ask(puts)
 
-        return self._puts.fields(address, value, None, check=self._check).pipe(ops.flat_map(send))
+    def _answered(self, replies: Iterable[tuple[str, Reply]]) -> None:
+        ready: dict[str, bytes] = {}
+        results: list[PutResult] = []
+        for uri, reply in replies:
+            try:
+                conversion = self._learning.pop(uri, None)
+                if conversion is not None:
+                    ready[uri] = self._puts.learn(self._addresses[uri], reply, conversion)
+                else:
+                    check_reply(reply, PutCommand.operation, uri)
+                    results.append(PutResult(uri, reply))
+            except Exception as error:  # a value that does not fit, of whatever type; the others may
+                results.append(self._failed(uri, error))
+        self._tell(results)
+        self._put(ready)
 
-    def _result(self, uri: str, answer: Reply | None, error: Exception | None) -> PutResult:
-        return PutResult(uri, answer, error)
+    def _failed(self, uri: str, error: Exception) -> PutResult:
+        if uri in self._sent:
+            self._puts.forget(self._addresses[uri])
+        return PutResult(uri, error=error)
 
     def _late(self, uri: str) -> OperationTimeout:
         return OperationTimeout("put", uri, self._timeout, LATE if uri in self._sent else _NOTHING_SENT)
@@ -230,14 +250,14 @@ class Batches:
     """Reads and writes many PVs at once, for one client.
 
     Args:
-        reads: What reads one.
-        puts: What writes one.
+        requests: What sends the commands.
+        puts: What knows the types of PVs.
         delivery: What hands over to subscribers.
         timers: The scheduler of the deadlines.
     """
 
-    def __init__(self, reads: Reads, puts: Puts, delivery: Delivery, *, timers: abc.SchedulerBase) -> None:
-        self._reads = reads
+    def __init__(self, requests: Requests, puts: Puts, delivery: Delivery, *, timers: abc.SchedulerBase) -> None:
+        self._requests = requests
         self._puts = puts
         self._delivery = delivery
         self._timers = timers
@@ -252,7 +272,7 @@ class Batches:
         by_uri = {address.uri: address for address in addresses}
 
         def run(inlet: Inlet[GetResult]) -> _Gets:
-            return _Gets(self._reads, by_uri, timeout, inlet)
+            return _Gets(self._requests, by_uri, timeout, inlet)
 
         return self._stream(run, f"get of {len(by_uri)} PVs", len(by_uri))
 
@@ -269,11 +289,11 @@ class Batches:
         by_uri = {address.uri: (address, value) for address, value in values}
 
         def run(inlet: Inlet[PutResult]) -> _Puts:
-            return _Puts(self._puts, by_uri, timeout, inlet, check=check)
+            return _Puts(self._requests, self._puts, by_uri, timeout, inlet, check=check)
 
         return self._stream(run, f"put of {len(by_uri)} PVs", len(by_uri))
 
-    def _stream(self, run: Callable[[Inlet[_R]], _Run[_A, _R]], label: str, count: int) -> Observable[_R]:
+    def _stream(self, run: Callable[[Inlet[_R]], _Run[_R]], label: str, count: int) -> Observable[_R]:
         def attach(inlet: Inlet[_R]) -> abc.DisposableBase:
             started = run(inlet)
             started.start(self._timers)

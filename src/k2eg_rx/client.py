@@ -14,7 +14,6 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.arguments import addressed, named, positive
-from k2eg_rx.batches import GetResult, PutResult
 from k2eg_rx.core import Core
 from k2eg_rx.delivery import DEFAULT_CAPACITY
 from k2eg_rx.lifetime import Life, close_at_exit
@@ -23,6 +22,7 @@ from k2eg_rx.overflow import Overflow
 from k2eg_rx.past.moments import Moment
 from k2eg_rx.properties import SnapshotProperties
 from k2eg_rx.pv import PvAddress
+from k2eg_rx.results import GetResult, PutResult
 from k2eg_rx.settings import Settings, load_settings
 from k2eg_rx.snapshots import Snapshot
 from k2eg_rx.status import Status
@@ -117,7 +117,7 @@ class Client:
 
         All PVs are asked for at once, so that it takes about as long as the slowest. One that does not answer in time
         has `OperationTimeout` as its result and delays nobody else's. Each subscription asks once more. If the
-        client is closed meanwhile, what has not answered has `ClientClosedError`, what was not asked yet is missing.
+        client is closed meanwhile, what has not answered has `ClientClosedError`.
 
         Args:
             uris: The PVs; one that is named twice is read once.

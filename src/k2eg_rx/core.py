@@ -21,7 +21,8 @@ from k2eg_rx.puts import Puts
 from k2eg_rx.reads import Reads
 from k2eg_rx.recurring import RecurringSnapshots
 from k2eg_rx.replay import Replays
-from k2eg_rx.requests import ReplyRouter, Requests
+from k2eg_rx.replies import ReplyRouter
+from k2eg_rx.requests import Requests
 from k2eg_rx.router import EventRouter
 from k2eg_rx.session import Session, time_left
 from k2eg_rx.settings import Settings
@@ -104,7 +105,7 @@ class Core:
             scheduler=around.scheduler if around else None,
         )
         self.replays = Replays(self.past, self.delivery)
-        self.batches = Batches(self.reads, self.puts, self.delivery, timers=self._timers)
+        self.batches = Batches(self.requests, self.puts, self.delivery, timers=self._timers)
         self.monitors = Monitors(
             self._events,
             self.event_source,

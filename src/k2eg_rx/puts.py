@@ -6,18 +6,17 @@ In: a value and an address. Out: an Observable of the gateway's reply. The table
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
-from reactivex.scheduler import ImmediateScheduler
 
 from k2eg_rx.conversion import fields_for
 from k2eg_rx.errors import OperationError
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.requests import Requests
+from k2eg_rx.requests import Requests, check_reply
 from k2eg_rx.wire.commands import GetCommand, PutCommand, pack_fields
 from k2eg_rx.wire.messages import Reply
 from k2eg_rx.wire.structure import FIELD_IGNORED, Structure, structure_of
@@ -26,13 +25,12 @@ from k2eg_rx.wire.values import MessagePackSerializable, plain
 LATE = "the command may still be carried out: it waits in Kafka for the gateway"
 
 PvType = tuple[Structure, Mapping[str, Any] | None]
+Conversion = Callable[[PvType], bytes]  # from a PV's type to what is sent; ValueError if the value does not fit
 
-_T = TypeVar("_T")
 
-
-def _now(item: _T) -> Observable[_T]:
-    """Returns a stream of one that emits when it is subscribed to, even in the midst of another one's emission."""
-    return rx.return_value(item, scheduler=ImmediateScheduler.singleton())
+def type_question(address: PvAddress) -> GetCommand:
+    """Returns the command whose reply tells a PV's type."""
+    return GetCommand(address.uri, describe=True)
 
 
 class Puts:
@@ -55,66 +53,88 @@ class Puts:
             value: A `MessagePackSerializable`, sent as given, or a plain value.
             timeout: Seconds for the reply, and as many for the look at the PV's type where that is needed.
             check: Whether a plain value is converted to the PV's type and checked first.
-        """
-        fields = self.fields(address, value, timeout, check=check)
-        return fields.pipe(ops.flat_map(lambda ready: self.send(address, ready, timeout)))
 
-    def fields(self, address: PvAddress, value: object, timeout: float | None, *, check: bool) -> Observable[bytes]:
-        """Returns a stream of one: what a put of a value sends. It asks for the PV's type if that is not known.
+        Raises:
+            ValueError: As for `conversion`. A value that does not fit this PV fails the stream.
+        """
+        conversion = self.conversion(address, value, check=check)
+
+        def learned(reply: Reply) -> Observable[Reply]:
+            return self._send(address, self.learn(address, reply, conversion), timeout)
+
+        def start(_: object = None) -> Observable[Reply]:
+            fields = self.known(address, conversion)
+            if fields is not None:
+                return self._send(address, fields, timeout)
+            question = self._requests.single(type_question(address), address.uri, timeout)
+            return question.pipe(ops.flat_map(learned))
+
+        return rx.defer(start)
+
+    def conversion(self, address: PvAddress, value: object, *, check: bool) -> bytes | Conversion:
+        """Returns what a put of a value sends, or if that takes the PV's type, how it follows from that.
 
         Args:
             address: The PV.
             value: As for `put`.
-            timeout: Seconds for the PV's type; None leaves that to the caller.
             check: As for `put`.
 
         Raises:
-            ValueError: It is no value that can be sent to any PV. One that does not fit this PV fails the stream.
+            ValueError: It is no value that can be sent to any PV.
         """
         if isinstance(value, MessagePackSerializable):
             ready = value.to_msgpack()
-            if check and address.field:  # a gateway that knows no fields would write the record itself
-                return self._type(address, timeout).pipe(ops.map(lambda _: ready))
-            return _now(ready)
+            # a gateway that knows no fields would write the record itself
+            return (lambda _: ready) if check and address.field else ready
         if not check:
             sent = plain(value)
             unchecked = cast("dict[str, Any]", sent) if isinstance(sent, dict) else {"value": sent}
-            return _now(pack_fields(unchecked))
+            return pack_fields(unchecked)
 
         def converted(pv_type: PvType) -> bytes:
             structure, types = pv_type
             return pack_fields(fields_for(value, structure, types, address.uri))
 
-        return self._type(address, timeout).pipe(ops.map(converted))
+        return converted
 
-    def send(self, address: PvAddress, fields: bytes, timeout: float | None) -> Observable[Reply]:
-        """Returns the reply to a put of fields; each subscription sends one.
+    def known(self, address: PvAddress, conversion: bytes | Conversion) -> bytes | None:
+        """Returns what a put sends; None if the PV's type has to be learned first.
+
+        Raises:
+            ValueError: The value does not fit the PV.
+        """
+        if isinstance(conversion, bytes):
+            return conversion
+        with self._lock:
+            pv_type = self._types.get(address.uri)
+        return None if pv_type is None else conversion(pv_type)
+
+    def learn(self, address: PvAddress, reply: Reply, conversion: bytes | Conversion) -> bytes:
+        """Learns a PV's type; returns what a put sends.
 
         Args:
             address: The PV.
-            fields: As `fields` has made them.
-            timeout: Seconds for the reply; None leaves that to the caller.
-        """
-        put = self._requests.single(PutCommand(address.uri, fields), address.uri, timeout, hint=LATE)
-        return put.pipe(ops.do_action(on_error=lambda _: self._forget(address)))
+            reply: To the question for its type.
+            conversion: Of the value.
 
-    def _forget(self, address: PvAddress) -> None:
-        """The PV may have changed since its type was learned."""
+        Raises:
+            OperationError: The gateway cannot read the PV, or does not know fields.
+            ValueError: The value does not fit the PV.
+        """
+        pv_type = self._learned(address, reply)
+        return conversion if isinstance(conversion, bytes) else conversion(pv_type)
+
+    def forget(self, address: PvAddress) -> None:
+        """A put has failed: the PV may have changed since its type was learned."""
         with self._lock:
             self._types.pop(address.uri, None)
 
-    def _type(self, address: PvAddress, timeout: float | None) -> Observable[PvType]:
-        def start(_: object = None) -> Observable[PvType]:
-            with self._lock:
-                known = self._types.get(address.uri)
-            if known is not None:
-                return _now(known)
-            learned = self._requests.single(GetCommand(address.uri, describe=True), address.uri, timeout)
-            return learned.pipe(ops.map(lambda reply: self._learn(address, reply)))
+    def _send(self, address: PvAddress, fields: bytes, timeout: float) -> Observable[Reply]:
+        put = self._requests.single(PutCommand(address.uri, fields), address.uri, timeout, hint=LATE)
+        return put.pipe(ops.do_action(on_error=lambda _: self.forget(address)))
 
-        return rx.defer(start)
-
-    def _learn(self, address: PvAddress, reply: Reply) -> PvType:
+    def _learned(self, address: PvAddress, reply: Reply) -> PvType:
+        check_reply(reply, GetCommand.operation, address.uri)
         structure = structure_of(address, reply.body)
         if address.name not in reply.body:
             raise OperationError(

@@ -14,7 +14,7 @@ from reactivex import operators as ops
 
 from k2eg_rx.errors import OperationError
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.requests import Requests
+from k2eg_rx.requests import Requests, check_reply
 from k2eg_rx.snapshots import OneShotAssembler, Snapshot
 from k2eg_rx.wire.commands import GetCommand, SnapshotCommand
 from k2eg_rx.wire.messages import PVData, Reply
@@ -22,6 +22,22 @@ from k2eg_rx.wire.structure import structure_of
 
 # Seen once of the deployed gateway for a healthy PV: a race there, to be asked again. The spelling is the gateway's.
 _SPURIOUS = (-2, "Operaton cancelled")
+
+
+def is_spurious(error: int, message: str) -> bool:
+    """Whether a gateway's failure to read a PV says nothing about the PV, so that it is to be asked once more."""
+    return (error, message) == _SPURIOUS
+
+
+def data_of(address: PvAddress, reply: Reply) -> PVData:
+    """Returns the PV's value in the reply to a get.
+
+    Raises:
+        OperationError: The reply is a failure, or about another field than the one asked for.
+        WireError: It is not about that PV.
+    """
+    check_reply(reply, GetCommand.operation, address.uri)
+    return PVData(address.name, structure_of(address, reply.body))
 
 
 class Reads:
@@ -34,24 +50,21 @@ class Reads:
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
 
-    def get(self, address: PvAddress, timeout: float | None) -> Observable[PVData]:
+    def get(self, address: PvAddress, timeout: float) -> Observable[PVData]:
         """Returns a PV's value.
 
         Args:
             address: The PV.
-            timeout: Seconds until `OperationTimeout`; None leaves that to the caller.
+            timeout: Seconds until `OperationTimeout`.
         """
         get = self._requests.single(GetCommand(address.uri), address.uri, timeout)
 
         def again(error: Exception, _: Observable[Reply]) -> Observable[Reply]:
-            if isinstance(error, OperationError) and (error.error, error.message) == _SPURIOUS:
+            if isinstance(error, OperationError) and is_spurious(error.error, error.message):
                 return get
             raise error
 
-        return get.pipe(
-            ops.catch(again),
-            ops.map(lambda reply: PVData(address.name, structure_of(address, reply.body))),
-        )
+        return get.pipe(ops.catch(again), ops.map(lambda reply: data_of(address, reply)))
 
     def snapshot(self, addresses: Sequence[PvAddress], timeout: float, window: int | None) -> Observable[Snapshot]:
         """Returns the values of several PVs, acquired together by the gateway.

@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar, cast
 
 import reactivex as rx
 from reactivex import Observable, abc
 from reactivex import operators as ops
-from reactivex.disposable import Disposable
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.subject import Subject
 
-from k2eg_rx.discards import Discards
-from k2eg_rx.errors import ClientClosedError, K2EGError, OperationError, OperationTimeout, TransportError, WireError
-from k2eg_rx.transport import Record, RecordSink
+from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
+from k2eg_rx.replies import Asker, ReplyRouter
+from k2eg_rx.transport import RecordSink
 from k2eg_rx.wire.commands import Command, command_key, encode_command
 from k2eg_rx.wire.messages import Reply
-from k2eg_rx.wire.replies import decode_reply
 
 _T = TypeVar("_T")
 
@@ -35,68 +34,15 @@ def closed_before_the_reply() -> ClientClosedError:
     return ClientClosedError("the client was closed before the reply came")
 
 
-class ReplyRouter:
-    """The open routes by reply id; the receiver of the reply topic's records.
-
-    The dict is changed by subscribers' threads and read by the pump; each access is one atomic operation.
-    """
-
-    def __init__(self, discards: Discards) -> None:
-        self._routes: dict[str, abc.ObserverBase[Reply]] = {}
-        self._discards = discards
-        self._closed: K2EGError | None = None
-
-    def open(self, reply_id: str, observer: abc.ObserverBase[Reply]) -> None:
-        """Opens a route.
-
-        Raises:
-            ClientClosedError: The router was closed.
-        """
-        self._routes[reply_id] = observer
-        if self._closed is not None:
-            self.shut(reply_id)
-            raise self._closed
-
-    def shut(self, reply_id: str) -> None:
-        """Closes a route. Idempotent."""
-        self._routes.pop(reply_id, None)
-
-    def __len__(self) -> int:
-        return len(self._routes)
-
-    def ready(self) -> bool:
-        """Always: replies wait for nobody."""
-        return True
-
-    def receive(self, records: Sequence[Record]) -> None:
-        """Routes replies. Those of unknown id are other instances', or too late."""
-        for record in records:
-            try:
-                reply = decode_reply(record)
-            except WireError as error:
-                self._discards.add(error, record.topic)
-                continue
-            observer = self._routes.get(reply.reply_id)
-            if observer is not None:
-                observer.on_next(reply)
-
-    def close(self, error: K2EGError) -> None:
-        """Fails all open routes, and those to come."""
-        self._closed = error
-        self.fail(error)
-
-    def fail(self, error: K2EGError) -> None:
-        """Fails all open routes."""
-        for reply_id in list(self._routes):
-            observer = self._routes.pop(reply_id, None)
-            if observer is not None:
-                observer.on_error(error)
-
-
 def when_done(futures: Sequence[Future[None]], action: Callable[[Exception | None], None]) -> None:
     """Calls the action once when all futures are done, with None or the first error, on the last one's thread."""
-    if not futures:
-        action(None)
+
+    def tell() -> None:
+        errors = [future.exception() for future in futures if not future.cancelled()]
+        action(next((error for error in errors if isinstance(error, Exception)), None))
+
+    if all(future.done() for future in futures):
+        tell()
         return
     lock = threading.Lock()
     left = len(futures)
@@ -107,12 +53,84 @@ def when_done(futures: Sequence[Future[None]], action: Callable[[Exception | Non
             left -= 1
             last = left == 0
         if last:
-            errors = [future.exception() for future in futures if not future.cancelled()]
-            failed = next((error for error in errors if isinstance(error, Exception)), None)
-            action(failed)
+            tell()
 
     for future in futures:
         future.add_done_callback(done)
+
+
+class _Observed:
+    """Asks for an observer of all replies to one command."""
+
+    def __init__(self, observer: abc.ObserverBase[Reply]) -> None:
+        self._observer = observer
+
+    def take(self, replies: Sequence[Reply]) -> None:
+        """Emits them."""
+        for reply in replies:
+            self._observer.on_next(reply)
+
+    def fail(self, reply_ids: Sequence[str], error: Exception) -> None:  # noqa: ARG002 - there is one
+        """Emits the error."""
+        self._observer.on_error(error)
+
+
+class _Single:
+    """Asks for an observer of the one reply to a command. Who shuts the route tells the end.
+
+    Args:
+        router: Where the route is.
+        check: Raises for a reply that is a failure.
+        observer: The observer.
+    """
+
+    def __init__(self, router: ReplyRouter, check: Callable[[Reply], None], observer: abc.ObserverBase[Reply]) -> None:
+        self._router = router
+        self._check = check
+        self._observer = observer
+        self._timer = SingleAssignmentDisposable()
+        self.reply_id = str(uuid.uuid4())
+
+    def take(self, replies: Sequence[Reply]) -> None:
+        """Emits the first of them, and ends."""
+        if not self._router.shut((self.reply_id,)):
+            return
+        self._timer.dispose()
+        try:
+            self._check(replies[0])
+        except OperationError as error:
+            self._observer.on_error(error)
+            return
+        self._observer.on_next(replies[0])
+        self._observer.on_completed()
+
+    def fail(self, reply_ids: Sequence[str], error: Exception) -> None:  # noqa: ARG002 - there is one
+        """Emits the error."""
+        self._timer.dispose()
+        self._observer.on_error(error)
+
+    def expect_until(self, timers: abc.SchedulerBase, timeout: float, late: OperationTimeout) -> None:
+        """Emits an error if nothing comes for so many seconds."""
+
+        def expire(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            self._router.cut((self.reply_id,), self, late)
+
+        self._timer.disposable = timers.schedule_relative(timeout, expire)
+
+    def dispose(self) -> None:
+        """Gives it up."""
+        self._router.shut((self.reply_id,))
+        self._timer.dispose()
+
+
+def check_reply(reply: Reply, operation: str, subject: str) -> None:
+    """Does nothing for a reply that is no failure.
+
+    Raises:
+        OperationError: It is one.
+    """
+    if reply.error < 0:
+        raise OperationError(reply.error, reply.message, operation, subject)
 
 
 class Requests:
@@ -153,44 +171,56 @@ class Requests:
             self._router.fail(error)
             self._refused.on_next(error)
 
-    def replies(self, command: Command, after: Sequence[Future[None]] = ()) -> Observable[Reply]:
-        """Returns all replies to a command; each subscription sends it once.
+    def ask(self, commands: Mapping[str, Command], asker: Asker, after: Sequence[Future[None]] = ()) -> None:
+        """Opens routes for the replies to commands, then sends these, all in one go. Any thread.
+
+        A command whose route is shut by the time that it could be sent is not sent.
 
         Args:
-            command: What is asked.
-            after: What has to be done before it is sent, besides the reply topic being read.
+            commands: What is asked, by reply id; the ids are new.
+            asker: Who gets to know what comes of it, perhaps before this returns.
+            after: What has to be done before they are sent, besides the reply topic being read.
         """
+        self._router.open(commands, asker)
+        if self._refusal is not None:  # after the routes are open: one that comes now finds them
+            self._router.cut(commands, asker, self._refusal)
+            return
+
+        def send(error: Exception | None) -> None:
+            if error is not None:
+                self._router.cut(commands, asker, error)
+                return
+            for reply_id, command in commands.items():
+                if self._router.is_open(reply_id):
+                    self._send(reply_id, command, asker)
+
+        when_done([self._ready, *after], send)
+
+    def _send(self, reply_id: str, command: Command, asker: Asker) -> None:
+        def delivered(error: TransportError | None) -> None:
+            if error is not None:
+                self._router.cut((reply_id,), asker, error)
+
+        encoded, key = encode_command(command, self._reply_topic, reply_id), command_key(command)
+        try:
+            self._sink.send(self._command_topic, encoded, key=key, on_delivery=delivered)
+        except TransportError as failure:
+            delivered(failure)
+
+    def drop(self, reply_ids: Iterable[str]) -> list[str]:
+        """Closes the routes of replies that are not waited for any more; returns those that were open. Idempotent."""
+        return self._router.shut(reply_ids)
+
+    def replies(self, command: Command) -> Observable[Reply]:
+        """Returns all replies to a command; each subscription sends it once."""
 
         def subscribe(observer: abc.ObserverBase[Reply], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             reply_id = str(uuid.uuid4())
-            disposed = threading.Event()
-            self._router.open(reply_id, observer)
-            if self._refusal is not None:  # after the route is open: one that comes now finds the route
-                self._router.shut(reply_id)
-                observer.on_error(self._refusal)
-                return Disposable()
-
-            def delivered(error: TransportError | None) -> None:
-                if error is not None:
-                    observer.on_error(error)
-
-            def send(error: Exception | None) -> None:
-                if disposed.is_set():
-                    return
-                if error is not None:
-                    observer.on_error(error)
-                    return
-                encoded, key = encode_command(command, self._reply_topic, reply_id), command_key(command)
-                try:
-                    self._sink.send(self._command_topic, encoded, key=key, on_delivery=delivered)
-                except TransportError as failure:
-                    observer.on_error(failure)
+            self.ask({reply_id: command}, _Observed(observer))
 
             def dispose() -> None:
-                disposed.set()
-                self._router.shut(reply_id)
+                self.drop((reply_id,))
 
-            when_done([self._ready, *after], send)
             return Disposable(dispose)
 
         return Observable(subscribe)
@@ -199,29 +229,33 @@ class Requests:
         self,
         command: Command,
         subject: str,
-        timeout: float | None,
+        timeout: float,
         *,
         after: Sequence[Future[None]] = (),
         hint: str = "",
     ) -> Observable[Reply]:
-        """Returns the one reply to a command, or its failure as an error.
+        """Returns the one reply to a command, or its failure as an error; each subscription sends it once.
 
         Args:
             command: What is asked.
             subject: The PV's URI or the snapshot's name, for the errors.
-            timeout: Seconds until `OperationTimeout`; None leaves that to the caller.
-            after: As for `replies`.
+            timeout: Seconds until `OperationTimeout`.
+            after: As for `ask`.
             hint: What to add to the text of the timeout.
         """
         operation = command.operation
 
-        def checked(reply: Reply) -> Reply:
-            if reply.error < 0:
-                raise OperationError(reply.error, reply.message, operation, subject)
-            return reply
+        def checked(reply: Reply) -> None:
+            check_reply(reply, operation, subject)
 
-        reply = self.replies(command, after).pipe(ops.take(1), ops.map(checked))
-        return reply if timeout is None else reply.pipe(self.within(timeout, operation, subject, hint))
+        def subscribe(observer: abc.ObserverBase[Reply], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            single = _Single(self._router, checked, observer)
+            self.ask({single.reply_id: command}, single, after)
+            if self._router.is_open(single.reply_id):
+                single.expect_until(self._timers, timeout, OperationTimeout(operation, subject, timeout, hint))
+            return Disposable(single.dispose)
+
+        return Observable(subscribe)
 
     def assembled(
         self, command: Command, assembler: Callable[[], Callable[[Reply], _T | None]], subject: str, timeout: float

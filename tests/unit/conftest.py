@@ -122,8 +122,16 @@ class ScriptedTransport:
         return self.out.commands
 
     def reply(self, command: dict[str, Any], **fields: Any) -> None:
-        body = {"error": 0, "reply_id": command["reply_id"]} | fields
-        self.reply_source.receiver.receive([Record(command["reply_topic"], 0, 0, b"k", pack(body), HEADERS)])
+        self.replies_together((command, fields))
+
+    def replies_together(self, *replies: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        """In one batch of records, for each command what its reply has beside its id."""
+        bodies = [
+            (command["reply_topic"], pack({"error": 0, "reply_id": command["reply_id"]} | fields))
+            for command, fields in replies
+        ]
+        records = [Record(topic, 0, offset, b"k", body, HEADERS) for offset, (topic, body) in enumerate(bodies)]
+        self.reply_source.receiver.receive(records)
 
     def event(self, topic: str, name: str, *values: Any) -> None:
         self.messages(topic, name, *({name: {"value": value}} for value in values))

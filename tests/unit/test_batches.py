@@ -3,13 +3,11 @@
 import base64
 import doctest
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
-import reactivex as rx
-from reactivex import Observable
 from reactivex.disposable import CompositeDisposable, Disposable
-from reactivex.scheduler import ImmediateScheduler
 from reactivex.testing import TestScheduler
 
 import k2eg_rx
@@ -22,7 +20,6 @@ from k2eg_rx import (
     OperationError,
     OperationTimeout,
     PutResult,
-    PVData,
     Scalar,
     TransportError,
 )
@@ -288,12 +285,58 @@ class TestGetMany:
         assert transport.event_source.receiver.ready()
         assert (results.uris, results.ends) == (uris, 1)
 
-    def test_the_first_word_counts(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        twice = rx.of(PVData("a", {"value": 1}), PVData("a", {"value": 2}))
-        monkeypatch.setattr(client._core.reads, "get", lambda *_: twice)  # pyright: ignore[reportPrivateUsage]
+    def test_the_first_word_counts(self, client: Client, transport: Any) -> None:
         results = Results(client.get_many_stream(["pva://a", "pva://b"]))
-        assert [(got.uri, got.result().value) for got in results.items] == [("pva://a", 1), ("pva://b", 1)]
+        question = transport.commands[0]
+        transport.replies_together((question, {"a": {"value": 1}}), (question, {"a": {"value": 2}}))
+        transport.reply(question, a={"value": 3})
+        transport.reply(transport.commands[1], b={"value": 4})
+        assert [(got.uri, got.result().value) for got in results.items] == [("pva://a", 1), ("pva://b", 4)]
         assert results.ends == 1
+
+    def test_what_comes_together_is_sorted_together(self, client: Client, transport: Any) -> None:
+        results, others = (Results(client.get_many_stream([f"pva://{n}{x}" for x in "abc"])) for n in "xy")
+        a, b, c, other, *_ = transport.commands
+        transport.replies_together(
+            (b, {"xb": {"value": 2}}),
+            (other, {"ya": {"value": 9}}),
+            (a, {"error": -2, "message": "Operaton cancelled"}),
+            (c, {"error": -3, "message": "Timeout operation"}),
+        )
+        assert results.uris == ["pva://xb", "pva://xc"]
+        assert others.uris == ["pva://ya"]
+        assert (transport.commands[-1]["pv_name"], len(transport.commands)) == ("pva://xa", 7)
+        transport.reply(transport.commands[-1], xa={"value": 1})
+        assert (results.uris, results.ends) == (["pva://xb", "pva://xc", "pva://xa"], 1)
+
+    def test_what_is_asked_again_has_the_same_deadline(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        results = Results(client.get_many_stream(["pva://a"], timeout=3))
+        timers.advance_to(2)
+        transport.reply(transport.commands[0], error=-2, message="Operaton cancelled")
+        timers.advance_to(4)
+        assert isinstance(results.error_of("pva://a"), OperationTimeout)
+        assert (results.ends, client.status.pending) == (1, 0)
+
+    def test_who_unsubscribes_while_commands_are_sent_has_no_more_sent(self, client: Client, transport: Any) -> None:
+        send = transport.out.send
+        subscriptions: list[Any] = []
+
+        def unsubscribe_after_the_first(*arguments: Any, **options: Any) -> None:
+            send(*arguments, **options)
+            for subscription in subscriptions:
+                subscription.dispose()
+
+        transport.out.send = unsubscribe_after_the_first
+        transport.reply_source.hold = True
+        stream = client.get_many_stream(["pva://a", "pva://b", "pva://c"])
+        client._core.requests._ready = held = Future()  # pyright: ignore[reportPrivateUsage]
+        subscriptions.append(Results(stream).subscription)
+        assert transport.commands == []
+        held.set_result(None)
+        assert [c["pv_name"] for c in transport.commands] == ["pva://a"]
+        assert client.status.pending == 0
 
 
 class TestPutMany:
@@ -375,10 +418,11 @@ class TestPutMany:
     def test_what_was_told_not_to_be_written_is_not_even_if_its_type_is_learned_at_that_moment(
         self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fields(*_: Any, **__: Any) -> Observable[bytes]:
-            return rx.defer(lambda _: timers.advance_to(4) or rx.return_value(b"\x80", scheduler=ImmediateScheduler()))
+        def known(*_: Any) -> bytes:
+            timers.advance_to(4)
+            return b"\x80"
 
-        monkeypatch.setattr(client._core.puts, "fields", fields)  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(client._core.puts, "known", known)  # pyright: ignore[reportPrivateUsage]
         results = Results(client.put_many_stream({"pva://a": 1}, timeout=3))
         assert "nothing was written" in str(results.error_of("pva://a"))
         assert (transport.commands, results.ends) == ([], 1)

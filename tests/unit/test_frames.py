@@ -19,11 +19,11 @@ from reactivex.subject import Subject
 
 import k2eg_rx.frames
 from k2eg_rx import OperationTimeout, PVData, Snapshot
-from k2eg_rx.batches import GetResult
 from k2eg_rx.frames import to_dataframe, to_xarray
 from k2eg_rx.frames.arrays import array_of, stacked, times
 from k2eg_rx.frames.tables import column
 from k2eg_rx.operators import Aligned, align
+from k2eg_rx.results import GetResult
 from k2eg_rx.snapshots import Samples
 from k2eg_rx.testing import START, series, snapshot, update
 

@@ -8,7 +8,8 @@ from reactivex.testing import TestScheduler
 
 from k2eg_rx.discards import Discards
 from k2eg_rx.errors import ClientClosedError, OperationTimeout, TransportError
-from k2eg_rx.requests import ReplyRouter, Requests, when_done
+from k2eg_rx.replies import ReplyRouter
+from k2eg_rx.requests import Requests, when_done
 from k2eg_rx.transport import Record
 from k2eg_rx.wire.commands import GetCommand, PutCommand
 from k2eg_rx.wire.packing import pack

@@ -17,12 +17,12 @@ from k2eg_rx import client as reactive
 from k2eg_rx.aio.iteration import Iteration, iterate
 from k2eg_rx.aio.threads import in_thread
 from k2eg_rx.aio.waiting import first
-from k2eg_rx.batches import GetResult, PutResult
 from k2eg_rx.delivery import DEFAULT_CAPACITY
 from k2eg_rx.errors import ClientClosedError
 from k2eg_rx.overflow import Overflow
 from k2eg_rx.past.moments import Moment
 from k2eg_rx.properties import SnapshotProperties
+from k2eg_rx.results import GetResult, PutResult
 from k2eg_rx.settings import Settings
 from k2eg_rx.snapshots import Snapshot
 from k2eg_rx.transport import Transport
