@@ -42,11 +42,7 @@ def digests(updates: Observable[PVUpdate], minimum: Severity, every: float) -> O
         standing = {name: last for name, last in newest.items() if last.current >= minimum}
         return Digest(transitions, standing)
 
-    return updates.pipe(
-        alarms(minimum),
-        ops.buffer_with_time(every),
-        ops.scan(following, Digest()),
-    )
+    return updates.pipe(alarms(minimum), ops.buffer_with_time(every), ops.scan(following, Digest()))
 
 
 def of_pv(name: str, digest: Digest, minimum: Severity) -> str:
@@ -58,11 +54,9 @@ def of_pv(name: str, digest: Digest, minimum: Severity) -> str:
     raised = sum(transition.current >= minimum for transition in own if transition not in ended)
     seconds = math.fsum(transition.seconds for transition in ended)
     severities = [transition.previous for transition in known] + [transition.current for transition in own]
-    now = "over"
-    if name in digest.standing:
-        last = digest.standing[name]
-        severities.append(last.current)
-        now = f"{last.current.name} since {time_of(last)}"
+    last = digest.standing.get(name)
+    severities += [last.current] if last else []
+    now = f"{last.current.name} since {time_of(last)}" if last else "over"
     worst = Severity(max(severities))
     return f"  {name:20} raised {raised:3}   in alarm {seconds:6.1f} s   worst {worst.name:8}   {now}"
 

@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=30, help="how many corrections to make")
     options = parser.parse_args()
     low, high = options.limits
+    dry_run = not options.write
 
     with Client(options.environment, "example-feedback") as client:
         wanted = corrections(
@@ -85,14 +86,7 @@ def main() -> None:
             options.readings,
         )
         entries = wanted.pipe(
-            put_to(
-                client,
-                options.corrector,
-                limits=(low, high),
-                max_rate=options.rate,
-                dry_run=not options.write,
-                timeout=2.0,
-            ),
+            put_to(client, options.corrector, limits=(low, high), max_rate=options.rate, dry_run=dry_run, timeout=2.0),
             ops.take(options.count),
             ops.map(line),
             ops.do_action(print),
