@@ -81,10 +81,17 @@ def put_back(client: Client) -> Iterator[None]:
         first(client.put_stream(uri, value["index"] if isinstance(value, dict) else value))
 
 
+@pytest.fixture
+def second_magnet(client: Client) -> None:
+    """Its set point is 2.5 A, whoever wrote to it before."""
+    first(client.put_stream("pva://demo:setpoint2", 2.5))
+
+
 def objects(text: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.usefixtures("second_magnet")
 def test_get_prints_the_pvs_in_the_order_asked_for(run: Run) -> None:
     done = run("get", "pva://demo:message", "ca://demo:setpoint2", "pva://demo:mode")
     assert (done.returncode, done.stderr) == (0, "")
@@ -93,6 +100,7 @@ def test_get_prints_the_pvs_in_the_order_asked_for(run: Run) -> None:
     assert lines[1].endswith("  2.500 A")
 
 
+@pytest.mark.usefixtures("second_magnet")
 def test_get_json_is_for_scripts(run: Run) -> None:
     done = run("get", "--json", "--full", "pva://demo:setpoint2")
     (found,) = objects(done.stdout)
@@ -268,6 +276,7 @@ def test_all_values_of_a_window_are_taken_if_asked_for(run: Run) -> None:
     assert len(found["pvs"]["demo:ramp100"]) > 10
 
 
+@pytest.mark.usefixtures("second_magnet")
 def test_the_gateway_command_runs_one_until_sigterm(
     start: Start, run: Run, stack: EmbeddedStack, environment: dict[str, str], fresh_app_name: str
 ) -> None:
