@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar, cast
 
 import reactivex as rx
@@ -197,15 +198,16 @@ class Requests:
         when_done([self._ready, *after], send)
 
     def _send(self, reply_id: str, command: Command, asker: Asker) -> None:
-        def delivered(error: TransportError | None) -> None:
-            if error is not None:
-                self._router.cut((reply_id,), asker, error)
-
         encoded, key = encode_command(command, self._reply_topic, reply_id), command_key(command)
+        delivered = partial(self._delivered, reply_id, asker)
         try:
             self._sink.send(self._command_topic, encoded, key=key, on_delivery=delivered)
         except TransportError as failure:
             delivered(failure)
+
+    def _delivered(self, reply_id: str, asker: Asker, error: TransportError | None) -> None:
+        if error is not None:
+            self._router.cut((reply_id,), asker, error)
 
     def drop(self, reply_ids: Iterable[str]) -> list[str]:
         """Closes the routes of replies that are not waited for any more; returns those that were open. Idempotent."""

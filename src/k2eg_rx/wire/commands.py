@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from json.encoder import encode_basestring_ascii
 from typing import Any, ClassVar
 
-from k2eg_rx.pv import pv_name_of, snapshot_topic
+from k2eg_rx.pv import snapshot_topic
 from k2eg_rx.wire.packing import pack
 
 
@@ -132,7 +133,7 @@ def command_key(command: Command) -> bytes | None:
     """
     match command:
         case GetCommand(pv_name) | PutCommand(pv_name) | MonitorCommand(pv_name):
-            return pv_name_of(pv_name).encode()
+            return (pv_name.partition("://")[2] or pv_name).encode()  # of a URI that was looked at when it was made
         case (
             RepeatingSnapshotCommand(snapshot_name)
             | RepeatingSnapshotTriggerCommand(snapshot_name)
@@ -185,10 +186,11 @@ def encode_command(command: Command, reply_topic: str, reply_id: str, serializat
         reply_id: What the reply has to repeat.
         serialization: ``msgpack`` or ``json``: the form of the reply and the events.
     """
-    envelope = {
-        "command": command.operation,
-        "serialization": serialization,
-        "reply_topic": reply_topic,
-        "reply_id": reply_id,
-    }
-    return json.dumps(envelope | _fields(command)).encode()
+    quoted = encode_basestring_ascii
+    envelope = (
+        f'{{"command": "{command.operation}", "serialization": {quoted(serialization)},'
+        f' "reply_topic": {quoted(reply_topic)}, "reply_id": {quoted(reply_id)}, '
+    )
+    if type(command) is GetCommand and not command.describe:  # what a thousand of are sent at once: a third of the time
+        return f'{envelope}"pv_name": {quoted(command.pv_name)}}}'.encode()
+    return (envelope + json.dumps(_fields(command))[1:]).encode()

@@ -99,6 +99,14 @@ def test_the_serialization_is_a_choice() -> None:
     assert json.loads(encode_command(GetCommand("pva://x"), "r", "i", "json"))["serialization"] == "json"
 
 
+@pytest.mark.parametrize("describe", [False, True])
+def test_what_json_has_to_escape_survives(describe: bool) -> None:
+    command = GetCommand('pva://x.{"dbnd":{"d":1}}\\', describe)  # a channel filter
+    encoded = json.loads(encode_command(command, 'a"reply', 'an"id', 'j"son'))
+    assert (encoded["pv_name"], encoded["reply_topic"]) == (command.pv_name, 'a"reply')
+    assert (encoded["reply_id"], encoded["serialization"]) == ('an"id', 'j"son')
+
+
 def test_names_that_are_not_ascii_survive() -> None:
     encoded = encode_command(GetCommand("pva://µ:\u20ac"), "r", "i")
     assert encoded.isascii()
