@@ -48,14 +48,23 @@ def test_a_dead_pv_hides_none_of_the_others(client: Client) -> None:
     assert results[-1].uri == "pva://demo:dead"  # the others did not wait for it
 
 
-def test_many_pvs_are_written_by_one_call_each_in_its_own_type(k: dml) -> None:
+@pytest.fixture
+def described(k: dml) -> Iterator[str]:
+    """The description of a PV, a field that is the same again afterwards: the stack is everybody's."""
+    uri = "pva://demo:setpoint2.DESC"
+    before = k.get(uri, timeout=TIMEOUT)["value"]
+    yield uri
+    k.put(uri, before, timeout=TIMEOUT)
+
+
+def test_many_pvs_are_written_by_one_call_each_in_its_own_type(k: dml, described: str) -> None:
     values: dict[str, Any] = {
         "pva://demo:setpoint1": 3,
         "ca://demo:setpoint2": 4.5,
         "pva://demo:mode": "Beam",
         "ca://demo:message": "by a batch",
         "ca://t:wfl": [1, 2, 3],
-        "pva://demo:setpoint2.DESC": "a field",
+        described: "a field",
     }
     replies = k.put_many(values | {"pva://demo:sum.EGU": object()}, timeout=TIMEOUT)
     assert isinstance(replies.pop("pva://demo:sum.EGU"), ValueError)
@@ -66,6 +75,6 @@ def test_many_pvs_are_written_by_one_call_each_in_its_own_type(k: dml) -> None:
         "ca://demo:setpoint2": 4.5,
         "ca://demo:message": "by a batch",
         "ca://t:wfl": [1, 2, 3],
-        "pva://demo:setpoint2.DESC": "a field",
+        described: "a field",
     }
     assert read["pva://demo:mode"]["value"]["index"] == 3
