@@ -22,8 +22,9 @@ from k2eg_rx.errors import OperationTimeout
 from k2eg_rx.mailbox import Inlet
 from k2eg_rx.puts import LATE, Conversion, Puts, type_question
 from k2eg_rx.pv import PvAddress
+from k2eg_rx.questions import check_reply
 from k2eg_rx.reads import data_of, is_spurious
-from k2eg_rx.requests import Requests, check_reply
+from k2eg_rx.requests import Requests
 from k2eg_rx.results import GetResult, PutResult
 from k2eg_rx.wire.commands import Command, GetCommand, PutCommand
 from k2eg_rx.wire.messages import Reply
@@ -153,7 +154,7 @@ class _Gets(_Run[GetResult]):
         results: list[GetResult] = []
         again: list[str] = []
         for uri, reply in replies:
-            if is_spurious(reply.error, reply.message) and uri not in self._repeated:
+            if is_spurious(reply) and uri not in self._repeated:
                 again.append(uri)
                 continue
             try:

@@ -16,7 +16,8 @@ from reactivex import operators as ops
 from k2eg_rx.conversion import fields_for
 from k2eg_rx.errors import OperationError
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.requests import Requests, check_reply
+from k2eg_rx.questions import check_reply
+from k2eg_rx.requests import Requests
 from k2eg_rx.wire.commands import GetCommand, PutCommand, pack_fields
 from k2eg_rx.wire.messages import Reply
 from k2eg_rx.wire.structure import FIELD_IGNORED, Structure, structure_of

@@ -10,11 +10,10 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from reactivex import Observable
-from reactivex import operators as ops
 
-from k2eg_rx.errors import OperationError
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.requests import Requests, check_reply
+from k2eg_rx.questions import Question, check_reply
+from k2eg_rx.requests import Requests
 from k2eg_rx.snapshots import OneShotAssembler, Snapshot
 from k2eg_rx.wire.commands import GetCommand, SnapshotCommand
 from k2eg_rx.wire.messages import PVData, Reply
@@ -24,9 +23,9 @@ from k2eg_rx.wire.structure import structure_of
 _SPURIOUS = (-2, "Operaton cancelled")
 
 
-def is_spurious(error: int, message: str) -> bool:
-    """Whether a gateway's failure to read a PV says nothing about the PV, so that it is to be asked once more."""
-    return (error, message) == _SPURIOUS
+def is_spurious(reply: Reply) -> bool:
+    """Whether a reply to a get says nothing about the PV, so that the gateway is to be asked once more."""
+    return (reply.error, reply.message) == _SPURIOUS
 
 
 def data_of(address: PvAddress, reply: Reply) -> PVData:
@@ -57,14 +56,11 @@ class Reads:
             address: The PV.
             timeout: Seconds until `OperationTimeout`.
         """
-        get = self._requests.single(GetCommand(address.uri), address.uri, timeout)
 
-        def again(error: Exception, _: Observable[Reply]) -> Observable[Reply]:
-            if isinstance(error, OperationError) and is_spurious(error.error, error.message):
-                return get
-            raise error
+        def read(reply: Reply) -> PVData:
+            return data_of(address, reply)
 
-        return get.pipe(ops.catch(again), ops.map(lambda reply: data_of(address, reply)))
+        return self._requests.answer(Question(GetCommand(address.uri), address.uri, timeout, read, is_spurious))
 
     def snapshot(self, addresses: Sequence[PvAddress], timeout: float, window: int | None) -> Observable[Snapshot]:
         """Returns the values of several PVs, acquired together by the gateway.

@@ -18,10 +18,11 @@ from typing import TypeVar, cast
 import reactivex as rx
 from reactivex import Observable, abc
 from reactivex import operators as ops
-from reactivex.disposable import Disposable, SingleAssignmentDisposable
+from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
-from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
+from k2eg_rx.errors import ClientClosedError, OperationTimeout, TransportError
+from k2eg_rx.questions import ForAll, ForOne, Question, check_reply
 from k2eg_rx.replies import Asker, ReplyRouter
 from k2eg_rx.transport import RecordSink
 from k2eg_rx.wire.commands import Command, command_key, encode_command
@@ -58,80 +59,6 @@ def when_done(futures: Sequence[Future[None]], action: Callable[[Exception | Non
 
     for future in futures:
         future.add_done_callback(done)
-
-
-class _Observed:
-    """Asks for an observer of all replies to one command."""
-
-    def __init__(self, observer: abc.ObserverBase[Reply]) -> None:
-        self._observer = observer
-
-    def take(self, replies: Sequence[Reply]) -> None:
-        """Emits them."""
-        for reply in replies:
-            self._observer.on_next(reply)
-
-    def fail(self, reply_ids: Sequence[str], error: Exception) -> None:  # noqa: ARG002 - there is one
-        """Emits the error."""
-        self._observer.on_error(error)
-
-
-class _Single:
-    """Asks for an observer of the one reply to a command. Who shuts the route tells the end.
-
-    Args:
-        router: Where the route is.
-        check: Raises for a reply that is a failure.
-        observer: The observer.
-    """
-
-    def __init__(self, router: ReplyRouter, check: Callable[[Reply], None], observer: abc.ObserverBase[Reply]) -> None:
-        self._router = router
-        self._check = check
-        self._observer = observer
-        self._timer = SingleAssignmentDisposable()
-        self.reply_id = str(uuid.uuid4())
-
-    def take(self, replies: Sequence[Reply]) -> None:
-        """Emits the first of them, and ends."""
-        if not self._router.shut((self.reply_id,)):
-            return
-        self._timer.dispose()
-        try:
-            self._check(replies[0])
-        except OperationError as error:
-            self._observer.on_error(error)
-            return
-        self._observer.on_next(replies[0])
-        self._observer.on_completed()
-
-    def fail(self, reply_ids: Sequence[str], error: Exception) -> None:  # noqa: ARG002 - there is one
-        """Emits the error."""
-        self._timer.dispose()
-        self._observer.on_error(error)
-
-    def expect_until(self, timers: abc.SchedulerBase, timeout: float, late: OperationTimeout) -> None:
-        """Emits an error if nothing comes for so many seconds."""
-
-        def expire(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            self._router.cut((self.reply_id,), self, late)
-
-        self._timer.disposable = timers.schedule_relative(timeout, expire)
-
-    def dispose(self) -> None:
-        """Gives it up."""
-        self._router.shut((self.reply_id,))
-        self._timer.dispose()
-
-
-def check_reply(reply: Reply, operation: str, subject: str) -> None:
-    """Does nothing for a reply that is no failure.
-
-    Raises:
-        OperationError: It is one.
-    """
-    if reply.error < 0:
-        raise OperationError(reply.error, reply.message, operation, subject)
 
 
 class Requests:
@@ -218,7 +145,7 @@ class Requests:
 
         def subscribe(observer: abc.ObserverBase[Reply], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             reply_id = str(uuid.uuid4())
-            self.ask({reply_id: command}, _Observed(observer))
+            self.ask({reply_id: command}, ForAll(observer))
 
             def dispose() -> None:
                 self.drop((reply_id,))
@@ -245,16 +172,19 @@ class Requests:
             after: As for `ask`.
             hint: What to add to the text of the timeout.
         """
-        operation = command.operation
 
-        def checked(reply: Reply) -> None:
-            check_reply(reply, operation, subject)
+        def checked(reply: Reply) -> Reply:
+            check_reply(reply, command.operation, subject)
+            return reply
 
-        def subscribe(observer: abc.ObserverBase[Reply], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            single = _Single(self._router, checked, observer)
-            self.ask({single.reply_id: command}, single, after)
-            if self._router.is_open(single.reply_id):
-                single.expect_until(self._timers, timeout, OperationTimeout(operation, subject, timeout, hint))
+        return self.answer(Question(command, subject, timeout, checked, after=after, hint=hint))
+
+    def answer(self, question: Question[_T]) -> Observable[_T]:
+        """Returns a stream of one: what the reply to a question says; each subscription asks once."""
+
+        def subscribe(observer: abc.ObserverBase[_T], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            single = ForOne(self._router, self.ask, question, observer)
+            single.start(self._timers)
             return Disposable(single.dispose)
 
         return Observable(subscribe)

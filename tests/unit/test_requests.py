@@ -8,6 +8,7 @@ from reactivex.testing import TestScheduler
 
 from k2eg_rx.discards import Discards
 from k2eg_rx.errors import ClientClosedError, OperationTimeout, TransportError
+from k2eg_rx.questions import Question
 from k2eg_rx.replies import ReplyRouter
 from k2eg_rx.requests import Requests, when_done
 from k2eg_rx.transport import Record
@@ -102,6 +103,43 @@ def test_a_reply_ends_the_timer(setup: Setup) -> None:
     assert len(setup.items) == 1
     assert setup.errors == []
     assert len(setup.router) == 0
+
+
+def question(**options: Any) -> Any:
+    return Question(GetCommand("pva://x"), "pva://x", 3.0, **options)
+
+
+def test_what_a_reply_says_is_emitted_or_raised(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    setup.subscribe(setup.requests.answer(question(read=lambda reply: reply.body["x"])))
+    setup.reply(x=7)
+    setup.subscribe(setup.requests.answer(question(read=lambda reply: reply.body["x"])))
+    setup.reply(1, y=7)
+    assert (setup.items, [type(error) for error in setup.errors]) == ([7], [KeyError])
+    assert len(setup.router) == 0
+
+
+def test_a_reply_that_says_nothing_has_it_asked_once_more_in_the_same_time(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    asked = question(read=lambda reply: reply.error, again=lambda reply: reply.error == -2)
+    for _ in range(2):
+        setup.subscribe(setup.requests.answer(asked))
+    setup.timers.advance_to(2)
+    setup.reply(0, error=-2)
+    setup.reply(2, error=-2)
+    assert (setup.items, len(setup.sink.sent)) == ([-2], 3)
+    setup.reply(1, error=-2)
+    setup.timers.advance_to(3.1)
+    assert [type(error) for error in setup.errors] == [OperationTimeout]
+    assert len(setup.router) == 0
+
+
+def test_who_unsubscribes_has_nothing_asked_once_more(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    asked = question(read=lambda reply: reply.error, again=lambda _: subscription.dispose() or True)
+    subscription = setup.subscribe(setup.requests.answer(asked))
+    setup.reply(0, error=-2)
+    assert (setup.items, setup.errors, len(setup.sink.sent), len(setup.router)) == ([], [], 1, 0)
 
 
 def test_an_unreadable_reply_topic_fails_the_request(setup: Setup) -> None:

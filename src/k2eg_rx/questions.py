@@ -1,0 +1,156 @@
+"""Who asks for one observer: for the one reply to a command, and what it says, or for all replies.
+
+In: replies and failures, from the router. Out: what the observer is told, on the threads of the replies, of the timers,
+and of the transport's status.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from reactivex import abc
+from reactivex.disposable import SingleAssignmentDisposable
+
+from k2eg_rx.errors import OperationError, OperationTimeout
+from k2eg_rx.replies import Asker, ReplyRouter
+from k2eg_rx.wire.commands import Command
+from k2eg_rx.wire.messages import Reply
+
+_T = TypeVar("_T")
+
+Ask = Callable[[Mapping[str, Command], Asker, Sequence[Future[None]]], None]
+
+
+class ForAll:
+    """Asks for an observer of all replies to one command."""
+
+    def __init__(self, observer: abc.ObserverBase[Reply]) -> None:
+        self._observer = observer
+
+    def take(self, replies: Sequence[Reply]) -> None:
+        """Emits them."""
+        for reply in replies:
+            self._observer.on_next(reply)
+
+    def fail(self, reply_ids: Sequence[str], error: Exception) -> None:  # noqa: ARG002 - there is one
+        """Emits the error."""
+        self._observer.on_error(error)
+
+
+def _never(_: Reply) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[_T]):
+    """A command, and what is to become of its one reply.
+
+    Attributes:
+        command: What is asked.
+        subject: The PV's URI or the snapshot's name, for the errors.
+        timeout: Seconds until `OperationTimeout`.
+        read: Returns what the reply says, or raises.
+        again: Whether a reply says nothing, so that it is asked once more, with no more time.
+        after: What has to be done before it is sent, besides the reply topic being read.
+        hint: What to add to the text of the timeout.
+    """
+
+    command: Command
+    subject: str
+    timeout: float
+    read: Callable[[Reply], _T]
+    again: Callable[[Reply], bool] = _never
+    after: Sequence[Future[None]] = ()
+    hint: str = ""
+
+
+class ForOne(Generic[_T]):
+    """Asks a question for an observer. All state belongs to the lock; who ends it tells the end.
+
+    Args:
+        router: Where the route is.
+        ask: Sends commands, after routes for their replies were opened.
+        question: What is asked.
+        observer: Gets to know what the reply says.
+    """
+
+    def __init__(self, router: ReplyRouter, ask: Ask, question: Question[_T], observer: abc.ObserverBase[_T]) -> None:
+        self._router = router
+        self._send = ask
+        self._question = question
+        self._observer = observer
+        self._timer = SingleAssignmentDisposable()
+        self._lock = threading.Lock()
+        self._reply_id = ""
+        self._asked = 0
+        self._ended = False
+
+    def start(self, timers: abc.SchedulerBase) -> None:
+        """Asks, and sees to the timeout."""
+        self._ask()
+        if not self._ended:
+            self._timer.disposable = timers.schedule_relative(self._question.timeout, self._expire)
+
+    def _ask(self) -> None:
+        reply_id = str(uuid.uuid4())
+        with self._lock:
+            if self._ended:
+                return
+            self._reply_id = reply_id
+            self._asked += 1
+        self._send({reply_id: self._question.command}, self, self._question.after)
+        if self._ended:  # meanwhile, perhaps before the route was open
+            self._router.shut((reply_id,))
+
+    def take(self, replies: Sequence[Reply]) -> None:
+        """Emits what the first one says, and ends."""
+        reply = replies[0]
+        if self._asked == 1 and self._question.again(reply):
+            self._router.shut((reply.reply_id,))
+            self._ask()
+        elif self._end():
+            try:
+                answer = self._question.read(reply)
+            except Exception as error:
+                self._observer.on_error(error)
+                return
+            self._observer.on_next(answer)
+            self._observer.on_completed()
+
+    def fail(self, reply_ids: Sequence[str], error: Exception) -> None:  # noqa: ARG002 - there is one
+        """Emits the error."""
+        if self._end():
+            self._observer.on_error(error)
+
+    def _expire(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
+        if self._end():
+            asked = self._question
+            self._observer.on_error(OperationTimeout(asked.command.operation, asked.subject, asked.timeout, asked.hint))
+
+    def _end(self) -> bool:
+        with self._lock:
+            if self._ended:
+                return False
+            self._ended = True
+        self._timer.dispose()
+        self._router.shut((self._reply_id,))
+        return True
+
+    def dispose(self) -> None:
+        """Gives it up."""
+        self._end()
+
+
+def check_reply(reply: Reply, operation: str, subject: str) -> None:
+    """Does nothing for a reply that is no failure.
+
+    Raises:
+        OperationError: It is one.
+    """
+    if reply.error < 0:
+        raise OperationError(reply.error, reply.message, operation, subject)
