@@ -20,6 +20,7 @@ from k2eg_rx import (
     OperationError,
     OperationTimeout,
     PutResult,
+    PVData,
     Scalar,
     TransportError,
 )
@@ -337,6 +338,36 @@ class TestGetMany:
         held.set_result(None)
         assert [c["pv_name"] for c in transport.commands] == ["pva://a"]
         assert client.status.pending == 0
+
+    def test_who_is_told_of_the_deadline_while_the_reply_is_read_is_told_nothing_else(
+        self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def read_slowly(*_: Any) -> PVData:
+            timers.advance_to(4)
+            return PVData("a", {"value": 1})
+
+        monkeypatch.setattr("k2eg_rx.batches.data_of", read_slowly)
+        results = Results(client.get_many_stream(["pva://a"], timeout=3))
+        transport.reply(transport.commands[0], a={"value": 1})
+        assert [type(got.error) for got in results.items] == [OperationTimeout]
+        assert results.ends == 1
+
+    def test_nothing_is_asked_again_after_the_deadline(
+        self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("k2eg_rx.batches.is_spurious", lambda _: timers.advance_to(4) or True)
+        Results(client.get_many_stream(["pva://a"], timeout=3))
+        transport.reply(transport.commands[0])
+        assert (len(transport.commands), client.status.pending) == (1, 0)
+
+    def test_a_deadline_before_the_routes_are_open_leaves_none_open(
+        self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        requests = client._core.requests  # pyright: ignore[reportPrivateUsage]
+        ask = requests.ask
+        monkeypatch.setattr(requests, "ask", lambda *question: timers.advance_to(4) or ask(*question))
+        results = Results(client.get_many_stream(["pva://a"], timeout=3))
+        assert (results.ends, client.status.pending) == (1, 0)
 
 
 class TestPutMany:

@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from reactivex.disposable import Disposable
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.discards import Discards
@@ -171,6 +172,56 @@ def test_close_fails_what_waits_and_what_comes(setup: Setup) -> None:
     setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
     assert [type(error) for error in setup.errors] == [ClientClosedError, ClientClosedError]
     assert len(setup.router) == 0
+
+
+def test_what_is_asked_while_the_broker_refuses_fails_at_once(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    setup.requests.refuse(TransportError("wrong password"))
+    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.requests.refuse(None)
+    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    assert [str(error) for error in setup.errors] == ["wrong password"]
+    assert (len(setup.sink.sent), len(setup.router)) == (1, 1)
+
+
+def test_who_unsubscribes_before_the_route_is_open_leaves_none_open(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.ready.set_result(None)
+    opened = setup.router.open
+    monkeypatch.setattr(setup.router, "open", lambda ids, asker: asker.dispose() or opened(ids, asker))
+    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    assert len(setup.router) == 0
+
+
+def test_the_timer_is_given_up_with_the_reply(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up: list[bool] = []
+    timer = Disposable(lambda: given_up.append(True))
+    monkeypatch.setattr(setup.timers, "schedule_relative", lambda *_: timer)
+    setup.ready.set_result(None)
+    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    assert given_up == []
+    setup.reply(x={"value": 1})
+    assert given_up == [True]
+
+
+def test_a_route_is_cut_once() -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.ids: list[str] = []
+
+        def take(self, replies: Any) -> None: ...
+
+        def fail(self, reply_ids: Any, error: Exception) -> None:
+            self.ids += reply_ids
+
+    router, told = ReplyRouter(Discards()), Told()
+    router.open(["a", "b", "c"], told)
+    assert router.shut(["b", "d"]) == ["b"]
+    for _ in range(2):
+        router.cut(["a", "b"], told, TransportError("no"))
+    router.fail(TransportError("no"))
+    assert (told.ids, len(router)) == (["a", "c"], 0)
 
 
 def test_several_futures_are_waited_for_and_the_first_error_is_told() -> None:
