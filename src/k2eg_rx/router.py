@@ -32,7 +32,8 @@ class PvRoute:
         topic: Where its events come.
         inlets: Its subscribers.
         newest_only: Whether there are subscribers, and they all want the newest event only.
-        last: The newest update, for a subscriber that comes later.
+        last: The newest event, for a subscriber that comes later. The bytes, not the update that was made of them: of
+            each PV it would keep what subscribers decoded, and nothing to decode the next one into that is in a cache.
         heard: Whether there was an event since somebody set this to False.
         newest: Of a batch under way, the newest event so far, where only that is wanted.
         left_out: Of that batch, how many were left out for it.
@@ -45,7 +46,7 @@ class PvRoute:
         self.topic = topic
         self.inlets: tuple[Inlet[PVUpdate], ...] = ()
         self.newest_only = False
-        self.last: PVUpdate | None = None
+        self.last: Record | None = None
         self.heard = True
         self.newest: Record | None = None
         self.left_out = 0
@@ -62,10 +63,11 @@ class PvRoute:
     def publish(self, record: Record, outgoing: Outgoing) -> None:
         """Adds an event for each subscriber."""
         self.heard = True
-        last = self.last
-        if last is not None and repeats(record.value, last.record.value):
+        last, value = self.last, record.value
+        if last is not None and value == last.value and repeats(value, last.value):
             return
-        update = self.last = PVUpdate(self.address, record)
+        self.last = record
+        update = PVUpdate(self.address, record)
         for inlet in self.inlets:
             waiting = outgoing.get(inlet)
             if waiting is None:
@@ -80,24 +82,25 @@ class PvRoute:
         comes a hundred thousand times.
         """
         newest = self.newest
-        if newest is None:
-            last = self.last
-            if last is not None and repeats(record.value, last.record.value):
-                self.heard = True
-                return
-            touched.append(self)
-        elif repeats(record.value, newest.value):
+        before, value = newest or self.last, record.value
+        if before is not None and value == before.value and repeats(value, before.value):
+            self.heard = True
             return
+        if newest is None:
+            touched.append(self)
         else:
             self.left_out += 1
         self.newest = record
 
     def publish_newest(self, outgoing: Outgoing) -> None:
         """Adds what is left of a batch."""
-        record, self.newest = self.newest, None
+        newest, self.newest = self.newest, None
         left_out, self.left_out = self.left_out, 0
-        if record is not None:
-            self.publish(record, outgoing)
+        if newest is None:
+            return
+        if left_out:
+            self.last = None  # what has been left out makes news of it, even of what was published last
+        self.publish(newest, outgoing)
         for inlet in self.inlets if left_out else ():
             inlet.leave_out(left_out)
 
@@ -150,7 +153,7 @@ class EventRouter:
         with self.lock:
             route.serve((*route.inlets, inlet))
             if route.last is not None:
-                inlet.offer((route.last,))
+                inlet.offer((PVUpdate(route.address, route.last),))
 
     def detach(self, route: PvRoute, inlet: Inlet[PVUpdate]) -> int:
         """Removes a subscriber; returns how many are left."""

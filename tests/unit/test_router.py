@@ -187,3 +187,10 @@ def test_an_event_without_a_key_keeps_its_place_among_the_newest(router: EventRo
     _, box = open_route(router, "pva://x", newest_only=True)
     router.receive([event("x", 1), event("x", 2), event("x", 3, key=None), event("x", 4)])
     assert (box.values(), box.left_out) == ([2, 3, 4], 1)
+
+
+def test_a_value_that_came_back_within_a_batch_is_news(router: EventRouter) -> None:
+    _, box = open_route(router, "pva://x", newest_only=True)
+    router.receive([event("x", 1, timed=True)])
+    router.receive([event("x", value, timed=True) for value in (2, 1)])
+    assert (box.values(), box.left_out) == ([1, 1], 1)

@@ -20,14 +20,18 @@ class KafkaRecord(Record):
     __slots__ = ()
 
     @property
+    def _message(self) -> Message:
+        return cast("Any", self[5])  # where the headers of a plain record are
+
+    @property
     def headers(self) -> Headers:  # pyright: ignore[reportIncompatibleVariableOverride] - it is read only there, too
         """The headers in order."""
-        return self[5]() or ()  # pyright: ignore[reportCallIssue, reportUnknownVariableType]
+        return cast("Headers", self._message.headers() or ())
 
     @property
     def timestamp_ms(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Kafka's own time stamp; see `Record`."""
-        return self[6]()[1]  # pyright: ignore[reportCallIssue, reportUnknownVariableType]
+        return self._message.timestamp()[1]
 
     def _plain(self) -> tuple[object, ...]:
         return (*self[:5], self.headers, self.timestamp_ms)
@@ -60,8 +64,7 @@ def records_of(messages: Sequence[Message]) -> list[Record]:
                 message.offset(),
                 message.key(),
                 message.value(),
-                message.headers,
-                message.timestamp,
+                message,
             ),
         )
         for message in messages

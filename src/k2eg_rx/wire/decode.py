@@ -10,7 +10,7 @@ import reprlib
 from typing import TYPE_CHECKING, Any, cast
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.wire.packing import UNPACK_ERRORS, unpack
+from k2eg_rx.wire.packing import UNPACK_ERRORS, quick_unpack, unpack
 
 if TYPE_CHECKING:
     from k2eg_rx.transport import Headers, Record
@@ -34,10 +34,14 @@ def decode_body(record: Record) -> dict[str, Any]:
         WireError: No header, unknown serialization, undecodable bytes, or not a map.
     """
     headers, value = record.headers, record.value
-    if len(headers) == 1 and headers[0] == _USUAL_HEADER and value is not None:
-        serialization = "msgpack"  # nearly all there is: the way of each event
-    else:
-        serialization = _serialization(headers)
+    if value is not None and len(headers) == 1 and headers[0] == _USUAL_HEADER:  # the way of nearly every event
+        try:
+            quick = quick_unpack(value)
+        except Exception:  # whatever it is, the thorough way says it in our words
+            quick = None
+        if isinstance(quick, dict):
+            return cast("dict[str, Any]", quick)
+    serialization = _serialization(headers)
     if value is None:
         raise WireError("undecodable", "no body")
     try:

@@ -5,6 +5,7 @@ In: Python values. Out: bytes, and back. Pure; any thread.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -31,22 +32,25 @@ def unpack_by_msgpack(packed: bytes) -> object:
     return _msgpack.unpackb(packed, unicode_errors="replace", strict_map_key=False)
 
 
-def _best_unpack() -> Callable[[bytes], object]:
+def _quick_unpack() -> Callable[[bytes], object]:
     try:
         import msgspec  # noqa: PLC0415 - the extra "fast"
     except ImportError:
         return unpack_by_msgpack
-    decode = msgspec.msgpack.Decoder().decode
-    refused = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-    def unpack_by_msgspec(packed: bytes) -> object:
-        try:
-            return decode(packed)
-        except refused:
-            return unpack_by_msgpack(packed)  # it replaces what is not UTF-8, and says what is wrong in its own words
-
-    return unpack_by_msgspec
+    return msgspec.msgpack.Decoder().decode
 
 
-# Returns the one value in the bytes, or raises one of `UNPACK_ERRORS`: by msgspec, in half of the time, if it is there.
-unpack = _best_unpack()
+# Returns the one value in the bytes, or raises some exception or other, whereupon `unpack` is to be tried: by msgspec,
+# in half of the time, if it is there.
+quick_unpack = _quick_unpack()
+
+
+def unpack(packed: bytes) -> object:
+    """Returns the one value in the bytes.
+
+    Raises:
+        Exception: One of `UNPACK_ERRORS`.
+    """
+    with contextlib.suppress(Exception):
+        return quick_unpack(packed)
+    return unpack_by_msgpack(packed)  # it replaces what is not UTF-8, and says what is wrong in its own words

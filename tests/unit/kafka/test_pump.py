@@ -132,11 +132,11 @@ def test_what_there_is_comes_in_one_batch(world):
 
 
 def test_a_batch_has_an_end(world):
-    world.turn(*(message(n) for n in range(1200)))
+    world.turn(*(message(n) for n in range(300)))
     world.turn()
     world.turn()
-    assert [len(batch) for batch in world.batches] == [500, 500, 200]
-    assert world.offsets == list(range(1200))
+    assert [len(batch) for batch in world.batches] == [128, 128, 44]
+    assert world.offsets == list(range(300))
 
 
 def test_actions_are_done_in_order_before_anything_is_read(world):
