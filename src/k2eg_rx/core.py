@@ -11,6 +11,7 @@ import time
 from reactivex import abc
 
 from k2eg_rx.batches import Batches
+from k2eg_rx.courtesy import Courtesy
 from k2eg_rx.delivery import Delivery
 from k2eg_rx.discards import Discards, SizeGuard
 from k2eg_rx.errors import TransportError
@@ -74,9 +75,12 @@ class Core:
         around = surroundings() if transport is None else None
         self._own_timers = Timers()  # without a thread until it is used
         self._timers: abc.SchedulerBase = around.scheduler if around else self._own_timers
-        self.delivery = Delivery(_decode, self._discards.add, self._wake, around.staff() if around else None)
+        courtesy = Courtesy()
+        self.delivery = Delivery(
+            _decode, self._discards.add, self._wake, around.staff() if around else None, give_way=courtesy.give_way
+        )
         self.status = StatusBoard(self._measure, self._timers)
-        self._replies = ReplyRouter(self._discards)
+        self._replies = ReplyRouter(self._discards, courtesy.note)
         self._events = EventRouter(self._discards, self.delivery.valve.is_open)
         self._session = Session(
             transport or (around.transport(settings) if around else KafkaTransport(settings)),

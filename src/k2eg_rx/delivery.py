@@ -37,6 +37,7 @@ class Delivery:
         discard: Told of what was discarded, and of which stream.
         on_room: Called when the valve opens.
         staff: What runs the subscribers' code; a pool of threads of its own if None.
+        give_way: Called by who has much to hand over, now and then, so that others can have the processor first.
     """
 
     def __init__(
@@ -45,8 +46,11 @@ class Delivery:
         discard: Callable[[WireError, str], None],
         on_room: Callable[[], None],
         staff: Staff | None = None,
+        *,
+        give_way: Callable[[], None] = lambda: None,
     ) -> None:
         self.prepare = prepare
+        self.give_way = give_way
         self.discard = discard
         self.valve = Valve(on_room)
         self._workers = staff or Workers(_WORKER_LIMIT, "k2eg-subscriber")
@@ -209,5 +213,6 @@ class _Branch:
         self.prepare = delivery.prepare
         self.discard = delivery.discard
         self.leave = delivery.leave
+        self.give_way = delivery.give_way
         self.rest = delivery.rest
         self.count_dropped = delivery.count_dropped

@@ -6,7 +6,7 @@ one asker at once; and the ends of routes, on whatever thread ends them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from k2eg_rx.discards import Discards
@@ -38,13 +38,20 @@ class ReplyRouter:
     shut once: whoever does it is told so, and may tell the end.
     """
 
-    def __init__(self, discards: Discards) -> None:
+    def __init__(self, discards: Discards, on_traffic: Callable[[], None] = lambda: None) -> None:
+        """
+        Args:
+            discards: Where bad records are counted.
+            on_traffic: Called when something is asked, and when replies come.
+        """
+        self._on_traffic = on_traffic
         self._routes: dict[str, Asker] = {}
         self._discards = discards
         self._closed: K2EGError | None = None
 
     def open(self, reply_ids: Iterable[str], asker: Asker) -> None:
         """Opens routes, and fails them if the router was closed."""
+        self._on_traffic()
         routes = dict.fromkeys(reply_ids, asker)
         self._routes.update(routes)
         if self._closed is not None:
@@ -72,6 +79,7 @@ class ReplyRouter:
 
     def receive(self, records: Sequence[Record]) -> None:
         """Routes replies. Those of unknown id are other instances', or too late."""
+        self._on_traffic()
         taken: dict[Asker, list[Reply]] = {}
         for record in records:
             try:

@@ -281,3 +281,19 @@ def test_a_capacity_below_one_is_refused(office: Office, capacity: int) -> None:
 def test_an_unknown_policy_is_refused(office: Office) -> None:
     with pytest.raises(ValueError, match="newest"):
         office.delivery.stream(Source().attach, "a", overflow="newest")  # pyright: ignore[reportArgumentType]
+
+
+def test_who_has_much_to_hand_over_lets_others_through_now_and_then(scheduler: TestScheduler) -> None:
+    ways: list[int] = []
+    source, seen = Source(), list[Item]()
+    delivery = Delivery(
+        lambda item: None, lambda error, label: None, lambda: None, give_way=lambda: ways.append(len(seen))
+    )
+    delivery.stream(source.attach, "a").subscribe(seen.append, scheduler=scheduler)
+    source.offer(*range(10))
+    scheduler.start()
+    assert ways == []
+    source.offer(*range(150))
+    scheduler.start()
+    assert ways == [74, 138]
+    delivery.close(0)

@@ -1,0 +1,42 @@
+"""Who hands over events stands aside while somebody is at a request, and only then."""
+
+import pytest
+
+from k2eg_rx import courtesy
+from k2eg_rx.courtesy import Courtesy
+
+
+class Time:
+    """In place of the module `time`: seconds that pass as the test says, and the sleeps that were asked for."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    time = Time()
+    monkeypatch.setattr(courtesy, "time", time)
+    return time
+
+
+def test_nobody_stands_aside_for_nobody(time: Time) -> None:
+    Courtesy().give_way()
+    assert time.slept == []
+
+
+def test_whoever_hands_over_stands_aside_for_a_request_and_not_for_one_that_is_long_past(time: Time) -> None:
+    way = Courtesy()
+    way.note()
+    way.give_way()
+    assert len(time.slept) == 1
+    time.now += 1.0
+    way.give_way()
+    assert len(time.slept) == 1
