@@ -81,7 +81,7 @@ class Core:
         )
         self.status = StatusBoard(self._measure, self._timers)
         self._replies = ReplyRouter(self._discards, courtesy.note)
-        self._events = EventRouter(self._discards, self.delivery.valve.is_open)
+        self._events = EventRouter(self._discards, self._is_welcome)
         self._session = Session(
             transport or (around.transport(settings) if around else KafkaTransport(settings)),
             settings,
@@ -170,6 +170,11 @@ class Core:
             monitors=len(self.monitors),
             pending=len(self._replies),
         )
+
+    def _is_welcome(self) -> bool:
+        """Whether another batch of events is; asked on the event pump, which lets others through before it."""
+        self.delivery.give_way()
+        return self.delivery.valve.is_open()
 
     def _wake(self) -> None:
         self.event_source.wake()
