@@ -137,8 +137,8 @@ def _shut(place: Laboratory, gate_name: str, gate: Gate) -> None:
         time.sleep(0.5)  # until they are in its hands; that they were is seen below
 
 
-def _round(place: Laboratory, names: Sequence[str], *, decode: bool, ours_first: bool) -> tuple[float, float]:
-    """Returns events per second, of the client and of the bare loop."""
+def one_round(place: Laboratory, names: Sequence[str], *, decode: bool, ours_first: bool) -> tuple[float, float]:
+    """Returns events per second, of the client and of the bare loop, on PVs that may have been used before."""
     (gate_name,) = place.new_pvs(1)
     gate = Gate()
     uris = [f"pva://{name}" for name in names]
@@ -165,7 +165,7 @@ def measure(kafka: str, rounds: int) -> list[Row]:
         for decode in (True, False):
             for count in COUNTS:
                 names = place.new_pvs(count)
-                pairs = [_round(place, names, decode=decode, ours_first=number % 2 == 0) for number in range(rounds)]
+                pairs = [one_round(place, names, decode=decode, ours_first=number % 2 == 0) for number in range(rounds)]
                 ours, bare = zip(*pairs, strict=True)
                 what = "decoded" if decode else 'overflow="latest" at 10 Hz'
                 against = "consume + unpackb" if decode else "consume"

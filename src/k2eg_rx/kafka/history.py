@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 _LARGEST_BATCH = 500  # records, as for live ones
 _FEW = 32  # topics that are asked about one by one; for more, a question about all of the cluster's is cheaper
 _NUDGE = 0.005  # seconds; to be asked is enough, nobody waits for the answer
+_PROBE = 1.0  # seconds for one record, which takes a few milliseconds
 _EVER = 0  # a time before every record's: what no broker that looks up times can have nothing after
 
 
@@ -112,8 +113,34 @@ class KafkaHistory:
         known = self._offsets(late[:1], _EVER, deadline)
         if starts is None or known is None:
             return None
-        believed = not late or known.get(late[0], -1) >= 0
-        return starts if believed else {**starts, **{partition: firsts[partition] for partition in late}}
+        if not late or known.get(late[0], -1) >= 0:
+            return starts
+        return {**starts, **self._searched(late, time_ms, firsts, ends, deadline)}
+
+    def _searched(
+        self,
+        partitions: Sequence[Partition],
+        time_ms: int,
+        firsts: Mapping[Partition, int],
+        ends: Mapping[Partition, int],
+        deadline: float,
+    ) -> dict[Partition, int]:
+        """The first offsets of a time, or some shortly before, where no broker looks up times.
+
+        They are found by looking at a record half way, again and again: a dozen times for an hour of a fast PV. It
+        takes a consumer of its own, since what librdkafka has fetched from there is not to be read.
+        """
+        long = [place for place in partitions if ends[place] - firsts[place] > _LARGEST_BATCH]
+        found = {place: firsts[place] for place in partitions}
+        if long:
+            probe = self._make_consumer()
+            try:
+                found.update(
+                    (place, _bisected(probe, place, time_ms, (firsts[place], ends[place]), deadline)) for place in long
+                )
+            finally:
+                probe.close()
+        return found
 
     def _at(
         self, partitions: Sequence[Partition], time_ms: int, ends: Mapping[Partition, int], deadline: float
@@ -252,6 +279,21 @@ class KafkaHistory:
             self._consumer.close()
         except (KafkaException, RuntimeError) as failure:  # it is closed already, or was never of use
             _log.debug("closing the reader of the past: %s", failure)
+
+
+def _bisected(probe: Consumer, place: Partition, time_ms: int, between: tuple[int, int], deadline: float) -> int:
+    low, high = between
+    while high - low > _LARGEST_BATCH and time.monotonic() < deadline:
+        middle = (low + high) // 2
+        probe.assign([TopicPartition(*place, middle)])
+        message = probe.poll(min(_PROBE, _left(deadline)))
+        if message is None or message.error() is not None:
+            break
+        if message.timestamp()[1] < time_ms:
+            low = min((message.offset() or 0) + 1, high)
+        else:
+            high = middle
+    return low
 
 
 def _named(partitions: Iterable[Partition]) -> list[TopicPartition]:

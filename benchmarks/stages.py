@@ -1,0 +1,73 @@
+"""Where the processor time of an event goes in a client, stage by stage.
+
+    python benchmarks/stages.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
+
+Runs the client's side of `throughput` with a clock around the stages: taking messages from librdkafka, making records
+of them, routing them, and decoding and handing over. The clock is the thread's own, so waiting for Python's lock does
+not count. It reaches into private parts, since a public seam there would cost every event.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import throughput
+from k2eg_rx.kafka import pump
+from k2eg_rx.kafka.pump import Pump
+from k2eg_rx.mailbox import Mailbox
+from laboratory import laboratory
+from measuring import Row, run
+
+_STAGES: tuple[tuple[str, Any, str], ...] = (
+    ("consume", Pump, "_gather"),
+    ("make records", pump, "records_of"),
+    ("route", Pump, "_deliver"),
+    ("decode and hand over", Mailbox, "_hand_over"),
+)
+
+
+@contextmanager
+def _timed() -> Iterator[Counter[str]]:
+    """Puts clocks around the stages; gives the seconds of each."""
+    spent: Counter[str] = Counter()
+
+    def clocked(name: str, stage: Callable[..., Any]) -> Callable[..., Any]:
+        def run_stage(*arguments: Any) -> Any:
+            start = time.thread_time()
+            try:
+                return stage(*arguments)
+            finally:
+                spent[name] += time.thread_time() - start  # each stage has one thread
+
+        return run_stage
+
+    with ExitStack() as patches:
+        for name, owner, attribute in _STAGES:
+            patches.enter_context(patch.object(owner, attribute, clocked(name, getattr(owner, attribute))))
+        yield spent
+
+
+def measure(kafka: str, rounds: int) -> list[Row]:
+    """Returns a row for each stage, of decoded events and of the newest ones."""
+    rows: list[Row] = []
+    with laboratory(kafka) as place:
+        for decode in (True, False):
+            names = place.new_pvs(1)
+            figures: dict[str, list[float]] = {name: [] for name, _, _ in _STAGES}
+            for _ in range(rounds):
+                with _timed() as spent:
+                    throughput.one_round(place, names, decode=decode, ours_first=False)
+                for name, columns in figures.items():
+                    columns.append(spent[name] / throughput.EVENTS * 1e6)
+            what = "decoded" if decode else "newest at 10 Hz"
+            rows += [Row(f"{what}: {name}", "us/event", tuple(column)) for name, column in figures.items()]
+    return rows
+
+
+if __name__ == "__main__":
+    run("stages", measure)
