@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 
 from k2eg_rx.kafka import pump
@@ -49,7 +47,6 @@ def test_each_record_goes_to_one_of_two_members(bench, make_inbox):
 
 
 def test_nothing_is_lost_or_doubled_when_members_come_and_go_while_records_flow(bench, make_inbox, caplog):
-    caplog.set_level(logging.INFO, "k2eg_rx.kafka.group")
     topic = bench.topic(partitions=4)
     inboxes = [make_inbox() for _ in range(3)]
     members = [bench.events(inboxes[0], "changing")]
@@ -76,8 +73,7 @@ def test_nothing_is_lost_or_doubled_when_members_come_and_go_while_records_flow(
         send_some()
     inboxes[-1].wait_until(lambda: len(set(_shared(*inboxes))) >= len(sent), "all of it")
     assert sorted(set(_shared(*inboxes))) == sent
-    # The sessions here are so short that a busy machine misses one: what could not be committed comes once more.
-    if "took this member for dead" not in caplog.text and "not committed now" not in caplog.text:
+    if "took this member for dead" not in caplog.text:  # the sessions here are so short that a busy machine misses one
         assert _shared(*inboxes) == sent
 
 
