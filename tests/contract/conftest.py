@@ -18,7 +18,7 @@ from typing import Protocol
 import confluent_kafka
 import pytest
 from apache_kafka import ApacheKafka, ForeignKafka
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from k2eg_rx.embedded.broker import EmbeddedBroker
@@ -192,6 +192,13 @@ class MockCluster:
 
     def refuse_topic(self, topic: str, code: int) -> None:
         self._call("rd_kafka_mock_topic_set_error", self._cluster, topic.encode(), ctypes.c_int(code))
+
+    def refuse_commits(self, count: int) -> None:
+        """Answers the next so many commits as Kafka does while a group rebalances."""
+        commits = ctypes.c_int16(8)  # Kafka's number of the request
+        refusals = (ctypes.c_int * count)(*[KafkaError.REBALANCE_IN_PROGRESS] * count)
+        self._call("rd_kafka_mock_clear_request_errors", self._cluster, commits, result=None)
+        self._call("rd_kafka_mock_push_request_errors_array", self._cluster, commits, ctypes.c_size_t(count), refusals)
 
     def go_down(self) -> None:
         self._on_cluster("rd_kafka_mock_broker_set_down", ctypes.c_int32(1))

@@ -7,6 +7,10 @@ on the pump's thread. A partition is read from where the group left off; if it n
 What is committed is what was received. When a partition goes to another member, what is in hand of it and not received
 yet is forgotten: it is not committed, so the other member reads it. Nor is anything committed of a topic that was
 deleted: it would stand for the one that is made in its place, whose first records nobody would read.
+
+A commit is refused to a member that the coordinator took for dead. The mock cluster also refuses one as soon as a next
+rebalance has begun, where Apache Kafka takes it until all members have joined anew. Either is told in the log, and what
+was received since the last commit (a second) another member receives too: nothing is lost, but something comes twice.
 """
 
 from __future__ import annotations
@@ -129,21 +133,23 @@ class GroupPump(Pump):
         except KafkaException as failure:
             _log.debug("the start is committed when a partition is assigned: %s", failure)
 
-    def _commit(self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]]) -> bool:
-        """Commits; whether it is of no use to try again."""
+    def _commit(self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]]) -> KafkaError | None:
+        """Commits; what was in the way, if something was."""
         partitions = _at(offsets)
         if not partitions:
-            return True
+            return None
         try:
             consumer.commit(offsets=partitions, asynchronous=False)
         except KafkaException as failure:
             _log.info("not committed now: %s", failure)
-            return error_of(failure).code() != KafkaError.REBALANCE_IN_PROGRESS
-        return True
+            return error_of(failure)
+        return None
 
     def _leave(self, consumer: Consumer) -> None:
         """Commits what was received, once a rebalance under way lets it, and leaves the group."""
-        while not self._commit(consumer, self._received.items()) and time.monotonic() < self._deadline:
+        while (failure := self._commit(consumer, self._received.items())) and time.monotonic() < self._deadline:
+            if failure.code() != KafkaError.REBALANCE_IN_PROGRESS:
+                break
             consumer.pause(consumer.assignment())
             consumer.poll(_HELD_POLL)
         self._received.clear()  # while it closes, librdkafka answers no more requests: it would be waited for in vain
@@ -193,7 +199,10 @@ class GroupPump(Pump):
         self._signal.wait(_HELD_POLL)
 
     def _gather(self, consumer: Consumer) -> list[Message]:
-        """Takes what there is, one by one: a partition may be taken away at any poll, but not within one."""
+        """Takes what there is, one by one: a partition may be taken away at any poll, but not within one.
+
+        What librdkafka still gives of a partition just after it was taken away is left to whoever has it now.
+        """
         self._held_since = None
         if self._paused:
             self._paused = False
@@ -202,7 +211,9 @@ class GroupPump(Pump):
         while message is not None:
             self._in_hand.append(message)
             message = consumer.poll(0) if len(self._in_hand) < LARGEST_BATCH else None
-        messages, self._in_hand = self._in_hand, []
+        ours = self.lag.starts
+        messages = [message for message in self._in_hand if message.error() is not None or _key_of(message) in ours]
+        self._in_hand = []
         return messages
 
     def _is_read(self, message: Message) -> bool:  # noqa: ARG002
@@ -259,7 +270,14 @@ class GroupPump(Pump):
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         keys = set(map(_key, partitions))
-        self._commit(consumer, [(key, offset) for key, offset in self._received.items() if key in keys])
+        failure = self._commit(consumer, [(key, offset) for key, offset in self._received.items() if key in keys])
+        if failure is not None:
+            _log.warning(
+                "what this member received of %d partitions could not be committed before they went to others of its"
+                " group, which may receive it too: %s",
+                len(keys),
+                failure.str(),
+            )
         self._forget(keys)
         self.lag.remove(partitions)
         consumer.incremental_unassign(partitions)
