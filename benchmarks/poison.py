@@ -27,7 +27,7 @@ from k2eg_rx import Client, PVUpdate, Settings, Snapshot, SnapshotProperties, fi
 from k2eg_rx.errors import K2EGError, WireError
 from k2eg_rx.pv import PvAddress, monitor_topic, snapshot_topic
 from k2eg_rx.testing import MemoryBroker, MemoryTransport
-from k2eg_rx.transport import Headers, Record
+from k2eg_rx.transport import Headers, Receiver, Record
 from k2eg_rx.wire.decode import decode_body
 from k2eg_rx.wire.packing import pack
 from k2eg_rx.wire.replies import decode_reply, decode_snapshot_message
@@ -217,7 +217,7 @@ class Judge:
         self._last = value
 
 
-class Gateway:
+class Gateway(Receiver):
     """Answers every command, well."""
 
     def __init__(self, broker: MemoryBroker) -> None:

@@ -18,6 +18,7 @@ from k2eg_rx.errors import ClientClosedError, WireError
 from k2eg_rx.mailbox import Inlet, Mailbox, Valve
 from k2eg_rx.overflow import Overflow
 from k2eg_rx.sluice import Sluice
+from k2eg_rx.transport import Work
 from k2eg_rx.workers import Staff, Task, Workers
 
 _T = TypeVar("_T")
@@ -58,6 +59,10 @@ class Delivery:
         self._mailboxes: set[Mailbox[Any]] = set()
         self._dropped = 0
         self._closed = False
+
+    def gather_work(self) -> Work | None:
+        """Leaves to the caller's thread, what there is to hand over; see `Receiver.gather_work`."""
+        return self._workers.gather()
 
     @property
     def dropped(self) -> int:

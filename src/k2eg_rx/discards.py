@@ -69,6 +69,7 @@ class SizeGuard:
 
     def __init__(self, receiver: Receiver, limit: int, discards: Discards) -> None:
         self.ready = receiver.ready
+        self.gather_work = receiver.gather_work
         self._receiver = receiver
         self._limit = limit
         self._discards = discards

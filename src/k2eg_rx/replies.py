@@ -11,7 +11,7 @@ from typing import Protocol
 
 from k2eg_rx.discards import Discards
 from k2eg_rx.errors import K2EGError, WireError
-from k2eg_rx.transport import Record
+from k2eg_rx.transport import Receiver, Record
 from k2eg_rx.wire.messages import Reply
 from k2eg_rx.wire.replies import decode_reply
 
@@ -31,7 +31,7 @@ class Asker(Protocol):
         ...
 
 
-class ReplyRouter:
+class ReplyRouter(Receiver):
     """The open routes by reply id; the receiver of the reply topic's records.
 
     The dict is changed by subscribers' threads and read by the pump; each access is one atomic operation. A route is

@@ -17,7 +17,7 @@ from k2eg_rx.discards import Discards
 from k2eg_rx.errors import WireError
 from k2eg_rx.mailbox import Inlet
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.transport import Record
+from k2eg_rx.transport import Record, Work
 from k2eg_rx.wire.decode import decode_body
 from k2eg_rx.wire.messages import PVUpdate, repeats
 
@@ -123,14 +123,18 @@ class EventRouter:
     Args:
         discards: Where bad records are counted.
         has_room: Whether the subscribers can take more; asked before each batch.
+        gather_work: What `Receiver.gather_work` is.
     """
 
-    def __init__(self, discards: Discards, has_room: Callable[[], bool]) -> None:
+    def __init__(
+        self, discards: Discards, has_room: Callable[[], bool], gather_work: Callable[[], Work | None] = lambda: None
+    ) -> None:
         self.lock = threading.RLock()
         self._pvs: dict[str, dict[bytes, PvRoute]] = {}
         self._messages: dict[str, MessageRoute] = {}
         self._discards = discards
         self.ready = has_room
+        self.gather_work = gather_work
 
     def add_pv(self, route: PvRoute) -> None:
         """Opens the route of a PV."""

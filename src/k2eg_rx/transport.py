@@ -89,8 +89,28 @@ class TransportStatus:
     refused: bool = False
 
 
+class Work(Protocol):
+    """What is to be done about a batch that was received: subscribers are to be called."""
+
+    @property
+    def done(self) -> int:
+        """How much of it is done; any thread may ask."""
+        ...
+
+    def run(self) -> None:
+        """Does it, on the caller's thread."""
+        ...
+
+    def pass_on(self) -> None:
+        """Leaves to others all of it that is not begun. Any thread."""
+        ...
+
+
 class Receiver(Protocol):
-    """Where a source's records go. Both methods are called on the source's own thread only."""
+    """Where a source's records go. All methods are called by the source only, one at a time.
+
+    One that has no use for the last two inherits them.
+    """
 
     def ready(self) -> bool:
         """Whether another batch is welcome. While it is not, the source reads nothing, and asks again on `wake`."""
@@ -99,6 +119,15 @@ class Receiver(Protocol):
     def receive(self, records: Sequence[Record]) -> None:
         """Takes a batch, in order per partition. Must neither raise nor block."""
         ...
+
+    def gather_work(self) -> Work | None:
+        """Called before `receive`, by a source that offers its own thread for what `receive` makes to do.
+
+        Returns:
+            That work, which the caller has to run after `receive`. It may take long; another thread may go on to read
+            and to receive meanwhile. None if nothing is left to the caller.
+        """
+        return None
 
 
 class RecordSource(Protocol):

@@ -30,7 +30,7 @@ from k2eg_rx.transport import Receiver, Record, RecordSink, RecordSource, Transp
 PATIENCE = 20.0  # seconds until something that should happen is missing; a green test never waits that long
 
 
-class Inbox:
+class Inbox(Receiver):
     """A receiver that keeps what it gets, and can be made not ready."""
 
     def __init__(self, *, ready: bool = True) -> None:

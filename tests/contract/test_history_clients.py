@@ -18,7 +18,7 @@ from k2eg_rx import Client
 from k2eg_rx.errors import ClientClosedError, OperationTimeout
 from k2eg_rx.pv import monitor_topic
 from k2eg_rx.settings import Settings
-from k2eg_rx.transport import Record, RecordSource
+from k2eg_rx.transport import Receiver, Record, RecordSource
 from k2eg_rx.wire.packing import pack
 
 PATIENCE = 20.0
@@ -34,7 +34,7 @@ def body(name: str, value: object, time_ns: int | None) -> bytes:
     return pack({name: structure})
 
 
-class Gateway:
+class Gateway(Receiver):
     """Acknowledges monitors and publishes what the test says."""
 
     def __init__(self, bench: Any) -> None:

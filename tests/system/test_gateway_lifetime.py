@@ -25,7 +25,7 @@ from k2eg_rx.kafka.topics import KafkaTopicAdmin
 from k2eg_rx.pv import PvAddress
 from k2eg_rx.settings import Settings
 from k2eg_rx.testing import MemoryBroker, MemoryTransport
-from k2eg_rx.transport import Record, Transport
+from k2eg_rx.transport import Receiver, Record, Transport
 from k2eg_rx.wire.decode import decode_body
 from k2eg_rx.wire.structure import Structure
 
@@ -81,7 +81,7 @@ class Provider:
         pass
 
 
-class Reader:
+class Reader(Receiver):
     """Reads topics of a transport, and tells when something has come."""
 
     def __init__(self, transport: Transport, *topics: str) -> None:

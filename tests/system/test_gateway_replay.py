@@ -29,7 +29,7 @@ from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import merge_client_environments, without_epics
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.settings import Settings
-from k2eg_rx.transport import Record
+from k2eg_rx.transport import Receiver, Record
 from k2eg_rx.wire.decode import decode_body
 
 pytestmark = pytest.mark.timeout(180)  # the replay takes some 20 s, most of it timeouts and windows that were recorded
@@ -164,7 +164,7 @@ IN_VALUES: dict[str, Callable[[str, Any, Any, bool], bool]] = {
 }
 
 
-class Inbox:
+class Inbox(Receiver):
     """Keeps all records, and tells when there is a new one."""
 
     def __init__(self) -> None:

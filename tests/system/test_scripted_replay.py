@@ -18,7 +18,7 @@ import reactivex as rx
 
 from k2eg_rx.testing import ScriptedGateway
 from k2eg_rx.testing.memory import MemoryTransport
-from k2eg_rx.transport import Record
+from k2eg_rx.transport import Receiver, Record
 
 
 def load_recorded() -> ModuleType:
@@ -44,7 +44,7 @@ LEFT_OUT = {
 NAMES = [name for name in REAL.REPRODUCED if not any(is_left_out(name) for is_left_out in LEFT_OUT.values())]
 
 
-class Inbox:
+class Inbox(Receiver):
     """Keeps all records."""
 
     def __init__(self) -> None:

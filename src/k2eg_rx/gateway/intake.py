@@ -15,12 +15,12 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from k2eg_rx.gateway.owner import post
-from k2eg_rx.transport import Record
+from k2eg_rx.transport import Receiver, Record
 
 _BATCH = 100  # commands at a stretch, some 10 ms of work: updates and timers have their turn in between
 
 
-class Intake:
+class Intake(Receiver):
     """The receiver of the command topic.
 
     Args:

@@ -1,7 +1,9 @@
 """The thread that owns a consumer: reads, and hands over a batch at a time.
 
 In: records from Kafka; actions, from any thread. Out: batches of `Record`, to a `Receiver`, on the pump's thread.
-Nobody else touches the consumer, from its constructor to its close: what others want done with it they queue.
+Nobody else touches the consumer, from its constructor to its close: what others want done with it they queue. "The
+pump's thread" is the one that has the turn (see `relay`): in a flood it does itself what its receiver makes to do, and
+if that takes long, another thread becomes the pump's.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from k2eg_rx.kafka.lag import INTERVAL, Lag
 from k2eg_rx.kafka.librdkafka_log import ConsumerLog
 from k2eg_rx.kafka.lifeline import Lifeline, abandon
 from k2eg_rx.kafka.records import records_of
+from k2eg_rx.kafka.relay import Relay
 from k2eg_rx.transport import Receiver, Record
 
 _log = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ POLL = 0.02  # 50 wake-ups a second
 RARE_POLL = 0.1  # for a consumer that nothing is done with after its start
 _BRISK_POLL = 0.005
 _BURST = 2.0  # seconds after an action in which another may follow
+_FLOOD = 32  # messages in a batch from which on their receiver's work is done here: then it is not far behind, either
 _NUDGES = 32  # topics whose leader is asked for one by one; for more, the whole cluster's in one go
 
 
@@ -96,11 +100,12 @@ class Pump:
         self._told: set[tuple[str, int]] = set()
         self.lag = Lag()
         self._lifeline = Lifeline(health)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._consumer: Consumer | None = None
+        self._relay = Relay(name, self._run)
 
     def start(self) -> None:
         """Starts the thread, which makes the consumer."""
-        self._thread.start()
+        self._relay.start()
 
     def queue(self, action: Action) -> None:
         """Has something done with the consumer, on its thread, after what was queued before."""
@@ -116,26 +121,28 @@ class Pump:
         self._deadline = time.monotonic() + timeout
         self._closing = True
         self._signal.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        self._relay.join(timeout)
 
     def _run(self) -> None:
+        if self._consumer is None:
+            try:
+                self._consumer = self._make()
+            except KafkaException as failure:
+                self._watcher.useless(self._failures.error(failure, "cannot start a Kafka consumer"))
+                return
+        consumer = self._consumer
         try:
-            consumer = self._make()
-        except KafkaException as failure:
-            self._watcher.useless(self._failures.error(failure, "cannot start a Kafka consumer"))
-            return
-        try:
-            while not self._closing:
+            while not self._closing and self._relay.has_turn():
                 try:
                     self._turn(consumer)
-                    if self._is_cut(consumer):
-                        consumer = self._replace(consumer)
+                    if self._relay.has_turn() and self._is_cut(consumer):
+                        consumer = self._consumer = self._replace(consumer)
                 except KafkaException as failure:
                     _log.warning("%s", self._failures.error(failure, "reading from Kafka"))
                     self._signal.wait(1.0)  # whatever it is, it is not cured by asking a thousand times
         finally:
-            self._leave(consumer)
+            if self._relay.has_turn():
+                self._leave(consumer)
 
     def _make(self) -> Consumer:
         return Consumer(self._properties, logger=ConsumerLog(self._watcher.changed))
@@ -179,8 +186,14 @@ class Pump:
         if messages and self._actions:
             self._do_actions(consumer)
             messages = [message for message in messages if self._is_read(message)]
-        if messages:
+        if not messages:
+            return
+        work = self._receiver.gather_work() if len(messages) >= _FLOOD and self._relay.may_leave() else None
+        try:
             self._hand_over(consumer, messages)
+        finally:
+            if work is not None:
+                self._relay.leave_for(work)  # the last thing, since this thread may not be the pump's afterwards
 
     def _is_read(self, message: Message) -> bool:
         """Whether it is still wanted: its topic may have been released, and read again from further on, meanwhile."""

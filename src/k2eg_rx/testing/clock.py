@@ -264,6 +264,10 @@ class VirtualStaff:
         self._clock = clock
         self._closed = False
 
+    def gather(self) -> None:
+        """Nobody else's thread is needed."""
+        return
+
     def submit(self, task: Callable[[], None]) -> None:
         """Has a task run at this time; after `close`, not."""
 

@@ -14,7 +14,7 @@ from k2eg_rx.kafka.failures import Failures
 from k2eg_rx.kafka.group import GroupPump
 from k2eg_rx.kafka.health import Health
 from k2eg_rx.kafka.reading import Reading
-from k2eg_rx.transport import Record
+from k2eg_rx.transport import Receiver, Record
 
 Offsets = dict[tuple[str, int], int]
 
@@ -66,7 +66,7 @@ class FakeConsumer:
         return 0, 0
 
 
-class World:
+class World(Receiver):
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.consumer = FakeConsumer()
@@ -96,6 +96,9 @@ class World:
         self.consumer.messages.extend(Message(topic="t", partition=0, offset=n, value=b"x") for n in offsets)
         self.pump._turn(self.consumer)
 
+    def assign(self) -> None:
+        self.pump._on_assign(self.consumer, [TopicPartition("t", 0)])
+
     def revoke(self) -> None:
         self.pump._on_revoke(self.consumer, [TopicPartition("t", 0)])
 
@@ -104,6 +107,8 @@ class World:
 def world() -> World:
     world = World()
     world.queue_begin()
+    world.turn()
+    world.assign()
     world.turn(0, 1)
     assert [record.offset for record in world.records] == [0, 1]
     assert world.consumer.stored == {("t", 0): 2}
@@ -147,6 +152,15 @@ def test_a_topic_that_is_made_again_at_once_is_subscribed_to_anew(world):
     assert world.consumer.subscriptions == [["t"], [], ["t"]]
     world.revoke()
     assert world.consumer.group == {("t", 0): 0}
+    world.assign()
     world.turn(0)
     world.revoke()
     assert world.consumer.group == {("t", 0): 1}
+
+
+def test_what_still_comes_of_a_partition_that_was_taken_away_is_left_to_its_new_reader(world):
+    world.consumer.poll = lambda timeout, poll=world.consumer.poll: (world.revoke(), poll(timeout))[1]
+    world.turn(2)
+    assert [record.offset for record in world.records] == [0, 1]
+    assert world.consumer.group == {("t", 0): 2}
+    assert world.consumer.stored == {("t", 0): 2}

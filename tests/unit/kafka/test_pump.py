@@ -14,7 +14,7 @@ from k2eg_rx.kafka.announcements import Announcements
 from k2eg_rx.kafka.failures import Failures
 from k2eg_rx.kafka.health import Health
 from k2eg_rx.kafka.pump import Pump, records_of
-from k2eg_rx.transport import Record
+from k2eg_rx.transport import Receiver, Record
 
 
 def message(offset: int = 0, *, topic: str = "t", partition: int = 0, error: int | None = None) -> Message:
@@ -61,7 +61,7 @@ class FakeConsumer:
         return 0, 0
 
 
-class World:
+class World(Receiver):
     """The pump, and everything around it."""
 
     def __init__(self) -> None:
