@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from reactivex import Observable
 from reactivex import operators as ops
@@ -22,13 +22,17 @@ from k2eg_rx.overflow import Overflow
 from k2eg_rx.past.moments import Moment
 from k2eg_rx.properties import SnapshotProperties
 from k2eg_rx.pv import PvAddress
+from k2eg_rx.questions import Question
 from k2eg_rx.results import GetResult, PutResult
 from k2eg_rx.settings import Settings, load_settings
 from k2eg_rx.snapshots import Snapshot
 from k2eg_rx.status import Status
 from k2eg_rx.surroundings import surroundings
 from k2eg_rx.transport import Transport
+from k2eg_rx.waiting import Answer
 from k2eg_rx.wire.messages import PVData, PVUpdate, Reply, SnapshotMessage
+
+_T = TypeVar("_T")
 
 # The deployed gateway gives up a get or a put after 10 s and says so: its word is worth waiting for.
 DEFAULT_TIMEOUT = 12.0
@@ -92,7 +96,7 @@ class Client:
             timeout: Seconds until `OperationTimeout`.
         """
         address, seconds = PvAddress.parse(uri), self._seconds(timeout)
-        return self._core.delivery.hand_over(self._core.reads.get(address, seconds), address.uri)
+        return self._answer(self._core.reads.question(address, seconds))
 
     def put_stream(
         self, uri: str, value: object, timeout: float | None = None, *, check: bool = True
@@ -389,6 +393,12 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _answer(self, question: Question[_T]) -> Observable[_T]:
+        def stream() -> Observable[_T]:
+            return self._core.delivery.hand_over(self._core.requests.answer(question), question.subject)
+
+        return Answer(stream, lambda: self._core.requests.wait(question))
 
     def _addresses(self, uris: Iterable[str]) -> list[PvAddress]:
         self._life.require_open()

@@ -69,6 +69,40 @@ class Question(Generic[_T]):
     hint: str = ""
 
 
+class Outcome(abc.ObserverBase[_T]):
+    """Observes a question for a thread that waits for its end. The state belongs to the one who tells the end, and from
+    the lock's release on to the one who waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # released once, by whom the end is told: no condition, as there is one to wake
+        self._lock.acquire()
+        self._values: list[_T] = []
+        self._error: Exception | None = None
+
+    def on_next(self, value: _T) -> None:
+        """Takes what the reply says; that is the end."""
+        self._values.append(value)
+        self._lock.release()
+
+    def on_error(self, error: Exception) -> None:
+        """Takes why there will be none."""
+        self._error = error
+        self._lock.release()
+
+    def on_completed(self) -> None:
+        """Does nothing: the end was told."""
+
+    def wait(self, timeout: float = threading.TIMEOUT_MAX) -> bool:
+        """Waits, for at most `timeout` seconds; returns whether the end was told. Not to be called again after that."""
+        return self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+
+    def result(self) -> _T:
+        """Returns what the reply says, or raises the error."""
+        if self._error is not None:
+            raise self._error
+        return self._values[0]
+
+
 class ForOne(Generic[_T]):
     """Asks a question for an observer. All state belongs to the lock; who ends it tells the end.
 
@@ -84,7 +118,7 @@ class ForOne(Generic[_T]):
         self._send = ask
         self._question = question
         self._observer = observer
-        self._timer = SingleAssignmentDisposable()
+        self._timer: SingleAssignmentDisposable | None = None
         self._lock = threading.Lock()
         self._reply_id = ""
         self._asked = 0
@@ -92,11 +126,13 @@ class ForOne(Generic[_T]):
 
     def start(self, timers: abc.SchedulerBase) -> None:
         """Asks, and sees to the timeout."""
-        self._ask()
+        timer = self._timer = SingleAssignmentDisposable()
+        self.ask()
         if not self._ended:
-            self._timer.disposable = timers.schedule_relative(self._question.timeout, self._expire)
+            timer.disposable = timers.schedule_relative(self._question.timeout, self._due)
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Asks. Who does no more than that sees to the timeout himself."""
         reply_id = str(uuid.uuid4())
         with self._lock:
             if self._ended:
@@ -112,7 +148,7 @@ class ForOne(Generic[_T]):
         reply = replies[0]
         if self._asked == 1 and self._question.again(reply):
             self._router.shut((reply.reply_id,))
-            self._ask()
+            self.ask()
         elif self._end():
             try:
                 answer = self._question.read(reply)
@@ -127,7 +163,11 @@ class ForOne(Generic[_T]):
         if self._end():
             self._observer.on_error(error)
 
-    def _expire(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
+    def _due(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
+        self.expire()
+
+    def expire(self) -> None:
+        """Emits that it took too long, unless it has ended."""
         if self._end():
             asked = self._question
             self._observer.on_error(OperationTimeout(asked.command.operation, asked.subject, asked.timeout, asked.hint))
@@ -137,7 +177,8 @@ class ForOne(Generic[_T]):
             if self._ended:
                 return False
             self._ended = True
-        self._timer.dispose()
+        if self._timer is not None:
+            self._timer.dispose()
         self._router.shut((self._reply_id,))
         return True
 

@@ -50,7 +50,11 @@ class Reads:
         self._requests = requests
 
     def get(self, address: PvAddress, timeout: float) -> Observable[PVData]:
-        """Returns a PV's value.
+        """Returns a PV's value; arguments as for `question`."""
+        return self._requests.answer(self.question(address, timeout))
+
+    def question(self, address: PvAddress, timeout: float) -> Question[PVData]:
+        """Returns the question for a PV's value.
 
         Args:
             address: The PV.
@@ -60,7 +64,7 @@ class Reads:
         def read(reply: Reply) -> PVData:
             return data_of(address, reply)
 
-        return self._requests.answer(Question(GetCommand(address.uri), address.uri, timeout, read, is_spurious))
+        return Question(GetCommand(address.uri), address.uri, timeout, read, is_spurious)
 
     def snapshot(self, addresses: Sequence[PvAddress], timeout: float, window: int | None) -> Observable[Snapshot]:
         """Returns the values of several PVs, acquired together by the gateway.

@@ -22,7 +22,7 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from k2eg_rx.errors import ClientClosedError, OperationTimeout, TransportError
-from k2eg_rx.questions import ForAll, ForOne, Question, check_reply
+from k2eg_rx.questions import ForAll, ForOne, Outcome, Question, check_reply
 from k2eg_rx.replies import Asker, ReplyRouter
 from k2eg_rx.transport import RecordSink
 from k2eg_rx.wire.commands import Command, command_key, encode_command
@@ -188,6 +188,23 @@ class Requests:
             return Disposable(single.dispose)
 
         return Observable(subscribe)
+
+    def wait(self, question: Question[_T]) -> _T:
+        """Asks, and returns what the reply says. Blocks the calling thread, which sees to the timeout by itself.
+
+        Raises:
+            Exception: Why there is none, as of `answer`.
+        """
+        outcome = Outcome[_T]()
+        single = ForOne(self._router, self.ask, question, outcome)
+        try:
+            single.ask()
+            if not outcome.wait(question.timeout):
+                single.expire()  # if it ends just now, by somebody else, that one is about to tell
+                outcome.wait()
+        finally:
+            single.dispose()
+        return outcome.result()
 
     def assembled(
         self, command: Command, assembler: Callable[[], Callable[[Reply], _T | None]], subject: str, timeout: float

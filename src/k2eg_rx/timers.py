@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from reactivex import abc, typing
 from reactivex.disposable import Disposable
-from reactivex.internal import PriorityQueue
+from reactivex.internal import DisposedException, PriorityQueue
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.scheduler.scheduleditem import ScheduledItem
 
@@ -19,10 +19,11 @@ _MOST_CANCELLED = 1000  # replies mostly come before their timeout; beyond these
 
 
 class Timers(EventLoopScheduler):
-    """An `EventLoopScheduler` that forgets what is cancelled.
+    """An `EventLoopScheduler` that forgets what is cancelled, and sleeps until something is due.
 
     The original keeps a cancelled action until it would have been due, and with a timeout's action the whole request
-    and its reply: at a thousand gets a second, hundreds of megabytes.
+    and its reply: at a thousand gets a second, hundreds of megabytes. And it wakes its thread for each action, to find
+    that another one is due earlier: for each get, just when the threads that see to the get need the processor.
     """
 
     def __init__(self) -> None:
@@ -40,14 +41,30 @@ class Timers(EventLoopScheduler):
                 return wanted(scheduler, state)
             return None
 
-        scheduled = super().schedule_absolute(duetime, act, state)
+        item = ScheduledItem(self, state, act, self.to_datetime(duetime))
+        self._take_in(item)
 
         def cancel() -> None:
-            scheduled.dispose()
+            item.cancel()
             kept.clear()
             self._note_cancelled()
 
         return Disposable(cancel)
+
+    def _take_in(self, item: ScheduledItem) -> None:
+        with self._condition:
+            if self._is_disposed:
+                raise DisposedException
+            is_due = item.duetime <= self.now
+            # the thread sleeps until the first in the queue is due, cancelled or not; or for ever if there is none
+            is_first = is_due or not self._queue or item.duetime < self._queue.peek().duetime
+            if is_due:
+                self._ready_list.append(item)
+            else:
+                self._queue.enqueue(item)
+            if is_first:
+                self._condition.notify()
+            self._ensure_thread()
 
     def _note_cancelled(self) -> None:
         with self._condition:

@@ -8,8 +8,9 @@ from reactivex.disposable import Disposable
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.discards import Discards
-from k2eg_rx.errors import ClientClosedError, OperationTimeout, TransportError
-from k2eg_rx.questions import Question
+from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
+from k2eg_rx.questions import Outcome, Question
+from k2eg_rx.reads import is_spurious
 from k2eg_rx.replies import ReplyRouter
 from k2eg_rx.requests import Requests, when_done
 from k2eg_rx.transport import Record
@@ -141,6 +142,91 @@ def test_who_unsubscribes_has_nothing_asked_once_more(setup: Setup) -> None:
     subscription = setup.subscribe(setup.requests.answer(asked))
     setup.reply(0, error=-2)
     assert (setup.items, setup.errors, len(setup.sink.sent), len(setup.router)) == ([], [], 1, 0)
+
+
+def value_of_x(**options: Any) -> Question[Any]:
+    def read(reply: Any) -> Any:
+        if reply.error:
+            raise OperationError(reply.error, reply.message, "get", "pva://x")
+        return reply.body["x"]
+
+    return Question(GetCommand("pva://x"), "pva://x", options.pop("timeout", 3.0), read, **options)
+
+
+def answering(setup: Setup, monkeypatch: pytest.MonkeyPatch, *replies: dict[str, Any]) -> None:
+    """Has each command answered before the sink returns."""
+    left, send = list(replies), setup.sink.send
+
+    def sent(*record: Any, **more: Any) -> None:
+        send(*record, **more)
+        if left:
+            setup.reply(len(setup.sink.sent) - 1, **left.pop(0))
+
+    monkeypatch.setattr(setup.sink, "send", sent)
+    setup.ready.set_result(None)
+
+
+def test_who_waits_gets_what_the_reply_says_and_needs_no_timer(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(setup, monkeypatch, {"x": 1})
+    monkeypatch.setattr(setup.timers, "schedule_relative", lambda *_: pytest.fail("a timer was set"))
+    assert setup.requests.wait(value_of_x()) == 1
+    assert (len(setup.sink.sent), len(setup.router)) == (1, 0)
+
+
+def test_who_waits_has_it_asked_once_more_if_a_reply_says_nothing(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(setup, monkeypatch, {"error": -2, "message": "Operaton cancelled"}, {"x": 2})
+    assert setup.requests.wait(value_of_x(again=is_spurious)) == 2
+    assert (len(setup.sink.sent), len(setup.router)) == (2, 0)
+
+
+def test_who_waits_is_told_the_gateways_error(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(setup, monkeypatch, {"error": -1, "message": "no such PV"})
+    with pytest.raises(OperationError, match="no such PV"):
+        setup.requests.wait(value_of_x())
+
+
+def test_who_waits_in_vain_gets_the_timeout_and_frees_the_route(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    with pytest.raises(OperationTimeout) as caught:
+        setup.requests.wait(value_of_x(timeout=0.001, hint="so it is"))
+    assert str(caught.value) == "get of pva://x: no reply within 0.001 s; so it is"
+    assert len(setup.router) == 0
+
+
+def test_a_reply_that_comes_with_the_timeout_is_waited_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup.ready.set_result(None)
+    wait, waits = Outcome[Any].wait, list[tuple[float, ...]]()
+
+    def too_long(outcome: Outcome[Any], *timeout: float) -> bool:
+        waits.append(timeout)
+        if timeout:
+            setup.reply(x=4)
+            return False
+        return wait(outcome)
+
+    monkeypatch.setattr(Outcome, "wait", too_long)
+    assert setup.requests.wait(value_of_x()) == 4
+    assert waits == [(3.0,), ()]
+
+
+def test_who_waits_is_told_that_the_client_is_closed(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    setup.requests.close()
+    with pytest.raises(ClientClosedError):
+        setup.requests.wait(value_of_x())
+
+
+def test_who_is_interrupted_frees_the_route(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    setup.ready.set_result(None)
+    monkeypatch.setattr(Outcome, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        setup.requests.wait(value_of_x())
+    assert len(setup.router) == 0
 
 
 def test_an_unreadable_reply_topic_fails_the_request(setup: Setup) -> None:

@@ -9,6 +9,8 @@ from reactivex import operators as ops
 from reactivex.internal.exceptions import SequenceContainsNoElementsError
 
 from k2eg_rx import first
+from k2eg_rx.testing import ScriptedGateway
+from k2eg_rx.waiting import Answer
 
 
 def test_the_first_value_is_returned_and_the_rest_unsubscribed() -> None:
@@ -34,3 +36,20 @@ def test_operators_run_on_the_calling_thread() -> None:
 
     threads = first(rx.timer(0.001).pipe(ops.map(here)))
     assert threads is threading.current_thread()
+
+
+def test_an_answer_is_waited_for_without_its_stream() -> None:
+    assert first(Answer(lambda: pytest.fail("subscribed"), lambda: 3)) == 3
+
+
+def test_an_answer_is_a_stream_like_any_other() -> None:
+    got: list[int] = []
+    answer = Answer(lambda: rx.of(4), lambda: pytest.fail("waited for"))
+    answer.subscribe(got.append)
+    assert got == [4]
+    assert first(answer.pipe(ops.map(str))) == "4"
+
+
+def test_where_something_stands_in_for_the_real_world_the_stream_has_to_happen_there() -> None:
+    with ScriptedGateway():
+        assert first(Answer(lambda: rx.of(5), lambda: pytest.fail("waited for"))) == 5
