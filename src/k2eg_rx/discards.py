@@ -70,6 +70,7 @@ class SizeGuard:
     def __init__(self, receiver: Receiver, limit: int, discards: Discards) -> None:
         self.ready = receiver.ready
         self.gather_work = receiver.gather_work
+        self.sieve = receiver.sieve
         self._receiver = receiver
         self._limit = limit
         self._discards = discards

@@ -10,14 +10,15 @@ lock, which the pump holds for one batch and others for one change.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from k2eg_rx.discards import Discards
 from k2eg_rx.errors import WireError
 from k2eg_rx.mailbox import Inlet
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.transport import Record, Work
+from k2eg_rx.transport import Record, Sieve, Work
 from k2eg_rx.wire.decode import decode_body
 from k2eg_rx.wire.messages import PVUpdate, repeats
 
@@ -37,9 +38,10 @@ class PvRoute:
         heard: Whether there was an event since somebody set this to False.
         newest: Of a batch under way, the newest event so far, where only that is wanted.
         left_out: Of that batch, how many were left out for it.
+        sifted: How many were left out, by a sieve, for the next one that comes.
     """
 
-    __slots__ = ("address", "heard", "inlets", "last", "left_out", "newest", "newest_only", "topic")
+    __slots__ = ("address", "heard", "inlets", "last", "left_out", "newest", "newest_only", "sifted", "topic")
 
     def __init__(self, address: PvAddress, topic: str) -> None:
         self.address = address
@@ -50,6 +52,7 @@ class PvRoute:
         self.heard = True
         self.newest: Record | None = None
         self.left_out = 0
+        self.sifted = 0
 
     def kafka_keys(self) -> set[bytes]:
         """The Kafka keys of its events: the name, or the record's alone where the gateway knows no fields."""
@@ -83,7 +86,7 @@ class PvRoute:
         """
         newest = self.newest
         before, value = newest or self.last, record.value
-        if before is not None and value == before.value and repeats(value, before.value):
+        if not self.sifted and before is not None and value == before.value and repeats(value, before.value):
             self.heard = True
             return
         if newest is None:
@@ -95,9 +98,10 @@ class PvRoute:
     def publish_newest(self, outgoing: Outgoing) -> None:
         """Adds what is left of a batch."""
         newest, self.newest = self.newest, None
-        left_out, self.left_out = self.left_out, 0
         if newest is None:
             return
+        left_out = self.left_out + self.sifted
+        self.left_out = self.sifted = 0
         if left_out:
             self.last = None  # what has been left out makes news of it, even of what was published last
         self.publish(newest, outgoing)
@@ -132,6 +136,8 @@ class EventRouter:
         self.lock = threading.RLock()
         self._pvs: dict[str, dict[bytes, PvRoute]] = {}
         self._messages: dict[str, MessageRoute] = {}
+        # The PVs of which only the newest event is wanted, by key, where a key means one PV. None: to be found out.
+        self._newest: dict[bytes, PvRoute] | None = None
         self._discards = discards
         self.ready = has_room
         self.gather_work = gather_work
@@ -139,6 +145,7 @@ class EventRouter:
     def add_pv(self, route: PvRoute) -> None:
         """Opens the route of a PV."""
         with self.lock:
+            self._newest = None
             keyed = self._pvs.setdefault(route.topic, {})
             for key in route.kafka_keys():
                 keyed.setdefault(key, route)
@@ -146,6 +153,7 @@ class EventRouter:
     def remove_pv(self, route: PvRoute) -> None:
         """Closes the route of a PV."""
         with self.lock:
+            self._newest = None
             keyed = self._pvs.get(route.topic, {})
             for key in [key for key, other in keyed.items() if other is route]:
                 del keyed[key]
@@ -155,6 +163,7 @@ class EventRouter:
     def attach(self, route: PvRoute, inlet: Inlet[PVUpdate]) -> None:
         """Adds a subscriber: it gets the last update, if any, and then every later one."""
         with self.lock:
+            self._newest = None
             route.serve((*route.inlets, inlet))
             if route.last is not None:
                 inlet.offer((PVUpdate(route.address, route.last),))
@@ -162,23 +171,56 @@ class EventRouter:
     def detach(self, route: PvRoute, inlet: Inlet[PVUpdate]) -> int:
         """Removes a subscriber; returns how many are left."""
         with self.lock:
+            self._newest = None
             route.serve(tuple(other for other in route.inlets if other is not inlet))
             return len(route.inlets)
 
     def add_messages(self, topic: str, route: MessageRoute) -> None:
         """Opens the route of a snapshot's topic."""
         with self.lock:
+            self._newest = None
             self._messages[topic] = route
 
     def remove_messages(self, topic: str) -> None:
         """Closes the route of a snapshot's topic."""
         with self.lock:
+            self._newest = None
             self._messages.pop(topic, None)
 
     def reads(self, topic: str) -> bool:
         """Whether some route is on that topic."""
         with self.lock:
             return topic in self._pvs or topic in self._messages
+
+    def sieve(self) -> Sieve | None:
+        """Returns what leaves out older events of PVs whose subscribers all want the newest only, if there are any."""
+        with self.lock:
+            if self._newest is None:
+                self._newest = self._newest_by_key()
+            return self._sift if self._newest else None
+
+    def _newest_by_key(self) -> dict[bytes, PvRoute]:
+        if self._messages:
+            return {}  # theirs may have any key
+        keys = Counter(key for keyed in self._pvs.values() for key in keyed)
+        routes = [item for keyed in self._pvs.values() for item in keyed.items()]
+        return {key: route for key, route in routes if route.newest_only and keys[key] == 1}
+
+    def _sift(self, keys: Sequence[bytes | None]) -> Iterable[int] | None:
+        last = {key: number for number, key in enumerate(keys)}
+        if len(last) == len(keys):
+            return None
+        with self.lock:
+            routes = self._newest or {}
+            others = last.keys() - routes.keys()
+            if len(others) == len(last):
+                return None
+            for key, count in Counter(keys).items() if len(last) > 1 else ((keys[0], len(keys)),):
+                if key is not None and count > 1 and key not in others:
+                    routes[key].sifted += count - 1
+        if others:
+            return [number for number, key in enumerate(keys) if key in others or last[key] == number]
+        return sorted(last.values())
 
     def receive(self, records: Sequence[Record]) -> None:
         """Routes a batch."""

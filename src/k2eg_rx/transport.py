@@ -11,7 +11,7 @@ A `History` is the other way round: it reads what topics still hold, when it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
@@ -89,6 +89,11 @@ class TransportStatus:
     refused: bool = False
 
 
+# Takes the keys of a batch. Returns the numbers of those whose records are to be made and received, in order; the rest
+# has been counted as left out. None: all.
+Sieve = Callable[[Sequence[bytes | None]], Iterable[int] | None]
+
+
 class Work(Protocol):
     """What is to be done about a batch that was received: subscribers are to be called."""
 
@@ -127,6 +132,10 @@ class Receiver(Protocol):
             That work, which the caller has to run after `receive`. It may take long; another thread may go on to read
             and to receive meanwhile. None if nothing is left to the caller.
         """
+        return None
+
+    def sieve(self) -> Sieve | None:
+        """Called before each batch. Returns what tells which of its records are wanted; None if all may be."""
         return None
 
 

@@ -189,6 +189,71 @@ def test_an_event_without_a_key_keeps_its_place_among_the_newest(router: EventRo
     assert (box.values(), box.left_out) == ([2, 3, 4], 1)
 
 
+def sift(router: EventRouter, records: Sequence[Record]) -> list[Record]:
+    """Has the router receive what its sieve leaves of a batch, as a source does; returns that."""
+    sieve = router.sieve()
+    wanted = None if sieve is None else sieve([record.key for record in records])
+    left = list(records) if wanted is None else [records[number] for number in wanted]
+    router.receive(left)
+    return left
+
+
+def test_a_sieve_leaves_the_newest_of_each_pv_and_counts_the_others(router: EventRouter) -> None:
+    _, box = open_route(router, "pva://x", newest_only=True)
+    _, other = open_route(router, "pva://y", newest_only=True)
+    batch = [event("x", 1), event("y", 7), event("x", 2), event("y", 8), event("x", 3)]
+    assert sift(router, batch) == batch[3:]
+    sift(router, [event("x", 4)])
+    assert (box.values(), box.left_out) == ([3, 4], 2)
+    assert (other.values(), other.left_out) == ([8], 1)
+    assert sift(router, [event("x", 5), event("x", 6)]) == [event("x", 6)]
+    assert (box.values(), box.left_out) == ([3, 4, 6], 3)
+
+
+def test_a_sieve_keeps_all_of_which_every_event_is_wanted_or_nobody_knows(router: EventRouter) -> None:
+    _, newest = open_route(router, "pva://x", newest_only=True)
+    _, every = open_route(router, "pva://y")
+    batch = [event("x", 1), event("y", 1), event("x", 2), event("x", 3, key=None), event("y", 2)]
+    assert sift(router, batch) == batch[1:]
+    assert (newest.values(), newest.left_out) == ([2, 3], 1)
+    assert every.values() == [1, 2]
+    assert sift(router, [event("y", 3), event("y", 4)]) == [event("y", 3), event("y", 4)]
+
+
+def test_where_a_key_may_mean_several_things_nothing_is_sifted(router: EventRouter) -> None:
+    """A record's own name is also the key of its fields where the gateway knows none."""
+    open_route(router, "ca://x", newest_only=True)
+    route, _ = open_route(router, "ca://x.RVAL", newest_only=True)
+    batch = [event("x", 1), event("x", 2, topic="x.RVAL"), event("x", 3)]
+    assert sift(router, batch) == batch
+    assert sift(router, [event("x.RVAL", 1), event("x.RVAL", 2)]) == [event("x.RVAL", 2)]
+    router.remove_pv(route)
+    assert sift(router, [event("x", 4), event("x", 5)]) == [event("x", 5)]
+
+
+def test_nothing_is_sifted_beside_a_snapshot_or_without_anybody_who_wants_only_the_newest(router: EventRouter) -> None:
+    route, box = open_route(router, "pva://x", newest_only=True)
+    router.add_messages("snap", route)  # any route: nothing comes on its topic
+    assert router.sieve() is None
+    router.remove_messages("snap")
+    assert router.sieve() is not None
+    every = Box()
+    router.attach(route, every)
+    assert router.sieve() is None
+    router.detach(route, every)
+    router.detach(route, box)
+    assert router.sieve() is None
+
+
+def test_what_comes_after_something_was_sifted_out_is_news(router: EventRouter) -> None:
+    """Nobody knows whether what was left out was the same."""
+    _, box = open_route(router, "pva://x", newest_only=True)
+    sift(router, [event("x", 1, timed=True)])
+    sift(router, [event("x", value, timed=True) for value in (2, 1)])
+    sift(router, [event("x", 1, timed=True)])
+    assert (box.values(), box.left_out) == ([1, 1], 1)
+
+
 def test_a_value_that_came_back_within_a_batch_is_news(router: EventRouter) -> None:
     _, box = open_route(router, "pva://x", newest_only=True)
     router.receive([event("x", 1, timed=True)])

@@ -27,7 +27,7 @@ from k2eg_rx.kafka.configuration import Properties
 from k2eg_rx.kafka.failures import Failures, error_of
 from k2eg_rx.kafka.health import Health
 from k2eg_rx.kafka.lag import Partition
-from k2eg_rx.kafka.pump import LARGEST_BATCH, Pump, Watcher
+from k2eg_rx.kafka.pump import Pump, Watcher
 from k2eg_rx.kafka.reading import Reading
 from k2eg_rx.kafka.source import TopicSource
 from k2eg_rx.transport import Offsets, Receiver
@@ -210,7 +210,7 @@ class GroupPump(Pump):
         message = consumer.poll(0 if self._in_hand else self._patience())
         while message is not None:
             self._in_hand.append(message)
-            message = consumer.poll(0) if len(self._in_hand) < LARGEST_BATCH else None
+            message = consumer.poll(0) if len(self._in_hand) < self._largest else None
         ours = self.lag.starts
         messages = [message for message in self._in_hand if message.error() is not None or _key_of(message) in ours]
         self._in_hand = []

@@ -34,6 +34,9 @@ _log = logging.getLogger(__name__)
 Action = Callable[[Consumer], None]
 
 LARGEST_BATCH = 128  # records: more of them leave the processor's cache between the steps, and cost twice as much there
+LARGEST_SIFTED = (
+    512  # records of a batch of which hardly any was wanted, the last time: the others are hardly looked at
+)
 # Seconds that a poll waits for a record, and with it a queued action for its turn. Actions come in bursts, as a program
 # starts and subscribes: while one lasts, polls are short.
 POLL = 0.02  # 50 wake-ups a second
@@ -101,6 +104,7 @@ class Pump:
         self.lag = Lag()
         self._lifeline = Lifeline(health)
         self._consumer: Consumer | None = None
+        self._largest = LARGEST_BATCH
         self._relay = Relay(name, self._run)
 
     def start(self) -> None:
@@ -225,7 +229,7 @@ class Pump:
         first = consumer.poll(self._patience())
         if first is None:
             return []
-        messages = consumer.consume(LARGEST_BATCH - 1, 0)
+        messages = consumer.consume(self._largest - 1, 0)
         messages.insert(0, first)
         return messages
 
@@ -233,11 +237,25 @@ class Pump:
         return _BRISK_POLL if time.monotonic() < self._brisk_until else self._poll
 
     def _hand_over(self, consumer: Consumer, messages: Sequence[Message]) -> None:
+        messages = self._sifted(messages)
         records = records_of(messages)
         if len(records) < len(messages):
             self._handle_errors(consumer, [message for message in messages if message.error() is not None])
         if records:
             self._deliver(records)
+
+    def _sifted(self, messages: Sequence[Message]) -> Sequence[Message]:
+        self._largest = LARGEST_BATCH
+        sieve = self._receiver.sieve()
+        if sieve is None:
+            return messages
+        wanted = sieve([message.key() for message in messages])  # an error has no key, so it is not sifted out
+        if wanted is None:
+            return messages
+        left = [messages[number] for number in wanted]
+        if len(left) * 4 < len(messages):
+            self._largest = LARGEST_SIFTED
+        return left
 
     def _deliver(self, records: Sequence[Record]) -> None:
         try:

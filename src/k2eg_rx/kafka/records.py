@@ -7,11 +7,14 @@ are: headers are only looked at by who decodes, and what is conflated away never
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, cast
 
 from confluent_kafka import Message
 
 from k2eg_rx.transport import Headers, Record
+
+_message_of: Callable[[Record], Any] = itemgetter(5)  # it is where the headers of a plain record are
 
 
 class KafkaRecord(Record):
@@ -20,18 +23,14 @@ class KafkaRecord(Record):
     __slots__ = ()
 
     @property
-    def _message(self) -> Message:
-        return cast("Any", self[5])  # where the headers of a plain record are
-
-    @property
     def headers(self) -> Headers:  # pyright: ignore[reportIncompatibleVariableOverride] - it is read only there, too
         """The headers in order."""
-        return cast("Headers", self._message.headers() or ())
+        return _message_of(self).headers() or ()
 
     @property
     def timestamp_ms(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Kafka's own time stamp; see `Record`."""
-        return self._message.timestamp()[1]
+        return _message_of(self).timestamp()[1]
 
     def _plain(self) -> tuple[object, ...]:
         return (*self[:5], self.headers, self.timestamp_ms)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from k2eg_rx.transport import Headers, Record
 
 SERIALIZATION_HEADER = "k2eg-ser-type"
-_USUAL_HEADER = (SERIALIZATION_HEADER, b"Msgpack")  # as gateways write it; other spellings are understood too
+_USUAL_HEADERS = [(SERIALIZATION_HEADER, b"Msgpack")]  # as gateways write it; other spellings are understood too
 
 
 def _serialization(headers: Headers) -> str:
@@ -34,7 +34,7 @@ def decode_body(record: Record) -> dict[str, Any]:
         WireError: No header, unknown serialization, undecodable bytes, or not a map.
     """
     headers, value = record.headers, record.value
-    if value is not None and len(headers) == 1 and headers[0] == _USUAL_HEADER:  # the way of nearly every event
+    if value is not None and headers == _USUAL_HEADERS:  # the way of nearly every event
         try:
             quick = quick_unpack(value)
         except Exception:  # whatever it is, the thorough way says it in our words

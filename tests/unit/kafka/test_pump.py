@@ -139,6 +139,30 @@ def test_a_batch_has_an_end(world):
     assert world.offsets == list(range(300))
 
 
+def test_what_a_sieve_does_not_want_never_becomes_a_record(world):
+    world.sieve = lambda: lambda keys: [n for n in range(len(keys)) if n % 4 == 0] if len(keys) > 1 else None
+    world.turn(*(message(n) for n in range(10)))
+    world.turn(message(11))
+    assert world.offsets == [0, 4, 8, 11]
+
+
+def test_batches_are_larger_while_a_sieve_leaves_hardly_anything_of_them(world):
+    batches: list[int] = []
+
+    def newest(keys):
+        batches.append(len(keys))
+        return [len(keys) - 1]
+
+    world.sieve = lambda: newest
+    world.turn(*(message(n) for n in range(1000)))
+    world.turn()
+    world.sieve = lambda: lambda keys: None
+    world.turn(*(message(n) for n in range(1000)))
+    world.turn()
+    assert batches == [128, 512]
+    assert [len(batch) for batch in world.batches] == [1, 1, 512, 128]
+
+
 def test_actions_are_done_in_order_before_anything_is_read(world):
     done: list[str] = []
     for name in ("one", "two"):
