@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import reactivex
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from k2eg_rx.gateway.counters import Complaint
 from k2eg_rx.gateway.owner import post
@@ -27,8 +27,9 @@ _log = logging.getLogger(__name__)
 PV_PARTITIONS = 3  # the deployed gateway's numbers
 SNAPSHOT_PARTITIONS = 1
 
-# Seconds that a first event waits for its topic. Creating one takes some 0.1 s, two thousand at once many seconds on a
-# busy broker; and a record for a topic that is not there yet is lost, or makes one with another number of partitions.
+# Seconds without an answer of Kafka for which a first event waits for its topic; an answer takes 0.1 to 5 s, or comes
+# after 11 s or not at all. A record for a topic that is not there yet is lost, or makes one with another number of
+# partitions: as long as Kafka gets on with two thousand topics, each waits for its turn.
 _PATIENCE = 12.0
 # Seconds that a topic is taken to be there, for those who want it at the same time. Others may delete it at once; a
 # client that notices asks again after half a second. Asking Kafka once more costs a request.
@@ -80,6 +81,7 @@ class Topics:
         self._made: dict[str, int] = {}  # what was asked for at any time, with its number of partitions
         self._waiting: dict[str, list[abc.ObserverBase[Any]]] = {}
         self._asking = False
+        self._answered: datetime | None = None  # when Kafka did so last
         self._is_silent = False  # Kafka has not answered the latest request
         self._retry = _RETRY
         self._missing: dict[str, abc.DisposableBase] = {}
@@ -101,14 +103,22 @@ class Topics:
                 observer.on_completed()
                 return Disposable()
             self._waiting.setdefault(topic, []).append(observer)
-
-            def give_up(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-                observer.on_completed()
-
-            timer = self._scheduler.schedule_relative(_PATIENCE, give_up)
+            timer = SerialDisposable()
+            self._watch(self._scheduler.now, observer, timer)
             return CompositeDisposable(timer, Disposable(lambda: self._left(topic, observer)))
 
         return reactivex.create(subscribe)
+
+    def _watch(self, since: datetime, observer: abc.ObserverBase[Any], timer: SerialDisposable) -> None:
+        """Has an observer wait no longer once Kafka has answered nothing for too long."""
+
+        def look(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            if self._answered is None or self._answered <= since:
+                observer.on_completed()
+            else:
+                self._watch(self._answered, observer, timer)
+
+        timer.disposable = self._scheduler.schedule_absolute(since + timedelta(seconds=_PATIENCE), look)
 
     def _left(self, topic: str, observer: abc.ObserverBase[Any]) -> None:
         waiting = self._waiting.get(topic, [])
@@ -135,7 +145,8 @@ class Topics:
     def _created(self, wanted: Mapping[str, int], done: Future[Any]) -> None:
         error = done.exception()
         if error is None:
-            until = self._scheduler.now + timedelta(seconds=_MEMORY)
+            self._answered = self._scheduler.now
+            until = self._answered + timedelta(seconds=_MEMORY)
             self._known.update(dict.fromkeys(wanted, until))  # what was refused is not asked for at once again either
             self._is_silent, self._retry = False, _RETRY
             for topic, reason in done.result().items():

@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 _LONGEST_DELAY = 1.0  # a PV that does not exist may be waited for all day
 _LONGEST_DELAY_OF_MANY = 5.0
 _DELAY_PER_ABSENT = 0.005  # a look-up costs up to a millisecond: 20 % of a thread at most
+_LEAST_DELAY_PER_ABSENT = 0.0002  # a broker that makes thousands of topics is not asked for each dozen that it has made
+_REST = 4  # times the duration of a look-up is not looked up for: the same on a broker that is slow at the moment
 _RETRY = 0.5  # seconds until a broker that gave no answer is asked again
 _PROBE = 1.0  # seconds between questions while it is not clear that the broker is there
 _CHECK = 30.0  # seconds in which each topic is looked at once: a change of its partition count has no other sign
@@ -65,6 +67,7 @@ class Positions:
         self._unchecked: deque[Reading] = deque()
         self._next_check = clock() + _CHECK
         self._next_probe = clock()
+        self._soonest, self._longest = 0.0, _LONGEST_DELAY  # seconds until what is absent is looked up again
         self._signal = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="k2eg-positions", daemon=True)
@@ -160,12 +163,15 @@ class Positions:
         return min(max(min(times) - now, 0.0), _IDLE)
 
     def _look_up(self, due: Sequence[Reading]) -> None:
+        since = self._clock()
         sights = self._cluster.partition_counts(list(dict.fromkeys(reading.topic for reading in due)))
         if sights is None:
             for reading in due:
                 reading.due = self._clock() + _RETRY
             return
         self._next_probe = self._clock() + _PROBE
+        self._set_pace(self._clock() - since)
+        was_absent = [reading for reading in due if reading.phase is Phase.ABSENT]
         starts: list[tuple[Reading, Ends]] = []
         to_end: list[tuple[Reading, int]] = []
         for reading in due:
@@ -182,6 +188,22 @@ class Positions:
                     self._is_refused(reading, error)
         starts.extend(self._at_their_ends(to_end))
         self._begin(starts)
+        if any(reading.phase is Phase.READ for reading in was_absent):
+            self._expect_more()
+
+    def _set_pace(self, cost: float) -> None:
+        """Sets how soon and how late what is absent is looked up again, after a look-up that took so many seconds."""
+        absent = sum(reading.phase is Phase.ABSENT for reading in self._readings)
+        self._longest = min(max(_LONGEST_DELAY, absent * _DELAY_PER_ABSENT), _LONGEST_DELAY_OF_MANY)
+        self._soonest = min(max(_REST * cost, absent * _LEAST_DELAY_PER_ABSENT), self._longest)
+
+    def _expect_more(self) -> None:
+        """Has what else is absent looked up soon: who makes one topic often makes many, and not all at once."""
+        delay = max(FIRST_DELAY, self._soonest)
+        soon = self._clock() + delay
+        for reading in self._readings:
+            if reading.phase is Phase.ABSENT and reading.creation is None:
+                reading.due, reading.delay = min(reading.due, soon), delay
 
     def _is_missing(self, reading: Reading) -> None:
         if reading.phase is Phase.READ:
@@ -201,10 +223,10 @@ class Positions:
 
     def _later(self, reading: Reading) -> None:
         """Has it looked up again, soon at first."""
-        absent = sum(reading.phase is Phase.ABSENT for reading in self._readings)
-        longest = min(max(_LONGEST_DELAY, absent * _DELAY_PER_ABSENT), _LONGEST_DELAY_OF_MANY)
+        if reading.phase is Phase.ABSENT and reading.creation is None:  # else somebody waits
+            reading.delay = max(reading.delay, self._soonest)
         reading.due = self._clock() + reading.delay
-        reading.delay = min(2 * reading.delay, longest)
+        reading.delay = min(2 * reading.delay, self._longest)
 
     def _is_refused(self, reading: Reading, error: TransportError) -> None:
         if reading.fixed.done():

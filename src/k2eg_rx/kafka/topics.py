@@ -7,16 +7,18 @@ one thread, the gateway's for topics (`k2eg_rx.gateway.topics`).
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     NewTopic,  # pyright: ignore[reportPrivateImportUsage] - documented there
+    OffsetSpec,  # pyright: ignore[reportPrivateImportUsage] - documented there
 )
 
 from k2eg_rx.errors import TransportError
@@ -35,6 +37,20 @@ _WAIT = _REQUEST_TIMEOUT + 1.0
 # Kafka refuses a request as a whole that makes more than 10,000 metadata records; a topic is six: itself, three
 # partitions and two properties.
 _TOPICS_AT_ONCE = 500
+# A controller says that a topic is made before the broker has made its files: at once for one, at some 250 a second for
+# many. Records for those that are not there yet cost it a refusal each, ten times a second.
+_MAKING = 5.0  # seconds that this is waited for, at most
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.2  # between two looks, which take a few ms for one topic, 50 ms for 500
+_NOT_YET = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._NOENT,  # librdkafka has no leader to ask
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+    }
+)
 _NO_ANSWER = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
 
 
@@ -62,6 +78,8 @@ class KafkaTopicAdmin:
     def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         """Creates the topics (name: partitions) that are not there yet, with an hour's retention and 50 MiB.
 
+        When it returns they can be written to, unless the broker takes very long.
+
         Returns:
             The topics that Kafka refused, with why and what to do about it.
 
@@ -82,9 +100,11 @@ class KafkaTopicAdmin:
         except KafkaException as failure:
             raise self._failures.error(failure, "cannot create topics") from failure
         refused: dict[str, str] = {}
+        made: list[str] = []
         for topic, future in created.items():
             try:
                 future.result(_WAIT)
+                made.append(topic)
             except TimeoutError:
                 self._admin = self._make()
                 raise TransportError("cannot create topics: no answer") from None
@@ -95,7 +115,32 @@ class KafkaTopicAdmin:
                     raise self._failures.error(failure, "cannot create topics") from failure
                 if code != KafkaError.TOPIC_ALREADY_EXISTS:
                     refused[topic] = self._failures.reason(failure, topic)
+        self._wait_for(made)
         return refused
+
+    def _wait_for(self, topics: Collection[str]) -> None:
+        """Returns when the broker has what the controller says it has, or does not say so in time."""
+        deadline, pause = time.monotonic() + _MAKING, _FIRST_PAUSE
+        while (topics := self._not_there(topics)) and time.monotonic() < deadline:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _not_there(self, topics: Collection[str]) -> list[str]:
+        """Those of some topics whose first partition has no leader yet; the others come with it."""
+        if not topics:
+            return []
+        latest = OffsetSpec.latest()
+        asked: Mapping[TopicPartition, Future[Any]] = self._admin.list_offsets(
+            {TopicPartition(topic, 0): latest for topic in topics}, request_timeout=_MAKING
+        )
+        missing: list[str] = []
+        for partition, future in asked.items():
+            try:
+                future.result(_WAIT)
+            except (KafkaException, TimeoutError) as failure:
+                if isinstance(failure, KafkaException) and error_of(failure).code() in _NOT_YET:
+                    missing.append(partition.topic)
+        return missing
 
     def listeners(self) -> Mapping[str, int] | None:
         """Returns how many members the consumer groups have that are assigned each topic; None if that is unknown."""

@@ -109,6 +109,21 @@ def test_nobody_waits_for_ever() -> None:
     assert bench.there == ["a"]
 
 
+def test_as_long_as_kafka_answers_each_waits_for_its_turn() -> None:
+    bench = Bench()
+    for number in range(300):
+        bench.ensure(f"t{number}")
+    for there in (100, 200):
+        bench.scheduler.advance_by(10)
+        bench.topics._worker.tasks.pop(0)()  # type: ignore[attr-defined]
+        bench.settle()
+        assert len(bench.there) == there
+    bench.scheduler.advance_by(11.9)
+    assert len(bench.there) == 200
+    bench.scheduler.advance_by(0.2)
+    assert len(bench.there) == 300, "12 s after the last answer"
+
+
 def test_the_first_of_many_do_not_wait_for_the_last() -> None:
     bench = Bench()
     for number in range(250):

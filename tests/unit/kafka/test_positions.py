@@ -21,12 +21,14 @@ class FakeCluster:
         self.sights: dict[str, Sight] = {}
         self.unknown_ends: set[str] = set()
         self.silent = False
+        self.work = lambda: None
         self.asked: list[list[str]] = []
         self.probes = 0
         self.closed = False
 
     def partition_counts(self, topics: Sequence[str]) -> Mapping[str, Sight] | None:
         self.asked.append(list(topics))
+        self.work()
         if self.silent:
             return None
         return {topic: self.sights.get(topic, len(self.topics.get(topic, []))) for topic in topics}
@@ -144,6 +146,31 @@ def test_many_missing_topics_are_looked_up_less_often(world):
     for _ in range(12):
         pause = world.turn(after=pause)
     assert pause == pytest.approx(2.5)
+
+
+def test_when_one_missing_topic_comes_about_the_others_are_looked_up_soon(world):
+    world.read("t")
+    for n in range(99):
+        world.read(f"t{n}")
+    pause = 0.0
+    for _ in range(12):
+        pause = world.turn(after=pause)
+    assert pause == pytest.approx(1.0)
+    world.cluster.topics["t"] = [0]
+    assert world.turn(after=pause) == pytest.approx(0.02)
+    world.turn(after=0.02)
+    assert len(world.cluster.asked[-1]) == 99
+
+
+def test_a_broker_that_is_slow_to_answer_is_asked_for_missing_topics_less_often(world):
+    def answer_after_a_tenth() -> None:
+        world.now += 0.1
+
+    world.cluster.work = answer_after_a_tenth
+    world.read("t")
+    assert world.turn() == pytest.approx(0.4)
+    world.read("reply", FakeCreation())
+    assert world.turn() == pytest.approx(0.005), "somebody waits for this one"
 
 
 def test_what_was_released_is_forgotten(world):
