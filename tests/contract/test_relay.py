@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from k2eg_rx.kafka import relay
 from k2eg_rx.kafka.relay import Relay
 from k2eg_rx.transport import Work
 from k2eg_rx.workers import Workers
@@ -149,6 +150,22 @@ def test_work_that_moves_on_keeps_its_thread(loop, monkeypatch):
     assert len(set(loop.turns)) == 1
 
 
+def test_who_has_nothing_to_look_at_ends_and_is_there_again_when_needed(loop, monkeypatch):
+    monkeypatch.setattr(relay, "_IDLE", 0.01)
+    monkeypatch.setattr(relay, "_LOOKS", 1)
+    loop.give(Job())
+    loop.wait(1)
+    watcher = loop.relay._watcher
+    if watcher is not None:
+        watcher.join(PATIENCE)
+    assert loop.relay._watcher is None
+    release = threading.Event()
+    loop.give(Job(lambda: release.wait(PATIENCE)), Job())
+    loop.wait(2)
+    assert loop.turns[0] is not loop.turns[1]
+    release.set()
+
+
 def test_who_ends_it_from_within_work_waits_for_who_has_taken_over(loop):
     joined = threading.Event()
 
@@ -162,9 +179,9 @@ def test_who_ends_it_from_within_work_waits_for_who_has_taken_over(loop):
 
 def test_a_loop_that_ends_without_having_left_is_over():
     with _no_more_threads_than_before():
-        relay = Relay("relay-test", lambda: relay.join(PATIENCE))  # nobody waits for itself
-        relay.start()
-        relay.join(PATIENCE)
+        short = Relay("relay-test", lambda: short.join(PATIENCE))  # nobody waits for itself
+        short.start()
+        short.join(PATIENCE)
 
 
 def test_what_a_thread_submits_is_left_to_it_until_it_is_passed_on():

@@ -15,6 +15,7 @@ from k2eg_rx.transport import Work
 
 _LOOK = 0.005  # seconds between two looks: work that has not moved on between them takes long
 _LOOKS = 100  # without anybody away, after which nobody looks any more, until somebody is
+_IDLE = 10.0  # seconds after which who has nothing to look at ends; the next flood starts another
 _REST = 1.0  # seconds after work that took long in which nobody leaves: the next would be likely to, too
 
 
@@ -93,15 +94,23 @@ class Relay:
                 self._left.set()
 
     def _watch(self) -> None:
-        """Looks after the holder. Ends with the loop, or when it has taken the turn: it has other things to do then."""
+        """Looks after the holder. Ends with the loop, when there is nothing to look at, and when it has taken the turn:
+        it has other things to do then."""
         while not self._over.is_set():
-            self._left.wait()
+            if not self._left.wait(_IDLE) and self._is_needless():
+                return
             if self._look_on():
                 self._run()
                 return
             self._left.clear()
             if self._away is not None:  # it left just now, and saw that it was watched
                 self._left.set()
+
+    def _is_needless(self) -> bool:
+        with self._lock:
+            if self._away is None:
+                self._watcher = None
+            return self._away is None
 
     def _look_on(self) -> bool:
         """Looks now and then; returns whether it has taken the turn. Ends when nobody has been away for a while."""
