@@ -34,7 +34,9 @@ _PATIENCE = 12.0
 # Seconds that a topic is taken to be there, for those who want it at the same time. Others may delete it at once; a
 # client that notices asks again after half a second. Asking Kafka once more costs a request.
 _MEMORY = 0.3
-_AT_ONCE = 100  # topics in one request: the first of many need not wait for the last
+# Topics in one request: the first of many need not wait for the last; the others do not cost a round trip, and the wait
+# for a broker that has to make its files, for each hundred.
+_AT_FIRST, _AT_MOST = 100, 400
 _RETRY = 1.0  # seconds until what Kafka has not answered is asked again, at first
 _LONGEST_RETRY = 30.0  # a broker may not know the request at all
 _PAUSE = 0.5  # seconds between noticing that a topic is missing and asking for it: it may be about to be deleted
@@ -81,6 +83,7 @@ class Topics:
         self._made: dict[str, int] = {}  # what was asked for at any time, with its number of partitions
         self._waiting: dict[str, list[abc.ObserverBase[Any]]] = {}
         self._asking = False
+        self._at_once = _AT_FIRST
         self._answered: datetime | None = None  # when Kafka did so last
         self._is_silent = False  # Kafka has not answered the latest request
         self._retry = _RETRY
@@ -137,9 +140,10 @@ class Topics:
     def _request(self, _scheduler: abc.SchedulerBase | None = None, _state: object = None) -> None:
         admin = self._admin
         if admin is None or not self._wanted:
-            self._asking = False
+            self._asking, self._at_once = False, _AT_FIRST
             return
-        some = {topic: self._wanted.pop(topic) for topic in list(islice(self._wanted, _AT_ONCE))}
+        some = {topic: self._wanted.pop(topic) for topic in list(islice(self._wanted, self._at_once))}
+        self._at_once = min(2 * self._at_once, _AT_MOST)
         self._do(lambda: admin.create(some), lambda done: self._created(some, done))
 
     def _created(self, wanted: Mapping[str, int], done: Future[Any]) -> None:

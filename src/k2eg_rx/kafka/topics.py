@@ -6,6 +6,7 @@ one thread, the gateway's for topics (`k2eg_rx.gateway.topics`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -121,9 +122,10 @@ class KafkaTopicAdmin:
     def _wait_for(self, topics: Collection[str]) -> None:
         """Returns when the broker has what the controller says it has, or does not say so in time."""
         deadline, pause = time.monotonic() + _MAKING, _FIRST_PAUSE
-        while (topics := self._not_there(topics)) and time.monotonic() < deadline:
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        with contextlib.suppress(KafkaException):  # made they are, as far as the controller is concerned
+            while (topics := self._not_there(topics)) and time.monotonic() < deadline:
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _not_there(self, topics: Collection[str]) -> list[str]:
         """Those of some topics whose first partition has no leader yet; the others come with it."""
