@@ -1,8 +1,8 @@
 """The last step of every stream: the ordered, bounded, guarded hand-over to a subscriber.
 
 In: items, in order, from the thread that has them (a pump, a timer); it is never blocked. Out: `on_next` calls, one
-at a time for one subscriber, on a worker thread (or on the scheduler that was given to `subscribe`). In a flood, the thread
-that has the items may do the worker's part (`gather_work`).
+at a time for one subscriber, on a worker thread (or on the scheduler that was given to `subscribe`). In a flood, the
+thread that has the items may do the worker's part (`gather_work`).
 """
 
 from __future__ import annotations
