@@ -20,6 +20,7 @@ from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway import Gateway, GatewayOptions, Reading
 from k2eg_rx.gateway.counters import Counters
 from k2eg_rx.gateway.owner import Owner, post
+from k2eg_rx.gateway.topics import Topics
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.kafka.topics import KafkaTopicAdmin
 from k2eg_rx.pv import PvAddress
@@ -278,6 +279,51 @@ def test_the_owner_goes_on_after_an_action_that_raises(threads_of_the_gateway: C
     owner.close(SECONDS)
     post(owner, fine)
     assert threads_of_the_gateway() == []
+
+
+class TopicsOfKafka:
+    """Makes every topic at once; nobody listens."""
+
+    def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
+        return {}
+
+    def listeners(self) -> Mapping[str, int] | None:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_topic_that_is_missing_when_the_gateway_ends_is_no_trouble(caplog: pytest.LogCaptureFixture) -> None:
+    failures: list[int] = []
+    owner = Owner(lambda: failures.append(1))
+    topics = Topics(TopicsOfKafka(), owner, create=True)
+    made, late = threading.Event(), threading.Event()
+    post(owner, lambda: topics.ensured("a", 3).subscribe(on_completed=made.set))
+    assert made.wait(SECONDS)
+    at_it, all_queued, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        at_it.set()
+        assert all_queued.wait(SECONDS)
+
+    def miss() -> None:
+        at_it.set()
+        assert closed.wait(SECONDS)
+        topics.missing("a", late.set)
+
+    post(owner, hold_up)
+    assert at_it.wait(SECONDS)
+    at_it.clear()
+    for action in (miss, late.set):  # taken up together, behind what holds them up
+        post(owner, action)
+    all_queued.set()
+    assert at_it.wait(SECONDS)
+    owner.close(0.0)
+    closed.set()
+    owner.close(SECONDS)
+    topics.close(SECONDS)
+    assert (failures, caplog.text, late.is_set()) == ([], "", False)
 
 
 def run(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:

@@ -25,9 +25,10 @@ _log = logging.getLogger(__name__)
 class Owner(EventLoopScheduler):
     """A reactivex scheduler on one thread of its own.
 
-    Two things are different from its base. Its time runs with the monotonic clock, so that a step of the system's clock
-    neither holds up the windows of snapshots nor makes them rush; and an action that raises is logged and counted,
-    where it would end the thread.
+    Three things are different from its base. Its time runs with the monotonic clock, so that a step of the system's
+    clock neither holds up the windows of snapshots nor makes them rush. An action that raises is logged and counted,
+    where it would end the thread. And once it is closed nothing is done any more, neither what was taken up already nor
+    what an action under way would have the scheduler do.
     """
 
     def __init__(self, on_failure: Callable[[], None]) -> None:
@@ -35,6 +36,7 @@ class Owner(EventLoopScheduler):
         self._on_failure = on_failure
         self._epoch = datetime.now(UTC) - timedelta(seconds=time.monotonic())
         self._started: threading.Thread | None = None
+        self._closed = False  # set once, by whoever closes it
 
     def _new_thread(self, target: typing.StartableTarget) -> threading.Thread:
         self._started = threading.Thread(target=target, name="k2eg-gateway", daemon=True)
@@ -46,16 +48,21 @@ class Owner(EventLoopScheduler):
         return self._epoch + timedelta(seconds=time.monotonic())
 
     def invoke_action(self, action: abc.ScheduledAction[Any], state: Any = None) -> abc.DisposableBase:
-        """Runs an action, whatever it raises."""
+        """Runs an action, whatever it raises; none after the end."""
+        if self._closed:
+            return Disposable()
         try:
             return super().invoke_action(action, state)
-        except Exception:
+        except Exception as error:
+            if self._closed and isinstance(error, DisposedException):
+                return Disposable()
             _log.exception("an action of the gateway's thread failed")
             self._on_failure()
             return Disposable()
 
     def close(self, timeout: float) -> None:
         """Ends the thread; what is still scheduled is not done. Idempotent."""
+        self._closed = True
         self.dispose()
         thread = self._started
         if thread is not None and thread is not threading.current_thread():
