@@ -175,6 +175,7 @@ def test_the_past_comes_first_and_then_the_present(client, gateway):
     assert box.values == list(range(150))
     assert box.replayed[:100] == list(range(100))
     assert not box.updates[-1].replayed
+    gateway.wait_until_asked(pv)  # nothing was published for having been asked
     assert gateway.asked == [f"pva://{pv}"]
 
 

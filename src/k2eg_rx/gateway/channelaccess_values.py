@@ -14,7 +14,7 @@ import numpy as np
 
 from k2eg_rx.gateway.provider import ProviderError, TypeMap
 from k2eg_rx.gateway.pvtypes import TypeMismatch, checked_array, checked_choice, checked_scalar, refusal
-from k2eg_rx.wire.structure import Structure
+from k2eg_rx.wire.structure import EPICS_EPOCH, Structure
 
 # The native types of Channel Access (db_access.h) by their pvData names. DBR_CHAR is unsigned (dbr_char_t).
 _KINDS: dict[int, str] = {
@@ -57,7 +57,7 @@ _ALARMS: tuple[tuple[str, int], ...] = (
     ("WRITE_ACCESS", 4),
 )
 _UNKNOWN_ALARM = ("", 6)
-_NEVER = (631152000, 0)  # 1990-01-01, the zero of EPICS time: the record was never processed
+_NEVER = (EPICS_EPOCH, 0)  # the stamp of a record that was never processed
 
 # MAX_STRING_SIZE of EPICS is 40 with the terminating zero.
 LONGEST_STRING = 39

@@ -15,9 +15,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.wire.messages import PVData
-from k2eg_rx.wire.structure import NANOSECONDS, Severity
-
-_NEVER = 631_152_000 * NANOSECONDS  # 1990-01-01, EPICS's own epoch: the time of a record that was never processed
+from k2eg_rx.wire.structure import NANOSECONDS, NEVER_PROCESSED, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class AlarmTransition:
 
 def _time_of(update: PVData) -> int | None:
     timestamp = update.timestamp
-    return None if timestamp == _NEVER else timestamp
+    return None if timestamp == NEVER_PROCESSED else timestamp
 
 
 class _Severities:

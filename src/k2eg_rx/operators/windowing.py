@@ -16,11 +16,10 @@ from reactivex import abc
 from k2eg_rx.operators.samples import Sample, Window, WindowCounts, window_of
 from k2eg_rx.operators.stage import RESOLUTION, Stage
 from k2eg_rx.wire.messages import PVUpdate
-from k2eg_rx.wire.structure import NANOSECONDS
+from k2eg_rx.wire.structure import NANOSECONDS, NEVER_PROCESSED
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_NEVER_PROCESSED = 631_152_000 * NANOSECONDS  # 1990-01-01, EPICS's own epoch: the time of a record that never was
 _NEVER = -(1 << 80)  # before every time
 _STEPS = 10  # so many late updates in a row: the PV's clock was set back
 _LOOKS = 20  # in a window's length, so that many silent PVs are closed together; by so much one may close later
@@ -76,7 +75,7 @@ class _Windows(Stage[PVUpdate, Window]):
     def _time_of(self, item: PVUpdate) -> int | None:
         self._counts.received += 1
         time = self._clock() if self._by_arrival else item.timestamp
-        if time is None or time == _NEVER_PROCESSED:
+        if time is None or time == NEVER_PROCESSED:
             self._counts.no_time += 1
             return None
         return time

@@ -19,15 +19,14 @@ from k2eg_rx.pv import PvAddress, monitor_topic
 from k2eg_rx.transport import Record
 from k2eg_rx.wire.decode import decode_body
 from k2eg_rx.wire.messages import PVUpdate, ReplayedUpdate, repeats
+from k2eg_rx.wire.structure import NEVER_PROCESSED
 
 # Seconds by which Kafka's time stamp of an event may be away from its EPICS time, either way, for it to be found. Hosts
 # that keep their clocks by NTP differ by milliseconds; gateways that were held up publish seconds late.
 MARGIN = 60.0
 _MARGIN_MS = round(MARGIN * 1000)
 _NANOSECONDS_PER_MS = 1_000_000
-# The time stamp of a record that was never processed: the begin of EPICS time, 1990 (epicsTime.h,
-# POSIX_TIME_AT_EPICS_EPOCH), or of Unix time where a PVAccess server sets none.
-_NO_TIMES = frozenset({0, 631_152_000 * 1_000_000_000})
+_NO_TIMES = frozenset({0, NEVER_PROCESSED})  # 0 where a PVAccess server sets none
 
 
 class Interval(NamedTuple):

@@ -18,6 +18,11 @@ Structure = dict[str, Any]
 
 NANOSECONDS = 1_000_000_000
 
+# The begin of EPICS time, 1990-01-01, in Unix seconds (epicsTime.h, POSIX_TIME_AT_EPICS_EPOCH): the time stamp of a
+# record that was never processed.
+EPICS_EPOCH = 631_152_000
+NEVER_PROCESSED = EPICS_EPOCH * NANOSECONDS
+
 FIELD_IGNORED = -1
 FIELD_MISSING = -2
 
