@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pytest
+import reactivex as rx
 
 from k2eg_rx import Client
 from k2eg_rx.embedded import EmbeddedStack
@@ -17,6 +21,54 @@ from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import HOST, ServerPorts, without_epics
 
 DATA = Path(__file__).parents[1] / "data"
+TIMEOUT = 20.0  # seconds until something that should happen is missing
+
+_T = TypeVar("_T")
+
+
+class Collected(Generic[_T]):
+    """What a stream has emitted, to be waited for."""
+
+    def __init__(self, stream: rx.Observable[_T]) -> None:
+        self.items: list[_T] = []
+        self.errors: list[Exception] = []
+        self.completed = False
+        self.began = datetime.now(UTC)  # of a PV there may be events of others on the broker, from before
+        self._condition = threading.Condition()
+        self.subscription = stream.subscribe(self._next, self._error, self._end)
+
+    def _next(self, item: _T) -> None:
+        with self._condition:
+            self.items.append(item)
+            self._condition.notify_all()
+
+    def _error(self, error: Exception) -> None:
+        with self._condition:
+            self.errors.append(error)
+            self._condition.notify_all()
+
+    def _end(self) -> None:
+        with self._condition:
+            self.completed = True
+            self._condition.notify_all()
+
+    def until(self, happened: Callable[[Collected[_T]], object]) -> Collected[_T]:
+        """Waits until something holds of what was collected."""
+        with self._condition:
+            assert self._condition.wait_for(lambda: happened(self), TIMEOUT), (self.items[-3:], self.errors)
+        return self
+
+    def until_count(self, count: int) -> list[_T]:
+        """Waits for so many items in all; returns what there is then."""
+        return self.until(lambda it: len(it.items) >= count or it.errors).items
+
+    def until_more(self, count: int) -> list[_T]:
+        """Waits for so many items more; returns all."""
+        return self.until_count(len(self.items) + count)
+
+    def until_end(self) -> None:
+        """Waits until the stream has completed or failed."""
+        self.until(lambda it: it.completed or it.errors)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import reactivex as rx
@@ -27,48 +26,14 @@ from k2eg_rx import (
 )
 from k2eg_rx.embedded import EmbeddedStack
 
+from .conftest import Collected
+
 TIMEOUT = 20.0
 
 
 def assert_no_gap(ramp: Sequence[float]) -> None:
     """Every value of the demo's ramps is one more than that before, modulo 100."""
     assert all((later - earlier) % 100 == 1 for earlier, later in pairwise(ramp)), ramp
-
-
-class Collected:
-    """What a stream has emitted, to be waited for."""
-
-    def __init__(self, stream: Any) -> None:
-        self.items: list[Any] = []
-        self.errors: list[Exception] = []
-        self.ended = False
-        self._condition = threading.Condition()
-        self.subscription = stream.subscribe(self._next, self._error, self._end)
-
-    def _next(self, item: Any) -> None:
-        with self._condition:
-            self.items.append(item)
-            self._condition.notify_all()
-
-    def _error(self, error: Exception) -> None:
-        with self._condition:
-            self.errors.append(error)
-            self._condition.notify_all()
-
-    def _end(self) -> None:
-        with self._condition:
-            self.ended = True
-            self._condition.notify_all()
-
-    def until(self, ready: Callable[[Collected], Any]) -> Collected:
-        """Waits until something holds of what was collected."""
-        with self._condition:
-            assert self._condition.wait_for(lambda: ready(self), TIMEOUT), (self.items[-3:], self.errors)
-        return self
-
-    def until_count(self, count: int) -> list[Any]:
-        """Waits for so many items."""
-        return self.until(lambda self: len(self.items) >= count or self.errors).items
 
 
 @pytest.mark.parametrize("protocol", ["pva", "ca"])
@@ -163,7 +128,7 @@ def test_a_one_shot_snapshot_has_all_pvs_and_takes_nothing_from_a_monitor(client
     assert len(snapshot.data["demo:ramp100"]) == 1
     assert len(snapshot.data["demo:sum"]) == 1
     assert snapshot.data["no:such"] == []
-    values = [update.value for update in seen.until_count(len(seen.items) + 50)]
+    values = [update.value for update in seen.until_more(50)]
     assert_no_gap(values)
     seen.subscription.dispose()
 
@@ -175,7 +140,7 @@ def test_a_recurring_snapshot_counts_its_iterations_until_it_is_stopped(client: 
     assert [snapshot.iteration for snapshot in snapshots[:3]] == [1, 2, 3]
     assert all(len(snapshot.data["demo:sum"]) == 1 for snapshot in snapshots)
     assert first(client.snapshot_stop_stream(fresh_app_name)).error == 0
-    seen.until(lambda it: it.ended)
+    seen.until_end()
 
 
 def test_a_triggered_snapshot_makes_an_iteration_per_trigger(client: Client, fresh_app_name: str) -> None:
@@ -186,7 +151,7 @@ def test_a_triggered_snapshot_makes_an_iteration_per_trigger(client: Client, fre
         first(client.snapshot_trigger_stream(fresh_app_name))
         assert len(seen.until_count(count)) == count
     first(client.snapshot_stop_stream(fresh_app_name))
-    seen.until(lambda it: it.ended)
+    seen.until_end()
     with pytest.raises(OperationError, match=fresh_app_name):
         first(client.snapshot_trigger_stream(fresh_app_name))
 
@@ -270,7 +235,7 @@ def test_a_slow_subscriber_with_latest_skips_and_counts(client: Client) -> None:
     subscription = client.monitor_stream("pva://demo:ramp100", overflow=Overflow.LATEST).subscribe(slow)
     fast.until_count(100)
     go.set()
-    fast.until_count(len(fast.items) + 20)
+    fast.until_more(20)
     assert client.status.dropped > 10
     assert len(seen) < len(fast.items)
     subscription.dispose()
