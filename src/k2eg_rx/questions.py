@@ -133,7 +133,7 @@ class ForOne(Generic[_T]):
 
     def ask(self) -> None:
         """Asks. Who does no more than that sees to the timeout himself."""
-        reply_id = str(uuid.uuid4())
+        reply_id = uuid.uuid4().hex
         with self._lock:
             if self._ended:
                 return

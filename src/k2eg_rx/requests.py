@@ -144,7 +144,7 @@ class Requests:
         """Returns all replies to a command; each subscription sends it once."""
 
         def subscribe(observer: abc.ObserverBase[Reply], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            reply_id = str(uuid.uuid4())
+            reply_id = uuid.uuid4().hex
             self.ask({reply_id: command}, ForAll(observer))
 
             def dispose() -> None:
