@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -128,8 +129,18 @@ def test_get_prints_those_that_are_there(run: Run) -> None:
 
 
 def test_ctrl_c_ends_a_blocking_get(start: Start, stack: EmbeddedStack) -> None:
-    commands = Consumer({"bootstrap.servers": stack.broker_address, "group.id": "cli-test", "fetch.wait.max.ms": 5})
-    partitions = commands.list_topics(COMMAND_TOPIC, timeout=ENDS_WITHIN).topics[COMMAND_TOPIC].partitions
+    commands = Consumer(
+        {
+            "bootstrap.servers": stack.broker_address,
+            "group.id": "cli-test",
+            "fetch.wait.max.ms": 5,
+            "allow.auto.create.topics": True,  # the first command makes the topic, and this may be the first
+        }
+    )
+    deadline = time.monotonic() + ENDS_WITHIN
+    while not (partitions := commands.list_topics(COMMAND_TOPIC, timeout=5.0).topics[COMMAND_TOPIC].partitions):
+        assert time.monotonic() < deadline, "the topic of commands is not made"
+        commands.poll(0.05)  # some round trips' time
     commands.assign([TopicPartition(COMMAND_TOPIC, number, OFFSET_END) for number in partitions])
     for number in partitions:  # fixes the ends before the command goes out
         commands.get_watermark_offsets(TopicPartition(COMMAND_TOPIC, number), timeout=ENDS_WITHIN)
