@@ -40,7 +40,6 @@ _PATIENT = {
     "heartbeat.interval.ms": "1500",  # three of them may be late
     # What was received and not committed, the next gateway carries out once more if this one is killed.
     "auto.commit.interval.ms": "200",
-    "compression.type": "snappy",  # as the deployed gateway; events are many, and alike
 }
 
 

@@ -50,11 +50,6 @@ def test_the_environment_wins_over_our_defaults():
     assert {role["client.id"] for role in all_roles(environment).values()} == {"mine"}
 
 
-def test_a_command_goes_as_it_is_unless_the_environment_says_how():
-    assert "compression.type" not in sink_properties(settings())
-    assert sink_properties(settings(compression_type="lz4"))["compression.type"] == "lz4"
-
-
 def test_security_goes_to_every_role():
     environment = settings(security_protocol="SASL_SSL", sasl_password="secret")
     for role in all_roles(environment).values():
