@@ -6,8 +6,8 @@ and of the transport's status.
 
 from __future__ import annotations
 
+import secrets
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -133,7 +133,7 @@ class ForOne(Generic[_T]):
 
     def ask(self) -> None:
         """Asks. Who does no more than that sees to the timeout himself."""
-        reply_id = uuid.uuid4().hex
+        reply_id = secrets.token_hex(16)  # as many bits as a UUID, in a third of its time
         with self._lock:
             if self._ended:
                 return

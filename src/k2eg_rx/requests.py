@@ -8,8 +8,8 @@ the transport's status; all are threads of the library, so what is subscribed he
 
 from __future__ import annotations
 
+import secrets
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -144,7 +144,7 @@ class Requests:
         """Returns all replies to a command; each subscription sends it once."""
 
         def subscribe(observer: abc.ObserverBase[Reply], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            reply_id = uuid.uuid4().hex
+            reply_id = secrets.token_hex(16)
             self.ask({reply_id: command}, ForAll(observer))
 
             def dispose() -> None:
