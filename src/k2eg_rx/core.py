@@ -81,7 +81,7 @@ class Core:
         )
         self.status = StatusBoard(self._measure, self._timers)
         self._replies = ReplyRouter(self._discards, courtesy.note)
-        self._events = EventRouter(self._discards, self._is_welcome, self.delivery.gather_work)
+        self._events = EventRouter(self._discards, self._is_welcome, self.delivery.gather_work, courtesy.is_due)
         self._session = Session(
             transport or (around.transport(settings) if around else KafkaTransport(settings)),
             settings,

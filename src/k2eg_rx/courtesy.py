@@ -25,7 +25,11 @@ class Courtesy:
         """Takes note of a request that is sent, or of a reply."""
         self._until = time.monotonic() + _AFTER
 
+    def is_due(self) -> bool:
+        """Whether somebody is at a request."""
+        return time.monotonic() < self._until
+
     def give_way(self) -> None:
         """Stands aside for a moment, if somebody is at a request."""
-        if time.monotonic() < self._until:
+        if self.is_due():
             time.sleep(_ASIDE)

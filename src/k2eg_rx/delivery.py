@@ -115,7 +115,9 @@ class Delivery:
         def subscribe(observer: abc.ObserverBase[_T], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             valve = make_valve()
             office = self if valve is self.valve else _Branch(self, valve)
-            mailbox = Mailbox(observer, self._executor(scheduler), office, label, overflow=overflow, capacity=capacity)
+            execute = self._executor(scheduler)
+            rest = self._workers.resubmit if execute == self._workers.submit else execute
+            mailbox = Mailbox(observer, execute, rest, office, label, overflow=overflow, capacity=capacity)
             if not self._enter(mailbox):
                 observer.on_error(ClientClosedError(f"{label}: the client is closed"))
                 return Disposable()

@@ -71,6 +71,7 @@ class SizeGuard:
         self.ready = receiver.ready
         self.gather_work = receiver.gather_work
         self.sieve = receiver.sieve
+        self.is_modest = receiver.is_modest
         self._receiver = receiver
         self._limit = limit
         self._discards = discards

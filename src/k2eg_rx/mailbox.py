@@ -135,6 +135,7 @@ class Mailbox(Generic[_T]):
         self,
         observer: abc.ObserverBase[_T],
         execute: Callable[[Task], None],
+        execute_rest: Callable[[Task], None],
         office: Office,
         label: str,
         *,
@@ -143,6 +144,7 @@ class Mailbox(Generic[_T]):
     ) -> None:
         self._observer = observer
         self.execute = execute
+        self._execute_rest = execute_rest
         self._office = office
         self._label = label
         self._lock = threading.Lock()
@@ -175,7 +177,7 @@ class Mailbox(Generic[_T]):
         if dropped:
             self._office.count_dropped(dropped)
         if start:
-            self._run_soon()
+            self._run_soon(self.execute)
 
     def finish(self, error: Exception | None = None) -> None:
         """Ends the stream after what is queued."""
@@ -186,7 +188,7 @@ class Mailbox(Generic[_T]):
             self._error = error
             start = self._start()
         if start:
-            self._run_soon()
+            self._run_soon(self.execute)
 
     def dispose(self) -> None:
         """Forgets what is queued; no more is handed over, but for an item under way."""
@@ -214,9 +216,9 @@ class Mailbox(Generic[_T]):
         with self._lock:
             return not self._scheduled or self.is_drained_here()
 
-    def _run_soon(self) -> None:
+    def _run_soon(self, execute: Callable[[Task], None]) -> None:
         try:
-            self.execute(self._drain)
+            execute(self._drain)
         except Exception:  # the subscriber's own scheduler is gone
             _log.debug("the scheduler of a subscriber to %s takes no more work", self._label, exc_info=True)
             self.dispose()
@@ -254,7 +256,7 @@ class Mailbox(Generic[_T]):
                 self._office.give_way()
         self._drainer = None
         if more:
-            self._run_soon()  # at the end of the line: the others have their turn first
+            self._run_soon(self._execute_rest)  # at the end of the line: the others have their turn first
         elif self._ended and not self._disposed:
             self._tell_end()
         else:

@@ -128,10 +128,15 @@ class EventRouter:
         discards: Where bad records are counted.
         has_room: Whether the subscribers can take more; asked before each batch.
         gather_work: What `Receiver.gather_work` is.
+        is_modest: What `Receiver.is_modest` is.
     """
 
     def __init__(
-        self, discards: Discards, has_room: Callable[[], bool], gather_work: Callable[[], Work | None] = lambda: None
+        self,
+        discards: Discards,
+        has_room: Callable[[], bool],
+        gather_work: Callable[[], Work | None] = lambda: None,
+        is_modest: Callable[[], bool] = lambda: False,
     ) -> None:
         self.lock = threading.RLock()
         self._pvs: dict[str, dict[bytes, PvRoute]] = {}
@@ -141,6 +146,7 @@ class EventRouter:
         self._discards = discards
         self.ready = has_room
         self.gather_work = gather_work
+        self.is_modest = is_modest
 
     def add_pv(self, route: PvRoute) -> None:
         """Opens the route of a PV."""

@@ -114,7 +114,7 @@ class Work(Protocol):
 class Receiver(Protocol):
     """Where a source's records go. All methods are called by the source only, one at a time.
 
-    One that has no use for the last two inherits them.
+    One that has no use for the last three inherits them.
     """
 
     def ready(self) -> bool:
@@ -133,6 +133,10 @@ class Receiver(Protocol):
             and to receive meanwhile. None if nothing is left to the caller.
         """
         return None
+
+    def is_modest(self) -> bool:
+        """Whether batches are to be small for now, since somebody else needs the processor between them."""
+        return False
 
     def sieve(self) -> Sieve | None:
         """Called before each batch. Returns what tells which of its records are wanted; None if all may be."""

@@ -27,6 +27,7 @@ _IDLE_SECONDS = 10.0  # a thread that found nothing to do for so long ends; the 
 
 
 _STINT = 0.005  # seconds that a thread offers itself for; it has something else to go back to
+_NEXT_STINT = 0.005  # seconds after one in which there will be another one, if a flood lasts
 
 
 class Staff(Protocol):
@@ -38,6 +39,10 @@ class Staff(Protocol):
 
     def submit(self, task: Task) -> None:
         """Queues a task. After `close` it is dropped."""
+        ...
+
+    def resubmit(self, task: Task) -> None:
+        """Queues what is left of a task that has had its turn. After `close` it is dropped."""
         ...
 
     def wait_for(self, condition: threading.Condition, predicate: Callable[[], bool], timeout: float) -> bool:
@@ -95,6 +100,10 @@ class Workers:
         self._name = name
         self._condition = threading.Condition()
         self._tasks: deque[Task] = deque()
+        # What is left of tasks: after all others, and rather for a thread that offers itself. Else, in a flood, who hands
+        # over would never catch up with who reads, and who reads would never hand over itself.
+        self._left: deque[Task] = deque()
+        self._stints_until = 0.0
         self._idle = 0
         self._held = 0  # those that wait for somebody else
         self._threads: set[threading.Thread] = set()
@@ -112,17 +121,31 @@ class Workers:
             self._tasks.append(task)
             self._see_to_tasks()
 
+    def resubmit(self, task: Task) -> None:
+        """Queues what is left of a task, after all others. After `close` it is dropped."""
+        stint = _here.stint
+        with self._condition:
+            if self._closed:
+                return
+            if stint is not None and stint.takes_for(self):
+                stint.tasks.append(task)
+                return
+            self._left.append(task)
+            self._see_to_tasks()
+
     def gather(self) -> Work:
         """Has the tasks that the caller's thread submits from now on left to it; it has to run them."""
         stint = _Stint(self)
         _here.stint = stint
+        self._stints_until = stint.end + _NEXT_STINT
         return stint
 
     def take(self, stint: _Stint) -> Task | None:
         """Returns the next task of a stint, if there is one and time for it; else the stint is over."""
         with self._condition:
-            if stint.tasks and time.monotonic() < stint.end and not self._closed:
-                return stint.tasks.popleft()
+            tasks = stint.tasks or self._left
+            if tasks and time.monotonic() < stint.end and not stint.is_over and not self._closed:
+                return tasks.popleft()
             self._end(stint)
             return None
 
@@ -145,12 +168,12 @@ class Workers:
         """Told that so many threads more, or fewer, are held back. See `held_back`."""
         with self._condition:
             self._held += count
-            if self._tasks:
+            if self._tasks or self._left:
                 self._see_to_tasks()
 
     def _see_to_tasks(self) -> None:
         """Wakes a thread for the newest task, or starts one if there may be more."""
-        if self._idle >= len(self._tasks):
+        if self._idle >= len(self._tasks) + len(self._left):
             self._condition.notify()
         elif len(self._threads) - self._held < self._limit:
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
@@ -161,13 +184,23 @@ class Workers:
         with self._condition:
             self._idle += 1
             try:
-                self._condition.wait_for(lambda: self._tasks or self._closed, _IDLE_SECONDS)
-                if self._tasks:
-                    return self._tasks.popleft()
+                while self._condition.wait_for(lambda: self._tasks or self._left or self._closed, _IDLE_SECONDS):
+                    if not self._tasks:
+                        self._stand_back()
+                    if self._tasks or self._left:
+                        return (self._tasks or self._left).popleft()
+                    if self._closed:
+                        break
                 self._threads.discard(threading.current_thread())
                 return None
             finally:
                 self._idle -= 1
+
+    def _stand_back(self) -> None:
+        """Lets a thread that offers itself have what is left of tasks, while there are stints."""
+        stints = self._stints_until - time.monotonic()
+        if stints > 0:
+            self._condition.wait_for(lambda: self._tasks or not self._left or self._closed, stints)
 
     def _run(self) -> None:
         _here.workers = self

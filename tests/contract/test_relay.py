@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from k2eg_rx import workers as workers_module
 from k2eg_rx.kafka import relay
 from k2eg_rx.kafka.relay import Relay
 from k2eg_rx.transport import Work
@@ -228,6 +229,62 @@ def test_a_stint_has_an_end():
     workers.submit(again)
     work.run()
     assert went_on_elsewhere.wait(PATIENCE)
+    workers.close(PATIENCE)
+
+
+def test_what_is_left_of_a_task_is_rather_for_a_stint_than_for_a_worker(monkeypatch):
+    """So a thread that reads comes to hand over itself, once a worker that did so has had its turn."""
+    monkeypatch.setattr(workers_module, "_NEXT_STINT", PATIENCE)
+    workers = Workers(1, "stint-test")
+    ran: list[str] = []
+    has_run, rested = threading.Event(), threading.Event()
+
+    def rest() -> None:
+        ran.append(threading.current_thread().name)
+        rested.set()
+
+    def begin() -> None:
+        workers.resubmit(rest)
+        has_run.set()
+
+    workers.gather().run()  # there is a flood
+    workers.submit(begin)
+    assert has_run.wait(PATIENCE)
+    workers.gather().run()
+    assert rested.is_set()
+    assert ran == [threading.current_thread().name]
+    workers.close(PATIENCE)
+
+
+def test_what_is_left_of_a_task_is_for_a_worker_if_no_stint_comes():
+    workers = Workers(1, "stint-test")
+    done: list[str] = []
+    ended = threading.Event()
+
+    def rest() -> None:
+        done.append(threading.current_thread().name)
+        ended.set()
+
+    workers.gather().run()
+    workers.submit(lambda: workers.resubmit(rest))
+    assert ended.wait(PATIENCE)
+    assert done == ["stint-test"]
+    workers.close(PATIENCE)
+
+
+def test_what_is_left_of_a_task_comes_after_the_others():
+    workers = Workers(1, "stint-test")
+    order: list[str] = []
+    ended = threading.Event()
+
+    def begin() -> None:
+        workers.resubmit(lambda: (order.append("rest"), ended.set()))
+        workers.submit(lambda: order.append("another"))
+        order.append("begin")
+
+    workers.submit(begin)
+    assert ended.wait(PATIENCE)
+    assert order == ["begin", "another", "rest"]
     workers.close(PATIENCE)
 
 

@@ -207,10 +207,11 @@ class GroupPump(Pump):
         if self._paused:
             self._paused = False
             consumer.resume(consumer.assignment())
+        batch = self._batch()
         message = consumer.poll(0 if self._in_hand else self._patience())
         while message is not None:
             self._in_hand.append(message)
-            message = consumer.poll(0) if len(self._in_hand) < self._largest else None
+            message = consumer.poll(0) if len(self._in_hand) < batch else None
         ours = self.lag.starts
         messages = [message for message in self._in_hand if message.error() is not None or _key_of(message) in ours]
         self._in_hand = []

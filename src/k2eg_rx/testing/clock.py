@@ -277,6 +277,10 @@ class VirtualStaff:
         if not self._closed:
             self._clock.schedule(run)
 
+    def resubmit(self, task: Callable[[], None]) -> None:
+        """Has what is left of a task run, after all that was submitted."""
+        self.submit(task)
+
     def wait_for(
         self,
         condition: threading.Condition,

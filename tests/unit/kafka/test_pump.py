@@ -139,6 +139,14 @@ def test_a_batch_has_an_end(world):
     assert world.offsets == list(range(300))
 
 
+def test_batches_are_small_while_others_need_the_processor(world):
+    world.is_modest = lambda: True
+    world.turn(*(message(n) for n in range(300)))
+    world.is_modest = lambda: False
+    world.turn()
+    assert [len(batch) for batch in world.batches] == [32, 128]
+
+
 def test_what_a_sieve_does_not_want_never_becomes_a_record(world):
     world.sieve = lambda: lambda keys: [n for n in range(len(keys)) if n % 4 == 0] if len(keys) > 1 else None
     world.turn(*(message(n) for n in range(10)))
