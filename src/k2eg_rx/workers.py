@@ -100,8 +100,8 @@ class Workers:
         self._name = name
         self._condition = threading.Condition()
         self._tasks: deque[Task] = deque()
-        # What is left of tasks: after all others, and rather for a thread that offers itself. Else, in a flood, a worker
-        # would never catch up with the thread that reads, and this one would never hand over itself.
+        # What is left of tasks: after all others, and rather for a thread that offers itself: else, in a flood, workers
+        # would never catch up with the thread that reads, and that one would never hand over itself.
         self._left: deque[Task] = deque()
         self._stints_until = 0.0
         self._idle = 0
