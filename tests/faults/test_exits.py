@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
 from patience import stretched
 
 PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 AT_ONCE = 1.0  # seconds for a Ctrl-C, on a machine that has nothing else to do
+SESSION = 45.0  # seconds after which a broker forgets a member of a group that says nothing
+ASK = 0.2  # seconds between questions: nobody tells when a group changes
 
 OPENING = """
 import os, sys, threading, time
 from k2eg.dml import dml
 from k2eg_rx import ForkError
-k = dml("site", "script")
+uri, name = sys.argv[1:]
+k = dml("site", name)
 k.wait_for_backends(30)
-uri = sys.argv[1]
 """
 
 FORGETS = """
@@ -30,6 +33,7 @@ came = threading.Event()
 k.monitor(uri, lambda name, data: came.set())
 assert came.wait(30)
 print(k.get(uri, timeout=30)["value"] >= 0, flush=True)
+sys.stdin.read()
 """
 
 WAITS = """
@@ -71,16 +75,47 @@ def start(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     (uri,) = site.uris(1)
 
     def started(script: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", OPENING + script, uri]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [sys.executable, "-c", OPENING + script, uri, f"script-{site.name}"]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
     return started
 
 
-def test_a_script_that_forgets_to_close_ends(start: Start) -> None:
+@pytest.fixture
+def wait_for_members(site: Any) -> Callable[[int], float]:
+    """What waits until a script's group has so many members, and returns how many seconds that took."""
+    admin, group = AdminClient({"bootstrap.servers": site.broker}), f"script-{site.name}-presence"
+
+    def wait(count: int) -> float:
+        since = time.monotonic()
+        while True:
+            described = admin.describe_consumer_groups([group], request_timeout=PATIENCE)[group]
+            if len(described.result(PATIENCE).members) == count:
+                return time.monotonic() - since
+            assert time.monotonic() - since < PATIENCE, f"waited for {count} members"
+            time.sleep(ASK)
+
+    return wait
+
+
+def heard_of(script: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a script says until it ends; one that does not is ended, or nobody would hear that it did not."""
+    try:
+        return script.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        script.kill()
+        pytest.fail("the script does not end")
+
+
+def test_a_script_that_forgets_to_close_ends_and_is_gone(
+    start: Start, wait_for_members: Callable[[int], float]
+) -> None:
     with start(FORGETS) as script:
-        said, complaints = script.communicate(timeout=PATIENCE)
+        wait_for_members(1)
+        said, complaints = heard_of(script)
     assert (script.returncode, said, complaints) == (0, "True\n", "")
+    assert wait_for_members(0) < SESSION / 2, "it has left, and was not given up"
 
 
 def test_ctrl_c_ends_a_script_that_waits(start: Start) -> None:
@@ -89,7 +124,7 @@ def test_ctrl_c_ends_a_script_that_waits(start: Start) -> None:
         assert script.stdout.readline() == "waiting\n"
         interrupted = time.monotonic()
         script.send_signal(signal.SIGINT)
-        _, complaints = script.communicate(timeout=PATIENCE)
+        _, complaints = heard_of(script)
         took = time.monotonic() - interrupted
     assert script.returncode == -signal.SIGINT
     assert complaints.rstrip().endswith("KeyboardInterrupt")
@@ -98,7 +133,7 @@ def test_ctrl_c_ends_a_script_that_waits(start: Start) -> None:
 
 def test_a_forked_child_that_uses_the_client_is_told_so_and_ends(start: Start) -> None:
     with start(FORKS) as script:
-        said, complaints = script.communicate(timeout=PATIENCE)
+        said, complaints = heard_of(script)
     assert (script.returncode, complaints) == (0, "")
     assert said.startswith("this client was made before a fork"), said
     assert said.endswith("True\n")
