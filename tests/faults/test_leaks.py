@@ -78,7 +78,7 @@ def test_gets_and_monitors_leave_nothing_behind(site: Any) -> None:
     cycles(client, uris, WARMING)
     gc.collect()
     memory, before = resident(), belongings(client, others)
-    assert (before["requests"], before["monitors"]) == (0, 0)
+    assert (before["requests"], before["monitors"], before["topics"]) == (0, 0, 0)
 
     for _ in range(BATCHES):
         assert gets(client, uris[0], GETS) == {"value": GETS - GETS // 10, OperationTimeout.__name__: GETS // 10}
