@@ -28,6 +28,11 @@ _SLICE = (
 _TURNS = 16  # slices handed over before another mailbox gets its turn
 
 
+def _not_here(left: SystemExit) -> RuntimeError:
+    """In a thread it would end that thread alone, which may be the one that reads events for everybody."""
+    return RuntimeError(f"a subscriber called sys.exit({left.code!r}), which ends its subscription only, not the program")
+
+
 class Valve:
     """Open while every blocking mailbox has room; the event pump reads only while it is open.
 
@@ -282,9 +287,9 @@ class Mailbox(Generic[_T]):
                 return
             try:
                 on_next(item)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 _log.exception("a subscriber to %s raised; its subscription ends", getattr(item, "name", self._label))
-                self._fail(error)
+                self._fail(error if isinstance(error, Exception) else _not_here(error))
                 return
 
     def _fail(self, error: Exception) -> None:

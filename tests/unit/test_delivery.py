@@ -1,6 +1,7 @@
 """The hand-over to subscribers, on a virtual scheduler: nothing runs until the test says so."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -167,6 +168,20 @@ def test_a_raising_subscriber_gets_its_error_and_the_others_go_on(
     assert numbers(seen) == [1, 2]
     assert source.disposed == 1
     assert "a subscriber to a raised" in caplog.text
+
+
+def test_a_subscriber_that_exits_ends_its_subscription_only(office: Office, scheduler: TestScheduler) -> None:
+    source, seen = Source(), list[Item]()
+    errors: list[Exception] = []
+    stream = office.delivery.stream(source.attach, "a")
+    stream.subscribe(lambda _: sys.exit(3), errors.append, scheduler=scheduler)
+    stream.subscribe(seen.append, scheduler=scheduler)
+    source.offer(1, 2)
+    scheduler.start()
+    assert [str(error) for error in errors] == [
+        "a subscriber called sys.exit(3), which ends its subscription only, not the program"
+    ]
+    assert numbers(seen) == [1, 2]
 
 
 def test_a_raise_behind_operators_reaches_on_error_too(office: Office, scheduler: TestScheduler) -> None:
