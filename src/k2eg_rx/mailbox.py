@@ -30,7 +30,7 @@ _TURNS = 16  # slices handed over before another mailbox gets its turn
 
 def _not_here(left: SystemExit) -> RuntimeError:
     """In a thread it would end that thread alone, which may be the one that reads events for everybody."""
-    return RuntimeError(f"a subscriber called sys.exit({left.code!r}), which ends its subscription only, not the program")
+    return RuntimeError(f"a subscriber called sys.exit({left.code!r}); it ends its subscription only, not the program")
 
 
 class Valve:

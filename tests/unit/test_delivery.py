@@ -179,7 +179,7 @@ def test_a_subscriber_that_exits_ends_its_subscription_only(office: Office, sche
     source.offer(1, 2)
     scheduler.start()
     assert [str(error) for error in errors] == [
-        "a subscriber called sys.exit(3), which ends its subscription only, not the program"
+        "a subscriber called sys.exit(3); it ends its subscription only, not the program"
     ]
     assert numbers(seen) == [1, 2]
 
