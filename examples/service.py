@@ -48,7 +48,7 @@ class Orbit:
 
 
 async def respond(orbit: Orbit, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers the one HTTP request of a connection, and closes it."""
+    """Answers the one HTTP request of a connection."""
     try:
         async with asyncio.timeout(REQUEST_SECONDS):
             request = await reader.readuntil(b"\r\n\r\n")
@@ -62,8 +62,6 @@ async def respond(orbit: Orbit, reader: asyncio.StreamReader, writer: asyncio.St
             await writer.drain()
     except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         pass  # it has gone, or does not speak HTTP
-    finally:
-        writer.close()
 
 
 async def serve(environment: str, uris: list[str], port: int) -> None:
@@ -73,8 +71,14 @@ async def serve(environment: str, uris: list[str], port: int) -> None:
         for uri in uris:
             tasks.create_task(orbit.follow(client, uri))
 
+        stopping = asyncio.Event()
+
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            tasks.create_task(respond(orbit, reader, writer))
+            if stopping.is_set():
+                writer.close()
+            else:
+                answer = tasks.create_task(respond(orbit, reader, writer))
+                answer.add_done_callback(lambda _: writer.close())  # not by `respond`, which may be cancelled unbegun
 
         server = await asyncio.start_server(connected, "127.0.0.1", port)  # for this machine alone
         try:
@@ -82,6 +86,7 @@ async def serve(environment: str, uris: list[str], port: int) -> None:
             print(f"serving http://{host}:{chosen}/ (Ctrl-C ends it)", flush=True)
             await asyncio.Event().wait()
         finally:
+            stopping.set()
             server.close()
 
 

@@ -181,10 +181,12 @@ def test_service(environment: dict[str, str]) -> None:
             assert service.stdout is not None
             address = service.stdout.readline().split()[1]
             report = report_of_all_monitors(address)
-            with pytest.raises(urllib.error.HTTPError, match="404") as refused:
-                urllib.request.urlopen(address + "else", timeout=ENDS_WITHIN)
-            refused.value.close()
             with socket.create_connection(("127.0.0.1", int(address.strip("/").rsplit(":")[-1]))):  # and asks nothing
+                # The next request is answered after that connection was accepted: asyncio leaks one that comes while a
+                # server is being closed.
+                with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+                    urllib.request.urlopen(address + "else", timeout=ENDS_WITHIN)
+                refused.value.close()
                 service.send_signal(signal.SIGTERM)
                 printed, complaints = service.communicate(timeout=ENDS_WITHIN)
         finally:
