@@ -7,6 +7,7 @@ Where neither is to be had, those tests are skipped.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
@@ -31,6 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Adds the mark by which ``-m 'not apache_kafka'`` leaves these tests out."""
     config.addinivalue_line("markers", f"{MARK}: needs an Apache Kafka")
+    # A shell has what it runs in the background ignore Ctrl-C, and so would every program that a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.transport import Receiver, Record
+from k2eg_rx.transport import Receiver, Record, Sieve
 
 _log = logging.getLogger(__name__)
 
@@ -70,11 +70,15 @@ class SizeGuard:
     def __init__(self, receiver: Receiver, limit: int, discards: Discards) -> None:
         self.ready = receiver.ready
         self.gather_work = receiver.gather_work
-        self.sieve = receiver.sieve
         self.is_modest = receiver.is_modest
         self._receiver = receiver
         self._limit = limit
         self._discards = discards
+
+    def sieve(self) -> Sieve | None:
+        """Returns the other one's; what is too large must not take the place of what is not. See `Receiver.sieve`."""
+        sieve, limit = self._receiver.sieve(), self._limit
+        return sieve and (lambda keys, largest: None if largest > limit else sieve(keys, largest))
 
     def receive(self, records: Sequence[Record]) -> None:
         """Takes a batch; see `Receiver.receive`."""

@@ -28,9 +28,12 @@ _SLICE = (
 _TURNS = 16  # slices handed over before another mailbox gets its turn
 
 
-def _not_here(left: SystemExit) -> RuntimeError:
-    """In a thread it would end that thread alone, which may be the one that reads events for everybody."""
-    return RuntimeError(f"a subscriber called sys.exit({left.code!r}); it ends its subscription only, not the program")
+def _contained(error: BaseException) -> Exception:
+    """Returns what a subscriber is told of what it raised. SystemExit and its like would end the thread, and it may be
+    the one that reads events for everybody."""
+    if isinstance(error, Exception):
+        return error
+    return RuntimeError(f"a subscriber raised {error!r}; it ends its subscription only, not the program")
 
 
 class Valve:
@@ -162,7 +165,7 @@ class Mailbox(Generic[_T]):
         self._ended = False
         self._error: Exception | None = None
         self._disposed = False
-        self._drainer: int | None = None  # the thread at it, if any; written by that thread
+        self._drainer: int | None = None  # the thread at it, if any; written by that thread while it is
         self._in_hand: list[_T] = []  # what it has taken, the next one last; shrinks by atomic operations
 
     def leave_out(self, count: int) -> None:
@@ -234,38 +237,37 @@ class Mailbox(Generic[_T]):
         self._scheduled = True
         return True
 
-    def _take(self) -> list[_T]:
-        """Returns the next items; with none left, gives up the turn, unless the end has still to be told."""
+    def _take(self) -> tuple[list[_T], bool]:
+        """Returns the next items, and whether the end is to be told instead; with neither, gives up the turn."""
         with self._lock:
             items = self._buffer.take(_SLICE)
             room = self._shut and len(self._buffer) <= self._low
             if room:
                 self._shut = False
-            if not items and (self._disposed or not self._ended):
-                self._scheduled = False
+            ends = not items and self._ended and not self._disposed
+            if not items:
+                self._drainer = None
+                self._scheduled = ends
         if room:
             self._office.valve.release()
-        return items
+        return items, ends
 
     def _drain(self) -> None:
         self._drainer = threading.get_ident()
-        more = True
         for _ in range(_TURNS):
-            items = self._take()
-            more = bool(items)
-            if not more:
-                break
+            items, ends = self._take()
+            if not items:  # from here on another thread may be at it
+                if ends:
+                    self._tell_end()
+                else:
+                    self._office.rest()
+                return
             whole = len(items) == _SLICE
             self._hand_over(items)
             if whole:
                 self._office.give_way()
         self._drainer = None
-        if more:
-            self._run_soon(self._execute_rest)  # at the end of the line: the others have their turn first
-        elif self._ended and not self._disposed:
-            self._tell_end()
-        else:
-            self._office.rest()
+        self._run_soon(self._execute_rest)  # at the end of the line: the others have their turn first
 
     def _hand_over(self, items: list[_T]) -> None:
         """Hands items over, and empties the list: each is let go of at once, since what was decoded of one is fresh in
@@ -287,15 +289,15 @@ class Mailbox(Generic[_T]):
                 return
             try:
                 on_next(item)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 _log.exception("a subscriber to %s raised; its subscription ends", getattr(item, "name", self._label))
-                self._fail(error if isinstance(error, Exception) else _not_here(error))
+                self._fail(_contained(error))
                 return
 
     def _fail(self, error: Exception) -> None:
         try:
             self._observer.on_error(error)
-        except Exception as unhandled:
+        except BaseException as unhandled:
             if unhandled is not error:  # reactivex raises the error itself where no on_error was given
                 _log.exception("the error handler of a subscriber to %s raised", self._label)
             else:
@@ -308,6 +310,6 @@ class Mailbox(Generic[_T]):
             return
         try:
             self._observer.on_completed()
-        except Exception:
+        except BaseException:
             _log.exception("a subscriber to %s raised at its completion", self._label)
         self.dispose()

@@ -99,7 +99,7 @@ class Outcome(abc.ObserverBase[_T]):
     def result(self) -> _T:
         """Returns what the reply says, or raises the error."""
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # it may be shared, and would grow by each raise
         return self._values[0]
 
 

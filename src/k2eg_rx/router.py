@@ -171,7 +171,7 @@ class EventRouter:
         with self.lock:
             self._newest = None
             route.serve((*route.inlets, inlet))
-            if route.last is not None:
+            if route.last is not None and not route.sifted:  # else there are later ones, and the newest is on its way
                 inlet.offer((PVUpdate(route.address, route.last),))
 
     def detach(self, route: PvRoute, inlet: Inlet[PVUpdate]) -> int:
@@ -212,7 +212,7 @@ class EventRouter:
         routes = [item for keyed in self._pvs.values() for item in keyed.items()]
         return {key: route for key, route in routes if route.newest_only and keys[key] == 1}
 
-    def _sift(self, keys: Sequence[bytes | None]) -> Iterable[int] | None:
+    def _sift(self, keys: Sequence[bytes | None], _largest: int) -> Iterable[int] | None:
         last = {key: number for number, key in enumerate(keys)}
         if len(last) == len(keys):
             return None

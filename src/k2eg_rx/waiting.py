@@ -124,4 +124,4 @@ def first(stream: Observable[_T]) -> _T:
         loop.dispose()
     if values:
         return values[0]
-    raise errors[-1]
+    raise errors[-1].with_traceback(None)  # it may be shared, and would grow by each raise

@@ -89,7 +89,7 @@ def held_back() -> Generator[Callable[[], bool]]:
 
 
 class Workers:
-    """Runs tasks on at most `limit` threads, not counting those that are held back.
+    """Runs tasks on at most `limit` threads, not counting those that are held back or do a stint.
 
     All state belongs to the condition's lock. Threads are daemons, so that a handler that hangs cannot keep a script
     from ending.
@@ -173,12 +173,16 @@ class Workers:
 
     def _see_to_tasks(self) -> None:
         """Wakes a thread for the newest task, or starts one if there may be more."""
-        if self._idle >= len(self._tasks) + len(self._left):
+        if self._idle:
             self._condition.notify()
-        elif len(self._threads) - self._held < self._limit:
+        if self._idle < len(self._tasks) + len(self._left) and len(self._threads) - self._held < self._limit:
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._threads.add(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # there can be no more threads now; those that there are get round to it
+                self._threads.discard(thread)
+                _log.warning("cannot start another thread for %s", self._name, exc_info=True)
 
     def _next(self) -> Task | None:
         with self._condition:
@@ -211,7 +215,7 @@ class Workers:
         """Runs a task on the caller's thread."""
         try:
             task()
-        except Exception:
+        except BaseException:  # SystemExit, too: the thread has more to do
             _log.exception("a task of %s failed", self._name)
 
     def wait_for(self, condition: threading.Condition, predicate: Callable[[], bool], timeout: float) -> bool:
@@ -260,6 +264,7 @@ class _Stint:
                 self._workers.run(task)
                 self.done += 1
         finally:
+            self._workers.end(self)
             _here.workers = _here.stint = None
 
     def pass_on(self) -> None:

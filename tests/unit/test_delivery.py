@@ -170,18 +170,31 @@ def test_a_raising_subscriber_gets_its_error_and_the_others_go_on(
     assert "a subscriber to a raised" in caplog.text
 
 
-def test_a_subscriber_that_exits_ends_its_subscription_only(office: Office, scheduler: TestScheduler) -> None:
+@pytest.mark.parametrize("where", ["on_next", "on_error", "on_completed"])
+def test_a_subscriber_that_exits_ends_its_subscription_only(
+    office: Office, scheduler: TestScheduler, where: str
+) -> None:
     source, seen = Source(), list[Item]()
     errors: list[Exception] = []
+
+    def leave(*_: object) -> None:
+        sys.exit(3)
+
+    def next_(item: Item) -> None:
+        if where != "on_completed":
+            leave() if where == "on_next" else int("x")
+
     stream = office.delivery.stream(source.attach, "a")
-    stream.subscribe(lambda _: sys.exit(3), errors.append, scheduler=scheduler)
+    stream.subscribe(next_, leave if where == "on_error" else errors.append, leave, scheduler=scheduler)
     stream.subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2)
+    for inlet in source.inlets:
+        inlet.finish()
     scheduler.start()
-    assert [str(error) for error in errors] == [
-        "a subscriber called sys.exit(3); it ends its subscription only, not the program"
-    ]
+    told = ["a subscriber raised SystemExit(3); it ends its subscription only, not the program"]
+    assert [str(error) for error in errors] == (told if where == "on_next" else [])
     assert numbers(seen) == [1, 2]
+    assert source.disposed == 2
 
 
 def test_a_raise_behind_operators_reaches_on_error_too(office: Office, scheduler: TestScheduler) -> None:

@@ -192,7 +192,7 @@ def test_an_event_without_a_key_keeps_its_place_among_the_newest(router: EventRo
 def sift(router: EventRouter, records: Sequence[Record]) -> list[Record]:
     """Has the router receive what its sieve leaves of a batch, as a source does; returns that."""
     sieve = router.sieve()
-    wanted = None if sieve is None else sieve([record.key for record in records])
+    wanted = None if sieve is None else sieve([record.key for record in records], 0)
     left = list(records) if wanted is None else [records[number] for number in wanted]
     router.receive(left)
     return left
@@ -252,6 +252,19 @@ def test_what_comes_after_something_was_sifted_out_is_news(router: EventRouter) 
     sift(router, [event("x", value, timed=True) for value in (2, 1)])
     sift(router, [event("x", 1, timed=True)])
     assert (box.values(), box.left_out) == ([1, 1], 1)
+
+
+def test_who_comes_between_sifting_and_receiving_begins_with_what_is_received(router: EventRouter) -> None:
+    """Not with the last one before what was left out: it is promised every later one."""
+    route, _ = open_route(router, "pva://x", newest_only=True)
+    sift(router, [event("x", 1)])
+    sieve, batch = router.sieve(), [event("x", 2), event("x", 3)]
+    assert sieve is not None
+    assert sieve([record.key for record in batch], 0) == [1]
+    every = Box()
+    router.attach(route, every)
+    router.receive(batch[1:])
+    assert every.values() == [3]
 
 
 def test_a_value_that_came_back_within_a_batch_is_news(router: EventRouter) -> None:

@@ -253,7 +253,8 @@ class Pump:
         sieve = self._receiver.sieve()
         if sieve is None:
             return messages
-        wanted = sieve([message.key() for message in messages])  # an error has no key, so it is not sifted out
+        keys = [message.key() for message in messages]  # an error has none, so it is not sifted out
+        wanted = sieve(keys, max(map(len, messages)))
         if wanted is None:
             return messages
         left = [messages[number] for number in wanted]

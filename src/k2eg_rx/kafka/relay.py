@@ -7,11 +7,14 @@ processor's cache into another's; but a subscriber may take as long as it likes,
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 
 from k2eg_rx.transport import Work
+
+_log = logging.getLogger(__name__)
 
 _LOOK = 0.005  # seconds between two looks: work that has not moved on between them takes long
 _LOOKS = 100  # without anybody away, after which nobody looks any more, until somebody is
@@ -70,17 +73,28 @@ class Relay:
         """Does some work. Whether the caller still has the turn afterwards is to be asked."""
         with self._lock:
             self._away = work
-            if self._watcher is None:
-                self._watcher = self._thread(self._watch)
-                self._watcher.start()
-        if not self._left.is_set():
-            self._left.set()
         try:
+            if not self._is_watched():
+                work.pass_on()
             work.run()
         finally:
             with self._lock:
                 if self._away is work:
                     self._away = None
+
+    def _is_watched(self) -> bool:
+        with self._lock:
+            if self._watcher is None:
+                watcher = self._thread(self._watch)
+                try:
+                    watcher.start()
+                except RuntimeError:
+                    _log.warning("cannot start another thread for %s", self._name, exc_info=True)
+                    return False
+                self._watcher = watcher
+        if not self._left.is_set():
+            self._left.set()
+        return True
 
     def _thread(self, target: Callable[[], None]) -> threading.Thread:
         return threading.Thread(target=target, name=self._name, daemon=True)

@@ -148,7 +148,7 @@ def test_batches_are_small_while_others_need_the_processor(world):
 
 
 def test_what_a_sieve_does_not_want_never_becomes_a_record(world):
-    world.sieve = lambda: lambda keys: [n for n in range(len(keys)) if n % 4 == 0] if len(keys) > 1 else None
+    world.sieve = lambda: lambda keys, _: [n for n in range(len(keys)) if n % 4 == 0] if len(keys) > 1 else None
     world.turn(*(message(n) for n in range(10)))
     world.turn(message(11))
     assert world.offsets == [0, 4, 8, 11]
@@ -157,14 +157,15 @@ def test_what_a_sieve_does_not_want_never_becomes_a_record(world):
 def test_batches_are_larger_while_a_sieve_leaves_hardly_anything_of_them(world):
     batches: list[int] = []
 
-    def newest(keys):
+    def newest(keys, largest):
+        assert largest in (2, 3, 4)
         batches.append(len(keys))
         return [len(keys) - 1]
 
     world.sieve = lambda: newest
     world.turn(*(message(n) for n in range(1000)))
     world.turn()
-    world.sieve = lambda: lambda keys: None
+    world.sieve = lambda: lambda keys, _: None
     world.turn(*(message(n) for n in range(1000)))
     world.turn()
     assert batches == [128, 512]
