@@ -13,7 +13,7 @@ from reactivex.testing import TestScheduler
 
 from k2eg_rx.delivery import Delivery
 from k2eg_rx.errors import ClientClosedError, OperationError, WireError
-from k2eg_rx.mailbox import Inlet
+from k2eg_rx.mailbox import Inlet, Mailbox
 from k2eg_rx.overflow import Overflow
 
 
@@ -93,6 +93,30 @@ def test_items_come_in_order_and_only_when_the_subscriber_has_its_turn(
     source.offer(4)
     scheduler.start()
     assert numbers(seen) == [1, 2, 3, 4]
+
+
+def test_what_comes_with_the_end_just_as_a_turn_is_given_up_is_handed_over(
+    office: Office, scheduler: TestScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another thread, between finding the mailbox empty and what follows from that."""
+    source, told = Source(), list[object]()
+    office.delivery.stream(source.attach, "a").subscribe(
+        lambda item: told.append(item.number), on_completed=lambda: told.append("end"), scheduler=scheduler
+    )
+    take = Mailbox._take
+
+    def take_and_be_overtaken(mailbox: Mailbox[Item]) -> object:
+        taken = take(mailbox)
+        if told == [1] and len(source.inlets) == 1:
+            monkeypatch.undo()
+            source.offer(2)
+            source.inlets[0].finish()
+        return taken
+
+    monkeypatch.setattr(Mailbox, "_take", take_and_be_overtaken)
+    source.offer(1)
+    scheduler.start()
+    assert told == [1, 2, "end"]
 
 
 def test_more_than_one_turn_of_items_are_all_handed_over(office: Office, scheduler: TestScheduler) -> None:
