@@ -213,6 +213,8 @@ class EventRouter:
         return {key: route for key, route in routes if route.newest_only and keys[key] == 1}
 
     def _sift(self, keys: Sequence[bytes | None], _largest: int) -> Iterable[int] | None:
+        if keys[0] == keys[-1] and keys.count(keys[0]) == len(keys):
+            return self._sift_one(keys[0], len(keys))
         last = {key: number for number, key in enumerate(keys)}
         if len(last) == len(keys):
             return None
@@ -221,12 +223,21 @@ class EventRouter:
             others = last.keys() - routes.keys()
             if len(others) == len(last):
                 return None
-            for key, count in Counter(keys).items() if len(last) > 1 else ((keys[0], len(keys)),):
+            for key, count in Counter(keys).items():
                 if key is not None and count > 1 and key not in others:
                     routes[key].sifted += count - 1
         if others:
             return [number for number, key in enumerate(keys) if key in others or last[key] == number]
         return sorted(last.values())
+
+    def _sift_one(self, key: bytes | None, count: int) -> Iterable[int] | None:
+        """Does it for a batch of one PV, as a flood's are."""
+        with self.lock:
+            route = None if key is None else (self._newest or {}).get(key)
+            if route is None:
+                return None
+            route.sifted += count - 1
+        return (count - 1,)
 
     def receive(self, records: Sequence[Record]) -> None:
         """Routes a batch."""

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from patience import stretched
 
@@ -91,8 +93,9 @@ def wait_for_members(site: Any) -> Callable[[int], float]:
         since = time.monotonic()
         while True:
             described = admin.describe_consumer_groups([group], request_timeout=PATIENCE)[group]
-            if len(described.result(PATIENCE).members) == count:
-                return time.monotonic() - since
+            with suppress(KafkaException):  # a broker that has just begun loads what it knows of groups
+                if len(described.result(PATIENCE).members) == count:
+                    return time.monotonic() - since
             assert time.monotonic() - since < PATIENCE, f"waited for {count} members"
             time.sleep(ASK)
 

@@ -260,7 +260,7 @@ def test_who_comes_between_sifting_and_receiving_begins_with_what_is_received(ro
     sift(router, [event("x", 1)])
     sieve, batch = router.sieve(), [event("x", 2), event("x", 3)]
     assert sieve is not None
-    assert sieve([record.key for record in batch], 0) == [1]
+    assert list(sieve([record.key for record in batch], 0) or ()) == [1]
     every = Box()
     router.attach(route, every)
     router.receive(batch[1:])
