@@ -1,6 +1,6 @@
 """All benchmarks on Apache Kafka, one after the other, with one table each and one file of raw figures.
 
-    python benchmarks/run.py [--rounds 5] [--only NAME ...] [--kafka HOST:PORT] [--json FILE]
+    python benchmarks/run.py [--rounds 5] [--only NAME]... [--kafka HOST:PORT] [--json FILE]
 
 A broker is started for them, from the artifacts that the tests use, unless one is named. Nothing else should run on the
 machine meanwhile; ratios are of the same rounds, so they bear more than the figures do.
