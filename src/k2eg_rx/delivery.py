@@ -62,7 +62,7 @@ class Delivery:
         self._closed = False
 
     def gather_work(self) -> Work | None:
-        """Leaves to the caller's thread, what there is to hand over; see `Receiver.gather_work`."""
+        """Leaves to the caller's thread what there is to hand over; see `Receiver.gather_work`."""
         return self._workers.gather()
 
     @property

@@ -22,9 +22,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _T_contra = TypeVar("_T_contra", contravariant=True)
 
-_SLICE = (
-    64  # items taken at a time, since taking costs a lock; some 0.3 ms of work, after which others may be let through
-)
+# Items taken at a time, since taking costs a lock; some 0.3 ms of work, after which others may be let through.
+_SLICE = 64
 _TURNS = 16  # slices handed over before another mailbox gets its turn
 
 

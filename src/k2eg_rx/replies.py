@@ -36,14 +36,13 @@ class ReplyRouter(Receiver):
 
     The dict is changed by subscribers' threads and read by the pump; each access is one atomic operation. A route is
     shut once: whoever does it is told so, and may tell the end.
+
+    Args:
+        discards: Where bad records are counted.
+        on_traffic: Called when something is asked, and when replies come.
     """
 
     def __init__(self, discards: Discards, on_traffic: Callable[[], None] = lambda: None) -> None:
-        """
-        Args:
-            discards: Where bad records are counted.
-            on_traffic: Called when something is asked, and when replies come.
-        """
         self._on_traffic = on_traffic
         self._routes: dict[str, Asker] = {}
         self._discards = discards

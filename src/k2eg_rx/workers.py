@@ -111,27 +111,22 @@ class Workers:
 
     def submit(self, task: Task) -> None:
         """Queues a task. After `close` it is dropped."""
-        stint = _here.stint
-        with self._condition:
-            if self._closed:
-                return
-            if stint is not None and stint.takes_for(self):
-                stint.tasks.append(task)
-                return
-            self._tasks.append(task)
-            self._see_to_tasks()
+        self._queue(task, self._tasks)
 
     def resubmit(self, task: Task) -> None:
         """Queues what is left of a task, after all others. After `close` it is dropped."""
+        self._queue(task, self._left)
+
+    def _queue(self, task: Task, tasks: deque[Task]) -> None:
         stint = _here.stint
         with self._condition:
             if self._closed:
                 return
             if stint is not None and stint.takes_for(self):
                 stint.tasks.append(task)
-                return
-            self._left.append(task)
-            self._see_to_tasks()
+            else:
+                tasks.append(task)
+                self._see_to_tasks()
 
     def gather(self) -> Work:
         """Has the tasks that the caller's thread submits from now on left to it; it has to run them."""
@@ -141,24 +136,20 @@ class Workers:
         return stint
 
     def take(self, stint: _Stint) -> Task | None:
-        """Returns the next task of a stint, if there is one and time for it; else the stint is over."""
+        """Returns the next task of a stint, if there is one and time for it."""
         with self._condition:
             tasks = stint.tasks or self._left
             if tasks and time.monotonic() < stint.end and not stint.is_over and not self._closed:
                 return tasks.popleft()
-            self._end(stint)
             return None
 
     def end(self, stint: _Stint) -> None:
-        """Has the tasks of a stint run by the pool's own threads."""
+        """Has the rest of a stint's tasks run by the pool's own threads, and all that come."""
         with self._condition:
-            self._end(stint)
-
-    def _end(self, stint: _Stint) -> None:
-        stint.is_over = True
-        while stint.tasks:
-            self._tasks.append(stint.tasks.popleft())
-            self._see_to_tasks()
+            stint.is_over = True
+            while stint.tasks:
+                self._tasks.append(stint.tasks.popleft())
+                self._see_to_tasks()
 
     def is_closed(self) -> bool:
         """Whether it takes no more tasks, and its threads are to end."""

@@ -34,9 +34,8 @@ _log = logging.getLogger(__name__)
 Action = Callable[[Consumer], None]
 
 LARGEST_BATCH = 128  # records: more of them leave the processor's cache between the steps, and cost twice as much there
-LARGEST_SIFTED = (
-    512  # records of a batch of which hardly any was wanted, the last time: the others are hardly looked at
-)
+# Records, while hardly any of a batch is wanted: the others are hardly looked at.
+LARGEST_SIFTED = 512
 _MODEST_BATCH = 32  # records: some 0.15 ms until somebody else gets a turn
 # Seconds that a poll waits for a record, and with it a queued action for its turn. Actions come in bursts, as a program
 # starts and subscribes: while one lasts, polls are short.
@@ -44,7 +43,7 @@ POLL = 0.02  # 50 wake-ups a second
 RARE_POLL = 0.1  # for a consumer that nothing is done with after its start
 _BRISK_POLL = 0.005
 _BURST = 2.0  # seconds after an action in which another may follow
-_FLOOD = 32  # messages in a batch from which on their receiver's work is done here: then it is not far behind, either
+_FLOOD = _MODEST_BATCH  # messages in a batch from which on their receiver's work is done here, beside requests too
 _NUDGES = 32  # topics whose leader is asked for one by one; for more, the whole cluster's in one go
 
 

@@ -74,7 +74,7 @@ class Relay:
         with self._lock:
             self._away = work
         try:
-            if not self._is_watched():
+            if not self._have_watched():
                 work.pass_on()
             work.run()
         finally:
@@ -82,7 +82,8 @@ class Relay:
                 if self._away is work:
                     self._away = None
 
-    def _is_watched(self) -> bool:
+    def _have_watched(self) -> bool:
+        """Sees to it that somebody looks after the holder; returns whether somebody does."""
         with self._lock:
             if self._watcher is None:
                 watcher = self._thread(self._watch)
