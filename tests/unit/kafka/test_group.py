@@ -159,7 +159,14 @@ def test_a_topic_that_is_made_again_at_once_is_subscribed_to_anew(world):
 
 
 def test_what_still_comes_of_a_partition_that_was_taken_away_is_left_to_its_new_reader(world):
-    world.consumer.poll = lambda timeout, poll=world.consumer.poll: (world.revoke(), poll(timeout))[1]
+    poll = world.consumer.poll
+
+    def revoke_and_poll(timeout: float) -> Message | None:
+        world.consumer.poll = poll  # once: the next one would forget what this one gives
+        world.revoke()
+        return poll(timeout)
+
+    world.consumer.poll = revoke_and_poll
     world.turn(2)
     assert [record.offset for record in world.records] == [0, 1]
     assert world.consumer.group == {("t", 0): 2}
