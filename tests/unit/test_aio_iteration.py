@@ -258,12 +258,12 @@ def test_cancellation_unsubscribes_and_lets_a_thread_go_that_was_held_back(
         await entered.wait()
         if full:
             await happens(held)
+        assert len(emitter.given) == (3 if full else 0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         await happens(emitter.unsubscribed)
         await happens(emitter.done)
-        assert len(emitter.given) == (3 if full else 0)
 
     asyncio.run(main())
 
