@@ -81,7 +81,9 @@ class Core:
         )
         self.status = StatusBoard(self._measure, self._timers)
         self._replies = ReplyRouter(self._discards, courtesy.note)
-        self._events = EventRouter(self._discards, self._is_welcome, self.delivery.gather_work, courtesy.is_due)
+        self._events = EventRouter(
+            self._discards, self._is_welcome, self.delivery.gather_work, courtesy.is_due, settings.max_message_bytes
+        )
         self._session = Session(
             transport or (around.transport(settings) if around else KafkaTransport(settings)),
             settings,

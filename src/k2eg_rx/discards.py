@@ -76,9 +76,8 @@ class SizeGuard:
         self._discards = discards
 
     def sieve(self) -> Sieve | None:
-        """Returns the other one's; what is too large must not take the place of what is not. See `Receiver.sieve`."""
-        sieve, limit = self._receiver.sieve(), self._limit
-        return sieve and (lambda keys, largest: None if largest > limit else sieve(keys, largest))
+        """Returns the other one's, who has to know the limit: what is too large must not take others' places."""
+        return self._receiver.sieve()
 
     def receive(self, records: Sequence[Record]) -> None:
         """Takes a batch; see `Receiver.receive`."""

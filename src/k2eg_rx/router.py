@@ -9,9 +9,12 @@ lock, which the pump holds for one batch and others for one change.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress, count, islice
+from operator import ne
 from typing import Any, Protocol
 
 from k2eg_rx.discards import Discards
@@ -109,6 +112,14 @@ class PvRoute:
             inlet.leave_out(left_out)
 
 
+def _ends_of_runs(keys: Sequence[bytes | None]) -> Sequence[int]:
+    """Returns the number of the last key of each run of equal ones. A flood's come in long runs, or are all equal."""
+    final = len(keys) - 1
+    if keys[0] == keys[final] and keys.count(keys[0]) == len(keys):
+        return (final,)
+    return [*compress(count(), map(ne, keys, islice(keys, 1, None))), final]
+
+
 class MessageRoute(Protocol):
     """The taker of whatever comes on a snapshot's topic. Called with the router's lock held."""
 
@@ -129,6 +140,7 @@ class EventRouter:
         has_room: Whether the subscribers can take more; asked before each batch.
         gather_work: What `Receiver.gather_work` is.
         is_modest: What `Receiver.is_modest` is.
+        limit: Bytes that a body may have; larger ones are never received.
     """
 
     def __init__(
@@ -137,6 +149,7 @@ class EventRouter:
         has_room: Callable[[], bool],
         gather_work: Callable[[], Work | None] = lambda: None,
         is_modest: Callable[[], bool] = lambda: False,
+        limit: float = math.inf,
     ) -> None:
         self.lock = threading.RLock()
         self._pvs: dict[str, dict[bytes, PvRoute]] = {}
@@ -147,6 +160,7 @@ class EventRouter:
         self.ready = has_room
         self.gather_work = gather_work
         self.is_modest = is_modest
+        self._limit = limit
 
     def add_pv(self, route: PvRoute) -> None:
         """Opens the route of a PV."""
@@ -212,32 +226,33 @@ class EventRouter:
         routes = [item for keyed in self._pvs.values() for item in keyed.items()]
         return {key: route for key, route in routes if route.newest_only and keys[key] == 1}
 
-    def _sift(self, keys: Sequence[bytes | None], _largest: int) -> Iterable[int] | None:
-        if keys[0] == keys[-1] and keys.count(keys[0]) == len(keys):
-            return self._sift_one(keys[0], len(keys))
-        last = {key: number for number, key in enumerate(keys)}
+    def _sift(self, keys: Sequence[bytes | None], size_of: Callable[[int], int]) -> Iterable[int] | None:
+        ends = _ends_of_runs(keys)
+        last = {keys[end]: end for end in ends}
         if len(last) == len(keys):
             return None
+        wanted: list[int] = []
+        left_out: list[tuple[PvRoute, int]] = []
         with self.lock:
             routes = self._newest or {}
-            others = last.keys() - routes.keys()
-            if len(others) == len(last):
+            begin = 0
+            for end in ends:
+                key = keys[end]
+                route = None if key is None else routes.get(key)
+                if route is None:
+                    wanted.extend(range(begin, end + 1))
+                elif last[key] == end:
+                    wanted.append(end)
+                    left_out.append((route, end - begin))
+                else:
+                    left_out.append((route, end + 1 - begin))
+                begin = end + 1
+            # one that is too large is about to be discarded, and must not have taken the place of those before it
+            if len(wanted) == len(keys) or any(size_of(number) > self._limit for number in last.values()):
                 return None
-            for key, count in Counter(keys).items():
-                if key is not None and count > 1 and key not in others:
-                    routes[key].sifted += count - 1
-        if others:
-            return [number for number, key in enumerate(keys) if key in others or last[key] == number]
-        return sorted(last.values())
-
-    def _sift_one(self, key: bytes | None, count: int) -> Iterable[int] | None:
-        """Does it for a batch of one PV, as a flood's are."""
-        with self.lock:
-            route = None if key is None else (self._newest or {}).get(key)
-            if route is None:
-                return None
-            route.sifted += count - 1
-        return (count - 1,)
+            for route, times in left_out:
+                route.sifted += times
+        return wanted
 
     def receive(self, records: Sequence[Record]) -> None:
         """Routes a batch."""

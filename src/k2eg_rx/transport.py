@@ -89,9 +89,9 @@ class TransportStatus:
     refused: bool = False
 
 
-# Takes the keys of a batch, and the size of its largest body. Returns the numbers of those whose records are to be made
-# and received, in order; the rest has been counted as left out. None: all.
-Sieve = Callable[[Sequence[bytes | None], int], Iterable[int] | None]
+# Takes the keys of a batch, and what tells the size of a body by its number there. Returns the numbers of those whose
+# records are to be made and received, in order; the rest has been counted as left out. None: all.
+Sieve = Callable[[Sequence[bytes | None], Callable[[int], int]], Iterable[int] | None]
 
 
 class Work(Protocol):

@@ -24,20 +24,20 @@ class Newest(Receiver):
         return lambda keys, _: [len(keys) - 1]
 
 
-def test_what_is_too_large_does_not_take_the_place_of_what_is_not() -> None:
+def test_what_is_too_large_is_not_received_and_counted() -> None:
     discards = Discards()
     newest = Newest()
     guard = SizeGuard(newest, 10, discards)
-    sieve = guard.sieve()
-    assert sieve is not None
-    assert sieve([b"a", b"a", b"a"], 10) == [2]
-    assert sieve([b"a", b"a", b"a"], 11) is None
     guard.receive([Record("t", 0, offset, b"a", b"x" * size) for offset, size in enumerate([1, 10, 11])])
     assert newest.received == [0, 1]
     assert discards.total == 1
 
 
-def test_where_nothing_is_sifted_the_door_sifts_nothing() -> None:
+def test_the_door_sifts_what_its_receiver_sifts() -> None:
     newest = Newest()
+    guard = SizeGuard(newest, 10, Discards())
+    sieve = guard.sieve()
+    assert sieve is not None
+    assert sieve([b"a", b"a", b"a"], lambda _: 1) == [2]
     newest.sieve = lambda: None
-    assert SizeGuard(newest, 10, Discards()).sieve() is None
+    assert guard.sieve() is None

@@ -192,7 +192,11 @@ def test_an_event_without_a_key_keeps_its_place_among_the_newest(router: EventRo
 def sift(router: EventRouter, records: Sequence[Record]) -> list[Record]:
     """Has the router receive what its sieve leaves of a batch, as a source does; returns that."""
     sieve = router.sieve()
-    wanted = None if sieve is None else sieve([record.key for record in records], 0)
+    wanted = (
+        None
+        if sieve is None
+        else sieve([record.key for record in records], lambda number: len(records[number].value or b""))
+    )
     left = list(records) if wanted is None else [records[number] for number in wanted]
     router.receive(left)
     return left
@@ -208,6 +212,28 @@ def test_a_sieve_leaves_the_newest_of_each_pv_and_counts_the_others(router: Even
     assert (other.values(), other.left_out) == ([8], 1)
     assert sift(router, [event("x", 5), event("x", 6)]) == [event("x", 6)]
     assert (box.values(), box.left_out) == ([3, 4, 6], 3)
+
+
+def test_what_is_too_large_takes_nobodys_place_in_a_sieve(discards: Discards) -> None:
+    sizes = [5, 11, 5]
+    router = EventRouter(discards, lambda: True, limit=10)
+    _, box = open_route(router, "pva://x", newest_only=True)
+    sieve = router.sieve()
+    assert sieve is not None
+    assert sieve([b"x", b"x"], sizes.__getitem__) is None
+    assert sieve([b"x", b"x", b"x"], sizes.__getitem__) == [2]
+    router.receive([event("x", 1)])
+    assert box.left_out == 2
+
+
+def test_a_sieve_tells_runs_apart(router: EventRouter) -> None:
+    """Of a flood of several PVs, in the order in which Kafka gives it: many of one, then many of the next."""
+    boxes = {name: open_route(router, f"pva://{name}", newest_only=True)[1] for name in "xyz"}
+    names = "xxxyyyyxzzw"
+    batch = [event(name, number, number) for number, name in enumerate(names)]
+    assert [record.offset for record in sift(router, batch)] == [6, 7, 9, 10]
+    assert {name: box.values() for name, box in boxes.items()} == {"x": [7], "y": [6], "z": [9]}
+    assert {name: box.left_out for name, box in boxes.items()} == {"x": 3, "y": 3, "z": 1}
 
 
 def test_a_sieve_keeps_all_of_which_every_event_is_wanted_or_nobody_knows(router: EventRouter) -> None:
@@ -260,7 +286,7 @@ def test_who_comes_between_sifting_and_receiving_begins_with_what_is_received(ro
     sift(router, [event("x", 1)])
     sieve, batch = router.sieve(), [event("x", 2), event("x", 3)]
     assert sieve is not None
-    assert list(sieve([record.key for record in batch], 0) or ()) == [1]
+    assert list(sieve([record.key for record in batch], lambda _: 0) or ()) == [1]
     every = Box()
     router.attach(route, every)
     router.receive(batch[1:])

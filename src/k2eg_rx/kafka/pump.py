@@ -105,6 +105,7 @@ class Pump:
         self._lifeline = Lifeline(health)
         self._consumer: Consumer | None = None
         self._largest = LARGEST_BATCH
+        self._flows = False  # whether there are likely to be more records already
         self._relay = Relay(name, self._run)
 
     def start(self) -> None:
@@ -226,11 +227,10 @@ class Pump:
 
     def _gather(self, consumer: Consumer) -> list[Message]:
         """Takes what there is. Waiting for more than one record would delay the first."""
-        first = consumer.poll(self._patience())
-        if first is None:
-            return []
-        messages = consumer.consume(self._batch() - 1, 0)
-        messages.insert(0, first)
+        messages = consumer.consume(self._batch(), 0) if self._flows else []
+        if not messages and (first := consumer.poll(self._patience())) is not None:
+            messages = [first, *consumer.consume(self._batch() - 1, 0)]
+        self._flows = len(messages) >= _FLOOD
         return messages
 
     def _batch(self) -> int:
@@ -253,7 +253,7 @@ class Pump:
         if sieve is None:
             return messages
         keys = [message.key() for message in messages]  # an error has none, so it is not sifted out
-        wanted = sieve(keys, max(map(len, messages)))
+        wanted = sieve(keys, lambda number: len(messages[number]))
         if wanted is None:
             return messages
         left = [messages[number] for number in wanted]

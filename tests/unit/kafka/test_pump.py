@@ -157,8 +157,8 @@ def test_what_a_sieve_does_not_want_never_becomes_a_record(world):
 def test_batches_are_larger_while_a_sieve_leaves_hardly_anything_of_them(world):
     batches: list[int] = []
 
-    def newest(keys, largest):
-        assert largest in (2, 3, 4)
+    def newest(keys, size_of):
+        assert size_of(5) == len(message(5))
         batches.append(len(keys))
         return [len(keys) - 1]
 
