@@ -174,8 +174,7 @@ class Core:
         )
 
     def _is_welcome(self) -> bool:
-        """Whether another batch of events is; asked on the event pump, which lets others through before it."""
-        self.delivery.give_way()
+        """Whether another batch of events is; asked on the event pump."""
         return self.delivery.valve.is_open()
 
     def _wake(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-_ASIDE = 50e-6  # seconds; the system makes some 0.1 ms of it: enough for another thread to wake up and to be faster
+_ASIDE = 0.001  # seconds; a reply passes a dozen threads of client, broker and gateway, which want processors, too
 # Seconds from a request or a reply in which its threads need their turns. One that is not answered costs nothing
 # after that.
 _AFTER = 0.02

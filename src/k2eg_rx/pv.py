@@ -6,6 +6,8 @@ Pure functions; any thread.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ Protocol = Literal["pva", "ca"]
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f\"'.$]+")
 # A field path may carry a channel filter in JSON, hence quotes and blanks; never a control character.
 _FIELD = re.compile(r"[^\x00-\x1f\x7f]+")
+
+_REMEMBERED = 10_000  # addresses, some 3 MB of them: a program names the same ones again and again
 
 _TOPIC_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _SNAPSHOT_UNSAFE = re.compile(r"[^A-Za-z0-9-]")
@@ -33,11 +37,20 @@ class PvAddress:
         protocol: ``pva`` or ``ca``.
         base: The record's or PV's name without any field.
         field: The field path after the first dot, or an empty string.
+        name: The name without the protocol, with the field; the key under which data comes back.
+        uri: The address as it goes into a command.
     """
 
     protocol: Protocol
     base: str
     field: str = ""
+    name: str = dataclasses.field(init=False, repr=False, compare=False)
+    uri: str = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        name = f"{self.base}.{self.field}" if self.field else self.base
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "uri", f"{self.protocol}://{name}")
 
     @classmethod
     def parse(cls, uri: str) -> PvAddress:
@@ -48,6 +61,11 @@ class PvAddress:
         """
         if not isinstance(uri, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
             raise ValueError(f"a PV's URI is a string such as 'pva://my:pv', not {uri!r}")
+        return cls._parsed(uri)
+
+    @classmethod
+    @functools.lru_cache(_REMEMBERED)
+    def _parsed(cls, uri: str) -> PvAddress:
         protocol, separator, rest = uri.partition("://")
         if not separator or protocol not in ("pva", "ca"):
             raise ValueError(f"{uri!r}: the protocol has to be 'pva' or 'ca', as in 'pva://my:pv'")
@@ -61,16 +79,6 @@ class PvAddress:
         if dot and not _FIELD.fullmatch(field):
             raise ValueError(f"{uri!r}: the field after the dot is missing or has a control character")
         return cls(protocol, base, field)
-
-    @property
-    def name(self) -> str:
-        """The name without the protocol, with the field; the key under which data comes back."""
-        return f"{self.base}.{self.field}" if self.field else self.base
-
-    @property
-    def uri(self) -> str:
-        """The address as it goes into a command."""
-        return f"{self.protocol}://{self.name}"
 
     @property
     def is_record_field(self) -> bool:

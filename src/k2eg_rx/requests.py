@@ -8,7 +8,6 @@ the transport's status; all are threads of the library, so what is subscribed he
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -22,7 +21,7 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from k2eg_rx.errors import ClientClosedError, OperationTimeout, TransportError
-from k2eg_rx.questions import ForAll, ForOne, Outcome, Question, check_reply
+from k2eg_rx.questions import ForAll, ForOne, Outcome, Question, check_reply, new_reply_id
 from k2eg_rx.replies import Asker, ReplyRouter
 from k2eg_rx.transport import RecordSink
 from k2eg_rx.wire.commands import Command, command_key, encode_command
@@ -88,9 +87,14 @@ class Requests:
         self._command_topic = command_topic
         self._reply_topic = reply_topic
         self._ready = ready
+        self._is_ready = False
+        when_done([ready], self._read)
         self._timers = timers
         self._refusal: TransportError | None = None
         self._refused: Subject[TransportError] = Subject()
+
+    def _read(self, error: Exception | None) -> None:
+        self._is_ready = error is None
 
     def refuse(self, error: TransportError | None) -> None:
         """Fails what waits for a reply, and what is asked from now on, with an error; None ends that."""
@@ -122,7 +126,10 @@ class Requests:
                 if self._router.is_open(reply_id):
                     self._send(reply_id, command, asker)
 
-        when_done([self._ready, *after], send)
+        if self._is_ready and not after:  # the way of nearly every command
+            send(None)
+        else:
+            when_done([self._ready, *after], send)
 
     def _send(self, reply_id: str, command: Command, asker: Asker) -> None:
         encoded, key = encode_command(command, self._reply_topic, reply_id), command_key(command)
@@ -144,7 +151,7 @@ class Requests:
         """Returns all replies to a command; each subscription sends it once."""
 
         def subscribe(observer: abc.ObserverBase[Reply], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            reply_id = secrets.token_hex(16)
+            reply_id = new_reply_id()
             self.ask({reply_id: command}, ForAll(observer))
 
             def dispose() -> None:

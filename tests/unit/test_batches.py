@@ -114,6 +114,23 @@ def commands_of(transport: Any, name: str) -> list[dict[str, Any]]:
     return [command for command in transport.commands if command["command"] == name]
 
 
+SETTINGS = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
+
+
+def not_reading(transport: Any) -> tuple[Any, list[Future[None]]]:
+    """Returns a transport whose reply topic is read once the future in the list, which its client will add, is done."""
+    held: list[Future[None]] = []
+
+    class Holding(type(transport)):
+        def replies(self, receiver: Any, topic: str) -> Any:
+            source, _ = super().replies(receiver, topic)
+            source.hold = True
+            held.append(source.read(topic))
+            return source, held[0]
+
+    return Holding(), held
+
+
 class TestGetMany:
     def test_all_are_asked_before_any_has_answered_and_come_as_they_answer(
         self, client: Client, transport: Any
@@ -219,18 +236,8 @@ class TestGetMany:
     def test_nothing_is_sent_before_the_reply_topic_is_read_and_nothing_after_the_deadline(
         self, transport: Any, timers: TestScheduler
     ) -> None:
-        held: list[Any] = []
-
-        class Holding(type(transport)):
-            def replies(self, receiver: Any, topic: str) -> Any:
-                source, _ = super().replies(receiver, topic)
-                source.hold = True
-                held.append(source.read(topic))
-                return source, held[0]
-
-        transport = Holding()
-        settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
-        with Client("scripted", "test", settings=settings, transport=transport) as client:
+        transport, held = not_reading(transport)
+        with Client("scripted", "test", settings=SETTINGS, transport=transport) as client:
             late, early = (
                 Results(client.get_many_stream(["pva://a"], timeout=1)),
                 Results(client.get_many_stream(["pva://b"], timeout=9)),
@@ -320,7 +327,8 @@ class TestGetMany:
         assert isinstance(results.error_of("pva://a"), OperationTimeout)
         assert (results.ends, client.status.pending) == (1, 0)
 
-    def test_who_unsubscribes_while_commands_are_sent_has_no_more_sent(self, client: Client, transport: Any) -> None:
+    def test_who_unsubscribes_while_commands_are_sent_has_no_more_sent(self, transport: Any) -> None:
+        transport, held = not_reading(transport)
         send = transport.out.send
         subscriptions: list[Any] = []
 
@@ -330,14 +338,12 @@ class TestGetMany:
                 subscription.dispose()
 
         transport.out.send = unsubscribe_after_the_first
-        transport.reply_source.hold = True
-        stream = client.get_many_stream(["pva://a", "pva://b", "pva://c"])
-        client._core.requests._ready = held = Future()  # pyright: ignore[reportPrivateUsage]
-        subscriptions.append(Results(stream).subscription)
-        assert transport.commands == []
-        held.set_result(None)
-        assert [c["pv_name"] for c in transport.commands] == ["pva://a"]
-        assert client.status.pending == 0
+        with Client("scripted", "test", settings=SETTINGS, transport=transport) as client:
+            subscriptions.append(Results(client.get_many_stream(["pva://a", "pva://b", "pva://c"])).subscription)
+            assert transport.commands == []
+            held[0].set_result(None)
+            assert [c["pv_name"] for c in transport.commands] == ["pva://a"]
+            assert client.status.pending == 0
 
     def test_who_is_told_of_the_deadline_while_the_reply_is_read_is_told_nothing_else(
         self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch

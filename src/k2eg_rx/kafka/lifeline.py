@@ -54,16 +54,20 @@ class Lifeline:
         self._looked = 0.0
         self._looks = 0
 
+    def is_due(self) -> bool:
+        """Whether it is time for another look."""
+        return self._clock() >= self._next or self._disturbances != self._health.disturbances
+
     def is_cut(self, client: Any, topic: str) -> bool:
-        """Whether the client will not come back by itself. To be asked often; it looks once in a while.
+        """Whether the client will not come back by itself. To be asked often; it looks when that is due.
 
         Args:
             client: The client.
             topic: One that it may ask for.
         """
-        now = self._clock()
-        if now < self._next and self._disturbances == self._health.disturbances:
+        if not self.is_due():
             return False
+        now = self._clock()
         self._disturbances = self._health.disturbances
         if has_broker(client, topic):
             self._next, self._looks = now + _REST, 0

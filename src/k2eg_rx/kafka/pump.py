@@ -37,6 +37,7 @@ LARGEST_BATCH = 128  # records: more of them leave the processor's cache between
 # Records, while hardly any of a batch is wanted: the others are hardly looked at.
 LARGEST_SIFTED = 512
 _MODEST_BATCH = 32  # records: some 0.15 ms until somebody else gets a turn
+_ASIDE = 0.001  # seconds between such batches while more are there: about what a request takes
 # Seconds that a poll waits for a record, and with it a queued action for its turn. Actions come in bursts, as a program
 # starts and subscribes: while one lasts, polls are short.
 POLL = 0.02  # 50 wake-ups a second
@@ -153,6 +154,8 @@ class Pump:
         return Consumer(self._properties, logger=ConsumerLog(self._watcher.changed))
 
     def _is_cut(self, consumer: Consumer) -> bool:
+        if not self._lifeline.is_due():
+            return False
         topic = next(iter(self._topics_read()), "")
         return bool(topic) and self._lifeline.is_cut(consumer, topic)
 
@@ -181,12 +184,15 @@ class Pump:
             consumer.close()
 
     def _turn(self, consumer: Consumer) -> None:
-        self._signal.clear()
+        if self._signal.is_set():
+            self._signal.clear()
         self._do_actions(consumer)
         self.lag.refresh(consumer)
         if not self._is_ready():
             self._hold(consumer)
             return
+        if self._flows and self._receiver.is_modest():
+            time.sleep(_ASIDE)
         messages = self._gather(consumer)
         if messages and self._actions:
             self._do_actions(consumer)

@@ -147,6 +147,25 @@ def test_batches_are_small_while_others_need_the_processor(world):
     assert [len(batch) for batch in world.batches] == [32, 128]
 
 
+def test_others_have_the_processor_between_small_batches_of_a_flood_and_only_then(world, monkeypatch):
+    slept: list[float] = []
+    monkeypatch.setattr("k2eg_rx.kafka.pump.time.sleep", slept.append)
+    world.is_modest = lambda: True
+    world.turn(*(message(n) for n in range(70)))
+    assert slept == []  # nobody knows yet that there are so many
+    world.turn()
+    assert len(slept) == 1
+    world.turn()
+    assert [len(batch) for batch in world.batches] == [32, 32, 6]
+    assert len(slept) == 2
+    world.turn(message(70))
+    assert len(slept) == 2  # one by one they take no time from anybody
+    world.is_modest = lambda: False
+    world.turn(*(message(n) for n in range(71, 300)))
+    world.turn()
+    assert len(slept) == 2
+
+
 def test_what_a_sieve_does_not_want_never_becomes_a_record(world):
     world.sieve = lambda: lambda keys, _: [n for n in range(len(keys)) if n % 4 == 0] if len(keys) > 1 else None
     world.turn(*(message(n) for n in range(10)))
