@@ -5,6 +5,8 @@ In: actions, from any thread. Out: calls on the thread of the scheduler.
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from reactivex import abc, typing
@@ -19,16 +21,23 @@ _MOST_CANCELLED = 1000  # replies mostly come before their timeout; beyond these
 
 
 class Timers(EventLoopScheduler):
-    """An `EventLoopScheduler` that forgets what is cancelled, and sleeps until something is due.
+    """An `EventLoopScheduler` that forgets what is cancelled, sleeps until something is due, and has a steady clock.
 
     The original keeps a cancelled action until it would have been due, and with a timeout's action the whole request
     and its reply: at a thousand gets a second, hundreds of megabytes. And it wakes its thread for each action, to find
-    that another one is due earlier: for each get, just when the threads that see to the get need the processor.
+    that another one is due earlier: for each get, just when the threads that see to the get need the processor. And its
+    time is the system's: as that is corrected by a minute, all that waits for a reply would time out, or wait on.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._cancelled = 0
+        self._epoch = datetime.now(UTC) - timedelta(seconds=time.monotonic())
+
+    @property
+    def now(self) -> datetime:
+        """The scheduler's time, UTC; like the system's at the start, and even since."""
+        return self._epoch + timedelta(seconds=time.monotonic())
 
     def schedule_absolute(
         self, duetime: typing.AbsoluteTime, action: typing.ScheduledAction[_State], state: _State | None = None

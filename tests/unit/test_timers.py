@@ -1,10 +1,12 @@
 """The client's timers, without their thread: what wakes it, and what is forgotten."""
 
 import threading
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from reactivex.internal import DisposedException
+from reactivex.scheduler import EventLoopScheduler
 
 from k2eg_rx.timers import Timers
 
@@ -55,3 +57,16 @@ def test_nothing_is_scheduled_after_the_end(timers: Timers) -> None:
     timers.dispose()
     with pytest.raises(DisposedException):
         timers.schedule_relative(10, nothing)
+
+
+def test_a_step_of_the_systems_clock_is_not_seen(timers: Timers, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stepped(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Stepped":
+            return cls(2100, 1, 1, tzinfo=tz)
+
+    before = timers.now
+    monkeypatch.setattr("reactivex.internal.basic.datetime", Stepped)
+    monkeypatch.setattr("k2eg_rx.timers.datetime", Stepped)
+    assert EventLoopScheduler().now.year == 2100  # the way in which reactivex would see it
+    assert timedelta() <= timers.now - before < timedelta(days=1)

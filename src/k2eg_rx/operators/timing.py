@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
 from reactivex import abc, typing
@@ -28,30 +27,6 @@ _log = logging.getLogger(__name__)
 _State = TypeVar("_State")
 
 _WORKER_LIMIT = 32  # subscribers that block in a timed item at the same time; as many as a client has
-
-
-class _SteadyClock:
-    """The time of day as it was at the first look, and from then on what has passed: steps of the system's clock do
-    not reach timers. Immutable."""
-
-    def __init__(self) -> None:
-        self._start = datetime.now(UTC)
-        self._passed_at_start = time.monotonic()
-
-    def now(self) -> datetime:
-        return self._start + timedelta(seconds=time.monotonic() - self._passed_at_start)
-
-
-class _SteadyTimers(Timers):
-    """`Timers` by a steady clock."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._clock = _SteadyClock()
-
-    @property
-    def now(self) -> datetime:
-        return self._clock.now()
 
 
 class SharedScheduler(PeriodicScheduler):
@@ -108,7 +83,7 @@ def _run(item: ScheduledItem) -> None:
 
 
 # The scheduler of all operators in this process that are given none. No thread is started until it is used.
-SHARED = SharedScheduler(_SteadyTimers(), Workers(_WORKER_LIMIT, "k2eg-operators").submit)
+SHARED = SharedScheduler(Timers(), Workers(_WORKER_LIMIT, "k2eg-operators").submit)
 
 # What reactivex's own operators pass to the streams above them where nobody chose a scheduler. They would run timers
 # on the thread that subscribes, asleep until the time is up, or start a thread for each.
