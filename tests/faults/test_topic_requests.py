@@ -25,6 +25,7 @@ class Admin:
         self.requests: list[int] = []
         self.looks: Counter[str] = Counter()
         self.missing = KafkaError.NOT_LEADER_FOR_PARTITION
+        self.looks_at_all = 0
 
     def create_topics(self, topics: list[Any], **_timeout: float) -> dict[str, Future[None]]:
         self.requests.append(sum(1 + topic.num_partitions + len(topic.config) for topic in topics))
@@ -35,6 +36,9 @@ class Admin:
 
     def list_offsets(self, asked: dict[TopicPartition, OffsetSpec], **_timeout: float) -> dict[Any, Future[None]]:
         return {partition: self._look(partition.topic) for partition in asked}
+
+    def list_topics(self, **_timeout: float) -> None:
+        self.looks_at_all += 1
 
     def _look(self, topic: str) -> Future[None]:
         self.looks[topic] += 1
@@ -67,6 +71,14 @@ def test_many_topics_are_made_in_requests_that_kafka_takes(admin: Admin) -> None
 def test_topics_are_made_when_the_broker_has_them(admin: Admin) -> None:
     create({"a": 3, "b": 1})
     assert admin.looks == {"a": 3, "b": 3}
+
+
+def test_a_client_that_knows_no_leader_is_made_to_look_for_one(admin: Admin) -> None:
+    create({"a": 3})
+    assert admin.looks_at_all == 0
+    admin.missing = KafkaError._NOENT
+    create({"b": 3})
+    assert (admin.looks["b"], admin.looks_at_all) == (3, 2)
 
 
 def test_who_may_not_look_does_not_wait(admin: Admin) -> None:

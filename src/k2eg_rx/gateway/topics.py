@@ -1,8 +1,8 @@
 """Kafka topics as the gateway needs them: made before they are written to, and looked after whether anybody reads.
 
 In: names. Out: Observables that complete when a topic is there (or Kafka did not say so in time), and who listens.
-The administration blocks, so it has a thread of its own, `k2eg-gateway-topics`, with one request at a time; the rest
-belongs to the gateway's thread, and never waits for it.
+The administration blocks, so it has threads of its own, `k2eg-gateway-topics`, with a request each; the rest belongs to
+the gateway's thread, and never waits for it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,16 @@ _MEMORY = 0.3
 # Topics in one request: the first of many need not wait for the last; the others do not cost a round trip, and the wait
 # for a broker that has to make its files, for each hundred.
 _AT_FIRST, _AT_MOST = 100, 400
+_SIDE_BY_SIDE = (
+    2  # requests: while one is waited for until the broker has made its files, the next is with the controller
+)
 _RETRY = 1.0  # seconds until what Kafka has not answered is asked again, at first
 _LONGEST_RETRY = 30.0  # a broker may not know the request at all
 _PAUSE = 0.5  # seconds between noticing that a topic is missing and asking for it: it may be about to be deleted
 
 
 class TopicAdmin(Protocol):
-    """Kafka's administration. Methods block, for a bounded time, and are called on one thread."""
+    """Kafka's administration. Methods block, for a bounded time; any thread, several at a time."""
 
     def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         """Creates the topics (name: partitions) that are not there yet.
@@ -82,14 +85,15 @@ class Topics:
         self._wanted: dict[str, int] = {}
         self._made: dict[str, int] = {}  # what was asked for at any time, with its number of partitions
         self._waiting: dict[str, list[abc.ObserverBase[Any]]] = {}
-        self._asking = False
+        self._is_due = False  # a request is about to be made
+        self._under_way = 0
         self._at_once = _AT_FIRST
         self._answered: datetime | None = None  # when Kafka did so last
         self._is_silent = False  # Kafka has not answered the latest request
         self._retry = _RETRY
         self._missing: dict[str, abc.DisposableBase] = {}
         self._complaint = Complaint(_log, "{} requests to create topics failed; events are published nevertheless")
-        self._worker = Workers(1, "k2eg-gateway-topics")
+        self._worker = Workers(_SIDE_BY_SIDE, "k2eg-gateway-topics")
 
     def ensured(self, topic: str, partitions: int) -> Observable[Any]:
         """Returns a stream without items that completes when a topic is there.
@@ -133,20 +137,28 @@ class Topics:
 
     def _want(self, topic: str, partitions: int) -> None:
         self._wanted.setdefault(topic, partitions)
-        if not self._asking:
-            self._asking = True
-            self._scheduler.schedule(self._request)  # what is wanted by the end of this turn goes into one request
+        self._request_in(0.0)  # what is wanted by the end of this turn goes into one request
+
+    def _request_in(self, seconds: float) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._scheduler.schedule_relative(seconds, self._request)
 
     def _request(self, _scheduler: abc.SchedulerBase | None = None, _state: object = None) -> None:
-        admin = self._admin
-        if admin is None or not self._wanted:
-            self._asking, self._at_once = False, _AT_FIRST
-            return
-        some = {topic: self._wanted.pop(topic) for topic in list(islice(self._wanted, self._at_once))}
-        self._at_once = min(2 * self._at_once, _AT_MOST)
-        self._do(lambda: admin.create(some), lambda done: self._created(some, done))
+        self._is_due = False
+        while self._wanted and self._under_way < _SIDE_BY_SIDE:
+            self._under_way += 1
+            self._ask({topic: self._wanted.pop(topic) for topic in list(islice(self._wanted, self._at_once))})
+            self._at_once = min(2 * self._at_once, _AT_MOST)
+        if not self._under_way:
+            self._at_once = _AT_FIRST
+
+    def _ask(self, some: Mapping[str, int]) -> None:
+        if (admin := self._admin) is not None:
+            self._do(lambda: admin.create(some), lambda done: self._created(some, done))
 
     def _created(self, wanted: Mapping[str, int], done: Future[Any]) -> None:
+        self._under_way -= 1
         error = done.exception()
         if error is None:
             self._answered = self._scheduler.now
@@ -157,11 +169,12 @@ class Topics:
                 self._complaint.made(f"{topic}: {reason}")
             self._request()
         else:
-            self._is_silent = True
             self._complaint.made(error)
             self._wanted = {**wanted, **self._wanted}
-            self._scheduler.schedule_relative(self._retry, self._request)
-            self._retry = min(2 * self._retry, _LONGEST_RETRY)
+            self._is_silent = True
+            if not self._is_due:  # else the other request has failed just before
+                self._request_in(self._retry)
+                self._retry = min(2 * self._retry, _LONGEST_RETRY)
         for topic in wanted:
             self._made[topic] = wanted[topic]
             for observer in self._waiting.pop(topic, []):

@@ -40,7 +40,7 @@ _WAIT = _REQUEST_TIMEOUT + 1.0
 _TOPICS_AT_ONCE = 500
 # A controller says that a topic is made before the broker has made its files: at once for one, at some 250 a second for
 # many. Records for those that are not there yet cost it a refusal each, ten times a second.
-_MAKING = 5.0  # seconds that this is waited for, at most
+_MAKING = 10.0  # seconds that this is waited for, at most
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.2  # between two looks, which take a few ms for one topic, 50 ms for 500
 _NOT_YET = frozenset(
     {
@@ -135,14 +135,16 @@ class KafkaTopicAdmin:
         asked: Mapping[TopicPartition, Future[Any]] = self._admin.list_offsets(
             {TopicPartition(topic, 0): latest for topic in topics}, request_timeout=_MAKING
         )
-        missing: list[str] = []
+        missing: dict[str, int] = {}
         for partition, future in asked.items():
             try:
                 future.result(_WAIT)
             except (KafkaException, TimeoutError) as failure:
-                if isinstance(failure, KafkaException) and error_of(failure).code() in _NOT_YET:
-                    missing.append(partition.topic)
-        return missing
+                if isinstance(failure, KafkaException) and (code := error_of(failure).code()) in _NOT_YET:
+                    missing[partition.topic] = code
+        if KafkaError._NOENT in missing.values():
+            self._admin.list_topics(timeout=_MAKING)  # else librdkafka would not look for a leader again for seconds
+        return list(missing)
 
     def listeners(self) -> Mapping[str, int] | None:
         """Returns how many members the consumer groups have that are assigned each topic; None if that is unknown."""

@@ -129,6 +129,7 @@ def test_the_first_of_many_do_not_wait_for_the_last() -> None:
     for number in range(1250):
         bench.ensure(f"t{number}")
     bench.settle()
+    assert len(bench.topics._worker.tasks) == 2, "Kafka makes the one while the next is asked for"  # type: ignore[attr-defined]
     for there in (100, 300, 700, 1100, 1250):
         bench.topics._worker.tasks.pop(0)()  # type: ignore[attr-defined]
         bench.settle()
@@ -169,6 +170,25 @@ def test_after_a_failure_nobody_waits_and_what_is_missing_is_asked_for_again() -
     assert "c" not in bench.there, "one that is to be made is waited for again"
     bench.work()
     assert bench.there[-1] == "c"
+
+
+def test_two_requests_that_fail_together_are_one_failure() -> None:
+    bench = Bench()
+    bench.admin.error = RuntimeError("no answer")
+    for number in range(300):
+        bench.ensure(f"t{number}")
+    bench.work()
+    assert [len(request) for request in bench.admin.requests] == [100, 200]
+    bench.scheduler.advance_by(0.9)
+    bench.work()
+    assert len(bench.admin.requests) == 2
+    bench.admin.error = None
+    bench.scheduler.advance_by(0.2)
+    bench.work()
+    assert set().union(*bench.admin.requests[2:]) == {f"t{number}" for number in range(300)}
+    bench.scheduler.advance_by(60)
+    bench.work()
+    assert sum(len(request) for request in bench.admin.requests) == 600
 
 
 def test_a_topic_that_was_made_here_and_is_missing_is_made_once_more() -> None:
