@@ -13,6 +13,7 @@ import flood
 import footprint
 import gateway
 import latency
+import start
 import throughput
 from measuring import main
 
@@ -20,6 +21,7 @@ BENCHMARKS = {
     "throughput": throughput.measure,
     "latency": latency.measure,
     "batches": batches.measure,
+    "start": start.measure,
     "flood": flood.measure,
     "footprint": footprint.measure,
     "gateway": gateway.measure,
