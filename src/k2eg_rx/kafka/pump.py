@@ -255,7 +255,7 @@ class Pump:
 
     def _sifted(self, messages: Sequence[Message]) -> Sequence[Message]:
         self._largest = LARGEST_BATCH
-        sieve = self._receiver.sieve()
+        sieve = self._receiver.sieve() if len(messages) > 1 else None
         if sieve is None:
             return messages
         keys = [message.key() for message in messages]  # an error has none, so it is not sifted out
