@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +27,20 @@ from k2eg_rx.settings import Settings
 LIMIT = 10.0  # seconds in which a refusal has to be told, on a machine that has nothing else to do
 LONG = 600.0  # seconds that operations have here: if one ends in time it is not for its timeout
 PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
+_TELLS_ITS_THREADS = """
+import atexit, pathlib, sys
+
+from k2eg.cli import main
+
+
+def tell():
+    names = [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+    print("librdkafka's:", [name for name in names if name.startswith("rdk:")])
+
+
+atexit.register(tell)
+sys.exit(main(sys.argv[1:]))
+"""
 DATABASE = Path(__file__).parents[1] / "data" / "records.db"
 
 
@@ -151,6 +168,22 @@ def test_the_command_line_tells_it_in_one_line(case: str, site: Any, secrecy: An
     debugged = site.run("--debug", "get", "pva://x")
     assert "Traceback" in debugged.stderr
     secrecy.add(got.stderr, debugged.stdout, debugged.stderr)
+
+
+@pytest.mark.parametrize("case", ["wrong password", "untrusted authority"])
+def test_librdkafka_has_ended_when_the_process_ends(case: str, site: Any, secrecy: Any) -> None:
+    """Else it may be in a TLS handshake while OpenSSL takes itself apart, and the process ends by a signal."""
+    _refusing(site, case)
+    ran = subprocess.run(
+        [sys.executable, "-c", _TELLS_ITS_THREADS, "-e", "site", "-a", "app", "get", "--timeout", str(LONG), "pva://x"],
+        env={**os.environ, **site.variables},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    secrecy.add(ran.stderr)
+    assert (ran.returncode, ran.stdout) == (1, "librdkafka's: []\n")
 
 
 @pytest.mark.parametrize("case", ["wrong password", "untrusted authority", "expired client certificate"])

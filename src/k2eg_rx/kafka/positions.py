@@ -27,6 +27,9 @@ _LONGEST_DELAY_OF_MANY = 5.0
 _DELAY_PER_ABSENT = 0.005  # a look-up costs up to a millisecond: 20 % of a thread at most
 _LEAST_DELAY_PER_ABSENT = 0.0002  # a broker that makes thousands of topics is not asked for each dozen that it has made
 _REST = 4  # times the duration of a look-up is not looked up for: the same on a broker that is slow at the moment
+# Seconds that a question without an answer may still take when all is closed. It is waited for: if the process ended
+# meanwhile, librdkafka would be in a TLS handshake as OpenSSL takes itself apart, and the process would crash.
+_UNANSWERED = 2.5
 _RETRY = 0.5  # seconds until a broker that gave no answer is asked again
 _PROBE = 1.0  # seconds between questions while it is not clear that the broker is there
 _CHECK = 30.0  # seconds in which each topic is looked at once: a change of its partition count has no other sign
@@ -98,11 +101,15 @@ class Positions:
         self._signal.set()
 
     def close(self, timeout: float) -> None:
-        """Ends the thread; what is not fixed yet fails. Idempotent."""
+        """Ends the thread; what is not fixed yet fails. Idempotent.
+
+        Args:
+            timeout: Seconds that it may take; a request that a broker does not answer may take longer.
+        """
         self._closed.set()
         self._signal.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+            self._thread.join(max(timeout, _UNANSWERED))
         self._refuse()
 
     def _refuse(self) -> None:
