@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.transport import Receiver, Record, Sieve
+from k2eg_rx.transport import Receiver, Record
 
 _log = logging.getLogger(__name__)
 
@@ -69,15 +69,12 @@ class SizeGuard:
 
     def __init__(self, receiver: Receiver, limit: int, discards: Discards) -> None:
         self.ready = receiver.ready
+        self.sieve = receiver.sieve  # who has to know the limit: what is too large must not take others' places
         self.gather_work = receiver.gather_work
         self.is_modest = receiver.is_modest
         self._receiver = receiver
         self._limit = limit
         self._discards = discards
-
-    def sieve(self) -> Sieve | None:
-        """Returns the other one's, who has to know the limit: what is too large must not take others' places."""
-        return self._receiver.sieve()
 
     def receive(self, records: Sequence[Record]) -> None:
         """Takes a batch; see `Receiver.receive`."""

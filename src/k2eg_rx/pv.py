@@ -21,7 +21,7 @@ _NAME = re.compile(r"[^\s\x00-\x1f\x7f\"'.$]+")
 # A field path may carry a channel filter in JSON, hence quotes and blanks; never a control character.
 _FIELD = re.compile(r"[^\x00-\x1f\x7f]+")
 
-_REMEMBERED = 10_000  # addresses, some 3 MB of them: a program names the same ones again and again
+_REMEMBERED = 10_000  # addresses, some 4 MB of them: a program names the same ones again and again
 
 _TOPIC_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _SNAPSHOT_UNSAFE = re.compile(r"[^A-Za-z0-9-]")

@@ -20,24 +20,36 @@ _State = TypeVar("_State")
 _MOST_CANCELLED = 1000  # replies mostly come before their timeout; beyond these the queue is swept
 
 
-class Timers(EventLoopScheduler):
-    """An `EventLoopScheduler` that forgets what is cancelled, sleeps until something is due, and has a steady clock.
+class SteadyLoop(EventLoopScheduler):
+    """An `EventLoopScheduler` whose time runs with the monotonic clock.
 
-    The original keeps a cancelled action until it would have been due, and with a timeout's action the whole request
-    and its reply: at a thousand gets a second, hundreds of megabytes. And it wakes its thread for each action, to find
-    that another one is due earlier: for each get, just when the threads that see to the get need the processor. And its
-    time is the system's: as that is corrected by a minute, all that waits for a reply would time out, or wait on.
+    The original's is the system's: as that is corrected by a minute, all that waits would time out, or wait on.
+
+    Args:
+        thread_factory: Makes the thread; see `EventLoopScheduler`.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._cancelled = 0
+    def __init__(self, thread_factory: typing.StartableFactory | None = None) -> None:
+        super().__init__(thread_factory=thread_factory)
         self._epoch = datetime.now(UTC) - timedelta(seconds=time.monotonic())
 
     @property
     def now(self) -> datetime:
         """The scheduler's time, UTC; like the system's at the start, and even since."""
         return self._epoch + timedelta(seconds=time.monotonic())
+
+
+class Timers(SteadyLoop):
+    """A `SteadyLoop` that forgets what is cancelled, and sleeps until something is due.
+
+    The original keeps a cancelled action until it would have been due, and with a timeout's action the whole request
+    and its reply: at a thousand gets a second, hundreds of megabytes. And it wakes its thread for each action, to find
+    that another one is due earlier: for each get, just when the threads that see to the get need the processor.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cancelled = 0
 
     def schedule_absolute(
         self, duetime: typing.AbsoluteTime, action: typing.ScheduledAction[_State], state: _State | None = None

@@ -86,7 +86,10 @@ class Present:
 
 
 class ScriptedTransport:
+    """A transport of scripted parts. With `hold_replies`, the reply topic is read only when the test says so."""
+
     def __init__(self) -> None:
+        self.hold_replies = False
         self.out = ScriptedSink()
         self.present = Present()
         self.closed = False
@@ -95,6 +98,7 @@ class ScriptedTransport:
 
     def replies(self, receiver: Receiver, topic: str) -> tuple[ScriptedSource, Future[None]]:
         self.reply_source = ScriptedSource(receiver)
+        self.reply_source.hold = self.hold_replies
         return self.reply_source, self.reply_source.read(topic)
 
     def events(self, receiver: Receiver, group_name: str | None) -> ScriptedSource:

@@ -3,7 +3,6 @@
 import base64
 import doctest
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -117,20 +116,6 @@ def commands_of(transport: Any, name: str) -> list[dict[str, Any]]:
 SETTINGS = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
 
 
-def not_reading(transport: Any) -> tuple[Any, list[Future[None]]]:
-    """Returns a transport whose reply topic is read once the future in the list, which its client will add, is done."""
-    held: list[Future[None]] = []
-
-    class Holding(type(transport)):
-        def replies(self, receiver: Any, topic: str) -> Any:
-            source, _ = super().replies(receiver, topic)
-            source.hold = True
-            held.append(source.read(topic))
-            return source, held[0]
-
-    return Holding(), held
-
-
 class TestGetMany:
     def test_all_are_asked_before_any_has_answered_and_come_as_they_answer(
         self, client: Client, transport: Any
@@ -236,7 +221,7 @@ class TestGetMany:
     def test_nothing_is_sent_before_the_reply_topic_is_read_and_nothing_after_the_deadline(
         self, transport: Any, timers: TestScheduler
     ) -> None:
-        transport, held = not_reading(transport)
+        transport.hold_replies = True
         with Client("scripted", "test", settings=SETTINGS, transport=transport) as client:
             late, early = (
                 Results(client.get_many_stream(["pva://a"], timeout=1)),
@@ -244,7 +229,7 @@ class TestGetMany:
             )
             timers.advance_to(2)
             assert isinstance(late.error_of("pva://a"), OperationTimeout)
-            held[0].set_result(None)
+            transport.reply_source.held[0].set_result(None)
             assert [c["pv_name"] for c in transport.commands] == ["pva://b"]
             assert early.items == []
 
@@ -328,7 +313,7 @@ class TestGetMany:
         assert (results.ends, client.status.pending) == (1, 0)
 
     def test_who_unsubscribes_while_commands_are_sent_has_no_more_sent(self, transport: Any) -> None:
-        transport, held = not_reading(transport)
+        transport.hold_replies = True
         send = transport.out.send
         subscriptions: list[Any] = []
 
@@ -341,7 +326,7 @@ class TestGetMany:
         with Client("scripted", "test", settings=SETTINGS, transport=transport) as client:
             subscriptions.append(Results(client.get_many_stream(["pva://a", "pva://b", "pva://c"])).subscription)
             assert transport.commands == []
-            held[0].set_result(None)
+            transport.reply_source.held[0].set_result(None)
             assert [c["pv_name"] for c in transport.commands] == ["pva://a"]
             assert client.status.pending == 0
 

@@ -95,20 +95,11 @@ def test_poison_on_the_reply_topic_is_skipped(client: Client, transport: Any) ->
 
 def test_nothing_is_sent_before_the_reply_topic_is_read(transport: Any) -> None:
     settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
-    held: list[Any] = []
-
-    class Holding(type(transport)):
-        def replies(self, receiver: Any, topic: str) -> Any:
-            source, _ = super().replies(receiver, topic)
-            source.hold = True
-            held.append(source.read(topic))
-            return source, held[0]
-
-    transport = Holding()
+    transport.hold_replies = True
     with Client("scripted", "test", settings=settings, transport=transport) as client:
         seen = Seen().of(client.get_stream("pva://x"))
         assert transport.commands == []
-        held[0].set_result(None)
+        transport.reply_source.held[0].set_result(None)
         assert len(transport.commands) == 1
         transport.reply(transport.commands[0], x={"value": 1})
         assert seen.values() == [1]

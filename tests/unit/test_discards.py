@@ -40,4 +40,4 @@ def test_the_door_sifts_what_its_receiver_sifts() -> None:
     assert sieve is not None
     assert sieve([b"a", b"a", b"a"], lambda _: 1) == [2]
     newest.sieve = lambda: None
-    assert guard.sieve() is None
+    assert SizeGuard(newest, 10, Discards()).sieve() is None

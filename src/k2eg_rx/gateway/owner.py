@@ -9,43 +9,36 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reactivex import abc, typing
 from reactivex.disposable import Disposable
 from reactivex.internal import DisposedException
-from reactivex.scheduler import EventLoopScheduler
+
+from k2eg_rx.timers import SteadyLoop
 
 _log = logging.getLogger(__name__)
 
 
-class Owner(EventLoopScheduler):
+class Owner(SteadyLoop):
     """A reactivex scheduler on one thread of its own.
 
-    Three things are different from its base. Its time runs with the monotonic clock, so that a step of the system's
-    clock neither holds up the windows of snapshots nor makes them rush. An action that raises is logged and counted,
-    where it would end the thread. And once it is closed nothing is done any more, neither what was taken up already nor
-    what an action under way would have the scheduler do.
+    By its base's clock a step of the system's neither holds up the windows of snapshots nor makes them rush. Two things
+    are different from its base. An action that raises is logged and counted, where it would end the thread. And once it
+    is closed nothing is done any more, neither what was taken up already nor what an action under way would have the
+    scheduler do.
     """
 
     def __init__(self, on_failure: Callable[[], None]) -> None:
         super().__init__(thread_factory=self._new_thread)
         self._on_failure = on_failure
-        self._epoch = datetime.now(UTC) - timedelta(seconds=time.monotonic())
         self._started: threading.Thread | None = None
         self._closed = False  # set once, by whoever closes it
 
     def _new_thread(self, target: typing.StartableTarget) -> threading.Thread:
         self._started = threading.Thread(target=target, name="k2eg-gateway", daemon=True)
         return self._started
-
-    @property
-    def now(self) -> datetime:
-        """The scheduler's time; like the system's at the start, and even since."""
-        return self._epoch + timedelta(seconds=time.monotonic())
 
     def invoke_action(self, action: abc.ScheduledAction[Any], state: Any = None) -> abc.DisposableBase:
         """Runs an action, whatever it raises; none after the end."""

@@ -37,9 +37,8 @@ _MEMORY = 0.3
 # Topics in one request: the first of many need not wait for the last; the others do not cost a round trip, and the wait
 # for a broker that has to make its files, for each hundred.
 _AT_FIRST, _AT_MOST = 100, 400
-_SIDE_BY_SIDE = (
-    2  # requests: while one is waited for until the broker has made its files, the next is with the controller
-)
+# Requests under way: while one is waited for until the broker has made its files, the next is with the controller.
+_SIDE_BY_SIDE = 2
 _RETRY = 1.0  # seconds until what Kafka has not answered is asked again, at first
 _LONGEST_RETRY = 30.0  # a broker may not know the request at all
 _PAUSE = 0.5  # seconds between noticing that a topic is missing and asking for it: it may be about to be deleted
@@ -146,16 +145,15 @@ class Topics:
 
     def _request(self, _scheduler: abc.SchedulerBase | None = None, _state: object = None) -> None:
         self._is_due = False
-        while self._wanted and self._under_way < _SIDE_BY_SIDE:
-            self._under_way += 1
-            self._ask({topic: self._wanted.pop(topic) for topic in list(islice(self._wanted, self._at_once))})
+        while (admin := self._admin) is not None and self._wanted and self._under_way < _SIDE_BY_SIDE:
+            self._ask(admin, {topic: self._wanted.pop(topic) for topic in list(islice(self._wanted, self._at_once))})
             self._at_once = min(2 * self._at_once, _AT_MOST)
         if not self._under_way:
             self._at_once = _AT_FIRST
 
-    def _ask(self, some: Mapping[str, int]) -> None:
-        if (admin := self._admin) is not None:
-            self._do(lambda: admin.create(some), lambda done: self._created(some, done))
+    def _ask(self, admin: TopicAdmin, some: Mapping[str, int]) -> None:
+        self._under_way += 1
+        self._do(lambda: admin.create(some), lambda done: self._created(some, done))
 
     def _created(self, wanted: Mapping[str, int], done: Future[Any]) -> None:
         self._under_way -= 1

@@ -44,7 +44,9 @@ POLL = 0.02  # 50 wake-ups a second
 RARE_POLL = 0.1  # for a consumer that nothing is done with after its start
 _BRISK_POLL = 0.005
 _BURST = 2.0  # seconds after an action in which another may follow
-_FLOOD = _MODEST_BATCH  # messages in a batch from which on their receiver's work is done here, beside requests too
+# Messages in a batch from which on more are likely to be there already, and its receiver's work is done here; beside
+# requests, too.
+_FLOOD = _MODEST_BATCH
 _NUDGES = 32  # topics whose leader is asked for one by one; for more, the whole cluster's in one go
 
 
