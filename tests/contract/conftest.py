@@ -27,7 +27,7 @@ from k2eg_rx.settings import Settings
 from k2eg_rx.testing import MemoryBroker, MemoryTransport, VirtualClock
 from k2eg_rx.transport import Receiver, Record, RecordSink, RecordSource, Transport, TransportError
 
-PATIENCE = 20.0  # seconds until something that should happen is missing; a green test never waits that long
+PATIENCE = 60.0  # seconds until something that should happen is missing; a green test never waits that long
 
 
 class Inbox(Receiver):

@@ -18,7 +18,7 @@ from k2eg_rx.kafka import KafkaTransport, cluster, group, lag, presence, produce
 
 from .conftest import kafka_settings
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def used(client: type, *modules: ModuleType) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from k2eg_rx.kafka import pump
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def _shared(*inboxes):

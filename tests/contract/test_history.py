@@ -10,7 +10,7 @@ import pytest
 
 from k2eg_rx.transport import History, Partition, Record, Span
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

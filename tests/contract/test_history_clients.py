@@ -21,7 +21,7 @@ from k2eg_rx.settings import Settings
 from k2eg_rx.transport import Receiver, Record, RecordSource
 from k2eg_rx.wire.packing import pack
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 HOUR = timedelta(hours=1)
 HEADERS = [("k2eg-ser-type", b"Msgpack")]
 SECOND = 1_000_000_000

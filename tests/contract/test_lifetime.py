@@ -9,7 +9,7 @@ import pytest
 
 from k2eg_rx.errors import TransportError
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 BOUND = 5.0  # seconds: what is given to close, far more than it takes
 
 

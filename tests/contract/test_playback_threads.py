@@ -10,7 +10,7 @@ import pytest
 
 from k2eg_rx.playback import play
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 HOUR = 3_600_000_000_000
 
 

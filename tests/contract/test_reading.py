@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def test_old_records_are_not_received_and_new_ones_are(bench, inbox):

@@ -14,7 +14,7 @@ from k2eg_rx.kafka.relay import Relay
 from k2eg_rx.transport import Work
 from k2eg_rx.workers import Workers
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Loop:

@@ -13,7 +13,7 @@ import pytest
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.lifeline import Lifeline
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Strikes:
@@ -70,7 +70,7 @@ def test_a_consumer_reads_on_where_the_last_one_was(kafka_bench: Any, inbox: Any
     inbox.wait_for(b"the last")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_member_of_a_group_goes_on_without_repetition(kafka_bench: Any, inbox: Any, strikes: Strikes) -> None:
     bench = kafka_bench
     topic = bench.topic(partitions=2)

@@ -9,7 +9,7 @@ import pytest
 
 from k2eg_rx.errors import TransportError
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Reports:

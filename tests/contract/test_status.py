@@ -13,7 +13,7 @@ from k2eg_rx.transport import Connection, TransportStatus
 
 from .conftest import kafka_settings
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Listener:

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from kafka_distribution import Distribution, Unavailable, find_distribution
 
-PATIENCE = 20.0  # seconds until something that should happen is missing
+PATIENCE = 60.0  # seconds until something that should happen is missing
 
 # Starts a broker and says its process id; then waits to be killed.
 ORPHANING = """

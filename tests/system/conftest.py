@@ -21,7 +21,7 @@ from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import HOST, ServerPorts, without_epics
 
 DATA = Path(__file__).parents[1] / "data"
-TIMEOUT = 20.0  # seconds until something that should happen is missing
+TIMEOUT = 60.0  # seconds until something that should happen is missing
 
 _T = TypeVar("_T")
 

@@ -13,7 +13,7 @@ from reactivex import operators as ops
 from k2eg_rx import OperationTimeout, PVUpdate, SnapshotProperties, aio
 from k2eg_rx.embedded import EmbeddedStack
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 Run = Callable[[Callable[[aio.Client], Awaitable[Any]]], Any]
 

@@ -13,7 +13,7 @@ from k2eg.dml import dml
 from k2eg_rx import Client, OperationTimeout, first
 from k2eg_rx.embedded import EmbeddedStack
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 NUMBERS = ["demo:setpoint1", "demo:setpoint2", "demo:ramp1", "demo:ramp10", "demo:ramp100", "demo:sine1", "demo:sum"]
 FIELDS = ["EGU", "PREC", "HIGH", "LOW", "HIHI", "LOLO", "HOPR", "LOPR", "ADEL", "MDEL", "PHAS", "PRIO", "SEVR", "STAT"]

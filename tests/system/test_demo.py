@@ -202,7 +202,7 @@ def test_while_it_runs_environment_demo_works_and_a_second_demo_is_refused(surro
     assert "no demo is running" in after.stderr
 
 
-@pytest.mark.timeout(120)  # two demos, one after the other
+@pytest.mark.timeout(240)  # two demos, one after the other
 def test_a_demo_that_is_killed_leaves_no_process_and_no_obstacle(surroundings: Surroundings) -> None:
     with surroundings.demo() as demo:
         (child,) = (process for process in surroundings.processes() if process != demo.pid)

@@ -14,7 +14,7 @@ from k2eg import OperationTimeout
 from k2eg.dml import dml
 from k2eg_rx.embedded import EmbeddedStack
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from k2eg.dml import dml
 from k2eg.serialization import Generic, NTTable, Scalar, Vector
 from k2eg_rx.embedded import EmbeddedStack
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from k2eg.broker import SnapshotProperties, SnapshotType
 from k2eg.dml import dml
 from k2eg_rx.embedded import EmbeddedStack
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 URIS = ["pva://demo:ramp100", "ca://demo:mode", "pva://demo:table"]
 NAMES = {"demo:ramp100", "demo:mode", "demo:table"}
 TIMES = {"timestamp", "iteration", "header_timestamp", "tail_timestamp"}

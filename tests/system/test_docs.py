@@ -133,7 +133,7 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("demo")
-@pytest.mark.timeout(180)  # a dozen seconds of waiting for the IOC, and two runs of pytest
+@pytest.mark.timeout(360)  # a dozen seconds of waiting for the IOC, and two runs of pytest
 def test_the_tutorial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(TUTORIAL, tmp_path, capsys)
 

@@ -22,7 +22,7 @@ from k2eg_rx.embedded import EmbeddedStack
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.wire.commands import pack_fields
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 def assert_no_gap(ramp: Sequence[float]) -> None:

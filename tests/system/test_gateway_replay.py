@@ -32,7 +32,7 @@ from k2eg_rx.settings import Settings
 from k2eg_rx.transport import Receiver, Record
 from k2eg_rx.wire.decode import decode_body
 
-pytestmark = pytest.mark.timeout(180)  # the replay takes some 20 s, most of it timeouts and windows that were recorded
+pytestmark = pytest.mark.timeout(360)  # the replay takes some 20 s, most of it timeouts and windows that were recorded
 
 DATA = Path(__file__).parents[1] / "data"
 COMMANDS = "replayed-commands"

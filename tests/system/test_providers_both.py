@@ -17,7 +17,7 @@ from k2eg_rx.gateway.provider import Provider, ProviderError, ProviderTimeout
 from k2eg_rx.gateway.pvaccess import PvAccessProvider
 from k2eg_rx.pv import PvAddress
 
-PATIENCE = 10.0  # what never takes so long, unless it is broken
+PATIENCE = 60.0  # what never takes so long, unless it is broken
 NOTHING = "No fields to update in the provided Msgpack object"
 
 Kind = Literal["pva", "ca"]

@@ -20,7 +20,7 @@ from k2eg_rx.gateway.channelaccess import ChannelAccessProvider
 from k2eg_rx.gateway.provider import ProviderError, Reading
 from k2eg_rx.pv import PvAddress
 
-PATIENCE = 10.0  # what never takes so long, unless it is broken
+PATIENCE = 60.0  # what never takes so long, unless it is broken
 ALONE = 50.0  # for a process of its own, with an IOC that is started twice
 DATA = Path(__file__).parents[1] / "data"
 

@@ -10,7 +10,7 @@ import pytest
 
 from k2eg_rx.gateway.deadlines import Deadlines
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from k2eg_rx.embedded.loopback import (
 from k2eg_rx.gateway.pvaccess import PvAccessProvider
 from k2eg_rx.pv import PvAddress
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 RECORD = 'record(ao, "$(P=)x") { field(VAL, "$(V=1)") field(PINI, "YES") }\n'
 
 

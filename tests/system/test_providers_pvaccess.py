@@ -25,7 +25,7 @@ from k2eg_rx.gateway.provider import ProviderError, ProviderTimeout, Reading
 from k2eg_rx.gateway.pvaccess import PvAccessProvider
 from k2eg_rx.pv import PvAddress
 
-PATIENCE = 10.0  # what never takes so long, unless it is broken
+PATIENCE = 60.0  # what never takes so long, unless it is broken
 RECONNECTION = 40.0  # a search is repeated after at most 30 s
 DATA = Path(__file__).parents[1] / "data"
 

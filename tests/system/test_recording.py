@@ -22,7 +22,7 @@ from k2eg_rx.recording import player, record, recover, replay_file, sink
 from k2eg_rx.recording.names import journal_of
 from k2eg_rx.testing import update
 
-TIMEOUT = 50.0  # the machine may be busy
+TIMEOUT = 60.0  # the machine may be busy
 
 # Records numbers and says how many it has recorded, as fast as it can, until it is killed.
 RECORDER = """

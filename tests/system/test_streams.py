@@ -28,7 +28,7 @@ from k2eg_rx.embedded import EmbeddedStack
 
 from .conftest import Collected
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 def assert_no_gap(ramp: Sequence[float]) -> None:

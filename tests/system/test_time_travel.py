@@ -14,7 +14,7 @@ from k2eg_rx.embedded import EmbeddedStack
 
 from .conftest import Collected
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 RAMP = "pva://demo:ramp100"
 UNPROCESSED = 631_152_000 * 1_000_000_000  # EPICS's epoch, 1990, in Unix nanoseconds
 RAMPS = ["pva://demo:ramp100", "ca://demo:ramp10", "pva://demo:ramp1"]
