@@ -268,6 +268,21 @@ def test_a_burst_arrives_without_loss_and_in_order(provider: PvAccessProvider) -
         own.close()
 
 
+def test_a_thread_of_the_library_keeps_its_python_state_between_callbacks(provider: PvAccessProvider) -> None:
+    state = threading.local()  # goes with the state of its thread
+    callbacks: SimpleQueue[tuple[int, int]] = SimpleQueue()
+
+    def note(_: object) -> None:
+        state.calls = getattr(state, "calls", 0) + 1
+        callbacks.put((threading.get_ident(), state.calls))
+
+    for _ in range(3):  # a callback each
+        provider.get(address("P:RW"), PATIENCE).add_done_callback(note)
+        native, calls = callbacks.get(timeout=PATIENCE)
+    assert native != threading.get_ident()
+    assert calls == 3
+
+
 def test_a_slow_callback_holds_up_neither_the_calls_nor_close(provider: PvAccessProvider) -> None:
     entered, go_on = threading.Event(), threading.Event()
 

@@ -20,6 +20,7 @@ from p4p.client import raw as p4p_raw
 
 from k2eg_rx.errors import OperationError
 from k2eg_rx.gateway.deadlines import Deadline, Deadlines
+from k2eg_rx.gateway.native_threads import keep_thread_state
 from k2eg_rx.gateway.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, Reading, Subscription
 from k2eg_rx.gateway.pvaccess_puts import fill
 from k2eg_rx.gateway.pvaccess_subscription import PvaSubscription
@@ -208,6 +209,7 @@ class PvAccessProvider:
             self._pending.add(future)
 
         def done(result: object) -> None:
+            keep_thread_state()
             try:
                 outcome = result if isinstance(result, Exception) else finish(result)
             except Exception as error:

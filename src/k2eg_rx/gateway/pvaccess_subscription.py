@@ -14,6 +14,7 @@ from typing import Any
 from p4p.client import raw as p4p_raw
 
 from k2eg_rx.gateway.deadlines import Deadlines
+from k2eg_rx.gateway.native_threads import keep_thread_state
 from k2eg_rx.gateway.pvaccess_values import UpdateReader, spec_of
 from k2eg_rx.gateway.subscriber import Subscriber
 from k2eg_rx.pv import PvAddress
@@ -75,6 +76,7 @@ class PvaSubscription:
             self._deadlines.soon(source.close)  # it waits for the worker thread, which may be in a callback
 
     def _signal(self) -> None:
+        keep_thread_state()
         with self._lock:
             self._signals += 1
             if self._draining or self._source is None:

@@ -40,6 +40,9 @@ class _Kept(NamedTuple):
 
 
 _POLL = 0.1  # seconds that a poll waits for a report; one that comes ends it at once
+# Seconds to rest after reports: under load the next ones are taken together, and the thread does not wake for each of
+# them just when those that see to the reply need their turns. Nobody waits for a report to go on.
+_REST = 0.005
 # Seconds for which it polls on when all is reported. The next record's report then wakes it by itself; else `send`
 # would have to, and the report once more. One who asks, and asks again when the reply is there, does so in less.
 _LINGER = 0.01
@@ -153,6 +156,8 @@ class KafkaSink:
                 under_way = len(producer) > 0
                 if not under_way and not reports:
                     break
+                if reports:
+                    time.sleep(_REST)
                 reports = producer.poll(_POLL if under_way else _LINGER)
         except KafkaException as failure:
             self._give_up(producer, error_of(failure))
