@@ -28,9 +28,11 @@ from measuring import Row, at_least, run
 
 EVENTS = 150_000  # some 100 MB: several times what either prefetches
 COUNTS = (1, 10, 1000)
+_FASTEST = 4e6  # events a second that nobody reaches
 _LOOK = 0.1  # seconds between two looks of the subscriber that wants the latest only
 # The prefetch of the bare consumer is the client's, else what either has in hand at the start would decide.
 _PREFETCH = {"queued.max.messages.kbytes": 16 * 1024, "fetch.max.bytes": 16 * 1024 * 1024, "fetch.queue.backoff.ms": 20}
+_SETTLE = 1.0  # seconds in which the broker ends what it has to do with them
 _HELD = 3  # events of the gate's PV: one in the handler, the others fill its mailbox
 
 
@@ -99,8 +101,8 @@ class Looking:
 
     def wait(self) -> None:
         """Waits until all have come but those that may wait in the mailbox, one a PV."""
-        while self.came() + self._pvs < self._total:
-            time.sleep(0.001)
+        while (left := self._total - self._pvs - self.came()) > 0:
+            time.sleep(max(left / _FASTEST, 0.001))  # to look more often would take the processor from those that read
         self._subscription.dispose()
         self._stopped.set()
 
@@ -151,6 +153,7 @@ def one_round(place: Laboratory, names: Sequence[str], *, decode: bool, ours_fir
         reader = BareReader(place.address, names, _PREFETCH)
         _shut(place, gate_name, gate)
         place.produce(names, EVENTS)
+        time.sleep(_SETTLE)
         if subscriber.came():
             raise SystemExit("the client was not held while the events were produced")
         timed: dict[bool, float] = {}
