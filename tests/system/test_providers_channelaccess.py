@@ -107,6 +107,37 @@ def test_structures_are_what_the_deployed_gateway_sends() -> None:
         assert list(told[name]["timeStamp"]) == list(expected["timeStamp"]), name
 
 
+def test_a_thread_of_the_library_keeps_its_python_state_between_callbacks() -> None:
+    (told,) = alone(
+        """
+import threading
+from k2eg_rx.gateway.channelaccess_loop import CaLoop
+
+state = threading.local()  # goes with the state of its thread
+calls = {}
+loop = CaLoop._current.loop
+soon = loop.call_soon_threadsafe
+
+def noting(*arguments):
+    state.calls = getattr(state, "calls", 0) + 1
+    calls.setdefault(threading.get_ident(), []).append(state.calls)
+    return soon(*arguments)
+
+loop.call_soon_threadsafe = noting
+python = {thread.ident for thread in threading.enumerate()}  # to ask who is there makes a thread known
+for _ in range(3):
+    get("t:static")
+tell(calls=[numbers for thread, numbers in calls.items() if thread not in python])
+provider.close()
+ioc.stop()
+"""
+    )
+    assert told["calls"], "no thread of the library called"
+    for numbers in told["calls"]:
+        assert numbers == list(range(1, len(numbers) + 1))
+    assert max(map(len, told["calls"])) >= 3
+
+
 def test_it_reconnects_when_the_ioc_comes_back_and_is_quiet_when_it_goes_after_close() -> None:
     told = alone(
         """

@@ -11,10 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
+from contextvars import Context
 from typing import Any, ClassVar
 
 import aioca
 from epicscorelibs.ca import cadef as _epics_cadef
+
+from k2eg_rx.gateway.native_threads import keep_thread_state
 
 cadef: Any = _epics_cadef
 _log = logging.getLogger(__name__)
@@ -27,6 +31,17 @@ def _log_exception(arguments: Any) -> None:
     _log.info("%s (%s)", cadef.ca_message(arguments.stat), context)
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop. libca's threads keep their Python state from the first time on that they have it do something."""
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Has something called on the loop's thread; see `asyncio.AbstractEventLoop.call_soon_threadsafe`."""
+        keep_thread_state()
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+
 class CaLoop:
     """The thread; `acquire` and `release` count who needs it."""
 
@@ -36,7 +51,7 @@ class CaLoop:
     def __init__(self) -> None:
         self._users = 0
         self._logging = False
-        self.loop = asyncio.new_event_loop()
+        self.loop = _Loop()
         self._thread = threading.Thread(target=self._run, name="k2eg-ca", daemon=True)
         self._thread.start()
 
