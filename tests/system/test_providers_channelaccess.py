@@ -68,9 +68,9 @@ def tell(**what):
 """
 
 
-def alone(script: str, *arguments: str) -> list[dict[str, Any]]:
+def alone(script: str, *arguments: str, database: Path = DATA / "records.db") -> list[dict[str, Any]]:
     """Runs a script in a process with an IOC and a provider for it; returns what it told, and that it was quiet."""
-    command = [sys.executable, "-c", ALONE_SCRIPT + script, str(DATA / "records.db"), *arguments]
+    command = [sys.executable, "-c", ALONE_SCRIPT + script, str(database), *arguments]
     done = subprocess.run(command, env=without_epics(), capture_output=True, text=True, timeout=ALONE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return [msgpack.unpackb(base64.b64decode(line)) for line in done.stdout.splitlines()]
@@ -136,6 +136,24 @@ ioc.stop()
     for numbers in told["calls"]:
         assert numbers == list(range(1, len(numbers) + 1))
     assert max(map(len, told["calls"])) >= 3
+
+
+def test_a_provider_that_nobody_closes_is_closed_when_the_process_ends(tmp_path: Path) -> None:
+    busy = tmp_path / "busy.db"  # so that libca has much to let go of
+    busy.write_text(
+        "".join(f'record(calc, "busy{n}") {{ field(CALC, "VAL+1") field(SCAN, ".1 second") }}\n' for n in range(500))
+    )
+    told = alone(
+        """
+events = SimpleQueue()
+for number in range(500):
+    provider.subscribe(PvAddress.parse(f"ca://busy{number}"), events.put, lambda connected: None)
+tell(updates=len([events.get(timeout=30) for _ in range(2000)]))
+ioc.stop()
+""",
+        database=busy,
+    )
+    assert told == [{"updates": 2000}]
 
 
 def test_it_reconnects_when_the_ioc_comes_back_and_is_quiet_when_it_goes_after_close() -> None:

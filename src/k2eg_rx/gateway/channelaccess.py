@@ -101,7 +101,8 @@ class ChannelAccessProvider:
             closed, self._closed = self._closed, True
         if not closed:
             try:
-                asyncio.run_coroutine_threadsafe(self._cancel_all(), self._thread.loop).result(_CLOSE_SECONDS)
+                if not self._thread.loop.is_closed():  # as it is when the process ends
+                    asyncio.run_coroutine_threadsafe(self._cancel_all(), self._thread.loop).result(_CLOSE_SECONDS)
             finally:
                 self._thread.release()
 

@@ -9,6 +9,7 @@ made, at the first use of Channel Access, and never again.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import threading
 from collections.abc import Callable
@@ -68,8 +69,18 @@ class CaLoop:
         """Gives it back. The last one ends it, after all channels of the process are closed."""
         with CaLoop._lock:
             self._users -= 1
-            if self._users:
-                return
+            if not self._users:
+                self._end()
+
+    @classmethod
+    def end_with_the_process(cls) -> None:
+        """Ends the thread though it was not given back: libca's threads crash when the interpreter ends under them."""
+        with cls._lock:
+            if cls._current is not None:
+                cls._current._end()
+
+    def _end(self) -> None:
+        if CaLoop._current is self:
             CaLoop._current = None
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join()
@@ -81,12 +92,18 @@ class CaLoop:
         if not self._logging:  # by now aioca has made the context, which the handler belongs to
             self._logging = True
             cadef.ca_add_exception_event(_log_exception, None)
+            # and has registered what ends libca at the exit: what is registered later is called before
+            atexit.register(CaLoop.end_with_the_process)
         await aioca.connect(name, timeout=None)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()
+            left = asyncio.all_tasks(self.loop)  # of providers that were not closed
+            for task in left:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             # A channel left open would call back into the closed loop when its server goes.
             aioca.purge_channel_caches()
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
