@@ -71,6 +71,7 @@ class SizeGuard:
         self.ready = receiver.ready
         self.sieve = receiver.sieve  # who has to know the limit: what is too large must not take others' places
         self.gather_work = receiver.gather_work
+        self.recall = receiver.recall
         self.is_modest = receiver.is_modest
         self._receiver = receiver
         self._limit = limit

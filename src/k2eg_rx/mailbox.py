@@ -6,8 +6,10 @@ where `execute` has them made.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -91,6 +93,10 @@ class Inlet(Protocol[_T_contra]):
         """
         ...
 
+    def recall(self, is_wanted: Callable[[Any], bool]) -> Sequence[Any]:
+        """Returns those items that were not handed over and are wanted, and forgets them. The stream goes on."""
+        ...
+
 
 class Office(Protocol):
     """What a mailbox needs of the place it belongs to."""
@@ -165,7 +171,9 @@ class Mailbox(Generic[_T]):
         self._error: Exception | None = None
         self._disposed = False
         self._drainer: int | None = None  # the thread at it, if any; written by that thread while it is
-        self._in_hand: list[_T] = []  # what it has taken, the next one last; shrinks by atomic operations
+        self._in_hand: list[
+            _T
+        ] = []  # what it has taken, the next one last; anybody may take of it, by atomic operations
 
     def leave_out(self, count: int) -> None:
         """Counts items that were dropped before they were queued."""
@@ -213,6 +221,22 @@ class Mailbox(Generic[_T]):
             self._office.valve.release()
         self._office.leave(self)
         return left
+
+    def recall(self, is_wanted: Callable[[_T], bool]) -> list[_T]:
+        """Returns those items that were not handed over and are wanted, and forgets them."""
+        with self._lock:
+            waiting: deque[_T] = deque()
+            with contextlib.suppress(IndexError):  # who is at it goes on with what is put back, once the lock is free
+                while True:
+                    waiting.appendleft(self._in_hand.pop(0))
+            waiting.extend(self._buffer.take(len(self._buffer)))
+            recalled = [item for item in waiting if is_wanted(item)]
+            self._buffer.add(item for item in waiting if not is_wanted(item))
+            room = self._shut and len(self._buffer) <= self._low
+            self._shut = self._shut and not room
+        if room:
+            self._office.valve.release()
+        return recalled
 
     def is_drained_here(self) -> bool:
         """Whether the caller's thread is at it."""
@@ -274,10 +298,11 @@ class Mailbox(Generic[_T]):
         prepare, on_next = self._office.prepare, self._observer.on_next
         items.reverse()
         self._in_hand = items
-        while items:
-            if self._disposed:
+        while not self._disposed:
+            try:
+                item = items.pop()
+            except IndexError:  # that was all; or the rest was recalled
                 return
-            item = items.pop()
             try:
                 prepare(item)
             except WireError as error:

@@ -26,7 +26,7 @@ from k2eg_rx.past.selection import Interval
 from k2eg_rx.past.splice import CatchUp, Splice
 from k2eg_rx.pv import PvAddress, monitor_topic
 from k2eg_rx.requests import Requests, closed_before_the_reply
-from k2eg_rx.router import EventRouter, PvRoute
+from k2eg_rx.router import EventRouter, PvRoute, first_offsets
 from k2eg_rx.sluice import Sluice
 from k2eg_rx.transport import Offsets, RecordSource, SourceClosedError
 from k2eg_rx.wire.commands import MonitorCommand, MultiMonitorCommand
@@ -182,12 +182,7 @@ class Monitors:
         """Has other members of the group get what the last subscriber of some PVs was not handed."""
 
         def unused() -> Offsets:
-            first: dict[tuple[str, int], int] = {}
-            for item in inlet.retire():
-                if isinstance(item, PVUpdate):
-                    topic, partition, offset = item.record[:3]
-                    first[topic, partition] = min(offset, first.get((topic, partition), offset))
-            return first
+            return first_offsets(item.record for item in inlet.retire() if isinstance(item, PVUpdate))
 
         topics = {monitor.route.topic for monitor in monitors}
         topics -= {other.route.topic for other in self._monitors.values() if other not in monitors}

@@ -25,7 +25,7 @@ from k2eg_rx.properties import SnapshotProperties
 from k2eg_rx.pv import PvAddress, snapshot_topic
 from k2eg_rx.requests import Requests, closed_before_the_reply
 from k2eg_rx.router import EventRouter, Outgoing
-from k2eg_rx.snapshots import IterationAssembler, Snapshot
+from k2eg_rx.snapshots import IterationAssembler, Snapshot, State
 from k2eg_rx.transport import Record, RecordSource, SourceClosedError
 from k2eg_rx.wire.commands import (
     RepeatingSnapshotCommand,
@@ -33,7 +33,7 @@ from k2eg_rx.wire.commands import (
     RepeatingSnapshotTriggerCommand,
     SnapshotType,
 )
-from k2eg_rx.wire.messages import PVData, Reply, SnapshotMessage
+from k2eg_rx.wire.messages import PVData, Reply, SnapshotHeader, SnapshotMessage
 from k2eg_rx.wire.replies import decode_snapshot_message
 
 # The deployed gateway publishes a last, partial iteration around its reply to a stop, in either order.
@@ -60,17 +60,24 @@ class _Recurring:
         self.ending = False
         self.heard = True  # since it was last set to False
         self._assembler = IterationAssembler(command.snapshot_name, addresses)
+        self._begin: Record | None = None  # of the latest iteration
 
     def accept(self, record: Record, outgoing: Outgoing) -> None:
         """Adds a record's message, and the iteration that it completes."""
         message = decode_snapshot_message(record)
         self.heard = True
+        if isinstance(message, SnapshotHeader):
+            self._begin = record
         for inlet in self.message_inlets:
             outgoing.setdefault(inlet, []).append(message)
         snapshot = self._assembler.feed(message)
         if snapshot is not None:
             for inlet in self.snapshot_inlets:
                 outgoing.setdefault(inlet, []).append(snapshot)
+
+    def unused(self) -> Record | None:
+        """Returns the begin of the open iteration, if nobody has seen any of it."""
+        return self._begin if self._assembler.state is State.OPEN and not self.message_inlets else None
 
     def inlets(self) -> tuple[Inlet[Any], ...]:
         """All subscribers."""

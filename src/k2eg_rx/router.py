@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from itertools import compress, count, islice
 from operator import ne
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from k2eg_rx.discards import Discards
 from k2eg_rx.errors import WireError
 from k2eg_rx.mailbox import Inlet
 from k2eg_rx.pv import PvAddress
-from k2eg_rx.transport import Record, Sieve, Work
+from k2eg_rx.transport import Offsets, Partition, Record, Sieve, Work
 from k2eg_rx.wire.decode import decode_body
 from k2eg_rx.wire.messages import PVUpdate, repeats
 
@@ -120,6 +121,19 @@ def _ends_of_runs(keys: Sequence[bytes | None]) -> Sequence[int]:
     return [*compress(count(), map(ne, keys, islice(keys, 1, None))), final]
 
 
+def _is_of(partitions: Collection[Partition], update: PVUpdate) -> bool:
+    return update.record[:2] in partitions
+
+
+def first_offsets(records: Iterable[Record]) -> Offsets:
+    """Returns the lowest offset of each partition."""
+    first: dict[Partition, int] = {}
+    for record in records:
+        partition = record[:2]
+        first[partition] = min(record.offset, first.get(partition, record.offset))
+    return first
+
+
 class MessageRoute(Protocol):
     """The taker of whatever comes on a snapshot's topic. Called with the router's lock held."""
 
@@ -129,6 +143,10 @@ class MessageRoute(Protocol):
         Raises:
             WireError: The record is not what belongs there.
         """
+        ...
+
+    def unused(self) -> Record | None:
+        """Returns the first record that has been of no use to anybody yet, and will be none if the next do not come."""
         ...
 
 
@@ -273,6 +291,34 @@ class EventRouter:
                 route.publish_newest(outgoing)
         for inlet, items in outgoing.items():
             inlet.offer(items)
+
+    def recall(self, partitions: Collection[Partition]) -> Offsets:
+        """Takes back what was not handed over yet; see `Receiver.recall`.
+
+        Not so where an event is for several subscribers: some of them may have it already. They will have it all.
+        """
+        wanted = set(partitions)
+        topics = {topic for topic, _ in wanted}
+        with self.lock:
+            begun = (self._messages[topic].unused() for topic in topics & self._messages.keys())
+            unused = [record for record in begun if record is not None and record[:2] in wanted]
+            for inlet, own in self._sole_inlets(topics).items():
+                going = frozenset(partition for partition in wanted if partition[0] in own)
+                recalled = [update.record for update in inlet.recall(partial(_is_of, going))]
+                for topic in {record.topic for record in recalled}:
+                    for route in self._pvs[topic].values():
+                        route.last = None  # what comes once more must not be taken for a repetition
+                unused += recalled
+        return first_offsets(unused)
+
+    def _sole_inlets(self, topics: Iterable[str]) -> dict[Inlet[PVUpdate], set[str]]:
+        """Returns the topics of which a subscriber gets all the events, and nobody else any."""
+        sole: dict[Inlet[PVUpdate], set[str]] = {}
+        for topic in topics:
+            inlets = {inlet for route in self._pvs.get(topic, {}).values() for inlet in route.inlets}
+            if len(inlets) == 1:
+                sole.setdefault(inlets.pop(), set()).add(topic)
+        return sole
 
     def _route_other(self, record: Record, keyed: dict[bytes, PvRoute] | None, outgoing: Outgoing) -> None:
         """What is no event of a monitored PV by its key: one without a key, or a snapshot's message."""

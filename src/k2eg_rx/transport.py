@@ -20,8 +20,8 @@ from typing import NamedTuple, Protocol
 from k2eg_rx.errors import TransportError
 
 Headers = Sequence[tuple[str, bytes | str | None]]
-Offsets = Mapping[tuple[str, int], int]  # by topic and partition
 Partition = tuple[str, int]  # a topic's name and the number of a partition of it
+Offsets = Mapping[Partition, int]
 
 
 class Record(NamedTuple):
@@ -114,7 +114,7 @@ class Work(Protocol):
 class Receiver(Protocol):
     """Where a source's records go. All methods are called by the source only, one at a time.
 
-    One that has no use for the last three inherits them.
+    One that has no use for the last four inherits them.
     """
 
     def ready(self) -> bool:
@@ -141,6 +141,15 @@ class Receiver(Protocol):
     def sieve(self) -> Sieve | None:
         """Called before each batch. Returns what tells which of its records are wanted; None if all may be."""
         return None
+
+    def recall(self, partitions: Collection[Partition]) -> Offsets:  # noqa: ARG002
+        """Called by a source that shares its topics, before partitions go to whichever member of the group.
+
+        Returns:
+            From where on what was received of them has been of no use yet. It never will be here: whoever gets a
+            partition reads on from there.
+        """
+        return {}
 
 
 class RecordSource(Protocol):

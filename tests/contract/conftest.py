@@ -349,6 +349,12 @@ def mock_bench() -> Iterator[Bench]:
     yield from _bench(MockCluster())
 
 
+@pytest.fixture(params=[_APACHE])
+def apache_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """Apache Kafka alone, for what the mock cluster does otherwise."""
+    yield from _bench(ApacheBackend(request.getfixturevalue("apache_kafka")))
+
+
 @pytest.fixture
 def make_inbox() -> type[Inbox]:
     """What makes receivers."""

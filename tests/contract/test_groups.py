@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from typing import ClassVar
+
 import pytest
 
 from k2eg_rx.kafka import pump
@@ -97,7 +101,7 @@ def test_what_could_not_be_committed_is_told_and_comes_twice(mock_bench, make_in
     assert set(second.values) <= set(first.values)
     told = [record.getMessage() for record in caplog.records if "could not be committed" in record.getMessage()]
     assert len(told) == 1
-    assert told[0].startswith("what this member received of 1 partitions could not be committed")
+    assert told[0].startswith("what this member received of 2 partitions could not be committed")
     assert "rebalance in progress" in told[0]
     mock_bench.backend.refuse_commits(0)
 
@@ -206,3 +210,46 @@ def test_either_way_of_committing_is_enough(mock_bench, make_inbox, monkeypatch,
     mock_bench.send(topic, "two")
     second.wait_for(b"two")
     assert second.values == [b"two"]
+
+
+class _Witnessed(pump.Consumer):
+    """Tells when it has asked to join the next generation of its group; commits nothing by itself, now and then or as
+    it closes."""
+
+    made: ClassVar[list[_Witnessed]] = []
+
+    def __init__(self, properties, logger) -> None:
+        self.joining = threading.Event()
+        self._logger = logger
+        super().__init__({**properties, "debug": "cgrp"}, logger=self)
+        _Witnessed.made.append(self)
+
+    def log(self, level, text, *words) -> None:
+        if "CGRPJOINSTATE" in words:
+            (self.joining.set if "-> wait-join" in words[-1] else self.joining.clear)()
+        self._logger.log(level, text, *words)
+
+    def store_offsets(self, *_, **__) -> None:
+        pass
+
+
+def test_a_member_that_leaves_during_a_rebalance_commits_all_the_same(apache_bench, make_inbox, monkeypatch, caplog):
+    """It has joined the next generation of the group already, while another takes seconds to."""
+    monkeypatch.setattr(pump, "Consumer", _Witnessed)
+    monkeypatch.setattr(_Witnessed, "made", [])
+    topic = apache_bench.topic(partitions=4)
+    inboxes = staying, leaving, coming = [make_inbox() for _ in range(3)]
+    late = apache_bench.another_transport(**{"heartbeat.interval.ms": "3000"})
+    apache_bench.events(staying, "busy", late).read(topic).result(PATIENCE)
+    member = apache_bench.events(leaving, "busy")
+    member.read(topic).result(PATIENCE)
+    sent = _wait_for_both(apache_bench, [staying, leaving], topic)
+    _, witnessed = _Witnessed.made
+    apache_bench.events(coming, "busy").read(topic).result(PATIENCE)
+    assert witnessed.joining.wait(PATIENCE)
+    member.close(PATIENCE)
+    for n in range(16):
+        apache_bench.send(topic, b"last %02d" % n, key=b"%d" % n)
+    staying.wait_until(lambda: coming.records and len(set(_shared(*inboxes))) >= sent + 16, "all of it")
+    assert [value for value, times in Counter(_shared(*inboxes)).items() if times > 1] == []
+    assert "could not be committed" not in caplog.text

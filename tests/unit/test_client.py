@@ -239,6 +239,25 @@ def test_a_recurring_snapshot_is_shared_and_emits_whole_iterations(client: Clien
         client.snapshot_recurring_stream(SnapshotProperties("My Snap", ["pva://b"])).subscribe(on_error=_raise)
 
 
+def test_an_open_iteration_is_left_to_whoever_reads_its_topic_next(client: Client, transport: Any) -> None:
+    whole = Seen().of(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"])))
+    header, data, tail = iteration(1, 5)
+    receiver = transport.event_source.receiver
+    assert receiver.recall([("s", 0)]) == {}
+    transport.messages("s", "s", header, data)
+    assert receiver.recall([("s", 1)]) == {}
+    assert receiver.recall([("s", 0)]) == {("s", 0): 0}
+    transport.messages("s", "s", header, data, tail)
+    assert [snapshot.data for snapshot in whole.now().items] == [{"a": [{"value": 5}]}]
+    assert receiver.recall([("s", 0)]) == {}
+
+
+def test_an_open_iteration_that_is_handed_over_as_it_comes_is_used(client: Client, transport: Any) -> None:
+    Seen().of(client.snapshot_events_stream(SnapshotProperties("s", ["pva://a"])))
+    transport.messages("s", "s", *iteration(1, 5)[:2])
+    assert transport.event_source.receiver.recall([("s", 0)]) == {}
+
+
 def _raise(error: Exception) -> None:
     raise error
 

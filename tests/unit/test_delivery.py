@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -349,3 +350,85 @@ def test_who_has_much_to_hand_over_lets_others_through_now_and_then(scheduler: T
     scheduler.start()
     assert ways == [74, 138]
     delivery.close(0)
+
+
+def _even(item: Item) -> bool:
+    return item.number % 2 == 0
+
+
+@pytest.mark.parametrize("overflow", [Overflow.BLOCK, Overflow.DROP_OLDEST])
+def test_what_is_recalled_is_not_handed_over_and_the_rest_is_in_its_order(
+    office: Office, scheduler: TestScheduler, overflow: Overflow
+) -> None:
+    source, seen = Source(), list[Item]()
+    office.delivery.stream(source.attach, "a", overflow).subscribe(seen.append, scheduler=scheduler)
+    source.offer(1, 2, 3, 4, 5)
+    assert numbers(source.inlets[0].recall(_even)) == [2, 4]
+    source.offer(6)
+    scheduler.start()
+    assert numbers(seen) == [1, 3, 5, 6]
+
+
+def test_what_a_slice_has_in_hand_is_recalled_too_but_for_the_item_under_way(
+    office: Office, scheduler: TestScheduler
+) -> None:
+    source, seen, recalled = Source(), list[int](), list[int]()
+
+    def see(item: Item) -> None:
+        seen.append(item.number)
+        if item.number == 2:
+            source.offer(7, 8)
+            recalled.extend(numbers(source.inlets[0].recall(_even)))
+
+    office.delivery.stream(source.attach, "a").subscribe(see, scheduler=scheduler)
+    source.offer(1, 2, 3, 4, 5, 6)
+    scheduler.start()
+    assert recalled == [4, 6, 8]
+    assert seen == [1, 2, 3, 5, 7]
+
+
+def test_the_newest_item_of_a_name_is_recalled(office: Office, scheduler: TestScheduler) -> None:
+    source, seen = Source(), list[Item]()
+    office.delivery.stream(source.attach, "a", Overflow.LATEST).subscribe(seen.append, scheduler=scheduler)
+    source.offer(1, 2)
+    source.offer(3, name="b")
+    assert numbers(source.inlets[0].recall(_even)) == [2]
+    scheduler.start()
+    assert numbers(seen) == [3]
+
+
+def test_a_recall_makes_room_in_a_full_mailbox(office: Office, scheduler: TestScheduler) -> None:
+    source, seen = Source(), list[Item]()
+    office.delivery.stream(source.attach, "a", capacity=4).subscribe(seen.append, scheduler=scheduler)
+    source.offer(2, 4, 6, 8)
+    assert not office.delivery.valve.is_open()
+    source.inlets[0].recall(lambda item: item.number > 6)
+    assert not office.delivery.valve.is_open()
+    source.inlets[0].recall(lambda item: item.number > 4)
+    assert office.delivery.valve.is_open()
+    assert office.opened == 1
+    scheduler.start()
+    assert numbers(seen) == [2, 4]
+
+
+def test_an_item_is_handed_over_or_recalled_whoever_is_faster(office: Office) -> None:
+    """Between two threads, with a switch of threads as often as can be."""
+    source, seen, recalled = Source(), list[int](), list[int]()
+    done = threading.Event()
+    interval = sys.getswitchinterval()
+    total = 20_000
+    office.delivery.stream(source.attach, "a", capacity=10 * total).subscribe(
+        lambda item: seen.append(item.number), on_completed=done.set
+    )
+    sys.setswitchinterval(1e-6)
+    try:
+        for start in range(0, total, 100):
+            source.offer(*range(start, start + 100))
+            recalled.extend(numbers(source.inlets[0].recall(_even)))
+        source.inlets[0].finish()
+        assert done.wait(60.0)
+    finally:
+        sys.setswitchinterval(interval)
+    assert sorted(seen + recalled) == list(range(total))
+    assert seen == sorted(seen)
+    assert recalled == sorted(recalled)

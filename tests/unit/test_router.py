@@ -1,6 +1,6 @@
 """Routing of event records: by topic and key, without decoding."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -31,6 +31,11 @@ class Box:
 
     def finish(self, error: Exception | None = None) -> None:
         raise AssertionError(error)
+
+    def recall(self, is_wanted: Callable[[PVUpdate], bool]) -> Sequence[PVUpdate]:
+        recalled = [item for item in self.items if is_wanted(item)]
+        self.items = [item for item in self.items if not is_wanted(item)]
+        return recalled
 
     def values(self) -> list[object]:
         return [item.value for item in self.items]
@@ -298,3 +303,54 @@ def test_a_value_that_came_back_within_a_batch_is_news(router: EventRouter) -> N
     router.receive([event("x", 1, timed=True)])
     router.receive([event("x", value, timed=True) for value in (2, 1)])
     assert (box.values(), box.left_out) == ([1, 1], 1)
+
+
+def test_what_a_sole_subscriber_has_not_had_is_recalled_of_the_partitions_that_go(router: EventRouter) -> None:
+    _, box = open_route(router, "pva://x")
+    y = PvRoute(PvAddress.parse("pva://y"), "y")
+    router.add_pv(y)
+    router.attach(y, box)
+    router.receive([event("x", 1, 4), event("y", 2, 8), event("x", 3, 5), event("y", 4, 9)])
+    assert router.recall([("x", 0), ("x", 1), ("z", 0)]) == {("x", 0): 4}
+    assert box.values() == [2, 4]
+    assert router.recall([("x", 0)]) == {}
+    assert router.recall([("y", 0)]) == {("y", 0): 8}
+    assert box.items == []
+
+
+def test_what_was_recalled_is_no_repetition_when_it_is_read_again(router: EventRouter) -> None:
+    _, box = open_route(router, "pva://x")
+    again = event("x", 1, 4, timed=True)
+    router.receive([again])
+    router.recall([("x", 0)])
+    router.receive([again])
+    assert box.values() == [1]
+
+
+def test_nothing_is_recalled_that_another_subscriber_may_have_had(router: EventRouter) -> None:
+    route, one = open_route(router, "pva://x")
+    two = Box()
+    router.attach(route, two)
+    _, colon = open_route(router, "pva://a:b")
+    _, under = open_route(router, "pva://a_b")  # on the same topic
+    router.receive([event("x", 1), event("a:b", 2), event("a_b", 3)])
+    assert router.recall([("x", 0), ("a_b", 0)]) == {}
+    assert [box.values() for box in (one, two, colon, under)] == [[1], [1], [2], [3]]
+
+
+def test_a_snapshot_says_itself_what_of_it_is_unused(router: EventRouter) -> None:
+    class Snapshot:
+        begin: Record | None = event("s", 0, 7, topic="s")
+
+        def accept(self, record: Record, outgoing: object) -> None:
+            raise AssertionError(record)
+
+        def unused(self) -> Record | None:
+            return self.begin
+
+    snapshot = Snapshot()
+    router.add_messages("s", snapshot)
+    assert router.recall([("s", 0), ("t", 0)]) == {("s", 0): 7}
+    assert router.recall([("s", 1)]) == {}
+    snapshot.begin = None
+    assert router.recall([("s", 0)]) == {}

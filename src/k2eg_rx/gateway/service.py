@@ -37,7 +37,6 @@ _PATIENT = {
     # The next gateway gets the commands of one that was killed when that one's session is over, and so does one that
     # lost its own session while the broker was away: the least that brokers allow (45 s by default).
     "session.timeout.ms": "6000",
-    "heartbeat.interval.ms": "1500",  # three of them may be late
     # What was received and not committed, the next gateway carries out once more if this one is killed.
     "auto.commit.interval.ms": "200",
 }

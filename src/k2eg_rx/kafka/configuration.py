@@ -60,9 +60,15 @@ _CONSUMER_RULES: Properties = {
 _MANUAL_RULES: Properties = {"enable.auto.commit": False}
 _GROUP_RULES: Properties = {
     "enable.auto.commit": True,
-    "partition.assignment.strategy": "cooperative-sticky",  # whoever keeps a partition reads on during a rebalance
+    # Not "cooperative-sticky": librdkafka's ends the process at times, where members read different topics for a while.
+    # Not "range": it gives the first partition of each topic, often the only one with events, to the same member.
+    "partition.assignment.strategy": "roundrobin",
 }
-_GROUP_DEFAULTS: Properties = {"auto.commit.interval.ms": 1000}  # what a crash repeats
+_GROUP_DEFAULTS: Properties = {
+    "auto.commit.interval.ms": 1000,  # what a crash repeats
+    # How soon members hear of a rebalance, and so for how long nobody reads then; 3 s by default.
+    "heartbeat.interval.ms": 500,
+}
 _PRESENCE_RULES: Properties = {
     "enable.auto.commit": False,
     "partition.assignment.strategy": "range",  # it gives all it gets away again, so the simplest will do

@@ -4,12 +4,13 @@ In: topics to read and to release, from any thread. Out: records of the partitio
 on the pump's thread. A partition is read from where the group left off; if it never was read, from where it ended when
 `read` was called, or from its beginning if the topic did not exist then.
 
-What is committed is what was received. When a partition goes to another member, what is in hand of it and not received
-yet is forgotten: it is not committed, so the other member reads it. Nor is anything committed of a topic that was
-deleted: it would stand for the one that is made in its place, whose first records nobody would read.
+In a rebalance every member gives up all its partitions, commits what it has used of them, and gets its share anew. What
+is in hand and not received yet is forgotten, and what was received and not used is recalled from the receiver: neither
+is committed, so whoever gets the partition reads it. Nor is anything committed of a topic that was deleted: it would
+stand for the one that is made in its place, whose first records nobody would read.
 
 A commit is refused to a member that the coordinator took for dead. The mock cluster also refuses one as soon as a next
-rebalance has begun, where Apache Kafka takes it until all members have joined anew. Either is told in the log, and what
+rebalance has begun, where Apache Kafka takes it until the member has joined anew. Either is told in the log, and what
 was received since the last commit (a second) another member receives too: nothing is lost, but something comes twice.
 """
 
@@ -36,8 +37,12 @@ _log = logging.getLogger(__name__)
 
 _COMMITTED_TIMEOUT = 5.0  # seconds; the whole group waits for a member that takes over a partition
 _COORDINATOR_PATIENCE = 10.0  # seconds that a coordinator has to come about when a partition is taken over
+_PIN_PATIENCE = 10.0  # seconds that a rebalance may keep a topic's start from being committed
 _PATIENCE = 1.0  # seconds of not being ready, after which the prefetch is given up to go on taking part in the group
 _HELD_POLL = 0.1  # seconds between polls then: how late this member may be at a rebalance
+# How a commit fails while the group rebalances. The second: Kafka answers a member's requests one after the other, so a
+# commit that follows a request to join waits until all have joined, and is then of a generation that is over.
+_OF_A_REBALANCE = frozenset({KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION})
 
 
 def _key(partition: TopicPartition) -> Partition:
@@ -74,6 +79,9 @@ class GroupPump(Pump):
         self._held_since: float | None = None
         self._paused = False
         self._pins: dict[Partition, int] = {}
+        self._unpinned: dict[Partition, int] = {}  # those that the group has not been told of yet
+        self._pin_until: float | None = None
+        self._joining = False  # subscribed to something, and not assigned anything yet
         self._received: dict[Partition, int] = {}  # of the partitions that are ours: the offset after what was received
         self._gone: set[str] = set()  # topics that were deleted, until they are read again
         # What was received of partitions that were lost: if nobody else has gone further, they go on there, and nothing
@@ -97,13 +105,15 @@ class GroupPump(Pump):
         self._gone -= topics
         self.left -= topics
         self._pins.update(pins)
+        self._unpinned.update(pins)
         self._topics |= topics
-        self._pin(consumer, pins)
 
     def halt(self, consumer: Consumer, reading: Reading) -> None:
         """Takes no part in reading a topic any more."""
         self._topics -= {reading.topic}
-        self._pins = {key: offset for key, offset in self._pins.items() if key[0] != reading.topic}
+        for pins in (self._pins, self._unpinned):
+            for key in [key for key in pins if key[0] == reading.topic]:
+                del pins[key]
         self._reached = {key: offset for key, offset in self._reached.items() if key[0] != reading.topic}
         if not reading.released:
             self._gone.add(reading.topic)
@@ -111,9 +121,21 @@ class GroupPump(Pump):
 
     def give_back(self, consumer: Consumer, unused: Offsets) -> None:
         """Has the next member begin with what was received here and was of no use."""
+        self._lower(consumer, unused)
+        self._reached = {key: offset for key, offset in self._reached.items() if key not in unused}
+
+    def _recall(self, consumer: Consumer, partitions: Collection[Partition]) -> None:
+        """Has the next member begin with what was received here and has not been used."""
+        try:
+            unused = self._receiver.recall(partitions)
+        except Exception:
+            _log.exception("a receiver raised when asked for what it has not used of %d partitions", len(partitions))
+            return
+        self._lower(consumer, unused)
+
+    def _lower(self, consumer: Consumer, unused: Offsets) -> None:
         lower = {key: offset for key, offset in unused.items() if offset < self._received.get(key, -1)}
         self._received.update(lower)
-        self._reached = {key: offset for key, offset in self._reached.items() if key not in unused}
         with contextlib.suppress(KafkaException):  # its partitions are not this member's any more
             consumer.store_offsets(offsets=_at(lower.items()))
 
@@ -124,14 +146,31 @@ class GroupPump(Pump):
         with contextlib.suppress(KafkaException):  # its partitions are not this member's any more
             consumer.store_offsets(offsets=_at((key, OFFSET_INVALID) for key in received))
 
-    def _pin(self, consumer: Consumer, pins: dict[Partition, int]) -> None:
-        """Has the group start there, whichever member gets the partition, unless it has read it before."""
+    def _pin(self, consumer: Consumer) -> bool:
+        """Has the group start at the pins, whichever member gets the partitions; whether to go on and take part."""
+        if not self._unpinned:
+            return True
+        now = time.monotonic()
+        self._pin_until = self._pin_until or now + _PIN_PATIENCE
+        if now < self._pin_until and (self._joining or not self._is_pinned(consumer)):
+            return False
+        self._unpinned.clear()
+        self._pin_until = None
+        return True
+
+    def _is_pinned(self, consumer: Consumer) -> bool:
+        """Commits the pins of partitions that the group has not read before; whether there is no point in a next try.
+
+        Only a member may commit, once there are some. For one that is none yet it is done when it gets the partition.
+        """
         try:
-            committed = consumer.committed(_at(pins.items()), timeout=_COMMITTED_TIMEOUT)
-            fresh = [(_key(partition), pins[_key(partition)]) for partition in committed if partition.offset < 0]
-            self._commit(consumer, fresh)
+            committed = consumer.committed(_at(self._unpinned.items()), timeout=_COMMITTED_TIMEOUT)
         except KafkaException as failure:
             _log.debug("the start is committed when a partition is assigned: %s", failure)
+            return True
+        fresh = [_key(partition) for partition in committed if partition.error is None and partition.offset < 0]
+        failure = self._commit(consumer, [(key, self._unpinned[key]) for key in fresh])
+        return failure is None or failure.code() not in _OF_A_REBALANCE
 
     def _commit(self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]]) -> KafkaError | None:
         """Commits; what was in the way, if something was."""
@@ -146,14 +185,25 @@ class GroupPump(Pump):
         return None
 
     def _leave(self, consumer: Consumer) -> None:
-        """Commits what was received, once a rebalance under way lets it, and leaves the group."""
-        while (failure := self._commit(consumer, self._received.items())) and time.monotonic() < self._deadline:
-            if failure.code() != KafkaError.REBALANCE_IN_PROGRESS:
-                break
+        """Commits what was used, once a rebalance under way lets it, and leaves the group."""
+        self._recall(consumer, self._received.keys())
+        failure = self._commit(consumer, self._received.items())
+        while failure is not None and failure.code() in _OF_A_REBALANCE and time.monotonic() < self._deadline:
             consumer.pause(consumer.assignment())
             consumer.poll(_HELD_POLL)
+            failure = self._commit(consumer, self._received.items())
+        if failure is not None:
+            self._tell_uncommitted(len(self._received), failure)
         self._received.clear()  # while it closes, librdkafka answers no more requests: it would be waited for in vain
         super()._leave(consumer)
+
+    def _tell_uncommitted(self, count: int, failure: KafkaError) -> None:
+        _log.warning(
+            "what this member received of %d partitions could not be committed before they went to others of its group,"
+            " which may receive it too: %s",
+            count,
+            failure.str(),
+        )
 
     def _topics_read(self) -> Iterable[str]:
         return self._topics
@@ -167,18 +217,20 @@ class GroupPump(Pump):
         lost = list(self.lag.starts)
         self._forget(set(lost))
         self.lag.remove(_at((key, 0) for key in lost))
-        self._subscribed = frozenset()
+        self._subscribed, self._joining = frozenset(), False
         self._held_since, self._paused = None, False
         self._subscribe(new)
 
     def _do_actions(self, consumer: Consumer) -> None:
         super()._do_actions(consumer)
-        self._subscribe(consumer)
+        if self._pin(consumer):
+            self._subscribe(consumer)
 
     def _subscribe(self, consumer: Consumer) -> None:
         if self._topics == self._subscribed:
             return
         self._subscribed = self._topics
+        self._joining = bool(self._topics)
         if self._topics:
             consumer.subscribe(
                 sorted(self._topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -242,16 +294,27 @@ class GroupPump(Pump):
         deadline = time.monotonic() + _COORDINATOR_PATIENCE
         while True:
             try:
-                return consumer.committed(partitions, timeout=_COMMITTED_TIMEOUT)
-            except KafkaException as failure:
-                _log.info("where the group left off is not known yet: %s", failure)
+                committed = consumer.committed(partitions, timeout=_COMMITTED_TIMEOUT)
+                failure = next((partition.error for partition in committed if partition.error is not None), None)
+                if failure is None:
+                    return committed
+            except KafkaException as raised:
+                failure = raised
+            _log.info("where the group left off is not known yet: %s", failure)
             if self._closing or time.monotonic() > deadline:
                 return None
             time.sleep(_HELD_POLL)
 
+    def _start_again(self, consumer: Consumer, partition: TopicPartition) -> None:
+        """Reads a partition from elsewhere. What is assigned to a member can only be changed as a whole."""
+        if _key(partition) in self.lag.starts:
+            others = [other for other in consumer.position(consumer.assignment()) if _key(other) != _key(partition)]
+            consumer.assign([*others, partition])
+
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._joining = False
         if self._closing:
-            consumer.incremental_assign(partitions)
+            consumer.assign(partitions)
             return
         committed = self._committed(consumer, partitions)
         if committed is None:
@@ -263,7 +326,7 @@ class GroupPump(Pump):
             begin = {key: max(offset, self._reached.pop(key, 0)) for key, offset in known.items()}
             fresh = [(_key(p), begin[_key(p)]) for p in committed if p.offset != begin[_key(p)]]
             starts = _at(begin.items())
-        consumer.incremental_assign(starts)
+        consumer.assign(starts)
         self.lag.add(starts)
         if self._paused:
             consumer.pause(starts)
@@ -271,26 +334,24 @@ class GroupPump(Pump):
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         keys = set(map(_key, partitions))
+        self._recall(consumer, keys)
         failure = self._commit(consumer, [(key, offset) for key, offset in self._received.items() if key in keys])
         if failure is not None:
-            _log.warning(
-                "what this member received of %d partitions could not be committed before they went to others of its"
-                " group, which may receive it too: %s",
-                len(keys),
-                failure.str(),
-            )
-        self._forget(keys)
-        self.lag.remove(partitions)
-        consumer.incremental_unassign(partitions)
+            self._tell_uncommitted(len(keys), failure)
+        self._give_up(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         _log.warning(
             "the consumer group took this member for dead (no heartbeat for session.timeout.ms); what it received since"
             " its last commit, another member may receive too"
         )
+        self._give_up(consumer, partitions)
+
+    def _give_up(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._joining = bool(self._subscribed)
         self._forget(set(map(_key, partitions)))
         self.lag.remove(partitions)
-        consumer.incremental_unassign(partitions)
+        consumer.unassign()
 
     def _forget(self, keys: set[Partition]) -> None:
         self._reached.update((key, offset) for key, offset in self._received.items() if key in keys)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
 from k2eg_rx.mailbox import Inlet
@@ -89,6 +89,10 @@ class Splice:
         with self._lock:
             held, self._held = list(self._held), deque()
         return [*self._inlet.retire(), *held]
+
+    def recall(self, is_wanted: Callable[[PVUpdate], bool]) -> Sequence[PVUpdate]:  # noqa: ARG002
+        """Returns nothing: a client that shares its events with others tells no past; see `Inlet.recall`."""
+        return ()
 
     def let_go(self) -> Mapping[Partition, Span]:
         """Returns which parts of the present have become the past because they could not be held."""

@@ -1,14 +1,16 @@
-"""What a member of a group commits and subscribes to when a topic is deleted; by hand, on the test's thread."""
+"""What a member of a group commits, reads and subscribes to; by hand, on the test's thread."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
-from confluent_kafka import OFFSET_INVALID, Message, TopicPartition
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
 
 from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka import group
 from k2eg_rx.kafka.announcements import Announcements
 from k2eg_rx.kafka.failures import Failures
 from k2eg_rx.kafka.group import GroupPump
@@ -23,6 +25,14 @@ def _offsets(partitions: Sequence[TopicPartition]) -> Offsets:
     return {(p.topic, p.partition): p.offset for p in partitions}
 
 
+class Unfetched(TopicPartition):
+    """A partition of which the coordinator does not say where the group left off."""
+
+    @property
+    def error(self) -> KafkaError:
+        return KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+
+
 class FakeConsumer:
     """A member that is alone in its group."""
 
@@ -31,6 +41,9 @@ class FakeConsumer:
         self.group: Offsets = {}
         self.stored: Offsets = {}
         self.subscriptions: list[list[str]] = []
+        self.assigned: list[TopicPartition] = []
+        self.refusals: list[int] = []  # of commits, by Kafka's number
+        self.failed_fetches = 0
 
     def subscribe(self, topics: list[str], **callbacks: object) -> None:
         self.subscriptions.append(topics)
@@ -42,25 +55,40 @@ class FakeConsumer:
         return self.messages.popleft() if self.messages else None
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        if self.failed_fetches:
+            self.failed_fetches -= 1
+            return [Unfetched(p.topic, p.partition) for p in partitions]
         at = self.group
         return [
             TopicPartition(p.topic, p.partition, at.get((p.topic, p.partition), OFFSET_INVALID)) for p in partitions
         ]
 
     def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        if self.refusals:
+            raise KafkaException(KafkaError(self.refusals.pop()))
         self.group.update(_offsets(offsets))
 
     def store_offsets(self, offsets: list[TopicPartition]) -> None:
         self.stored.update(_offsets(offsets))
 
-    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
-        self.started = _offsets(partitions)
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self.assigned = partitions
 
-    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+    def unassign(self) -> None:
+        self.assigned = []
+
+    def assignment(self) -> list[TopicPartition]:
+        return [TopicPartition(p.topic, p.partition) for p in self.assigned]
+
+    def pause(self, partitions: list[TopicPartition]) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
     def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        return partitions
+        at = _offsets(self.assigned)
+        return [TopicPartition(p.topic, p.partition, at[p.topic, p.partition]) for p in partitions]
 
     def get_watermark_offsets(self, partition: TopicPartition, cached: bool) -> tuple[int, int]:
         return 0, 0
@@ -69,6 +97,8 @@ class FakeConsumer:
 class World(Receiver):
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.unused: Offsets = {}
+        self.recalled: list[Collection[tuple[str, int]]] = []
         self.consumer = FakeConsumer()
         failures = Failures("broker:9092")
         self.pump = GroupPump(
@@ -82,6 +112,10 @@ class World(Receiver):
     def receive(self, records: Sequence[Record]) -> None:
         self.records.extend(records)
 
+    def recall(self, partitions: Collection[tuple[str, int]]) -> Offsets:
+        self.recalled.append(set(partitions))
+        return self.unused
+
     def gone(self, topic: str) -> None: ...
     def changed(self, topic: str, partitions: int) -> None: ...
     def useless(self, error: TransportError) -> None: ...
@@ -91,6 +125,10 @@ class World(Receiver):
 
     def queue_halt(self) -> None:
         self.pump.queue(lambda consumer: self.pump.halt(consumer, self.reading))
+
+    def queue_begin_another(self, start: int) -> None:
+        starts = [(Reading("another", self), {0: start})]
+        self.pump.queue(lambda consumer: self.pump.begin(consumer, starts))
 
     def turn(self, *offsets: int) -> None:
         self.consumer.messages.extend(Message(topic="t", partition=0, offset=n, value=b"x") for n in offsets)
@@ -171,3 +209,89 @@ def test_what_still_comes_of_a_partition_that_was_taken_away_is_left_to_its_new_
     assert [record.offset for record in world.records] == [0, 1]
     assert world.consumer.group == {("t", 0): 2}
     assert world.consumer.stored == {("t", 0): 2}
+
+
+def test_what_was_received_and_not_used_goes_to_whoever_gets_the_partition(world):
+    world.unused = {("t", 0): 1}
+    world.revoke()
+    assert world.recalled == [{("t", 0)}]
+    assert world.consumer.group == {("t", 0): 1}
+    assert world.consumer.stored == {("t", 0): 1}
+    world.assign()
+    assert _offsets(world.consumer.assigned) == {("t", 0): 1}
+
+
+def test_a_member_that_leaves_recalls_what_it_has_not_used(world):
+    world.unused = {("t", 0): 1}
+    world.pump._leave(world.consumer)
+    assert world.consumer.group == {("t", 0): 1}
+
+
+def test_more_than_was_received_is_not_given_back(world):
+    world.unused = {("t", 0): 7, ("other", 0): 0}
+    world.revoke()
+    assert world.consumer.group == {("t", 0): 2}
+
+
+def test_a_receiver_that_raises_has_used_it_all(world, caplog):
+    world.recall = world.pump._receiver.recall = lambda partitions: 1 / 0
+    world.revoke()
+    assert world.consumer.group == {("t", 0): 2}
+    assert "raised" in caplog.text
+
+
+def test_a_start_is_committed_before_its_topic_is_subscribed_to(world):
+    world.queue_begin_another(5)
+    world.turn()
+    assert world.consumer.group["another", 0] == 5
+    assert world.consumer.subscriptions[-1] == ["another", "t"]
+
+
+def test_a_start_that_a_rebalance_is_in_the_way_of_is_committed_after_it(world):
+    world.revoke()
+    world.queue_begin_another(5)
+    world.turn()
+    assert world.consumer.subscriptions == [["t"]]
+    world.assign()
+    world.consumer.refusals = [KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS]
+    world.turn()
+    world.turn()
+    assert ("another", 0) not in world.consumer.group
+    world.turn()
+    assert world.consumer.group["another", 0] == 5
+    assert world.consumer.subscriptions == [["t"], ["another", "t"]]
+
+
+def test_a_start_that_cannot_be_committed_is_waited_for_no_longer_than_ten_seconds(world, monkeypatch):
+    world.revoke()
+    world.queue_begin_another(5)
+    world.turn()
+    assert world.consumer.subscriptions == [["t"]]
+    later = time.monotonic() + group._PIN_PATIENCE
+    monkeypatch.setattr(group.time, "monotonic", lambda: later)
+    world.turn()
+    assert world.consumer.subscriptions == [["t"], ["another", "t"]]
+
+
+def test_only_a_member_may_commit_so_one_that_is_none_yet_joins(world):
+    world.consumer.refusals = [KafkaError.UNKNOWN_MEMBER_ID]
+    world.queue_begin_another(5)
+    world.turn()
+    assert world.consumer.subscriptions == [["t"], ["another", "t"]]
+
+
+def test_where_the_group_left_off_is_asked_for_until_the_coordinator_says_so(world):
+    world.revoke()
+    world.consumer.failed_fetches = 2
+    world.assign()
+    assert world.consumer.failed_fetches == 0
+    assert _offsets(world.consumer.assigned) == {("t", 0): 2}
+
+
+def test_a_partition_that_is_read_from_elsewhere_leaves_the_others_where_they_are(world):
+    world.revoke()
+    world.pump._on_assign(world.consumer, [TopicPartition("t", 0), TopicPartition("t", 1)])
+    world.pump._start_again(world.consumer, TopicPartition("t", 1, 9))
+    assert _offsets(world.consumer.assigned) == {("t", 0): 2, ("t", 1): 9}
+    world.pump._start_again(world.consumer, TopicPartition("t", 5, 9))
+    assert _offsets(world.consumer.assigned) == {("t", 0): 2, ("t", 1): 9}
