@@ -74,6 +74,35 @@ def test_what_waits_for_a_subscriber_that_leaves_goes_to_the_other_members(site:
     assert {key: count for key, count in values.records.items() if count > 1} == {}, "each event to exactly one"
 
 
+def test_what_waits_for_a_slow_subscriber_goes_along_with_its_pv(site: Any, witness: Any) -> None:
+    """A member that joins has it at once, though the one that had the PV is still at another event."""
+    gateway = site.gateway(50)
+    group = f"growing-{site.name}"
+    uris = site.uris(30)  # so many that each member has some of them
+    values, its_own = Values(), Values()
+    slow = Slow(values)
+    site.client("growing", group).monitor_many_stream(uris).subscribe(slow.see)
+    assert slow.at_it.wait(PATIENCE)
+    site.client().monitor_many_stream(uris).subscribe(witness.see)
+    witness.wait_until(lambda: len(witness.values) == len(uris), "all PVs")
+    witness.wait_for_progress(BACKLOG)  # which wait for the slow one as well
+
+    def keep(update: PVUpdate) -> None:
+        values.keep(update)
+        its_own.keep(update)
+
+    site.client("growing", group).monitor_many_stream(uris).subscribe(keep)
+    its_own.wait_until(lambda: its_own.newest, "events for the one that joined")
+    last = gateway.quiet()
+    its_own.wait_until(lambda: all(last[name] == value for name, value in its_own.newest.items()), "its PVs' last")
+    for name in its_own.of:
+        got = sorted(values.of[name])
+        assert got == list(range(got[0], last[name] + 1)), "nothing of its PVs waits for the slow one"
+    slow.may_go_on.set()
+    values.wait_until(lambda: values.newest == last, "the last value of each PV")
+    assert {key: count for key, count in values.records.items() if count > 1} == {}, "each event to exactly one"
+
+
 def test_a_member_that_is_closed_at_once_completes_its_streams(site: Any, witness: Any) -> None:
     site.gateway()
     for number in range(10):

@@ -330,6 +330,8 @@ class GroupPump(Pump):
         self.lag.add(starts)
         if self._paused:
             consumer.pause(starts)
+        else:
+            consumer.resume(starts)  # librdkafka has a partition stay paused that was when it was given up
         self._commit(consumer, fresh)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

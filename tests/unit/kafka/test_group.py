@@ -44,6 +44,7 @@ class FakeConsumer:
         self.assigned: list[TopicPartition] = []
         self.refusals: list[int] = []  # of commits, by Kafka's number
         self.failed_fetches = 0
+        self.paused: set[tuple[str, int]] = set()  # also of what is not assigned any more, as librdkafka has it
 
     def subscribe(self, topics: list[str], **callbacks: object) -> None:
         self.subscriptions.append(topics)
@@ -81,7 +82,10 @@ class FakeConsumer:
         return [TopicPartition(p.topic, p.partition) for p in self.assigned]
 
     def pause(self, partitions: list[TopicPartition]) -> None:
-        pass
+        self.paused |= set(_offsets(partitions))
+
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        self.paused -= set(_offsets(partitions))
 
     def close(self) -> None:
         pass
@@ -97,6 +101,7 @@ class FakeConsumer:
 class World(Receiver):
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.is_ready = True
         self.unused: Offsets = {}
         self.recalled: list[Collection[tuple[str, int]]] = []
         self.consumer = FakeConsumer()
@@ -107,7 +112,7 @@ class World(Receiver):
         self.reading = Reading("t", self)
 
     def ready(self) -> bool:
-        return True
+        return self.is_ready
 
     def receive(self, records: Sequence[Record]) -> None:
         self.records.extend(records)
@@ -295,3 +300,26 @@ def test_a_partition_that_is_read_from_elsewhere_leaves_the_others_where_they_ar
     assert _offsets(world.consumer.assigned) == {("t", 0): 2, ("t", 1): 9}
     world.pump._start_again(world.consumer, TopicPartition("t", 5, 9))
     assert _offsets(world.consumer.assigned) == {("t", 0): 2, ("t", 1): 9}
+
+
+def test_a_partition_that_is_paused_when_it_is_given_up_is_read_when_it_comes_back(world, monkeypatch):
+    monkeypatch.setattr(group, "_PATIENCE", 0.0)
+    monkeypatch.setattr(group, "_HELD_POLL", 0.0)
+    world.is_ready = False
+    world.turn()
+    assert world.consumer.paused == {("t", 0)}
+    world.revoke()
+    world.is_ready = True
+    world.turn()
+    world.assign()
+    assert world.consumer.paused == set()
+
+
+def test_a_partition_that_comes_while_nothing_more_is_welcome_waits(world, monkeypatch):
+    monkeypatch.setattr(group, "_PATIENCE", 0.0)
+    monkeypatch.setattr(group, "_HELD_POLL", 0.0)
+    world.revoke()
+    world.is_ready = False
+    world.turn()
+    world.assign()
+    assert world.consumer.paused == {("t", 0)}
