@@ -62,8 +62,9 @@ def measure(kafka: str, rounds: int) -> list[Row]:
             for _ in range(rounds):
                 with _timed() as spent:
                     throughput.one_round(place, names, decode=decode, ours_first=False)
+                events = throughput.EVENTS if decode else throughput.NEWEST_EVENTS
                 for name, columns in figures.items():
-                    columns.append(spent[name] / throughput.EVENTS * 1e6)
+                    columns.append(spent[name] / events * 1e6)
             what = "decoded" if decode else "newest at 10 Hz"
             rows += [Row(f"{what}: {name}", "us/event", tuple(column)) for name, column in figures.items()]
     return rows

@@ -26,7 +26,8 @@ from k2eg_rx.pv import monitor_topic
 from laboratory import TIMEOUT, BareReader, Laboratory, laboratory
 from measuring import Row, at_least, run
 
-EVENTS = 150_000  # some 100 MB: several times what either prefetches
+EVENTS = 150_000  # decoded; some 100 MB: several times what either prefetches
+NEWEST_EVENTS = 450_000  # where hardly any is decoded: fewer are over in a look or two, and what is timed is the start
 COUNTS = (1, 10, 1000)
 _FASTEST = 4e6  # events a second that nobody reaches
 _LOOK = 0.1  # seconds between two looks of the subscriber that wants the latest only
@@ -148,19 +149,20 @@ def one_round(place: Laboratory, names: Sequence[str], *, decode: bool, ours_fir
     uris = [f"pva://{name}" for name in names]
     with Client("bench", "throughput", settings=place.settings(), silence=600.0) as client:
         client.monitor_stream(f"pva://{gate_name}", capacity=1).subscribe(gate.hold)
-        subscriber = (Decoding if decode else Looking)(client, uris, EVENTS)
+        events = EVENTS if decode else NEWEST_EVENTS
+        subscriber = (Decoding if decode else Looking)(client, uris, events)
         first(client.activation_stream([f"pva://{gate_name}", *uris], timeout=TIMEOUT))
         reader = BareReader(place.address, names, _PREFETCH)
         _shut(place, gate_name, gate)
-        place.produce(names, EVENTS)
+        place.produce(names, events)
         time.sleep(_SETTLE)
         if subscriber.came():
             raise SystemExit("the client was not held while the events were produced")
         timed: dict[bool, float] = {}
         for ours in (ours_first, not ours_first):
-            timed[ours] = _let_go(gate, subscriber) if ours else _read(reader, EVENTS, _unpacked if decode else None)
+            timed[ours] = _let_go(gate, subscriber) if ours else _read(reader, events, _unpacked if decode else None)
         reader.close()
-    return EVENTS / timed[True], EVENTS / timed[False]
+    return events / timed[True], events / timed[False]
 
 
 def _in_either_order(place: Laboratory, names: Sequence[str], *, decode: bool) -> tuple[float, float]:

@@ -1,0 +1,104 @@
+"""What a client costs that has nothing to do: its processor time while the PVs that it monitors stand still.
+
+    python benchmarks/idle.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
+
+Each figure is of a process of its own, librdkafka's threads included, set against a bare consumer with Kafka's own
+settings, which is assigned to the same topics and polls. The topics have as many partitions as a gateway makes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+from k2eg_rx import Client, Settings, first
+from k2eg_rx.pv import monitor_topic
+from laboratory import TIMEOUT, BareReader, laboratory
+from measuring import Row, run
+
+PV_COUNTS = (1, 100, 2000)
+_LAPSE = 3.0  # seconds, of which the processor time is taken
+_SETTLE = 3.0  # seconds in which what comes with the start is over
+
+Watch = Callable[[Settings, Sequence[str], Connection], None]
+
+
+def _tell(pipe: Connection) -> None:
+    """Tells its processor time, in milliseconds a second, as often as it is asked."""
+    time.sleep(_SETTLE)
+    pipe.send("ready")
+    while pipe.recv():
+        before = time.process_time()
+        time.sleep(_LAPSE)
+        pipe.send((time.process_time() - before) / _LAPSE * 1000)
+
+
+def _watch(settings: Settings, names: Sequence[str], pipe: Connection) -> None:
+    """Is the process of a client."""
+    with Client("bench", "idle", settings=settings, silence=3600.0) as client:
+        uris = [f"pva://{name}" for name in names]
+        client.monitor_many_stream(uris).subscribe(lambda _: None)
+        first(client.activation_stream(uris, timeout=TIMEOUT))
+        _tell(pipe)
+
+
+def _watch_bare(settings: Settings, names: Sequence[str], pipe: Connection) -> None:
+    """Is the process of a bare consumer."""
+    reader = BareReader(settings.broker_url, names, {})
+    batches = reader.batches()
+    next(batches)
+    deadline = time.monotonic() + _SETTLE
+    while time.monotonic() < deadline:
+        next(batches)
+    pipe.send("ready")
+    while pipe.recv():
+        before, since = time.process_time(), time.monotonic()
+        while time.monotonic() - since < _LAPSE:
+            next(batches)
+        pipe.send((time.process_time() - before) / (time.monotonic() - since) * 1000)
+
+
+@contextmanager
+def _process(watch: Watch, settings: Settings, names: Sequence[str]) -> Iterator[Callable[[], float]]:
+    """Gives what measures it once."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=watch, args=(settings, names, theirs), daemon=True)
+    process.start()
+    theirs.close()
+
+    def measured() -> float:
+        ours.send(True)
+        return ours.recv()
+
+    try:
+        ours.recv()
+        yield measured
+        ours.send(False)
+        process.join(TIMEOUT)
+    finally:
+        process.kill()
+
+
+def measure(kafka: str, rounds: int) -> list[Row]:
+    """Returns a row for each number of PVs."""
+    rows: list[Row] = []
+    with laboratory(kafka) as place:
+        for count in PV_COUNTS:
+            names = place.new_pvs(count)
+            figures: list[tuple[float, ...]] = []
+            for watch in (_watch, _watch_bare):
+                with _process(watch, place.settings(), names) as measured:
+                    figures.append(tuple(measured() for _ in range(rounds)))
+            ours, bare = figures
+            name = f"processor time of a second, {count:,} idle PV{'s' * (count > 1)}"
+            rows.append(Row(name, "ms", ours, bare, against="bare consumer, Kafka's settings"))
+            place.delete(map(monitor_topic, names))
+    return rows
+
+
+if __name__ == "__main__":
+    run("idle", measure)
