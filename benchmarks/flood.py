@@ -4,7 +4,8 @@
 
 The flood comes from a process of its own that produces as fast as the broker takes it. Its subscriber decodes each
 event, or reads the newest only. A machine with few processors shares them among flood, broker and client, so the ratio
-says as much of the machine as of the client.
+says as much of the machine as of the client. How much, the rows of a bare echo tell: produce and consume in another
+process, which has nothing to do with the flood, beside the same one and idle.
 """
 
 from __future__ import annotations
@@ -13,20 +14,25 @@ import multiprocessing
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 
 import msgpack
 from confluent_kafka import Producer
 
-from k2eg_rx import Client, first
+from k2eg_rx import Client, Settings, first
 from k2eg_rx.pv import monitor_topic
 from laboratory import Laboratory, laboratory
+from latency import Bare, milliseconds
 from measuring import Row, at_most, run
 from responder import HEADER, structure
 
-GETS = 100
+GETS = 500  # half a second beside the flood: in its first tenth it is not what it is afterwards
+_WARM_UP = 2000  # gets, before the first of which a broker has not compiled what it does most
+URI = "pva://bench:get"
 TIMEOUT = 30.0
 PVS = 10
 POLICIES = ("block", "latest", "drop_oldest")
@@ -63,18 +69,53 @@ def _poured(address: str, names: list[str]) -> Iterator[None]:
         process.join(TIMEOUT)
 
 
-def _median_get(client: Client) -> float:
+def _median(get: Callable[[], object], count: int = GETS) -> float:
     """The median round trip of gets one after the other, in milliseconds."""
-    took: list[float] = []
-    for _ in range(GETS):
-        since = time.perf_counter()
-        first(client.get_stream("pva://bench:get", timeout=TIMEOUT))
-        took.append((time.perf_counter() - since) * 1000)
-    return statistics.median(took)
+    return statistics.median(milliseconds(get) for _ in range(count))
 
 
-def _round(place: Laboratory, overflow: str) -> tuple[float, float, float]:
-    """Median gets beside a flood and idle, in milliseconds, and the events a second that were handed over meanwhile."""
+def _serve_echo(settings: Settings, pipe: Connection) -> None:
+    """Is the process of the bare echo: measures itself as often as it is asked."""
+    bare = Bare(settings)
+    while pipe.recv():
+        pipe.send(_median(lambda: bare.get(URI)))
+    bare.close()
+
+
+@contextmanager
+def _echo(settings: Settings) -> Iterator[Callable[[], float]]:
+    """Gives what measures a bare echo."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve_echo, args=(settings, theirs), daemon=True)
+    process.start()
+    theirs.close()
+
+    def measured() -> float:
+        ours.send(True)
+        return ours.recv()
+
+    try:
+        measured()
+        yield measured
+        ours.send(False)
+        process.join(TIMEOUT)
+    finally:
+        process.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Medians of a round in milliseconds, beside a flood and idle; and the events a second that were handed over."""
+
+    get: float
+    idle_get: float
+    echo: float
+    idle_echo: float
+    rate: float
+
+
+def _round(place: Laboratory, echo: Callable[[], float], overflow: str) -> Beside:
     names = place.new_pvs(PVS)
     seen = 0
     enough = threading.Event()
@@ -86,29 +127,43 @@ def _round(place: Laboratory, overflow: str) -> tuple[float, float, float]:
             enough.set()
 
     with Client("bench", "flood", settings=place.settings()) as client:
-        _median_get(client)
-        idle = _median_get(client)
+
+        def get() -> None:
+            first(client.get_stream(URI, timeout=TIMEOUT))
+
+        _median(get)
+        idle, idle_echo = _median(get), echo()
         client.monitor_many_stream([f"pva://{name}" for name in names], overflow=overflow).subscribe(see)
         with _poured(place.address, names):
             if not enough.wait(TIMEOUT):
                 raise SystemExit("the flood did not come")
             before, since = seen, time.perf_counter()
-            flooded = _median_get(client)
+            flooded = _median(get)
             rate = (seen - before) / (time.perf_counter() - since)
+            flooded_echo = echo()
     place.delete(map(monitor_topic, names))
-    return flooded, idle, rate
+    return Beside(flooded, idle, flooded_echo, idle_echo, rate)
+
+
+def _rows(overflow: str, rounds: Sequence[Beside]) -> Iterator[Row]:
+    note = f"{statistics.median(one.rate for one in rounds):,.0f} events/s handed over"
+    name = f"get beside a flood, overflow={overflow!r}"
+    gets = tuple(one.get for one in rounds), tuple(one.idle_get for one in rounds)
+    echoes = tuple(one.echo for one in rounds), tuple(one.idle_echo for one in rounds)
+    yield Row(name, "ms", *gets, against="idle", target=at_most(2.0), note=note)
+    yield Row("bare echo of another process, beside the same", "ms", *echoes, against="idle")
 
 
 def measure(kafka: str, rounds: int) -> list[Row]:
-    """Returns a row for each policy of the flood's subscriber."""
-    rows: list[Row] = []
-    with laboratory(kafka) as place:
-        for overflow in POLICIES:
-            flooded, idle, rates = zip(*(_round(place, overflow) for _ in range(rounds)), strict=True)
-            note = f"{statistics.median(rates):,.0f} events/s handed over"
-            name = f"get beside a flood, overflow={overflow!r}"
-            rows.append(Row(name, "ms", flooded, idle, against="idle", target=at_most(2.0), note=note))
-    return rows
+    """Returns two rows for each policy of the flood's subscriber."""
+    measured: dict[str, list[Beside]] = {overflow: [] for overflow in POLICIES}
+    with laboratory(kafka) as place, _echo(place.settings()) as echo:
+        with Client("bench", "flood", settings=place.settings()) as client:
+            _median(lambda: first(client.get_stream(URI, timeout=TIMEOUT)), _WARM_UP)
+        for _ in range(rounds):
+            for overflow, of in measured.items():
+                of.append(_round(place, echo, overflow))
+    return [row for overflow, of in measured.items() for row in _rows(overflow, of)]
 
 
 if __name__ == "__main__":
