@@ -42,10 +42,12 @@ _CONSUMER_DEFAULTS: Properties = {
     "fetch.error.backoff.ms": 50,  # a partition whose leader moves; 500 by default
 }
 
-# One fetch is under way per broker, and the next but one is the first that has an added topic: the first event comes
-# after twice this time, for 50 requests a second while nothing happens. Replies come on one topic that is there from
-# the start, so Kafka's 500 ms cost nothing.
-_EVENTS_DEFAULTS: Properties = {"fetch.wait.max.ms": 20}
+# A fetch is answered when something has come, or after this time. One is under way per broker, and the next but one is
+# the first that has an added topic: while all others are silent, an added PV's first event comes after twice this time.
+# Each fetch names all partitions, so 2,000 silent PVs cost a quarter of a processor with 20 ms and a tenth with 100
+# (benchmarks/idle.py). Replies come on one topic that is there from the start, so Kafka's 500 ms cost nothing.
+_EVENTS_DEFAULTS: Properties = {"fetch.wait.max.ms": 100}
+_HISTORY_DEFAULTS: Properties = {"fetch.wait.max.ms": 20}  # it reads what is there, for a short time
 
 _CONSUMER_RULES: Properties = {
     # Topics are read when they are known to be there: one that librdkafka does not find is gone, and we want to know at
@@ -136,7 +138,7 @@ def history_properties(settings: Settings, topics: int) -> Properties:
     defaults = {
         "group.id": UNNAMED_GROUP,
         **_CONSUMER_DEFAULTS,
-        **_EVENTS_DEFAULTS,
+        **_HISTORY_DEFAULTS,
         "max.partition.fetch.bytes": min(max(share, _LEAST_PARTITION_FETCH), _MOST_PARTITION_FETCH),
     }
     return _consumer_properties(settings, defaults, {**_MANUAL_RULES, **_HISTORY_RULES})
