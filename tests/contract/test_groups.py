@@ -147,6 +147,30 @@ def test_a_group_reads_a_topic_that_appears_later_from_its_beginning(bench, inbo
     assert inbox.in_order()
 
 
+def test_a_group_starts_where_the_first_of_its_members_did(bench, make_inbox):
+    """One has waited for the topic; the other finds it with records in it, and perhaps sooner."""
+    topic = bench.topic(None)
+    waiting, late = make_inbox(ready=False), make_inbox()
+    source = bench.events(waiting, "beginning")
+    source.read(topic).result(PATIENCE)
+    bench.backend.create_topic(topic, 2)
+    for key in (b"a", b"b", b"c", b"d"):
+        bench.send(topic, b"first of " + key, key=key)
+    both = (waiting, late)
+    for inbox in both:
+        inbox.on_receive = lambda _: _tell(both)
+    bench.events(late, "beginning").read(topic).result(PATIENCE)
+    waiting.open(source)
+    late.wait_until(lambda: len(_shared(*both)) >= 4, "all four")
+    assert _shared(*both) == [b"first of a", b"first of b", b"first of c", b"first of d"]
+
+
+def _tell(inboxes) -> None:
+    for inbox in inboxes:
+        with inbox.changed:
+            inbox.changed.notify_all()
+
+
 def test_topics_added_one_after_the_other(bench, inbox):
     topics = [bench.topic() for _ in range(3)]
     source = bench.events(inbox, "growing")

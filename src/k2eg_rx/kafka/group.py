@@ -31,22 +31,14 @@ from k2eg_rx.kafka.lag import Partition
 from k2eg_rx.kafka.pump import Pump, Watcher
 from k2eg_rx.kafka.reading import Reading
 from k2eg_rx.kafka.source import TopicSource
+from k2eg_rx.kafka.starts import COMMITTED_TIMEOUT, OF_A_REBALANCE, Starts, key_of
 from k2eg_rx.transport import Offsets, Receiver
 
 _log = logging.getLogger(__name__)
 
-_COMMITTED_TIMEOUT = 5.0  # seconds; the whole group waits for a member that takes over a partition
 _COORDINATOR_PATIENCE = 10.0  # seconds that a coordinator has to come about when a partition is taken over
-_PIN_PATIENCE = 10.0  # seconds that a rebalance may keep a topic's start from being committed
 _PATIENCE = 1.0  # seconds of not being ready, after which the prefetch is given up to go on taking part in the group
 _HELD_POLL = 0.1  # seconds between polls then: how late this member may be at a rebalance
-# How a commit fails while the group rebalances. The second: Kafka answers a member's requests one after the other, so a
-# commit that follows a request to join waits until all have joined, and is then of a generation that is over.
-_OF_A_REBALANCE = frozenset({KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION})
-
-
-def _key(partition: TopicPartition) -> Partition:
-    return partition.topic, partition.partition
 
 
 def _key_of(message: Message) -> Partition:
@@ -54,8 +46,8 @@ def _key_of(message: Message) -> Partition:
     return message.topic() or "", -1 if partition is None else partition
 
 
-def _at(offsets: Iterable[tuple[Partition, int]]) -> list[TopicPartition]:
-    return [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets]
+def _at(offsets: Iterable[tuple[Partition, int]], metadata: str = "") -> list[TopicPartition]:
+    return [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in offsets]
 
 
 class GroupPump(Pump):
@@ -78,9 +70,7 @@ class GroupPump(Pump):
         self._subscribed: frozenset[str] = frozenset()
         self._held_since: float | None = None
         self._paused = False
-        self._pins: dict[Partition, int] = {}
-        self._unpinned: dict[Partition, int] = {}  # those that the group has not been told of yet
-        self._pin_until: float | None = None
+        self._starts = Starts(self._commit)
         self._joining = False  # subscribed to something, and not assigned anything yet
         self._received: dict[Partition, int] = {}  # of the partitions that are ours: the offset after what was received
         self._gone: set[str] = set()  # topics that were deleted, until they are read again
@@ -104,16 +94,13 @@ class GroupPump(Pump):
             self._subscribe(consumer)  # lets go of the partitions that were deleted, and of where it was in them
         self._gone -= topics
         self.left -= topics
-        self._pins.update(pins)
-        self._unpinned.update(pins)
+        self._starts.add(pins)
         self._topics |= topics
 
     def halt(self, consumer: Consumer, reading: Reading) -> None:
         """Takes no part in reading a topic any more."""
         self._topics -= {reading.topic}
-        for pins in (self._pins, self._unpinned):
-            for key in [key for key in pins if key[0] == reading.topic]:
-                del pins[key]
+        self._starts.drop(reading.topic)
         self._reached = {key: offset for key, offset in self._reached.items() if key[0] != reading.topic}
         if not reading.released:
             self._gone.add(reading.topic)
@@ -146,35 +133,11 @@ class GroupPump(Pump):
         with contextlib.suppress(KafkaException):  # its partitions are not this member's any more
             consumer.store_offsets(offsets=_at((key, OFFSET_INVALID) for key in received))
 
-    def _pin(self, consumer: Consumer) -> bool:
-        """Has the group start at the pins, whichever member gets the partitions; whether to go on and take part."""
-        if not self._unpinned:
-            return True
-        now = time.monotonic()
-        self._pin_until = self._pin_until or now + _PIN_PATIENCE
-        if now < self._pin_until and (self._joining or not self._is_pinned(consumer)):
-            return False
-        self._unpinned.clear()
-        self._pin_until = None
-        return True
-
-    def _is_pinned(self, consumer: Consumer) -> bool:
-        """Commits the pins of partitions that the group has not read before; whether there is no point in a next try.
-
-        Only a member may commit, once there are some. For one that is none yet it is done when it gets the partition.
-        """
-        try:
-            committed = consumer.committed(_at(self._unpinned.items()), timeout=_COMMITTED_TIMEOUT)
-        except KafkaException as failure:
-            _log.debug("the start is committed when a partition is assigned: %s", failure)
-            return True
-        fresh = [_key(partition) for partition in committed if partition.error is None and partition.offset < 0]
-        failure = self._commit(consumer, [(key, self._unpinned[key]) for key in fresh])
-        return failure is None or failure.code() not in _OF_A_REBALANCE
-
-    def _commit(self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]]) -> KafkaError | None:
+    def _commit(
+        self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]], metadata: str = ""
+    ) -> KafkaError | None:
         """Commits; what was in the way, if something was."""
-        partitions = _at(offsets)
+        partitions = _at(offsets, metadata)
         if not partitions:
             return None
         try:
@@ -186,9 +149,11 @@ class GroupPump(Pump):
 
     def _leave(self, consumer: Consumer) -> None:
         """Commits what was used, once a rebalance under way lets it, and leaves the group."""
+        if not self._joining:
+            self._starts.tell(consumer)
         self._recall(consumer, self._received.keys())
         failure = self._commit(consumer, self._received.items())
-        while failure is not None and failure.code() in _OF_A_REBALANCE and time.monotonic() < self._deadline:
+        while failure is not None and failure.code() in OF_A_REBALANCE and time.monotonic() < self._deadline:
             consumer.pause(consumer.assignment())
             consumer.poll(_HELD_POLL)
             failure = self._commit(consumer, self._received.items())
@@ -223,7 +188,7 @@ class GroupPump(Pump):
 
     def _do_actions(self, consumer: Consumer) -> None:
         super()._do_actions(consumer)
-        if self._pin(consumer):
+        if self._starts.are_told(consumer, joining=self._joining):
             self._subscribe(consumer)
 
     def _subscribe(self, consumer: Consumer) -> None:
@@ -287,14 +252,14 @@ class GroupPump(Pump):
         if (topic, partition) not in self._unknown:
             return super()._restart(topic, partition)
         self._unknown.discard((topic, partition))  # the group has not read it before
-        return self._pins.get((topic, partition), 0)
+        return self._starts.of((topic, partition)) or 0
 
     def _committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
         """Where the group left off; None if the coordinator does not say so. One that moves, or loads, does soon."""
         deadline = time.monotonic() + _COORDINATOR_PATIENCE
         while True:
             try:
-                committed = consumer.committed(partitions, timeout=_COMMITTED_TIMEOUT)
+                committed = consumer.committed(partitions, timeout=COMMITTED_TIMEOUT)
                 failure = next((partition.error for partition in committed if partition.error is not None), None)
                 if failure is None:
                     return committed
@@ -307,8 +272,8 @@ class GroupPump(Pump):
 
     def _start_again(self, consumer: Consumer, partition: TopicPartition) -> None:
         """Reads a partition from elsewhere. What is assigned to a member can only be changed as a whole."""
-        if _key(partition) in self.lag.starts:
-            others = [other for other in consumer.position(consumer.assignment()) if _key(other) != _key(partition)]
+        if key_of(partition) in self.lag.starts:
+            others = [other for other in consumer.position(consumer.assignment()) if key_of(other) != key_of(partition)]
             consumer.assign([*others, partition])
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -318,13 +283,12 @@ class GroupPump(Pump):
             return
         committed = self._committed(consumer, partitions)
         if committed is None:
-            self._unknown.update(map(_key, partitions))
+            self._unknown.update(map(key_of, partitions))
             self._astray = True
             starts, fresh = partitions, []
         else:
-            known = {_key(p): p.offset if p.offset >= 0 else self._pins.get(_key(p), 0) for p in committed}
-            begin = {key: max(offset, self._reached.pop(key, 0)) for key, offset in known.items()}
-            fresh = [(_key(p), begin[_key(p)]) for p in committed if p.offset != begin[_key(p)]]
+            begin = {key_of(p): max(self._starts.left_off(p), self._reached.pop(key_of(p), 0)) for p in committed}
+            fresh = [(key_of(p), begin[key_of(p)]) for p in committed if p.offset != begin[key_of(p)]]
             starts = _at(begin.items())
         consumer.assign(starts)
         self.lag.add(starts)
@@ -335,7 +299,7 @@ class GroupPump(Pump):
         self._commit(consumer, fresh)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        keys = set(map(_key, partitions))
+        keys = set(map(key_of, partitions))
         self._recall(consumer, keys)
         failure = self._commit(consumer, [(key, offset) for key, offset in self._received.items() if key in keys])
         if failure is not None:
@@ -351,7 +315,7 @@ class GroupPump(Pump):
 
     def _give_up(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._joining = bool(self._subscribed)
-        self._forget(set(map(_key, partitions)))
+        self._forget(set(map(key_of, partitions)))
         self.lag.remove(partitions)
         consumer.unassign()
 

@@ -52,6 +52,9 @@ class Offsets:
         """Starts at the end of a topic."""
         self.next.update(((topic, number), len(records)) for number, records in enumerate(topic.partitions))
 
+    def await_topic(self, name: str) -> None:
+        """Starts at the beginning of a topic that is not there yet."""
+
     def may_take(self, partition: Partition, source: object) -> bool:  # noqa: ARG002 - it is the only one
         """Whether the source may have the records of a partition now."""
         return True
@@ -71,6 +74,7 @@ class Group(Offsets):
         super().__init__()
         self._readers: dict[str, list[object]] = {}
         self._in_hand: set[Partition] = set()
+        self._awaited: set[str] = set()
 
     def join(self, topic: str, source: object) -> None:
         """Takes note that a source reads a topic."""
@@ -81,9 +85,13 @@ class Group(Offsets):
         self._readers[topic].remove(source)
 
     def pin(self, topic: Topic) -> None:
-        """Starts at the end of a topic, where the group has not been there yet."""
+        """Starts at the end of a topic, where the group has not been there yet, nor has waited for it."""
         for number, records in enumerate(topic.partitions):
-            self.next.setdefault((topic, number), len(records))
+            self.next.setdefault((topic, number), 0 if topic.name in self._awaited else len(records))
+
+    def await_topic(self, name: str) -> None:
+        """Starts at the beginning of a topic that is not there yet."""
+        self._awaited.add(name)
 
     def may_take(self, partition: Partition, source: object) -> bool:
         """Whether the source may have the records of a partition now."""

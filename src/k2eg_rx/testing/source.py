@@ -91,8 +91,11 @@ class MemorySource:
             if not self._broker.is_up:
                 return
             futures = [self._reads[topic] for topic in self._unfixed]
-            for topic in map(self._broker.topic, self._unfixed):
-                if topic is not None:
+            for name in self._unfixed:
+                topic = self._broker.topic(name)
+                if topic is None:
+                    self._offsets.await_topic(name)
+                else:
                     self._offsets.pin(topic)
             self._unfixed.clear()
         for future in futures:

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka import group
+from k2eg_rx.kafka import group, starts
 from k2eg_rx.kafka.announcements import Announcements
 from k2eg_rx.kafka.failures import Failures
 from k2eg_rx.kafka.group import GroupPump
@@ -39,6 +39,7 @@ class FakeConsumer:
     def __init__(self) -> None:
         self.messages: deque[Message] = deque()
         self.group: Offsets = {}
+        self.metadata: dict[tuple[str, int], str] = {}
         self.stored: Offsets = {}
         self.subscriptions: list[list[str]] = []
         self.assigned: list[TopicPartition] = []
@@ -59,15 +60,14 @@ class FakeConsumer:
         if self.failed_fetches:
             self.failed_fetches -= 1
             return [Unfetched(p.topic, p.partition) for p in partitions]
-        at = self.group
-        return [
-            TopicPartition(p.topic, p.partition, at.get((p.topic, p.partition), OFFSET_INVALID)) for p in partitions
-        ]
+        keys = [(p.topic, p.partition) for p in partitions]
+        return [TopicPartition(*key, self.group.get(key, OFFSET_INVALID), self.metadata.get(key, "")) for key in keys]
 
     def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
         if self.refusals:
             raise KafkaException(KafkaError(self.refusals.pop()))
         self.group.update(_offsets(offsets))
+        self.metadata.update({(p.topic, p.partition): p.metadata for p in offsets})
 
     def store_offsets(self, offsets: list[TopicPartition]) -> None:
         self.stored.update(_offsets(offsets))
@@ -245,42 +245,98 @@ def test_a_receiver_that_raises_has_used_it_all(world, caplog):
     assert "raised" in caplog.text
 
 
-def test_a_start_is_committed_before_its_topic_is_subscribed_to(world):
-    world.queue_begin_another(5)
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(starts, "time", clock)
+    return clock
+
+
+def test_a_start_is_committed_before_its_topic_is_subscribed_to(world, clock):
+    world.queue_begin_another(0)
     world.turn()
-    assert world.consumer.group["another", 0] == 5
+    assert world.consumer.group["another", 0] == 0
     assert world.consumer.subscriptions[-1] == ["another", "t"]
 
 
-def test_a_start_that_a_rebalance_is_in_the_way_of_is_committed_after_it(world):
+def test_a_start_within_a_topic_waits_for_one_at_its_beginning(world, clock):
+    """By a member that saw that the topic was missing, and finds it later."""
+    world.queue_begin_another(2)
+    world.turn()
+    assert ("another", 0) not in world.consumer.group
+    world.consumer.group["another", 0] = 0
+    clock.now += starts.AGAIN
+    world.turn()
+    assert world.consumer.group["another", 0] == 0
+    assert world.consumer.subscriptions[-1] == ["another", "t"]
+
+
+def test_a_start_within_a_topic_is_committed_if_no_other_one_is(world, clock):
+    world.queue_begin_another(2)
+    world.turn()
+    clock.now += starts.GRACE + starts.AGAIN
+    world.turn()
+    assert world.consumer.group["another", 0] == 2
+    assert world.consumer.subscriptions[-1] == ["another", "t"]
+
+
+@pytest.mark.parametrize(("metadata", "start"), [("start", 2), ("", 7)])
+def test_the_lowest_start_counts_until_somebody_has_read_on(world, clock, metadata, start):
+    world.consumer.group["another", 0] = 7
+    world.consumer.metadata["another", 0] = metadata
+    world.queue_begin_another(2)
+    world.turn()
+    assert world.consumer.group["another", 0] == start
+    world.consumer.group["another", 0] = 7
+    world.consumer.metadata["another", 0] = metadata
+    world.pump._on_assign(world.consumer, [TopicPartition("another", 0)])
+    assert _offsets(world.consumer.assigned) == {("another", 0): start}
+    assert world.consumer.group["another", 0] == start
+
+
+def test_a_start_that_a_rebalance_is_in_the_way_of_is_committed_after_it(world, clock):
     world.revoke()
-    world.queue_begin_another(5)
+    world.queue_begin_another(0)
     world.turn()
     assert world.consumer.subscriptions == [["t"]]
     world.assign()
     world.consumer.refusals = [KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS]
+    for _ in range(2):
+        world.turn()
+        world.turn()
+        assert ("another", 0) not in world.consumer.group
+        clock.now += starts.AGAIN
     world.turn()
-    world.turn()
-    assert ("another", 0) not in world.consumer.group
-    world.turn()
-    assert world.consumer.group["another", 0] == 5
+    assert world.consumer.group["another", 0] == 0
     assert world.consumer.subscriptions == [["t"], ["another", "t"]]
 
 
-def test_a_start_that_cannot_be_committed_is_waited_for_no_longer_than_ten_seconds(world, monkeypatch):
+def test_a_start_that_cannot_be_committed_is_waited_for_no_longer_than_ten_seconds(world, clock):
     world.revoke()
-    world.queue_begin_another(5)
-    world.turn()
-    assert world.consumer.subscriptions == [["t"]]
-    later = time.monotonic() + group._PIN_PATIENCE
-    monkeypatch.setattr(group.time, "monotonic", lambda: later)
-    world.turn()
-    assert world.consumer.subscriptions == [["t"], ["another", "t"]]
+    for _ in range(2):  # as long each time
+        world.queue_begin_another(0)
+        world.turn()
+        assert world.consumer.subscriptions[-1] == ["t"]
+        clock.now += starts.PATIENCE
+        world.turn()
+        assert world.consumer.subscriptions[-1] == ["another", "t"]
+        world.pump._topics = world.pump._subscribed = frozenset("t")
+        world.consumer.subscriptions.append(["t"])
 
 
-def test_only_a_member_may_commit_so_one_that_is_none_yet_joins(world):
+def test_only_a_member_may_commit_so_one_that_is_none_yet_joins(world, clock):
     world.consumer.refusals = [KafkaError.UNKNOWN_MEMBER_ID]
-    world.queue_begin_another(5)
+    world.queue_begin_another(0)
     world.turn()
     assert world.consumer.subscriptions == [["t"], ["another", "t"]]
 
