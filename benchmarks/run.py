@@ -12,6 +12,7 @@ import batches
 import flood
 import footprint
 import gateway
+import idle
 import latency
 import start
 import throughput
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "gateway": gateway.measure,
     # those with thousands of topics at the end: the broker takes its time to remove them
     "footprint": footprint.measure,
+    "idle": idle.measure,
     "start": start.measure,
 }
 

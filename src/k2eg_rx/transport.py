@@ -146,8 +146,8 @@ class Receiver(Protocol):
         """Called by a source that shares its topics, before partitions go to whichever member of the group.
 
         Returns:
-            From where on what was received of them has been of no use yet. It never will be here: whoever gets a
-            partition reads on from there.
+            From where on what was received of them has been of no use yet. Nor will it be, for whoever gets a partition
+            reads on from there.
         """
         return {}
 

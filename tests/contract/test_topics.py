@@ -85,10 +85,11 @@ def test_another_topic_goes_on_when_one_is_deleted(kafka_bench, inbox, log):
     inbox.wait_for(b"still there")
 
 
-def test_records_deleted_before_they_were_read_are_told_and_the_rest_is_read(kafka_bench, inbox, log):
+@pytest.mark.parametrize("group_name", [None, "late"])
+def test_records_deleted_before_they_were_read_are_told_and_the_rest_is_read(kafka_bench, inbox, log, group_name):
     topic = kafka_bench.topic()
     transport = kafka_bench.another_transport(**{"queued.max.messages.kbytes": "500", "fetch.max.bytes": "1000000"})
-    source = kafka_bench.events(inbox, transport=transport)
+    source = kafka_bench.events(inbox, group_name, transport)
     source.read(topic).result(PATIENCE)
     kafka_bench.send(topic, "first")
     inbox.wait_for(b"first")

@@ -31,7 +31,10 @@ DEMO_DATABASE = Path(__file__).parent / "database" / "demo.db"
 ENVIRONMENT = "demo"
 COMMAND_TOPIC = "k2eg-demo-commands"
 _GATEWAY = "k2eg-demo-gateway"
-_KAFKA = {"fetch.wait.max.ms": "5"}  # the embedded broker answers a fetch only when this time is over
+_KAFKA = {
+    "fetch.wait.max.ms": "5",  # the embedded broker answers a fetch only when this time is over
+    "session.timeout.ms": "6000",  # and has the members of a group wait for each other for this long, less a second
+}
 
 _RECORD = re.compile(r"""^\s*g?record\s*\(\s*\w+\s*,\s*"?([^\s")]+)"?\s*\)""", re.MULTILINE)
 

@@ -273,7 +273,7 @@ class GroupPump(Pump):
     def _start_again(self, consumer: Consumer, partition: TopicPartition) -> None:
         """Reads a partition from elsewhere. What is assigned to a member can only be changed as a whole."""
         if key_of(partition) in self.lag.starts:
-            others = [other for other in consumer.position(consumer.assignment()) if key_of(other) != key_of(partition)]
+            others = [other for other in self._positions(consumer) if key_of(other) != key_of(partition)]
             consumer.assign([*others, partition])
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -173,13 +173,16 @@ class Pump:
 
     def _take_over(self, new: Consumer, old: Consumer) -> None:
         """Has a consumer read on where another one was."""
+        new.incremental_assign(self._positions(old))
+
+    def _positions(self, consumer: Consumer) -> list[TopicPartition]:
+        """Returns where a consumer is in what is read."""
         starts = self.lag.starts
-        reached = old.position([TopicPartition(topic, partition) for topic, partition in starts])
-        partitions = [
+        reached = consumer.position([TopicPartition(topic, partition) for topic, partition in starts])
+        return [
             TopicPartition(at.topic, at.partition, at.offset if at.offset >= 0 else starts[at.topic, at.partition])
             for at in reached
         ]
-        new.incremental_assign(partitions)
 
     def _leave(self, consumer: Consumer) -> None:
         with contextlib.suppress(KafkaException):

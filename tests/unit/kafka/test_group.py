@@ -45,6 +45,7 @@ class FakeConsumer:
         self.assigned: list[TopicPartition] = []
         self.refusals: list[int] = []  # of commits, by Kafka's number
         self.failed_fetches = 0
+        self.knows_positions = True  # it does not where it has not given a record yet
         self.paused: set[tuple[str, int]] = set()  # also of what is not assigned any more, as librdkafka has it
 
     def subscribe(self, topics: list[str], **callbacks: object) -> None:
@@ -91,8 +92,9 @@ class FakeConsumer:
         pass
 
     def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        at = _offsets(self.assigned)
-        return [TopicPartition(p.topic, p.partition, at[p.topic, p.partition]) for p in partitions]
+        at = _offsets(self.assigned) if self.knows_positions else {}
+        keys = [(p.topic, p.partition) for p in partitions]
+        return [TopicPartition(*key, at.get(key, OFFSET_INVALID)) for key in keys]
 
     def get_watermark_offsets(self, partition: TopicPartition, cached: bool) -> tuple[int, int]:
         return 0, 0
@@ -349,7 +351,9 @@ def test_where_the_group_left_off_is_asked_for_until_the_coordinator_says_so(wor
     assert _offsets(world.consumer.assigned) == {("t", 0): 2}
 
 
-def test_a_partition_that_is_read_from_elsewhere_leaves_the_others_where_they_are(world):
+@pytest.mark.parametrize("knows_positions", [True, False])
+def test_a_partition_that_is_read_from_elsewhere_leaves_the_others_where_they_are(world, knows_positions):
+    world.consumer.knows_positions = knows_positions
     world.revoke()
     world.pump._on_assign(world.consumer, [TopicPartition("t", 0), TopicPartition("t", 1)])
     world.pump._start_again(world.consumer, TopicPartition("t", 1, 9))
