@@ -25,7 +25,7 @@ from confluent_kafka import Producer
 
 from k2eg_rx import Client, Settings, first
 from k2eg_rx.pv import monitor_topic
-from laboratory import Laboratory, laboratory
+from laboratory import Laboratory, laboratory, measured_process
 from latency import Bare, milliseconds
 from measuring import Row, at_most, run
 from responder import HEADER, structure
@@ -82,28 +82,6 @@ def _serve_echo(settings: Settings, pipe: Connection) -> None:
     bare.close()
 
 
-@contextmanager
-def _echo(settings: Settings) -> Iterator[Callable[[], float]]:
-    """Gives what measures a bare echo."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve_echo, args=(settings, theirs), daemon=True)
-    process.start()
-    theirs.close()
-
-    def measured() -> float:
-        ours.send(True)
-        return ours.recv()
-
-    try:
-        measured()
-        yield measured
-        ours.send(False)
-        process.join(TIMEOUT)
-    finally:
-        process.kill()
-
-
 @dataclass(frozen=True, slots=True)
 class Beside:
     """Medians of a round in milliseconds, beside a flood and idle; and the events a second that were handed over."""
@@ -157,9 +135,10 @@ def _rows(overflow: str, rounds: Sequence[Beside]) -> Iterator[Row]:
 def measure(kafka: str, rounds: int) -> list[Row]:
     """Returns two rows for each policy of the flood's subscriber."""
     measured: dict[str, list[Beside]] = {overflow: [] for overflow in POLICIES}
-    with laboratory(kafka) as place, _echo(place.settings()) as echo:
+    with laboratory(kafka) as place, measured_process(_serve_echo, place.settings()) as echo:
         with Client("bench", "flood", settings=place.settings()) as client:
             _median(lambda: first(client.get_stream(URI, timeout=TIMEOUT)), _WARM_UP)
+        echo()
         for _ in range(rounds):
             for overflow, of in measured.items():
                 of.append(_round(place, echo, overflow))

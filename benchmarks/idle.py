@@ -8,28 +8,23 @@ settings, which is assigned to the same topics and polls. The topics have as man
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 from k2eg_rx import Client, Settings, first
 from k2eg_rx.pv import monitor_topic
-from laboratory import TIMEOUT, BareReader, laboratory
+from laboratory import TIMEOUT, BareReader, laboratory, measured_process
 from measuring import Row, run
 
 PV_COUNTS = (1, 100, 2000)
 _LAPSE = 3.0  # seconds, of which the processor time is taken
 _SETTLE = 3.0  # seconds in which what comes with the start is over
 
-Watch = Callable[[Settings, Sequence[str], Connection], None]
-
 
 def _tell(pipe: Connection) -> None:
     """Tells its processor time, in milliseconds a second, as often as it is asked."""
     time.sleep(_SETTLE)
-    pipe.send("ready")
     while pipe.recv():
         before = time.process_time()
         time.sleep(_LAPSE)
@@ -53,34 +48,11 @@ def _watch_bare(settings: Settings, names: Sequence[str], pipe: Connection) -> N
     deadline = time.monotonic() + _SETTLE
     while time.monotonic() < deadline:
         next(batches)
-    pipe.send("ready")
     while pipe.recv():
         before, since = time.process_time(), time.monotonic()
         while time.monotonic() - since < _LAPSE:
             next(batches)
         pipe.send((time.process_time() - before) / (time.monotonic() - since) * 1000)
-
-
-@contextmanager
-def _process(watch: Watch, settings: Settings, names: Sequence[str]) -> Iterator[Callable[[], float]]:
-    """Gives what measures it once."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=watch, args=(settings, names, theirs), daemon=True)
-    process.start()
-    theirs.close()
-
-    def measured() -> float:
-        ours.send(True)
-        return ours.recv()
-
-    try:
-        ours.recv()
-        yield measured
-        ours.send(False)
-        process.join(TIMEOUT)
-    finally:
-        process.kill()
 
 
 def measure(kafka: str, rounds: int) -> list[Row]:
@@ -91,7 +63,7 @@ def measure(kafka: str, rounds: int) -> list[Row]:
             names = place.new_pvs(count)
             figures: list[tuple[float, ...]] = []
             for watch in (_watch, _watch_bare):
-                with _process(watch, place.settings(), names) as measured:
+                with measured_process(watch, place.settings(), names) as measured:
                     figures.append(tuple(measured() for _ in range(rounds)))
             ours, bare = figures
             name = f"processor time of a second, {count:,} idle PV{'s' * (count > 1)}"

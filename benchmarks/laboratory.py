@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -97,6 +98,33 @@ def laboratory(address: str, *, first_events: bool = False) -> Iterator[Laborato
     place.create([command_topic], partitions=1)
     with responder(address, command_topic, first_events=first_events):
         yield place
+
+
+@contextmanager
+def measured_process(target: Callable[..., None], *arguments: object) -> Iterator[Callable[[], float]]:
+    """Gives what has a process of its own measure itself once more, and waits for the figure.
+
+    Args:
+        target: What runs there. It gets a pipe beside its arguments: each true value that comes asks for a figure, a
+            false one ends it.
+        arguments: Its arguments.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=target, args=(*arguments, theirs), daemon=True)
+    process.start()
+    theirs.close()
+
+    def measured() -> float:
+        ours.send(True)
+        return ours.recv()
+
+    try:
+        yield measured
+        ours.send(False)
+        process.join(TIMEOUT)
+    finally:
+        process.kill()
 
 
 class BareReader:
