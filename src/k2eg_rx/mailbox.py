@@ -171,9 +171,8 @@ class Mailbox(Generic[_T]):
         self._error: Exception | None = None
         self._disposed = False
         self._drainer: int | None = None  # the thread at it, if any; written by that thread while it is
-        self._in_hand: list[
-            _T
-        ] = []  # what it has taken, the next one last; anybody may take of it, by atomic operations
+        # What it has taken, the next one last. Anybody may take of it, by atomic operations.
+        self._in_hand: list[_T] = []
 
     def leave_out(self, count: int) -> None:
         """Counts items that were dropped before they were queued."""
@@ -231,11 +230,13 @@ class Mailbox(Generic[_T]):
                     waiting.appendleft(self._in_hand.pop(0))
             waiting.extend(self._buffer.take(len(self._buffer)))
             recalled = [item for item in waiting if is_wanted(item)]
-            self._buffer.add(item for item in waiting if not is_wanted(item))
+            dropped = self._buffer.add(item for item in waiting if not is_wanted(item))
             room = self._shut and len(self._buffer) <= self._low
             self._shut = self._shut and not room
         if room:
             self._office.valve.release()
+        if dropped:
+            self._office.count_dropped(dropped)
         return recalled
 
     def is_drained_here(self) -> bool:

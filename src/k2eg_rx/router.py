@@ -121,8 +121,8 @@ def _ends_of_runs(keys: Sequence[bytes | None]) -> Sequence[int]:
     return [*compress(count(), map(ne, keys, islice(keys, 1, None))), final]
 
 
-def _is_of(partitions: Collection[Partition], update: PVUpdate) -> bool:
-    return update.record[:2] in partitions
+def _is_of(partitions: Collection[Partition], topics: Collection[str], update: PVUpdate) -> bool:
+    return update.record.topic in topics and update.record[:2] in partitions
 
 
 def first_offsets(records: Iterable[Record]) -> Offsets:
@@ -303,8 +303,7 @@ class EventRouter:
             begun = (self._messages[topic].unused() for topic in topics & self._messages.keys())
             unused = [record for record in begun if record is not None and record[:2] in wanted]
             for inlet, own in self._sole_inlets(topics).items():
-                going = frozenset(partition for partition in wanted if partition[0] in own)
-                recalled = [update.record for update in inlet.recall(partial(_is_of, going))]
+                recalled = [update.record for update in inlet.recall(partial(_is_of, wanted, own))]
                 for topic in {record.topic for record in recalled}:
                     for route in self._pvs[topic].values():
                         route.last = None  # what comes once more must not be taken for a repetition

@@ -397,6 +397,24 @@ def test_the_newest_item_of_a_name_is_recalled(office: Office, scheduler: TestSc
     assert numbers(seen) == [3]
 
 
+def test_what_is_put_back_beside_a_newer_item_of_its_name_counts_as_dropped(
+    office: Office, scheduler: TestScheduler
+) -> None:
+    source, seen = Source(), list[int]()
+
+    def see(item: Item) -> None:
+        seen.append(item.number)
+        if item.number == 1:
+            source.offer(5, name="b")
+            source.inlets[0].recall(lambda _: False)
+
+    office.delivery.stream(source.attach, "a", Overflow.LATEST).subscribe(see, scheduler=scheduler)
+    source.offer(1)
+    source.offer(3, name="b")
+    scheduler.start()
+    assert (seen, office.delivery.dropped) == ([1, 5], 1)
+
+
 def test_a_recall_makes_room_in_a_full_mailbox(office: Office, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
     office.delivery.stream(source.attach, "a", capacity=4).subscribe(seen.append, scheduler=scheduler)
