@@ -23,8 +23,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from gateway_processes import Process
 from k2eg_rx import Client, Settings
-from k2eg_rx.embedded.ioc import SoftIoc
-from k2eg_rx.embedded.loopback import ServerPorts, merge_client_environments, without_epics
+from k2eg_rx.embedded import ServerPorts, SoftIoc, merge_client_environments, without_epics
 from k2eg_rx.pv import monitor_topic
 
 TIMEOUT = 60.0

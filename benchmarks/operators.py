@@ -34,8 +34,8 @@ from reactivex.subject import Subject
 
 from k2eg_rx import PVUpdate
 from k2eg_rx import operators as pv_ops
+from k2eg_rx.concurrency import Timers
 from k2eg_rx.testing import START, update
-from k2eg_rx.timers import Timers
 from measuring import LEAST_ROUNDS, Row, at_most, machine, table
 
 _PVS = 20

@@ -25,16 +25,14 @@ from typing import Any, NamedTuple
 
 from k2eg_rx import Client, PVUpdate, Settings, Snapshot, SnapshotProperties, first
 from k2eg_rx.errors import K2EGError, WireError
-from k2eg_rx.pv import PvAddress, monitor_topic, snapshot_topic
+from k2eg_rx.protocol import decode_body, decode_reply, decode_snapshot_message, pack
+from k2eg_rx.pv import PVAddress, monitor_topic, snapshot_topic
 from k2eg_rx.testing import MemoryBroker, MemoryTransport
 from k2eg_rx.transport import Headers, Receiver, Record
-from k2eg_rx.wire.decode import decode_body
-from k2eg_rx.wire.packing import pack
-from k2eg_rx.wire.replies import decode_reply, decode_snapshot_message
 
 RECORDED = Path(__file__).parents[1] / "tests" / "data" / "recorded.jsonl"
 PV, SNAPSHOT = "poison:pv", "poison-snapshot"
-ADDRESS = PvAddress.parse(f"pva://{PV}")
+ADDRESS = PVAddress.parse(f"pva://{PV}")
 COMMANDS, REPLIES = "commands", "poison-reply"
 EVENTS, ITERATIONS = monitor_topic(PV), snapshot_topic(SNAPSHOT)
 HALF = "\ud800"  # of a character: JSON can spell it, UTF-8 cannot

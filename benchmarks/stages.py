@@ -17,17 +17,17 @@ from typing import Any
 from unittest.mock import patch
 
 import throughput
-from k2eg_rx.kafka import pump
-from k2eg_rx.kafka.pump import Pump
-from k2eg_rx.mailbox import Mailbox
+from k2eg_rx.delivery import SubscriberQueue
+from k2eg_rx.kafka.consumer import poll_loop as pump
+from k2eg_rx.kafka.consumer.poll_loop import PollLoop
 from laboratory import laboratory
 from measuring import Row, run
 
 _STAGES: tuple[tuple[str, Any, str], ...] = (
-    ("consume", Pump, "_gather"),
+    ("consume", PollLoop, "_gather"),
     ("make records", pump, "records_of"),
-    ("route", Pump, "_deliver"),
-    ("decode and hand over", Mailbox, "_hand_over"),
+    ("route", PollLoop, "_deliver"),
+    ("decode and hand over", SubscriberQueue, "_hand_over"),
 )
 
 

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from gateway_processes import Process
 from k2eg_rx import Client, PVUpdate, Settings
-from k2eg_rx.embedded.loopback import ServerPorts, without_epics
+from k2eg_rx.embedded import ServerPorts, without_epics
 from k2eg_rx.pv import monitor_topic
 from measuring import Row, run
 from responder import PARTITIONS

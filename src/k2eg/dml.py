@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg.listeners import Handler, Listener, Listeners, PvListener
+from k2eg.listeners import Handler, Listener, Listeners, PVListener
 from k2eg_rx import (
     Client,
     ClientClosedError,
     OperationError,
     OperationTimeout,
-    PvAddress,
+    PVAddress,
     PVUpdate,
     Reply,
     Snapshot,
@@ -201,7 +201,7 @@ class dml(Client):  # noqa: N801 - the documented name
         """
         seconds = self._seconds(timeout)
         stream = self.monitor_many_stream(pv_uri_list)
-        listener = PvListener((PvAddress.parse(uri).name for uri in pv_uri_list), handler, _update)
+        listener = PVListener((PVAddress.parse(uri).name for uri in pv_uri_list), handler, _update)
         self._listeners.add(listener)
         return _begin(listener, stream, lambda: self.activation_stream(pv_uri_list, seconds))
 

@@ -98,7 +98,7 @@ class Listener(Generic[_T]):
             self._ended.set_result(None)
 
 
-class PvListener(Listener[_T]):
+class PVListener(Listener[_T]):
     """A handler of some PVs, each of which can be stopped by itself.
 
     They are one subscription, so that the handler is called for one of them at a time.
@@ -126,15 +126,15 @@ class Listeners:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._listeners: list[PvListener[Any]] = []
+        self._listeners: list[PVListener[Any]] = []
 
-    def add(self, listener: PvListener[Any]) -> None:
+    def add(self, listener: PVListener[Any]) -> None:
         """Keeps a listener for as long as it listens."""
         with self._lock:
             self._listeners.append(listener)
         listener.on_end(lambda: self._discard(listener))
 
-    def _discard(self, listener: PvListener[Any]) -> None:
+    def _discard(self, listener: PVListener[Any]) -> None:
         with self._lock:
             self._listeners = [other for other in self._listeners if other is not listener]
 

@@ -3,7 +3,8 @@
 `Client` connects to a K2EG gateway; its methods return reactivex Observables.
 """
 
-from k2eg_rx.client import Client
+from k2eg_rx.client import Client, GetResult, PutResult, Status, first
+from k2eg_rx.delivery import Overflow
 from k2eg_rx.errors import (
     ClientClosedError,
     ForkError,
@@ -13,32 +14,34 @@ from k2eg_rx.errors import (
     TransportError,
     WireError,
 )
-from k2eg_rx.overflow import Overflow
-from k2eg_rx.properties import SnapshotProperties
-from k2eg_rx.pv import PvAddress, pv_name_of
-from k2eg_rx.results import GetResult, PutResult
-from k2eg_rx.settings import Settings, environments, load_settings
-from k2eg_rx.snapshots import Samples, Snapshot
-from k2eg_rx.status import Status
-from k2eg_rx.transport import Connection
-from k2eg_rx.waiting import first
-from k2eg_rx.wire.commands import SnapshotType
-from k2eg_rx.wire.messages import (
+from k2eg_rx.protocol import (
+    Generic,
+    MessagePackSerializable,
+    NTTable,
     PVData,
     PVUpdate,
     Reply,
+    Samples,
+    Scalar,
+    Severity,
+    Snapshot,
     SnapshotData,
     SnapshotHeader,
     SnapshotMessage,
+    SnapshotProperties,
     SnapshotTail,
+    SnapshotType,
+    Structure,
+    Vector,
 )
-from k2eg_rx.wire.structure import Severity, Structure
-from k2eg_rx.wire.values import Generic, MessagePackSerializable, NTTable, Scalar, Vector
+from k2eg_rx.pv import PVAddress, pv_name_of
+from k2eg_rx.settings import Settings, environments, load_settings
+from k2eg_rx.transport import ConnectionState
 
 __all__ = [
     "Client",
     "ClientClosedError",
-    "Connection",
+    "ConnectionState",
     "ForkError",
     "Generic",
     "GetResult",
@@ -48,10 +51,10 @@ __all__ = [
     "OperationError",
     "OperationTimeout",
     "Overflow",
+    "PVAddress",
     "PVData",
     "PVUpdate",
     "PutResult",
-    "PvAddress",
     "Reply",
     "Samples",
     "Scalar",

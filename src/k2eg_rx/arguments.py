@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.pv import PVAddress
 
 
 def positive(seconds: float, name: str) -> float:
@@ -32,7 +32,7 @@ def named(name: str) -> str:
     return name
 
 
-def addressed(uris: Iterable[str]) -> list[PvAddress]:
+def addressed(uris: Iterable[str]) -> list[PVAddress]:
     """Returns the addresses of PVs, at least one.
 
     Raises:
@@ -40,7 +40,7 @@ def addressed(uris: Iterable[str]) -> list[PvAddress]:
     """
     if isinstance(uris, str) or not isinstance(uris, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"a list of PV URIs is expected, not {uris!r}")
-    addresses = [PvAddress.parse(uri) for uri in uris]
+    addresses = [PVAddress.parse(uri) for uri in uris]
     if not addresses:
         raise ValueError("the list of PV URIs is empty")
     return addresses

@@ -8,6 +8,9 @@ transport failed (`TransportError`), the gateway refused (`OperationError`), nob
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib.util import find_spec
+
 
 class K2EGError(Exception):
     """The base of all errors of this library that are not a bad argument."""
@@ -83,3 +86,22 @@ class ClientClosedError(K2EGError):
 
 class ForkError(K2EGError):
     """The client was made before a fork and is used in the child. Make a client in the child instead."""
+
+
+def require_extra(extra: str, modules: Iterable[str], what: str) -> None:
+    """Returns if the packages of an extra are there.
+
+    Args:
+        extra: The extra's name in ``k2eg[...]``.
+        modules: The packages that are needed of it.
+        what: What needs them, for the error.
+
+    Raises:
+        ModuleNotFoundError: One of them is missing; the text says what to install.
+    """
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        packages = ", ".join(missing)
+        raise ModuleNotFoundError(
+            f"{what} needs {packages}, not installed here: pip install 'k2eg[{extra}]'", name=missing[0]
+        )

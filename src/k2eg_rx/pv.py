@@ -30,7 +30,7 @@ _DIGEST_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
-class PvAddress:
+class PVAddress:
     """A PV as a client names it.
 
     Attributes:
@@ -53,7 +53,7 @@ class PvAddress:
         object.__setattr__(self, "uri", f"{self.protocol}://{name}")
 
     @classmethod
-    def parse(cls, uri: str) -> PvAddress:
+    def parse(cls, uri: str) -> PVAddress:
         """Returns the parts of a PV's URI.
 
         Raises:
@@ -65,7 +65,7 @@ class PvAddress:
 
     @classmethod
     @functools.lru_cache(_REMEMBERED)
-    def _parsed(cls, uri: str) -> PvAddress:
+    def _parsed(cls, uri: str) -> PVAddress:
         protocol, separator, rest = uri.partition("://")
         if not separator or protocol not in ("pva", "ca"):
             raise ValueError(f"{uri!r}: the protocol has to be 'pva' or 'ca', as in 'pva://my:pv'")
@@ -91,7 +91,7 @@ class PvAddress:
 
 def pv_name_of(name_or_uri: str) -> str:
     """Returns a PV's name, from the name itself or from its URI."""
-    return PvAddress.parse(name_or_uri).name if "://" in name_or_uri else name_or_uri
+    return PVAddress.parse(name_or_uri).name if "://" in name_or_uri else name_or_uri
 
 
 def _bounded(topic: str, original: str) -> str:

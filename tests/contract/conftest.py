@@ -25,12 +25,12 @@ from k2eg_rx.embedded.broker import EmbeddedBroker
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.settings import Settings
 from k2eg_rx.testing import MemoryBroker, MemoryTransport, VirtualClock
-from k2eg_rx.transport import Receiver, Record, RecordSink, RecordSource, Transport, TransportError
+from k2eg_rx.transport.interfaces import Receiver, Record, RecordSink, RecordSource, Transport, TransportError
 
 PATIENCE = 60.0  # seconds until something that should happen is missing; a green test never waits that long
 
 
-class Inbox(Receiver):
+class UpdateQueue(Receiver):
     """A receiver that keeps what it gets, and can be made not ready."""
 
     def __init__(self, *, ready: bool = True) -> None:
@@ -356,12 +356,12 @@ def apache_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def make_inbox() -> type[Inbox]:
+def make_inbox() -> type[UpdateQueue]:
     """What makes receivers."""
-    return Inbox
+    return UpdateQueue
 
 
 @pytest.fixture
-def inbox() -> Inbox:
+def inbox() -> UpdateQueue:
     """A receiver."""
-    return Inbox()
+    return UpdateQueue()

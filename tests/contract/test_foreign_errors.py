@@ -14,7 +14,10 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka import KafkaTransport, cluster, group, lag, presence, producer, pump, source
+from k2eg_rx.kafka import KafkaTransport, presence, producer
+from k2eg_rx.kafka.consumer import group, lag, source
+from k2eg_rx.kafka.consumer import poll_loop as pump
+from k2eg_rx.kafka.metadata import cluster
 
 from .conftest import kafka_settings
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from k2eg_rx.kafka import pump
+from k2eg_rx.kafka.consumer import poll_loop as pump
 
 PATIENCE = 60.0
 

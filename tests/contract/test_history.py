@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from k2eg_rx.transport import History, Partition, Record, Span
+from k2eg_rx.transport.interfaces import History, Partition, Record, Span
 
 PATIENCE = 60.0
 

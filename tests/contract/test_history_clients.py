@@ -16,10 +16,10 @@ from reactivex import operators as ops
 
 from k2eg_rx import Client
 from k2eg_rx.errors import ClientClosedError, OperationTimeout
+from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.pv import monitor_topic
 from k2eg_rx.settings import Settings
-from k2eg_rx.transport import Receiver, Record, RecordSource
-from k2eg_rx.wire.packing import pack
+from k2eg_rx.transport.interfaces import Receiver, Record, RecordSource
 
 PATIENCE = 60.0
 HOUR = timedelta(hours=1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from k2eg_rx.playback import play
+from k2eg_rx.history.pacing import play
 
 PATIENCE = 60.0
 HOUR = 3_600_000_000_000

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from k2eg_rx import workers as workers_module
-from k2eg_rx.kafka import relay
-from k2eg_rx.kafka.relay import Relay
-from k2eg_rx.transport import Work
-from k2eg_rx.workers import Workers
+from k2eg_rx.concurrency import worker_pool as workers_module
+from k2eg_rx.concurrency.worker_pool import WorkerPool
+from k2eg_rx.kafka.consumer import handoff as relay
+from k2eg_rx.kafka.consumer.handoff import Handoff
+from k2eg_rx.transport.interfaces import Work
 
 PATIENCE = 60.0
 
@@ -25,7 +25,7 @@ class Loop:
         self.works: list[Work] = []
         self.turns: list[threading.Thread] = []
         self.closing = False
-        self.relay = Relay("relay-test", self._run)
+        self.relay = Handoff("relay-test", self._run)
 
     def _run(self) -> None:
         while self.relay.has_turn():
@@ -180,13 +180,13 @@ def test_who_ends_it_from_within_work_waits_for_who_has_taken_over(loop):
 
 def test_a_loop_that_ends_without_having_left_is_over():
     with _no_more_threads_than_before():
-        short = Relay("relay-test", lambda: short.join(PATIENCE))  # nobody waits for itself
+        short = Handoff("relay-test", lambda: short.join(PATIENCE))  # nobody waits for itself
         short.start()
         short.join(PATIENCE)
 
 
 def test_what_a_thread_submits_is_left_to_it_until_it_is_passed_on():
-    workers = Workers(4, "stint-test")
+    workers = WorkerPool(4, "stint-test")
     ran: list[tuple[str, str]] = []
     others = threading.Event()
 
@@ -216,7 +216,7 @@ def test_what_a_thread_submits_is_left_to_it_until_it_is_passed_on():
 
 def test_a_stint_has_an_end():
     """The thread has other things to do; a task that makes itself anew would keep it for ever."""
-    workers = Workers(1, "stint-test")
+    workers = WorkerPool(1, "stint-test")
     went_on_elsewhere = threading.Event()
 
     def again() -> None:
@@ -235,7 +235,7 @@ def test_a_stint_has_an_end():
 def test_what_is_left_of_a_task_is_rather_for_a_stint_than_for_a_worker(monkeypatch):
     """So a thread that reads comes to hand over itself, once a worker that did so has had its turn."""
     monkeypatch.setattr(workers_module, "_NEXT_STINT", PATIENCE)
-    workers = Workers(1, "stint-test")
+    workers = WorkerPool(1, "stint-test")
     ran: list[str] = []
     has_run, rested = threading.Event(), threading.Event()
 
@@ -257,7 +257,7 @@ def test_what_is_left_of_a_task_is_rather_for_a_stint_than_for_a_worker(monkeypa
 
 
 def test_what_is_left_of_a_task_is_for_a_worker_if_no_stint_comes():
-    workers = Workers(1, "stint-test")
+    workers = WorkerPool(1, "stint-test")
     done: list[str] = []
     ended = threading.Event()
 
@@ -273,7 +273,7 @@ def test_what_is_left_of_a_task_is_for_a_worker_if_no_stint_comes():
 
 
 def test_what_is_left_of_a_task_comes_after_the_others():
-    workers = Workers(1, "stint-test")
+    workers = WorkerPool(1, "stint-test")
     order: list[str] = []
     ended = threading.Event()
 
@@ -289,7 +289,7 @@ def test_what_is_left_of_a_task_comes_after_the_others():
 
 
 def test_a_task_that_fails_does_not_end_a_stint(caplog):
-    workers = Workers(1, "stint-test")
+    workers = WorkerPool(1, "stint-test")
     work = workers.gather()
     ran: list[int] = []
     workers.submit(lambda: 1 / 0)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.lifeline import Lifeline
+from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
 
 PATIENCE = 60.0
 
@@ -23,7 +23,7 @@ class Strikes:
         self._lock = threading.Lock()
         self._left: dict[str, int] = {}
         self.done = threading.Event()
-        monkeypatch.setattr(Lifeline, "is_cut", lambda lifeline, client, topic: self._struck())
+        monkeypatch.setattr(ConnectionWatchdog, "is_cut", lambda lifeline, client, topic: self._struck())
 
     def strike(self, thread: str, times: int = 1) -> None:
         """Has the client of a thread be replaced."""

@@ -23,7 +23,7 @@ from reactivex.scheduler import TimeoutScheduler
 from k2eg_rx import (
     Client,
     ClientClosedError,
-    Connection,
+    ConnectionState,
     OperationError,
     OperationTimeout,
     PVUpdate,
@@ -37,12 +37,12 @@ from k2eg_rx import (
     first,
 )
 from k2eg_rx.gateway import GatewayOptions
+from k2eg_rx.history.pacing import play
 from k2eg_rx.operators import stale
-from k2eg_rx.playback import play
+from k2eg_rx.protocol.commands import GetCommand, MonitorCommand, PutCommand
 from k2eg_rx.settings import Settings
 from k2eg_rx.testing import Faults, Refused, ScriptedGateway, Stuck, Unsettled, VirtualClock, faults
-from k2eg_rx.testing import gateway as gateway_module
-from k2eg_rx.wire.commands import GetCommand, MonitorCommand, PutCommand
+from k2eg_rx.testing import scripted_gateway as gateway_module
 
 X = "pva://demo:x"
 SECOND = 1_000_000_000
@@ -609,7 +609,7 @@ def test_a_broker_that_is_down_holds_everything_up(gateway: ScriptedGateway, cli
     gateway.settle()
     gateway.broker.go_down("maintenance")
     gateway.settle()
-    assert (status[-1].connection, status[-1].reason) == (Connection.DOWN, "maintenance")
+    assert (status[-1].connection, status[-1].reason) == (ConnectionState.DOWN, "maintenance")
     pv.post(2)
     with pytest.raises(OperationTimeout):
         first(client.get_stream(X, timeout=5.0))
@@ -617,7 +617,7 @@ def test_a_broker_that_is_down_holds_everything_up(gateway: ScriptedGateway, cli
     gateway.broker.come_up()
     gateway.settle()
     assert seen == [1, 2]
-    assert status[-1].connection is Connection.UP
+    assert status[-1].connection is ConnectionState.UP
 
 
 def test_closing_the_client_fails_what_is_pending(gateway: ScriptedGateway) -> None:

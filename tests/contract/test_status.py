@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from k2eg_rx.kafka import KafkaTransport
-from k2eg_rx.transport import Connection, TransportStatus
+from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
 
 from .conftest import kafka_settings
 
@@ -28,7 +28,7 @@ class Listener:
     def next(self) -> TransportStatus:
         return self.states.get(timeout=PATIENCE)
 
-    def wait_for(self, connection: Connection) -> TransportStatus:
+    def wait_for(self, connection: ConnectionState) -> TransportStatus:
         while True:
             status = self.next()
             if status.connection is connection:
@@ -42,16 +42,16 @@ def listener() -> Listener:
 
 def test_a_listener_is_told_the_present_state_and_that_the_broker_is_there(bench, listener):
     bench.transport.on_status(listener)
-    assert listener.wait_for(Connection.UP) == TransportStatus(Connection.UP)
+    assert listener.wait_for(ConnectionState.UP) == TransportStatus(ConnectionState.UP)
     assert listener.threads == bench.threads("k2eg-status")
 
 
 def test_a_second_listener_is_told_the_present_state(bench, listener):
     bench.transport.on_status(listener)
-    listener.wait_for(Connection.UP)
+    listener.wait_for(ConnectionState.UP)
     second = Listener()
     bench.transport.on_status(second)
-    assert second.next().connection is Connection.UP
+    assert second.next().connection is ConnectionState.UP
 
 
 def test_down_with_a_reason_and_up_again(bench, listener, inbox):
@@ -59,11 +59,11 @@ def test_down_with_a_reason_and_up_again(bench, listener, inbox):
     bench.transport.on_status(listener)
     source = bench.events(inbox)
     source.read(topic).result(PATIENCE)
-    listener.wait_for(Connection.UP)
+    listener.wait_for(ConnectionState.UP)
     bench.backend.go_down()
-    assert listener.wait_for(Connection.DOWN).reason
+    assert listener.wait_for(ConnectionState.DOWN).reason
     bench.backend.come_up()
-    states = [listener.wait_for(Connection.UP)]
+    states = [listener.wait_for(ConnectionState.UP)]
     bench.send(topic, "after it")
     inbox.wait_for(b"after it")
     while not listener.states.empty():  # a broker that has only just started may be slow again on a busy machine
@@ -77,7 +77,7 @@ def test_a_listener_that_raises_is_logged_and_harms_no_other(bench, listener, ca
 
     bench.transport.on_status(fail)
     bench.transport.on_status(listener)
-    listener.wait_for(Connection.UP)
+    listener.wait_for(ConnectionState.UP)
     assert "a fault of the listener" in caplog.text
 
 
@@ -85,9 +85,9 @@ def test_what_waits_while_the_broker_is_away_goes_on_when_it_is_back(bench, inbo
     topic = bench.topic()
     bench.send(topic, "old")
     bench.transport.on_status(listener)
-    listener.wait_for(Connection.UP)
+    listener.wait_for(ConnectionState.UP)
     bench.backend.go_down()
-    listener.wait_for(Connection.DOWN)
+    listener.wait_for(ConnectionState.DOWN)
     ready = bench.events(inbox).read(topic)
     bench.sink().send(topic, b"while it is away")
     assert not ready.done()
@@ -102,7 +102,7 @@ def test_a_broker_that_is_not_there_is_named(listener):
     transport = KafkaTransport(kafka_settings("127.0.0.1:1", {}))
     try:
         transport.on_status(listener)
-        reason = listener.wait_for(Connection.DOWN).reason
+        reason = listener.wait_for(ConnectionState.DOWN).reason
         assert "127.0.0.1:1" in reason
         assert "kafka_broker_url" in reason
         assert "refused" in reason
@@ -114,7 +114,7 @@ def test_a_host_that_is_unknown_is_named(listener):
     transport = KafkaTransport(kafka_settings("no-such-host.invalid:9092", {}))
     try:
         transport.on_status(listener)
-        assert "no-such-host.invalid" in listener.wait_for(Connection.DOWN).reason
+        assert "no-such-host.invalid" in listener.wait_for(ConnectionState.DOWN).reason
     finally:
         transport.close(5.0)
 
@@ -137,6 +137,6 @@ def test_a_host_that_is_unknown_is_named(listener):
 def test_wrong_security_settings_are_named_without_secrets(mock_bench, listener, kafka, advice):
     transport = mock_bench.another_transport(**kafka)
     transport.on_status(listener)
-    reason = listener.wait_for(Connection.DOWN).reason
+    reason = listener.wait_for(ConnectionState.DOWN).reason
     assert advice in reason
     assert "battery" not in reason

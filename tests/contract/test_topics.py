@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka import creation
+from k2eg_rx.kafka.metadata import topic_creation as creation
 
 from .conftest import MemoryBackend
 

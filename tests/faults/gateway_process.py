@@ -18,10 +18,10 @@ from typing import Any
 from k2eg_rx.gateway import Gateway, GatewayOptions, Reading
 from k2eg_rx.gateway.service import patient
 from k2eg_rx.kafka import KafkaTransport
-from k2eg_rx.kafka.topics import KafkaTopicAdmin
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
+from k2eg_rx.protocol.structures import Structure
+from k2eg_rx.pv import PVAddress
 from k2eg_rx.settings import Settings
-from k2eg_rx.wire.structure import Structure
 
 
 class _Subscription:
@@ -79,19 +79,19 @@ class Counting:
             self.ticking.clear()
             return dict(self._values)
 
-    def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
+    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
         future: Future[Reading] = Future()
         if address.name != "nobody":
             future.set_result(Reading(self._structure(address.name), {}))
         return future
 
-    def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
         future: Future[None] = Future()
         future.set_result(None)
         return future
 
     def subscribe(
-        self, address: PvAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+        self, address: PVAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
     ) -> _Subscription:
         key = object()
         with self._lock:

@@ -10,7 +10,7 @@ from typing import Any
 from apache_kafka import ApacheKafka
 from patience import stretched
 
-from k2eg_rx import Client, Connection, K2EGError, OperationTimeout, Status, first
+from k2eg_rx import Client, ConnectionState, K2EGError, OperationTimeout, Status, first
 
 PVS = 50
 RATE = 20.0
@@ -58,7 +58,7 @@ class Statuses:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.seen: list[Connection] = []
+        self.seen: list[ConnectionState] = []
         self.reasons: list[str] = []
 
     def see(self, status: Status) -> None:
@@ -68,7 +68,7 @@ class Statuses:
                 self.reasons.append(status.reason)
                 self.changed.notify_all()
 
-    def wait_for(self, *last: Connection) -> None:
+    def wait_for(self, *last: ConnectionState) -> None:
         with self.changed:
             assert self.changed.wait_for(lambda: tuple(self.seen[-len(last) :]) == last, PATIENCE), self.seen
 
@@ -89,25 +89,25 @@ def test_streams_outlive_a_broker_that_dies_and_one_that_freezes(
     client.status_stream().subscribe(statuses.see)
     client.monitor_many_stream(uris).subscribe(witness.see, witness.end, witness.end)
     witness.wait_until(lambda: len(witness.values) == PVS, "all PVs")
-    statuses.wait_for(Connection.UP)
+    statuses.wait_for(ConnectionState.UP)
     gets = Gets(client, uris[0])
     try:
         gets.wait_for(None)
         broker.kill()
-        statuses.wait_for(Connection.UP, Connection.DOWN)
+        statuses.wait_for(ConnectionState.UP, ConnectionState.DOWN)
         gets.wait_for(OperationTimeout)
         broker.start()
-        statuses.wait_for(Connection.DOWN, Connection.UP)
+        statuses.wait_for(ConnectionState.DOWN, ConnectionState.UP)
         witness.wait_for_progress()
         gets.wait_for(None)
 
         broker.freeze()
         frozen = time.monotonic()
-        statuses.wait_for(Connection.UP, Connection.DOWN)
+        statuses.wait_for(ConnectionState.UP, ConnectionState.DOWN)
         gets.wait_for(OperationTimeout)
         time.sleep(max(0.0, frozen + FROZEN - time.monotonic()))
         broker.thaw()
-        statuses.wait_for(Connection.DOWN, Connection.UP)
+        statuses.wait_for(ConnectionState.DOWN, ConnectionState.UP)
         witness.wait_for_progress()
         gets.wait_for(None)
     finally:
@@ -120,5 +120,5 @@ def test_streams_outlive_a_broker_that_dies_and_one_that_freezes(
     assert {kind for kind, _ in outcomes} == {None, OperationTimeout}
     assert max(seconds for _, seconds in outcomes) < GET_TIMEOUT + stretched(3.0), "in time"
     assert all(
-        reason for state, reason in zip(statuses.seen, statuses.reasons, strict=True) if state is Connection.DOWN
+        reason for state, reason in zip(statuses.seen, statuses.reasons, strict=True) if state is ConnectionState.DOWN
     )

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import NewTopic, OffsetSpec
 
-from k2eg_rx.kafka.topics import KafkaTopicAdmin
+from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
 from k2eg_rx.settings import Settings
 
 RECORDS = 10_000  # the limit of Kafka's controller
@@ -53,7 +53,7 @@ class Admin:
 @pytest.fixture
 def admin(monkeypatch: pytest.MonkeyPatch) -> Admin:
     admin = Admin()
-    monkeypatch.setattr("k2eg_rx.kafka.topics.AdminClient", lambda *_properties, **_logger: admin)
+    monkeypatch.setattr("k2eg_rx.kafka.metadata.topic_admin.AdminClient", lambda *_properties, **_logger: admin)
     return admin
 
 
@@ -88,6 +88,6 @@ def test_who_may_not_look_does_not_wait(admin: Admin) -> None:
 
 
 def test_a_broker_that_never_has_them_is_not_waited_for_for_ever(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2eg_rx.kafka.topics._MAKING", 0.0)
+    monkeypatch.setattr("k2eg_rx.kafka.metadata.topic_admin._MAKING", 0.0)
     create({"a": 3})
     assert admin.looks == {"a": 1}

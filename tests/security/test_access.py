@@ -18,7 +18,7 @@ from patience import stretched
 from reactivex import operators as ops
 
 from k2eg.dml import dml
-from k2eg_rx import Client, Connection, TransportError, first
+from k2eg_rx import Client, ConnectionState, TransportError, first
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import without_epics
 from k2eg_rx.gateway.service import gateway
@@ -102,7 +102,7 @@ def _refused(settings: Settings, secrecy: Any) -> str:
             lambda: first(client.monitor_stream("pva://x")),
         ]
         told = [_told(ask, secrecy) for ask in asked]
-        assert client.status.connection is Connection.DOWN
+        assert client.status.connection is ConnectionState.DOWN
         assert client.status.reason == told[0]
         secrecy.add(repr(client.status), repr(client.settings))
     assert len(set(told)) == 1, told
@@ -228,7 +228,7 @@ def test_who_is_let_in_later_needs_no_new_client(site: Any, secrecy: Any) -> Non
         for name in (client.settings.reply_topic, site.commands):
             site.kafka.allow(user, name, "READ", "WRITE", "CREATE")
         site.kafka.add_user(user)
-        first(client.status_stream().pipe(ops.filter(lambda status: status.connection is Connection.UP)))
+        first(client.status_stream().pipe(ops.filter(lambda status: status.connection is ConnectionState.UP)))
         assert first(client.ready_stream()).reason == ""
 
 

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from k2eg_rx.kafka import configuration
+from k2eg_rx.kafka.connection import configuration
 from k2eg_rx.settings import Settings, environments, load_settings, shipped_folder
 
 # A handshake needs a broker; what one would be checked by does not.

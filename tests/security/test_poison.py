@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from k2eg_rx.wire.packing import pack
+from k2eg_rx.protocol.msgpack_codec import pack
 
 _PATH = Path(__file__).parents[2] / "benchmarks" / "poison.py"
 MADE, GENERATED, AT_ONCE = 2000, 60, 20  # so many spoilt records; so many times so many from scratch

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError
 
-from k2eg_rx.kafka.announcements import Announcements
-from k2eg_rx.kafka.failures import Failures, is_refusal
-from k2eg_rx.kafka.health import Health, Right
-from k2eg_rx.transport import Connection, TransportStatus
+from k2eg_rx.kafka.connection.errors import Failures, is_refusal
+from k2eg_rx.kafka.connection.health import Health, Permission
+from k2eg_rx.kafka.connection.status_events import StatusEvents
+from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
 
 AT = "ssl://broker:9093/bootstrap: "
 VERIFY = AT + "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed"
@@ -36,14 +36,14 @@ def test_only_what_somebody_has_to_change_is_a_refusal(code: int, text: str, ref
     health, announced = _health()
     health.trouble(error)
     health.silence()
-    assert announced.status.connection is Connection.DOWN
+    assert announced.status.connection is ConnectionState.DOWN
     assert announced.status.refused is refused
     health.answer()
-    assert announced.status == TransportStatus(Connection.UP)
+    assert announced.status == TransportStatus(ConnectionState.UP)
 
 
-def _health(verdict: str = "") -> tuple[Health, Announcements]:
-    announced = Announcements()
+def _health(verdict: str = "") -> tuple[Health, StatusEvents]:
+    announced = StatusEvents()
     return Health(announced, Failures("broker:9093"), verdict=lambda _: verdict, vital=["replies"]), announced
 
 
@@ -61,18 +61,18 @@ def test_what_is_wrong_with_a_certificate_is_said_in_place_of_all_that_may_be() 
 def test_a_missing_right_is_told_until_it_is_there_the_vital_one_first() -> None:
     health, announced = _health()
     health.answer()
-    health.forbid(Right("replies"), "no replies")
-    health.forbid(Right("a-pv"), "no PV")
-    assert announced.status == TransportStatus(Connection.UP, "no replies", refused=True)
+    health.forbid(Permission("replies"), "no replies")
+    health.forbid(Permission("a-pv"), "no PV")
+    assert announced.status == TransportStatus(ConnectionState.UP, "no replies", refused=True)
     health.answer()
     assert announced.status.reason == "no replies"
     assert health.suspicious, "nobody would ask again"
-    health.allow(Right("replies"))
+    health.allow(Permission("replies"))
     health.answer()
-    assert announced.status == TransportStatus(Connection.UP, "no PV")
-    health.allow(Right("a-pv"))
+    assert announced.status == TransportStatus(ConnectionState.UP, "no PV")
+    health.allow(Permission("a-pv"))
     health.answer()
-    assert announced.status == TransportStatus(Connection.UP)
+    assert announced.status == TransportStatus(ConnectionState.UP)
     assert not health.suspicious
 
 

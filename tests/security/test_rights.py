@@ -16,7 +16,7 @@ from reactivex import operators as ops
 
 from k2eg_rx import Client, OperationTimeout, TransportError, first
 from k2eg_rx.embedded.loopback import without_epics
-from k2eg_rx.kafka.configuration import presence_group
+from k2eg_rx.kafka.connection.configuration import presence_group
 from k2eg_rx.pv import monitor_topic
 from k2eg_rx.settings import Settings
 

@@ -14,17 +14,17 @@ from reactivex.testing import TestScheduler
 
 from k2eg_rx import Client, first
 from k2eg_rx.errors import WireError
-from k2eg_rx.gateway import Counters, GatewayOptions
-from k2eg_rx.gateway.context import Context
-from k2eg_rx.gateway.core import Answers
-from k2eg_rx.gateway.samples import Outgoing
+from k2eg_rx.gateway import GatewayOptions, Metrics
+from k2eg_rx.gateway.commands.messages import Outgoing
+from k2eg_rx.gateway.gateway import CommandHandler
+from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.protocol.decode import decode_body
+from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.protocol.replies import decode_reply
 from k2eg_rx.pv import monitor_topic
 from k2eg_rx.settings import MAX_MESSAGE_BYTES, Settings, load_settings
 from k2eg_rx.testing import MemoryBroker, MemoryTransport
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.decode import decode_body
-from k2eg_rx.wire.packing import pack
-from k2eg_rx.wire.replies import decode_reply
+from k2eg_rx.transport.interfaces import Record
 
 SOURCE = Path(__file__).parents[2] / "src"
 MSGPACK = [("k2eg-ser-type", b"Msgpack")]
@@ -67,8 +67,8 @@ def _sized(name: str, size: int) -> bytes:
 
 
 def test_a_command_that_is_too_large_is_counted_and_not_looked_into() -> None:
-    counters = Counters()
-    answers = Answers({}, Context(TestScheduler(), counters, GatewayOptions(max_command_bytes=LIMIT)))
+    counters = Metrics()
+    answers = CommandHandler({}, Context(TestScheduler(), counters, GatewayOptions(max_command_bytes=LIMIT)))
     said: list[Outgoing] = []
     for size in (LIMIT, LIMIT + 1):
         command = json.dumps({"command": "x" * (size - 53), "reply_topic": "r", "reply_id": "id"}).encode()

@@ -39,7 +39,7 @@ os.execv(sys.executable, [sys.executable, "-m", "k2eg.cli", *sys.argv[1:]])
 
 
 @dataclass
-class Surroundings:
+class Runtime:
     """A process environment with a mark, by which all descendants can be found."""
 
     mark: str
@@ -91,7 +91,7 @@ class Surroundings:
 
 
 @pytest.fixture
-def surroundings(tmp_path: Path) -> Iterator[Surroundings]:
+def current_runtime(tmp_path: Path) -> Iterator[Runtime]:
     mark = uuid.uuid4().hex
     broker_file = tmp_path / "broker"
     environment = {
@@ -101,16 +101,16 @@ def surroundings(tmp_path: Path) -> Iterator[Surroundings]:
         FOLDER_VARIABLE: str(shipped_folder()),
         "TERM": "xterm-256color",
     }
-    surroundings = Surroundings(mark, environment, broker_file)
-    yield surroundings
-    for process in surroundings.processes():
+    current_runtime = Runtime(mark, environment, broker_file)
+    yield current_runtime
+    for process in current_runtime.processes():
         os.kill(process, signal.SIGKILL)
 
 
 class Terminal:
     """A terminal of 100 by 30 and a process on it."""
 
-    def __init__(self, surroundings: Surroundings, *words: str) -> None:
+    def __init__(self, current_runtime: Runtime, *words: str) -> None:
         self._master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         self.modes = termios.tcgetattr(slave)
@@ -121,7 +121,7 @@ class Terminal:
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=surroundings.environment,
+            env=current_runtime.environment,
             start_new_session=True,
         )
 
@@ -168,26 +168,26 @@ def wait_while_reading(terminal: Terminal, seconds: float) -> int:
     return terminal.process.wait()
 
 
-def test_the_demo_shows_live_pvs_and_ends_at_ctrl_c(surroundings: Surroundings) -> None:
-    with Terminal(surroundings, "demo") as terminal:
+def test_the_demo_shows_live_pvs_and_ends_at_ctrl_c(current_runtime: Runtime) -> None:
+    with Terminal(current_runtime, "demo") as terminal:
         for pattern in ("k2eg -e demo", r"demo:setpoint1 +1\.500 +A +NO_ALARM", "rows of element", "▁▁", r"\d\d Hz"):
             terminal.read_until(pattern, START_SECONDS)
-        assert surroundings.broker_file.stat().st_mode & 0o777 == 0o600
-        assert len(surroundings.processes()) == 2  # itself and the IOC
+        assert current_runtime.broker_file.stat().st_mode & 0o777 == 0o600
+        assert len(current_runtime.processes()) == 2  # itself and the IOC
         terminal.press_ctrl_c()
         assert wait_while_reading(terminal, END_SECONDS) == 0
-        assert surroundings.processes() == []
-        assert not surroundings.broker_file.exists()
+        assert current_runtime.processes() == []
+        assert not current_runtime.broker_file.exists()
         assert terminal.text.endswith("stopped\r\n")
         assert terminal.text.rindex("\x1b[?1049l") > terminal.text.rindex("\x1b[?1049h")  # the first screen is back
         assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")  # and so is the cursor
         assert terminal.modes_now() == terminal.modes
 
 
-def test_while_it_runs_environment_demo_works_and_a_second_demo_is_refused(surroundings: Surroundings) -> None:
-    with surroundings.demo() as demo:
-        got = surroundings.k2eg("-e", "demo", "-a", "me", "get", "pva://demo:sum")
-        second = surroundings.k2eg("demo")
+def test_while_it_runs_environment_demo_works_and_a_second_demo_is_refused(current_runtime: Runtime) -> None:
+    with current_runtime.demo() as demo:
+        got = current_runtime.k2eg("-e", "demo", "-a", "me", "get", "pva://demo:sum")
+        second = current_runtime.k2eg("demo")
         demo.send_signal(signal.SIGTERM)
         _, err = demo.communicate(timeout=END_SECONDS)
     assert (got.returncode, got.stderr) == (0, "")
@@ -195,55 +195,55 @@ def test_while_it_runs_environment_demo_works_and_a_second_demo_is_refused(surro
     assert second.returncode == 1
     assert "running already" in second.stderr
     assert (demo.returncode, err) == (0, "")
-    assert surroundings.processes() == []
-    assert not surroundings.broker_file.exists()
-    after = surroundings.k2eg("-e", "demo", "get", "pva://demo:sum")
+    assert current_runtime.processes() == []
+    assert not current_runtime.broker_file.exists()
+    after = current_runtime.k2eg("-e", "demo", "get", "pva://demo:sum")
     assert after.returncode == 1
     assert "no demo is running" in after.stderr
 
 
 @pytest.mark.timeout(240)  # two demos, one after the other
-def test_a_demo_that_is_killed_leaves_no_process_and_no_obstacle(surroundings: Surroundings) -> None:
-    with surroundings.demo() as demo:
-        (child,) = (process for process in surroundings.processes() if process != demo.pid)
+def test_a_demo_that_is_killed_leaves_no_process_and_no_obstacle(current_runtime: Runtime) -> None:
+    with current_runtime.demo() as demo:
+        (child,) = (process for process in current_runtime.processes() if process != demo.pid)
         ioc = os.pidfd_open(child)
     ended, _, _ = select.select([ioc], [], [], START_SECONDS)
     os.close(ioc)
     assert ended
-    stale = surroundings.k2eg("-e", "demo", "get", "pva://demo:sum")
+    stale = current_runtime.k2eg("-e", "demo", "get", "pva://demo:sum")
     assert stale.returncode == 1
     assert "no demo is running" in stale.stderr
-    with surroundings.demo() as demo:
+    with current_runtime.demo() as demo:
         demo.send_signal(signal.SIGINT)
         demo.communicate(timeout=START_SECONDS)
     assert demo.returncode == 0
 
 
-def test_the_tour_goes_through_every_operation(surroundings: Surroundings) -> None:
-    done = surroundings.k2eg("demo", "--tour")
+def test_the_tour_goes_through_every_operation(current_runtime: Runtime) -> None:
+    done = current_runtime.k2eg("demo", "--tour")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "all 9 steps done" in done.stdout
     for operation in ("get", "put", "monitor", "one-shot", "normal", "triggered", "timed-buffered", "table", "pipe"):
         assert operation in done.stdout
-    assert surroundings.processes() == []
+    assert current_runtime.processes() == []
 
 
-def test_the_tour_fails_if_a_step_does(surroundings: Surroundings) -> None:
+def test_the_tour_fails_if_a_step_does(current_runtime: Runtime) -> None:
     program = (
         "import sys; from k2eg import cli; from k2eg.cli import tour\n"
         "tour.Tour._put = lambda self: [][0]\n"
         "sys.exit(cli.main(['demo', '--tour']))"
     )
-    done = surroundings.run("-c", program)
+    done = current_runtime.run("-c", program)
     assert done.returncode == 1
     assert done.stderr == "k2eg: step 2 (put): list index out of range\n"
     assert "3. " not in done.stdout
-    assert surroundings.processes() == []
+    assert current_runtime.processes() == []
 
 
-def test_a_broker_of_ones_own_is_used(surroundings: Surroundings, stack: EmbeddedStack) -> None:
-    with surroundings.demo("--kafka", stack.broker_address) as demo:
-        assert surroundings.broker_file.read_text().strip() == stack.broker_address
+def test_a_broker_of_ones_own_is_used(current_runtime: Runtime, stack: EmbeddedStack) -> None:
+    with current_runtime.demo("--kafka", stack.broker_address) as demo:
+        assert current_runtime.broker_file.read_text().strip() == stack.broker_address
         demo.send_signal(signal.SIGTERM)
         _, err = demo.communicate(timeout=END_SECONDS)
     assert (demo.returncode, err) == (0, "")

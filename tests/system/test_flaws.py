@@ -20,7 +20,7 @@ from k2eg.serialization import Vector
 from k2eg_rx import Client, OperationTimeout, PVUpdate, first
 from k2eg_rx.embedded import EmbeddedStack
 from k2eg_rx.kafka import KafkaTransport
-from k2eg_rx.wire.commands import pack_fields
+from k2eg_rx.protocol.commands import pack_fields
 
 TIMEOUT = 60.0
 

@@ -18,17 +18,17 @@ from k2eg_rx.embedded.broker import EmbeddedBroker
 from k2eg_rx.embedded.loopback import HOST, free_ports, without_epics
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway import Gateway, GatewayOptions, Reading
-from k2eg_rx.gateway.counters import Counters
-from k2eg_rx.gateway.owner import Owner, post
-from k2eg_rx.gateway.topics import Topics
+from k2eg_rx.gateway.commands.topics import Topics
+from k2eg_rx.gateway.runtime.event_loop import EventLoop, post
+from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.kafka import KafkaTransport
-from k2eg_rx.kafka.topics import KafkaTopicAdmin
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
+from k2eg_rx.protocol.decode import decode_body
+from k2eg_rx.protocol.structures import Structure
+from k2eg_rx.pv import PVAddress
 from k2eg_rx.settings import Settings
 from k2eg_rx.testing import MemoryBroker, MemoryTransport
-from k2eg_rx.transport import Receiver, Record, Transport
-from k2eg_rx.wire.decode import decode_body
-from k2eg_rx.wire.structure import Structure
+from k2eg_rx.transport.interfaces import Receiver, Record, Transport
 
 COMMANDS = "commands"
 SECONDS = 20.0  # that something may take that takes milliseconds on an idle machine
@@ -50,7 +50,7 @@ class Provider:
         self.subscribed: dict[str, tuple[Subscription, Callable[[Structure], None]]] = {}
         self.news = threading.Condition()
 
-    def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
+    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
         future: Future[Reading] = Future()
         if address.base == "raises":
             raise RuntimeError("boom")
@@ -59,13 +59,13 @@ class Provider:
         self.asked.release()
         return future
 
-    def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
         future: Future[None] = Future()
         future.set_result(None)
         return future
 
     def subscribe(
-        self, address: PvAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+        self, address: PVAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
     ) -> Subscription:
         subscription = Subscription()
         with self.news:
@@ -218,7 +218,7 @@ def test_nothing_that_comes_on_the_command_topic_ends_it(memory: Bench) -> None:
     memory.ask("get", "g", pv_name="pva://x")
     by_id = {body["reply_id"]: body["error"] for body in memory.reader.bodies(4)}
     assert by_id == {"r": -2, "n": -2, "o": -1, "g": 0}
-    counters: Counters = memory.gateway.counters
+    counters: Metrics = memory.gateway.counters
     assert counters.poison == 7
     assert counters.commands == 11
 
@@ -261,7 +261,7 @@ def test_the_administration_of_a_broker_that_has_none_is_bounded(settings: Setti
 
 def test_the_owner_goes_on_after_an_action_that_raises(threads_of_the_gateway: Callable[[], list[str]]) -> None:
     failures: list[int] = []
-    owner = Owner(lambda: failures.append(1))
+    owner = EventLoop(lambda: failures.append(1))
     names: list[str] = []
     done = threading.Event()
 
@@ -296,7 +296,7 @@ class TopicsOfKafka:
 
 def test_a_topic_that_is_missing_when_the_gateway_ends_is_no_trouble(caplog: pytest.LogCaptureFixture) -> None:
     failures: list[int] = []
-    owner = Owner(lambda: failures.append(1))
+    owner = EventLoop(lambda: failures.append(1))
     topics = Topics(TopicsOfKafka(), owner, create=True)
     made, late = threading.Event(), threading.Event()
     post(owner, lambda: topics.ensured("a", 3).subscribe(on_completed=made.set))

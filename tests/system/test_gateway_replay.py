@@ -28,9 +28,9 @@ from k2eg_rx.embedded.broker import EmbeddedBroker
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import merge_client_environments, without_epics
 from k2eg_rx.kafka import KafkaTransport
+from k2eg_rx.protocol.decode import decode_body
 from k2eg_rx.settings import Settings
-from k2eg_rx.transport import Receiver, Record
-from k2eg_rx.wire.decode import decode_body
+from k2eg_rx.transport.interfaces import Receiver, Record
 
 pytestmark = pytest.mark.timeout(360)  # the replay takes some 20 s, most of it timeouts and windows that were recorded
 
@@ -164,7 +164,7 @@ IN_VALUES: dict[str, Callable[[str, Any, Any, bool], bool]] = {
 }
 
 
-class Inbox(Receiver):
+class UpdateQueue(Receiver):
     """Keeps all records, and tells when there is a new one."""
 
     def __init__(self) -> None:
@@ -248,7 +248,7 @@ def environment(pvs_server: Any, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="module")
 def replay(environment: tuple[str, dict[str, str]]) -> Replay:
     address, variables = environment
-    inbox = Inbox()
+    inbox = UpdateQueue()
     transport = KafkaTransport(Settings("replay", address, COMMANDS, "cap-reply", {"fetch.wait.max.ms": "5"}))
     source, sink = transport.events(inbox, None), transport.sink()
     process = subprocess.Popen([sys.executable, "-c", GATEWAY], env=variables, stdout=subprocess.PIPE, text=True)
@@ -271,7 +271,7 @@ def replay(environment: tuple[str, dict[str, str]]) -> Replay:
     return sorted_out(inbox, code)
 
 
-def ask(sink: Any, inbox: Inbox) -> None:
+def ask(sink: Any, inbox: UpdateQueue) -> None:
     """Sends the commands at their times, and waits for all the replies there are to be."""
     first = {"command": "get", "pv_name": "pva://t:ao", "reply_topic": "cap-reply", "reply_id": "first"}
     sink.send(COMMANDS, json.dumps(first).encode(), key=b"any")
@@ -296,7 +296,7 @@ def terminate(process: subprocess.Popen[str]) -> int:
     return process.wait(10.0)
 
 
-def sorted_out(inbox: Inbox, code: int) -> Replay:
+def sorted_out(inbox: UpdateQueue, code: int) -> Replay:
     result = Replay({}, {}, code)
     for record in inbox.records:
         message = message_of(record)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from k2eg_rx.embedded.ioc import SoftIoc
-from k2eg_rx.gateway.channelaccess import ChannelAccessProvider
-from k2eg_rx.gateway.provider import Provider, ProviderError, ProviderTimeout
-from k2eg_rx.gateway.pvaccess import PvAccessProvider
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
+from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout
+from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
+from k2eg_rx.pv import PVAddress
 
 PATIENCE = 60.0  # what never takes so long, unless it is broken
 NOTHING = "No fields to update in the provided Msgpack object"
@@ -30,23 +30,23 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture
 def make(kind: Kind, records_ioc: SoftIoc) -> Callable[[], Provider]:
-    return ChannelAccessProvider if kind == "ca" else lambda: PvAccessProvider(records_ioc.client_environment)
+    return ChannelAccessProvider if kind == "ca" else lambda: PVAccessProvider(records_ioc.client_environment)
 
 
 @pytest.fixture(scope="module")
 def provider(kind: Kind, records_ioc: SoftIoc) -> Iterator[Provider]:
-    provider = ChannelAccessProvider() if kind == "ca" else PvAccessProvider(records_ioc.client_environment)
+    provider = ChannelAccessProvider() if kind == "ca" else PVAccessProvider(records_ioc.client_environment)
     yield provider
     provider.close()
 
 
 @pytest.fixture
-def address(kind: Kind) -> Callable[[str], PvAddress]:
-    return lambda name: PvAddress.parse(f"{kind}://{name}")
+def address(kind: Kind) -> Callable[[str], PVAddress]:
+    return lambda name: PVAddress.parse(f"{kind}://{name}")
 
 
 @pytest.fixture
-def get(provider: Provider, address: Callable[[str], PvAddress]) -> Callable[[str], Any]:
+def get(provider: Provider, address: Callable[[str], PVAddress]) -> Callable[[str], Any]:
     """A PV's value, arrays as lists."""
 
     def get(name: str) -> Any:
@@ -57,7 +57,7 @@ def get(provider: Provider, address: Callable[[str], PvAddress]) -> Callable[[st
 
 
 @pytest.fixture
-def put(provider: Provider, address: Callable[[str], PvAddress]) -> Callable[[str, object], None]:
+def put(provider: Provider, address: Callable[[str], PVAddress]) -> Callable[[str, object], None]:
     def put(name: str, value: object) -> None:
         provider.put(address(name), {"value": value}, PATIENCE).result(PATIENCE)
 
@@ -138,7 +138,7 @@ def test_a_put_that_would_not_read_back_is_refused_and_changes_nothing(
 
 @pytest.mark.parametrize("fields", [{}, {"foo": 1}])
 def test_a_put_of_nothing_known_says_so(
-    provider: Provider, address: Callable[[str], PvAddress], fields: dict[str, Any]
+    provider: Provider, address: Callable[[str], PVAddress], fields: dict[str, Any]
 ) -> None:
     with pytest.raises(ProviderError, match=NOTHING):
         provider.put(address("t:ao"), fields, PATIENCE).result(PATIENCE)
@@ -153,7 +153,7 @@ def test_a_record_that_takes_no_puts_gives_an_error(
 
 
 def test_a_field_is_one_of_the_record_or_a_path_in_the_structure(
-    provider: Provider, address: Callable[[str], PvAddress]
+    provider: Provider, address: Callable[[str], PVAddress]
 ) -> None:
     def read(name: str) -> Any:
         return provider.get(address(name), PATIENCE).result(PATIENCE)
@@ -168,7 +168,7 @@ def test_a_field_is_one_of_the_record_or_a_path_in_the_structure(
 
 
 def test_a_pv_that_does_not_exist_times_out_and_says_that_nothing_was_written(
-    provider: Provider, address: Callable[[str], PvAddress]
+    provider: Provider, address: Callable[[str], PVAddress]
 ) -> None:
     getting = provider.get(address("no:such:pv"), 0.1)
     putting = provider.put(address("no:such:pv"), {"value": 1}, 0.1)
@@ -178,7 +178,7 @@ def test_a_pv_that_does_not_exist_times_out_and_says_that_nothing_was_written(
         putting.result(PATIENCE)
 
 
-def test_a_cancelled_operation_is_forgotten(provider: Provider, address: Callable[[str], PvAddress]) -> None:
+def test_a_cancelled_operation_is_forgotten(provider: Provider, address: Callable[[str], PVAddress]) -> None:
     getting = provider.get(address("no:such:pv:either"), PATIENCE)
     assert getting.cancel()
     with pytest.raises(CancelledError):
@@ -186,14 +186,14 @@ def test_a_cancelled_operation_is_forgotten(provider: Provider, address: Callabl
     assert provider.get(address("t:static"), PATIENCE).result(PATIENCE).types["value"] == "double"
 
 
-def test_many_at_once_all_answer(provider: Provider, address: Callable[[str], PvAddress]) -> None:
+def test_many_at_once_all_answer(provider: Provider, address: Callable[[str], PVAddress]) -> None:
     names = ["t:ao", "t:static", "t:wfd", "t:mbbo"] * 50
     getting = [provider.get(address(name), PATIENCE) for name in names]
     assert all("value" in future.result(PATIENCE).structure for future in getting)
 
 
 def test_a_subscription_gives_the_value_now_and_then_each_update_whole_and_in_order(
-    provider: Provider, address: Callable[[str], PvAddress], put: Callable[[str, object], None]
+    provider: Provider, address: Callable[[str], PVAddress], put: Callable[[str, object], None]
 ) -> None:
     put("t:static", 0.0)
     updates: SimpleQueue[Any] = SimpleQueue()
@@ -219,7 +219,7 @@ def test_a_subscription_gives_the_value_now_and_then_each_update_whole_and_in_or
 
 
 def test_a_change_of_limits_or_units_arrives(
-    provider: Provider, address: Callable[[str], PvAddress], put: Callable[[str, object], None]
+    provider: Provider, address: Callable[[str], PVAddress], put: Callable[[str, object], None]
 ) -> None:
     put("t:static2.EGU", "mm")
     updates: SimpleQueue[Any] = SimpleQueue()
@@ -232,7 +232,7 @@ def test_a_change_of_limits_or_units_arrives(
 
 
 def test_several_subscribers_of_one_pv_are_independent(
-    provider: Provider, address: Callable[[str], PvAddress], put: Callable[[str, object], None]
+    provider: Provider, address: Callable[[str], PVAddress], put: Callable[[str, object], None]
 ) -> None:
     put("t:lout", 0)
     one: SimpleQueue[Any] = SimpleQueue()
@@ -250,7 +250,7 @@ def test_several_subscribers_of_one_pv_are_independent(
 
 def test_a_subscriber_that_raises_is_logged_and_goes_on(
     provider: Provider,
-    address: Callable[[str], PvAddress],
+    address: Callable[[str], PVAddress],
     put: Callable[[str, object], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -273,7 +273,7 @@ def test_a_subscriber_that_raises_is_logged_and_goes_on(
 
 
 def test_a_callback_may_close_its_subscription_and_use_the_provider(
-    provider: Provider, address: Callable[[str], PvAddress], put: Callable[[str, object], None]
+    provider: Provider, address: Callable[[str], PVAddress], put: Callable[[str, object], None]
 ) -> None:
     put("t:lout", 5)
     opened = threading.Event()
@@ -293,7 +293,7 @@ def test_a_callback_may_close_its_subscription_and_use_the_provider(
 
 
 def test_a_subscription_to_a_field_selects_it(
-    provider: Provider, address: Callable[[str], PvAddress], put: Callable[[str, object], None]
+    provider: Provider, address: Callable[[str], PVAddress], put: Callable[[str, object], None]
 ) -> None:
     put("t:ao", 1.0)
     put("t:static.HIGH", 60.0)
@@ -314,7 +314,7 @@ def test_a_subscription_to_a_field_selects_it(
 
 def test_a_subscription_to_a_field_there_is_not_is_logged_once(
     provider: Provider,
-    address: Callable[[str], PvAddress],
+    address: Callable[[str], PVAddress],
     put: Callable[[str, object], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -333,7 +333,7 @@ def test_a_subscription_to_a_field_there_is_not_is_logged_once(
 
 
 def test_closing_ends_all_at_once_and_leaves_no_thread(
-    make: Callable[[], Provider], address: Callable[[str], PvAddress]
+    make: Callable[[], Provider], address: Callable[[str], PVAddress]
 ) -> None:
     provider = make()
     updates: SimpleQueue[Any] = SimpleQueue()
@@ -357,7 +357,7 @@ def test_closing_ends_all_at_once_and_leaves_no_thread(
 
 
 def test_closing_right_after_a_call_ends_it(
-    make: Callable[[], Provider], provider: Provider, address: Callable[[str], PvAddress]
+    make: Callable[[], Provider], provider: Provider, address: Callable[[str], PVAddress]
 ) -> None:
     for _ in range(10):
         own = make()
@@ -369,13 +369,13 @@ def test_closing_right_after_a_call_ends_it(
 
 
 def test_a_put_waits_for_the_record_as_long_as_it_is_told_to(
-    kind: Kind, records_ioc: SoftIoc, address: Callable[[str], PvAddress], get: Callable[[str], Any]
+    kind: Kind, records_ioc: SoftIoc, address: Callable[[str], PVAddress], get: Callable[[str], Any]
 ) -> None:
     for completion, still_processing in ((0.2, 1), (PATIENCE, 0)):
         provider = (
             ChannelAccessProvider(completion=completion)
             if kind == "ca"
-            else PvAccessProvider(records_ioc.client_environment, completion=completion)
+            else PVAccessProvider(records_ioc.client_environment, completion=completion)
         )
         provider.put(address("t:slow.A"), {"value": 1.0}, PATIENCE).result(PATIENCE)
         assert get("t:slow.PACT") == still_processing

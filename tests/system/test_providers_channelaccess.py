@@ -16,17 +16,17 @@ import pytest
 
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import without_epics
-from k2eg_rx.gateway.channelaccess import ChannelAccessProvider
-from k2eg_rx.gateway.provider import ProviderError, Reading
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
+from k2eg_rx.gateway.epics.provider import ProviderError, Reading
+from k2eg_rx.pv import PVAddress
 
 PATIENCE = 60.0  # what never takes so long, unless it is broken
 ALONE = 50.0  # for a process of its own, with an IOC that is started twice
 DATA = Path(__file__).parents[1] / "data"
 
 
-def address(name: str) -> PvAddress:
-    return PvAddress.parse(f"ca://{name}")
+def address(name: str) -> PVAddress:
+    return PVAddress.parse(f"ca://{name}")
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +51,16 @@ import base64, json, os, sys
 from queue import SimpleQueue
 import msgpack
 from k2eg_rx.embedded.ioc import SoftIoc
-from k2eg_rx.gateway.channelaccess import ChannelAccessProvider
-from k2eg_rx.gateway.provider import ProviderTimeout
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
+from k2eg_rx.gateway.epics.provider import ProviderTimeout
+from k2eg_rx.pv import PVAddress
 
 ioc = SoftIoc(sys.argv[1]).start()
 os.environ.update(ioc.client_environment)
 provider = ChannelAccessProvider()
 
 def get(name, timeout=30.0):
-    return provider.get(PvAddress.parse("ca://" + name), timeout).result(timeout + 1.0).structure
+    return provider.get(PVAddress.parse("ca://" + name), timeout).result(timeout + 1.0).structure
 
 def tell(**what):
     packed = msgpack.packb(what, default=lambda array: array.tolist())
@@ -111,11 +111,11 @@ def test_a_thread_of_the_library_keeps_its_python_state_between_callbacks() -> N
     (told,) = alone(
         """
 import threading
-from k2eg_rx.gateway.channelaccess_loop import CaLoop
+from k2eg_rx.gateway.epics.ca_loop import CALoop
 
 state = threading.local()  # goes with the state of its thread
 calls = {}
-loop = CaLoop._current.loop
+loop = CALoop._current.loop
 soon = loop.call_soon_threadsafe
 
 def noting(*arguments):
@@ -147,7 +147,7 @@ def test_a_provider_that_nobody_closes_is_closed_when_the_process_ends(tmp_path:
         """
 events = SimpleQueue()
 for number in range(500):
-    provider.subscribe(PvAddress.parse(f"ca://busy{number}"), events.put, lambda connected: None)
+    provider.subscribe(PVAddress.parse(f"ca://busy{number}"), events.put, lambda connected: None)
 tell(updates=len([events.get(timeout=30) for _ in range(2000)]))
 ioc.stop()
 """,
@@ -161,7 +161,7 @@ def test_it_reconnects_when_the_ioc_comes_back_and_is_quiet_when_it_goes_after_c
         """
 events = SimpleQueue()
 subscription = provider.subscribe(
-    PvAddress.parse("ca://t:static"),
+    PVAddress.parse("ca://t:static"),
     lambda update: events.put(update["value"]),
     lambda connected: events.put(connected),
 )
@@ -310,11 +310,11 @@ def test_providers_share_the_thread_which_ends_with_the_last() -> None:
         """
 import threading
 other = ChannelAccessProvider()
-tell(value=other.get(PvAddress.parse("ca://t:static"), 30.0).result(30.0).structure["value"])
+tell(value=other.get(PVAddress.parse("ca://t:static"), 30.0).result(30.0).structure["value"])
 threads = lambda: sum(thread.name == "k2eg-ca" for thread in threading.enumerate())
 tell(threads=threads())
 provider.close()
-tell(threads=threads(), value=other.get(PvAddress.parse("ca://t:static2"), 30.0).result(30.0).structure["value"])
+tell(threads=threads(), value=other.get(PVAddress.parse("ca://t:static2"), 30.0).result(30.0).structure["value"])
 other.close()
 tell(threads=threads())
 ioc.stop()

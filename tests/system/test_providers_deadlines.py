@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from k2eg_rx.gateway.deadlines import Deadlines
+from k2eg_rx.gateway.epics.deadlines import Deadlines
 
 PATIENCE = 60.0
 

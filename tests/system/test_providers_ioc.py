@@ -23,8 +23,8 @@ from k2eg_rx.embedded.loopback import (
     merge_client_environments,
     without_epics,
 )
-from k2eg_rx.gateway.pvaccess import PvAccessProvider
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
+from k2eg_rx.pv import PVAddress
 
 PATIENCE = 60.0
 RECORD = 'record(ao, "$(P=)x") { field(VAL, "$(V=1)") field(PINI, "YES") }\n'
@@ -38,8 +38,8 @@ def database(tmp_path: Path) -> Path:
 
 
 def value_of(ioc: SoftIoc, name: str) -> float:
-    provider = PvAccessProvider(ioc.client_environment)
-    value: float = provider.get(PvAddress.parse(f"pva://{name}"), PATIENCE).result(PATIENCE).structure["value"]
+    provider = PVAccessProvider(ioc.client_environment)
+    value: float = provider.get(PVAddress.parse(f"pva://{name}"), PATIENCE).result(PATIENCE).structure["value"]
     provider.close()
     return value
 

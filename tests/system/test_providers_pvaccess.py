@@ -22,9 +22,9 @@ from p4p.server.raw import SharedPV
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import ServerPorts, merge_client_environments
 from k2eg_rx.embedded.table_server import TableServer
-from k2eg_rx.gateway.provider import ProviderError, ProviderTimeout, Reading
-from k2eg_rx.gateway.pvaccess import PvAccessProvider
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.gateway.epics.provider import ProviderError, ProviderTimeout, Reading
+from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
+from k2eg_rx.pv import PVAddress
 
 PATIENCE = 60.0  # what never takes so long, unless it is broken
 RECONNECTION = 40.0  # a search is repeated after at most 30 s
@@ -35,8 +35,8 @@ class HasClientEnvironment(Protocol):
     client_environment: Any
 
 
-def address(name: str) -> PvAddress:
-    return PvAddress.parse(f"pva://{name}")
+def address(name: str) -> PVAddress:
+    return PVAddress.parse(f"pva://{name}")
 
 
 def plain(item: Any) -> Any:
@@ -53,15 +53,15 @@ def plain(item: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def provider(records_ioc: SoftIoc, pvs_server: HasClientEnvironment) -> Iterator[PvAccessProvider]:
+def provider(records_ioc: SoftIoc, pvs_server: HasClientEnvironment) -> Iterator[PVAccessProvider]:
     environment = merge_client_environments(records_ioc.client_environment, pvs_server.client_environment)
-    provider = PvAccessProvider(environment)
+    provider = PVAccessProvider(environment)
     yield provider
     provider.close()
 
 
 @pytest.fixture
-def read(provider: PvAccessProvider) -> Callable[[str], Reading]:
+def read(provider: PVAccessProvider) -> Callable[[str], Reading]:
     return lambda name: provider.get(address(name), PATIENCE).result(PATIENCE)
 
 
@@ -71,7 +71,7 @@ def get(read: Callable[[str], Reading]) -> Callable[[str], Any]:
 
 
 @pytest.fixture
-def put(provider: PvAccessProvider) -> Callable[[str, dict[str, Any]], None]:
+def put(provider: PVAccessProvider) -> Callable[[str, dict[str, Any]], None]:
     return lambda name, fields: provider.put(address(name), fields, PATIENCE).result(PATIENCE)
 
 
@@ -91,7 +91,7 @@ DIFFERENCES = {"t:wfs": [1, 2, -3]}
 
 
 @pytest.fixture(scope="module")
-def untouched() -> Iterator[PvAccessProvider]:
+def untouched() -> Iterator[PVAccessProvider]:
     """A provider for the PVs as they are at the start, which other tests change."""
     specification = importlib.util.spec_from_file_location("pvs", DATA / "pvs.py")
     assert specification is not None
@@ -101,7 +101,7 @@ def untouched() -> Iterator[PvAccessProvider]:
     ports = ServerPorts.free()
     server = Server(providers=[pvs.process_variables()], conf=ports.pva_server_environment, useenv=False)
     with server, SoftIoc(DATA / "records.db") as ioc:
-        provider = PvAccessProvider(merge_client_environments(ioc.client_environment, ports.pva_client_environment))
+        provider = PVAccessProvider(merge_client_environments(ioc.client_environment, ports.pva_client_environment))
         yield provider
         provider.close()
 
@@ -117,7 +117,7 @@ def test_there_is_something_to_compare_with() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(RECORDED))
-def test_a_structure_is_what_the_deployed_gateway_sends(untouched: PvAccessProvider, name: str) -> None:
+def test_a_structure_is_what_the_deployed_gateway_sends(untouched: PVAccessProvider, name: str) -> None:
     expected = RECORDED[name] | ({"value": DIFFERENCES[name]} if name in DIFFERENCES else {})
     structure = untouched.get(address(name), PATIENCE).result(PATIENCE).structure
     assert without_time(structure) == without_time(expected)
@@ -125,7 +125,7 @@ def test_a_structure_is_what_the_deployed_gateway_sends(untouched: PvAccessProvi
     assert list(structure["timeStamp"]) == list(expected["timeStamp"])
 
 
-def test_a_custom_structure_is_complete(untouched: PvAccessProvider) -> None:
+def test_a_custom_structure_is_complete(untouched: PVAccessProvider) -> None:
     structure = plain(untouched.get(address("P:CUSTOM"), PATIENCE).result(PATIENCE).structure)
     assert structure == {
         "a": 7,
@@ -145,7 +145,7 @@ def test_a_custom_structure_is_complete(untouched: PvAccessProvider) -> None:
 
 
 @pytest.mark.parametrize("name", ["P:RW", "P:ARR", "P:FAST", "P:SLOW", "P:RATE", "t:fast", "T:Upper-Dash_1"])
-def test_the_other_pvs_can_be_read(untouched: PvAccessProvider, name: str) -> None:
+def test_the_other_pvs_can_be_read(untouched: PVAccessProvider, name: str) -> None:
     reading = untouched.get(address(name), PATIENCE).result(PATIENCE)
     assert reading.types["value"] == ("double[]" if name == "P:ARR" else "double")
     assert reading.structure.keys() == reading.types.keys()
@@ -235,13 +235,13 @@ def test_what_server_or_type_refuse_is_an_error(
 # --- subscriptions
 
 
-def test_a_union_that_changes_its_member_and_an_array_that_grows_arrive_whole(provider: PvAccessProvider) -> None:
+def test_a_union_that_changes_its_member_and_an_array_that_grows_arrive_whole(provider: PVAccessProvider) -> None:
     spec = Type([("value", ("U", None, [("i", "i"), ("text", "s")])), ("n", "ad"), ("note", "s")])
     pv = SharedPV(initial=Value(spec, {"value": ("i", 1), "n": [1.0], "note": "kept"}))
     ports = ServerPorts.free()
     updates: SimpleQueue[Any] = SimpleQueue()
     with Server(providers=[{"own": pv}], conf=ports.pva_server_environment, useenv=False):
-        own = PvAccessProvider(ports.pva_client_environment)
+        own = PVAccessProvider(ports.pva_client_environment)
         own.subscribe(address("own"), updates.put, lambda connected: None)
         assert plain(updates.get(timeout=PATIENCE)) == {"value": {"i": 1}, "n": [1.0], "note": "kept"}
         pv.post(Value(spec, {"value": ("text", "x")}))
@@ -254,13 +254,13 @@ def test_a_union_that_changes_its_member_and_an_array_that_grows_arrive_whole(pr
     ]
 
 
-def test_a_burst_arrives_without_loss_and_in_order(provider: PvAccessProvider) -> None:
+def test_a_burst_arrives_without_loss_and_in_order(provider: PVAccessProvider) -> None:
     spec = Type([("value", "i")])
     pv = SharedPV(initial=Value(spec, {"value": 0}))
     ports = ServerPorts.free()
     updates: SimpleQueue[Any] = SimpleQueue()
     with Server(providers=[{"burst": pv}], conf=ports.pva_server_environment, useenv=False):
-        own = PvAccessProvider(ports.pva_client_environment)
+        own = PVAccessProvider(ports.pva_client_environment)
         own.subscribe(address("burst"), lambda update: updates.put(update["value"]), lambda connected: None)
         assert updates.get(timeout=PATIENCE) == 0
         for number in range(1, 51):  # at once: half of what the subscription's queue holds
@@ -269,7 +269,7 @@ def test_a_burst_arrives_without_loss_and_in_order(provider: PvAccessProvider) -
         own.close()
 
 
-def test_a_thread_of_the_library_keeps_its_python_state_between_callbacks(provider: PvAccessProvider) -> None:
+def test_a_thread_of_the_library_keeps_its_python_state_between_callbacks(provider: PVAccessProvider) -> None:
     state = threading.local()  # goes with the state of its thread
     callbacks: SimpleQueue[tuple[int, int]] = SimpleQueue()
 
@@ -286,7 +286,7 @@ def test_a_thread_of_the_library_keeps_its_python_state_between_callbacks(provid
         assert calls == seen[thread]
 
 
-def test_a_slow_callback_holds_up_neither_the_calls_nor_close(provider: PvAccessProvider) -> None:
+def test_a_slow_callback_holds_up_neither_the_calls_nor_close(provider: PVAccessProvider) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
     def slow(update: Any) -> None:
@@ -309,7 +309,7 @@ def test_it_reconnects_when_the_server_comes_back() -> None:
     connections: SimpleQueue[bool] = SimpleQueue()
     ioc = SoftIoc(DATA / "records.db", {"P": "again:"})
     with ioc:
-        provider = PvAccessProvider(ioc.client_environment)
+        provider = PVAccessProvider(ioc.client_environment)
         provider.subscribe(address("again:t:static"), updates.put, connections.put)
         assert connections.get(timeout=PATIENCE) is True
         provider.put(address("again:t:static"), {"value": 7.0}, PATIENCE).result(PATIENCE)
@@ -328,7 +328,7 @@ def test_it_reconnects_when_the_server_comes_back() -> None:
 def test_it_reconnects_to_a_pv_of_another_type() -> None:
     updates: SimpleQueue[Any] = SimpleQueue()
     ports = ServerPorts.free()
-    provider = PvAccessProvider(ports.pva_client_environment)
+    provider = PVAccessProvider(ports.pva_client_environment)
     provider.subscribe(address("own"), updates.put, lambda connected: None)
     for spec, held, structure in (
         ([("value", "i")], {"value": 1}, {"value": 1}),
@@ -342,7 +342,7 @@ def test_it_reconnects_to_a_pv_of_another_type() -> None:
 
 def test_a_channel_stays_open_between_operations(records_ioc: SoftIoc) -> None:
     """Else each get costs a search. What would close the channel is that all of its operations are closed."""
-    provider = PvAccessProvider(records_ioc.client_environment)
+    provider = PVAccessProvider(records_ioc.client_environment)
     for _ in range(3):
         provider.get(address("t:static"), PATIENCE).result(PATIENCE)
     provider.get(address("t:ao"), PATIENCE).result(PATIENCE)
@@ -360,7 +360,7 @@ def test_a_channel_stays_open_between_operations(records_ioc: SoftIoc) -> None:
 def test_a_table_server_takes_whole_tables_and_single_columns_of_the_same_length() -> None:
     rows = [{"name": "one", "n": 1}, {"name": "two", "n": 2}]
     with TableServer("my:table", {"name": "s", "n": "i"}, rows) as server:
-        provider = PvAccessProvider(server.client_environment)
+        provider = PVAccessProvider(server.client_environment)
 
         def put(columns: dict[str, Any]) -> None:
             provider.put(address("my:table"), {"value": columns}, PATIENCE).result(PATIENCE)
@@ -380,7 +380,7 @@ def test_a_table_server_takes_whole_tables_and_single_columns_of_the_same_length
 
 def test_a_table_server_without_rows_has_its_columns() -> None:
     with TableServer("my:table", {"name": "s", "n": "i"}) as server:
-        provider = PvAccessProvider(server.client_environment)
+        provider = PVAccessProvider(server.client_environment)
         structure = provider.get(address("my:table"), PATIENCE).result(PATIENCE).structure
         assert plain(structure["value"]) == {"name": [], "n": []}
         provider.close()

@@ -18,8 +18,10 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from k2eg_rx import Client, PVUpdate, Snapshot, SnapshotProperties, SnapshotType, first
-from k2eg_rx.recording import player, record, recover, replay_file, sink
-from k2eg_rx.recording.names import journal_of
+from k2eg_rx.recording import record, recover, replay_file
+from k2eg_rx.recording import record as sink
+from k2eg_rx.recording import replay as player
+from k2eg_rx.recording.file_names import journal_of
 from k2eg_rx.testing import update
 
 TIMEOUT = 60.0  # the machine may be busy

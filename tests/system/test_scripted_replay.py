@@ -17,8 +17,8 @@ import pytest
 import reactivex as rx
 
 from k2eg_rx.testing import ScriptedGateway
-from k2eg_rx.testing.memory import MemoryTransport
-from k2eg_rx.transport import Receiver, Record
+from k2eg_rx.testing.memory_transport import MemoryTransport
+from k2eg_rx.transport.interfaces import Receiver, Record
 
 
 def load_recorded() -> ModuleType:
@@ -44,7 +44,7 @@ LEFT_OUT = {
 NAMES = [name for name in REAL.REPRODUCED if not any(is_left_out(name) for is_left_out in LEFT_OUT.values())]
 
 
-class Inbox(Receiver):
+class UpdateQueue(Receiver):
     """Keeps all records."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ def make_pvs(gateway: ScriptedGateway) -> None:
 
 @pytest.fixture(scope="module")
 def replay() -> Any:
-    inbox = Inbox()
+    inbox = UpdateQueue()
     with ScriptedGateway() as gateway:
         make_pvs(gateway)
         transport = MemoryTransport(gateway.broker, gateway.clock)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from k2eg_rx import Client
+from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.settings import Settings
-from k2eg_rx.transport import Connection, Headers, Receiver, Record, TransportError, TransportStatus
-from k2eg_rx.wire.packing import pack
+from k2eg_rx.transport.interfaces import ConnectionState, Headers, Receiver, Record, TransportError, TransportStatus
 
 HEADERS: Headers = [("k2eg-ser-type", b"Msgpack")]
 
@@ -114,7 +114,7 @@ class ScriptedTransport:
 
     def on_status(self, listener: Callable[[TransportStatus], None]) -> None:
         self.listeners.append(listener)
-        listener(TransportStatus(Connection.UP))
+        listener(TransportStatus(ConnectionState.UP))
 
     def close(self, timeout: float) -> None:
         self.closed = True

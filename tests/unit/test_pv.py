@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from k2eg_rx.pv import MAX_TOPIC_LENGTH, PvAddress, monitor_topic, pv_name_of, snapshot_topic
+from k2eg_rx.pv import MAX_TOPIC_LENGTH, PVAddress, monitor_topic, pv_name_of, snapshot_topic
 
 LEGAL_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # org.apache.kafka.common.internals.Topic
 
@@ -33,21 +33,21 @@ PROTOCOLS = st.sampled_from(["pva", "ca"])
     ],
 )
 def test_a_uri_has_its_parts(uri: str, protocol: str, base: str, field: str) -> None:
-    address = PvAddress.parse(uri)
+    address = PVAddress.parse(uri)
     assert (address.protocol, address.base, address.field) == (protocol, base, field)
     assert (address.uri, str(address), address.name) == (uri, uri, uri.partition("://")[2])
 
 
 @given(PROTOCOLS, NAMES, FIELDS)
 def test_an_address_comes_back_from_its_uri(protocol: Any, base: str, field: str) -> None:
-    address = PvAddress(protocol, base, field)
-    assert PvAddress.parse(address.uri) == address
+    address = PVAddress(protocol, base, field)
+    assert PVAddress.parse(address.uri) == address
 
 
 @given(st.text())
 def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     try:
-        address = PvAddress.parse(text)
+        address = PVAddress.parse(text)
     except ValueError:
         return
     assert address.uri == text
@@ -76,7 +76,7 @@ def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
 )
 def test_what_is_no_uri_is_refused_with_the_reason(uri: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text) as caught:
-        PvAddress.parse(uri)
+        PVAddress.parse(uri)
     assert repr(uri) in str(caught.value)
 
 
@@ -84,7 +84,7 @@ def test_what_is_no_uri_is_refused_with_the_reason(uri: Any, text: str) -> None:
     ("uri", "expected"), [("pva://x", False), ("pva://x.HIGH", True), ("pva://x.alarm.severity", False)]
 )
 def test_a_records_field_is_told_from_a_path_in_the_structure(uri: str, expected: bool) -> None:
-    assert PvAddress.parse(uri).is_record_field is expected
+    assert PVAddress.parse(uri).is_record_field is expected
 
 
 def test_a_name_is_taken_from_itself_or_from_its_uri() -> None:
@@ -111,7 +111,7 @@ def test_a_snapshots_topic_is_the_name_in_lower_case(name: str, topic: str) -> N
 
 @given(NAMES, FIELDS)
 def test_every_pv_has_a_topic_that_kafka_accepts(base: str, field: str) -> None:
-    topic = monitor_topic(PvAddress("pva", base, field).name)
+    topic = monitor_topic(PVAddress("pva", base, field).name)
     assert LEGAL_TOPIC.fullmatch(topic)
 
 

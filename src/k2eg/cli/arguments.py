@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from k2eg.cli.values import is_number
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.pv import PVAddress
 
 ENVIRONMENT_VARIABLE = "K2EG_CLI_DEFAULT_ENVIRONMENT"
 APP_NAME_VARIABLE = "K2EG_CLI_DEFAULT_APP_NAME"
@@ -43,7 +43,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _pv_uri(text: str) -> str:
     try:
-        return PvAddress.parse(text).uri
+        return PVAddress.parse(text).uri
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

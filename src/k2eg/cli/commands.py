@@ -21,10 +21,10 @@ from k2eg.cli.output import Form
 from k2eg.cli.values import parse_value
 from k2eg_rx import (
     Client,
-    Connection,
+    ConnectionState,
     K2EGError,
     OperationTimeout,
-    PvAddress,
+    PVAddress,
     PVUpdate,
     Settings,
     Snapshot,
@@ -47,7 +47,7 @@ class CommandError(Exception):
 
 
 def _form(arguments: Namespace, uris: Iterable[str]) -> Form:
-    width = max(len(PvAddress.parse(uri).name) for uri in uris)
+    width = max(len(PVAddress.parse(uri).name) for uri in uris)
     return Form(json=arguments.json, full=arguments.full, name_width=width)
 
 
@@ -74,7 +74,7 @@ def _start(stream: Observable[_T]) -> Future[_T]:
 def _explained(error: OperationTimeout, client: Client) -> K2EGError:
     """A broker that cannot be reached shows as a missing reply: says so, where it is known."""
     status = client.status
-    if status.connection is Connection.UP or not status.reason:
+    if status.connection is ConnectionState.UP or not status.reason:
         return error
     return TransportError(status.reason)
 
@@ -134,7 +134,7 @@ def monitor(arguments: Namespace, settings: Settings) -> None:
     """
     uris: Sequence[str] = arguments.uris
     form = _form(arguments, uris)
-    silent = {PvAddress.parse(uri).name: uri for uri in uris}
+    silent = {PVAddress.parse(uri).name: uri for uri in uris}
 
     def show(update: PVUpdate) -> None:
         silent.pop(update.name, None)
@@ -161,7 +161,7 @@ def _wait_for_updates(listening: Listening, silent: dict[str, str], client: Clie
             return
         waited = step
         names = ", ".join(list(silent.values()))
-        connected = client.status.connection is Connection.UP
+        connected = client.status.connection is ConnectionState.UP
         if step == timeout and names:
             why = client.status.reason or "does it exist?"
             raise CommandError(f"monitor of {names}: no update within {timeout:g} s; {why}")

@@ -18,7 +18,7 @@ from k2eg.cli.extras import require_extra
 from k2eg.cli.interruption import Interruption
 from k2eg.cli.output import Form
 from k2eg.cli.rows import Rows
-from k2eg_rx import Client, PvAddress, PVUpdate
+from k2eg_rx import Client, PVAddress, PVUpdate
 
 if TYPE_CHECKING:
     from k2eg_rx.embedded import EmbeddedStack
@@ -67,7 +67,7 @@ def demo(arguments: Namespace) -> None:
         with _stack(arguments.kafka) as stack, _client(stack) as client:
             try:
                 announcement.publish(stack.broker_address)
-                rows = Rows(PvAddress.parse(uri).name for uri in PVS)
+                rows = Rows(PVAddress.parse(uri).name for uri in PVS)
                 client.monitor_many_stream(PVS, overflow="latest").subscribe(
                     lambda update: rows.add(update, time.monotonic())
                 )
@@ -130,7 +130,7 @@ def _show_table(lines: Sequence[str], rows: Rows, wait: Callable[[float], bool])
 
     from k2eg.cli.table import live_table  # noqa: PLC0415
 
-    addresses = [PvAddress.parse(uri) for uri in PVS]
+    addresses = [PVAddress.parse(uri) for uri in PVS]
     # On the terminal's second screen: what stood there before is back at the end.
     with Live(console=Console(), screen=True, auto_refresh=False) as live:
         while True:
@@ -141,7 +141,7 @@ def _show_table(lines: Sequence[str], rows: Rows, wait: Callable[[float], bool])
 
 def _show_lines(lines: Sequence[str], rows: Rows, wait: Callable[[float], bool]) -> None:
     print("\n".join(lines), flush=True)
-    form = Form(name_width=max(len(PvAddress.parse(uri).name) for uri in PVS))
+    form = Form(name_width=max(len(PVAddress.parse(uri).name) for uri in PVS))
     shown: dict[str, PVUpdate] = {}
     while not wait(_LINES_SECONDS):
         for row in rows.rows(time.monotonic()):

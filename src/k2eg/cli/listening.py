@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from k2eg_rx import Connection, Status
+from k2eg_rx import ConnectionState, Status
 
 
 def note(text: str) -> None:
@@ -73,9 +73,9 @@ class ConnectionNotes:
 
     def status(self, status: Status) -> None:
         """Takes the client's status."""
-        if status.connection is Connection.DOWN and not self._down:
+        if status.connection is ConnectionState.DOWN and not self._down:
             self._down = True
             note(status.reason or "the connection to the broker is lost")
-        elif status.connection is Connection.UP and self._down:
+        elif status.connection is ConnectionState.UP and self._down:
             self._down = False
             note("the connection to the broker is back")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from k2eg.cli.output import format_value, printable
 from k2eg.cli.rows import Row, format_age, format_rate, sparkline
-from k2eg_rx import PvAddress, Severity
+from k2eg_rx import PVAddress, Severity
 
 _NANOSECONDS = 1_000_000_000
 _SPARK_WIDTH = 28  # what an 80-column terminal leaves beside the other columns
@@ -41,7 +41,7 @@ def value_text(row: Row) -> str:
     return format_value(row.data.data)
 
 
-def _cells(address: PvAddress, row: Row, now: int) -> list[RenderableType]:
+def _cells(address: PVAddress, row: Row, now: int) -> list[RenderableType]:
     name = Text.assemble((f"{address.protocol}://", "dim"), address.name)
     if row.data is None:
         return [name, Text(value_text(row), "dim"), "", "", "", ""]
@@ -58,7 +58,7 @@ def _cells(address: PvAddress, row: Row, now: int) -> list[RenderableType]:
     ]
 
 
-def live_table(heading: Sequence[str], addresses: Sequence[PvAddress], rows: Sequence[Row], now: int) -> RenderableType:
+def live_table(heading: Sequence[str], addresses: Sequence[PVAddress], rows: Sequence[Row], now: int) -> RenderableType:
     """Returns the display: a few lines, and a row for each PV.
 
     Args:

@@ -3,8 +3,8 @@
 In: streams, whose items come on threads of the library. Out: the same items in the coroutines of one event loop.
 """
 
+from k2eg_rx.aio.awaiting import first
 from k2eg_rx.aio.client import Client
 from k2eg_rx.aio.iteration import Iteration, iterate
-from k2eg_rx.aio.waiting import first
 
 __all__ = ["Client", "Iteration", "first", "iterate"]

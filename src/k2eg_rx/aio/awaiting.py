@@ -14,7 +14,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.internal.exceptions import SequenceContainsNoElementsError
 
-from k2eg_rx.aio.scheduling import LoopScheduler
+from k2eg_rx.aio.scheduler import LoopScheduler
 from k2eg_rx.arguments import positive
 
 _T = TypeVar("_T")

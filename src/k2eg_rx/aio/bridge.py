@@ -12,9 +12,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from k2eg_rx.overflow import Buffer, Overflow, buffer_for
-from k2eg_rx.surroundings import surroundings
-from k2eg_rx.workers import held_back
+from k2eg_rx.concurrency import current_runtime, held_back
+from k2eg_rx.delivery import Buffer, Overflow, buffer_for
 
 _T = TypeVar("_T")
 
@@ -41,7 +40,7 @@ class Bridge(Generic[_T]):
         self._condition = threading.Condition()
         self._buffer: Buffer[_T] = buffer_for(overflow, maxsize)
         # in virtual time one thread does everything: were it held back, nothing would ever happen again
-        self._holds = overflow is Overflow.BLOCK and surroundings() is None
+        self._holds = overflow is Overflow.BLOCK and current_runtime() is None
         self._high = maxsize
         self._low = maxsize // 2
         self._waiters: deque[asyncio.Future[None]] = deque()

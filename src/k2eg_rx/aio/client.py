@@ -14,19 +14,16 @@ from typing import Any, Self, TypeVar
 from reactivex import Observable
 
 from k2eg_rx import client as reactive
+from k2eg_rx.aio.awaiting import first
 from k2eg_rx.aio.iteration import Iteration, iterate
 from k2eg_rx.aio.threads import in_thread
-from k2eg_rx.aio.waiting import first
-from k2eg_rx.delivery import DEFAULT_CAPACITY
+from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, GetResult, PutResult
+from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow
 from k2eg_rx.errors import ClientClosedError
-from k2eg_rx.overflow import Overflow
-from k2eg_rx.past.moments import Moment
-from k2eg_rx.properties import SnapshotProperties
-from k2eg_rx.results import GetResult, PutResult
+from k2eg_rx.history import Moment
+from k2eg_rx.protocol import PVData, PVUpdate, Reply, Snapshot, SnapshotProperties
 from k2eg_rx.settings import Settings
-from k2eg_rx.snapshots import Snapshot
 from k2eg_rx.transport import Transport
-from k2eg_rx.wire.messages import PVData, PVUpdate, Reply
 
 _T = TypeVar("_T")
 
@@ -78,8 +75,8 @@ class Client:
         *,
         settings: Settings | None = None,
         transport: Transport | None = None,
-        timeout: float = reactive.DEFAULT_TIMEOUT,
-        silence: float = reactive.DEFAULT_SILENCE,
+        timeout: float = DEFAULT_TIMEOUT,
+        silence: float = DEFAULT_SILENCE,
     ) -> None:
         def connect() -> reactive.Client:
             return reactive.Client(

@@ -18,8 +18,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from k2eg_rx.aio.bridge import Bridge
 from k2eg_rx.aio.threads import start_thread
-from k2eg_rx.delivery import DEFAULT_CAPACITY
-from k2eg_rx.overflow import Overflow
+from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow
 
 _T = TypeVar("_T")
 

@@ -17,17 +17,15 @@ from typing import Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
-from k2eg_rx.delivery import Delivery
+from k2eg_rx.client.puts import LATE, Conversion, Puts, type_question
+from k2eg_rx.client.questions import check_reply
+from k2eg_rx.client.reads import data_of, is_spurious
+from k2eg_rx.client.requests import Requests
+from k2eg_rx.client.results import GetResult, PutResult
+from k2eg_rx.delivery import Dispatcher, SubscriberInput
 from k2eg_rx.errors import OperationTimeout
-from k2eg_rx.mailbox import Inlet
-from k2eg_rx.puts import LATE, Conversion, Puts, type_question
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.questions import check_reply
-from k2eg_rx.reads import data_of, is_spurious
-from k2eg_rx.requests import Requests
-from k2eg_rx.results import GetResult, PutResult
-from k2eg_rx.wire.commands import Command, GetCommand, PutCommand
-from k2eg_rx.wire.messages import Reply
+from k2eg_rx.protocol import Command, GetCommand, PutCommand, Reply
+from k2eg_rx.pv import PVAddress
 
 _NOTHING_SENT = "nothing was written: it did not tell its type in time"
 
@@ -47,7 +45,7 @@ class _Run(ABC, Generic[_R]):
     """
 
     def __init__(
-        self, requests: Requests, addresses: Mapping[str, PvAddress], timeout: float, inlet: Inlet[_R]
+        self, requests: Requests, addresses: Mapping[str, PVAddress], timeout: float, inlet: SubscriberInput[_R]
     ) -> None:
         self._requests = requests
         self._addresses = addresses
@@ -97,13 +95,13 @@ class _Run(ABC, Generic[_R]):
                 self._requests.drop(asked)
 
     def take(self, replies: Sequence[Reply]) -> None:
-        """Takes replies; the first one to a command counts. See `Asker`."""
+        """Takes replies; the first one to a command counts. See `ReplyHandler`."""
         first = {reply.reply_id: reply for reply in reversed(replies)}
         expected = self._requests.drop(reply.reply_id for reply in replies)
         self._answered((self._asked[reply_id], first[reply_id]) for reply_id in expected)
 
     def fail(self, reply_ids: Sequence[str], error: Exception) -> None:
-        """Takes an error. See `Asker`."""
+        """Takes an error. See `ReplyHandler`."""
         self._tell([self._failed(self._asked[reply_id], error) for reply_id in reply_ids])
 
     def _tell(self, results: Sequence[_R], *, taken: bool = False) -> None:
@@ -142,7 +140,7 @@ class _Gets(_Run[GetResult]):
     """One subscription to a batch of gets. What was repeated is known to the thread of the replies."""
 
     def __init__(
-        self, requests: Requests, addresses: Mapping[str, PvAddress], timeout: float, inlet: Inlet[GetResult]
+        self, requests: Requests, addresses: Mapping[str, PVAddress], timeout: float, inlet: SubscriberInput[GetResult]
     ) -> None:
         super().__init__(requests, addresses, timeout, inlet)
         self._repeated: set[str] = set()
@@ -184,9 +182,9 @@ class _Puts(_Run[PutResult]):
         self,
         requests: Requests,
         puts: Puts,
-        values: Mapping[str, tuple[PvAddress, object]],
+        values: Mapping[str, tuple[PVAddress, object]],
         timeout: float,
-        inlet: Inlet[PutResult],
+        inlet: SubscriberInput[PutResult],
         *,
         check: bool,
     ) -> None:
@@ -257,13 +255,13 @@ class Batches:
         timers: The scheduler of the deadlines.
     """
 
-    def __init__(self, requests: Requests, puts: Puts, delivery: Delivery, *, timers: abc.SchedulerBase) -> None:
+    def __init__(self, requests: Requests, puts: Puts, delivery: Dispatcher, *, timers: abc.SchedulerBase) -> None:
         self._requests = requests
         self._puts = puts
         self._delivery = delivery
         self._timers = timers
 
-    def get_many(self, addresses: Iterable[PvAddress], timeout: float) -> Observable[GetResult]:
+    def get_many(self, addresses: Iterable[PVAddress], timeout: float) -> Observable[GetResult]:
         """Returns a result per PV, each PV once; each subscription sends all the commands.
 
         Args:
@@ -272,13 +270,13 @@ class Batches:
         """
         by_uri = {address.uri: address for address in addresses}
 
-        def run(inlet: Inlet[GetResult]) -> _Gets:
+        def run(inlet: SubscriberInput[GetResult]) -> _Gets:
             return _Gets(self._requests, by_uri, timeout, inlet)
 
         return self._stream(run, f"get of {len(by_uri)} PVs", len(by_uri))
 
     def put_many(
-        self, values: Iterable[tuple[PvAddress, object]], timeout: float, *, check: bool
+        self, values: Iterable[tuple[PVAddress, object]], timeout: float, *, check: bool
     ) -> Observable[PutResult]:
         """Returns a result per PV; each subscription sends all the commands.
 
@@ -289,13 +287,13 @@ class Batches:
         """
         by_uri = {address.uri: (address, value) for address, value in values}
 
-        def run(inlet: Inlet[PutResult]) -> _Puts:
+        def run(inlet: SubscriberInput[PutResult]) -> _Puts:
             return _Puts(self._requests, self._puts, by_uri, timeout, inlet, check=check)
 
         return self._stream(run, f"put of {len(by_uri)} PVs", len(by_uri))
 
-    def _stream(self, run: Callable[[Inlet[_R]], _Run[_R]], label: str, count: int) -> Observable[_R]:
-        def attach(inlet: Inlet[_R]) -> abc.DisposableBase:
+    def _stream(self, run: Callable[[SubscriberInput[_R]], _Run[_R]], label: str, count: int) -> Observable[_R]:
+        def attach(inlet: SubscriberInput[_R]) -> abc.DisposableBase:
             started = run(inlet)
             started.start(self._timers)
             return Disposable(started.dispose)

@@ -18,7 +18,7 @@ from reactivex.internal.exceptions import SequenceContainsNoElementsError
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.typing import StartableTarget
 
-from k2eg_rx.surroundings import Surroundings, surroundings
+from k2eg_rx.concurrency import Runtime, current_runtime
 
 _T = TypeVar("_T")
 
@@ -80,7 +80,7 @@ class _Loop:
 class _Surrounded:
     """What it runs where something stands in for the real world: all that there is to do there."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Runtime) -> None:
         self.scheduler = around.scheduler
         self._around = around
         self._ended = False
@@ -105,7 +105,7 @@ def first(stream: Observable[_T]) -> _T:
     Raises:
         Exception: The stream's error; `SequenceContainsNoElementsError` if it completes without a value.
     """
-    around = surroundings()
+    around = current_runtime()
     if around is None and isinstance(stream, Answer):
         return stream.wait()
     loop = _Surrounded(around) if around else _Loop()

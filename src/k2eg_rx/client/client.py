@@ -14,23 +14,19 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.arguments import addressed, named, positive
-from k2eg_rx.core import Core
-from k2eg_rx.delivery import DEFAULT_CAPACITY
-from k2eg_rx.lifetime import Life, close_at_exit
-from k2eg_rx.mailbox import Inlet
-from k2eg_rx.overflow import Overflow
-from k2eg_rx.past.moments import Moment
-from k2eg_rx.properties import SnapshotProperties
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.questions import Question
-from k2eg_rx.results import GetResult, PutResult
+from k2eg_rx.client.blocking import Answer
+from k2eg_rx.client.core import Core
+from k2eg_rx.client.lifecycle import Lifecycle, close_at_exit
+from k2eg_rx.client.questions import Request
+from k2eg_rx.client.results import GetResult, PutResult
+from k2eg_rx.client.status import Status
+from k2eg_rx.concurrency import current_runtime
+from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow, SubscriberInput
+from k2eg_rx.history import Moment
+from k2eg_rx.protocol import PVData, PVUpdate, Reply, Snapshot, SnapshotMessage, SnapshotProperties
+from k2eg_rx.pv import PVAddress
 from k2eg_rx.settings import Settings, load_settings
-from k2eg_rx.snapshots import Snapshot
-from k2eg_rx.status import Status
-from k2eg_rx.surroundings import surroundings
 from k2eg_rx.transport import Transport
-from k2eg_rx.waiting import Answer
-from k2eg_rx.wire.messages import PVData, PVUpdate, Reply, SnapshotMessage
 
 _T = TypeVar("_T")
 
@@ -77,12 +73,12 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         silence: float = DEFAULT_SILENCE,
     ) -> None:
-        around = surroundings()
+        around = current_runtime()
         self.settings = settings or (around.settings if around else load_settings)(environment_id, app_name)
         self.app_name = app_name
         self._group_name = group_name
         self.timeout = positive(timeout, "timeout")
-        self._life = Life()
+        self._life = Lifecycle()
         self._core = Core(
             self.settings, transport, app_name, group_name, timeout=self.timeout, silence=positive(silence, "silence")
         )
@@ -95,7 +91,7 @@ class Client:
             uri: The PV, ``pva://NAME`` or ``ca://NAME``, also of a field.
             timeout: Seconds until `OperationTimeout`.
         """
-        address, seconds = PvAddress.parse(uri), self._seconds(timeout)
+        address, seconds = PVAddress.parse(uri), self._seconds(timeout)
         return self._answer(self._core.reads.question(address, seconds))
 
     def put_stream(
@@ -113,7 +109,7 @@ class Client:
 
         The stream fails with ValueError if the value does not fit the PV.
         """
-        address, seconds = PvAddress.parse(uri), self._seconds(timeout)
+        address, seconds = PVAddress.parse(uri), self._seconds(timeout)
         return self._core.delivery.hand_over(self._core.puts.put(address, value, seconds, check=check), address.uri)
 
     def get_many_stream(self, uris: Iterable[str], timeout: float | None = None) -> Observable[GetResult]:
@@ -360,7 +356,7 @@ class Client:
         self._life.require_open()
         status = self._core.status.stream()
 
-        def attach(inlet: Inlet[Status]) -> Any:
+        def attach(inlet: SubscriberInput[Status]) -> Any:
             return status.subscribe(lambda item: inlet.offer((item,)), inlet.finish, inlet.finish)
 
         return self._core.delivery.stream(attach, "status", Overflow.LATEST)
@@ -394,13 +390,13 @@ class Client:
     ) -> None:
         self.close()
 
-    def _answer(self, question: Question[_T]) -> Observable[_T]:
+    def _answer(self, question: Request[_T]) -> Observable[_T]:
         def stream() -> Observable[_T]:
             return self._core.delivery.hand_over(self._core.requests.answer(question), question.subject)
 
         return Answer(stream, lambda: self._core.requests.wait(question))
 
-    def _addresses(self, uris: Iterable[str]) -> list[PvAddress]:
+    def _addresses(self, uris: Iterable[str]) -> list[PVAddress]:
         self._life.require_open()
         return addressed(uris)
 

@@ -10,28 +10,31 @@ import time
 
 from reactivex import abc
 
-from k2eg_rx.batches import Batches
-from k2eg_rx.courtesy import Courtesy
-from k2eg_rx.delivery import Delivery
-from k2eg_rx.discards import Discards, SizeGuard
+from k2eg_rx.client.batches import Batches
+from k2eg_rx.client.monitors import Monitors
+from k2eg_rx.client.puts import Puts
+from k2eg_rx.client.reads import Reads
+from k2eg_rx.client.replies import ReplyRouter
+from k2eg_rx.client.requests import Requests
+from k2eg_rx.client.router import EventRouter
+from k2eg_rx.client.snapshots import RecurringSnapshots
+from k2eg_rx.client.status import Status, StatusBoard
+from k2eg_rx.concurrency import RequestPriority, Timers, current_runtime
+from k2eg_rx.delivery import Dispatcher
 from k2eg_rx.errors import TransportError
+from k2eg_rx.history import Past, Replays
 from k2eg_rx.kafka import KafkaTransport
-from k2eg_rx.monitors import Monitors
-from k2eg_rx.past.reading import Past
-from k2eg_rx.puts import Puts
-from k2eg_rx.reads import Reads
-from k2eg_rx.recurring import RecurringSnapshots
-from k2eg_rx.replay import Replays
-from k2eg_rx.replies import ReplyRouter
-from k2eg_rx.requests import Requests
-from k2eg_rx.router import EventRouter
-from k2eg_rx.session import Session, time_left
+from k2eg_rx.protocol import PVUpdate
 from k2eg_rx.settings import Settings
-from k2eg_rx.status import Status, StatusBoard
-from k2eg_rx.surroundings import surroundings
-from k2eg_rx.timers import Timers
-from k2eg_rx.transport import Receiver, Transport, TransportStatus
-from k2eg_rx.wire.messages import PVUpdate
+from k2eg_rx.transport import (
+    ClientTransports,
+    DecodeErrorCounter,
+    Receiver,
+    SizeFilter,
+    Transport,
+    TransportStatus,
+    time_left,
+)
 
 
 class Core:
@@ -71,20 +74,24 @@ class Core:
     ) -> None:
         self._settings = settings
         self._shares_events = group_name is not None
-        self._discards = Discards()
-        around = surroundings() if transport is None else None
+        self._discards = DecodeErrorCounter()
+        around = current_runtime() if transport is None else None
         self._own_timers = Timers()  # without a thread until it is used
         self._timers: abc.SchedulerBase = around.scheduler if around else self._own_timers
-        courtesy = Courtesy()
-        self.delivery = Delivery(
-            _decode, self._discards.add, self._wake, around.staff() if around else None, give_way=courtesy.give_way
+        courtesy = RequestPriority()
+        self.delivery = Dispatcher(
+            _decode,
+            self._discards.add,
+            self._wake,
+            around.staff() if around else None,
+            yield_to_requests=courtesy.yield_to_requests,
         )
         self.status = StatusBoard(self._measure, self._timers)
         self._replies = ReplyRouter(self._discards, courtesy.note)
         self._events = EventRouter(
             self._discards, self._is_welcome, self.delivery.gather_work, courtesy.is_due, settings.max_message_bytes
         )
-        self._session = Session(
+        self._session = ClientTransports(
             transport or (around.transport(settings) if around else KafkaTransport(settings)),
             settings,
             app_name,
@@ -156,7 +163,7 @@ class Core:
         self._own_timers.dispose()
 
     def _guarded(self, receiver: Receiver) -> Receiver:
-        return SizeGuard(receiver, self._settings.max_message_bytes, self._discards)
+        return SizeFilter(receiver, self._settings.max_message_bytes, self._discards)
 
     def _on_status(self, status: TransportStatus) -> None:
         self.status.update(status)

@@ -16,7 +16,7 @@ from typing import Protocol
 from k2eg_rx.errors import ClientClosedError, ForkError
 
 
-class Lifetime(Enum):
+class LifecycleState(Enum):
     """Where a client is in its life."""
 
     OPEN = "open"
@@ -24,13 +24,13 @@ class Lifetime(Enum):
     CLOSED = "closed"
 
 
-class Life:
+class Lifecycle:
     """The life of one client, from now on."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._lifetime = Lifetime.OPEN
+        self._lifetime = LifecycleState.OPEN
         self._closed = threading.Event()
 
     def is_elsewhere(self) -> bool:
@@ -48,19 +48,19 @@ class Life:
             raise ForkError(
                 "this client was made before a fork, and its threads are the parent's; make one in the child"
             )
-        if self._lifetime is not Lifetime.OPEN:
+        if self._lifetime is not LifecycleState.OPEN:
             raise ClientClosedError("the client is closed")
 
     def begin_close(self) -> bool:
         """Returns whether the caller is the first to close it, and has to do so."""
         with self._lock:
-            first = self._lifetime is Lifetime.OPEN
-            self._lifetime = Lifetime.CLOSING if first else self._lifetime
+            first = self._lifetime is LifecycleState.OPEN
+            self._lifetime = LifecycleState.CLOSING if first else self._lifetime
         return first
 
     def end(self) -> None:
         """Told that it is closed."""
-        self._lifetime = Lifetime.CLOSED
+        self._lifetime = LifecycleState.CLOSED
         self._closed.set()
 
     def await_end(self, timeout: float) -> None:

@@ -18,19 +18,13 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.subject import AsyncSubject
 
-from k2eg_rx.delivery import Delivery
-from k2eg_rx.mailbox import Inlet
-from k2eg_rx.overflow import Overflow
-from k2eg_rx.past.reading import Past, Reading
-from k2eg_rx.past.selection import Interval
-from k2eg_rx.past.splice import CatchUp, Splice
-from k2eg_rx.pv import PvAddress, monitor_topic
-from k2eg_rx.requests import Requests, closed_before_the_reply
-from k2eg_rx.router import EventRouter, PvRoute, first_offsets
-from k2eg_rx.sluice import Sluice
+from k2eg_rx.client.requests import Requests, closed_before_the_reply
+from k2eg_rx.client.router import EventRouter, PVRoute, first_offsets
+from k2eg_rx.delivery import Dispatcher, Overflow, ReplayGate, SubscriberInput
+from k2eg_rx.history import CatchUp, Interval, Past, Reading, Splice
+from k2eg_rx.protocol import MonitorCommand, MultiMonitorCommand, PVUpdate, Reply
+from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.transport import Offsets, RecordSource, SourceClosedError
-from k2eg_rx.wire.commands import MonitorCommand, MultiMonitorCommand
-from k2eg_rx.wire.messages import PVUpdate, Reply
 
 _PVS_PER_COMMAND = 500  # some 50 kB of JSON; brokers take 1 MB by default
 _GATHER = 0.5  # seconds: who deletes a topic and makes it again has done so, and others that go with it have come
@@ -43,7 +37,7 @@ def _not_now(error: Exception) -> None:
     _log.info("could not ask again for silent PVs, and shall later: %s", error)
 
 
-def _named(addresses: Sequence[PvAddress]) -> tuple[list[PvAddress], str]:
+def _named(addresses: Sequence[PVAddress]) -> tuple[list[PVAddress], str]:
     """The PVs, each once, and what a stream of them is called."""
     unique = list({address.name: address for address in addresses}.values())
     return unique, unique[0].uri if len(unique) == 1 else f"{len(unique)} PVs from {unique[0].uri} on"
@@ -61,10 +55,10 @@ class _Monitor:
 
     __slots__ = ("activation", "active", "position", "route")
 
-    def __init__(self, address: PvAddress) -> None:
+    def __init__(self, address: PVAddress) -> None:
         self.active = False
         self.position: Future[None] = Future()
-        self.route = PvRoute(address, monitor_topic(address.name))
+        self.route = PVRoute(address, monitor_topic(address.name))
         self.activation: AsyncSubject[Reply] = AsyncSubject()
 
 
@@ -88,7 +82,7 @@ class Monitors:
         router: EventRouter,
         source: RecordSource,
         requests: Requests,
-        delivery: Delivery,
+        delivery: Dispatcher,
         *,
         past: Past,
         timers: abc.SchedulerBase,
@@ -114,7 +108,7 @@ class Monitors:
     def __len__(self) -> int:
         return len(self._monitors)
 
-    def updates(self, addresses: Sequence[PvAddress], overflow: Overflow, capacity: int) -> Observable[PVUpdate]:
+    def updates(self, addresses: Sequence[PVAddress], overflow: Overflow, capacity: int) -> Observable[PVUpdate]:
         """Returns the updates of some PVs, in the order in which they came, in one stream.
 
         PVs that are not monitored yet are activated together. If an activation fails, the streams of its PVs end
@@ -122,14 +116,14 @@ class Monitors:
         """
         unique, label = _named(addresses)
 
-        def attach(inlet: Inlet[PVUpdate]) -> abc.DisposableBase:
+        def attach(inlet: SubscriberInput[PVUpdate]) -> abc.DisposableBase:
             attached = self._attach(unique, inlet)
             return Disposable(lambda: self._detach(attached, inlet))
 
         return self._delivery.stream(attach, label, overflow, capacity)
 
     def updates_since(
-        self, addresses: Sequence[PvAddress], since: Callable[[], int], overflow: Overflow, capacity: int
+        self, addresses: Sequence[PVAddress], since: Callable[[], int], overflow: Overflow, capacity: int
     ) -> Observable[PVUpdate]:
         """Returns the updates of some PVs, first those that Kafka still keeps, then those that come.
 
@@ -141,7 +135,7 @@ class Monitors:
         """
         unique, label = _named(addresses)
 
-        def attach(inlet: Inlet[PVUpdate], sluice: Sluice) -> abc.DisposableBase:
+        def attach(inlet: SubscriberInput[PVUpdate], sluice: ReplayGate) -> abc.DisposableBase:
             reading = Reading(self._past, unique, Interval(since()), label, capacity)
             splice = Splice(inlet, capacity)
             attached = self._attach(unique, splice)
@@ -156,7 +150,7 @@ class Monitors:
 
         return self._delivery.stream_of_past(attach, label, overflow, capacity)
 
-    def _attach(self, addresses: Sequence[PvAddress], inlet: Inlet[PVUpdate]) -> list[_Monitor]:
+    def _attach(self, addresses: Sequence[PVAddress], inlet: SubscriberInput[PVUpdate]) -> list[_Monitor]:
         """Has an inlet get the updates of some PVs; those that are not monitored yet are activated together."""
         with self._lock:
             new = [_Monitor(address) for address in addresses if address.name not in self._monitors]
@@ -170,7 +164,7 @@ class Monitors:
                 self._activate(new[start : start + _PVS_PER_COMMAND])
         return attached
 
-    def _detach(self, attached: Sequence[_Monitor], inlet: Inlet[PVUpdate]) -> None:
+    def _detach(self, attached: Sequence[_Monitor], inlet: SubscriberInput[PVUpdate]) -> None:
         with self._lock:
             if self._shares_events:
                 self._give_back([monitor for monitor in attached if monitor.route.inlets == (inlet,)], inlet)
@@ -178,18 +172,18 @@ class Monitors:
                 if self._router.detach(monitor.route, inlet) == 0:
                     self._remove(monitor)
 
-    def _give_back(self, monitors: Sequence[_Monitor], inlet: Inlet[PVUpdate]) -> None:
+    def _give_back(self, monitors: Sequence[_Monitor], inlet: SubscriberInput[PVUpdate]) -> None:
         """Has other members of the group get what the last subscriber of some PVs was not handed."""
 
         def unused() -> Offsets:
-            return first_offsets(item.record for item in inlet.retire() if isinstance(item, PVUpdate))
+            return first_offsets(item.record for item in inlet.cancel_and_drain() if isinstance(item, PVUpdate))
 
         topics = {monitor.route.topic for monitor in monitors}
         topics -= {other.route.topic for other in self._monitors.values() if other not in monitors}
         if topics:
-            self._source.give_back(topics, unused)
+            self._source.release_for_rebalance(topics, unused)
 
-    def activation(self, addresses: Sequence[PvAddress], timeout: float) -> Observable[Reply]:
+    def activation(self, addresses: Sequence[PVAddress], timeout: float) -> Observable[Reply]:
         """Returns the gateway's answer to the activation of monitored PVs: the last one's, once all are active.
 
         Raises:
@@ -229,7 +223,7 @@ class Monitors:
             for inlet in monitor.route.inlets:
                 inlet.finish()
 
-    def _of(self, address: PvAddress) -> _Monitor:
+    def _of(self, address: PVAddress) -> _Monitor:
         return self._monitors[address.name]
 
     def _activate(self, monitors: Sequence[_Monitor]) -> None:
@@ -248,7 +242,7 @@ class Monitors:
                 for monitor in monitors:
                     monitor.activation.on_error(closed_before_the_reply())
                 return
-            inlets: list[Inlet[Any]] = []
+            inlets: list[SubscriberInput[Any]] = []
             with self._lock:
                 for monitor in monitors:
                     inlets.extend(monitor.route.inlets)

@@ -13,15 +13,22 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg_rx.conversion import fields_for
+from k2eg_rx.client.questions import check_reply
+from k2eg_rx.client.requests import Requests
 from k2eg_rx.errors import OperationError
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.questions import check_reply
-from k2eg_rx.requests import Requests
-from k2eg_rx.wire.commands import GetCommand, PutCommand, pack_fields
-from k2eg_rx.wire.messages import Reply
-from k2eg_rx.wire.structure import FIELD_IGNORED, Structure, structure_of
-from k2eg_rx.wire.values import MessagePackSerializable, plain
+from k2eg_rx.protocol import (
+    FIELD_IGNORED,
+    GetCommand,
+    MessagePackSerializable,
+    PutCommand,
+    Reply,
+    Structure,
+    fields_for,
+    pack_fields,
+    plain,
+    structure_of,
+)
+from k2eg_rx.pv import PVAddress
 
 LATE = "the command may still be carried out: it waits in Kafka for the gateway"
 
@@ -29,7 +36,7 @@ PvType = tuple[Structure, Mapping[str, Any] | None]
 Conversion = Callable[[PvType], bytes]  # from a PV's type to what is sent; ValueError if the value does not fit
 
 
-def type_question(address: PvAddress) -> GetCommand:
+def type_question(address: PVAddress) -> GetCommand:
     """Returns the command whose reply tells a PV's type."""
     return GetCommand(address.uri, describe=True)
 
@@ -46,7 +53,7 @@ class Puts:
         self._lock = threading.Lock()
         self._types: dict[str, PvType] = {}
 
-    def put(self, address: PvAddress, value: object, timeout: float, *, check: bool) -> Observable[Reply]:
+    def put(self, address: PVAddress, value: object, timeout: float, *, check: bool) -> Observable[Reply]:
         """Returns the reply to a put; each subscription sends one.
 
         Args:
@@ -72,7 +79,7 @@ class Puts:
 
         return rx.defer(start)
 
-    def conversion(self, address: PvAddress, value: object, *, check: bool) -> bytes | Conversion:
+    def conversion(self, address: PVAddress, value: object, *, check: bool) -> bytes | Conversion:
         """Returns what a put of a value sends, or if that takes the PV's type, how it follows from that.
 
         Args:
@@ -98,7 +105,7 @@ class Puts:
 
         return converted
 
-    def known(self, address: PvAddress, conversion: bytes | Conversion) -> bytes | None:
+    def known(self, address: PVAddress, conversion: bytes | Conversion) -> bytes | None:
         """Returns what a put sends; None if the PV's type has to be learned first.
 
         Raises:
@@ -110,7 +117,7 @@ class Puts:
             pv_type = self._types.get(address.uri)
         return None if pv_type is None else conversion(pv_type)
 
-    def learn(self, address: PvAddress, reply: Reply, conversion: bytes | Conversion) -> bytes:
+    def learn(self, address: PVAddress, reply: Reply, conversion: bytes | Conversion) -> bytes:
         """Learns a PV's type; returns what a put sends.
 
         Args:
@@ -125,16 +132,16 @@ class Puts:
         pv_type = self._learned(address, reply)
         return conversion if isinstance(conversion, bytes) else conversion(pv_type)
 
-    def forget(self, address: PvAddress) -> None:
+    def forget(self, address: PVAddress) -> None:
         """A put has failed: the PV may have changed since its type was learned."""
         with self._lock:
             self._types.pop(address.uri, None)
 
-    def _send(self, address: PvAddress, fields: bytes, timeout: float) -> Observable[Reply]:
+    def _send(self, address: PVAddress, fields: bytes, timeout: float) -> Observable[Reply]:
         put = self._requests.single(PutCommand(address.uri, fields), address.uri, timeout, hint=LATE)
         return put.pipe(ops.do_action(on_error=lambda _: self.forget(address)))
 
-    def _learned(self, address: PvAddress, reply: Reply) -> PvType:
+    def _learned(self, address: PVAddress, reply: Reply) -> PvType:
         check_reply(reply, GetCommand.operation, address.uri)
         structure = structure_of(address, reply.body)
         if address.name not in reply.body:

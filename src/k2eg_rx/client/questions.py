@@ -16,17 +16,16 @@ from typing import Generic, TypeVar
 from reactivex import abc
 from reactivex.disposable import SingleAssignmentDisposable
 
+from k2eg_rx.client.replies import ReplyHandler, ReplyRouter
 from k2eg_rx.errors import OperationError, OperationTimeout
-from k2eg_rx.replies import Asker, ReplyRouter
-from k2eg_rx.wire.commands import Command
-from k2eg_rx.wire.messages import Reply
+from k2eg_rx.protocol import Command, Reply
 
 _T = TypeVar("_T")
 
-Ask = Callable[[Mapping[str, Command], Asker, Sequence[Future[None]]], None]
+Ask = Callable[[Mapping[str, Command], ReplyHandler, Sequence[Future[None]]], None]
 
 
-class ForAll:
+class AllReplies:
     """Asks for an observer of all replies to one command."""
 
     def __init__(self, observer: abc.ObserverBase[Reply]) -> None:
@@ -52,7 +51,7 @@ def _never(_: Reply) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[_T]):
+class Request(Generic[_T]):
     """A command, and what is to become of its one reply.
 
     Attributes:
@@ -74,7 +73,7 @@ class Question(Generic[_T]):
     hint: str = ""
 
 
-class Outcome(abc.ObserverBase[_T]):
+class BlockingResult(abc.ObserverBase[_T]):
     """Observes a question for a thread that waits for its end. The state belongs to the one who tells the end, and from
     the lock's release on to the one who waits."""
 
@@ -108,7 +107,7 @@ class Outcome(abc.ObserverBase[_T]):
         return self._values[0]
 
 
-class ForOne(Generic[_T]):
+class SingleReply(Generic[_T]):
     """Asks a question for an observer. All state belongs to the lock; who ends it tells the end.
 
     Args:
@@ -118,7 +117,7 @@ class ForOne(Generic[_T]):
         observer: Gets to know what the reply says.
     """
 
-    def __init__(self, router: ReplyRouter, ask: Ask, question: Question[_T], observer: abc.ObserverBase[_T]) -> None:
+    def __init__(self, router: ReplyRouter, ask: Ask, question: Request[_T], observer: abc.ObserverBase[_T]) -> None:
         self._router = router
         self._send = ask
         self._question = question

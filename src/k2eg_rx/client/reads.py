@@ -11,13 +11,10 @@ from collections.abc import Callable, Sequence
 
 from reactivex import Observable
 
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.questions import Question, check_reply
-from k2eg_rx.requests import Requests
-from k2eg_rx.snapshots import OneShotAssembler, Snapshot
-from k2eg_rx.wire.commands import GetCommand, SnapshotCommand
-from k2eg_rx.wire.messages import PVData, Reply
-from k2eg_rx.wire.structure import structure_of
+from k2eg_rx.client.questions import Request, check_reply
+from k2eg_rx.client.requests import Requests
+from k2eg_rx.protocol import GetCommand, OneShotAssembler, PVData, Reply, Snapshot, SnapshotCommand, structure_of
+from k2eg_rx.pv import PVAddress
 
 # Seen once of the deployed gateway for a healthy PV: a race there, to be asked again. The spelling is the gateway's.
 _SPURIOUS = (-2, "Operaton cancelled")
@@ -28,7 +25,7 @@ def is_spurious(reply: Reply) -> bool:
     return (reply.error, reply.message) == _SPURIOUS
 
 
-def data_of(address: PvAddress, reply: Reply) -> PVData:
+def data_of(address: PVAddress, reply: Reply) -> PVData:
     """Returns the PV's value in the reply to a get.
 
     Raises:
@@ -49,11 +46,11 @@ class Reads:
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
 
-    def get(self, address: PvAddress, timeout: float) -> Observable[PVData]:
+    def get(self, address: PVAddress, timeout: float) -> Observable[PVData]:
         """Returns a PV's value; arguments as for `question`."""
         return self._requests.answer(self.question(address, timeout))
 
-    def question(self, address: PvAddress, timeout: float) -> Question[PVData]:
+    def question(self, address: PVAddress, timeout: float) -> Request[PVData]:
         """Returns the question for a PV's value.
 
         Args:
@@ -64,9 +61,9 @@ class Reads:
         def read(reply: Reply) -> PVData:
             return data_of(address, reply)
 
-        return Question(GetCommand(address.uri), address.uri, timeout, read, is_spurious)
+        return Request(GetCommand(address.uri), address.uri, timeout, read, is_spurious)
 
-    def snapshot(self, addresses: Sequence[PvAddress], timeout: float, window: int | None) -> Observable[Snapshot]:
+    def snapshot(self, addresses: Sequence[PVAddress], timeout: float, window: int | None) -> Observable[Snapshot]:
         """Returns the values of several PVs, acquired together by the gateway.
 
         Args:

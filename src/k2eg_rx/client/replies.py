@@ -1,6 +1,6 @@
 """From the reply topic's records to those who have asked: a look-up by reply id.
 
-In: batches of records, on the thread of the reply pump. Out: `Reply`s, to their `Asker`s, all that came together for
+In: batches of records, on the thread of the reply pump. Out: `Reply`s, to their `ReplyHandler`s, all that came together
 one asker at once; and the ends of routes, on whatever thread ends them.
 """
 
@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from k2eg_rx.discards import Discards
 from k2eg_rx.errors import K2EGError, WireError
-from k2eg_rx.transport import Receiver, Record
-from k2eg_rx.wire.messages import Reply
-from k2eg_rx.wire.replies import decode_reply
+from k2eg_rx.protocol import Reply, decode_reply
+from k2eg_rx.transport import DecodeErrorCounter, Receiver, Record
 
 
-class Asker(Protocol):
+class ReplyHandler(Protocol):
     """Who has asked for something, and is told what comes of it, on threads of the library.
 
     Replies come on one thread, one call at a time; failures may come meanwhile. Must neither raise nor block.
@@ -42,13 +40,13 @@ class ReplyRouter(Receiver):
         on_traffic: Called when something is asked, and when replies come.
     """
 
-    def __init__(self, discards: Discards, on_traffic: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, discards: DecodeErrorCounter, on_traffic: Callable[[], None] = lambda: None) -> None:
         self._on_traffic = on_traffic
-        self._routes: dict[str, Asker] = {}
+        self._routes: dict[str, ReplyHandler] = {}
         self._discards = discards
         self._closed: K2EGError | None = None
 
-    def open(self, reply_ids: Iterable[str], asker: Asker) -> None:
+    def open(self, reply_ids: Iterable[str], asker: ReplyHandler) -> None:
         """Opens routes, and fails them if the router was closed."""
         self._on_traffic()
         routes = dict.fromkeys(reply_ids, asker)
@@ -60,7 +58,7 @@ class ReplyRouter(Receiver):
         """Closes routes; returns those that were open. Idempotent."""
         return [reply_id for reply_id in reply_ids if self._routes.pop(reply_id, None) is not None]
 
-    def cut(self, reply_ids: Iterable[str], asker: Asker, error: Exception) -> None:
+    def cut(self, reply_ids: Iterable[str], asker: ReplyHandler, error: Exception) -> None:
         """Closes routes, and tells why those that were open."""
         if cut := self.shut(reply_ids):
             asker.fail(cut, error)
@@ -79,7 +77,7 @@ class ReplyRouter(Receiver):
     def receive(self, records: Sequence[Record]) -> None:
         """Routes replies. Those of unknown id are other instances', or too late."""
         self._on_traffic()
-        taken: dict[Asker, list[Reply]] = {}
+        taken: dict[ReplyHandler, list[Reply]] = {}
         for record in records:
             try:
                 reply = decode_reply(record)
@@ -99,7 +97,7 @@ class ReplyRouter(Receiver):
 
     def fail(self, error: K2EGError) -> None:
         """Fails all open routes."""
-        failed: dict[Asker, list[str]] = {}
+        failed: dict[ReplyHandler, list[str]] = {}
         for reply_id in list(self._routes):
             asker = self._routes.pop(reply_id, None)
             if asker is not None:

@@ -20,12 +20,11 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
+from k2eg_rx.client.questions import AllReplies, BlockingResult, Request, SingleReply, check_reply, new_reply_id
+from k2eg_rx.client.replies import ReplyHandler, ReplyRouter
 from k2eg_rx.errors import ClientClosedError, OperationTimeout, TransportError
-from k2eg_rx.questions import ForAll, ForOne, Outcome, Question, check_reply, new_reply_id
-from k2eg_rx.replies import Asker, ReplyRouter
+from k2eg_rx.protocol import Command, Reply, command_key, encode_command
 from k2eg_rx.transport import RecordSink
-from k2eg_rx.wire.commands import Command, command_key, encode_command
-from k2eg_rx.wire.messages import Reply
 
 _T = TypeVar("_T")
 
@@ -103,7 +102,7 @@ class Requests:
             self._router.fail(error)
             self._refused.on_next(error)
 
-    def ask(self, commands: Mapping[str, Command], asker: Asker, after: Sequence[Future[None]] = ()) -> None:
+    def ask(self, commands: Mapping[str, Command], asker: ReplyHandler, after: Sequence[Future[None]] = ()) -> None:
         """Opens routes for the replies to commands, then sends these, all in one go. Any thread.
 
         A command whose route is shut by the time that it could be sent is not sent.
@@ -131,7 +130,7 @@ class Requests:
         else:
             when_done([self._ready, *after], send)
 
-    def _send(self, reply_id: str, command: Command, asker: Asker) -> None:
+    def _send(self, reply_id: str, command: Command, asker: ReplyHandler) -> None:
         encoded, key = encode_command(command, self._reply_topic, reply_id), command_key(command)
         delivered = partial(self._delivered, reply_id, asker)
         try:
@@ -139,7 +138,7 @@ class Requests:
         except TransportError as failure:
             delivered(failure)
 
-    def _delivered(self, reply_id: str, asker: Asker, error: TransportError | None) -> None:
+    def _delivered(self, reply_id: str, asker: ReplyHandler, error: TransportError | None) -> None:
         if error is not None:
             self._router.cut((reply_id,), asker, error)
 
@@ -152,7 +151,7 @@ class Requests:
 
         def subscribe(observer: abc.ObserverBase[Reply], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             reply_id = new_reply_id()
-            self.ask({reply_id: command}, ForAll(observer))
+            self.ask({reply_id: command}, AllReplies(observer))
 
             def dispose() -> None:
                 self.drop((reply_id,))
@@ -184,26 +183,26 @@ class Requests:
             check_reply(reply, command.operation, subject)
             return reply
 
-        return self.answer(Question(command, subject, timeout, checked, after=after, hint=hint))
+        return self.answer(Request(command, subject, timeout, checked, after=after, hint=hint))
 
-    def answer(self, question: Question[_T]) -> Observable[_T]:
+    def answer(self, question: Request[_T]) -> Observable[_T]:
         """Returns a stream of one: what the reply to a question says; each subscription asks once."""
 
         def subscribe(observer: abc.ObserverBase[_T], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            single = ForOne(self._router, self.ask, question, observer)
+            single = SingleReply(self._router, self.ask, question, observer)
             single.start(self._timers)
             return Disposable(single.dispose)
 
         return Observable(subscribe)
 
-    def wait(self, question: Question[_T]) -> _T:
+    def wait(self, question: Request[_T]) -> _T:
         """Asks, and returns what the reply says. Blocks the calling thread, which sees to the timeout by itself.
 
         Raises:
             Exception: Why there is none, as of `answer`.
         """
-        outcome = Outcome[_T]()
-        single = ForOne(self._router, self.ask, question, outcome)
+        outcome = BlockingResult[_T]()
+        single = SingleReply(self._router, self.ask, question, outcome)
         try:
             single.ask()
             if not outcome.wait(question.timeout):

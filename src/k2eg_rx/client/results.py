@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from k2eg_rx.wire.messages import PVData, Reply
+from k2eg_rx.protocol import PVData, Reply
 
 
 @dataclass(frozen=True, slots=True)

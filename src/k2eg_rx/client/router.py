@@ -18,18 +18,16 @@ from itertools import compress, count, islice
 from operator import ne
 from typing import Any, Protocol
 
-from k2eg_rx.discards import Discards
+from k2eg_rx.delivery import SubscriberInput
 from k2eg_rx.errors import WireError
-from k2eg_rx.mailbox import Inlet
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.transport import Offsets, Partition, Record, Sieve, Work
-from k2eg_rx.wire.decode import decode_body
-from k2eg_rx.wire.messages import PVUpdate, repeats
+from k2eg_rx.protocol import PVUpdate, decode_body, repeats
+from k2eg_rx.pv import PVAddress
+from k2eg_rx.transport import ConflationFilter, DecodeErrorCounter, Offsets, Partition, Record, Work
 
-Outgoing = dict[Inlet[Any], list[Any]]
+Outgoing = dict[SubscriberInput[Any], list[Any]]
 
 
-class PvRoute:
+class PVRoute:
     """The subscribers of one PV in this client. Belongs to the router's lock.
 
     Attributes:
@@ -47,10 +45,10 @@ class PvRoute:
 
     __slots__ = ("address", "heard", "inlets", "last", "left_out", "newest", "newest_only", "sifted", "topic")
 
-    def __init__(self, address: PvAddress, topic: str) -> None:
+    def __init__(self, address: PVAddress, topic: str) -> None:
         self.address = address
         self.topic = topic
-        self.inlets: tuple[Inlet[PVUpdate], ...] = ()
+        self.inlets: tuple[SubscriberInput[PVUpdate], ...] = ()
         self.newest_only = False
         self.last: Record | None = None
         self.heard = True
@@ -62,7 +60,7 @@ class PvRoute:
         """The Kafka keys of its events: the name, or the record's alone where the gateway knows no fields."""
         return {self.address.name.encode(), self.address.base.encode()}
 
-    def serve(self, inlets: tuple[Inlet[PVUpdate], ...]) -> None:
+    def serve(self, inlets: tuple[SubscriberInput[PVUpdate], ...]) -> None:
         """Has these subscribers from now on."""
         self.inlets = inlets
         self.newest_only = bool(inlets) and all(inlet.newest_only for inlet in inlets)
@@ -82,7 +80,7 @@ class PvRoute:
             else:
                 waiting.append(update)
 
-    def replace(self, record: Record, touched: list[PvRoute]) -> None:
+    def replace(self, record: Record, touched: list[PVRoute]) -> None:
         """Keeps an event in place of the one before it in this batch; `publish_newest` has to follow.
 
         What is left out never becomes an update: this is the way of a display that looks ten times a second at what
@@ -110,7 +108,7 @@ class PvRoute:
             self.last = None  # what has been left out makes news of it, even of what was published last
         self.publish(newest, outgoing)
         for inlet in self.inlets if left_out else ():
-            inlet.leave_out(left_out)
+            inlet.count_conflated(left_out)
 
 
 def _ends_of_runs(keys: Sequence[bytes | None]) -> Sequence[int]:
@@ -157,30 +155,30 @@ class EventRouter:
         discards: Where bad records are counted.
         has_room: Whether the subscribers can take more; asked before each batch.
         gather_work: What `Receiver.gather_work` is.
-        is_modest: What `Receiver.is_modest` is.
+        is_modest: What `Receiver.prefer_small_batches` is.
         limit: Bytes that a body may have; larger ones are never received.
     """
 
     def __init__(
         self,
-        discards: Discards,
+        discards: DecodeErrorCounter,
         has_room: Callable[[], bool],
         gather_work: Callable[[], Work | None] = lambda: None,
-        is_modest: Callable[[], bool] = lambda: False,
+        prefer_small_batches: Callable[[], bool] = lambda: False,
         limit: float = math.inf,
     ) -> None:
         self.lock = threading.RLock()
-        self._pvs: dict[str, dict[bytes, PvRoute]] = {}
+        self._pvs: dict[str, dict[bytes, PVRoute]] = {}
         self._messages: dict[str, MessageRoute] = {}
         # The PVs of which only the newest event is wanted, by key, where a key means one PV. None: to be found out.
-        self._newest: dict[bytes, PvRoute] | None = None
+        self._newest: dict[bytes, PVRoute] | None = None
         self._discards = discards
         self.ready = has_room
         self.gather_work = gather_work
-        self.is_modest = is_modest
+        self.prefer_small_batches = prefer_small_batches
         self._limit = limit
 
-    def add_pv(self, route: PvRoute) -> None:
+    def add_pv(self, route: PVRoute) -> None:
         """Opens the route of a PV."""
         with self.lock:
             self._newest = None
@@ -188,7 +186,7 @@ class EventRouter:
             for key in route.kafka_keys():
                 keyed.setdefault(key, route)
 
-    def remove_pv(self, route: PvRoute) -> None:
+    def remove_pv(self, route: PVRoute) -> None:
         """Closes the route of a PV."""
         with self.lock:
             self._newest = None
@@ -198,7 +196,7 @@ class EventRouter:
             if not keyed:
                 self._pvs.pop(route.topic, None)
 
-    def attach(self, route: PvRoute, inlet: Inlet[PVUpdate]) -> None:
+    def attach(self, route: PVRoute, inlet: SubscriberInput[PVUpdate]) -> None:
         """Adds a subscriber: it gets the last update, if any, and then every later one."""
         with self.lock:
             self._newest = None
@@ -206,7 +204,7 @@ class EventRouter:
             if route.last is not None and not route.sifted:  # else there are later ones, and the newest is on its way
                 inlet.offer((PVUpdate(route.address, route.last),))
 
-    def detach(self, route: PvRoute, inlet: Inlet[PVUpdate]) -> int:
+    def detach(self, route: PVRoute, inlet: SubscriberInput[PVUpdate]) -> int:
         """Removes a subscriber; returns how many are left."""
         with self.lock:
             self._newest = None
@@ -230,14 +228,14 @@ class EventRouter:
         with self.lock:
             return topic in self._pvs or topic in self._messages
 
-    def sieve(self) -> Sieve | None:
+    def conflation_filter(self) -> ConflationFilter | None:
         """Returns what leaves out older events of PVs whose subscribers all want the newest only, if there are any."""
         with self.lock:
             if self._newest is None:
                 self._newest = self._newest_by_key()
             return self._sift if self._newest else None
 
-    def _newest_by_key(self) -> dict[bytes, PvRoute]:
+    def _newest_by_key(self) -> dict[bytes, PVRoute]:
         if self._messages:
             return {}  # theirs may have any key
         keys = Counter(key for keyed in self._pvs.values() for key in keyed)
@@ -250,7 +248,7 @@ class EventRouter:
         if len(last) == len(keys):
             return None
         wanted: list[int] = []
-        left_out: list[tuple[PvRoute, int]] = []
+        left_out: list[tuple[PVRoute, int]] = []
         with self.lock:
             routes = self._newest or {}
             begin = 0
@@ -275,7 +273,7 @@ class EventRouter:
     def receive(self, records: Sequence[Record]) -> None:
         """Routes a batch."""
         outgoing: Outgoing = {}
-        touched: list[PvRoute] = []
+        touched: list[PVRoute] = []
         pvs = self._pvs
         with self.lock:
             for record in records:
@@ -292,8 +290,8 @@ class EventRouter:
         for inlet, items in outgoing.items():
             inlet.offer(items)
 
-    def recall(self, partitions: Collection[Partition]) -> Offsets:
-        """Takes back what was not handed over yet; see `Receiver.recall`.
+    def reclaim_undelivered(self, partitions: Collection[Partition]) -> Offsets:
+        """Takes back what was not handed over yet; see `Receiver.reclaim_undelivered`.
 
         Not so where an event is for several subscribers: some of them may have it already. They will have it all.
         """
@@ -303,23 +301,23 @@ class EventRouter:
             begun = (self._messages[topic].unused() for topic in topics & self._messages.keys())
             unused = [record for record in begun if record is not None and record[:2] in wanted]
             for inlet, own in self._sole_inlets(topics).items():
-                recalled = [update.record for update in inlet.recall(partial(_is_of, wanted, own))]
+                recalled = [update.record for update in inlet.reclaim_undelivered(partial(_is_of, wanted, own))]
                 for topic in {record.topic for record in recalled}:
                     for route in self._pvs[topic].values():
                         route.last = None  # what comes once more must not be taken for a repetition
                 unused += recalled
         return first_offsets(unused)
 
-    def _sole_inlets(self, topics: Iterable[str]) -> dict[Inlet[PVUpdate], set[str]]:
+    def _sole_inlets(self, topics: Iterable[str]) -> dict[SubscriberInput[PVUpdate], set[str]]:
         """Returns the topics of which a subscriber gets all the events, and nobody else any."""
-        sole: dict[Inlet[PVUpdate], set[str]] = {}
+        sole: dict[SubscriberInput[PVUpdate], set[str]] = {}
         for topic in topics:
             inlets = {inlet for route in self._pvs.get(topic, {}).values() for inlet in route.inlets}
             if len(inlets) == 1:
                 sole.setdefault(inlets.pop(), set()).add(topic)
         return sole
 
-    def _route_other(self, record: Record, keyed: dict[bytes, PvRoute] | None, outgoing: Outgoing) -> None:
+    def _route_other(self, record: Record, keyed: dict[bytes, PVRoute] | None, outgoing: Outgoing) -> None:
         """What is no event of a monitored PV by its key: one without a key, or a snapshot's message."""
         try:
             route = self._by_body(record, keyed) if keyed is not None and record.key is None else None
@@ -333,7 +331,7 @@ class EventRouter:
             self._discards.add(error, record.topic)
 
     @staticmethod
-    def _by_body(record: Record, keyed: dict[bytes, PvRoute]) -> PvRoute | None:
+    def _by_body(record: Record, keyed: dict[bytes, PVRoute]) -> PVRoute | None:
         """An event without a key: the name is in its body."""
         names = (str(name).encode(errors="replace") for name in decode_body(record))
         return next((keyed[name] for name in names if name in keyed), None)

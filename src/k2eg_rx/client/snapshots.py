@@ -18,23 +18,26 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.subject import AsyncSubject
 
-from k2eg_rx.delivery import Delivery
-from k2eg_rx.mailbox import Inlet
-from k2eg_rx.overflow import Overflow
-from k2eg_rx.properties import SnapshotProperties
-from k2eg_rx.pv import PvAddress, snapshot_topic
-from k2eg_rx.requests import Requests, closed_before_the_reply
-from k2eg_rx.router import EventRouter, Outgoing
-from k2eg_rx.snapshots import IterationAssembler, Snapshot, State
-from k2eg_rx.transport import Record, RecordSource, SourceClosedError
-from k2eg_rx.wire.commands import (
+from k2eg_rx.client.requests import Requests, closed_before_the_reply
+from k2eg_rx.client.router import EventRouter, Outgoing
+from k2eg_rx.delivery import Dispatcher, Overflow, SubscriberInput
+from k2eg_rx.protocol import (
+    IterationAssembler,
+    PVData,
     RepeatingSnapshotCommand,
     RepeatingSnapshotStopCommand,
     RepeatingSnapshotTriggerCommand,
+    Reply,
+    Snapshot,
+    SnapshotHeader,
+    SnapshotMessage,
+    SnapshotProperties,
     SnapshotType,
+    State,
+    decode_snapshot_message,
 )
-from k2eg_rx.wire.messages import PVData, Reply, SnapshotHeader, SnapshotMessage
-from k2eg_rx.wire.replies import decode_snapshot_message
+from k2eg_rx.pv import PVAddress, snapshot_topic
+from k2eg_rx.transport import Record, RecordSource, SourceClosedError
 
 # The deployed gateway publishes a last, partial iteration around its reply to a stop, in either order.
 _LAST_ITERATION_SECONDS = 1.0
@@ -50,12 +53,12 @@ def _not_now(error: Exception) -> None:
 class _Recurring:
     """One running snapshot: its subscribers and the state of its assembly. The inlets belong to the router's lock."""
 
-    def __init__(self, command: RepeatingSnapshotCommand, addresses: Sequence[PvAddress]) -> None:
+    def __init__(self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress]) -> None:
         self.command = command
         self.topics = [snapshot_topic(command.snapshot_name)]
         self.activation: AsyncSubject[Reply] = AsyncSubject()
-        self.snapshot_inlets: tuple[Inlet[Snapshot], ...] = ()
-        self.message_inlets: tuple[Inlet[SnapshotMessage], ...] = ()
+        self.snapshot_inlets: tuple[SubscriberInput[Snapshot], ...] = ()
+        self.message_inlets: tuple[SubscriberInput[SnapshotMessage], ...] = ()
         self.started = False
         self.ending = False
         self.heard = True  # since it was last set to False
@@ -79,7 +82,7 @@ class _Recurring:
         """Returns the begin of the open iteration, if nobody has seen any of it."""
         return self._begin if self._assembler.state is State.OPEN and not self.message_inlets else None
 
-    def inlets(self) -> tuple[Inlet[Any], ...]:
+    def inlets(self) -> tuple[SubscriberInput[Any], ...]:
         """All subscribers."""
         return (*self.snapshot_inlets, *self.message_inlets)
 
@@ -103,9 +106,9 @@ class RecurringSnapshots:
         router: EventRouter,
         source: RecordSource,
         requests: Requests,
-        delivery: Delivery,
+        delivery: Dispatcher,
         *,
-        get: Callable[[PvAddress, float], Observable[PVData]],
+        get: Callable[[PVAddress, float], Observable[PVData]],
         timers: abc.SchedulerBase,
         timeout: float,
         silence: float,
@@ -126,7 +129,7 @@ class RecurringSnapshots:
     ) -> Observable[Snapshot]:
         """Returns the iterations of a recurring snapshot, each as a whole."""
 
-        def add(recurring: _Recurring, inlet: Inlet[Snapshot]) -> None:
+        def add(recurring: _Recurring, inlet: SubscriberInput[Snapshot]) -> None:
             recurring.snapshot_inlets = (*recurring.snapshot_inlets, inlet)
 
         return self._stream(properties, add, overflow, capacity, check_fields=check_fields)
@@ -136,7 +139,7 @@ class RecurringSnapshots:
     ) -> Observable[SnapshotMessage]:
         """Returns headers, data and tails as they come."""
 
-        def add(recurring: _Recurring, inlet: Inlet[SnapshotMessage]) -> None:
+        def add(recurring: _Recurring, inlet: SubscriberInput[SnapshotMessage]) -> None:
             recurring.message_inlets = (*recurring.message_inlets, inlet)
 
         return self._stream(properties, add, overflow, capacity, check_fields=check_fields)
@@ -172,7 +175,7 @@ class RecurringSnapshots:
     def _stream(
         self,
         properties: SnapshotProperties,
-        add: Callable[[_Recurring, Inlet[Any]], None],
+        add: Callable[[_Recurring, SubscriberInput[Any]], None],
         overflow: Overflow,
         capacity: int,
         *,
@@ -180,11 +183,11 @@ class RecurringSnapshots:
     ) -> Observable[Any]:
         properties.validate()
         command = properties.command()
-        addresses = [PvAddress.parse(uri) for uri in command.pv_name_list]
+        addresses = [PVAddress.parse(uri) for uri in command.pv_name_list]
         topic = snapshot_topic(command.snapshot_name)
         checked = addresses if check_fields and command.type == SnapshotType.TIMED_BUFFERED else []
 
-        def attach(inlet: Inlet[Any]) -> abc.DisposableBase:
+        def attach(inlet: SubscriberInput[Any]) -> abc.DisposableBase:
             with self._lock:
                 recurring = self._running.get(topic)
                 if recurring is not None and recurring.ending:
@@ -214,7 +217,7 @@ class RecurringSnapshots:
 
         return self._delivery.stream(attach, f"snapshot {command.snapshot_name}", overflow, capacity)
 
-    def _start(self, topic: str, recurring: _Recurring, checked: Sequence[PvAddress]) -> None:
+    def _start(self, topic: str, recurring: _Recurring, checked: Sequence[PVAddress]) -> None:
         name = recurring.command.snapshot_name
         self._router.add_messages(topic, recurring)
         position = self._source.read(topic)
@@ -252,13 +255,13 @@ class RecurringSnapshots:
         for command in silent:
             self._requests.single(command, command.snapshot_name, self._timeout).subscribe(on_error=_not_now)
 
-    def _field_checks(self, command: RepeatingSnapshotCommand, addresses: Sequence[PvAddress]) -> Observable[Reply]:
+    def _field_checks(self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress]) -> Observable[Reply]:
         """Reads the PVs and fails if one lacks a field of the filter, which would end the deployed gateway."""
         wanted = command.pv_field_filter_list
         if not wanted or not addresses:
             return rx.empty()
 
-        def check(address: PvAddress) -> Observable[Any]:
+        def check(address: PVAddress) -> Observable[Any]:
             def fields(data: PVData) -> None:
                 missing = [name for name in wanted if name not in data.data]
                 if missing:

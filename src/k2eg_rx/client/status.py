@@ -14,7 +14,7 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.subject import Subject
 
-from k2eg_rx.transport import Connection, TransportStatus
+from k2eg_rx.transport import ConnectionState, TransportStatus
 
 _INTERVAL = 1.0  # seconds between looks at the counters: often enough for a display, too seldom to cost anything
 
@@ -33,7 +33,7 @@ class Status:
         pending: Requests that wait for a reply.
     """
 
-    connection: Connection
+    connection: ConnectionState
     reason: str = ""
     lag: int = 0
     dropped: int = 0
@@ -53,7 +53,7 @@ class StatusBoard:
     def __init__(self, measure: Callable[[TransportStatus], Status], timers: abc.SchedulerBase) -> None:
         self._measure = measure
         self._timers = timers
-        self._last = TransportStatus(Connection.CONNECTING)
+        self._last = TransportStatus(ConnectionState.CONNECTING)
         self._changes: Subject[object] = Subject()
         self._end: Subject[None] = Subject()
 

@@ -15,12 +15,12 @@ from typing import Protocol
 
 from reactivex import abc
 
+from k2eg_rx.concurrency.worker_pool import TaskExecutor
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport import Transport
-from k2eg_rx.workers import Staff
 
 
-class Surroundings(Protocol):
+class Runtime(Protocol):
     """A substitute for the real world."""
 
     @property
@@ -40,7 +40,7 @@ class Surroundings(Protocol):
         """Returns a way to a gateway."""
         ...
 
-    def staff(self) -> Staff:
+    def staff(self) -> TaskExecutor:
         """Returns what runs the subscribers' code of one client."""
         ...
 
@@ -49,16 +49,16 @@ class Surroundings(Protocol):
         ...
 
 
-_present: list[Surroundings] = []
+_present: list[Runtime] = []
 
 
-def surroundings() -> Surroundings | None:
+def current_runtime() -> Runtime | None:
     """Returns what stands in for the real world; None if nothing does."""
     return _present[-1] if _present else None
 
 
 @contextmanager
-def surrounded_by(substitute: Surroundings) -> Generator[None]:
+def use_runtime(substitute: Runtime) -> Generator[None]:
     """Puts a substitute in place of the real world, for all clients that are made meanwhile.
 
     Raises:

@@ -18,9 +18,9 @@ from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler, Trampoline
 from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 from reactivex.scheduler.scheduleditem import ScheduledItem
 
-from k2eg_rx.surroundings import surroundings
-from k2eg_rx.timers import Timers
-from k2eg_rx.workers import Task, Workers
+from k2eg_rx.concurrency.runtime import current_runtime
+from k2eg_rx.concurrency.timers import Timers
+from k2eg_rx.concurrency.worker_pool import Task, WorkerPool
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def _run(item: ScheduledItem) -> None:
 
 
 # The scheduler of all operators in this process that are given none. No thread is started until it is used.
-SHARED = SharedScheduler(Timers(), Workers(_WORKER_LIMIT, "k2eg-operators").submit)
+SHARED = SharedScheduler(Timers(), WorkerPool(_WORKER_LIMIT, "k2eg-operators").submit)
 
 # What reactivex's own operators pass to the streams above them where nobody chose a scheduler. They would run timers
 # on the thread that subscribes, asleep until the time is up, or start a thread for each.
@@ -108,6 +108,6 @@ def scheduler_or(given: abc.SchedulerBase | None, subscribed: abc.SchedulerBase 
     if given is not None:
         return given
     if subscribed is None or isinstance(subscribed, _NOT_CHOSEN):
-        around = surroundings()
+        around = current_runtime()
         return around.scheduler if around else SHARED
     return subscribed

@@ -3,7 +3,7 @@
 In: tasks, from any thread. Out: their execution, each on one of a few daemon threads that are started when needed.
 A task that has to wait for somebody else says so (`held_back`), and another thread takes its place meanwhile.
 
-A thread that has just made tasks may offer itself for them (`Workers.gather`): what they are about is in its
+A thread that has just made tasks may offer itself for them (`WorkerPool.gather`): what they are about is in its
 processor's cache then, and nobody has to be woken.
 """
 
@@ -30,7 +30,7 @@ _STINT = 0.005  # seconds that a thread offers itself for; it has something else
 _NEXT_STINT = 0.005  # seconds after one in which there will be another one, if a flood lasts
 
 
-class Staff(Protocol):
+class TaskExecutor(Protocol):
     """What runs tasks."""
 
     def gather(self) -> Work | None:
@@ -63,7 +63,7 @@ class Staff(Protocol):
 class _Here(threading.local):
     """The pool that the present thread belongs to, if any."""
 
-    workers: Workers | None = None
+    workers: WorkerPool | None = None
     stint: _Stint | None = None
 
 
@@ -88,7 +88,7 @@ def held_back() -> Generator[Callable[[], bool]]:
         workers.lend(-1)
 
 
-class Workers:
+class WorkerPool:
     """Runs tasks on at most `limit` threads, not counting those that are held back or do a stint.
 
     All state belongs to the condition's lock. Threads are daemons, so that a handler that hangs cannot keep a script
@@ -210,7 +210,7 @@ class Workers:
             _log.exception("a task of %s failed", self._name)
 
     def wait_for(self, condition: threading.Condition, predicate: Callable[[], bool], timeout: float) -> bool:
-        """Waits until tasks have made something true; see `Staff.wait_for`."""
+        """Waits until tasks have made something true; see `TaskExecutor.wait_for`."""
         with condition:
             return condition.wait_for(predicate, timeout)
 
@@ -236,14 +236,14 @@ class _Stint:
         done: How many tasks it has done.
     """
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: WorkerPool) -> None:
         self._workers = workers
         self.tasks: deque[Task] = deque()
         self.end = time.monotonic() + _STINT
         self.is_over = False
         self.done = 0
 
-    def takes_for(self, workers: Workers) -> bool:
+    def takes_for(self, workers: WorkerPool) -> bool:
         """Whether a task of that pool is left to it."""
         return workers is self._workers and not self.is_over
 

@@ -15,7 +15,7 @@ _ASIDE = 0.001  # seconds; a reply passes a dozen threads of client, broker and 
 _AFTER = 0.02
 
 
-class Courtesy:
+class RequestPriority:
     """Whether somebody is at a request. The one figure is written and read whole, by any thread."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Courtesy:
         """Whether somebody is at a request."""
         return time.monotonic() < self._until
 
-    def give_way(self) -> None:
+    def yield_to_requests(self) -> None:
         """Stands aside for a moment, if somebody is at a request."""
         if self.is_due():
             time.sleep(_ASIDE)

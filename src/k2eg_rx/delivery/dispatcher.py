@@ -15,22 +15,22 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler, TrampolineScheduler
 
+from k2eg_rx.concurrency import Task, TaskExecutor, WorkerPool
+from k2eg_rx.delivery.buffers import Overflow
+from k2eg_rx.delivery.gates import ReplayGate
+from k2eg_rx.delivery.subscriber_queue import BackpressureGate, SubscriberInput, SubscriberQueue
 from k2eg_rx.errors import ClientClosedError, WireError
-from k2eg_rx.mailbox import Inlet, Mailbox, Valve
-from k2eg_rx.overflow import Overflow
-from k2eg_rx.sluice import Sluice
 from k2eg_rx.transport import Work
-from k2eg_rx.workers import Staff, Task, Workers
 
 _T = TypeVar("_T")
-_V = TypeVar("_V", bound=Valve)
+_V = TypeVar("_V", bound=BackpressureGate)
 
 DEFAULT_CAPACITY = 1024  # some 1 MB of ordinary events per subscriber
 _OF_OPERATORS = (TrampolineScheduler, ImmediateScheduler, TimeoutScheduler)
 _WORKER_LIMIT = 32  # handlers that block at the same time; threads are started only as needed
 
 
-class Delivery:
+class Dispatcher:
     """Makes mailboxes, and the threads they are drained on, for one client.
 
     Args:
@@ -47,17 +47,17 @@ class Delivery:
         prepare: Callable[[Any], None],
         discard: Callable[[WireError, str], None],
         on_room: Callable[[], None],
-        staff: Staff | None = None,
+        staff: TaskExecutor | None = None,
         *,
-        give_way: Callable[[], None] = lambda: None,
+        yield_to_requests: Callable[[], None] = lambda: None,
     ) -> None:
         self.prepare = prepare
-        self.give_way = give_way
+        self.yield_to_requests = yield_to_requests
         self.discard = discard
-        self.valve = Valve(on_room)
-        self._workers = staff or Workers(_WORKER_LIMIT, "k2eg-subscriber")
+        self.valve = BackpressureGate(on_room)
+        self._workers = staff or WorkerPool(_WORKER_LIMIT, "k2eg-subscriber")
         self._condition = threading.Condition()
-        self._mailboxes: set[Mailbox[Any]] = set()
+        self._mailboxes: set[SubscriberQueue[Any]] = set()
         self._dropped = 0
         self._closed = False
 
@@ -72,7 +72,7 @@ class Delivery:
 
     def stream(
         self,
-        attach: Callable[[Inlet[_T]], abc.DisposableBase],
+        attach: Callable[[SubscriberInput[_T]], abc.DisposableBase],
         label: str,
         overflow: Overflow = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
@@ -88,7 +88,11 @@ class Delivery:
         return self._stream(lambda inlet, _: attach(inlet), lambda: self.valve, label, overflow, capacity)
 
     def stream_of_past(
-        self, attach: Callable[[Inlet[_T], Sluice], abc.DisposableBase], label: str, overflow: Overflow, capacity: int
+        self,
+        attach: Callable[[SubscriberInput[_T], ReplayGate], abc.DisposableBase],
+        label: str,
+        overflow: Overflow,
+        capacity: int,
     ) -> Observable[_T]:
         """Returns an observable whose mailboxes each have a valve of their own, for their source to join to the common.
 
@@ -98,11 +102,11 @@ class Delivery:
             overflow: As for `stream`.
             capacity: As for `stream`.
         """
-        return self._stream(attach, lambda: Sluice(self.valve), label, overflow, capacity)
+        return self._stream(attach, lambda: ReplayGate(self.valve), label, overflow, capacity)
 
     def _stream(
         self,
-        attach: Callable[[Inlet[_T], _V], abc.DisposableBase],
+        attach: Callable[[SubscriberInput[_T], _V], abc.DisposableBase],
         make_valve: Callable[[], _V],
         label: str,
         overflow: Overflow,
@@ -117,7 +121,7 @@ class Delivery:
             office = self if valve is self.valve else _Branch(self, valve)
             execute = self._executor(scheduler)
             rest = self._workers.resubmit if execute == self._workers.submit else execute
-            mailbox = Mailbox(observer, execute, rest, office, label, overflow=overflow, capacity=capacity)
+            mailbox = SubscriberQueue(observer, execute, rest, office, label, overflow=overflow, capacity=capacity)
             if not self._enter(mailbox):
                 observer.on_error(ClientClosedError(f"{label}: the client is closed"))
                 return Disposable()
@@ -138,7 +142,7 @@ class Delivery:
     def hand_over(self, source: Observable[_T], label: str) -> Observable[_T]:
         """Returns a stream of few items (a request's) as one whose subscribers are called on a worker."""
 
-        def attach(inlet: Inlet[_T]) -> abc.DisposableBase:
+        def attach(inlet: SubscriberInput[_T]) -> abc.DisposableBase:
             return source.subscribe(lambda item: inlet.offer((item,)), inlet.finish, inlet.finish)
 
         return self.stream(attach, label)
@@ -158,16 +162,16 @@ class Delivery:
 
         return execute
 
-    def _enter(self, mailbox: Mailbox[Any]) -> bool:
+    def _enter(self, mailbox: SubscriberQueue[Any]) -> bool:
         with self._condition:
             if not self._closed:
                 self._mailboxes.add(mailbox)
             return not self._closed
 
-    def _on_workers(self) -> list[Mailbox[Any]]:
+    def _on_workers(self) -> list[SubscriberQueue[Any]]:
         return [mailbox for mailbox in self._mailboxes if mailbox.execute == self._workers.submit]
 
-    def leave(self, mailbox: Mailbox[Any]) -> None:
+    def leave(self, mailbox: SubscriberQueue[Any]) -> None:
         """Forgets a mailbox."""
         with self._condition:
             self._mailboxes.discard(mailbox)
@@ -216,11 +220,11 @@ class _Branch:
         valve: Shut while the mailbox is full.
     """
 
-    def __init__(self, delivery: Delivery, valve: Valve) -> None:
+    def __init__(self, delivery: Dispatcher, valve: BackpressureGate) -> None:
         self.valve = valve
         self.prepare = delivery.prepare
         self.discard = delivery.discard
         self.leave = delivery.leave
-        self.give_way = delivery.give_way
+        self.yield_to_requests = delivery.yield_to_requests
         self.rest = delivery.rest
         self.count_dropped = delivery.count_dropped

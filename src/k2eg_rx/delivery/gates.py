@@ -8,10 +8,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from k2eg_rx.mailbox import Valve
+from k2eg_rx.delivery.subscriber_queue import BackpressureGate
 
 
-class Sluice(Valve):
+class ReplayGate(BackpressureGate):
     """The valve of one mailbox. While it stands alone, its being full keeps nobody else waiting.
 
     All state belongs to the lock. Who fills the mailbox sets `on_open`, called on the thread that made room.
@@ -20,7 +20,7 @@ class Sluice(Valve):
         common: The valve that the event pump heeds.
     """
 
-    def __init__(self, common: Valve) -> None:
+    def __init__(self, common: BackpressureGate) -> None:
         self._lock = threading.Lock()
         self._common = common
         self._full = 0

@@ -15,9 +15,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from reactivex import abc
 
+from k2eg_rx.concurrency import Task
+from k2eg_rx.delivery.buffers import Buffer, Overflow, buffer_for
 from k2eg_rx.errors import K2EGError, WireError
-from k2eg_rx.overflow import Buffer, Overflow, buffer_for
-from k2eg_rx.workers import Task
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def _contained(error: BaseException) -> Exception:
     return RuntimeError(f"a subscriber raised {error!r}; it ends its subscription only, not the program")
 
 
-class Valve:
+class BackpressureGate:
     """Open while every blocking mailbox has room; the event pump reads only while it is open.
 
     The count belongs to the lock. `on_open` is called on the thread that made room.
@@ -66,7 +66,7 @@ class Valve:
             self._on_open()
 
 
-class Inlet(Protocol[_T_contra]):
+class SubscriberInput(Protocol[_T_contra]):
     """The side of a mailbox that a stream's source sees. Any thread; nothing here blocks."""
 
     @property
@@ -74,7 +74,7 @@ class Inlet(Protocol[_T_contra]):
         """Whether only the newest item of a name is wanted, so that a source may leave older ones out."""
         ...
 
-    def leave_out(self, count: int) -> None:
+    def count_conflated(self, count: int) -> None:
         """Takes note of items that were left out, because newer ones of the same name are offered."""
         ...
 
@@ -86,23 +86,23 @@ class Inlet(Protocol[_T_contra]):
         """Ends the stream after what was offered: completed, or failed."""
         ...
 
-    def retire(self) -> Sequence[object]:
+    def cancel_and_drain(self) -> Sequence[object]:
         """Ends the stream here and now, without a word; returns what was not handed over.
 
         An item that is being handed over at this moment, on another thread, may be among it.
         """
         ...
 
-    def recall(self, is_wanted: Callable[[Any], bool]) -> Sequence[Any]:
+    def reclaim_undelivered(self, is_wanted: Callable[[Any], bool]) -> Sequence[Any]:
         """Returns those items that were not handed over and are wanted, and forgets them. The stream goes on."""
         ...
 
 
-class Office(Protocol):
+class SubscriptionContext(Protocol):
     """What a mailbox needs of the place it belongs to."""
 
     @property
-    def valve(self) -> Valve:
+    def valve(self) -> BackpressureGate:
         """What is shut while a mailbox is full."""
         ...
 
@@ -117,11 +117,11 @@ class Office(Protocol):
         ...
 
     @property
-    def give_way(self) -> Callable[[], None]:
+    def yield_to_requests(self) -> Callable[[], None]:
         """Called when there is more to hand over, so that others can have the processor first."""
         ...
 
-    def leave(self, mailbox: Mailbox[Any]) -> None:
+    def leave(self, mailbox: SubscriberQueue[Any]) -> None:
         """Told by a mailbox that has come to its end."""
         ...
 
@@ -134,7 +134,7 @@ class Office(Protocol):
         ...
 
 
-class Mailbox(Generic[_T]):
+class SubscriberQueue(Generic[_T]):
     """One subscriber's items on their way.
 
     All state belongs to the lock, but the observer, which only the one drain at a time touches.
@@ -149,7 +149,7 @@ class Mailbox(Generic[_T]):
         observer: abc.ObserverBase[_T],
         execute: Callable[[Task], None],
         execute_rest: Callable[[Task], None],
-        office: Office,
+        office: SubscriptionContext,
         label: str,
         *,
         overflow: Overflow,
@@ -174,7 +174,7 @@ class Mailbox(Generic[_T]):
         # What it has taken, the next one last. Anybody may take of it, by atomic operations.
         self._in_hand: list[_T] = []
 
-    def leave_out(self, count: int) -> None:
+    def count_conflated(self, count: int) -> None:
         """Counts items that were dropped before they were queued."""
         self._office.count_dropped(count)
 
@@ -206,9 +206,9 @@ class Mailbox(Generic[_T]):
 
     def dispose(self) -> None:
         """Forgets what is queued; no more is handed over, but for an item under way."""
-        self.retire()
+        self.cancel_and_drain()
 
-    def retire(self) -> list[_T]:
+    def cancel_and_drain(self) -> list[_T]:
         """Ends it here and now; returns what was not handed over."""
         with self._lock:
             if self._disposed:
@@ -221,7 +221,7 @@ class Mailbox(Generic[_T]):
         self._office.leave(self)
         return left
 
-    def recall(self, is_wanted: Callable[[_T], bool]) -> list[_T]:
+    def reclaim_undelivered(self, is_wanted: Callable[[_T], bool]) -> list[_T]:
         """Returns those items that were not handed over and are wanted, and forgets them."""
         with self._lock:
             waiting: deque[_T] = deque()
@@ -289,7 +289,7 @@ class Mailbox(Generic[_T]):
             whole = len(items) == _SLICE
             self._hand_over(items)
             if whole:
-                self._office.give_way()
+                self._office.yield_to_requests()
         self._drainer = None
         self._run_soon(self._execute_rest)  # at the end of the line: the others have their turn first
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from k2eg_rx.embedded.channel_access import channel_access
+from k2eg_rx.embedded.ca_environment import channel_access
 from k2eg_rx.gateway import Gateway, GatewayOptions, Provider
-from k2eg_rx.gateway.channelaccess import ChannelAccessProvider
-from k2eg_rx.gateway.pvaccess import PvAccessProvider
+from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
+from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
 from k2eg_rx.gateway.service import patient
-from k2eg_rx.kafka import KafkaTransport
-from k2eg_rx.kafka.topics import KafkaTopicAdmin
-from k2eg_rx.pv import Protocol, PvAddress
+from k2eg_rx.kafka import KafkaTopicAdmin, KafkaTransport
+from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport import Receiver, RecordSource
 
@@ -54,12 +53,12 @@ def start_gateway(
         ProviderError: The record cannot be read.
         TransportError: Kafka cannot be reached.
     """
-    pva = PvAccessProvider(conf={name: value for name, value in variables.items() if name.startswith("EPICS_PVA_")})
+    pva = PVAccessProvider(conf={name: value for name, value in variables.items() if name.startswith("EPICS_PVA_")})
     runs("PVAccess", pva.close)
     with channel_access(variables):
         ca = ChannelAccessProvider()
         runs("Channel Access", ca.close)
-        ca.get(PvAddress("ca", record), _CONNECT_SECONDS).result(_CONNECT_SECONDS)
+        ca.get(PVAddress("ca", record), _CONNECT_SECONDS).result(_CONNECT_SECONDS)
     transport = _LoneTransport(patient(settings))
     runs("transport", lambda: transport.close(_CLOSE_SECONDS))
     providers: dict[Protocol, Provider] = {"pva": pva, "ca": ca}

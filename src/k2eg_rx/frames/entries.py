@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from k2eg_rx.frames.arrays import cell
-from k2eg_rx.frames.framable import Instant, Result, is_instant, is_result
+from k2eg_rx.frames.item_kinds import Instant, Result, is_instant, is_result
+from k2eg_rx.frames.value_arrays import cell
+from k2eg_rx.protocol import PVData, Snapshot, Structure, severity_of, timestamp_of
 from k2eg_rx.pv import pv_name_of
-from k2eg_rx.snapshots import Snapshot
-from k2eg_rx.wire.messages import PVData
-from k2eg_rx.wire.structure import Structure, severity_of, timestamp_of
 
 _NOT_THE_VALUE = frozenset({"alarm", "timeStamp"})
 _INT64 = (-(2**63), 2**63 - 1)

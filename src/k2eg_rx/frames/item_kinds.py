@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, TypeAlias
 
-from k2eg_rx.snapshots import Snapshot
-from k2eg_rx.wire.messages import PVData
+from k2eg_rx.protocol import PVData, Snapshot
 
 
 class Result(Protocol):

@@ -11,11 +11,11 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from k2eg_rx.frames.arrays import array_of, objects, times, with_gaps
 from k2eg_rx.frames.entries import Entry, entries_of
-from k2eg_rx.frames.framable import is_instant
-from k2eg_rx.frames.instants import Instants
-from k2eg_rx.wire.structure import Severity
+from k2eg_rx.frames.item_kinds import is_instant
+from k2eg_rx.frames.value_arrays import array_of, objects, times, with_gaps
+from k2eg_rx.frames.wide_rows import Instants
+from k2eg_rx.protocol import Severity
 
 _SEVERITIES = pd.CategoricalDtype([severity.name for severity in Severity], ordered=True)
 # What keeps integers and booleans as they are where some are missing

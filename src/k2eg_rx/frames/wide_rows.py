@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from k2eg_rx.frames.entries import Entry, entries_of, entry_of
-from k2eg_rx.frames.framable import Instant, is_instant
-from k2eg_rx.snapshots import Snapshot
+from k2eg_rx.frames.item_kinds import Instant, is_instant
+from k2eg_rx.protocol import Snapshot
 
 _MILLISECOND = 1_000_000  # in nanoseconds
 

@@ -11,8 +11,8 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from k2eg_rx.frames.arrays import Array, objects, stacked, times, with_gaps
-from k2eg_rx.frames.instants import Instants, Row
+from k2eg_rx.frames.value_arrays import Array, objects, stacked, times, with_gaps
+from k2eg_rx.frames.wide_rows import Instants, Row
 
 _ELEMENT = "element"
 _OWN = frozenset({"time", "pv", "severity", "status"})

@@ -22,37 +22,40 @@ import reactivex
 from reactivex import Observable, abc
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.gateway.answers import answer_each
-from k2eg_rx.gateway.channels import Channels
-from k2eg_rx.gateway.context import Context
-from k2eg_rx.gateway.counters import Counters
-from k2eg_rx.gateway.inbox import Inbox
-from k2eg_rx.gateway.intake import Intake
-from k2eg_rx.gateway.monitors import Monitors
-from k2eg_rx.gateway.operations import Operations
-from k2eg_rx.gateway.options import GatewayOptions
-from k2eg_rx.gateway.orders import Order, refused
-from k2eg_rx.gateway.outlet import Outlet
-from k2eg_rx.gateway.owner import Owner, post
-from k2eg_rx.gateway.provider import Provider
-from k2eg_rx.gateway.recurring import RecurringSnapshots
-from k2eg_rx.gateway.samples import Outgoing, reply
-from k2eg_rx.gateway.snapshots import Snapshots
-from k2eg_rx.gateway.topics import TopicAdmin, Topics
-from k2eg_rx.pv import Protocol
-from k2eg_rx.transport import Record, RecordSource, Transport, TransportStatus
-from k2eg_rx.wire.commands import (
+from k2eg_rx.gateway.commands.channels import Channels
+from k2eg_rx.gateway.commands.dispatch import answer_each
+from k2eg_rx.gateway.commands.get_put import Operations
+from k2eg_rx.gateway.commands.messages import Outgoing, reply
+from k2eg_rx.gateway.commands.monitors import Monitors
+from k2eg_rx.gateway.commands.one_shot_snapshots import Snapshots
+from k2eg_rx.gateway.commands.publisher import Publisher
+from k2eg_rx.gateway.commands.recurring_snapshots import RecurringSnapshots
+from k2eg_rx.gateway.commands.requests import CommandRequest, refused
+from k2eg_rx.gateway.commands.source import CommandSource
+from k2eg_rx.gateway.commands.topics import TopicAdmin, Topics
+from k2eg_rx.gateway.commands.update_queue import UpdateQueue
+from k2eg_rx.gateway.epics.provider import Provider
+from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.event_loop import EventLoop, post
+from k2eg_rx.gateway.runtime.metrics import Metrics
+from k2eg_rx.gateway.runtime.options import GatewayOptions
+from k2eg_rx.protocol import (
+    PARSE_ERROR_KEY,
     GetCommand,
     MonitorCommand,
     MultiMonitorCommand,
+    Parsed,
     PutCommand,
+    Refusal,
     RepeatingSnapshotCommand,
     RepeatingSnapshotStopCommand,
     RepeatingSnapshotTriggerCommand,
     SnapshotCommand,
+    Unanswerable,
+    parse_command,
 )
-from k2eg_rx.wire.encode import PARSE_ERROR_KEY
-from k2eg_rx.wire.parse import Parsed, Refusal, Unanswerable, parse_command
+from k2eg_rx.pv import Protocol
+from k2eg_rx.transport import Record, RecordSource, Transport, TransportStatus
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +63,7 @@ _MAX_CENSUS = 60.0  # seconds between two looks at who listens, at most
 _WAIT_FOR_OPERATIONS = 1.0  # seconds that a stopping gateway gives to gets and puts under way
 
 
-class Answers:
+class CommandHandler:
     """What a gateway does, without its ways to Kafka and without threads: commands in, `Outgoing` records out.
 
     Args:
@@ -80,12 +83,12 @@ class Answers:
         self._context = context
         self._unanswerable: set[str] = set()
         self.topics = Topics(admin, context.scheduler, create=context.options.create_topics)
-        self.channels = Channels(providers, Inbox(context), context.counters)
+        self.channels = Channels(providers, UpdateQueue(context), context.counters)
         self.operations = Operations(providers, context, relieved)
         self.monitors = Monitors(self.channels, self.topics, context.counters)
         self.snapshots = Snapshots(self.channels, context)
         self.recurring = RecurringSnapshots(self.channels, self.topics, context)
-        self._handlers: Mapping[type, Callable[[Order[Any]], Observable[Outgoing]]] = {
+        self._handlers: Mapping[type, Callable[[CommandRequest[Any]], Observable[Outgoing]]] = {
             GetCommand: self.operations.get,
             PutCommand: self.operations.put,
             MonitorCommand: self.monitors.monitor,
@@ -109,7 +112,7 @@ class Answers:
             return reactivex.empty()
         if isinstance(parsed, Refusal):
             return refused(counters, parsed.reply_to, parsed.key, parsed.error, parsed.message)
-        order = Order(parsed.command, parsed.reply_to, record.timestamp_ms)
+        order = CommandRequest(parsed.command, parsed.reply_to, record.timestamp_ms)
         return self._handlers[type(parsed.command)](order)
 
     def _parse(self, record: Record) -> Parsed:
@@ -149,15 +152,15 @@ class Gateway:
         command_topic: str,
         admin: TopicAdmin | None = None,
     ) -> None:
-        self.counters = Counters()
+        self.counters = Metrics()
         self._options = options
         self._transport = transport
         self._command_topic = command_topic
-        self._owner = Owner(self._count_failure)
+        self._owner = EventLoop(self._count_failure)
         context = Context(self._owner, self.counters, options)
-        self._intake = Intake(self._owner, self._room)
-        self._answers = Answers(providers, context, admin, self._intake.relieved)
-        self._outlet = Outlet(transport.sink(), context, self._answers.topic_missing)
+        self._intake = CommandSource(self._owner, self._room)
+        self._answers = CommandHandler(providers, context, admin, self._intake.relieved)
+        self._outlet = Publisher(transport.sink(), context, self._answers.topic_missing)
         self._source: RecordSource | None = None
         self._subscription: abc.DisposableBase | None = None
         self._lifetime = threading.Lock()

@@ -14,13 +14,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from k2eg_rx.errors import K2EGError
-from k2eg_rx.gateway.channelaccess import ChannelAccessProvider
-from k2eg_rx.gateway.core import Gateway
-from k2eg_rx.gateway.options import GatewayOptions
-from k2eg_rx.gateway.provider import Provider
-from k2eg_rx.gateway.pvaccess import PvAccessProvider
-from k2eg_rx.kafka import KafkaTransport
-from k2eg_rx.kafka.topics import KafkaTopicAdmin
+from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
+from k2eg_rx.gateway.epics.provider import Provider
+from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
+from k2eg_rx.gateway.gateway import Gateway
+from k2eg_rx.gateway.runtime.options import GatewayOptions
+from k2eg_rx.kafka import KafkaTopicAdmin, KafkaTransport
 from k2eg_rx.pv import Protocol
 from k2eg_rx.settings import Settings
 
@@ -65,7 +64,7 @@ def gateway(settings: Settings) -> Generator[Gateway]:
         transport = KafkaTransport(settings)
         stack.callback(transport.close, _CLOSE_TIMEOUT)
         admin = KafkaTopicAdmin(settings) if options.create_topics or options.monitor_expiration else None
-        pva, ca = PvAccessProvider(), ChannelAccessProvider()
+        pva, ca = PVAccessProvider(), ChannelAccessProvider()
         providers: dict[Protocol, Provider] = {"pva": pva, "ca": ca}
         stack.callback(pva.close)
         stack.callback(ca.close)

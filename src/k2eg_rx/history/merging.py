@@ -11,9 +11,9 @@ import heapq
 from collections import deque
 from collections.abc import Mapping
 
-from k2eg_rx.past.selection import Selection, Told
+from k2eg_rx.history.selection import Selection, TimedUpdate
+from k2eg_rx.protocol import PVUpdate
 from k2eg_rx.transport import History, Partition, Record, Span
-from k2eg_rx.wire.messages import PVUpdate
 
 _BUDGET = 16 * 1024 * 1024  # bytes of records that wait, of all partitions together; as much as the prefetch
 _RECORD_BYTES = 400  # what a record takes in memory besides its body
@@ -101,16 +101,16 @@ class Merge:
             if shelf.head is None and not shelf.is_read:
                 self._hungry.add(partition)
 
-    def advance(self, timeout: float) -> list[Told]:
+    def advance(self, timeout: float) -> list[TimedUpdate]:
         """Returns the next updates, perhaps none; reads, for about `timeout` seconds at most, if that is needed."""
         if self._hungry:
             self._read(timeout)
-        told: list[Told] = []
+        told: list[TimedUpdate] = []
         while self._heads and not self._hungry and len(told) < self._most:
             time, partition = heapq.heappop(self._heads)
             shelf = self._shelves[partition]
             if shelf.head is not None:
-                told.append(Told(time, shelf.head))
+                told.append(TimedUpdate(time, shelf.head))
             self._raise_head(shelf)
         return told
 

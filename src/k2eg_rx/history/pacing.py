@@ -20,7 +20,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable
 from reactivex.scheduler import ImmediateScheduler, TrampolineScheduler
 
-from k2eg_rx.surroundings import surroundings
+from k2eg_rx.concurrency import current_runtime
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ def play(
         ValueError: The speed is not above 0.
 
     Example:
-        >>> from k2eg_rx.playback import play
-        >>> from k2eg_rx.waiting import first
+        >>> from k2eg_rx.history.pacing import play
+        >>> from k2eg_rx.client.blocking import first
         >>> from reactivex import operators as ops
         >>> events = [("a", 0), ("b", 60_000_000_000)]  # a minute apart
         >>> first(play(events, timestamp=lambda event: event[1], speed=6000.0).pipe(ops.to_list()))
@@ -69,7 +69,7 @@ def play(
         where = scheduler or asked
         # operators pass these two on by themselves: nobody asked for them
         if where is None or isinstance(where, (TrampolineScheduler, ImmediateScheduler)):
-            around = surroundings()
+            around = current_runtime()
             return _play_on(play, around.scheduler) if around else _play_on_a_thread(play)
         return _play_on(play, where)
 

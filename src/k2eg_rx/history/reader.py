@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 
 from reactivex import abc
 
-from k2eg_rx.discards import Discards
 from k2eg_rx.errors import OperationTimeout, TransportError
-from k2eg_rx.past.merging import Merge
-from k2eg_rx.past.moments import Moment, past_interval, past_moment
-from k2eg_rx.past.selection import Interval, Selection, Told, topics_of
-from k2eg_rx.past.telling import Tale, Tellers
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.transport import History
+from k2eg_rx.history.merging import Merge
+from k2eg_rx.history.selection import Interval, Selection, TimedUpdate, topics_of
+from k2eg_rx.history.tasks import StepTask, TaskRunner
+from k2eg_rx.history.time_points import Moment, past_interval, past_moment
+from k2eg_rx.pv import PVAddress
+from k2eg_rx.transport import DecodeErrorCounter, History
 
 # Seconds for an answer, which takes milliseconds; then it is looked whether anybody still wants it. And for each topic:
 # a question about one takes half a millisecond, and there are four about each of its partitions.
@@ -41,7 +40,7 @@ class Reading:
         most: How many updates to return at a time, at most.
     """
 
-    def __init__(self, past: Past, addresses: Sequence[PvAddress], interval: Interval, subject: str, most: int) -> None:
+    def __init__(self, past: Past, addresses: Sequence[PVAddress], interval: Interval, subject: str, most: int) -> None:
         self._past = past
         self._topics = topics_of(addresses)
         self._interval = interval
@@ -71,7 +70,7 @@ class Reading:
         self._note(began, answered=spans is not None, patient=False)
         return None if spans is None else Merge(self._history, self.selection, spans, self._most)
 
-    def advance(self, merge: Merge, *, patient: bool = False) -> list[Told]:
+    def advance(self, merge: Merge, *, patient: bool = False) -> list[TimedUpdate]:
         """Returns the next updates, perhaps none yet.
 
         Args:
@@ -134,7 +133,7 @@ class Past:
     def __init__(
         self,
         make_history: Callable[[Sequence[str]], History],
-        discards: Discards,
+        discards: DecodeErrorCounter,
         *,
         limit: int,
         timeout: float,
@@ -144,7 +143,7 @@ class Past:
         self.discards = discards
         self.limit = limit
         self.timeout = timeout
-        self.tellers = Tellers(scheduler)
+        self.tellers = TaskRunner(scheduler)
 
     def beginning(self, since: Moment) -> Callable[[], int]:
         """Returns what gives the time `since` at a subscription, in nanoseconds since the Unix epoch.
@@ -164,7 +163,7 @@ class Past:
         past_interval(start, stop, self.tellers.now())
         return lambda: Interval(*past_interval(start, stop, self.tellers.now()))
 
-    def start(self, tale: Tale) -> abc.DisposableBase:
+    def start(self, tale: StepTask) -> abc.DisposableBase:
         """Has a tale told; disposing ends it, without waiting for that."""
         return self.tellers.start(tale)
 

@@ -12,17 +12,14 @@ from collections.abc import Callable, Sequence
 
 from reactivex import Observable, abc
 
-from k2eg_rx.delivery import Delivery
-from k2eg_rx.mailbox import Inlet
-from k2eg_rx.overflow import Overflow
-from k2eg_rx.past.merging import Merge
-from k2eg_rx.past.reading import Past, Reading
-from k2eg_rx.past.selection import Interval, Told
-from k2eg_rx.past.telling import Bell
-from k2eg_rx.playback import Pace, checked_speed
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.sluice import Sluice
-from k2eg_rx.wire.messages import PVUpdate
+from k2eg_rx.delivery import Dispatcher, Overflow, ReplayGate, SubscriberInput
+from k2eg_rx.history.merging import Merge
+from k2eg_rx.history.pacing import Pace, checked_speed
+from k2eg_rx.history.reader import Past, Reading
+from k2eg_rx.history.selection import Interval, TimedUpdate
+from k2eg_rx.history.tasks import Wakeup
+from k2eg_rx.protocol import PVUpdate
+from k2eg_rx.pv import PVAddress
 
 _LOOK = 1.0  # seconds until a look whether the bell was missed
 
@@ -35,12 +32,12 @@ class Replays:
         delivery: What hands over to subscribers.
     """
 
-    def __init__(self, past: Past, delivery: Delivery) -> None:
+    def __init__(self, past: Past, delivery: Dispatcher) -> None:
         self._past = past
         self._delivery = delivery
 
     def updates(
-        self, addresses: Sequence[PvAddress], interval: Callable[[], Interval], speed: float | None, capacity: int
+        self, addresses: Sequence[PVAddress], interval: Callable[[], Interval], speed: float | None, capacity: int
     ) -> Observable[PVUpdate]:
         """Returns the updates of an interval, merged by event time; the stream completes after the last.
 
@@ -57,7 +54,7 @@ class Replays:
         unique = list({address.name: address for address in addresses}.values())
         subject = unique[0].uri if len(unique) == 1 else f"{len(unique)} PVs from {unique[0].uri} on"
 
-        def attach(inlet: Inlet[PVUpdate], sluice: Sluice) -> abc.DisposableBase:
+        def attach(inlet: SubscriberInput[PVUpdate], sluice: ReplayGate) -> abc.DisposableBase:
             reading = Reading(self._past, unique, interval(), subject, capacity)
             return self._past.start(_Replay(reading, Pace(pace), inlet, sluice, self._past.tellers.clock))
 
@@ -76,7 +73,12 @@ class _Replay:
     """
 
     def __init__(
-        self, reading: Reading, pace: Pace, inlet: Inlet[PVUpdate], sluice: Sluice, clock: Callable[[], float]
+        self,
+        reading: Reading,
+        pace: Pace,
+        inlet: SubscriberInput[PVUpdate],
+        sluice: ReplayGate,
+        clock: Callable[[], float],
     ) -> None:
         self._reading = reading
         self._pace = pace
@@ -84,13 +86,13 @@ class _Replay:
         self._sluice = sluice
         self._clock = clock
         self._merge: Merge | None = None
-        self._told: deque[Told] = deque()
-        self.bell = Bell()
+        self._told: deque[TimedUpdate] = deque()
+        self.bell = Wakeup()
         self.over = threading.Event()
         sluice.on_open = self.bell.ring
 
     def step(self) -> float | None:
-        """Does a little; see `Tale.step`."""
+        """Does a little; see `StepTask.step`."""
         if self._merge is None:
             self._merge = self._reading.begin()
             return self._reading.pause

@@ -13,13 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from k2eg_rx.discards import Discards
 from k2eg_rx.errors import OperationError, WireError
-from k2eg_rx.pv import PvAddress, monitor_topic
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.decode import decode_body
-from k2eg_rx.wire.messages import PVUpdate, ReplayedUpdate, repeats
-from k2eg_rx.wire.structure import NEVER_PROCESSED
+from k2eg_rx.protocol import NEVER_PROCESSED, PVUpdate, ReplayedUpdate, decode_body, repeats
+from k2eg_rx.pv import PVAddress, monitor_topic
+from k2eg_rx.transport import DecodeErrorCounter, Record
 
 # Seconds by which Kafka's time stamp of an event may be away from its EPICS time, either way, for it to be found. Hosts
 # that keep their clocks by NTP differ by milliseconds; gateways that were held up publish seconds late.
@@ -49,14 +46,14 @@ class Interval(NamedTuple):
         return isinstance(time, int) and self.start <= time and (self.stop is None or time < self.stop)
 
 
-class Told(NamedTuple):
+class TimedUpdate(NamedTuple):
     """An update of the past, and the event time by which it is told."""
 
     time: int
     update: PVUpdate
 
 
-def topics_of(addresses: Iterable[PvAddress]) -> list[str]:
+def topics_of(addresses: Iterable[PVAddress]) -> list[str]:
     """Returns the topics that carry the events of some PVs, each once."""
     return list(dict.fromkeys(monitor_topic(address.name) for address in addresses))
 
@@ -75,12 +72,14 @@ class Selection:
         limit: Bytes that a body may have.
     """
 
-    def __init__(self, addresses: Sequence[PvAddress], interval: Interval, discards: Discards, limit: int) -> None:
+    def __init__(
+        self, addresses: Sequence[PVAddress], interval: Interval, discards: DecodeErrorCounter, limit: int
+    ) -> None:
         self._interval = interval
         self._reach = (interval.kafka_start_ms, interval.kafka_stop_ms)
         self._discards = discards
         self._limit = limit
-        self._keyed: dict[str, dict[bytes, PvAddress]] = {}
+        self._keyed: dict[str, dict[bytes, PVAddress]] = {}
         for address in addresses:
             keyed = self._keyed.setdefault(monitor_topic(address.name), {})
             for key in (address.name.encode(), address.base.encode()):
@@ -101,7 +100,7 @@ class Selection:
         keyed = self._keyed.get(record.topic, {})
         return record.key is None or record.key in keyed
 
-    def update(self, record: Record) -> Told | None:
+    def update(self, record: Record) -> TimedUpdate | None:
         """Returns what a record tells; None if it is not of the interval, repeats the last one, or is broken."""
         try:
             address = self._address(record)
@@ -119,9 +118,9 @@ class Selection:
         if time not in self._interval:
             return None
         self.told.add(address.name)
-        return Told(time, update)
+        return TimedUpdate(time, update)
 
-    def _address(self, record: Record) -> PvAddress | None:
+    def _address(self, record: Record) -> PVAddress | None:
         keyed = self._keyed.get(record.topic, {})
         if record.key is not None:
             return keyed.get(record.key)

@@ -17,14 +17,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
-from k2eg_rx.mailbox import Inlet
-from k2eg_rx.past.merging import Merge
-from k2eg_rx.past.reading import Reading
-from k2eg_rx.past.selection import Selection
-from k2eg_rx.past.telling import Bell
-from k2eg_rx.sluice import Sluice
+from k2eg_rx.delivery import ReplayGate, SubscriberInput
+from k2eg_rx.history.merging import Merge
+from k2eg_rx.history.reader import Reading
+from k2eg_rx.history.selection import Selection
+from k2eg_rx.history.tasks import Wakeup
+from k2eg_rx.protocol import PVUpdate, repeats
 from k2eg_rx.transport import Partition, Record, Span
-from k2eg_rx.wire.messages import PVUpdate, repeats
 
 # What a pump hands over at a time must not be read back only because a subscriber has asked for little to wait.
 _LEAST_HELD = 512
@@ -41,7 +40,7 @@ class Splice:
         capacity: How many live updates may wait for the subscriber; so many are held back, or what comes at a time.
     """
 
-    def __init__(self, inlet: Inlet[PVUpdate], capacity: int) -> None:
+    def __init__(self, inlet: SubscriberInput[PVUpdate], capacity: int) -> None:
         self._inlet = inlet
         self._capacity = max(capacity, _LEAST_HELD)
         self._lock = threading.Lock()
@@ -52,15 +51,15 @@ class Splice:
         self._last: dict[str, Record] = {}  # of each PV, until its first live update
         self._told: frozenset[str] = frozenset()
         self.over = threading.Event()
-        self.bell = Bell()
+        self.bell = Wakeup()
 
     newest_only = False  # which event is the newest is not known while the past is told
 
-    def leave_out(self, count: int) -> None:
-        """Takes note of what was left out: nothing ever is, here; see `Inlet.leave_out`."""
+    def count_conflated(self, count: int) -> None:
+        """Takes note of what was left out: nothing ever is, here; see `SubscriberInput.count_conflated`."""
 
     def offer(self, items: Sequence[PVUpdate]) -> None:
-        """Takes live updates; see `Inlet.offer`."""
+        """Takes live updates; see `SubscriberInput.offer`."""
         with self._lock:
             if not self._joined:
                 self._hold(items)
@@ -79,19 +78,19 @@ class Splice:
             self._let_go[partition] = Span(span.begin, max(span.end, record.offset + 1))
 
     def finish(self, error: Exception | None = None) -> None:
-        """Ends the stream, whatever is left of the past; see `Inlet.finish`."""
+        """Ends the stream, whatever is left of the past; see `SubscriberInput.finish`."""
         self._inlet.finish(error)
         self.over.set()
         self.bell.ring()
 
-    def retire(self) -> Sequence[object]:
-        """Ends the stream; see `Inlet.retire`. What is held back was not handed over either."""
+    def cancel_and_drain(self) -> Sequence[object]:
+        """Ends the stream; see `SubscriberInput.cancel_and_drain`. What is held back was not handed over either."""
         with self._lock:
             held, self._held = list(self._held), deque()
-        return [*self._inlet.retire(), *held]
+        return [*self._inlet.cancel_and_drain(), *held]
 
-    def recall(self, is_wanted: Callable[[PVUpdate], bool]) -> Sequence[PVUpdate]:  # noqa: ARG002
-        """Returns nothing: a client that shares its events with others tells no past; see `Inlet.recall`."""
+    def reclaim_undelivered(self, is_wanted: Callable[[PVUpdate], bool]) -> Sequence[PVUpdate]:  # noqa: ARG002
+        """Returns nothing: a member of a group reads no history; see `SubscriberInput.reclaim_undelivered`."""
         return ()
 
     def let_go(self) -> Mapping[Partition, Span]:
@@ -99,7 +98,7 @@ class Splice:
         with self._lock:
             return dict(self._let_go)
 
-    def join(self, read: Mapping[Partition, Span], merge: Merge, selection: Selection, sluice: Sluice) -> bool:
+    def join(self, read: Mapping[Partition, Span], merge: Merge, selection: Selection, sluice: ReplayGate) -> bool:
         """Goes live, unless there is more to be read: then nothing happens, and False is returned.
 
         Args:
@@ -156,8 +155,8 @@ class CatchUp:
         self,
         reading: Reading,
         splice: Splice,
-        inlet: Inlet[PVUpdate],
-        sluice: Sluice,
+        inlet: SubscriberInput[PVUpdate],
+        sluice: ReplayGate,
         positions: Sequence[Future[None]],
     ) -> None:
         self._reading = reading
@@ -174,7 +173,7 @@ class CatchUp:
             position.add_done_callback(lambda _: self.bell.ring())
 
     def step(self) -> float | None:
-        """Does a little; see `Tale.step`."""
+        """Does a little; see `StepTask.step`."""
         self._positions = [position for position in self._positions if not _is_fixed(position)]
         if self._positions:
             return _LOOK

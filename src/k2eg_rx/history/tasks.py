@@ -22,7 +22,7 @@ from k2eg_rx.errors import ClientClosedError, K2EGError
 _log = logging.getLogger(__name__)
 
 
-class Bell:
+class Wakeup:
     """Rung by anybody who has reason to believe that a step is due before its time."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Bell:
         self._rung.wait(seconds)
 
 
-class Tale(Protocol):
+class StepTask(Protocol):
     """Something that is told step by step.
 
     Attributes:
@@ -56,7 +56,7 @@ class Tale(Protocol):
         over: Set by anybody, when no more steps are wanted.
     """
 
-    bell: Bell
+    bell: Wakeup
     over: threading.Event
 
     def step(self) -> float | None:
@@ -72,7 +72,7 @@ class Tale(Protocol):
         ...
 
 
-class Tellers:
+class TaskRunner:
     """Takes the steps of several tales at a time.
 
     Args:
@@ -82,7 +82,7 @@ class Tellers:
     def __init__(self, scheduler: abc.SchedulerBase | None = None) -> None:
         self._scheduler = scheduler
         self._lock = threading.Lock()
-        self._tales: dict[Tale, threading.Thread | None] = {}  # under the lock, as is `_closed`
+        self._tales: dict[StepTask, threading.Thread | None] = {}  # under the lock, as is `_closed`
         self._closed = False
 
     @property
@@ -101,7 +101,7 @@ class Tellers:
         """Returns seconds, for differences."""
         return time.monotonic() if self._scheduler is None else self.now().timestamp()
 
-    def start(self, tale: Tale) -> abc.DisposableBase:
+    def start(self, tale: StepTask) -> abc.DisposableBase:
         """Has a tale told; disposing ends it, without waiting for that."""
         thread = None
         if self._scheduler is None:
@@ -123,12 +123,12 @@ class Tellers:
 
         return Disposable(stop)
 
-    def _tell(self, tale: Tale) -> None:
+    def _tell(self, tale: StepTask) -> None:
         while (pause := self._step(tale)) is not None:
             if pause > 0:
                 tale.bell.wait(pause)
 
-    def _tell_on(self, scheduler: abc.SchedulerBase, tale: Tale) -> None:
+    def _tell_on(self, scheduler: abc.SchedulerBase, tale: StepTask) -> None:
         next_turn = SerialDisposable()
 
         def turn(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
@@ -144,7 +144,7 @@ class Tellers:
         tale.bell.on_ring = soon
         soon()
 
-    def _step(self, tale: Tale) -> float | None:
+    def _step(self, tale: StepTask) -> float | None:
         """Takes a step; after the last one, clears up."""
         pause = None
         tale.bell.clear()
@@ -180,7 +180,7 @@ class Tellers:
             if thread is not None and thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _shut(self) -> dict[Tale, threading.Thread | None]:
+    def _shut(self) -> dict[StepTask, threading.Thread | None]:
         """Takes no more tales; returns those that are being told."""
         with self._lock:
             self._closed = True

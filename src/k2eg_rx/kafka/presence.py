@@ -12,11 +12,11 @@ import threading
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from k2eg_rx.kafka.configuration import Properties
-from k2eg_rx.kafka.failures import Failures, is_gone
-from k2eg_rx.kafka.health import Health, Right
-from k2eg_rx.kafka.librdkafka_log import librdkafka_log
-from k2eg_rx.kafka.lifeline import Lifeline, abandon
+from k2eg_rx.kafka.connection.configuration import Properties
+from k2eg_rx.kafka.connection.errors import Failures, is_gone
+from k2eg_rx.kafka.connection.health import Health, Permission
+from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
+from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, abandon
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class KafkaPresence:
             _log.error("%s", self._failures.error(failure, "cannot show gateways that this client listens"))
             return
         told: set[int] = set()
-        lifeline = Lifeline(self._health)
+        lifeline = ConnectionWatchdog(self._health)
         while not self._closing.wait(_POLL):
             self._poll(consumer, told)
             if lifeline.is_cut(consumer, self._topic):
@@ -85,7 +85,7 @@ class KafkaPresence:
             told_as = self._failures.error(error, "cannot show gateways that this client listens", self._topic, group)
             _log.warning("%s", told_as)
             if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-                self._health.forbid(Right(group, is_group=True), str(told_as))
+                self._health.forbid(Permission(group, is_group=True), str(told_as))
 
 
 def _read_nothing(consumer: Consumer, _partitions: list[TopicPartition]) -> None:

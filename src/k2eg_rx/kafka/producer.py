@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.configuration import Properties
-from k2eg_rx.kafka.failures import Failures, error_of
-from k2eg_rx.kafka.health import Health
-from k2eg_rx.kafka.librdkafka_log import librdkafka_log
-from k2eg_rx.kafka.lifeline import Lifeline
+from k2eg_rx.kafka.connection.configuration import Properties
+from k2eg_rx.kafka.connection.errors import Failures, error_of
+from k2eg_rx.kafka.connection.health import Health
+from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
+from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
 from k2eg_rx.transport import Headers
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class KafkaSink:
         self._producer: Producer | None = self._make()
         self._ended: deque[Producer] = deque()
         self._fatal: KafkaError | None = None
-        self._lifeline = Lifeline(health)
+        self._lifeline = ConnectionWatchdog(health)
         self._topic = ""  # the latest that was sent to
         # The reports of a producer that is being replaced, to be looked through when all are there; else None.
         self._kept: list[_Kept] | None = None

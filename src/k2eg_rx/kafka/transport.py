@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from k2eg_rx.kafka.announcements import Announcements
-from k2eg_rx.kafka.certificates import Certificates
-from k2eg_rx.kafka.cluster import Cluster
-from k2eg_rx.kafka.configuration import (
+from k2eg_rx.kafka.connection.configuration import (
     Properties,
     events_properties,
     group_properties,
@@ -21,16 +18,19 @@ from k2eg_rx.kafka.configuration import (
     replies_properties,
     sink_properties,
 )
-from k2eg_rx.kafka.creation import TopicCreation
-from k2eg_rx.kafka.failures import Failures, secrets_in
-from k2eg_rx.kafka.group import GroupPump, GroupSource
-from k2eg_rx.kafka.health import Health
-from k2eg_rx.kafka.history import KafkaHistory
-from k2eg_rx.kafka.positions import Positions
+from k2eg_rx.kafka.connection.errors import Failures, secrets_in
+from k2eg_rx.kafka.connection.health import Health
+from k2eg_rx.kafka.connection.status_events import StatusEvents
+from k2eg_rx.kafka.connection.tls import Certificates
+from k2eg_rx.kafka.consumer.group import GroupPollLoop, GroupSource
+from k2eg_rx.kafka.consumer.history import KafkaHistory
+from k2eg_rx.kafka.consumer.poll_loop import POLL, RARE_POLL, PollLoop
+from k2eg_rx.kafka.consumer.source import ExactSource
+from k2eg_rx.kafka.metadata.cluster import Cluster
+from k2eg_rx.kafka.metadata.offset_resolver import OffsetResolver
+from k2eg_rx.kafka.metadata.topic_creation import TopicCreation
 from k2eg_rx.kafka.presence import KafkaPresence
 from k2eg_rx.kafka.producer import KafkaSink
-from k2eg_rx.kafka.pump import POLL, RARE_POLL, Pump
-from k2eg_rx.kafka.source import ExactSource
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport import History, Presence, Receiver, RecordSink, RecordSource, TransportStatus
 
@@ -50,7 +50,7 @@ class KafkaTransport:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._failures = Failures(settings.broker_url, secrets_in(settings.kafka))
-        self._announcements = Announcements()
+        self._announcements = StatusEvents()
         self._health = Health(
             self._announcements,
             self._failures,
@@ -58,7 +58,7 @@ class KafkaTransport:
             vital=(settings.command_topic, settings.reply_topic),
         )
         self._cluster = Cluster(settings, self._failures, self._health)
-        self._positions = Positions(self._cluster, lambda: self._health.suspicious)
+        self._positions = OffsetResolver(self._cluster, lambda: self._health.suspicious)
         self._health.on_suspicion = self._positions.wake
         self._positions.start()
 
@@ -79,7 +79,7 @@ class KafkaTransport:
         properties = group_properties(self._settings, group_name)
         return GroupSource(
             self._positions,
-            lambda source: GroupPump(
+            lambda source: GroupPollLoop(
                 "k2eg-events",
                 properties,
                 receiver=receiver,
@@ -92,7 +92,7 @@ class KafkaTransport:
     def _exact_source(self, name: str, properties: Properties, receiver: Receiver, poll: float) -> ExactSource:
         return ExactSource(
             self._positions,
-            lambda source: Pump(
+            lambda source: PollLoop(
                 name,
                 properties,
                 receiver=receiver,

@@ -15,17 +15,17 @@ time, whichever thread it comes on, and none after `dispose`. Arguments that mak
 """
 
 from k2eg_rx.operators.alarms import AlarmTransition, alarms
-from k2eg_rx.operators.alignment import align
-from k2eg_rx.operators.changes import changed
-from k2eg_rx.operators.fields import MissingFieldError, field, timestamps, value
-from k2eg_rx.operators.instants import AlignCounts, Aligned, DropReason
+from k2eg_rx.operators.align import align
+from k2eg_rx.operators.align_items import AlignCounts, Aligned, DropReason
+from k2eg_rx.operators.changed import changed
 from k2eg_rx.operators.latest import combine_pvs, latest_by_pv
 from k2eg_rx.operators.pacing import conflate, rate_limit, throttle
-from k2eg_rx.operators.retries import retry_activation
-from k2eg_rx.operators.samples import Window, WindowCounts
-from k2eg_rx.operators.staleness import Staleness, stale
-from k2eg_rx.operators.windows import window
-from k2eg_rx.operators.writing import Outcome, Putter, Written, put_to
+from k2eg_rx.operators.put_to import Outcome, Putter, Written, put_to
+from k2eg_rx.operators.retry_activation import retry_activation
+from k2eg_rx.operators.stale import Staleness, stale
+from k2eg_rx.operators.values import MissingFieldError, field, timestamps, value
+from k2eg_rx.operators.window import window
+from k2eg_rx.operators.window_items import Window, WindowCounts
 
 __all__ = [
     "AlarmTransition",

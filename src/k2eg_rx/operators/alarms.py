@@ -14,8 +14,7 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg_rx.wire.messages import PVData
-from k2eg_rx.wire.structure import NANOSECONDS, NEVER_PROCESSED, Severity
+from k2eg_rx.protocol import NANOSECONDS, NEVER_PROCESSED, PVData, Severity
 
 
 @dataclass(frozen=True, slots=True)

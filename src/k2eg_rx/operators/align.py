@@ -11,12 +11,11 @@ from typing import Literal
 
 from reactivex import Observable, abc
 
+from k2eg_rx.operators.align_items import AlignCounts, Aligned
+from k2eg_rx.operators.align_join import Joiner, OnDrop, Plan
 from k2eg_rx.operators.bounds import not_negative
-from k2eg_rx.operators.instants import AlignCounts, Aligned
-from k2eg_rx.operators.joining import Joiner, OnDrop, Plan
+from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 from k2eg_rx.pv import pv_name_of
-from k2eg_rx.wire.messages import PVUpdate
-from k2eg_rx.wire.structure import NANOSECONDS
 
 PULSE_ID_MASK = 0x1FFFF  # LCLS keeps the pulse id in the low 17 bits of a time stamp's nanoseconds
 

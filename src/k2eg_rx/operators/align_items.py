@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from k2eg_rx.wire.messages import PVUpdate
+from k2eg_rx.protocol import PVUpdate
 
 
 class DropReason(StrEnum):

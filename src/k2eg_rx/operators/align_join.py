@@ -18,9 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from k2eg_rx.operators.instants import AlignCounts, Aligned, DropReason
-from k2eg_rx.wire.messages import PVUpdate
-from k2eg_rx.wire.structure import NANOSECONDS
+from k2eg_rx.operators.align_items import AlignCounts, Aligned, DropReason
+from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 
 _NEVER = -(1 << 80)  # before every time and every pulse
 _STEPS = 10  # so many updates in a row before their predecessor: no stragglers, the clock was set back

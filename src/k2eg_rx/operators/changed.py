@@ -16,8 +16,7 @@ from reactivex import operators as ops
 from k2eg_rx.operators.arrays import numpy_module
 from k2eg_rx.operators.bounds import not_negative
 from k2eg_rx.operators.differences import Difference
-from k2eg_rx.wire.messages import PVData
-from k2eg_rx.wire.structure import Severity
+from k2eg_rx.protocol import PVData, Severity
 
 _T = TypeVar("_T")
 

@@ -21,7 +21,7 @@ from reactivex import Observable, abc
 
 from k2eg_rx.operators.bounds import positive
 from k2eg_rx.operators.stage import Stage, staged
-from k2eg_rx.wire.messages import PVData
+from k2eg_rx.protocol import PVData
 
 _log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def conflate(hz: float, *, scheduler: abc.SchedulerBase | None = None) -> Callab
 
     Args:
         hz: How often. Items that are no updates count as those of one PV.
-        scheduler: Whose time and threads; see `k2eg_rx.operators.timing.scheduler_or`.
+        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
 
     Raises:
         ValueError: `hz` is not above 0.
@@ -191,7 +191,7 @@ def throttle(
 
     Args:
         seconds: The least time between two items.
-        scheduler: Whose time and threads; see `k2eg_rx.operators.timing.scheduler_or`.
+        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
 
     Raises:
         ValueError: `seconds` is not above 0.
@@ -230,7 +230,7 @@ def rate_limit(
         hz: How many items a second.
         capacity: How many may wait. Beyond them the oldest are dropped, so that the last one always comes; the log
             tells when that begins, and how many it were.
-        scheduler: Whose time and threads; see `k2eg_rx.operators.timing.scheduler_or`.
+        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
 
     Raises:
         ValueError: `hz` is not above 0, or `capacity` is below 1.

@@ -19,9 +19,9 @@ from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
 from k2eg_rx.errors import ClientClosedError, K2EGError
 from k2eg_rx.operators.bounds import positive
-from k2eg_rx.operators.setpoints import Limits, OnLimit, Setpoint
+from k2eg_rx.operators.put_to_limits import Limits, OnLimit, Setpoint
 from k2eg_rx.operators.stage import RESOLUTION, Stage, staged
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.pv import PVAddress
 
 _log = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ def put_to(
     - A put that fails is not repeated; the next number is a new one. Only a closed client ends the stream.
     - At the stream's regular end what waits is still written.
 
-    Every entry also goes to the `logging` of ``k2eg_rx.operators.writing``: as INFO what was written, as WARNING the
+    Every entry also goes to the `logging` of ``k2eg_rx.operators.put_to``: as INFO what was written, as WARNING the
     first of what was clamped, refused or failed in a row.
 
     Example:
@@ -287,12 +287,12 @@ def put_to(
         on_limit: "clamp" writes the limit in place of a number beyond it, "refuse" nothing.
         dry_run: True does all of it but the put; the entries tell what would have been written.
         timeout: Seconds for each put; the client's own by default.
-        scheduler: Whose time and threads; see `k2eg_rx.operators.timing.scheduler_or`.
+        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
 
     Raises:
         ValueError: An argument makes no sense.
     """
-    address = PvAddress.parse(uri)
+    address = PVAddress.parse(uri)
     allowed = Limits.checked(limits, on_limit)
     period = 1.0 / positive("max_rate", max_rate)
 

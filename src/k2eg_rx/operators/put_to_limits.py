@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from k2eg_rx.wire.messages import PVData
+from k2eg_rx.protocol import PVData
 
 OnLimit = Literal["clamp", "refuse"]
 """What happens to a number outside the limits."""

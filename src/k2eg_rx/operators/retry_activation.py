@@ -15,9 +15,9 @@ from typing import TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable, SingleAssignmentDisposable
 
+from k2eg_rx.concurrency import scheduler_or
 from k2eg_rx.errors import OperationError, OperationTimeout, TransportError
 from k2eg_rx.operators.bounds import not_negative, positive
-from k2eg_rx.operators.timing import scheduler_or
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def retry_activation(
         jitter: The part of the delay by which it is made longer or shorter at random, so that a hundred programs that
             lost the same gateway do not all come back in the same moment; 0 to 1.
         attempts: How often to try again without a success between; the last error is then passed on. None: for ever.
-        scheduler: Whose time and threads; see `k2eg_rx.operators.timing.scheduler_or`.
+        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
 
     Raises:
         ValueError: An argument makes no sense.

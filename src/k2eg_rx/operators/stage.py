@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
-from k2eg_rx.operators.timing import scheduler_or
+from k2eg_rx.concurrency import scheduler_or
 
 _log = logging.getLogger(__name__)
 

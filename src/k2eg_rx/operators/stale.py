@@ -13,8 +13,8 @@ from reactivex import Observable, abc
 
 from k2eg_rx.operators.bounds import positive
 from k2eg_rx.operators.stage import RESOLUTION, Stage, staged
+from k2eg_rx.protocol import PVData
 from k2eg_rx.pv import pv_name_of
-from k2eg_rx.wire.messages import PVData
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def stale(
     Args:
         after: Seconds.
         pvs: PVs to watch from the beginning, by name or URI; others are watched as well once they are heard.
-        scheduler: Whose time and threads; see `k2eg_rx.operators.timing.scheduler_or`.
+        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
 
     Raises:
         ValueError: `after` is not above 0, or `pvs` is a string.

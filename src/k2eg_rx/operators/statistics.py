@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, cast
 
 from k2eg_rx.operators.arrays import numpy_module
-from k2eg_rx.wire.structure import Severity
+from k2eg_rx.protocol import Severity
 
 Row = Sequence[float]
 

@@ -13,7 +13,7 @@ from reactivex import operators as ops
 
 from k2eg_rx.errors import K2EGError
 from k2eg_rx.operators.arrays import numpy_module, value_with_arrays, with_arrays
-from k2eg_rx.wire.messages import PVData
+from k2eg_rx.protocol import PVData
 
 
 class MissingFieldError(K2EGError, LookupError):

@@ -12,11 +12,10 @@ from typing import Literal
 from reactivex import Observable, abc
 
 from k2eg_rx.operators.bounds import not_negative, positive
-from k2eg_rx.operators.samples import Window, WindowCounts
 from k2eg_rx.operators.stage import staged
-from k2eg_rx.operators.windowing import Late, Span, WindowsOfCount, WindowsOfTime
-from k2eg_rx.wire.messages import PVUpdate
-from k2eg_rx.wire.structure import NANOSECONDS
+from k2eg_rx.operators.window_items import Window, WindowCounts
+from k2eg_rx.operators.window_states import Late, Span, WindowsOfCount, WindowsOfTime
+from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 
 
 def _steps(length: float, every: float | None, what: str) -> tuple[float, float]:
@@ -68,7 +67,7 @@ def window(
             the queue before this operator. In a replay that is slower than life it has to be longer.
         late: Called with each late update; or an observer that gets them, such as a subject.
         counts: Filled with what became of the updates, for the caller to read.
-        scheduler: Whose time and threads; see `k2eg_rx.operators.timing.scheduler_or`.
+        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
 
     Raises:
         ValueError: Both or neither of `seconds` and `count` are given, or a number is outside its range.

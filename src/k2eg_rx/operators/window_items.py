@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from k2eg_rx.operators.statistics import Statistics, statistics_of, usable
-from k2eg_rx.wire.structure import NANOSECONDS, Severity
+from k2eg_rx.protocol import NANOSECONDS, Severity
 
 
 class Sample(NamedTuple):

@@ -13,10 +13,9 @@ from datetime import UTC, datetime, timedelta
 
 from reactivex import abc
 
-from k2eg_rx.operators.samples import Sample, Window, WindowCounts, window_of
 from k2eg_rx.operators.stage import RESOLUTION, Stage
-from k2eg_rx.wire.messages import PVUpdate
-from k2eg_rx.wire.structure import NANOSECONDS, NEVER_PROCESSED
+from k2eg_rx.operators.window_items import Sample, Window, WindowCounts, window_of
+from k2eg_rx.protocol import NANOSECONDS, NEVER_PROCESSED, PVUpdate
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

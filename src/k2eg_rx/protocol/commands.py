@@ -13,8 +13,8 @@ from enum import StrEnum
 from json.encoder import encode_basestring_ascii
 from typing import Any, ClassVar
 
+from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.pv import snapshot_topic
-from k2eg_rx.wire.packing import pack
 
 
 class SnapshotType(StrEnum):

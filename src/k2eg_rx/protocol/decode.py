@@ -10,10 +10,10 @@ import reprlib
 from typing import TYPE_CHECKING, Any, cast
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.wire.packing import UNPACK_ERRORS, quick_unpack, unpack
+from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS, quick_unpack, unpack
 
 if TYPE_CHECKING:
-    from k2eg_rx.transport import Headers, Record
+    from k2eg_rx.protocol.records import Headers, Record
 
 SERIALIZATION_HEADER = "k2eg-ser-type"
 _USUAL_HEADERS = [(SERIALIZATION_HEADER, b"Msgpack")]  # as gateways write it; other spellings are understood too

@@ -17,11 +17,11 @@ from enum import Enum
 from typing import Any, cast
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.transport import Headers
-from k2eg_rx.wire.decode import SERIALIZATION_HEADER
-from k2eg_rx.wire.messages import SnapshotHeader, SnapshotTail
-from k2eg_rx.wire.packing import pack
-from k2eg_rx.wire.structure import Structure
+from k2eg_rx.protocol.decode import SERIALIZATION_HEADER
+from k2eg_rx.protocol.messages import SnapshotHeader, SnapshotTail
+from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.protocol.records import Headers
+from k2eg_rx.protocol.structures import Structure
 
 # Kafka keys of replies that are not about one PV; the spelling is the deployed gateway's
 PARSE_ERROR_KEY = "comand-parse-error-reply"

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.decode import decode_body
-from k2eg_rx.wire.structure import Severity, Structure, severity_of, structure_of, timestamp_of
+from k2eg_rx.protocol.decode import decode_body
+from k2eg_rx.protocol.records import Record
+from k2eg_rx.protocol.structures import Severity, Structure, severity_of, structure_of, timestamp_of
+from k2eg_rx.pv import PVAddress
 
 
 class PVData:
@@ -85,7 +85,7 @@ class PVUpdate(PVData):
 
     replayed: ClassVar[bool] = False  # of the class, not of each event: see `ReplayedUpdate`
 
-    def __init__(self, address: PvAddress, record: Record) -> None:
+    def __init__(self, address: PVAddress, record: Record) -> None:
         self.name = address.name  # not by the base's __init__: one of these is made for each event
         self._data = None
         self.address = address

@@ -20,8 +20,7 @@ from typing import Any, TypeVar, cast
 
 import msgpack
 
-from k2eg_rx.pv import MAX_TOPIC_LENGTH
-from k2eg_rx.wire.commands import (
+from k2eg_rx.protocol.commands import (
     Command,
     GetCommand,
     MonitorCommand,
@@ -33,8 +32,9 @@ from k2eg_rx.wire.commands import (
     SnapshotCommand,
     SnapshotType,
 )
-from k2eg_rx.wire.encode import MONITOR_KEY, PARSE_ERROR_KEY, Serialization
-from k2eg_rx.wire.packing import UNPACK_ERRORS
+from k2eg_rx.protocol.encode import MONITOR_KEY, PARSE_ERROR_KEY, Serialization
+from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS
+from k2eg_rx.pv import MAX_TOPIC_LENGTH
 
 _TOPIC = re.compile(rf"(?!\.\.?$)[A-Za-z0-9._-]{{1,{MAX_TOPIC_LENGTH}}}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")

@@ -10,9 +10,18 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, cast
 
-from k2eg_rx.wire.fieldtypes import ArrayType, EnumType, FieldType, Refusal, ScalarType, StructureType, TableType, shown
-from k2eg_rx.wire.structure import Structure
-from k2eg_rx.wire.values import plain
+from k2eg_rx.protocol.field_types import (
+    ArrayType,
+    EnumType,
+    FieldType,
+    Refusal,
+    ScalarType,
+    StructureType,
+    TableType,
+    shown,
+)
+from k2eg_rx.protocol.structures import Structure
+from k2eg_rx.protocol.values import plain
 
 _LIMITS = ("display", "control", "valueAlarm")  # the fields of an NTScalar whose numbers are of the value's own type
 

@@ -9,9 +9,9 @@ import reprlib
 from typing import Any, cast
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.decode import decode_body, require
-from k2eg_rx.wire.messages import Reply, SnapshotData, SnapshotHeader, SnapshotMessage, SnapshotTail
+from k2eg_rx.protocol.decode import decode_body, require
+from k2eg_rx.protocol.messages import Reply, SnapshotData, SnapshotHeader, SnapshotMessage, SnapshotTail
+from k2eg_rx.protocol.records import Record
 
 _HEADER, _DATA, _TAIL = 0, 1, 2  # message_type
 _DATA_FIELDS = frozenset({"message_type", "timestamp", "iter_index"})

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from k2eg_rx.pv import MAX_TOPIC_LENGTH, PvAddress
-from k2eg_rx.wire.commands import RepeatingSnapshotCommand, SnapshotType
+from k2eg_rx.protocol.commands import RepeatingSnapshotCommand, SnapshotType
+from k2eg_rx.pv import MAX_TOPIC_LENGTH, PVAddress
 
 # Not ASCII is refused because gateways replace it byte by byte in the topic's name, and this library by character.
 _NAME = re.compile(r"[\x20-\x7e]+")
@@ -48,13 +48,13 @@ class SnapshotProperties:
     pv_field_filter_list: list[str] | None = None
 
     @property
-    def addresses(self) -> list[PvAddress]:
+    def addresses(self) -> list[PVAddress]:
         """The PVs to acquire, as addresses.
 
         Raises:
             ValueError: One is no PV's URI.
         """
-        return [PvAddress.parse(uri) for uri in self.pv_uri_list]
+        return [PVAddress.parse(uri) for uri in self.pv_uri_list]
 
     @property
     def snapshot_type(self) -> SnapshotType:

@@ -13,9 +13,9 @@ from enum import Enum
 from typing import Any, SupportsIndex, cast, overload
 
 from k2eg_rx.errors import OperationError, WireError
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.messages import Reply, SnapshotData, SnapshotHeader, SnapshotMessage, SnapshotTail
-from k2eg_rx.wire.structure import Structure, structure_of
+from k2eg_rx.protocol.messages import Reply, SnapshotData, SnapshotHeader, SnapshotMessage, SnapshotTail
+from k2eg_rx.protocol.structures import Structure, structure_of
+from k2eg_rx.pv import PVAddress
 
 # A decoded scalar PV takes about 5 kB, so this is about half a gigabyte: far above what a laboratory takes in one
 # window (1000 PVs at 10 Hz for 10 s), far below what ends the process.
@@ -87,10 +87,10 @@ class _Collection:
     A gateway may answer for a field (``X.alarm.status``) under its own name, or only for the record (``X``).
     """
 
-    def __init__(self, addresses: Iterable[PvAddress], max_samples: int) -> None:
+    def __init__(self, addresses: Iterable[PVAddress], max_samples: int) -> None:
         self._addresses = tuple(addresses)
         self._max_samples = max_samples
-        self._by_key: dict[str, list[PvAddress]] = {}
+        self._by_key: dict[str, list[PVAddress]] = {}
         self._own_key: set[str] = set()  # fields that the gateway is known to answer for under their own name
         for address in {address.name: address for address in self._addresses}.values():
             for key in {address.name, address.base}:
@@ -114,7 +114,7 @@ class _Collection:
         outcomes = [self._add(address, key, structure) for address in targets]
         return "" if "" in outcomes else outcomes[0]
 
-    def _add(self, address: PvAddress, key: str, structure: Structure) -> str:
+    def _add(self, address: PVAddress, key: str, structure: Structure) -> str:
         samples = self.data[address.name]
         if address.field and key == address.name and key not in self._own_key:
             self._own_key.add(key)
@@ -192,7 +192,7 @@ class IterationAssembler:
             (``unknown_pv``), without the field asked for (``unusable``), or beyond the bound (``excess``).
     """
 
-    def __init__(self, name: str, addresses: Iterable[PvAddress], max_samples: int = MAX_SAMPLES) -> None:
+    def __init__(self, name: str, addresses: Iterable[PVAddress], max_samples: int = MAX_SAMPLES) -> None:
         """Makes an assembler that has seen nothing.
 
         Args:
@@ -257,7 +257,7 @@ class OneShotAssembler:
         counts: Samples that could not be used, by why; see `IterationAssembler`.
     """
 
-    def __init__(self, name: str, addresses: Iterable[PvAddress], max_samples: int = MAX_SAMPLES) -> None:
+    def __init__(self, name: str, addresses: Iterable[PVAddress], max_samples: int = MAX_SAMPLES) -> None:
         """Makes an assembler that has seen nothing.
 
         Args:

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Any, cast
 
 from k2eg_rx.errors import OperationError, WireError
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.pv import PVAddress
 
 Structure = dict[str, Any]
 
@@ -84,7 +84,7 @@ def select_field(structure: Structure, path: str, subject: str) -> Structure:
     return selected
 
 
-def structure_of(address: PvAddress, body: Mapping[str, Any]) -> Structure:
+def structure_of(address: PVAddress, body: Mapping[str, Any]) -> Structure:
     """Returns the structure of a PV out of a message's body.
 
     A gateway that knows no fields answers for the record itself, under the record's name. A path in the structure

@@ -10,7 +10,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast, overload
 
-from k2eg_rx.wire.packing import pack
+from k2eg_rx.protocol.msgpack_codec import pack
 
 DEFAULT_KEY = "value"  # the field that carries the value in every EPICS Normative Type
 

@@ -5,8 +5,8 @@ Needs the extra ``recording``. What it is made of: `rows` (items and rows), `arr
 `player` (`replay_file`).
 """
 
-from k2eg_rx.recording.failures import RecordingError
-from k2eg_rx.recording.player import recover, replay_file
-from k2eg_rx.recording.sink import record
+from k2eg_rx.recording.errors import RecordingError
+from k2eg_rx.recording.record import record
+from k2eg_rx.recording.replay import recover, replay_file
 
 __all__ = ["RecordingError", "record", "recover", "replay_file"]

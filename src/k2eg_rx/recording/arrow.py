@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TypeAlias
 import pyarrow
 import pyarrow.parquet
 
-from k2eg_rx.recording.failures import RecordingError
+from k2eg_rx.recording.errors import RecordingError
 from k2eg_rx.recording.rows import ESSENTIAL, Row
 
 _pa: Any = pyarrow

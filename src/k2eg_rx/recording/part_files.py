@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from k2eg_rx.recording.arrow import ARROW_ERRORS, about_journal, about_parquet, journal_rows, parquet_rows
-from k2eg_rx.recording.failures import RecordingError, reason_of
-from k2eg_rx.recording.names import (
+from k2eg_rx.recording.errors import RecordingError, reason_of
+from k2eg_rx.recording.file_names import (
     ID_KEY,
     NUMBER_KEY,
     VERSION,

@@ -19,11 +19,11 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from k2eg_rx.arguments import positive
-from k2eg_rx.extras import require_extra
-from k2eg_rx.recording.failures import RecordingError
-from k2eg_rx.recording.names import journal_of
+from k2eg_rx.concurrency import current_runtime
+from k2eg_rx.errors import require_extra
+from k2eg_rx.recording.errors import RecordingError
+from k2eg_rx.recording.file_names import journal_of
 from k2eg_rx.recording.rows import Recordable
-from k2eg_rx.surroundings import surroundings
 
 if TYPE_CHECKING:
     from k2eg_rx.recording.recorder import Recorder
@@ -104,7 +104,7 @@ def record(
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         def subscribe(observer: abc.ObserverBase[_T], asked: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            around = surroundings()
+            around = current_runtime()
             timers = scheduler or (None if around is None else around.scheduler)
             clock = _Clock(timers)
             try:

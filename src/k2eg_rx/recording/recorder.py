@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from k2eg_rx.recording.arrow import batch_of
-from k2eg_rx.recording.names import ID_KEY, NUMBER_KEY, VERSION, VERSION_KEY, journal_of, numbered
+from k2eg_rx.recording.file_names import ID_KEY, NUMBER_KEY, VERSION, VERSION_KEY, journal_of, numbered
 from k2eg_rx.recording.rows import Row, rows_of
 from k2eg_rx.recording.storage import OpenFile
 

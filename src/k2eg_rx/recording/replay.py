@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, Any
 from reactivex import Observable, abc
 from reactivex import operators as ops
 
-from k2eg_rx.extras import require_extra
-from k2eg_rx.playback import play
+from k2eg_rx.errors import require_extra
+from k2eg_rx.history import play
+from k2eg_rx.protocol import UNPACK_ERRORS, Snapshot
 from k2eg_rx.pv import pv_name_of
-from k2eg_rx.recording.failures import RecordingError, reason_of
-from k2eg_rx.recording.names import files_in, journal_of, partial_of, path_of
+from k2eg_rx.recording.errors import RecordingError, reason_of
+from k2eg_rx.recording.file_names import files_in, journal_of, partial_of, path_of
 from k2eg_rx.recording.rows import Assembler, Recordable
-from k2eg_rx.snapshots import Snapshot
-from k2eg_rx.wire.packing import UNPACK_ERRORS
 
 if TYPE_CHECKING:
-    from k2eg_rx.recording.library import Part
+    from k2eg_rx.recording.part_files import Part
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAMAGE: tuple[type[Exception], ...] = (*UNPACK_ERRORS, KeyError)
@@ -177,7 +176,7 @@ class _Tape:
     stop: int | None
 
     def __iter__(self) -> Iterator[tuple[int, Recordable]]:
-        from k2eg_rx.recording.library import recordings_in  # noqa: PLC0415 - an extra
+        from k2eg_rx.recording.part_files import recordings_in  # noqa: PLC0415 - an extra
 
         recordings = [self._of(parts) for parts in recordings_in(self.paths)]
         yield from heapq.merge(*recordings, key=lambda entry: entry[0])

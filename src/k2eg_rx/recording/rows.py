@@ -14,12 +14,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple, cast
 
 from k2eg_rx.errors import K2EGError
-from k2eg_rx.pv import Protocol, PvAddress
-from k2eg_rx.recording.packing import pack_exactly, unpack_exactly
-from k2eg_rx.snapshots import Samples, Snapshot
+from k2eg_rx.protocol import PVData, PVUpdate, ReplayedUpdate, Samples, Snapshot, Structure, severity_of, timestamp_of
+from k2eg_rx.pv import Protocol, PVAddress
+from k2eg_rx.recording.value_codec import pack_exactly, unpack_exactly
 from k2eg_rx.transport import Record
-from k2eg_rx.wire.messages import PVData, PVUpdate, ReplayedUpdate
-from k2eg_rx.wire.structure import Structure, severity_of, timestamp_of
 
 _MILLISECOND = 1_000_000  # in nanoseconds
 _INT64 = (-(2**63), 2**63 - 1)
@@ -266,7 +264,7 @@ def _restored_update(row: Row) -> ReplayedUpdate:
         tuple(headers) if as_tuple else headers,
         cast("int", row.kafka_timestamp_ms),
     )
-    return ReplayedUpdate(PvAddress(cast("Protocol", row.protocol), base, field), record)
+    return ReplayedUpdate(PVAddress(cast("Protocol", row.protocol), base, field), record)
 
 
 def _restored_snapshot(head: dict[str, Any], samples: Iterator[tuple[str, Structure]]) -> Snapshot:

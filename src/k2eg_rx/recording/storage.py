@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from k2eg_rx.recording.arrow import ARROW_ERRORS, About, Batch, JournalEncoder, ParquetWriter, batch_of
-from k2eg_rx.recording.failures import RecordingError, reason_of
-from k2eg_rx.recording.names import journal_of, partial_of
+from k2eg_rx.recording.errors import RecordingError, reason_of
+from k2eg_rx.recording.file_names import journal_of, partial_of
 
 # Of batches, before a row group is written. It bounds the memory, and is what makes reading a column worth while.
 _ROW_GROUP_BYTES = 32 * 1024 * 1024

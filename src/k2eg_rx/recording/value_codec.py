@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgpack
 
-from k2eg_rx.wire.values import plain
+from k2eg_rx.protocol import plain
 
 _msgpack: Any = msgpack
 

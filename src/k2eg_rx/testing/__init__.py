@@ -25,19 +25,19 @@ gateway's own code, on PVs that are Python objects:
 
 - `ScriptedGateway`: `pv(...)`, `advance(seconds)`, `faults` (refused, lost, garbled and late answers), `go_down` and
   `come_up`, `broker.go_down` and `broker.come_up`, `commands` (what was asked).
-- `ScriptedPv`: `post`, `puts`, `value`, `disconnect` and `connect`, `delay`, `on_put`, `read_only`.
+- `ScriptedPV`: `post`, `puts`, `value`, `disconnect` and `connect`, `delay`, `on_put`, `read_only`.
 - `VirtualClock`: the time, a reactivex scheduler; `running()` for scripts that wait in ways of their own.
 - `update`, `series`, `snapshot`, `structure`: what streams emit, made of plain values, for tests of operators.
 - `MemoryBroker`, `MemoryTransport`: Kafka in memory, with threads and in real time.
 """
 
-from k2eg_rx.testing.clock import Stuck, Unsettled, VirtualClock
 from k2eg_rx.testing.faults import Faults
-from k2eg_rx.testing.gateway import ScriptedGateway
-from k2eg_rx.testing.memory import MemoryBroker, MemoryTransport
-from k2eg_rx.testing.pvs import Refused, ScriptedPv
+from k2eg_rx.testing.memory_transport import MemoryBroker, MemoryTransport
+from k2eg_rx.testing.scripted_gateway import ScriptedGateway
+from k2eg_rx.testing.scripted_pvs import Refused, ScriptedPV
+from k2eg_rx.testing.stream_items import series, snapshot, update
 from k2eg_rx.testing.structures import START, structure
-from k2eg_rx.testing.updates import series, snapshot, update
+from k2eg_rx.testing.virtual_clock import Stuck, Unsettled, VirtualClock
 
 __all__ = [
     "START",
@@ -46,7 +46,7 @@ __all__ = [
     "MemoryTransport",
     "Refused",
     "ScriptedGateway",
-    "ScriptedPv",
+    "ScriptedPV",
     "Stuck",
     "Unsettled",
     "VirtualClock",

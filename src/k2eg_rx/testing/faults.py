@@ -15,19 +15,22 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable
 
-from k2eg_rx.gateway.samples import Outgoing, reply
-from k2eg_rx.pv import pv_name_of
-from k2eg_rx.testing.clock import VirtualClock
-from k2eg_rx.wire.commands import (
+from k2eg_rx.gateway import Outgoing, reply
+from k2eg_rx.protocol import (
+    MONITOR_KEY,
+    RECURRING_KEY,
+    SNAPSHOT_KEY,
     Command,
     GetCommand,
     MonitorCommand,
     MultiMonitorCommand,
+    ParsedCommand,
     PutCommand,
     SnapshotCommand,
+    encode_structure,
 )
-from k2eg_rx.wire.encode import MONITOR_KEY, RECURRING_KEY, SNAPSHOT_KEY, encode_structure
-from k2eg_rx.wire.parse import ParsedCommand
+from k2eg_rx.pv import pv_name_of
+from k2eg_rx.testing.virtual_clock import VirtualClock
 
 _NO_MESSAGEPACK = b"\xc1"  # the one byte that MessagePack never uses; no JSON either
 

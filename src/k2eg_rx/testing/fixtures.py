@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from k2eg_rx.client import Client
-from k2eg_rx.testing.gateway import ScriptedGateway
+from k2eg_rx.testing.scripted_gateway import ScriptedGateway
 
 
 @pytest.fixture

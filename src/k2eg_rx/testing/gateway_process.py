@@ -11,17 +11,19 @@ from datetime import timedelta
 
 from reactivex import Observable, abc
 
-from k2eg_rx.gateway.answers import answer_each
-from k2eg_rx.gateway.context import Context
-from k2eg_rx.gateway.core import Answers
-from k2eg_rx.gateway.counters import Counters
-from k2eg_rx.gateway.intake import Intake
-from k2eg_rx.gateway.options import GatewayOptions
-from k2eg_rx.gateway.outlet import Outlet
-from k2eg_rx.gateway.provider import Provider
-from k2eg_rx.gateway.samples import Outgoing
+from k2eg_rx.gateway import (
+    CommandHandler,
+    CommandSource,
+    Context,
+    GatewayOptions,
+    Metrics,
+    Outgoing,
+    Provider,
+    Publisher,
+    answer_each,
+)
 from k2eg_rx.pv import Protocol
-from k2eg_rx.testing.clock import VirtualClock
+from k2eg_rx.testing.virtual_clock import VirtualClock
 from k2eg_rx.transport import Record, Transport
 
 Answering = Callable[[Record, Callable[[Record], Observable[Outgoing]]], Observable[Outgoing]]
@@ -50,13 +52,13 @@ class GatewayProcess:
         answering: Answering,
         latency: Callable[[], float],
     ) -> None:
-        self.counters = Counters()
+        self.counters = Metrics()
         self._transport = transport
         context = Context(clock, self.counters, options, clock.time)
-        self._intake = Intake(clock, self._room)
-        self._answers = Answers(providers, context, None, self._intake.relieved)
+        self._intake = CommandSource(clock, self._room)
+        self._answers = CommandHandler(providers, context, None, self._intake.relieved)
         self._options = options
-        self._outlet = Outlet(transport.sink(), context)
+        self._outlet = Publisher(transport.sink(), context)
         self._clock = clock
         self._latency = latency
         self._arrival = clock.now  # of what was said last: nothing overtakes

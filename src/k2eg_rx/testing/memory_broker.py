@@ -13,7 +13,7 @@ from collections.abc import Callable
 from itertools import count
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.transport import Connection, Headers, Record, TransportStatus
+from k2eg_rx.transport import ConnectionState, Headers, Record, TransportStatus
 
 Partition = tuple["Topic", int]
 
@@ -129,21 +129,21 @@ class MemoryBroker:
         self._topics: dict[str, Topic] = {}
         self._groups: dict[str, Group] = {}
         self._present: list[str] = []
-        self._status = TransportStatus(Connection.UP)
+        self._status = TransportStatus(ConnectionState.UP)
         self._listeners: list[Callable[[TransportStatus], None]] = []
 
     @property
     def is_up(self) -> bool:
         """Whether it can be reached."""
-        return self._status.connection is Connection.UP
+        return self._status.connection is ConnectionState.UP
 
     def go_down(self, reason: str = "the broker went down") -> None:
         """Makes it unreachable: nothing is read, what is sent waits, positions wait to be fixed."""
-        self._become(TransportStatus(Connection.DOWN, reason))
+        self._become(TransportStatus(ConnectionState.DOWN, reason))
 
     def come_up(self) -> None:
         """Makes it reachable again."""
-        self._become(TransportStatus(Connection.UP))
+        self._become(TransportStatus(ConnectionState.UP))
 
     def _become(self, status: TransportStatus) -> None:
         with self.changed:

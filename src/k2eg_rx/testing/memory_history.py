@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from k2eg_rx.testing.broker import MemoryBroker
+from k2eg_rx.testing.memory_broker import MemoryBroker
 from k2eg_rx.transport import Excerpt, Partition, Record, Span
 
 _LARGEST_BATCH = 500  # as over Kafka

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.testing.broker import MemoryBroker
-from k2eg_rx.testing.stepping import Stepper
+from k2eg_rx.testing.memory_broker import MemoryBroker
+from k2eg_rx.testing.stepper import Stepper
 from k2eg_rx.transport import Headers
 
 _log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.testing.broker import MemoryBroker, Offsets, Partition
-from k2eg_rx.testing.stepping import Stepper
+from k2eg_rx.testing.memory_broker import MemoryBroker, Offsets, Partition
+from k2eg_rx.testing.stepper import Stepper
 from k2eg_rx.transport import Offsets as Unused
 from k2eg_rx.transport import Receiver, Record, SourceClosedError
 
@@ -108,8 +108,8 @@ class MemorySource:
         if future is not None:
             future.set_exception(TransportError(f"topic {topic!r} was released before it could be read"))
 
-    def give_back(self, topics: Collection[str], unused: Callable[[], Unused]) -> None:
-        """Stops reading topics; see `RecordSource.give_back`."""
+    def release_for_rebalance(self, topics: Collection[str], unused: Callable[[], Unused]) -> None:
+        """Stops reading topics; see `RecordSource.release_for_rebalance`."""
         with self._broker.changed:
             for (name, partition), offset in unused().items():
                 known = self._broker.topic(name)

@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from k2eg_rx.kafka.announcements import Announcements
-from k2eg_rx.kafka.configuration import check_group_name
-from k2eg_rx.testing.broker import MemoryBroker, Offsets
-from k2eg_rx.testing.history import MemoryHistory
-from k2eg_rx.testing.sink import MemorySink
-from k2eg_rx.testing.source import MemorySource
-from k2eg_rx.testing.stepping import SteppedAnnouncements, Stepper
+from k2eg_rx.kafka import StatusEvents, check_group_name
+from k2eg_rx.testing.memory_broker import MemoryBroker, Offsets
+from k2eg_rx.testing.memory_history import MemoryHistory
+from k2eg_rx.testing.memory_sink import MemorySink
+from k2eg_rx.testing.memory_source import MemorySource
+from k2eg_rx.testing.stepper import SteppedStatusEvents, Stepper
 from k2eg_rx.transport import History, Presence, Receiver, RecordSink, RecordSource, TransportStatus
 
 __all__ = ["MemoryBroker", "MemoryTransport"]
@@ -55,7 +54,7 @@ class MemoryTransport:
     def __init__(self, broker: MemoryBroker, stepper: Stepper | None = None) -> None:
         self._broker = broker
         self._stepper = stepper
-        self._announcements = Announcements() if stepper is None else SteppedAnnouncements(stepper)
+        self._announcements = StatusEvents() if stepper is None else SteppedStatusEvents(stepper)
         broker.watch(self._announcements.announce)
 
     def replies(self, receiver: Receiver, topic: str) -> tuple[RecordSource, Future[None]]:

@@ -16,22 +16,19 @@ from reactivex import Observable, abc
 from reactivex.scheduler import TimeoutScheduler
 
 from k2eg_rx.client import Client
-from k2eg_rx.gateway.options import GatewayOptions
-from k2eg_rx.gateway.samples import Outgoing
-from k2eg_rx.pv import Protocol, PvAddress, pv_name_of
+from k2eg_rx.concurrency import use_runtime
+from k2eg_rx.gateway import GatewayOptions, Outgoing
+from k2eg_rx.protocol import Command, ParsedCommand, Severity, parse_command
+from k2eg_rx.pv import Protocol, PVAddress, pv_name_of
 from k2eg_rx.settings import Settings, check_app_name
-from k2eg_rx.surroundings import surrounded_by
-from k2eg_rx.testing.broker import MemoryBroker
-from k2eg_rx.testing.clock import VirtualClock, VirtualStaff
 from k2eg_rx.testing.faults import Faults
-from k2eg_rx.testing.memory import MemoryTransport
-from k2eg_rx.testing.process import GatewayProcess
-from k2eg_rx.testing.provider import ScriptedProvider
-from k2eg_rx.testing.pvs import ScriptedPv
+from k2eg_rx.testing.gateway_process import GatewayProcess
+from k2eg_rx.testing.memory_broker import MemoryBroker
+from k2eg_rx.testing.memory_transport import MemoryTransport
+from k2eg_rx.testing.scripted_provider import ScriptedProvider
+from k2eg_rx.testing.scripted_pvs import ScriptedPV
+from k2eg_rx.testing.virtual_clock import VirtualClock, VirtualExecutor
 from k2eg_rx.transport import Record, Transport
-from k2eg_rx.wire.commands import Command
-from k2eg_rx.wire.parse import ParsedCommand, parse_command
-from k2eg_rx.wire.structure import Severity
 
 _COMMANDS = "commands"
 _PROTOCOLS: tuple[Protocol, ...] = ("pva", "ca")
@@ -89,7 +86,7 @@ class ScriptedGateway:
         self._providers: dict[Protocol, ScriptedProvider] = {
             protocol: ScriptedProvider(protocol, self.clock) for protocol in _PROTOCOLS
         }
-        self._pvs: dict[tuple[str, Protocol], ScriptedPv] = {}
+        self._pvs: dict[tuple[str, Protocol], ScriptedPV] = {}
         self._topics = [_COMMANDS]
         self._process: GatewayProcess | None = None
         self._open = ExitStack()
@@ -113,7 +110,7 @@ class ScriptedGateway:
         delay: float = 0.0,
         on_put: Callable[[Any], object] | None = None,
         connected: bool = True,
-    ) -> ScriptedPv:
+    ) -> ScriptedPV:
         """Makes a PV and returns it.
 
         Args:
@@ -131,17 +128,17 @@ class ScriptedGateway:
             fields: Further fields; without a value, those of a structure that is no Normative Type.
             read_only: Whether puts are refused.
             delay: Seconds that a get or a put takes it.
-            on_put: Called with what is put, before it is stored; see `ScriptedPv`.
+            on_put: Called with what is put, before it is stored; see `ScriptedPV`.
             connected: Whether it is there from the begin.
 
         Raises:
             ValueError: There is one of that name, or something about it is not possible.
         """
-        address = PvAddress.parse(name if "://" in name else f"pva://{name}")
+        address = PVAddress.parse(name if "://" in name else f"pva://{name}")
         protocols = (address.protocol,) if "://" in name else _PROTOCOLS
         if any((address.name, protocol) in self._pvs for protocol in protocols):
             raise ValueError(f"there is a PV {address.name!r} already; gateway[{address.name!r}] is it")
-        pv = ScriptedPv(
+        pv = ScriptedPV(
             address.name,
             protocols,
             self.clock,
@@ -164,13 +161,13 @@ class ScriptedGateway:
                 self._providers[protocol].add(pv)
         return pv
 
-    def __getitem__(self, name: str) -> ScriptedPv:
+    def __getitem__(self, name: str) -> ScriptedPV:
         """Returns a PV by its name or URI.
 
         Raises:
             KeyError: There is none.
         """
-        protocols = (PvAddress.parse(name).protocol,) if "://" in name else _PROTOCOLS
+        protocols = (PVAddress.parse(name).protocol,) if "://" in name else _PROTOCOLS
         for protocol in protocols:
             pv = self._pvs.get((pv_name_of(name), protocol))
             if pv is not None:
@@ -222,7 +219,7 @@ class ScriptedGateway:
                     self._listen(topic)
             self.clock.settle()
 
-    # what clients find around them; see `Surroundings`
+    # what clients find around them; see `Runtime`
 
     @property
     def scheduler(self) -> abc.SchedulerBase:
@@ -247,9 +244,9 @@ class ScriptedGateway:
             self._listen(settings.command_topic)
         return MemoryTransport(self.broker, self.clock)
 
-    def staff(self) -> VirtualStaff:
+    def staff(self) -> VirtualExecutor:
         """Returns what runs the subscribers of one client."""
-        return VirtualStaff(self.clock)
+        return VirtualExecutor(self.clock)
 
     def wait(self, done: Callable[[], bool]) -> None:
         """Has things happen and time pass until `done`."""
@@ -257,7 +254,7 @@ class ScriptedGateway:
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
-            opened.enter_context(surrounded_by(self))
+            opened.enter_context(use_runtime(self))
             opened.callback(setattr, TimeoutScheduler, "singleton", TimeoutScheduler.__dict__["singleton"])
             # where reactivex's operators get their time from that are given no scheduler
             TimeoutScheduler.singleton = lambda: self.clock  # pyright: ignore[reportAttributeAccessIssue]
@@ -281,7 +278,7 @@ class ScriptedGateway:
         if self._process is not None:
             self._process.listen(topic)
 
-    def _changed(self, pv: ScriptedPv) -> None:
+    def _changed(self, pv: ScriptedPV) -> None:
         for protocol in pv.protocols:
             self._providers[protocol].tell(pv)
 

@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 from reactivex import abc
 
 from k2eg_rx.errors import OperationError
-from k2eg_rx.gateway.provider import ProviderError, ProviderTimeout, Reading
-from k2eg_rx.gateway.subscriber import Subscriber
-from k2eg_rx.pv import Protocol, PvAddress
-from k2eg_rx.testing.clock import VirtualClock
-from k2eg_rx.testing.pvs import ScriptedPv
-from k2eg_rx.wire.structure import Structure, select_field
+from k2eg_rx.gateway import ProviderError, ProviderTimeout, Reading, Subscriber
+from k2eg_rx.protocol import Structure, select_field
+from k2eg_rx.pv import Protocol, PVAddress
+from k2eg_rx.testing.scripted_pvs import ScriptedPV
+from k2eg_rx.testing.virtual_clock import VirtualClock
 
 _Result = TypeVar("_Result")
 
@@ -36,7 +35,7 @@ class ScriptedSubscription:
 
     def __init__(
         self,
-        address: PvAddress,
+        address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
         ended: Callable[[ScriptedSubscription], None],
@@ -46,7 +45,7 @@ class ScriptedSubscription:
         self._ended = ended
         self._connected = False
 
-    def tell(self, pv: ScriptedPv) -> None:
+    def tell(self, pv: ScriptedPV) -> None:
         """Tells how it stands with the PV."""
         if pv.connected != self._connected:
             self._connected = pv.connected
@@ -71,16 +70,16 @@ class ScriptedProvider:
     def __init__(self, protocol: Protocol, clock: VirtualClock) -> None:
         self._protocol: Protocol = protocol
         self._clock = clock
-        self._pvs: dict[str, ScriptedPv] = {}
+        self._pvs: dict[str, ScriptedPV] = {}
         self._subscriptions: dict[str, list[ScriptedSubscription]] = {}  # by the record's name, for there may be many
         self._waiting: list[Callable[[], None]] = []
 
-    def add(self, pv: ScriptedPv) -> None:
+    def add(self, pv: ScriptedPV) -> None:
         """Serves a PV from now on."""
         self._pvs[pv.name] = pv
         self.tell(pv)
 
-    def tell(self, pv: ScriptedPv) -> None:
+    def tell(self, pv: ScriptedPV) -> None:
         """Tells all who want to know of a PV's change."""
         for subscription in self._subscribed(pv):
             subscription.tell(pv)
@@ -88,19 +87,19 @@ class ScriptedProvider:
         for attempt in waiting:
             attempt()
 
-    def subscriptions(self, pv: ScriptedPv) -> int:
+    def subscriptions(self, pv: ScriptedPV) -> int:
         """Returns how many subscriptions the gateway has to a PV."""
         return len(self._subscribed(pv))
 
-    def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
+    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
         """Reads a PV; see `Provider.get`."""
         return self._ask(address, timeout, partial(self._read, address))
 
-    def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
         """Writes fields of a PV; see `Provider.put`. One that the PV takes long for is carried out after a timeout."""
         written: dict[str, Any] = dict(fields)
 
-        def write(pv: ScriptedPv) -> None:
+        def write(pv: ScriptedPV) -> None:
             path = address.field.split(".") if pv.name != address.name else []
             item: Any = written["value"] if path and "value" in written else written
             for step in reversed(path):
@@ -110,7 +109,7 @@ class ScriptedProvider:
         return self._ask(address, timeout, write, late=True)
 
     def subscribe(
-        self, address: PvAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+        self, address: PVAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
     ) -> ScriptedSubscription:
         """Subscribes to a PV; see `Provider.subscribe`."""
         subscription = ScriptedSubscription(address, on_update, on_connection, self._forget)
@@ -126,7 +125,7 @@ class ScriptedProvider:
             for subscription in tuple(subscriptions):
                 subscription.close()
 
-    def _subscribed(self, pv: ScriptedPv) -> list[ScriptedSubscription]:
+    def _subscribed(self, pv: ScriptedPV) -> list[ScriptedSubscription]:
         """The subscriptions to a PV or to a part of it."""
         base = pv.name.partition(".")[0]
         return [each for each in self._subscriptions.get(base, ()) if self._find(each.address) is pv]
@@ -136,14 +135,14 @@ class ScriptedProvider:
         if subscription in known:
             known.remove(subscription)
 
-    def _find(self, address: PvAddress) -> ScriptedPv | None:
+    def _find(self, address: PVAddress) -> ScriptedPV | None:
         """The PV of that name; else the one that the address names a part of."""
         pv = self._pvs.get(address.name)
         if pv is None and address.field and not address.is_record_field:
             pv = self._pvs.get(address.base)
         return pv
 
-    def _read(self, address: PvAddress, pv: ScriptedPv) -> Reading:
+    def _read(self, address: PVAddress, pv: ScriptedPV) -> Reading:
         whole = pv.structure(self._protocol)
         if pv.name == address.name:
             return Reading(whole, dict(pv.types))
@@ -153,7 +152,7 @@ class ScriptedProvider:
             raise ProviderError(error.message) from None
 
     def _ask(
-        self, address: PvAddress, timeout: float, act: Callable[[ScriptedPv], _Result], *, late: bool = False
+        self, address: PVAddress, timeout: float, act: Callable[[ScriptedPV], _Result], *, late: bool = False
     ) -> Future[_Result]:
         """Has something done to a PV as soon as it is there, within its time; returns the future of the result.
 
@@ -172,7 +171,7 @@ class ScriptedProvider:
             elif not future.done():
                 self._waiting.append(attempt)
 
-        def finish(pv: ScriptedPv, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
+        def finish(pv: ScriptedPV, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
             if not pv.connected:
                 attempt()
             elif late or not future.done():

@@ -10,13 +10,11 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from k2eg_rx.conversion import fields_for
-from k2eg_rx.gateway.provider import ProviderError, TypeMap
+from k2eg_rx.gateway import ProviderError, TypeMap
+from k2eg_rx.protocol import Severity, Structure, fields_for, plain
 from k2eg_rx.pv import Protocol
-from k2eg_rx.testing.clock import VirtualClock
 from k2eg_rx.testing.structures import Timestamp, nanoseconds, structure
-from k2eg_rx.wire.structure import Severity, Structure
-from k2eg_rx.wire.values import plain
+from k2eg_rx.testing.virtual_clock import VirtualClock
 
 # numpy's names and pvData's (pvData Reference, "Scalar types")
 _DTYPES = {
@@ -72,7 +70,7 @@ def _require_index(value: object, name: str) -> None:
         raise Refused(f"{name}: the field 'value' is of type enum; {value!r} has a label where the index is expected")
 
 
-class ScriptedPv:
+class ScriptedPV:
     """A process variable of a `ScriptedGateway`; made by its `pv`.
 
     Attributes:
@@ -90,7 +88,7 @@ class ScriptedPv:
         name: str,
         protocols: Sequence[Protocol],
         clock: VirtualClock,
-        changed: Callable[[ScriptedPv], None],
+        changed: Callable[[ScriptedPV], None],
         value: object,
         *,
         kind: str | None,

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from k2eg_rx.transport import Connection, TransportStatus
+from k2eg_rx.transport import ConnectionState, TransportStatus
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Stepper(Protocol):
         ...
 
 
-class SteppedAnnouncements:
+class SteppedStatusEvents:
     """Tells listeners how it stands with the broker, in order, a step for each call. Any thread; deques are atomic.
 
     Args:
@@ -41,7 +41,7 @@ class SteppedAnnouncements:
     """
 
     def __init__(self, stepper: Stepper) -> None:
-        self._status = TransportStatus(Connection.CONNECTING)
+        self._status = TransportStatus(ConnectionState.CONNECTING)
         self._listeners: list[Listener] = []
         self._calls: deque[tuple[Listener, TransportStatus]] = deque()
         self._release = stepper.drive(self._step)

@@ -9,19 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from k2eg_rx.pv import PvAddress, monitor_topic
-from k2eg_rx.snapshots import Samples, Snapshot
+from k2eg_rx.protocol import (
+    NANOSECONDS,
+    PVData,
+    PVUpdate,
+    Samples,
+    Serialization,
+    Severity,
+    Snapshot,
+    encode_event,
+    encode_structure,
+)
+from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.testing.structures import START, Timestamp, nanoseconds, structure
 from k2eg_rx.transport import Record
-from k2eg_rx.wire.encode import Serialization, encode_event, encode_structure
-from k2eg_rx.wire.messages import PVData, PVUpdate
-from k2eg_rx.wire.structure import NANOSECONDS, Severity
 
 _MILLISECOND = 1_000_000  # in nanoseconds
 
 
-def _address(pv: str) -> PvAddress:
-    return PvAddress.parse(pv if "://" in pv else f"pva://{pv}")
+def _address(pv: str) -> PVAddress:
+    return PVAddress.parse(pv if "://" in pv else f"pva://{pv}")
 
 
 def update(

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from k2eg_rx.protocol import NANOSECONDS, Severity, Structure, plain
 from k2eg_rx.pv import Protocol
-from k2eg_rx.wire.structure import NANOSECONDS, Severity, Structure
-from k2eg_rx.wire.values import plain
 
 START = 1_767_225_600 * NANOSECONDS
 """The EPICS time of what is given none: 2026-01-01T00:00:00Z, so that a test is the same every day."""

@@ -22,7 +22,7 @@ from reactivex.disposable import Disposable
 from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 from reactivex.scheduler.scheduleditem import ScheduledItem
 
-from k2eg_rx.testing.stepping import Step
+from k2eg_rx.testing.stepper import Step
 
 _State = TypeVar("_State")
 
@@ -253,8 +253,8 @@ class VirtualClock(PeriodicScheduler):
             self._now = max(self._now, to)
 
 
-class VirtualStaff:
-    """Runs subscribers' code on a clock, one task at a time; a `Staff`.
+class VirtualExecutor:
+    """Runs subscribers' code on a clock, one task at a time; a `TaskExecutor`.
 
     Args:
         clock: When, and on whose thread.

@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.transport import Receiver, Record
+from k2eg_rx.protocol import Record
+from k2eg_rx.transport.interfaces import Receiver
 
 _log = logging.getLogger(__name__)
 
 
-class Discards:
+class DecodeErrorCounter:
     """Counts what was skipped, by kind and source. All state belongs to the lock."""
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ def _largest(records: Sequence[Record]) -> float:
         return math.inf
 
 
-class SizeGuard:
+class SizeFilter:
     """A receiver that passes on to another one what is not too large, so that nothing else is ever decoded or kept.
 
     Args:
@@ -67,12 +68,14 @@ class SizeGuard:
         discards: Where the others are counted.
     """
 
-    def __init__(self, receiver: Receiver, limit: int, discards: Discards) -> None:
+    def __init__(self, receiver: Receiver, limit: int, discards: DecodeErrorCounter) -> None:
         self.ready = receiver.ready
-        self.sieve = receiver.sieve  # who has to know the limit: what is too large must not take others' places
+        self.conflation_filter = (
+            receiver.conflation_filter
+        )  # who has to know the limit: what is too large must not take others' places
         self.gather_work = receiver.gather_work
-        self.recall = receiver.recall
-        self.is_modest = receiver.is_modest
+        self.reclaim_undelivered = receiver.reclaim_undelivered
+        self.prefer_small_batches = receiver.prefer_small_batches
         self._receiver = receiver
         self._limit = limit
         self._discards = discards

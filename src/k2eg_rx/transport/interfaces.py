@@ -18,32 +18,10 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from k2eg_rx.errors import TransportError
+from k2eg_rx.protocol import Headers, Record
 
-Headers = Sequence[tuple[str, bytes | str | None]]
 Partition = tuple[str, int]  # a topic's name and the number of a partition of it
 Offsets = Mapping[Partition, int]
-
-
-class Record(NamedTuple):
-    """One Kafka record, as read. A named tuple because one is made for each event.
-
-    Attributes:
-        topic: The topic's name.
-        partition: The partition it was read from.
-        offset: Its offset there.
-        key: The key's bytes, if any.
-        value: The body's bytes; None is a tombstone.
-        headers: The headers in order.
-        timestamp_ms: Kafka's own time stamp, Unix milliseconds; never EPICS time. -1 if there is none.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
-    timestamp_ms: int = -1
 
 
 class MissingTopicError(TransportError):
@@ -65,7 +43,7 @@ class SourceClosedError(TransportError):
     """A source was closed before a topic's position was fixed: whoever closed it knows."""
 
 
-class Connection(Enum):
+class ConnectionState(Enum):
     """How it stands with the broker."""
 
     CONNECTING = "connecting"
@@ -84,14 +62,14 @@ class TransportStatus:
             broker. Somebody has to change a password, a certificate or an ACL.
     """
 
-    connection: Connection
+    connection: ConnectionState
     reason: str = ""
     refused: bool = False
 
 
 # Takes the keys of a batch, and what tells the size of a body by its number there. Returns the numbers of those whose
 # records are to be made and received, in order; the rest has been counted as left out. None: all.
-Sieve = Callable[[Sequence[bytes | None], Callable[[int], int]], Iterable[int] | None]
+ConflationFilter = Callable[[Sequence[bytes | None], Callable[[int], int]], Iterable[int] | None]
 
 
 class Work(Protocol):
@@ -134,15 +112,15 @@ class Receiver(Protocol):
         """
         return None
 
-    def is_modest(self) -> bool:
+    def prefer_small_batches(self) -> bool:
         """Whether batches are to be small for now, since somebody else needs the processor between them."""
         return False
 
-    def sieve(self) -> Sieve | None:
+    def conflation_filter(self) -> ConflationFilter | None:
         """Called before each batch. Returns what tells which of its records are wanted; None if all may be."""
         return None
 
-    def recall(self, partitions: Collection[Partition]) -> Offsets:  # noqa: ARG002
+    def reclaim_undelivered(self, partitions: Collection[Partition]) -> Offsets:  # noqa: ARG002
         """Called by a source that shares its topics, before partitions go to whichever member of the group.
 
         Returns:
@@ -177,7 +155,7 @@ class RecordSource(Protocol):
         """Stops reading a topic. A record of it that was read already may still be received."""
         ...
 
-    def give_back(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
+    def release_for_rebalance(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
         """Stops reading topics, and has the source's group read on from where they were of use.
 
         Args:

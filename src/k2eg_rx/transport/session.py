@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from k2eg_rx.settings import Settings
-from k2eg_rx.transport import History, Receiver, Transport, TransportStatus
+from k2eg_rx.transport.interfaces import History, Receiver, Transport, TransportStatus
 
 LEAST_CLOSE_TIMEOUT = 0.1  # seconds that every part gets to close, even if those before it took all the time
 
 
-class Session:
+class ClientTransports:
     """The parts of a transport that one client needs. If one cannot be made, those before it are closed.
 
     Attributes:

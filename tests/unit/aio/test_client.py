@@ -269,7 +269,7 @@ def test_close_lets_go_threads_that_are_held_back_and_waits_for_nobody(
     run: Run, transport: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = threading.Semaphore(0)
-    from k2eg_rx.workers import held_back
+    from k2eg_rx.concurrency.worker_pool import held_back
 
     def watched() -> Any:
         full.release()
@@ -277,14 +277,14 @@ def test_close_lets_go_threads_that_are_held_back_and_waits_for_nobody(
 
     monkeypatch.setattr("k2eg_rx.aio.bridge.held_back", watched)
     waits: list[float] = []
-    wait_for = k2eg_rx.workers.Workers.wait_for
+    wait_for = k2eg_rx.concurrency.worker_pool.WorkerPool.wait_for
 
     def watched_wait(self: Any, condition: Any, predicate: Any, timeout: float) -> bool:
         waits.append(timeout)
         assert wait_for(self, condition, predicate, timeout)
         return True
 
-    monkeypatch.setattr(k2eg_rx.workers.Workers, "wait_for", watched_wait)
+    monkeypatch.setattr(k2eg_rx.concurrency.worker_pool.WorkerPool, "wait_for", watched_wait)
 
     async def main(client: aio.Client) -> list[int]:
         updates = client.monitor("pva://x", maxsize=2)
@@ -362,7 +362,7 @@ def test_the_names_are_sorted_and_exist() -> None:
     assert all(hasattr(aio, name) for name in aio.__all__)
 
 
-@pytest.mark.parametrize("module", ["client", "iteration", "waiting"])
+@pytest.mark.parametrize("module", ["client", "iteration", "awaiting"])
 def test_the_examples_work(module: str) -> None:
     results = doctest.testmod(importlib.import_module(f"k2eg_rx.aio.{module}"))
     assert results.failed == 0

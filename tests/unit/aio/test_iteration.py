@@ -16,7 +16,7 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from k2eg_rx import Client, aio
-from k2eg_rx.workers import held_back
+from k2eg_rx.concurrency.worker_pool import held_back
 
 
 class Emitter:

@@ -4,14 +4,14 @@ import msgpack
 import pytest
 
 from k2eg.cli.rows import Rows, format_age, format_rate, sparkline
-from k2eg_rx import PvAddress, PVUpdate
-from k2eg_rx.transport import Record
+from k2eg_rx import PVAddress, PVUpdate
+from k2eg_rx.transport.interfaces import Record
 
 
 def update(name: str, value: Any) -> PVUpdate:
     body = msgpack.packb({name: {"value": value}})
     return PVUpdate(
-        PvAddress.parse(f"pva://{name}"), Record(name, 0, 0, None, body, headers=[("k2eg-ser-type", b"Msgpack")])
+        PVAddress.parse(f"pva://{name}"), Record(name, 0, 0, None, body, headers=[("k2eg-ser-type", b"Msgpack")])
     )
 
 

@@ -7,14 +7,14 @@ from rich.console import Console
 from k2eg.cli.demo import PVS, heading
 from k2eg.cli.rows import Row, Rows
 from k2eg.cli.table import live_table
-from k2eg_rx import PvAddress, PVUpdate
-from k2eg_rx.transport import Record
+from k2eg_rx import PVAddress, PVUpdate
+from k2eg_rx.transport.interfaces import Record
 
 NOW = 1_700_000_002 * 10**9
 
 
 def row(uri: str, structure: dict[str, Any], rate: float = 0.0) -> Row:
-    address = PvAddress.parse(uri)
+    address = PVAddress.parse(uri)
     body = msgpack.packb({address.name: structure})
     headers = [("k2eg-ser-type", b"Msgpack")]
     return Row(address.name, PVUpdate(address, Record("t", 0, 0, None, body, headers=headers)), rate)
@@ -22,7 +22,7 @@ def row(uri: str, structure: dict[str, Any], rate: float = 0.0) -> Row:
 
 def drawn(rows: dict[str, Row], width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(live_table(["heading"], [PvAddress.parse(uri) for uri in rows], list(rows.values()), NOW))
+    console.print(live_table(["heading"], [PVAddress.parse(uri) for uri in rows], list(rows.values()), NOW))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text.splitlines()
 
@@ -50,10 +50,10 @@ def test_a_pv_that_has_given_nothing_waits() -> None:
 
 
 def test_the_demo_fits_a_terminal_of_80_by_24() -> None:
-    rows = Rows(PvAddress.parse(uri).name for uri in PVS).rows(0.0)
+    rows = Rows(PVAddress.parse(uri).name for uri in PVS).rows(0.0)
     console = Console(file=io.StringIO(), width=80, color_system=None)
     lines = heading("127.0.0.1:65535")
-    console.print(live_table(lines, [PvAddress.parse(uri) for uri in PVS], rows, NOW))
+    console.print(live_table(lines, [PVAddress.parse(uri) for uri in PVS], rows, NOW))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     drawn_lines = text.splitlines()
     assert len(drawn_lines) <= 24

@@ -23,8 +23,8 @@ from k2eg_rx import (
     Scalar,
     TransportError,
 )
-from k2eg_rx.transport import Connection, TransportStatus
-from k2eg_rx.wire.packing import unpack
+from k2eg_rx.protocol.msgpack_codec import unpack
+from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
 
 ENUM = {"value": {"index": 0, "choices": ["Off", "On"]}}
 
@@ -65,7 +65,7 @@ class Results:
 @pytest.fixture
 def timers(monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
     timers = TestScheduler()
-    monkeypatch.setattr("k2eg_rx.core.Timers", lambda: timers)
+    monkeypatch.setattr("k2eg_rx.client.core.Timers", lambda: timers)
     monkeypatch.setattr(timers, "dispose", lambda: None, raising=False)
     return timers
 
@@ -266,7 +266,7 @@ class TestGetMany:
 
     def test_a_refusal_of_the_broker_is_everybodys_error_at_once(self, transport: Any, client: Client) -> None:
         results = Results(client.get_many_stream(["pva://a", "pva://b"]))
-        transport.listeners[0](TransportStatus(Connection.DOWN, "wrong password", refused=True))
+        transport.listeners[0](TransportStatus(ConnectionState.DOWN, "wrong password", refused=True))
         assert [str(item.error) for item in results.items] == ["wrong password"] * 2
         assert results.ends == 1
 
@@ -337,7 +337,7 @@ class TestGetMany:
             timers.advance_to(4)
             return PVData("a", {"value": 1})
 
-        monkeypatch.setattr("k2eg_rx.batches.data_of", read_slowly)
+        monkeypatch.setattr("k2eg_rx.client.batches.data_of", read_slowly)
         results = Results(client.get_many_stream(["pva://a"], timeout=3))
         transport.reply(transport.commands[0], a={"value": 1})
         assert [type(got.error) for got in results.items] == [OperationTimeout]
@@ -346,7 +346,7 @@ class TestGetMany:
     def test_nothing_is_asked_again_after_the_deadline(
         self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("k2eg_rx.batches.is_spurious", lambda _: timers.advance_to(4) or True)
+        monkeypatch.setattr("k2eg_rx.client.batches.is_spurious", lambda _: timers.advance_to(4) or True)
         Results(client.get_many_stream(["pva://a"], timeout=3))
         transport.reply(transport.commands[0])
         assert (len(transport.commands), client.status.pending) == (1, 0)

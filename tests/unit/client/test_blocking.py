@@ -9,8 +9,8 @@ from reactivex import operators as ops
 from reactivex.internal.exceptions import SequenceContainsNoElementsError
 
 from k2eg_rx import first
+from k2eg_rx.client.blocking import Answer
 from k2eg_rx.testing import ScriptedGateway
-from k2eg_rx.waiting import Answer
 
 
 def test_the_first_value_is_returned_and_the_rest_unsubscribed() -> None:

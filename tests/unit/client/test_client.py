@@ -243,19 +243,19 @@ def test_an_open_iteration_is_left_to_whoever_reads_its_topic_next(client: Clien
     whole = Seen().of(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"])))
     header, data, tail = iteration(1, 5)
     receiver = transport.event_source.receiver
-    assert receiver.recall([("s", 0)]) == {}
+    assert receiver.reclaim_undelivered([("s", 0)]) == {}
     transport.messages("s", "s", header, data)
-    assert receiver.recall([("s", 1)]) == {}
-    assert receiver.recall([("s", 0)]) == {("s", 0): 0}
+    assert receiver.reclaim_undelivered([("s", 1)]) == {}
+    assert receiver.reclaim_undelivered([("s", 0)]) == {("s", 0): 0}
     transport.messages("s", "s", header, data, tail)
     assert [snapshot.data for snapshot in whole.now().items] == [{"a": [{"value": 5}]}]
-    assert receiver.recall([("s", 0)]) == {}
+    assert receiver.reclaim_undelivered([("s", 0)]) == {}
 
 
 def test_an_open_iteration_that_is_handed_over_as_it_comes_is_used(client: Client, transport: Any) -> None:
     Seen().of(client.snapshot_events_stream(SnapshotProperties("s", ["pva://a"])))
     transport.messages("s", "s", *iteration(1, 5)[:2])
-    assert transport.event_source.receiver.recall([("s", 0)]) == {}
+    assert transport.event_source.receiver.reclaim_undelivered([("s", 0)]) == {}
 
 
 def _raise(error: Exception) -> None:
@@ -291,7 +291,7 @@ def test_a_field_filter_is_checked_before_the_snapshot_starts(client: Client, tr
 def put_fields(command: dict[str, Any]) -> object:
     import base64
 
-    from k2eg_rx.wire.packing import unpack
+    from k2eg_rx.protocol.msgpack_codec import unpack
 
     return unpack(base64.b64decode(command["value"]))
 
@@ -420,7 +420,7 @@ class TestSilence:
     @pytest.fixture
     def timers(self, monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
         timers = TestScheduler()
-        monkeypatch.setattr("k2eg_rx.core.Timers", lambda: timers)
+        monkeypatch.setattr("k2eg_rx.client.core.Timers", lambda: timers)
         monkeypatch.setattr(timers, "dispose", lambda: None, raising=False)
         return timers
 

@@ -7,15 +7,15 @@ import pytest
 from reactivex.disposable import Disposable
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.discards import Discards
+from k2eg_rx.client.questions import BlockingResult, Request
+from k2eg_rx.client.reads import is_spurious
+from k2eg_rx.client.replies import ReplyRouter
+from k2eg_rx.client.requests import Requests, when_done
 from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
-from k2eg_rx.questions import Outcome, Question
-from k2eg_rx.reads import is_spurious
-from k2eg_rx.replies import ReplyRouter
-from k2eg_rx.requests import Requests, when_done
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.commands import GetCommand, PutCommand
-from k2eg_rx.wire.packing import pack
+from k2eg_rx.protocol.commands import GetCommand, PutCommand
+from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.transport.decode_errors import DecodeErrorCounter
+from k2eg_rx.transport.interfaces import Record
 
 HEADERS = [("k2eg-ser-type", b"Msgpack")]
 
@@ -35,7 +35,7 @@ class Sink:
 class Setup:
     def __init__(self) -> None:
         self.timers = TestScheduler()
-        self.router = ReplyRouter(Discards())
+        self.router = ReplyRouter(DecodeErrorCounter())
         self.sink = Sink()
         self.ready: Future[None] = Future()
         self.requests = Requests(
@@ -108,7 +108,7 @@ def test_a_reply_ends_the_timer(setup: Setup) -> None:
 
 
 def question(**options: Any) -> Any:
-    return Question(GetCommand("pva://x"), "pva://x", 3.0, **options)
+    return Request(GetCommand("pva://x"), "pva://x", 3.0, **options)
 
 
 def test_what_a_reply_says_is_emitted_or_raised(setup: Setup) -> None:
@@ -144,13 +144,13 @@ def test_who_unsubscribes_has_nothing_asked_once_more(setup: Setup) -> None:
     assert (setup.items, setup.errors, len(setup.sink.sent), len(setup.router)) == ([], [], 1, 0)
 
 
-def value_of_x(**options: Any) -> Question[Any]:
+def value_of_x(**options: Any) -> Request[Any]:
     def read(reply: Any) -> Any:
         if reply.error:
             raise OperationError(reply.error, reply.message, "get", "pva://x")
         return reply.body["x"]
 
-    return Question(GetCommand("pva://x"), "pva://x", options.pop("timeout", 3.0), read, **options)
+    return Request(GetCommand("pva://x"), "pva://x", options.pop("timeout", 3.0), read, **options)
 
 
 def answering(setup: Setup, monkeypatch: pytest.MonkeyPatch, *replies: dict[str, Any]) -> None:
@@ -197,16 +197,16 @@ def test_who_waits_in_vain_gets_the_timeout_and_frees_the_route(setup: Setup) ->
 
 def test_a_reply_that_comes_with_the_timeout_is_waited_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     setup.ready.set_result(None)
-    wait, waits = Outcome[Any].wait, list[tuple[float, ...]]()
+    wait, waits = BlockingResult[Any].wait, list[tuple[float, ...]]()
 
-    def too_long(outcome: Outcome[Any], *timeout: float) -> bool:
+    def too_long(outcome: BlockingResult[Any], *timeout: float) -> bool:
         waits.append(timeout)
         if timeout:
             setup.reply(x=4)
             return False
         return wait(outcome)
 
-    monkeypatch.setattr(Outcome, "wait", too_long)
+    monkeypatch.setattr(BlockingResult, "wait", too_long)
     assert setup.requests.wait(value_of_x()) == 4
     assert waits == [(3.0,), ()]
 
@@ -223,7 +223,7 @@ def test_who_is_interrupted_frees_the_route(setup: Setup, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     setup.ready.set_result(None)
-    monkeypatch.setattr(Outcome, "wait", interrupted)
+    monkeypatch.setattr(BlockingResult, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         setup.requests.wait(value_of_x())
     assert len(setup.router) == 0
@@ -301,7 +301,7 @@ def test_a_route_is_cut_once() -> None:
         def fail(self, reply_ids: Any, error: Exception) -> None:
             self.ids += reply_ids
 
-    router, told = ReplyRouter(Discards()), Told()
+    router, told = ReplyRouter(DecodeErrorCounter()), Told()
     router.open(["a", "b", "c"], told)
     assert router.shut(["b", "d"]) == ["b"]
     for _ in range(2):

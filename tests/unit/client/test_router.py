@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from k2eg_rx.discards import Discards
+from k2eg_rx.client.router import EventRouter, PVRoute
 from k2eg_rx.errors import OperationError
-from k2eg_rx.pv import PvAddress, monitor_topic
-from k2eg_rx.router import EventRouter, PvRoute
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.messages import PVUpdate
-from k2eg_rx.wire.packing import pack
+from k2eg_rx.protocol.messages import PVUpdate
+from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.pv import PVAddress, monitor_topic
+from k2eg_rx.transport.decode_errors import DecodeErrorCounter
+from k2eg_rx.transport.interfaces import Record
 
 HEADERS = [("k2eg-ser-type", b"Msgpack")]
 
@@ -23,7 +23,7 @@ class Box:
         self.newest_only = newest_only
         self.left_out = 0
 
-    def leave_out(self, count: int) -> None:
+    def count_conflated(self, count: int) -> None:
         self.left_out += count
 
     def offer(self, items: Sequence[PVUpdate]) -> None:
@@ -32,7 +32,7 @@ class Box:
     def finish(self, error: Exception | None = None) -> None:
         raise AssertionError(error)
 
-    def recall(self, is_wanted: Callable[[PVUpdate], bool]) -> Sequence[PVUpdate]:
+    def reclaim_undelivered(self, is_wanted: Callable[[PVUpdate], bool]) -> Sequence[PVUpdate]:
         recalled = [item for item in self.items if is_wanted(item)]
         self.items = [item for item in self.items if not is_wanted(item)]
         return recalled
@@ -49,18 +49,18 @@ def event(
 
 
 @pytest.fixture
-def discards() -> Discards:
-    return Discards()
+def discards() -> DecodeErrorCounter:
+    return DecodeErrorCounter()
 
 
 @pytest.fixture
-def router(discards: Discards) -> EventRouter:
+def router(discards: DecodeErrorCounter) -> EventRouter:
     return EventRouter(discards, lambda: True)
 
 
-def open_route(router: EventRouter, uri: str, *, newest_only: bool = False) -> tuple[PvRoute, Box]:
-    address = PvAddress.parse(uri)
-    route, box = PvRoute(address, monitor_topic(address.name)), Box(newest_only=newest_only)
+def open_route(router: EventRouter, uri: str, *, newest_only: bool = False) -> tuple[PVRoute, Box]:
+    address = PVAddress.parse(uri)
+    route, box = PVRoute(address, monitor_topic(address.name)), Box(newest_only=newest_only)
     router.add_pv(route)
     router.attach(route, box)
     return route, box
@@ -100,7 +100,7 @@ def test_a_later_subscriber_gets_the_last_update_and_then_the_next_ones(router: 
 
 def test_events_of_several_pvs_reach_one_subscriber_in_their_order(router: EventRouter) -> None:
     route, box = open_route(router, "pva://x")
-    other = PvRoute(PvAddress.parse("pva://y"), "y")
+    other = PVRoute(PVAddress.parse("pva://y"), "y")
     router.add_pv(other)
     router.attach(other, box)
     router.receive([event("x", 1), event("y", 2), event("x", 3)])
@@ -136,7 +136,7 @@ def test_a_closed_route_gets_nothing(router: EventRouter) -> None:
 
 
 def test_a_record_that_cannot_be_routed_is_counted_and_the_next_ones_come(
-    router: EventRouter, discards: Discards
+    router: EventRouter, discards: DecodeErrorCounter
 ) -> None:
     _, box = open_route(router, "pva://x")
     router.receive([Record("x", 0, 0, None, b"\xc1", HEADERS), event("x", 1)])
@@ -196,11 +196,11 @@ def test_an_event_without_a_key_keeps_its_place_among_the_newest(router: EventRo
 
 def sift(router: EventRouter, records: Sequence[Record]) -> list[Record]:
     """Has the router receive what its sieve leaves of a batch, as a source does; returns that."""
-    sieve = router.sieve()
+    conflation_filter = router.conflation_filter()
     wanted = (
         None
-        if sieve is None
-        else sieve([record.key for record in records], lambda number: len(records[number].value or b""))
+        if conflation_filter is None
+        else conflation_filter([record.key for record in records], lambda number: len(records[number].value or b""))
     )
     left = list(records) if wanted is None else [records[number] for number in wanted]
     router.receive(left)
@@ -219,14 +219,14 @@ def test_a_sieve_leaves_the_newest_of_each_pv_and_counts_the_others(router: Even
     assert (box.values(), box.left_out) == ([3, 4, 6], 3)
 
 
-def test_what_is_too_large_takes_nobodys_place_in_a_sieve(discards: Discards) -> None:
+def test_what_is_too_large_takes_nobodys_place_in_a_sieve(discards: DecodeErrorCounter) -> None:
     sizes = [5, 11, 5]
     router = EventRouter(discards, lambda: True, limit=10)
     _, box = open_route(router, "pva://x", newest_only=True)
-    sieve = router.sieve()
-    assert sieve is not None
-    assert sieve([b"x", b"x"], sizes.__getitem__) is None
-    assert sieve([b"x", b"x", b"x"], sizes.__getitem__) == [2]
+    conflation_filter = router.conflation_filter()
+    assert conflation_filter is not None
+    assert conflation_filter([b"x", b"x"], sizes.__getitem__) is None
+    assert conflation_filter([b"x", b"x", b"x"], sizes.__getitem__) == [2]
     router.receive([event("x", 1)])
     assert box.left_out == 2
 
@@ -265,15 +265,15 @@ def test_where_a_key_may_mean_several_things_nothing_is_sifted(router: EventRout
 def test_nothing_is_sifted_beside_a_snapshot_or_without_anybody_who_wants_only_the_newest(router: EventRouter) -> None:
     route, box = open_route(router, "pva://x", newest_only=True)
     router.add_messages("snap", route)  # any route: nothing comes on its topic
-    assert router.sieve() is None
+    assert router.conflation_filter() is None
     router.remove_messages("snap")
-    assert router.sieve() is not None
+    assert router.conflation_filter() is not None
     every = Box()
     router.attach(route, every)
-    assert router.sieve() is None
+    assert router.conflation_filter() is None
     router.detach(route, every)
     router.detach(route, box)
-    assert router.sieve() is None
+    assert router.conflation_filter() is None
 
 
 def test_what_comes_after_something_was_sifted_out_is_news(router: EventRouter) -> None:
@@ -289,9 +289,9 @@ def test_who_comes_between_sifting_and_receiving_begins_with_what_is_received(ro
     """Not with the last one before what was left out: it is promised every later one."""
     route, _ = open_route(router, "pva://x", newest_only=True)
     sift(router, [event("x", 1)])
-    sieve, batch = router.sieve(), [event("x", 2), event("x", 3)]
-    assert sieve is not None
-    assert list(sieve([record.key for record in batch], lambda _: 0) or ()) == [1]
+    conflation_filter, batch = router.conflation_filter(), [event("x", 2), event("x", 3)]
+    assert conflation_filter is not None
+    assert list(conflation_filter([record.key for record in batch], lambda _: 0) or ()) == [1]
     every = Box()
     router.attach(route, every)
     router.receive(batch[1:])
@@ -307,14 +307,14 @@ def test_a_value_that_came_back_within_a_batch_is_news(router: EventRouter) -> N
 
 def test_what_a_sole_subscriber_has_not_had_is_recalled_of_the_partitions_that_go(router: EventRouter) -> None:
     _, box = open_route(router, "pva://x")
-    y = PvRoute(PvAddress.parse("pva://y"), "y")
+    y = PVRoute(PVAddress.parse("pva://y"), "y")
     router.add_pv(y)
     router.attach(y, box)
     router.receive([event("x", 1, 4), event("y", 2, 8), event("x", 3, 5), event("y", 4, 9)])
-    assert router.recall([("x", 0), ("x", 1), ("z", 0)]) == {("x", 0): 4}
+    assert router.reclaim_undelivered([("x", 0), ("x", 1), ("z", 0)]) == {("x", 0): 4}
     assert box.values() == [2, 4]
-    assert router.recall([("x", 0)]) == {}
-    assert router.recall([("y", 0)]) == {("y", 0): 8}
+    assert router.reclaim_undelivered([("x", 0)]) == {}
+    assert router.reclaim_undelivered([("y", 0)]) == {("y", 0): 8}
     assert box.items == []
 
 
@@ -322,7 +322,7 @@ def test_what_was_recalled_is_no_repetition_when_it_is_read_again(router: EventR
     _, box = open_route(router, "pva://x")
     again = event("x", 1, 4, timed=True)
     router.receive([again])
-    router.recall([("x", 0)])
+    router.reclaim_undelivered([("x", 0)])
     router.receive([again])
     assert box.values() == [1]
 
@@ -334,7 +334,7 @@ def test_nothing_is_recalled_that_another_subscriber_may_have_had(router: EventR
     _, colon = open_route(router, "pva://a:b")
     _, under = open_route(router, "pva://a_b")  # on the same topic
     router.receive([event("x", 1), event("a:b", 2), event("a_b", 3)])
-    assert router.recall([("x", 0), ("a_b", 0)]) == {}
+    assert router.reclaim_undelivered([("x", 0), ("a_b", 0)]) == {}
     assert [box.values() for box in (one, two, colon, under)] == [[1], [1], [2], [3]]
 
 
@@ -350,7 +350,7 @@ def test_a_snapshot_says_itself_what_of_it_is_unused(router: EventRouter) -> Non
 
     snapshot = Snapshot()
     router.add_messages("s", snapshot)
-    assert router.recall([("s", 0), ("t", 0)]) == {("s", 0): 7}
-    assert router.recall([("s", 1)]) == {}
+    assert router.reclaim_undelivered([("s", 0), ("t", 0)]) == {("s", 0): 7}
+    assert router.reclaim_undelivered([("s", 1)]) == {}
     snapshot.begin = None
-    assert router.recall([("s", 0)]) == {}
+    assert router.reclaim_undelivered([("s", 0)]) == {}

@@ -10,7 +10,7 @@ import pytest
 from reactivex.scheduler import CurrentThreadScheduler, ImmediateScheduler, TimeoutScheduler
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.operators.timing import SHARED, SharedScheduler, scheduler_or
+from k2eg_rx.concurrency.schedulers import SHARED, SharedScheduler, scheduler_or
 
 
 class Pool:

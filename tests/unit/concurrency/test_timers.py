@@ -8,7 +8,7 @@ import pytest
 from reactivex.internal import DisposedException
 from reactivex.scheduler import EventLoopScheduler
 
-from k2eg_rx.timers import Timers
+from k2eg_rx.concurrency.timers import Timers
 
 
 class Wakes(threading.Condition):
@@ -67,6 +67,6 @@ def test_a_step_of_the_systems_clock_is_not_seen(timers: Timers, monkeypatch: py
 
     before = timers.now
     monkeypatch.setattr("reactivex.internal.basic.datetime", Stepped)
-    monkeypatch.setattr("k2eg_rx.timers.datetime", Stepped)
+    monkeypatch.setattr("k2eg_rx.concurrency.timers.datetime", Stepped)
     assert EventLoopScheduler().now.year == 2100  # the way in which reactivex would see it
     assert timedelta() <= timers.now - before < timedelta(days=1)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from k2eg_rx import courtesy
-from k2eg_rx.courtesy import Courtesy
+from k2eg_rx.concurrency import yielding as courtesy
+from k2eg_rx.concurrency.yielding import RequestPriority
 
 
 class Time:
@@ -28,15 +28,15 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 
 def test_nobody_stands_aside_for_nobody(time: Time) -> None:
-    Courtesy().give_way()
+    RequestPriority().yield_to_requests()
     assert time.slept == []
 
 
 def test_whoever_hands_over_stands_aside_for_a_request_and_not_for_one_that_is_long_past(time: Time) -> None:
-    way = Courtesy()
+    way = RequestPriority()
     way.note()
-    way.give_way()
+    way.yield_to_requests()
     assert len(time.slept) == 1
     time.now += 1.0
-    way.give_way()
+    way.yield_to_requests()
     assert len(time.slept) == 1

@@ -12,10 +12,10 @@ from reactivex.disposable import Disposable
 from reactivex.scheduler import CurrentThreadScheduler, ImmediateScheduler, TimeoutScheduler
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.delivery import Delivery
+from k2eg_rx.delivery.buffers import Overflow
+from k2eg_rx.delivery.dispatcher import Dispatcher
+from k2eg_rx.delivery.subscriber_queue import SubscriberInput, SubscriberQueue
 from k2eg_rx.errors import ClientClosedError, OperationError, WireError
-from k2eg_rx.mailbox import Inlet, Mailbox
-from k2eg_rx.overflow import Overflow
 
 
 @dataclass
@@ -28,10 +28,10 @@ class Source:
     """What a stream attaches to, and a record of what happened to it."""
 
     def __init__(self) -> None:
-        self.inlets: list[Inlet[Item]] = []
+        self.inlets: list[SubscriberInput[Item]] = []
         self.disposed = 0
 
-    def attach(self, inlet: Inlet[Item]) -> Disposable:
+    def attach(self, inlet: SubscriberInput[Item]) -> Disposable:
         self.inlets.append(inlet)
 
         def dispose() -> None:
@@ -44,13 +44,13 @@ class Source:
             inlet.offer([Item(name, number) for number in numbers])
 
 
-class Office:
+class SubscriptionContext:
     def __init__(self) -> None:
         self.poison: set[int] = set()
         self.fatal: set[int] = set()
         self.discarded: list[tuple[str, str]] = []
         self.opened = 0
-        self.delivery = Delivery(
+        self.delivery = Dispatcher(
             self.prepare, lambda error, label: self.discarded.append((error.kind, label)), self.open
         )
 
@@ -68,8 +68,8 @@ class Office:
 
 
 @pytest.fixture
-def office() -> Iterator[Office]:
-    office = Office()
+def office() -> Iterator[SubscriptionContext]:
+    office = SubscriptionContext()
     yield office
     office.delivery.close(0)
 
@@ -84,7 +84,7 @@ def numbers(seen: list[Item]) -> list[int]:
 
 
 def test_items_come_in_order_and_only_when_the_subscriber_has_its_turn(
-    office: Office, scheduler: TestScheduler
+    office: SubscriptionContext, scheduler: TestScheduler
 ) -> None:
     source, seen = Source(), list[Item]()
     office.delivery.stream(source.attach, "a").subscribe(seen.append, scheduler=scheduler)
@@ -97,16 +97,16 @@ def test_items_come_in_order_and_only_when_the_subscriber_has_its_turn(
 
 
 def test_what_comes_with_the_end_just_as_a_turn_is_given_up_is_handed_over(
-    office: Office, scheduler: TestScheduler, monkeypatch: pytest.MonkeyPatch
+    office: SubscriptionContext, scheduler: TestScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From another thread, between finding the mailbox empty and what follows from that."""
     source, told = Source(), list[object]()
     office.delivery.stream(source.attach, "a").subscribe(
         lambda item: told.append(item.number), on_completed=lambda: told.append("end"), scheduler=scheduler
     )
-    take = Mailbox._take
+    take = SubscriberQueue._take
 
-    def take_and_be_overtaken(mailbox: Mailbox[Item]) -> object:
+    def take_and_be_overtaken(mailbox: SubscriberQueue[Item]) -> object:
         taken = take(mailbox)
         if told == [1] and len(source.inlets) == 1:
             monkeypatch.undo()
@@ -114,13 +114,13 @@ def test_what_comes_with_the_end_just_as_a_turn_is_given_up_is_handed_over(
             source.inlets[0].finish()
         return taken
 
-    monkeypatch.setattr(Mailbox, "_take", take_and_be_overtaken)
+    monkeypatch.setattr(SubscriberQueue, "_take", take_and_be_overtaken)
     source.offer(1)
     scheduler.start()
     assert told == [1, 2, "end"]
 
 
-def test_more_than_one_turn_of_items_are_all_handed_over(office: Office, scheduler: TestScheduler) -> None:
+def test_more_than_one_turn_of_items_are_all_handed_over(office: SubscriptionContext, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
     office.delivery.stream(source.attach, "a", capacity=10_000).subscribe(seen.append, scheduler=scheduler)
     source.offer(*range(5000))
@@ -128,7 +128,9 @@ def test_more_than_one_turn_of_items_are_all_handed_over(office: Office, schedul
     assert numbers(seen) == list(range(5000))
 
 
-def test_a_full_blocking_mailbox_shuts_the_valve_until_there_is_room(office: Office, scheduler: TestScheduler) -> None:
+def test_a_full_blocking_mailbox_shuts_the_valve_until_there_is_room(
+    office: SubscriptionContext, scheduler: TestScheduler
+) -> None:
     source, seen = Source(), list[Item]()
     office.delivery.stream(source.attach, "a", Overflow.BLOCK, 4).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3)
@@ -143,7 +145,7 @@ def test_a_full_blocking_mailbox_shuts_the_valve_until_there_is_room(office: Off
     assert office.delivery.dropped == 0
 
 
-def test_a_disposed_full_mailbox_opens_the_valve(office: Office, scheduler: TestScheduler) -> None:
+def test_a_disposed_full_mailbox_opens_the_valve(office: SubscriptionContext, scheduler: TestScheduler) -> None:
     source = Source()
     subscription = office.delivery.stream(source.attach, "a", Overflow.BLOCK, 1).subscribe(scheduler=scheduler)
     source.offer(1)
@@ -153,7 +155,9 @@ def test_a_disposed_full_mailbox_opens_the_valve(office: Office, scheduler: Test
     assert source.disposed == 1
 
 
-def test_latest_keeps_the_newest_of_each_pv_and_counts_the_rest(office: Office, scheduler: TestScheduler) -> None:
+def test_latest_keeps_the_newest_of_each_pv_and_counts_the_rest(
+    office: SubscriptionContext, scheduler: TestScheduler
+) -> None:
     source, seen = Source(), list[Item]()
     office.delivery.stream(source.attach, "a", Overflow.LATEST).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3, name="a")
@@ -165,7 +169,9 @@ def test_latest_keeps_the_newest_of_each_pv_and_counts_the_rest(office: Office, 
     assert office.delivery.valve.is_open()
 
 
-def test_drop_oldest_keeps_the_newest_and_counts_the_rest(office: Office, scheduler: TestScheduler) -> None:
+def test_drop_oldest_keeps_the_newest_and_counts_the_rest(
+    office: SubscriptionContext, scheduler: TestScheduler
+) -> None:
     source, seen = Source(), list[Item]()
     office.delivery.stream(source.attach, "a", Overflow.DROP_OLDEST, 3).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2)
@@ -176,7 +182,7 @@ def test_drop_oldest_keeps_the_newest_and_counts_the_rest(office: Office, schedu
 
 
 def test_a_raising_subscriber_gets_its_error_and_the_others_go_on(
-    office: Office, scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
+    office: SubscriptionContext, scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, seen = Source(), list[Item]()
     errors: list[Exception] = []
@@ -197,7 +203,7 @@ def test_a_raising_subscriber_gets_its_error_and_the_others_go_on(
 
 @pytest.mark.parametrize("where", ["on_next", "on_error", "on_completed"])
 def test_a_subscriber_that_exits_ends_its_subscription_only(
-    office: Office, scheduler: TestScheduler, where: str
+    office: SubscriptionContext, scheduler: TestScheduler, where: str
 ) -> None:
     source, seen = Source(), list[Item]()
     errors: list[Exception] = []
@@ -222,7 +228,7 @@ def test_a_subscriber_that_exits_ends_its_subscription_only(
     assert source.disposed == 2
 
 
-def test_a_raise_behind_operators_reaches_on_error_too(office: Office, scheduler: TestScheduler) -> None:
+def test_a_raise_behind_operators_reaches_on_error_too(office: SubscriptionContext, scheduler: TestScheduler) -> None:
     source = Source()
     errors: list[Exception] = []
     stream = office.delivery.stream(source.attach, "a").pipe(ops.map(lambda item: item.number), ops.map(str))
@@ -237,7 +243,7 @@ def test_a_raise_behind_operators_reaches_on_error_too(office: Office, scheduler
 
 
 def test_a_failure_without_on_error_is_logged_and_contained(
-    office: Office, scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
+    office: SubscriptionContext, scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = Source()
     office.delivery.stream(source.attach, "pva://a").subscribe(scheduler=scheduler)
@@ -247,7 +253,7 @@ def test_a_failure_without_on_error_is_logged_and_contained(
     assert "pva://a failed, and its subscriber has no on_error" in caplog.text
 
 
-def test_poison_is_discarded_and_the_next_item_comes(office: Office, scheduler: TestScheduler) -> None:
+def test_poison_is_discarded_and_the_next_item_comes(office: SubscriptionContext, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
     office.poison = {2}
     office.delivery.stream(source.attach, "pva://a").subscribe(seen.append, scheduler=scheduler)
@@ -258,7 +264,7 @@ def test_poison_is_discarded_and_the_next_item_comes(office: Office, scheduler: 
 
 
 def test_an_item_that_cannot_be_what_was_asked_for_ends_the_subscription(
-    office: Office, scheduler: TestScheduler
+    office: SubscriptionContext, scheduler: TestScheduler
 ) -> None:
     source, seen = Source(), list[Item]()
     errors: list[Exception] = []
@@ -270,7 +276,7 @@ def test_an_item_that_cannot_be_what_was_asked_for_ends_the_subscription(
     assert isinstance(errors[0], OperationError)
 
 
-def test_the_end_comes_after_what_was_queued(office: Office, scheduler: TestScheduler) -> None:
+def test_the_end_comes_after_what_was_queued(office: SubscriptionContext, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[object]()
     stream = office.delivery.stream(source.attach, "a")
     stream.subscribe(seen.append, None, lambda: seen.append("end"), scheduler=scheduler)
@@ -282,7 +288,9 @@ def test_the_end_comes_after_what_was_queued(office: Office, scheduler: TestSche
     assert source.disposed == 1
 
 
-def test_a_subscriber_that_unsubscribes_itself_gets_no_more(office: Office, scheduler: TestScheduler) -> None:
+def test_a_subscriber_that_unsubscribes_itself_gets_no_more(
+    office: SubscriptionContext, scheduler: TestScheduler
+) -> None:
     source, seen = Source(), list[Item]()
     office.delivery.stream(source.attach, "a").pipe(ops.take(2)).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3, 4)
@@ -291,7 +299,7 @@ def test_a_subscriber_that_unsubscribes_itself_gets_no_more(office: Office, sche
     assert source.disposed == 1
 
 
-def test_a_slow_subscriber_holds_up_nobody_else(office: Office) -> None:
+def test_a_slow_subscriber_holds_up_nobody_else(office: SubscriptionContext) -> None:
     slow, fast = TestScheduler(), TestScheduler()
     source, seen = Source(), list[Item]()
     stream = office.delivery.stream(source.attach, "a")
@@ -303,12 +311,14 @@ def test_a_slow_subscriber_holds_up_nobody_else(office: Office) -> None:
 
 
 @pytest.mark.parametrize("passed_on", [CurrentThreadScheduler, ImmediateScheduler, TimeoutScheduler])
-def test_what_operators_pass_on_is_not_asked_for(office: Office, passed_on: type[CurrentThreadScheduler]) -> None:
+def test_what_operators_pass_on_is_not_asked_for(
+    office: SubscriptionContext, passed_on: type[CurrentThreadScheduler]
+) -> None:
     executor = office.delivery._executor(passed_on.singleton())  # pyright: ignore[reportPrivateUsage]
     assert executor == office.delivery._executor(None)  # pyright: ignore[reportPrivateUsage]
 
 
-def test_a_scheduler_that_is_gone_ends_the_subscription_quietly(office: Office) -> None:
+def test_a_scheduler_that_is_gone_ends_the_subscription_quietly(office: SubscriptionContext) -> None:
     class Gone(TestScheduler):
         def schedule(self, action: object, state: object = None) -> Disposable:
             raise RuntimeError("gone")
@@ -318,7 +328,7 @@ def test_a_scheduler_that_is_gone_ends_the_subscription_quietly(office: Office) 
     source.offer(1)
 
 
-def test_a_closed_delivery_refuses_new_subscribers(office: Office) -> None:
+def test_a_closed_delivery_refuses_new_subscribers(office: SubscriptionContext) -> None:
     office.delivery.close(0)
     errors: list[Exception] = []
     office.delivery.stream(Source().attach, "a").subscribe(on_error=errors.append)
@@ -326,12 +336,12 @@ def test_a_closed_delivery_refuses_new_subscribers(office: Office) -> None:
 
 
 @pytest.mark.parametrize("capacity", [0, -1])
-def test_a_capacity_below_one_is_refused(office: Office, capacity: int) -> None:
+def test_a_capacity_below_one_is_refused(office: SubscriptionContext, capacity: int) -> None:
     with pytest.raises(ValueError, match="capacity"):
         office.delivery.stream(Source().attach, "a", capacity=capacity)
 
 
-def test_an_unknown_policy_is_refused(office: Office) -> None:
+def test_an_unknown_policy_is_refused(office: SubscriptionContext) -> None:
     with pytest.raises(ValueError, match="newest"):
         office.delivery.stream(Source().attach, "a", overflow="newest")  # pyright: ignore[reportArgumentType]
 
@@ -339,8 +349,8 @@ def test_an_unknown_policy_is_refused(office: Office) -> None:
 def test_who_has_much_to_hand_over_lets_others_through_now_and_then(scheduler: TestScheduler) -> None:
     ways: list[int] = []
     source, seen = Source(), list[Item]()
-    delivery = Delivery(
-        lambda item: None, lambda error, label: None, lambda: None, give_way=lambda: ways.append(len(seen))
+    delivery = Dispatcher(
+        lambda item: None, lambda error, label: None, lambda: None, yield_to_requests=lambda: ways.append(len(seen))
     )
     delivery.stream(source.attach, "a").subscribe(seen.append, scheduler=scheduler)
     source.offer(*range(10))
@@ -358,19 +368,19 @@ def _even(item: Item) -> bool:
 
 @pytest.mark.parametrize("overflow", [Overflow.BLOCK, Overflow.DROP_OLDEST])
 def test_what_is_recalled_is_not_handed_over_and_the_rest_is_in_its_order(
-    office: Office, scheduler: TestScheduler, overflow: Overflow
+    office: SubscriptionContext, scheduler: TestScheduler, overflow: Overflow
 ) -> None:
     source, seen = Source(), list[Item]()
     office.delivery.stream(source.attach, "a", overflow).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3, 4, 5)
-    assert numbers(source.inlets[0].recall(_even)) == [2, 4]
+    assert numbers(source.inlets[0].reclaim_undelivered(_even)) == [2, 4]
     source.offer(6)
     scheduler.start()
     assert numbers(seen) == [1, 3, 5, 6]
 
 
 def test_what_a_slice_has_in_hand_is_recalled_too_but_for_the_item_under_way(
-    office: Office, scheduler: TestScheduler
+    office: SubscriptionContext, scheduler: TestScheduler
 ) -> None:
     source, seen, recalled = Source(), list[int](), list[int]()
 
@@ -378,7 +388,7 @@ def test_what_a_slice_has_in_hand_is_recalled_too_but_for_the_item_under_way(
         seen.append(item.number)
         if item.number == 2:
             source.offer(7, 8)
-            recalled.extend(numbers(source.inlets[0].recall(_even)))
+            recalled.extend(numbers(source.inlets[0].reclaim_undelivered(_even)))
 
     office.delivery.stream(source.attach, "a").subscribe(see, scheduler=scheduler)
     source.offer(1, 2, 3, 4, 5, 6)
@@ -387,18 +397,18 @@ def test_what_a_slice_has_in_hand_is_recalled_too_but_for_the_item_under_way(
     assert seen == [1, 2, 3, 5, 7]
 
 
-def test_the_newest_item_of_a_name_is_recalled(office: Office, scheduler: TestScheduler) -> None:
+def test_the_newest_item_of_a_name_is_recalled(office: SubscriptionContext, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
     office.delivery.stream(source.attach, "a", Overflow.LATEST).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2)
     source.offer(3, name="b")
-    assert numbers(source.inlets[0].recall(_even)) == [2]
+    assert numbers(source.inlets[0].reclaim_undelivered(_even)) == [2]
     scheduler.start()
     assert numbers(seen) == [3]
 
 
 def test_what_is_put_back_beside_a_newer_item_of_its_name_counts_as_dropped(
-    office: Office, scheduler: TestScheduler
+    office: SubscriptionContext, scheduler: TestScheduler
 ) -> None:
     source, seen = Source(), list[int]()
 
@@ -406,7 +416,7 @@ def test_what_is_put_back_beside_a_newer_item_of_its_name_counts_as_dropped(
         seen.append(item.number)
         if item.number == 1:
             source.offer(5, name="b")
-            source.inlets[0].recall(lambda _: False)
+            source.inlets[0].reclaim_undelivered(lambda _: False)
 
     office.delivery.stream(source.attach, "a", Overflow.LATEST).subscribe(see, scheduler=scheduler)
     source.offer(1)
@@ -415,21 +425,21 @@ def test_what_is_put_back_beside_a_newer_item_of_its_name_counts_as_dropped(
     assert (seen, office.delivery.dropped) == ([1, 5], 1)
 
 
-def test_a_recall_makes_room_in_a_full_mailbox(office: Office, scheduler: TestScheduler) -> None:
+def test_a_recall_makes_room_in_a_full_mailbox(office: SubscriptionContext, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
     office.delivery.stream(source.attach, "a", capacity=4).subscribe(seen.append, scheduler=scheduler)
     source.offer(2, 4, 6, 8)
     assert not office.delivery.valve.is_open()
-    source.inlets[0].recall(lambda item: item.number > 6)
+    source.inlets[0].reclaim_undelivered(lambda item: item.number > 6)
     assert not office.delivery.valve.is_open()
-    source.inlets[0].recall(lambda item: item.number > 4)
+    source.inlets[0].reclaim_undelivered(lambda item: item.number > 4)
     assert office.delivery.valve.is_open()
     assert office.opened == 1
     scheduler.start()
     assert numbers(seen) == [2, 4]
 
 
-def test_an_item_is_handed_over_or_recalled_whoever_is_faster(office: Office) -> None:
+def test_an_item_is_handed_over_or_recalled_whoever_is_faster(office: SubscriptionContext) -> None:
     """Between two threads, with a switch of threads as often as can be."""
     source, seen, recalled = Source(), list[int](), list[int]()
     done = threading.Event()
@@ -442,7 +452,7 @@ def test_an_item_is_handed_over_or_recalled_whoever_is_faster(office: Office) ->
     try:
         for start in range(0, total, 100):
             source.offer(*range(start, start + 100))
-            recalled.extend(numbers(source.inlets[0].recall(_even)))
+            recalled.extend(numbers(source.inlets[0].reclaim_undelivered(_even)))
         source.inlets[0].finish()
         assert done.wait(60.0)
     finally:

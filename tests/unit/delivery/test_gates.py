@@ -2,16 +2,16 @@
 
 import pytest
 
-from k2eg_rx.mailbox import Valve
-from k2eg_rx.sluice import Sluice
+from k2eg_rx.delivery.gates import ReplayGate
+from k2eg_rx.delivery.subscriber_queue import BackpressureGate
 
 
 class Bench:
     def __init__(self) -> None:
         self.common_opened = 0
         self.opened = 0
-        self.common = Valve(self._on_common)
-        self.sluice = Sluice(self.common)
+        self.common = BackpressureGate(self._on_common)
+        self.sluice = ReplayGate(self.common)
         self.sluice.on_open = self._on_open
 
     def _on_common(self) -> None:

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from reactivex import operators as ops
 from reactivex.subject import Subject
 
-import k2eg_rx.frames
+import k2eg_rx.frames.to_frames
 from k2eg_rx import OperationTimeout, PVData, Snapshot
+from k2eg_rx.client.results import GetResult
 from k2eg_rx.frames import to_dataframe, to_xarray
-from k2eg_rx.frames.arrays import array_of, stacked, times
-from k2eg_rx.frames.tables import column
+from k2eg_rx.frames.pandas_frames import column
+from k2eg_rx.frames.value_arrays import array_of, stacked, times
 from k2eg_rx.operators import Aligned, align
-from k2eg_rx.results import GetResult
-from k2eg_rx.snapshots import Samples
+from k2eg_rx.protocol.snapshots import Samples
 from k2eg_rx.testing import START, series, snapshot, update
 
 SECOND = 1_000_000_000
@@ -444,4 +444,4 @@ def test_start_is_what_the_examples_say() -> None:
 
 
 def test_the_examples_of_the_documentation() -> None:
-    assert doctest.testmod(k2eg_rx.frames) == (0, 12)
+    assert doctest.testmod(k2eg_rx.frames.to_frames) == (0, 12)

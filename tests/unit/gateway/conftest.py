@@ -10,25 +10,25 @@ from typing import Any
 import pytest
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.gateway.answers import answer_each
-from k2eg_rx.gateway.context import Context
-from k2eg_rx.gateway.core import Answers
-from k2eg_rx.gateway.counters import Counters
-from k2eg_rx.gateway.intake import Intake
-from k2eg_rx.gateway.options import GatewayOptions
-from k2eg_rx.gateway.provider import Reading, TypeMap
-from k2eg_rx.gateway.samples import Outgoing
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.decode import decode_body
-from k2eg_rx.wire.structure import Structure
+from k2eg_rx.gateway.commands.dispatch import answer_each
+from k2eg_rx.gateway.commands.messages import Outgoing
+from k2eg_rx.gateway.commands.source import CommandSource
+from k2eg_rx.gateway.epics.provider import Reading, TypeMap
+from k2eg_rx.gateway.gateway import CommandHandler
+from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.metrics import Metrics
+from k2eg_rx.gateway.runtime.options import GatewayOptions
+from k2eg_rx.protocol.decode import decode_body
+from k2eg_rx.protocol.structures import Structure
+from k2eg_rx.pv import PVAddress
+from k2eg_rx.transport.interfaces import Record
 
 UNIX = 1_795_000_000.0  # the Unix time at virtual time 0
 
 
 class ScriptedSubscription:
     def __init__(
-        self, address: PvAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+        self, address: PVAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
     ):
         self.address = address
         self.on_update = on_update
@@ -43,23 +43,23 @@ class ScriptedProvider:
     """Remembers what it is asked, and answers when the test says so."""
 
     def __init__(self) -> None:
-        self.gets: list[tuple[PvAddress, float, Future[Reading]]] = []
-        self.puts: list[tuple[PvAddress, dict[str, Any], float, Future[None]]] = []
+        self.gets: list[tuple[PVAddress, float, Future[Reading]]] = []
+        self.puts: list[tuple[PVAddress, dict[str, Any], float, Future[None]]] = []
         self.subscriptions: list[ScriptedSubscription] = []
         self.raises: Exception | None = None
 
-    def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
+    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
         self._raise()
         self.gets.append((address, timeout, Future()))
         return self.gets[-1][2]
 
-    def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
         self._raise()
         self.puts.append((address, dict(fields), timeout, Future()))
         return self.puts[-1][3]
 
     def subscribe(
-        self, address: PvAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+        self, address: PVAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
     ) -> ScriptedSubscription:
         self._raise()
         self.subscriptions.append(ScriptedSubscription(address, on_update, on_connection))
@@ -103,15 +103,15 @@ class Stage:
 
     def __init__(self, **options: Any) -> None:
         self.scheduler = TestScheduler()
-        self.counters = Counters()
+        self.counters = Metrics()
         self.pva = ScriptedProvider()
         self.ca = ScriptedProvider()
         self.outgoing: list[Outgoing] = []
         self.context = Context(
             self.scheduler, self.counters, GatewayOptions(**options), lambda: UNIX + self.scheduler.now.timestamp()
         )
-        self.answers = Answers({"pva": self.pva, "ca": self.ca}, self.context)
-        self.intake = Intake(self.scheduler, lambda: 1000)
+        self.answers = CommandHandler({"pva": self.pva, "ca": self.ca}, self.context)
+        self.intake = CommandSource(self.scheduler, lambda: 1000)
         emit = self.outgoing.append
         answer = answer_each(self.answers.answer, lambda record, error: self.answers.failed(record, error, emit))
         self.subscription = self.intake.commands().pipe(answer).subscribe(emit)

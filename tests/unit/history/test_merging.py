@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from k2eg_rx.discards import Discards
-from k2eg_rx.past.merging import Merge
-from k2eg_rx.past.selection import MARGIN, Interval, Selection, topics_of
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.transport import Excerpt, Partition, Record, Span
-from k2eg_rx.wire.messages import PVUpdate
-from k2eg_rx.wire.packing import pack
+from k2eg_rx.history.merging import Merge
+from k2eg_rx.history.selection import MARGIN, Interval, Selection, topics_of
+from k2eg_rx.protocol.messages import PVUpdate
+from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.pv import PVAddress
+from k2eg_rx.transport.decode_errors import DecodeErrorCounter
+from k2eg_rx.transport.interfaces import Excerpt, Partition, Record, Span
 
 HEADERS = (("k2eg-ser-type", b"Msgpack"),)
 SECOND = 1_000_000_000
@@ -66,7 +66,7 @@ class Shelves:
 
 
 def selection(*names: str, interval: Interval = EVER, limit: int = 10_000) -> Selection:
-    return Selection([PvAddress.parse(f"pva://{name}") for name in names], interval, Discards(), limit)
+    return Selection([PVAddress.parse(f"pva://{name}") for name in names], interval, DecodeErrorCounter(), limit)
 
 
 def told(merge: Merge) -> list[PVUpdate]:
@@ -117,7 +117,7 @@ def test_no_more_is_read_than_is_asked_for() -> None:
 
 def test_a_partition_far_ahead_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded: what waits of one partition is no more than its share, and some."""
-    monkeypatch.setattr("k2eg_rx.past.merging._BUDGET", 20_000)
+    monkeypatch.setattr("k2eg_rx.history.merging._BUDGET", 20_000)
     early = [record("a", n, NOW + n, n) for n in range(500)]
     late = [record("b", n, NOW + 10_000 + n, n) for n in range(500)]
     shelves = Shelves(*early, *late, most=10)
@@ -267,5 +267,5 @@ def test_the_newest_before_an_interval_is_known() -> None:
 
 
 def test_each_topic_is_read_once() -> None:
-    addresses = [PvAddress.parse(f"pva://{name}") for name in ("a:b", "a_b", "c")]
+    addresses = [PVAddress.parse(f"pva://{name}") for name in ("a:b", "a_b", "c")]
     assert topics_of(addresses) == ["a_b", "c"]

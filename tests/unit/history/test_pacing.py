@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from reactivex.testing import ReactiveTest, TestScheduler
 
-from k2eg_rx.playback import play
+from k2eg_rx.history.pacing import play
 
 SECOND = 1_000_000_000
 

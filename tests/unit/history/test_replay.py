@@ -8,8 +8,8 @@ import pytest
 
 from k2eg_rx import Client
 from k2eg_rx.errors import ClientClosedError, OperationTimeout
+from k2eg_rx.protocol.messages import PVUpdate
 from k2eg_rx.testing import ScriptedGateway
-from k2eg_rx.wire.messages import PVUpdate
 
 pytest_plugins = ["k2eg_rx.testing.fixtures"]
 

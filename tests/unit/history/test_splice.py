@@ -7,20 +7,20 @@ from concurrent.futures import Future
 
 import pytest
 
-from k2eg_rx.discards import Discards
+from k2eg_rx.delivery.gates import ReplayGate
+from k2eg_rx.delivery.subscriber_queue import BackpressureGate
 from k2eg_rx.errors import TransportError
-from k2eg_rx.mailbox import Valve
-from k2eg_rx.past.merging import Merge
-from k2eg_rx.past.selection import Interval, Selection
-from k2eg_rx.past.splice import CatchUp, Splice
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.sluice import Sluice
-from k2eg_rx.transport import Excerpt, Partition, Record, Span
-from k2eg_rx.wire.messages import PVUpdate
-from k2eg_rx.wire.packing import pack
+from k2eg_rx.history.merging import Merge
+from k2eg_rx.history.selection import Interval, Selection
+from k2eg_rx.history.splice import CatchUp, Splice
+from k2eg_rx.protocol.messages import PVUpdate
+from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.pv import PVAddress
+from k2eg_rx.transport.decode_errors import DecodeErrorCounter
+from k2eg_rx.transport.interfaces import Excerpt, Partition, Record, Span
 
 HEADERS = (("k2eg-ser-type", b"Msgpack"),)
-PV = PvAddress.parse("pva://a")
+PV = PVAddress.parse("pva://a")
 T0 = 1_700_000_000
 EVER = Interval(0)
 
@@ -42,7 +42,7 @@ class Box:
         self.items: list[PVUpdate] = []
         self.ends: list[Exception | None] = []
 
-    def leave_out(self, count: int) -> None:
+    def count_conflated(self, count: int) -> None:
         raise AssertionError(count)
 
     def offer(self, items: Sequence[PVUpdate]) -> None:
@@ -83,7 +83,7 @@ class Reading:
 
     def __init__(self, topic: Topic, interval: Interval = EVER) -> None:
         self.topic = topic
-        self.selection = Selection([PV], interval, Discards(), 10_000)
+        self.selection = Selection([PV], interval, DecodeErrorCounter(), 10_000)
         self.pause = 0.0
         self.silent = False
         self.rested = 0
@@ -106,8 +106,8 @@ class Bench:
         self.topic = topic
         self.box = Box()
         self.position: Future[None] = Future()
-        self.common = Valve(lambda: None)
-        self.sluice = Sluice(self.common)
+        self.common = BackpressureGate(lambda: None)
+        self.sluice = ReplayGate(self.common)
         self.splice = Splice(self.box, capacity)
         self.reading = Reading(topic, interval)
         self.tale = CatchUp(self.reading, self.splice, self.box, self.sluice, [self.position])
@@ -133,7 +133,7 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2eg_rx.past.splice._LEAST_HELD", 4)
+    monkeypatch.setattr("k2eg_rx.history.splice._LEAST_HELD", 4)
 
 
 def test_nothing_is_asked_before_the_live_updates_are_certain_to_come() -> None:

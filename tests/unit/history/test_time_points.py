@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from k2eg_rx.past.moments import nanoseconds_of, past_interval, past_moment
+from k2eg_rx.history.time_points import nanoseconds_of, past_interval, past_moment
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOON = 1_772_366_400_000_000_000

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from k2eg.dml import dml
+from k2eg_rx.protocol.commands import Command
+from k2eg_rx.protocol.encode import Serialization
+from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.testing import ScriptedGateway
-from k2eg_rx.wire.commands import Command
-from k2eg_rx.wire.encode import Serialization
-from k2eg_rx.wire.packing import pack
 
 Answer = Callable[[dict[str, Any]], list[dict[str, Any]]]
 

@@ -15,7 +15,7 @@ from k2eg.broker import SnapshotProperties
 from k2eg.dml import dml
 from k2eg.serialization import NTTable, Scalar, Vector
 from k2eg_rx import Client, ClientClosedError, OperationError, OperationTimeout, Reply
-from k2eg_rx.wire.packing import unpack
+from k2eg_rx.protocol.msgpack_codec import unpack
 
 NUMBER = {"value": 1.5, "alarm": {"severity": 0}}
 ENUM = {"value": {"index": 0, "choices": ["Off", "On"]}}

@@ -10,7 +10,7 @@ import pytest
 from k2eg.dml import dml
 from k2eg.serialization import Scalar
 from k2eg_rx import ClientClosedError, OperationError, OperationTimeout
-from k2eg_rx.wire.packing import unpack
+from k2eg_rx.protocol.msgpack_codec import unpack
 
 NUMBER = {"value": 1.5, "alarm": {"severity": 0}}
 ENUM = {"value": {"index": 0, "choices": ["Off", "On"]}}

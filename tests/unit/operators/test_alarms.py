@@ -7,9 +7,9 @@ import pytest
 import reactivex as rx
 
 from k2eg_rx.operators import AlarmTransition, alarms
+from k2eg_rx.protocol.messages import PVData
+from k2eg_rx.protocol.structures import NANOSECONDS, Severity
 from k2eg_rx.testing import START, update
-from k2eg_rx.wire.messages import PVData
-from k2eg_rx.wire.structure import NANOSECONDS, Severity
 
 
 def at(seconds: float, severity: int, name: str = "x") -> PVData:

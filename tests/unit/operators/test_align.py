@@ -8,11 +8,11 @@ import pytest
 from reactivex import from_iterable
 from reactivex.subject import Subject
 
-from k2eg_rx.operators.alignment import align
-from k2eg_rx.operators.instants import AlignCounts, Aligned, DropReason
+from k2eg_rx.operators.align import align
+from k2eg_rx.operators.align_items import AlignCounts, Aligned, DropReason
+from k2eg_rx.protocol.messages import PVUpdate
+from k2eg_rx.protocol.structures import NANOSECONDS
 from k2eg_rx.testing import START, update
-from k2eg_rx.wire.messages import PVUpdate
-from k2eg_rx.wire.structure import NANOSECONDS
 
 MS = 1_000_000
 

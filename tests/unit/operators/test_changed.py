@@ -7,8 +7,8 @@ import pytest
 import reactivex as rx
 
 from k2eg_rx.operators import changed, value
+from k2eg_rx.protocol.messages import PVData
 from k2eg_rx.testing import series, update
-from k2eg_rx.wire.messages import PVData
 
 NAN, INF = float("nan"), float("inf")
 

@@ -9,8 +9,8 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from k2eg_rx.operators import combine_pvs, latest_by_pv, value
+from k2eg_rx.protocol.messages import PVData
 from k2eg_rx.testing import update
-from k2eg_rx.wire.messages import PVData
 
 UPDATES = [update("x", 1), update("other", 9), update("y", 2), update("x", 3)]
 

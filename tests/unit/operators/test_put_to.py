@@ -358,7 +358,7 @@ def test_an_end_with_nothing_to_do_comes_at_once() -> None:
 
 def test_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench(FakeClient(at_once=True))
-    with caplog.at_level(logging.DEBUG, "k2eg_rx.operators.writing"):
+    with caplog.at_level(logging.DEBUG, "k2eg_rx.operators.put_to"):
         for time, value in enumerate([1.5, 11, 12, NAN, NAN, 2.5], start=1):
             bench.emit(value, at=time)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [

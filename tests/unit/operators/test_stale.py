@@ -7,8 +7,8 @@ from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.operators import Staleness, stale
+from k2eg_rx.protocol.messages import PVData
 from k2eg_rx.testing import update
-from k2eg_rx.wire.messages import PVData
 
 
 class Bench:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from k2eg_rx.operators import statistics
 from k2eg_rx.operators.statistics import statistics_of, usable
-from k2eg_rx.wire.structure import Severity
+from k2eg_rx.protocol.structures import Severity
 
 numbers = st.floats(-1e9, 1e9) | st.integers(-(2**52), 2**52) | st.booleans()
 arrays = st.integers(1, 4).flatmap(lambda size: st.lists(st.lists(numbers, min_size=size, max_size=size), min_size=1))

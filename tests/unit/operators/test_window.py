@@ -11,12 +11,12 @@ from reactivex import from_iterable
 from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.operators.samples import Window, WindowCounts
-from k2eg_rx.operators.windowing import WindowsOfTime
-from k2eg_rx.operators.windows import window
+from k2eg_rx.operators.window import window
+from k2eg_rx.operators.window_items import Window, WindowCounts
+from k2eg_rx.operators.window_states import WindowsOfTime
+from k2eg_rx.protocol.messages import PVUpdate
+from k2eg_rx.protocol.structures import NANOSECONDS, Severity
 from k2eg_rx.testing import START, series, update
-from k2eg_rx.wire.messages import PVUpdate
-from k2eg_rx.wire.structure import NANOSECONDS, Severity
 
 
 def at(seconds: float | None, value: object = 1.0, pv: str = "a") -> PVUpdate:

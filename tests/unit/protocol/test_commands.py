@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from k2eg_rx.wire.commands import (
+from k2eg_rx.protocol.commands import (
     Command,
     GetCommand,
     MonitorCommand,
@@ -23,7 +23,7 @@ from k2eg_rx.wire.commands import (
     encode_command,
     pack_fields,
 )
-from k2eg_rx.wire.packing import unpack
+from k2eg_rx.protocol.msgpack_codec import unpack
 
 ENVELOPE = {"serialization": "msgpack", "reply_topic": "replies", "reply_id": "id"}
 

@@ -11,12 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.decode import decode_body, require
-from k2eg_rx.wire.messages import PVUpdate, Reply, SnapshotData, SnapshotHeader, SnapshotTail
-from k2eg_rx.wire.packing import pack
-from k2eg_rx.wire.replies import decode_reply, decode_snapshot_message
+from k2eg_rx.protocol.decode import decode_body, require
+from k2eg_rx.protocol.messages import PVUpdate, Reply, SnapshotData, SnapshotHeader, SnapshotTail
+from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.protocol.replies import decode_reply, decode_snapshot_message
+from k2eg_rx.pv import PVAddress
+from k2eg_rx.transport.interfaces import Record
 
 HEADER = "k2eg-ser-type"
 
@@ -99,7 +99,7 @@ def test_arbitrary_bytes_are_decoded_or_a_wire_error(value: bytes | None, header
 
 
 def decode_event(event: Record) -> Any:
-    return PVUpdate(PvAddress.parse("pva://x"), event).data
+    return PVUpdate(PVAddress.parse("pva://x"), event).data
 
 
 NESTED = st.recursive(

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.decode import decode_body
-from k2eg_rx.wire.encode import (
+from k2eg_rx.protocol.decode import decode_body
+from k2eg_rx.protocol.encode import (
     Serialization,
     encode_data,
     encode_event,
@@ -23,8 +22,9 @@ from k2eg_rx.wire.encode import (
     encode_tail,
     encode_value,
 )
-from k2eg_rx.wire.messages import SnapshotHeader, SnapshotTail
-from k2eg_rx.wire.replies import decode_reply, decode_snapshot_message
+from k2eg_rx.protocol.messages import SnapshotHeader, SnapshotTail
+from k2eg_rx.protocol.replies import decode_reply, decode_snapshot_message
+from k2eg_rx.transport.interfaces import Record
 
 JSON, MSGPACK = Serialization.JSON, Serialization.MSGPACK
 BOTH = pytest.mark.parametrize("serialization", list(Serialization))

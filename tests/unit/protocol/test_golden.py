@@ -15,13 +15,13 @@ from typing import Any, cast
 
 import pytest
 
-from k2eg_rx.pv import PvAddress, snapshot_topic
-from k2eg_rx.snapshots import IterationAssembler, OneShotAssembler, Snapshot
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.decode import decode_body
-from k2eg_rx.wire.messages import PVUpdate, SnapshotData, SnapshotHeader, SnapshotTail
-from k2eg_rx.wire.replies import decode_reply, decode_snapshot_message
-from k2eg_rx.wire.structure import NANOSECONDS
+from k2eg_rx.protocol.decode import decode_body
+from k2eg_rx.protocol.messages import PVUpdate, SnapshotData, SnapshotHeader, SnapshotTail
+from k2eg_rx.protocol.replies import decode_reply, decode_snapshot_message
+from k2eg_rx.protocol.snapshots import IterationAssembler, OneShotAssembler, Snapshot
+from k2eg_rx.protocol.structures import NANOSECONDS
+from k2eg_rx.pv import PVAddress, snapshot_topic
+from k2eg_rx.transport.interfaces import Record
 
 RECORDED = Path(__file__).parents[2] / "data" / "recorded.jsonl"
 
@@ -85,7 +85,7 @@ def test_every_recorded_message_has_a_meaning(case: str) -> None:
             assert (message.timestamp, message.iter_index) == (expected["timestamp"], expected["iter_index"])
         else:
             ((name, structure),) = expected.items()
-            update = PVUpdate(PvAddress.parse(f"pva://{name}"), record)
+            update = PVUpdate(PVAddress.parse(f"pva://{name}"), record)
             assert same(update.data, structure)
             assert record.key == name.encode()
             stamp = structure.get("timeStamp")
@@ -93,9 +93,9 @@ def test_every_recorded_message_has_a_meaning(case: str) -> None:
             assert update.timestamp == expected_time
 
 
-def pvs_in(records: list[Record]) -> list[PvAddress]:
+def pvs_in(records: list[Record]) -> list[PVAddress]:
     names = {name for record in records for name, part in decode_body(record).items() if isinstance(part, dict)}
-    return [PvAddress.parse(f"pva://{name}") for name in sorted(names)]
+    return [PVAddress.parse(f"pva://{name}") for name in sorted(names)]
 
 
 RECURRING = {

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.transport import Record
-from k2eg_rx.wire import messages
-from k2eg_rx.wire.messages import PVData, PVUpdate
-from k2eg_rx.wire.packing import pack
-from k2eg_rx.wire.structure import Severity
+from k2eg_rx.protocol import messages
+from k2eg_rx.protocol.messages import PVData, PVUpdate
+from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.protocol.structures import Severity
+from k2eg_rx.pv import PVAddress
+from k2eg_rx.transport.interfaces import Record
 
 STRUCTURE: dict[str, Any] = {
     "value": 1.5,
@@ -20,7 +20,7 @@ STRUCTURE: dict[str, Any] = {
     "timeStamp": {"secondsPastEpoch": 2, "nanoseconds": 3},
     "display": {"units": "mA"},
 }
-ADDRESS = PvAddress.parse("pva://my:pv")
+ADDRESS = PVAddress.parse("pva://my:pv")
 
 
 def update(body: dict[str, Any]) -> PVUpdate:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2eg_rx.wire.packing import UNPACK_ERRORS, pack, quick_unpack, unpack, unpack_by_msgpack
+from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS, pack, quick_unpack, unpack, unpack_by_msgpack
 
 RECORDED = Path(__file__).parents[2] / "data" / "recorded.jsonl"
 

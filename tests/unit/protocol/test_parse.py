@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from k2eg_rx.wire.commands import (
+from k2eg_rx.protocol.commands import (
     Command,
     GetCommand,
     MonitorCommand,
@@ -22,8 +22,8 @@ from k2eg_rx.wire.commands import (
     encode_command,
     pack_fields,
 )
-from k2eg_rx.wire.encode import MONITOR_KEY, PARSE_ERROR_KEY, Serialization
-from k2eg_rx.wire.parse import ParsedCommand, PutError, Refusal, ReplyTo, Unanswerable, parse_command, parse_fields
+from k2eg_rx.protocol.encode import MONITOR_KEY, PARSE_ERROR_KEY, Serialization
+from k2eg_rx.protocol.parse import ParsedCommand, PutError, Refusal, ReplyTo, Unanswerable, parse_command, parse_fields
 
 RECORDED = Path(__file__).parents[2] / "data" / "gateway_messages.jsonl"
 REPLY_TO = ReplyTo("replies", "id-1", Serialization.MSGPACK)

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2eg_rx.conversion import fields_for
-from k2eg_rx.wire.packing import pack, unpack
+from k2eg_rx.protocol.msgpack_codec import pack, unpack
+from k2eg_rx.protocol.put_conversion import fields_for
 
-RECORDED = Path(__file__).parents[1] / "data" / "recorded.jsonl"
+RECORDED = Path(__file__).parents[2] / "data" / "recorded.jsonl"
 
 
 @cache

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from k2eg_rx.properties import SnapshotProperties, check_snapshot_name
-from k2eg_rx.wire.commands import RepeatingSnapshotCommand, SnapshotType
+from k2eg_rx.protocol.commands import RepeatingSnapshotCommand, SnapshotType
+from k2eg_rx.protocol.snapshot_properties import SnapshotProperties, check_snapshot_name
 
 URIS = ["pva://my:pv1", "ca://my:pv2"]
 

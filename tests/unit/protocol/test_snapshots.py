@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2eg_rx.errors import OperationError
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.snapshots import (
+from k2eg_rx.protocol.messages import Reply, SnapshotData, SnapshotHeader, SnapshotMessage, SnapshotTail
+from k2eg_rx.protocol.snapshots import (
     TRANSITIONS,
     TRUNCATED,
     Action,
@@ -21,9 +21,9 @@ from k2eg_rx.snapshots import (
     Snapshot,
     State,
 )
-from k2eg_rx.wire.messages import Reply, SnapshotData, SnapshotHeader, SnapshotMessage, SnapshotTail
+from k2eg_rx.pv import PVAddress
 
-A, B = PvAddress.parse("pva://variable:a"), PvAddress.parse("ca://variable:b")
+A, B = PVAddress.parse("pva://variable:a"), PVAddress.parse("ca://variable:b")
 
 
 def header(iteration: int = 1, time: int = 100, name: str = "snap") -> SnapshotHeader:
@@ -38,7 +38,7 @@ def tail(iteration: int = 1, time: int = 200, name: str = "snap", error: int = 0
     return SnapshotTail(name, time, iteration, error, text)
 
 
-def assembler(*addresses: PvAddress, **options: Any) -> IterationAssembler:
+def assembler(*addresses: PVAddress, **options: Any) -> IterationAssembler:
     return IterationAssembler("snap", addresses or (A, B), **options)
 
 
@@ -171,7 +171,7 @@ def test_a_pv_that_was_not_asked_for_is_left_out() -> None:
 
 
 def test_a_path_is_selected_from_the_record_where_the_gateway_drops_it() -> None:
-    status = PvAddress.parse("pva://variable:a.alarm.status")
+    status = PVAddress.parse("pva://variable:a.alarm.status")
     structure = {"value": 1, "alarm": {"severity": 2, "status": 3}}
     (snapshot,) = feed(assembler(A, status), header(), SnapshotData(1, 1, "variable:a", structure), tail())
     assert snapshot.data["variable:a"] == [structure]
@@ -180,7 +180,7 @@ def test_a_path_is_selected_from_the_record_where_the_gateway_drops_it() -> None
 
 @pytest.mark.parametrize("record_first", [True, False])
 def test_a_path_that_the_gateway_knows_is_not_taken_twice(record_first: bool) -> None:
-    status = PvAddress.parse("pva://variable:a.alarm.status")
+    status = PVAddress.parse("pva://variable:a.alarm.status")
     record = SnapshotData(1, 1, "variable:a", {"value": 1, "alarm": {"severity": 2, "status": 3}})
     own = SnapshotData(1, 1, "variable:a.alarm.status", {"value": 3})
     parts = [record, own] if record_first else [own, record]
@@ -190,7 +190,7 @@ def test_a_path_that_the_gateway_knows_is_not_taken_twice(record_first: bool) ->
 
 
 def test_a_records_value_never_passes_for_one_of_its_fields() -> None:
-    high = PvAddress.parse("pva://variable:a.HIGH")
+    high = PVAddress.parse("pva://variable:a.HIGH")
     one = assembler(high)
     (snapshot,) = feed(one, header(), sample(1), tail())
     assert snapshot.data == {"variable:a.HIGH": []}
@@ -198,7 +198,7 @@ def test_a_records_value_never_passes_for_one_of_its_fields() -> None:
 
 
 def test_a_pv_over_both_protocols_is_one() -> None:
-    both = [PvAddress.parse("pva://variable:a"), PvAddress.parse("ca://variable:a")]
+    both = [PVAddress.parse("pva://variable:a"), PVAddress.parse("ca://variable:a")]
     (snapshot,) = feed(assembler(*both), header(), sample(1), tail())
     assert snapshot.data == {"variable:a": [{"value": 1}]}
 
@@ -270,7 +270,7 @@ MESSAGES: st.SearchStrategy[SnapshotMessage] = st.one_of(
 
 @given(st.lists(MESSAGES, max_size=40))
 def test_whatever_comes_it_never_raises_nor_emits_without_a_header(messages: list[SnapshotMessage]) -> None:
-    asked = [A, B, *map(PvAddress.parse, ["pva://variable:a.alarm.status", "pva://variable:a.HIGH"])]
+    asked = [A, B, *map(PVAddress.parse, ["pva://variable:a.alarm.status", "pva://variable:a.HIGH"])]
     one = assembler(*asked, max_samples=5)
     headers: list[tuple[int, int]] = []
     for message in messages:

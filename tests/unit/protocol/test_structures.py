@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from k2eg_rx.errors import OperationError, WireError
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.structure import (
+from k2eg_rx.protocol.structures import (
     FIELD_IGNORED,
     FIELD_MISSING,
     Severity,
@@ -17,6 +16,7 @@ from k2eg_rx.wire.structure import (
     structure_of,
     timestamp_of,
 )
+from k2eg_rx.pv import PVAddress
 
 WHOLE: dict[str, Any] = {
     "value": 1.5,
@@ -82,18 +82,18 @@ def test_a_missing_field_is_an_operation_error_that_tells_what_is_there(path: st
 
 
 def test_a_structure_is_found_under_the_name_as_asked() -> None:
-    assert structure_of(PvAddress.parse("pva://my:pv"), {"error": 0, "my:pv": WHOLE}) is WHOLE
-    assert structure_of(PvAddress.parse("pva://my:pv.HIGH"), {"my:pv.HIGH": WHOLE}) is WHOLE
+    assert structure_of(PVAddress.parse("pva://my:pv"), {"error": 0, "my:pv": WHOLE}) is WHOLE
+    assert structure_of(PVAddress.parse("pva://my:pv.HIGH"), {"my:pv.HIGH": WHOLE}) is WHOLE
 
 
 def test_a_path_is_selected_where_the_gateway_answers_for_the_record() -> None:
-    found = structure_of(PvAddress.parse("pva://my:pv.alarm.status"), {"my:pv": WHOLE})
+    found = structure_of(PVAddress.parse("pva://my:pv.alarm.status"), {"my:pv": WHOLE})
     assert found["value"] == 3
 
 
 def test_a_records_value_never_passes_for_its_field() -> None:
     with pytest.raises(OperationError, match="does not know record fields: it answered with my:pv itself") as caught:
-        structure_of(PvAddress.parse("pva://my:pv.HIGH"), {"my:pv": WHOLE})
+        structure_of(PVAddress.parse("pva://my:pv.HIGH"), {"my:pv": WHOLE})
     assert (caught.value.error, caught.value.subject) == (FIELD_IGNORED, "pva://my:pv.HIGH")
 
 
@@ -101,5 +101,5 @@ def test_a_records_value_never_passes_for_its_field() -> None:
 @pytest.mark.parametrize("uri", ["pva://my:pv", "pva://my:pv.alarm"])
 def test_a_message_about_something_else_breaks_the_wire(uri: str, body: dict[str, Any]) -> None:
     with pytest.raises(WireError, match="no structure of 'my:pv") as caught:
-        structure_of(PvAddress.parse(uri), body)
+        structure_of(PVAddress.parse(uri), body)
     assert caught.value.kind == "shape"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2eg_rx.wire.packing import unpack
-from k2eg_rx.wire.values import Generic, MessagePackSerializable, NTTable, Scalar, Vector, plain
+from k2eg_rx.protocol.msgpack_codec import unpack
+from k2eg_rx.protocol.values import Generic, MessagePackSerializable, NTTable, Scalar, Vector, plain
 
 KINDS: list[Any] = [MessagePackSerializable, Scalar, Generic]
 

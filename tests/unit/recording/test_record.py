@@ -19,10 +19,10 @@ from reactivex.scheduler import HistoricalScheduler
 from reactivex.subject import Subject
 
 from k2eg_rx import PVData, PVUpdate
+from k2eg_rx.concurrency.runtime import Runtime, use_runtime
 from k2eg_rx.recording import RecordingError, record, recover, replay_file
-from k2eg_rx.recording.names import journal_of, partial_of
+from k2eg_rx.recording.file_names import journal_of, partial_of
 from k2eg_rx.recording.storage import OpenFile
-from k2eg_rx.surroundings import Surroundings, surrounded_by
 from k2eg_rx.testing import series, snapshot, update
 
 SECOND = 1_000_000_000
@@ -190,7 +190,7 @@ def test_what_stands_in_for_the_real_world_tells_the_time(path: Path, clock: His
 
     source: Subject[PVUpdate] = Subject()
     before = threading.active_count()
-    with surrounded_by(cast("Surroundings", Substitute())):
+    with use_runtime(cast("Runtime", Substitute())):
         watch = Watch(source.pipe(record(path)))
     source.on_next(update("x", 1))
     assert threading.active_count() == before

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2eg_rx import PvAddress, PVData, PVUpdate, Snapshot, WireError
-from k2eg_rx.recording.packing import pack_exactly, unpack_exactly
+from k2eg_rx import PVAddress, PVData, PVUpdate, Snapshot, WireError
+from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS
+from k2eg_rx.protocol.snapshots import Samples
 from k2eg_rx.recording.rows import Assembler, Kind, Recordable, Row, rows_of
-from k2eg_rx.snapshots import Samples
+from k2eg_rx.recording.value_codec import pack_exactly, unpack_exactly
 from k2eg_rx.testing import snapshot, update
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.packing import UNPACK_ERRORS
+from k2eg_rx.transport.interfaces import Record
 
 NOW = 1_800_000_000_000_000_000
 
@@ -87,7 +87,7 @@ def test_packing_gives_back_exactly_what_was_put_in(value: Any) -> None:
     )
 )
 def test_an_update_is_its_record_whatever_that_is(record: Record) -> None:
-    address = PvAddress.parse("ca://X:Y.alarm.severity")
+    address = PVAddress.parse("ca://X:Y.alarm.severity")
     restored = again(PVUpdate(address, record))
     assert restored.address == address
     assert restored.name == "X:Y.alarm.severity"
@@ -99,7 +99,7 @@ def test_an_update_is_its_record_whatever_that_is(record: Record) -> None:
 @given(structures)
 def test_an_update_of_every_kind_of_value(structure: dict[str, Any]) -> None:
     wire = msgpack.packb({"x": structure}, default=lambda _: None, unicode_errors="replace")
-    original = PVUpdate(PvAddress.parse("pva://x"), Record("x", 0, 1, b"x", wire, [("k2eg-ser-type", b"Msgpack")]))
+    original = PVUpdate(PVAddress.parse("pva://x"), Record("x", 0, 1, b"x", wire, [("k2eg-ser-type", b"Msgpack")]))
     restored = again(original)
     assert exactly(restored.data) == exactly(original.data)
     assert restored.timestamp == original.timestamp
@@ -185,7 +185,7 @@ def test_numbers_that_no_column_holds_are_left_to_the_body() -> None:
 def test_published_is_kafkas_time_else_epics_time_else_when_it_was_recorded() -> None:
     wire = pack_exactly({"x": {"value": 1}})
     header = [("k2eg-ser-type", b"Msgpack")]
-    without = PVUpdate(PvAddress.parse("pva://x"), Record("x", 0, 0, None, wire, header, -1))
+    without = PVUpdate(PVAddress.parse("pva://x"), Record("x", 0, 0, None, wire, header, -1))
     assert row_of(1, timestamp=5_000_000, arrival_ms=9).published == 9_000_000
     timed = update("x", 1, timestamp=5_000_001)
     unarrived = PVUpdate(timed.address, timed.record._replace(timestamp_ms=-1))
@@ -206,7 +206,7 @@ def test_a_snapshot_is_a_row_and_one_for_each_sample() -> None:
 
 
 def test_an_update_that_cannot_be_decoded_is_kept_as_it_is() -> None:
-    broken = PVUpdate(PvAddress.parse("pva://x"), Record("x", 0, 0, None, b"\xc1", [("k2eg-ser-type", b"Msgpack")]))
+    broken = PVUpdate(PVAddress.parse("pva://x"), Record("x", 0, 0, None, b"\xc1", [("k2eg-ser-type", b"Msgpack")]))
     (row,) = rows_of(broken, NOW)
     assert (row.body, row.value, row.published) == (b"\xc1", None, NOW)
     with pytest.raises(WireError):
@@ -215,7 +215,7 @@ def test_an_update_that_cannot_be_decoded_is_kept_as_it_is() -> None:
 
 def test_json_survives_too() -> None:
     body = json.dumps({"x": {"value": [10**30, "\ud800", None]}}).encode()
-    original = PVUpdate(PvAddress.parse("ca://x"), Record("x", 0, 0, None, body, [("k2eg-ser-type", "Json")]))
+    original = PVUpdate(PVAddress.parse("ca://x"), Record("x", 0, 0, None, body, [("k2eg-ser-type", "Json")]))
     assert again(original).value == [10**30, "\ud800", None]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from k2eg_rx.testing import MemoryBroker
-from k2eg_rx.testing.broker import Group, Offsets, Topic
-from k2eg_rx.transport import Connection, TransportStatus
+from k2eg_rx.testing.memory_broker import Group, Offsets, Topic
+from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
 
 
 def test_a_key_selects_the_partition():
@@ -65,9 +65,9 @@ def test_ups_and_downs_are_told():
     broker.unwatch(heard.append)
     broker.go_down()
     assert heard == [
-        TransportStatus(Connection.UP),
-        TransportStatus(Connection.DOWN, "somebody pulled the plug"),
-        TransportStatus(Connection.UP),
+        TransportStatus(ConnectionState.UP),
+        TransportStatus(ConnectionState.DOWN, "somebody pulled the plug"),
+        TransportStatus(ConnectionState.UP),
     ]
     assert not broker.is_up
 

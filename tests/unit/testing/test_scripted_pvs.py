@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from k2eg_rx import Severity
-from k2eg_rx.testing import Refused, ScriptedGateway, ScriptedPv
-from k2eg_rx.testing.pvs import kind_of
+from k2eg_rx.testing import Refused, ScriptedGateway, ScriptedPV
+from k2eg_rx.testing.scripted_pvs import kind_of
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_pv_tells_the_types_of_its_fields(make: Any) -> None:
 
 
 def test_a_post_changes_value_alarm_and_time(make: Any) -> None:
-    pv: ScriptedPv = make("x", 1.0, severity=Severity.INVALID, message="UDF")
+    pv: ScriptedPV = make("x", 1.0, severity=Severity.INVALID, message="UDF")
     assert (pv.severity, pv.structure("pva")["alarm"]["message"]) == (Severity.INVALID, "UDF")
     pv.post(2, severity=1, message="HIGH")
     made = pv.structure("ca")
@@ -65,7 +65,7 @@ def test_a_post_changes_value_alarm_and_time(make: Any) -> None:
 
 
 def test_a_put_writes_what_the_pv_has_and_passes_over_the_rest(make: Any) -> None:
-    pv: ScriptedPv = make("x", 1.0, severity=2)
+    pv: ScriptedPV = make("x", 1.0, severity=2)
     pv.put({"value": 2.0, "nothing": 1})
     pv.put({"value": 3.0, "display": {"units": "A"}})
     assert pv.puts == [2.0, {"value": 3.0, "display": {"units": "A"}}]
@@ -77,7 +77,7 @@ def test_a_put_writes_what_the_pv_has_and_passes_over_the_rest(make: Any) -> Non
 
 
 def test_an_enum_takes_indices_and_labels_but_no_label_for_an_index(make: Any) -> None:
-    pv: ScriptedPv = make("e", "Off", choices=["Off", "On"])
+    pv: ScriptedPV = make("e", "Off", choices=["Off", "On"])
     pv.put({"value": {"index": 1}})
     pv.put({"value": "Off"})
     pv.put({"value": 1})

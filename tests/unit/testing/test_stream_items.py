@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from k2eg_rx import Severity
+from k2eg_rx.protocol.decode import decode_body
 from k2eg_rx.testing import START, series, snapshot, structure, update
-from k2eg_rx.testing import updates as makers
-from k2eg_rx.wire.decode import decode_body
+from k2eg_rx.testing import stream_items as makers
 
 CHOICES = ["Off", "On"]
 

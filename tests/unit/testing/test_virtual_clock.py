@@ -12,8 +12,8 @@ import reactivex as rx
 from reactivex import operators as ops
 
 from k2eg_rx.testing import Stuck, Unsettled, VirtualClock
-from k2eg_rx.testing import clock as clock_module
-from k2eg_rx.testing.clock import VirtualStaff
+from k2eg_rx.testing import virtual_clock as clock_module
+from k2eg_rx.testing.virtual_clock import VirtualExecutor
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_code_that_is_run_may_wait_for_what_is_done_later(clock: VirtualClock) -
 
 def test_its_staff_runs_what_was_asked_before_it_closes_and_nothing_after(clock: VirtualClock) -> None:
     notes: list[str] = []
-    staff = VirtualStaff(clock)
+    staff = VirtualExecutor(clock)
     staff.submit(lambda: notes.append("before"))
     assert not staff.wait_for(threading.Condition(), lambda: False, 1.0)
     assert notes == ["before"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from k2eg_rx.discards import Discards, SizeGuard
-from k2eg_rx.transport import Receiver, Record, Sieve
+from k2eg_rx.transport.decode_errors import DecodeErrorCounter, SizeFilter
+from k2eg_rx.transport.interfaces import ConflationFilter, Receiver, Record
 
 
 class Newest(Receiver):
@@ -20,14 +20,14 @@ class Newest(Receiver):
     def receive(self, records: Sequence[Record]) -> None:
         self.received.extend(record.offset for record in records)
 
-    def sieve(self) -> Sieve | None:
+    def conflation_filter(self) -> ConflationFilter | None:
         return lambda keys, _: [len(keys) - 1]
 
 
 def test_what_is_too_large_is_not_received_and_counted() -> None:
-    discards = Discards()
+    discards = DecodeErrorCounter()
     newest = Newest()
-    guard = SizeGuard(newest, 10, discards)
+    guard = SizeFilter(newest, 10, discards)
     guard.receive([Record("t", 0, offset, b"a", b"x" * size) for offset, size in enumerate([1, 10, 11])])
     assert newest.received == [0, 1]
     assert discards.total == 1
@@ -35,9 +35,9 @@ def test_what_is_too_large_is_not_received_and_counted() -> None:
 
 def test_the_door_sifts_what_its_receiver_sifts() -> None:
     newest = Newest()
-    guard = SizeGuard(newest, 10, Discards())
-    sieve = guard.sieve()
-    assert sieve is not None
-    assert sieve([b"a", b"a", b"a"], lambda _: 1) == [2]
-    newest.sieve = lambda: None
-    assert SizeGuard(newest, 10, Discards()).sieve() is None
+    guard = SizeFilter(newest, 10, DecodeErrorCounter())
+    conflation_filter = guard.conflation_filter()
+    assert conflation_filter is not None
+    assert conflation_filter([b"a", b"a", b"a"], lambda _: 1) == [2]
+    newest.conflation_filter = lambda: None
+    assert SizeFilter(newest, 10, DecodeErrorCounter()).conflation_filter() is None

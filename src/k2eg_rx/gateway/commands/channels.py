@@ -12,17 +12,17 @@ from collections.abc import Callable, Mapping
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
-from k2eg_rx.gateway.counters import Counters
-from k2eg_rx.gateway.inbox import Inbox, Source
-from k2eg_rx.gateway.provider import Provider, ProviderError, Subscription
-from k2eg_rx.gateway.samples import Sample
-from k2eg_rx.pv import Protocol, PvAddress
-from k2eg_rx.wire.structure import Structure
+from k2eg_rx.gateway.commands.messages import Sample
+from k2eg_rx.gateway.commands.update_queue import Source, UpdateQueue
+from k2eg_rx.gateway.epics.provider import Provider, ProviderError, Subscription
+from k2eg_rx.gateway.runtime.metrics import Metrics
+from k2eg_rx.protocol import Structure
+from k2eg_rx.pv import Protocol, PVAddress
 
 _log = logging.getLogger(__name__)
 
 
-def provider_of(providers: Mapping[Protocol, Provider], address: PvAddress) -> Provider:
+def provider_of(providers: Mapping[Protocol, Provider], address: PVAddress) -> Provider:
     """Returns the provider of a PV's protocol.
 
     Raises:
@@ -50,10 +50,10 @@ class Channel(Observable[Sample]):
 
     def __init__(
         self,
-        address: PvAddress,
+        address: PVAddress,
         open_: Callable[[Callable[[Structure], None], Callable[[], None]], Subscription],
         ended: Callable[[], None],
-        counters: Counters,
+        counters: Metrics,
     ) -> None:
         super().__init__()
         self.latest: Sample | None = None
@@ -112,16 +112,16 @@ class Channel(Observable[Sample]):
 class Channels:
     """The PVs that are subscribed to."""
 
-    def __init__(self, providers: Mapping[Protocol, Provider], inbox: Inbox, counters: Counters) -> None:
+    def __init__(self, providers: Mapping[Protocol, Provider], inbox: UpdateQueue, counters: Metrics) -> None:
         self._providers = providers
         self._inbox = inbox
         self._counters = counters
-        self._open: dict[PvAddress, Channel] = {}
+        self._open: dict[PVAddress, Channel] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def stream(self, address: PvAddress) -> Observable[Sample]:
+    def stream(self, address: PVAddress) -> Observable[Sample]:
         """Returns a PV's values: the last one if it is subscribed to and connected, then each that comes.
 
         It never completes; it fails with what the provider raises when it is asked to subscribe.
@@ -134,7 +134,7 @@ class Channels:
 
         return Observable(subscribe)
 
-    def _channel(self, address: PvAddress) -> Channel:
+    def _channel(self, address: PVAddress) -> Channel:
         """The PV's channel, a new one if nobody is subscribed to it."""
         channel = self._open.get(address)
         if channel is None:
@@ -145,15 +145,15 @@ class Channels:
             channel = self._open[address] = Channel(address, open_, lambda: self._close(address), self._counters)
         return channel
 
-    def latest(self, address: PvAddress) -> Sample | None:
+    def latest(self, address: PVAddress) -> Sample | None:
         """Returns a PV's last value, if it is subscribed to, connected, and has one."""
         channel = self._open.get(address)
         return channel.latest if channel else None
 
-    def _close(self, address: PvAddress) -> None:
+    def _close(self, address: PVAddress) -> None:
         self._open.pop(address, None)
 
-    def _subscribe(self, address: PvAddress, source: Source) -> Subscription:
+    def _subscribe(self, address: PVAddress, source: Source) -> Subscription:
         def on_connection(connected: bool) -> None:
             if not connected:
                 source.disconnected()

@@ -22,17 +22,15 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.gateway.channels import provider_of
-from k2eg_rx.gateway.context import Context
-from k2eg_rx.gateway.lanes import Lanes, Turn
-from k2eg_rx.gateway.orders import Order, refused
-from k2eg_rx.gateway.owner import post
-from k2eg_rx.gateway.provider import Provider, ProviderError, ProviderTimeout, Reading
-from k2eg_rx.gateway.samples import Outgoing, Sample, reply
-from k2eg_rx.pv import Protocol, PvAddress
-from k2eg_rx.wire.commands import GetCommand, PutCommand
-from k2eg_rx.wire.encode import encode_value
-from k2eg_rx.wire.parse import PutError, parse_fields
+from k2eg_rx.gateway.commands.channels import provider_of
+from k2eg_rx.gateway.commands.messages import Outgoing, Sample, reply
+from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
+from k2eg_rx.gateway.commands.requests import CommandRequest, refused
+from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, Reading
+from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.event_loop import post
+from k2eg_rx.protocol import GetCommand, PutCommand, PutError, encode_value, parse_fields
+from k2eg_rx.pv import Protocol, PVAddress
 
 _log = logging.getLogger(__name__)
 
@@ -48,12 +46,14 @@ _SUCCESS = "Successfull operation"  # sic, as all of these: the deployed gateway
 class _Operation:
     """A get or a put under way."""
 
-    def __init__(self, order: Order[Any], lane: str, due: datetime, observer: abc.ObserverBase[Outgoing]) -> None:
+    def __init__(
+        self, order: CommandRequest[Any], lane: str, due: datetime, observer: abc.ObserverBase[Outgoing]
+    ) -> None:
         self.order = order
         self.lane = lane
         self.due = due
         self.observer = observer
-        self.turn: Turn | None = None
+        self.turn: Ticket | None = None
         self.patience = SerialDisposable()
 
     @property
@@ -83,7 +83,7 @@ class Operations:
         self._counters = context.counters
         self._clock = context.clock
         self._relieved = relieved
-        self._lanes = Lanes()
+        self._lanes = KeyedQueue()
         self._sweeping = False
         self._pending: dict[_Operation, None] = {}  # in the order of their `due`, for all have the same time
 
@@ -92,10 +92,10 @@ class Operations:
         """How many are under way or wait for their turn. Any thread."""
         return len(self._pending)
 
-    def get(self, order: Order[GetCommand]) -> Observable[Outgoing]:
+    def get(self, order: CommandRequest[GetCommand]) -> Observable[Outgoing]:
         """Returns the reply to a get: EPICS is asked, whether the PV is monitored or not."""
         try:
-            address = PvAddress.parse(order.command.pv_name)
+            address = PVAddress.parse(order.command.pv_name)
         except ValueError:
             # a get is answered without an id too
             self._counters.refused += 1
@@ -106,12 +106,12 @@ class Operations:
 
         return self._operation(order, address, ask, self._options.max_get_age, holds=False)
 
-    def put(self, order: Order[PutCommand]) -> Observable[Outgoing]:
+    def put(self, order: CommandRequest[PutCommand]) -> Observable[Outgoing]:
         """Returns the reply to a put, of nothing if none is wanted. It is carried out when it is subscribed to."""
         command = order.command
         try:
             fields = parse_fields(command.fields)
-            address = PvAddress.parse(command.pv_name)
+            address = PVAddress.parse(command.pv_name)
         except PutError as error:
             return refused(self._counters, order.reply_to, command.pv_name, error.error, str(error))
         except ValueError:
@@ -124,8 +124,8 @@ class Operations:
 
     def _operation(
         self,
-        order: Order[Any],
-        address: PvAddress,
+        order: CommandRequest[Any],
+        address: PVAddress,
         ask: Callable[[float], Future[Any]],
         max_age: float,
         *,
@@ -134,7 +134,7 @@ class Operations:
         def subscribe(observer: abc.ObserverBase[Outgoing], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             due = self._scheduler.now + timedelta(seconds=self._options.operation_timeout)
             operation = _Operation(order, address.uri, due, observer)
-            operation.turn = Turn(partial(self._start, operation, address, ask, max_age), holds=holds)
+            operation.turn = Ticket(partial(self._start, operation, address, ask, max_age), holds=holds)
             self._pending[operation] = None
             if not self._sweeping:
                 self._sweep_later()
@@ -144,7 +144,7 @@ class Operations:
         return reactivex.create(subscribe)
 
     def _start(
-        self, operation: _Operation, address: PvAddress, ask: Callable[[float], Future[Any]], max_age: float
+        self, operation: _Operation, address: PVAddress, ask: Callable[[float], Future[Any]], max_age: float
     ) -> None:
         age = operation.order.age(self._clock())
         if age > max_age:
@@ -172,7 +172,7 @@ class Operations:
         if operation.turn is not None:
             self._lanes.leave(operation.lane, operation.turn)
 
-    def _settled(self, operation: _Operation, address: PvAddress, done: Future[Any]) -> None:
+    def _settled(self, operation: _Operation, address: PVAddress, done: Future[Any]) -> None:
         if operation not in self._pending:
             return
         try:
@@ -184,7 +184,7 @@ class Operations:
         except Exception as error:
             self._failed(operation, error)
 
-    def _value(self, operation: _Operation, address: PvAddress, reading: Reading) -> Outgoing:
+    def _value(self, operation: _Operation, address: PVAddress, reading: Reading) -> Outgoing:
         command: GetCommand = operation.order.command
         reply_to = operation.order.reply_to
         fragment = Sample(address.name, reading.structure).fragment(reply_to.serialization)

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from k2eg_rx.gateway.samples import Sample
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.messages import SnapshotHeader, SnapshotTail
+from k2eg_rx.gateway.commands.messages import Sample
+from k2eg_rx.protocol import SnapshotHeader, SnapshotTail
+from k2eg_rx.pv import PVAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +41,22 @@ class Iterations:
     """
 
     def __init__(
-        self, name: str, addresses: Sequence[PvAddress], *, buffered: bool, max_age: float | None, limit: int
+        self, name: str, addresses: Sequence[PVAddress], *, buffered: bool, max_age: float | None, limit: int
     ) -> None:
         self._name = name
         self._addresses = tuple(addresses)
         self._buffered = buffered
         self._max_age = max_age
         self._limit = limit
-        self._last: dict[PvAddress, Sample] = {}
-        self._buffer: deque[tuple[float, PvAddress, Sample]] = deque()
-        self._heard: set[PvAddress] = set()  # the PVs that have been in this iteration
+        self._last: dict[PVAddress, Sample] = {}
+        self._buffer: deque[tuple[float, PVAddress, Sample]] = deque()
+        self._heard: set[PVAddress] = set()  # the PVs that have been in this iteration
         self._open = True
         self._begun = False
         self._index = 1
         self._lost = 0
 
-    def take(self, address: PvAddress, sample: Sample, now: float) -> int:
+    def take(self, address: PVAddress, sample: Sample, now: float) -> int:
         """Takes a PV's value; returns how many had to make room for it."""
         self._last[address] = sample
         if not self._buffered or not self._open:

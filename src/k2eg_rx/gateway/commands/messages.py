@@ -8,9 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from k2eg_rx.wire.encode import Serialization, encode_event, encode_reply, encode_structure
-from k2eg_rx.wire.parse import ReplyTo
-from k2eg_rx.wire.structure import Structure
+from k2eg_rx.protocol import ReplyTo, Serialization, Structure, encode_event, encode_reply, encode_structure
 
 
 class Outgoing(NamedTuple):

@@ -17,16 +17,14 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.gateway.channels import Channels
-from k2eg_rx.gateway.counters import Complaint, Counters
-from k2eg_rx.gateway.operations import MALFORMED
-from k2eg_rx.gateway.orders import Order, refused
-from k2eg_rx.gateway.samples import Outgoing, Sample, reply
-from k2eg_rx.gateway.topics import PV_PARTITIONS, Topics
-from k2eg_rx.pv import PvAddress, monitor_topic
-from k2eg_rx.wire.commands import MonitorCommand, MultiMonitorCommand
-from k2eg_rx.wire.encode import MONITOR_KEY, Serialization
-from k2eg_rx.wire.parse import ReplyTo
+from k2eg_rx.gateway.commands.channels import Channels
+from k2eg_rx.gateway.commands.get_put import MALFORMED
+from k2eg_rx.gateway.commands.messages import Outgoing, Sample, reply
+from k2eg_rx.gateway.commands.requests import CommandRequest, refused
+from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, Topics
+from k2eg_rx.gateway.runtime.metrics import Metrics, RateLimitedWarning
+from k2eg_rx.protocol import MONITOR_KEY, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
+from k2eg_rx.pv import PVAddress, monitor_topic
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +33,7 @@ class _Monitor:
     """One PV's way to one topic. `readers` are the topics whose listeners keep it alive: its own, and the reply topics
     of those who asked for it, where clients stand in a consumer group that read the events themselves without one."""
 
-    def __init__(self, address: PvAddress, topic: str, serialization: Serialization) -> None:
+    def __init__(self, address: PVAddress, topic: str, serialization: Serialization) -> None:
         self.address = address
         self.topic = topic
         self.key = address.name.encode()
@@ -55,40 +53,42 @@ class Monitors:
         counters: Where what cannot be published is counted.
     """
 
-    def __init__(self, channels: Channels, topics: Topics, counters: Counters) -> None:
+    def __init__(self, channels: Channels, topics: Topics, counters: Metrics) -> None:
         self._channels = channels
         self._topics = topics
         self._counters = counters
-        self._unencodable = Complaint(_log, "{} values have no form on the wire")
+        self._unencodable = RateLimitedWarning(_log, "{} values have no form on the wire")
         self._active: dict[tuple[str, str], _Monitor] = {}
 
     def __len__(self) -> int:
         return len(self._active)
 
-    def monitor(self, order: Order[MonitorCommand]) -> Observable[Outgoing]:
+    def monitor(self, order: CommandRequest[MonitorCommand]) -> Observable[Outgoing]:
         """Returns the reply to a monitor command, and then the PV's events."""
         command = order.command
         try:
-            address = PvAddress.parse(command.pv_name)
+            address = PVAddress.parse(command.pv_name)
         except ValueError:
             return refused(self._counters, order.reply_to, MONITOR_KEY, -1, MALFORMED)
         return self._start(order, [(address, command.monitor_dest_topic)], f"Monitor activated for {command.pv_name}")
 
-    def multi_monitor(self, order: Order[MultiMonitorCommand]) -> Observable[Outgoing]:
+    def multi_monitor(self, order: CommandRequest[MultiMonitorCommand]) -> Observable[Outgoing]:
         """Returns the reply to a multi-monitor command, and then the events of all its PVs.
 
         If a name among them is malformed, none is monitored and the reply says which it is.
         """
-        wanted: list[tuple[PvAddress, str]] = []
+        wanted: list[tuple[PVAddress, str]] = []
         for pv_name in order.command.pv_name_list:
             try:
-                address = PvAddress.parse(pv_name)
+                address = PVAddress.parse(pv_name)
             except ValueError:
                 return refused(self._counters, order.reply_to, MONITOR_KEY, -1, f"{MALFORMED}: {pv_name!r}")
             wanted.append((address, monitor_topic(address.name)))
         return self._start(order, wanted, "Monitor activated")
 
-    def _start(self, order: Order[Any], wanted: list[tuple[PvAddress, str]], text: str) -> Observable[Outgoing]:
+    def _start(
+        self, order: CommandRequest[Any], wanted: list[tuple[PVAddress, str]], text: str
+    ) -> Observable[Outgoing]:
         reply_to = order.reply_to
 
         def subscribe(observer: abc.ObserverBase[Outgoing], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
@@ -129,7 +129,7 @@ class Monitors:
 
         return reactivex.create(subscribe)
 
-    def _running(self, address: PvAddress, topic: str) -> _Monitor | None:
+    def _running(self, address: PVAddress, topic: str) -> _Monitor | None:
         """The monitor of a PV on a topic, of whichever protocol.
 
         An event does not tell the protocol, so one topic carries a PV over one of them: the first that was asked for,

@@ -14,14 +14,12 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.gateway.channels import Channels
-from k2eg_rx.gateway.context import Context
-from k2eg_rx.gateway.orders import Order, refused
-from k2eg_rx.gateway.samples import Outgoing, Sample, reply
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.commands import SnapshotCommand
-from k2eg_rx.wire.encode import SNAPSHOT_KEY, encode_value
-from k2eg_rx.wire.parse import ReplyTo
+from k2eg_rx.gateway.commands.channels import Channels
+from k2eg_rx.gateway.commands.messages import Outgoing, Sample, reply
+from k2eg_rx.gateway.commands.requests import CommandRequest, refused
+from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.protocol import SNAPSHOT_KEY, ReplyTo, SnapshotCommand, encode_value
+from k2eg_rx.pv import PVAddress
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ class Snapshots:
         self._scheduler = context.scheduler
         self._counters = context.counters
 
-    def snapshot(self, order: Order[SnapshotCommand]) -> Observable[Outgoing]:
+    def snapshot(self, order: CommandRequest[SnapshotCommand]) -> Observable[Outgoing]:
         """Returns the values of the PVs within the window, and the reply that says it is over."""
         reply_to = order.reply_to
         window = order.command.time_window_msec
@@ -72,7 +70,7 @@ class Snapshots:
             return reactivex.of(reply(reply_to, SNAPSHOT_KEY, -2, f"{pv_name}: {error}"))
 
         try:
-            address = PvAddress.parse(pv_name)
+            address = PVAddress.parse(pv_name)
         except ValueError:
             return reactivex.of(reply(reply_to, SNAPSHOT_KEY, -1, f"PV '{pv_name}'name malformed"))
         return self._channels.stream(address).pipe(ops.take(1), ops.map(as_reply), ops.catch(failed))

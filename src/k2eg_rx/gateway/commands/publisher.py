@@ -17,10 +17,10 @@ from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.gateway.context import Context
-from k2eg_rx.gateway.counters import Complaint
-from k2eg_rx.gateway.owner import post
-from k2eg_rx.gateway.samples import Outgoing
+from k2eg_rx.gateway.commands.messages import Outgoing
+from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.event_loop import post
+from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.transport import MissingTopicError, RecordSink
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _RETRY = 0.05  # seconds until a full queue is tried again; a broker that is up empties it in a few of these
 
 
-class Outlet:
+class Publisher:
     """Hands records to Kafka.
 
     Args:
@@ -46,9 +46,9 @@ class Outlet:
         self._counters = context.counters
         self._waiting: deque[Outgoing] = deque()
         self._retry = SerialDisposable()
-        self._full = Complaint(_log, "{} records found no room in Kafka's queue and were dropped")
-        self._refused = Complaint(_log, "{} records were refused by the Kafka client")
-        self._undelivered = Complaint(_log, "{} records were not taken by Kafka")
+        self._full = RateLimitedWarning(_log, "{} records found no room in Kafka's queue and were dropped")
+        self._refused = RateLimitedWarning(_log, "{} records were refused by the Kafka client")
+        self._undelivered = RateLimitedWarning(_log, "{} records were not taken by Kafka")
 
     def send(self, outgoing: Outgoing) -> None:
         """Sends a record, now or when there is room. Never raises."""

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 
-class Turn:
+class Ticket:
     """One command's turn in its PV's lane.
 
     Args:
@@ -30,12 +30,12 @@ class _Lane:
     __slots__ = ("advancing", "holder", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: deque[Turn] = deque()
-        self.holder: Turn | None = None
+        self.waiting: deque[Ticket] = deque()
+        self.holder: Ticket | None = None
         self.advancing = False
 
 
-class Lanes:
+class KeyedQueue:
     """The lanes of all PVs that have commands waiting or writes under way."""
 
     def __init__(self) -> None:
@@ -44,13 +44,13 @@ class Lanes:
     def __len__(self) -> int:
         return len(self._lanes)
 
-    def enter(self, name: str, turn: Turn) -> None:
+    def enter(self, name: str, turn: Ticket) -> None:
         """Queues a turn in a lane; starts it at once if nobody holds the lane."""
         lane = self._lanes.setdefault(name, _Lane())
         lane.waiting.append(turn)
         self._advance(name, lane)
 
-    def leave(self, name: str, turn: Turn) -> None:
+    def leave(self, name: str, turn: Ticket) -> None:
         """Gives a lane back, or a place in it that is not wanted any more. Idempotent."""
         turn.wanted = False
         lane = self._lanes.get(name)

@@ -14,25 +14,28 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.gateway.channels import Channels
-from k2eg_rx.gateway.context import Context
-from k2eg_rx.gateway.counters import Complaint
-from k2eg_rx.gateway.iterations import Iterations, Part, SampleData
-from k2eg_rx.gateway.orders import Order, refused, said
-from k2eg_rx.gateway.samples import Outgoing, Sample, reply
-from k2eg_rx.gateway.snapshots import MAX_WINDOW_MSEC
-from k2eg_rx.gateway.topics import SNAPSHOT_PARTITIONS, Topics
-from k2eg_rx.gateway.windows import Moment, Timing, moments
-from k2eg_rx.pv import PvAddress, snapshot_topic
-from k2eg_rx.wire.commands import (
+from k2eg_rx.gateway.commands.channels import Channels
+from k2eg_rx.gateway.commands.iterations import Iterations, Part, SampleData
+from k2eg_rx.gateway.commands.messages import Outgoing, Sample, reply
+from k2eg_rx.gateway.commands.one_shot_snapshots import MAX_WINDOW_MSEC
+from k2eg_rx.gateway.commands.requests import CommandRequest, refused, said
+from k2eg_rx.gateway.commands.schedule import Moment, Timing, moments
+from k2eg_rx.gateway.commands.topics import SNAPSHOT_PARTITIONS, Topics
+from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
+from k2eg_rx.protocol import (
+    RECURRING_KEY,
     RepeatingSnapshotCommand,
     RepeatingSnapshotStopCommand,
     RepeatingSnapshotTriggerCommand,
+    ReplyTo,
+    SnapshotHeader,
     SnapshotType,
+    encode_data,
+    encode_header,
+    encode_tail,
 )
-from k2eg_rx.wire.encode import RECURRING_KEY, encode_data, encode_header, encode_tail
-from k2eg_rx.wire.messages import SnapshotHeader
-from k2eg_rx.wire.parse import ReplyTo
+from k2eg_rx.pv import PVAddress, snapshot_topic
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ class _NotValid(Exception):
         self.error = error
 
 
-def _check(command: RepeatingSnapshotCommand) -> tuple[PvAddress, ...]:
+def _check(command: RepeatingSnapshotCommand) -> tuple[PVAddress, ...]:
     """Returns the PVs of a snapshot that can be started, in their order."""
     name = command.snapshot_name
     if command.type not in tuple(SnapshotType):
@@ -56,10 +59,10 @@ def _check(command: RepeatingSnapshotCommand) -> tuple[PvAddress, ...]:
         raise _NotValid(-4, f"The time window is not valid {name}")
     if not name:
         raise _NotValid(-5, f"The snapshot name is not valid {name}")
-    addresses: list[PvAddress] = []
+    addresses: list[PVAddress] = []
     for pv_name in command.pv_name_list:
         try:
-            addresses.append(PvAddress.parse(pv_name))
+            addresses.append(PVAddress.parse(pv_name))
         except ValueError:
             raise _NotValid(-6, f"The pv uri {pv_name} is not parsable") from None
     if not 0 <= command.sub_push_delay_msec <= MAX_WINDOW_MSEC:
@@ -81,7 +84,7 @@ class _Running:
     """
 
     def __init__(
-        self, command: RepeatingSnapshotCommand, addresses: Sequence[PvAddress], reply_to: ReplyTo, limit: int
+        self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress], reply_to: ReplyTo, limit: int
     ) -> None:
         self.command = command
         self.addresses = addresses
@@ -117,14 +120,14 @@ class RecurringSnapshots:
         self._counters = context.counters
         self._buffer = context.options.snapshot_buffer
         self._clock = context.clock
-        self._unencodable = Complaint(_log, "{} values have no form on the wire")
-        self._overflow = Complaint(_log, "{} values did not fit into a snapshot's buffer")
+        self._unencodable = RateLimitedWarning(_log, "{} values have no form on the wire")
+        self._overflow = RateLimitedWarning(_log, "{} values did not fit into a snapshot's buffer")
         self._running: dict[str, _Running] = {}
 
     def __len__(self) -> int:
         return len(self._running)
 
-    def start(self, order: Order[RepeatingSnapshotCommand]) -> Observable[Outgoing]:
+    def start(self, order: CommandRequest[RepeatingSnapshotCommand]) -> Observable[Outgoing]:
         """Returns the reply to a start, and then the iterations until the stop."""
         command, reply_to = order.command, order.reply_to
         try:
@@ -144,7 +147,7 @@ class RecurringSnapshots:
 
         return reactivex.create(subscribe)
 
-    def trigger(self, order: Order[RepeatingSnapshotTriggerCommand]) -> Observable[Outgoing]:
+    def trigger(self, order: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[Outgoing]:
         """Has a snapshot publish an iteration; returns the reply. Without effect on one that runs by itself."""
         name, reply_to = order.command.snapshot_name, order.reply_to
         if not name:
@@ -155,7 +158,7 @@ class RecurringSnapshots:
         running.trigger()
         return said(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been armed"))
 
-    def stop(self, order: Order[RepeatingSnapshotStopCommand]) -> Observable[Outgoing]:
+    def stop(self, order: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[Outgoing]:
         """Has a snapshot publish its last iteration and end; returns the reply."""
         name, reply_to = order.command.snapshot_name, order.reply_to
         if not name:
@@ -204,7 +207,7 @@ class RecurringSnapshots:
         if self._running.get(running.topic) is running:
             del self._running[running.topic]
 
-    def _collect(self, running: _Running, address: PvAddress) -> abc.DisposableBase:
+    def _collect(self, running: _Running, address: PVAddress) -> abc.DisposableBase:
         """Collects a PV's samples; one that cannot be subscribed to has none."""
 
         def take(iterations: Iterations, sample: Sample) -> None:

@@ -1,6 +1,6 @@
 """A command on its way through the gateway, and the two shapes an answer often has.
 
-In: parsed commands. Out: `Order`s, short Observables. Belongs to the gateway's thread.
+In: parsed commands. Out: `CommandRequest`s, short Observables. Belongs to the gateway's thread.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Generic, NamedTuple, TypeVar
 import reactivex
 from reactivex import Observable
 
-from k2eg_rx.gateway.counters import Counters
-from k2eg_rx.gateway.samples import Outgoing, reply
-from k2eg_rx.wire.parse import ReplyTo
+from k2eg_rx.gateway.commands.messages import Outgoing, reply
+from k2eg_rx.gateway.runtime.metrics import Metrics
+from k2eg_rx.protocol import ReplyTo
 
 _Command = TypeVar("_Command")
 
 
-class Order(NamedTuple, Generic[_Command]):
+class CommandRequest(NamedTuple, Generic[_Command]):
     """A command to carry out.
 
     Attributes:
@@ -41,7 +41,7 @@ def said(reply_to: ReplyTo, *outgoing: Outgoing) -> Observable[Outgoing]:
 
 
 def refused(
-    counters: Counters, reply_to: ReplyTo, key: str, error: int, message: str | None = None
+    counters: Metrics, reply_to: ReplyTo, key: str, error: int, message: str | None = None
 ) -> Observable[Outgoing]:
     """Returns the answer to a command that is not carried out."""
     counters.refused += 1

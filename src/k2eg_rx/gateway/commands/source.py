@@ -14,13 +14,13 @@ import reactivex
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
-from k2eg_rx.gateway.owner import post
+from k2eg_rx.gateway.runtime.event_loop import post
 from k2eg_rx.transport import Receiver, Record
 
 _BATCH = 100  # commands at a stretch, some 10 ms of work: updates and timers have their turn in between
 
 
-class Intake(Receiver):
+class CommandSource(Receiver):
     """The receiver of the command topic.
 
     Args:

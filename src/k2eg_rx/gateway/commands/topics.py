@@ -18,9 +18,9 @@ import reactivex
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
-from k2eg_rx.gateway.counters import Complaint
-from k2eg_rx.gateway.owner import post
-from k2eg_rx.workers import Workers
+from k2eg_rx.concurrency import WorkerPool
+from k2eg_rx.gateway.runtime.event_loop import post
+from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 
 _log = logging.getLogger(__name__)
 
@@ -91,8 +91,10 @@ class Topics:
         self._is_silent = False  # Kafka has not answered the latest request
         self._retry = _RETRY
         self._missing: dict[str, abc.DisposableBase] = {}
-        self._complaint = Complaint(_log, "{} requests to create topics failed; events are published nevertheless")
-        self._worker = Workers(_SIDE_BY_SIDE, "k2eg-gateway-topics")
+        self._complaint = RateLimitedWarning(
+            _log, "{} requests to create topics failed; events are published nevertheless"
+        )
+        self._worker = WorkerPool(_SIDE_BY_SIDE, "k2eg-gateway-topics")
 
     def ensured(self, topic: str, partitions: int) -> Observable[Any]:
         """Returns a stream without items that completes when a topic is there.

@@ -16,10 +16,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from k2eg_rx.gateway.context import Context
-from k2eg_rx.gateway.counters import Complaint
-from k2eg_rx.gateway.owner import post
-from k2eg_rx.wire.structure import Structure
+from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.event_loop import post
+from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
+from k2eg_rx.protocol import Structure
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Source:
         lost: Called when the PV's connection is lost, in order with the updates.
     """
 
-    def __init__(self, inbox: Inbox, take: Callable[[Structure], None], lost: Callable[[], None]) -> None:
+    def __init__(self, inbox: UpdateQueue, take: Callable[[Structure], None], lost: Callable[[], None]) -> None:
         self._inbox = inbox
         self.take = take
         self.lost = lost
@@ -68,7 +68,7 @@ class Source:
             self.take(structure)
 
 
-class Inbox:
+class UpdateQueue:
     """What waits for the gateway's thread.
 
     Args:
@@ -79,7 +79,7 @@ class Inbox:
         self._scheduler = context.scheduler
         self._limit = context.options.update_buffer
         self._counters = context.counters
-        self._complaint = Complaint(_log, "{} updates from EPICS were dropped: the gateway cannot keep up")
+        self._complaint = RateLimitedWarning(_log, "{} updates from EPICS were dropped: the gateway cannot keep up")
         self._lock = threading.Lock()
         self._turns: deque[Source] = deque()  # one for each update that waits
         self._weight = 0

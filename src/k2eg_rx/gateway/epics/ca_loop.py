@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import aioca
 from epicscorelibs.ca import cadef as _epics_cadef
 
-from k2eg_rx.gateway.native_threads import keep_thread_state
+from k2eg_rx.gateway.epics.native_threads import keep_thread_state
 
 cadef: Any = _epics_cadef
 _log = logging.getLogger(__name__)
@@ -43,11 +43,11 @@ class _Loop(asyncio.SelectorEventLoop):
         return super().call_soon_threadsafe(callback, *args, context=context)
 
 
-class CaLoop:
+class CALoop:
     """The thread; `acquire` and `release` count who needs it."""
 
     _lock: ClassVar[threading.Lock] = threading.Lock()
-    _current: ClassVar[CaLoop | None] = None
+    _current: ClassVar[CALoop | None] = None
 
     def __init__(self) -> None:
         self._users = 0
@@ -57,7 +57,7 @@ class CaLoop:
         self._thread.start()
 
     @classmethod
-    def acquire(cls) -> CaLoop:
+    def acquire(cls) -> CALoop:
         """Returns the thread, started if need be. Give it back with `release`."""
         with cls._lock:
             if cls._current is None:
@@ -67,7 +67,7 @@ class CaLoop:
 
     def release(self) -> None:
         """Gives it back. The last one ends it, after all channels of the process are closed."""
-        with CaLoop._lock:
+        with CALoop._lock:
             self._users -= 1
             if not self._users:
                 self._end()
@@ -80,8 +80,8 @@ class CaLoop:
                 cls._current._end()
 
     def _end(self) -> None:
-        if CaLoop._current is self:
-            CaLoop._current = None
+        if CALoop._current is self:
+            CALoop._current = None
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join()
 
@@ -93,7 +93,7 @@ class CaLoop:
             self._logging = True
             cadef.ca_add_exception_event(_log_exception, None)
             # and has registered what ends libca at the exit: what is registered later is called before
-            atexit.register(CaLoop.end_with_the_process)
+            atexit.register(CALoop.end_with_the_process)
         await aioca.connect(name, timeout=None)
 
     def _run(self) -> None:

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 import aioca
 
 from k2eg_rx.errors import OperationError
-from k2eg_rx.gateway.channelaccess_loop import CaLoop, cadef
-from k2eg_rx.gateway.channelaccess_subscription import CaSubscription
-from k2eg_rx.gateway.channelaccess_values import Layout, checked_put, structure_of, types_of
-from k2eg_rx.gateway.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, Reading, Subscription
-from k2eg_rx.gateway.pvtypes import NOTHING_TO_PUT
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.structure import Structure, select_field
+from k2eg_rx.gateway.epics.ca_loop import CALoop, cadef
+from k2eg_rx.gateway.epics.ca_subscription import CASubscription
+from k2eg_rx.gateway.epics.ca_values import Layout, checked_put, structure_of, types_of
+from k2eg_rx.gateway.epics.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, Reading, Subscription
+from k2eg_rx.gateway.epics.pv_types import NOTHING_TO_PUT
+from k2eg_rx.protocol import Structure, select_field
+from k2eg_rx.pv import PVAddress
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _EPICS_ERRORS = (aioca.CANothing, cadef.CAException, cadef.Disconnected)
 Result = TypeVar("Result")
 
 
-def _channel_name(address: PvAddress) -> str:
+def _channel_name(address: PVAddress) -> str:
     """A record's field is a channel of its own; a path in the structure is selected from the whole."""
     return address.name if address.is_record_field else address.base
 
@@ -58,17 +58,17 @@ class ChannelAccessProvider:
         self._completion = completion
         self._lock = threading.Lock()
         self._closed = False
-        self._thread = CaLoop.acquire()
+        self._thread = CALoop.acquire()
         self._tasks: dict[object, asyncio.Task[Any]] = {}
         self._signed: dict[str, bool] = {}
         self._late_puts: set[asyncio.Future[Any]] = set()  # belongs to the loop's thread
 
-    def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
+    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
         """Reads a PV (or the field the address names), within `timeout` seconds."""
         late = f"{address.name}: no answer within {timeout:g} s"
         return self._submit(address.name, lambda: self._get(address), timeout, lambda: late)
 
-    def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
         """Writes the value of a PV, checking its type first: nothing is written that would not read back as given."""
         sent = threading.Event()
 
@@ -80,13 +80,13 @@ class ChannelAccessProvider:
 
     def subscribe(
         self,
-        address: PvAddress,
+        address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
     ) -> Subscription:
         """Subscribes to a PV: its value now, then each update; reconnects for as long as it is open."""
         name = _channel_name(address)
-        subscription = CaSubscription(
+        subscription = CASubscription(
             address, name, on_update, on_connection, connect=lambda: self._connect(name), end=self._end
         )
         with self._lock:
@@ -163,7 +163,7 @@ class ChannelAccessProvider:
             self._signed[name] = ftvl == "CHAR"
         return self._signed[name]
 
-    async def _get(self, address: PvAddress) -> Reading:
+    async def _get(self, address: PVAddress) -> Reading:
         name = _channel_name(address)
         layout = await self._connect(name)
         reads = [_aioca.caget(name, format=aioca.FORMAT_TIME, timeout=None)]
@@ -180,7 +180,7 @@ class ChannelAccessProvider:
             types = {"value": types.get(address.field, "any")}
         return Reading(structure, types)
 
-    async def _put(self, address: PvAddress, fields: Mapping[str, Any], sent: threading.Event) -> None:
+    async def _put(self, address: PVAddress, fields: Mapping[str, Any], sent: threading.Event) -> None:
         name = _channel_name(address)
         if "value" not in fields:
             raise ProviderError(NOTHING_TO_PUT)
@@ -217,15 +217,15 @@ class ChannelAccessProvider:
     def _call_soon(self, action: Callable[[], object]) -> None:
         self._thread.loop.call_soon_threadsafe(action)
 
-    def _begin(self, subscription: CaSubscription) -> None:
+    def _begin(self, subscription: CASubscription) -> None:
         self._tasks[subscription] = self._thread.loop.create_task(subscription.run())
 
-    def _end(self, subscription: CaSubscription) -> None:
+    def _end(self, subscription: CASubscription) -> None:
         with self._lock:
             if not self._closed:  # else it is ended with all the others
                 self._call_soon(lambda: self._cancel(subscription))
 
-    def _cancel(self, subscription: CaSubscription) -> None:
+    def _cancel(self, subscription: CASubscription) -> None:
         task = self._tasks.pop(subscription, None)
         if task is not None:
             task.cancel()
@@ -233,7 +233,7 @@ class ChannelAccessProvider:
     async def _cancel_all(self) -> None:
         tasks = list(self._tasks.values())
         for started, task in list(self._tasks.items()):
-            if isinstance(started, CaSubscription):
+            if isinstance(started, CASubscription):
                 started.close()  # so that it does not call back while it ends
             task.cancel()
         tasks += [asyncio.ensure_future(put) for put in self._late_puts]

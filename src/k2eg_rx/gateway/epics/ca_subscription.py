@@ -12,10 +12,10 @@ from typing import Any
 
 import aioca
 
-from k2eg_rx.gateway.channelaccess_values import Layout, structure_of
-from k2eg_rx.gateway.subscriber import Subscriber
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.structure import Structure
+from k2eg_rx.gateway.epics.ca_values import Layout, structure_of
+from k2eg_rx.gateway.epics.subscriber import Subscriber
+from k2eg_rx.protocol import Structure
+from k2eg_rx.pv import PVAddress
 
 _aioca: Any = aioca
 _log = logging.getLogger(__name__)
@@ -24,18 +24,18 @@ _RETRY_SECONDS = 5.0  # after a server has refused a subscription, which it may 
 _CHECK_SECONDS = 30.0  # aioca does not tell when it has given up a subscription, as after an access right was taken
 
 
-class CaSubscription:
+class CASubscription:
     """A `Subscription` over aioca."""
 
     def __init__(
         self,
-        address: PvAddress,
+        address: PVAddress,
         name: str,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
         *,
         connect: Callable[[], Awaitable[Layout]],
-        end: Callable[[CaSubscription], None],
+        end: Callable[[CASubscription], None],
     ) -> None:
         """
         Args:

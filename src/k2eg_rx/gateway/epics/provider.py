@@ -1,6 +1,6 @@
 """What the gateway needs of an EPICS protocol: one small interface, implemented over p4p and over aioca.
 
-Structures go out in the form of `k2eg_rx.wire.structure`; arrays may be numpy arrays, which the encoders accept.
+Structures go out in the form of `k2eg_rx.protocol.structures`; arrays may be numpy arrays, which the encoders accept.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.structure import Structure
+from k2eg_rx.protocol import Structure
+from k2eg_rx.pv import PVAddress
 
 # The types of a PV's fields by EPICS pvData names (boolean, byte, ubyte, short, ushort, int, uint, long, ulong,
 # float, double, string; [] behind for an array), "enum", "union", "any", "structure";
@@ -57,17 +57,17 @@ class Provider(Protocol):
     `ProviderError`. Callbacks come on the provider's own threads, in order for one subscription; one that raises
     is logged and closes nothing."""
 
-    def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
+    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
         """Reads a PV (or the field the address names), within `timeout` seconds."""
         ...
 
-    def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
         """Writes fields of a PV, checking their types first: nothing is written that would not read back as given."""
         ...
 
     def subscribe(
         self,
-        address: PvAddress,
+        address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
     ) -> Subscription:

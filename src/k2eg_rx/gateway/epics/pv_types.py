@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from k2eg_rx.gateway.provider import ProviderError
+from k2eg_rx.gateway.epics.provider import ProviderError
 
 # The deployed gateway's words, which its clients may look for.
 NOTHING_TO_PUT = "No fields to update in the provided Msgpack object"

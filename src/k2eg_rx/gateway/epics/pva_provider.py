@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 from p4p.client import raw as p4p_raw
 
 from k2eg_rx.errors import OperationError
-from k2eg_rx.gateway.deadlines import Deadline, Deadlines
-from k2eg_rx.gateway.native_threads import keep_thread_state
-from k2eg_rx.gateway.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, Reading, Subscription
-from k2eg_rx.gateway.pvaccess_puts import fill
-from k2eg_rx.gateway.pvaccess_subscription import PvaSubscription
-from k2eg_rx.gateway.pvaccess_values import KnownTypes, types_of
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.structure import Structure, select_field
+from k2eg_rx.gateway.epics.deadlines import Deadline, Deadlines
+from k2eg_rx.gateway.epics.native_threads import keep_thread_state
+from k2eg_rx.gateway.epics.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, Reading, Subscription
+from k2eg_rx.gateway.epics.pva_puts import fill
+from k2eg_rx.gateway.epics.pva_subscription import PVASubscription
+from k2eg_rx.gateway.epics.pva_values import KnownTypes, types_of
+from k2eg_rx.protocol import Structure, select_field
+from k2eg_rx.pv import PVAddress
 
 _raw: Any = p4p_raw
 
@@ -41,7 +41,7 @@ _CLOSED = "the PVAccess provider is closed"
 Result = TypeVar("Result")
 
 
-def _channel_name(address: PvAddress) -> str:
+def _channel_name(address: PVAddress) -> str:
     """A record's field is a channel of its own; a path in the structure is selected from the whole."""
     return address.name if address.is_record_field else address.base
 
@@ -66,7 +66,7 @@ def _settle(future: Future[Any], outcome: object) -> None:
             future.set_result(outcome)
 
 
-class PvAccessProvider:
+class PVAccessProvider:
     """A `Provider` for PVAccess.
 
     A PV's channel stays open for minutes after its last use, so that all but the first get take about the PV's own
@@ -89,14 +89,14 @@ class PvAccessProvider:
         self._lock = threading.Lock()
         self._closed = False
         self._pending: set[Future[Any]] = set()
-        self._subscriptions: set[PvaSubscription] = set()
+        self._subscriptions: set[PVASubscription] = set()
         # p4p keeps a channel open while an operation on it, even a finished one, is not closed.
         self._channels: OrderedDict[str, tuple[float, Any]] = OrderedDict()
         self._spent: list[Any] = []
         self._types = KnownTypes()  # belongs to the worker thread
         self._sweep()
 
-    def get(self, address: PvAddress, timeout: float) -> Future[Reading]:
+    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
         """Reads a PV (or the field the address names), within `timeout` seconds."""
         name = _channel_name(address)
         return self._begin(
@@ -107,7 +107,7 @@ class PvAccessProvider:
             lambda: f"{address.name}: no answer within {timeout:g} s",
         )
 
-    def _read(self, address: PvAddress, value: Any) -> Reading:
+    def _read(self, address: PVAddress, value: Any) -> Reading:
         """What a get has read. On the worker thread."""
         structure, types, spec = self._types.read(value)
         if not address.field or address.is_record_field:
@@ -118,7 +118,7 @@ class PvAccessProvider:
             raise ProviderError(error.message) from None
         return Reading(selected, types_of(spec, address.field))
 
-    def put(self, address: PvAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
         """Writes fields of a PV, checking their types first: nothing is written that would not read back as given."""
         name = _channel_name(address)
         if address.field and not address.is_record_field:
@@ -148,7 +148,7 @@ class PvAccessProvider:
 
     def subscribe(
         self,
-        address: PvAddress,
+        address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
     ) -> Subscription:
@@ -157,7 +157,7 @@ class PvAccessProvider:
         def monitor(signal: Callable[[], None]) -> Any:
             return self._context.monitor(_channel_name(address), signal, request=self._monitor_request)
 
-        subscription = PvaSubscription(
+        subscription = PVASubscription(
             address, on_update, on_connection, monitor=monitor, deadlines=self._deadlines, forget=self._forget
         )
         with self._lock:
@@ -259,6 +259,6 @@ class PvAccessProvider:
             operation.close()
         self._deadlines.after(_SWEEP_SECONDS, self._sweep)
 
-    def _forget(self, subscription: PvaSubscription) -> None:
+    def _forget(self, subscription: PVASubscription) -> None:
         with self._lock:
             self._subscriptions.discard(subscription)

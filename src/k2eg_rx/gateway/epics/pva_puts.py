@@ -9,9 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from k2eg_rx.gateway.provider import ProviderError
-from k2eg_rx.gateway.pvaccess_values import KINDS, Spec, is_enum, is_table, kind_of, members_of, spec_of
-from k2eg_rx.gateway.pvtypes import NOTHING_TO_PUT, TypeMismatch, checked_array, checked_choice, checked_scalar, refusal
+from k2eg_rx.gateway.epics.provider import ProviderError
+from k2eg_rx.gateway.epics.pv_types import (
+    NOTHING_TO_PUT,
+    TypeMismatch,
+    checked_array,
+    checked_choice,
+    checked_scalar,
+    refusal,
+)
+from k2eg_rx.gateway.epics.pva_values import KINDS, Spec, is_enum, is_table, kind_of, members_of, spec_of
 
 # What an array in an "any" becomes.
 _HELD: dict[type, str] = {bool: "boolean", int: "long", float: "double", str: "string"}

@@ -13,12 +13,12 @@ from typing import Any
 
 from p4p.client import raw as p4p_raw
 
-from k2eg_rx.gateway.deadlines import Deadlines
-from k2eg_rx.gateway.native_threads import keep_thread_state
-from k2eg_rx.gateway.pvaccess_values import UpdateReader, spec_of
-from k2eg_rx.gateway.subscriber import Subscriber
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.structure import Structure
+from k2eg_rx.gateway.epics.deadlines import Deadlines
+from k2eg_rx.gateway.epics.native_threads import keep_thread_state
+from k2eg_rx.gateway.epics.pva_values import UpdateReader, spec_of
+from k2eg_rx.gateway.epics.subscriber import Subscriber
+from k2eg_rx.protocol import Structure
+from k2eg_rx.pv import PVAddress
 
 _raw: Any = p4p_raw
 _log = logging.getLogger(__name__)
@@ -29,18 +29,18 @@ _RETRY_SECONDS = 5.0  # after a server has ended or refused a subscription, whic
 Monitor = Callable[[Callable[[], None]], Any]
 
 
-class PvaSubscription:
+class PVASubscription:
     """A `Subscription` over p4p."""
 
     def __init__(
         self,
-        address: PvAddress,
+        address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
         *,
         monitor: Monitor,
         deadlines: Deadlines,
-        forget: Callable[[PvaSubscription], None],
+        forget: Callable[[PVASubscription], None],
     ) -> None:
         self._address = address
         self._subscriber = Subscriber(address, on_update, on_connection)

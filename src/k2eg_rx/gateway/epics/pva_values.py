@@ -18,9 +18,9 @@ from typing import Any, cast
 import numpy as np
 import p4p
 
-from k2eg_rx.gateway.provider import TypeMap
-from k2eg_rx.gateway.pvtypes import DTYPES
-from k2eg_rx.wire.structure import Structure
+from k2eg_rx.gateway.epics.provider import TypeMap
+from k2eg_rx.gateway.epics.pv_types import DTYPES
+from k2eg_rx.protocol import Structure
 
 # The letters of p4p.Type and the names of pvData.
 KINDS = {

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from k2eg_rx.errors import OperationError
-from k2eg_rx.pv import PvAddress
-from k2eg_rx.wire.structure import Structure, select_field
+from k2eg_rx.protocol import Structure, select_field
+from k2eg_rx.pv import PVAddress
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Subscriber:
 
     def __init__(
         self,
-        address: PvAddress,
+        address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
     ) -> None:

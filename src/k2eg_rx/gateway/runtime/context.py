@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from reactivex import abc
 
-from k2eg_rx.gateway.counters import Counters
-from k2eg_rx.gateway.options import GatewayOptions
+from k2eg_rx.gateway.runtime.metrics import Metrics
+from k2eg_rx.gateway.runtime.options import GatewayOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,6 @@ class Context:
     """
 
     scheduler: abc.SchedulerBase
-    counters: Counters = field(default_factory=Counters)
+    counters: Metrics = field(default_factory=Metrics)
     options: GatewayOptions = field(default_factory=GatewayOptions)
     clock: Callable[[], float] = time.time

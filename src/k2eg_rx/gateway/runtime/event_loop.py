@@ -16,12 +16,12 @@ from reactivex import abc, typing
 from reactivex.disposable import Disposable
 from reactivex.internal import DisposedException
 
-from k2eg_rx.timers import SteadyLoop
+from k2eg_rx.concurrency import SteadyLoop
 
 _log = logging.getLogger(__name__)
 
 
-class Owner(SteadyLoop):
+class EventLoop(SteadyLoop):
     """A reactivex scheduler on one thread of its own.
 
     By its base's clock a step of the system's neither holds up the windows of snapshots nor makes them rush. Two things

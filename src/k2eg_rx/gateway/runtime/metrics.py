@@ -14,7 +14,7 @@ _LOG_PERIOD = 10.0  # seconds between two lines about the same trouble: a flood 
 
 
 @dataclass(slots=True)
-class Counters:
+class Metrics:
     """Counts since the gateway was made.
 
     Attributes:
@@ -51,7 +51,7 @@ class Counters:
         return asdict(self)
 
 
-class Complaint:
+class RateLimitedWarning:
     """A line in the log about a trouble that may come by the thousand: the first, then one each 10 s with the number.
 
     Used on one thread. Call `made` for each case; the text's `{}` is the number of cases since the last line.

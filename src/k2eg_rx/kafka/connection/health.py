@@ -1,7 +1,7 @@
 """Decides how it stands with the broker, from what librdkafka's clients say and from what is answered.
 
-In: answers and errors, from any thread. Out: states, to `Announcements`. An error alone proves nothing: one broker of
-several may be away, and a client that sits idle loses connections. It raises a suspicion, and `Positions` asks the
+In: answers and errors, from any thread. Out: states, to `StatusEvents`. An error alone proves nothing: one broker of
+several may be away, and a client that sits idle loses connections. It raises a suspicion, and `OffsetResolver` asks the
 cluster; what comes back, or does not, decides. Rights that are missing are told at once, and asked for again until they
 are there.
 """
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError
 
-from k2eg_rx.kafka.announcements import Announcements
-from k2eg_rx.kafka.failures import Failures, is_refusal, is_unverified, weight_of_trouble
-from k2eg_rx.transport import Connection, TransportStatus
+from k2eg_rx.kafka.connection.errors import Failures, is_refusal, is_unverified, weight_of_trouble
+from k2eg_rx.kafka.connection.status_events import StatusEvents
+from k2eg_rx.transport import ConnectionState, TransportStatus
 
 _PATIENCE = 5.0  # seconds without an answer and without an error that are still called slow, not down
 
 
 @dataclass(frozen=True, slots=True)
-class Right:
+class Permission:
     """The right to read a topic, or to be a member of a group."""
 
     name: str
@@ -46,7 +46,7 @@ class Health:
 
     def __init__(
         self,
-        announcements: Announcements,
+        announcements: StatusEvents,
         failures: Failures,
         clock: Callable[[], float] = time.monotonic,
         verdict: Callable[[str], str] = lambda _: "",
@@ -60,7 +60,7 @@ class Health:
         self._lock = threading.Lock()
         self._cause: KafkaError | None = None
         self._status: tuple[KafkaError, TransportStatus] | None = None
-        self._missing: dict[Right, TransportStatus] = {}
+        self._missing: dict[Permission, TransportStatus] = {}
         self._answered = clock()
         self._suspicious = True
         self.disturbances = 0
@@ -121,10 +121,10 @@ class Health:
         if self._status is None or self._status[0] is not cause:
             reason = self._verdict(cause.str()) if is_unverified(cause) else ""
             reason = reason or self._failures.reason(cause)
-            self._status = cause, TransportStatus(Connection.DOWN, reason, refused=is_refusal(cause))
+            self._status = cause, TransportStatus(ConnectionState.DOWN, reason, refused=is_refusal(cause))
         return self._status[1]
 
-    def forbid(self, right: Right, reason: str, *, vital: bool = False) -> None:
+    def forbid(self, right: Permission, reason: str, *, vital: bool = False) -> None:
         """Takes note that a right is missing.
 
         Args:
@@ -134,17 +134,17 @@ class Health:
         """
         refused = vital or (right.name in self._vital and not right.is_group)
         with self._lock:
-            self._missing[right] = TransportStatus(Connection.UP, reason, refused=refused)
+            self._missing[right] = TransportStatus(ConnectionState.UP, reason, refused=refused)
             self._suspicious = True
             self._announcements.announce(self._connected())
         self.on_suspicion()
 
-    def allow(self, right: Right) -> None:
+    def allow(self, right: Permission) -> None:
         """Takes note that a right is there, or does not matter any more."""
         with self._lock:
             self._missing.pop(right, None)
 
-    def missing_rights(self) -> Sequence[Right]:
+    def missing_rights(self) -> Sequence[Permission]:
         """Returns the rights that were found missing."""
         with self._lock:
             return list(self._missing)
@@ -152,4 +152,4 @@ class Health:
     def _connected(self) -> TransportStatus:
         """The state while the broker answers: the worst of what is missing."""
         statuses = sorted(self._missing.values(), key=lambda status: status.refused)
-        return statuses[-1] if statuses else TransportStatus(Connection.UP)
+        return statuses[-1] if statuses else TransportStatus(ConnectionState.UP)

@@ -17,13 +17,13 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from k2eg_rx.kafka.failures import error_of
-from k2eg_rx.kafka.health import Health
+from k2eg_rx.kafka.connection.errors import error_of
+from k2eg_rx.kafka.connection.health import Health
 
 _log = logging.getLogger(__name__)
 
 _REST = 5.0  # seconds between looks while all is well: each is a request of one topic's metadata
-_INTERVAL = 1.0  # seconds between looks otherwise; `Positions` asks the cluster as often
+_INTERVAL = 1.0  # seconds between looks otherwise; `OffsetResolver` asks the cluster as often
 # Looks in a row without a broker, with an answer to somebody else between them. A client that is well has connected
 # again by the third: reconnect.backoff.max.ms is two seconds.
 _LOOKS = 4
@@ -38,7 +38,7 @@ def has_broker(client: Any, topic: str) -> bool:
     return True
 
 
-class Lifeline:
+class ConnectionWatchdog:
     """One client's connection to the cluster. Belongs to the thread that owns the client.
 
     Args:

@@ -10,19 +10,19 @@ import queue
 import threading
 from collections.abc import Callable
 
-from k2eg_rx.transport import Connection, TransportStatus
+from k2eg_rx.transport import ConnectionState, TransportStatus
 
 _log = logging.getLogger(__name__)
 
 Listener = Callable[[TransportStatus], None]
 
 
-class Announcements:
+class StatusEvents:
     """Keeps the present state and announces each change of it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._status = TransportStatus(Connection.CONNECTING)
+        self._status = TransportStatus(ConnectionState.CONNECTING)
         self._listeners: list[Listener] = []
         self._calls: queue.SimpleQueue[tuple[Listener, TransportStatus] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None

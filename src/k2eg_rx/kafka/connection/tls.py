@@ -1,7 +1,7 @@
 """What exactly is wrong with a broker's certificate: librdkafka says no more than that it was not accepted.
 
 In: librdkafka's error, and the properties by which it judged. Out: a sentence. Asks the broker, by a handshake of its
-own that sends nothing but the begin of one; on the thread of `Positions`.
+own that sends nothing but the begin of one; on the thread of `OffsetResolver`.
 """
 
 from __future__ import annotations

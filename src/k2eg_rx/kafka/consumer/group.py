@@ -23,15 +23,15 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from k2eg_rx.kafka.cluster import Ends
-from k2eg_rx.kafka.configuration import Properties
-from k2eg_rx.kafka.failures import Failures, error_of
-from k2eg_rx.kafka.health import Health
-from k2eg_rx.kafka.lag import Partition
-from k2eg_rx.kafka.pump import Pump, Watcher
-from k2eg_rx.kafka.reading import Reading
-from k2eg_rx.kafka.source import TopicSource
-from k2eg_rx.kafka.starts import COMMITTED_TIMEOUT, OF_A_REBALANCE, Starts, key_of
+from k2eg_rx.kafka.connection.configuration import Properties
+from k2eg_rx.kafka.connection.errors import Failures, error_of
+from k2eg_rx.kafka.connection.health import Health
+from k2eg_rx.kafka.consumer.group_offsets import COMMITTED_TIMEOUT, OF_A_REBALANCE, InitialOffsets, key_of
+from k2eg_rx.kafka.consumer.lag import Partition
+from k2eg_rx.kafka.consumer.poll_loop import PollLoop, Watcher
+from k2eg_rx.kafka.consumer.source import TopicSource
+from k2eg_rx.kafka.metadata.cluster import Ends
+from k2eg_rx.kafka.metadata.topic_subscription import Reading
 from k2eg_rx.transport import Offsets, Receiver
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def _at(offsets: Iterable[tuple[Partition, int]], metadata: str = "") -> list[To
     return [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in offsets]
 
 
-class GroupPump(Pump):
+class GroupPollLoop(PollLoop):
     """Reads as a member of a group."""
 
     is_member = True
@@ -70,7 +70,7 @@ class GroupPump(Pump):
         self._subscribed: frozenset[str] = frozenset()
         self._held_since: float | None = None
         self._paused = False
-        self._starts = Starts(self._commit)
+        self._starts = InitialOffsets(self._commit)
         self._joining = False  # subscribed to something, and not assigned anything yet
         self._received: dict[Partition, int] = {}  # of the partitions that are ours: the offset after what was received
         self._gone: set[str] = set()  # topics that were deleted, until they are read again
@@ -106,7 +106,7 @@ class GroupPump(Pump):
             self._gone.add(reading.topic)
             self._disown(consumer, reading.topic)
 
-    def give_back(self, consumer: Consumer, unused: Offsets) -> None:
+    def release_for_rebalance(self, consumer: Consumer, unused: Offsets) -> None:
         """Has the next member begin with what was received here and was of no use."""
         self._lower(consumer, unused)
         self._reached = {key: offset for key, offset in self._reached.items() if key not in unused}
@@ -114,7 +114,7 @@ class GroupPump(Pump):
     def _recall(self, consumer: Consumer, partitions: Collection[Partition]) -> None:
         """Has the next member begin with what was received here and has not been used."""
         try:
-            unused = self._receiver.recall(partitions)
+            unused = self._receiver.reclaim_undelivered(partitions)
         except Exception:
             _log.exception("a receiver raised when asked for what it has not used of %d partitions", len(partitions))
             return
@@ -326,7 +326,7 @@ class GroupPump(Pump):
         self._unknown -= keys
 
 
-class GroupSource(TopicSource[GroupPump]):
+class GroupSource(TopicSource[GroupPollLoop]):
     """Reads its group's share of the topics."""
 
     def begin(self, starts: Sequence[tuple[Reading, Ends]]) -> None:
@@ -343,10 +343,10 @@ class GroupSource(TopicSource[GroupPump]):
             self.on_gone(reading.topic)
         self._pump.queue(lambda consumer: self._pump.halt(consumer, reading))
 
-    def give_back(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
-        """Takes no part in reading topics any more; see `RecordSource.give_back`."""
+    def release_for_rebalance(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
+        """Takes no part in reading topics any more; see `RecordSource.release_for_rebalance`."""
         self._pump.left.update(topics)
         offsets = unused()
-        self._pump.queue(lambda consumer: self._pump.give_back(consumer, offsets))
+        self._pump.queue(lambda consumer: self._pump.release_for_rebalance(consumer, offsets))
         for topic in topics:
             self.release(topic)

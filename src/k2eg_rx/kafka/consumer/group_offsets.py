@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from k2eg_rx.kafka.lag import Partition
+from k2eg_rx.kafka.consumer.lag import Partition
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def key_of(partition: TopicPartition) -> Partition:
     return partition.topic, partition.partition
 
 
-class Starts:
+class InitialOffsets:
     """The starts of one member.
 
     Args:

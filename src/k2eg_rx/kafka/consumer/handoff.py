@@ -22,7 +22,7 @@ _IDLE = 10.0  # seconds after which who has nothing to look at ends; the next fl
 _REST = 1.0  # seconds after work that took long in which nobody leaves: the next would be likely to, too
 
 
-class Relay:
+class Handoff:
     """The turn at a loop, which one thread has at a time.
 
     Who has the turn, who watches, and what the holder is away for belong to the lock. What the loop uses belongs to the

@@ -14,12 +14,12 @@ from typing import TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from k2eg_rx.kafka.configuration import Properties
-from k2eg_rx.kafka.failures import Failures, error_of, is_final, is_forbidden, is_gone
-from k2eg_rx.kafka.health import Health
-from k2eg_rx.kafka.librdkafka_log import librdkafka_log
-from k2eg_rx.kafka.lifeline import Lifeline, abandon
-from k2eg_rx.kafka.records import records_of
+from k2eg_rx.kafka.connection.configuration import Properties
+from k2eg_rx.kafka.connection.errors import Failures, error_of, is_final, is_forbidden, is_gone
+from k2eg_rx.kafka.connection.health import Health
+from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
+from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, abandon
+from k2eg_rx.kafka.consumer.records import records_of
 from k2eg_rx.transport import Excerpt, Partition, Record, Span
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class KafkaHistory:
         self._topics = list(dict.fromkeys(topics))
         self._properties: Properties = {**properties, "error_cb": health.trouble}
         self._failures = failures
-        self._lifeline = Lifeline(health)
+        self._lifeline = ConnectionWatchdog(health)
         self._next: dict[Partition, int] = {}  # what is assigned, and the offset that comes next there
         self._paused: set[Partition] = set()
         self._told: set[int] = set()

@@ -19,14 +19,14 @@ from typing import Protocol
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.configuration import Properties
-from k2eg_rx.kafka.failures import Failures, is_forbidden, is_gone
-from k2eg_rx.kafka.health import Health, Right
-from k2eg_rx.kafka.lag import INTERVAL, Lag
-from k2eg_rx.kafka.librdkafka_log import ConsumerLog
-from k2eg_rx.kafka.lifeline import Lifeline, abandon
-from k2eg_rx.kafka.records import records_of
-from k2eg_rx.kafka.relay import Relay
+from k2eg_rx.kafka.connection.configuration import Properties
+from k2eg_rx.kafka.connection.errors import Failures, is_forbidden, is_gone
+from k2eg_rx.kafka.connection.health import Health, Permission
+from k2eg_rx.kafka.connection.librdkafka_log import ConsumerLog
+from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, abandon
+from k2eg_rx.kafka.consumer.handoff import Handoff
+from k2eg_rx.kafka.consumer.lag import INTERVAL, Lag
+from k2eg_rx.kafka.consumer.records import records_of
 from k2eg_rx.transport import Receiver, Record
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Watcher(Protocol):
         ...
 
 
-class Pump:
+class PollLoop:
     """Reads for one receiver; partitions are assigned by actions.
 
     Args:
@@ -105,11 +105,11 @@ class Pump:
         self._deadline = 0.0
         self._told: set[tuple[str, int]] = set()
         self.lag = Lag()
-        self._lifeline = Lifeline(health)
+        self._lifeline = ConnectionWatchdog(health)
         self._consumer: Consumer | None = None
         self._largest = LARGEST_BATCH
         self._flows = False  # whether there are likely to be more records already
-        self._relay = Relay(name, self._run)
+        self._relay = Handoff(name, self._run)
 
     def start(self) -> None:
         """Starts the thread, which makes the consumer."""
@@ -196,7 +196,7 @@ class Pump:
         if not self._is_ready():
             self._hold(consumer)
             return
-        if self._flows and self._receiver.is_modest():
+        if self._flows and self._receiver.prefer_small_batches():
             time.sleep(_ASIDE)
         messages = self._gather(consumer)
         if messages and self._actions:
@@ -245,7 +245,7 @@ class Pump:
         return messages
 
     def _batch(self) -> int:
-        return _MODEST_BATCH if self._receiver.is_modest() else self._largest
+        return _MODEST_BATCH if self._receiver.prefer_small_batches() else self._largest
 
     def _patience(self) -> float:
         return _BRISK_POLL if time.monotonic() < self._brisk_until else self._poll
@@ -260,11 +260,11 @@ class Pump:
 
     def _sifted(self, messages: Sequence[Message]) -> Sequence[Message]:
         self._largest = LARGEST_BATCH
-        sieve = self._receiver.sieve() if len(messages) > 1 else None
-        if sieve is None:
+        conflation_filter = self._receiver.conflation_filter() if len(messages) > 1 else None
+        if conflation_filter is None:
             return messages
         keys = [message.key() for message in messages]  # an error has none, so it is not sifted out
-        wanted = sieve(keys, lambda number: len(messages[number]))
+        wanted = conflation_filter(keys, lambda number: len(messages[number]))
         if wanted is None:
             return messages
         left = [messages[number] for number in wanted]
@@ -299,11 +299,11 @@ class Pump:
         group = "" if topic else str(self._properties["group.id"])
         reason = self._failures.reason(error, topic, group)
         _log.warning("%s", reason)
-        self._health.forbid(Right(topic or group, is_group=not topic), reason, vital=not topic)
+        self._health.forbid(Permission(topic or group, is_group=not topic), reason, vital=not topic)
 
     def released(self, topic: str) -> None:
         """Takes note that nobody wants a topic any more."""
-        self._health.allow(Right(topic))
+        self._health.allow(Permission(topic))
 
     def _start_again(self, consumer: Consumer, partition: TopicPartition) -> None:
         """Reads a partition from elsewhere; after a failed reset librdkafka has stopped it, and `seek` refuses."""

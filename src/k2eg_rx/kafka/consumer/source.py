@@ -13,13 +13,13 @@ from typing import Generic, TypeVar
 from confluent_kafka import Consumer, TopicPartition
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.cluster import Ends
-from k2eg_rx.kafka.positions import Positions
-from k2eg_rx.kafka.pump import Pump, Watcher
-from k2eg_rx.kafka.reading import Creation, Reading
+from k2eg_rx.kafka.consumer.poll_loop import PollLoop, Watcher
+from k2eg_rx.kafka.metadata.cluster import Ends
+from k2eg_rx.kafka.metadata.offset_resolver import OffsetResolver
+from k2eg_rx.kafka.metadata.topic_subscription import Creation, Reading
 from k2eg_rx.transport import Offsets, SourceClosedError
 
-_P = TypeVar("_P", bound=Pump)
+_P = TypeVar("_P", bound=PollLoop)
 
 
 class TopicSource(Generic[_P]):
@@ -30,7 +30,7 @@ class TopicSource(Generic[_P]):
         make_pump: Makes the pump, not started yet.
     """
 
-    def __init__(self, positions: Positions, make_pump: Callable[[Watcher], _P]) -> None:
+    def __init__(self, positions: OffsetResolver, make_pump: Callable[[Watcher], _P]) -> None:
         self._positions = positions
         self._lock = threading.Lock()
         self._readings: dict[str, Reading] = {}
@@ -68,8 +68,8 @@ class TopicSource(Generic[_P]):
             self._pump.released(topic)
             reading.fail(TransportError(f"topic {topic!r} was released before it could be read"))
 
-    def give_back(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
-        """Stops reading topics; see `RecordSource.give_back`. Without a group nobody is given anything."""
+    def release_for_rebalance(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
+        """Stops reading topics; see `RecordSource.release_for_rebalance`. Without a group nobody is given anything."""
         unused()
         for topic in topics:
             self.release(topic)
@@ -122,10 +122,10 @@ def _has_failed(reading: Reading) -> bool:
     return reading.fixed.done() and reading.fixed.exception() is not None
 
 
-class ExactSource(TopicSource[Pump]):
+class ExactSource(TopicSource[PollLoop]):
     """Reads every record of its topics."""
 
-    def __init__(self, positions: Positions, make_pump: Callable[[Watcher], Pump]) -> None:
+    def __init__(self, positions: OffsetResolver, make_pump: Callable[[Watcher], PollLoop]) -> None:
         self._assigned: dict[Reading, list[TopicPartition]] = {}  # the pump's thread only, which starts with super's
         super().__init__(positions, make_pump)
 

@@ -1,7 +1,7 @@
 """What the cluster knows of topics: whether they are there, how many partitions they have, where they end.
 
 In: names of topics. Out: counts and offsets. Every call asks the broker and waits, but not for long; all on one
-thread, that of `Positions`.
+thread, that of `OffsetResolver`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from confluent_kafka.admin import (
 )
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.configuration import RETENTION_MS, admin_properties
-from k2eg_rx.kafka.failures import Failures, error_of, is_final, is_gone
-from k2eg_rx.kafka.health import Health, Right
-from k2eg_rx.kafka.librdkafka_log import librdkafka_log
+from k2eg_rx.kafka.connection.configuration import RETENTION_MS, admin_properties
+from k2eg_rx.kafka.connection.errors import Failures, error_of, is_final, is_gone
+from k2eg_rx.kafka.connection.health import Health, Permission
+from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Cluster:
                 self._health.allow(right)
         return self._ask(self._admin, self._settings.command_topic) is not None
 
-    def _has(self, right: Right) -> bool:
+    def _has(self, right: Permission) -> bool:
         options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _METADATA_TIMEOUT}
         try:
             if right.is_group:

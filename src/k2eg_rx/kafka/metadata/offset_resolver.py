@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.cluster import Ends, Sight
-from k2eg_rx.kafka.reading import FIRST_DELAY, Phase, Reading
+from k2eg_rx.kafka.metadata.cluster import Ends, Sight
+from k2eg_rx.kafka.metadata.topic_subscription import FIRST_DELAY, Phase, Reading
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _IDLE = 10.0  # seconds; nothing is due then, but logs are written
 
 
 class Sights(Protocol):
-    """What `Positions` needs of `Cluster`."""
+    """What `OffsetResolver` needs of `Cluster`."""
 
     def partition_counts(self, topics: Sequence[str]) -> Mapping[str, Sight] | None: ...
     def end_offsets(self, partition_counts: Mapping[str, int]) -> Mapping[str, Ends]: ...
@@ -49,7 +49,7 @@ class Sights(Protocol):
     def close(self) -> None: ...
 
 
-class Positions:
+class OffsetResolver:
     """Keeps the readings of a transport.
 
     Args:

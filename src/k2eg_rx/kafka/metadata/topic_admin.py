@@ -1,7 +1,7 @@
 """What a gateway needs of Kafka's administration: topics that are made, and who listens to which.
 
 In: names of topics. Out: topics; numbers of group members. Every call blocks, for a few seconds at most, and is made on
-one thread, the gateway's for topics (`k2eg_rx.gateway.topics`).
+one thread, the gateway's for topics (`k2eg_rx.gateway.commands.topics`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from confluent_kafka.admin import (
 )
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.configuration import RETENTION_MS, admin_properties
-from k2eg_rx.kafka.failures import Failures, error_of, secrets_in
-from k2eg_rx.kafka.librdkafka_log import librdkafka_log
+from k2eg_rx.kafka.connection.configuration import RETENTION_MS, admin_properties
+from k2eg_rx.kafka.connection.errors import Failures, error_of, secrets_in
+from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.settings import Settings
 
 _log = logging.getLogger(__name__)

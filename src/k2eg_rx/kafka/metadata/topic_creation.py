@@ -1,6 +1,6 @@
 """Brings a missing reply topic about: by asking for it, then by creating it, and else by saying who has to.
 
-In: the thread of `Positions`, once in a while. Out: requests to the broker; an error when it is certain that the
+In: the thread of `OffsetResolver`, once in a while. Out: requests to the broker; an error when it is certain that the
 topic cannot be had. A gateway never creates reply topics.
 """
 

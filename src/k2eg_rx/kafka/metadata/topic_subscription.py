@@ -1,7 +1,7 @@
 """A topic that is being read, and those who have to do with it.
 
-In: nothing. Out: `Reading`, whose fields belong to the thread of `Positions`, but for `released`, which anybody may
-set once, and `fixed`.
+In: nothing. Out: `Reading`, whose fields belong to the thread of `OffsetResolver`, but for
+`released`, which anybody may set once, and `fixed`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Protocol
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.cluster import Ends
+from k2eg_rx.kafka.metadata.cluster import Ends
 
 FIRST_DELAY = 0.02  # seconds: a gateway creates a monitor's topic some 10 ms after the command
 _FIRST_DELAY_OF_OURS = 0.005  # what we asked to be created ourselves is there at once or after some 100 ms
@@ -29,7 +29,7 @@ class Phase(Enum):
 
 
 class Target(Protocol):
-    """What reads. Called on the thread of `Positions`; must not block."""
+    """What reads. Called on the thread of `OffsetResolver`; must not block."""
 
     def begin(self, starts: Sequence[tuple[Reading, Ends]]) -> None:
         """Reads partitions, from the offsets given. With none given, reads on: the topic is there after all."""

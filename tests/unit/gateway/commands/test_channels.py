@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from k2eg_rx.gateway.samples import Sample
-from k2eg_rx.pv import PvAddress
+from k2eg_rx.gateway.commands.messages import Sample
+from k2eg_rx.pv import PVAddress
 
-A = PvAddress("pva", "a")
+A = PVAddress("pva", "a")
 
 
 def test_it_is_open_while_somebody_is_subscribed(stage: Any) -> None:

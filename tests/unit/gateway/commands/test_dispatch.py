@@ -9,7 +9,7 @@ import reactivex
 from reactivex import Observable
 from reactivex.subject import Subject
 
-from k2eg_rx.gateway.answers import answer_each
+from k2eg_rx.gateway.commands.dispatch import answer_each
 
 
 def test_answers_are_merged() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from k2eg_rx.gateway.provider import ProviderError, ProviderTimeout, Reading
-from k2eg_rx.wire.commands import pack_fields
-from k2eg_rx.wire.encode import Serialization
+from k2eg_rx.gateway.epics.provider import ProviderError, ProviderTimeout, Reading
+from k2eg_rx.protocol.commands import pack_fields
+from k2eg_rx.protocol.encode import Serialization
 
 
 def packed(**fields: Any) -> str:

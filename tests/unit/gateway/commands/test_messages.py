@@ -8,8 +8,8 @@ import msgpack
 import pytest
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.gateway.samples import Sample
-from k2eg_rx.wire.encode import Serialization, encode_event, encode_structure
+from k2eg_rx.gateway.commands.messages import Sample
+from k2eg_rx.protocol.encode import Serialization, encode_event, encode_structure
 
 STRUCTURE = {"value": 1.5, "alarm": {"severity": 0, "message": "\x00fragment"}}
 NAMES = ["t:fast", "µ:1", 'a"b', "x" * 300, "\x00fragment"]

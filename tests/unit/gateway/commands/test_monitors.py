@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from k2eg_rx.transport import Record
-from k2eg_rx.wire.commands import MultiMonitorCommand, encode_command
-from k2eg_rx.wire.encode import Serialization
+from k2eg_rx.protocol.commands import MultiMonitorCommand, encode_command
+from k2eg_rx.protocol.encode import Serialization
+from k2eg_rx.transport.interfaces import Record
 
 
 def test_monitor_is_acknowledged_and_publishes(stage: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from k2eg_rx.wire.encode import Serialization
+from k2eg_rx.protocol.encode import Serialization
 
 COMPLETE = {"error": 1, "reply_id": "id"}
 
@@ -114,7 +114,7 @@ def test_a_snapshot_takes_nothing_from_a_monitor(stage: Any) -> None:
 
 
 def test_a_value_is_encoded_once_for_all(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from k2eg_rx.gateway import samples
+    from k2eg_rx.gateway.commands import messages as samples
 
     calls: list[object] = []
     encode = samples.encode_structure

@@ -9,12 +9,12 @@ import pytest
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.gateway.context import Context
-from k2eg_rx.gateway.options import GatewayOptions
-from k2eg_rx.gateway.outlet import Outlet
-from k2eg_rx.gateway.samples import Outgoing
-from k2eg_rx.transport import MissingTopicError
-from k2eg_rx.wire.encode import Serialization
+from k2eg_rx.gateway.commands.messages import Outgoing
+from k2eg_rx.gateway.commands.publisher import Publisher
+from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.options import GatewayOptions
+from k2eg_rx.protocol.encode import Serialization
+from k2eg_rx.transport.interfaces import MissingTopicError
 
 
 class Sink:
@@ -59,8 +59,8 @@ def context() -> Context:
 
 
 @pytest.fixture
-def outlet(sink: Sink, context: Context) -> Outlet:
-    return Outlet(sink, context)
+def outlet(sink: Sink, context: Context) -> Publisher:
+    return Publisher(sink, context)
 
 
 def record(number: int, topic: str = "t") -> Outgoing:
@@ -77,13 +77,13 @@ def values(sink: Sink) -> list[int]:
     return [int(value) for _, value, _, _ in sink.sent]
 
 
-def test_a_record_goes_out_with_its_key_and_header(outlet: Outlet, sink: Sink, context: Context) -> None:
+def test_a_record_goes_out_with_its_key_and_header(outlet: Publisher, sink: Sink, context: Context) -> None:
     outlet.send(record(1))
     assert sink.sent == [("t", b"1", b"key", (("k2eg-ser-type", "Json"),))]
     assert context.counters.published == 1
 
 
-def test_a_full_queue_is_waited_for_in_order(outlet: Outlet, sink: Sink, context: Context) -> None:
+def test_a_full_queue_is_waited_for_in_order(outlet: Publisher, sink: Sink, context: Context) -> None:
     sink.room = 1
     for number in range(4):
         outlet.send(record(number))
@@ -102,7 +102,7 @@ def test_a_full_queue_is_waited_for_in_order(outlet: Outlet, sink: Sink, context
 
 
 def test_what_finds_no_room_at_all_is_counted_and_it_is_the_oldest(
-    outlet: Outlet, sink: Sink, context: Context
+    outlet: Publisher, sink: Sink, context: Context
 ) -> None:
     sink.room = 0
     for number in range(8):
@@ -113,7 +113,7 @@ def test_what_finds_no_room_at_all_is_counted_and_it_is_the_oldest(
     assert context.counters.dropped_records == context.counters.dropped == 3
 
 
-def test_a_record_that_kafka_refuses_holds_nothing_up(outlet: Outlet, sink: Sink, context: Context) -> None:
+def test_a_record_that_kafka_refuses_holds_nothing_up(outlet: Publisher, sink: Sink, context: Context) -> None:
     outlet.send(record(1, "bad"))
     outlet.send(record(2))
     sink.room = 0
@@ -126,7 +126,7 @@ def test_a_record_that_kafka_refuses_holds_nothing_up(outlet: Outlet, sink: Sink
     assert context.counters.dropped_records == 2
 
 
-def test_what_kafka_does_not_take_is_counted(outlet: Outlet, sink: Sink, context: Context) -> None:
+def test_what_kafka_does_not_take_is_counted(outlet: Publisher, sink: Sink, context: Context) -> None:
     outlet.send(record(1))
     outlet.send(record(2))
     sink.reports[0](None)
@@ -134,7 +134,7 @@ def test_what_kafka_does_not_take_is_counted(outlet: Outlet, sink: Sink, context
     assert context.counters.undelivered == 1
 
 
-def test_closing_counts_what_was_left(outlet: Outlet, sink: Sink, context: Context) -> None:
+def test_closing_counts_what_was_left(outlet: Publisher, sink: Sink, context: Context) -> None:
     sink.room = 0
     outlet.send(record(1))
     outlet.close(2.5)
@@ -144,7 +144,7 @@ def test_closing_counts_what_was_left(outlet: Outlet, sink: Sink, context: Conte
 
 def test_a_topic_that_is_missing_is_told_once_until_it_was_dealt_with(sink: Sink, context: Context) -> None:
     missing: list[str] = []
-    outlet = Outlet(sink, context, missing.append)
+    outlet = Publisher(sink, context, missing.append)
     scheduler: Any = context.scheduler
     outlet.send(Outgoing("t", None, b"v", Serialization.JSON))
     outlet.send(Outgoing("t", None, b"w", Serialization.JSON))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from k2eg_rx.gateway.lanes import Lanes, Turn
+from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
 
 
 class Table:
     def __init__(self) -> None:
-        self.lanes = Lanes()
+        self.lanes = KeyedQueue()
         self.started: list[str] = []
-        self.turns: dict[str, Turn] = {}
+        self.turns: dict[str, Ticket] = {}
 
     def enter(self, name: str, *, holds: bool, pv: str = "pv") -> None:
-        self.turns[name] = Turn(lambda: self.started.append(name), holds=holds)
+        self.turns[name] = Ticket(lambda: self.started.append(name), holds=holds)
         self.lanes.enter(pv, self.turns[name])
 
     def leave(self, name: str, pv: str = "pv") -> None:
@@ -63,7 +63,7 @@ def test_giving_back_twice_does_not_end_another_s_turn() -> None:
 
 
 def test_turns_that_end_while_they_start_do_not_pile_up() -> None:
-    lanes = Lanes()
+    lanes = KeyedQueue()
     ended = 0
 
     def enter() -> None:
@@ -72,10 +72,10 @@ def test_turns_that_end_while_they_start_do_not_pile_up() -> None:
             ended += 1
             lanes.leave("pv", turn)
 
-        turn = Turn(start, holds=True)
+        turn = Ticket(start, holds=True)
         lanes.enter("pv", turn)
 
-    first = Turn(lambda: None, holds=True)
+    first = Ticket(lambda: None, holds=True)
     lanes.enter("pv", first)
     for _ in range(5000):
         enter()

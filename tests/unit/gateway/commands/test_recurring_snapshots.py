@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from k2eg_rx.wire.encode import Serialization
+from k2eg_rx.protocol.encode import Serialization
 
 START_MS = 1_795_000_000_000
 

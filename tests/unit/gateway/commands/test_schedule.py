@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.gateway.windows import Moment, Timing, moments
+from k2eg_rx.gateway.commands.schedule import Moment, Timing, moments
 
 OPEN, PUSH, END = Moment.OPEN, Moment.PUSH, Moment.END
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.gateway.intake import Intake
-from k2eg_rx.transport import Record
+from k2eg_rx.gateway.commands.source import CommandSource
+from k2eg_rx.transport.interfaces import Record
 
 
 class Bench:
     def __init__(self) -> None:
         self.scheduler = TestScheduler()
         self.room = 3
-        self.intake = Intake(self.scheduler, lambda: self.room)
+        self.intake = CommandSource(self.scheduler, lambda: self.room)
         self.woken = 0
         self.intake.wake = self._wake
         self.taken: list[int] = []

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.gateway import topics as module
-from k2eg_rx.gateway.topics import Topics
+from k2eg_rx.gateway.commands import topics as module
+from k2eg_rx.gateway.commands.topics import Topics
 
 
 class Hand:
@@ -68,7 +68,7 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "Workers", Hand)
+    monkeypatch.setattr(module, "WorkerPool", Hand)
 
 
 def test_topics_wanted_together_are_created_in_one_request() -> None:

@@ -9,8 +9,8 @@ import aioca
 import numpy as np
 import pytest
 
-from k2eg_rx.gateway.channelaccess_values import Layout, checked_put, structure_of, types_of
-from k2eg_rx.gateway.provider import ProviderError
+from k2eg_rx.gateway.epics.ca_values import Layout, checked_put, structure_of, types_of
+from k2eg_rx.gateway.epics.provider import ProviderError
 
 
 class Number(float):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from k2eg_rx.gateway.pvtypes import DTYPES, TypeMismatch, checked_array, checked_choice, checked_scalar, refusal
+from k2eg_rx.gateway.epics.pv_types import DTYPES, TypeMismatch, checked_array, checked_choice, checked_scalar, refusal
 
 INTEGERS = ["byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong"]
 

@@ -8,9 +8,9 @@ import pytest
 from p4p import Type, Value
 from p4p.nt import NTEnum, NTScalar, NTTable
 
-from k2eg_rx.gateway.provider import ProviderError
-from k2eg_rx.gateway.pvaccess_puts import fill
-from k2eg_rx.gateway.pvaccess_values import ValueReader, spec_of
+from k2eg_rx.gateway.epics.provider import ProviderError
+from k2eg_rx.gateway.epics.pva_puts import fill
+from k2eg_rx.gateway.epics.pva_values import ValueReader, spec_of
 
 CUSTOM = Type(
     [

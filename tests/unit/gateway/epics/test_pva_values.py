@@ -9,7 +9,7 @@ import pytest
 from p4p import Type, Value
 from p4p.nt import NTEnum, NTNDArray, NTScalar, NTTable
 
-from k2eg_rx.gateway.pvaccess_values import KnownTypes, UpdateReader, ValueReader, spec_of, types_of
+from k2eg_rx.gateway.epics.pva_values import KnownTypes, UpdateReader, ValueReader, spec_of, types_of
 
 INNER = ("S", None, [("q", "i"), ("u", ("U", None, [("a", "i"), ("b", "i")]))])
 UNION = ("U", None, [("i", "i"), ("s", "s"), ("st", INNER), ("al", "al"), ("las", ("aS", None, [("z", "i")]))])

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from k2eg_rx.gateway.counters import Complaint, Counters
-from k2eg_rx.gateway.options import GatewayOptions
+from k2eg_rx.gateway.runtime.metrics import Metrics, RateLimitedWarning
+from k2eg_rx.gateway.runtime.options import GatewayOptions
 
 
 def test_an_empty_section_has_the_defaults() -> None:
@@ -50,14 +50,14 @@ def test_what_is_wrong_is_named(section: dict[str, str], words: str) -> None:
 
 
 def test_counters_add_up() -> None:
-    counters = Counters(dropped_updates=1, dropped_samples=2, dropped_records=3)
+    counters = Metrics(dropped_updates=1, dropped_samples=2, dropped_records=3)
     assert counters.dropped == 6
     assert counters.as_dict()["dropped_records"] == 3
 
 
 def test_a_flood_of_trouble_is_a_line_each_10_seconds(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    complaint = Complaint(logging.getLogger("test"), "{} losses", lambda: now)
+    complaint = RateLimitedWarning(logging.getLogger("test"), "{} losses", lambda: now)
     for case in range(100):
         complaint.made("of t" if case == 0 else "")
     now = 10.0

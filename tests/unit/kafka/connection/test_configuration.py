@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2eg_rx.kafka.configuration import (
+from k2eg_rx.kafka.connection.configuration import (
     admin_properties,
     check_group_name,
     events_properties,

@@ -6,8 +6,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.failures import Failures, error_of, is_final, is_gone, secrets_in, weight_of_trouble
-from k2eg_rx.transport import MissingTopicError
+from k2eg_rx.kafka.connection.errors import Failures, error_of, is_final, is_gone, secrets_in, weight_of_trouble
+from k2eg_rx.transport.interfaces import MissingTopicError
 
 CODES = {name: code for name, code in vars(KafkaError).items() if isinstance(code, int)}
 

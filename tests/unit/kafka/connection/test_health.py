@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError
 
-from k2eg_rx.kafka.failures import Failures
-from k2eg_rx.kafka.health import Health
-from k2eg_rx.transport import Connection, TransportStatus
+from k2eg_rx.kafka.connection.errors import Failures
+from k2eg_rx.kafka.connection.health import Health
+from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
 
 
 class World:
@@ -39,7 +39,7 @@ def test_nothing_is_known_until_a_broker_answered(world):
     assert world.states == []
     world.health.answer()
     assert not world.health.suspicious
-    assert world.states == [TransportStatus(Connection.UP)]
+    assert world.states == [TransportStatus(ConnectionState.UP)]
 
 
 def test_an_error_raises_a_suspicion_and_no_more(world):
@@ -48,10 +48,10 @@ def test_an_error_raises_a_suspicion_and_no_more(world):
     world.trouble(KafkaError._ALL_BROKERS_DOWN)
     assert world.health.suspicious
     assert world.suspicions == 1
-    assert world.states == [TransportStatus(Connection.UP)]
+    assert world.states == [TransportStatus(ConnectionState.UP)]
     world.health.answer()
     assert not world.health.suspicious
-    assert world.states == [TransportStatus(Connection.UP)]
+    assert world.states == [TransportStatus(ConnectionState.UP)]
 
 
 def test_silence_after_an_error_is_down_with_the_most_telling_reason(world):
@@ -60,7 +60,7 @@ def test_silence_after_an_error_is_down_with_the_most_telling_reason(world):
     world.trouble(KafkaError._AUTHENTICATION, "bad credentials")
     world.trouble(KafkaError._TRANSPORT, "disconnected")
     world.health.silence()
-    assert world.states[-1].connection is Connection.DOWN
+    assert world.states[-1].connection is ConnectionState.DOWN
     assert "bad credentials" in world.states[-1].reason
 
 
@@ -69,7 +69,7 @@ def test_silence_without_an_error_is_slow_at_first_and_down_after_a_while(world)
     assert world.states == []
     world.now = 5.0
     world.health.silence()
-    assert world.states[-1].connection is Connection.DOWN
+    assert world.states[-1].connection is ConnectionState.DOWN
     assert "broker:9092" in world.states[-1].reason
 
 
@@ -77,7 +77,7 @@ def test_an_answer_is_up_again_and_forgets_the_reason(world):
     world.trouble(KafkaError._AUTHENTICATION, "bad credentials")
     world.health.silence()
     world.health.answer()
-    assert world.states[-1] == TransportStatus(Connection.UP)
+    assert world.states[-1] == TransportStatus(ConnectionState.UP)
     world.trouble(KafkaError._TRANSPORT, "refused")
     world.health.silence()
     assert "refused" in world.states[-1].reason

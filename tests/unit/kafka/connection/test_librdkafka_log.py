@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from k2eg_rx.kafka.librdkafka_log import ConsumerLog, Repetitions
+from k2eg_rx.kafka.connection.librdkafka_log import ConsumerLog, Repetitions
 
 
 def record(text: str) -> logging.LogRecord:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from k2eg_rx.kafka.announcements import Announcements
-from k2eg_rx.kafka.failures import Failures
-from k2eg_rx.kafka.health import Health
-from k2eg_rx.kafka.lifeline import Lifeline
+from k2eg_rx.kafka.connection.errors import Failures
+from k2eg_rx.kafka.connection.health import Health
+from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
+from k2eg_rx.kafka.connection.status_events import StatusEvents
 
 
 class World:
@@ -19,10 +19,10 @@ class World:
         self.code = KafkaError._TIMED_OUT  # asked, and no time to wait for the answer
         self.asked = 0
         self.answers = True
-        self.health = Health(Announcements(), Failures("broker:9092"), clock=lambda: self.now)
+        self.health = Health(StatusEvents(), Failures("broker:9092"), clock=lambda: self.now)
         self.health.answer()
         self.health.on_suspicion = self._answer
-        self.lifeline = Lifeline(self.health, clock=lambda: self.now)
+        self.lifeline = ConnectionWatchdog(self.health, clock=lambda: self.now)
 
     def _answer(self) -> None:
         if self.answers:

@@ -10,13 +10,14 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka import group, starts
-from k2eg_rx.kafka.announcements import Announcements
-from k2eg_rx.kafka.failures import Failures
-from k2eg_rx.kafka.group import GroupPump
-from k2eg_rx.kafka.health import Health
-from k2eg_rx.kafka.reading import Reading
-from k2eg_rx.transport import Receiver, Record
+from k2eg_rx.kafka.connection.errors import Failures
+from k2eg_rx.kafka.connection.health import Health
+from k2eg_rx.kafka.connection.status_events import StatusEvents
+from k2eg_rx.kafka.consumer import group
+from k2eg_rx.kafka.consumer import group_offsets as starts
+from k2eg_rx.kafka.consumer.group import GroupPollLoop
+from k2eg_rx.kafka.metadata.topic_subscription import Reading
+from k2eg_rx.transport.interfaces import Receiver, Record
 
 Offsets = dict[tuple[str, int], int]
 
@@ -108,8 +109,8 @@ class World(Receiver):
         self.recalled: list[Collection[tuple[str, int]]] = []
         self.consumer = FakeConsumer()
         failures = Failures("broker:9092")
-        self.pump = GroupPump(
-            "test", {}, receiver=self, watcher=self, health=Health(Announcements(), failures), failures=failures
+        self.pump = GroupPollLoop(
+            "test", {}, receiver=self, watcher=self, health=Health(StatusEvents(), failures), failures=failures
         )
         self.reading = Reading("t", self)
 
@@ -119,7 +120,7 @@ class World(Receiver):
     def receive(self, records: Sequence[Record]) -> None:
         self.records.extend(records)
 
-    def recall(self, partitions: Collection[tuple[str, int]]) -> Offsets:
+    def reclaim_undelivered(self, partitions: Collection[tuple[str, int]]) -> Offsets:
         self.recalled.append(set(partitions))
         return self.unused
 
@@ -241,7 +242,7 @@ def test_more_than_was_received_is_not_given_back(world):
 
 
 def test_a_receiver_that_raises_has_used_it_all(world, caplog):
-    world.recall = world.pump._receiver.recall = lambda partitions: 1 / 0
+    world.reclaim_undelivered = world.pump._receiver.reclaim_undelivered = lambda partitions: 1 / 0
     world.revoke()
     assert world.consumer.group == {("t", 0): 2}
     assert "raised" in caplog.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from k2eg_rx.kafka.lag import Lag
+from k2eg_rx.kafka.consumer.lag import Lag
 
 
 class FakeConsumer:

@@ -10,11 +10,11 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.announcements import Announcements
-from k2eg_rx.kafka.failures import Failures
-from k2eg_rx.kafka.health import Health
-from k2eg_rx.kafka.pump import Pump, records_of
-from k2eg_rx.transport import Receiver, Record
+from k2eg_rx.kafka.connection.errors import Failures
+from k2eg_rx.kafka.connection.health import Health
+from k2eg_rx.kafka.connection.status_events import StatusEvents
+from k2eg_rx.kafka.consumer.poll_loop import PollLoop, records_of
+from k2eg_rx.transport.interfaces import Receiver, Record
 
 
 def message(offset: int = 0, *, topic: str = "t", partition: int = 0, error: int | None = None) -> Message:
@@ -70,8 +70,8 @@ class World(Receiver):
         self.gone_topics: list[str] = []
         self.consumer = FakeConsumer()
         failures = Failures("broker:9092")
-        self.pump = Pump(
-            "test", {}, receiver=self, watcher=self, health=Health(Announcements(), failures), failures=failures
+        self.pump = PollLoop(
+            "test", {}, receiver=self, watcher=self, health=Health(StatusEvents(), failures), failures=failures
         )
 
     def ready(self) -> bool:
@@ -140,17 +140,17 @@ def test_a_batch_has_an_end(world):
 
 
 def test_batches_are_small_while_others_need_the_processor(world):
-    world.is_modest = lambda: True
+    world.prefer_small_batches = lambda: True
     world.turn(*(message(n) for n in range(300)))
-    world.is_modest = lambda: False
+    world.prefer_small_batches = lambda: False
     world.turn()
     assert [len(batch) for batch in world.batches] == [32, 128]
 
 
 def test_others_have_the_processor_between_small_batches_of_a_flood_and_only_then(world, monkeypatch):
     slept: list[float] = []
-    monkeypatch.setattr("k2eg_rx.kafka.pump.time.sleep", slept.append)
-    world.is_modest = lambda: True
+    monkeypatch.setattr("k2eg_rx.kafka.consumer.poll_loop.time.sleep", slept.append)
+    world.prefer_small_batches = lambda: True
     world.turn(*(message(n) for n in range(70)))
     assert slept == []  # nobody knows yet that there are so many
     world.turn()
@@ -160,14 +160,16 @@ def test_others_have_the_processor_between_small_batches_of_a_flood_and_only_the
     assert len(slept) == 2
     world.turn(message(70))
     assert len(slept) == 2  # one by one they take no time from anybody
-    world.is_modest = lambda: False
+    world.prefer_small_batches = lambda: False
     world.turn(*(message(n) for n in range(71, 300)))
     world.turn()
     assert len(slept) == 2
 
 
 def test_what_a_sieve_does_not_want_never_becomes_a_record(world):
-    world.sieve = lambda: lambda keys, _: [n for n in range(len(keys)) if n % 4 == 0] if len(keys) > 1 else None
+    world.conflation_filter = lambda: (
+        lambda keys, _: [n for n in range(len(keys)) if n % 4 == 0] if len(keys) > 1 else None
+    )
     world.turn(*(message(n) for n in range(10)))
     world.turn(message(11))
     assert world.offsets == [0, 4, 8, 11]
@@ -181,10 +183,10 @@ def test_batches_are_larger_while_a_sieve_leaves_hardly_anything_of_them(world):
         batches.append(len(keys))
         return [len(keys) - 1]
 
-    world.sieve = lambda: newest
+    world.conflation_filter = lambda: newest
     world.turn(*(message(n) for n in range(1000)))
     world.turn()
-    world.sieve = lambda: lambda keys, _: None
+    world.conflation_filter = lambda: lambda keys, _: None
     world.turn(*(message(n) for n in range(1000)))
     world.turn()
     assert batches == [128, 512]

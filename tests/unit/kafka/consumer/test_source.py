@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.lag import Lag
+from k2eg_rx.kafka.consumer.lag import Lag
+from k2eg_rx.kafka.consumer.source import ExactSource
+from k2eg_rx.kafka.metadata.topic_subscription import Reading
 from k2eg_rx.kafka.presence import _read_nothing
-from k2eg_rx.kafka.reading import Reading
-from k2eg_rx.kafka.source import ExactSource
 
 
 class FakeConsumer:

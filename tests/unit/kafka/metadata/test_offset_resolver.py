@@ -1,4 +1,4 @@
-"""Where topics are read from, and topics that come and go: `Positions` by hand, on the test's thread."""
+"""Where topics are read from, and topics that come and go: `OffsetResolver` by hand, on the test's thread."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from concurrent.futures import CancelledError
 import pytest
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.cluster import Ends, Sight
-from k2eg_rx.kafka.positions import Positions
-from k2eg_rx.kafka.reading import Phase, Reading
+from k2eg_rx.kafka.metadata.cluster import Ends, Sight
+from k2eg_rx.kafka.metadata.offset_resolver import OffsetResolver
+from k2eg_rx.kafka.metadata.topic_subscription import Phase, Reading
 
 
 class FakeCluster:
@@ -83,7 +83,7 @@ class World:
         self.suspicious = False
         self.cluster = FakeCluster()
         self.target = FakeTarget()
-        self.positions = Positions(self.cluster, lambda: self.suspicious, clock=lambda: self.now)
+        self.positions = OffsetResolver(self.cluster, lambda: self.suspicious, clock=lambda: self.now)
 
     def read(self, topic: str, creation: FakeCreation | None = None, target: FakeTarget | None = None) -> Reading:
         reading = Reading(topic, target or self.target, creation)

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 import pytest
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.creation import TopicCreation
+from k2eg_rx.kafka.metadata.topic_creation import TopicCreation
 
 
 class FakeCreator:

@@ -1,0 +1,21 @@
+"""Threads, timers and schedulers."""
+
+from k2eg_rx.concurrency.runtime import Runtime, current_runtime, use_runtime
+from k2eg_rx.concurrency.schedulers import scheduler_or
+from k2eg_rx.concurrency.timers import SteadyLoop, Timers
+from k2eg_rx.concurrency.worker_pool import Task, TaskExecutor, WorkerPool, held_back
+from k2eg_rx.concurrency.yielding import RequestPriority
+
+__all__ = [
+    "RequestPriority",
+    "Runtime",
+    "SteadyLoop",
+    "Task",
+    "TaskExecutor",
+    "Timers",
+    "WorkerPool",
+    "current_runtime",
+    "held_back",
+    "scheduler_or",
+    "use_runtime",
+]

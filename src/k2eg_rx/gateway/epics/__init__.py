@@ -1,0 +1,1 @@
+"""EPICS providers: PVAccess over p4p, Channel Access over aioca."""

@@ -1,0 +1,1 @@
+"""What all parts of a gateway share: options, metrics, the event loop."""

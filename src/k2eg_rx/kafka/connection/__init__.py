@@ -1,0 +1,1 @@
+"""One librdkafka client and its broker: configuration, errors, TLS, health and reconnection."""

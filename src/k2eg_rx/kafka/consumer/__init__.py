@@ -1,0 +1,1 @@
+"""Consumers: poll loop, topic sources, groups, history."""

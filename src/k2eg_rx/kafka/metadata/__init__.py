@@ -1,0 +1,1 @@
+"""What the cluster knows of topics: existence, partitions, offsets, creation."""

@@ -1,0 +1,48 @@
+"""The seam to a broker: sources, sinks and histories of records."""
+
+from k2eg_rx.protocol.records import Headers, Record
+from k2eg_rx.transport.decode_errors import DecodeErrorCounter, SizeFilter
+from k2eg_rx.transport.interfaces import (
+    ConflationFilter,
+    ConnectionState,
+    Excerpt,
+    History,
+    MissingTopicError,
+    Offsets,
+    Partition,
+    Presence,
+    Receiver,
+    RecordSink,
+    RecordSource,
+    SourceClosedError,
+    Span,
+    Transport,
+    TransportStatus,
+    Work,
+)
+from k2eg_rx.transport.session import ClientTransports, time_left
+
+__all__ = [
+    "ClientTransports",
+    "ConflationFilter",
+    "ConnectionState",
+    "DecodeErrorCounter",
+    "Excerpt",
+    "Headers",
+    "History",
+    "MissingTopicError",
+    "Offsets",
+    "Partition",
+    "Presence",
+    "Receiver",
+    "Record",
+    "RecordSink",
+    "RecordSource",
+    "SizeFilter",
+    "SourceClosedError",
+    "Span",
+    "Transport",
+    "TransportStatus",
+    "Work",
+    "time_left",
+]
