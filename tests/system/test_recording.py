@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,8 +19,6 @@ from reactivex.subject import Subject
 
 from k2eg_rx import Client, PVUpdate, Snapshot, SnapshotProperties, SnapshotType, first
 from k2eg_rx.recording import record, recover, replay_file
-from k2eg_rx.recording import record as sink
-from k2eg_rx.recording import replay as player
 from k2eg_rx.recording.file_names import journal_of
 from k2eg_rx.testing import update
 
@@ -186,6 +184,6 @@ def test_the_flushing_thread_ends_with_the_subscription(tmp_path: Path) -> None:
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize(("module", "examples"), [(sink, 8), (player, 11)])
-def test_the_examples_of_the_documentation(module: ModuleType, examples: int) -> None:
-    assert doctest.testmod(module) == (0, examples)
+@pytest.mark.parametrize(("module", "examples"), [("record", 8), ("replay", 11)])
+def test_the_examples_of_the_documentation(module: str, examples: int) -> None:
+    assert doctest.testmod(import_module(f"k2eg_rx.recording.{module}")) == (0, examples)
