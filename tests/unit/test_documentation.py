@@ -6,12 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
-import k2eg_rx
 from k2eg_rx import Client
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 
 
 def rows(text: str, heading: str) -> list[str]:
@@ -35,11 +33,3 @@ def test_the_readme_names_every_extra() -> None:
 def test_the_links_of_the_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_the_architecture_names_every_part() -> None:
-    package = Path(k2eg_rx.__file__).parent
-    modules = {path.stem for path in package.glob("[a-z]*.py")}
-    packages = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
-    named = {name for row in rows(ARCHITECTURE, "## The parts") for name in re.findall(r"`([^`]+)`", row)}
-    assert named == modules | packages

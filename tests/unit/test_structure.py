@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,3 +64,55 @@ def test_nothing_imports_private_parts_of_a_dependency(path: Path) -> None:
         and any(part == "internal" or (part.startswith("_") and part != "__future__") for part in module.split("."))
     ]
     assert private == []
+
+
+def test_the_architecture_page_shows_the_rows_of_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract.get("containers") == ["k2eg_rx"])
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = re.search(r"^\| packages \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", page, re.MULTILINE)
+    assert table is not None
+    rows = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table[1].splitlines()]
+    assert rows == [re.split(r" [|:] ", layer) for layer in layers]
+
+
+def test_the_architecture_page_names_files_that_exist() -> None:
+    named = re.findall(r"`([a-z_]+(?:/[a-z_]+)+\.py)`", (ROOT / "docs" / "architecture.md").read_text())
+    assert len(named) > 10
+    assert [
+        name for name in named if not (ROOT / "src" / "k2eg_rx" / name).exists() and not (ROOT / name).exists()
+    ] == []
+
+
+# Unit tests that are about a package or the project as a whole, not about one module.
+ABOUT_PACKAGES = {
+    "cli/test_main.py",
+    "k2eg/test_documented_example.py",
+    "k2eg/test_imports.py",
+    "operators/test_docstrings.py",
+    "operators/test_package.py",
+    "operators/test_with_client.py",
+    "protocol/test_golden.py",
+    "test_documentation.py",
+    "test_extras_missing.py",
+    "test_public_api.py",
+    "test_structure.py",
+}
+
+
+def test_unit_tests_mirror_the_sources() -> None:
+    unit = ROOT / "tests" / "unit"
+    lost: list[str] = []
+    for path in unit.rglob("test_*.py"):
+        name = str(path.relative_to(unit))
+        if name in ABOUT_PACKAGES:
+            continue
+        parts = path.relative_to(unit).parts[:-1]
+        base = ROOT / "src" / ("k2eg" if parts[:1] in {("k2eg",), ("cli",)} else "k2eg_rx")
+        folder = base.joinpath(*(part for part in parts if part != "k2eg"))
+        subject = path.stem.removeprefix("test_")
+        modules = {module.stem for module in folder.glob("*.py")}
+        # a module may have several test files: test_align.py, test_align_properties.py
+        if not any(subject == module or subject.startswith(f"{module}_") for module in modules):
+            lost.append(name)
+    assert lost == [], "each unit test stands where its module stands, with its name"

@@ -1,6 +1,6 @@
 """The seam to a broker: sources, sinks and histories of records."""
 
-from k2eg_rx.protocol.records import Headers, Record
+from k2eg_rx.protocol import Headers, Record
 from k2eg_rx.transport.decode_errors import DecodeErrorCounter, SizeFilter
 from k2eg_rx.transport.interfaces import (
     ConflationFilter,
