@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 import pytest
 from apache_kafka import ApacheKafka, ForeignKafka
+from hypothesis import HealthCheck, settings
 from kafka_distribution import Distribution, Unavailable, find_distribution
 
 KAFKA_VARIABLE = "K2EG_TEST_KAFKA"
@@ -22,11 +23,17 @@ _FOUND: pytest.StashKey[Distribution | Unavailable] = pytest.StashKey()
 _FETCHING = "fetching Apache Kafka from Maven Central, once (60 MB) ..."
 
 
+# The machine may be busy: how long an example takes says nothing about the code.
+settings.register_profile("k2eg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("k2eg")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the choice of the broker for the system tests."""
+    """Adds this project's options."""
     parser.addoption(
         "--broker", choices=("embedded", "apache"), default="embedded", help="the Kafka broker of the system tests"
     )
+    parser.addoption("--update-public-api", action="store_true", help="write tests/data/public_api.txt anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:
