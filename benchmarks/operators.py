@@ -34,7 +34,7 @@ from reactivex.subject import Subject
 
 from k2eg_rx import PVUpdate
 from k2eg_rx import operators as pv_ops
-from k2eg_rx.concurrency import Timers
+from k2eg_rx.concurrency import TimerScheduler
 from k2eg_rx.testing import START, update
 from measuring import LEAST_ROUNDS, Row, at_most, machine, table
 
@@ -192,7 +192,7 @@ def costs(rounds: int) -> list[Row]:
     """Measures each operator."""
     load = Load(_PVS, _HZ, _SECONDS)
     events = load.events()
-    timers = Timers()
+    timers = TimerScheduler()
     rows: list[Row] = []
     for name, operator, plain, against in _pairs(load, timers):
         ours, plains = _measured(operator, plain, events, events, rounds)

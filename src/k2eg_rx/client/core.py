@@ -19,7 +19,7 @@ from k2eg_rx.client.requests import Requests
 from k2eg_rx.client.router import EventRouter
 from k2eg_rx.client.snapshots import RecurringSnapshots
 from k2eg_rx.client.status import Status, StatusBoard
-from k2eg_rx.concurrency import RequestPriority, Timers, current_runtime
+from k2eg_rx.concurrency import RequestPriority, TimerScheduler, current_runtime
 from k2eg_rx.delivery import Dispatcher
 from k2eg_rx.errors import TransportError
 from k2eg_rx.history import Past, Replays
@@ -76,7 +76,7 @@ class Core:
         self._shares_events = group_name is not None
         self._discards = DecodeErrorCounter()
         around = current_runtime() if transport is None else None
-        self._own_timers = Timers()  # without a thread until it is used
+        self._own_timers = TimerScheduler()  # without a thread until it is used
         self._timers: abc.SchedulerBase = around.scheduler if around else self._own_timers
         courtesy = RequestPriority()
         self.delivery = Dispatcher(

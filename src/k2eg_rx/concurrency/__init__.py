@@ -2,17 +2,17 @@
 
 from k2eg_rx.concurrency.runtime import Runtime, current_runtime, use_runtime
 from k2eg_rx.concurrency.schedulers import scheduler_or
-from k2eg_rx.concurrency.timers import SteadyLoop, Timers
+from k2eg_rx.concurrency.timers import SchedulerClosedError, TimerScheduler
 from k2eg_rx.concurrency.worker_pool import Task, TaskExecutor, WorkerPool, held_back
 from k2eg_rx.concurrency.yielding import RequestPriority
 
 __all__ = [
     "RequestPriority",
     "Runtime",
-    "SteadyLoop",
+    "SchedulerClosedError",
     "Task",
     "TaskExecutor",
-    "Timers",
+    "TimerScheduler",
     "WorkerPool",
     "current_runtime",
     "held_back",

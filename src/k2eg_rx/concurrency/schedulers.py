@@ -19,7 +19,7 @@ from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 from reactivex.scheduler.scheduleditem import ScheduledItem
 
 from k2eg_rx.concurrency.runtime import current_runtime
-from k2eg_rx.concurrency.timers import Timers
+from k2eg_rx.concurrency.timers import TimerScheduler
 from k2eg_rx.concurrency.worker_pool import Task, WorkerPool
 
 _log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def _run(item: ScheduledItem) -> None:
 
 
 # The scheduler of all operators in this process that are given none. No thread is started until it is used.
-SHARED = SharedScheduler(Timers(), WorkerPool(_WORKER_LIMIT, "k2eg-operators").submit)
+SHARED = SharedScheduler(TimerScheduler(), WorkerPool(_WORKER_LIMIT, "k2eg-operators").submit)
 
 # What reactivex's own operators pass to the streams above them where nobody chose a scheduler. They would run timers
 # on the thread that subscribes, asleep until the time is up, or start a thread for each.

@@ -65,7 +65,7 @@ class Results:
 @pytest.fixture
 def timers(monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
     timers = TestScheduler()
-    monkeypatch.setattr("k2eg_rx.client.core.Timers", lambda: timers)
+    monkeypatch.setattr("k2eg_rx.client.core.TimerScheduler", lambda: timers)
     monkeypatch.setattr(timers, "dispose", lambda: None, raising=False)
     return timers
 

@@ -420,7 +420,7 @@ class TestSilence:
     @pytest.fixture
     def timers(self, monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
         timers = TestScheduler()
-        monkeypatch.setattr("k2eg_rx.client.core.Timers", lambda: timers)
+        monkeypatch.setattr("k2eg_rx.client.core.TimerScheduler", lambda: timers)
         monkeypatch.setattr(timers, "dispose", lambda: None, raising=False)
         return timers
 

@@ -17,9 +17,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from p4p.client import raw as p4p_raw
+from reactivex.abc import DisposableBase
 
+from k2eg_rx.concurrency import TimerScheduler
 from k2eg_rx.errors import OperationError
-from k2eg_rx.gateway.epics.deadlines import Deadline, Deadlines
 from k2eg_rx.gateway.epics.native_threads import keep_thread_state
 from k2eg_rx.gateway.epics.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, Reading, Subscription
 from k2eg_rx.gateway.epics.pva_puts import fill
@@ -85,7 +86,7 @@ class PVAccessProvider:
         self._completion = completion
         self._put_request = _raw.Context.makeRequest("field()record[process=passive,block=true]")
         self._monitor_request = _raw.Context.makeRequest(f"field()record[queueSize={_QUEUE_SIZE}]")
-        self._deadlines = Deadlines("k2eg-pva")
+        self._timers = TimerScheduler("k2eg-pva")
         self._lock = threading.Lock()
         self._closed = False
         self._pending: set[Future[Any]] = set()
@@ -132,7 +133,7 @@ class PVAccessProvider:
             begun.add_done_callback(taken)
 
         def taken(put: Future[Future[None]]) -> None:
-            self._deadlines.after(self._completion, lambda: _settle(put.result(), None))
+            self._timers.call_later(self._completion, lambda: _settle(put.result(), None))
 
         def late() -> str:
             what = "it was sent, and may still be carried out" if sent.is_set() else "nothing was written"
@@ -158,7 +159,7 @@ class PVAccessProvider:
             return self._context.monitor(_channel_name(address), signal, request=self._monitor_request)
 
         subscription = PVASubscription(
-            address, on_update, on_connection, monitor=monitor, deadlines=self._deadlines, forget=self._forget
+            address, on_update, on_connection, monitor=monitor, timers=self._timers, forget=self._forget
         )
         with self._lock:
             if self._closed:
@@ -178,7 +179,7 @@ class PVAccessProvider:
             _settle(future, ProviderError(_CLOSED))
         for subscription in subscriptions:
             subscription.close()
-        self._deadlines.close()
+        self._timers.drain()
         self._spent += [operation for _, operation in self._channels.values()]
         self._channels.clear()
         self._dispose()
@@ -221,12 +222,12 @@ class PVAccessProvider:
         except Exception as error:  # p4p does not take it, whatever it is: the future says so
             _settle(future, error)
             operation = None
-        deadline = self._deadlines.after(timeout, lambda: _settle(future, ProviderTimeout(late())))
+        deadline = self._timers.call_later(timeout, lambda: _settle(future, ProviderTimeout(late())))
         future.add_done_callback(lambda future: self._ended(future, name, operation, deadline))
         return future
 
-    def _ended(self, future: Future[Any], name: str, operation: Any, deadline: Deadline) -> None:
-        deadline.cancel()
+    def _ended(self, future: Future[Any], name: str, operation: Any, deadline: DisposableBase) -> None:
+        deadline.dispose()
         first = False
         with self._lock:
             self._pending.discard(future)
@@ -238,7 +239,7 @@ class PVAccessProvider:
                 self._spent.append(operation)
                 first = len(self._spent) == 1
         if first:
-            self._deadlines.after(_DISPOSE_SECONDS, self._dispose)
+            self._timers.call_later(_DISPOSE_SECONDS, self._dispose)
 
     def _dispose(self) -> None:
         """Closes the operations that are done. Not on the worker thread, where p4p's C++ part complains of it."""
@@ -257,7 +258,7 @@ class PVAccessProvider:
                     break
                 self._channels.popitem(last=False)
             operation.close()
-        self._deadlines.after(_SWEEP_SECONDS, self._sweep)
+        self._timers.call_later(_SWEEP_SECONDS, self._sweep)
 
     def _forget(self, subscription: PVASubscription) -> None:
         with self._lock:

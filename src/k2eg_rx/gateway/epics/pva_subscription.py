@@ -13,7 +13,7 @@ from typing import Any
 
 from p4p.client import raw as p4p_raw
 
-from k2eg_rx.gateway.epics.deadlines import Deadlines
+from k2eg_rx.concurrency import TimerScheduler
 from k2eg_rx.gateway.epics.native_threads import keep_thread_state
 from k2eg_rx.gateway.epics.pva_values import UpdateReader, spec_of
 from k2eg_rx.gateway.epics.subscriber import Subscriber
@@ -39,13 +39,13 @@ class PVASubscription:
         on_connection: Callable[[bool], None],
         *,
         monitor: Monitor,
-        deadlines: Deadlines,
+        timers: TimerScheduler,
         forget: Callable[[PVASubscription], None],
     ) -> None:
         self._address = address
         self._subscriber = Subscriber(address, on_update, on_connection)
         self._monitor = monitor
-        self._deadlines = deadlines
+        self._timers = timers
         self._forget = forget
         self._lock = threading.Lock()
         self._source: Any = None
@@ -64,7 +64,7 @@ class PVASubscription:
         if closed:
             source.close()
         elif early:
-            self._deadlines.soon(self._drain)
+            self._timers.call_soon(self._drain)
 
     def close(self) -> None:
         """Ends it; no callback is made after it returns, but for one under way. Idempotent; any thread."""
@@ -73,7 +73,7 @@ class PVASubscription:
             source, self._source = self._source, None
         self._forget(self)
         if source is not None:
-            self._deadlines.soon(source.close)  # it waits for the worker thread, which may be in a callback
+            self._timers.call_soon(source.close)  # it waits for the worker thread, which may be in a callback
 
     def _signal(self) -> None:
         keep_thread_state()
@@ -116,8 +116,8 @@ class PVASubscription:
         with self._lock:
             source, self._source, self._signals = self._source, None, 0
         if source is not None:
-            self._deadlines.soon(source.close)
-            self._deadlines.after(_RETRY_SECONDS, self._reopen)
+            self._timers.call_soon(source.close)
+            self._timers.call_later(_RETRY_SECONDS, self._reopen)
 
     def _reopen(self) -> None:
         if not self._subscriber.closed:
