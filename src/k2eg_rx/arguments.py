@@ -5,20 +5,47 @@ In: what a caller gave. Out: the same, checked and parsed, or a ValueError that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from k2eg_rx.pv import PVAddress
 
 
-def positive(seconds: float, name: str) -> float:
-    """Returns a duration in seconds.
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def positive(value: float, name: str) -> float:
+    """Returns a finite number above 0, as a float.
 
     Raises:
-        ValueError: It is not a number above 0.
+        ValueError: It is not one; the text names the argument.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"{name} is a number of seconds above 0, not {seconds!r}")
-    return float(seconds)
+    if not (_is_number(value) and 0 < value < math.inf):
+        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+    return float(value)
+
+
+def non_negative(value: float, name: str) -> float:
+    """Returns a finite number of 0 or more, as a float.
+
+    Raises:
+        ValueError: It is not one; the text names the argument.
+    """
+    if not (_is_number(value) and 0 <= value < math.inf):
+        raise ValueError(f"{name} must be a finite number of 0 or more, got {value!r}")
+    return float(value)
+
+
+def at_least_one(value: int, name: str) -> int:
+    """Returns a whole number of 1 or more.
+
+    Raises:
+        ValueError: It is not one; the text names the argument.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return value
 
 
 def named(name: str) -> str:

@@ -11,9 +11,9 @@ from typing import Literal
 
 from reactivex import Observable, abc
 
+from k2eg_rx.arguments import non_negative
 from k2eg_rx.operators.align_items import AlignCounts, Aligned
 from k2eg_rx.operators.align_join import Joiner, OnDrop, Plan
-from k2eg_rx.operators.bounds import not_negative
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 from k2eg_rx.pv import pv_name_of
 
@@ -118,8 +118,8 @@ def align(
     plan = Plan(
         names,
         _ages(hold or {}, names),
-        None if tolerance is None else round(not_negative("tolerance", tolerance) * NANOSECONDS),
-        round(not_negative("grace", grace) * NANOSECONDS),
+        None if tolerance is None else round(non_negative(tolerance, "tolerance") * NANOSECONDS),
+        round(non_negative(grace, "grace") * NANOSECONDS),
         incomplete == "partial",
         max_waiting,
         _checked_mask(pulse_id_mask) if on == "pulse_id" else 0,

@@ -13,8 +13,8 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
+from k2eg_rx.arguments import non_negative
 from k2eg_rx.operators.arrays import numpy_module
-from k2eg_rx.operators.bounds import not_negative
 from k2eg_rx.operators.differences import Difference
 from k2eg_rx.protocol import PVData, Severity
 
@@ -68,7 +68,7 @@ def changed(deadband: float = 0.0, *, relative: float = 0.0) -> Callable[[Observ
     Raises:
         ValueError: A bound is negative, infinite or NaN.
     """
-    difference = Difference(not_negative("deadband", deadband), not_negative("relative", relative))
+    difference = Difference(non_negative(deadband, "deadband"), non_negative(relative, "relative"))
     numpy_module()  # now, not on the thread of the first update
 
     def operator(source: Observable[_T]) -> Observable[_T]:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
-from k2eg_rx.operators.bounds import positive
+from k2eg_rx.arguments import at_least_one, positive
 from k2eg_rx.operators.stage import Stage, staged
 from k2eg_rx.protocol import PVData
 
@@ -162,7 +162,7 @@ def conflate(hz: float, *, scheduler: abc.SchedulerBase | None = None) -> Callab
     Raises:
         ValueError: `hz` is not above 0.
     """
-    period = 1.0 / positive("hz", hz)
+    period = 1.0 / positive(hz, "hz")
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         return staged(source, lambda observer, timing: _Newest(observer, timing, period, _pv_of), scheduler)
@@ -196,7 +196,7 @@ def throttle(
     Raises:
         ValueError: `seconds` is not above 0.
     """
-    period = positive("seconds", seconds)
+    period = positive(seconds, "seconds")
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         return staged(source, lambda observer, timing: _Newest(observer, timing, period, _all_alike), scheduler)
@@ -235,9 +235,8 @@ def rate_limit(
     Raises:
         ValueError: `hz` is not above 0, or `capacity` is below 1.
     """
-    period = 1.0 / positive("hz", hz)
-    if capacity < 1:
-        raise ValueError(f"capacity has to be at least 1, not {capacity!r}")
+    period = 1.0 / positive(hz, "hz")
+    at_least_one(capacity, "capacity")
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         return staged(source, lambda observer, timing: _Queued(observer, timing, period, capacity), scheduler)

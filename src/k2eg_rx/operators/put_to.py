@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Protocol
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
+from k2eg_rx.arguments import positive
 from k2eg_rx.errors import ClientClosedError, K2EGError
-from k2eg_rx.operators.bounds import positive
 from k2eg_rx.operators.put_to_limits import Limits, OnLimit, Setpoint
 from k2eg_rx.operators.stage import RESOLUTION, Stage, staged
 from k2eg_rx.pv import PVAddress
@@ -294,7 +294,7 @@ def put_to(
     """
     address = PVAddress.parse(uri)
     allowed = Limits.checked(limits, on_limit)
-    period = 1.0 / positive("max_rate", max_rate)
+    period = 1.0 / positive(max_rate, "max_rate")
 
     def put(value: float) -> Observable[Any]:
         return client.put_stream(address.uri, value, timeout)

@@ -15,9 +15,9 @@ from typing import TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable, SingleAssignmentDisposable
 
+from k2eg_rx.arguments import non_negative, positive
 from k2eg_rx.concurrency import scheduler_or
 from k2eg_rx.errors import OperationError, OperationTimeout, TransportError
-from k2eg_rx.operators.bounds import not_negative, positive
 
 _log = logging.getLogger(__name__)
 
@@ -153,11 +153,11 @@ def retry_activation(
     Raises:
         ValueError: An argument makes no sense.
     """
-    if not_negative("jitter", jitter) > 1 or not positive("factor", factor) >= 1:
+    if non_negative(jitter, "jitter") > 1 or not positive(factor, "factor") >= 1:
         raise ValueError(f"jitter is 0 to 1 and factor at least 1, not {jitter!r} and {factor!r}")
     if attempts is not None and attempts < 0:
         raise ValueError(f"attempts is a number of 0 or more or None, not {attempts!r}")
-    delays = _Backoff(positive("backoff", backoff), factor, positive("longest", longest), jitter)
+    delays = _Backoff(positive(backoff, "backoff"), factor, positive(longest, "longest"), jitter)
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         def subscribe(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reactivex import Observable, abc
 
-from k2eg_rx.operators.bounds import positive
+from k2eg_rx.arguments import positive
 from k2eg_rx.operators.stage import RESOLUTION, Stage, staged
 from k2eg_rx.protocol import PVData
 from k2eg_rx.pv import pv_name_of
@@ -131,7 +131,7 @@ def stale(
     Raises:
         ValueError: `after` is not above 0, or `pvs` is a string.
     """
-    seconds = positive("after", after)
+    seconds = positive(after, "after")
     if isinstance(pvs, str):
         raise ValueError(f"pvs is a list of PVs, not the string {pvs!r}")
     names = tuple(dict.fromkeys(map(pv_name_of, pvs)))

@@ -11,7 +11,7 @@ from typing import Literal
 
 from reactivex import Observable, abc
 
-from k2eg_rx.operators.bounds import not_negative, positive
+from k2eg_rx.arguments import non_negative, positive
 from k2eg_rx.operators.stage import staged
 from k2eg_rx.operators.window_items import Window, WindowCounts
 from k2eg_rx.operators.window_states import Late, Span, WindowsOfCount, WindowsOfTime
@@ -20,8 +20,8 @@ from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 
 def _steps(length: float, every: float | None, what: str) -> tuple[float, float]:
     """Returns a window's length and the distance to the next one, checked."""
-    positive(what, length)
-    if every is not None and positive("every", every) > length:
+    positive(length, what)
+    if every is not None and positive(every, "every") > length:
         raise ValueError(f"every has to be at most {what}, {length!r}, or values would be in no window; got {every!r}")
     return length, length if every is None else every
 
@@ -88,7 +88,7 @@ def window(
     if by not in ("event_time", "arrival"):
         raise ValueError(f"by is 'event_time' or 'arrival', not {by!r}")
     by_arrival = by == "arrival"
-    wait = 0.0 if by_arrival else not_negative("grace", grace)
+    wait = 0.0 if by_arrival else non_negative(grace, "grace")
     if seconds is not None:
         length, step = _steps(seconds, every, "seconds")
     else:

@@ -18,7 +18,7 @@ import reactivex as rx
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from k2eg_rx.arguments import positive
+from k2eg_rx.arguments import at_least_one, positive
 from k2eg_rx.concurrency import current_runtime
 from k2eg_rx.errors import require_extra
 from k2eg_rx.recording.errors import RecordingError
@@ -94,10 +94,10 @@ def record(
 
     first = Path(path).absolute()
     limits = Limits(
-        None if rotate_bytes is None else _count(rotate_bytes, "rotate_bytes"),
+        None if rotate_bytes is None else at_least_one(rotate_bytes, "rotate_bytes"),
         None if rotate_seconds is None else positive(rotate_seconds, "rotate_seconds"),
-        _count(row_group_rows, "row_group_rows"),
-        _count(flush_rows, "flush_rows"),
+        at_least_one(row_group_rows, "row_group_rows"),
+        at_least_one(flush_rows, "flush_rows"),
     )
     interval = positive(flush_seconds, "flush_seconds")
     _require_free(first)
@@ -125,12 +125,6 @@ def record(
         return Observable(subscribe)
 
     return operator
-
-
-def _count(number: int, name: str) -> int:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"{name} is a whole number of at least 1, not {number!r}")
-    return number
 
 
 def _require_free(path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_wrong_timeout_is_refused_before_anything_is_sent(k: dml, gateway: Any
         lambda: k.snapshot_recurring(SnapshotProperties("name", ["pva://x"]), print, timeout),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match="timeout is a number of seconds above 0"):
+        with pytest.raises(ValueError, match="timeout must be a finite number above 0"):
             call()
     assert gateway.commands == []
 
