@@ -17,10 +17,10 @@ from typing import Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
+from k2eg_rx.client.correlation import CommandSender
 from k2eg_rx.client.puts import LATE, Conversion, Puts, type_question
-from k2eg_rx.client.questions import check_reply
 from k2eg_rx.client.reads import data_of, is_spurious
-from k2eg_rx.client.requests import Requests
+from k2eg_rx.client.requests import check_reply
 from k2eg_rx.client.results import GetResult, PutResult
 from k2eg_rx.delivery import Dispatcher, SubscriberInput
 from k2eg_rx.errors import OperationTimeout
@@ -38,16 +38,16 @@ class _Run(ABC, Generic[_R]):
     The tables belong to the lock; whoever takes a PV out of `_waiting` tells its result.
 
     Args:
-        requests: What sends the commands.
+        sender: Sends the commands.
         addresses: The PVs by their URIs.
         timeout: Seconds for all of them.
         inlet: Where the results go.
     """
 
     def __init__(
-        self, requests: Requests, addresses: Mapping[str, PVAddress], timeout: float, inlet: SubscriberInput[_R]
+        self, sender: CommandSender, addresses: Mapping[str, PVAddress], timeout: float, inlet: SubscriberInput[_R]
     ) -> None:
-        self._requests = requests
+        self._sender = sender
         self._addresses = addresses
         self._timeout = timeout
         self._inlet = inlet
@@ -90,14 +90,14 @@ class _Run(ABC, Generic[_R]):
             asked = {f"{self._id}-{number + place}": uri for place, uri in enumerate(commands) if uri in self._waiting}
             self._asked.update(asked)
         if asked:
-            self._requests.ask({reply_id: commands[uri] for reply_id, uri in asked.items()}, self)
+            self._sender.send({reply_id: commands[uri] for reply_id, uri in asked.items()}, self)
             if not self._waiting:  # given up meanwhile, perhaps before the routes were open
-                self._requests.drop(asked)
+                self._sender.unregister(asked)
 
-    def take(self, replies: Sequence[Reply]) -> None:
+    def handle(self, replies: Sequence[Reply]) -> None:
         """Takes replies; the first one to a command counts. See `ReplyHandler`."""
         first = {reply.reply_id: reply for reply in reversed(replies)}
-        expected = self._requests.drop(reply.reply_id for reply in replies)
+        expected = self._sender.unregister(reply.reply_id for reply in replies)
         self._answered((self._asked[reply_id], first[reply_id]) for reply_id in expected)
 
     def fail(self, reply_ids: Sequence[str], error: Exception) -> None:
@@ -127,7 +127,7 @@ class _Run(ABC, Generic[_R]):
         with self._lock:
             waiting, self._waiting = self._waiting, {}
             asked = list(self._asked)
-        self._requests.drop(asked)
+        self._sender.unregister(asked)
         return list(waiting)
 
     def dispose(self) -> None:
@@ -140,9 +140,13 @@ class _Gets(_Run[GetResult]):
     """One subscription to a batch of gets. What was repeated is known to the thread of the replies."""
 
     def __init__(
-        self, requests: Requests, addresses: Mapping[str, PVAddress], timeout: float, inlet: SubscriberInput[GetResult]
+        self,
+        sender: CommandSender,
+        addresses: Mapping[str, PVAddress],
+        timeout: float,
+        inlet: SubscriberInput[GetResult],
     ) -> None:
-        super().__init__(requests, addresses, timeout, inlet)
+        super().__init__(sender, addresses, timeout, inlet)
         self._repeated: set[str] = set()
 
     def _begin(self) -> None:
@@ -180,7 +184,7 @@ class _Puts(_Run[PutResult]):
 
     def __init__(
         self,
-        requests: Requests,
+        sender: CommandSender,
         puts: Puts,
         values: Mapping[str, tuple[PVAddress, object]],
         timeout: float,
@@ -188,7 +192,7 @@ class _Puts(_Run[PutResult]):
         *,
         check: bool,
     ) -> None:
-        super().__init__(requests, {uri: address for uri, (address, _) in values.items()}, timeout, inlet)
+        super().__init__(sender, {uri: address for uri, (address, _) in values.items()}, timeout, inlet)
         self._puts = puts
         self._values = values
         self._check = check
@@ -249,14 +253,14 @@ class Batches:
     """Reads and writes many PVs at once, for one client.
 
     Args:
-        requests: What sends the commands.
+        sender: Sends the commands.
         puts: What knows the types of PVs.
         delivery: What hands over to subscribers.
         timers: The scheduler of the deadlines.
     """
 
-    def __init__(self, requests: Requests, puts: Puts, delivery: Dispatcher, *, timers: abc.SchedulerBase) -> None:
-        self._requests = requests
+    def __init__(self, sender: CommandSender, puts: Puts, delivery: Dispatcher, *, timers: abc.SchedulerBase) -> None:
+        self._sender = sender
         self._puts = puts
         self._delivery = delivery
         self._timers = timers
@@ -271,7 +275,7 @@ class Batches:
         by_uri = {address.uri: address for address in addresses}
 
         def run(inlet: SubscriberInput[GetResult]) -> _Gets:
-            return _Gets(self._requests, by_uri, timeout, inlet)
+            return _Gets(self._sender, by_uri, timeout, inlet)
 
         return self._stream(run, f"get of {len(by_uri)} PVs", len(by_uri))
 
@@ -288,7 +292,7 @@ class Batches:
         by_uri = {address.uri: (address, value) for address, value in values}
 
         def run(inlet: SubscriberInput[PutResult]) -> _Puts:
-            return _Puts(self._requests, self._puts, by_uri, timeout, inlet, check=check)
+            return _Puts(self._sender, self._puts, by_uri, timeout, inlet, check=check)
 
         return self._stream(run, f"put of {len(by_uri)} PVs", len(by_uri))
 

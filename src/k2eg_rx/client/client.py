@@ -17,7 +17,7 @@ from k2eg_rx.arguments import addressed, named, positive
 from k2eg_rx.client.blocking import Answer
 from k2eg_rx.client.core import Core
 from k2eg_rx.client.lifecycle import Lifecycle, close_at_exit
-from k2eg_rx.client.questions import Request
+from k2eg_rx.client.requests import Request
 from k2eg_rx.client.results import GetResult, PutResult
 from k2eg_rx.client.status import Status
 from k2eg_rx.concurrency import current_runtime
@@ -92,7 +92,7 @@ class Client:
             timeout: Seconds until `OperationTimeout`.
         """
         address, seconds = PVAddress.parse(uri), self._seconds(timeout)
-        return self._answer(self._core.reads.question(address, seconds))
+        return self._answer(self._core.reads.request(address, seconds))
 
     def put_stream(
         self, uri: str, value: object, timeout: float | None = None, *, check: bool = True
@@ -390,11 +390,11 @@ class Client:
     ) -> None:
         self.close()
 
-    def _answer(self, question: Request[_T]) -> Observable[_T]:
+    def _answer(self, request: Request[_T]) -> Observable[_T]:
         def stream() -> Observable[_T]:
-            return self._core.delivery.hand_over(self._core.requests.answer(question), question.subject)
+            return self._core.delivery.hand_over(self._core.requests.single(request), request.subject)
 
-        return Answer(stream, lambda: self._core.requests.wait(question))
+        return Answer(stream, lambda: self._core.requests.wait(request))
 
     def _addresses(self, uris: Iterable[str]) -> list[PVAddress]:
         self._life.require_open()

@@ -11,11 +11,11 @@ import time
 from reactivex import abc
 
 from k2eg_rx.client.batches import Batches
+from k2eg_rx.client.correlation import CommandSender, PendingRequests
 from k2eg_rx.client.monitors import Monitors
 from k2eg_rx.client.puts import Puts
 from k2eg_rx.client.reads import Reads
-from k2eg_rx.client.replies import ReplyRouter
-from k2eg_rx.client.requests import Requests
+from k2eg_rx.client.requests import Requests, closed_before_reply
 from k2eg_rx.client.router import EventRouter
 from k2eg_rx.client.snapshots import RecurringSnapshots
 from k2eg_rx.client.status import Status, StatusBoard
@@ -43,6 +43,7 @@ class Core:
     Attributes:
         delivery: Hands over to subscribers.
         status: How the client is doing.
+        sender: Sends commands.
         requests: Commands and their replies.
         reads: Single reads.
         puts: Checked puts.
@@ -87,7 +88,7 @@ class Core:
             yield_to_requests=courtesy.yield_to_requests,
         )
         self.status = StatusBoard(self._measure, self._timers)
-        self._replies = ReplyRouter(self._discards, courtesy.note)
+        self._pending = PendingRequests(self._discards, courtesy.note)
         self._events = EventRouter(
             self._discards, self._is_welcome, self.delivery.gather_work, courtesy.is_due, settings.max_message_bytes
         )
@@ -97,17 +98,17 @@ class Core:
             app_name,
             group_name,
             events=self._guarded(self._events),
-            replies=self._guarded(self._replies),
+            replies=self._guarded(self._pending),
         )
         self.event_source = self._session.event_source
-        self.requests = Requests(
-            self._replies,
+        self.sender = CommandSender(
+            self._pending,
             self._session.sink,
             command_topic=settings.command_topic,
             reply_topic=settings.reply_topic,
             ready=self._session.ready,
-            timers=self._timers,
         )
+        self.requests = Requests(self.sender, self._timers)
         self.reads = Reads(self.requests)
         self.puts = Puts(self.requests)
         self.past = Past(
@@ -118,7 +119,7 @@ class Core:
             scheduler=around.scheduler if around else None,
         )
         self.replays = Replays(self.past, self.delivery)
-        self.batches = Batches(self.requests, self.puts, self.delivery, timers=self._timers)
+        self.batches = Batches(self.sender, self.puts, self.delivery, timers=self._timers)
         self.monitors = Monitors(
             self._events,
             self.event_source,
@@ -154,7 +155,7 @@ class Core:
         self.monitors.close()
         self.recurring.close()
         self.past.stop()
-        self.requests.close()
+        self._pending.close(closed_before_reply())
         self.status.close()
         self.event_source.close(time_left(deadline))
         self.delivery.close(time_left(deadline))
@@ -167,7 +168,7 @@ class Core:
 
     def _on_status(self, status: TransportStatus) -> None:
         self.status.update(status)
-        self.requests.refuse(TransportError(status.reason) if status.refused else None)
+        self.sender.refuse(TransportError(status.reason) if status.refused else None)
 
     def _measure(self, transport: TransportStatus) -> Status:
         return Status(
@@ -177,7 +178,7 @@ class Core:
             dropped=self.delivery.dropped,
             discarded=self._discards.total,
             monitors=len(self.monitors),
-            pending=len(self._replies),
+            pending=len(self._pending),
         )
 
     def _is_welcome(self) -> bool:

@@ -18,7 +18,7 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.subject import AsyncSubject
 
-from k2eg_rx.client.requests import Requests, closed_before_the_reply
+from k2eg_rx.client.requests import Requests, closed_before_reply
 from k2eg_rx.client.router import EventRouter, PVRoute, first_offsets
 from k2eg_rx.delivery import Dispatcher, Overflow, ReplayGate, SubscriberInput
 from k2eg_rx.history import CatchUp, Interval, Past, Reading, Splice
@@ -240,7 +240,7 @@ class Monitors:
         def failed(error: Exception) -> None:
             if isinstance(error, SourceClosedError):  # the streams are about to be completed
                 for monitor in monitors:
-                    monitor.activation.on_error(closed_before_the_reply())
+                    monitor.activation.on_error(closed_before_reply())
                 return
             inlets: list[SubscriberInput[Any]] = []
             with self._lock:
@@ -259,7 +259,7 @@ class Monitors:
         uris = tuple(monitor.route.address.uri for monitor in monitors)
         command = MonitorCommand(uris[0], monitors[0].route.topic) if len(monitors) == 1 else MultiMonitorCommand(uris)
         subject = uris[0] if len(uris) == 1 else f"{len(uris)} PVs from {uris[0]} on"
-        return self._requests.single(command, subject, self._timeout, after=positions)
+        return self._requests.reply(command, subject, self._timeout, after=positions)
 
     def _reactivate(self) -> None:
         """Asks once more for PVs that are silent. What comes of it, events will tell."""

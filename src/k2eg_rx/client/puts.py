@@ -13,8 +13,7 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg_rx.client.questions import check_reply
-from k2eg_rx.client.requests import Requests
+from k2eg_rx.client.requests import Requests, check_reply
 from k2eg_rx.errors import OperationError
 from k2eg_rx.protocol import (
     FIELD_IGNORED,
@@ -74,7 +73,7 @@ class Puts:
             fields = self.known(address, conversion)
             if fields is not None:
                 return self._send(address, fields, timeout)
-            question = self._requests.single(type_question(address), address.uri, timeout)
+            question = self._requests.reply(type_question(address), address.uri, timeout)
             return question.pipe(ops.flat_map(learned))
 
         return rx.defer(start)
@@ -138,7 +137,7 @@ class Puts:
             self._types.pop(address.uri, None)
 
     def _send(self, address: PVAddress, fields: bytes, timeout: float) -> Observable[Reply]:
-        put = self._requests.single(PutCommand(address.uri, fields), address.uri, timeout, hint=LATE)
+        put = self._requests.reply(PutCommand(address.uri, fields), address.uri, timeout, hint=LATE)
         return put.pipe(ops.do_action(on_error=lambda _: self.forget(address)))
 
     def _learned(self, address: PVAddress, reply: Reply) -> PvType:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 
 from reactivex import Observable
 
-from k2eg_rx.client.questions import Request, check_reply
-from k2eg_rx.client.requests import Requests
+from k2eg_rx.client.requests import Request, Requests, check_reply
 from k2eg_rx.protocol import GetCommand, OneShotAssembler, PVData, Reply, Snapshot, SnapshotCommand, structure_of
 from k2eg_rx.pv import PVAddress
 
@@ -47,11 +46,11 @@ class Reads:
         self._requests = requests
 
     def get(self, address: PVAddress, timeout: float) -> Observable[PVData]:
-        """Returns a PV's value; arguments as for `question`."""
-        return self._requests.answer(self.question(address, timeout))
+        """Returns a PV's value; arguments as for `request`."""
+        return self._requests.single(self.request(address, timeout))
 
-    def question(self, address: PVAddress, timeout: float) -> Request[PVData]:
-        """Returns the question for a PV's value.
+    def request(self, address: PVAddress, timeout: float) -> Request[PVData]:
+        """Returns the request for a PV's value.
 
         Args:
             address: The PV.

@@ -1,232 +1,270 @@
-"""Commands and their replies: the one place where the way out and the way in meet.
+"""Requests as Observables or blocking calls: one command, its replies, a timeout.
 
-In: a `Command`. Out: an Observable of its `Reply`s. The order is always: open the route, wait until the reply topic is
-being read, send. Replies are emitted on the thread of the reply pump, timeouts on the timer thread, refusals on that of
-the transport's status; all are threads of the library, so what is subscribed here is the library's own code, and
-`delivery` hands over to the subscriber's.
+Thread safety: any thread makes requests. Observers are called on the reply poll thread, the timer thread, or a thread
+of the transport; `Dispatcher` hands over to subscribers.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from functools import partial
-from typing import TypeVar, cast
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
 
 import reactivex as rx
 from reactivex import Observable, abc
 from reactivex import operators as ops
-from reactivex.disposable import Disposable
-from reactivex.subject import Subject
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
-from k2eg_rx.client.questions import AllReplies, BlockingResult, Request, SingleReply, check_reply, new_reply_id
-from k2eg_rx.client.replies import ReplyHandler, ReplyRouter
-from k2eg_rx.errors import ClientClosedError, OperationTimeout, TransportError
-from k2eg_rx.protocol import Command, Reply, command_key, encode_command
-from k2eg_rx.transport import RecordSink
+from k2eg_rx.client.correlation import CommandSender, new_reply_id, when_done
+from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
+from k2eg_rx.protocol import Command, Reply
 
 _T = TypeVar("_T")
 
 
-def closed_before_the_reply() -> ClientClosedError:
-    """Returns what those are told who wait for a reply when the client is closed."""
-    return ClientClosedError("the client was closed before the reply came")
+def closed_before_reply() -> ClientClosedError:
+    """Returns the error of requests that are pending when the client is closed."""
+    return ClientClosedError("the client was closed before the reply arrived")
 
 
-def when_done(futures: Sequence[Future[None]], action: Callable[[Exception | None], None]) -> None:
-    """Calls the action once when all futures are done, with None or the first error, on the last one's thread."""
+def check_reply(reply: Reply, operation: str, subject: str) -> None:
+    """Raises OperationError if the reply is a failure."""
+    if reply.error < 0:
+        raise OperationError(reply.error, reply.message, operation, subject)
 
-    def tell() -> None:
-        errors = [future.exception() for future in futures if not future.cancelled()]
-        action(next((error for error in errors if isinstance(error, Exception)), None))
 
-    if all(future.done() for future in futures):
-        tell()
-        return
-    lock = threading.Lock()
-    left = len(futures)
+def _never(_: Reply) -> bool:
+    return False
 
-    def done(_: Future[None]) -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            last = left == 0
-        if last:
-            tell()
 
-    for future in futures:
-        future.add_done_callback(done)
+@dataclass(frozen=True, slots=True)
+class Request(Generic[_T]):
+    """A command with one reply.
+
+    Attributes:
+        command: The command.
+        subject: The PV's URI or the snapshot's name, for error messages.
+        timeout: Seconds until `OperationTimeout`.
+        parse: Returns the result that the reply contains, or raises.
+        is_spurious: Returns whether the reply says nothing, so that the command is sent once more; the timeout stays.
+        after: Futures that must be done before the command is sent, besides the reply topic being read.
+        hint: Appended to the timeout's message.
+    """
+
+    command: Command
+    subject: str
+    timeout: float
+    parse: Callable[[Reply], _T]
+    is_spurious: Callable[[Reply], bool] = _never
+    after: Sequence[Future[None]] = ()
+    hint: str = ""
+
+
+class SingleReply(Generic[_T]):
+    """Handles the one reply to a request for an observer.
+
+    Thread safety: the state belongs to the lock; of several threads that end the request, the first calls the observer.
+
+    Args:
+        sender: Sends the command.
+        request: The request.
+        observer: Gets the result or the error.
+    """
+
+    def __init__(self, sender: CommandSender, request: Request[_T], observer: abc.ObserverBase[_T]) -> None:
+        self._sender = sender
+        self._request = request
+        self._observer = observer
+        self._timer: SingleAssignmentDisposable | None = None
+        self._lock = threading.Lock()
+        self._reply_id = ""
+        self._attempts = 0
+        self._ended = False
+
+    def start(self, timers: abc.SchedulerBase) -> None:
+        """Sends the command and starts the timeout."""
+
+        def expire(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            self.expire()
+
+        timer = self._timer = SingleAssignmentDisposable()
+        self.send()
+        if not self._ended:
+            timer.disposable = timers.schedule_relative(self._request.timeout, expire)
+
+    def send(self) -> None:
+        """Sends the command without a timeout; the caller has to call `expire`."""
+        reply_id = new_reply_id()
+        with self._lock:
+            if self._ended:
+                return
+            self._reply_id = reply_id
+            self._attempts += 1
+        self._sender.send({reply_id: self._request.command}, self, self._request.after)
+        if self._ended:  # disposed meanwhile, perhaps before the id was registered
+            self._sender.unregister((reply_id,))
+
+    def handle(self, replies: Sequence[Reply]) -> None:
+        """Emits the result of the first reply."""
+        reply = replies[0]
+        if self._attempts == 1 and self._request.is_spurious(reply):
+            self._sender.unregister((reply.reply_id,))
+            self.send()
+        elif self._end():
+            try:
+                result = self._request.parse(reply)
+            except Exception as error:
+                self._observer.on_error(error)
+                return
+            self._observer.on_next(result)
+            self._observer.on_completed()
+
+    def fail(self, reply_ids: Sequence[str], error: Exception) -> None:  # noqa: ARG002 - there is one
+        """Emits the error."""
+        if self._end():
+            self._observer.on_error(error)
+
+    def expire(self) -> None:
+        """Emits the timeout unless the request has ended."""
+        if self._end():
+            request = self._request
+            error = OperationTimeout(request.command.operation, request.subject, request.timeout, request.hint)
+            self._observer.on_error(error)
+
+    def _end(self) -> bool:
+        with self._lock:
+            if self._ended:
+                return False
+            self._ended = True
+        if self._timer is not None:
+            self._timer.dispose()
+        self._sender.unregister((self._reply_id,))
+        return True
+
+    def dispose(self) -> None:
+        """Gives up the request."""
+        self._end()
+
+
+class AllReplies:
+    """Handles all replies to one command for an observer."""
+
+    def __init__(self, observer: abc.ObserverBase[Reply]) -> None:
+        self._observer = observer
+
+    def handle(self, replies: Sequence[Reply]) -> None:
+        """Emits the replies."""
+        for reply in replies:
+            self._observer.on_next(reply)
+
+    def fail(self, reply_ids: Sequence[str], error: Exception) -> None:  # noqa: ARG002 - there is one
+        """Emits the error."""
+        self._observer.on_error(error)
+
+
+class BlockingResult(abc.ObserverBase[_T]):
+    """Keeps a request's result for a thread that blocks until it is there.
+
+    Thread safety: written once, before the lock is released; read by the waiting thread after that.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # released once; with a single waiter it takes no condition
+        self._lock.acquire()
+        self._values: list[_T] = []
+        self._error: Exception | None = None
+
+    def on_next(self, value: _T) -> None:
+        """Sets the result."""
+        self._values.append(value)
+        self._lock.release()
+
+    def on_error(self, error: Exception) -> None:
+        """Sets the error."""
+        self._error = error
+        self._lock.release()
+
+    def on_completed(self) -> None:
+        """Does nothing: the result is set already."""
+
+    def wait(self, timeout: float = threading.TIMEOUT_MAX) -> bool:
+        """Blocks for at most `timeout` seconds; returns whether the request has ended. Call it until it returns True
+        once, then no more."""
+        return self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+
+    def result(self) -> _T:
+        """Returns the result, or raises the error."""
+        if self._error is not None:
+            raise self._error.with_traceback(None)  # it may be shared, and each raise would extend its traceback
+        return self._values[0]
 
 
 class Requests:
-    """Sends commands and yields their replies.
+    """Makes requests of one client.
 
     Args:
-        router: The receiver of the reply topic.
-        sink: The way out.
-        command_topic: Where the gateway listens.
-        reply_topic: Where it is to answer.
-        ready: Done when the reply topic is being read.
-        timers: The scheduler for all timeouts.
+        sender: Sends the commands.
+        timers: The scheduler of the timeouts.
     """
 
-    def __init__(
-        self,
-        router: ReplyRouter,
-        sink: RecordSink,
-        *,
-        command_topic: str,
-        reply_topic: str,
-        ready: Future[None],
-        timers: abc.SchedulerBase,
-    ) -> None:
-        self._router = router
-        self._sink = sink
-        self._command_topic = command_topic
-        self._reply_topic = reply_topic
-        self._ready = ready
-        self._is_ready = False
-        when_done([ready], self._read)
+    def __init__(self, sender: CommandSender, timers: abc.SchedulerBase) -> None:
+        self._sender = sender
         self._timers = timers
-        self._refusal: TransportError | None = None
-        self._refused: Subject[TransportError] = Subject()
 
-    def _read(self, error: Exception | None) -> None:
-        self._is_ready = error is None
+    def single(self, request: Request[_T]) -> Observable[_T]:
+        """Returns the request's result as a single-item Observable; each subscription sends the command."""
 
-    def refuse(self, error: TransportError | None) -> None:
-        """Fails what waits for a reply, and what is asked from now on, with an error; None ends that."""
-        self._refusal = error
-        if error is not None:
-            self._router.fail(error)
-            self._refused.on_next(error)
-
-    def ask(self, commands: Mapping[str, Command], asker: ReplyHandler, after: Sequence[Future[None]] = ()) -> None:
-        """Opens routes for the replies to commands, then sends these, all in one go. Any thread.
-
-        A command whose route is shut by the time that it could be sent is not sent.
-
-        Args:
-            commands: What is asked, by reply id; the ids are new.
-            asker: Who gets to know what comes of it, perhaps before this returns.
-            after: What has to be done before they are sent, besides the reply topic being read.
-        """
-        self._router.open(commands, asker)
-        if self._refusal is not None:  # after the routes are open: one that comes now finds them
-            self._router.cut(commands, asker, self._refusal)
-            return
-
-        def send(error: Exception | None) -> None:
-            if error is not None:
-                self._router.cut(commands, asker, error)
-                return
-            for reply_id, command in commands.items():
-                if self._router.is_open(reply_id):
-                    self._send(reply_id, command, asker)
-
-        if self._is_ready and not after:  # the way of nearly every command
-            send(None)
-        else:
-            when_done([self._ready, *after], send)
-
-    def _send(self, reply_id: str, command: Command, asker: ReplyHandler) -> None:
-        encoded, key = encode_command(command, self._reply_topic, reply_id), command_key(command)
-        delivered = partial(self._delivered, reply_id, asker)
-        try:
-            self._sink.send(self._command_topic, encoded, key=key, on_delivery=delivered)
-        except TransportError as failure:
-            delivered(failure)
-
-    def _delivered(self, reply_id: str, asker: ReplyHandler, error: TransportError | None) -> None:
-        if error is not None:
-            self._router.cut((reply_id,), asker, error)
-
-    def drop(self, reply_ids: Iterable[str]) -> list[str]:
-        """Closes the routes of replies that are not waited for any more; returns those that were open. Idempotent."""
-        return self._router.shut(reply_ids)
-
-    def replies(self, command: Command) -> Observable[Reply]:
-        """Returns all replies to a command; each subscription sends it once."""
-
-        def subscribe(observer: abc.ObserverBase[Reply], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            reply_id = new_reply_id()
-            self.ask({reply_id: command}, AllReplies(observer))
-
-            def dispose() -> None:
-                self.drop((reply_id,))
-
-            return Disposable(dispose)
+        def subscribe(observer: abc.ObserverBase[_T], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            handler = SingleReply(self._sender, request, observer)
+            handler.start(self._timers)
+            return Disposable(handler.dispose)
 
         return Observable(subscribe)
 
-    def single(
-        self,
-        command: Command,
-        subject: str,
-        timeout: float,
-        *,
-        after: Sequence[Future[None]] = (),
-        hint: str = "",
-    ) -> Observable[Reply]:
-        """Returns the one reply to a command, or its failure as an error; each subscription sends it once.
+    def wait(self, request: Request[_T]) -> _T:
+        """Sends the command, blocks, and returns the result or raises the error. Uses no timer thread."""
+        result = BlockingResult[_T]()
+        handler = SingleReply(self._sender, request, result)
+        try:
+            handler.send()
+            if not result.wait(request.timeout):
+                handler.expire()  # has no effect if another thread is about to set the result
+                result.wait()
+        finally:
+            handler.dispose()
+        return result.result()
 
-        Args:
-            command: What is asked.
-            subject: The PV's URI or the snapshot's name, for the errors.
-            timeout: Seconds until `OperationTimeout`.
-            after: As for `ask`.
-            hint: What to add to the text of the timeout.
+    def reply(
+        self, command: Command, subject: str, timeout: float, *, after: Sequence[Future[None]] = (), hint: str = ""
+    ) -> Observable[Reply]:
+        """Returns the reply to a command as a single-item Observable that fails with OperationError.
+
+        For the arguments see `Request`.
         """
 
         def checked(reply: Reply) -> Reply:
             check_reply(reply, command.operation, subject)
             return reply
 
-        return self.answer(Request(command, subject, timeout, checked, after=after, hint=hint))
-
-    def answer(self, question: Request[_T]) -> Observable[_T]:
-        """Returns a stream of one: what the reply to a question says; each subscription asks once."""
-
-        def subscribe(observer: abc.ObserverBase[_T], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            single = SingleReply(self._router, self.ask, question, observer)
-            single.start(self._timers)
-            return Disposable(single.dispose)
-
-        return Observable(subscribe)
-
-    def wait(self, question: Request[_T]) -> _T:
-        """Asks, and returns what the reply says. Blocks the calling thread, which sees to the timeout by itself.
-
-        Raises:
-            Exception: Why there is none, as of `answer`.
-        """
-        outcome = BlockingResult[_T]()
-        single = SingleReply(self._router, self.ask, question, outcome)
-        try:
-            single.ask()
-            if not outcome.wait(question.timeout):
-                single.expire()  # if it ends just now, by somebody else, that one is about to tell
-                outcome.wait()
-        finally:
-            single.dispose()
-        return outcome.result()
+        return self.single(Request(command, subject, timeout, checked, after=after, hint=hint))
 
     def assembled(
         self, command: Command, assembler: Callable[[], Callable[[Reply], _T | None]], subject: str, timeout: float
     ) -> Observable[_T]:
-        """Returns what several replies to one command amount to.
+        """Returns the result of several replies to one command as a single-item Observable.
 
         Args:
-            command: What is asked.
-            assembler: Makes, for each subscription, a function that takes replies and returns the result once it is
-                complete.
-            subject: For the error.
-            timeout: Seconds for the whole.
+            command: The command; each subscription sends it.
+            assembler: Makes, for each subscription, a function that is called with each reply and returns the result
+                when it is complete, None before.
+            subject: For error messages.
+            timeout: Seconds until the result must be complete.
         """
 
         def start(_: object = None) -> Observable[_T]:
-            results: Observable[_T | None] = self.replies(command).pipe(ops.map(assembler()))
+            results: Observable[_T | None] = self._replies(command).pipe(ops.map(assembler()))
             return results.pipe(
                 ops.filter(lambda result: result is not None),
                 ops.map(lambda result: cast("_T", result)),
@@ -236,8 +274,20 @@ class Requests:
 
         return rx.defer(start)
 
+    def _replies(self, command: Command) -> Observable[Reply]:
+        def subscribe(observer: abc.ObserverBase[Reply], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            reply_id = new_reply_id()
+            self._sender.send({reply_id: command}, AllReplies(observer))
+
+            def dispose() -> None:
+                self._sender.unregister((reply_id,))
+
+            return Disposable(dispose)
+
+        return Observable(subscribe)
+
     def ready(self, timeout: float) -> Observable[None]:
-        """Returns a stream of one: nothing, when the reply topic is being read."""
+        """Returns a single-item Observable that emits None when the reply topic is being read."""
 
         def subscribe(observer: abc.ObserverBase[None], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             def done(error: Exception | None) -> None:
@@ -247,25 +297,17 @@ class Requests:
                 observer.on_next(None)
                 observer.on_completed()
 
-            when_done([self._ready], done)
+            when_done([self._sender.ready], done)
             return Disposable()
 
-        def refused(error: TransportError) -> Observable[None]:
-            return rx.throw(error)
+        def failed(error: TransportError | None) -> Observable[None]:
+            return rx.never() if error is None else rx.throw(error)
 
-        ready: Observable[None] = Observable(subscribe)
-        refusals = rx.defer(lambda _: self._refused.pipe(ops.start_with(*filter(None, [self._refusal]))))
-        return rx.amb(refusals.pipe(ops.flat_map(refused)), ready).pipe(
-            self.within(timeout, "subscription", self._reply_topic)
+        refused = self._sender.refusal.pipe(ops.flat_map(failed))
+        return rx.amb(refused, Observable(subscribe)).pipe(
+            self.within(timeout, "subscription", self._sender.reply_topic)
         )
 
-    def within(
-        self, timeout: float, operation: str, subject: str, hint: str = ""
-    ) -> Callable[[Observable[_T]], Observable[_T]]:
-        """Returns an operator that fails with `OperationTimeout` when nothing comes for so many seconds."""
-        error = OperationTimeout(operation, subject, timeout, hint)
-        return ops.timeout(timeout, rx.throw(error), scheduler=self._timers)
-
-    def close(self) -> None:
-        """Fails what waits for a reply."""
-        self._router.close(closed_before_the_reply())
+    def within(self, timeout: float, operation: str, subject: str) -> Callable[[Observable[_T]], Observable[_T]]:
+        """Returns an operator that fails with `OperationTimeout` if `timeout` seconds pass without an item."""
+        return ops.timeout(timeout, rx.throw(OperationTimeout(operation, subject, timeout)), scheduler=self._timers)

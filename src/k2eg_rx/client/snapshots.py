@@ -18,7 +18,7 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.subject import AsyncSubject
 
-from k2eg_rx.client.requests import Requests, closed_before_the_reply
+from k2eg_rx.client.requests import Requests, closed_before_reply
 from k2eg_rx.client.router import EventRouter, Outgoing
 from k2eg_rx.delivery import Dispatcher, Overflow, SubscriberInput
 from k2eg_rx.protocol import (
@@ -158,11 +158,11 @@ class RecurringSnapshots:
 
     def trigger(self, name: str, timeout: float, tags: dict[str, str]) -> Observable[Reply]:
         """Returns the reply to a trigger."""
-        return self._requests.single(RepeatingSnapshotTriggerCommand(name, tags), name, timeout)
+        return self._requests.reply(RepeatingSnapshotTriggerCommand(name, tags), name, timeout)
 
     def stop(self, name: str, timeout: float) -> Observable[Reply]:
         """Returns the reply to a stop; the streams of the snapshot complete after its last iteration."""
-        stop = self._requests.single(RepeatingSnapshotStopCommand(name), name, timeout)
+        stop = self._requests.reply(RepeatingSnapshotStopCommand(name), name, timeout)
         return stop.pipe(ops.do_action(lambda _: self._stopped(snapshot_topic(name))))
 
     def close(self) -> None:
@@ -221,7 +221,7 @@ class RecurringSnapshots:
         name = recurring.command.snapshot_name
         self._router.add_messages(topic, recurring)
         position = self._source.read(topic)
-        start = self._requests.single(recurring.command, name, self._timeout, after=[position])
+        start = self._requests.reply(recurring.command, name, self._timeout, after=[position])
         checks = self._field_checks(recurring.command, checked)
 
         def started(reply: Reply) -> None:
@@ -237,7 +237,7 @@ class RecurringSnapshots:
 
         def failed(error: Exception) -> None:
             if isinstance(error, SourceClosedError):  # the streams are about to be completed
-                recurring.activation.on_error(closed_before_the_reply())
+                recurring.activation.on_error(closed_before_reply())
                 return
             with self._lock:
                 self._end(topic, recurring, error)
@@ -253,7 +253,7 @@ class RecurringSnapshots:
             for recurring in running:
                 recurring.heard = False
         for command in silent:
-            self._requests.single(command, command.snapshot_name, self._timeout).subscribe(on_error=_not_now)
+            self._requests.reply(command, command.snapshot_name, self._timeout).subscribe(on_error=_not_now)
 
     def _field_checks(self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress]) -> Observable[Reply]:
         """Reads the PVs and fails if one lacks a field of the filter, which would end the deployed gateway."""

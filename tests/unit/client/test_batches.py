@@ -354,9 +354,9 @@ class TestGetMany:
     def test_a_deadline_before_the_routes_are_open_leaves_none_open(
         self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        requests = client._core.requests  # pyright: ignore[reportPrivateUsage]
-        ask = requests.ask
-        monkeypatch.setattr(requests, "ask", lambda *question: timers.advance_to(4) or ask(*question))
+        sender = client._core.sender  # pyright: ignore[reportPrivateUsage]
+        send = sender.send
+        monkeypatch.setattr(sender, "send", lambda *arguments: timers.advance_to(4) or send(*arguments))
         results = Results(client.get_many_stream(["pva://a"], timeout=3))
         assert (client.status.pending, results.ends) == (0, 1)  # none, before anybody is told the end
 

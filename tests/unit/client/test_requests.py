@@ -7,10 +7,9 @@ import pytest
 from reactivex.disposable import Disposable
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.client.questions import BlockingResult, Request
+from k2eg_rx.client.correlation import CommandSender, PendingRequests, when_done
 from k2eg_rx.client.reads import is_spurious
-from k2eg_rx.client.replies import ReplyRouter
-from k2eg_rx.client.requests import Requests, when_done
+from k2eg_rx.client.requests import BlockingResult, Request, Requests, closed_before_reply
 from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
 from k2eg_rx.protocol.commands import GetCommand, PutCommand
 from k2eg_rx.protocol.msgpack_codec import pack
@@ -35,17 +34,13 @@ class Sink:
 class Setup:
     def __init__(self) -> None:
         self.timers = TestScheduler()
-        self.router = ReplyRouter(DecodeErrorCounter())
+        self.pending = PendingRequests(DecodeErrorCounter())
         self.sink = Sink()
         self.ready: Future[None] = Future()
-        self.requests = Requests(
-            self.router,
-            self.sink,
-            command_topic="commands",
-            reply_topic="replies",
-            ready=self.ready,
-            timers=self.timers,
+        self.sender = CommandSender(
+            self.pending, self.sink, command_topic="commands", reply_topic="replies", ready=self.ready
         )
+        self.requests = Requests(self.sender, self.timers)
         self.items: list[Any] = []
         self.errors: list[Exception] = []
 
@@ -57,7 +52,7 @@ class Setup:
 
         reply_id = json.loads(self.sink.sent[number])["reply_id"]
         body = pack({"error": 0, "reply_id": reply_id} | fields)
-        self.router.receive([Record("replies", 0, 0, None, body, HEADERS)])
+        self.pending.receive([Record("replies", 0, 0, None, body, HEADERS)])
 
 
 @pytest.fixture
@@ -67,30 +62,30 @@ def setup() -> Setup:
 
 def test_the_timeout_names_operation_subject_and_time_and_frees_the_route(setup: Setup) -> None:
     setup.ready.set_result(None)
-    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     setup.timers.advance_to(2.9)
-    assert (setup.errors, len(setup.router)) == ([], 1)
+    assert (setup.errors, len(setup.pending)) == ([], 1)
     setup.timers.advance_to(3.1)
     error = setup.errors[0]
     assert isinstance(error, OperationTimeout)
     assert isinstance(error, TimeoutError)
     assert (error.operation, error.subject, error.waited) == ("get", "pva://x", 3.0)
     assert str(error) == "get of pva://x: no reply within 3 s"
-    assert len(setup.router) == 0
+    assert len(setup.pending) == 0
     setup.reply(x={"value": 1})
     assert setup.items == []
 
 
 def test_a_puts_timeout_warns_that_it_may_still_be_carried_out(setup: Setup) -> None:
     setup.ready.set_result(None)
-    stream = setup.requests.single(PutCommand("pva://x", b"\x80"), "pva://x", 1.0, hint="it may")
+    stream = setup.requests.reply(PutCommand("pva://x", b"\x80"), "pva://x", 1.0, hint="it may")
     setup.subscribe(stream)
     setup.timers.advance_to(2)
     assert str(setup.errors[0]) == "put of pva://x: no reply within 1 s; it may"
 
 
 def test_the_time_until_the_reply_topic_is_read_counts(setup: Setup) -> None:
-    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     setup.timers.advance_to(4)
     assert isinstance(setup.errors[0], OperationTimeout)
     setup.ready.set_result(None)
@@ -99,33 +94,33 @@ def test_the_time_until_the_reply_topic_is_read_counts(setup: Setup) -> None:
 
 def test_a_reply_ends_the_timer(setup: Setup) -> None:
     setup.ready.set_result(None)
-    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     setup.reply(x={"value": 1})
     setup.timers.advance_to(10)
     assert len(setup.items) == 1
     assert setup.errors == []
-    assert len(setup.router) == 0
+    assert len(setup.pending) == 0
 
 
-def question(**options: Any) -> Any:
+def get_of_x(**options: Any) -> Any:
     return Request(GetCommand("pva://x"), "pva://x", 3.0, **options)
 
 
 def test_what_a_reply_says_is_emitted_or_raised(setup: Setup) -> None:
     setup.ready.set_result(None)
-    setup.subscribe(setup.requests.answer(question(read=lambda reply: reply.body["x"])))
+    setup.subscribe(setup.requests.single(get_of_x(parse=lambda reply: reply.body["x"])))
     setup.reply(x=7)
-    setup.subscribe(setup.requests.answer(question(read=lambda reply: reply.body["x"])))
+    setup.subscribe(setup.requests.single(get_of_x(parse=lambda reply: reply.body["x"])))
     setup.reply(1, y=7)
     assert (setup.items, [type(error) for error in setup.errors]) == ([7], [KeyError])
-    assert len(setup.router) == 0
+    assert len(setup.pending) == 0
 
 
 def test_a_reply_that_says_nothing_has_it_asked_once_more_in_the_same_time(setup: Setup) -> None:
     setup.ready.set_result(None)
-    asked = question(read=lambda reply: reply.error, again=lambda reply: reply.error == -2)
+    asked = get_of_x(parse=lambda reply: reply.error, is_spurious=lambda reply: reply.error == -2)
     for _ in range(2):
-        setup.subscribe(setup.requests.answer(asked))
+        setup.subscribe(setup.requests.single(asked))
     setup.timers.advance_to(2)
     setup.reply(0, error=-2)
     setup.reply(2, error=-2)
@@ -133,15 +128,15 @@ def test_a_reply_that_says_nothing_has_it_asked_once_more_in_the_same_time(setup
     setup.reply(1, error=-2)
     setup.timers.advance_to(3.1)
     assert [type(error) for error in setup.errors] == [OperationTimeout]
-    assert len(setup.router) == 0
+    assert len(setup.pending) == 0
 
 
 def test_who_unsubscribes_has_nothing_asked_once_more(setup: Setup) -> None:
     setup.ready.set_result(None)
-    asked = question(read=lambda reply: reply.error, again=lambda _: subscription.dispose() or True)
-    subscription = setup.subscribe(setup.requests.answer(asked))
+    asked = get_of_x(parse=lambda reply: reply.error, is_spurious=lambda _: subscription.dispose() or True)
+    subscription = setup.subscribe(setup.requests.single(asked))
     setup.reply(0, error=-2)
-    assert (setup.items, setup.errors, len(setup.sink.sent), len(setup.router)) == ([], [], 1, 0)
+    assert (setup.items, setup.errors, len(setup.sink.sent), len(setup.pending)) == ([], [], 1, 0)
 
 
 def value_of_x(**options: Any) -> Request[Any]:
@@ -170,15 +165,15 @@ def test_who_waits_gets_what_the_reply_says_and_needs_no_timer(setup: Setup, mon
     answering(setup, monkeypatch, {"x": 1})
     monkeypatch.setattr(setup.timers, "schedule_relative", lambda *_: pytest.fail("a timer was set"))
     assert setup.requests.wait(value_of_x()) == 1
-    assert (len(setup.sink.sent), len(setup.router)) == (1, 0)
+    assert (len(setup.sink.sent), len(setup.pending)) == (1, 0)
 
 
 def test_who_waits_has_it_asked_once_more_if_a_reply_says_nothing(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answering(setup, monkeypatch, {"error": -2, "message": "Operaton cancelled"}, {"x": 2})
-    assert setup.requests.wait(value_of_x(again=is_spurious)) == 2
-    assert (len(setup.sink.sent), len(setup.router)) == (2, 0)
+    assert setup.requests.wait(value_of_x(is_spurious=is_spurious)) == 2
+    assert (len(setup.sink.sent), len(setup.pending)) == (2, 0)
 
 
 def test_who_waits_is_told_the_gateways_error(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +187,7 @@ def test_who_waits_in_vain_gets_the_timeout_and_frees_the_route(setup: Setup) ->
     with pytest.raises(OperationTimeout) as caught:
         setup.requests.wait(value_of_x(timeout=0.001, hint="so it is"))
     assert str(caught.value) == "get of pva://x: no reply within 0.001 s; so it is"
-    assert len(setup.router) == 0
+    assert len(setup.pending) == 0
 
 
 def test_a_reply_that_comes_with_the_timeout_is_waited_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +208,7 @@ def test_a_reply_that_comes_with_the_timeout_is_waited_for(setup: Setup, monkeyp
 
 def test_who_waits_is_told_that_the_client_is_closed(setup: Setup) -> None:
     setup.ready.set_result(None)
-    setup.requests.close()
+    setup.pending.close(closed_before_reply())
     with pytest.raises(ClientClosedError):
         setup.requests.wait(value_of_x())
 
@@ -226,58 +221,58 @@ def test_who_is_interrupted_frees_the_route(setup: Setup, monkeypatch: pytest.Mo
     monkeypatch.setattr(BlockingResult, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         setup.requests.wait(value_of_x())
-    assert len(setup.router) == 0
+    assert len(setup.pending) == 0
 
 
 def test_an_unreadable_reply_topic_fails_the_request(setup: Setup) -> None:
     setup.ready.set_exception(TransportError("create topic 'replies'"))
-    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     assert str(setup.errors[0]) == "create topic 'replies'"
-    assert len(setup.router) == 0
+    assert len(setup.pending) == 0
 
 
 def test_a_command_that_kafka_did_not_take_fails_at_once(setup: Setup) -> None:
     setup.ready.set_result(None)
-    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     setup.sink.reports[0](TransportError("the broker refused"))
     assert str(setup.errors[0]) == "the broker refused"
-    assert len(setup.router) == 0
+    assert len(setup.pending) == 0
 
 
 def test_unsubscribing_frees_the_route_and_sends_nothing_more(setup: Setup) -> None:
-    subscription = setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    subscription = setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     subscription.dispose()
     setup.ready.set_result(None)
-    assert (setup.sink.sent, len(setup.router)) == ([], 0)
+    assert (setup.sink.sent, len(setup.pending)) == ([], 0)
 
 
 def test_close_fails_what_waits_and_what_comes(setup: Setup) -> None:
     setup.ready.set_result(None)
-    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
-    setup.requests.close()
-    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.pending.close(closed_before_reply())
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     assert [type(error) for error in setup.errors] == [ClientClosedError, ClientClosedError]
-    assert len(setup.router) == 0
+    assert len(setup.pending) == 0
 
 
 def test_what_is_asked_while_the_broker_refuses_fails_at_once(setup: Setup) -> None:
     setup.ready.set_result(None)
-    setup.requests.refuse(TransportError("wrong password"))
-    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
-    setup.requests.refuse(None)
-    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.sender.refuse(TransportError("wrong password"))
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.sender.refuse(None)
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     assert [str(error) for error in setup.errors] == ["wrong password"]
-    assert (len(setup.sink.sent), len(setup.router)) == (1, 1)
+    assert (len(setup.sink.sent), len(setup.pending)) == (1, 1)
 
 
 def test_who_unsubscribes_before_the_route_is_open_leaves_none_open(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup.ready.set_result(None)
-    opened = setup.router.open
-    monkeypatch.setattr(setup.router, "open", lambda ids, asker: asker.dispose() or opened(ids, asker))
-    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
-    assert len(setup.router) == 0
+    opened = setup.pending.register
+    monkeypatch.setattr(setup.pending, "register", lambda ids, asker: asker.dispose() or opened(ids, asker))
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
+    assert len(setup.pending) == 0
 
 
 def test_the_timer_is_given_up_with_the_reply(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +280,7 @@ def test_the_timer_is_given_up_with_the_reply(setup: Setup, monkeypatch: pytest.
     timer = Disposable(lambda: given_up.append(True))
     monkeypatch.setattr(setup.timers, "schedule_relative", lambda *_: timer)
     setup.ready.set_result(None)
-    setup.subscribe(setup.requests.single(GetCommand("pva://x"), "pva://x", 3.0))
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     assert given_up == []
     setup.reply(x={"value": 1})
     assert given_up == [True]
@@ -296,18 +291,18 @@ def test_a_route_is_cut_once() -> None:
         def __init__(self) -> None:
             self.ids: list[str] = []
 
-        def take(self, replies: Any) -> None: ...
+        def handle(self, replies: Any) -> None: ...
 
         def fail(self, reply_ids: Any, error: Exception) -> None:
             self.ids += reply_ids
 
-    router, told = ReplyRouter(DecodeErrorCounter()), Told()
-    router.open(["a", "b", "c"], told)
-    assert router.shut(["b", "d"]) == ["b"]
+    pending, told = PendingRequests(DecodeErrorCounter()), Told()
+    pending.register(["a", "b", "c"], told)
+    assert pending.unregister(["b", "d"]) == ["b"]
     for _ in range(2):
-        router.cut(["a", "b"], told, TransportError("no"))
-    router.fail(TransportError("no"))
-    assert (told.ids, len(router)) == (["a", "c"], 0)
+        pending.fail(["a", "b"], TransportError("no"))
+    pending.fail_all(TransportError("no"))
+    assert (told.ids, len(pending)) == (["a", "c"], 0)
 
 
 def test_several_futures_are_waited_for_and_the_first_error_is_told() -> None:

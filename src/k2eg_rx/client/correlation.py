@@ -1,0 +1,210 @@
+"""Sends commands and matches the reply topic's records with them by reply id.
+
+Thread safety: commands are sent on any thread. Replies arrive on the reply poll thread, delivery failures on the sink's
+thread, refusals on the transport's status thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Protocol
+
+from reactivex.subject import BehaviorSubject
+
+from k2eg_rx.errors import K2EGError, TransportError, WireError
+from k2eg_rx.protocol import Command, Reply, command_key, decode_reply, encode_command
+from k2eg_rx.transport import DecodeErrorCounter, Receiver, Record, RecordSink
+
+
+def new_reply_id() -> str:
+    """Returns a unique reply id: as random as a UUID, in a fifth of the time."""
+    return os.urandom(16).hex()
+
+
+def when_done(futures: Sequence[Future[None]], action: Callable[[Exception | None], None]) -> None:
+    """Calls the action once when all futures are done, with the first error or None, on the last one's thread."""
+
+    def finish() -> None:
+        errors = [future.exception() for future in futures if not future.cancelled()]
+        action(next((error for error in errors if isinstance(error, Exception)), None))
+
+    if all(future.done() for future in futures):
+        finish()
+        return
+    lock = threading.Lock()
+    left = len(futures)
+
+    def done(_: Future[None]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = left == 0
+        if last:
+            finish()
+
+    for future in futures:
+        future.add_done_callback(done)
+
+
+class ReplyHandler(Protocol):
+    """Handles the replies to one or more commands, on threads of the library; must neither raise nor block.
+
+    `handle` is called on one thread; `fail` may be called at the same time on another one.
+    """
+
+    def handle(self, replies: Sequence[Reply]) -> None:
+        """Handles replies in order. Their ids stay registered; some may have been unregistered a moment ago."""
+        ...
+
+    def fail(self, reply_ids: Sequence[str], error: Exception) -> None:
+        """Handles the error of requests that will get no reply; their ids have been unregistered."""
+        ...
+
+
+class PendingRequests(Receiver):
+    """The reply handlers by reply id; receives the reply topic's records.
+
+    Thread safety: each access to the dict is one atomic operation. Each id is removed once, so that of several threads
+    that end a request at the same time one succeeds.
+
+    Args:
+        decode_errors: Counts undecodable records.
+        on_traffic: Called when requests are registered and when replies arrive.
+    """
+
+    def __init__(self, decode_errors: DecodeErrorCounter, on_traffic: Callable[[], None] = lambda: None) -> None:
+        self._decode_errors = decode_errors
+        self._on_traffic = on_traffic
+        self._handlers: dict[str, ReplyHandler] = {}
+        self._closed: K2EGError | None = None
+
+    def register(self, reply_ids: Iterable[str], handler: ReplyHandler) -> None:
+        """Registers new ids; after `close` they fail at once."""
+        self._on_traffic()
+        handlers = dict.fromkeys(reply_ids, handler)
+        self._handlers.update(handlers)
+        if self._closed is not None:
+            self.fail(handlers, self._closed)
+
+    def unregister(self, reply_ids: Iterable[str]) -> list[str]:
+        """Removes ids; returns those that were registered. Idempotent."""
+        return [reply_id for reply_id in reply_ids if self._handlers.pop(reply_id, None) is not None]
+
+    def fail(self, reply_ids: Iterable[str], error: Exception) -> None:
+        """Removes ids; passes the error to the handlers of those that were registered."""
+        failed: dict[ReplyHandler, list[str]] = {}
+        for reply_id in reply_ids:
+            handler = self._handlers.pop(reply_id, None)
+            if handler is not None:
+                failed.setdefault(handler, []).append(reply_id)
+        for handler, ids in failed.items():
+            handler.fail(ids, error)
+
+    def fail_all(self, error: Exception) -> None:
+        """Fails all pending requests."""
+        self.fail(list(self._handlers), error)
+
+    def __contains__(self, reply_id: str) -> bool:
+        return reply_id in self._handlers
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    def ready(self) -> bool:
+        """Returns True: replies are never held back."""
+        return True
+
+    def receive(self, records: Sequence[Record]) -> None:
+        """Passes replies to their handlers. Unknown ids belong to other instances, or are late."""
+        self._on_traffic()
+        received: dict[ReplyHandler, list[Reply]] = {}
+        for record in records:
+            try:
+                reply = decode_reply(record)
+            except WireError as error:
+                self._decode_errors.add(error, record.topic)
+                continue
+            handler = self._handlers.get(reply.reply_id)
+            if handler is not None:
+                received.setdefault(handler, []).append(reply)
+        for handler, replies in received.items():
+            handler.handle(replies)
+
+    def close(self, error: K2EGError) -> None:
+        """Fails all pending requests, and those registered later."""
+        self._closed = error
+        self.fail_all(error)
+
+
+class CommandSender:
+    """Sends commands: registers the handler, waits until the reply topic is being read, then sends.
+
+    Args:
+        pending: The receiver of the reply topic.
+        sink: Sends the records.
+        command_topic: The gateway's command topic.
+        reply_topic: The topic the gateway replies to.
+        ready: Done when the reply topic is being read.
+
+    Attributes:
+        refusal: The error of a broker that refuses this client; None while it does not.
+    """
+
+    def __init__(
+        self, pending: PendingRequests, sink: RecordSink, *, command_topic: str, reply_topic: str, ready: Future[None]
+    ) -> None:
+        self._pending = pending
+        self._sink = sink
+        self._command_topic = command_topic
+        self.reply_topic = reply_topic
+        self.ready = ready
+        self.refusal: BehaviorSubject[TransportError | None] = BehaviorSubject(None)
+
+    def refuse(self, error: TransportError | None) -> None:
+        """Fails pending requests and, until called with None, all later ones."""
+        self.refusal.on_next(error)
+        if error is not None:
+            self._pending.fail_all(error)
+
+    def send(self, commands: Mapping[str, Command], handler: ReplyHandler, after: Sequence[Future[None]] = ()) -> None:
+        """Registers the handler, then sends commands. An id that is unregistered meanwhile is not sent.
+
+        Args:
+            commands: The commands by their new reply ids.
+            handler: Handles the replies; may be called before this method returns.
+            after: Futures that must be done before the commands are sent, besides `ready`.
+        """
+        self._pending.register(commands, handler)
+        if self.refusal.value is not None:  # checked after registering: a later refusal fails what is registered
+            self._pending.fail(commands, self.refusal.value)
+            return
+
+        def ready(error: Exception | None) -> None:
+            if error is not None:
+                self._pending.fail(commands, error)
+                return
+            for reply_id, command in commands.items():
+                if reply_id in self._pending:
+                    self._send(reply_id, command)
+
+        when_done([self.ready, *after], ready)
+
+    def _send(self, reply_id: str, command: Command) -> None:
+        body, key = encode_command(command, self.reply_topic, reply_id), command_key(command)
+        delivered = partial(self._delivered, reply_id)
+        try:
+            self._sink.send(self._command_topic, body, key=key, on_delivery=delivered)
+        except TransportError as error:
+            delivered(error)
+
+    def _delivered(self, reply_id: str, error: TransportError | None) -> None:
+        if error is not None:
+            self._pending.fail((reply_id,), error)
+
+    def unregister(self, reply_ids: Iterable[str]) -> list[str]:
+        """Gives up waiting for replies; returns the ids that were still pending. Idempotent."""
+        return self._pending.unregister(reply_ids)
