@@ -1,8 +1,8 @@
 """The reactive client."""
 
+from k2eg_rx.client.batches import GetResult, PutResult
 from k2eg_rx.client.blocking import first
 from k2eg_rx.client.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, Client
-from k2eg_rx.client.results import GetResult, PutResult
 from k2eg_rx.client.status import Status
 
 __all__ = [

@@ -1,9 +1,9 @@
-"""Many PVs read or written at once: one deadline for all of them, and a result for each.
+"""Gets and puts of many PVs: all commands sent at once, one deadline, one result per PV.
 
-In: addresses, and for puts their values. Out: to the subscriber's inlet a result per PV, in the order in which they
-come and as many at once as came at once, then the end. All commands are sent without waiting for a reply, one object
-asks for all of them, and one timer stands for all: a thousand PVs are no thousand streams. Results come from the
-library's own threads, see `requests`.
+One handler and one timer serve the whole batch, so that a thousand PVs are not a thousand Observables. Results are
+offered in the order in which they arrive.
+
+Thread safety: see `k2eg_rx.client.requests` for the threads on which results arrive.
 """
 
 from __future__ import annotations
@@ -12,174 +12,221 @@ import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from k2eg_rx.client.correlation import CommandSender
-from k2eg_rx.client.puts import LATE, Conversion, Puts, type_question
-from k2eg_rx.client.reads import data_of, is_spurious
+from k2eg_rx.client.get_put import LATE_PUT_HINT, Conversion, Puts, conversion_of, data_of, is_spurious, type_command
 from k2eg_rx.client.requests import check_reply
-from k2eg_rx.client.results import GetResult, PutResult
 from k2eg_rx.delivery import Dispatcher, SubscriberInput
 from k2eg_rx.errors import OperationTimeout
-from k2eg_rx.protocol import Command, GetCommand, PutCommand, Reply
+from k2eg_rx.protocol import Command, GetCommand, PutCommand, PVData, Reply
 from k2eg_rx.pv import PVAddress
 
-_NOTHING_SENT = "nothing was written: it did not tell its type in time"
+_NOT_SENT_HINT = "nothing was written: the PV's type did not arrive in time"
+
+
+@dataclass(frozen=True, slots=True)
+class GetResult:
+    """The result for one PV of `Client.get_many_stream`: its data or an error.
+
+    Attributes:
+        uri: The PV.
+        data: The PV's value; None if there is an error.
+        error: `OperationTimeout` if no reply arrived in time, `OperationError` if the gateway could not read the PV,
+            `TransportError` or `ClientClosedError` if the command or its reply did not get through.
+    """
+
+    uri: str
+    data: PVData | None = None
+    _: KW_ONLY
+    error: Exception | None = None
+
+    def result(self) -> PVData:
+        """Returns the data, or raises the error."""
+        if self.data is None:
+            raise self.error or ValueError(f"{self.uri}: the result has neither data nor an error")
+        return self.data
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """The result for one PV of `Client.put_many_stream`: the gateway's reply or an error.
+
+    Attributes:
+        uri: The PV.
+        reply: The gateway's reply; None if there is an error.
+        error: ValueError if the value does not fit the PV, `OperationTimeout` if no reply arrived in time (its message
+            says whether the put may still be carried out), `OperationError` if the gateway could not write the PV,
+            `TransportError` or `ClientClosedError` if the command or its reply did not get through.
+    """
+
+    uri: str
+    reply: Reply | None = None
+    _: KW_ONLY
+    error: Exception | None = None
+
+    def result(self) -> Reply:
+        """Returns the reply, or raises the error."""
+        if self.reply is None:
+            raise self.error or ValueError(f"{self.uri}: the result has neither a reply nor an error")
+        return self.reply
+
 
 _R = TypeVar("_R", GetResult, PutResult)
 
 
-class _Run(ABC, Generic[_R]):
-    """One subscription to a batch: who asks for all of its PVs.
+class _Batch(ABC, Generic[_R]):
+    """One subscription to a batch; handles the replies to all of its commands.
 
-    The tables belong to the lock; whoever takes a PV out of `_waiting` tells its result.
+    Thread safety: the tables belong to the lock; the thread that removes a PV from `_waiting` offers its result.
 
     Args:
         sender: Sends the commands.
         addresses: The PVs by their URIs.
-        timeout: Seconds for all of them.
-        inlet: Where the results go.
+        timeout: Seconds for the whole batch.
+        subscriber: Gets the results.
     """
 
     def __init__(
-        self, sender: CommandSender, addresses: Mapping[str, PVAddress], timeout: float, inlet: SubscriberInput[_R]
+        self, sender: CommandSender, addresses: Mapping[str, PVAddress], timeout: float, subscriber: SubscriberInput[_R]
     ) -> None:
         self._sender = sender
         self._addresses = addresses
         self._timeout = timeout
-        self._inlet = inlet
+        self._subscriber = subscriber
         self._lock = threading.Lock()
         self._waiting = dict.fromkeys(addresses, True)
-        self._untold = len(addresses)
-        self._asked: dict[str, str] = {}  # the URI by reply id; nothing is taken out of it
+        self._not_offered = len(addresses)
+        self._uris: dict[str, str] = {}  # by reply id, of all commands ever sent
         self._id = uuid.uuid4().hex
         self._timer = SingleAssignmentDisposable()
 
     @abstractmethod
     def _begin(self) -> None:
-        """Asks for all PVs."""
+        """Sends the first command for each PV."""
 
     @abstractmethod
-    def _answered(self, replies: Iterable[tuple[str, Reply]]) -> None:
-        """Sees to replies, each to a command of its own."""
+    def _handle(self, replies: Iterable[tuple[str, Reply]]) -> None:
+        """Handles replies with their PVs' URIs, one per command."""
 
     @abstractmethod
     def _failed(self, uri: str, error: Exception) -> _R:
-        """Returns the result of a PV that has none but an error."""
+        """Returns the result of a PV that failed."""
 
     @abstractmethod
-    def _late(self, uri: str) -> OperationTimeout:
-        """Returns the error of a PV that did not answer in time."""
+    def _timed_out(self, uri: str) -> OperationTimeout:
+        """Returns the error of a PV without a reply in time."""
 
     def start(self, timers: abc.SchedulerBase) -> None:
-        """Sends all commands."""
+        """Starts the timeout and sends the commands."""
 
         def expire(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            self._tell([self._failed(uri, self._late(uri)) for uri in self._forget()], taken=True)
+            self._offer([self._failed(uri, self._timed_out(uri)) for uri in self._give_up()])
 
         self._timer.disposable = timers.schedule_relative(self._timeout, expire)
         self._begin()
 
-    def _ask(self, commands: Mapping[str, Command]) -> None:
-        """Sends a command for each of some PVs, if they still wait for their results."""
+    def _send(self, commands: Mapping[str, Command]) -> None:
+        """Sends commands by URI, for those PVs that still wait for a result."""
         with self._lock:
-            number = len(self._asked)
-            asked = {f"{self._id}-{number + place}": uri for place, uri in enumerate(commands) if uri in self._waiting}
-            self._asked.update(asked)
-        if asked:
-            self._sender.send({reply_id: commands[uri] for reply_id, uri in asked.items()}, self)
-            if not self._waiting:  # given up meanwhile, perhaps before the routes were open
-                self._sender.unregister(asked)
+            number = len(self._uris)
+            uris = {f"{self._id}-{number + place}": uri for place, uri in enumerate(commands) if uri in self._waiting}
+            self._uris.update(uris)
+        if uris:
+            self._sender.send({reply_id: commands[uri] for reply_id, uri in uris.items()}, self)
+            if not self._waiting:  # given up meanwhile, perhaps before the ids were registered
+                self._sender.unregister(uris)
 
     def handle(self, replies: Sequence[Reply]) -> None:
-        """Takes replies; the first one to a command counts. See `ReplyHandler`."""
+        """Handles the first reply to each command; see `ReplyHandler.handle`."""
         first = {reply.reply_id: reply for reply in reversed(replies)}
-        expected = self._sender.unregister(reply.reply_id for reply in replies)
-        self._answered((self._asked[reply_id], first[reply_id]) for reply_id in expected)
+        pending = self._sender.unregister(reply.reply_id for reply in replies)
+        self._handle((self._uris[reply_id], first[reply_id]) for reply_id in pending)
 
     def fail(self, reply_ids: Sequence[str], error: Exception) -> None:
-        """Takes an error. See `ReplyHandler`."""
-        self._tell([self._failed(self._asked[reply_id], error) for reply_id in reply_ids])
+        """Makes the error the result of some PVs; see `ReplyHandler.fail`."""
+        self._finish([self._failed(self._uris[reply_id], error) for reply_id in reply_ids])
 
-    def _tell(self, results: Sequence[_R], *, taken: bool = False) -> None:
-        """Offers the results of PVs that wait for theirs, or did until they were taken out for this.
+    def _finish(self, results: Iterable[_R]) -> None:
+        """Offers the results of PVs that still wait for one."""
+        with self._lock:
+            results = [result for result in results if self._waiting.pop(result.uri, False)]
+        self._offer(results)
 
-        The end is told by whoever counts the last: it may have overtaken others on their way.
-        """
-        if not taken:
-            with self._lock:
-                results = [result for result in results if self._waiting.pop(result.uri, False)]
+    def _offer(self, results: Sequence[_R]) -> None:
+        """Offers results; the thread that offers the last one completes the stream, as threads may overtake others."""
         if not results:
             return
-        self._inlet.offer(results)
+        self._subscriber.offer(results)
         with self._lock:
-            self._untold -= len(results)
-            complete = self._untold == 0
+            self._not_offered -= len(results)
+            complete = self._not_offered == 0
         if complete:
             self._timer.dispose()
-            self._inlet.finish()
+            self._subscriber.finish()
 
-    def _forget(self) -> list[str]:
-        """Gives up what is still waited for; returns the PVs."""
+    def _give_up(self) -> list[str]:
+        """Stops waiting; returns the PVs without a result."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
-            asked = list(self._asked)
-        self._sender.unregister(asked)
+            reply_ids = list(self._uris)
+        self._sender.unregister(reply_ids)
         return list(waiting)
 
     def dispose(self) -> None:
-        """Gives up: nothing more is sent or told."""
+        """Stops without further commands or results."""
         self._timer.dispose()
-        self._forget()
+        self._give_up()
 
 
-class _Gets(_Run[GetResult]):
-    """One subscription to a batch of gets. What was repeated is known to the thread of the replies."""
+class _GetBatch(_Batch[GetResult]):
+    """One subscription to a batch of gets; `_repeated` belongs to the reply poll thread."""
 
     def __init__(
         self,
         sender: CommandSender,
         addresses: Mapping[str, PVAddress],
         timeout: float,
-        inlet: SubscriberInput[GetResult],
+        subscriber: SubscriberInput[GetResult],
     ) -> None:
-        super().__init__(sender, addresses, timeout, inlet)
+        super().__init__(sender, addresses, timeout, subscriber)
         self._repeated: set[str] = set()
 
     def _begin(self) -> None:
-        self._ask({uri: GetCommand(uri) for uri in self._addresses})
+        self._send({uri: GetCommand(uri) for uri in self._addresses})
 
-    def _answered(self, replies: Iterable[tuple[str, Reply]]) -> None:
+    def _handle(self, replies: Iterable[tuple[str, Reply]]) -> None:
         results: list[GetResult] = []
-        again: list[str] = []
+        spurious: list[str] = []
         for uri, reply in replies:
             if is_spurious(reply) and uri not in self._repeated:
-                again.append(uri)
+                spurious.append(uri)
                 continue
             try:
                 results.append(GetResult(uri, data_of(self._addresses[uri], reply)))
-            except Exception as error:  # what is no answer of that PV's; the others may
+            except Exception as error:  # of this PV only
                 results.append(self._failed(uri, error))
-        self._tell(results)
-        if again:
-            self._repeated.update(again)
-            self._ask({uri: GetCommand(uri) for uri in again})
+        self._finish(results)
+        if spurious:
+            self._repeated.update(spurious)
+            self._send({uri: GetCommand(uri) for uri in spurious})
 
     def _failed(self, uri: str, error: Exception) -> GetResult:
         return GetResult(uri, error=error)
 
-    def _late(self, uri: str) -> OperationTimeout:
+    def _timed_out(self, uri: str) -> OperationTimeout:
         return OperationTimeout("get", uri, self._timeout)
 
 
-class _Puts(_Run[PutResult]):
+class _PutBatch(_Batch[PutResult]):
     """One subscription to a batch of puts.
 
-    It knows what still has to learn a type, on one thread at a time: the subscriber's, then that of the replies; and of
-    which PVs a put was sent, by the lock.
+    Thread safety: `_conversions` is used by one thread at a time, the subscribing one, then the reply poll thread;
+    `_sent` belongs to the lock.
     """
 
     def __init__(
@@ -188,56 +235,56 @@ class _Puts(_Run[PutResult]):
         puts: Puts,
         values: Mapping[str, tuple[PVAddress, object]],
         timeout: float,
-        inlet: SubscriberInput[PutResult],
+        subscriber: SubscriberInput[PutResult],
         *,
         check: bool,
     ) -> None:
-        super().__init__(sender, {uri: address for uri, (address, _) in values.items()}, timeout, inlet)
+        super().__init__(sender, {uri: address for uri, (address, _) in values.items()}, timeout, subscriber)
         self._puts = puts
         self._values = values
         self._check = check
-        self._learning: dict[str, bytes | Conversion] = {}
+        self._conversions: dict[str, bytes | Conversion] = {}  # of PVs whose type was requested
         self._sent: set[str] = set()
 
     def _begin(self) -> None:
         ready: dict[str, bytes] = {}
-        refused: list[PutResult] = []
+        rejected: list[PutResult] = []
         for uri, (address, value) in self._values.items():
             try:
-                conversion = self._puts.conversion(address, value, check=self._check)
-                fields = self._puts.known(address, conversion)
-            except Exception as error:  # a value that cannot be sent; the others can
-                refused.append(self._failed(uri, error))
+                conversion = conversion_of(address, value, check=self._check)
+                fields = self._puts.known_fields(address, conversion)
+            except Exception as error:  # of this value only
+                rejected.append(self._failed(uri, error))
                 continue
             if fields is None:
-                self._learning[uri] = conversion
+                self._conversions[uri] = conversion
             else:
                 ready[uri] = fields
-        questions = {uri: type_question(self._addresses[uri]) for uri in self._learning}
-        self._tell(refused)
+        type_commands = {uri: type_command(self._addresses[uri]) for uri in self._conversions}
+        self._finish(rejected)
         self._put(ready)
-        self._ask(questions)
+        self._send(type_commands)
 
     def _put(self, fields: Mapping[str, bytes]) -> None:
         with self._lock:
-            puts = {uri: PutCommand(uri, sent) for uri, sent in fields.items() if uri in self._waiting}
-            self._sent.update(puts)  # the others were told that nothing was sent
-        self._ask(puts)
+            puts = {uri: PutCommand(uri, packed) for uri, packed in fields.items() if uri in self._waiting}
+            self._sent.update(puts)  # the others have timed out with `_NOT_SENT_HINT`
+        self._send(puts)
 
-    def _answered(self, replies: Iterable[tuple[str, Reply]]) -> None:
+    def _handle(self, replies: Iterable[tuple[str, Reply]]) -> None:
         ready: dict[str, bytes] = {}
         results: list[PutResult] = []
         for uri, reply in replies:
             try:
-                conversion = self._learning.pop(uri, None)
+                conversion = self._conversions.pop(uri, None)
                 if conversion is not None:
                     ready[uri] = self._puts.learn(self._addresses[uri], reply, conversion)
                 else:
                     check_reply(reply, PutCommand.operation, uri)
                     results.append(PutResult(uri, reply))
-            except Exception as error:  # a value that does not fit, of whatever type; the others may
+            except Exception as error:  # of this value only, whatever a value's own methods raise
                 results.append(self._failed(uri, error))
-        self._tell(results)
+        self._finish(results)
         self._put(ready)
 
     def _failed(self, uri: str, error: Exception) -> PutResult:
@@ -245,62 +292,51 @@ class _Puts(_Run[PutResult]):
             self._puts.forget(self._addresses[uri])
         return PutResult(uri, error=error)
 
-    def _late(self, uri: str) -> OperationTimeout:
-        return OperationTimeout("put", uri, self._timeout, LATE if uri in self._sent else _NOTHING_SENT)
+    def _timed_out(self, uri: str) -> OperationTimeout:
+        return OperationTimeout("put", uri, self._timeout, LATE_PUT_HINT if uri in self._sent else _NOT_SENT_HINT)
 
 
 class Batches:
-    """Reads and writes many PVs at once, for one client.
+    """Gets and puts of many PVs for one client.
 
     Args:
         sender: Sends the commands.
-        puts: What knows the types of PVs.
-        delivery: What hands over to subscribers.
-        timers: The scheduler of the deadlines.
+        puts: Caches the types of PVs.
+        dispatcher: Calls the subscribers.
+        timers: The scheduler of the timeouts.
     """
 
-    def __init__(self, sender: CommandSender, puts: Puts, delivery: Dispatcher, *, timers: abc.SchedulerBase) -> None:
+    def __init__(self, sender: CommandSender, puts: Puts, dispatcher: Dispatcher, *, timers: abc.SchedulerBase) -> None:
         self._sender = sender
         self._puts = puts
-        self._delivery = delivery
+        self._dispatcher = dispatcher
         self._timers = timers
 
     def get_many(self, addresses: Iterable[PVAddress], timeout: float) -> Observable[GetResult]:
-        """Returns a result per PV, each PV once; each subscription sends all the commands.
-
-        Args:
-            addresses: The PVs.
-            timeout: Seconds after which those without an answer have `OperationTimeout` as their result.
-        """
+        """Returns one result per distinct PV; each subscription sends the commands."""
         by_uri = {address.uri: address for address in addresses}
 
-        def run(inlet: SubscriberInput[GetResult]) -> _Gets:
-            return _Gets(self._sender, by_uri, timeout, inlet)
+        def batch(subscriber: SubscriberInput[GetResult]) -> _GetBatch:
+            return _GetBatch(self._sender, by_uri, timeout, subscriber)
 
-        return self._stream(run, f"get of {len(by_uri)} PVs", len(by_uri))
+        return self._stream(batch, "get", len(by_uri))
 
     def put_many(
         self, values: Iterable[tuple[PVAddress, object]], timeout: float, *, check: bool
     ) -> Observable[PutResult]:
-        """Returns a result per PV; each subscription sends all the commands.
-
-        Args:
-            values: The PVs, and what to write to them.
-            timeout: Seconds after which those without an answer have `OperationTimeout` as their result.
-            check: Whether plain values are converted to the PV's type and checked first.
-        """
+        """Returns one result per PV; each subscription sends the commands. For `check` see `conversion_of`."""
         by_uri = {address.uri: (address, value) for address, value in values}
 
-        def run(inlet: SubscriberInput[PutResult]) -> _Puts:
-            return _Puts(self._sender, self._puts, by_uri, timeout, inlet, check=check)
+        def batch(subscriber: SubscriberInput[PutResult]) -> _PutBatch:
+            return _PutBatch(self._sender, self._puts, by_uri, timeout, subscriber, check=check)
 
-        return self._stream(run, f"put of {len(by_uri)} PVs", len(by_uri))
+        return self._stream(batch, "put", len(by_uri))
 
-    def _stream(self, run: Callable[[SubscriberInput[_R]], _Run[_R]], label: str, count: int) -> Observable[_R]:
-        def attach(inlet: SubscriberInput[_R]) -> abc.DisposableBase:
-            started = run(inlet)
-            started.start(self._timers)
-            return Disposable(started.dispose)
+    def _stream(self, make: Callable[[SubscriberInput[_R]], _Batch[_R]], operation: str, count: int) -> Observable[_R]:
+        def attach(subscriber: SubscriberInput[_R]) -> abc.DisposableBase:
+            batch = make(subscriber)
+            batch.start(self._timers)
+            return Disposable(batch.dispose)
 
-        # a mailbox that is never full: results do not hold back the events of monitors
-        return self._delivery.stream(attach, label, capacity=count + 1)
+        # a queue that never fills: results must not hold back the events of monitors
+        return self._dispatcher.stream(attach, f"{operation} of {count} PVs", capacity=count + 1)

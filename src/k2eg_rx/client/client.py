@@ -14,11 +14,13 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.arguments import addressed, named, positive
+from k2eg_rx.client.batches import GetResult, PutResult
 from k2eg_rx.client.blocking import Answer
 from k2eg_rx.client.core import Core
+from k2eg_rx.client.get_put import get_request
 from k2eg_rx.client.lifecycle import Lifecycle, close_at_exit
 from k2eg_rx.client.requests import Request
-from k2eg_rx.client.results import GetResult, PutResult
+from k2eg_rx.client.snapshots import one_shot_snapshot
 from k2eg_rx.client.status import Status
 from k2eg_rx.concurrency import current_runtime
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow, SubscriberInput
@@ -92,7 +94,7 @@ class Client:
             timeout: Seconds until `OperationTimeout`.
         """
         address, seconds = PVAddress.parse(uri), self._seconds(timeout)
-        return self._answer(self._core.reads.request(address, seconds))
+        return self._answer(get_request(address, seconds))
 
     def put_stream(
         self, uri: str, value: object, timeout: float | None = None, *, check: bool = True
@@ -287,9 +289,9 @@ class Client:
             time_window: Seconds that the gateway waits for the PVs; 1 by default.
         """
         addresses, seconds = self._addresses(uris), self._seconds(timeout)
-        window = None if time_window is None else round(positive(time_window, "time_window") * 1000)
+        duration = None if time_window is None else positive(time_window, "time_window")
         return self._core.delivery.hand_over(
-            self._core.reads.snapshot(addresses, seconds, window), f"snapshot of {len(addresses)} PVs"
+            one_shot_snapshot(self._core.requests, addresses, seconds, duration), f"snapshot of {len(addresses)} PVs"
         )
 
     def snapshot_recurring_stream(

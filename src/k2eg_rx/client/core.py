@@ -12,9 +12,9 @@ from reactivex import abc
 
 from k2eg_rx.client.batches import Batches
 from k2eg_rx.client.correlation import CommandSender, PendingRequests
+from k2eg_rx.client.get_put import Puts
+from k2eg_rx.client.hot_streams import HotStreamContext
 from k2eg_rx.client.monitors import Monitors
-from k2eg_rx.client.puts import Puts
-from k2eg_rx.client.reads import Reads
 from k2eg_rx.client.requests import Requests, closed_before_reply
 from k2eg_rx.client.router import EventRouter
 from k2eg_rx.client.snapshots import RecurringSnapshots
@@ -45,7 +45,6 @@ class Core:
         status: How the client is doing.
         sender: Sends commands.
         requests: Commands and their replies.
-        reads: Single reads.
         puts: Checked puts.
         batches: Many of either at once.
         monitors: The monitored PVs.
@@ -109,7 +108,6 @@ class Core:
             ready=self._session.ready,
         )
         self.requests = Requests(self.sender, self._timers)
-        self.reads = Reads(self.requests)
         self.puts = Puts(self.requests)
         self.past = Past(
             self._session.history,
@@ -120,27 +118,11 @@ class Core:
         )
         self.replays = Replays(self.past, self.delivery)
         self.batches = Batches(self.sender, self.puts, self.delivery, timers=self._timers)
-        self.monitors = Monitors(
-            self._events,
-            self.event_source,
-            self.requests,
-            self.delivery,
-            past=self.past,
-            timers=self._timers,
-            timeout=timeout,
-            silence=silence,
-            shares_events=self._shares_events,
+        context = HotStreamContext(
+            self._events, self.event_source, self.requests, self.delivery, self._timers, timeout, silence
         )
-        self.recurring = RecurringSnapshots(
-            self._events,
-            self.event_source,
-            self.requests,
-            self.delivery,
-            get=self.reads.get,
-            timers=self._timers,
-            timeout=timeout,
-            silence=silence,
-        )
+        self.monitors = Monitors(context, self.past, shares_events=self._shares_events)
+        self.recurring = RecurringSnapshots(context)
         self._session.on_status(self._on_status)
 
     def close(self, timeout: float) -> None:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 import reactivex as rx
 from reactivex import Observable, abc
@@ -250,31 +250,9 @@ class Requests:
 
         return self.single(Request(command, subject, timeout, checked, after=after, hint=hint))
 
-    def assembled(
-        self, command: Command, assembler: Callable[[], Callable[[Reply], _T | None]], subject: str, timeout: float
-    ) -> Observable[_T]:
-        """Returns the result of several replies to one command as a single-item Observable.
+    def replies(self, command: Command) -> Observable[Reply]:
+        """Returns all replies to a command, without a timeout; each subscription sends the command."""
 
-        Args:
-            command: The command; each subscription sends it.
-            assembler: Makes, for each subscription, a function that is called with each reply and returns the result
-                when it is complete, None before.
-            subject: For error messages.
-            timeout: Seconds until the result must be complete.
-        """
-
-        def start(_: object = None) -> Observable[_T]:
-            results: Observable[_T | None] = self._replies(command).pipe(ops.map(assembler()))
-            return results.pipe(
-                ops.filter(lambda result: result is not None),
-                ops.map(lambda result: cast("_T", result)),
-                ops.take(1),
-                self.within(timeout, command.operation, subject),
-            )
-
-        return rx.defer(start)
-
-    def _replies(self, command: Command) -> Observable[Reply]:
         def subscribe(observer: abc.ObserverBase[Reply], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             reply_id = new_reply_id()
             self._sender.send({reply_id: command}, AllReplies(observer))

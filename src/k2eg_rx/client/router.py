@@ -1,7 +1,7 @@
 """From event records to the subscribers of their PV or snapshot: a look-up, not a search.
 
 In: batches of records, on the thread of the event pump. Out: `PVUpdate`s (not decoded) and snapshot messages, offered
-to the inlets attached to their route, in the order of the records.
+to the subscribers attached to their route, in the order of the records.
 
 The topic and the Kafka key (the PV's name) find the route, so nothing is decoded for it. The tables belong to the
 lock, which the pump holds for one batch and others for one change.
@@ -33,7 +33,7 @@ class PVRoute:
     Attributes:
         address: The PV.
         topic: Where its events come.
-        inlets: Its subscribers.
+        subscribers: Its subscribers.
         newest_only: Whether there are subscribers, and they all want the newest event only.
         last: The newest event, for a subscriber that comes later. The bytes, not the update that was made of them: of
             each PV it would keep what subscribers decoded, and nothing to decode the next one into that is in a cache.
@@ -43,12 +43,12 @@ class PVRoute:
         sifted: How many were left out, by a sieve, for the next one that comes.
     """
 
-    __slots__ = ("address", "heard", "inlets", "last", "left_out", "newest", "newest_only", "sifted", "topic")
+    __slots__ = ("address", "heard", "last", "left_out", "newest", "newest_only", "sifted", "subscribers", "topic")
 
     def __init__(self, address: PVAddress, topic: str) -> None:
         self.address = address
         self.topic = topic
-        self.inlets: tuple[SubscriberInput[PVUpdate], ...] = ()
+        self.subscribers: tuple[SubscriberInput[PVUpdate], ...] = ()
         self.newest_only = False
         self.last: Record | None = None
         self.heard = True
@@ -60,10 +60,10 @@ class PVRoute:
         """The Kafka keys of its events: the name, or the record's alone where the gateway knows no fields."""
         return {self.address.name.encode(), self.address.base.encode()}
 
-    def serve(self, inlets: tuple[SubscriberInput[PVUpdate], ...]) -> None:
+    def serve(self, subscribers: tuple[SubscriberInput[PVUpdate], ...]) -> None:
         """Has these subscribers from now on."""
-        self.inlets = inlets
-        self.newest_only = bool(inlets) and all(inlet.newest_only for inlet in inlets)
+        self.subscribers = subscribers
+        self.newest_only = bool(subscribers) and all(inlet.newest_only for inlet in subscribers)
 
     def publish(self, record: Record, outgoing: Outgoing) -> None:
         """Adds an event for each subscriber."""
@@ -73,7 +73,7 @@ class PVRoute:
             return
         self.last = record
         update = PVUpdate(self.address, record)
-        for inlet in self.inlets:
+        for inlet in self.subscribers:
             waiting = outgoing.get(inlet)
             if waiting is None:
                 outgoing[inlet] = [update]
@@ -107,7 +107,7 @@ class PVRoute:
         if left_out:
             self.last = None  # what has been left out makes news of it, even of what was published last
         self.publish(newest, outgoing)
-        for inlet in self.inlets if left_out else ():
+        for inlet in self.subscribers if left_out else ():
             inlet.count_conflated(left_out)
 
 
@@ -200,7 +200,7 @@ class EventRouter:
         """Adds a subscriber: it gets the last update, if any, and then every later one."""
         with self.lock:
             self._newest = None
-            route.serve((*route.inlets, inlet))
+            route.serve((*route.subscribers, inlet))
             if route.last is not None and not route.sifted:  # else there are later ones, and the newest is on its way
                 inlet.offer((PVUpdate(route.address, route.last),))
 
@@ -208,8 +208,8 @@ class EventRouter:
         """Removes a subscriber; returns how many are left."""
         with self.lock:
             self._newest = None
-            route.serve(tuple(other for other in route.inlets if other is not inlet))
-            return len(route.inlets)
+            route.serve(tuple(other for other in route.subscribers if other is not inlet))
+            return len(route.subscribers)
 
     def add_messages(self, topic: str, route: MessageRoute) -> None:
         """Opens the route of a snapshot's topic."""
@@ -300,7 +300,7 @@ class EventRouter:
         with self.lock:
             begun = (self._messages[topic].unused() for topic in topics & self._messages.keys())
             unused = [record for record in begun if record is not None and record[:2] in wanted]
-            for inlet, own in self._sole_inlets(topics).items():
+            for inlet, own in self._sole_subscribers(topics).items():
                 recalled = [update.record for update in inlet.reclaim_undelivered(partial(_is_of, wanted, own))]
                 for topic in {record.topic for record in recalled}:
                     for route in self._pvs[topic].values():
@@ -308,13 +308,13 @@ class EventRouter:
                 unused += recalled
         return first_offsets(unused)
 
-    def _sole_inlets(self, topics: Iterable[str]) -> dict[SubscriberInput[PVUpdate], set[str]]:
+    def _sole_subscribers(self, topics: Iterable[str]) -> dict[SubscriberInput[PVUpdate], set[str]]:
         """Returns the topics of which a subscriber gets all the events, and nobody else any."""
         sole: dict[SubscriberInput[PVUpdate], set[str]] = {}
         for topic in topics:
-            inlets = {inlet for route in self._pvs.get(topic, {}).values() for inlet in route.inlets}
-            if len(inlets) == 1:
-                sole.setdefault(inlets.pop(), set()).add(topic)
+            subscribers = {inlet for route in self._pvs.get(topic, {}).values() for inlet in route.subscribers}
+            if len(subscribers) == 1:
+                sole.setdefault(subscribers.pop(), set()).add(topic)
         return sole
 
     def _route_other(self, record: Record, keyed: dict[bytes, PVRoute] | None, outgoing: Outgoing) -> None:

@@ -1,34 +1,36 @@
-"""Recurring snapshots: one hot stream per snapshot and client.
+"""Snapshots: one-shot ones, and recurring ones as one hot stream per snapshot and client.
 
-In: subscriptions. Out: start commands, and to the subscribers' inlets either whole `Snapshot`s or the messages of an
-iteration as they come. The table of snapshots belongs to the lock; assembly happens on the event pump, under the
-router's lock.
+Thread safety: see `k2eg_rx.client.hot_streams`; iterations are assembled on the event poll thread, with the router's
+lock held.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
+import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, cast
 
 import reactivex as rx
 from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
-from reactivex.subject import AsyncSubject
 
-from k2eg_rx.client.requests import Requests, closed_before_reply
-from k2eg_rx.client.router import EventRouter, Outgoing
-from k2eg_rx.delivery import Dispatcher, Overflow, SubscriberInput
+from k2eg_rx.client.get_put import get_request
+from k2eg_rx.client.hot_streams import HotStream, HotStreams
+from k2eg_rx.client.requests import Requests
+from k2eg_rx.client.router import Outgoing
+from k2eg_rx.delivery import Overflow, SubscriberInput
 from k2eg_rx.protocol import (
     IterationAssembler,
+    OneShotAssembler,
     PVData,
     RepeatingSnapshotCommand,
     RepeatingSnapshotStopCommand,
     RepeatingSnapshotTriggerCommand,
     Reply,
     Snapshot,
+    SnapshotCommand,
     SnapshotHeader,
     SnapshotMessage,
     SnapshotProperties,
@@ -37,124 +39,123 @@ from k2eg_rx.protocol import (
     decode_snapshot_message,
 )
 from k2eg_rx.pv import PVAddress, snapshot_topic
-from k2eg_rx.transport import Record, RecordSource, SourceClosedError
+from k2eg_rx.transport import Record
 
-# The deployed gateway publishes a last, partial iteration around its reply to a stop, in either order.
+# The deployed gateway publishes a last, partial iteration shortly before or after its reply to a stop.
 _LAST_ITERATION_SECONDS = 1.0
 
 
-_log = logging.getLogger(__name__)
-
-
-def _not_now(error: Exception) -> None:
-    _log.info("could not ask again for a silent snapshot, and shall later: %s", error)
-
-
-class _Recurring:
-    """One running snapshot: its subscribers and the state of its assembly. The inlets belong to the router's lock."""
-
-    def __init__(self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress]) -> None:
-        self.command = command
-        self.topics = [snapshot_topic(command.snapshot_name)]
-        self.activation: AsyncSubject[Reply] = AsyncSubject()
-        self.snapshot_inlets: tuple[SubscriberInput[Snapshot], ...] = ()
-        self.message_inlets: tuple[SubscriberInput[SnapshotMessage], ...] = ()
-        self.started = False
-        self.ending = False
-        self.heard = True  # since it was last set to False
-        self._assembler = IterationAssembler(command.snapshot_name, addresses)
-        self._begin: Record | None = None  # of the latest iteration
-
-    def accept(self, record: Record, outgoing: Outgoing) -> None:
-        """Adds a record's message, and the iteration that it completes."""
-        message = decode_snapshot_message(record)
-        self.heard = True
-        if isinstance(message, SnapshotHeader):
-            self._begin = record
-        for inlet in self.message_inlets:
-            outgoing.setdefault(inlet, []).append(message)
-        snapshot = self._assembler.feed(message)
-        if snapshot is not None:
-            for inlet in self.snapshot_inlets:
-                outgoing.setdefault(inlet, []).append(snapshot)
-
-    def unused(self) -> Record | None:
-        """Returns the begin of the open iteration, if nobody has seen any of it."""
-        return self._begin if self._assembler.state is State.OPEN and not self.message_inlets else None
-
-    def inlets(self) -> tuple[SubscriberInput[Any], ...]:
-        """All subscribers."""
-        return (*self.snapshot_inlets, *self.message_inlets)
-
-
-class RecurringSnapshots:
-    """The recurring snapshots of one client.
+def one_shot_snapshot(
+    requests: Requests, addresses: Sequence[PVAddress], timeout: float, duration: float | None
+) -> Observable[Snapshot]:
+    """Returns a one-shot snapshot as a single-item Observable; each subscription sends a command.
 
     Args:
-        router: Where their messages come from.
-        source: What reads their topics.
-        requests: What starts and stops them.
-        delivery: What hands over to subscribers.
-        get: Reads a PV, for the check of field filters.
-        timers: The scheduler for what happens later.
-        timeout: Seconds that a start may take.
-        silence: Seconds without a message after which a snapshot is asked for again.
+        requests: Sends the command.
+        addresses: The PVs.
+        timeout: Seconds until `OperationTimeout`.
+        duration: Seconds that the gateway collects data; None for the gateway's default.
     """
+    uris = tuple(address.uri for address in addresses)
+    command = SnapshotCommand(uris, None if duration is None else round(duration * 1000))
+    subject = uris[0] if len(uris) == 1 else f"{len(uris)} PVs"
 
-    def __init__(
-        self,
-        router: EventRouter,
-        source: RecordSource,
-        requests: Requests,
-        delivery: Dispatcher,
-        *,
-        get: Callable[[PVAddress, float], Observable[PVData]],
-        timers: abc.SchedulerBase,
-        timeout: float,
-        silence: float,
-    ) -> None:
-        self._router = router
-        self._source = source
-        self._requests = requests
-        self._delivery = delivery
-        self._get = get
-        self._timers = timers
-        self._timeout = timeout
-        self._lock = threading.RLock()
-        self._running: dict[str, _Recurring] = {}
-        self._looks = rx.interval(silence / 2, scheduler=timers).subscribe(lambda _: self._restart())
+    def start(_: object = None) -> Observable[Snapshot]:
+        assembler = OneShotAssembler(str(uuid.uuid4()), addresses)
+        snapshots = requests.replies(command).pipe(
+            ops.map(assembler.feed), ops.filter(lambda snapshot: snapshot is not None), ops.take(1)
+        )
+        return cast("Observable[Snapshot]", snapshots).pipe(requests.within(timeout, command.operation, subject))
+
+    return rx.defer(start)
+
+
+class _Recurring(HotStream):
+    """One recurring snapshot: its subscribers and the assembly of its iterations."""
+
+    def __init__(self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress]) -> None:
+        super().__init__()
+        self.command = command
+        self._topics = [snapshot_topic(command.snapshot_name)]
+        self.snapshot_subscribers: tuple[SubscriberInput[Snapshot], ...] = ()
+        self.message_subscribers: tuple[SubscriberInput[SnapshotMessage], ...] = ()
+        self.ending = False
+        self._heard = True
+        self._assembler = IterationAssembler(command.snapshot_name, addresses)
+        self._header: Record | None = None  # of the latest iteration
+
+    @property
+    def key(self) -> str:
+        return self._topics[0]
+
+    @property
+    def topics(self) -> Sequence[str]:
+        return self._topics
+
+    def add_topic(self, topic: str) -> None:
+        """Adds the topic that the gateway publishes to, where it differs from the rule for names."""
+        self._topics.append(topic)
+
+    @property
+    def subscribers(self) -> Sequence[SubscriberInput[Any]]:
+        return (*self.snapshot_subscribers, *self.message_subscribers)
+
+    def take_heard(self) -> bool:
+        heard, self._heard = self._heard, False
+        return heard
+
+    def accept(self, record: Record, outgoing: Outgoing) -> None:
+        """Adds a record's message, and the iteration that it completes; see `MessageRoute`."""
+        message = decode_snapshot_message(record)
+        self._heard = True
+        if isinstance(message, SnapshotHeader):
+            self._header = record
+        for subscriber in self.message_subscribers:
+            outgoing.setdefault(subscriber, []).append(message)
+        snapshot = self._assembler.feed(message)
+        if snapshot is not None:
+            for subscriber in self.snapshot_subscribers:
+                outgoing.setdefault(subscriber, []).append(snapshot)
+
+    def unused(self) -> Record | None:
+        """Returns the header of the open iteration unless its messages were offered; see `MessageRoute`."""
+        return self._header if self._assembler.state is State.OPEN and not self.message_subscribers else None
+
+
+class RecurringSnapshots(HotStreams[_Recurring]):
+    """The recurring snapshots of one client. A gateway in which one runs already confirms an activation."""
 
     def snapshots(
         self, properties: SnapshotProperties, overflow: Overflow, capacity: int, *, check_fields: bool
     ) -> Observable[Snapshot]:
-        """Returns the iterations of a recurring snapshot, each as a whole."""
+        """Returns the complete iterations of a recurring snapshot."""
 
-        def add(recurring: _Recurring, inlet: SubscriberInput[Snapshot]) -> None:
-            recurring.snapshot_inlets = (*recurring.snapshot_inlets, inlet)
+        def add(recurring: _Recurring, subscriber: SubscriberInput[Snapshot]) -> None:
+            recurring.snapshot_subscribers = (*recurring.snapshot_subscribers, subscriber)
 
         return self._stream(properties, add, overflow, capacity, check_fields=check_fields)
 
     def messages(
         self, properties: SnapshotProperties, overflow: Overflow, capacity: int, *, check_fields: bool
     ) -> Observable[SnapshotMessage]:
-        """Returns headers, data and tails as they come."""
+        """Returns headers, data and tails as they arrive."""
 
-        def add(recurring: _Recurring, inlet: SubscriberInput[SnapshotMessage]) -> None:
-            recurring.message_inlets = (*recurring.message_inlets, inlet)
+        def add(recurring: _Recurring, subscriber: SubscriberInput[SnapshotMessage]) -> None:
+            recurring.message_subscribers = (*recurring.message_subscribers, subscriber)
 
         return self._stream(properties, add, overflow, capacity, check_fields=check_fields)
 
     def activation(self, name: str, timeout: float) -> Observable[Reply]:
-        """Returns the gateway's answer to the start of a snapshot that is subscribed to.
+        """Returns the gateway's reply to the start of a snapshot.
 
         Raises:
-            ValueError: Nobody is subscribed to it in this client.
+            ValueError: No stream of that snapshot is subscribed to in this client.
         """
         with self._lock:
-            recurring = self._running.get(snapshot_topic(name))
+            recurring = self._streams.get(snapshot_topic(name))
         if recurring is None:
-            raise ValueError(f"no subscription to a snapshot {name!r} in this client")
-        return recurring.activation.pipe(self._requests.within(timeout, "repeating_snapshot", name))
+            raise ValueError(f"snapshot {name!r} is not subscribed to in this client; subscribe to it first")
+        return self._replies([recurring], RepeatingSnapshotCommand.operation, name, timeout)
 
     def trigger(self, name: str, timeout: float, tags: dict[str, str]) -> Observable[Reply]:
         """Returns the reply to a trigger."""
@@ -162,15 +163,8 @@ class RecurringSnapshots:
 
     def stop(self, name: str, timeout: float) -> Observable[Reply]:
         """Returns the reply to a stop; the streams of the snapshot complete after its last iteration."""
-        stop = self._requests.reply(RepeatingSnapshotStopCommand(name), name, timeout)
-        return stop.pipe(ops.do_action(lambda _: self._stopped(snapshot_topic(name))))
-
-    def close(self) -> None:
-        """Completes the streams of all snapshots."""
-        self._looks.dispose()
-        with self._lock:
-            for topic, recurring in list(self._running.items()):
-                self._end(topic, recurring, None)
+        reply = self._requests.reply(RepeatingSnapshotStopCommand(name), name, timeout)
+        return reply.pipe(ops.do_action(lambda _: self._stopped(snapshot_topic(name))))
 
     def _stream(
         self,
@@ -184,114 +178,91 @@ class RecurringSnapshots:
         properties.validate()
         command = properties.command()
         addresses = [PVAddress.parse(uri) for uri in command.pv_name_list]
-        topic = snapshot_topic(command.snapshot_name)
-        checked = addresses if check_fields and command.type == SnapshotType.TIMED_BUFFERED else []
 
-        def attach(inlet: SubscriberInput[Any]) -> abc.DisposableBase:
+        def attach(subscriber: SubscriberInput[Any]) -> abc.DisposableBase:
             with self._lock:
-                recurring = self._running.get(topic)
-                if recurring is not None and recurring.ending:
-                    self._end(topic, recurring, None)
-                    recurring = None
-                if recurring is not None and recurring.command != command:
-                    raise ValueError(
-                        f"snapshot {command.snapshot_name!r} runs in this client with other properties; stop it first"
-                    )
-                new = recurring is None
+                recurring = self._running(command)
+                is_new = recurring is None
                 if recurring is None:
-                    recurring = self._running[topic] = _Recurring(command, addresses)
+                    recurring = _Recurring(command, addresses)
+                    self._streams[recurring.key] = recurring
+                    self._router.add_messages(recurring.key, recurring)
                 with self._router.lock:
-                    add(recurring, inlet)
-                if new:
-                    self._start(topic, recurring, checked)
-                attached = recurring
+                    add(recurring, subscriber)
+                if is_new:
+                    self._open([recurring], self._field_checks(command, addresses) if check_fields else None)
+            return Disposable(lambda: self._detach(recurring, subscriber))
 
-            def detach() -> None:
-                with self._lock, self._router.lock:
-                    attached.snapshot_inlets = tuple(i for i in attached.snapshot_inlets if i is not inlet)
-                    attached.message_inlets = tuple(i for i in attached.message_inlets if i is not inlet)
-                    if not attached.inlets():
-                        self._end(topic, attached, None)
+        return self._dispatcher.stream(attach, f"snapshot {command.snapshot_name}", overflow, capacity)
 
-            return Disposable(detach)
+    def _running(self, command: RepeatingSnapshotCommand) -> _Recurring | None:
+        """Returns the running snapshot of a command; ends one that was stopped. `_lock` is held.
 
-        return self._delivery.stream(attach, f"snapshot {command.snapshot_name}", overflow, capacity)
+        Raises:
+            ValueError: The snapshot runs with other properties.
+        """
+        recurring = self._streams.get(snapshot_topic(command.snapshot_name))
+        if recurring is not None and recurring.ending:
+            self._end([recurring])
+            return None
+        if recurring is not None and recurring.command != command:
+            name = command.snapshot_name
+            raise ValueError(f"snapshot {name!r} runs in this client with other properties; stop it first")
+        return recurring
 
-    def _start(self, topic: str, recurring: _Recurring, checked: Sequence[PVAddress]) -> None:
-        name = recurring.command.snapshot_name
-        self._router.add_messages(topic, recurring)
-        position = self._source.read(topic)
-        start = self._requests.reply(recurring.command, name, self._timeout, after=[position])
-        checks = self._field_checks(recurring.command, checked)
+    def _detach(self, recurring: _Recurring, subscriber: SubscriberInput[Any]) -> None:
+        with self._lock, self._router.lock:
+            snapshots, messages = recurring.snapshot_subscribers, recurring.message_subscribers
+            recurring.snapshot_subscribers = tuple(other for other in snapshots if other is not subscriber)
+            recurring.message_subscribers = tuple(other for other in messages if other is not subscriber)
+            if not recurring.subscribers:
+                self._remove(recurring)
 
-        def started(reply: Reply) -> None:
-            published = reply.body.get("publishing_topic")
-            if isinstance(published, str) and published not in recurring.topics:
-                with self._lock:  # a gateway with another rule for the name: its word counts
-                    recurring.topics.append(published)
-                    self._router.add_messages(published, recurring)
-                    self._source.read(published)
-            recurring.started = True
-            recurring.activation.on_next(reply)
-            recurring.activation.on_completed()
+    def _activate(self, streams: Sequence[_Recurring], after: Sequence[Future[None]] = ()) -> Observable[Reply]:
+        (recurring,) = streams
+        command = recurring.command
+        return self._requests.reply(command, command.snapshot_name, self._timeout, after=after)
 
-        def failed(error: Exception) -> None:
-            if isinstance(error, SourceClosedError):  # the streams are about to be completed
-                recurring.activation.on_error(closed_before_reply())
-                return
-            with self._lock:
-                self._end(topic, recurring, error)
-            recurring.activation.on_error(error)
-
-        rx.concat(checks, start).subscribe(started, failed)
-
-    def _restart(self) -> None:
-        """Asks once more for snapshots that are silent; a gateway in which one runs says so and goes on."""
+    def _activated(self, stream: _Recurring, reply: Reply) -> None:
+        topic = reply.body.get("publishing_topic")
         with self._lock:
-            running = [recurring for recurring in self._running.values() if recurring.started and not recurring.ending]
-            silent = [recurring.command for recurring in running if not recurring.heard]
-            for recurring in running:
-                recurring.heard = False
-        for command in silent:
-            self._requests.reply(command, command.snapshot_name, self._timeout).subscribe(on_error=_not_now)
+            if self._streams.get(stream.key) is stream and isinstance(topic, str) and topic not in stream.topics:
+                stream.add_topic(topic)  # a gateway with another rule for the name
+                self._router.add_messages(topic, stream)
+                self._source.read(topic)
+
+    def _close_routes(self, stream: _Recurring) -> None:
+        for topic in stream.topics:
+            self._router.remove_messages(topic)
 
     def _field_checks(self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress]) -> Observable[Reply]:
-        """Reads the PVs and fails if one lacks a field of the filter, which would end the deployed gateway."""
-        wanted = command.pv_field_filter_list
-        if not wanted or not addresses:
+        """Gets the PVs and fails if one lacks a field of a ``timedbuffered`` snapshot's filter, which would kill the
+        deployed gateway."""
+        fields = command.pv_field_filter_list
+        if not fields or command.type != SnapshotType.TIMED_BUFFERED:
             return rx.empty()
 
         def check(address: PVAddress) -> Observable[Any]:
-            def fields(data: PVData) -> None:
-                missing = [name for name in wanted if name not in data.data]
+            def check_fields(data: PVData) -> None:
+                missing = [name for name in fields if name not in data.data]
                 if missing:
-                    has = ", ".join(data.data)
-                    raise ValueError(f"pv_field_filter_list: {address.uri} has no field {missing[0]!r}; it has {has}")
+                    present = ", ".join(data.data)
+                    text = f"pv_field_filter_list: {address.uri} has no field {missing[0]!r}; it has {present}"
+                    raise ValueError(text)
 
-            return self._get(address, self._timeout).pipe(ops.map(fields))
+            return self._requests.single(get_request(address, self._timeout)).pipe(ops.map(check_fields))
 
         return rx.merge(*map(check, addresses)).pipe(ops.ignore_elements())
 
     def _stopped(self, topic: str) -> None:
         with self._lock:
-            recurring = self._running.get(topic)
+            recurring = self._streams.get(topic)
             if recurring is None:
                 return
             recurring.ending = True
+            recurring.active = False  # do not start it again while it is silent
 
         def end(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            with self._lock:
-                self._end(topic, recurring, None)
+            self._end([recurring])
 
         self._timers.schedule_relative(_LAST_ITERATION_SECONDS, end)
-
-    def _end(self, topic: str, recurring: _Recurring, error: Exception | None) -> None:
-        if self._running.get(topic) is not recurring:
-            return
-        del self._running[topic]
-        for read in recurring.topics:
-            self._router.remove_messages(read)
-            if not self._router.reads(read):
-                self._source.release(read)
-        for inlet in recurring.inlets():
-            inlet.finish(error)

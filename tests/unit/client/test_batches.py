@@ -444,7 +444,7 @@ class TestPutMany:
             timers.advance_to(4)
             return b"\x80"
 
-        monkeypatch.setattr(client._core.puts, "known", known)  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(client._core.puts, "known_fields", known)  # pyright: ignore[reportPrivateUsage]
         results = Results(client.put_many_stream({"pva://a": 1}, timeout=3))
         assert "nothing was written" in str(results.error_of("pva://a"))
         assert (transport.commands, results.ends) == ([], 1)

@@ -8,7 +8,7 @@ from reactivex.disposable import Disposable
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.client.correlation import CommandSender, PendingRequests, when_done
-from k2eg_rx.client.reads import is_spurious
+from k2eg_rx.client.get_put import is_spurious
 from k2eg_rx.client.requests import BlockingResult, Request, Requests, closed_before_reply
 from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
 from k2eg_rx.protocol.commands import GetCommand, PutCommand

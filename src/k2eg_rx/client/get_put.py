@@ -1,0 +1,179 @@
+"""Gets and puts of single PVs.
+
+A put of a plain value is converted to the PV's type and checked before it is sent. The type is requested once per PV
+and cached until a put to it fails.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import reactivex as rx
+from reactivex import Observable
+from reactivex import operators as ops
+
+from k2eg_rx.client.requests import Request, Requests, check_reply
+from k2eg_rx.errors import OperationError
+from k2eg_rx.protocol import (
+    FIELD_IGNORED,
+    GetCommand,
+    MessagePackSerializable,
+    PutCommand,
+    PVData,
+    Reply,
+    Structure,
+    fields_for,
+    pack_fields,
+    plain,
+    structure_of,
+)
+from k2eg_rx.pv import PVAddress
+
+LATE_PUT_HINT = "the command may still be carried out: it waits in Kafka for the gateway"
+# A race in the deployed gateway makes it reply this for a healthy PV, rarely. The spelling is the gateway's.
+_SPURIOUS = (-2, "Operaton cancelled")
+
+PVType = tuple[Structure, Mapping[str, Any] | None]
+Conversion = Callable[[PVType], bytes]  # returns the packed fields of a put for a PV's type, or raises ValueError
+
+
+def is_spurious(reply: Reply) -> bool:
+    """Returns whether a reply to a get says nothing about the PV, so that the get has to be repeated."""
+    return (reply.error, reply.message) == _SPURIOUS
+
+
+def data_of(address: PVAddress, reply: Reply) -> PVData:
+    """Returns the PV's value in the reply to a get.
+
+    Raises:
+        OperationError: The reply is a failure, or lacks the requested field.
+        WireError: The reply is not about that PV.
+    """
+    check_reply(reply, GetCommand.operation, address.uri)
+    return PVData(address.name, structure_of(address, reply.body))
+
+
+def get_request(address: PVAddress, timeout: float) -> Request[PVData]:
+    """Returns the request for a PV's value."""
+    return Request(
+        GetCommand(address.uri), address.uri, timeout, lambda reply: data_of(address, reply), is_spurious=is_spurious
+    )
+
+
+def type_command(address: PVAddress) -> GetCommand:
+    """Returns the command for a PV's type."""
+    return GetCommand(address.uri, describe=True)
+
+
+def conversion_of(address: PVAddress, value: object, *, check: bool) -> bytes | Conversion:
+    """Returns the packed fields of a put, or a function that makes them from the PV's type.
+
+    Args:
+        address: The PV.
+        value: A `MessagePackSerializable`, sent as given, or a plain value.
+        check: Whether a plain value is converted to the PV's type and checked.
+
+    Raises:
+        ValueError: The value cannot be sent to any PV.
+    """
+    if isinstance(value, MessagePackSerializable):
+        packed = value.to_msgpack()
+        # a gateway without support for fields would write the record itself, which the reply to the type tells
+        return (lambda _: packed) if check and address.field else packed
+    if not check:
+        unchecked = plain(value)
+        fields = cast("dict[str, Any]", unchecked) if isinstance(unchecked, dict) else {"value": unchecked}
+        return pack_fields(fields)
+
+    def convert(pv_type: PVType) -> bytes:
+        structure, types = pv_type
+        return pack_fields(fields_for(value, structure, types, address.uri))
+
+    return convert
+
+
+class Puts:
+    """Puts of one client, with a cache of PV types.
+
+    Thread safety: the cache belongs to the lock.
+
+    Args:
+        requests: Sends the commands.
+    """
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._lock = threading.Lock()
+        self._types: dict[str, PVType] = {}
+
+    def put(self, address: PVAddress, value: object, timeout: float, *, check: bool) -> Observable[Reply]:
+        """Returns the reply to a put as a single-item Observable; each subscription sends a command.
+
+        The Observable fails with ValueError if the value does not fit the PV.
+
+        Args:
+            address: The PV.
+            value: As for `conversion_of`.
+            timeout: Seconds for the reply, and as many for the PV's type where it has to be requested.
+            check: As for `conversion_of`.
+
+        Raises:
+            ValueError: The value cannot be sent to any PV.
+        """
+        conversion = conversion_of(address, value, check=check)
+
+        def send(fields: bytes) -> Observable[Reply]:
+            command = PutCommand(address.uri, fields)
+            reply = self._requests.reply(command, address.uri, timeout, hint=LATE_PUT_HINT)
+            return reply.pipe(ops.do_action(on_error=lambda _: self.forget(address)))
+
+        def start(_: object = None) -> Observable[Reply]:
+            fields = self.known_fields(address, conversion)
+            if fields is not None:
+                return send(fields)
+            types = self._requests.reply(type_command(address), address.uri, timeout)
+            return types.pipe(ops.flat_map(lambda reply: send(self.learn(address, reply, conversion))))
+
+        return rx.defer(start)
+
+    def known_fields(self, address: PVAddress, conversion: bytes | Conversion) -> bytes | None:
+        """Returns the packed fields of a put; None if the PV's type has to be requested first.
+
+        Raises:
+            ValueError: The value does not fit the PV.
+        """
+        if isinstance(conversion, bytes):
+            return conversion
+        with self._lock:
+            pv_type = self._types.get(address.uri)
+        return None if pv_type is None else conversion(pv_type)
+
+    def learn(self, address: PVAddress, reply: Reply, conversion: bytes | Conversion) -> bytes:
+        """Caches a PV's type; returns the packed fields of a put.
+
+        Args:
+            address: The PV.
+            reply: The reply to `type_command`.
+            conversion: The value's conversion.
+
+        Raises:
+            OperationError: The gateway cannot read the PV, or does not support fields.
+            ValueError: The value does not fit the PV.
+        """
+        check_reply(reply, GetCommand.operation, address.uri)
+        structure = structure_of(address, reply.body)
+        if address.name not in reply.body:
+            text = f"this gateway does not support fields and would write {address.base} itself; nothing was sent"
+            raise OperationError(FIELD_IGNORED, text, PutCommand.operation, address.uri)
+        types = reply.body.get("pv_type")
+        pv_type = (structure, cast("dict[str, Any]", types) if isinstance(types, dict) else None)
+        with self._lock:
+            self._types[address.uri] = pv_type
+        return conversion if isinstance(conversion, bytes) else conversion(pv_type)
+
+    def forget(self, address: PVAddress) -> None:
+        """Removes a PV's type from the cache after a failed put: the PV may have changed."""
+        with self._lock:
+            self._types.pop(address.uri, None)
