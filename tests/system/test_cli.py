@@ -225,7 +225,7 @@ def test_a_closed_pipe_is_no_failure(start: Start) -> None:
 def test_monitor_of_a_pv_that_is_not_there_fails_if_told_to(run: Run) -> None:
     done = run("monitor", "--timeout", "1", "pva://demo:sum", "pva://demo:nowhere")
     assert done.returncode == 1
-    assert done.stderr == "k2eg: monitor of pva://demo:nowhere: no update within 1 s; does it exist?\n"
+    assert done.stderr == "k2eg: monitor of pva://demo:nowhere: no update within 1 s; does the PV exist?\n"
 
 
 def test_snapshot_takes_several_at_once(run: Run) -> None:
@@ -240,7 +240,7 @@ def test_snapshot_names_the_pvs_without_a_value(run: Run) -> None:
     done = run("snapshot", "--window", "300", "pva://demo:message", "pva://demo:nowhere")
     assert done.returncode == 1
     assert "demo:nowhere  no value" in done.stdout
-    assert done.stderr == "k2eg: snapshot: no value of demo:nowhere; does it exist?\n"
+    assert done.stderr == "k2eg: snapshot: no value of demo:nowhere; does the PV exist?\n"
 
 
 def test_a_recurring_snapshot_is_stopped_at_the_end(run: Run, client: Client, fresh_app_name: str) -> None:

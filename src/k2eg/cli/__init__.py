@@ -1,7 +1,8 @@
-"""The command line: ``k2eg``.
+"""The command line ``k2eg``.
 
-In: the words after ``k2eg``. Out: an exit code; what there is to read on standard output, one line about a failure on
-standard error. Runs on the calling thread, which has to be the main one for Ctrl-C to work.
+Results go to standard output; a failure is one line on standard error and exit code 1.
+
+Thread safety: main thread only, where Python handles Ctrl-C.
 """
 
 from __future__ import annotations
@@ -23,32 +24,32 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _FAILED = 1
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 130  # 128 + SIGINT, the convention of shells
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code.
 
     Args:
-        words: The arguments; by default those of the process.
+        words: The arguments; by default ``sys.argv[1:]``.
     """
     try:
         arguments = parse_arguments(sys.argv[1:] if words is None else words)
-    except SystemExit as left:
-        return _code(left)
+    except SystemExit as exit_:
+        return _code(exit_)
     try:
         if arguments.version:
             print(f"k2eg {metadata.version('k2eg')}")
             return 0
         _configure_logs(debug=arguments.debug, service=arguments.command == "gateway")
         code = _run(arguments)
-        sys.stdout.flush()  # here, where a closed pipe is still expected
-    except SystemExit as left:
-        return _code(left)
+        sys.stdout.flush()  # here, where BrokenPipeError is handled
+    except SystemExit as exit_:
+        return _code(exit_)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has seen enough (`| head`). The interpreter would flush once more at its end, and complain.
+        # The reader has ended (`| head`). The interpreter flushes once more at exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if arguments.debug:
@@ -60,21 +61,21 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _code(left: SystemExit) -> int:
-    return left.code if isinstance(left.code, int) else _FAILED
+def _code(exit_: SystemExit) -> int:
+    return exit_.code if isinstance(exit_.code, int) else _FAILED
 
 
 def _configure_logs(*, debug: bool, service: bool) -> None:
-    """Logs go to standard error: all of them, a service's, or none, for a failure is told in one line."""
+    """Sends logs to standard error: all with --debug, those of level INFO for the gateway, otherwise none."""
     if debug or service:
-        form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-        logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format=form)
+        format_ = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format=format_)
     else:
         logging.getLogger().addHandler(logging.NullHandler())
 
 
 def _run(arguments: Namespace) -> int:
-    # Imported here: `k2eg -h` and a wrong usage need no Kafka library.
+    # Imported here, so that `k2eg -h` and usage errors need no Kafka library.
     if arguments.command == "demo":
         from k2eg.cli.demo import demo  # noqa: PLC0415
 
@@ -92,8 +93,8 @@ def _run(arguments: Namespace) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no more is known"
-    # The errors of this package, and bad arguments, are written for people; others are faults.
-    if isinstance(error, ValueError) or type(error).__module__.partition(".")[0] in {"k2eg", "k2eg_rx"}:
+    text = " ".join(str(error).split()) or "no details"
+    # Texts of bad arguments, missing extras and this package's errors are for users; other errors are bugs.
+    if isinstance(error, ValueError | ModuleNotFoundError) or type(error).__module__.startswith(("k2eg.", "k2eg_rx.")):
         return text
-    return f"{type(error).__name__}: {text} (more by --debug)"
+    return f"{type(error).__name__}: {text} (details: --debug)"

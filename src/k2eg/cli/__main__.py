@@ -1,4 +1,4 @@
-"""``python -m k2eg.cli``."""
+"""Runs the command line as ``python -m k2eg.cli``."""
 
 import sys
 

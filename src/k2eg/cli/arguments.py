@@ -1,7 +1,4 @@
-"""The command line's grammar.
-
-In: the words after ``k2eg``. Out: an `argparse.Namespace`, or an exit with 2 and one line that says what is wrong.
-"""
+"""Parser of the command line's arguments."""
 
 from __future__ import annotations
 
@@ -10,35 +7,34 @@ import os
 from collections.abc import Sequence
 from typing import NoReturn
 
-from k2eg.cli.values import is_number
+from k2eg.cli.value_parser import is_number
 from k2eg_rx.pv import PVAddress
 
 ENVIRONMENT_VARIABLE = "K2EG_CLI_DEFAULT_ENVIRONMENT"
 APP_NAME_VARIABLE = "K2EG_CLI_DEFAULT_APP_NAME"
 DEFAULT_APP_NAME = "k2eg-cli"
 
-# A gateway answers within 0.3 s for a PV that it has to connect first; longer than this nobody waits for one that may
-# not exist.
+# A gateway needs 0.3 s for a PV that it connects first; the rest is patience with a PV that may not exist.
 _DEFAULT_TIMEOUT = 5.0
 
 _DESCRIPTION = "Reads, writes and watches EPICS process variables through K2EG and Kafka."
 _EPILOG = f"""\
 environment variables:
-  {ENVIRONMENT_VARIABLE}          the environment, if -e is not given
-  {APP_NAME_VARIABLE}             the application's name, if -a is not given
+  {ENVIRONMENT_VARIABLE}          the environment if -e is not given
+  {APP_NAME_VARIABLE}             the application's name if -a is not given
   K2EG_PYTHON_CONFIGURATION_PATH_FOLDER  the folder of the environments (ENV.ini)
 
-exit status: 0 done, 1 it failed, 2 wrong usage, 130 interrupted
+exit status: 0 success, 1 failure, 2 usage error, 130 interrupted
 
-to try it: `k2eg demo` here, and `k2eg -e demo monitor pva://demo:sine10` in another terminal
+try it: `k2eg demo` here, and `k2eg -e demo monitor pva://demo:sine10` in another terminal
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, instead of the whole usage."""
+    """Reports an error in one line instead of the whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (more by: {self.prog} -h)\n")
+        self.exit(2, f"{self.prog}: {message} (help: {self.prog} -h)\n")
 
 
 def _pv_uri(text: str) -> str:
@@ -54,7 +50,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
     return seconds
 
 
@@ -64,7 +60,7 @@ def _positive(text: str) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return number
 
 
@@ -72,12 +68,12 @@ def _broker(text: str) -> str:
     for address in text.split(","):
         host, colon, port = address.strip().rpartition(":")
         if not (host and colon and port.isdigit()):
-            raise argparse.ArgumentTypeError(f"{text!r} is not host:port")
+            raise argparse.ArgumentTypeError(f"must be host:port, got {text!r}")
     return text
 
 
 def _global_options(*, default: bool) -> _Parser:
-    """The options that may stand before the command or after it; after it without a default, so as not to undo it."""
+    """Returns the global options; those after the command have no default, which would reset those before it."""
     options = _Parser(add_help=False, allow_abbrev=False, argument_default=None if default else argparse.SUPPRESS)
     options.add_argument(
         "-e", "--environment", metavar="ENV", help=f"the environment (default: ${ENVIRONMENT_VARIABLE})"
@@ -128,8 +124,8 @@ def build_parser() -> argparse.ArgumentParser:
     put = commands.add_parser("put", parents=timed, allow_abbrev=False, help="write a PV")
     put.add_argument("uri", type=_pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
     put.add_argument("value", metavar="VALUE", help="a number, text, an enum's label; a list or an object in JSON")
-    put.add_argument("--string", action="store_true", help="take VALUE as text, whatever it looks like")
-    put.add_argument("--no-check", action="store_true", help="send it as it is, without asking for the PV's type first")
+    put.add_argument("--string", action="store_true", help="send VALUE as text even if it is a number")
+    put.add_argument("--no-check", action="store_true", help="send VALUE without converting it to the PV's type")
     put.add_argument("--verify", action="store_true", help="read the PV back and print it")
 
     monitor = commands.add_parser(
@@ -137,14 +133,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     monitor.add_argument("uris", nargs="+", type=_pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
     monitor.add_argument("--count", type=_positive, metavar="N", help="stop after N updates")
-    monitor.add_argument("--duration", type=_seconds, metavar="SECONDS", help="stop after so many seconds")
-    monitor.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="fail if a PV has given nothing by then")
+    monitor.add_argument("--duration", type=_seconds, metavar="SECONDS", help="stop after this time")
+    monitor.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS", help="fail if a PV sends no update in this time"
+    )
     monitor.add_argument(
         "--overflow",
         choices=("block", "latest", "drop_oldest"),
         default="block",
-        help="if printing is slower than the PVs: wait and lose nothing, print only the newest of each PV, or drop the"
-        " oldest (default: %(default)s)",
+        help="if printing is slower than the updates: lose none, print only the newest of each PV, or drop the oldest"
+        " (default: %(default)s)",
     )
 
     _add_snapshot(commands.add_parser("snapshot", parents=timed, allow_abbrev=False, help="acquire PVs together"))
@@ -152,10 +150,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("gateway", parents=[shared], allow_abbrev=False, help="run a gateway for the environment")
 
     demo = commands.add_parser(
-        "demo", parents=[shared], allow_abbrev=False, help="run a broker, an IOC and a gateway, and watch live PVs"
+        "demo", parents=[shared], allow_abbrev=False, help="run a broker, an IOC and a gateway, and show live PVs"
     )
-    demo.add_argument("--tour", action="store_true", help="do each operation once, print the results, and exit")
-    demo.add_argument("--kafka", type=_broker, metavar="HOST:PORT", help="use this broker, not one of its own")
+    demo.add_argument("--tour", action="store_true", help="run each operation once, print the results, and exit")
+    demo.add_argument(
+        "--kafka", type=_broker, metavar="HOST:PORT", help="use this Kafka broker instead of an embedded one"
+    )
     return parser
 
 
@@ -164,26 +164,28 @@ def _add_snapshot(snapshot: argparse.ArgumentParser) -> None:
     snapshot.add_argument(
         "--window", type=_positive, metavar="MSEC", help="how long a one-shot snapshot waits for values"
     )
-    snapshot.add_argument("--every", type=_positive, metavar="MSEC", help="a recurring snapshot, until Ctrl-C")
-    snapshot.add_argument("--name", help="the recurring snapshot's name (default: one of its own)")
+    snapshot.add_argument("--every", type=_positive, metavar="MSEC", help="take a recurring snapshot until Ctrl-C")
+    snapshot.add_argument("--name", help="the recurring snapshot's name (default: a unique one)")
     snapshot.add_argument("--count", type=_positive, metavar="N", help="stop after N snapshots")
     snapshot.add_argument(
-        "--all-values", action="store_true", help="all values of the window, not the last (timedbuffered)"
+        "--all-values", action="store_true", help="all values of the window instead of the last (type timedbuffered)"
     )
-    snapshot.add_argument("--push", type=_positive, metavar="MSEC", help="with --all-values: push parts this often")
+    snapshot.add_argument(
+        "--push", type=_positive, metavar="MSEC", help="with --all-values: publish partial results at this interval"
+    )
 
 
 def _shield_numbers(words: Sequence[str]) -> list[str]:
-    """Keeps argparse from taking -1e3 or -inf for an option; it knows -1 and -1.5 only."""
-    # A word with a blank in it is never an option to argparse, and a blank changes no number.
+    """Keeps argparse, which recognizes -1 and -1.5 only, from treating -1e3 or -inf as an option."""
+    # To argparse a word with a blank is never an option, and a blank does not change a number.
     return [f" {word}" if word.startswith("-") and is_number(word) else word for word in words]
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
-    """Returns the arguments; missing options are filled in from the process environment.
+    """Returns the arguments; options that are missing come from environment variables.
 
     Raises:
-        SystemExit: They are wrong (2), or help was asked for (0); what there is to say is printed.
+        SystemExit: The arguments are wrong (code 2) or ask for help (code 0); the text is printed.
     """
     parser = build_parser()
     arguments = parser.parse_args(_shield_numbers(words))
@@ -195,10 +197,10 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
         for option in ("name", "count", "all_values", "push"):
             if getattr(arguments, option):
                 parser.error(
-                    f"snapshot: --{option.replace('_', '-')} goes with --every, which makes it a recurring one"
+                    f"snapshot: --{option.replace('_', '-')} needs --every, which makes the snapshot recurring"
                 )
     if arguments.command == "snapshot" and arguments.every is not None and arguments.window is not None:
-        parser.error("snapshot: --window goes with a one-shot snapshot; --every is the window of a recurring one")
+        parser.error("snapshot: --window is for one-shot snapshots; the window of a recurring one is --every")
     arguments.environment = arguments.environment or os.environ.get(ENVIRONMENT_VARIABLE) or None
     arguments.app = arguments.app or os.environ.get(APP_NAME_VARIABLE) or DEFAULT_APP_NAME
     return arguments

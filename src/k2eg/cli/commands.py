@@ -1,7 +1,6 @@
-"""What get, put, monitor and snapshot do.
+"""The commands get, put, monitor, snapshot and gateway.
 
-In: parsed arguments and an environment. Out: lines on standard output, or an exception that says what went wrong. The
-commands run on the calling thread; updates are printed on the client's worker thread, in order.
+Thread safety: commands run on the calling thread; updates are printed on the client's worker threads, in order.
 """
 
 from __future__ import annotations
@@ -15,10 +14,9 @@ from typing import TypeVar
 
 from reactivex import Observable
 
-from k2eg.cli.extras import require_extra
-from k2eg.cli.listening import ConnectionNotes, Listening, note
-from k2eg.cli.output import Form
-from k2eg.cli.values import parse_value
+from k2eg.cli.formatting import Formatter
+from k2eg.cli.stream_printer import ConnectionReporter, StreamPrinter, print_note
+from k2eg.cli.value_parser import parse_value
 from k2eg_rx import (
     Client,
     ConnectionState,
@@ -33,22 +31,22 @@ from k2eg_rx import (
     TransportError,
     first,
 )
+from k2eg_rx.errors import require_extra
 
 _T = TypeVar("_T")
 
-_NOTICE_SECONDS = 3.0  # after which people wonder why nothing comes: a gateway connects a PV within one
+_NOTICE_SECONDS = 3.0  # a gateway connects a PV within one second; after three, the PV is worth a note
 _MILLISECONDS = 1000
-# It takes about 0.02 s; a consumer group that is just finding itself may hold it up, and is not waited for.
-_CLOSE_SECONDS = 1.0
+_CLOSE_SECONDS = 1.0  # usually 0.02 s; a rebalance of the consumer group may take longer
 
 
 class CommandError(Exception):
-    """A command failed in a way of its own; the text says how."""
+    """A command failed although its operations did not; the text says why."""
 
 
-def _form(arguments: Namespace, uris: Iterable[str]) -> Form:
+def _formatter(arguments: Namespace, uris: Iterable[str]) -> Formatter:
     width = max(len(PVAddress.parse(uri).name) for uri in uris)
-    return Form(json=arguments.json, full=arguments.full, name_width=width)
+    return Formatter(json=arguments.json, full=arguments.full, name_width=width)
 
 
 @contextmanager
@@ -60,19 +58,19 @@ def _client(settings: Settings, arguments: Namespace) -> Generator[Client]:
         client.close(_CLOSE_SECONDS)
 
 
-def _say(text: str) -> None:
+def print_line(text: str) -> None:
     print(text, flush=True)
 
 
 def _start(stream: Observable[_T]) -> Future[_T]:
-    """Subscribes to a stream of one; several can be under way together."""
+    """Subscribes to a single-item Observable; the future gets its item or error."""
     future: Future[_T] = Future()
     stream.subscribe(future.set_result, future.set_exception)
     return future
 
 
 def _explained(error: OperationTimeout, client: Client) -> K2EGError:
-    """A broker that cannot be reached shows as a missing reply: says so, where it is known."""
+    """Returns the connection's error, if there is one, in place of the timeout that it caused."""
     status = client.status
     if status.connection is ConnectionState.UP or not status.reason:
         return error
@@ -80,104 +78,104 @@ def _explained(error: OperationTimeout, client: Client) -> K2EGError:
 
 
 def get(arguments: Namespace, settings: Settings) -> None:
-    """Reads PVs, all at once, and prints them in the order asked for.
+    """Reads PVs concurrently and prints them in the given order.
 
     Raises:
-        K2EGError: One could not be read; with several, the others are printed first.
+        K2EGError: A PV could not be read; the other PVs are printed first.
     """
     uris: Sequence[str] = arguments.uris
-    form = _form(arguments, uris)
+    formatter = _formatter(arguments, uris)
     failures: list[K2EGError] = []
     with _client(settings, arguments) as client:
         for future in [_start(client.get_stream(uri, arguments.timeout)) for uri in uris]:
             try:
-                _say(form.pv(future.result()))
+                print_line(formatter.pv(future.result()))
             except OperationTimeout as error:
                 failures.append(_explained(error, client))
             except K2EGError as error:
                 failures.append(error)
     if failures:
         for failure in failures[:-1]:
-            note(str(failure))
+            print_note(str(failure))
         raise failures[-1]
 
 
 def put(arguments: Namespace, settings: Settings) -> None:
-    """Writes a PV and prints the gateway's answer.
+    """Writes a PV and prints the gateway's reply.
 
     Raises:
-        K2EGError: It was not written, or nobody said so.
+        K2EGError: The put failed or was not confirmed.
         ValueError: The value does not fit the PV.
     """
     value = arguments.value if arguments.string else parse_value(arguments.value)
-    form = _form(arguments, [arguments.uri])
+    formatter = _formatter(arguments, [arguments.uri])
     with _client(settings, arguments) as client:
         try:
             reply = first(client.put_stream(arguments.uri, value, arguments.timeout, check=not arguments.no_check))
-            _say(form.reply(arguments.uri, reply))
+            print_line(formatter.reply(arguments.uri, reply))
             if arguments.verify:
-                _say(form.pv(first(client.get_stream(arguments.uri, arguments.timeout))))
+                print_line(formatter.pv(first(client.get_stream(arguments.uri, arguments.timeout))))
         except OperationTimeout as error:
             raise _explained(error, client) from error
         except ValueError as error:
             if isinstance(value, str) or "(string)" not in str(error):
                 raise
-            raise CommandError(f"{error}; with --string, {arguments.value!r} is taken as text") from error
+            raise CommandError(f"{error}; use --string to send {arguments.value!r} as text") from error
 
 
 def monitor(arguments: Namespace, settings: Settings) -> None:
-    """Prints the updates of PVs until enough have come, or Ctrl-C.
+    """Prints the updates of PVs until the count or duration is reached, or Ctrl-C.
 
     Raises:
         K2EGError: The monitor could not be activated.
-        CommandError: A PV gave nothing within the time-out.
+        CommandError: A PV sent no update within the timeout.
     """
     uris: Sequence[str] = arguments.uris
-    form = _form(arguments, uris)
+    formatter = _formatter(arguments, uris)
     silent = {PVAddress.parse(uri).name: uri for uri in uris}
 
     def show(update: PVUpdate) -> None:
         silent.pop(update.name, None)
-        _say(form.pv(update))
+        print_line(formatter.pv(update))
 
-    listening = Listening(show, arguments.count)
-    notes = ConnectionNotes()
+    printer = StreamPrinter(show, arguments.count)
+    reporter = ConnectionReporter()
     with _client(settings, arguments) as client:
-        client.status_stream().subscribe(notes.status)
+        client.status_stream().subscribe(reporter.on_status)
         updates = client.monitor_many_stream(uris, overflow=arguments.overflow)
-        updates.subscribe(listening.item, listening.end, listening.end)
+        updates.subscribe(printer.on_next, printer.end, printer.end)
         try:
-            _wait_for_updates(listening, silent, client, arguments)
+            _wait_for_updates(printer, silent, client, arguments)
         except KeyboardInterrupt:
-            listening.end()  # the way to end it: nothing has failed
+            printer.end()  # Ctrl-C is the usual way to end a monitor, not a failure
 
 
-def _wait_for_updates(listening: Listening, silent: dict[str, str], client: Client, arguments: Namespace) -> None:
+def _wait_for_updates(printer: StreamPrinter, silent: dict[str, str], client: Client, arguments: Namespace) -> None:
     timeout, duration = arguments.timeout, arguments.duration
     steps = sorted({_NOTICE_SECONDS} | {seconds for seconds in (timeout, duration) if seconds})
     waited = 0.0
     for step in steps:
-        if listening.wait(step - waited):
+        if printer.wait(step - waited):
             return
         waited = step
         names = ", ".join(list(silent.values()))
         connected = client.status.connection is ConnectionState.UP
         if step == timeout and names:
-            why = client.status.reason or "does it exist?"
+            why = client.status.reason or "does the PV exist?"
             raise CommandError(f"monitor of {names}: no update within {timeout:g} s; {why}")
         if step == duration:
-            listening.end()
+            printer.end()
             return
         if step == _NOTICE_SECONDS and names and connected:
-            note(f"still waiting for a first update of {names}")
-    listening.wait()
+            print_note(f"still waiting for a first update of {names}")
+    printer.wait()
 
 
 def snapshot(arguments: Namespace, settings: Settings) -> None:
-    """Acquires PVs together: once, or again and again until enough have come, or Ctrl-C.
+    """Takes a one-shot snapshot, or a recurring one until the count is reached or Ctrl-C.
 
     Raises:
-        K2EGError: The gateway refused, or did not answer.
+        K2EGError: The gateway refused or did not reply.
         CommandError: PVs had no value in a one-shot snapshot.
     """
     with _client(settings, arguments) as client:
@@ -189,16 +187,16 @@ def snapshot(arguments: Namespace, settings: Settings) -> None:
 
 def _one_shot(arguments: Namespace, client: Client) -> None:
     window = None if arguments.window is None else arguments.window / _MILLISECONDS
-    # the window is the gateway's to wait; the time-out is for its answers
+    # the timeout is for the reply, which the gateway sends when the window is over
     timeout = arguments.timeout + (window or 0)
     try:
         taken = first(client.snapshot_stream(arguments.uris, timeout, time_window=window))
     except OperationTimeout as error:
         raise _explained(error, client) from error
-    _say(_form(arguments, arguments.uris).snapshot(taken))
+    print_line(_formatter(arguments, arguments.uris).snapshot(taken))
     empty = [name for name, samples in taken.data.items() if not samples]
     if empty:
-        raise CommandError(f"snapshot: no value of {', '.join(empty)}; does it exist?")
+        raise CommandError(f"snapshot: no value of {', '.join(empty)}; does the PV exist?")
 
 
 def _recurring(arguments: Namespace, client: Client) -> None:
@@ -210,26 +208,28 @@ def _recurring(arguments: Namespace, client: Client) -> None:
         sub_push_delay_msec=arguments.push or 0,
         type=SnapshotType.TIMED_BUFFERED if arguments.all_values else SnapshotType.NORMAL,
     )
-    form = _form(arguments, arguments.uris)
+    formatter = _formatter(arguments, arguments.uris)
 
     def show(taken: Snapshot) -> None:
-        _say(form.snapshot(taken))
+        print_line(formatter.snapshot(taken))
 
-    listening = Listening(show, arguments.count)
-    client.status_stream().subscribe(ConnectionNotes().status)
+    printer = StreamPrinter(show, arguments.count)
+    client.status_stream().subscribe(ConnectionReporter().on_status)
     iterations = client.snapshot_recurring_stream(properties)
-    iterations.subscribe(listening.item, listening.end, listening.end)
+    iterations.subscribe(printer.on_next, printer.end, printer.end)
     ours = True
     try:
         started = first(client.snapshot_activation_stream(name, arguments.timeout))
         ours = "publishing_topic" in started.body
         if not ours:
-            note(f"snapshot {name} was running already: it stays as it was started, and goes on afterwards")
-        listening.wait()
+            print_note(
+                f"snapshot {name} is already running: its properties stay as they are, and it is not stopped at the end"
+            )
+        printer.wait()
     except KeyboardInterrupt:
-        listening.end()
+        printer.end()
     except OperationTimeout as error:
-        ours = False  # as far as anybody knows there is nothing to stop, and nobody to do it
+        ours = False  # no gateway confirmed the start: there is nothing to stop
         raise _explained(error, client) from error
     finally:
         if ours:
@@ -240,9 +240,9 @@ def gateway(settings: Settings) -> int:
     """Runs a gateway for the environment until SIGTERM or Ctrl-C; returns the exit code.
 
     Raises:
-        MissingExtraError: The extra ``gateway`` is not installed.
+        ModuleNotFoundError: The extra ``gateway`` is not installed.
     """
-    require_extra("gateway")
+    require_extra("gateway", ("p4p", "aioca", "numpy"), "`k2eg gateway`")
     from k2eg_rx.gateway.service import run_gateway  # noqa: PLC0415 - an extra
 
     return run_gateway(settings)

@@ -1,6 +1,8 @@
-"""``k2eg demo``: a broker, an IOC and a gateway, and a client that shows what comes out of them.
+"""``k2eg demo``: runs a broker, an IOC and a gateway, and shows the IOC's PVs live.
 
-In: arguments. Out: a live table, or lines where there is no terminal, until Ctrl-C or SIGTERM. Main thread only.
+It prints a table on a terminal, lines elsewhere, until Ctrl-C or SIGTERM.
+
+Thread safety: main thread only.
 """
 
 from __future__ import annotations
@@ -13,19 +15,20 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from k2eg.cli.announcement import Announcement
-from k2eg.cli.extras import require_extra
-from k2eg.cli.interruption import Interruption
-from k2eg.cli.output import Form
-from k2eg.cli.rows import Rows
+from k2eg.cli.demo_registry import DemoRegistration
+from k2eg.cli.formatting import Formatter
+from k2eg.cli.live_rows import LiveRows
+from k2eg.cli.signals import TerminationSignals
 from k2eg_rx import Client, PVAddress, PVUpdate
+from k2eg_rx.errors import require_extra
 
 if TYPE_CHECKING:
     from k2eg_rx.embedded import EmbeddedStack
 
 APP_NAME = "k2eg-demo"
+DEMO_MODULES = ("p4p", "aioca", "numpy", "pvxslibs", "rich")
 
-# Both protocols; what is slow above, what is fast below, so that the eye finds its way.
+# PVs of both protocols, from slow to fast.
 PVS = (
     "pva://demo:setpoint1",
     "pva://demo:setpoint2",
@@ -43,59 +46,59 @@ PVS = (
     "pva://demo:sine100",
 )
 
-_REFRESH_SECONDS = 0.2  # the eye reads no number that stands for less
-_LINES_SECONDS = 1.0  # between lines of a PV where there is no terminal
-_CLIENT_CLOSE_SECONDS = 0.8  # of the 3 s in which the demo has to end; the stack takes the rest
+_REFRESH_SECONDS = 0.2  # numbers that change faster cannot be read
+_LINES_SECONDS = 1.0  # between two lines of a PV without a terminal
+_CLIENT_CLOSE_SECONDS = 0.8  # of the 3 s in which the demo ends; the stack takes the rest
 
 
 def demo(arguments: Namespace) -> None:
-    """Runs the demo until Ctrl-C or SIGTERM, or its tour.
+    """Runs the demo until Ctrl-C or SIGTERM, or runs its tour.
 
     Raises:
-        MissingExtraError: The extra ``demo`` is not installed.
+        ModuleNotFoundError: The extra ``demo`` is not installed.
         DemoError: Another demo is running.
-        Exception: Something did not start, or a step of the tour failed.
+        Exception: A part did not start, or a step of the tour failed.
     """
-    require_extra("demo")
-    _forget_site()
+    require_extra("demo", DEMO_MODULES, "`k2eg demo`")
+    _clear_epics_variables()
     if arguments.tour:
         _tour(arguments)
         return
-    announcement = Announcement()
-    with Interruption() as interruption:
-        announcement.check()
+    registration = DemoRegistration()
+    with TerminationSignals() as signals:
+        registration.check()
         with _stack(arguments.kafka) as stack, _client(stack) as client:
             try:
-                announcement.publish(stack.broker_address)
-                rows = Rows(PVAddress.parse(uri).name for uri in PVS)
+                registration.register(stack.broker_address)
+                rows = LiveRows(PVAddress.parse(uri).name for uri in PVS)
                 client.monitor_many_stream(PVS, overflow="latest").subscribe(
                     lambda update: rows.add(update, time.monotonic())
                 )
-                interruption.defer()
+                signals.defer()
                 show = _show_table if sys.stdout.isatty() else _show_lines
-                show(heading(stack.broker_address), rows, interruption.wait)
+                show(heading(stack.broker_address), rows, signals.wait)
             finally:
-                interruption.defer()
-                announcement.withdraw()
+                signals.defer()
+                registration.unregister()
     print("stopped")
 
 
-def _forget_site() -> None:
-    """Takes the site's EPICS settings out of this process: the demo's own PVs are all that it is to find."""
+def _clear_epics_variables() -> None:
+    """Removes the site's EPICS settings from this process, so that only the demo's PVs are found."""
     for name in [name for name in os.environ if name.startswith("EPICS_")]:
         del os.environ[name]
 
 
 def _tour(arguments: Namespace) -> None:
-    from k2eg.cli.tour import Tour  # noqa: PLC0415 - the table needs none of it
+    from k2eg.cli.tour import Tour  # noqa: PLC0415 - only the tour needs it
 
-    with Interruption(), _stack(arguments.kafka) as stack, _client(stack) as client:
+    with TerminationSignals(), _stack(arguments.kafka) as stack, _client(stack) as client:
         Tour(client, print).run()
 
 
 @contextmanager
 def _stack(broker_address: str | None) -> Generator[EmbeddedStack]:
-    from k2eg_rx.embedded import EmbeddedStack  # noqa: PLC0415 - heavy, and of an extra
+    from k2eg_rx.embedded import EmbeddedStack  # noqa: PLC0415 - slow to import, and part of an extra
 
     if broker_address is None:
         print("starting a Kafka broker, an EPICS IOC and a gateway ...", flush=True)
@@ -115,7 +118,7 @@ def _client(stack: EmbeddedStack) -> Generator[Client]:
 
 
 def heading(broker_address: str) -> list[str]:
-    """Returns the lines above the table: what this is, and what to try."""
+    """Returns the lines above the table: title and commands to try."""
     return [
         f"K2EG demo: EPICS -> gateway -> Kafka at {broker_address} -> here (Ctrl-C ends it)",
         "Try in another terminal:  k2eg -e demo put pva://demo:setpoint1 8.5",
@@ -124,14 +127,14 @@ def heading(broker_address: str) -> list[str]:
     ]
 
 
-def _show_table(lines: Sequence[str], rows: Rows, wait: Callable[[float], bool]) -> None:
+def _show_table(lines: Sequence[str], rows: LiveRows, wait: Callable[[float], bool]) -> None:
     from rich.console import Console  # noqa: PLC0415 - an extra
     from rich.live import Live  # noqa: PLC0415
 
-    from k2eg.cli.table import live_table  # noqa: PLC0415
+    from k2eg.cli.live_table import live_table  # noqa: PLC0415
 
     addresses = [PVAddress.parse(uri) for uri in PVS]
-    # On the terminal's second screen: what stood there before is back at the end.
+    # On the alternate screen: the terminal's content is restored at the end.
     with Live(console=Console(), screen=True, auto_refresh=False) as live:
         while True:
             live.update(live_table(lines, addresses, rows.rows(time.monotonic()), time.time_ns()), refresh=True)
@@ -139,12 +142,12 @@ def _show_table(lines: Sequence[str], rows: Rows, wait: Callable[[float], bool])
                 return
 
 
-def _show_lines(lines: Sequence[str], rows: Rows, wait: Callable[[float], bool]) -> None:
+def _show_lines(lines: Sequence[str], rows: LiveRows, wait: Callable[[float], bool]) -> None:
     print("\n".join(lines), flush=True)
-    form = Form(name_width=max(len(PVAddress.parse(uri).name) for uri in PVS))
+    formatter = Formatter(name_width=max(len(PVAddress.parse(uri).name) for uri in PVS))
     shown: dict[str, PVUpdate] = {}
     while not wait(_LINES_SECONDS):
         for row in rows.rows(time.monotonic()):
             if row.data is not None and shown.get(row.name) is not row.data:
                 shown[row.name] = row.data
-                print(form.pv(row.data), flush=True)
+                print(formatter.pv(row.data), flush=True)

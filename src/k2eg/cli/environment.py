@@ -1,7 +1,4 @@
-"""The environment that a command runs in.
-
-In: the arguments. Out: its settings, or a line that says how to name one.
-"""
+"""Finds the settings of the environment that the command line names."""
 
 from __future__ import annotations
 
@@ -9,8 +6,8 @@ import sys
 from argparse import Namespace
 from typing import NoReturn
 
-from k2eg.cli.announcement import require_demo
 from k2eg.cli.arguments import ENVIRONMENT_VARIABLE
+from k2eg.cli.demo_registry import require_running_demo
 from k2eg_rx.settings import (
     FOLDER_VARIABLE,
     Settings,
@@ -27,20 +24,20 @@ def settings_for(arguments: Namespace) -> Settings:
     """Returns the settings of the environment that the arguments name.
 
     Raises:
-        SystemExit: None is named, or there is none of that name (2); a line on standard error says how to name one.
-        ValueError: Something in its file is missing or wrong.
-        DemoError: It is the demo's, and no demo is running.
+        SystemExit: The environment is missing or unknown (code 2); standard error lists those that exist.
+        ValueError: An entry of its file is missing or wrong.
+        DemoError: It is the demo's environment, and no demo is running.
     """
     folder = configuration_folder()
     known = environments(folder)
-    there_is = f"in {folder} there is {', '.join(known) or 'none'} (set {FOLDER_VARIABLE} to look elsewhere)"
+    available = f"{folder} has {', '.join(known) or 'none'} (set {FOLDER_VARIABLE} to use another folder)"
     if arguments.environment is None:
         running = "; a demo is running: -e demo" if "demo" in known and demo_broker_file().exists() else ""
-        _refuse(f"no environment: give -e ENV or set {ENVIRONMENT_VARIABLE}; {there_is}{running}")
+        _refuse(f"no environment: give -e ENV or set {ENVIRONMENT_VARIABLE}; {available}{running}")
     if arguments.environment not in known:
-        _refuse(f"no environment {arguments.environment!r}: {there_is}")
+        _refuse(f"no environment {arguments.environment!r}: {available}")
     settings = load_settings(arguments.environment, arguments.app, folder)
-    require_demo(settings)
+    require_running_demo(settings)
     return settings
 
 

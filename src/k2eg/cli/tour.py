@@ -1,7 +1,6 @@
-"""``k2eg demo --tour``: every operation once, on the demo's PVs, each with its result checked.
+"""``k2eg demo --tour``: runs every operation once on the demo's PVs and checks the results.
 
-In: a client of the demo. Out: lines, and an exception from the first step that fails. Runs on the calling thread; the
-streams' items come on the client's threads.
+It is part of the command line, not of examples/, because an installed package has no examples.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg.cli.output import format_value, table_columns, table_lines
+from k2eg.cli.formatting import format_value, table_columns, table_lines
 from k2eg_rx import (
     Client,
     PVData,
@@ -31,13 +30,13 @@ from k2eg_rx import (
 
 _T = TypeVar("_T")
 
-_STEP_SECONDS = 15.0  # for any one step, on a machine that has much else to do
+_STEP_SECONDS = 15.0  # per step, for a busy machine
 _AMPLITUDE = 10.0  # of the demo's sine waves
 _PERIOD = 100  # updates of demo:sine100
 
 
 class TourError(Exception):
-    """A step of the tour did not give what it has to give."""
+    """A step of the tour had an unexpected result."""
 
 
 def _check(condition: bool, text: str) -> None:
@@ -45,34 +44,34 @@ def _check(condition: bool, text: str) -> None:
         raise TourError(text)
 
 
-def _shown(data: PVData) -> str:
+def _format(data: PVData) -> str:
     return f"{format_value(data.data)} {data.units}".rstrip()
 
 
 def _take(stream: Observable[_T], count: int) -> Future[list[_T]]:
-    """Subscribes now; the future has the first `count` items."""
+    """Subscribes at once; the future gets the first `count` items."""
     future: Future[list[_T]] = Future()
     stream.pipe(ops.take(count), ops.to_list()).subscribe(future.set_result, future.set_exception)
     return future
 
 
 class Tour:
-    """The steps, in order.
+    """Runs the steps of the tour in order.
 
     Args:
         client: A client of the demo.
-        say: Takes the lines to print.
+        print_line: Prints a line.
     """
 
-    def __init__(self, client: Client, say: Callable[[str], object]) -> None:
+    def __init__(self, client: Client, print_line: Callable[[str], object]) -> None:
         self._client = client
-        self._say = say
+        self._print_line = print_line
 
     def run(self) -> None:
-        """Goes through the steps.
+        """Runs the steps.
 
         Raises:
-            TourError: A step gave something else than it has to; the text names the step.
+            TourError: A step failed or had an unexpected result; the text names the step.
         """
         steps: list[tuple[str, Callable[[], list[str]]]] = [
             ("get: get_stream(uri)", self._get),
@@ -86,15 +85,15 @@ class Tour:
             ("pipe: a value computed from a live stream", self._pipe),
         ]
         for number, (title, step) in enumerate(steps, start=1):
-            self._say(f"{number}. {title}")
+            self._print_line(f"{number}. {title}")
             try:
                 lines = step()
             except Exception as error:
                 what = title.partition(":")[0]
                 raise TourError(f"step {number} ({what}): {str(error) or type(error).__name__}") from error
             for line in lines:
-                self._say(f"   {line}")
-        self._say(f"all {len(steps)} steps done")
+                self._print_line(f"   {line}")
+        self._print_line(f"all {len(steps)} steps done")
 
     def _read(self, uri: str) -> PVData:
         return first(self._client.get_stream(uri, _STEP_SECONDS))
@@ -104,7 +103,7 @@ class Tour:
         read = [self._read(uri) for uri in uris]
         one, two, over_pva, over_ca = (data.value for data in read[:4])
         _check(over_pva == over_ca == one + two, f"{one} + {two} is not {over_pva} (PVAccess), {over_ca} (CA)")
-        return [f"{uri} = {_shown(data)}" for uri, data in zip(uris, read, strict=True)]
+        return [f"{uri} = {_format(data)}" for uri, data in zip(uris, read, strict=True)]
 
     def _put(self) -> list[str]:
         uri, wanted = "pva://demo:setpoint1", 3.25
@@ -115,11 +114,11 @@ class Tour:
         read = self._read(uri)
         _check(read.value == wanted, f"{uri} is {read.value} after a put of {wanted}")
         (sum_,) = changed.result(_STEP_SECONDS)
-        lines = [f"{uri} <- {wanted}: {reply.message}", f"pva://demo:sum follows: {_shown(sum_)}"]
+        lines = [f"{uri} <- {wanted}: {reply.message}", f"pva://demo:sum follows: {_format(sum_)}"]
         first(self._client.put_stream("pva://demo:mode", "Beam", _STEP_SECONDS))
         mode = self._read("pva://demo:mode")
         _check(mode.value["choices"][mode.value["index"]] == "Beam", f"demo:mode is {mode.value}, not Beam")
-        return [*lines, f"pva://demo:mode <- 'Beam', by its label: {_shown(mode)}"]
+        return [*lines, f"pva://demo:mode <- 'Beam', by its label: {_format(mode)}"]
 
     def _monitor(self) -> list[str]:
         lines: list[str] = []
@@ -127,7 +126,7 @@ class Tour:
             updates = _take(self._client.monitor_stream(uri), count).result(_STEP_SECONDS)
             values = [round(update.value) for update in updates]
             gaps = [b for a, b in pairwise(values) if b != (a + 1) % _PERIOD]
-            _check(not gaps, f"{uri} counts up by one, but {values} came")
+            _check(not gaps, f"{uri} must count up by one, got {values}")
             times = [update.timestamp or 0 for update in updates]
             rate = (count - 1) / ((times[-1] - times[0]) / 1e9)
             lines.append(f"{uri}: {count} updates, none missing, {rate:.1f} a second: {values[0]} to {values[-1]}")
@@ -138,7 +137,7 @@ class Tour:
         snapshot = first(self._client.snapshot_stream([f"pva://{name}" for name in names], _STEP_SECONDS))
         missing = [name for name in names if not snapshot.data[name]]
         _check(not missing, f"no value of {missing}")
-        return [f"{name} = {_shown(PVData(name, snapshot.data[name][-1]))}" for name in names]
+        return [f"{name} = {_format(PVData(name, snapshot.data[name][-1]))}" for name in names]
 
     def _normal(self) -> list[str]:
         properties = SnapshotProperties(
@@ -162,7 +161,7 @@ class Tour:
         )
         client, lines = self._client, list[str]()
         snapshots = client.snapshot_recurring_stream(properties)
-        subscription = snapshots.subscribe(lambda _: None, lambda _: None)  # keeps it open between the triggers
+        subscription = snapshots.subscribe(lambda _: None, lambda _: None)  # keeps the stream open between the triggers
         first(client.snapshot_activation_stream(properties.snapshot_name, _STEP_SECONDS))
         for _ in range(2):
             taken = _take(snapshots, 1)
@@ -194,8 +193,8 @@ class Tour:
         gaps = [b for a, b in pairwise(values) if b != (a + 1) % _PERIOD]
         pushes = sorted({message.timestamp for message in data})
         _check(isinstance(header, SnapshotHeader) and isinstance(tail, SnapshotTail), f"{header} ... {tail}")
-        _check(bool(values) and not gaps, f"every value of demo:ramp100 is wanted, but {values} came")
-        _check(len(pushes) > 1, f"all came in one push, at {pushes}")
+        _check(bool(values) and not gaps, f"demo:ramp100 must count up by one, got {values}")
+        _check(len(pushes) > 1, f"expected several pushes, got one at {pushes}")
         return [
             f"{len(values)} values of demo:ramp100 in {len(pushes)} pushes, none missing;"
             f" the first push came {tail.timestamp - pushes[0]} ms before the window's end"
@@ -211,10 +210,10 @@ class Tour:
         try:
             first(self._client.put_stream(uri, longer, _STEP_SECONDS))
             read = table_columns(self._read(uri).data)
-            _check(read == longer, f"{read} was read after a put of {longer}")
+            _check(read == longer, f"{uri} is {read} after a put of {longer}")
         finally:
             first(self._client.put_stream(uri, columns, _STEP_SECONDS))
-        return [f"{uri}, with a row added, and taken away again:", *(f"  {line}" for line in table_lines(longer))]
+        return [f"{uri}, with a row added (and removed afterwards):", *(f"  {line}" for line in table_lines(longer))]
 
     def _pipe(self) -> list[str]:
         def root_mean_square(updates: list[PVUpdate]) -> float:
@@ -225,10 +224,10 @@ class Tour:
         )
         values = _take(effective, 2).result(_STEP_SECONDS)
         expected = _AMPLITUDE / math.sqrt(2)
-        _check(all(math.isclose(value, expected, rel_tol=1e-3) for value in values), f"{values}, not {expected}")
+        _check(all(math.isclose(value, expected, rel_tol=1e-3) for value in values), f"{values}, expected {expected}")
         return [
             "monitor_stream('pva://demo:sine100').pipe(buffer_with_count(100), map(root_mean_square))",
-            f"gives {', '.join(f'{value:.3f}' for value in values)} mV; it has to be {expected:.3f}",
+            f"gives {', '.join(f'{value:.3f}' for value in values)} mV; expected {expected:.3f}",
         ]
 
     def _stop(self, properties: SnapshotProperties) -> Any:

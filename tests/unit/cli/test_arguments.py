@@ -9,11 +9,11 @@ def _no_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(APP_NAME_VARIABLE, raising=False)
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """The one line that wrong usage gives."""
-    with pytest.raises(SystemExit) as left:
+def usage_error(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Returns the one line that a usage error prints."""
+    with pytest.raises(SystemExit) as exit_:
         parse_arguments(words)
-    assert left.value.code == 2
+    assert exit_.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -29,12 +29,12 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         ["-e", "other", "get", "pva://x", "-e", "lab", "-a", "me"],
     ],
 )
-def test_the_environment_may_stand_before_the_command_or_after_it(words: list[str]) -> None:
+def test_global_options_are_allowed_before_and_after_the_command(words: list[str]) -> None:
     arguments = parse_arguments(words)
     assert (arguments.environment, arguments.app) == ("lab", "me")
 
 
-def test_the_documented_variables_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, "lab")
     monkeypatch.setenv(APP_NAME_VARIABLE, "me")
     arguments = parse_arguments(["get", "pva://x"])
@@ -43,47 +43,47 @@ def test_the_documented_variables_are_the_defaults(monkeypatch: pytest.MonkeyPat
     assert (arguments.environment, arguments.app) == ("here", "you")
 
 
-def test_without_any_there_is_no_environment_but_an_app_name() -> None:
+def test_without_variables_only_the_app_name_has_a_default() -> None:
     arguments = parse_arguments(["get", "pva://x"])
     assert (arguments.environment, arguments.app) == (None, "k2eg-cli")
 
 
 @pytest.mark.parametrize("number", ["-1", "-1.5", "-1e3", "-.5e-2", "-inf"])
-def test_a_negative_number_is_a_value_and_no_option(number: str) -> None:
+def test_a_negative_number_is_a_value_not_an_option(number: str) -> None:
     assert parse_arguments(["put", "pva://x", number]).value.strip() == number
 
 
-def test_several_uris_are_taken_by_get_monitor_and_snapshot() -> None:
+def test_get_monitor_and_snapshot_accept_several_uris() -> None:
     for command in ("get", "monitor", "snapshot"):
         assert parse_arguments([command, "pva://a", "ca://b.HIGH"]).uris == ["pva://a", "ca://b.HIGH"]
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "text"),
     [
         ([], "a command is missing"),
         (["fly"], "invalid choice: 'fly'"),
         (["get"], "URI"),
         (["get", "my:pv"], "the protocol has to be 'pva' or 'ca'"),
         (["get", "pva://"], "name is missing"),
-        (["get", "pva://x", "--timeout", "0"], "'0' is not a number of seconds above 0"),
-        (["get", "pva://x", "--timeout", "inf"], "'inf' is not a number of seconds above 0"),
+        (["get", "pva://x", "--timeout", "0"], "must be a number of seconds above 0, got '0'"),
+        (["get", "pva://x", "--timeout", "inf"], "must be a number of seconds above 0, got 'inf'"),
         (["put", "pva://x"], "VALUE"),
-        (["monitor", "pva://x", "--count", "0"], "'0' is not a whole number above 0"),
+        (["monitor", "pva://x", "--count", "0"], "must be a whole number above 0, got '0'"),
         (["monitor", "pva://x", "--overflow", "all"], "invalid choice: 'all'"),
-        (["snapshot", "pva://x", "--count", "3"], "--count goes with --every"),
-        (["snapshot", "pva://x", "--all-values"], "--all-values goes with --every"),
-        (["snapshot", "pva://x", "--every", "100", "--window", "100"], "--window goes with a one-shot"),
-        (["snapshot", "pva://x", "--every", "1.5"], "'1.5' is not a whole number above 0"),
-        (["demo", "--kafka", "broker"], "'broker' is not host:port"),
+        (["snapshot", "pva://x", "--count", "3"], "--count needs --every"),
+        (["snapshot", "pva://x", "--all-values"], "--all-values needs --every"),
+        (["snapshot", "pva://x", "--every", "100", "--window", "100"], "--window is for one-shot"),
+        (["snapshot", "pva://x", "--every", "1.5"], "must be a whole number above 0, got '1.5'"),
+        (["demo", "--kafka", "broker"], "must be host:port, got 'broker'"),
     ],
 )
-def test_wrong_usage_is_told_in_one_line(capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:
-    assert says in refusal(capsys, *words)
+def test_a_usage_error_is_one_line(capsys: pytest.CaptureFixture[str], words: list[str], text: str) -> None:
+    assert text in usage_error(capsys, *words)
 
 
-def test_help_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
+def test_help_exits_with_code_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
         parse_arguments(["-h"])
-    assert left.value.code == 0
+    assert exit_.value.code == 0
     assert ENVIRONMENT_VARIABLE in capsys.readouterr().out

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from k2eg import cli
-from k2eg.cli import commands, extras
+from k2eg.cli import commands
 from k2eg.cli.arguments import ENVIRONMENT_VARIABLE
-from k2eg_rx import OperationError
+from k2eg_rx import OperationError, errors
 from k2eg_rx.settings import DEMO_BROKER_VARIABLE, FOLDER_VARIABLE
 
 INI = "[DEFAULT]\nkafka_broker_url={url}\nk2eg_cmd_topic=commands\n"
@@ -30,7 +30,7 @@ Run = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line; returns its exit code and its one line of failure."""
+    """Runs the command line; returns its exit code and the line on standard error."""
 
     def run(*words: str) -> tuple[int, str]:
         code = cli.main(words)
@@ -49,7 +49,7 @@ def fails_with(error: BaseException) -> Callable[..., None]:
     return get
 
 
-def test_no_environment_names_those_there_are(run: Run) -> None:
+def test_a_missing_environment_lists_the_available_ones(run: Run) -> None:
     code, line = run("get", "pva://x")
     assert code == 2
     assert "give -e ENV or set K2EG_CLI_DEFAULT_ENVIRONMENT" in line
@@ -57,47 +57,47 @@ def test_no_environment_names_those_there_are(run: Run) -> None:
     assert "a demo is running" not in line
 
 
-def test_no_environment_while_a_demo_runs_names_it(run: Run, folder: Path) -> None:
+def test_a_missing_environment_mentions_a_running_demo(run: Run, folder: Path) -> None:
     (folder / "broker").write_text("127.0.0.1:1")
     code, line = run("get", "pva://x")
     assert code == 2
     assert "a demo is running: -e demo" in line
 
 
-def test_an_unknown_environment_is_wrong_usage(run: Run) -> None:
+def test_an_unknown_environment_is_a_usage_error(run: Run) -> None:
     code, line = run("-e", "nowhere", "get", "pva://x")
     assert code == 2
     assert "no environment 'nowhere'" in line
     assert "broken, demo, lab" in line
 
 
-def test_a_broken_environment_is_a_failure(run: Run) -> None:
+def test_an_incomplete_environment_is_a_failure(run: Run) -> None:
     code, line = run("-e", "broken", "get", "pva://x")
     assert code == 1
     assert "broken.ini: [DEFAULT] has no kafka_broker_url" in line
 
 
-def test_environment_demo_without_a_demo_says_how_to_start_one(run: Run) -> None:
+def test_environment_demo_without_a_demo_mentions_how_to_start_one(run: Run) -> None:
     code, line = run("-e", "demo", "get", "pva://x")
     assert code == 1
     assert "no demo is running" in line
     assert "`k2eg demo`" in line
 
 
-def test_what_a_killed_demo_left_is_told(run: Run, folder: Path) -> None:
-    (folder / "broker").write_text("127.0.0.1:1")  # where nobody listens
+def test_a_killed_demo_is_reported_as_not_running(run: Run, folder: Path) -> None:
+    (folder / "broker").write_text("127.0.0.1:1")  # a port without a server
     code, line = run("-e", "demo", "get", "pva://x")
     assert code == 1
-    assert "no demo is running: nothing answers at 127.0.0.1:1" in line
+    assert "127.0.0.1:1, does not answer" in line
 
 
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
         (OperationError(-2, "no\nsuch", "get", "pva://x"), 1, "k2eg: get of pva://x: the gateway answered with"),
-        (ValueError("it does not fit"), 1, "k2eg: it does not fit\n"),
-        (commands.CommandError("so it is"), 1, "k2eg: so it is\n"),
-        (KeyError("oh"), 1, "k2eg: KeyError: 'oh' (more by --debug)\n"),
+        (ValueError("value is too long"), 1, "k2eg: value is too long\n"),
+        (commands.CommandError("no update"), 1, "k2eg: no update\n"),
+        (KeyError("oh"), 1, "k2eg: KeyError: 'oh' (details: --debug)\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -105,10 +105,10 @@ def test_a_failure_is_one_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str
 ) -> None:
     monkeypatch.setattr(commands, "get", fails_with(error))
-    found, said = run("-e", "lab", "get", "pva://x")
+    found, printed = run("-e", "lab", "get", "pva://x")
     assert found == code
-    assert said.startswith(line)
-    assert bool(said) is bool(line)
+    assert printed.startswith(line)
+    assert bool(printed) is bool(line)
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,8 +118,8 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypat
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_missing_extra_is_told_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "p4p" else object())
+def test_a_missing_extra_is_reported_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "p4p" else object())
     code, line = run("-e", "lab", "gateway")
     assert code == 1
     assert line == "k2eg: `k2eg gateway` needs p4p, not installed here: pip install 'k2eg[gateway]'\n"
@@ -132,7 +132,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("k2eg 0.")
 
 
-def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+def test_optional_packages_are_imported_on_use() -> None:
     program = (
         "import sys, k2eg_rx, k2eg.cli, k2eg.cli.commands, k2eg.cli.demo, k2eg_rx.embedded\n"
         "print([name for name in ('p4p', 'aioca', 'numpy', 'rich', 'epicscorelibs') if name in sys.modules])"

@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from k2eg.cli.output import Form, format_value, jsonable, local_time, printable, pv_object, table_lines, utc_time
+from k2eg.cli.formatting import (
+    Formatter,
+    format_value,
+    jsonable,
+    local_time,
+    printable,
+    pv_object,
+    table_lines,
+    utc_time,
+)
 from k2eg_rx import PVData, Reply, Samples, Snapshot
 
 TIME = {"secondsPastEpoch": 1_700_000_000, "nanoseconds": 123_456_789, "userTag": 0}
@@ -50,46 +59,46 @@ def sum_pv() -> PVData:
         (structure({"ushortValue": [1, 2]}), '{"ushortValue": [1, 2]}'),
     ],
 )
-def test_a_value_is_shown_as_its_pv_wants(pv: dict[str, Any], text: str) -> None:
+def test_values_follow_the_precision_of_their_pv(pv: dict[str, Any], text: str) -> None:
     assert format_value(pv) == text
 
 
 def test_a_line_has_name_time_value_units_and_alarm() -> None:
-    line = Form(name_width=10).pv(sum_pv())
+    line = Formatter(name_width=10).pv(sum_pv())
     assert re.fullmatch(r"demo:sum    \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.123456  18\.500 A  MAJOR \(HIHI\)", line)
 
 
-def test_no_alarm_takes_no_room() -> None:
-    assert Form().pv(PVData("x", structure(1))).endswith("  1")
+def test_a_pv_without_alarm_has_no_alarm_column() -> None:
+    assert Formatter().pv(PVData("x", structure(1))).endswith("  1")
 
 
-def test_a_pv_without_time_says_so_and_keeps_its_columns() -> None:
-    assert len(local_time(None)) == len(local_time(0))
-    assert "no time" in Form().pv(PVData("x", {"value": 1}))
+def test_an_unset_time_is_undefined_and_has_the_width_of_a_time() -> None:
+    assert len(local_time(None)) == len(local_time(1))
+    assert "<undefined>" in Formatter().pv(PVData("x", {"value": 1}))
 
 
-def test_a_table_is_shown_as_one() -> None:
-    lines = Form().pv(PVData("t", TABLE)).splitlines()
+def test_a_table_has_a_line_per_row() -> None:
+    lines = Formatter().pv(PVData("t", TABLE)).splitlines()
     assert lines[1:] == ["  element  s", "  Q1       0.5", "  BPM2     12.25"]
 
 
-def test_a_long_or_ragged_table_is_cut_and_shown() -> None:
+def test_a_long_or_ragged_table_is_truncated() -> None:
     lines = list(table_lines({"n": list(range(25)), "short": [1]}))
     assert lines[1:3] == ["0   1", "1"]
     assert lines[-1] == "... 5 more rows"
     assert list(table_lines({"n": []})) == ["n"]
 
 
-def test_full_shows_every_field() -> None:
-    lines = Form(full=True).pv(sum_pv()).splitlines()
+def test_full_output_has_every_field() -> None:
+    lines = Formatter(full=True).pv(sum_pv()).splitlines()
     assert "  display:" in lines
     assert "    units: A" in lines
     assert "    message: HIHI" in lines
     assert "  value: 18.5" in lines
 
 
-def test_json_has_always_the_same_keys() -> None:
-    assert json.loads(Form(json=True).pv(sum_pv())) == {
+def test_json_always_has_the_same_keys() -> None:
+    assert json.loads(Formatter(json=True).pv(sum_pv())) == {
         "name": "demo:sum",
         "value": 18.5,
         "units": "A",
@@ -100,45 +109,45 @@ def test_json_has_always_the_same_keys() -> None:
     assert list(pv_object(PVData("x", {"a": 1}))) == list(pv_object(sum_pv()))
 
 
-def test_json_gives_an_enum_by_label_with_its_index() -> None:
+def test_json_has_an_enums_label_and_index() -> None:
     found = pv_object(PVData("m", structure({"index": 1, "choices": ["Off", "On"]})))
     assert (found["value"], found["index"]) == ("On", 1)
 
 
 def test_json_full_has_the_whole_structure() -> None:
     pv = sum_pv()
-    assert json.loads(Form(json=True, full=True).pv(pv))["data"] == pv.data
+    assert json.loads(Formatter(json=True, full=True).pv(pv))["data"] == pv.data
 
 
-def test_json_is_valid_whatever_the_numbers() -> None:
+def test_json_is_valid_for_nan_and_infinity() -> None:
     value = jsonable({"a": [math.nan, math.inf, -math.inf, 1.5], 3: b"raw", "t": (1,)})
     assert value == {"a": ["NaN", "Infinity", "-Infinity", 1.5], "3": "raw", "t": [1]}
     json.dumps(value, allow_nan=False)
 
 
-def test_times_before_the_epoch_and_to_the_nanosecond() -> None:
+def test_utc_time_has_nanoseconds_also_before_the_epoch() -> None:
     assert utc_time(1) == "1970-01-01T00:00:00.000000001Z"
     assert utc_time(-1) == "1969-12-31T23:59:59.999999999Z"
 
 
-def test_control_characters_do_not_reach_the_terminal() -> None:
+def test_control_characters_are_escaped() -> None:
     assert printable("a\tb\x07\u202e") == "a\\tb\\x07\\u202e"
 
 
-def test_a_reply_is_the_gateways_words() -> None:
+def test_a_reply_is_printed_with_the_gateways_message() -> None:
     reply = Reply("1", 0, "Successful")
-    assert Form().reply("pva://x", reply) == "pva://x: Successful"
-    assert Form().reply("pva://x", Reply("1", 0)) == "pva://x: done"
-    assert json.loads(Form(json=True).reply("pva://x", reply)) == {
+    assert Formatter().reply("pva://x", reply) == "pva://x: Successful"
+    assert Formatter().reply("pva://x", Reply("1", 0)) == "pva://x: done"
+    assert json.loads(Formatter(json=True).reply("pva://x", reply)) == {
         "uri": "pva://x",
         "error": 0,
         "message": "Successful",
     }
 
 
-def test_a_snapshot_has_a_line_for_each_sample() -> None:
+def test_a_snapshot_has_a_line_per_sample() -> None:
     data = {"a": Samples([structure(1), structure(2)]), "bb": Samples()}
-    lines = Form(name_width=2).snapshot(Snapshot("s", data, timestamp=1_700_000_000_500, iteration=3)).splitlines()
+    lines = Formatter(name_width=2).snapshot(Snapshot("s", data, timestamp=1_700_000_000_500, iteration=3)).splitlines()
     assert lines[0].startswith("s 3  ")
     assert lines[0].endswith(".500000")
     assert [line[-1] for line in lines[1:3]] == ["1", "2"]
@@ -146,17 +155,17 @@ def test_a_snapshot_has_a_line_for_each_sample() -> None:
 
 
 def test_a_one_shot_snapshot_has_no_headline() -> None:
-    lines = Form().snapshot(Snapshot("some-id", {"a": Samples([structure(1)])})).splitlines()
+    lines = Formatter().snapshot(Snapshot("some-id", {"a": Samples([structure(1)])})).splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("a ")
 
 
 def test_a_snapshot_in_json_is_one_line() -> None:
     data = {"a": Samples([structure(1)]), "b": Samples()}
-    line = Form(json=True).snapshot(Snapshot("s", data, timestamp=5, iteration=1))
+    line = Formatter(json=True).snapshot(Snapshot("s", data, timestamp=5, iteration=1))
     found = json.loads(line)
     assert (found["snapshot"], found["iteration"], found["timestamp_ms"]) == ("s", 1, 5)
     assert [sample["value"] for sample in found["pvs"]["a"]] == [1]
     assert found["pvs"]["b"] == []
-    one_shot = json.loads(Form(json=True).snapshot(Snapshot("id", {})))
+    one_shot = json.loads(Formatter(json=True).snapshot(Snapshot("id", {})))
     assert (one_shot["iteration"], one_shot["timestamp_ms"]) == (None, None)

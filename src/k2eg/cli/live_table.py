@@ -1,7 +1,4 @@
-"""The demo's live table, drawn by rich.
-
-In: rows. Out: what rich draws. Pure; imported only when there is a terminal to draw on.
-"""
+"""The demo's live table, drawn by rich; imported only if standard output is a terminal."""
 
 from __future__ import annotations
 
@@ -12,12 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from k2eg.cli.output import format_value, printable
-from k2eg.cli.rows import Row, format_age, format_rate, sparkline
+from k2eg.cli.formatting import format_value, printable
+from k2eg.cli.live_rows import LiveRow, format_age, format_rate, sparkline
 from k2eg_rx import PVAddress, Severity
 
 _NANOSECONDS = 1_000_000_000
-_SPARK_WIDTH = 28  # what an 80-column terminal leaves beside the other columns
+_SPARK_WIDTH = 28  # the rest of an 80-column terminal
 
 _STYLES = {
     Severity.NO_ALARM: "green",
@@ -28,8 +25,8 @@ _STYLES = {
 }
 
 
-def value_text(row: Row) -> str:
-    """Returns a row's value in a few characters: an array of numbers as a curve."""
+def value_text(row: LiveRow) -> str:
+    """Returns a row's value in a few characters: a numeric array as a sparkline."""
     if row.data is None:
         return "waiting ..."
     value = row.data.value
@@ -41,7 +38,7 @@ def value_text(row: Row) -> str:
     return format_value(row.data.data)
 
 
-def _cells(address: PVAddress, row: Row, now: int) -> list[RenderableType]:
+def _cells(address: PVAddress, row: LiveRow, now: int) -> list[RenderableType]:
     name = Text.assemble((f"{address.protocol}://", "dim"), address.name)
     if row.data is None:
         return [name, Text(value_text(row), "dim"), "", "", "", ""]
@@ -58,14 +55,16 @@ def _cells(address: PVAddress, row: Row, now: int) -> list[RenderableType]:
     ]
 
 
-def live_table(heading: Sequence[str], addresses: Sequence[PVAddress], rows: Sequence[Row], now: int) -> RenderableType:
-    """Returns the display: a few lines, and a row for each PV.
+def live_table(
+    heading: Sequence[str], addresses: Sequence[PVAddress], rows: Sequence[LiveRow], now: int
+) -> RenderableType:
+    """Returns the display: heading lines and a table with a row for each PV.
 
     Args:
         heading: The lines above the table.
-        addresses: The PVs as they were asked for, in the order of the rows.
+        addresses: The PVs, in the order of the rows.
         rows: Their values.
-        now: The time in nanoseconds since the Unix epoch, for the values' age.
+        now: Nanoseconds since the Unix epoch, to compute the values' age.
     """
     table = Table(box=None, expand=True, padding=(0, 1, 0, 0), header_style="bold", show_edge=False)
     table.add_column("PV", no_wrap=True)

@@ -5,52 +5,52 @@ import msgpack
 from rich.console import Console
 
 from k2eg.cli.demo import PVS, heading
-from k2eg.cli.rows import Row, Rows
-from k2eg.cli.table import live_table
+from k2eg.cli.live_rows import LiveRow, LiveRows
+from k2eg.cli.live_table import live_table
 from k2eg_rx import PVAddress, PVUpdate
 from k2eg_rx.transport.interfaces import Record
 
 NOW = 1_700_000_002 * 10**9
 
 
-def row(uri: str, structure: dict[str, Any], rate: float = 0.0) -> Row:
+def row(uri: str, structure: dict[str, Any], rate: float = 0.0) -> LiveRow:
     address = PVAddress.parse(uri)
     body = msgpack.packb({address.name: structure})
     headers = [("k2eg-ser-type", b"Msgpack")]
-    return Row(address.name, PVUpdate(address, Record("t", 0, 0, None, body, headers=headers)), rate)
+    return LiveRow(address.name, PVUpdate(address, Record("t", 0, 0, None, body, headers=headers)), rate)
 
 
-def drawn(rows: dict[str, Row], width: int = 80) -> list[str]:
+def render(rows: dict[str, LiveRow], width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(live_table(["heading"], [PVAddress.parse(uri) for uri in rows], list(rows.values()), NOW))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text.splitlines()
 
 
-def test_a_row_has_everything_that_is_known_of_the_pv() -> None:
+def test_a_row_has_value_units_severity_age_and_rate() -> None:
     structure = {
         "value": 95.12,
         "alarm": {"severity": 2, "status": 1, "message": "HIHI"},
         "timeStamp": {"secondsPastEpoch": 1_700_000_000, "nanoseconds": 500_000_000, "userTag": 0},
         "display": {"units": "degC", "precision": 1},
     }
-    lines = drawn({"pva://demo:temperature": row("pva://demo:temperature", structure, 2.0)})
+    lines = render({"pva://demo:temperature": row("pva://demo:temperature", structure, 2.0)})
     assert lines[0].strip() == "heading"
     assert lines[1].split() == ["PV", "value", "units", "severity", "age", "rate"]
     assert lines[2].split() == ["pva://demo:temperature", "95.1", "degC", "MAJOR", "1.5", "s", "2.0", "Hz"]
 
 
-def test_a_waveform_is_a_curve() -> None:
-    lines = drawn({"pva://w": row("pva://w", {"value": [float(number) for number in range(100)]})})
+def test_a_waveform_is_a_sparkline() -> None:
+    lines = render({"pva://w": row("pva://w", {"value": [float(number) for number in range(100)]})})
     assert "▁▁▂▂▂▂▃▃▃▃" in lines[2]
 
 
-def test_a_pv_that_has_given_nothing_waits() -> None:
-    assert "waiting ..." in drawn({"pva://w": Row("w", None, 0.0)})[2]
+def test_a_pv_without_update_is_shown_as_waiting() -> None:
+    assert "waiting ..." in render({"pva://w": LiveRow("w", None, 0.0)})[2]
 
 
 def test_the_demo_fits_a_terminal_of_80_by_24() -> None:
-    rows = Rows(PVAddress.parse(uri).name for uri in PVS).rows(0.0)
+    rows = LiveRows(PVAddress.parse(uri).name for uri in PVS).rows(0.0)
     console = Console(file=io.StringIO(), width=80, color_system=None)
     lines = heading("127.0.0.1:65535")
     console.print(live_table(lines, [PVAddress.parse(uri) for uri in PVS], rows, NOW))

@@ -3,7 +3,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from k2eg.cli.rows import Rows, format_age, format_rate, sparkline
+from k2eg.cli.live_rows import LiveRows, format_age, format_rate, sparkline
 from k2eg_rx import PVAddress, PVUpdate
 from k2eg_rx.transport.interfaces import Record
 
@@ -15,8 +15,8 @@ def update(name: str, value: Any) -> PVUpdate:
     )
 
 
-def test_rows_keep_their_order_and_show_the_newest() -> None:
-    rows = Rows(["b", "a"])
+def test_rows_keep_their_order_and_the_newest_update() -> None:
+    rows = LiveRows(["b", "a"])
     rows.add(update("a", 1), 0.0)
     rows.add(update("a", 2), 0.1)
     first, second = rows.rows(0.1)
@@ -26,8 +26,8 @@ def test_rows_keep_their_order_and_show_the_newest() -> None:
     assert second.data.value == 2
 
 
-def test_the_rate_is_that_between_the_updates() -> None:
-    rows = Rows(["a"])
+def test_the_rate_is_computed_from_the_intervals_between_updates() -> None:
+    rows = LiveRows(["a"])
     rows.add(update("a", 0), 0.0)
     assert rows.rows(0.0)[0].rate == 0.0
     for number in range(1, 4):
@@ -35,16 +35,16 @@ def test_the_rate_is_that_between_the_updates() -> None:
     assert rows.rows(3.9)[0].rate == pytest.approx(1.0)
 
 
-def test_a_pv_that_stops_has_no_rate_after_a_while() -> None:
-    rows = Rows(["a"])
+def test_the_rate_of_a_pv_without_updates_drops_to_zero() -> None:
+    rows = LiveRows(["a"])
     rows.add(update("a", 0), 0.0)
     rows.add(update("a", 1), 0.1)
     assert rows.rows(1.0)[0].rate > 0
     assert rows.rows(6.0)[0].rate == 0.0
 
 
-def test_updates_at_one_instant_have_no_rate() -> None:
-    rows = Rows(["a"])
+def test_updates_with_the_same_time_have_rate_zero() -> None:
+    rows = LiveRows(["a"])
     rows.add(update("a", 0), 1.0)
     rows.add(update("a", 1), 1.0)
     assert rows.rows(1.0)[0].rate == 0.0
@@ -54,12 +54,12 @@ def test_updates_at_one_instant_have_no_rate() -> None:
     ("seconds", "text"),
     [(-0.01, "0.0 s"), (0.04, "0.0 s"), (9.94, "9.9 s"), (59.0, "59 s"), (600.0, "10 min"), (36_000.0, "10 h")],
 )
-def test_an_age_is_in_the_unit_that_fits(seconds: float, text: str) -> None:
+def test_ages_are_formatted_in_the_unit_that_fits(seconds: float, text: str) -> None:
     assert format_age(seconds) == text
 
 
 @pytest.mark.parametrize(("rate", "text"), [(0.0, ""), (1.004, "1.0 Hz"), (9.98, "10 Hz"), (99.6, "100 Hz")])
-def test_a_rate_is_short(rate: float, text: str) -> None:
+def test_rates_are_formatted_in_hertz(rate: float, text: str) -> None:
     assert format_rate(rate) == text
 
 
@@ -74,9 +74,9 @@ def test_a_rate_is_short(rate: float, text: str) -> None:
         ([float("nan")], ""),
     ],
 )
-def test_numbers_make_a_curve(values: list[float], line: str) -> None:
+def test_a_sparkline_is_scaled_to_its_range(values: list[float], line: str) -> None:
     assert sparkline(values, 8) == line
 
 
-def test_a_long_array_is_thinned_out_evenly() -> None:
+def test_a_long_array_is_sampled_evenly() -> None:
     assert sparkline([float(number) for number in range(800)], 8) == "▁▂▃▄▅▆▇█"

@@ -1,7 +1,6 @@
-"""The state behind a live display of PVs: the newest update of each and how fast they come.
+"""Newest value and update rate of each PV of a live display.
 
-In: updates, from the client's worker threads. Out: rows to show, asked for by the display's thread. The table belongs
-to the lock.
+Thread safety: a lock; the client's worker threads add updates, the display's thread reads rows.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from dataclasses import dataclass
 
 from k2eg_rx import PVUpdate
 
-_RATE_SECONDS = 5.0  # the rate is over so long: short enough to see a change, long enough for a PV of 1 Hz
+_RATE_SECONDS = 5.0  # averaging time: short enough to show a change, long enough for a PV of 1 Hz
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A PV as shown.
+class LiveRow:
+    """A row of the display.
 
     Attributes:
-        name: Its name.
-        data: Its newest value; None if none has come.
+        name: The PV's name.
+        data: Its newest update; None before the first.
         rate: Updates per second.
     """
 
@@ -33,8 +32,8 @@ class Row:
     rate: float
 
 
-class Rows:
-    """The PVs of a display, in a fixed order.
+class LiveRows:
+    """The rows of a display, in a fixed order.
 
     Args:
         names: The PVs' names.
@@ -46,36 +45,36 @@ class Rows:
         self._times: dict[str, deque[float]] = {name: deque() for name in self._newest}
 
     def add(self, update: PVUpdate, now: float) -> None:
-        """Takes an update.
+        """Adds an update.
 
         Args:
             update: The update.
-            now: A monotonic time in seconds.
+            now: Monotonic time in seconds.
         """
         with self._lock:
             self._newest[update.name] = update
             self._times.setdefault(update.name, deque()).append(now)
 
-    def rows(self, now: float) -> list[Row]:
+    def rows(self, now: float) -> list[LiveRow]:
         """Returns a row for each PV.
 
         Args:
-            now: A monotonic time in seconds.
+            now: Monotonic time in seconds.
         """
         with self._lock:
-            return [Row(name, newest, self._rate(name, now)) for name, newest in self._newest.items()]
+            return [LiveRow(name, newest, self._rate(name, now)) for name, newest in self._newest.items()]
 
     def _rate(self, name: str, now: float) -> float:
         times = self._times[name]
         while times and times[0] < now - _RATE_SECONDS:
             times.popleft()
-        # between the updates: right from the second one on, and a PV of 1 Hz has 1.0 and not 0.8 or 1.2
+        # Intervals between updates, not updates per averaging time: a PV of 1 Hz shows 1.0, not 0.8 or 1.2.
         span = times[-1] - times[0] if len(times) > 1 else 0.0
         return (len(times) - 1) / span if span else 0.0
 
 
 def format_age(seconds: float) -> str:
-    """Returns how old something is, in the unit that fits."""
+    """Returns an age in the unit that fits."""
     if seconds < 10:
         return f"{max(seconds, 0.0):.1f} s"
     if seconds < 120:
@@ -86,18 +85,18 @@ def format_age(seconds: float) -> str:
 
 
 def format_rate(rate: float) -> str:
-    """Returns a rate in updates per second; nothing for a PV that stands still."""
+    """Returns a rate in updates per second; an empty text for 0."""
     if rate <= 0:
         return ""
     return f"{rate:.0f} Hz" if rate >= 9.95 else f"{rate:.1f} Hz"
 
 
 def sparkline(values: Iterable[float], width: int) -> str:
-    """Returns numbers as a row of bars, scaled to their own range; a blank for what is not finite.
+    """Returns numbers as a row of bars scaled to their range; a blank for NaN and infinity.
 
     Args:
         values: The numbers.
-        width: How many characters at most; of more numbers than that, evenly spaced ones are shown.
+        width: Maximum number of characters; longer input is sampled evenly.
     """
     every = list(values)
     shown = [every[index * len(every) // width] for index in range(width)] if len(every) > width else every

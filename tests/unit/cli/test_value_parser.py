@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from k2eg.cli.values import is_number, parse_value
+from k2eg.cli.value_parser import is_number, parse_value
 
 
 @pytest.mark.parametrize(
@@ -33,18 +33,18 @@ from k2eg.cli.values import is_number, parse_value
         ("True", "True"),
     ],
 )
-def test_a_word_is_what_it_reads_as(text: str, value: object) -> None:
+def test_values_are_parsed_by_their_form(text: str, value: object) -> None:
     parsed = parse_value(text)
     assert parsed == value
     assert type(parsed) is type(value)
 
 
-def test_nan_is_a_number() -> None:
+def test_nan_is_parsed_as_a_float() -> None:
     parsed = parse_value("NaN")
     assert isinstance(parsed, float)
     assert math.isnan(parsed)
 
 
 @pytest.mark.parametrize(("text", "number"), [("-1e3", True), ("-inf", True), ("-a", False), ("--json", False)])
-def test_numbers_are_told_from_options(text: str, number: bool) -> None:
+def test_numbers_are_distinguished_from_options(text: str, number: bool) -> None:
     assert is_number(text) is number

@@ -1,7 +1,4 @@
-"""What the command line prints: readable lines, or JSON objects for scripts.
-
-In: PV values, snapshots, replies. Out: lines of text. Pure; any thread.
-"""
+"""Formats PV values, snapshots and replies: as readable lines, or as JSON objects for scripts."""
 
 from __future__ import annotations
 
@@ -16,20 +13,20 @@ from typing import Any, cast
 from k2eg_rx import PVData, Reply, Severity, Snapshot
 
 _NANOSECONDS = 1_000_000_000
-_SHOWN_ELEMENTS = 8  # of an array in one line: about 60 characters, what is left beside name and time
+_SHOWN_ELEMENTS = 8  # of an array: about 60 characters, the rest of a line after name and time
 _SHOWN_ROWS = 20  # of a table, on a terminal of 24 lines
-_SIGNIFICANT = 6  # digits of a number whose PV has no precision: what a float carries
-_MAX_FIXED = 1e9  # from here on a fixed number of decimals is only noise
+_SIGNIFICANT = 6  # digits if the PV has no precision: those of a 32-bit float
+_MAX_FIXED = 1e9  # larger numbers are shown with an exponent
 _CA_PRECISION = re.compile(r"F\d*\.(\d+)")  # `display.format` of Channel Access, such as "F6.3"
 
 
 def printable(text: str) -> str:
-    """Returns a text without control characters: what a PV holds must not steer the terminal."""
+    """Returns a text with control characters escaped, so that a PV cannot control the terminal."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def precision_of(structure: Mapping[str, Any]) -> int:
-    """Returns how many decimals a PV wants to be shown with; 0 if it does not say."""
+    """Returns the number of decimals that a PV asks for; 0 if it asks for none."""
     match structure.get("display"):
         case {"precision": int(precision)}:
             return max(precision, 0)
@@ -40,8 +37,8 @@ def precision_of(structure: Mapping[str, Any]) -> int:
 
 
 def format_number(value: float | int | bool, precision: int = 0) -> str:
-    """Returns a number with the decimals its PV wants, or with all that matter if it does not say."""
-    if not isinstance(value, float):  # a whole number, or a boolean in the way of JSON
+    """Returns a number with `precision` decimals; with six significant digits if that is 0."""
+    if not isinstance(value, float):  # a whole number, or a boolean as true or false
         return json.dumps(value)
     if not precision or not math.isfinite(value):
         return f"{value:.{_SIGNIFICANT}g}"
@@ -59,7 +56,7 @@ def _element(value: object, precision: int) -> str:
 
 
 def enum_label(value: object) -> str | None:
-    """Returns the label that an enum's value has, or None if it is no enum or has no label of that index."""
+    """Returns the label of an enum's value; None if the value is no enum or the index has no label."""
     if not isinstance(value, dict):
         return None
     index, choices = (cast("dict[str, object]", value).get(part) for part in ("index", "choices"))
@@ -70,14 +67,14 @@ def enum_label(value: object) -> str | None:
 
 
 def table_columns(structure: Mapping[str, Any]) -> dict[str, list[Any]] | None:
-    """Returns a table's columns by label, or None if the PV is none."""
+    """Returns a table's columns by name; None if the PV is no table."""
     labels, columns = structure.get("labels"), structure.get("value")
     if not isinstance(labels, list) or not isinstance(columns, dict):
         return None
     named = cast("dict[str, object]", columns)
     if not all(isinstance(column, list) for column in named.values()):
         return None
-    # the labels are for people; the columns' own names are what one writes by
+    # by column name, which a put needs, not by label
     return cast("dict[str, list[Any]]", named)
 
 
@@ -86,7 +83,7 @@ def _row_count(columns: Mapping[str, Sequence[Any]]) -> int:
 
 
 def format_value(structure: Mapping[str, Any]) -> str:
-    """Returns a PV's value in one line; an array or a table in short."""
+    """Returns a PV's value in one line; long arrays and tables are abbreviated."""
     value = structure.get("value")
     precision = precision_of(structure)
     match value:
@@ -106,7 +103,7 @@ def format_value(structure: Mapping[str, Any]) -> str:
 
 
 def table_lines(columns: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    """Yields a table, its columns aligned."""
+    """Yields the lines of a table with aligned columns."""
     cells = [
         [printable(label), *(_element(element, 0) for element in column[:_SHOWN_ROWS])]
         for label, column in columns.items()
@@ -122,7 +119,7 @@ def table_lines(columns: Mapping[str, Sequence[Any]]) -> Iterator[str]:
 
 
 def structure_lines(structure: Mapping[str, Any], indent: int = 0) -> Iterator[str]:
-    """Yields a whole structure, a field a line."""
+    """Yields the lines of a whole structure, one per field."""
     for name, value in structure.items():
         label = f"{' ' * indent}{printable(str(name))}:"
         if isinstance(value, Mapping):
@@ -135,22 +132,22 @@ def structure_lines(structure: Mapping[str, Any], indent: int = 0) -> Iterator[s
 
 
 def local_time(timestamp: int | None) -> str:
-    """Returns EPICS time (nanoseconds) in this machine's time zone, to the microsecond."""
-    if timestamp is None:
-        return "no time".ljust(26)  # the length of a time
+    """Returns nanoseconds since the Unix epoch as local time with microseconds; ``<undefined>`` if unset."""
+    if not timestamp:  # an IOC sends 0 until a record is processed for the first time
+        return "<undefined>".ljust(26)  # the length of a time
     seconds, nanoseconds = divmod(timestamp, _NANOSECONDS)
     moment = datetime.fromtimestamp(seconds).astimezone()
     return f"{moment:%Y-%m-%d %H:%M:%S}.{nanoseconds // 1000:06d}"
 
 
 def utc_time(timestamp: int) -> str:
-    """Returns a time (nanoseconds) in ISO 8601, to the nanosecond."""
+    """Returns nanoseconds since the Unix epoch in ISO 8601, UTC."""
     seconds, nanoseconds = divmod(timestamp, _NANOSECONDS)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
 def format_alarm(data: PVData) -> str:
-    """Returns the alarm's severity and its reason, or nothing if there is no alarm."""
+    """Returns the alarm's severity and message; an empty text if there is no alarm."""
     if data.severity is Severity.NO_ALARM:
         return ""
     match data.data.get("alarm"):
@@ -161,7 +158,7 @@ def format_alarm(data: PVData) -> str:
 
 
 def jsonable(value: object) -> object:
-    """Returns a value as JSON can say it: what is not finite as the strings NaN, Infinity and -Infinity."""
+    """Returns a value that JSON can represent: NaN, Infinity and -Infinity become strings."""
     match value:
         case float() if not math.isfinite(value):
             return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
@@ -175,8 +172,8 @@ def jsonable(value: object) -> object:
             return value
 
 
-def _plain_value(value: object) -> tuple[object, dict[str, object]]:
-    """An enum is its label to a script, with the index beside it."""
+def _enum_as_label(value: object) -> tuple[object, dict[str, object]]:
+    """Returns an enum as its label, with the index in a further key; other values unchanged."""
     match value:
         case {"index": int(index), "choices": list()} if (label := enum_label(value)) is not None:
             return label, {"index": index}
@@ -185,13 +182,13 @@ def _plain_value(value: object) -> tuple[object, dict[str, object]]:
 
 
 def pv_object(data: PVData, *, full: bool = False) -> dict[str, object]:
-    """Returns a PV as an object for scripts: always the same keys.
+    """Returns a PV as a JSON object that always has the same keys.
 
     Args:
         data: The PV.
-        full: With its whole structure under ``data``.
+        full: Whether to add the whole structure as ``data``.
     """
-    value, beside = _plain_value(data.value)
+    value, beside = _enum_as_label(data.value)
     timestamp = data.timestamp
     return {
         "name": data.name,
@@ -206,13 +203,13 @@ def pv_object(data: PVData, *, full: bool = False) -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How things are printed.
+class Formatter:
+    """Formats results for one command.
 
     Attributes:
-        json: As JSON objects, one a line.
-        full: With the PV's whole structure.
-        name_width: The column in which what follows the name begins.
+        json: Whether to print JSON objects, one per line.
+        full: Whether to include the PV's whole structure.
+        name_width: Width of the column of names.
     """
 
     json: bool = False
@@ -220,7 +217,7 @@ class Form:
     name_width: int = 0
 
     def pv(self, data: PVData) -> str:
-        """Returns what to print of a PV's value; several lines perhaps."""
+        """Returns the line, or lines, for a PV's value."""
         if self.json:
             return json.dumps(pv_object(data, full=self.full))
         parts = [
@@ -238,19 +235,19 @@ class Form:
         return "\n".join(lines)
 
     def reply(self, uri: str, reply: Reply) -> str:
-        """Returns what to print of the gateway's answer to a put."""
+        """Returns the line for the gateway's reply to a put."""
         if self.json:
             return json.dumps({"uri": uri, "error": reply.error, "message": reply.message})
         return f"{uri}: {printable(reply.message) or 'done'}"
 
     def snapshot(self, snapshot: Snapshot) -> str:
-        """Returns what to print of a snapshot: a headline if it is one of several, and a line for each sample."""
+        """Returns the lines for a snapshot: a line per sample, after a headline if the snapshot is recurring."""
         if self.json:
             samples = {
                 pv: [pv_object(PVData(pv, sample), full=self.full) for sample in found]
                 for pv, found in snapshot.data.items()
             }
-            # a one-shot snapshot has neither a number nor a time of its own
+            # a one-shot snapshot has neither iteration number nor time
             head = {"iteration": snapshot.iteration or None, "timestamp_ms": snapshot.timestamp or None}
             return json.dumps({"snapshot": snapshot.name} | head | {"pvs": samples})
         lines: list[str] = []

@@ -1,7 +1,6 @@
-"""Listening to something that goes on, until it ends, and telling people what becomes of the connection meanwhile.
+"""Prints a stream's items until it ends, and reports lost connections meanwhile.
 
-In: items and statuses, on the client's worker threads. Out: the end of a wait, on the command's thread; notes on
-standard error.
+Thread safety: the client's worker threads deliver items and statuses; the command's thread waits.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from typing import Any
 from k2eg_rx import ConnectionState, Status
 
 
-def note(text: str) -> None:
-    """Tells people something that scripts need not read."""
+def print_note(text: str) -> None:
+    """Prints a remark on standard error, where scripts do not read it."""
     print(f"k2eg: {text}", file=sys.stderr, flush=True)
 
 
-class Listening:
-    """The end of something that goes on: by number, by an error, or by Ctrl-C.
+class StreamPrinter:
+    """Prints items until the stream, the item count, an error or Ctrl-C ends it.
 
     Args:
         show: Prints an item.
-        count: After how many items to end; None for never.
+        count: Number of items after which to end; None for no limit.
     """
 
     def __init__(self, show: Callable[[Any], None], count: int | None) -> None:
@@ -33,13 +32,13 @@ class Listening:
         self._error: Exception | None = None
         self._ended = threading.Event()
 
-    def item(self, item: Any) -> None:
-        """Takes an item. One thread at a time."""
+    def on_next(self, item: Any) -> None:
+        """Prints an item. One thread at a time."""
         if self._ended.is_set():
             return
         try:
             self._show(item)
-        except Exception as error:  # a closed pipe among them; the command's thread reports it
+        except Exception as error:  # for example a closed pipe; the command's thread reports it
             self.end(error)
             return
         if self._left is not None:
@@ -48,7 +47,7 @@ class Listening:
                 self.end()
 
     def end(self, error: Exception | None = None) -> None:
-        """Ends it. Any thread."""
+        """Ends printing, successfully or with an error; the first call counts. Any thread."""
         if not self._ended.is_set():
             self._error = error
             self._ended.set()
@@ -57,7 +56,7 @@ class Listening:
         """Waits for the end; returns whether it came in time.
 
         Raises:
-            Exception: What ended it.
+            Exception: The error that ended it.
         """
         ended = self._ended.wait(seconds)
         if self._error is not None:
@@ -65,17 +64,17 @@ class Listening:
         return ended
 
 
-class ConnectionNotes:
-    """Tells people when the connection to the broker is lost, and when it is back."""
+class ConnectionReporter:
+    """Prints a note when the connection to the broker is lost and when it is back."""
 
     def __init__(self) -> None:
         self._down = False
 
-    def status(self, status: Status) -> None:
+    def on_status(self, status: Status) -> None:
         """Takes the client's status."""
         if status.connection is ConnectionState.DOWN and not self._down:
             self._down = True
-            note(status.reason or "the connection to the broker is lost")
+            print_note(status.reason or "the connection to the broker is lost")
         elif status.connection is ConnectionState.UP and self._down:
             self._down = False
-            note("the connection to the broker is back")
+            print_note("the connection to the broker is back")

@@ -1,7 +1,4 @@
-"""Values as people type them.
-
-In: a word of the command line. Out: a Python value to put. Pure; any thread.
-"""
+"""Parses the values of the command line: numbers, booleans, JSON, or text."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import json
 import re
 from typing import cast
 
-# What JSON does not take and people type all the same: +5, .5, 5., nan, inf.
+# Numbers that JSON does not allow but users type: +5, .5, 5., nan, inf.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _WHOLE = re.compile(r"[+-]?\d+")
 
@@ -17,10 +14,10 @@ Value = bool | int | float | str | list[object] | dict[str, object]
 
 
 def parse_value(text: str) -> Value:
-    """Returns the value that is meant: a number, boolean, list or object if it reads as one, else the text itself.
+    """Returns a number, boolean, list or object if the text is one, else the text itself.
 
-    Lists and objects are JSON: ``[1, 2.5]``, ``{"value": {"index": 2}}``. A text in JSON's quotes is that text, so that
-    ``'"5"'`` is the string 5.
+    Lists and objects are JSON: ``[1, 2.5]``, ``{"value": {"index": 2}}``. A JSON string is text: ``'"5"'`` is the
+    string 5.
     """
     word = text.strip()
     if _WHOLE.fullmatch(word):
@@ -31,10 +28,10 @@ def parse_value(text: str) -> Value:
         value = cast("object", json.loads(word))
     except ValueError:
         return text
-    # A bare null is no value that a PV can have: it is more likely to be meant as the word.
+    # No PV has the value null, so a bare null is more likely the word.
     return text if value is None else cast("Value", value)
 
 
 def is_number(text: str) -> bool:
-    """Whether the text reads as a number."""
+    """Whether the text is a number."""
     return _NUMBER.fullmatch(text) is not None
