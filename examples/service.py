@@ -32,7 +32,7 @@ class Orbit:
 
     async def follow(self, client: aio.Client, uri: str) -> None:
         """Keeps a PV's newest update, until the client is closed."""
-        async with client.monitor(uri, maxsize=1, overflow="latest") as updates:
+        async with client.monitor(uri, capacity=1, overflow="latest") as updates:
             async for update in updates:
                 self._newest[uri] = update
 

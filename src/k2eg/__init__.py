@@ -1,7 +1,7 @@
-"""The documented K2EG client API, as subscriptions to the streams of `k2eg_rx`.
+"""The documented K2EG client API with callbacks, built on the streams of `k2eg_rx`.
 
-`k2eg.dml` is the class. The module of the same name is imported here first, so that its later import by anybody
-(``from k2eg.dml import dml``) finds it loaded and leaves this name alone.
+`k2eg.dml` is the class, not the module: the module is imported here first, so that a later ``from k2eg.dml import dml``
+finds it loaded and does not rebind the name.
 """
 
 from k2eg.dml import dml

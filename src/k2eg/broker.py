@@ -1,4 +1,4 @@
-"""What a recurring snapshot is described by, under the documented name."""
+"""Properties of recurring snapshots, under the documented module name."""
 
 from k2eg_rx import SnapshotProperties, SnapshotType
 

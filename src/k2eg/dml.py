@@ -1,7 +1,7 @@
-"""The documented client: blocking calls and callbacks, each of them a subscription to a stream.
+"""The documented client `dml`: blocking calls and callbacks on top of the streams.
 
-In: calls, on any thread; blocking ones may be made in a handler too. Out: dicts, and handlers called on threads of the
-client's pool, the calls of one handler in order and one at a time.
+Thread safety: methods may be called on any thread, blocking ones in a handler too. Handlers run on threads of the
+client's pool; the calls of one handler are in order and one at a time.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from k2eg_rx import (
     PVAddress,
     PVUpdate,
     Reply,
+    Settings,
     Snapshot,
     SnapshotProperties,
     Structure,
     first,
     pv_name_of,
 )
+from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT
+from k2eg_rx.transport import Transport
 
 __all__ = ["OperationError", "OperationTimeout", "dml"]
 
@@ -36,37 +39,56 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_SNAPSHOT_TIMEOUT = 10.0  # as documented
-_ON_ITS_WAY = 1.0  # seconds for an error that has happened to reach its subscription
+_SNAPSHOT_TIMEOUT = 10.0  # seconds, as documented
+_FAILURE_DELIVERY = 1.0  # seconds for a failure of a stream to reach its subscriber
 
 
 class dml(Client):  # noqa: N801 - the documented name
-    """A client of a K2EG gateway, with blocking calls and callbacks beside the streams of `k2eg_rx.Client`.
+    """A client of a K2EG gateway with blocking calls and callbacks; it also has the streams of `k2eg_rx.Client`.
 
-    A handler that raises is logged and called again with the next event. PVs are given as ``pva://NAME`` or
-    ``ca://NAME``; what comes back is named by the name alone.
+    PVs are given as ``pva://NAME`` or ``ca://NAME`` and reported by their name. An exception of a handler is logged,
+    and the handler is called with the next event.
 
     Args:
         environment_id: The environment: the name of its ``.ini`` file.
         app_name: The application: it names the topic for replies.
-        group_name: Given, the clients of that group share the events among them.
-        **options: As of `k2eg_rx.Client`: `settings`, `transport`, `timeout`.
+        group_name: Clients with the same group share the events among them.
+        settings: Settings to use instead of the environment's file.
+        transport: A connection to a gateway other than Kafka.
+        timeout: Seconds for operations without a timeout of their own.
+        silence: Seconds without an event after which a monitor is activated again; as of `k2eg_rx.Client`.
 
     Raises:
-        ValueError: The environment is missing or wrong, or `app_name` is.
+        ValueError: The environment does not exist or is invalid, or `app_name` is invalid.
     """
 
-    def __init__(self, environment_id: str, app_name: str, group_name: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        environment_id: str,
+        app_name: str,
+        group_name: str | None = None,
+        *,
+        settings: Settings | None = None,
+        transport: Transport | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        silence: float = DEFAULT_SILENCE,
+    ) -> None:
         self._listeners = Listeners()
-        super().__init__(environment_id, app_name, group_name, **options)
+        super().__init__(
+            environment_id,
+            app_name,
+            group_name,
+            settings=settings,
+            transport=transport,
+            timeout=timeout,
+            silence=silence,
+        )
 
     def wait_for_backends(self, timeout: float | None = None) -> None:
-        """Returns as soon as replies can be received.
-
-        Operations wait for that by themselves.
+        """Waits until replies can be received. Operations do so themselves.
 
         Raises:
-            OperationTimeout: It took too long.
+            OperationTimeout: The reply topic was not readable in time.
             TransportError: The reply topic cannot be read; the text says what to do.
         """
         first(self.ready_stream(timeout))
@@ -79,46 +101,45 @@ class dml(Client):  # noqa: N801 - the documented name
             timeout: Seconds.
 
         Raises:
-            ValueError: The URI is wrong.
-            OperationTimeout: There was no answer in time.
+            ValueError: The URI is invalid.
+            OperationTimeout: No reply arrived in time.
             OperationError: The gateway could not read the PV.
         """
         return first(self.get_stream(pv_url, timeout)).data
 
-    def put(self, pv_url: str, value: object, timeout: float | None = None, check: bool = True) -> dict[str, Any]:
-        """Writes a PV; returns the gateway's reply.
+    def put(self, pv_url: str, value: object, timeout: float | None = None, *, check: bool = True) -> dict[str, Any]:
+        """Writes a PV and returns the gateway's reply.
 
         Args:
             pv_url: The PV.
-            value: A `k2eg.serialization.MessagePackSerializable` (`Scalar`, `Vector`, `NTTable`, `Generic`), sent as
-                given; or a plain or numpy value: a number, string, list, array, a map of fields or of a table's
-                columns, an enum's index or label. A plain one is converted to the PV's type, learned by a get the
-                first time.
+            value: A plain or numpy value: a number, string, list, array, mapping of fields or of a table's columns,
+                an enum's index or label; it is converted to the PV's type, which the first put reads with a get. Or a
+                `k2eg.serialization.MessagePackSerializable` (`Scalar`, `Vector`, `NTTable`, `Generic`), sent unchanged.
             timeout: Seconds.
-            check: False sends a plain value as it is. A gateway may then write a wrong value without a word.
+            check: False sends a plain value unchanged; the gateway may then write a wrong value and report success.
 
         Raises:
-            ValueError: The URI is wrong, or the value does not fit the PV.
-            OperationTimeout: There was no answer in time; the put may still be carried out.
+            ValueError: The URI is invalid, or the value does not fit the PV.
+            OperationTimeout: No reply arrived in time; the put may still be executed.
             OperationError: The gateway could not write the PV.
         """
         return dict(first(self.put_stream(pv_url, value, timeout, check=check)).body)
 
     def get_many(self, pv_uri_list: Sequence[str], timeout: float | None = None) -> dict[str, Structure | Exception]:
-        """Returns the structures of many PVs, by URI, read at once; of a PV that could not be read, the error.
+        """Reads many PVs concurrently; returns a structure or an error by URI.
 
-        It takes about as long as the slowest PV, and a dead one delays nobody else's answer beyond the timeout.
+        The call takes as long as the slowest PV, at most `timeout`.
 
         Args:
             pv_uri_list: The PVs.
-            timeout: Seconds for all of them.
+            timeout: Seconds for all PVs together.
 
         Returns:
-            A dict by URI, in the order given, of ``{"value": ..., "alarm": {...}, "timeStamp": {...}, ...}`` as of
-            `get`, or an `OperationTimeout`, `OperationError` or `TransportError`.
+            By URI, in the given order, the structure as of `get`, or an `OperationTimeout`, `OperationError` or
+            `TransportError`.
 
         Raises:
-            ValueError: A URI is wrong, or there is none.
+            ValueError: A URI is invalid, or the list is empty.
 
         Example:
             >>> from k2eg.dml import dml
@@ -135,24 +156,24 @@ class dml(Client):  # noqa: N801 - the documented name
         return {uri: by_uri[uri] if uri in by_uri else _closed() for uri in pv_uri_list}
 
     def put_many(
-        self, values: Mapping[str, object], timeout: float | None = None, check: bool = True
+        self, values: Mapping[str, object], timeout: float | None = None, *, check: bool = True
     ) -> dict[str, dict[str, Any] | Exception]:
-        """Writes many PVs at once, in no certain order; returns the gateway's replies by URI, or errors.
+        """Writes many PVs concurrently, in no particular order; returns a reply or an error by URI.
 
-        One that fails does not keep the others from being written.
+        An error of one PV does not affect the others.
 
         Args:
-            values: By URI what to write, as for `put`.
-            timeout: Seconds for all of them.
+            values: The values to write, by URI, as for `put`.
+            timeout: Seconds for all PVs together.
             check: As for `put`.
 
         Returns:
-            A dict by URI, in the order given, of the gateway's reply, or a ValueError if the value does not fit the
-            PV, an `OperationTimeout` (its text says whether the put may still be carried out), `OperationError` or
+            By URI, in the given order, the gateway's reply, or a ValueError if the value does not fit the PV, an
+            `OperationTimeout` (its text says whether the put may still be executed), `OperationError` or
             `TransportError`.
 
         Raises:
-            ValueError: A URI is wrong, or there is none.
+            ValueError: A URI is invalid, or the list is empty.
 
         Example:
             >>> from k2eg.dml import dml
@@ -168,85 +189,85 @@ class dml(Client):  # noqa: N801 - the documented name
         return {uri: by_uri[uri] if uri in by_uri else _closed() for uri in values}
 
     def monitor(self, pv_url: str, handler: Handler, timeout: float | None = None) -> dict[str, Any]:
-        """Has a handler called with each update of a PV; returns the gateway's reply.
+        """Calls a handler with each update of a PV; returns the gateway's reply.
 
-        The gateway confirms before it knows whether the PV exists; one that does not is silent.
+        The gateway replies before it knows whether the PV exists; a PV that does not exist has no updates.
 
         Args:
             pv_url: The PV.
-            handler: Called with the PV's name and its structure. A PV may have several.
-            timeout: Seconds for the gateway's confirmation.
+            handler: Called with the PV's name and structure. A PV may have several handlers.
+            timeout: Seconds for the gateway's reply.
 
         Raises:
-            ValueError: The URI is wrong.
-            OperationTimeout: There was no answer in time.
-            OperationError: The gateway refused.
+            ValueError: The URI is invalid.
+            OperationTimeout: No reply arrived in time.
+            OperationError: The gateway rejected the command.
         """
         return self.monitor_many([pv_url], handler, timeout)
 
     def monitor_many(
         self, pv_uri_list: Sequence[str], handler: Handler, timeout: float | None = None
     ) -> dict[str, Any]:
-        """Has a handler called with each update of several PVs, one at a time; returns the gateway's reply.
+        """Calls a handler with each update of several PVs, one update at a time; returns the gateway's reply.
 
         Args:
             pv_uri_list: The PVs.
-            handler: Called with the PV's name and its structure.
-            timeout: Seconds for the gateway's confirmation.
+            handler: Called with the PV's name and structure.
+            timeout: Seconds for the gateway's reply.
 
         Raises:
-            ValueError: A URI is wrong, or there is none.
-            OperationTimeout: There was no answer in time.
-            OperationError: The gateway refused.
+            ValueError: A URI is invalid, or the list is empty.
+            OperationTimeout: No reply arrived in time.
+            OperationError: The gateway rejected the command.
         """
         seconds = self._seconds(timeout)
         stream = self.monitor_many_stream(pv_uri_list)
-        listener = PVListener((PVAddress.parse(uri).name for uri in pv_uri_list), handler, _update)
+        listener = PVListener((PVAddress.parse(uri).name for uri in pv_uri_list), handler, _update_arguments)
         self._listeners.add(listener)
-        return _begin(listener, stream, lambda: self.activation_stream(pv_uri_list, seconds))
+        return _start(listener, stream, lambda: self.activation_stream(pv_uri_list, seconds))
 
     def stop_monitor(self, pv_name: str, handler: Handler | None = None) -> None:
-        """Ends the calls about a PV. Nothing happens if there are none.
+        """Stops calling a PV's handlers. Does nothing if the PV has none.
 
-        The gateway ends its side by itself when nobody listens any more.
+        The gateway ends the monitor itself when no client reads its topic any more.
 
         Args:
             pv_name: The PV's name or URI.
-            handler: The one handler to stop; all of the PV's if not given.
+            handler: The handler to stop; by default all of the PV's.
         """
         self._listeners.stop(pv_name_of(pv_name), handler)
 
     def snapshot(self, pv_uri_list: Sequence[str], handler: Handler, timeout: float | None = None) -> str:
-        """Acquires several PVs together; returns an id at once.
+        """Starts a one-shot snapshot of several PVs and returns its id at once.
 
         Args:
             pv_uri_list: The PVs.
-            handler: Called once, with the id and a map of PV names to lists of structures, empty for a PV that had no
-                data in time. It is not called if the snapshot fails, which is logged.
+            handler: Called once with the id and a dict from PV name to list of structures; the list is empty for a PV
+                without data in time. If the snapshot fails, the failure is logged and the handler is not called.
             timeout: Seconds.
 
         Raises:
-            ValueError: A URI is wrong, or there is none.
+            ValueError: A URI is invalid, or the list is empty.
         """
         snapshot_id = str(uuid.uuid4())
         listener = Listener[Snapshot](
             f"snapshot {snapshot_id}", handler, lambda snapshot: (snapshot_id, dict(snapshot.data))
         )
-        listener.settle()
-        listener.listen(self.snapshot_stream(pv_uri_list, timeout))
+        listener.mark_started()
+        listener.subscribe(self.snapshot_stream(pv_uri_list, timeout))
         return snapshot_id
 
     def snapshot_sync(self, pv_uri_list: Sequence[str], timeout: float = _SNAPSHOT_TIMEOUT) -> dict[str, Any]:
-        """Acquires several PVs together and returns them.
+        """Takes a one-shot snapshot of several PVs and returns it.
 
         Returns:
-            ``{"error": 0, "snapshot": {name: samples}}``, and each PV's samples under its name as well. Samples are a
-            list of structures; a string index answers from the newest.
+            ``{"error": 0, "snapshot": {name: samples}, name: samples, ...}``. Samples are a list of structures; a
+            string as index reads a field of the newest.
 
         Raises:
-            ValueError: A URI is wrong, or there is none.
-            OperationTimeout: It was not complete in time.
-            OperationError: The gateway refused.
+            ValueError: A URI is invalid, or the list is empty.
+            OperationTimeout: The snapshot was not complete in time.
+            OperationError: The gateway rejected the command.
         """
         snapshot = first(self.snapshot_stream(pv_uri_list, timeout))
         data = dict(snapshot.data)
@@ -257,53 +278,54 @@ class dml(Client):  # noqa: N801 - the documented name
         properties: SnapshotProperties,
         handler: Handler,
         timeout: float | None = None,
+        *,
         check_fields: bool = True,
     ) -> dict[str, Any]:
-        """Starts a recurring snapshot and has a handler called with each iteration; returns the gateway's reply.
+        """Starts a recurring snapshot and calls a handler with each iteration; returns the gateway's reply.
 
         Args:
             properties: What to acquire, and when.
             handler: Called with the snapshot's name and ``{"timestamp", "iteration", "header_timestamp",
                 "tail_timestamp", name: samples, ...}``, times in Unix milliseconds.
-            timeout: Seconds for the gateway's confirmation.
-            check_fields: Whether to read every PV first and see that it has the fields of a field filter, which the
-                deployed gateway would not survive otherwise.
+            timeout: Seconds for the gateway's reply.
+            check_fields: Whether to check first, with a get, that every PV has the fields of a field filter; the
+                deployed gateway crashes if one is missing.
 
         Raises:
-            ValueError: A property is wrong; the text names it.
-            OperationTimeout: There was no answer in time.
-            OperationError: The gateway refused.
+            ValueError: A property is invalid; the text names it.
+            OperationTimeout: No reply arrived in time.
+            OperationError: The gateway rejected the command.
         """
         seconds, name = self._seconds(timeout), properties.snapshot_name
         stream = self.snapshot_recurring_stream(properties, check_fields=check_fields)
-        listener = Listener[Snapshot](f"snapshot {name!r}", handler, _iteration)
-        return _begin(listener, stream, lambda: self.snapshot_activation_stream(name, seconds))
+        listener = Listener[Snapshot](f"snapshot {name!r}", handler, _iteration_arguments)
+        return _start(listener, stream, lambda: self.snapshot_activation_stream(name, seconds))
 
     def snapshot_trigger(
         self, snapshot_name: str, timeout: float | None = None, tags: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """Has a triggered recurring snapshot make an iteration; returns the gateway's reply.
+        """Triggers an iteration of a triggered recurring snapshot; returns the gateway's reply.
 
         Args:
             snapshot_name: The snapshot.
             timeout: Seconds.
-            tags: What to note with the trigger.
+            tags: Tags to send with the trigger.
 
         Raises:
             ValueError: The name is empty.
-            OperationTimeout: There was no answer in time.
-            OperationError: The gateway refused; there is no such snapshot.
+            OperationTimeout: No reply arrived in time.
+            OperationError: The snapshot is not running.
         """
-        return dict(first(self.snapshot_trigger_stream(snapshot_name, timeout, tags)).body)
+        return dict(first(self.snapshot_trigger_stream(snapshot_name, timeout, tags=tags)).body)
 
     def snapshost_trigger(
         self, snapshot_name: str, timeout: float | None = None, tags: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """Is `snapshot_trigger`, by the name it was first documented under."""
+        """`snapshot_trigger` under its originally documented name."""
         return self.snapshot_trigger(snapshot_name, timeout, tags)
 
     def snapshot_stop(self, snapshot_name: str, timeout: float | None = None) -> dict[str, Any]:
-        """Stops a recurring snapshot; returns the gateway's reply. A last, partial iteration may still come.
+        """Stops a recurring snapshot; returns the gateway's reply. A last, partial iteration may follow.
 
         Args:
             snapshot_name: The snapshot.
@@ -311,25 +333,25 @@ class dml(Client):  # noqa: N801 - the documented name
 
         Raises:
             ValueError: The name is empty.
-            OperationTimeout: There was no answer in time.
-            OperationError: The gateway refused.
+            OperationTimeout: No reply arrived in time.
+            OperationError: The gateway rejected the command.
         """
         return dict(first(self.snapshot_stop_stream(snapshot_name, timeout)).body)
 
 
 def _closed() -> ClientClosedError:
-    """Returns the error of a PV whose turn came when the client was being closed."""
+    """Returns the error of a PV whose command was not sent before the client was closed."""
     return ClientClosedError("the client was closed before the command was sent")
 
 
-def _update(update: PVUpdate) -> tuple[str, Structure]:
+def _update_arguments(update: PVUpdate) -> tuple[str, Structure]:
     return update.name, update.data
 
 
-def _iteration(snapshot: Snapshot) -> tuple[str, dict[str, Any]]:
+def _iteration_arguments(snapshot: Snapshot) -> tuple[str, dict[str, Any]]:
     if snapshot.error:
         _log.warning(
-            "snapshot %s, iteration %d: error %d: %s",
+            "snapshot iteration failed: name=%s iteration=%d error=%d message=%s",
             snapshot.name,
             snapshot.iteration,
             snapshot.error,
@@ -338,14 +360,14 @@ def _iteration(snapshot: Snapshot) -> tuple[str, dict[str, Any]]:
     return snapshot.name, snapshot.as_dict()
 
 
-def _begin(
+def _start(
     listener: Listener[_T], stream: Observable[_T], activation: Callable[[], Observable[Reply]]
 ) -> dict[str, Any]:
-    """Subscribes a listener and returns the gateway's answer, or raises with nothing left subscribed."""
+    """Subscribes a listener and returns the gateway's reply; unsubscribes it if that fails."""
     try:
-        listener.listen(stream)
+        listener.subscribe(stream)
         reply = first(_activation(listener, activation))
-        listener.settle()
+        listener.mark_started()
     except BaseException:  # Ctrl-C too
         listener.dispose()
         raise
@@ -353,14 +375,14 @@ def _begin(
 
 
 def _activation(listener: Listener[Any], activation: Callable[[], Observable[Reply]]) -> Observable[Reply]:
-    """Returns the stream of the gateway's answer; raises what the listener's stream has failed with."""
+    """Returns the stream of the gateway's reply; raises the error of the listener's stream if it has failed."""
     failure = listener.failure()
     if failure is not None:
         raise failure
     try:
         return activation()
-    except ValueError:  # it is not active any more, because it failed meanwhile
-        failure = listener.failure(_ON_ITS_WAY)
+    except ValueError:  # the stream is not active any more, because it failed meanwhile
+        failure = listener.failure(_FAILURE_DELIVERY)
         if failure is None:
             raise
         raise failure from None

@@ -1,7 +1,6 @@
-"""Handlers of the callback API, as subscriptions to streams.
+"""Handlers of the callback API, subscribed to streams.
 
-In: the items of one stream, on a thread of the client's pool, one at a time. Out: calls of one handler there. A handler
-that raises is logged with the name it was called with, and is called again with the next item: scripts count on it.
+Thread safety: a stream calls its listener on the client's pool threads, one item at a time; all else is for any thread.
 """
 
 from __future__ import annotations
@@ -24,112 +23,116 @@ Handler = Callable[[str, dict[str, Any]], object]
 
 
 class Listener(Generic[_T]):
-    """One handler, subscribed to one stream.
+    """A handler, subscribed to one stream; an exception of the handler is logged and does not end the subscription.
 
     Attributes:
-        handler: What is called.
+        handler: The handler.
     """
 
-    def __init__(self, what: str, handler: Handler, read: Callable[[_T], tuple[str, dict[str, Any]]]) -> None:
-        """Makes a listener that does not listen yet.
-
+    def __init__(self, label: str, handler: Handler, to_arguments: Callable[[_T], tuple[str, dict[str, Any]]]) -> None:
+        """
         Args:
-            what: What it listens to, for the log.
-            handler: What to call.
-            read: Returns the handler's two arguments for an item of the stream.
+            label: Describes the subscription in the log.
+            handler: The handler.
+            to_arguments: Returns the handler's two arguments for an item of the stream.
 
         Raises:
-            ValueError: The handler cannot be called.
+            ValueError: The handler is not callable.
         """
         if not callable(handler):
-            raise ValueError(f"the handler of {what} has to be callable, not {handler!r}")
+            raise ValueError(f"the handler of {label} must be callable, got {handler!r}")
         self.handler = handler
-        self._what = what
-        self._read = read
-        self._expected = True  # whether somebody waits for the begin, and gets its failure
+        self._label = label
+        self._to_arguments = to_arguments
+        self._started = False  # until then, the caller that starts the stream raises its failure
         self._ended: Future[None] = Future()
-        self._subscription = SingleAssignmentDisposable()  # may be disposed of by the first call, before it is there
+        self._subscription = SingleAssignmentDisposable()  # the handler may dispose of it during subscription
 
-    def listen(self, stream: Observable[_T]) -> None:
-        """Subscribes."""
-        self._subscription.disposable = stream.subscribe(self._call, self._fail, self._complete)
+    def subscribe(self, stream: Observable[_T]) -> None:
+        """Subscribes the handler to a stream."""
+        self._subscription.disposable = stream.subscribe(self._on_next, self._on_error, self._on_completed)
 
-    def settle(self) -> None:
-        """Told that it listens: from now on nobody waits, and a failure is logged."""
-        self._expected = False
+    def mark_started(self) -> None:
+        """Logs a later failure of the stream, since no caller is left to raise it."""
+        self._started = True
 
-    def failure(self, wait: float = 0.0) -> BaseException | None:
-        """Returns what the stream has failed with, or None if it has not within `wait` seconds."""
+    def failure(self, timeout: float = 0.0) -> BaseException | None:
+        """Returns the stream's error, or None if there is none within `timeout` seconds."""
         try:
-            return self._ended.exception(wait)
+            return self._ended.exception(timeout)
         except TimeoutError:
             return None
 
     def on_end(self, action: Callable[[], None]) -> None:
-        """Has the action called once, when the stream has ended or is listened to no more."""
+        """Calls an action once when the stream has ended or the listener is disposed of."""
         self._ended.add_done_callback(lambda _: action())
 
     def dispose(self) -> None:
-        """Ends the calls, but for one under way. Idempotent."""
+        """Unsubscribes; a call in progress is not interrupted. Idempotent."""
         self._subscription.dispose()
-        self._complete()
+        self._on_completed()
 
     def accepts(self, name: str) -> bool:
-        """Whether the handler is called for that name."""
+        """Whether the handler is to be called for that name."""
         return bool(name)
 
-    def _call(self, item: _T) -> None:
-        name, data = self._read(item)
+    def _on_next(self, item: _T) -> None:
+        name, data = self._to_arguments(item)
         if not self.accepts(name):
             return
         try:
             self.handler(name, data)
         except Exception:
-            _log.exception("the handler of %s raised for %s; it will be called with the next", self._what, name)
+            _log.exception(
+                "handler failed, it is called again with the next item: listener=%s item=%s", self._label, name
+            )
 
-    def _fail(self, error: Exception) -> None:
-        if not self._expected:
-            _log.error("%s ended: %s", self._what, error)
+    def _on_error(self, error: Exception) -> None:
+        if self._started:
+            _log.error("%s failed: %s", self._label, error)
         with suppress(InvalidStateError):
             self._ended.set_exception(error)
 
-    def _complete(self) -> None:
+    def _on_completed(self) -> None:
         with suppress(InvalidStateError):
             self._ended.set_result(None)
 
 
 class PVListener(Listener[_T]):
-    """A handler of some PVs, each of which can be stopped by itself.
+    """A handler for one or more PVs, each of which can be stopped.
 
-    They are one subscription, so that the handler is called for one of them at a time.
+    All PVs share one subscription, so that calls of the handler do not overlap.
     """
 
     def __init__(
-        self, names: Iterable[str], handler: Handler, read: Callable[[_T], tuple[str, dict[str, Any]]]
+        self, names: Iterable[str], handler: Handler, to_arguments: Callable[[_T], tuple[str, dict[str, Any]]]
     ) -> None:
         self._names = dict.fromkeys(names)
-        super().__init__(f"a monitor of {', '.join(self._names)}", handler, read)
+        super().__init__(f"monitor of {', '.join(self._names)}", handler, to_arguments)
 
     def accepts(self, name: str) -> bool:
         """Whether the PV has not been stopped."""
         return name in self._names
 
     def stop(self, name: str) -> None:
-        """Stops one PV, and with the last one the subscription."""
+        """Stops one PV; stopping the last one unsubscribes."""
         self._names.pop(name, None)
         if not self._names:
             self.dispose()
 
 
 class Listeners:
-    """The listeners of a client's monitors. Any thread; the list belongs to the lock."""
+    """The active monitor listeners of a client.
+
+    Thread safety: a lock.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners: list[PVListener[Any]] = []
 
     def add(self, listener: PVListener[Any]) -> None:
-        """Keeps a listener for as long as it listens."""
+        """Adds a listener; it is removed when it ends."""
         with self._lock:
             self._listeners.append(listener)
         listener.on_end(lambda: self._discard(listener))
@@ -139,7 +142,7 @@ class Listeners:
             self._listeners = [other for other in self._listeners if other is not listener]
 
     def stop(self, name: str, handler: Handler | None) -> None:
-        """Ends the calls about a PV: of all handlers, or of the given one."""
+        """Stops calling all handlers of a PV, or the given one."""
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:

@@ -1,4 +1,4 @@
-"""Values for a put that are sent as given, under the documented name."""
+"""Values that a put sends unchanged, under the documented module name."""
 
 from k2eg_rx import Generic, MessagePackSerializable, NTTable, Scalar, Vector
 

@@ -651,7 +651,7 @@ def pair(gateway: ScriptedGateway) -> list[str]:
 def test_a_snapshot_waits_for_its_window_and_goes_without_what_is_away(
     gateway: ScriptedGateway, client: Client, pair: list[str]
 ) -> None:
-    snapshot = first(client.snapshot_stream([*pair, "pva://demo:away"], time_window=5.0))
+    snapshot = first(client.snapshot_stream([*pair, "pva://demo:away"], duration=5.0))
     assert {name: len(samples) for name, samples in snapshot.data.items()} == {"demo:x": 1, "demo:y": 1, "demo:away": 0}
     assert gateway.clock.elapsed == 5.0
 

@@ -57,7 +57,7 @@ def test_gets_puts_and_snapshots_are_awaited(run: Run) -> None:
 def test_a_slow_loop_loses_nothing_and_others_have_their_turn(run: Run) -> None:
     async def main(client: aio.Client) -> None:
         ramp: list[float] = []
-        async with client.monitor("pva://demo:ramp100", maxsize=4) as updates:
+        async with client.monitor("pva://demo:ramp100", capacity=4) as updates:
             async for update in updates:
                 assert isinstance(update, PVUpdate)
                 ramp.append(update.value)

@@ -95,7 +95,7 @@ def test_the_process_environment_is_as_it_was(stack: EmbeddedStack) -> None:
 def test_every_record_of_the_demo_says_what_it_is(client: Client) -> None:
     names = [line.split('"')[1] for line in DEMO_DATABASE.read_text().splitlines() if line.startswith("record(")]
     assert len(names) > 15
-    snapshot = first(client.snapshot_stream([f"pva://{name}" for name in names], time_window=1.0))
+    snapshot = first(client.snapshot_stream([f"pva://{name}" for name in names], duration=1.0))
     for name in names:
         assert snapshot.data[name]["display"]["description"], name
 

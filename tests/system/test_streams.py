@@ -124,7 +124,7 @@ def test_alarms_come_with_the_updates(client: Client) -> None:
 def test_a_one_shot_snapshot_has_all_pvs_and_takes_nothing_from_a_monitor(client: Client) -> None:
     seen = Collected(client.monitor_stream("pva://demo:ramp100"))
     seen.until_count(10)
-    snapshot = first(client.snapshot_stream(["pva://demo:ramp100", "ca://demo:sum", "pva://no:such"], time_window=0.5))
+    snapshot = first(client.snapshot_stream(["pva://demo:ramp100", "ca://demo:sum", "pva://no:such"], duration=0.5))
     assert len(snapshot.data["demo:ramp100"]) == 1
     assert len(snapshot.data["demo:sum"]) == 1
     assert snapshot.data["no:such"] == []

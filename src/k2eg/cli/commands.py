@@ -190,7 +190,7 @@ def _one_shot(arguments: Namespace, client: Client) -> None:
     # the timeout is for the reply, which the gateway sends when the window is over
     timeout = arguments.timeout + (window or 0)
     try:
-        taken = first(client.snapshot_stream(arguments.uris, timeout, time_window=window))
+        taken = first(client.snapshot_stream(arguments.uris, timeout, duration=window))
     except OperationTimeout as error:
         raise _explained(error, client) from error
     print_line(_formatter(arguments, arguments.uris).snapshot(taken))

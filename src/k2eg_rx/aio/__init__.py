@@ -1,7 +1,4 @@
-"""The streams for asyncio: values to await, updates to iterate over, and a client of awaitable operations.
-
-In: streams, whose items come on threads of the library. Out: the same items in the coroutines of one event loop.
-"""
+"""Streams for asyncio: await a value, iterate over updates, or use a client with awaitable operations."""
 
 from k2eg_rx.aio.awaiting import first
 from k2eg_rx.aio.client import Client

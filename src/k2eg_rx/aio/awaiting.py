@@ -1,7 +1,6 @@
-"""Waiting for a stream's value in a coroutine.
+"""Awaits the first item of a stream.
 
-In: a stream. Out: its first value, or its error raised. What the stream does for its subscriber is done on the loop's
-thread, so that waiting needs no thread of the client's pool.
+The stream is subscribed to with a scheduler of the event loop, so that waiting occupies no thread of a client's pool.
 """
 
 from __future__ import annotations
@@ -12,26 +11,26 @@ from typing import TypeVar
 
 from reactivex import Observable
 from reactivex import operators as ops
-from reactivex.internal.exceptions import SequenceContainsNoElementsError
 
 from k2eg_rx.aio.scheduler import LoopScheduler
 from k2eg_rx.arguments import positive
+from k2eg_rx.errors import OperationTimeout
 
 _T = TypeVar("_T")
 
 
 async def first(stream: Observable[_T], timeout: float | None = None) -> _T:
-    """Returns the first value of a stream, and unsubscribes; so it does if it is cancelled.
+    """Returns the first item of a stream and unsubscribes; cancellation unsubscribes too.
 
-    Operators in the stream's pipe run on the loop's thread.
+    Time-based operators of the stream run on the event loop.
 
     Args:
         stream: The stream.
-        timeout: Seconds to wait at most; without end if None, as far as the stream itself knows none.
+        timeout: Seconds to wait; None waits until the stream emits or ends.
 
     Raises:
-        TimeoutError: Nothing came in time.
-        Exception: The stream's error; `SequenceContainsNoElementsError` if it completes without a value.
+        OperationTimeout: No item arrived in time.
+        Exception: The stream's error; reactivex's SequenceContainsNoElementsError if it completes without an item.
 
     Example:
         >>> import asyncio
@@ -50,32 +49,32 @@ async def first(stream: Observable[_T], timeout: float | None = None) -> _T:
     seconds = None if timeout is None else positive(timeout, "timeout")
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
-    values: list[_T] = []
-    errors: list[Exception] = [SequenceContainsNoElementsError()]
+    items: list[_T] = []
+    errors: list[Exception] = []
 
     def end() -> None:
         if not ended.done():
             ended.set_result(None)
 
-    def told() -> None:  # on whatever thread
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    def notify() -> None:  # on any thread
+        with suppress(RuntimeError):  # the loop is closed, and the coroutine with it
             loop.call_soon_threadsafe(end)
 
-    def failed(error: Exception) -> None:
+    def on_error(error: Exception) -> None:
         errors.append(error)
-        told()
+        notify()
 
-    subscription = stream.pipe(ops.take(1)).subscribe(values.append, failed, told, scheduler=LoopScheduler(loop))
+    subscription = stream.pipe(ops.first()).subscribe(items.append, on_error, notify, scheduler=LoopScheduler(loop))
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
             await ended
     except TimeoutError:
-        if limit.expired():
-            raise TimeoutError(f"nothing came within {timeout:g} s") from None
+        if seconds is not None and limit.expired():
+            raise OperationTimeout("first item", "the stream", seconds) from None
         raise
     finally:
         subscription.dispose()
-    if values:
-        return values[0]
-    raise errors[-1]
+    if items:
+        return items[0]
+    raise errors[0]

@@ -1,7 +1,6 @@
-"""The client for asyncio: operations to await and updates to iterate over, on the core of `k2eg_rx.Client`.
+"""The client for asyncio: coroutines for operations, asynchronous iterators for streams.
 
-In: calls, on one event loop. Out: values, to the coroutines that wait. All of it is subscriptions to the streams of one
-`k2eg_rx.Client`, whose own threads do what they do for everybody.
+Thread safety: a client belongs to one event loop. It wraps a `k2eg_rx.Client`, which has threads of its own.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from reactivex import Observable
 from k2eg_rx import client as reactive
 from k2eg_rx.aio.awaiting import first
 from k2eg_rx.aio.iteration import Iteration, iterate
-from k2eg_rx.aio.threads import in_thread
-from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, GetResult, PutResult
+from k2eg_rx.aio.threads import run_in_thread
+from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, GetResult, PutResult, Status
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow
 from k2eg_rx.errors import ClientClosedError
 from k2eg_rx.history import Moment
-from k2eg_rx.protocol import PVData, PVUpdate, Reply, Snapshot, SnapshotProperties
+from k2eg_rx.protocol import PVData, PVUpdate, Reply, Snapshot, SnapshotMessage, SnapshotProperties
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport import Transport
 
@@ -31,20 +30,20 @@ _CLOSE_TIMEOUT = 5.0
 
 
 class Client:
-    """A client of a K2EG gateway for asyncio; an asynchronous context manager, within which it is open.
+    """A client of a K2EG gateway for asyncio; an asynchronous context manager that connects and closes.
 
-    It connects when it is entered, and neither that nor its close holds up the loop. Bad arguments raise ValueError.
-    Cancelling an operation gives it up: its reply is not waited for any more, but a put that was sent may be carried
-    out.
+    Each method corresponds to a method of `k2eg_rx.Client`: ``X`` awaits or iterates over the stream that ``X_stream``
+    returns there. Connecting and closing do not block the event loop. Invalid arguments raise ValueError. Cancelling
+    an operation stops waiting for its reply; the gateway may still execute a put that was sent.
 
     Args:
         environment_id: The environment: the name of its ``.ini`` file.
         app_name: The application: its instances share a reply topic.
-        group_name: Given, the clients of that group share the events among them.
-        settings: An environment made in the program, in place of a file.
-        transport: Another way to a gateway than Kafka.
-        timeout: Seconds that operations may take which are given no timeout of their own.
-        silence: Seconds without an event after which a monitor is asked for again; as of `k2eg_rx.Client`.
+        group_name: Clients with the same group share the events of monitors and snapshots among them.
+        settings: Settings to use instead of the environment's file.
+        transport: A connection to a gateway other than Kafka.
+        timeout: Seconds for operations without a timeout of their own.
+        silence: Seconds without an event after which a monitor is activated again; as of `k2eg_rx.Client`.
 
     Example:
         >>> import asyncio
@@ -95,7 +94,7 @@ class Client:
 
     @property
     def streams(self) -> reactive.Client:
-        """The client underneath, with all its streams; for `first` and `iterate`. Not to be closed by itself.
+        """The `k2eg_rx.Client` underneath, for streams to transform before `first` or `iterate`. Do not close it.
 
         Raises:
             RuntimeError: The client has not been entered.
@@ -108,12 +107,12 @@ class Client:
         """Connects.
 
         Raises:
-            ValueError: The environment is missing or wrong, or another argument is.
-            RuntimeError: It was entered before.
+            ValueError: The environment does not exist or is invalid, or another argument is.
+            RuntimeError: The client was entered before.
         """
         if self._streams is not None:
-            raise RuntimeError("a client is entered once; make another one")
-        self._streams = await in_thread(self._connect, "k2eg-aio-connect", undo=lambda late: late.close())
+            raise RuntimeError("a client can be entered once: create another one")
+        self._streams = await run_in_thread(self._connect, "k2eg-aio-connect", undo=lambda client: client.close())
         return self
 
     async def __aexit__(
@@ -129,13 +128,13 @@ class Client:
             timeout: Seconds.
 
         Raises:
-            OperationTimeout: There was no answer in time.
+            OperationTimeout: No reply arrived in time.
             OperationError: The gateway could not read the PV.
         """
         return await first(self.streams.get_stream(uri, timeout))
 
     async def put(self, uri: str, value: object, timeout: float | None = None, *, check: bool = True) -> Reply:
-        """Writes a PV; returns the gateway's reply.
+        """Writes a PV and returns the gateway's reply.
 
         Args:
             uri: The PV.
@@ -145,17 +144,17 @@ class Client:
 
         Raises:
             ValueError: The value does not fit the PV.
-            OperationTimeout: There was no answer in time; the put may still be carried out.
+            OperationTimeout: No reply arrived in time; the put may still be executed.
             OperationError: The gateway could not write the PV.
         """
         return await first(self.streams.put_stream(uri, value, timeout, check=check))
 
     async def get_many(self, uris: Iterable[str], timeout: float | None = None) -> dict[str, GetResult]:
-        """Returns a result per PV by URI, data or error, in the order given; all are read at once.
+        """Reads PVs concurrently; returns a result by URI, with data or an error, in the given order.
 
         Args:
             uris: The PVs.
-            timeout: Seconds for all of them.
+            timeout: Seconds for all PVs together.
 
         Example:
             >>> import asyncio
@@ -172,7 +171,7 @@ class Client:
             pva://my:x 1.5
             ca://my:dead get of ca://my:dead: no reply within 0.5 s
         """
-        given = uris if isinstance(uris, str) else list(uris)  # a string is refused by the next
+        given = uris if isinstance(uris, str) else list(uris)  # get_many_stream rejects a string
         results = await self._all(self.streams.get_many_stream(given, timeout), len(given))
         by_uri = {got.uri: got for got in results}
         return {uri: by_uri.get(uri) or GetResult(uri, error=_closed()) for uri in given}
@@ -180,126 +179,205 @@ class Client:
     async def put_many(
         self, values: Mapping[str, object], timeout: float | None = None, *, check: bool = True
     ) -> dict[str, PutResult]:
-        """Writes many PVs at once; returns a result per PV by URI, reply or error, in the order given.
+        """Writes PVs concurrently; returns a result by URI, with a reply or an error, in the given order.
 
         Args:
-            values: By URI what to write.
-            timeout: Seconds for all of them.
+            values: The values to write, by URI.
+            timeout: Seconds for all PVs together.
             check: As for `k2eg_rx.Client.put_stream`.
         """
         results = await self._all(self.streams.put_many_stream(values, timeout, check=check), len(values))
         by_uri = {put.uri: put for put in results}
         return {uri: by_uri.get(uri) or PutResult(uri, error=_closed()) for uri in values}
 
-    async def snapshot(
-        self, uris: Iterable[str], timeout: float | None = None, *, time_window: float | None = None
-    ) -> Snapshot:
-        """Returns the values of several PVs, acquired together by the gateway.
-
-        Args:
-            uris: The PVs. One that has no data in time has an empty list in the snapshot.
-            timeout: Seconds, the time window included.
-            time_window: Seconds that the gateway waits for the PVs; 1 by default.
-
-        Raises:
-            OperationTimeout: It was not complete in time.
-            OperationError: The gateway refused.
-        """
-        return await first(self.streams.snapshot_stream(uris, timeout, time_window=time_window))
-
-    async def snapshot_trigger(
-        self, name: str, timeout: float | None = None, tags: Mapping[str, str] | None = None
-    ) -> Reply:
-        """Has a triggered recurring snapshot make an iteration; returns the gateway's reply."""
-        return await first(self.streams.snapshot_trigger_stream(name, timeout, tags))
-
-    async def snapshot_stop(self, name: str, timeout: float | None = None) -> Reply:
-        """Stops a recurring snapshot; returns the gateway's reply. Iterations over it end after its last one."""
-        return await first(self.streams.snapshot_stop_stream(name, timeout))
-
     def monitor(
         self,
         uri: str,
-        maxsize: int = DEFAULT_CAPACITY,
-        overflow: Overflow | str = Overflow.BLOCK,
         *,
         since: Moment | None = None,
+        overflow: Overflow | str = Overflow.BLOCK,
+        capacity: int = DEFAULT_CAPACITY,
     ) -> Iteration[PVUpdate]:
-        """Returns a PV's updates, to iterate over; the first is the last known one.
+        """Returns an iteration over a PV's updates; the first is the last known one.
 
         Args:
             uri: The PV.
-            maxsize: How many updates may wait for the loop, and as many in the client.
-            overflow: What happens when there are more; see `iterate`.
-            since: Given, it begins with what Kafka still has from then on; as for `k2eg_rx.Client.monitor_stream`.
+            since: Start with the events that Kafka keeps from this time on; as for `k2eg_rx.Client.monitor_stream`.
+            overflow: What happens to updates beyond `capacity`; see `iterate`.
+            capacity: Maximum number of updates queued for the loop, and again in the client.
         """
-        return self.monitor_many([uri], maxsize, overflow, since=since)
+        return self.monitor_many([uri], since=since, overflow=overflow, capacity=capacity)
 
     def monitor_many(
         self,
         uris: Iterable[str],
-        maxsize: int = DEFAULT_CAPACITY,
-        overflow: Overflow | str = Overflow.BLOCK,
         *,
         since: Moment | None = None,
+        overflow: Overflow | str = Overflow.BLOCK,
+        capacity: int = DEFAULT_CAPACITY,
     ) -> Iteration[PVUpdate]:
-        """Returns the updates of several PVs, to iterate over, in the order in which they come.
+        """Returns an iteration over the updates of several PVs, in the order of their arrival.
 
         Args:
             uris: The PVs.
-            maxsize: As for `monitor`; for all PVs together.
-            overflow: As for `monitor`.
             since: As for `monitor`.
+            overflow: As for `monitor`.
+            capacity: As for `monitor`; for all PVs together.
         """
-        updates = self.streams.monitor_many_stream(uris, overflow=overflow, capacity=maxsize, since=since)
-        return self._iterate(updates, maxsize, overflow)
+        updates = self.streams.monitor_many_stream(uris, since=since, overflow=overflow, capacity=capacity)
+        return self._iterate(updates, overflow, capacity)
+
+    def replay(
+        self,
+        uris: Iterable[str],
+        start: Moment,
+        stop: Moment | None = None,
+        *,
+        speed: float | None = None,
+        capacity: int = DEFAULT_CAPACITY,
+    ) -> Iteration[PVUpdate]:
+        """Returns an iteration over the updates that Kafka keeps of several PVs, merged by event time.
+
+        Args:
+            uris: The PVs.
+            start: As for `k2eg_rx.Client.replay_stream`.
+            stop: As for `k2eg_rx.Client.replay_stream`.
+            speed: 1 for the original speed, 60 for an hour in a minute, None for as fast as possible.
+            capacity: As for `monitor`; the replay waits for a slow loop.
+        """
+        updates = self.streams.replay_stream(uris, start, stop, speed=speed, capacity=capacity)
+        return self._iterate(updates, Overflow.BLOCK, capacity)
+
+    async def activation(self, uris: Iterable[str], timeout: float | None = None) -> Reply:
+        """Returns the gateway's reply to the activation of PVs that this client monitors.
+
+        A gateway replies before it knows whether the PV exists.
+
+        Args:
+            uris: The PVs.
+            timeout: Seconds.
+
+        Raises:
+            OperationTimeout: No reply arrived in time.
+            OperationError: The gateway rejected the monitor.
+        """
+        return await first(self.streams.activation_stream(uris, timeout))
+
+    async def snapshot(
+        self, uris: Iterable[str], timeout: float | None = None, *, duration: float | None = None
+    ) -> Snapshot:
+        """Returns the values of several PVs, acquired together by the gateway.
+
+        Args:
+            uris: The PVs. A PV without data in time has an empty list in the snapshot.
+            timeout: Seconds, `duration` included.
+            duration: Seconds that the gateway waits for the PVs; 1 by default.
+
+        Raises:
+            OperationTimeout: The snapshot was not complete in time.
+            OperationError: The gateway rejected the snapshot.
+        """
+        return await first(self.streams.snapshot_stream(uris, timeout, duration=duration))
 
     def snapshot_recurring(
         self,
         properties: SnapshotProperties,
-        maxsize: int = DEFAULT_CAPACITY,
-        overflow: Overflow | str = Overflow.BLOCK,
         *,
         check_fields: bool = True,
+        overflow: Overflow | str = Overflow.BLOCK,
+        capacity: int = DEFAULT_CAPACITY,
     ) -> Iteration[Snapshot]:
-        """Returns the iterations of a recurring snapshot, to iterate over. It runs on until `snapshot_stop`.
+        """Returns an iteration over the snapshots of a recurring snapshot, which runs until `snapshot_stop`.
 
         Args:
             properties: What to acquire, and when.
-            maxsize: As for `monitor`.
-            overflow: As for `monitor`.
             check_fields: As for `k2eg_rx.Client.snapshot_recurring_stream`.
+            overflow: As for `monitor`.
+            capacity: As for `monitor`.
         """
         snapshots = self.streams.snapshot_recurring_stream(
-            properties, check_fields=check_fields, overflow=overflow, capacity=maxsize
+            properties, check_fields=check_fields, overflow=overflow, capacity=capacity
         )
-        return self._iterate(snapshots, maxsize, overflow)
+        return self._iterate(snapshots, overflow, capacity)
 
-    async def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
-        """Ends the iterations after what waits in them, fails what is pending, and disconnects. Idempotent.
+    def snapshot_events(
+        self,
+        properties: SnapshotProperties,
+        *,
+        check_fields: bool = True,
+        overflow: Overflow | str = Overflow.BLOCK,
+        capacity: int = DEFAULT_CAPACITY,
+    ) -> Iteration[SnapshotMessage]:
+        """Returns an iteration over the headers, data and tails of a recurring snapshot, as they arrive.
 
         Args:
-            timeout: Seconds that it may take at most.
+            properties: As for `snapshot_recurring`.
+            check_fields: As for `snapshot_recurring`.
+            overflow: As for `monitor`.
+            capacity: As for `monitor`.
+        """
+        messages = self.streams.snapshot_events_stream(
+            properties, check_fields=check_fields, overflow=overflow, capacity=capacity
+        )
+        return self._iterate(messages, overflow, capacity)
+
+    async def snapshot_activation(self, name: str, timeout: float | None = None) -> Reply:
+        """Returns the gateway's reply to the start of a recurring snapshot that this client is subscribed to."""
+        return await first(self.streams.snapshot_activation_stream(name, timeout))
+
+    async def snapshot_trigger(
+        self, name: str, timeout: float | None = None, *, tags: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Triggers an iteration of a triggered recurring snapshot; returns the gateway's reply."""
+        return await first(self.streams.snapshot_trigger_stream(name, timeout, tags=tags))
+
+    async def snapshot_stop(self, name: str, timeout: float | None = None) -> Reply:
+        """Stops a recurring snapshot; returns the gateway's reply. Iterations over it end after its last snapshot."""
+        return await first(self.streams.snapshot_stop_stream(name, timeout))
+
+    async def ready(self, timeout: float | None = None) -> Status:
+        """Waits until replies can be received; returns the client's status.
+
+        Raises:
+            OperationTimeout: The reply topic was not readable in time.
+            TransportError: The reply topic cannot be read; the text says what to do.
+        """
+        return await first(self.streams.ready_stream(timeout))
+
+    def status_stream(self) -> Iteration[Status]:
+        """Returns an iteration over the client's status: the current one, then each change."""
+        return self._iterate(self.streams.status_stream(), Overflow.LATEST, DEFAULT_CAPACITY)
+
+    @property
+    def status(self) -> Status:
+        """The client's current status."""
+        return self.streams.status
+
+    async def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
+        """Ends iterations after their queued items, fails pending operations, and disconnects. Idempotent.
+
+        Args:
+            timeout: Maximum duration in seconds.
         """
         streams = self._streams
         if streams is None:
             return
         for iteration in list(self._iterations):
             iteration.end()
-        await in_thread(lambda: streams.close(timeout), "k2eg-aio-close")
+        await run_in_thread(lambda: streams.close(timeout), "k2eg-aio-close")
 
-    def _iterate(self, stream: Observable[_T], maxsize: int, overflow: Overflow | str) -> Iteration[_T]:
-        iteration = iterate(stream, maxsize, overflow)
+    def _iterate(self, stream: Observable[_T], overflow: Overflow | str, capacity: int) -> Iteration[_T]:
+        iteration = iterate(stream, overflow=overflow, capacity=capacity)
         self._iterations.add(iteration)
         return iteration
 
     @staticmethod
-    async def _all(stream: Observable[_T], most: int) -> list[_T]:
-        """Returns all results of a batch. To send a thousand commands takes a while: not on the loop's thread."""
-        async with iterate(stream, max(1, most)) as items:
+    async def _all(stream: Observable[_T], count: int) -> list[_T]:
+        """Returns all results of a batch. Iterating sends its commands on a thread, not on the loop."""
+        async with iterate(stream, capacity=max(1, count)) as items:
             return [item async for item in items]
 
 
 def _closed() -> ClientClosedError:
-    """Returns the error of a PV whose turn came when the client was being closed."""
+    """Returns the error of a PV whose command was not sent before the client was closed."""
     return ClientClosedError("the client was closed before the command was sent")

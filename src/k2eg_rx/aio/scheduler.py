@@ -1,6 +1,6 @@
-"""An event loop as a reactivex scheduler that may be used from any thread.
+"""A reactivex scheduler that runs actions on an event loop.
 
-In: actions, from any thread. Out: calls on the loop's thread.
+Thread safety: actions may be scheduled and cancelled on any thread; they run on the loop's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _State = TypeVar("_State")
 class LoopScheduler(PeriodicScheduler):
     """Runs actions on an event loop.
 
-    Cancelling never waits for the loop, as reactivex's own does from another thread: it might wait for the caller.
+    Unlike reactivex's AsyncIOThreadSafeScheduler, cancelling on another thread does not wait for the loop, which may be
+    waiting for that thread.
 
     Args:
         loop: The loop. Once it is closed, scheduling raises RuntimeError.
@@ -30,20 +31,20 @@ class LoopScheduler(PeriodicScheduler):
         self._loop = loop
 
     def schedule(self, action: typing.ScheduledAction[_State], state: _State | None = None) -> abc.DisposableBase:
-        """Schedules an action for as soon as possible."""
+        """Runs an action as soon as possible."""
         return self._begin(lambda run: run(), action, state)
 
     def schedule_relative(
         self, duetime: typing.RelativeTime, action: typing.ScheduledAction[_State], state: _State | None = None
     ) -> abc.DisposableBase:
-        """Schedules an action for a time from now."""
+        """Runs an action after a delay in seconds or a timedelta."""
         seconds = max(0.0, self.to_seconds(duetime))
         return self._begin(lambda run: self._loop.call_later(seconds, run), action, state)
 
     def schedule_absolute(
         self, duetime: typing.AbsoluteTime, action: typing.ScheduledAction[_State], state: _State | None = None
     ) -> abc.DisposableBase:
-        """Schedules an action for a time."""
+        """Runs an action at a time."""
         return self.schedule_relative(self.to_datetime(duetime) - self.now, action, state)
 
     def _begin(
@@ -53,14 +54,14 @@ class LoopScheduler(PeriodicScheduler):
         state: _State | None,
     ) -> abc.DisposableBase:
         result = SingleAssignmentDisposable()
-        wanted = [action]
+        pending = [action]
 
         def run() -> None:
-            while wanted:
-                result.disposable = self.invoke_action(wanted.pop(), state)
+            while pending:
+                result.disposable = self.invoke_action(pending.pop(), state)
 
         def cancel() -> None:
-            wanted.clear()
+            pending.clear()
             result.dispose()
 
         self._loop.call_soon_threadsafe(start, run)

@@ -1,6 +1,6 @@
-"""Work that would hold up an event loop, done on a thread.
+"""Runs blocking functions on daemon threads of their own.
 
-In: a function. Out: its result, to the coroutine that waits for it.
+The event loop's executor is not used: it has few threads, which other code may occupy.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-def start_thread(work: Callable[[], None], name: str) -> None:
-    """Does something on a daemon thread of its own: the loop's executor has few, and others may occupy them."""
-    threading.Thread(target=work, name=name, daemon=True).start()
+def start_thread(function: Callable[[], None], name: str) -> None:
+    """Starts a function on a daemon thread."""
+    threading.Thread(target=function, name=name, daemon=True).start()
 
 
-async def in_thread(work: Callable[[], _T], name: str, undo: Callable[[_T], object] | None = None) -> _T:
-    """Returns what a function returns, or raises what it raises.
+async def run_in_thread(function: Callable[[], _T], name: str, undo: Callable[[_T], object] | None = None) -> _T:
+    """Returns a function's result, or raises its error.
 
     Args:
-        work: The function. It is done to its end, even if the caller is cancelled.
-        name: The thread's.
-        undo: Called on that thread with the result, if the caller was cancelled and cannot have it.
+        function: The function. It runs to its end even if the caller is cancelled.
+        name: The thread's name.
+        undo: Called on that thread with the result if the caller was cancelled.
     """
     done: Future[_T] = Future()
 
     def run() -> None:
         try:
-            result = work()
+            result = function()
         except BaseException as error:
-            with suppress(InvalidStateError):  # cancelled: nobody asks any more
+            with suppress(InvalidStateError):  # the caller was cancelled
                 done.set_exception(error)
             return
         try:

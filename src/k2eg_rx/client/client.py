@@ -279,19 +279,19 @@ class Client:
         return self._core.delivery.hand_over(activation, "activation")
 
     def snapshot_stream(
-        self, uris: Iterable[str], timeout: float | None = None, *, time_window: float | None = None
+        self, uris: Iterable[str], timeout: float | None = None, *, duration: float | None = None
     ) -> Observable[Snapshot]:
         """Returns a stream of one: the values of several PVs, acquired together by the gateway.
 
         Args:
             uris: The PVs. One that has no data in time has an empty list in the snapshot.
-            timeout: Seconds until `OperationTimeout`, the time window included.
-            time_window: Seconds that the gateway waits for the PVs; 1 by default.
+            timeout: Seconds until `OperationTimeout`, `duration` included.
+            duration: Seconds that the gateway waits for the PVs; 1 by default.
         """
         addresses, seconds = self._addresses(uris), self._seconds(timeout)
-        duration = None if time_window is None else positive(time_window, "time_window")
+        window = None if duration is None else positive(duration, "duration")
         return self._core.delivery.hand_over(
-            one_shot_snapshot(self._core.requests, addresses, seconds, duration), f"snapshot of {len(addresses)} PVs"
+            one_shot_snapshot(self._core.requests, addresses, seconds, window), f"snapshot of {len(addresses)} PVs"
         )
 
     def snapshot_recurring_stream(
@@ -336,7 +336,7 @@ class Client:
         return self._core.delivery.hand_over(self._core.recurring.activation(name, self._seconds(timeout)), name)
 
     def snapshot_trigger_stream(
-        self, name: str, timeout: float | None = None, tags: Mapping[str, str] | None = None
+        self, name: str, timeout: float | None = None, *, tags: Mapping[str, str] | None = None
     ) -> Observable[Reply]:
         """Returns a stream of one: the reply to a trigger of a triggered snapshot."""
         trigger = self._core.recurring.trigger(named(name), self._seconds(timeout), dict(tags or {}))

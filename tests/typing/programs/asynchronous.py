@@ -22,7 +22,7 @@ async def main() -> None:
         assert_type(await client.put("pva://x", [1.5], check=False), Reply)
         assert_type(await client.get_many(["pva://x"]), dict[str, GetResult])
         assert_type(await client.put_many({"pva://x": 1, "pva://y": "On"}), dict[str, PutResult])
-        assert_type(await client.snapshot(["pva://x"], time_window=0.5), Snapshot)
+        assert_type(await client.snapshot(["pva://x"], duration=0.5), Snapshot)
         async with client.monitor("pva://x", overflow="latest") as updates:
             assert_type(updates, aio.Iteration[PVUpdate])
             async for update in updates:
@@ -31,7 +31,7 @@ async def main() -> None:
             assert_type(await anext(snapshots), Snapshot)
         values = client.streams.monitor_stream("pva://x").pipe(ops.map(value_of))
         assert_type(await aio.first(values, timeout=1.0), float)
-        async for number in aio.iterate(values, maxsize=10):
+        async for number in aio.iterate(values, capacity=10):
             assert_type(number, float)
         await aio.first(5)  # pyright: ignore[reportArgumentType]
         await client.get(["pva://x"])  # pyright: ignore[reportArgumentType]

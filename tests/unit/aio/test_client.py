@@ -1,8 +1,9 @@
-"""The client for asyncio, with the test as the gateway: replies and events come on the loop's thread or on another."""
+"""`aio.Client` against a gateway that the test plays: replies and events arrive on any thread."""
 
 import asyncio
 import doctest
 import importlib
+import inspect
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
@@ -25,8 +26,8 @@ SETTINGS = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply"
 KNOWN = {"pva://x": {"value": 1}, "ca://y": {"value": 2.5}}
 
 
-class Answering:
-    """A gateway that answers at once; what it does not know, it does not answer.
+class ReplyingGateway:
+    """A gateway that replies at once to commands about known PVs and ignores the others.
 
     Args:
         transport: The scripted transport.
@@ -36,13 +37,13 @@ class Answering:
         self.transport = transport
         send = transport.out.send
 
-        def send_and_answer(*arguments: Any, **options: Any) -> None:
+        def send_and_reply(*arguments: Any, **options: Any) -> None:
             send(*arguments, **options)
-            self.answer(transport.commands[-1])
+            self.reply(transport.commands[-1])
 
-        transport.out.send = send_and_answer
+        transport.out.send = send_and_reply
 
-    def answer(self, command: dict[str, Any]) -> None:
+    def reply(self, command: dict[str, Any]) -> None:
         uri = command.get("pv_name")
         match command["command"]:
             case "get" if uri in KNOWN:
@@ -65,8 +66,8 @@ Run = Callable[[Callable[[aio.Client], Awaitable[Any]]], Any]
 
 @pytest.fixture
 def run(transport: Any) -> Iterator[Run]:
-    """Runs a coroutine with a client that is connected to an answering gateway."""
-    Answering(transport)
+    """Runs a coroutine with a client that is connected to a replying gateway."""
+    ReplyingGateway(transport)
 
     def with_client(main: Callable[[aio.Client], Awaitable[Any]]) -> Any:
         async def connected() -> Any:
@@ -105,7 +106,7 @@ def test_failures_are_raised(run: Run) -> None:
     run(main)
 
 
-def test_many_at_once(run: Run) -> None:
+def test_get_many_and_put_many_return_a_result_per_pv(run: Run) -> None:
     async def main(client: aio.Client) -> Any:
         got = await client.get_many(["ca://y", "pva://failing", "pva://x", "ca://y"], timeout=5.0)
         put = await client.put_many({"pva://x": 3, "ca://y": "wrong"}, timeout=5.0)
@@ -126,7 +127,7 @@ def test_many_at_once(run: Run) -> None:
 
 def test_snapshots(run: Run, transport: Any) -> None:
     async def main(client: aio.Client) -> Any:
-        snapshot = await client.snapshot(["pva://x"], time_window=0.5)
+        snapshot = await client.snapshot(["pva://x"], duration=0.5)
         async with client.snapshot_recurring(SnapshotProperties("s", ["pva://x"], triggered=True)) as snapshots:
             assert (await client.snapshot_trigger("s")).error == 0
             common = {"timestamp": 1, "iter_index": 1}
@@ -163,11 +164,11 @@ def test_monitors(run: Run, transport: Any) -> None:
     assert run(main) == [*range(3000), 7]
 
 
-def test_a_monitor_may_begin_in_the_past() -> None:
+def test_a_monitor_can_start_in_the_past() -> None:
     async def main(gateway: ScriptedGateway) -> list[Any]:
         x = gateway.pv("x", 0)
         async with aio.Client("any", "test") as client:
-            async with client.monitor("pva://x") as updates:  # what is not monitored is not in Kafka
+            async with client.monitor("pva://x") as updates:  # a PV that is not monitored is not in Kafka
                 for number in (1, 2):
                     await anext(updates)
                     x.post(number)
@@ -179,19 +180,19 @@ def test_a_monitor_may_begin_in_the_past() -> None:
         assert asyncio.run(main(gateway)) == [(0, True), (1, True), (2, True)]
 
 
-def test_a_monitor_that_is_not_iterated_over_asks_for_nothing(run: Run, transport: Any) -> None:
+def test_a_monitor_sends_nothing_before_it_is_iterated_over(run: Run, transport: Any) -> None:
     async def main(client: aio.Client) -> None:
         client.monitor("pva://x")
         with pytest.raises(ValueError, match="newest"):
             client.monitor("pva://x", overflow="newest")
-        with pytest.raises(ValueError, match=r"maxsize|capacity"):
-            client.monitor("pva://x", maxsize=0)
+        with pytest.raises(ValueError, match=r"capacity"):
+            client.monitor("pva://x", capacity=0)
 
     run(main)
     assert transport.commands == []
 
 
-def test_the_streams_are_those_of_the_client_underneath(run: Run) -> None:
+def test_streams_is_the_reactive_client(run: Run) -> None:
     async def main(client: aio.Client) -> Any:
         assert isinstance(client.streams, k2eg_rx.Client)
         return (await aio.first(client.streams.get_stream("pva://x"))).value
@@ -199,7 +200,7 @@ def test_the_streams_are_those_of_the_client_underneath(run: Run) -> None:
     assert run(main) == 1
 
 
-def test_cancelling_an_operation_gives_it_up(run: Run) -> None:
+def test_cancelling_an_operation_removes_it_from_the_pending_ones(run: Run) -> None:
     async def main(client: aio.Client) -> int:
         task = asyncio.create_task(client.get("pva://silent"))
         while client.streams.status.pending == 0:
@@ -213,14 +214,14 @@ def test_cancelling_an_operation_gives_it_up(run: Run) -> None:
         many.cancel()
         with pytest.raises(asyncio.CancelledError):
             await many
-        while client.streams.status.pending:  # the thread that sends may not be through
+        while client.streams.status.pending:  # the sending thread may still be running
             await asyncio.sleep(0)
         return client.streams.status.pending
 
     assert run(main) == 0
 
 
-def test_close_fails_what_is_pending_and_ends_what_is_iterated_over(run: Run, transport: Any) -> None:
+def test_close_fails_pending_operations_and_ends_iterations(run: Run, transport: Any) -> None:
     async def main(client: aio.Client) -> Any:
         get = asyncio.create_task(client.get("pva://silent"))
         many = asyncio.create_task(client.get_many(["pva://x", "pva://silent"]))
@@ -250,7 +251,7 @@ def test_close_fails_what_is_pending_and_ends_what_is_iterated_over(run: Run, tr
     assert run(main) is True
 
 
-def test_what_was_not_even_asked_when_the_client_was_closed_has_an_error_too(run: Run, transport: Any) -> None:
+def test_commands_not_sent_before_close_have_an_error(run: Run, transport: Any) -> None:
     async def main(client: aio.Client) -> Any:
         send = transport.out.send
 
@@ -265,9 +266,7 @@ def test_what_was_not_even_asked_when_the_client_was_closed_has_an_error_too(run
     assert [type(result.error) for result in got.values()] == [type(None), ClientClosedError]
 
 
-def test_close_lets_go_threads_that_are_held_back_and_waits_for_nobody(
-    run: Run, transport: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_close_releases_blocked_threads_at_once(run: Run, transport: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     full = threading.Semaphore(0)
     from k2eg_rx.concurrency.worker_pool import held_back
 
@@ -275,7 +274,7 @@ def test_close_lets_go_threads_that_are_held_back_and_waits_for_nobody(
         full.release()
         return held_back()
 
-    monkeypatch.setattr("k2eg_rx.aio.bridge.held_back", watched)
+    monkeypatch.setattr("k2eg_rx.aio.async_queue.held_back", watched)
     waits: list[float] = []
     wait_for = k2eg_rx.concurrency.worker_pool.WorkerPool.wait_for
 
@@ -287,7 +286,7 @@ def test_close_lets_go_threads_that_are_held_back_and_waits_for_nobody(
     monkeypatch.setattr(k2eg_rx.concurrency.worker_pool.WorkerPool, "wait_for", watched_wait)
 
     async def main(client: aio.Client) -> list[int]:
-        updates = client.monitor("pva://x", maxsize=2)
+        updates = client.monitor("pva://x", capacity=2)
         async with updates:
             transport.event("x", "x", *range(500))
             assert await asyncio.to_thread(full.acquire, timeout=30)
@@ -298,7 +297,7 @@ def test_close_lets_go_threads_that_are_held_back_and_waits_for_nobody(
     assert len(waits) == 1
 
 
-def test_it_is_of_use_only_while_it_is_open(transport: Any) -> None:
+def test_a_client_works_only_while_it_is_open(transport: Any) -> None:
     client = aio.Client("scripted", "test", settings=SETTINGS, transport=transport)
     with pytest.raises(RuntimeError, match="async with"):
         _ = client.streams
@@ -315,7 +314,7 @@ def test_it_is_of_use_only_while_it_is_open(transport: Any) -> None:
     asyncio.run(main())
 
 
-def test_what_is_wrong_with_the_environment_is_raised_on_entering() -> None:
+def test_an_unknown_environment_is_raised_on_entering() -> None:
     async def main() -> None:
         async with aio.Client("no such environment", "test"):
             pass
@@ -324,7 +323,7 @@ def test_what_is_wrong_with_the_environment_is_raised_on_entering() -> None:
         asyncio.run(main())
 
 
-def test_connecting_does_not_hold_up_the_loop_and_one_that_comes_too_late_is_closed(transport: Any) -> None:
+def test_connecting_does_not_block_the_loop_and_a_cancelled_client_is_closed(transport: Any) -> None:
     connecting, go_on, closed = threading.Event(), threading.Event(), threading.Event()
 
     class Slow(type(transport)):
@@ -348,7 +347,7 @@ def test_connecting_does_not_hold_up_the_loop_and_one_that_comes_too_late_is_clo
     asyncio.run(main())
 
 
-def test_a_group_of_gets_works(run: Run) -> None:
+def test_gets_run_concurrently_in_a_task_group(run: Run) -> None:
     async def main(client: aio.Client) -> list[Any]:
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             tasks = [group.create_task(client.get(uri)) for uri in list(KNOWN) * 20]
@@ -357,13 +356,76 @@ def test_a_group_of_gets_works(run: Run) -> None:
     assert run(main) == [1, 2.5] * 20
 
 
-def test_the_names_are_sorted_and_exist() -> None:
+def members(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def test_the_client_has_every_method_of_the_reactive_client() -> None:
+    """``X_stream`` is ``X`` here; it keeps its name if the reactive client also has an ``X``."""
+    reactive = members(k2eg_rx.Client)
+    expected = {
+        name if (plain := name.removesuffix("_stream")) != name and plain in reactive else plain for name in reactive
+    }
+    assert members(aio.Client) - {"streams"} == expected
+
+
+@pytest.mark.parametrize("name", sorted(members(aio.Client) - {"streams", "status", "close"}))
+def test_methods_have_the_parameters_of_the_reactive_client(name: str) -> None:
+    reactive = getattr(k2eg_rx.Client, name if name.endswith("_stream") else f"{name}_stream")
+    parameters = [
+        {
+            parameter.name: (parameter.kind, parameter.default)
+            for parameter in inspect.signature(method).parameters.values()
+        }
+        for method in (getattr(aio.Client, name), reactive)
+    ]
+    assert parameters[0] == parameters[1]
+
+
+def test_ready_status_and_activations(run: Run) -> None:
+    async def main(client: aio.Client) -> None:
+        assert (await client.ready(timeout=5.0)).pending == client.status.pending == 0
+        async with client.status_stream() as statuses:
+            assert (await anext(statuses)).monitors == 0
+        async with client.monitor("pva://x"), client.snapshot_recurring(SnapshotProperties("s", ["pva://x"])):
+            assert (await client.activation(["pva://x"])).error == 0
+            assert (await client.snapshot_activation("s")).error == 0
+
+    run(main)
+
+
+def test_snapshot_events_are_headers_data_and_tails() -> None:
+    async def main(gateway: ScriptedGateway) -> list[Any]:
+        gateway.pv("x", 7)
+        properties = SnapshotProperties("s", ["pva://x"], time_window=100)
+        async with aio.Client("any", "test") as client, client.snapshot_events(properties) as messages:
+            return [type(await anext(messages)).__name__ for _ in range(3)]
+
+    with ScriptedGateway() as gateway, gateway.clock.running():
+        assert asyncio.run(main(gateway)) == ["SnapshotHeader", "SnapshotData", "SnapshotTail"]
+
+
+def test_replay_ends_with_the_history() -> None:
+    async def main(gateway: ScriptedGateway) -> list[Any]:
+        x = gateway.pv("x", 0)
+        async with aio.Client("any", "test") as client:
+            async with client.monitor("pva://x") as updates:
+                await anext(updates)
+                x.post(1)
+                await anext(updates)
+            return [(update.value, update.replayed) async for update in client.replay(["pva://x"], timedelta(hours=1))]
+
+    with ScriptedGateway() as gateway, gateway.clock.running():
+        assert asyncio.run(main(gateway)) == [(0, True), (1, True)]
+
+
+def test_public_names_are_sorted_and_exist() -> None:
     assert aio.__all__ == sorted(aio.__all__)
     assert all(hasattr(aio, name) for name in aio.__all__)
 
 
 @pytest.mark.parametrize("module", ["client", "iteration", "awaiting"])
-def test_the_examples_work(module: str) -> None:
+def test_docstring_examples(module: str) -> None:
     results = doctest.testmod(importlib.import_module(f"k2eg_rx.aio.{module}"))
     assert results.failed == 0
     assert results.attempted > 0

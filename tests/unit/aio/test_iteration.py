@@ -1,4 +1,4 @@
-"""Streams as asynchronous iterators: order, bounds, and how they end. The streams emit on threads of the tests."""
+"""`aio.iterate`: order, capacity and ends of iterations, for streams that emit on threads of the tests."""
 
 import asyncio
 import gc
@@ -20,16 +20,16 @@ from k2eg_rx.concurrency.worker_pool import held_back
 
 
 class Emitter:
-    """A stream that emits what the test says, on a thread of its own, and knows what became of it.
+    """A stream that emits given items on a thread of its own.
 
     Attributes:
-        given: What it has handed over so far; the last one may still be under way.
-        unsubscribed: Whether nobody listens any more.
-        done: Whether its thread has come to its end.
+        emitted: The items passed to the observer, including the one whose call has not returned.
+        unsubscribed: Set when the subscription is disposed of.
+        done: Set when the thread ends.
     """
 
     def __init__(self, items: Any, error: Exception | None = None, completes: bool = True) -> None:
-        self.given: list[Any] = []
+        self.emitted: list[Any] = []
         self.unsubscribed = threading.Event()
         self.done = threading.Event()
 
@@ -38,7 +38,7 @@ class Emitter:
                 for item in items:
                     if self.unsubscribed.is_set():
                         break
-                    self.given.append(item)
+                    self.emitted.append(item)
                     observer.on_next(item)
                 if error is not None:
                     observer.on_error(error)
@@ -53,8 +53,8 @@ class Emitter:
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-    """Released each time that a thread is about to be held back."""
+def blocked(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Released each time a thread is about to block."""
     times = threading.Semaphore(0)
 
     @contextmanager
@@ -63,24 +63,24 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
         with held_back() as is_to_end:
             yield is_to_end
 
-    monkeypatch.setattr("k2eg_rx.aio.bridge.held_back", watched)
+    monkeypatch.setattr("k2eg_rx.aio.async_queue.held_back", watched)
     return times
 
 
-async def happens(event: threading.Event | threading.Semaphore) -> None:
-    """Returns when something has happened on another thread."""
+async def occurs(event: threading.Event | threading.Semaphore) -> None:
+    """Returns when an event has occurred on another thread."""
     wait = event.wait if isinstance(event, threading.Event) else lambda timeout: event.acquire(timeout=timeout)
     assert await asyncio.to_thread(wait, 30)
 
 
-def test_items_come_in_order_and_then_the_end() -> None:
+def test_items_arrive_in_order_before_the_end() -> None:
     async def main() -> list[int]:
         return [item async for item in aio.iterate(Emitter(range(5000)).stream)]
 
     assert asyncio.run(main()) == list(range(5000))
 
 
-def test_an_error_comes_out_after_the_items_before_it() -> None:
+def test_an_error_is_raised_after_the_items_before_it() -> None:
     async def main() -> list[int]:
         items: list[int] = []
         updates = aio.iterate(Emitter([1, 2], error=ZeroDivisionError()).stream)
@@ -94,7 +94,7 @@ def test_an_error_comes_out_after_the_items_before_it() -> None:
 
 
 @pytest.mark.parametrize("error", [StopAsyncIteration(), StopIteration()])
-def test_an_error_is_never_taken_for_the_end(error: Exception) -> None:
+def test_a_stop_iteration_error_is_not_the_end_of_the_iteration(error: Exception) -> None:
     async def main() -> None:
         async for _ in aio.iterate(rx.throw(error)):
             pass
@@ -103,7 +103,7 @@ def test_an_error_is_never_taken_for_the_end(error: Exception) -> None:
         asyncio.run(main())
 
 
-def test_what_cannot_be_subscribed_to_is_an_error() -> None:
+def test_an_error_during_subscription_is_raised() -> None:
     def subscribe(*_: Any) -> Any:
         raise ZeroDivisionError
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_subscribed_to_is_an_error() -> None:
         asyncio.run(main())
 
 
-def test_it_is_subscribed_when_it_is_entered() -> None:
+def test_entering_returns_after_subscription() -> None:
     go_on = threading.Event()
     subject: Subject[int] = Subject()
 
@@ -134,7 +134,7 @@ def test_it_is_subscribed_when_it_is_entered() -> None:
     assert asyncio.run(main()) == [1]
 
 
-def test_it_is_not_subscribed_before() -> None:
+def test_nothing_is_subscribed_before_the_first_item_is_requested() -> None:
     subscriptions: list[int] = []
     items = aio.iterate(rx.defer(lambda _: subscriptions.append(1) or rx.of(1)))
     assert subscriptions == []
@@ -174,101 +174,101 @@ async def close(items: aio.Iteration[Any]) -> None:
 
 
 @pytest.mark.parametrize("leave", [leave_with, leave_closing, leave_by_an_error, close])
-def test_who_leaves_unsubscribes(leave: Any) -> None:
+def test_leaving_an_iteration_unsubscribes(leave: Any) -> None:
     async def main() -> None:
         emitter = Emitter([1], completes=False)
         await leave(aio.iterate(emitter.stream))
-        await happens(emitter.unsubscribed)  # at once, but for an item that is faster than the subscribing thread
+        await occurs(emitter.unsubscribed)  # an item may overtake the subscribing thread
 
     asyncio.run(main())
 
 
-def test_a_loop_that_is_left_without_more_is_unsubscribed_from_as_garbage() -> None:
+def test_garbage_collection_unsubscribes_a_loop_left_by_break() -> None:
     async def main() -> None:
         emitter = Emitter([1], completes=False)
         async for _ in aio.iterate(emitter.stream):
             break
         gc.collect()
-        await happens(emitter.unsubscribed)
+        await occurs(emitter.unsubscribed)
 
     asyncio.run(main())
 
 
-def test_a_thread_that_emits_too_fast_is_held_back(held: threading.Semaphore) -> None:
+def test_a_fast_emitter_blocks(blocked: threading.Semaphore) -> None:
     async def main() -> None:
         emitter = Emitter(range(100))
-        async with aio.iterate(emitter.stream, maxsize=10) as items:
-            await happens(held)
-            assert emitter.given == list(range(11))  # ten wait, and one is in the hands of the thread
+        async with aio.iterate(emitter.stream, capacity=10) as items:
+            await occurs(blocked)
+            assert emitter.emitted == list(range(11))  # ten are queued, the thread holds one
             assert [await anext(items) for _ in range(4)] == [0, 1, 2, 3]
-            assert len(emitter.given) == 11  # it is not called for every item
+            assert len(emitter.emitted) == 11  # the thread wakes when the queue is half empty
             assert [item async for item in items] == list(range(4, 100))
             assert items.dropped == 0
 
     asyncio.run(main())
 
 
-def test_one_at_a_time_is_possible() -> None:
+def test_a_capacity_of_one_loses_nothing() -> None:
     async def main() -> list[int]:
-        return [item async for item in aio.iterate(Emitter(range(50)).stream, maxsize=1)]
+        return [item async for item in aio.iterate(Emitter(range(50)).stream, capacity=1)]
 
     assert asyncio.run(main()) == list(range(50))
 
 
-def test_drop_oldest_keeps_the_newest_and_counts() -> None:
+def test_drop_oldest_keeps_the_newest_and_counts_drops() -> None:
     async def main() -> tuple[list[int], int]:
         emitter = Emitter(range(100))
-        async with aio.iterate(emitter.stream, maxsize=3, overflow="drop_oldest") as items:
-            await happens(emitter.done)
+        async with aio.iterate(emitter.stream, capacity=3, overflow="drop_oldest") as items:
+            await occurs(emitter.done)
             return [item async for item in items], items.dropped
 
     assert asyncio.run(main()) == ([97, 98, 99], 97)
 
 
-def test_latest_keeps_the_newest_of_each_name_and_counts() -> None:
+def test_latest_keeps_the_newest_of_each_name_and_counts_drops() -> None:
     class Named:
         def __init__(self, name: str, value: int) -> None:
             self.name, self.value = name, value
 
     async def main() -> tuple[list[Any], int]:
         emitter = Emitter([Named("a", 1), Named("b", 2), Named("a", 3), Named("a", 4)])
-        async with aio.iterate(emitter.stream, maxsize=1, overflow="latest") as items:
-            await happens(emitter.done)
+        async with aio.iterate(emitter.stream, capacity=1, overflow="latest") as items:
+            await occurs(emitter.done)
             return [(item.name, item.value) async for item in items], items.dropped
 
     assert asyncio.run(main()) == ([("a", 4), ("b", 2)], 2)
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_cancellation_unsubscribes_and_lets_a_thread_go_that_was_held_back(
-    full: bool, held: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
+def test_cancellation_unsubscribes_and_releases_a_blocked_thread(
+    full: bool, blocked: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2eg_rx.aio.bridge._LOOK", 3600.0)  # it is told, it need not look
+    monkeypatch.setattr("k2eg_rx.aio.async_queue._CHECK_INTERVAL", 3600.0)  # the thread is notified, it does not poll
 
     async def main() -> None:
         emitter = Emitter(range(100) if full else [], completes=False)
         entered = asyncio.Event()
 
         async def follow() -> None:
-            async with aio.iterate(emitter.stream, maxsize=2) as items:
+            async with aio.iterate(emitter.stream, capacity=2) as items:
                 entered.set()
                 await (asyncio.Event().wait() if full else anext(items))
 
         task = asyncio.create_task(follow())
         await entered.wait()
         if full:
-            await happens(held)
-        assert len(emitter.given) == (3 if full else 0)
+            await occurs(blocked)
+        assert len(emitter.emitted) == (3 if full else 0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await happens(emitter.unsubscribed)
-        await happens(emitter.done)
+        await occurs(emitter.unsubscribed)
+        await occurs(emitter.done)
 
     asyncio.run(main())
 
 
-def test_waiting_may_be_given_up_and_gone_on_with() -> None:
+def test_waiting_can_time_out_and_be_repeated_without_loss() -> None:
     async def main() -> int:
         subject: Subject[int] = Subject()
         async with aio.iterate(subject) as items:
@@ -276,7 +276,7 @@ def test_waiting_may_be_given_up_and_gone_on_with() -> None:
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(anext(items), 0.01)
             subscription: Any = items._subscription  # pyright: ignore[reportPrivateUsage]
-            assert len(subscription.bridge._waiters) == 0
+            assert len(subscription.queue._waiters) == 0
             subject.on_next(1)
             return await anext(items)
 
@@ -290,12 +290,12 @@ def test_a_timeout_around_the_loop_unsubscribes() -> None:
             async with asyncio.timeout(0.05), aio.iterate(emitter.stream) as items:
                 async for _ in items:
                     pass
-        await happens(emitter.unsubscribed)
+        await occurs(emitter.unsubscribed)
 
     asyncio.run(main())
 
 
-def test_a_group_that_fails_unsubscribes() -> None:
+def test_a_failing_task_group_unsubscribes() -> None:
     async def main() -> None:
         emitter = Emitter([1], completes=False)
 
@@ -308,12 +308,12 @@ def test_a_group_that_fails_unsubscribes() -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(follow())
                 group.create_task(asyncio.Event().wait())
-        await happens(emitter.unsubscribed)
+        await occurs(emitter.unsubscribed)
 
     asyncio.run(main())
 
 
-def test_a_close_by_another_task_ends_the_wait() -> None:
+def test_aclose_by_another_task_ends_the_iteration() -> None:
     async def main() -> list[int]:
         items = aio.iterate(Emitter([1], completes=False).stream)
         first = await anext(items)
@@ -329,9 +329,9 @@ def test_a_close_by_another_task_ends_the_wait() -> None:
     assert asyncio.run(main()) == [1]
 
 
-def test_tasks_may_share_an_iteration() -> None:
+def test_tasks_can_share_an_iteration() -> None:
     async def main() -> list[int]:
-        items = aio.iterate(Emitter(range(1000)).stream, maxsize=7)
+        items = aio.iterate(Emitter(range(1000)).stream, capacity=7)
 
         async def some() -> list[int]:
             taken: list[int] = []
@@ -347,7 +347,7 @@ def test_tasks_may_share_an_iteration() -> None:
     assert asyncio.run(main()) == list(range(1000))
 
 
-def test_others_have_their_turn_while_there_is_always_an_item() -> None:
+def test_other_tasks_run_while_items_are_always_available() -> None:
     async def main() -> int:
         emitter = Emitter(range(1000))
         turns = 0
@@ -358,8 +358,8 @@ def test_others_have_their_turn_while_there_is_always_an_item() -> None:
                 turns += 1
                 await asyncio.sleep(0)
 
-        async with aio.iterate(emitter.stream, maxsize=1000) as items:
-            await happens(emitter.done)
+        async with aio.iterate(emitter.stream, capacity=1000) as items:
+            await occurs(emitter.done)
             task = asyncio.create_task(other())
             async for _ in items:
                 pass
@@ -369,21 +369,21 @@ def test_others_have_their_turn_while_there_is_always_an_item() -> None:
     assert asyncio.run(main()) >= 10
 
 
-def test_a_stream_may_emit_all_it_has_while_it_is_subscribed_to() -> None:
+def test_a_stream_can_emit_all_items_during_subscription() -> None:
     async def main() -> None:
         emitted: list[int] = []
         stream = rx.from_iterable(range(100_000)).pipe(ops.do_action(emitted.append))
-        async with aio.iterate(stream, maxsize=8) as items:
+        async with aio.iterate(stream, capacity=8) as items:
             assert [await anext(items) for _ in range(20)] == list(range(20))
         assert len(emitted) < 100
 
     asyncio.run(main())
 
 
-def test_what_comes_on_the_loops_own_thread_cannot_be_held_back() -> None:
+def test_an_item_on_the_loops_thread_beyond_capacity_is_an_error() -> None:
     async def main() -> None:
         subject: Subject[int] = Subject()
-        async with aio.iterate(subject, maxsize=2) as items:
+        async with aio.iterate(subject, capacity=2) as items:
             for number in range(3):
                 subject.on_next(number)
             assert [await anext(items), await anext(items)] == [0, 1]
@@ -393,10 +393,10 @@ def test_what_comes_on_the_loops_own_thread_cannot_be_held_back() -> None:
     asyncio.run(main())
 
 
-def test_items_for_a_loop_that_is_closed_do_no_harm(
+def test_items_for_a_closed_loop_end_the_stream(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2eg_rx.aio.bridge._LOOK", 0.01)
+    monkeypatch.setattr("k2eg_rx.aio.async_queue._CHECK_INTERVAL", 0.01)
     more, kept = threading.Event(), []
 
     def stream() -> Iterator[int]:
@@ -405,11 +405,11 @@ def test_items_for_a_loop_that_is_closed_do_no_harm(
         yield from range(1, 1000)
 
     emitters = [Emitter(stream()), Emitter(stream()), Emitter(range(1000))]
-    overflows = ["block", "latest", "block"]  # the last one is held back when the loop is closed
+    overflows = ["block", "latest", "block"]  # the last one is blocked when the loop is closed
 
     async def main() -> None:
         for emitter, overflow in zip(emitters, overflows, strict=True):
-            items = aio.iterate(emitter.stream, maxsize=4, overflow=overflow)
+            items = aio.iterate(emitter.stream, capacity=4, overflow=overflow)
             kept.append(items)
             await anext(items)
 
@@ -418,23 +418,23 @@ def test_items_for_a_loop_that_is_closed_do_no_harm(
         more.set()
         for emitter in emitters:
             assert emitter.done.wait(30)
-            assert len(emitter.given) < 20  # nobody goes on emitting for nobody
+            assert len(emitter.emitted) < 20  # emitting stops soon after
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("arguments", [{"maxsize": 0}, {"maxsize": 1.5}, {"maxsize": True}, {"overflow": "newest"}])
-def test_bad_arguments_are_refused(arguments: Any) -> None:
+@pytest.mark.parametrize("arguments", [{"capacity": 0}, {"capacity": 1.5}, {"capacity": True}, {"overflow": "newest"}])
+def test_invalid_arguments_are_rejected(arguments: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         aio.iterate(rx.of(1), **arguments)
 
 
-def test_a_clients_own_policy_applies_upstream(client: Client, transport: Any, held: threading.Semaphore) -> None:
+def test_a_full_iteration_fills_the_clients_queue(client: Client, transport: Any, blocked: threading.Semaphore) -> None:
     async def main() -> list[int]:
         stream = client.monitor_stream("pva://x", capacity=8)
-        async with aio.iterate(stream, maxsize=8) as items:
+        async with aio.iterate(stream, capacity=8) as items:
             transport.event("x", "x", *range(50))
-            await happens(held)
-            assert transport.event_source.receiver.ready()  # the others are in the hands of the thread
+            await occurs(blocked)
+            assert transport.event_source.receiver.ready()  # the pool thread holds the others
             transport.event("x", "x", *range(50, 100))
             assert not transport.event_source.receiver.ready()
             values = [(await anext(items)).value for _ in range(100)]
@@ -445,17 +445,17 @@ def test_a_clients_own_policy_applies_upstream(client: Client, transport: Any, h
     assert asyncio.run(main()) == list(range(100))
 
 
-def test_any_number_of_iterations_may_be_held_back_and_gets_go_on(
-    client: Client, transport: Any, held: threading.Semaphore
+def test_gets_work_while_more_iterations_block_than_the_pool_has_threads(
+    client: Client, transport: Any, blocked: threading.Semaphore
 ) -> None:
     names = [f"x{n}" for n in range(40)]  # more than the pool has threads
 
     async def main() -> Any:
-        iterations = [aio.iterate(client.monitor_stream(f"pva://{name}"), maxsize=1) for name in names]
+        iterations = [aio.iterate(client.monitor_stream(f"pva://{name}"), capacity=1) for name in names]
         for name, iteration in zip(names, iterations, strict=True):
             await iteration.__aenter__()
             transport.event(name, name, 1, 2, 3)
-            await happens(held)
+            await occurs(blocked)
         results: list[Any] = []
         client.get_stream("pva://x").subscribe(results.append)
         transport.reply(transport.commands[-1], x={"value": 7})
@@ -468,7 +468,7 @@ def test_any_number_of_iterations_may_be_held_back_and_gets_go_on(
     assert asyncio.run(main()) == 7
 
 
-def test_a_close_of_the_client_ends_the_iteration(client: Client, transport: Any) -> None:
+def test_closing_the_client_ends_the_iteration(client: Client, transport: Any) -> None:
     async def main() -> list[int]:
         async with aio.iterate(client.monitor_stream("pva://x")) as items:
             transport.event("x", "x", 1, 2)
@@ -479,15 +479,15 @@ def test_a_close_of_the_client_ends_the_iteration(client: Client, transport: Any
     assert asyncio.run(main()) == [1, 2]
 
 
-def test_a_close_of_the_client_ends_an_iteration_that_is_held_back(
-    client: Client, transport: Any, held: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
+def test_closing_the_client_ends_a_blocked_iteration(
+    client: Client, transport: Any, blocked: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("k2eg_rx.aio.bridge._LOOK", 0.01)
+    monkeypatch.setattr("k2eg_rx.aio.async_queue._CHECK_INTERVAL", 0.01)
 
     async def main() -> list[int]:
-        async with aio.iterate(client.monitor_stream("pva://x"), maxsize=2) as items:
+        async with aio.iterate(client.monitor_stream("pva://x"), capacity=2) as items:
             transport.event("x", "x", *range(9))
-            await happens(held)
+            await occurs(blocked)
             await asyncio.to_thread(client.close, 0.2)
             return [update.value async for update in items]
 

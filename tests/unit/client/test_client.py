@@ -189,7 +189,7 @@ def test_an_event_of_the_wrong_shape_is_skipped(client: Client, transport: Any) 
 
 
 def test_snapshot_collects_until_the_gateway_says_complete(client: Client, transport: Any) -> None:
-    seen = Seen().of(client.snapshot_stream(["pva://a", "pva://b", "ca://c"], time_window=0.5))
+    seen = Seen().of(client.snapshot_stream(["pva://a", "pva://b", "ca://c"], duration=0.5))
     command = transport.commands[0]
     assert (command["pv_name_list"], command["time_window_msec"]) == (["pva://a", "pva://b", "ca://c"], 500)
     transport.reply(command, a={"value": 1})
@@ -338,7 +338,7 @@ def test_a_put_to_a_field_is_not_sent_to_a_gateway_that_would_write_the_record(c
         lambda client: client.monitor_stream("pva://x", capacity=0),
         lambda client: client.monitor_many_stream([]),
         lambda client: client.monitor_many_stream("pva://x"),
-        lambda client: client.snapshot_stream(["pva://x"], time_window=-1),
+        lambda client: client.snapshot_stream(["pva://x"], duration=-1),
         lambda client: client.snapshot_recurring_stream(SnapshotProperties("", ["pva://x"])),
         lambda client: client.snapshot_trigger_stream(""),
         lambda client: client.snapshot_stop_stream(None),

@@ -1,4 +1,4 @@
-"""The documented client over the kit's scripted gateway: the test says what it answers, and when handlers run."""
+"""Fixtures: `dml` connected to a scripted gateway whose replies the test sets."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from k2eg_rx.protocol.encode import Serialization
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.testing import ScriptedGateway
 
-Answer = Callable[[dict[str, Any]], list[dict[str, Any]]]
+Replies = Callable[[dict[str, Any]], list[dict[str, Any]]]
 
 
 class Gateway:
-    """Answers commands in the words of the test.
+    """Replies to commands as the test says.
 
     Attributes:
-        scripted: The gateway, with its clock and its broker.
-        answers: By the command's name, what makes the bodies of its replies; by default one that says yes.
+        scripted: The gateway, with its clock and broker.
+        replies: By command name, a function that returns the bodies of the replies; by default one success.
     """
 
     def __init__(self, scripted: ScriptedGateway) -> None:
         self.scripted = scripted
-        self.answers: dict[str, Answer] = {}
-        scripted.faults.script(self._answer)
+        self.replies: dict[str, Replies] = {}
+        scripted.faults.script(self._reply)
 
-    def _answer(self, command: Command) -> list[dict[str, Any]]:
+    def _reply(self, command: Command) -> list[dict[str, Any]]:
         sent = self.commands[len(self.scripted.commands) - 1]
-        return self.answers.get(command.operation, lambda _: [{}])(sent)
+        return self.replies.get(command.operation, lambda _: [{}])(sent)
 
     @property
     def commands(self) -> list[dict[str, Any]]:
-        """What was sent."""
+        """The commands sent so far."""
         return [json.loads(record.value or b"") for record in self.scripted.broker.records("commands")]
 
-    def says(self, command: str, *bodies: dict[str, Any]) -> None:
-        """Has a command answered by these replies."""
-        self.answers[command] = lambda _: list(bodies)
+    def reply_with(self, command: str, *bodies: dict[str, Any]) -> None:
+        """Sets the replies to a command."""
+        self.replies[command] = lambda _: list(bodies)
 
-    def knows(self, **structures: Any) -> None:
-        """Has gets of these PVs answered; ``__`` in a name stands for a colon."""
+    def set_pvs(self, **structures: Any) -> None:
+        """Sets the structures that gets return; ``__`` in a name stands for a colon."""
         known = {name.replace("__", ":"): structure for name, structure in structures.items()}
 
         def get(command: dict[str, Any]) -> list[dict[str, Any]]:
             name = command["pv_name"].partition("://")[2]
             return [{name: known[name]}] if name in known else [{"error": -3, "message": "Timeout operation"}]
 
-        self.answers["get"] = get
+        self.replies["get"] = get
 
     def names(self) -> list[str]:
-        """The commands' names, in order."""
+        """The names of the commands, in order."""
         return [command["command"] for command in self.commands]
 
     def event(self, topic: str, name: str, *values: Any) -> None:
@@ -62,13 +62,13 @@ class Gateway:
         self.messages(topic, name, *({name: {"value": value}} for value in values))
 
     def messages(self, topic: str, key: str, *bodies: dict[str, Any]) -> None:
-        """Publishes what a gateway might."""
+        """Publishes messages of a gateway."""
         for body in bodies:
             self.scripted.broker.append(topic, pack(body), key.encode(), Serialization.MSGPACK.headers)
 
 
-class Seen:
-    """A handler that keeps its calls."""
+class RecordingHandler:
+    """A handler that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
@@ -94,10 +94,10 @@ def k(gateway: Gateway) -> Iterator[dml]:
 
 @pytest.fixture
 def handle(gateway: Gateway) -> Callable[[], None]:
-    """Runs the handlers that are due."""
+    """Returns a function that runs the handlers that are due."""
     return gateway.scripted.settle
 
 
 @pytest.fixture
-def new_handler() -> type[Seen]:
-    return Seen
+def new_handler() -> type[RecordingHandler]:
+    return RecordingHandler

@@ -1,9 +1,10 @@
-"""The documented client: what its calls send, what they return, and whom they call."""
+"""`dml`: commands sent, results returned, handlers called."""
 
 from __future__ import annotations
 
 import base64
 import logging
+from inspect import signature
 from typing import Any
 from unittest.mock import Mock
 
@@ -26,20 +27,20 @@ def fields(command: dict[str, Any]) -> Any:
 
 
 def test_get_returns_the_structure(k: dml, gateway: Any) -> None:
-    gateway.knows(my__pv=NUMBER)
+    gateway.set_pvs(my__pv=NUMBER)
     assert k.get("pva://my:pv", timeout=5.0) == NUMBER
     assert k.get(pv_url="pva://my:pv") == NUMBER
     assert gateway.commands[0]["pv_name"] == "pva://my:pv"
 
 
-def test_a_gateways_failure_is_raised_with_its_code(k: dml, gateway: Any) -> None:
-    gateway.knows()
+def test_a_failure_reply_is_raised_with_its_code(k: dml, gateway: Any) -> None:
+    gateway.set_pvs()
     with pytest.raises(OperationError, match=r"get of pva://my:pv: .* -3: Timeout operation"):
         k.get("pva://my:pv")
 
 
 @pytest.mark.parametrize("uri", ["my:pv", "http://my:pv", "pva://", 5])
-def test_a_wrong_uri_is_refused_before_anything_is_sent(k: dml, gateway: Any, new_handler: Any, uri: Any) -> None:
+def test_an_invalid_uri_is_rejected_before_anything_is_sent(k: dml, gateway: Any, new_handler: Any, uri: Any) -> None:
     calls = [
         lambda: k.get(uri),
         lambda: k.put(uri, 1),
@@ -55,7 +56,7 @@ def test_a_wrong_uri_is_refused_before_anything_is_sent(k: dml, gateway: Any, ne
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "5"])
-def test_a_wrong_timeout_is_refused_before_anything_is_sent(k: dml, gateway: Any, timeout: Any) -> None:
+def test_an_invalid_timeout_is_rejected_before_anything_is_sent(k: dml, gateway: Any, timeout: Any) -> None:
     calls = [
         lambda: k.get("pva://x", timeout),
         lambda: k.put("pva://x", 1, timeout),
@@ -68,8 +69,8 @@ def test_a_wrong_timeout_is_refused_before_anything_is_sent(k: dml, gateway: Any
     assert gateway.commands == []
 
 
-def test_put_of_a_plain_value_learns_the_type_once(k: dml, gateway: Any) -> None:
-    gateway.knows(my__pv=NUMBER)
+def test_put_of_a_plain_value_reads_the_type_once(k: dml, gateway: Any) -> None:
+    gateway.set_pvs(my__pv=NUMBER)
     assert k.put("pva://my:pv", 42, timeout=5.0)["error"] == 0
     k.put("pva://my:pv", value=43)
     assert gateway.names() == ["get", "put", "put"]
@@ -77,26 +78,26 @@ def test_put_of_a_plain_value_learns_the_type_once(k: dml, gateway: Any) -> None
 
 
 def test_put_of_a_label_sends_its_index(k: dml, gateway: Any) -> None:
-    gateway.knows(my__mode=ENUM)
+    gateway.set_pvs(my__mode=ENUM)
     k.put("pva://my:mode", "On")
     assert fields(gateway.commands[-1]) == {"value": {"index": 1}}
 
 
-def test_put_of_what_does_not_fit_sends_nothing(k: dml, gateway: Any) -> None:
-    gateway.knows(my__mode=ENUM)
+def test_put_of_an_unsuitable_value_sends_no_put(k: dml, gateway: Any) -> None:
+    gateway.set_pvs(my__mode=ENUM)
     with pytest.raises(ValueError, match=r"pva://my:mode \(enum of Off, On\): cannot put 'Maybe': no such label"):
         k.put("pva://my:mode", "Maybe")
     assert gateway.names() == ["get"]
 
 
-def test_put_without_check_sends_as_is(k: dml, gateway: Any) -> None:
+def test_put_without_check_sends_the_value_unchanged(k: dml, gateway: Any) -> None:
     k.put("pva://my:mode", 5, check=False)
-    k.put("pva://my:mode", {"value": {"index": 1}}, None, False)
+    k.put("pva://my:mode", {"value": {"index": 1}}, None, check=False)
     assert gateway.names() == ["put", "put"]
     assert [fields(command) for command in gateway.commands] == [{"value": 5}, {"value": {"index": 1}}]
 
 
-def test_put_of_the_documented_values_sends_them_as_given(k: dml, gateway: Any) -> None:
+def test_put_sends_the_documented_value_types_unchanged(k: dml, gateway: Any) -> None:
     table = NTTable(labels=["element", "s"])
     table.set_column("element", ["SOL9000", "XC99"])
     table.set_column("s", [0.0, 0.0])
@@ -110,16 +111,16 @@ def test_put_of_the_documented_values_sends_them_as_given(k: dml, gateway: Any) 
     ]
 
 
-def test_put_returns_the_gateways_reply_and_raises_its_failure(k: dml, gateway: Any) -> None:
-    gateway.says("put", {"message": "done"})
+def test_put_returns_the_reply_or_raises_its_failure(k: dml, gateway: Any) -> None:
+    gateway.reply_with("put", {"message": "done"})
     assert k.put("pva://x", Scalar(1))["message"] == "done"
-    gateway.says("put", {"error": -2, "message": "read only"})
+    gateway.reply_with("put", {"error": -2, "message": "read only"})
     with pytest.raises(OperationError, match=r"put of pva://x: .* -2: read only"):
         k.put("pva://x", Scalar(1))
 
 
-def test_a_handler_gets_name_and_structure(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
-    gateway.says("monitor", {"message": "Monitor activated"})
+def test_a_handler_receives_name_and_structure(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
+    gateway.reply_with("monitor", {"message": "Monitor activated"})
     handler = new_handler()
     assert k.monitor("pva://my:pv", handler, timeout=5.0)["message"] == "Monitor activated"
     gateway.event("my_pv", "my:pv", 1, 2, 3)
@@ -138,7 +139,7 @@ def test_several_handlers_of_a_pv_are_all_called(k: dml, gateway: Any, handle: A
     assert gateway.names() == ["monitor"]
 
 
-def test_the_handlers_of_pvs_that_share_a_topic_get_their_own(
+def test_handlers_of_pvs_with_a_shared_topic_receive_their_own_pv(
     k: dml, gateway: Any, handle: Any, new_handler: Any
 ) -> None:
     first, second = new_handler(), new_handler()
@@ -150,7 +151,7 @@ def test_the_handlers_of_pvs_that_share_a_topic_get_their_own(
     assert (first.calls, second.calls) == ([("a:b", {"value": 1})], [("a_b", {"value": 2})])
 
 
-def test_a_handler_that_raises_is_logged_by_name_and_called_again(
+def test_a_failing_handler_is_logged_and_called_again(
     k: dml, gateway: Any, handle: Any, new_handler: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     good, calls = new_handler(), new_handler()
@@ -180,7 +181,7 @@ def test_stop_monitor_stops_all_handlers_of_a_pv(
     k.stop_monitor(name)
     gateway.event("my_pv", "my:pv", 1)
     gateway.event("other", "other", 2)
-    assert k.status.lag == 1  # the other topic is not read any more
+    assert k.status.lag == 1  # the topic of the stopped PV is not read any more
     handle()
     assert (first.calls, second.calls, other.values()) == ([], [], [2])
     assert k.status.monitors == 1
@@ -197,18 +198,18 @@ def test_stop_monitor_with_a_handler_stops_that_one(k: dml, gateway: Any, handle
     first, second = Window(), Window()
     k.monitor("pva://my:pv", first.update)
     k.monitor("pva://my:pv", second.update)
-    k.stop_monitor("my:pv", first.update)  # a bound method is a new object each time it is named
+    k.stop_monitor("my:pv", first.update)  # each access of a bound method creates a new object
     gateway.event("my_pv", "my:pv", 1)
     handle()
     assert (first.seen.values(), second.seen.values()) == ([], [1])
 
 
-def test_stop_monitor_of_what_is_not_monitored_does_nothing(k: dml) -> None:
+def test_stop_monitor_of_an_unmonitored_pv_does_nothing(k: dml) -> None:
     k.stop_monitor("my:pv")
     k.stop_monitor("pva://my:pv", print)
 
 
-def test_a_pv_is_monitored_again_after_a_stop(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
+def test_a_pv_can_be_monitored_again_after_a_stop(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
     handler = new_handler()
     for value in (1, 2):
         k.monitor("pva://my:pv", handler)
@@ -219,7 +220,7 @@ def test_a_pv_is_monitored_again_after_a_stop(k: dml, gateway: Any, handle: Any,
     assert gateway.names() == ["monitor", "monitor"]
 
 
-def test_monitor_many_activates_at_once_and_stops_one_by_one(
+def test_monitor_many_sends_one_command_and_each_pv_can_be_stopped(
     k: dml, gateway: Any, handle: Any, new_handler: Any
 ) -> None:
     handler = new_handler()
@@ -243,12 +244,12 @@ def test_monitor_many_needs_a_list(k: dml, uris: Any) -> None:
         k.monitor_many(uris, print)
 
 
-def test_a_refused_monitor_leaves_nothing_behind(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
-    gateway.says("monitor", {"error": -2, "message": "worker is starting"})
+def test_a_rejected_monitor_is_removed(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
+    gateway.reply_with("monitor", {"error": -2, "message": "worker is starting"})
     with pytest.raises(OperationError, match="worker is starting"):
         k.monitor("pva://my:pv", new_handler())
     assert k.status.monitors == 0
-    del gateway.answers["monitor"]
+    del gateway.replies["monitor"]
     handler = new_handler()
     k.monitor("pva://my:pv", handler)
     gateway.event("my_pv", "my:pv", 1)
@@ -256,7 +257,7 @@ def test_a_refused_monitor_leaves_nothing_behind(k: dml, gateway: Any, handle: A
     assert handler.values() == [1]
 
 
-def test_a_monitor_that_is_not_confirmed_in_time_leaves_nothing_behind(
+def test_a_monitor_without_reply_in_time_is_removed(
     k: dml, gateway: Any, handle: Any, new_handler: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late: Observable[Reply] = rx.throw(OperationTimeout("monitor", "pva://my:pv", 0.1))
@@ -269,8 +270,8 @@ def test_a_monitor_that_is_not_confirmed_in_time_leaves_nothing_behind(
     assert (handler.calls, k.status.monitors) == ([], 0)
 
 
-def test_a_handler_has_to_be_callable(k: dml, gateway: Any) -> None:
-    with pytest.raises(ValueError, match=r"handler .* has to be callable"):
+def test_a_handler_must_be_callable(k: dml, gateway: Any) -> None:
+    with pytest.raises(ValueError, match=r"handler .* must be callable"):
         k.monitor("pva://x", "print")  # pyright: ignore[reportArgumentType]
     assert gateway.commands == []
 
@@ -280,12 +281,12 @@ def test_wait_for_backends_returns_when_replies_can_be_received(k: dml) -> None:
     k.wait_for_backends(timeout=1.0)
 
 
-def test_the_streams_are_there_too(k: dml) -> None:
+def test_dml_has_the_streams_of_the_client(k: dml) -> None:
     assert isinstance(k, Client)
     assert callable(k.monitor_stream("pva://x").pipe)
 
 
-def test_it_is_a_context_manager_and_closes_more_than_once(gateway: Any) -> None:
+def test_dml_is_a_context_manager_and_close_is_idempotent(gateway: Any) -> None:
     with dml("scripted", "test") as client:
         assert isinstance(client, dml)
         assert gateway.scripted.broker.present() == ["test"]
@@ -297,6 +298,10 @@ def test_it_is_a_context_manager_and_closes_more_than_once(gateway: Any) -> None
         client.monitor("pva://x", print)
 
 
-def test_the_application_needs_a_name() -> None:
+def test_an_empty_app_name_is_rejected() -> None:
     with pytest.raises(ValueError, match="app_name is missing"):
         dml("local", "")
+
+
+def test_the_constructor_has_the_options_of_the_client() -> None:
+    assert signature(dml.__init__) == signature(Client.__init__)

@@ -1,4 +1,4 @@
-"""The documented client's snapshots."""
+"""Snapshots of `dml`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ URIS = ["pva://variable:a", "ca://variable:b"]
 
 
 @pytest.fixture
-def answering(gateway: Any) -> Any:
-    gateway.says("snapshot", {"variable:a": {"value": 1}}, {"error": 1})
+def snapshot_gateway(gateway: Any) -> Any:
+    gateway.reply_with("snapshot", {"variable:a": {"value": 1}}, {"error": 1})
     return gateway
 
 
-def test_snapshot_sync_returns_error_snapshot_and_every_pv(k: dml, answering: Any) -> None:
+def test_snapshot_sync_returns_error_snapshot_and_every_pv(k: dml, snapshot_gateway: Any) -> None:
     result = k.snapshot_sync(URIS, timeout=10.0)
     assert result == {
         "error": 0,
@@ -28,17 +28,17 @@ def test_snapshot_sync_returns_error_snapshot_and_every_pv(k: dml, answering: An
         "variable:b": [],
     }
     assert result["snapshot"]["variable:a"]["value"] == result["variable:a"][0]["value"] == 1
-    assert answering.commands[0]["pv_name_list"] == URIS
+    assert snapshot_gateway.commands[0]["pv_name_list"] == URIS
 
 
-def test_snapshot_sync_raises_the_gateways_failure(k: dml, gateway: Any) -> None:
-    gateway.says("snapshot", {"error": -1, "message": "malformed"}, {"error": 1})
+def test_snapshot_sync_raises_a_failure_reply(k: dml, gateway: Any) -> None:
+    gateway.reply_with("snapshot", {"error": -1, "message": "malformed"}, {"error": 1})
     with pytest.raises(OperationError, match="malformed"):
         k.snapshot_sync(URIS)
 
 
-def test_snapshot_returns_its_id_at_once_and_calls_the_handler_with_it(
-    k: dml, answering: Any, handle: Any, new_handler: Any
+def test_snapshot_returns_its_id_at_once_and_passes_it_to_the_handler(
+    k: dml, snapshot_gateway: Any, handle: Any, new_handler: Any
 ) -> None:
     handler = new_handler()
     first, second = k.snapshot(URIS, handler), k.snapshot(pv_uri_list=URIS, handler=handler)
@@ -50,15 +50,15 @@ def test_snapshot_returns_its_id_at_once_and_calls_the_handler_with_it(
     assert handler.calls[0][1]["variable:a"]["value"] == 1
 
 
-def test_a_snapshot_that_fails_is_logged_with_its_id(
+def test_a_failed_snapshot_is_logged_with_its_id(
     k: dml, gateway: Any, handle: Any, new_handler: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     handler = new_handler()
-    gateway.says("snapshot", {"error": -1, "message": "malformed"})
+    gateway.reply_with("snapshot", {"error": -1, "message": "malformed"})
     name = k.snapshot(URIS, handler)
     handle()
     assert handler.calls == []
-    assert f"snapshot {name} ended: snapshot of " in caplog.text
+    assert f"snapshot {name} failed: snapshot of " in caplog.text
     assert "malformed" in caplog.text
 
 
@@ -74,11 +74,11 @@ def iteration(gateway: Any, number: int, *data: dict[str, Any]) -> None:
     gateway.messages("my_snapshot", "my_snapshot", header, *parts, tail)
 
 
-def test_a_recurring_snapshots_handler_gets_the_documented_dict(
+def test_the_handler_of_a_recurring_snapshot_receives_the_documented_dict(
     k: dml, gateway: Any, handle: Any, new_handler: Any
 ) -> None:
     handler = new_handler()
-    gateway.says("repeating_snapshot", {"message": "started", "publishing_topic": "my_snapshot"})
+    gateway.reply_with("repeating_snapshot", {"message": "started", "publishing_topic": "my_snapshot"})
     assert k.snapshot_recurring(recurring(), handler, timeout=5.0)["message"] == "started"
     iteration(gateway, 1, {"variable:a": {"value": 1}}, {"variable:a": {"value": 2}})
     iteration(gateway, 2)
@@ -98,9 +98,7 @@ def test_a_recurring_snapshots_handler_gets_the_documented_dict(
     assert (second["iteration"], second["variable:a"]) == (2, [])
 
 
-def test_a_second_handler_of_the_same_snapshot_is_called_too(
-    k: dml, gateway: Any, handle: Any, new_handler: Any
-) -> None:
+def test_two_handlers_of_a_snapshot_are_both_called(k: dml, gateway: Any, handle: Any, new_handler: Any) -> None:
     first, second = new_handler(), new_handler()
     k.snapshot_recurring(recurring(), first)
     k.snapshot_recurring(recurring(), second)
@@ -110,20 +108,20 @@ def test_a_second_handler_of_the_same_snapshot_is_called_too(
     assert gateway.names() == ["repeating_snapshot"]
 
 
-def test_the_same_name_with_other_properties_is_refused(k: dml, handle: Any, new_handler: Any) -> None:
+def test_the_same_name_with_other_properties_is_rejected(k: dml, handle: Any, new_handler: Any) -> None:
     k.snapshot_recurring(recurring(), new_handler())
     with pytest.raises(ValueError, match="'my_snapshot' runs in this client with other properties"):
         k.snapshot_recurring(recurring(time_window=5), new_handler())
 
 
-def test_wrong_properties_are_refused_before_anything_is_sent(k: dml, gateway: Any, new_handler: Any) -> None:
+def test_invalid_properties_are_rejected_before_anything_is_sent(k: dml, gateway: Any, new_handler: Any) -> None:
     with pytest.raises(ValueError, match=r"SnapshotProperties\.time_window is -1"):
         k.snapshot_recurring(recurring(time_window=-1), new_handler())
     assert gateway.commands == []
 
 
-def test_a_filter_for_a_field_that_a_pv_lacks_is_refused(k: dml, gateway: Any, new_handler: Any) -> None:
-    gateway.knows(variable__a={"value": 1, "alarm": {}}, variable__b={"value": 1})
+def test_a_filter_for_a_field_that_a_pv_lacks_is_rejected(k: dml, gateway: Any, new_handler: Any) -> None:
+    gateway.set_pvs(variable__a={"value": 1, "alarm": {}}, variable__b={"value": 1})
     asked = recurring(type=SnapshotType.TIMED_BUFFERED, pv_field_filter_list=["value", "alarm"])
     with pytest.raises(ValueError, match="ca://variable:b has no field 'alarm'"):
         k.snapshot_recurring(asked, new_handler())
@@ -132,15 +130,15 @@ def test_a_filter_for_a_field_that_a_pv_lacks_is_refused(k: dml, gateway: Any, n
     assert gateway.names()[-1] == "repeating_snapshot"
 
 
-def test_a_refused_start_is_raised_and_leaves_nothing_behind(k: dml, gateway: Any, new_handler: Any) -> None:
-    gateway.says("repeating_snapshot", {"error": -7, "message": "invalid"})
+def test_a_rejected_start_is_raised_and_the_snapshot_removed(k: dml, gateway: Any, new_handler: Any) -> None:
+    gateway.reply_with("repeating_snapshot", {"error": -7, "message": "invalid"})
     with pytest.raises(OperationError, match="-7: invalid"):
         k.snapshot_recurring(recurring(), new_handler())
-    del gateway.answers["repeating_snapshot"]
+    del gateway.replies["repeating_snapshot"]
     k.snapshot_recurring(recurring(), new_handler())
 
 
-def test_a_broken_iteration_is_logged(
+def test_a_failed_iteration_is_logged(
     k: dml, gateway: Any, handle: Any, new_handler: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     handler = new_handler()
@@ -150,12 +148,12 @@ def test_a_broken_iteration_is_logged(
     gateway.messages("my_snapshot", "my_snapshot", header, tail)
     handle()
     assert len(handler.calls) == 1
-    assert "snapshot my_snapshot, iteration 1: error -4: no luck" in caplog.text
+    assert "name=my_snapshot iteration=1 error=-4 message=no luck" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["snapshost_trigger", "snapshot_trigger"])
-def test_a_trigger_is_sent_by_either_name(k: dml, gateway: Any, method: str) -> None:
-    gateway.says("repeating_snapshot_trigger", {"message": "armed"})
+def test_both_names_of_trigger_send_the_command(k: dml, gateway: Any, method: str) -> None:
+    gateway.reply_with("repeating_snapshot_trigger", {"message": "armed"})
     assert getattr(k, method)("my_snapshot", timeout=5.0)["message"] == "armed"
     assert getattr(k, method)(snapshot_name="my_snapshot", tags={"run": "7"})["error"] == 0
     assert gateway.names() == ["repeating_snapshot_trigger"] * 2
@@ -163,7 +161,7 @@ def test_a_trigger_is_sent_by_either_name(k: dml, gateway: Any, method: str) -> 
     assert gateway.commands[1]["tags"] == {"run": "7"}
 
 
-def test_a_stop_is_sent(k: dml, gateway: Any) -> None:
+def test_stop_sends_the_command(k: dml, gateway: Any) -> None:
     assert k.snapshot_stop("my_snapshot", timeout=5.0)["error"] == 0
     assert gateway.commands[0]["snapshot_name"] == "my_snapshot"
 
@@ -175,7 +173,7 @@ def test_a_trigger_or_stop_needs_a_name(k: dml, gateway: Any, method: str) -> No
     assert gateway.commands == []
 
 
-def test_an_unknown_snapshot_is_the_gateways_refusal(k: dml, gateway: Any) -> None:
-    gateway.says("repeating_snapshot_trigger", {"error": -2, "message": "not found"})
+def test_a_trigger_of_an_unknown_snapshot_raises_the_failure_reply(k: dml, gateway: Any) -> None:
+    gateway.reply_with("repeating_snapshot_trigger", {"error": -2, "message": "not found"})
     with pytest.raises(OperationError, match="not found"):
         k.snapshost_trigger("my_snapshot")

@@ -1,4 +1,4 @@
-"""The example of the user's documentation, line by line."""
+"""The example of the deployed client's documentation, line by line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from k2eg.dml import dml
 
 
 def test_the_documented_example_works(k: dml, gateway: Any, handle: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    gateway.knows(my__pv={"value": 1.5})
+    gateway.set_pvs(my__pv={"value": 1.5})
     client = k
 
     # Get a PV value
@@ -54,7 +54,7 @@ def test_the_documented_example_works(k: dml, gateway: Any, handle: Any, capsys:
 
     assert gateway.names() == [
         "get",
-        "get",  # to learn the PV's type
+        "get",  # reads the PV's type
         "put",
         "monitor",
         "repeating_snapshot",

@@ -26,13 +26,13 @@ except ValueError as error:
 
 
 @pytest.mark.parametrize("first", IMPORTS)
-def test_dml_is_the_class_whatever_was_imported_first(first: str) -> None:
+def test_dml_is_the_class_in_any_order_of_imports(first: str) -> None:
     script = "\n".join([first, CHECK, *IMPORTS, CHECK])
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_documented_names_are_there() -> None:
+def test_the_documented_names_exist() -> None:
     assert k2eg.__all__ == sorted(k2eg.__all__)
     assert set(k2eg.__all__) >= {"OperationError", "OperationTimeout", "dml"}
     assert k2eg.broker.__all__ == ["SnapshotProperties", "SnapshotType"]
@@ -41,7 +41,7 @@ def test_the_documented_names_are_there() -> None:
         assert all(hasattr(module, name) for name in module.__all__)
 
 
-def test_they_are_the_reactive_librarys_own() -> None:
+def test_the_documented_names_are_those_of_k2eg_rx() -> None:
     assert k2eg.OperationTimeout is k2eg_rx.OperationTimeout
     assert k2eg.broker.SnapshotProperties is k2eg_rx.SnapshotProperties
     assert k2eg.serialization.Scalar is k2eg_rx.Scalar

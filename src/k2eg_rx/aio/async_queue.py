@@ -1,7 +1,6 @@
-"""The way of a stream's items from whatever thread they come on to the coroutines that take them.
+"""A bounded queue from the threads of a stream to the coroutines of one event loop.
 
-In: items, one at a time, on the stream's threads. Out: the same, on the loop's thread, when a coroutine asks for one.
-At most `maxsize` wait in between: by the policy, the stream's thread is then held back, or items are dropped.
+Thread safety: a condition's lock guards all state but the streak and new waiters, which belong to the loop's thread.
 """
 
 from __future__ import annotations
@@ -17,32 +16,29 @@ from k2eg_rx.delivery import Buffer, Overflow, buffer_for
 
 _T = TypeVar("_T")
 
-# Seconds between looks of a thread that is held back, whether loop and client are still there; all else it is told.
-_LOOK = 1.0
-_STREAK = 64  # items taken in a row before others on the loop have their turn
+# Seconds between checks of a blocked thread that loop and client still exist; all other changes notify it.
+_CHECK_INTERVAL = 1.0
+_STREAK = 64  # items taken without suspending before other tasks of the loop get their turn
 
 
-class Bridge(Generic[_T]):
-    """A bounded queue from threads to an event loop.
-
-    All state belongs to the condition's lock, but the streak, which is the loop's thread's. Waiters are added and taken
-    there only, too.
+class AsyncQueue(Generic[_T]):
+    """A bounded queue: any thread puts items, coroutines get them.
 
     Args:
-        loop: The loop; it is the calling thread's.
-        overflow: What happens to items that the coroutines are too slow for.
-        maxsize: How many may wait.
+        loop: The loop of the calling thread.
+        overflow: What happens to items beyond the capacity.
+        capacity: Maximum number of queued items.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, overflow: Overflow, maxsize: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, overflow: Overflow, capacity: int) -> None:
         self._loop = loop
         self._loop_thread = threading.get_ident()
         self._condition = threading.Condition()
-        self._buffer: Buffer[_T] = buffer_for(overflow, maxsize)
-        # in virtual time one thread does everything: were it held back, nothing would ever happen again
-        self._holds = overflow is Overflow.BLOCK and current_runtime() is None
-        self._high = maxsize
-        self._low = maxsize // 2
+        self._buffer: Buffer[_T] = buffer_for(overflow, capacity)
+        # In virtual time a single thread runs everything, so blocking it would be a deadlock.
+        self._blocks = overflow is Overflow.BLOCK and current_runtime() is None
+        self._high = capacity
+        self._low = capacity // 2
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._waking = False
         self._streak = 0
@@ -51,38 +47,38 @@ class Bridge(Generic[_T]):
         self.dropped = 0
 
     def is_open(self) -> bool:
-        """Whether items are still wanted."""
+        """Whether the queue accepts items."""
         return not self._ended
 
-    def offer(self, item: _T) -> None:
-        """Adds an item; where the policy says so, returns only when there is room. Any thread but the loop's."""
+    def put(self, item: _T) -> None:
+        """Adds an item; with `Overflow.BLOCK`, waits until there is space. Any thread but the loop's."""
         with self._condition:
             if self._loop.is_closed():
                 self._end(None)
-            elif self._holds and len(self._buffer) >= self._high:
-                self._hold_back()
+            elif self._blocks and len(self._buffer) >= self._high:
+                self._wait_for_space()
             if not self._ended:
                 self.dropped += self._buffer.add((item,))
                 self._wake()
 
     def finish(self, error: Exception | None = None) -> None:
-        """Ends it after what was offered: completed, or failed. Any thread."""
+        """Ends the queue, with an error or without, after the items in it. Any thread."""
         with self._condition:
             self._end(error)
 
     def close(self) -> None:
-        """Ends it at once: nothing more is handed over, and nobody is held back. Any thread."""
+        """Ends the queue at once: discards its items and releases blocked threads. Any thread."""
         with self._condition:
             self._buffer.take(len(self._buffer))
             self._error = None
             self._end(None)
 
-    async def take(self) -> _T:
+    async def get(self) -> _T:
         """Returns the next item.
 
         Raises:
-            StopAsyncIteration: There are no more.
-            Exception: What the stream has failed with; once.
+            StopAsyncIteration: The queue has ended.
+            Exception: The error that the queue was finished with; raised once.
         """
         self._streak += 1
         if self._streak > _STREAK:
@@ -101,13 +97,13 @@ class Bridge(Generic[_T]):
                 waiter: asyncio.Future[None] = self._loop.create_future()
                 self._waiters.append(waiter)
             self._streak = 0
-            await self._called(waiter)
+            await self._wait(waiter)
 
-    async def _called(self, waiter: asyncio.Future[None]) -> None:
+    async def _wait(self, waiter: asyncio.Future[None]) -> None:
         try:
             await waiter
         except asyncio.CancelledError:
-            with self._condition, suppress(ValueError):  # it was called already
+            with self._condition, suppress(ValueError):  # it has been woken already
                 self._waiters.remove(waiter)
             raise
 
@@ -118,33 +114,33 @@ class Bridge(Generic[_T]):
             self._condition.notify_all()
             self._wake()
 
-    def _hold_back(self) -> None:
-        """Returns when there is room for a good deal, or it has ended."""
+    def _wait_for_space(self) -> None:
+        """Waits until the queue is half empty or ended."""
         if threading.get_ident() == self._loop_thread:
             self._end(
                 RuntimeError(
-                    f"{self._high} items wait, and the next came on the event loop's own thread, which cannot be held"
-                    " back: emit on another thread, make maxsize larger, or say overflow='latest' or 'drop_oldest'"
+                    f"{self._high} items are queued and the next arrived on the event loop's own thread, which cannot"
+                    " block: emit on another thread, increase capacity, or use overflow='latest' or 'drop_oldest'"
                 )
             )
             return
         with held_back() as is_to_end:
             while not self._ended and len(self._buffer) > self._low:
-                if not self._condition.wait(_LOOK) and (self._loop.is_closed() or is_to_end()):
+                if not self._condition.wait(_CHECK_INTERVAL) and (self._loop.is_closed() or is_to_end()):
                     self._end(None)
 
     def _wake(self) -> None:
-        """Has the loop look, if somebody waits there and it is not about to."""
+        """Schedules the waiters to be woken, unless that is scheduled already."""
         if not self._waiters or self._waking:
             return
         try:
-            self._loop.call_soon_threadsafe(self._call_waiters)
-        except RuntimeError:  # the loop is closed: nobody will ever ask
+            self._loop.call_soon_threadsafe(self._wake_waiters)
+        except RuntimeError:  # the loop is closed: no coroutine will ask for an item
             self._ended = True
         else:
             self._waking = True
 
-    def _call_waiters(self) -> None:
+    def _wake_waiters(self) -> None:
         with self._condition:
             waiters, self._waiters = self._waiters, deque()
             self._waking = False
@@ -154,7 +150,7 @@ class Bridge(Generic[_T]):
 
 
 def _raisable(error: Exception | None) -> Exception:
-    """Returns what a coroutine raises for the end, such that a stream's failure is never taken for its completion."""
+    """Returns what `get` raises at the end; a stream's StopIteration must not look like its completion."""
     if isinstance(error, (StopIteration, StopAsyncIteration)):
         failure = RuntimeError(f"the stream failed with {error!r}")
         failure.__cause__ = error
