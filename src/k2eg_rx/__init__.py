@@ -3,6 +3,8 @@
 `Client` connects to a K2EG gateway; its methods return reactivex Observables.
 """
 
+from typing import TYPE_CHECKING
+
 from k2eg_rx.client import Client, GetResult, PutResult, Status, first
 from k2eg_rx.delivery import Overflow
 from k2eg_rx.errors import (
@@ -15,7 +17,8 @@ from k2eg_rx.errors import (
     WireError,
 )
 from k2eg_rx.protocol import (
-    Generic,
+    Alarm,
+    Limits,
     MessagePackSerializable,
     NTTable,
     PVData,
@@ -39,13 +42,14 @@ from k2eg_rx.settings import Settings, environments, load_settings
 from k2eg_rx.transport import ConnectionState
 
 __all__ = [
+    "Alarm",
     "Client",
     "ClientClosedError",
     "ConnectionState",
     "ForkError",
-    "Generic",
     "GetResult",
     "K2EGError",
+    "Limits",
     "MessagePackSerializable",
     "NTTable",
     "OperationError",
@@ -77,3 +81,14 @@ __all__ = [
     "load_settings",
     "pv_name_of",
 ]
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        if name == "__version__":
+            from importlib.metadata import version  # noqa: PLC0415 - takes a tenth of this package's import
+
+            return version("k2eg")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

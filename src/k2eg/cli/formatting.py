@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from k2eg_rx import PVData, Reply, Severity, Snapshot
+from k2eg_rx.protocol import choice_of, columns_of, format_number, label_of, precision_of
 
 _NANOSECONDS = 1_000_000_000
 _SHOWN_ELEMENTS = 8  # of an array: about 60 characters, the rest of a line after name and time
 _SHOWN_ROWS = 20  # of a table, on a terminal of 24 lines
-_SIGNIFICANT = 6  # digits if the PV has no precision: those of a 32-bit float
-_MAX_FIXED = 1e9  # larger numbers are shown with an exponent
-_CA_PRECISION = re.compile(r"F\d*\.(\d+)")  # `display.format` of Channel Access, such as "F6.3"
 
 
 def printable(text: str) -> str:
@@ -25,57 +22,12 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
-def precision_of(structure: Mapping[str, Any]) -> int:
-    """Returns the number of decimals that a PV asks for; 0 if it asks for none."""
-    match structure.get("display"):
-        case {"precision": int(precision)}:
-            return max(precision, 0)
-        case {"format": str(text)} if found := _CA_PRECISION.fullmatch(text):
-            return int(found[1])
-        case _:
-            return 0
-
-
-def format_number(value: float | int | bool, precision: int = 0) -> str:
-    """Returns a number with `precision` decimals; with six significant digits if that is 0."""
-    if not isinstance(value, float):  # a whole number, or a boolean as true or false
-        return json.dumps(value)
-    if not precision or not math.isfinite(value):
-        return f"{value:.{_SIGNIFICANT}g}"
-    if 0 < abs(value) < 10.0**-precision or abs(value) >= _MAX_FIXED:
-        return f"{value:.{precision}e}"
-    return f"{value:.{precision}f}"
-
-
-def _element(value: object, precision: int) -> str:
+def _element(value: object, precision: int | None) -> str:
     if isinstance(value, bool | int | float):
         return format_number(value, precision)
     if isinstance(value, str):
         return printable(value)
     return json.dumps(jsonable(value))
-
-
-def enum_label(value: object) -> str | None:
-    """Returns the label of an enum's value; None if the value is no enum or the index has no label."""
-    if not isinstance(value, dict):
-        return None
-    index, choices = (cast("dict[str, object]", value).get(part) for part in ("index", "choices"))
-    if not isinstance(index, int) or not isinstance(choices, list):
-        return None
-    labels = cast("list[object]", choices)
-    return str(labels[index]) if 0 <= index < len(labels) else None
-
-
-def table_columns(structure: Mapping[str, Any]) -> dict[str, list[Any]] | None:
-    """Returns a table's columns by name; None if the PV is no table."""
-    labels, columns = structure.get("labels"), structure.get("value")
-    if not isinstance(labels, list) or not isinstance(columns, dict):
-        return None
-    named = cast("dict[str, object]", columns)
-    if not all(isinstance(column, list) for column in named.values()):
-        return None
-    # by column name, which a put needs, not by label
-    return cast("dict[str, list[Any]]", named)
 
 
 def _row_count(columns: Mapping[str, Sequence[Any]]) -> int:
@@ -86,16 +38,16 @@ def format_value(structure: Mapping[str, Any]) -> str:
     """Returns a PV's value in one line; long arrays and tables are abbreviated."""
     value = structure.get("value")
     precision = precision_of(structure)
+    if (choice := choice_of(structure)) is not None and (label := label_of(structure)) is not None:
+        return f"{printable(label)} ({choice[0]})"
     match value:
-        case {"index": int(index), "choices": list()} if (label := enum_label(value)) is not None:
-            return f"{printable(label)} ({index})"
         case [*elements]:
             shown = ", ".join(_element(element, precision) for element in elements[:_SHOWN_ELEMENTS])
             count = len(elements)
             return f"[{shown}]" if count <= _SHOWN_ELEMENTS else f"[{shown}, ...] ({count} values)"
         case None:
             return json.dumps(jsonable(structure))
-        case _ if columns := table_columns(structure):
+        case _ if columns := columns_of(structure):
             count = _row_count(columns)
             return f"{count} {'row' if count == 1 else 'rows'} of {', '.join(map(printable, columns))}"
         case _:
@@ -105,7 +57,7 @@ def format_value(structure: Mapping[str, Any]) -> str:
 def table_lines(columns: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     """Yields the lines of a table with aligned columns."""
     cells = [
-        [printable(label), *(_element(element, 0) for element in column[:_SHOWN_ROWS])]
+        [printable(label), *(_element(element, None) for element in column[:_SHOWN_ROWS])]
         for label, column in columns.items()
     ]
     height = max(map(len, cells), default=0)
@@ -132,8 +84,8 @@ def structure_lines(structure: Mapping[str, Any], indent: int = 0) -> Iterator[s
 
 
 def local_time(timestamp: int | None) -> str:
-    """Returns nanoseconds since the Unix epoch as local time with microseconds; ``<undefined>`` if unset."""
-    if not timestamp:  # an IOC sends 0 until a record is processed for the first time
+    """Returns nanoseconds since the Unix epoch as local time with microseconds; ``<undefined>`` for None."""
+    if timestamp is None:
         return "<undefined>".ljust(26)  # the length of a time
     seconds, nanoseconds = divmod(timestamp, _NANOSECONDS)
     moment = datetime.fromtimestamp(seconds).astimezone()
@@ -172,13 +124,10 @@ def jsonable(value: object) -> object:
             return value
 
 
-def _enum_as_label(value: object) -> tuple[object, dict[str, object]]:
-    """Returns an enum as its label, with the index in a further key; other values unchanged."""
-    match value:
-        case {"index": int(index), "choices": list()} if (label := enum_label(value)) is not None:
-            return label, {"index": index}
-        case _:
-            return value, {}
+def _enum_as_label(structure: Mapping[str, Any]) -> tuple[object, dict[str, object]]:
+    """Returns a PV's value and further keys: of an enum its label and the index, of other PVs the value as it is."""
+    choice, label = choice_of(structure), label_of(structure)
+    return (structure.get("value"), {}) if choice is None or label is None else (label, {"index": choice[0]})
 
 
 def pv_object(data: PVData, *, full: bool = False) -> dict[str, object]:
@@ -188,7 +137,7 @@ def pv_object(data: PVData, *, full: bool = False) -> dict[str, object]:
         data: The PV.
         full: Whether to add the whole structure as ``data``.
     """
-    value, beside = _enum_as_label(data.value)
+    value, beside = _enum_as_label(data.data)
     timestamp = data.timestamp
     return {
         "name": data.name,
@@ -227,7 +176,7 @@ class Formatter:
             format_alarm(data),
         ]
         lines = ["  ".join(part for part in parts if part)]
-        columns = table_columns(data.data)
+        columns = columns_of(data.data)
         if self.full:
             lines += structure_lines(data.data, indent=2)
         elif columns:

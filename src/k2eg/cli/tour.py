@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg.cli.formatting import format_value, table_columns, table_lines
+from k2eg.cli.formatting import format_value, table_lines
 from k2eg_rx import (
     Client,
     PVData,
@@ -27,6 +27,7 @@ from k2eg_rx import (
     SnapshotType,
     first,
 )
+from k2eg_rx.protocol import columns_of
 
 _T = TypeVar("_T")
 
@@ -202,14 +203,14 @@ class Tour:
 
     def _table(self) -> list[str]:
         uri = "pva://demo:table"
-        columns = table_columns(self._read(uri).data)
+        columns = columns_of(self._read(uri).data)
         if columns is None:
             raise TourError(f"{uri} is no table")
         row = {"element": "WIRE1", "device_name": "WIRE:DEMO:240", "s": 2.1, "length": 0.03}
         longer = {label: [*column, row[label]] for label, column in columns.items()}
         try:
             first(self._client.put_stream(uri, longer, _STEP_SECONDS))
-            read = table_columns(self._read(uri).data)
+            read = columns_of(self._read(uri).data)
             _check(read == longer, f"{uri} is {read} after a put of {longer}")
         finally:
             first(self._client.put_stream(uri, columns, _STEP_SECONDS))

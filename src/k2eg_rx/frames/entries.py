@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from k2eg_rx.frames.item_kinds import Instant, Result, is_instant, is_result
 from k2eg_rx.frames.value_arrays import cell
-from k2eg_rx.protocol import PVData, Snapshot, Structure, severity_of, timestamp_of
+from k2eg_rx.protocol import PVData, Snapshot, Structure, choice_of, label_of, severity_of, timestamp_of, units_of
 from k2eg_rx.pv import pv_name_of
 
 _NOT_THE_VALUE = frozenset({"alarm", "timeStamp"})
@@ -55,25 +55,16 @@ def entry_of(pv: str, data: Structure) -> Entry:
         value = {name: field for name, field in data.items() if name not in _NOT_THE_VALUE}
     index: int | None = None
     status: int | None = None
-    units = ""
-    match data.get("value"):
-        case {"index": int(number), "choices": [*choices]}:
-            index, labels = _int64(number), cast("list[object]", choices)
-            label = labels[number] if 0 <= number < len(labels) else None
-            value = label if isinstance(label, str) else str(number)
-        case _:
-            pass
+    if (choice := choice_of(data)) is not None:
+        index = _int64(choice[0])
+        label = label_of(data)
+        value = str(choice[0]) if label is None else label
     match data.get("alarm"):
         case {"status": int(number)}:
             status = _int64(number)
         case _:
             pass
-    match data.get("display"):
-        case {"units": str(text)}:
-            units = text
-        case _:
-            pass
-    return Entry(pv, timestamp_of(data), cell(value), index, int(severity_of(data)), status, units)
+    return Entry(pv, timestamp_of(data), cell(value), index, int(severity_of(data)), status, units_of(data))
 
 
 def entries_of(item: object) -> Iterator[Entry]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from k2eg_rx.errors import OperationError, WireError
-from k2eg_rx.protocol import NEVER_PROCESSED, PVUpdate, ReplayedUpdate, decode_body, repeats
+from k2eg_rx.protocol import PVUpdate, ReplayedUpdate, decode_body, repeats
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.transport import DecodeErrorCounter, Record
 
@@ -23,7 +23,6 @@ from k2eg_rx.transport import DecodeErrorCounter, Record
 MARGIN = 60.0
 _MARGIN_MS = round(MARGIN * 1000)
 _NANOSECONDS_PER_MS = 1_000_000
-_NO_TIMES = frozenset({0, NEVER_PROCESSED})  # 0 where a PVAccess server sets none
 
 
 class Interval(NamedTuple):
@@ -138,4 +137,4 @@ def _event_time(update: PVUpdate) -> int:
         time = update.timestamp
     except OperationError:  # no such field: told where the subscriber is, as of a live update
         time = None
-    return update.record.timestamp_ms * _NANOSECONDS_PER_MS if time is None or time in _NO_TIMES else time
+    return update.record.timestamp_ms * _NANOSECONDS_PER_MS if time is None else time

@@ -14,7 +14,7 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg_rx.protocol import NANOSECONDS, NEVER_PROCESSED, PVData, Severity
+from k2eg_rx.protocol import NANOSECONDS, PVData, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,6 @@ class AlarmTransition:
     update: PVData
 
 
-def _time_of(update: PVData) -> int | None:
-    timestamp = update.timestamp
-    return None if timestamp == NEVER_PROCESSED else timestamp
-
-
 class _Severities:
     """The severity of each PV, and since when it has it."""
 
@@ -56,7 +51,7 @@ class _Severities:
         known = self._current.get(update.name)
         if known is not None and known[0] is current:
             return []
-        now = _time_of(update)
+        now = update.timestamp
         self._current[update.name] = current, now
         previous, since = (Severity.UNDEFINED, None) if known is None else known
         if max(current, previous if known else current) < self._minimum:

@@ -93,12 +93,12 @@ def align(
     Example:
         >>> from reactivex import from_iterable
         >>> from k2eg_rx.operators import AlignCounts, align
-        >>> from k2eg_rx.testing import update
-        >>> updates = [update("bpm:1", 0.1, timestamp=1000), update("bpm:1", 0.2, timestamp=9000),
-        ...            update("bpm:2", 0.5, timestamp=1004), update("bpm:2", 0.6, timestamp=9004)]
+        >>> from k2eg_rx.testing import START, update
+        >>> updates = [update("bpm:1", 0.1, timestamp=START + 1000), update("bpm:1", 0.2, timestamp=START + 9000),
+        ...            update("bpm:2", 0.5, timestamp=START + 1004), update("bpm:2", 0.6, timestamp=START + 9004)]
         >>> counts = AlignCounts()
         >>> orbit = from_iterable(updates).pipe(align(["bpm:1", "bpm:2"], tolerance=10e-9, counts=counts))
-        >>> _ = orbit.subscribe(lambda instant: print(instant.timestamp, instant.values()))
+        >>> _ = orbit.subscribe(lambda instant: print(instant.timestamp - START, instant.values()))
         1000 {'bpm:1': 0.1, 'bpm:2': 0.5}
         9000 {'bpm:1': 0.2, 'bpm:2': 0.6}
         >>> counts.used, counts.dropped.total()

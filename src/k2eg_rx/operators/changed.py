@@ -14,9 +14,8 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.arguments import non_negative
-from k2eg_rx.operators.arrays import numpy_module
 from k2eg_rx.operators.differences import Difference
-from k2eg_rx.protocol import PVData, Severity
+from k2eg_rx.protocol import PVData, Severity, numpy_module
 
 _T = TypeVar("_T")
 

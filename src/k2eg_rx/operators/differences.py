@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from k2eg_rx.operators.arrays import numpy_module
+from k2eg_rx.protocol import numpy_module
 
 _VECTOR_LENGTH = 64  # from here on numpy is faster than a loop, the conversion of two lists included
 

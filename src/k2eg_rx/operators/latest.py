@@ -12,9 +12,8 @@ import reactivex as rx
 from reactivex import Observable, abc
 from reactivex import operators as ops
 
-from k2eg_rx.operators.arrays import numpy_module, value_with_arrays
 from k2eg_rx.operators.stage import Stage, staged
-from k2eg_rx.protocol import PVData
+from k2eg_rx.protocol import PVData, numpy_module, value_with_arrays
 from k2eg_rx.pv import pv_name_of
 
 _Update = TypeVar("_Update", bound=PVData)

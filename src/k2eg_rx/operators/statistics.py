@@ -13,8 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, cast
 
-from k2eg_rx.operators.arrays import numpy_module
-from k2eg_rx.protocol import Severity
+from k2eg_rx.protocol import Severity, numpy_module
 
 Row = Sequence[float]
 

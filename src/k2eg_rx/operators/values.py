@@ -12,8 +12,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.errors import K2EGError
-from k2eg_rx.operators.arrays import numpy_module, value_with_arrays, with_arrays
-from k2eg_rx.protocol import PVData
+from k2eg_rx.protocol import PVData, numpy_module, value_with_arrays, with_arrays
 
 
 class MissingFieldError(K2EGError, LookupError):
@@ -127,14 +126,14 @@ def field(path: str) -> Callable[[Observable[PVData]], Observable[Any]]:
     return ops.map(select)
 
 
-def _timestamp_of(update: PVData) -> int:
+def _timestamp_of(update: PVData) -> int | None:
     timestamp = update.timestamp
-    if timestamp is None:
+    if timestamp is None and "timeStamp" not in update.data:
         raise MissingFieldError(update.name, "timeStamp", _found([], update.data))
     return timestamp
 
 
-def timestamps() -> Callable[[Observable[PVData]], Observable[int]]:
+def timestamps() -> Callable[[Observable[PVData]], Observable[int | None]]:
     """Returns an operator that emits the EPICS time of each update: integer nanoseconds since the Unix epoch, UTC.
 
     Example:
@@ -146,6 +145,6 @@ def timestamps() -> Callable[[Observable[PVData]], Observable[int]]:
         1767225600000000000
         1767225600500000000
 
-    The stream fails with `MissingFieldError` if an update has no time stamp.
+    An update whose time was never set gives None. The stream fails with `MissingFieldError` if a PV has no time stamp.
     """
     return ops.map(_timestamp_of)

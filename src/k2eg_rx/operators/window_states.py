@@ -15,7 +15,7 @@ from reactivex import abc
 
 from k2eg_rx.operators.stage import RESOLUTION, Stage
 from k2eg_rx.operators.window_items import Sample, Window, WindowCounts, window_of
-from k2eg_rx.protocol import NANOSECONDS, NEVER_PROCESSED, PVUpdate
+from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -74,7 +74,7 @@ class _Windows(Stage[PVUpdate, Window]):
     def _time_of(self, item: PVUpdate) -> int | None:
         self._counts.received += 1
         time = self._clock() if self._by_arrival else item.timestamp
-        if time is None or time == NEVER_PROCESSED:
+        if time is None:
             self._counts.no_time += 1
             return None
         return time

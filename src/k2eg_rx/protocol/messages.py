@@ -1,26 +1,55 @@
-"""What the gateway says, as values: replies, PV events, and the parts of a recurring snapshot's iteration.
+"""Messages of a gateway as objects: PV values, replies, and the parts of a recurring snapshot.
 
-In: nothing. Out: the classes that `decode` makes and the rest of the library passes on. Any thread; a `PVUpdate`
-decodes itself on first use (twice at worst if two threads are first, with the same result).
+Thread safety: immutable but for the lazy decoding of a `PVUpdate`. Two threads that access one for the first time may
+both decode it, with equal results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from k2eg_rx.errors import K2EGError, require_extra
+from k2eg_rx.protocol.arrays import value_with_arrays
 from k2eg_rx.protocol.decode import decode_body
+from k2eg_rx.protocol.fields import (
+    Alarm,
+    Limits,
+    alarm_of,
+    choice_of,
+    columns_of,
+    described,
+    format_number,
+    label_of,
+    limits_of,
+    precision_of,
+    shortened,
+    summary,
+    units_of,
+)
 from k2eg_rx.protocol.records import Record
-from k2eg_rx.protocol.structures import Severity, Structure, severity_of, structure_of, timestamp_of
+from k2eg_rx.protocol.structures import Severity, Structure, datetime_of, severity_of, structure_of, timestamp_of
 from k2eg_rx.pv import PVAddress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_NUMBER_FORMATS = "bcdoxXneEfFgG%"  # types of a format specification that apply to numbers
+_REPR_WIDTH = 100
+_VALUE_WIDTH = 32  # of the value in a repr; leaves at least 20 characters for the name
 
 
 class PVData:
     """A PV's value at one time.
 
+    ``float(pv)`` and ``int(pv)`` return a scalar value, or the index of an enum. ``f"{pv}"`` formats a float with the
+    PV's precision and an enum as its label; ``f"{pv:10.3e}"`` applies the specification to the value (of an enum to
+    the index for numeric types such as ``d``, to the label otherwise).
+
     Attributes:
-        name: The PV's name as asked for, without the protocol.
+        name: The PV's name as requested, without the protocol.
     """
 
     __slots__ = ("_data", "name")
@@ -37,7 +66,7 @@ class PVData:
         return self._data
 
     def load(self) -> None:
-        """Decodes, if that is still to be done."""
+        """Decodes the structure unless it is decoded already."""
         if self._data is None:
             self._data = self._decode()
 
@@ -50,59 +79,142 @@ class PVData:
         return self.data.get("value")
 
     @property
+    def label(self) -> str | None:
+        """The text of an enum's current choice; None if the PV is not an enum or has no label for its index."""
+        return label_of(self.data)
+
+    @property
+    def choices(self) -> list[str] | None:
+        """The labels of an enum; None if the PV is not an enum."""
+        choice = choice_of(self.data)
+        return None if choice is None else choice[1]
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """The value as a numpy array, an image (NTNDArray) in its shape, rows first.
+
+        Raises:
+            TypeError: The value is not an array of numbers.
+            ModuleNotFoundError: numpy is not installed.
+        """
+        require_extra("analysis", ["numpy"], "PVData.array")
+        array: Any = value_with_arrays(self.data) if "value" in self.data else None
+        if not hasattr(array, "dtype"):
+            raise TypeError(f"{self.name}: array needs a value that is an array of numbers, got {described(self.data)}")
+        return array
+
+    @property
+    def table(self) -> dict[str, list[Any]]:
+        """The columns of a table (NTTable) by field name.
+
+        Raises:
+            TypeError: The PV is not a table.
+        """
+        columns = columns_of(self.data)
+        if columns is None:
+            raise TypeError(f"{self.name}: table needs an NTTable, got {described(self.data)}")
+        return columns
+
+    @property
+    def alarm(self) -> Alarm:
+        """The alarm's severity, status and message."""
+        return alarm_of(self.data)
+
+    @property
     def severity(self) -> Severity:
-        """The alarm's severity."""
+        """The alarm's severity; NO_ALARM where there is no alarm field."""
         return severity_of(self.data)
 
     @property
     def timestamp(self) -> int | None:
-        """EPICS time in integer nanoseconds since the Unix epoch; None if the PV has none."""
+        """EPICS time in integer nanoseconds since the Unix epoch; None if the PV has none or has never been set."""
         return timestamp_of(self.data)
+
+    @property
+    def time(self) -> datetime | None:
+        """EPICS time as a datetime in UTC, cut to microseconds; None where `timestamp` is None."""
+        return datetime_of(timestamp_of(self.data))
 
     @property
     def units(self) -> str:
         """The engineering units, or an empty string."""
-        match self.data.get("display"):
-            case {"units": str(units)}:
-                return units
-            case _:
-                return ""
+        return units_of(self.data)
+
+    @property
+    def precision(self) -> int | None:
+        """The number of decimals to show; None if the PV does not declare one."""
+        return precision_of(self.data)
+
+    @property
+    def limits(self) -> Limits | None:
+        """The display, control, alarm and warning ranges; None if the PV declares none of them."""
+        return limits_of(self.data)
+
+    def _number(self) -> int | float:
+        choice = choice_of(self.data)
+        value = self.value if choice is None else choice[0]
+        if not isinstance(value, int | float):
+            raise TypeError(f"{self.name}: a number needs a scalar or an enum, got {described(self.data)}")
+        return value
+
+    def __float__(self) -> float:
+        return float(self._number())
+
+    def __int__(self) -> int:
+        return int(self._number())
+
+    def __format__(self, spec: str) -> str:
+        value = self.value
+        choice = choice_of(self.data)
+        if choice is not None:
+            index, label = choice[0], label_of(self.data)
+            value = index if label is None or (spec and spec[-1] in _NUMBER_FORMATS) else label
+        if not isinstance(value, str | int | float):
+            if not spec:
+                return str(self)
+            raise TypeError(f"{self.name}: format {spec!r} needs a scalar or an enum, got {described(self.data)}")
+        if spec:
+            return format(value, spec)
+        return format_number(value, self.precision) if isinstance(value, float) else str(value)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, {self.data!r})"
+        kind = type(self).__name__
+        try:
+            time = self.time
+            shown = f"{time:%Y-%m-%d %H:%M:%S}.{time.microsecond // 1000:03d}Z" if time else "no time"
+            about = f"{shortened(summary(self.data), _VALUE_WIDTH)}, {self.severity.name}, {shown}"
+        except K2EGError:
+            about = "undecodable"
+        return f"{kind}({shortened(repr(self.name), _REPR_WIDTH - len(kind) - len(about) - 4)}, {about})"
 
 
 class PVUpdate(PVData):
     """One event of a monitored PV, decoded on first use.
 
     Attributes:
-        address: The PV as it was asked for.
-        record: The Kafka record it came in: topic, partition, offset.
-        replayed: Whether it is of the past: read back from Kafka, not received as it came.
+        address: The PV as it was requested.
+        record: The Kafka record of the event: topic, partition, offset.
+        replayed: Whether it was read back from Kafka's history rather than received live.
     """
 
     __slots__ = ("address", "record")
 
-    replayed: ClassVar[bool] = False  # of the class, not of each event: see `ReplayedUpdate`
+    replayed: ClassVar[bool] = False  # of the class, to keep events small; see `ReplayedUpdate`
 
     def __init__(self, address: PVAddress, record: Record) -> None:
-        self.name = address.name  # not by the base's __init__: one of these is made for each event
+        self.name = address.name  # without super().__init__(), for speed: one object is created for each event
         self._data = None
         self.address = address
         self.record = record
 
     def _decode(self) -> Structure:
         body = decode_body(self.record)
-        structure = body.get(self.name)  # what is nearly always there, before all that may be there instead
+        structure = body.get(self.name)  # the usual case first, before the search in `structure_of`
         return cast("Structure", structure) if isinstance(structure, dict) else structure_of(self.address, body)
-
-    def __repr__(self) -> str:
-        where = f"{self.record.topic}[{self.record.partition}]@{self.record.offset}"
-        return f"PVUpdate({self.name!r}, {where})"
 
 
 class ReplayedUpdate(PVUpdate):
-    """An event of the past; `replayed` is True, all else is as in any `PVUpdate`."""
+    """A `PVUpdate` read from Kafka's history; `replayed` is True."""
 
     __slots__ = ()
 
@@ -110,23 +222,22 @@ class ReplayedUpdate(PVUpdate):
 
 
 def repeats(value: bytes | None, earlier: bytes | None) -> bool:
-    """Whether an event says nothing that the one before it of its PV did not say: their bytes, EPICS time included, are
-    the same.
+    """Whether an event repeats the previous event of its PV: equal bytes, EPICS time included.
 
-    A gateway publishes a PV's value once more whenever another client asks for it. A PV without time may really have
-    been posted twice with one value; its events all count.
+    A gateway publishes a PV's current value again whenever another client activates the monitor. Two equal events of
+    a PV without a time may be two postings; they are not repeats.
     """
     return value == earlier and value is not None and b"timeStamp" in value
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The gateway's answer to a command.
+    """The gateway's reply to a command.
 
     Attributes:
-        reply_id: The id of the command it answers.
-        error: 0 success, negative a failure; 1 the end of a one-shot snapshot.
-        message: The gateway's words, or an empty string.
+        reply_id: The id of the command.
+        error: 0 for success, negative for a failure, 1 for the end of a one-shot snapshot.
+        message: The gateway's text, or an empty string.
         body: The whole map, PV structures included.
     """
 
@@ -138,7 +249,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotHeader:
-    """The begin of an iteration. `timestamp` is Unix milliseconds, of publication."""
+    """The start of an iteration. `timestamp` is the publication time in Unix milliseconds."""
 
     snapshot_name: str
     timestamp: int
@@ -157,7 +268,7 @@ class SnapshotData:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotTail:
-    """The end of an iteration. `error` is 0, or negative with its message."""
+    """The end of an iteration. `error` is 0, or negative with an `error_message`."""
 
     snapshot_name: str
     timestamp: int

@@ -1,6 +1,5 @@
-"""A PV's value as the wire carries it: a map that mirrors the EPICS structure, and how to read it.
+"""A PV's value as the protocol carries it: a map that mirrors the EPICS structure.
 
-In: decoded maps. Out: PV structures, severities, time stamps. Pure; any thread.
 The layout is that of the EPICS V4 Normative Types (NTScalar, NTScalarArray, NTEnum, NTTable, ...).
 """
 
@@ -8,6 +7,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any, cast
 
@@ -18,11 +18,13 @@ Structure = dict[str, Any]
 
 NANOSECONDS = 1_000_000_000
 
-# The begin of EPICS time, 1990-01-01, in Unix seconds (epicsTime.h, POSIX_TIME_AT_EPICS_EPOCH): the time stamp of a
-# record that was never processed.
+# The epoch of EPICS time, 1990-01-01, in Unix seconds (epicsTime.h, POSIX_TIME_AT_EPICS_EPOCH).
 EPICS_EPOCH = 631_152_000
-NEVER_PROCESSED = EPICS_EPOCH * NANOSECONDS
 
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# Error codes of an `OperationError` that the client raises itself: the gateway's reply is for the record, not for the
+# field; the structure has no such field.
 FIELD_IGNORED = -1
 FIELD_MISSING = -2
 
@@ -42,7 +44,7 @@ _SEVERITIES = tuple(Severity)  # by number
 
 def severity_of(structure: Mapping[str, Any]) -> Severity:
     """Returns a structure's alarm severity; NO_ALARM where there is no alarm field, UNDEFINED for an unknown number."""
-    alarm = structure.get("alarm")  # no `match` here and below: it takes several times as long, for each event
+    alarm = structure.get("alarm")  # not by `match`, here and below: it takes several times as long, on each event
     number = cast("Structure", alarm).get("severity") if isinstance(alarm, dict) else None
     if isinstance(number, int):
         return _SEVERITIES[number] if 0 <= number < len(_SEVERITIES) else Severity.UNDEFINED
@@ -50,18 +52,33 @@ def severity_of(structure: Mapping[str, Any]) -> Severity:
 
 
 def timestamp_of(structure: Mapping[str, Any]) -> int | None:
-    """Returns a structure's EPICS time in integer nanoseconds since the Unix epoch, or None where there is none."""
+    """Returns a structure's EPICS time in integer nanoseconds since the Unix epoch, or None if it has none.
+
+    A time that was never set is none: zero seconds, as PVAccess servers send it, and the EPICS epoch, as Channel
+    Access sends it for a record that was never processed.
+    """
     stamp = structure.get("timeStamp")
     if isinstance(stamp, dict):
         fields = cast("Structure", stamp)
         seconds, nanoseconds = fields.get("secondsPastEpoch"), fields.get("nanoseconds")
-        if isinstance(seconds, int) and isinstance(nanoseconds, int):
+        if isinstance(seconds, int) and isinstance(nanoseconds, int) and seconds and seconds != EPICS_EPOCH:
             return seconds * NANOSECONDS + nanoseconds
     return None
 
 
+def datetime_of(timestamp: int | None) -> datetime | None:
+    """Returns a time in nanoseconds since the Unix epoch as a datetime in UTC, cut to microseconds.
+
+    None for None, and for a time that a datetime cannot express (beyond the year 9999).
+    """
+    try:
+        return None if timestamp is None else _UNIX_EPOCH + timedelta(microseconds=timestamp // 1000)
+    except OverflowError:
+        return None
+
+
 def select_field(structure: Structure, path: str, subject: str) -> Structure:
-    """Returns a field inside a structure as a PV of its own: under ``value``, with the PV's alarm and time.
+    """Returns a field of a structure as a structure of its own: the field as ``value``, with the PV's alarm and time.
 
     Args:
         structure: The whole PV.
@@ -85,14 +102,15 @@ def select_field(structure: Structure, path: str, subject: str) -> Structure:
 
 
 def structure_of(address: PVAddress, body: Mapping[str, Any]) -> Structure:
-    """Returns the structure of a PV out of a message's body.
+    """Returns the structure of a PV from a message's body.
 
-    A gateway that knows no fields answers for the record itself, under the record's name. A path in the structure
-    is then selected here; a record's field cannot be, and the record's value must never pass for it.
+    A gateway that ignores field paths sends the whole record under the record's name. A path inside the structure is
+    then selected here. A record field (``X.HIGH``) is not in the structure, and the record's value must not be
+    returned for it.
 
     Raises:
         WireError: The body has no structure of that PV.
-        OperationError: The gateway answered for another field than the one asked for, or there is no such field.
+        OperationError: The gateway sent the record instead of its field, or the structure has no such field.
     """
     structure = body.get(address.name)
     if isinstance(structure, dict):

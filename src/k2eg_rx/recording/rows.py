@@ -14,7 +14,18 @@ from enum import StrEnum
 from typing import Any, NamedTuple, cast
 
 from k2eg_rx.errors import K2EGError
-from k2eg_rx.protocol import PVData, PVUpdate, ReplayedUpdate, Samples, Snapshot, Structure, severity_of, timestamp_of
+from k2eg_rx.protocol import (
+    PVData,
+    PVUpdate,
+    ReplayedUpdate,
+    Samples,
+    Snapshot,
+    Structure,
+    choice_of,
+    label_of,
+    severity_of,
+    timestamp_of,
+)
 from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.recording.value_codec import pack_exactly, unpack_exactly
 from k2eg_rx.transport import Record
@@ -184,15 +195,11 @@ def _about(data: Structure) -> dict[str, Any]:
         case _:
             pass
     value = data.get("value")
-    match value:
-        case {"index": int(index), "choices": [*labels]}:
-            value = index
-            label = cast("list[object]", labels)[index] if 0 <= index < len(labels) else None
-            about["text"] = _unicode(label) if isinstance(label, str) else None
-        case str():
-            about["text"] = _unicode(value)
-        case _:
-            pass
+    if (choice := choice_of(data)) is not None:
+        value, label = choice[0], label_of(data)
+        about["text"] = None if label is None else _unicode(label)
+    elif isinstance(value, str):
+        about["text"] = _unicode(value)
     if isinstance(value, int | float):
         about["value"] = _float(value)
         about["value_int"] = _within(_INT64, int(value)) if isinstance(value, int) else None

@@ -100,8 +100,8 @@ def series(
 
     Example:
         >>> from k2eg_rx.testing import series
-        >>> [item.timestamp - item.record.offset for item in series("demo:x", [1, 2], every=0.5, start=0)]
-        [0, 499999999]
+        >>> [item.timestamp - item.record.offset for item in series("demo:x", [1, 2], every=0.5, start=10**9)]
+        [1000000000, 1499999999]
     """
     step = round(every * NANOSECONDS)
     return [

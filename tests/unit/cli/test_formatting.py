@@ -77,6 +77,13 @@ def test_an_unset_time_is_undefined_and_has_the_width_of_a_time() -> None:
     assert "<undefined>" in Formatter().pv(PVData("x", {"value": 1}))
 
 
+@pytest.mark.parametrize("seconds", [0, 631_152_000])
+def test_a_time_that_was_never_set_is_undefined(seconds: int) -> None:
+    data = PVData("x", {"value": 1, "timeStamp": {"secondsPastEpoch": seconds, "nanoseconds": 0}})
+    assert "<undefined>" in Formatter().pv(data)
+    assert json.loads(Formatter(json=True).pv(data))["timestamp"] is None
+
+
 def test_a_table_has_a_line_per_row() -> None:
     lines = Formatter().pv(PVData("t", TABLE)).splitlines()
     assert lines[1:] == ["  element  s", "  Q1       0.5", "  BPM2     12.25"]

@@ -24,6 +24,7 @@ from k2eg_rx.frames import to_dataframe, to_xarray
 from k2eg_rx.frames.pandas_frames import column
 from k2eg_rx.frames.value_arrays import array_of, stacked, times
 from k2eg_rx.operators import Aligned, align
+from k2eg_rx.protocol import EPICS_EPOCH
 from k2eg_rx.protocol.snapshots import Samples
 from k2eg_rx.testing import START, series, snapshot, update
 
@@ -115,13 +116,17 @@ def test_a_result_is_told_by_its_shape() -> None:
 
 
 def test_a_snapshot_has_a_row_for_each_sample_and_for_each_pv_without() -> None:
-    orbit = snapshot("orbit", {"a": [update("a", 1, timestamp=5), update("a", 2, timestamp=6)], "b": None}, iteration=7)
+    orbit = snapshot(
+        "orbit",
+        {"a": [update("a", 1, timestamp=SECOND + 5), update("a", 2, timestamp=SECOND + 6)], "b": None},
+        iteration=7,
+    )
     frame = to_dataframe(orbit)
     assert list(frame["pv"]) == ["a", "a", "b"]
     assert list(frame["snapshot"]) == ["orbit"] * 3
     assert list(frame["iteration"]) == [7, 7, 7]
     assert missing(frame["value"]) == [False, False, True]
-    assert [time.value for time in frame["time"][:2]] == [5, 6]
+    assert [time.value for time in frame["time"][:2]] == [SECOND + 5, SECOND + 6]
     assert frame["error"][2] == "no data in this snapshot"
     assert list(to_dataframe([orbit, orbit])["pv"]) == ["a", "a", "b"] * 2
     assert missing(frame_of(update("x", 1))["iteration"]) == [True]
@@ -236,15 +241,15 @@ def test_pvs_of_different_kinds_in_one_column() -> None:
 
 def test_aligned_data_are_wide_by_themselves() -> None:
     updates = [
-        update("a", 1, timestamp=1000),
-        update("b", "on", timestamp=1000),
-        update("a", 2, timestamp=2000),
-        update("b", "off", timestamp=2000),
+        update("a", 1, timestamp=SECOND + 1000),
+        update("b", "on", timestamp=SECOND + 1000),
+        update("a", 2, timestamp=SECOND + 2000),
+        update("b", "off", timestamp=SECOND + 2000),
     ]
     frame = rx.from_iterable(updates).pipe(align(["a", "b"]), to_dataframe()).run()
     assert frame.index.name == "time"
     assert str(frame.index.dtype) == "datetime64[ns, UTC]"
-    assert [time.value for time in frame.index] == [1000, 2000]
+    assert [time.value for time in frame.index] == [SECOND + 1000, SECOND + 2000]
     assert list(frame.columns) == ["a", "b"]
     assert str(frame["a"].dtype) == "int64"
     assert list(frame["b"]) == ["on", "off"]
@@ -277,25 +282,37 @@ def test_snapshots_wide_have_the_newest_sample_of_each_pv() -> None:
 
 
 def test_a_one_shot_snapshot_has_the_time_of_its_newest_sample() -> None:
-    samples = {pv: Samples([update(pv, 1, timestamp=time).data]) for pv, time in (("a", 5), ("b", 9))}
+    samples = {pv: Samples([update(pv, 1, timestamp=time).data]) for pv, time in (("a", SECOND + 5), ("b", SECOND + 9))}
     frame = to_dataframe([Snapshot("id", samples), Snapshot("id", {"a": Samples()})], form="wide")
-    assert frame.index[0].value == 9
+    assert frame.index[0].value == SECOND + 9
     assert pd.isna(frame.index[1])
 
 
 def test_updates_of_equal_time_share_a_row_and_none_is_lost() -> None:
     updates = [
-        update("a", 1, timestamp=2000),
-        update("b", 2, timestamp=1000),
-        update("b", 3, timestamp=2000),
-        update("a", 4, timestamp=2000),  # the same time twice
+        update("a", 1, timestamp=SECOND + 2000),
+        update("b", 2, timestamp=SECOND + 1000),
+        update("b", 3, timestamp=SECOND + 2000),
+        update("a", 4, timestamp=SECOND + 2000),  # the same time twice
         update("a", 5, timestamp=None),
         update("b", 6, timestamp=None),
     ]
     frame = to_dataframe(updates, form="wide")
-    assert [None if pd.isna(time) else time.value for time in frame.index] == [1000, 2000, 2000, None, None]
+    assert [None if pd.isna(time) else time.value for time in frame.index] == [
+        SECOND + 1000,
+        SECOND + 2000,
+        SECOND + 2000,
+        None,
+        None,
+    ]
     assert [None if pd.isna(value) else value for value in frame["a"]] == [None, 1, 4, 5, None]
     assert [None if pd.isna(value) else value for value in frame["b"]] == [2, 3, None, None, 6]
+
+
+@pytest.mark.parametrize("seconds", [0, EPICS_EPOCH])
+def test_a_time_that_was_never_set_is_not_a_time(seconds: int) -> None:
+    frame = to_dataframe([update("a", 1, timestamp=seconds * SECOND)])
+    assert pd.isna(frame["time"][0])
 
 
 def test_a_failed_get_is_a_column_without_values() -> None:
@@ -317,10 +334,10 @@ def test_an_empty_wide_frame() -> None:
 def test_scalars_have_a_dimension_and_waveforms_two() -> None:
     data = to_xarray(
         [
-            update("x", 1.5, timestamp=1000, units="mm"),
-            update("w", [1, 2, 3], timestamp=1000, severity=2),
-            update("x", 2.5, timestamp=2001),
-            update("w", [4, 5, 6], timestamp=2001),
+            update("x", 1.5, timestamp=SECOND + 1000, units="mm"),
+            update("w", [1, 2, 3], timestamp=SECOND + 1000, severity=2),
+            update("x", 2.5, timestamp=SECOND + 2001),
+            update("w", [4, 5, 6], timestamp=SECOND + 2001),
         ]
     )
     assert data["x"].dims == ("time",)
@@ -329,13 +346,19 @@ def test_scalars_have_a_dimension_and_waveforms_two() -> None:
     assert data["w"].dtype == np.int64
     assert data["w"].values.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert data["time"].dtype == "datetime64[ns]"
-    assert data["time"].values.astype(np.int64).tolist() == [1000, 2001]
+    assert data["time"].values.astype(np.int64).tolist() == [SECOND + 1000, SECOND + 2001]
     assert data["severity"].sel(pv="w").values.tolist() == [2, 0]
     assert data["status"].dims == ("time", "pv")
 
 
 def test_gaps_are_nan_among_numbers_and_minus_one_among_alarms() -> None:
-    data = to_xarray([update("a", 1, timestamp=1), update("w", [1, 2], timestamp=2), update("m", "on", timestamp=3)])
+    data = to_xarray(
+        [
+            update("a", 1, timestamp=SECOND + 1),
+            update("w", [1, 2], timestamp=SECOND + 2),
+            update("m", "on", timestamp=SECOND + 3),
+        ]
+    )
     assert [None if math.isnan(value) else value for value in data["a"].values] == [1, None, None]
     assert np.isnan(data["w"].values).tolist() == [[True, True], [False, False], [True, True]]
     assert data["m"].isnull().values.tolist() == [True, True, False]

@@ -8,7 +8,7 @@ import reactivex as rx
 
 from k2eg_rx.operators import AlarmTransition, alarms
 from k2eg_rx.protocol.messages import PVData
-from k2eg_rx.protocol.structures import NANOSECONDS, Severity
+from k2eg_rx.protocol.structures import EPICS_EPOCH, NANOSECONDS, Severity
 from k2eg_rx.testing import START, update
 
 
@@ -67,8 +67,9 @@ def test_without_time_stamps_the_time_is_unknown() -> None:
     assert [math.isnan(one.seconds) for one in found] == [True, True, False]
 
 
-def test_a_record_that_was_never_processed_has_no_time() -> None:
-    never = update("x", 0, severity=3, timestamp=631_152_000 * NANOSECONDS)
+@pytest.mark.parametrize("seconds", [0, EPICS_EPOCH])
+def test_an_alarm_without_a_time_has_an_unknown_duration(seconds: int) -> None:
+    never = update("x", 0, severity=3, timestamp=seconds * NANOSECONDS)
     first, second = transitions(never, at(0, 0))
     assert first.timestamp is None
     assert math.isnan(second.seconds)

@@ -297,7 +297,7 @@ class TestHeld:
 
     def test_a_setpoint_that_never_changes_is_held_for_ever(self):
         run = Run(["fast", "slow"], hold={"slow": math.inf})
-        assert len(run.feed(at("slow", -START + 1), at("fast", 0), at("fast", 8))) == 2
+        assert len(run.feed(at("slow", -START + NANOSECONDS), at("fast", 0), at("fast", 8))) == 2
 
     def test_what_no_instant_needs_is_not_kept(self):
         run = Run(["fast", "slow"], hold={"slow": 5.0}, grace=0.5)

@@ -11,8 +11,8 @@ from reactivex import Observable
 
 from k2eg_rx.errors import K2EGError
 from k2eg_rx.operators import field, timestamps, value
-from k2eg_rx.operators.arrays import numpy_module
 from k2eg_rx.operators.values import MissingFieldError
+from k2eg_rx.protocol import numpy_module
 from k2eg_rx.protocol.messages import PVData
 from k2eg_rx.testing import series, update
 

@@ -108,9 +108,10 @@ class TestEventTime:
 
     def test_one_without_a_time_or_never_processed_is_counted(self):
         run = Run(1.0)
-        run.feed(at(None), update("a", 0.0, severity=3, timestamp=datetime(1990, 1, 1, tzinfo=UTC)))
+        unset = [update("a", 0.0, severity=3, timestamp=datetime(year, 1, 1, tzinfo=UTC)) for year in (1970, 1990)]
+        run.feed(at(None), *unset)
         run.source.on_completed()
-        assert run.counts == WindowCounts(received=2, no_time=2)
+        assert run.counts == WindowCounts(received=3, no_time=3)
         assert run.windows == []
 
     def test_the_window_of_a_silent_pv_is_closed_by_the_clock(self):

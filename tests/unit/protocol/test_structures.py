@@ -1,16 +1,19 @@
-"""Reading of a PV's structure."""
+"""Severity, time and fields of a PV's structure."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from k2eg_rx.errors import OperationError, WireError
 from k2eg_rx.protocol.structures import (
+    EPICS_EPOCH,
     FIELD_IGNORED,
     FIELD_MISSING,
     Severity,
+    datetime_of,
     select_field,
     severity_of,
     structure_of,
@@ -59,6 +62,22 @@ def test_the_time_is_in_integer_nanoseconds_without_loss() -> None:
 def test_no_time_is_none(stamp: Any) -> None:
     assert timestamp_of({"timeStamp": stamp}) is None
     assert timestamp_of({}) is None
+
+
+@pytest.mark.parametrize("seconds", [0, EPICS_EPOCH])
+@pytest.mark.parametrize("nanoseconds", [0, 5])
+def test_a_time_that_was_never_set_is_none(seconds: int, nanoseconds: int) -> None:
+    assert timestamp_of({"timeStamp": {"secondsPastEpoch": seconds, "nanoseconds": nanoseconds}}) is None
+
+
+def test_a_datetime_is_in_utc_and_cut_to_microseconds() -> None:
+    assert datetime_of(1_795_333_367_840_808_267) == datetime(2026, 11, 22, 7, 42, 47, 840_808, tzinfo=UTC)
+    assert datetime_of(-1) == datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("timestamp", [None, 10**21, -(10**21), 10**40])
+def test_a_time_that_a_datetime_cannot_express_is_none(timestamp: int | None) -> None:
+    assert datetime_of(timestamp) is None
 
 
 def test_a_field_is_presented_like_a_pv_with_alarm_and_time() -> None:

@@ -186,10 +186,10 @@ def test_published_is_kafkas_time_else_epics_time_else_when_it_was_recorded() ->
     wire = pack_exactly({"x": {"value": 1}})
     header = [("k2eg-ser-type", b"Msgpack")]
     without = PVUpdate(PVAddress.parse("pva://x"), Record("x", 0, 0, None, wire, header, -1))
-    assert row_of(1, timestamp=5_000_000, arrival_ms=9).published == 9_000_000
-    timed = update("x", 1, timestamp=5_000_001)
+    assert row_of(1, timestamp=5_000_000_000, arrival_ms=9).published == 9_000_000
+    timed = update("x", 1, timestamp=5_000_000_001)
     unarrived = PVUpdate(timed.address, timed.record._replace(timestamp_ms=-1))
-    assert rows_of(unarrived, NOW)[0].published == 5_000_001
+    assert rows_of(unarrived, NOW)[0].published == 5_000_000_001
     assert rows_of(without, NOW)[0].published == NOW
     assert rows_of(PVData("x", timed.data), NOW)[0].published == NOW
     assert rows_of(snapshot("s", {"x": 1}, timestamp=2_000_000_000, window=1.0), NOW)[0].published == 3_000_000_000

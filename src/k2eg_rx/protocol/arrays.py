@@ -1,7 +1,6 @@
-"""Arrays of PVs: numpy's where numpy is installed, else lists.
+"""Arrays of PVs: numpy arrays where numpy is installed, lists otherwise.
 
-In: values as the wire carries them. Out: the same, with arrays of numbers as numpy arrays. Pure; any thread. numpy is
-imported when the first operator that needs it is made, never by importing this package.
+numpy is imported on the first call of `numpy_module`, never by importing this module.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-# The union of an NTNDArray: the field that is selected tells the type (EPICS V4 Normative Types, NTNDArray).
+# The union of an NTNDArray: the name of the selected field gives the type (EPICS V4 Normative Types, NTNDArray).
 _UNION_TYPES: Mapping[str, str] = {
     "booleanValue": "bool",
     "byteValue": "int8",
@@ -46,14 +45,16 @@ def _array(items: Sequence[Any], dtype: str | None = None) -> Any:
         return items
     try:
         array = numpy.asarray(items, dtype)
-    except (ValueError, TypeError, OverflowError):  # numbers at first, and then something else
+    except (ValueError, TypeError, OverflowError):  # starts with numbers and continues with something else
         return items
     return array if array.dtype.kind in _NUMBER_KINDS else items
 
 
 def with_arrays(value: Any) -> Any:
-    """Returns a value with its arrays of numbers as numpy arrays: the array itself, a table's columns, a structure's
-    fields, the one array of a union. Lists of strings and of structures stay lists."""
+    """Returns a value with its lists of numbers as numpy arrays, in table columns, structures and unions too.
+
+    Lists of strings and of structures stay lists.
+    """
     if isinstance(value, list):
         return _array(cast("list[Any]", value))
     if not isinstance(value, dict):
@@ -67,7 +68,7 @@ def with_arrays(value: Any) -> Any:
 
 
 def _shape(structure: Mapping[str, Any]) -> list[int]:
-    """The shape of an NTNDArray, as numpy counts: `dimension` has the fastest first (NTNDArray, areaDetector's x)."""
+    """Returns the shape of an NTNDArray, rows first; its `dimension` field has the fastest index (x) first."""
     match structure.get("dimension"):
         case [{"size": int()}, *_] as dimensions:
             sizes = [dimension.get("size") for dimension in cast("list[dict[str, Any]]", dimensions)]
@@ -79,10 +80,10 @@ def _shape(structure: Mapping[str, Any]) -> list[int]:
 def value_with_arrays(structure: Mapping[str, Any]) -> Any:
     """Returns a structure's ``value`` with its arrays as numpy arrays, that of an NTNDArray in its shape.
 
-    An image whose data do not fill its dimensions, as a compressed one, stays flat.
+    An image whose data do not fill its dimensions, such as a compressed one, stays flat.
     """
     value = structure["value"]
-    if not isinstance(value, list | dict):  # of most updates, and so the first look
+    if not isinstance(value, list | dict):  # most updates are scalars: checked first
         return value
     value = with_arrays(cast("Any", value))
     shape = _shape(structure)
