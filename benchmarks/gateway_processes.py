@@ -149,8 +149,8 @@ class GatewayProcess:
         self._gateway = self._running.enter_context(gateway(settings))
 
     def numbers(self) -> dict[str, float]:
-        """Returns its counters, and the processor seconds that it took until now."""
-        return {**self._gateway.counters.as_dict(), "cpu": time.process_time()}
+        """Returns its metrics, and the processor seconds that it took until now."""
+        return {**self._gateway.metrics.as_dict(), "cpu": time.process_time()}
 
     def close(self) -> None:
         """Stops it."""

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from k2eg_rx.gateway import Gateway, GatewayOptions, Reading
-from k2eg_rx.gateway.service import patient
+from k2eg_rx.gateway import Gateway, GatewayOptions, PVReading
+from k2eg_rx.gateway.service import with_gateway_defaults
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
 from k2eg_rx.protocol.structures import Structure
@@ -79,10 +79,10 @@ class Counting:
             self.ticking.clear()
             return dict(self._values)
 
-    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
-        future: Future[Reading] = Future()
+    def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
+        future: Future[PVReading] = Future()
         if address.name != "nobody":
-            future.set_result(Reading(self._structure(address.name), {}))
+            future.set_result(PVReading(self._structure(address.name), {}))
         return future
 
     def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
@@ -112,7 +112,7 @@ class Counting:
 def main() -> None:
     asked = json.loads(sys.argv[1])
     provider = Counting(asked["rate"], asked["first"])
-    settings = patient(Settings("faults", asked["broker"], asked["commands"], "unused", asked["kafka"]))
+    settings = with_gateway_defaults(Settings("faults", asked["broker"], asked["commands"], "unused", asked["kafka"]))
     transport = KafkaTransport(settings)
     options = GatewayOptions(**asked["options"])
     admin = KafkaTopicAdmin(settings) if options.create_topics else None
@@ -122,7 +122,7 @@ def main() -> None:
             if line == "tick\n":
                 provider.ticking.set()
             else:
-                print(json.dumps({"last": provider.quiet(), "counters": gateway.counters.as_dict()}), flush=True)
+                print(json.dumps({"last": provider.quiet(), "counters": gateway.metrics.as_dict()}), flush=True)
     transport.close(1.0)
 
 

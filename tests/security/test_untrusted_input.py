@@ -15,9 +15,9 @@ from reactivex.testing import TestScheduler
 from k2eg_rx import Client, first
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway import GatewayOptions, Metrics
-from k2eg_rx.gateway.commands.messages import Outgoing
+from k2eg_rx.gateway.commands.messages import OutgoingRecord
 from k2eg_rx.gateway.gateway import CommandHandler
-from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.protocol.decode import decode_body
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.protocol.replies import decode_reply
@@ -67,15 +67,15 @@ def _sized(name: str, size: int) -> bytes:
 
 
 def test_a_command_that_is_too_large_is_counted_and_not_looked_into() -> None:
-    counters = Metrics()
-    answers = CommandHandler({}, Context(TestScheduler(), counters, GatewayOptions(max_command_bytes=LIMIT)))
-    said: list[Outgoing] = []
+    metrics = Metrics()
+    handler = CommandHandler({}, GatewayContext(TestScheduler(), metrics, GatewayOptions(max_command_bytes=LIMIT)))
+    said: list[OutgoingRecord] = []
     for size in (LIMIT, LIMIT + 1):
         command = json.dumps({"command": "x" * (size - 53), "reply_topic": "r", "reply_id": "id"}).encode()
-        answers.answer(Record("commands", 0, 0, None, command)).subscribe(said.append)
+        handler.handle(Record("commands", 0, 0, None, command)).subscribe(said.append)
         assert len(command) == size
     assert [outgoing.topic for outgoing in said] == ["r"]  # that there is no such command
-    assert (counters.commands, counters.poison) == (2, 1)
+    assert (metrics.commands, metrics.poison) == (2, 1)
 
 
 def test_the_bound_is_the_environments(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ import pytest
 from k2eg_rx.embedded.broker import EmbeddedBroker
 from k2eg_rx.embedded.loopback import HOST, free_ports, without_epics
 from k2eg_rx.errors import TransportError
-from k2eg_rx.gateway import Gateway, GatewayOptions, Reading
+from k2eg_rx.gateway import Gateway, GatewayOptions, PVReading
 from k2eg_rx.gateway.commands.topics import Topics
-from k2eg_rx.gateway.runtime.event_loop import EventLoop, post
+from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
@@ -50,12 +50,12 @@ class Provider:
         self.subscribed: dict[str, tuple[Subscription, Callable[[Structure], None]]] = {}
         self.news = threading.Condition()
 
-    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
-        future: Future[Reading] = Future()
+    def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
+        future: Future[PVReading] = Future()
         if address.base == "raises":
             raise RuntimeError("boom")
         if address.base != "slow":
-            future.set_result(Reading({"value": address.name}))
+            future.set_result(PVReading({"value": address.name}))
         self.asked.release()
         return future
 
@@ -218,9 +218,9 @@ def test_nothing_that_comes_on_the_command_topic_ends_it(memory: Bench) -> None:
     memory.ask("get", "g", pv_name="pva://x")
     by_id = {body["reply_id"]: body["error"] for body in memory.reader.bodies(4)}
     assert by_id == {"r": -2, "n": -2, "o": -1, "g": 0}
-    counters: Metrics = memory.gateway.counters
-    assert counters.poison == 7
-    assert counters.commands == 11
+    metrics: Metrics = memory.gateway.metrics
+    assert metrics.poison == 7
+    assert metrics.commands == 11
 
 
 def test_more_commands_than_there_is_room_for_are_all_answered() -> None:
@@ -272,12 +272,12 @@ def test_the_owner_goes_on_after_an_action_that_raises(threads_of_the_gateway: C
         names.append(threading.current_thread().name)
         done.set()
 
-    post(owner, boom)
-    post(owner, fine)
+    call_soon(owner, boom)
+    call_soon(owner, fine)
     assert done.wait(SECONDS)
     assert (failures, names) == ([1], ["k2eg-gateway"])
     owner.close(SECONDS)
-    post(owner, fine)
+    call_soon(owner, fine)
     assert threads_of_the_gateway() == []
 
 
@@ -299,7 +299,7 @@ def test_a_topic_that_is_missing_when_the_gateway_ends_is_no_trouble(caplog: pyt
     owner = EventLoop(lambda: failures.append(1))
     topics = Topics(TopicsOfKafka(), owner, create=True)
     made, late = threading.Event(), threading.Event()
-    post(owner, lambda: topics.ensured("a", 3).subscribe(on_completed=made.set))
+    call_soon(owner, lambda: topics.ensured("a", 3).subscribe(on_completed=made.set))
     assert made.wait(SECONDS)
     at_it, all_queued, closed = threading.Event(), threading.Event(), threading.Event()
 
@@ -310,13 +310,13 @@ def test_a_topic_that_is_missing_when_the_gateway_ends_is_no_trouble(caplog: pyt
     def miss() -> None:
         at_it.set()
         assert closed.wait(SECONDS)
-        topics.missing("a", late.set)
+        topics.recreate("a", late.set)
 
-    post(owner, hold_up)
+    call_soon(owner, hold_up)
     assert at_it.wait(SECONDS)
     at_it.clear()
     for action in (miss, late.set):  # taken up together, behind what holds them up
-        post(owner, action)
+        call_soon(owner, action)
     all_queued.set()
     assert at_it.wait(SECONDS)
     owner.close(0.0)

@@ -317,7 +317,7 @@ def is_odd_float(value: Any) -> bool:
 
 
 def differences(path: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yields where two values are of different shape: the kinds of fields, their names, and the names' order."""
+    """Yields where two values are of different shape: the kinds of fields, their names, and the names' request."""
     if is_number(was) and is_number(now):
         return
     if isinstance(was, dict) and isinstance(now, dict) and not is_odd_float(was):
@@ -376,7 +376,7 @@ def said(entry: tuple[Any, ...], code: int, words: str | None) -> bool:
 
 
 def compare_bodies(was: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> None:
-    """Each recorded message has one of ours with the same fields in the same order, and values of the same shape."""
+    """Each recorded message has one of ours with the same fields in the same request, and values of the same shape."""
     for message in was:
         body, is_json = message["body"], message["headers"][0][1] == "Json"
         candidates = [each["body"] for each in now if list(each["body"]) == list(body)]

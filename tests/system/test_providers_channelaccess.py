@@ -17,7 +17,7 @@ import pytest
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import without_epics
 from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
-from k2eg_rx.gateway.epics.provider import ProviderError, Reading
+from k2eg_rx.gateway.epics.provider import ProviderError, PVReading
 from k2eg_rx.pv import PVAddress
 
 PATIENCE = 60.0  # what never takes so long, unless it is broken
@@ -37,7 +37,7 @@ def provider(records_ioc: SoftIoc) -> Iterator[ChannelAccessProvider]:
 
 
 @pytest.fixture
-def read(provider: ChannelAccessProvider) -> Callable[[str], Reading]:
+def read(provider: ChannelAccessProvider) -> Callable[[str], PVReading]:
     return lambda name: provider.get(address(name), PATIENCE).result(PATIENCE)
 
 
@@ -229,14 +229,14 @@ ioc.stop()
         ("t:wfst", "string[]"),
     ],
 )
-def test_types_have_pvdata_names(read: Callable[[str], Reading], name: str, kind: str) -> None:
+def test_types_have_pvdata_names(read: Callable[[str], PVReading], name: str, kind: str) -> None:
     reading = read(name)
     assert reading.types["value"] == kind
     assert reading.types.keys() == reading.structure.keys()
 
 
 def test_long_strings_are_read_and_written_whole_with_a_dollar(
-    read: Callable[[str], Reading], put: Callable[[str, object], None]
+    read: Callable[[str], PVReading], put: Callable[[str, object], None]
 ) -> None:
     for name, text in (("t:lsi.VAL$", "x" * 150), ("t:ao.DESC$", "désc"), ("t:ao.DESC$", "")):
         put(name, text)
@@ -262,7 +262,7 @@ def test_what_the_protocol_cannot_carry_or_the_server_refuses_is_an_error(
         put(name, value)
 
 
-def test_a_put_without_waiting_for_the_record_is_done_when_it_is_sent(read: Callable[[str], Reading]) -> None:
+def test_a_put_without_waiting_for_the_record_is_done_when_it_is_sent(read: Callable[[str], PVReading]) -> None:
     provider = ChannelAccessProvider(completion=0)
     provider.put(address("t:long"), {"value": 17}, PATIENCE).result(PATIENCE)
     assert provider.get(address("t:long"), PATIENCE).result(PATIENCE).structure["value"] == 17

@@ -22,7 +22,7 @@ from p4p.server.raw import SharedPV
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import ServerPorts, merge_client_environments
 from k2eg_rx.embedded.table_server import TableServer
-from k2eg_rx.gateway.epics.provider import ProviderError, ProviderTimeout, Reading
+from k2eg_rx.gateway.epics.provider import ProviderError, ProviderTimeout, PVReading
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
 from k2eg_rx.pv import PVAddress
 
@@ -61,12 +61,12 @@ def provider(records_ioc: SoftIoc, pvs_server: HasClientEnvironment) -> Iterator
 
 
 @pytest.fixture
-def read(provider: PVAccessProvider) -> Callable[[str], Reading]:
+def read(provider: PVAccessProvider) -> Callable[[str], PVReading]:
     return lambda name: provider.get(address(name), PATIENCE).result(PATIENCE)
 
 
 @pytest.fixture
-def get(read: Callable[[str], Reading]) -> Callable[[str], Any]:
+def get(read: Callable[[str], PVReading]) -> Callable[[str], Any]:
     return lambda name: plain(read(name).structure)
 
 
@@ -154,7 +154,7 @@ def test_the_other_pvs_can_be_read(untouched: PVAccessProvider, name: str) -> No
 # --- types and puts of what Channel Access cannot carry
 
 
-def test_the_types_of_a_table_are_those_of_its_columns(read: Callable[[str], Reading]) -> None:
+def test_the_types_of_a_table_are_those_of_its_columns(read: Callable[[str], PVReading]) -> None:
     types = read("P:TABLE").types
     assert types["value"] == {"element": "string[]", "device_name": "string[]", "s": "double[]", "n": "int[]"}
     assert types["labels"] == "string[]"
@@ -244,8 +244,8 @@ def test_a_union_that_changes_its_member_and_an_array_that_grows_arrive_whole(pr
         own = PVAccessProvider(ports.pva_client_environment)
         own.subscribe(address("own"), updates.put, lambda connected: None)
         assert plain(updates.get(timeout=PATIENCE)) == {"value": {"i": 1}, "n": [1.0], "note": "kept"}
-        pv.post(Value(spec, {"value": ("text", "x")}))
-        pv.post(Value(spec, {"n": [1.0, 2.0]}))
+        pv.call_soon(Value(spec, {"value": ("text", "x")}))
+        pv.call_soon(Value(spec, {"n": [1.0, 2.0]}))
         received = [plain(updates.get(timeout=PATIENCE)) for _ in range(2)]
         own.close()
     assert received == [
@@ -264,7 +264,7 @@ def test_a_burst_arrives_without_loss_and_in_order(provider: PVAccessProvider) -
         own.subscribe(address("burst"), lambda update: updates.put(update["value"]), lambda connected: None)
         assert updates.get(timeout=PATIENCE) == 0
         for number in range(1, 51):  # at once: half of what the subscription's queue holds
-            pv.post(Value(spec, {"value": number}))
+            pv.call_soon(Value(spec, {"value": number}))
         assert [updates.get(timeout=PATIENCE) for _ in range(50)] == list(range(1, 51))
         own.close()
 

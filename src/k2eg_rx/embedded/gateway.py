@@ -12,7 +12,7 @@ from k2eg_rx.embedded.ca_environment import channel_access
 from k2eg_rx.gateway import Gateway, GatewayOptions, Provider
 from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
-from k2eg_rx.gateway.service import patient
+from k2eg_rx.gateway.service import with_gateway_defaults
 from k2eg_rx.kafka import KafkaTopicAdmin, KafkaTransport
 from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.settings import Settings
@@ -59,7 +59,7 @@ def start_gateway(
         ca = ChannelAccessProvider()
         runs("Channel Access", ca.close)
         ca.get(PVAddress("ca", record), _CONNECT_SECONDS).result(_CONNECT_SECONDS)
-    transport = _LoneTransport(patient(settings))
+    transport = _LoneTransport(with_gateway_defaults(settings))
     runs("transport", lambda: transport.close(_CLOSE_SECONDS))
     providers: dict[Protocol, Provider] = {"pva": pva, "ca": ca}
     options = GatewayOptions() if manage_topics else GatewayOptions(create_topics=False, monitor_expiration=0.0)

@@ -22,35 +22,42 @@ fields in the same order. Where it differs, it is meant to:
 As there, a topic has one form: a second request for the same PV and topic in another serialization changes nothing.
 """
 
-from k2eg_rx.gateway.commands.dispatch import answer_each
-from k2eg_rx.gateway.commands.messages import Outgoing, reply
+from k2eg_rx.gateway.commands.dispatch import handle_each
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.commands.publisher import Publisher
 from k2eg_rx.gateway.commands.source import CommandSource
 from k2eg_rx.gateway.commands.topics import TopicAdmin
-from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, Reading, Subscription, TypeMap
-from k2eg_rx.gateway.epics.subscriber import Subscriber
+from k2eg_rx.gateway.epics.provider import (
+    Provider,
+    ProviderError,
+    ProviderTimeout,
+    PVReading,
+    Subscriber,
+    Subscription,
+    TypeMap,
+)
 from k2eg_rx.gateway.gateway import CommandHandler, Gateway
-from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 
 __all__ = [
     "CommandHandler",
     "CommandSource",
-    "Context",
     "Gateway",
+    "GatewayContext",
     "GatewayOptions",
     "Metrics",
-    "Outgoing",
+    "OutgoingRecord",
+    "PVReading",
     "Provider",
     "ProviderError",
     "ProviderTimeout",
     "Publisher",
-    "Reading",
     "Subscriber",
     "Subscription",
     "TopicAdmin",
     "TypeMap",
-    "answer_each",
+    "handle_each",
     "reply",
 ]

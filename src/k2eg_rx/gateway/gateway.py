@@ -1,12 +1,12 @@
-"""A K2EG gateway: commands in, replies and events out.
+"""The gateway: carries out commands from Kafka on EPICS and publishes replies and events.
 
-In: records of the command topic, and EPICS through providers. Out: records to Kafka. Everything between belongs to one
-thread, `k2eg-gateway`; the threads of EPICS, of the pump and of the sink only hand over.
+    records -> CommandSource -> CommandHandler -> one stream per command -> Publisher
 
-    commands -> answer_each(answer) -> outlet
+Each command is answered by an Observable: that of a get emits one record, that of a monitor the reply and then events
+for as long as the monitor is active. `handle_each` merges these streams; the merged stream feeds the `Publisher`.
 
-Each command is answered by an Observable: a get's has one record, a monitor's the reply and then events for as long as
-it lives. They are merged, and the merged stream has one subscriber, which is the way to Kafka.
+Thread safety: all state belongs to the event loop thread, `k2eg-gateway`. EPICS threads, the poll thread and the
+producer's thread only enqueue.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from reactivex import Observable, abc
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.channels import Channels
-from k2eg_rx.gateway.commands.dispatch import answer_each
-from k2eg_rx.gateway.commands.get_put import Operations
-from k2eg_rx.gateway.commands.messages import Outgoing, reply
+from k2eg_rx.gateway.commands.dispatch import handle_each
+from k2eg_rx.gateway.commands.get_put import GetPutHandler
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.commands.monitors import Monitors
-from k2eg_rx.gateway.commands.one_shot_snapshots import Snapshots
+from k2eg_rx.gateway.commands.one_shot_snapshots import OneShotSnapshots
 from k2eg_rx.gateway.commands.publisher import Publisher
 from k2eg_rx.gateway.commands.recurring_snapshots import RecurringSnapshots
-from k2eg_rx.gateway.commands.requests import CommandRequest, refused
+from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.commands.source import CommandSource
 from k2eg_rx.gateway.commands.topics import TopicAdmin, Topics
 from k2eg_rx.gateway.commands.update_queue import UpdateQueue
 from k2eg_rx.gateway.epics.provider import Provider
-from k2eg_rx.gateway.runtime.context import Context
-from k2eg_rx.gateway.runtime.event_loop import EventLoop, post
+from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.protocol import (
@@ -59,38 +59,40 @@ from k2eg_rx.transport import Record, RecordSource, Transport, TransportStatus
 
 _log = logging.getLogger(__name__)
 
-_MAX_CENSUS = 60.0  # seconds between two looks at who listens, at most
-_WAIT_FOR_OPERATIONS = 1.0  # seconds that a stopping gateway gives to gets and puts under way
+_MAX_LISTENER_CHECK_PERIOD = 60.0  # seconds
+_DRAIN_TIMEOUT = 1.0  # seconds that closing waits for running gets and puts
 
 
 class CommandHandler:
-    """What a gateway does, without its ways to Kafka and without threads: commands in, `Outgoing` records out.
+    """Turns each command into a stream of `OutgoingRecord`s, without Kafka and without threads of its own.
+
+    Thread safety: methods are called on the event loop thread.
 
     Args:
-        providers: EPICS, by protocol.
-        context: The gateway's thread, options and numbers.
-        admin: Kafka's administration; None where there is none to be used.
-        relieved: Called when a get or a put has ended.
+        providers: The EPICS clients, by protocol.
+        context: Scheduler, metrics, options and clock.
+        admin: Creates Kafka topics and counts their listeners; None where neither is possible.
+        capacity_available: Called when a get or a put has ended.
     """
 
     def __init__(
         self,
         providers: Mapping[Protocol, Provider],
-        context: Context,
+        context: GatewayContext,
         admin: TopicAdmin | None = None,
-        relieved: Callable[[], None] = lambda: None,
+        capacity_available: Callable[[], None] = lambda: None,
     ) -> None:
         self._context = context
-        self._unanswerable: set[str] = set()
+        self._logged_reasons: set[str] = set()
         self.topics = Topics(admin, context.scheduler, create=context.options.create_topics)
-        self.channels = Channels(providers, UpdateQueue(context), context.counters)
-        self.operations = Operations(providers, context, relieved)
-        self.monitors = Monitors(self.channels, self.topics, context.counters)
-        self.snapshots = Snapshots(self.channels, context)
+        self.channels = Channels(providers, UpdateQueue(context), context.metrics)
+        self.get_put = GetPutHandler(providers, context, capacity_available)
+        self.monitors = Monitors(self.channels, self.topics, context.metrics)
+        self.snapshots = OneShotSnapshots(self.channels, context)
         self.recurring = RecurringSnapshots(self.channels, self.topics, context)
-        self._handlers: Mapping[type, Callable[[CommandRequest[Any]], Observable[Outgoing]]] = {
-            GetCommand: self.operations.get,
-            PutCommand: self.operations.put,
+        self._handlers: Mapping[type, Callable[[CommandRequest[Any]], Observable[OutgoingRecord]]] = {
+            GetCommand: self.get_put.get,
+            PutCommand: self.get_put.put,
             MonitorCommand: self.monitors.monitor,
             MultiMonitorCommand: self.monitors.multi_monitor,
             SnapshotCommand: self.snapshots.snapshot,
@@ -99,21 +101,21 @@ class CommandHandler:
             RepeatingSnapshotStopCommand: self.recurring.stop,
         }
 
-    def answer(self, record: Record) -> Observable[Outgoing]:
-        """Returns what is said to a record of the command topic."""
-        counters = self._context.counters
-        counters.commands += 1
+    def handle(self, record: Record) -> Observable[OutgoingRecord]:
+        """Returns the replies and events for a record of the command topic."""
+        metrics = self._context.metrics
+        metrics.commands += 1
         parsed = self._parse(record)
         if isinstance(parsed, Unanswerable):
-            counters.poison += 1
-            if parsed.reason not in self._unanswerable:
-                self._unanswerable.add(parsed.reason)
-                _log.warning("a command is %s: nobody can be told; more of the kind are only counted", parsed.reason)
+            metrics.poison += 1
+            if parsed.reason not in self._logged_reasons:
+                self._logged_reasons.add(parsed.reason)
+                _log.warning("command dropped, no reply possible: reason=%s (further ones count only)", parsed.reason)
             return reactivex.empty()
         if isinstance(parsed, Refusal):
-            return refused(counters, parsed.reply_to, parsed.key, parsed.error, parsed.message)
-        order = CommandRequest(parsed.command, parsed.reply_to, record.timestamp_ms)
-        return self._handlers[type(parsed.command)](order)
+            return refusal_stream(metrics, parsed.reply_to, parsed.key, parsed.error, parsed.message)
+        request = CommandRequest(parsed.command, parsed.reply_to, record.timestamp_ms)
+        return self._handlers[type(parsed.command)](request)
 
     def _parse(self, record: Record) -> Parsed:
         if len(record.value or b"") > self._context.options.max_command_bytes:
@@ -121,13 +123,13 @@ class CommandHandler:
         return parse_command(record.value)
 
     def topic_missing(self, topic: str) -> None:
-        """Has a topic made once more that Kafka does not know any more, and its PVs' present values sent to it."""
-        self.topics.missing(topic, lambda: self.monitors.restore(topic))
+        """Recreates a topic that no longer exists, and publishes the current values of its PVs to it."""
+        self.topics.recreate(topic, lambda: self.monitors.republish(topic))
 
-    def failed(self, record: Record, error: Exception, emit: Callable[[Outgoing], None]) -> None:
-        """Accounts for an answer that failed by no fault of the command's, and tells who asked if that is possible."""
-        _log.error("a command could not be carried out", exc_info=error)
-        self._context.counters.failures += 1
+    def on_failure(self, record: Record, error: Exception, emit: Callable[[OutgoingRecord], None]) -> None:
+        """Logs and counts an unexpected exception, and emits a negative reply if the command allows one."""
+        _log.error("command failed", exc_info=error)
+        self._context.metrics.failures += 1
         parsed = self._parse(record)
         if not isinstance(parsed, Unanswerable) and parsed.reply_to.complete:
             emit(reply(parsed.reply_to, PARSE_ERROR_KEY, -2, f"the gateway failed: {type(error).__name__}: {error}"))
@@ -136,12 +138,17 @@ class CommandHandler:
 class Gateway:
     """A running gateway; a context manager.
 
+    Thread safety: `start` and `close` may be called on any thread but the gateway's own.
+
     Args:
-        transport: The way to Kafka. It is the caller's to close.
-        providers: EPICS, by protocol. They are the caller's to close.
-        options: How it behaves.
-        command_topic: Where its commands come from.
-        admin: Kafka's administration, for topics; the gateway closes it.
+        transport: The connection to Kafka. The caller closes it.
+        providers: The EPICS clients, by protocol. The caller closes them.
+        options: Timeouts, limits and the consumer group.
+        command_topic: The topic that commands are read from.
+        admin: Creates Kafka topics and counts their listeners. The gateway closes it.
+
+    Attributes:
+        metrics: Counts of commands, records, losses and failures.
     """
 
     def __init__(
@@ -152,98 +159,108 @@ class Gateway:
         command_topic: str,
         admin: TopicAdmin | None = None,
     ) -> None:
-        self.counters = Metrics()
+        self.metrics = Metrics()
         self._options = options
         self._transport = transport
         self._command_topic = command_topic
-        self._owner = EventLoop(self._count_failure)
-        context = Context(self._owner, self.counters, options)
-        self._intake = CommandSource(self._owner, self._room)
-        self._answers = CommandHandler(providers, context, admin, self._intake.relieved)
-        self._outlet = Publisher(transport.sink(), context, self._answers.topic_missing)
+        self._loop = EventLoop(self._count_failure)
+        context = GatewayContext(self._loop, self.metrics, options)
+        self._commands = CommandSource(self._loop, self._capacity)
+        self._handler = CommandHandler(providers, context, admin, self._commands.capacity_available)
+        self._publisher = Publisher(transport.sink(), context, self._handler.topic_missing)
         self._source: RecordSource | None = None
         self._subscription: abc.DisposableBase | None = None
-        self._lifetime = threading.Lock()
+        self._close_lock = threading.Lock()
         self._closed = False
 
     def _count_failure(self) -> None:
-        self.counters.failures += 1
+        self.metrics.failures += 1
 
-    def _room(self) -> int:
-        return self._options.max_pending - self._answers.operations.pending
+    def _capacity(self) -> int:
+        return self._options.max_pending - self._handler.get_put.pending
 
     def start(self, timeout: float = 30.0) -> None:
-        """Begins; when it returns, every command that is sent from then on is carried out.
+        """Starts reading commands. Every command that is sent after this method returns is carried out.
+
+        Args:
+            timeout: Seconds to wait for the command topic.
 
         Raises:
-            TransportError: Kafka cannot be reached, or the command topic not be read, within `timeout` seconds.
+            TransportError: Kafka cannot be reached or the command topic cannot be read within `timeout`.
         """
-        emit = self._outlet.send
-        answers = answer_each(self._answers.answer, lambda record, error: self._answers.failed(record, error, emit))
-        self._subscription = self._intake.commands().pipe(answers).subscribe(emit)
+        emit = self._publisher.send
+        handler = self._handler
+        handled = handle_each(handler.handle, lambda record, error: handler.on_failure(record, error, emit))
+        self._subscription = self._commands.records().pipe(handled).subscribe(emit)
         started: Future[None] = Future()
-        self._transport.on_status(lambda status: _heed(status, started))
-        self._source = self._transport.events(self._intake, self._options.group)
-        self._intake.wake = self._source.wake
-        _follow(self._source.read(self._command_topic), started)
+        self._transport.on_status(lambda status: _on_status(status, started))
+        self._source = self._transport.events(self._commands, self._options.group)
+        self._commands.wake = self._source.wake
+        _chain_future(self._source.read(self._command_topic), started)
         try:
             started.result(timeout)
         except TimeoutError:
-            raise TransportError(f"the command topic {self._command_topic!r} cannot be read: no answer") from None
+            raise TransportError(
+                f"the command topic {self._command_topic!r} must be readable within {timeout:g} s, got no answer"
+            ) from None
         if self._options.monitor_expiration:
-            period = min(_MAX_CENSUS, self._options.monitor_expiration / 4)
-            self._owner.schedule_periodic(period, self._look_who_listens)
-        _log.info("the gateway takes commands from %s", self._command_topic)
+            period = min(_MAX_LISTENER_CHECK_PERIOD, self._options.monitor_expiration / 4)
+            self._loop.schedule_periodic(period, self._expire_monitors)
+        _log.info("gateway started: command_topic=%s group=%s", self._command_topic, self._options.group)
 
-    def _look_who_listens(self, _state: object = None) -> None:
-        monitors = self._answers.monitors
+    def _expire_monitors(self, _state: object = None) -> None:
+        monitors = self._handler.monitors
         if len(monitors):
             expiration = self._options.monitor_expiration
-            self._answers.topics.listeners(lambda heard: monitors.heard(heard, self._owner.now, expiration))
+            self._handler.topics.listeners(lambda counts: monitors.expire(counts, self._loop.now, expiration))
 
     def close(self, timeout: float = 5.0) -> None:
-        """Ends it: no further commands, what is under way gets a moment and then a negative reply. Idempotent."""
-        with self._lifetime:
+        """Stops reading commands, waits up to 1 s for running gets and puts, and fails the rest. Idempotent.
+
+        Args:
+            timeout: Seconds that closing may take in total.
+        """
+        with self._close_lock:
             if self._closed:
                 return
             self._closed = True
         if self._source is not None:
             self._source.close(timeout / 4)
-        self._drain(min(_WAIT_FOR_OPERATIONS, timeout / 4))
-        self._on_owner(self._stop, timeout / 4)
-        self._outlet.close(timeout / 4)
-        self._answers.topics.close(0.0)
-        self._owner.close(timeout / 4)
+        self._drain(min(_DRAIN_TIMEOUT, timeout / 4))
+        self._run_on_loop(self._stop, timeout / 4)
+        self._publisher.close(timeout / 4)
+        self._handler.topics.close(0.0)
+        self._loop.close(timeout / 4)
 
     def _drain(self, timeout: float) -> None:
-        """Waits until no get or put is under way."""
+        """Waits until no get or put is running."""
         idle = threading.Event()
 
-        def look(_state: object = None) -> None:
-            if not self._answers.operations.pending:
+        def check(_state: object = None) -> None:
+            if not self._handler.get_put.pending:
                 idle.set()
 
-        look()
+        check()
         if not idle.is_set():
-            looking = self._owner.schedule_periodic(0.01, look)
+            checking = self._loop.schedule_periodic(0.01, check)
             idle.wait(timeout)
-            looking.dispose()
+            checking.dispose()
 
     def _stop(self) -> None:
-        self._answers.operations.abandon()
+        self._handler.get_put.abandon()
         if self._subscription is not None:
             self._subscription.dispose()
 
-    def _on_owner(self, action: Callable[[], None], timeout: float) -> None:
+    def _run_on_loop(self, action: Callable[[], None], timeout: float) -> None:
         done = threading.Event()
 
-        def act() -> None:
+        def run() -> None:
             try:
                 action()
             finally:
                 done.set()
 
-        post(self._owner, act)
+        call_soon(self._loop, run)
         done.wait(timeout)
 
     def __enter__(self) -> Gateway:
@@ -258,21 +275,21 @@ class Gateway:
         self.close()
 
 
-def _heed(status: TransportStatus, started: Future[None]) -> None:
-    """Logs a state; one in which there is no use in waiting ends the start."""
+def _on_status(status: TransportStatus, started: Future[None]) -> None:
+    """Logs the connection status; a refused connection fails the start at once."""
     level = logging.WARNING if status.reason else logging.INFO
-    _log.log(level, "Kafka is %s%s", status.connection.value, f": {status.reason}" if status.reason else "")
+    _log.log(level, "Kafka connection changed: state=%s reason=%s", status.connection.value, status.reason or "none")
     if status.refused:
         with suppress(InvalidStateError):
             started.set_exception(TransportError(status.reason))
 
 
-def _follow(source: Future[None], target: Future[None]) -> None:
-    """Has a future be done as another one is, unless it is done before."""
+def _chain_future(source: Future[None], target: Future[None]) -> None:
+    """Completes `target` like `source`, unless it is done already."""
 
-    def settle(done: Future[None]) -> None:
+    def complete(done: Future[None]) -> None:
         with suppress(InvalidStateError):
             error = done.exception()
             target.set_result(None) if error is None else target.set_exception(error)
 
-    source.add_done_callback(settle)
+    source.add_done_callback(complete)

@@ -41,7 +41,7 @@ _PATIENT = {
 }
 
 
-def patient(settings: Settings) -> Settings:
+def with_gateway_defaults(settings: Settings) -> Settings:
     """Returns the settings for a gateway's own way to Kafka: its events outlast an outage, its death is noticed soon.
 
     Args:
@@ -59,7 +59,7 @@ def gateway(settings: Settings) -> Generator[Gateway]:
         TransportError: Kafka cannot be reached.
     """
     options = GatewayOptions.from_section(settings.section("gateway"))
-    settings = patient(settings)
+    settings = with_gateway_defaults(settings)
     with ExitStack() as stack:
         transport = KafkaTransport(settings)
         stack.callback(transport.close, _CLOSE_TIMEOUT)
@@ -92,7 +92,7 @@ def run_gateway(
             # a wait without end does not hear signals on all platforms
             while not stop.wait(1.0):
                 pass
-            _log.info("the gateway stops; it has done %s", running.counters.as_dict())
+            _log.info("the gateway stops; it has done %s", running.metrics.as_dict())
     except (ValueError, K2EGError) as error:
         _log.error("the gateway cannot run: %s", error)
         return 1

@@ -15,7 +15,7 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable
 
-from k2eg_rx.gateway import Outgoing, reply
+from k2eg_rx.gateway import OutgoingRecord, reply
 from k2eg_rx.protocol import (
     MONITOR_KEY,
     RECURRING_KEY,
@@ -34,7 +34,7 @@ from k2eg_rx.testing.virtual_clock import VirtualClock
 
 _NO_MESSAGEPACK = b"\xc1"  # the one byte that MessagePack never uses; no JSON either
 
-Answer = Observable[Outgoing]
+Answer = Observable[OutgoingRecord]
 
 
 class _Fate(Protocol):
@@ -158,7 +158,7 @@ class Faults:
         """Has commands carried out and answered with bytes that nobody can read."""
 
         def fate(asked: ParsedCommand, carried_out: Answer) -> Answer:
-            def garbled(said: Outgoing) -> Outgoing:
+            def garbled(said: OutgoingRecord) -> OutgoingRecord:
                 return said._replace(value=_NO_MESSAGEPACK) if said.topic == asked.reply_to.topic else said
 
             return carried_out.pipe(ops.map(garbled))
@@ -172,14 +172,14 @@ class Faults:
 
         def fate(asked: ParsedCommand, carried_out: Answer) -> Answer:
             def subscribe(
-                observer: abc.ObserverBase[Outgoing], _: abc.SchedulerBase | None = None
+                observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
             ) -> abc.DisposableBase:
                 late = CompositeDisposable()
 
                 def later(act: Callable[[], None]) -> None:
                     late.add(self._clock.schedule_relative(seconds, lambda _scheduler, _state=None: act()))
 
-                def on_next(said: Outgoing) -> None:
+                def on_next(said: OutgoingRecord) -> None:
                     if said.topic == asked.reply_to.topic:
                         later(lambda: observer.on_next(said))
                     else:
@@ -218,7 +218,9 @@ class Faults:
             key = _key(asked.command).encode()
             return rx.of(
                 *(
-                    Outgoing(to.topic, key, encode_structure(to.serialization, about | dict(body)), to.serialization)
+                    OutgoingRecord(
+                        to.topic, key, encode_structure(to.serialization, about | dict(body)), to.serialization
+                    )
                     for body in answer(asked.command)
                 )
             )

@@ -14,19 +14,19 @@ from reactivex import Observable, abc
 from k2eg_rx.gateway import (
     CommandHandler,
     CommandSource,
-    Context,
+    GatewayContext,
     GatewayOptions,
     Metrics,
-    Outgoing,
+    OutgoingRecord,
     Provider,
     Publisher,
-    answer_each,
+    handle_each,
 )
 from k2eg_rx.pv import Protocol
 from k2eg_rx.testing.virtual_clock import VirtualClock
 from k2eg_rx.transport import Record, Transport
 
-Answering = Callable[[Record, Callable[[Record], Observable[Outgoing]]], Observable[Outgoing]]
+Answering = Callable[[Record, Callable[[Record], Observable[OutgoingRecord]]], Observable[OutgoingRecord]]
 """Returns what is said to a record, given what the gateway itself would say."""
 
 
@@ -52,26 +52,26 @@ class GatewayProcess:
         answering: Answering,
         latency: Callable[[], float],
     ) -> None:
-        self.counters = Metrics()
+        self.metrics = Metrics()
         self._transport = transport
-        context = Context(clock, self.counters, options, clock.time)
-        self._intake = CommandSource(clock, self._room)
-        self._answers = CommandHandler(providers, context, None, self._intake.relieved)
+        context = GatewayContext(clock, self.metrics, options, clock.time)
+        self._commands = CommandSource(clock, self._capacity)
+        self._handler = CommandHandler(providers, context, None, self._commands.capacity_available)
         self._options = options
-        self._outlet = Publisher(transport.sink(), context)
+        self._publisher = Publisher(transport.sink(), context)
         self._clock = clock
         self._latency = latency
         self._arrival = clock.now  # of what was said last: nothing overtakes
 
-        def answer(record: Record) -> Observable[Outgoing]:
-            return answering(record, self._answers.answer)
+        def answer(record: Record) -> Observable[OutgoingRecord]:
+            return answering(record, self._handler.handle)
 
         def failed(record: Record, error: Exception) -> None:
-            self._answers.failed(record, error, self._say)
+            self._handler.on_failure(record, error, self._say)
 
-        self._subscription = self._intake.commands().pipe(answer_each(answer, failed)).subscribe(self._say)
-        self._source = transport.events(self._intake, options.group)
-        self._intake.wake = self._source.wake
+        self._subscription = self._commands.records().pipe(handle_each(answer, failed)).subscribe(self._say)
+        self._source = transport.events(self._commands, options.group)
+        self._commands.wake = self._source.wake
 
     def listen(self, command_topic: str) -> None:
         """Takes commands from a topic, from where its group left off."""
@@ -81,19 +81,19 @@ class GatewayProcess:
         """Ends it as a signal does that cannot be caught: what is under way is never answered. To be called once."""
         self._source.close(0.0)
         self._subscription.dispose()
-        self._outlet.close(0.0)
+        self._publisher.close(0.0)
         self._transport.close(0.0)
 
-    def _say(self, said: Outgoing) -> None:
+    def _say(self, said: OutgoingRecord) -> None:
         self._arrival = max(self._arrival, self._clock.now + timedelta(seconds=self._latency()))
         if self._arrival <= self._clock.now:
-            self._outlet.send(said)
+            self._publisher.send(said)
             return
 
         def arrive(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            self._outlet.send(said)
+            self._publisher.send(said)
 
         self._clock.schedule_absolute(self._arrival, arrive)
 
-    def _room(self) -> int:
-        return self._options.max_pending - self._answers.operations.pending
+    def _capacity(self) -> int:
+        return self._options.max_pending - self._handler.get_put.pending

@@ -17,7 +17,7 @@ from reactivex.scheduler import TimeoutScheduler
 
 from k2eg_rx.client import Client
 from k2eg_rx.concurrency import use_runtime
-from k2eg_rx.gateway import GatewayOptions, Outgoing
+from k2eg_rx.gateway import GatewayOptions, OutgoingRecord
 from k2eg_rx.protocol import Command, ParsedCommand, Severity, parse_command
 from k2eg_rx.pv import Protocol, PVAddress, pv_name_of
 from k2eg_rx.settings import Settings, check_app_name
@@ -282,7 +282,9 @@ class ScriptedGateway:
         for protocol in pv.protocols:
             self._providers[protocol].tell(pv)
 
-    def _answering(self, record: Record, answer: Callable[[Record], Observable[Outgoing]]) -> Observable[Outgoing]:
+    def _answering(
+        self, record: Record, answer: Callable[[Record], Observable[OutgoingRecord]]
+    ) -> Observable[OutgoingRecord]:
         asked = parse_command(record.value)
         if not isinstance(asked, ParsedCommand):
             return answer(record)

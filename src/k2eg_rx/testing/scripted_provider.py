@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from reactivex import abc
 
 from k2eg_rx.errors import OperationError
-from k2eg_rx.gateway import ProviderError, ProviderTimeout, Reading, Subscriber
+from k2eg_rx.gateway import ProviderError, ProviderTimeout, PVReading, Subscriber
 from k2eg_rx.protocol import Structure, select_field
 from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.testing.scripted_pvs import ScriptedPV
@@ -91,7 +91,7 @@ class ScriptedProvider:
         """Returns how many subscriptions the gateway has to a PV."""
         return len(self._subscribed(pv))
 
-    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
+    def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
         """Reads a PV; see `Provider.get`."""
         return self._ask(address, timeout, partial(self._read, address))
 
@@ -142,12 +142,12 @@ class ScriptedProvider:
             pv = self._pvs.get(address.base)
         return pv
 
-    def _read(self, address: PVAddress, pv: ScriptedPV) -> Reading:
+    def _read(self, address: PVAddress, pv: ScriptedPV) -> PVReading:
         whole = pv.structure(self._protocol)
         if pv.name == address.name:
-            return Reading(whole, dict(pv.types))
+            return PVReading(whole, dict(pv.types))
         try:
-            return Reading(select_field(whole, address.field, address.uri))
+            return PVReading(select_field(whole, address.field, address.uri))
         except OperationError as error:
             raise ProviderError(error.message) from None
 

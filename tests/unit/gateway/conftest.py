@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.gateway.commands.dispatch import answer_each
-from k2eg_rx.gateway.commands.messages import Outgoing
+from k2eg_rx.gateway.commands.dispatch import handle_each
+from k2eg_rx.gateway.commands.messages import OutgoingRecord
 from k2eg_rx.gateway.commands.source import CommandSource
-from k2eg_rx.gateway.epics.provider import Reading, TypeMap
+from k2eg_rx.gateway.epics.provider import PVReading, TypeMap
 from k2eg_rx.gateway.gateway import CommandHandler
-from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.protocol.decode import decode_body
@@ -43,12 +43,12 @@ class ScriptedProvider:
     """Remembers what it is asked, and answers when the test says so."""
 
     def __init__(self) -> None:
-        self.gets: list[tuple[PVAddress, float, Future[Reading]]] = []
+        self.gets: list[tuple[PVAddress, float, Future[PVReading]]] = []
         self.puts: list[tuple[PVAddress, dict[str, Any], float, Future[None]]] = []
         self.subscriptions: list[ScriptedSubscription] = []
         self.raises: Exception | None = None
 
-    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
+    def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
         self._raise()
         self.gets.append((address, timeout, Future()))
         return self.gets[-1][2]
@@ -85,10 +85,10 @@ class ScriptedProvider:
             subscription.on_connection(is_connected)
 
 
-class Said:
+class Sent:
     """A record that went out, to be looked at."""
 
-    def __init__(self, outgoing: Outgoing) -> None:
+    def __init__(self, outgoing: OutgoingRecord) -> None:
         self.topic = outgoing.topic
         self.key = outgoing.key.decode()
         self.form = outgoing.serialization
@@ -98,23 +98,23 @@ class Said:
         return f"{self.topic} {self.key!r} {self.body}"
 
 
-class Stage:
+class VirtualGateway:
     """The gateway's core in virtual time."""
 
     def __init__(self, **options: Any) -> None:
         self.scheduler = TestScheduler()
-        self.counters = Metrics()
+        self.metrics = Metrics()
         self.pva = ScriptedProvider()
         self.ca = ScriptedProvider()
-        self.outgoing: list[Outgoing] = []
-        self.context = Context(
-            self.scheduler, self.counters, GatewayOptions(**options), lambda: UNIX + self.scheduler.now.timestamp()
+        self.outgoing: list[OutgoingRecord] = []
+        self.context = GatewayContext(
+            self.scheduler, self.metrics, GatewayOptions(**options), lambda: UNIX + self.scheduler.now.timestamp()
         )
-        self.answers = CommandHandler({"pva": self.pva, "ca": self.ca}, self.context)
-        self.intake = CommandSource(self.scheduler, lambda: 1000)
+        self.handler = CommandHandler({"pva": self.pva, "ca": self.ca}, self.context)
+        self.commands = CommandSource(self.scheduler, lambda: 1000)
         emit = self.outgoing.append
-        answer = answer_each(self.answers.answer, lambda record, error: self.answers.failed(record, error, emit))
-        self.subscription = self.intake.commands().pipe(answer).subscribe(emit)
+        answer = handle_each(self.handler.handle, lambda record, error: self.handler.on_failure(record, error, emit))
+        self.subscription = self.commands.records().pipe(answer).subscribe(emit)
         self._looked = 0
 
     def command(self, command: str, *, age: float | None = None, **fields: Any) -> None:
@@ -124,7 +124,7 @@ class Stage:
 
     def raw(self, value: bytes | None, age: float | None = None) -> None:
         timestamp = -1 if age is None else int((self.context.clock() - age) * 1000)
-        self.intake.receive([Record("commands", 0, 0, None, value, (), timestamp)])
+        self.commands.receive([Record("commands", 0, 0, None, value, (), timestamp)])
         self.settle()
 
     def update(self, name: str, value: Any, **fields: Any) -> None:
@@ -138,29 +138,29 @@ class Stage:
     def advance(self, seconds: float) -> None:
         self.scheduler.advance_by(seconds)
 
-    def said(self) -> list[Said]:
+    def sent(self) -> list[Sent]:
         """What went out since the last look."""
-        new = [Said(outgoing) for outgoing in self.outgoing[self._looked :]]
+        new = [Sent(outgoing) for outgoing in self.outgoing[self._looked :]]
         self._looked = len(self.outgoing)
         return new
 
     def bodies(self, topic: str | None = None) -> list[dict[str, Any]]:
-        return [said.body for said in self.said() if topic in (None, said.topic)]
+        return [said.body for said in self.sent() if topic in (None, said.topic)]
 
 
 @pytest.fixture
-def stage() -> Stage:
-    return Stage()
+def gateway() -> VirtualGateway:
+    return VirtualGateway()
 
 
 @pytest.fixture
-def new_stage() -> Callable[..., Stage]:
-    return Stage
+def new_gateway() -> Callable[..., VirtualGateway]:
+    return VirtualGateway
 
 
 @pytest.fixture
-def reading() -> Callable[..., Reading]:
-    def make(value: Any, types: TypeMap | None = None) -> Reading:
-        return Reading({"value": value}, types or {})
+def reading() -> Callable[..., PVReading]:
+    def make(value: Any, types: TypeMap | None = None) -> PVReading:
+        return PVReading({"value": value}, types or {})
 
     return make

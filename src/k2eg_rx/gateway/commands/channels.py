@@ -1,6 +1,6 @@
 """EPICS PVs as shared Observables: one subscription each, open exactly while somebody needs it.
 
-In: subscriptions, and updates out of the inbox. Out: `Sample`s; a newcomer first gets the last one. Everything here
+In: subscriptions, and updates out of the inbox. Out: `PVValue`s; a newcomer first gets the last one. Everything here
 belongs to the gateway's thread.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
-from k2eg_rx.gateway.commands.messages import Sample
-from k2eg_rx.gateway.commands.update_queue import Source, UpdateQueue
+from k2eg_rx.gateway.commands.messages import PVValue
+from k2eg_rx.gateway.commands.update_queue import UpdateQueue, UpdateSource
 from k2eg_rx.gateway.epics.provider import Provider, ProviderError, Subscription
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.protocol import Structure
@@ -34,7 +34,7 @@ def provider_of(providers: Mapping[Protocol, Provider], address: PVAddress) -> P
     return provider
 
 
-class Channel(Observable[Sample]):
+class Channel(Observable[PVValue]):
     """A PV's values: the last one if it is connected, then each that comes.
 
     It is what `publish`, `ref_count` and `replay` of reactivex make together, but for three things: it forgets its
@@ -45,7 +45,7 @@ class Channel(Observable[Sample]):
         address: The PV.
         open_: Opens a subscription that calls what it is given with each structure, and when the connection is lost.
         ended: Called when the last observer has gone.
-        counters: Where exceptions of observers are counted.
+        metrics: Where exceptions of observers are counted.
     """
 
     def __init__(
@@ -53,21 +53,21 @@ class Channel(Observable[Sample]):
         address: PVAddress,
         open_: Callable[[Callable[[Structure], None], Callable[[], None]], Subscription],
         ended: Callable[[], None],
-        counters: Metrics,
+        metrics: Metrics,
     ) -> None:
         super().__init__()
-        self.latest: Sample | None = None
+        self.latest: PVValue | None = None
         self._address = address
         self._name = address.name
         self._open = open_
         self._ended = ended
-        self._counters = counters
-        self._observers: list[abc.ObserverBase[Sample]] = []
+        self._metrics = metrics
+        self._observers: list[abc.ObserverBase[PVValue]] = []
         self._subscription: Subscription | None = None
 
     def _subscribe_core(
         self,
-        observer: abc.ObserverBase[Sample],
+        observer: abc.ObserverBase[PVValue],
         scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002 - reactivex's signature
     ) -> abc.DisposableBase:
         self._observers.append(observer)
@@ -83,19 +83,19 @@ class Channel(Observable[Sample]):
         return Disposable(lambda: self._leave(observer))
 
     def _take(self, structure: Structure) -> None:
-        sample = self.latest = Sample(self._name, structure)
+        sample = self.latest = PVValue(self._name, structure)
         for observer in tuple(self._observers):
             try:
                 observer.on_next(sample)
             except Exception:
                 _log.exception("a value of %s could not be passed on", self._address)
-                self._counters.failures += 1
+                self._metrics.failures += 1
 
     def _forget(self) -> None:
         """Has newcomers wait for the next value: this one is not the PV's any more, for all that is known."""
         self.latest = None
 
-    def _leave(self, observer: abc.ObserverBase[Sample]) -> None:
+    def _leave(self, observer: abc.ObserverBase[PVValue]) -> None:
         self._observers.remove(observer)
         subscription = self._subscription
         if self._observers or subscription is None:
@@ -106,29 +106,29 @@ class Channel(Observable[Sample]):
             subscription.close()
         except Exception:
             _log.exception("the subscription to %s could not be closed", self._address)
-            self._counters.failures += 1
+            self._metrics.failures += 1
 
 
 class Channels:
     """The PVs that are subscribed to."""
 
-    def __init__(self, providers: Mapping[Protocol, Provider], inbox: UpdateQueue, counters: Metrics) -> None:
+    def __init__(self, providers: Mapping[Protocol, Provider], inbox: UpdateQueue, metrics: Metrics) -> None:
         self._providers = providers
         self._inbox = inbox
-        self._counters = counters
+        self._metrics = metrics
         self._open: dict[PVAddress, Channel] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def stream(self, address: PVAddress) -> Observable[Sample]:
+    def stream(self, address: PVAddress) -> Observable[PVValue]:
         """Returns a PV's values: the last one if it is subscribed to and connected, then each that comes.
 
         It never completes; it fails with what the provider raises when it is asked to subscribe.
         """
 
         def subscribe(
-            observer: abc.ObserverBase[Sample], scheduler: abc.SchedulerBase | None = None
+            observer: abc.ObserverBase[PVValue], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             return self._channel(address).subscribe(observer, scheduler=scheduler)
 
@@ -140,12 +140,12 @@ class Channels:
         if channel is None:
 
             def open_(take: Callable[[Structure], None], lost: Callable[[], None]) -> Subscription:
-                return self._subscribe(address, Source(self._inbox, take, lost))
+                return self._subscribe(address, UpdateSource(self._inbox, take, lost))
 
-            channel = self._open[address] = Channel(address, open_, lambda: self._close(address), self._counters)
+            channel = self._open[address] = Channel(address, open_, lambda: self._close(address), self._metrics)
         return channel
 
-    def latest(self, address: PVAddress) -> Sample | None:
+    def latest(self, address: PVAddress) -> PVValue | None:
         """Returns a PV's last value, if it is subscribed to, connected, and has one."""
         channel = self._open.get(address)
         return channel.latest if channel else None
@@ -153,7 +153,7 @@ class Channels:
     def _close(self, address: PVAddress) -> None:
         self._open.pop(address, None)
 
-    def _subscribe(self, address: PVAddress, source: Source) -> Subscription:
+    def _subscribe(self, address: PVAddress, source: UpdateSource) -> Subscription:
         def on_connection(connected: bool) -> None:
             if not connected:
                 source.disconnected()

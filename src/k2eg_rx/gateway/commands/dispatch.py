@@ -1,7 +1,4 @@
-"""The operator that answers commands, each with a stream of its own, and merges the streams.
-
-In: what is to be answered. Out: what the answers emit. Runs on the thread of its source: the gateway's.
-"""
+"""Operator that handles each item of a stream and isolates failures."""
 
 from __future__ import annotations
 
@@ -11,51 +8,52 @@ from typing import TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-_Asked = TypeVar("_Asked")
-_Said = TypeVar("_Said")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
-def answer_each(
-    answer: Callable[[_Asked], Observable[_Said]], failed: Callable[[_Asked, Exception], None]
-) -> Callable[[Observable[_Asked]], Observable[_Said]]:
-    """Returns an operator that merges the answers to each item, where one item's failure is its own.
+def handle_each(
+    handle: Callable[[_Item], Observable[_Result]], on_failure: Callable[[_Item, Exception], None]
+) -> Callable[[Observable[_Item]], Observable[_Result]]:
+    """Returns an operator that maps each item to an Observable and merges these, like `flat_map`.
 
-    reactivex's `flat_map` ends everything with the first inner stream that fails, and looks for a finished one in a
-    list of all.
+    Unlike `flat_map`, a failing inner Observable does not end the others, and completion of one takes constant time.
+
+    Thread safety: runs on the thread of the source.
 
     Args:
-        answer: Makes an item's answer. It may raise.
-        failed: Called with an item whose answer failed, or could not be made. It does not raise.
+        handle: Returns the Observable for an item. It may raise.
+        on_failure: Called with an item whose Observable failed or could not be created. It must not raise.
     """
 
-    def operator(source: Observable[_Asked]) -> Observable[_Said]:
+    def operator(source: Observable[_Item]) -> Observable[_Result]:
         def subscribe(
-            observer: abc.ObserverBase[_Said], _scheduler: abc.SchedulerBase | None = None
+            observer: abc.ObserverBase[_Result], _scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             running: dict[int, abc.DisposableBase] = {}
-            source_ended = False
+            source_completed = False
 
             def finish(slot: abc.DisposableBase) -> None:
                 running.pop(id(slot), None)
-                if source_ended and not running:
+                if source_completed and not running:
                     observer.on_completed()
 
-            def on_next(item: _Asked) -> None:
+            def on_next(item: _Item) -> None:
                 slot = SingleAssignmentDisposable()
                 running[id(slot)] = slot
 
                 def on_error(error: Exception) -> None:
-                    failed(item, error)
+                    on_failure(item, error)
                     finish(slot)
 
                 try:
-                    slot.disposable = answer(item).subscribe(observer.on_next, on_error, lambda: finish(slot))
+                    slot.disposable = handle(item).subscribe(observer.on_next, on_error, lambda: finish(slot))
                 except Exception as error:
                     on_error(error)
 
             def on_completed() -> None:
-                nonlocal source_ended
-                source_ended = True
+                nonlocal source_completed
+                source_completed = True
                 if not running:
                     observer.on_completed()
 

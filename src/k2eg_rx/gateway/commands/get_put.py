@@ -23,12 +23,12 @@ from reactivex.disposable import Disposable, SerialDisposable
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import provider_of
-from k2eg_rx.gateway.commands.messages import Outgoing, Sample, reply
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
 from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
-from k2eg_rx.gateway.commands.requests import CommandRequest, refused
-from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, Reading
-from k2eg_rx.gateway.runtime.context import Context
-from k2eg_rx.gateway.runtime.event_loop import post
+from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
+from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, PVReading
+from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.protocol import GetCommand, PutCommand, PutError, encode_value, parse_fields
 from k2eg_rx.pv import Protocol, PVAddress
 
@@ -47,9 +47,9 @@ class _Operation:
     """A get or a put under way."""
 
     def __init__(
-        self, order: CommandRequest[Any], lane: str, due: datetime, observer: abc.ObserverBase[Outgoing]
+        self, request: CommandRequest[Any], lane: str, due: datetime, observer: abc.ObserverBase[OutgoingRecord]
     ) -> None:
-        self.order = order
+        self.request = request
         self.lane = lane
         self.due = due
         self.observer = observer
@@ -62,27 +62,27 @@ class _Operation:
         return self.turn is not None and self.turn.begun
 
 
-class Operations:
+class GetPutHandler:
     """The gets and puts of a gateway.
 
     Args:
         providers: EPICS, by protocol.
         context: The gateway's thread, options and numbers.
-        relieved: Called when an operation has ended.
+        capacity_available: Called when an operation has ended.
     """
 
     def __init__(
         self,
         providers: Mapping[Protocol, Provider],
-        context: Context,
-        relieved: Callable[[], None] = lambda: None,
+        context: GatewayContext,
+        capacity_available: Callable[[], None] = lambda: None,
     ) -> None:
         self._providers = providers
         self._options = context.options
         self._scheduler = context.scheduler
-        self._counters = context.counters
+        self._metrics = context.metrics
         self._clock = context.clock
-        self._relieved = relieved
+        self._capacity_available = capacity_available
         self._lanes = KeyedQueue()
         self._sweeping = False
         self._pending: dict[_Operation, None] = {}  # in the order of their `due`, for all have the same time
@@ -92,48 +92,50 @@ class Operations:
         """How many are under way or wait for their turn. Any thread."""
         return len(self._pending)
 
-    def get(self, order: CommandRequest[GetCommand]) -> Observable[Outgoing]:
+    def get(self, request: CommandRequest[GetCommand]) -> Observable[OutgoingRecord]:
         """Returns the reply to a get: EPICS is asked, whether the PV is monitored or not."""
         try:
-            address = PVAddress.parse(order.command.pv_name)
+            address = PVAddress.parse(request.command.pv_name)
         except ValueError:
             # a get is answered without an id too
-            self._counters.refused += 1
-            return reactivex.of(reply(order.reply_to, order.command.pv_name, -1, MALFORMED))
+            self._metrics.refused += 1
+            return reactivex.of(reply(request.reply_to, request.command.pv_name, -1, MALFORMED))
 
         def ask(timeout: float) -> Future[Any]:
             return provider_of(self._providers, address).get(address, timeout)
 
-        return self._operation(order, address, ask, self._options.max_get_age, holds=False)
+        return self._operation(request, address, ask, self._options.max_get_age, holds=False)
 
-    def put(self, order: CommandRequest[PutCommand]) -> Observable[Outgoing]:
+    def put(self, request: CommandRequest[PutCommand]) -> Observable[OutgoingRecord]:
         """Returns the reply to a put, of nothing if none is wanted. It is carried out when it is subscribed to."""
-        command = order.command
+        command = request.command
         try:
             fields = parse_fields(command.fields)
             address = PVAddress.parse(command.pv_name)
         except PutError as error:
-            return refused(self._counters, order.reply_to, command.pv_name, error.error, str(error))
+            return refusal_stream(self._metrics, request.reply_to, command.pv_name, error.error, str(error))
         except ValueError:
-            return refused(self._counters, order.reply_to, command.pv_name, -4, MALFORMED)
+            return refusal_stream(self._metrics, request.reply_to, command.pv_name, -4, MALFORMED)
 
         def ask(timeout: float) -> Future[Any]:
             return provider_of(self._providers, address).put(address, fields, timeout)
 
-        return self._operation(order, address, ask, self._options.max_put_age, holds=True)
+        return self._operation(request, address, ask, self._options.max_put_age, holds=True)
 
     def _operation(
         self,
-        order: CommandRequest[Any],
+        request: CommandRequest[Any],
         address: PVAddress,
         ask: Callable[[float], Future[Any]],
         max_age: float,
         *,
         holds: bool,
-    ) -> Observable[Outgoing]:
-        def subscribe(observer: abc.ObserverBase[Outgoing], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+    ) -> Observable[OutgoingRecord]:
+        def subscribe(
+            observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
             due = self._scheduler.now + timedelta(seconds=self._options.operation_timeout)
-            operation = _Operation(order, address.uri, due, observer)
+            operation = _Operation(request, address.uri, due, observer)
             operation.turn = Ticket(partial(self._start, operation, address, ask, max_age), holds=holds)
             self._pending[operation] = None
             if not self._sweeping:
@@ -146,11 +148,11 @@ class Operations:
     def _start(
         self, operation: _Operation, address: PVAddress, ask: Callable[[float], Future[Any]], max_age: float
     ) -> None:
-        age = operation.order.age(self._clock())
+        age = operation.request.age(self._clock())
         if age > max_age:
-            what = operation.order.command.operation
+            what = operation.request.command.operation
             text = f"the {what} waited {age:.1f} s, longer than the {max_age:g} s after which it is not carried out"
-            self._counters.refused += 1
+            self._metrics.refused += 1
             self._answer(operation, -3, text)
             return
         remaining = (operation.due - self._scheduler.now).total_seconds()
@@ -165,7 +167,9 @@ class Operations:
         if operation.turn is not None and operation.turn.holds:
             operation.patience.disposable = self._scheduler.schedule_relative(_PATIENCE, partial(self._pass, operation))
         # the callback comes on one of the provider's threads
-        future.add_done_callback(lambda done: post(self._scheduler, partial(self._settled, operation, address, done)))
+        future.add_done_callback(
+            lambda done: call_soon(self._scheduler, partial(self._settled, operation, address, done))
+        )
 
     def _pass(self, operation: _Operation, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
         """Lets the next command of the PV begin, though this one has not ended."""
@@ -177,20 +181,20 @@ class Operations:
             return
         try:
             result = done.result()
-            if isinstance(result, Reading):
+            if isinstance(result, PVReading):
                 self._end(operation, self._value(operation, address, result))
             else:
                 self._answer(operation, 0, _SUCCESS)
         except Exception as error:
             self._failed(operation, error)
 
-    def _value(self, operation: _Operation, address: PVAddress, reading: Reading) -> Outgoing:
-        command: GetCommand = operation.order.command
-        reply_to = operation.order.reply_to
-        fragment = Sample(address.name, reading.structure).fragment(reply_to.serialization)
+    def _value(self, operation: _Operation, address: PVAddress, reading: PVReading) -> OutgoingRecord:
+        command: GetCommand = operation.request.command
+        reply_to = operation.request.reply_to
+        fragment = PVValue(address.name, reading.structure).fragment(reply_to.serialization)
         types = reading.types if command.describe else None
         body = encode_value(reply_to.serialization, reply_to.reply_id, address.name, fragment, types)
-        return Outgoing(reply_to.topic, command.pv_name.encode(), body, reply_to.serialization)
+        return OutgoingRecord(reply_to.topic, command.pv_name.encode(), body, reply_to.serialization)
 
     def _failed(self, operation: _Operation, error: Exception) -> None:
         match error:
@@ -199,21 +203,21 @@ class Operations:
             case ProviderError():
                 self._answer(operation, -2, str(error))
             case WireError():
-                self._counters.unencodable += 1
+                self._metrics.unencodable += 1
                 self._answer(operation, -2, str(error))
             case CancelledError():
                 self._answer(operation, -2, "Operaton cancelled")
             case _:
-                _log.error("%s of %s failed", operation.order.command.operation, operation.lane, exc_info=error)
-                self._counters.failures += 1
+                _log.error("%s of %s failed", operation.request.command.operation, operation.lane, exc_info=error)
+                self._metrics.failures += 1
                 self._answer(operation, -2, f"{type(error).__name__}: {error}")
 
     def _answer(self, operation: _Operation, error: int, message: str) -> None:
-        order = operation.order
-        answered = order.reply_to.complete or isinstance(order.command, GetCommand)
-        self._end(operation, reply(order.reply_to, order.command.pv_name, error, message) if answered else None)
+        request = operation.request
+        answered = request.reply_to.complete or isinstance(request.command, GetCommand)
+        self._end(operation, reply(request.reply_to, request.command.pv_name, error, message) if answered else None)
 
-    def _end(self, operation: _Operation, outgoing: Outgoing | None = None) -> None:
+    def _end(self, operation: _Operation, outgoing: OutgoingRecord | None = None) -> None:
         """Takes an operation off the books, emits its reply if it has one, and lets the next of its PV begin."""
         if operation not in self._pending:
             return
@@ -224,7 +228,7 @@ class Operations:
         operation.patience.dispose()
         if operation.turn is not None:
             self._lanes.leave(operation.lane, operation.turn)
-        self._relieved()
+        self._capacity_available()
 
     def _sweep_later(self) -> None:
         def sweep(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
@@ -245,6 +249,6 @@ class Operations:
     def abandon(self) -> None:
         """Answers all that is under way or waits with a failure, for the gateway is stopping."""
         for operation in reversed(list(self._pending)):  # from the last on, so that none of them begins now
-            what = operation.order.command.operation
+            what = operation.request.command.operation
             fate = "may still be carried out" if operation.begun else "was not carried out"
             self._answer(operation, -2, f"the gateway is stopping: the {what} {fate}")

@@ -9,24 +9,24 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from k2eg_rx.gateway.commands.messages import Sample
+from k2eg_rx.gateway.commands.messages import PVValue
 from k2eg_rx.protocol import SnapshotHeader, SnapshotTail
 from k2eg_rx.pv import PVAddress
 
 
 @dataclass(frozen=True, slots=True)
-class SampleData:
+class UnencodedData:
     """One PV's sample in an iteration, not encoded yet."""
 
     timestamp: int
     iter_index: int
-    sample: Sample
+    sample: PVValue
 
 
-Part = SnapshotHeader | SampleData | SnapshotTail
+Part = SnapshotHeader | UnencodedData | SnapshotTail
 
 
-class Iterations:
+class IterationBuilder:
     """What a recurring snapshot says.
 
     A normal one says the last known value of every PV at the end of each window. A buffered one says every value that
@@ -48,15 +48,15 @@ class Iterations:
         self._buffered = buffered
         self._max_age = max_age
         self._limit = limit
-        self._last: dict[PVAddress, Sample] = {}
-        self._buffer: deque[tuple[float, PVAddress, Sample]] = deque()
+        self._last: dict[PVAddress, PVValue] = {}
+        self._buffer: deque[tuple[float, PVAddress, PVValue]] = deque()
         self._heard: set[PVAddress] = set()  # the PVs that have been in this iteration
         self._open = True
         self._begun = False
         self._index = 1
         self._lost = 0
 
-    def take(self, address: PVAddress, sample: Sample, now: float) -> int:
+    def take(self, address: PVAddress, sample: PVValue, now: float) -> int:
         """Takes a PV's value; returns how many had to make room for it."""
         self._last[address] = sample
         if not self._buffered or not self._open:
@@ -104,26 +104,26 @@ class Iterations:
         while self._max_age is not None and self._buffer and self._buffer[0][0] < now - self._max_age:
             self._buffer.popleft()
 
-    def _taken(self) -> list[Sample]:
+    def _taken(self) -> list[PVValue]:
         samples = [sample for _, _, sample in self._buffer]
         self._heard.update(address for _, address, _ in self._buffer)
         self._buffer.clear()
         return samples
 
-    def _known(self, *, silent_only: bool = False) -> list[Sample]:
+    def _known(self, *, silent_only: bool = False) -> list[PVValue]:
         return [
             self._last[address]
             for address in self._addresses
             if address in self._last and not (silent_only and address in self._heard)
         ]
 
-    def _said(self, timestamp: int, samples: Sequence[Sample]) -> list[Part]:
+    def _said(self, timestamp: int, samples: Sequence[PVValue]) -> list[Part]:
         parts: list[Part] = [] if self._begun else [SnapshotHeader(self._name, timestamp, self._index)]
         self._begun = True
-        parts.extend(SampleData(timestamp, self._index, sample) for sample in samples)
+        parts.extend(UnencodedData(timestamp, self._index, sample) for sample in samples)
         return parts
 
-    def _closed(self, timestamp: int, samples: Sequence[Sample]) -> list[Part]:
+    def _closed(self, timestamp: int, samples: Sequence[PVValue]) -> list[Part]:
         parts = self._said(timestamp, samples)
         text = f"{self._lost} values are missing: no more than {self._limit} are held back" if self._lost else ""
         parts.append(SnapshotTail(self._name, timestamp, self._index, error_message=text))

@@ -1,6 +1,6 @@
 """A PV's value on its way through the gateway, encoded once in each form it is asked for; and what goes out.
 
-In: structures. Out: fragments, bodies, and `Outgoing` records. A sample belongs to the gateway's thread.
+In: structures. Out: fragments, bodies, and `OutgoingRecord` records. A sample belongs to the gateway's thread.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from k2eg_rx.protocol import ReplyTo, Serialization, Structure, encode_event, encode_reply, encode_structure
 
 
-class Outgoing(NamedTuple):
+class OutgoingRecord(NamedTuple):
     """A record for Kafka. A named tuple because one is made for each event."""
 
     topic: str
@@ -31,7 +31,7 @@ def _frame(serialization: Serialization, name: str) -> tuple[bytes, bytes]:
     return before, after
 
 
-class Sample:
+class PVValue:
     """One value of one PV.
 
     Attributes:
@@ -79,7 +79,7 @@ class Sample:
 
 def reply(
     reply_to: ReplyTo, key: str, error: int, message: str | None = None, publishing_topic: str | None = None
-) -> Outgoing:
+) -> OutgoingRecord:
     """Returns a reply without a PV's value.
 
     Args:
@@ -90,4 +90,4 @@ def reply(
         publishing_topic: Where a recurring snapshot that was started publishes.
     """
     body = encode_reply(reply_to.serialization, reply_to.reply_id, error, message, publishing_topic)
-    return Outgoing(reply_to.topic, key.encode(), body, reply_to.serialization)
+    return OutgoingRecord(reply_to.topic, key.encode(), body, reply_to.serialization)

@@ -19,8 +19,8 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.get_put import MALFORMED
-from k2eg_rx.gateway.commands.messages import Outgoing, Sample, reply
-from k2eg_rx.gateway.commands.requests import CommandRequest, refused
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
+from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, Topics
 from k2eg_rx.gateway.runtime.metrics import Metrics, RateLimitedWarning
 from k2eg_rx.protocol import MONITOR_KEY, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
@@ -41,7 +41,7 @@ class _Monitor:
         self.readers = {topic}
         self.unheard_since: datetime | None = None
         self.end: Callable[[], None] = lambda: None
-        self.publish: Callable[[Outgoing], None] = lambda _: None
+        self.publish: Callable[[OutgoingRecord], None] = lambda _: None
 
 
 class Monitors:
@@ -50,48 +50,50 @@ class Monitors:
     Args:
         channels: The PVs.
         topics: Kafka's topics.
-        counters: Where what cannot be published is counted.
+        metrics: Where what cannot be published is counted.
     """
 
-    def __init__(self, channels: Channels, topics: Topics, counters: Metrics) -> None:
+    def __init__(self, channels: Channels, topics: Topics, metrics: Metrics) -> None:
         self._channels = channels
         self._topics = topics
-        self._counters = counters
+        self._metrics = metrics
         self._unencodable = RateLimitedWarning(_log, "{} values have no form on the wire")
         self._active: dict[tuple[str, str], _Monitor] = {}
 
     def __len__(self) -> int:
         return len(self._active)
 
-    def monitor(self, order: CommandRequest[MonitorCommand]) -> Observable[Outgoing]:
+    def monitor(self, request: CommandRequest[MonitorCommand]) -> Observable[OutgoingRecord]:
         """Returns the reply to a monitor command, and then the PV's events."""
-        command = order.command
+        command = request.command
         try:
             address = PVAddress.parse(command.pv_name)
         except ValueError:
-            return refused(self._counters, order.reply_to, MONITOR_KEY, -1, MALFORMED)
-        return self._start(order, [(address, command.monitor_dest_topic)], f"Monitor activated for {command.pv_name}")
+            return refusal_stream(self._metrics, request.reply_to, MONITOR_KEY, -1, MALFORMED)
+        return self._start(request, [(address, command.monitor_dest_topic)], f"Monitor activated for {command.pv_name}")
 
-    def multi_monitor(self, order: CommandRequest[MultiMonitorCommand]) -> Observable[Outgoing]:
+    def multi_monitor(self, request: CommandRequest[MultiMonitorCommand]) -> Observable[OutgoingRecord]:
         """Returns the reply to a multi-monitor command, and then the events of all its PVs.
 
         If a name among them is malformed, none is monitored and the reply says which it is.
         """
         wanted: list[tuple[PVAddress, str]] = []
-        for pv_name in order.command.pv_name_list:
+        for pv_name in request.command.pv_name_list:
             try:
                 address = PVAddress.parse(pv_name)
             except ValueError:
-                return refused(self._counters, order.reply_to, MONITOR_KEY, -1, f"{MALFORMED}: {pv_name!r}")
+                return refusal_stream(self._metrics, request.reply_to, MONITOR_KEY, -1, f"{MALFORMED}: {pv_name!r}")
             wanted.append((address, monitor_topic(address.name)))
-        return self._start(order, wanted, "Monitor activated")
+        return self._start(request, wanted, "Monitor activated")
 
     def _start(
-        self, order: CommandRequest[Any], wanted: list[tuple[PVAddress, str]], text: str
-    ) -> Observable[Outgoing]:
-        reply_to = order.reply_to
+        self, request: CommandRequest[Any], wanted: list[tuple[PVAddress, str]], text: str
+    ) -> Observable[OutgoingRecord]:
+        reply_to = request.reply_to
 
-        def subscribe(observer: abc.ObserverBase[Outgoing], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+        def subscribe(
+            observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
             if reply_to.complete:
                 observer.on_next(reply(reply_to, MONITOR_KEY, 0, text))
             running: dict[_Monitor, CompositeDisposable] = {}
@@ -147,11 +149,15 @@ class Monitors:
         return reactivex.empty() if topic == reply_to.topic else self._topics.ensured(topic, PV_PARTITIONS)
 
     def _run(
-        self, monitor: _Monitor, there: Observable[Any], open_: CompositeDisposable, publish: Callable[[Outgoing], None]
+        self,
+        monitor: _Monitor,
+        there: Observable[Any],
+        open_: CompositeDisposable,
+        publish: Callable[[OutgoingRecord], None],
     ) -> None:
         """Publishes a monitor's events once its topic is there; `open_` gets what is to be disposed at its end."""
 
-        def take(sample: Sample) -> None:
+        def take(sample: PVValue) -> None:
             event = self._event(monitor, sample)
             if event is not None:
                 publish(event)
@@ -165,28 +171,28 @@ class Monitors:
 
         open_.add(there.subscribe(on_completed=begin))
 
-    def restore(self, topic: str) -> None:
+    def republish(self, topic: str) -> None:
         """Publishes the last values of a topic's PVs once more: it was deleted, and made again."""
         for monitor in [monitor for (_, at), monitor in self._active.items() if at == topic]:
             self._refresh(monitor, monitor.publish)
 
-    def _refresh(self, monitor: _Monitor, publish: Callable[[Outgoing], None]) -> None:
+    def _refresh(self, monitor: _Monitor, publish: Callable[[OutgoingRecord], None]) -> None:
         """Publishes the last value once more, in order: what is newer comes behind it."""
         latest = self._channels.latest(monitor.address)
         event = None if latest is None else self._event(monitor, latest)
         if event is not None:
             publish(event)
 
-    def _event(self, monitor: _Monitor, sample: Sample) -> Outgoing | None:
+    def _event(self, monitor: _Monitor, sample: PVValue) -> OutgoingRecord | None:
         try:
             body = sample.event(monitor.serialization)
         except WireError as error:
-            self._counters.unencodable += 1
-            self._unencodable.made(f"{monitor.address}: {error}")
+            self._metrics.unencodable += 1
+            self._unencodable.count(f"{monitor.address}: {error}")
             return None
-        return Outgoing(monitor.topic, monitor.key, body, monitor.serialization)
+        return OutgoingRecord(monitor.topic, monitor.key, body, monitor.serialization)
 
-    def heard(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
+    def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
         """Ends the monitors that nobody has listened to for too long.
 
         Args:

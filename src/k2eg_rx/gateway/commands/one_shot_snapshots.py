@@ -15,9 +15,9 @@ from reactivex import operators as ops
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
-from k2eg_rx.gateway.commands.messages import Outgoing, Sample, reply
-from k2eg_rx.gateway.commands.requests import CommandRequest, refused
-from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
+from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
+from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.protocol import SNAPSHOT_KEY, ReplyTo, SnapshotCommand, encode_value
 from k2eg_rx.pv import PVAddress
 
@@ -28,7 +28,7 @@ MAX_WINDOW_MSEC = 365 * 24 * 3600 * 1000  # a year: what is above it is a slip, 
 _COMPLETE = 1  # no failure: the window has ended
 
 
-class Snapshots:
+class OneShotSnapshots:
     """The one-shot snapshots of a gateway.
 
     Args:
@@ -36,37 +36,37 @@ class Snapshots:
         context: The gateway's thread and numbers.
     """
 
-    def __init__(self, channels: Channels, context: Context) -> None:
+    def __init__(self, channels: Channels, context: GatewayContext) -> None:
         self._channels = channels
         self._scheduler = context.scheduler
-        self._counters = context.counters
+        self._metrics = context.metrics
 
-    def snapshot(self, order: CommandRequest[SnapshotCommand]) -> Observable[Outgoing]:
+    def snapshot(self, request: CommandRequest[SnapshotCommand]) -> Observable[OutgoingRecord]:
         """Returns the values of the PVs within the window, and the reply that says it is over."""
-        reply_to = order.reply_to
-        window = order.command.time_window_msec
+        reply_to = request.reply_to
+        window = request.command.time_window_msec
         complete = reactivex.of(reply(reply_to, SNAPSHOT_KEY, _COMPLETE))
         if window is None or not 0 <= window <= MAX_WINDOW_MSEC:
             # a client that waits for the completion gets one, right behind the refusal
             words = f"The time window is not valid: {window}"
-            return reactivex.concat(refused(self._counters, reply_to, SNAPSHOT_KEY, -4, words), complete)
+            return reactivex.concat(refusal_stream(self._metrics, reply_to, SNAPSHOT_KEY, -4, words), complete)
         if window == 0:
             return complete
-        values = [self._value(reply_to, pv_name) for pv_name in order.command.pv_name_list]
+        values = [self._value(reply_to, pv_name) for pv_name in request.command.pv_name_list]
         over = reactivex.timer(window / 1000, scheduler=self._scheduler)
         return reactivex.concat(reactivex.merge(*values, reactivex.never()).pipe(ops.take_until(over)), complete)
 
-    def _value(self, reply_to: ReplyTo, pv_name: str) -> Observable[Outgoing]:
+    def _value(self, reply_to: ReplyTo, pv_name: str) -> Observable[OutgoingRecord]:
         """A PV's first value as a reply; a negative one if there can be none."""
 
-        def as_reply(sample: Sample) -> Outgoing:
+        def as_reply(sample: PVValue) -> OutgoingRecord:
             fragment = sample.fragment(reply_to.serialization)
             body = encode_value(reply_to.serialization, reply_to.reply_id, sample.name, fragment)
-            return Outgoing(reply_to.topic, SNAPSHOT_KEY.encode(), body, reply_to.serialization)
+            return OutgoingRecord(reply_to.topic, SNAPSHOT_KEY.encode(), body, reply_to.serialization)
 
-        def failed(error: Exception, _: Any) -> Observable[Outgoing]:
+        def failed(error: Exception, _: Any) -> Observable[OutgoingRecord]:
             _log.warning("no value of %s for a snapshot: %s", pv_name, error)
-            self._counters.unencodable += isinstance(error, WireError)
+            self._metrics.unencodable += isinstance(error, WireError)
             return reactivex.of(reply(reply_to, SNAPSHOT_KEY, -2, f"{pv_name}: {error}"))
 
         try:

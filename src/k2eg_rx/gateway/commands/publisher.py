@@ -1,6 +1,6 @@
 """The one way from the gateway to Kafka.
 
-In: `Outgoing` records, on the gateway's thread, in the order in which they are to arrive. Out: records to a
+In: `OutgoingRecord` records, on the gateway's thread, in the order in which they are to arrive. Out: records to a
 `RecordSink`. The queue belongs to the gateway's thread.
 
 Kafka's own queue is bounded. When it has no room, records wait here, in order, also bounded; when that is full too, the
@@ -17,9 +17,9 @@ from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.gateway.commands.messages import Outgoing
-from k2eg_rx.gateway.runtime.context import Context
-from k2eg_rx.gateway.runtime.event_loop import post
+from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.transport import MissingTopicError, RecordSink
 
@@ -37,20 +37,22 @@ class Publisher:
         on_missing: Called on the gateway's thread with a topic that Kafka does not know; again only after it returned.
     """
 
-    def __init__(self, sink: RecordSink, context: Context, on_missing: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, sink: RecordSink, context: GatewayContext, on_missing: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._sink = sink
         self._on_missing = on_missing
         self._missing: set[str] = set()  # topics that are about to be told; each access is one atomic operation
         self._limit = context.options.outgoing_buffer
         self._scheduler = context.scheduler
-        self._counters = context.counters
-        self._waiting: deque[Outgoing] = deque()
+        self._metrics = context.metrics
+        self._waiting: deque[OutgoingRecord] = deque()
         self._retry = SerialDisposable()
         self._full = RateLimitedWarning(_log, "{} records found no room in Kafka's queue and were dropped")
         self._refused = RateLimitedWarning(_log, "{} records were refused by the Kafka client")
         self._undelivered = RateLimitedWarning(_log, "{} records were not taken by Kafka")
 
-    def send(self, outgoing: Outgoing) -> None:
+    def send(self, outgoing: OutgoingRecord) -> None:
         """Sends a record, now or when there is room. Never raises."""
         if self._waiting or not self._sent(outgoing):
             self._waiting.append(outgoing)
@@ -58,10 +60,10 @@ class Publisher:
                 self._try_later()
             elif len(self._waiting) > self._limit:
                 self._waiting.popleft()
-                self._counters.dropped_records += 1
-                self._full.made()
+                self._metrics.dropped_records += 1
+                self._full.count()
 
-    def _sent(self, outgoing: Outgoing) -> bool:
+    def _sent(self, outgoing: OutgoingRecord) -> bool:
         """Whether the record is off this queue: handed over, or never to be taken."""
         topic, key, value, serialization = outgoing
         try:
@@ -69,18 +71,18 @@ class Publisher:
         except Exception as error:
             if isinstance(error, TransportError) and isinstance(error.__cause__, BufferError):
                 return False  # Kafka's queue is full, which librdkafka calls a BufferError
-            self._counters.dropped_records += 1
-            self._refused.made(f"to {topic}: {error!r}")
+            self._metrics.dropped_records += 1
+            self._refused.count(f"to {topic}: {error!r}")
             self._look_for_missing(error)
         else:
-            self._counters.published += 1
+            self._metrics.published += 1
         return True
 
     def _delivered(self, error: TransportError | None) -> None:
         """Comes on the sink's thread, which owns `undelivered`."""
         if error is not None:
-            self._counters.undelivered += 1
-            self._undelivered.made(error)
+            self._metrics.undelivered += 1
+            self._undelivered.count(error)
             self._look_for_missing(error)
 
     def _look_for_missing(self, error: Exception) -> None:
@@ -94,7 +96,7 @@ class Publisher:
             self._missing.discard(topic)
             self._on_missing(topic)
 
-        post(self._scheduler, tell)
+        call_soon(self._scheduler, tell)
 
     def _try_later(self) -> None:
         def again(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
@@ -109,7 +111,7 @@ class Publisher:
         """Sends what Kafka's queue has, for at most `timeout` seconds; what waits for room in it is dropped."""
         self._retry.dispose()
         if self._waiting:
-            self._counters.dropped_records += len(self._waiting)
+            self._metrics.dropped_records += len(self._waiting)
             _log.warning("%d records found no room in Kafka's queue until the end", len(self._waiting))
             self._waiting.clear()
         self._sink.close(timeout)

@@ -15,13 +15,13 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
-from k2eg_rx.gateway.commands.iterations import Iterations, Part, SampleData
-from k2eg_rx.gateway.commands.messages import Outgoing, Sample, reply
+from k2eg_rx.gateway.commands.iterations import IterationBuilder, Part, UnencodedData
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
 from k2eg_rx.gateway.commands.one_shot_snapshots import MAX_WINDOW_MSEC
-from k2eg_rx.gateway.commands.requests import CommandRequest, refused, said
-from k2eg_rx.gateway.commands.schedule import Moment, Timing, moments
+from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, reply_stream
+from k2eg_rx.gateway.commands.schedule import SnapshotTiming, WindowEvent, window_events
 from k2eg_rx.gateway.commands.topics import SNAPSHOT_PARTITIONS, Topics
-from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.protocol import (
     RECURRING_KEY,
@@ -92,8 +92,8 @@ class _Running:
         self.topic = snapshot_topic(command.snapshot_name)
         self.key = command.snapshot_name.encode()
         window = command.time_window_msec / 1000
-        self.timing = Timing(window, command.repeat_delay_msec / 1000, command.sub_push_delay_msec / 1000)
-        self.iterations = Iterations(
+        self.timing = SnapshotTiming(window, command.repeat_delay_msec / 1000, command.sub_push_delay_msec / 1000)
+        self.iterations = IterationBuilder(
             command.snapshot_name,
             addresses,
             buffered=command.type == SnapshotType.TIMED_BUFFERED,
@@ -113,11 +113,11 @@ class RecurringSnapshots:
         context: The gateway's thread, options and numbers.
     """
 
-    def __init__(self, channels: Channels, topics: Topics, context: Context) -> None:
+    def __init__(self, channels: Channels, topics: Topics, context: GatewayContext) -> None:
         self._channels = channels
         self._topics = topics
         self._scheduler = context.scheduler
-        self._counters = context.counters
+        self._metrics = context.metrics
         self._buffer = context.options.snapshot_buffer
         self._clock = context.clock
         self._unencodable = RateLimitedWarning(_log, "{} values have no form on the wire")
@@ -127,49 +127,51 @@ class RecurringSnapshots:
     def __len__(self) -> int:
         return len(self._running)
 
-    def start(self, order: CommandRequest[RepeatingSnapshotCommand]) -> Observable[Outgoing]:
+    def start(self, request: CommandRequest[RepeatingSnapshotCommand]) -> Observable[OutgoingRecord]:
         """Returns the reply to a start, and then the iterations until the stop."""
-        command, reply_to = order.command, order.reply_to
+        command, reply_to = request.command, request.reply_to
         try:
             addresses = _check(command)
         except _NotValid as error:
-            return refused(self._counters, reply_to, RECURRING_KEY, error.error, str(error))
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, error.error, str(error))
         name = command.snapshot_name
         if snapshot_topic(name) in self._running:
-            return said(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot {name} is already running"))
+            return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot {name} is already running"))
         running = _Running(command, addresses, reply_to, self._buffer)
         started = reply(reply_to, RECURRING_KEY, 0, f"The snapshot '{name}' has been started", running.topic)
 
-        def subscribe(observer: abc.ObserverBase[Outgoing], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+        def subscribe(
+            observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
             self._running[running.topic] = running
             observer.on_next(started)
             return self._run(running, observer)
 
         return reactivex.create(subscribe)
 
-    def trigger(self, order: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[Outgoing]:
+    def trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:
         """Has a snapshot publish an iteration; returns the reply. Without effect on one that runs by itself."""
-        name, reply_to = order.command.snapshot_name, order.reply_to
+        name, reply_to = request.command.snapshot_name, request.reply_to
         if not name:
-            return refused(self._counters, reply_to, RECURRING_KEY, -1, "The snapshot name is empty")
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, "The snapshot name is empty")
         running = self._running.get(snapshot_topic(name))
         if running is None:
-            return refused(self._counters, reply_to, RECURRING_KEY, -2, f"Snapshot '{name}' has not been found")
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -2, f"Snapshot '{name}' has not been found")
         running.trigger()
-        return said(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been armed"))
+        return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been armed"))
 
-    def stop(self, order: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[Outgoing]:
+    def stop(self, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
         """Has a snapshot publish its last iteration and end; returns the reply."""
-        name, reply_to = order.command.snapshot_name, order.reply_to
+        name, reply_to = request.command.snapshot_name, request.reply_to
         if not name:
-            return refused(self._counters, reply_to, RECURRING_KEY, -1, "The snapshot name is empty")
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, "The snapshot name is empty")
         running = self._running.get(snapshot_topic(name))
         if running is None:
-            return said(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' is already stopped"))
+            return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' is already stopped"))
         running.stop()
-        return said(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been stopped"))
+        return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been stopped"))
 
-    def _run(self, running: _Running, observer: abc.ObserverBase[Outgoing]) -> abc.DisposableBase:
+    def _run(self, running: _Running, observer: abc.ObserverBase[OutgoingRecord]) -> abc.DisposableBase:
         """Opens the PVs and the windows, and emits iterations until `running.stop` is called."""
         iterations = running.iterations
 
@@ -179,10 +181,10 @@ class RecurringSnapshots:
                 if outgoing is not None:
                     observer.on_next(outgoing)
 
-        def happen(moment: Moment) -> None:
-            if moment is Moment.OPEN:
+        def happen(moment: WindowEvent) -> None:
+            if moment is WindowEvent.OPEN:
                 iterations.open()
-            elif moment is Moment.PUSH:
+            elif moment is WindowEvent.PUSH:
                 emit(iterations.push(self._timestamp()))
             else:
                 emit(iterations.end(self._timestamp(), self._now(), pause=running.timing.delay > 0))
@@ -200,7 +202,7 @@ class RecurringSnapshots:
         if running.command.triggered:
             running.trigger = trigger
         else:
-            open_.append(moments(running.timing, self._scheduler).subscribe(happen))
+            open_.append(window_events(running.timing, self._scheduler).subscribe(happen))
         return CompositeDisposable([*open_, Disposable(lambda: self._forget(running))])
 
     def _forget(self, running: _Running) -> None:
@@ -210,21 +212,21 @@ class RecurringSnapshots:
     def _collect(self, running: _Running, address: PVAddress) -> abc.DisposableBase:
         """Collects a PV's samples; one that cannot be subscribed to has none."""
 
-        def take(iterations: Iterations, sample: Sample) -> None:
+        def take(iterations: IterationBuilder, sample: PVValue) -> None:
             lost = iterations.take(address, sample, self._now())
             if lost:
-                self._counters.dropped_samples += lost
-                self._overflow.made(running.command.snapshot_name)
+                self._metrics.dropped_samples += lost
+                self._overflow.count(running.command.snapshot_name)
 
         def failed(error: Exception) -> None:
             _log.warning("the snapshot %s goes without %s: %s", running.command.snapshot_name, address, error)
 
         return self._channels.stream(address).subscribe(partial(take, running.iterations), failed)
 
-    def _outgoing(self, running: _Running, part: Part) -> Outgoing | None:
+    def _outgoing(self, running: _Running, part: Part) -> OutgoingRecord | None:
         form = running.serialization
         try:
-            if isinstance(part, SampleData):
+            if isinstance(part, UnencodedData):
                 fragment = part.sample.fragment(form, running.command.pv_field_filter_list)
                 body = encode_data(form, part.timestamp, part.iter_index, part.sample.name, fragment)
             elif isinstance(part, SnapshotHeader):
@@ -232,10 +234,10 @@ class RecurringSnapshots:
             else:
                 body = encode_tail(form, part)
         except WireError as error:
-            self._counters.unencodable += 1
-            self._unencodable.made(f"in the snapshot {running.command.snapshot_name}: {error}")
+            self._metrics.unencodable += 1
+            self._unencodable.count(f"in the snapshot {running.command.snapshot_name}: {error}")
             return None
-        return Outgoing(running.topic, running.key, body, form)
+        return OutgoingRecord(running.topic, running.key, body, form)
 
     def _timestamp(self) -> int:
         return int(self._clock() * 1000)

@@ -1,7 +1,4 @@
-"""A command on its way through the gateway, and the two shapes an answer often has.
-
-In: parsed commands. Out: `CommandRequest`s, short Observables. Belongs to the gateway's thread.
-"""
+"""A parsed command with its context, and streams of a single reply."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 import reactivex
 from reactivex import Observable
 
-from k2eg_rx.gateway.commands.messages import Outgoing, reply
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.protocol import ReplyTo
 
@@ -21,9 +18,9 @@ class CommandRequest(NamedTuple, Generic[_Command]):
     """A command to carry out.
 
     Attributes:
-        command: What is asked.
-        reply_to: Whom to answer.
-        timestamp_ms: When it was sent, Unix milliseconds by Kafka's clock; -1 if that is not known.
+        command: The parsed command.
+        reply_to: Topic, id and serialization of the reply.
+        timestamp_ms: The Kafka timestamp of the command in Unix milliseconds; -1 if unknown.
     """
 
     command: _Command
@@ -31,18 +28,18 @@ class CommandRequest(NamedTuple, Generic[_Command]):
     timestamp_ms: int = -1
 
     def age(self, now: float) -> float:
-        """Returns how many seconds ago it was sent; 0 if that is not known. `now` is Unix time."""
+        """Returns the age of the command in seconds at Unix time `now`; 0 if unknown."""
         return now - self.timestamp_ms / 1000 if self.timestamp_ms >= 0 else 0.0
 
 
-def said(reply_to: ReplyTo, *outgoing: Outgoing) -> Observable[Outgoing]:
-    """Returns an answer of these records; of none if the command does not say whom to answer."""
+def reply_stream(reply_to: ReplyTo, *outgoing: OutgoingRecord) -> Observable[OutgoingRecord]:
+    """Returns a stream of the given replies; an empty one if the command has no reply topic or id."""
     return reactivex.of(*outgoing) if reply_to.complete else reactivex.empty()
 
 
-def refused(
-    counters: Metrics, reply_to: ReplyTo, key: str, error: int, message: str | None = None
-) -> Observable[Outgoing]:
-    """Returns the answer to a command that is not carried out."""
-    counters.refused += 1
-    return said(reply_to, reply(reply_to, key, error, message))
+def refusal_stream(
+    metrics: Metrics, reply_to: ReplyTo, key: str, error: int, message: str | None = None
+) -> Observable[OutgoingRecord]:
+    """Counts a refused command and returns a stream of its negative reply."""
+    metrics.refused += 1
+    return reply_stream(reply_to, reply(reply_to, key, error, message))

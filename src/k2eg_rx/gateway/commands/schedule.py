@@ -18,7 +18,7 @@ _MIN_CYCLE = 0.001  # seconds; a window of 0 makes an iteration each millisecond
 _DEFAULT_PUSH = 1.0  # seconds between pushes where none are asked for, the deployed gateway's
 
 
-class Moment(Enum):
+class WindowEvent(Enum):
     """What happens. `OPEN` only comes where a pause has gone before."""
 
     OPEN = "open"
@@ -27,7 +27,7 @@ class Moment(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class SnapshotTiming:
     """The times of a recurring snapshot, in seconds.
 
     Attributes:
@@ -52,28 +52,28 @@ class Timing:
         return max(self.window + self.delay, _MIN_CYCLE)
 
 
-def moments(timing: Timing, scheduler: abc.SchedulerBase) -> Observable[Moment]:
+def window_events(timing: SnapshotTiming, scheduler: abc.SchedulerBase) -> Observable[WindowEvent]:
     """Returns the moments of one window after the other, from the subscription on.
 
     Windows follow each other without drift. If the scheduler's thread is late by more than a whole cycle, windows are
     left out rather than made up for.
     """
 
-    def window(begin: datetime) -> Iterator[tuple[datetime, Moment]]:
+    def window(begin: datetime) -> Iterator[tuple[datetime, WindowEvent]]:
         push = timing.push
         if push is not None:
             # one that falls on the end, but for rounding, is the end
             for n in range(int((timing.window - push / 1000) / push)):
-                yield begin + timedelta(seconds=push * (n + 1)), Moment.PUSH
-        yield begin + timedelta(seconds=timing.window if timing.delay else timing.cycle), Moment.END
+                yield begin + timedelta(seconds=push * (n + 1)), WindowEvent.PUSH
+        yield begin + timedelta(seconds=timing.window if timing.delay else timing.cycle), WindowEvent.END
         if timing.delay:
-            yield begin + timedelta(seconds=timing.cycle), Moment.OPEN
+            yield begin + timedelta(seconds=timing.cycle), WindowEvent.OPEN
 
-    def subscribe(observer: abc.ObserverBase[Moment], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+    def subscribe(observer: abc.ObserverBase[WindowEvent], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
         slot = MultipleAssignmentDisposable()
         steps = window(scheduler.now)
 
-        def arm(due: datetime, moment: Moment) -> None:
+        def arm(due: datetime, moment: WindowEvent) -> None:
             def act(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
                 try:
                     observer.on_next(moment)

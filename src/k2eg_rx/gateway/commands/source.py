@@ -1,8 +1,4 @@
-"""The command topic as an Observable.
-
-In: batches of records, on the pump's thread. Out: records, one at a time, on the gateway's thread. The queue belongs to
-the lock.
-"""
+"""The command topic as an Observable of records."""
 
 from __future__ import annotations
 
@@ -14,26 +10,28 @@ import reactivex
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
-from k2eg_rx.gateway.runtime.event_loop import post
+from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.transport import Receiver, Record
 
-_BATCH = 100  # commands at a stretch, some 10 ms of work: updates and timers have their turn in between
+_BATCH = 100  # commands per turn of the event loop, about 10 ms of work; updates and timers run in between
 
 
 class CommandSource(Receiver):
-    """The receiver of the command topic.
+    """Receives batches on the poll thread and emits the records on the event loop thread.
+
+    Thread safety: a lock guards the queue between the two threads.
 
     Args:
-        scheduler: The gateway's thread.
-        room: How many more commands the gateway has room for. Any thread.
+        scheduler: The event loop.
+        capacity: Returns how many more commands the gateway may accept. Called on both threads.
 
     Attributes:
-        wake: Called on the gateway's thread when there is room again, after the source was told that there is none.
+        wake: Called on the event loop thread when the gateway has capacity again, after `ready` returned False.
     """
 
-    def __init__(self, scheduler: abc.SchedulerBase, room: Callable[[], int]) -> None:
+    def __init__(self, scheduler: abc.SchedulerBase, capacity: Callable[[], int]) -> None:
         self._scheduler = scheduler
-        self._room = room
+        self._capacity = capacity
         self.wake: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._waiting: deque[Record] = deque()
@@ -41,23 +39,23 @@ class CommandSource(Receiver):
         self._observer: abc.ObserverBase[Record] | None = None
 
     def ready(self) -> bool:
-        """Whether another batch is welcome; what is not stays in Kafka. On the pump's thread."""
+        """Returns whether another batch may be delivered; further commands stay in Kafka until then."""
         with self._lock:
-            self._blocked = self._room() <= len(self._waiting)
+            self._blocked = self._capacity() <= len(self._waiting)
             return not self._blocked
 
     def receive(self, records: Sequence[Record]) -> None:
-        """Takes a batch, on the pump's thread."""
+        """Enqueues a batch. Called on the poll thread."""
         with self._lock:
             first = not self._waiting
             self._waiting.extend(records)
         if first:
-            post(self._scheduler, self._drain)
+            call_soon(self._scheduler, self._drain)
 
-    def relieved(self) -> None:
-        """Has the source ask again, if it was told that there is no room, and now there is."""
+    def capacity_available(self) -> None:
+        """Calls `wake` if `ready` returned False before and there is capacity now."""
         with self._lock:
-            wake = self._blocked and self._room() > len(self._waiting)
+            wake = self._blocked and self._capacity() > len(self._waiting)
             if wake:
                 self._blocked = False
         if wake:
@@ -71,11 +69,11 @@ class CommandSource(Receiver):
             if self._observer is not None:
                 self._observer.on_next(record)
         if again:
-            post(self._scheduler, self._drain)
-        self.relieved()
+            call_soon(self._scheduler, self._drain)
+        self.capacity_available()
 
-    def commands(self) -> Observable[Record]:
-        """Returns the records of the command topic, for one subscriber."""
+    def records(self) -> Observable[Record]:
+        """Returns the records of the command topic, for a single subscriber."""
 
         def subscribe(observer: abc.ObserverBase[Record], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
             self._observer = observer

@@ -19,7 +19,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from k2eg_rx.concurrency import WorkerPool
-from k2eg_rx.gateway.runtime.event_loop import post
+from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 
 _log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Topics:
         self._is_silent = False  # Kafka has not answered the latest request
         self._retry = _RETRY
         self._missing: dict[str, abc.DisposableBase] = {}
-        self._complaint = RateLimitedWarning(
+        self._warning = RateLimitedWarning(
             _log, "{} requests to create topics failed; events are published nevertheless"
         )
         self._worker = WorkerPool(_SIDE_BY_SIDE, "k2eg-gateway-topics")
@@ -166,10 +166,10 @@ class Topics:
             self._known.update(dict.fromkeys(wanted, until))  # what was refused is not asked for at once again either
             self._is_silent, self._retry = False, _RETRY
             for topic, reason in done.result().items():
-                self._complaint.made(f"{topic}: {reason}")
+                self._warning.count(f"{topic}: {reason}")
             self._request()
         else:
-            self._complaint.made(error)
+            self._warning.count(error)
             self._wanted = {**wanted, **self._wanted}
             self._is_silent = True
             if not self._is_due:  # else the other request has failed just before
@@ -180,7 +180,7 @@ class Topics:
             for observer in self._waiting.pop(topic, []):
                 observer.on_completed()
 
-    def missing(self, topic: str, then: Callable[[], None]) -> None:
+    def recreate(self, topic: str, then: Callable[[], None]) -> None:
         """Takes note that a topic is not there; it is made once more if it was made here.
 
         Args:
@@ -221,7 +221,7 @@ class Topics:
                 future.set_result(request())
             except Exception as error:
                 future.set_exception(error)
-            post(self._scheduler, lambda: then(future))
+            call_soon(self._scheduler, lambda: then(future))
 
         self._worker.submit(work)
 

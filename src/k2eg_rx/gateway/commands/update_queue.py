@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from k2eg_rx.gateway.runtime.context import Context
-from k2eg_rx.gateway.runtime.event_loop import post
+from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.protocol import Structure
 
@@ -37,7 +37,7 @@ def _weight(structure: Structure) -> int:
     return _WEIGHT + sum(getattr(part, "nbytes", 0) for part in parts)
 
 
-class Source:
+class UpdateSource:
     """One PV's place in the inbox.
 
     Args:
@@ -75,33 +75,33 @@ class UpdateQueue:
         context: The gateway's thread, options and numbers.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: GatewayContext) -> None:
         self._scheduler = context.scheduler
         self._limit = context.options.update_buffer
-        self._counters = context.counters
-        self._complaint = RateLimitedWarning(_log, "{} updates from EPICS were dropped: the gateway cannot keep up")
+        self._metrics = context.metrics
+        self._warning = RateLimitedWarning(_log, "{} updates from EPICS were dropped: the gateway cannot keep up")
         self._lock = threading.Lock()
-        self._turns: deque[Source] = deque()  # one for each update that waits
+        self._turns: deque[UpdateSource] = deque()  # one for each update that waits
         self._weight = 0
         self._scheduled = False
 
-    def add(self, source: Source, structure: Structure | None, weight: int) -> None:
+    def add(self, source: UpdateSource, structure: Structure | None, weight: int) -> None:
         """Queues an update of a source, or the loss of its connection (None)."""
         with self._lock:
             source.waiting.append((structure, weight))
             self._weight += weight
             if self._weight > self._limit and len(source.waiting) > 1:
                 self._weight -= source.waiting.popleft()[1]
-                self._counters.dropped_updates += 1
-                self._complaint.made()
+                self._metrics.dropped_updates += 1
+                self._warning.count()
             else:
                 self._turns.append(source)
             wake, self._scheduled = not self._scheduled, True
         if wake:
-            post(self._scheduler, self._drain)
+            call_soon(self._scheduler, self._drain)
 
-    def _batch(self) -> list[tuple[Source, Structure | None]]:
-        batch: list[tuple[Source, Structure | None]] = []
+    def _batch(self) -> list[tuple[UpdateSource, Structure | None]]:
+        batch: list[tuple[UpdateSource, Structure | None]] = []
         with self._lock:
             for _ in range(min(_BATCH, len(self._turns))):
                 source = self._turns.popleft()
@@ -116,8 +116,8 @@ class UpdateQueue:
                 source.deliver(structure)
             except Exception:
                 _log.exception("an update from EPICS could not be taken")
-                self._counters.failures += 1
+                self._metrics.failures += 1
         with self._lock:
             again = self._scheduled = bool(self._turns)
         if again:
-            post(self._scheduler, self._drain)
+            call_soon(self._scheduler, self._drain)

@@ -18,8 +18,8 @@ import aioca
 from k2eg_rx.errors import OperationError
 from k2eg_rx.gateway.epics.ca_loop import CALoop, cadef
 from k2eg_rx.gateway.epics.ca_subscription import CASubscription
-from k2eg_rx.gateway.epics.ca_values import Layout, checked_put, structure_of, types_of
-from k2eg_rx.gateway.epics.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, Reading, Subscription
+from k2eg_rx.gateway.epics.ca_values import ChannelType, checked_put, structure_of, types_of
+from k2eg_rx.gateway.epics.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, PVReading, Subscription
 from k2eg_rx.gateway.epics.pv_types import NOTHING_TO_PUT
 from k2eg_rx.protocol import Structure, select_field
 from k2eg_rx.pv import PVAddress
@@ -63,7 +63,7 @@ class ChannelAccessProvider:
         self._signed: dict[str, bool] = {}
         self._late_puts: set[asyncio.Future[Any]] = set()  # belongs to the loop's thread
 
-    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
+    def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
         """Reads a PV (or the field the address names), within `timeout` seconds."""
         late = f"{address.name}: no answer within {timeout:g} s"
         return self._submit(address.name, lambda: self._get(address), timeout, lambda: late)
@@ -139,7 +139,7 @@ class ChannelAccessProvider:
         finally:
             self._tasks.pop(task, None)
 
-    async def _connect(self, name: str) -> Layout:
+    async def _connect(self, name: str) -> ChannelType:
         """Returns what a channel holds, as soon as it is connected."""
         while True:
             await self._thread.open(name)
@@ -148,7 +148,7 @@ class ChannelAccessProvider:
                 break
         is_characters = info.datatype == aioca.DBR_CHAR and info.count > 1
         signed = is_characters and await self._is_signed(name.removesuffix(".VAL"))
-        return Layout.of(name, info.datatype, info.count, signed=signed)
+        return ChannelType.of(name, info.datatype, info.count, signed=signed)
 
     async def _is_signed(self, name: str) -> bool:
         """Whether a record's characters have a sign. Only the record knows: its field FTVL says CHAR or UCHAR."""
@@ -163,7 +163,7 @@ class ChannelAccessProvider:
             self._signed[name] = ftvl == "CHAR"
         return self._signed[name]
 
-    async def _get(self, address: PVAddress) -> Reading:
+    async def _get(self, address: PVAddress) -> PVReading:
         name = _channel_name(address)
         layout = await self._connect(name)
         reads = [_aioca.caget(name, format=aioca.FORMAT_TIME, timeout=None)]
@@ -178,7 +178,7 @@ class ChannelAccessProvider:
             except OperationError as error:
                 raise ProviderError(error.message) from None
             types = {"value": types.get(address.field, "any")}
-        return Reading(structure, types)
+        return PVReading(structure, types)
 
     async def _put(self, address: PVAddress, fields: Mapping[str, Any], sent: threading.Event) -> None:
         name = _channel_name(address)

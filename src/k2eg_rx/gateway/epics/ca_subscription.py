@@ -12,8 +12,8 @@ from typing import Any
 
 import aioca
 
-from k2eg_rx.gateway.epics.ca_values import Layout, structure_of
-from k2eg_rx.gateway.epics.subscriber import Subscriber
+from k2eg_rx.gateway.epics.ca_values import ChannelType, structure_of
+from k2eg_rx.gateway.epics.provider import Subscriber
 from k2eg_rx.protocol import Structure
 from k2eg_rx.pv import PVAddress
 
@@ -34,7 +34,7 @@ class CASubscription:
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
         *,
-        connect: Callable[[], Awaitable[Layout]],
+        connect: Callable[[], Awaitable[ChannelType]],
         end: Callable[[CASubscription], None],
     ) -> None:
         """
@@ -68,7 +68,7 @@ class CASubscription:
                 _log.warning("%s: the subscription failed, and is tried again: %s", self._address, error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _watch(self, layout: Layout) -> None:
+    async def _watch(self, layout: ChannelType) -> None:
         """Passes on what comes, until the channel is disconnected.
 
         Both subscriptions are made anew then: the server that comes back may hold something else under the name.
@@ -106,7 +106,7 @@ class CASubscription:
 class _Watch:
     """One connection's updates: what the first value has to wait for, and the newest of each half."""
 
-    def __init__(self, layout: Layout, emit: Callable[[Structure], None]) -> None:
+    def __init__(self, layout: ChannelType, emit: Callable[[Structure], None]) -> None:
         self.lost = asyncio.Event()
         self._layout = layout
         self._emit = emit

@@ -64,7 +64,7 @@ LONGEST_STRING = 39
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ChannelType:
     """What a channel holds.
 
     Attributes:
@@ -78,7 +78,7 @@ class Layout:
     long_string: bool = False
 
     @classmethod
-    def of(cls, name: str, datatype: int, elements: int, *, signed: bool = False) -> Layout:
+    def of(cls, name: str, datatype: int, elements: int, *, signed: bool = False) -> ChannelType:
         """Returns the layout of a channel.
 
         Args:
@@ -114,7 +114,7 @@ class Layout:
         return f"{self.kind}[]" if self.is_array else self.kind
 
 
-def _value(layout: Layout, value: Any) -> Any:
+def _value(layout: ChannelType, value: Any) -> Any:
     if not layout.is_array:
         return str(value) if layout.kind == "string" else float(value) if layout.kind in _FLOATING else int(value)
     if layout.kind == "string":
@@ -134,7 +134,7 @@ def _time(value: Any) -> Structure:
     return {"secondsPastEpoch": seconds, "nanoseconds": nanoseconds, "userTag": 0}
 
 
-def _display(layout: Layout, control: Any) -> Structure:
+def _display(layout: ChannelType, control: Any) -> Structure:
     precision = max(0, getattr(control, "precision", 0))
     return {
         "limitLow": float(control.lower_disp_limit),
@@ -145,7 +145,7 @@ def _display(layout: Layout, control: Any) -> Structure:
     }
 
 
-def _value_alarm(layout: Layout, control: Any) -> Structure:
+def _value_alarm(layout: ChannelType, control: Any) -> Structure:
     limit = float if layout.kind in _FLOATING else int
     return {
         "active": False,
@@ -161,7 +161,7 @@ def _value_alarm(layout: Layout, control: Any) -> Structure:
     }
 
 
-def structure_of(layout: Layout, value: Any, control: Any) -> Structure:
+def structure_of(layout: ChannelType, value: Any, control: Any) -> Structure:
     """Returns a PV as a structure.
 
     Args:
@@ -184,7 +184,7 @@ def structure_of(layout: Layout, value: Any, control: Any) -> Structure:
     return structure
 
 
-def types_of(layout: Layout, structure: Structure) -> TypeMap:
+def types_of(layout: ChannelType, structure: Structure) -> TypeMap:
     """Returns the types of a PV's fields."""
     return dict.fromkeys(structure, "structure") | {"value": layout.type_name}
 
@@ -194,7 +194,7 @@ def _check_length(text: str, longest: int) -> None:
         raise TypeMismatch(f"is longer than the {longest} bytes that Channel Access carries for it")
 
 
-def checked_put(layout: Layout, value: object, pv_name: str, choices: list[str]) -> tuple[Any, int | None]:
+def checked_put(layout: ChannelType, value: object, pv_name: str, choices: list[str]) -> tuple[Any, int | None]:
     """Returns a value as aioca takes it for a put, and the type to put it as (None: the channel's own).
 
     Args:
@@ -222,7 +222,7 @@ def checked_put(layout: Layout, value: object, pv_name: str, choices: list[str])
     return checked, None
 
 
-def _checked_elements(layout: Layout, value: object) -> Any:
+def _checked_elements(layout: ChannelType, value: object) -> Any:
     elements = checked_array(layout.kind, value)
     if len(elements) > layout.elements:
         raise TypeMismatch(f"has {len(elements)} elements; there is room for {layout.elements}")

@@ -1,35 +1,40 @@
-"""What the gateway needs of an EPICS protocol: one small interface, implemented over p4p and over aioca.
+"""The interface between the gateway and an EPICS client library.
 
-Structures go out in the form of `k2eg_rx.protocol.structures`; arrays may be numpy arrays, which the encoders accept.
+`Provider` is implemented over p4p (PVAccess) and over aioca (Channel Access), and by scripted PVs in tests.
+
+Structures have the form of `k2eg_rx.protocol.structures`. Arrays may be numpy arrays; the encoders accept both.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from k2eg_rx.protocol import Structure
+from k2eg_rx.errors import OperationError
+from k2eg_rx.protocol import Structure, select_field
 from k2eg_rx.pv import PVAddress
 
-# The types of a PV's fields by EPICS pvData names (boolean, byte, ubyte, short, ushort, int, uint, long, ulong,
-# float, double, string; [] behind for an array), "enum", "union", "any", "structure";
-# a nested map for a table's columns.
+_log = logging.getLogger(__name__)
+
+# Field types by pvData name (boolean, byte, ubyte, short, ushort, int, uint, long, ulong, float, double, string, with
+# [] appended for an array), "enum", "union", "any" or "structure"; a nested map for the columns of a table.
 TypeMap = dict[str, Any]
 
-# Seconds that a put's reply waits for the record to be processed to its end. A refusal comes at once, nearly every
-# record is done by then, and who moves a motor is told that it was taken, not that it has arrived.
+# Seconds that the reply to a put waits for record processing to complete. Servers refuse a put at once, and nearly all
+# records finish in this time. For those that take longer, such as motors, the reply says that the put was accepted.
 PUT_COMPLETION = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A PV as read.
+class PVReading:
+    """The result of `Provider.get`.
 
     Attributes:
-        structure: Its value.
-        types: The types of its fields: ``{"value": "short[]"}``; of a table ``{"value": {"column": "double[]"}}``.
+        structure: The PV's value.
+        types: The field types: ``{"value": "short[]"}``; of a table ``{"value": {"column": "double[]"}}``.
     """
 
     structure: Structure
@@ -37,7 +42,7 @@ class Reading:
 
 
 class ProviderError(Exception):
-    """EPICS refused or could not; the text is what the server or the library said."""
+    """An EPICS operation failed; the text is the message of the server or the library."""
 
 
 class ProviderTimeout(ProviderError):
@@ -45,24 +50,29 @@ class ProviderTimeout(ProviderError):
 
 
 class Subscription(Protocol):
-    """A live EPICS subscription."""
+    """An active EPICS subscription."""
 
     def close(self) -> None:
-        """Ends it; no callback is made after it returns, but for one under way. Idempotent; any thread."""
+        """Ends the subscription. Idempotent; callable on any thread.
+
+        No callback starts after this method returns; one that is running completes.
+        """
         ...
 
 
 class Provider(Protocol):
-    """One EPICS protocol's client. Methods may be called on any thread and never block; futures fail with
-    `ProviderError`. Callbacks come on the provider's own threads, in order for one subscription; one that raises
-    is logged and closes nothing."""
+    """A client of one EPICS protocol.
 
-    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
-        """Reads a PV (or the field the address names), within `timeout` seconds."""
+    Methods are callable on any thread and never block. Futures fail with `ProviderError`. Callbacks are called on the
+    provider's own threads, in order for each subscription; an exception in a callback is logged and ends nothing.
+    """
+
+    def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
+        """Reads a PV, or the field that the address names, within `timeout` seconds."""
         ...
 
     def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
-        """Writes fields of a PV, checking their types first: nothing is written that would not read back as given."""
+        """Writes fields of a PV. A value that would not read back as given is refused before anything is written."""
         ...
 
     def subscribe(
@@ -71,9 +81,57 @@ class Provider(Protocol):
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
     ) -> Subscription:
-        """Subscribes to a PV: its value now, then each update; reconnects for as long as it is open."""
+        """Subscribes to a PV: its current value, then each update. Reconnects until it is closed."""
         ...
 
     def close(self) -> None:
         """Ends all subscriptions and threads. Idempotent."""
         ...
+
+
+class Subscriber:
+    """Calls the callbacks of one subscription: selects the requested field and contains exceptions.
+
+    Thread safety: methods are called by one thread at a time; `closed` may be set on any thread.
+
+    Attributes:
+        closed: Whether the callbacks are no longer called.
+    """
+
+    def __init__(
+        self,
+        address: PVAddress,
+        on_update: Callable[[Structure], None],
+        on_connection: Callable[[bool], None],
+    ) -> None:
+        self.closed = False
+        self._address = address
+        self._on_update = on_update
+        self._on_connection = on_connection
+        self._field_missing = False
+
+    def update(self, structure: Structure) -> None:
+        """Calls `on_update` with the value, or with its selected field; logs once when the field is missing."""
+        path = self._address.field
+        if path and not self._address.is_record_field:
+            try:
+                structure = select_field(structure, path, self._address.uri)
+            except OperationError as error:
+                if not self._field_missing:
+                    self._field_missing = True
+                    _log.warning("field missing: pv=%s %s", self._address, error.message)
+                return
+            self._field_missing = False
+        self._call(self._on_update, structure)
+
+    def connection(self, connected: bool) -> None:
+        """Calls `on_connection` with the new connection state."""
+        self._call(self._on_connection, connected)
+
+    def _call(self, callback: Callable[[Any], None], argument: object) -> None:
+        if self.closed:
+            return
+        try:
+            callback(argument)
+        except Exception:  # p4p and aioca would end the subscription
+            _log.exception("subscriber failed, its subscription continues: pv=%s", self._address)

@@ -22,10 +22,10 @@ from reactivex.abc import DisposableBase
 from k2eg_rx.concurrency import TimerScheduler
 from k2eg_rx.errors import OperationError
 from k2eg_rx.gateway.epics.native_threads import keep_thread_state
-from k2eg_rx.gateway.epics.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, Reading, Subscription
+from k2eg_rx.gateway.epics.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, PVReading, Subscription
 from k2eg_rx.gateway.epics.pva_puts import fill
 from k2eg_rx.gateway.epics.pva_subscription import PVASubscription
-from k2eg_rx.gateway.epics.pva_values import KnownTypes, types_of
+from k2eg_rx.gateway.epics.pva_values import ValueReaderCache, types_of
 from k2eg_rx.protocol import Structure, select_field
 from k2eg_rx.pv import PVAddress
 
@@ -94,10 +94,10 @@ class PVAccessProvider:
         # p4p keeps a channel open while an operation on it, even a finished one, is not closed.
         self._channels: OrderedDict[str, tuple[float, Any]] = OrderedDict()
         self._spent: list[Any] = []
-        self._types = KnownTypes()  # belongs to the worker thread
+        self._types = ValueReaderCache()  # belongs to the worker thread
         self._sweep()
 
-    def get(self, address: PVAddress, timeout: float) -> Future[Reading]:
+    def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
         """Reads a PV (or the field the address names), within `timeout` seconds."""
         name = _channel_name(address)
         return self._begin(
@@ -108,16 +108,16 @@ class PVAccessProvider:
             lambda: f"{address.name}: no answer within {timeout:g} s",
         )
 
-    def _read(self, address: PVAddress, value: Any) -> Reading:
+    def _read(self, address: PVAddress, value: Any) -> PVReading:
         """What a get has read. On the worker thread."""
         structure, types, spec = self._types.read(value)
         if not address.field or address.is_record_field:
-            return Reading(structure, types)
+            return PVReading(structure, types)
         try:
             selected = select_field(structure, address.field, address.uri)
         except OperationError as error:
             raise ProviderError(error.message) from None
-        return Reading(selected, types_of(spec, address.field))
+        return PVReading(selected, types_of(spec, address.field))
 
     def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
         """Writes fields of a PV, checking their types first: nothing is written that would not read back as given."""

@@ -15,8 +15,8 @@ from p4p.client import raw as p4p_raw
 
 from k2eg_rx.concurrency import TimerScheduler
 from k2eg_rx.gateway.epics.native_threads import keep_thread_state
+from k2eg_rx.gateway.epics.provider import Subscriber
 from k2eg_rx.gateway.epics.pva_values import UpdateReader, spec_of
-from k2eg_rx.gateway.epics.subscriber import Subscriber
 from k2eg_rx.protocol import Structure
 from k2eg_rx.pv import PVAddress
 

@@ -191,7 +191,7 @@ class ValueReader:
         return self._read(value) if self._read is not None else value.todict()
 
 
-class KnownTypes:
+class ValueReaderCache:
     """Reads values of which each may be of another type, as those of gets; what a type asks for is found out once.
 
     Belongs to one thread.

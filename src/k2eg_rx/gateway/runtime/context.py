@@ -1,7 +1,4 @@
-"""What all parts of a gateway share.
-
-In: nothing. Out: the thread that owns them, the numbers, the options and the time.
-"""
+"""The objects that all parts of a gateway share."""
 
 from __future__ import annotations
 
@@ -16,17 +13,17 @@ from k2eg_rx.gateway.runtime.options import GatewayOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """The surroundings of a gateway's parts.
+class GatewayContext:
+    """Scheduler, metrics, options and clock of one gateway.
 
     Attributes:
-        scheduler: The gateway's thread; in tests, virtual time.
-        counters: Its numbers.
-        options: Its options.
-        clock: Unix time: to compare with Kafka's, and for the messages of snapshots.
+        scheduler: Runs everything on the event loop thread; virtual time in tests.
+        metrics: The gateway's counts.
+        options: The gateway's options.
+        clock: Returns Unix time in seconds, for command ages and snapshot timestamps.
     """
 
     scheduler: abc.SchedulerBase
-    counters: Metrics = field(default_factory=Metrics)
+    metrics: Metrics = field(default_factory=Metrics)
     options: GatewayOptions = field(default_factory=GatewayOptions)
     clock: Callable[[], float] = time.time

@@ -25,7 +25,7 @@ class EventLoop(TimerScheduler):
         super().__init__("k2eg-gateway", on_failure)
 
 
-def post(scheduler: abc.SchedulerBase, action: Callable[[], None]) -> None:
+def call_soon(scheduler: abc.SchedulerBase, action: Callable[[], None]) -> None:
     """Runs an action on the scheduler's thread as soon as possible; not if the scheduler is closed."""
 
     def run(_scheduler: abc.SchedulerBase, _state: object = None) -> None:

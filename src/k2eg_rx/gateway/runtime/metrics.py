@@ -1,7 +1,4 @@
-"""What a gateway has done and what it could not do, in numbers, and the lines in the log about it.
-
-In: increments; each number belongs to one thread, which is named beside it. Out: the numbers, readable on any thread.
-"""
+"""Counts of what a gateway does and loses, and rate-limited warnings about it."""
 
 from __future__ import annotations
 
@@ -10,24 +7,27 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-_LOG_PERIOD = 10.0  # seconds between two lines about the same trouble: a flood of it must not become a flood of lines
+_LOG_PERIOD = 10.0  # seconds between two lines of one warning, so that many losses do not flood the log
 
 
 @dataclass(slots=True)
 class Metrics:
-    """Counts since the gateway was made.
+    """Counts since the gateway was created.
+
+    Thread safety: readable on any thread. The event loop thread writes all figures but `dropped_updates` (under the
+    update queue's lock) and `undelivered` (the producer's thread).
 
     Attributes:
-        commands: Records of the command topic taken. Gateway thread.
-        published: Records handed to Kafka: replies, events. Gateway thread.
-        refused: Commands answered with a failure instead of being carried out. Gateway thread.
-        poison: Commands that nobody could be told about. Gateway thread.
-        failures: Exceptions that were none of the command's business; each is in the log. Gateway thread.
-        unencodable: Values that have no form on the wire. Gateway thread.
-        dropped_updates: Updates from EPICS that had to make room for newer ones. The inbox's lock.
-        dropped_samples: Values that did not fit into a snapshot's buffer. Gateway thread.
-        dropped_records: Records that found no room on the way to Kafka. Gateway thread.
-        undelivered: Records that Kafka did not take. The sink's thread.
+        commands: Records read from the command topic.
+        published: Records passed to the Kafka producer, replies and events alike.
+        refused: Commands answered with an error instead of being carried out.
+        poison: Commands that cannot be answered: unreadable, too large, or without a reply topic or reply id.
+        failures: Unexpected exceptions; each one is logged.
+        unencodable: Values that cannot be serialized.
+        dropped_updates: EPICS updates discarded because the update queue was full.
+        dropped_samples: Values discarded because a recurring snapshot's buffer was full.
+        dropped_records: Records discarded because the producer's queue was full or refused them.
+        undelivered: Records that Kafka did not acknowledge.
     """
 
     commands: int = 0
@@ -43,31 +43,36 @@ class Metrics:
 
     @property
     def dropped(self) -> int:
-        """All that was lost for want of room."""
+        """The sum of all `dropped_*` figures."""
         return self.dropped_updates + self.dropped_samples + self.dropped_records
 
     def as_dict(self) -> dict[str, int]:
-        """Returns the numbers by name."""
+        """Returns the figures by name."""
         return asdict(self)
 
 
 class RateLimitedWarning:
-    """A line in the log about a trouble that may come by the thousand: the first, then one each 10 s with the number.
+    """Logs the first occurrence of a problem at once, then one line per 10 s with the number of occurrences.
 
-    Used on one thread. Call `made` for each case; the text's `{}` is the number of cases since the last line.
+    Thread safety: not thread-safe; callers hold a lock or use one thread.
+
+    Args:
+        log: The logger.
+        text: The log line; ``{}`` becomes the number of occurrences since the last line.
+        clock: Returns seconds.
     """
 
     def __init__(self, log: logging.Logger, text: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._text = text
         self._clock = clock
-        self._cases = 0
-        self._next = -_LOG_PERIOD
+        self._occurrences = 0
+        self._next_line = -_LOG_PERIOD
 
-    def made(self, detail: object = "") -> None:
-        """Adds a case, and says so if it is time."""
-        self._cases += 1
+    def count(self, detail: object = "") -> None:
+        """Counts an occurrence, and logs a line if one is due."""
+        self._occurrences += 1
         now = self._clock()
-        if now >= self._next:
-            self._log.warning("%s%s", self._text.format(self._cases), f": {detail}" if str(detail) else "")
-            self._cases, self._next = 0, now + _LOG_PERIOD
+        if now >= self._next_line:
+            self._log.warning("%s%s", self._text.format(self._occurrences), f": {detail}" if str(detail) else "")
+            self._occurrences, self._next_line = 0, now + _LOG_PERIOD

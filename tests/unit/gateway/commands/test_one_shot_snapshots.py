@@ -11,65 +11,65 @@ from k2eg_rx.protocol.encode import Serialization
 COMPLETE = {"error": 1, "reply_id": "id"}
 
 
-def test_values_come_as_they_arrive_and_the_window_ends(stage: Any) -> None:
-    stage.command("snapshot", pv_name_list=["pva://a", "ca://b", "pva://no:such"], time_window_msec=2000)
-    stage.ca.update("b", 2)
-    stage.settle()
-    (said,) = stage.said()
+def test_values_come_as_they_arrive_and_the_window_ends(gateway: Any) -> None:
+    gateway.command("snapshot", pv_name_list=["pva://a", "ca://b", "pva://no:such"], time_window_msec=2000)
+    gateway.ca.update("b", 2)
+    gateway.settle()
+    (said,) = gateway.sent()
     assert (said.topic, said.key, said.form) == ("replies", "snapshot-dist-key", Serialization.JSON)
     assert list(said.body.items()) == [("error", 0), ("reply_id", "id"), ("b", {"value": 2})]
-    stage.advance(1.0)
-    stage.update("a", 1)
-    stage.update("a", 11)
-    assert stage.bodies() == [{"error": 0, "reply_id": "id", "a": {"value": 1}}], "only the first value of each"
-    stage.advance(0.99)
-    assert stage.said() == []
-    stage.advance(0.01)
-    assert [(said.key, said.body) for said in stage.said()] == [("snapshot-dist-key", COMPLETE)]
-    assert not [each for each in stage.pva.subscriptions + stage.ca.subscriptions if each.open]
+    gateway.advance(1.0)
+    gateway.update("a", 1)
+    gateway.update("a", 11)
+    assert gateway.bodies() == [{"error": 0, "reply_id": "id", "a": {"value": 1}}], "only the first value of each"
+    gateway.advance(0.99)
+    assert gateway.sent() == []
+    gateway.advance(0.01)
+    assert [(said.key, said.body) for said in gateway.sent()] == [("snapshot-dist-key", COMPLETE)]
+    assert not [each for each in gateway.pva.subscriptions + gateway.ca.subscriptions if each.open]
 
 
-def test_the_window_is_not_over_before_its_time_even_if_all_is_there(stage: Any) -> None:
-    stage.command("snapshot", pv_name_list=["pva://a"])
-    stage.update("a", 1)
-    stage.advance(0.9)
-    assert [body["error"] for body in stage.bodies()] == [0]
-    stage.advance(0.1)
-    assert stage.bodies() == [COMPLETE]
+def test_the_window_is_not_over_before_its_time_even_if_all_is_there(gateway: Any) -> None:
+    gateway.command("snapshot", pv_name_list=["pva://a"])
+    gateway.update("a", 1)
+    gateway.advance(0.9)
+    assert [body["error"] for body in gateway.bodies()] == [0]
+    gateway.advance(0.1)
+    assert gateway.bodies() == [COMPLETE]
 
 
-def test_the_default_window_is_a_second(stage: Any) -> None:
-    stage.command("snapshot", pv_name_list=["pva://a"])
-    stage.advance(0.99)
-    assert stage.said() == []
-    stage.advance(0.01)
-    assert stage.bodies() == [COMPLETE]
-    stage.update("a", 1)
-    stage.advance(10)
-    assert stage.said() == []
+def test_the_default_window_is_a_second(gateway: Any) -> None:
+    gateway.command("snapshot", pv_name_list=["pva://a"])
+    gateway.advance(0.99)
+    assert gateway.sent() == []
+    gateway.advance(0.01)
+    assert gateway.bodies() == [COMPLETE]
+    gateway.update("a", 1)
+    gateway.advance(10)
+    assert gateway.sent() == []
 
 
-def test_a_window_of_nothing_is_over_at_once(stage: Any) -> None:
-    stage.command("snapshot", pv_name_list=["pva://a"], time_window_msec=0)
-    assert stage.bodies() == [COMPLETE]
-    assert not stage.pva.open("a")
+def test_a_window_of_nothing_is_over_at_once(gateway: Any) -> None:
+    gateway.command("snapshot", pv_name_list=["pva://a"], time_window_msec=0)
+    assert gateway.bodies() == [COMPLETE]
+    assert not gateway.pva.open("a")
 
 
 @pytest.mark.parametrize("window", [-5, 10**18])
-def test_a_window_that_is_none_is_refused_and_completed(stage: Any, window: int) -> None:
-    stage.command("snapshot", pv_name_list=["pva://a"], time_window_msec=window)
-    assert stage.bodies() == [
+def test_a_window_that_is_none_is_refused_and_completed(gateway: Any, window: int) -> None:
+    gateway.command("snapshot", pv_name_list=["pva://a"], time_window_msec=window)
+    assert gateway.bodies() == [
         {"error": -4, "reply_id": "id", "message": f"The time window is not valid: {window}"},
         COMPLETE,
     ]
-    assert not stage.pva.subscriptions
+    assert not gateway.pva.subscriptions
 
 
-def test_a_malformed_name_is_told_and_the_others_are_not_dropped(stage: Any) -> None:
-    stage.command("snapshot", pv_name_list=["bad", "pva://a", "pv://b"])
-    stage.update("a", 1)
-    stage.advance(1.0)
-    assert stage.bodies() == [
+def test_a_malformed_name_is_told_and_the_others_are_not_dropped(gateway: Any) -> None:
+    gateway.command("snapshot", pv_name_list=["bad", "pva://a", "pv://b"])
+    gateway.update("a", 1)
+    gateway.advance(1.0)
+    assert gateway.bodies() == [
         {"error": -1, "reply_id": "id", "message": "PV 'bad'name malformed"},
         {"error": -1, "reply_id": "id", "message": "PV 'pv://b'name malformed"},
         {"error": 0, "reply_id": "id", "a": {"value": 1}},
@@ -77,43 +77,43 @@ def test_a_malformed_name_is_told_and_the_others_are_not_dropped(stage: Any) -> 
     ]
 
 
-def test_a_provider_that_raises_is_told(stage: Any) -> None:
-    stage.pva.raises = RuntimeError("boom")
-    stage.command("snapshot", pv_name_list=["pva://a", "ca://b"])
-    stage.ca.update("b", 1)
-    stage.advance(1.0)
-    assert stage.bodies() == [
+def test_a_provider_that_raises_is_told(gateway: Any) -> None:
+    gateway.pva.raises = RuntimeError("boom")
+    gateway.command("snapshot", pv_name_list=["pva://a", "ca://b"])
+    gateway.ca.update("b", 1)
+    gateway.advance(1.0)
+    assert gateway.bodies() == [
         {"error": -2, "reply_id": "id", "message": "pva://a: boom"},
         {"error": 0, "reply_id": "id", "b": {"value": 1}},
         COMPLETE,
     ]
 
 
-def test_the_same_pv_over_both_protocols_gives_two_values(stage: Any) -> None:
-    stage.command("snapshot", pv_name_list=["pva://a", "ca://a", "pva://a"])
-    stage.pva.update("a", 1)
-    stage.ca.update("a", 2)
-    stage.advance(1.0)
-    assert [body.get("a") for body in stage.bodies()] == [{"value": 1}, {"value": 2}, None]
+def test_the_same_pv_over_both_protocols_gives_two_values(gateway: Any) -> None:
+    gateway.command("snapshot", pv_name_list=["pva://a", "ca://a", "pva://a"])
+    gateway.pva.update("a", 1)
+    gateway.ca.update("a", 2)
+    gateway.advance(1.0)
+    assert [body.get("a") for body in gateway.bodies()] == [{"value": 1}, {"value": 2}, None]
 
 
-def test_a_snapshot_takes_nothing_from_a_monitor(stage: Any) -> None:
-    stage.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
+def test_a_snapshot_takes_nothing_from_a_monitor(gateway: Any) -> None:
+    gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
     taken: list[int] = []
     for value in range(1, 21):
-        stage.update("a", value)
+        gateway.update("a", value)
         if value % 4 == 0:
-            stage.command("snapshot", pv_name_list=["pva://a"], reply_id=str(value))
-    stage.advance(1.0)
-    said = stage.said()
+            gateway.command("snapshot", pv_name_list=["pva://a"], reply_id=str(value))
+    gateway.advance(1.0)
+    said = gateway.sent()
     assert [each.body["a"]["value"] for each in said if each.topic == "a"] == list(range(1, 21))
     taken = [each.body["a"]["value"] for each in said if each.key == "snapshot-dist-key" and "a" in each.body]
     assert taken == [4, 8, 12, 16, 20], "the last value, at once"
-    assert len(stage.pva.subscriptions) == 1
-    assert len(stage.pva.open("a")) == 1
+    assert len(gateway.pva.subscriptions) == 1
+    assert len(gateway.pva.open("a")) == 1
 
 
-def test_a_value_is_encoded_once_for_all(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_is_encoded_once_for_all(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from k2eg_rx.gateway.commands import messages as samples
 
     calls: list[object] = []
@@ -125,10 +125,10 @@ def test_a_value_is_encoded_once_for_all(stage: Any, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(samples, "encode_structure", counted)
     for topic in ("x", "y", "z"):
-        stage.command("monitor", pv_name="pva://a", monitor_dest_topic=topic)
-    stage.command("snapshot", pv_name_list=["pva://a"])
-    stage.command("repeating_snapshot", snapshot_name="s", pv_name_list=["pva://a"])
-    stage.update("a", 1)
-    stage.advance(5.0)
-    assert len(stage.said()) > 20
+        gateway.command("monitor", pv_name="pva://a", monitor_dest_topic=topic)
+    gateway.command("snapshot", pv_name_list=["pva://a"])
+    gateway.command("repeating_snapshot", snapshot_name="s", pv_name_list=["pva://a"])
+    gateway.update("a", 1)
+    gateway.advance(5.0)
+    assert len(gateway.sent()) > 20
     assert len(calls) == 1

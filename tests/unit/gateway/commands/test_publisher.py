@@ -1,4 +1,4 @@
-"""The way to Kafka: order, a full queue, what Kafka refuses."""
+"""The way to Kafka: request, a full queue, what Kafka refuses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.gateway.commands.messages import Outgoing
+from k2eg_rx.gateway.commands.messages import OutgoingRecord
 from k2eg_rx.gateway.commands.publisher import Publisher
-from k2eg_rx.gateway.runtime.context import Context
+from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.protocol.encode import Serialization
 from k2eg_rx.transport.interfaces import MissingTopicError
@@ -54,20 +54,20 @@ def sink() -> Sink:
 
 
 @pytest.fixture
-def context() -> Context:
-    return Context(TestScheduler(), options=GatewayOptions(outgoing_buffer=5))
+def context() -> GatewayContext:
+    return GatewayContext(TestScheduler(), options=GatewayOptions(outgoing_buffer=5))
 
 
 @pytest.fixture
-def outlet(sink: Sink, context: Context) -> Publisher:
+def outlet(sink: Sink, context: GatewayContext) -> Publisher:
     return Publisher(sink, context)
 
 
-def record(number: int, topic: str = "t") -> Outgoing:
-    return Outgoing(topic, b"key", str(number).encode(), Serialization.JSON)
+def record(number: int, topic: str = "t") -> OutgoingRecord:
+    return OutgoingRecord(topic, b"key", str(number).encode(), Serialization.JSON)
 
 
-def advance(context: Context, seconds: float) -> None:
+def advance(context: GatewayContext, seconds: float) -> None:
     scheduler = context.scheduler
     assert isinstance(scheduler, TestScheduler)
     scheduler.advance_by(seconds)
@@ -77,13 +77,13 @@ def values(sink: Sink) -> list[int]:
     return [int(value) for _, value, _, _ in sink.sent]
 
 
-def test_a_record_goes_out_with_its_key_and_header(outlet: Publisher, sink: Sink, context: Context) -> None:
+def test_a_record_goes_out_with_its_key_and_header(outlet: Publisher, sink: Sink, context: GatewayContext) -> None:
     outlet.send(record(1))
     assert sink.sent == [("t", b"1", b"key", (("k2eg-ser-type", "Json"),))]
-    assert context.counters.published == 1
+    assert context.metrics.published == 1
 
 
-def test_a_full_queue_is_waited_for_in_order(outlet: Publisher, sink: Sink, context: Context) -> None:
+def test_a_full_queue_is_waited_for_in_order(outlet: Publisher, sink: Sink, context: GatewayContext) -> None:
     sink.room = 1
     for number in range(4):
         outlet.send(record(number))
@@ -98,11 +98,11 @@ def test_a_full_queue_is_waited_for_in_order(outlet: Publisher, sink: Sink, cont
     assert values(sink) == [0, 1, 2, 3, 4]
     outlet.send(record(5))
     assert values(sink)[-1] == 5
-    assert (context.counters.published, context.counters.dropped) == (6, 0)
+    assert (context.metrics.published, context.metrics.dropped) == (6, 0)
 
 
 def test_what_finds_no_room_at_all_is_counted_and_it_is_the_oldest(
-    outlet: Publisher, sink: Sink, context: Context
+    outlet: Publisher, sink: Sink, context: GatewayContext
 ) -> None:
     sink.room = 0
     for number in range(8):
@@ -110,10 +110,10 @@ def test_what_finds_no_room_at_all_is_counted_and_it_is_the_oldest(
     sink.room = 1000
     advance(context, 0.1)
     assert values(sink) == [3, 4, 5, 6, 7]
-    assert context.counters.dropped_records == context.counters.dropped == 3
+    assert context.metrics.dropped_records == context.metrics.dropped == 3
 
 
-def test_a_record_that_kafka_refuses_holds_nothing_up(outlet: Publisher, sink: Sink, context: Context) -> None:
+def test_a_record_that_kafka_refuses_holds_nothing_up(outlet: Publisher, sink: Sink, context: GatewayContext) -> None:
     outlet.send(record(1, "bad"))
     outlet.send(record(2))
     sink.room = 0
@@ -123,31 +123,31 @@ def test_a_record_that_kafka_refuses_holds_nothing_up(outlet: Publisher, sink: S
     sink.room = 1000
     advance(context, 0.1)
     assert values(sink) == [2, 3, 5]
-    assert context.counters.dropped_records == 2
+    assert context.metrics.dropped_records == 2
 
 
-def test_what_kafka_does_not_take_is_counted(outlet: Publisher, sink: Sink, context: Context) -> None:
+def test_what_kafka_does_not_take_is_counted(outlet: Publisher, sink: Sink, context: GatewayContext) -> None:
     outlet.send(record(1))
     outlet.send(record(2))
     sink.reports[0](None)
     sink.reports[1](TransportError("message timed out"))
-    assert context.counters.undelivered == 1
+    assert context.metrics.undelivered == 1
 
 
-def test_closing_counts_what_was_left(outlet: Publisher, sink: Sink, context: Context) -> None:
+def test_closing_counts_what_was_left(outlet: Publisher, sink: Sink, context: GatewayContext) -> None:
     sink.room = 0
     outlet.send(record(1))
     outlet.close(2.5)
     assert sink.closed == 2.5
-    assert context.counters.dropped_records == 1
+    assert context.metrics.dropped_records == 1
 
 
-def test_a_topic_that_is_missing_is_told_once_until_it_was_dealt_with(sink: Sink, context: Context) -> None:
+def test_a_topic_that_is_missing_is_told_once_until_it_was_dealt_with(sink: Sink, context: GatewayContext) -> None:
     missing: list[str] = []
     outlet = Publisher(sink, context, missing.append)
     scheduler: Any = context.scheduler
-    outlet.send(Outgoing("t", None, b"v", Serialization.JSON))
-    outlet.send(Outgoing("t", None, b"w", Serialization.JSON))
+    outlet.send(OutgoingRecord("t", None, b"v", Serialization.JSON))
+    outlet.send(OutgoingRecord("t", None, b"w", Serialization.JSON))
     for report in sink.reports:
         report(MissingTopicError("t is gone", "t"))
     assert missing == [], "that was the sink's thread"

@@ -11,16 +11,16 @@ from k2eg_rx.protocol.encode import Serialization
 START_MS = 1_795_000_000_000
 
 
-def start(stage: Any, *pv_names: str, name: str = "s", **fields: Any) -> None:
-    stage.command(
+def start(gateway: Any, *pv_names: str, name: str = "s", **fields: Any) -> None:
+    gateway.command(
         "repeating_snapshot", snapshot_name=name, pv_name_list=list(pv_names or ("pva://a", "pva://b")), **fields
     )
 
 
-def parts(stage: Any, topic: str = "s") -> list[tuple[Any, ...]]:
+def parts(gateway: Any, topic: str = "s") -> list[tuple[Any, ...]]:
     """What was published, in short: ("header", index), (name, value, index), ("tail", index)."""
     short: list[tuple[Any, ...]] = []
-    for body in stage.bodies(topic):
+    for body in gateway.bodies(topic):
         index = body["iter_index"]
         if body["message_type"] == 1:
             ((name, structure),) = [item for item in body.items() if isinstance(item[1], dict)]
@@ -30,9 +30,9 @@ def parts(stage: Any, topic: str = "s") -> list[tuple[Any, ...]]:
     return short
 
 
-def test_start_is_answered_with_the_topic(stage: Any) -> None:
-    start(stage, name="My Snap.1:x")
-    (said,) = stage.said()
+def test_start_is_answered_with_the_topic(gateway: Any) -> None:
+    start(gateway, name="My Snap.1:x")
+    (said,) = gateway.sent()
     assert (said.topic, said.key, said.form) == ("replies", "repeating-snapshot-events", Serialization.JSON)
     assert list(said.body.items()) == [
         ("error", 0),
@@ -40,49 +40,49 @@ def test_start_is_answered_with_the_topic(stage: Any) -> None:
         ("message", "The snapshot 'My Snap.1:x' has been started"),
         ("publishing_topic", "my_snap_1_x"),
     ]
-    stage.advance(1.0)
-    header, tail = stage.said()
+    gateway.advance(1.0)
+    header, tail = gateway.sent()
     assert (header.topic, header.key) == ("my_snap_1_x", "My Snap.1:x")
     assert header.body["snapshot_name"] == tail.body["snapshot_name"] == "My Snap.1:x"
 
 
 @pytest.mark.parametrize("serialization", ["json", "msgpack"])
-def test_normal_says_the_last_known_value_of_each_pv_in_each_window(stage: Any, serialization: str) -> None:
-    start(stage, "pva://a", "pva://b", "pva://no:such", serialization=serialization)
-    stage.said()
-    stage.update("b", 1)
-    stage.update("a", 1)
-    stage.update("a", 2)
-    stage.advance(0.9)
-    assert stage.said() == []
-    stage.advance(0.2)
-    bodies = stage.bodies("s")
+def test_normal_says_the_last_known_value_of_each_pv_in_each_window(gateway: Any, serialization: str) -> None:
+    start(gateway, "pva://a", "pva://b", "pva://no:such", serialization=serialization)
+    gateway.sent()
+    gateway.update("b", 1)
+    gateway.update("a", 1)
+    gateway.update("a", 2)
+    gateway.advance(0.9)
+    assert gateway.sent() == []
+    gateway.advance(0.2)
+    bodies = gateway.bodies("s")
     assert [body["timestamp"] for body in bodies] == [START_MS + 1000] * 4
     assert [body["message_type"] for body in bodies] == [0, 1, 1, 2]
     assert (bodies[1]["a"], bodies[2]["b"]) == ({"value": 2}, {"value": 1})
     assert bodies[3]["error"] == 0
-    stage.advance(2.0)
-    assert parts(stage) == [
+    gateway.advance(2.0)
+    assert parts(gateway) == [
         *[("header", 2), ("a", 2, 2), ("b", 1, 2), ("tail", 2)],
         *[("header", 3), ("a", 2, 3), ("b", 1, 3), ("tail", 3)],
     ]
 
 
-def test_windows_do_not_drift(stage: Any) -> None:
-    start(stage, time_window_msec=100)
-    stage.advance(10.05)
-    stamps = [body["timestamp"] for body in stage.bodies("s") if body["message_type"] == 2]
+def test_windows_do_not_drift(gateway: Any) -> None:
+    start(gateway, time_window_msec=100)
+    gateway.advance(10.05)
+    stamps = [body["timestamp"] for body in gateway.bodies("s") if body["message_type"] == 2]
     assert len(stamps) == 100
     assert max(abs(stamp - START_MS - 100 * n) for n, stamp in enumerate(stamps, 1)) <= 1
 
 
-def test_stop_publishes_a_last_iteration_and_then_answers(stage: Any) -> None:
-    start(stage, "pva://a")
-    stage.update("a", 1)
-    stage.advance(1.5)
-    stage.said()
-    stage.command("repeating_snapshot_stop", snapshot_name="s")
-    said = stage.said()
+def test_stop_publishes_a_last_iteration_and_then_answers(gateway: Any) -> None:
+    start(gateway, "pva://a")
+    gateway.update("a", 1)
+    gateway.advance(1.5)
+    gateway.sent()
+    gateway.command("repeating_snapshot_stop", snapshot_name="s")
+    said = gateway.sent()
     assert [each.topic for each in said] == ["s", "s", "s", "replies"]
     assert [each.body.get("iter_index") for each in said] == [2, 2, 2, None]
     assert list(said[-1].body.items()) == [
@@ -90,67 +90,67 @@ def test_stop_publishes_a_last_iteration_and_then_answers(stage: Any) -> None:
         ("reply_id", "id"),
         ("message", "Snapshot 's' has been stopped"),
     ]
-    stage.advance(5.0)
-    assert stage.said() == []
-    assert not stage.pva.open("a")
+    gateway.advance(5.0)
+    assert gateway.sent() == []
+    assert not gateway.pva.open("a")
 
 
-def test_iterations_begin_at_1_again_after_a_stop(stage: Any) -> None:
+def test_iterations_begin_at_1_again_after_a_stop(gateway: Any) -> None:
     for _ in range(2):
-        start(stage, "pva://a")
-        stage.advance(2.0)
-        stage.command("repeating_snapshot_stop", snapshot_name="s")
-        indices = [body["iter_index"] for body in stage.bodies("s") if body["message_type"] == 0]
+        start(gateway, "pva://a")
+        gateway.advance(2.0)
+        gateway.command("repeating_snapshot_stop", snapshot_name="s")
+        indices = [body["iter_index"] for body in gateway.bodies("s") if body["message_type"] == 0]
         assert indices == [1, 2, 3]
 
 
-def test_a_name_that_runs_already_is_answered_without_a_topic(stage: Any) -> None:
-    start(stage, "pva://a", name="My_Snap")
-    stage.said()
-    start(stage, "pva://b", name="my snap", time_window_msec=10)
-    assert stage.bodies() == [{"error": 0, "reply_id": "id", "message": "Snapshot my snap is already running"}]
-    stage.advance(1.0)
-    assert parts(stage, "my_snap") == [("header", 1), ("tail", 1)], "the first one's parameters stay"
-    stage.command("repeating_snapshot_stop", snapshot_name="MY.SNAP")
-    bodies = stage.bodies()
+def test_a_name_that_runs_already_is_answered_without_a_topic(gateway: Any) -> None:
+    start(gateway, "pva://a", name="My_Snap")
+    gateway.sent()
+    start(gateway, "pva://b", name="my snap", time_window_msec=10)
+    assert gateway.bodies() == [{"error": 0, "reply_id": "id", "message": "Snapshot my snap is already running"}]
+    gateway.advance(1.0)
+    assert parts(gateway, "my_snap") == [("header", 1), ("tail", 1)], "the first one's parameters stay"
+    gateway.command("repeating_snapshot_stop", snapshot_name="MY.SNAP")
+    bodies = gateway.bodies()
     assert bodies[0]["snapshot_name"] == "My_Snap"
     assert bodies[-1]["message"] == "Snapshot 'MY.SNAP' has been stopped"
 
 
-def test_triggered_says_nothing_until_it_is_triggered(stage: Any) -> None:
-    start(stage, "pva://a", triggered=True)
-    stage.said()
-    stage.update("a", 1)
-    stage.advance(5.0)
-    assert stage.said() == []
+def test_triggered_says_nothing_until_it_is_triggered(gateway: Any) -> None:
+    start(gateway, "pva://a", triggered=True)
+    gateway.sent()
+    gateway.update("a", 1)
+    gateway.advance(5.0)
+    assert gateway.sent() == []
     for _ in range(2):
-        stage.command("repeating_snapshot_trigger", snapshot_name="s", tags={"shot": "5"})
-    said = stage.said()
+        gateway.command("repeating_snapshot_trigger", snapshot_name="s", tags={"shot": "5"})
+    said = gateway.sent()
     assert [each.topic for each in said] == ["s", "s", "s", "replies"] * 2
     assert said[3].body == {"error": 0, "reply_id": "id", "message": "Snapshot 's' has been armed"}
-    stage.command("repeating_snapshot_stop", snapshot_name="s")
-    assert parts(stage) == [("header", 3), ("a", 1, 3), ("tail", 3)]
+    gateway.command("repeating_snapshot_stop", snapshot_name="s")
+    assert parts(gateway) == [("header", 3), ("a", 1, 3), ("tail", 3)]
 
 
-def test_a_trigger_right_behind_the_start_finds_it(stage: Any) -> None:
-    start(stage, "pva://a", triggered=True)
-    stage.command("repeating_snapshot_trigger", snapshot_name="s")
-    assert [body["error"] for body in stage.bodies("replies")] == [0, 0]
+def test_a_trigger_right_behind_the_start_finds_it(gateway: Any) -> None:
+    start(gateway, "pva://a", triggered=True)
+    gateway.command("repeating_snapshot_trigger", snapshot_name="s")
+    assert [body["error"] for body in gateway.bodies("replies")] == [0, 0]
 
 
-def test_triggering_one_that_runs_by_itself_has_no_effect(stage: Any) -> None:
-    start(stage, "pva://a")
-    stage.said()
-    stage.command("repeating_snapshot_trigger", snapshot_name="s")
-    assert [body["message"] for body in stage.bodies()] == ["Snapshot 's' has been armed"]
+def test_triggering_one_that_runs_by_itself_has_no_effect(gateway: Any) -> None:
+    start(gateway, "pva://a")
+    gateway.sent()
+    gateway.command("repeating_snapshot_trigger", snapshot_name="s")
+    assert [body["message"] for body in gateway.bodies()] == ["Snapshot 's' has been armed"]
 
 
-def test_stop_and_trigger_of_what_does_not_run(stage: Any) -> None:
-    stage.command("repeating_snapshot_stop", snapshot_name="nope")
-    stage.command("repeating_snapshot_trigger", snapshot_name="nope")
-    stage.command("repeating_snapshot_stop", snapshot_name="")
-    stage.command("repeating_snapshot_trigger")
-    assert [(body["error"], body["message"]) for body in stage.bodies()] == [
+def test_stop_and_trigger_of_what_does_not_run(gateway: Any) -> None:
+    gateway.command("repeating_snapshot_stop", snapshot_name="nope")
+    gateway.command("repeating_snapshot_trigger", snapshot_name="nope")
+    gateway.command("repeating_snapshot_stop", snapshot_name="")
+    gateway.command("repeating_snapshot_trigger")
+    assert [(body["error"], body["message"]) for body in gateway.bodies()] == [
         (0, "Snapshot 'nope' is already stopped"),
         (-2, "Snapshot 'nope' has not been found"),
         (-1, "The snapshot name is empty"),
@@ -176,66 +176,66 @@ def test_stop_and_trigger_of_what_does_not_run(stage: Any) -> None:
         ),
     ],
 )
-def test_what_cannot_be_started(stage: Any, fields: dict[str, Any], error: int, message: str) -> None:
+def test_what_cannot_be_started(gateway: Any, fields: dict[str, Any], error: int, message: str) -> None:
     command = {"snapshot_name": "s", "pv_name_list": ["pva://a"]} | fields
-    stage.command("repeating_snapshot", **command)
-    (said,) = stage.said()
+    gateway.command("repeating_snapshot", **command)
+    (said,) = gateway.sent()
     assert (said.key, said.body) == (
         "repeating-snapshot-events",
         {"error": error, "reply_id": "id", "message": message},
     )
-    assert not stage.pva.subscriptions
-    assert len(stage.answers.recurring) == 0
+    assert not gateway.pva.subscriptions
+    assert len(gateway.handler.recurring) == 0
 
 
-def test_type_is_taken_in_any_case(stage: Any) -> None:
-    start(stage, "pva://a", type="TimedBuffered")
-    assert [body["error"] for body in stage.bodies()] == [0]
+def test_type_is_taken_in_any_case(gateway: Any) -> None:
+    start(gateway, "pva://a", type="TimedBuffered")
+    assert [body["error"] for body in gateway.bodies()] == [0]
 
 
-def test_timedbuffered_says_every_value_of_the_window(stage: Any) -> None:
-    start(stage, "pva://a", "pva://b", type="timedbuffered")
-    stage.said()
-    stage.update("b", 1)
+def test_timedbuffered_says_every_value_of_the_window(gateway: Any) -> None:
+    start(gateway, "pva://a", "pva://b", type="timedbuffered")
+    gateway.sent()
+    gateway.update("b", 1)
     for value in (1, 2, 3):
-        stage.update("a", value)
-    stage.advance(1.0)
-    assert parts(stage) == [("header", 1), ("b", 1, 1), ("a", 1, 1), ("a", 2, 1), ("a", 3, 1), ("tail", 1)]
-    stage.update("a", 4)
-    stage.advance(1.0)
-    assert parts(stage) == [("header", 2), ("a", 4, 2), ("b", 1, 2), ("tail", 2)], "who is silent is said last"
-    stage.update("a", 5)
-    stage.command("repeating_snapshot_stop", snapshot_name="s")
-    assert parts(stage) == [("header", 3), ("a", 5, 3), ("tail", 3)], "the last one says what is buffered"
+        gateway.update("a", value)
+    gateway.advance(1.0)
+    assert parts(gateway) == [("header", 1), ("b", 1, 1), ("a", 1, 1), ("a", 2, 1), ("a", 3, 1), ("tail", 1)]
+    gateway.update("a", 4)
+    gateway.advance(1.0)
+    assert parts(gateway) == [("header", 2), ("a", 4, 2), ("b", 1, 2), ("tail", 2)], "who is silent is said last"
+    gateway.update("a", 5)
+    gateway.command("repeating_snapshot_stop", snapshot_name="s")
+    assert parts(gateway) == [("header", 3), ("a", 5, 3), ("tail", 3)], "the last one says what is buffered"
 
 
-def test_timedbuffered_pushes_between_one_header_and_one_tail(stage: Any) -> None:
-    start(stage, "pva://a", type="timedbuffered", time_window_msec=1000, sub_push_delay_msec=250)
-    stage.said()
-    stage.advance(0.3)
-    assert stage.said() == [], "nothing has come, nothing is pushed"
-    stage.update("a", 1)
-    stage.advance(0.25)
-    assert parts(stage) == [("header", 1), ("a", 1, 1)]
-    stage.update("a", 2)
-    stage.advance(0.25)
-    assert parts(stage) == [("a", 2, 1)]
-    stage.update("a", 3)
-    stage.advance(0.25)
-    bodies = stage.bodies("s")
+def test_timedbuffered_pushes_between_one_header_and_one_tail(gateway: Any) -> None:
+    start(gateway, "pva://a", type="timedbuffered", time_window_msec=1000, sub_push_delay_msec=250)
+    gateway.sent()
+    gateway.advance(0.3)
+    assert gateway.sent() == [], "nothing has come, nothing is pushed"
+    gateway.update("a", 1)
+    gateway.advance(0.25)
+    assert parts(gateway) == [("header", 1), ("a", 1, 1)]
+    gateway.update("a", 2)
+    gateway.advance(0.25)
+    assert parts(gateway) == [("a", 2, 1)]
+    gateway.update("a", 3)
+    gateway.advance(0.25)
+    bodies = gateway.bodies("s")
     assert [body["message_type"] for body in bodies] == [1, 2]
     assert {body["timestamp"] for body in bodies} == {START_MS + 1000}, "each batch has its own time, the tail the last"
-    stage.advance(1.0)
-    assert parts(stage) == [("header", 2), ("a", 3, 2), ("tail", 2)]
+    gateway.advance(1.0)
+    assert parts(gateway) == [("header", 2), ("a", 3, 2), ("tail", 2)]
 
 
-def test_timedbuffered_pushes_each_second_if_nothing_is_asked(stage: Any) -> None:
-    start(stage, "pva://a", type="timedbuffered", time_window_msec=2500)
-    stage.said()
+def test_timedbuffered_pushes_each_second_if_nothing_is_asked(gateway: Any) -> None:
+    start(gateway, "pva://a", type="timedbuffered", time_window_msec=2500)
+    gateway.sent()
     for value in range(5):
-        stage.update("a", value)
-        stage.advance(0.5)
-    assert parts(stage) == [
+        gateway.update("a", value)
+        gateway.advance(0.5)
+    assert parts(gateway) == [
         *[("header", 1), ("a", 0, 1), ("a", 1, 1)],
         *[("a", 2, 1), ("a", 3, 1)],
         *[("a", 4, 1), ("tail", 1)],
@@ -243,120 +243,120 @@ def test_timedbuffered_pushes_each_second_if_nothing_is_asked(stage: Any) -> Non
 
 
 @pytest.mark.parametrize("push", [1000, 5000])
-def test_a_push_as_long_as_the_window_is_its_end(stage: Any, push: int) -> None:
-    start(stage, "pva://a", type="timedbuffered", time_window_msec=1000, sub_push_delay_msec=push)
-    stage.said()
-    stage.update("a", 1)
-    stage.advance(2.1)
-    assert parts(stage) == [("header", 1), ("a", 1, 1), ("tail", 1), ("header", 2), ("a", 1, 2), ("tail", 2)]
+def test_a_push_as_long_as_the_window_is_its_end(gateway: Any, push: int) -> None:
+    start(gateway, "pva://a", type="timedbuffered", time_window_msec=1000, sub_push_delay_msec=push)
+    gateway.sent()
+    gateway.update("a", 1)
+    gateway.advance(2.1)
+    assert parts(gateway) == [("header", 1), ("a", 1, 1), ("tail", 1), ("header", 2), ("a", 1, 2), ("tail", 2)]
 
 
-def test_triggered_timedbuffered_says_what_is_younger_than_the_window(stage: Any) -> None:
-    start(stage, "pva://a", "pva://b", type="timedbuffered", triggered=True, time_window_msec=1000)
-    stage.said()
-    stage.update("b", 1)
+def test_triggered_timedbuffered_says_what_is_younger_than_the_window(gateway: Any) -> None:
+    start(gateway, "pva://a", "pva://b", type="timedbuffered", triggered=True, time_window_msec=1000)
+    gateway.sent()
+    gateway.update("b", 1)
     for value in range(4):
-        stage.update("a", value)
-        stage.advance(0.4)
-    stage.command("repeating_snapshot_trigger", snapshot_name="s")
-    assert parts(stage) == [("header", 1), ("a", 2, 1), ("a", 3, 1), ("b", 1, 1), ("tail", 1)]
-    stage.advance(10.0)
-    stage.command("repeating_snapshot_trigger", snapshot_name="s")
-    assert parts(stage) == [("header", 2), ("a", 3, 2), ("b", 1, 2), ("tail", 2)]
+        gateway.update("a", value)
+        gateway.advance(0.4)
+    gateway.command("repeating_snapshot_trigger", snapshot_name="s")
+    assert parts(gateway) == [("header", 1), ("a", 2, 1), ("a", 3, 1), ("b", 1, 1), ("tail", 1)]
+    gateway.advance(10.0)
+    gateway.command("repeating_snapshot_trigger", snapshot_name="s")
+    assert parts(gateway) == [("header", 2), ("a", 3, 2), ("b", 1, 2), ("tail", 2)]
 
 
-def test_repeat_delay_is_a_pause_between_windows(stage: Any) -> None:
-    start(stage, "pva://a", time_window_msec=500, repeat_delay_msec=1500)
-    stage.advance(6.1)
-    stamps = [body["timestamp"] - START_MS for body in stage.bodies("s") if body["message_type"] == 0]
+def test_repeat_delay_is_a_pause_between_windows(gateway: Any) -> None:
+    start(gateway, "pva://a", time_window_msec=500, repeat_delay_msec=1500)
+    gateway.advance(6.1)
+    stamps = [body["timestamp"] - START_MS for body in gateway.bodies("s") if body["message_type"] == 0]
     assert stamps == [500, 2500, 4500]
 
 
-def test_values_of_the_pause_are_not_part_of_a_buffered_window(stage: Any) -> None:
-    start(stage, "pva://a", type="timedbuffered", time_window_msec=500, repeat_delay_msec=500)
-    stage.said()
-    stage.update("a", 1)
-    stage.advance(0.6)
-    assert parts(stage) == [("header", 1), ("a", 1, 1), ("tail", 1)]
-    stage.update("a", 2)
-    stage.update("a", 3)
-    stage.advance(0.5)
-    stage.update("a", 4)
-    stage.advance(0.5)
-    assert parts(stage) == [("header", 2), ("a", 4, 2), ("tail", 2)]
-    stage.update("a", 5)
-    stage.advance(1.0)
-    assert parts(stage) == [("header", 3), ("a", 5, 3), ("tail", 3)], (
+def test_values_of_the_pause_are_not_part_of_a_buffered_window(gateway: Any) -> None:
+    start(gateway, "pva://a", type="timedbuffered", time_window_msec=500, repeat_delay_msec=500)
+    gateway.sent()
+    gateway.update("a", 1)
+    gateway.advance(0.6)
+    assert parts(gateway) == [("header", 1), ("a", 1, 1), ("tail", 1)]
+    gateway.update("a", 2)
+    gateway.update("a", 3)
+    gateway.advance(0.5)
+    gateway.update("a", 4)
+    gateway.advance(0.5)
+    assert parts(gateway) == [("header", 2), ("a", 4, 2), ("tail", 2)]
+    gateway.update("a", 5)
+    gateway.advance(1.0)
+    assert parts(gateway) == [("header", 3), ("a", 5, 3), ("tail", 3)], (
         "a silent PV's last known value may be of the pause"
     )
 
 
 @pytest.mark.parametrize("type_", ["normal", "timedbuffered"])
-def test_the_field_filter_keeps_what_there_is(stage: Any, type_: str) -> None:
-    start(stage, "pva://a", "pva://b", type=type_, pv_field_filter_list=["alarm", "value", "nope"])
-    stage.said()
-    stage.update("a", 1, alarm={"severity": 0}, timeStamp={"secondsPastEpoch": 1})
-    stage.update("b", 2, timeStamp={"secondsPastEpoch": 1})
-    stage.advance(1.0)
-    _, a, b, _ = stage.bodies("s")
+def test_the_field_filter_keeps_what_there_is(gateway: Any, type_: str) -> None:
+    start(gateway, "pva://a", "pva://b", type=type_, pv_field_filter_list=["alarm", "value", "nope"])
+    gateway.sent()
+    gateway.update("a", 1, alarm={"severity": 0}, timeStamp={"secondsPastEpoch": 1})
+    gateway.update("b", 2, timeStamp={"secondsPastEpoch": 1})
+    gateway.advance(1.0)
+    _, a, b, _ = gateway.bodies("s")
     assert a["a"] == {"value": 1, "alarm": {"severity": 0}}
     assert b["b"] == {"value": 2}
 
 
-def test_a_window_of_nothing_makes_an_iteration_each_millisecond(stage: Any) -> None:
-    start(stage, "pva://a", time_window_msec=0)
-    stage.advance(0.05)
-    indices = [body["iter_index"] for body in stage.bodies("s") if body["message_type"] == 0]
+def test_a_window_of_nothing_makes_an_iteration_each_millisecond(gateway: Any) -> None:
+    start(gateway, "pva://a", time_window_msec=0)
+    gateway.advance(0.05)
+    indices = [body["iter_index"] for body in gateway.bodies("s") if body["message_type"] == 0]
     assert 45 <= len(indices) <= 50
 
 
-def test_a_full_buffer_loses_the_oldest_and_says_so(new_stage: Any) -> None:
-    stage = new_stage(snapshot_buffer=3)
-    start(stage, "pva://a", type="timedbuffered")
-    stage.said()
+def test_a_full_buffer_loses_the_oldest_and_says_so(new_gateway: Any) -> None:
+    gateway = new_gateway(snapshot_buffer=3)
+    start(gateway, "pva://a", type="timedbuffered")
+    gateway.sent()
     for value in range(5):
-        stage.update("a", value)
-    stage.advance(1.0)
-    bodies = stage.bodies("s")
+        gateway.update("a", value)
+    gateway.advance(1.0)
+    bodies = gateway.bodies("s")
     assert [body["a"]["value"] for body in bodies[1:-1]] == [2, 3, 4]
     assert bodies[-1]["error_message"] == "2 values are missing: no more than 3 are held back"
-    assert stage.counters.dropped_samples == 2
+    assert gateway.metrics.dropped_samples == 2
 
 
-def test_snapshots_share_a_pv_with_each_other_and_with_monitors(stage: Any) -> None:
-    stage.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
-    stage.update("a", 1)
-    start(stage, "pva://a", name="one")
-    start(stage, "pva://a", name="two", type="timedbuffered")
-    stage.update("a", 2)
-    stage.advance(1.0)
-    assert len(stage.pva.subscriptions) == 1
-    said = stage.said()
+def test_snapshots_share_a_pv_with_each_other_and_with_monitors(gateway: Any) -> None:
+    gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
+    gateway.update("a", 1)
+    start(gateway, "pva://a", name="one")
+    start(gateway, "pva://a", name="two", type="timedbuffered")
+    gateway.update("a", 2)
+    gateway.advance(1.0)
+    assert len(gateway.pva.subscriptions) == 1
+    said = gateway.sent()
     assert [each.body["a"]["value"] for each in said if each.topic == "a"] == [1, 2]
     assert [each.body["a"]["value"] for each in said if each.topic == "one" and "a" in each.body] == [2]
     assert [each.body["a"]["value"] for each in said if each.topic == "two" and "a" in each.body] == [1, 2]
-    stage.command("repeating_snapshot_stop", snapshot_name="one")
-    stage.command("repeating_snapshot_stop", snapshot_name="two")
-    assert len(stage.pva.open("a")) == 1, "the monitor still needs it"
+    gateway.command("repeating_snapshot_stop", snapshot_name="one")
+    gateway.command("repeating_snapshot_stop", snapshot_name="two")
+    assert len(gateway.pva.open("a")) == 1, "the monitor still needs it"
 
 
-def test_a_pv_that_cannot_be_subscribed_to_is_missing(stage: Any) -> None:
-    stage.pva.raises = RuntimeError("boom")
-    start(stage, "pva://a", "ca://b")
-    stage.ca.update("b", 1)
-    stage.advance(1.0)
-    assert parts(stage) == [("header", 1), ("b", 1, 1), ("tail", 1)]
+def test_a_pv_that_cannot_be_subscribed_to_is_missing(gateway: Any) -> None:
+    gateway.pva.raises = RuntimeError("boom")
+    start(gateway, "pva://a", "ca://b")
+    gateway.ca.update("b", 1)
+    gateway.advance(1.0)
+    assert parts(gateway) == [("header", 1), ("b", 1, 1), ("tail", 1)]
 
 
-def test_a_value_without_a_form_is_missing_and_counted(stage: Any) -> None:
-    start(stage, "pva://a", "pva://b")
-    stage.update("a", object())
-    stage.update("b", 1)
-    stage.advance(1.0)
-    assert parts(stage) == [("header", 1), ("b", 1, 1), ("tail", 1)]
-    assert stage.counters.unencodable == 1
+def test_a_value_without_a_form_is_missing_and_counted(gateway: Any) -> None:
+    start(gateway, "pva://a", "pva://b")
+    gateway.update("a", object())
+    gateway.update("b", 1)
+    gateway.advance(1.0)
+    assert parts(gateway) == [("header", 1), ("b", 1, 1), ("tail", 1)]
+    assert gateway.metrics.unencodable == 1
 
 
-def test_a_very_long_window_costs_nothing_in_advance(stage: Any) -> None:
-    start(stage, "pva://a", time_window_msec=365 * 24 * 3600 * 1000, sub_push_delay_msec=1, type="timedbuffered")
-    assert [body["error"] for body in stage.bodies()] == [0]
+def test_a_very_long_window_costs_nothing_in_advance(gateway: Any) -> None:
+    start(gateway, "pva://a", time_window_msec=365 * 24 * 3600 * 1000, sub_push_delay_msec=1, type="timedbuffered")
+    assert [body["error"] for body in gateway.bodies()] == [0]

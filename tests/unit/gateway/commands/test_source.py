@@ -1,4 +1,4 @@
-"""The command topic: order, and room for only so many."""
+"""The command topic: request, and room for only so many."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ class Bench:
     def __init__(self) -> None:
         self.scheduler = TestScheduler()
         self.room = 3
-        self.intake = CommandSource(self.scheduler, lambda: self.room)
+        self.commands = CommandSource(self.scheduler, lambda: self.room)
         self.woken = 0
-        self.intake.wake = self._wake
+        self.commands.wake = self._wake
         self.taken: list[int] = []
-        self.intake.commands().subscribe(lambda record: self.taken.append(record.offset))
+        self.commands.records().subscribe(lambda record: self.taken.append(record.offset))
 
     def _wake(self) -> None:
         self.woken += 1
 
     def receive(self, *offsets: int) -> None:
-        self.intake.receive([Record("commands", 0, offset, None, b"") for offset in offsets])
+        self.commands.receive([Record("commands", 0, offset, None, b"") for offset in offsets])
 
 
 def test_records_come_in_order_on_the_scheduler() -> None:
@@ -37,23 +37,23 @@ def test_records_come_in_order_on_the_scheduler() -> None:
 def test_there_is_no_room_while_enough_wait() -> None:
     bench = Bench()
     bench.receive(1, 2)
-    assert bench.intake.ready()
+    assert bench.commands.ready()
     bench.receive(3)
-    assert not bench.intake.ready()
+    assert not bench.commands.ready()
     bench.scheduler.advance_by(0.001)
     assert bench.woken == 1, "what was waited for is done"
-    assert bench.intake.ready()
+    assert bench.commands.ready()
 
 
 def test_the_source_is_woken_once_there_is_room() -> None:
     bench = Bench()
     bench.room = 0
-    bench.intake.relieved()
+    bench.commands.capacity_available()
     assert bench.woken == 0, "nobody was turned away"
-    assert not bench.intake.ready()
-    bench.intake.relieved()
+    assert not bench.commands.ready()
+    bench.commands.capacity_available()
     assert bench.woken == 0, "there is no room yet"
     bench.room = 1
-    bench.intake.relieved()
-    bench.intake.relieved()
+    bench.commands.capacity_available()
+    bench.commands.capacity_available()
     assert bench.woken == 1

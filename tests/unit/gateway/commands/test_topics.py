@@ -197,8 +197,8 @@ def test_a_topic_that_was_made_here_and_is_missing_is_made_once_more() -> None:
     bench.work()
     restored: list[str] = []
     for _ in range(3):
-        bench.topics.missing("a", lambda: restored.append("a"))
-    bench.topics.missing("somebody's", lambda: restored.append("somebody's"))
+        bench.topics.recreate("a", lambda: restored.append("a"))
+    bench.topics.recreate("somebody's", lambda: restored.append("somebody's"))
     bench.scheduler.advance_by(0.4)
     bench.work()
     assert len(bench.admin.requests) == 1, "it may be deleted just now"
@@ -206,7 +206,7 @@ def test_a_topic_that_was_made_here_and_is_missing_is_made_once_more() -> None:
     bench.work()
     assert bench.admin.requests == [{"a": 3}, {"a": 3}]
     assert restored == ["a"]
-    bench.topics.missing("a", lambda: restored.append("again"))
+    bench.topics.recreate("a", lambda: restored.append("again"))
     bench.scheduler.advance_by(1)
     bench.work()
     assert restored == ["a", "again"]
@@ -243,19 +243,19 @@ def test_listeners_are_told_or_unknown() -> None:
     assert told[-1] is None
 
 
-def test_a_monitor_s_first_event_waits_for_its_topic(stage: Any) -> None:
+def test_a_monitor_s_first_event_waits_for_its_topic(gateway: Any) -> None:
     admin = Admin()
-    stage.answers.topics._admin = admin
-    stage.answers.topics._create = True
-    stage.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
-    stage.command("monitor", pv_name="pva://b", reply_topic="mine")
-    assert [said.key for said in stage.said()] == ["monitor-error-key"] * 2, "the replies do not wait"
-    assert [each.address.name for each in stage.pva.subscriptions] == ["b"], "reply topics are not the gateway's"
-    stage.answers.topics._worker.tasks.pop(0)()
-    stage.settle()
-    stage.update("a", 1)
+    gateway.handler.topics._admin = admin
+    gateway.handler.topics._create = True
+    gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
+    gateway.command("monitor", pv_name="pva://b", reply_topic="mine")
+    assert [said.key for said in gateway.sent()] == ["monitor-error-key"] * 2, "the replies do not wait"
+    assert [each.address.name for each in gateway.pva.subscriptions] == ["b"], "reply topics are not the gateway's"
+    gateway.handler.topics._worker.tasks.pop(0)()
+    gateway.settle()
+    gateway.update("a", 1)
     assert admin.requests == [{"a": 3}]
-    assert stage.bodies("a") == [{"a": {"value": 1}}]
-    stage.command("repeating_snapshot", snapshot_name="S", pv_name_list=["pva://a"])
-    stage.answers.topics._worker.tasks.pop(0)()
+    assert gateway.bodies("a") == [{"a": {"value": 1}}]
+    gateway.command("repeating_snapshot", snapshot_name="S", pv_name_list=["pva://a"])
+    gateway.handler.topics._worker.tasks.pop(0)()
     assert admin.requests[-1] == {"s": 1}

@@ -9,7 +9,7 @@ import aioca
 import numpy as np
 import pytest
 
-from k2eg_rx.gateway.epics.ca_values import Layout, checked_put, structure_of, types_of
+from k2eg_rx.gateway.epics.ca_values import ChannelType, checked_put, structure_of, types_of
 from k2eg_rx.gateway.epics.provider import ProviderError
 
 
@@ -50,8 +50,8 @@ def limits(**others: Any) -> SimpleNamespace:
     )
 
 
-def layout(datatype: int, elements: int = 1, name: str = "x", *, signed: bool = False) -> Layout:
-    return Layout.of(name, datatype, elements, signed=signed)
+def layout(datatype: int, elements: int = 1, name: str = "x", *, signed: bool = False) -> ChannelType:
+    return ChannelType.of(name, datatype, elements, signed=signed)
 
 
 def test_a_double_has_display_control_and_alarm_limits() -> None:
@@ -159,7 +159,7 @@ def test_a_record_never_processed_has_no_time() -> None:
         (layout(aioca.DBR_STRING, 4), "string[]"),
     ],
 )
-def test_types_have_pvdata_names(held: Layout, kind: str) -> None:
+def test_types_have_pvdata_names(held: ChannelType, kind: str) -> None:
     assert types_of(held, {"value": 1, "alarm": {}}) == {"value": kind, "alarm": "structure"}
 
 
@@ -168,11 +168,11 @@ def test_a_channel_without_access_is_refused() -> None:
         layout(7)
 
 
-def check(held: Layout, value: object, choices: list[str] | None = None) -> tuple[Any, int | None]:
+def check(held: ChannelType, value: object, choices: list[str] | None = None) -> tuple[Any, int | None]:
     return checked_put(held, value, "my:pv", choices or [])
 
 
-def refusal(held: Layout, value: object, choices: list[str] | None = None) -> str:
+def refusal(held: ChannelType, value: object, choices: list[str] | None = None) -> str:
     with pytest.raises(ProviderError) as caught:
         check(held, value, choices)
     return str(caught.value)
@@ -217,7 +217,7 @@ def test_arrays_are_put_as_numpy_with_signs_as_channel_access_carries_them() -> 
         (layout(aioca.DBR_ENUM), "Maybe", "is of type enum; 'Maybe' is not one of its labels: 'Off', 'On'"),
     ],
 )
-def test_what_does_not_fit_is_refused(held: Layout, value: object, why: str) -> None:
+def test_what_does_not_fit_is_refused(held: ChannelType, value: object, why: str) -> None:
     text = refusal(held, value, ["Off", "On"])
     assert text.startswith("my:pv: the field 'value' ")
     assert why in text

@@ -9,7 +9,7 @@ import pytest
 from p4p import Type, Value
 from p4p.nt import NTEnum, NTNDArray, NTScalar, NTTable
 
-from k2eg_rx.gateway.epics.pva_values import KnownTypes, UpdateReader, ValueReader, spec_of, types_of
+from k2eg_rx.gateway.epics.pva_values import UpdateReader, ValueReader, ValueReaderCache, spec_of, types_of
 
 INNER = ("S", None, [("q", "i"), ("u", ("U", None, [("a", "i"), ("b", "i")]))])
 UNION = ("U", None, [("i", "i"), ("s", "s"), ("st", INNER), ("al", "al"), ("las", ("aS", None, [("z", "i")]))])
@@ -256,7 +256,7 @@ def test_updates_of_many_kinds_do_not_pile_up() -> None:
 def test_each_value_is_read_by_its_own_type() -> None:
     specs: list[Any] = ["i", "d", "ad", UNION, INNER, ("S", "x", [("q", "d")]), ("S", "y", [("q", "d")])]
     types = [Type([("value", spec)], id="epics:nt/NTScalar:1.0") for spec in specs]
-    known = KnownTypes()
+    known = ValueReaderCache()
     for _ in range(2):  # the second time they are known
         for kind in types:
             value = Value(kind, {})
@@ -267,7 +267,7 @@ def test_each_value_is_read_by_its_own_type() -> None:
 
 
 def test_types_do_not_pile_up() -> None:
-    known = KnownTypes()
+    known = ValueReaderCache()
     for number in range(1500):
         known.read(Value(Type([(f"f{number}", "i")]), {}))
     assert len(known._known) <= 1000

@@ -50,16 +50,16 @@ def test_what_is_wrong_is_named(section: dict[str, str], words: str) -> None:
 
 
 def test_counters_add_up() -> None:
-    counters = Metrics(dropped_updates=1, dropped_samples=2, dropped_records=3)
-    assert counters.dropped == 6
-    assert counters.as_dict()["dropped_records"] == 3
+    metrics = Metrics(dropped_updates=1, dropped_samples=2, dropped_records=3)
+    assert metrics.dropped == 6
+    assert metrics.as_dict()["dropped_records"] == 3
 
 
 def test_a_flood_of_trouble_is_a_line_each_10_seconds(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    complaint = RateLimitedWarning(logging.getLogger("test"), "{} losses", lambda: now)
+    warning = RateLimitedWarning(logging.getLogger("test"), "{} losses", lambda: now)
     for case in range(100):
-        complaint.made("of t" if case == 0 else "")
+        warning.count("of t" if case == 0 else "")
     now = 10.0
-    complaint.made()
+    warning.count()
     assert [record.getMessage() for record in caplog.records] == ["1 losses: of t", "100 losses"]
