@@ -1,7 +1,6 @@
-"""EPICS PVs as shared Observables: one subscription each, open exactly while somebody needs it.
+"""EPICS PVs as shared Observables: one EPICS subscription per PV, open while the Observable has subscribers.
 
-In: subscriptions, and updates out of the inbox. Out: `PVValue`s; a newcomer first gets the last one. Everything here
-belongs to the gateway's thread.
+Thread safety: everything here belongs to the event loop thread.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def provider_of(providers: Mapping[Protocol, Provider], address: PVAddress) -> P
     """Returns the provider of a PV's protocol.
 
     Raises:
-        ProviderError: This gateway does not speak it.
+        ProviderError: The gateway has no provider for this protocol.
     """
     provider = providers.get(address.protocol)
     if provider is None:
@@ -35,32 +34,31 @@ def provider_of(providers: Mapping[Protocol, Provider], address: PVAddress) -> P
 
 
 class Channel(Observable[PVValue]):
-    """A PV's values: the last one if it is connected, then each that comes.
+    """A PV's values: the latest one if the PV is connected, then each update.
 
-    It is what `publish`, `ref_count` and `replay` of reactivex make together, but for three things: it forgets its
-    last value when the PV is disconnected, one observer's exception does not keep the value from the others, and ten
-    thousand of them are made in a second.
+    Like reactivex's `replay(1)` with `ref_count`, but it forgets the latest value when the PV disconnects, an exception
+    in one observer does not affect the others, and creating ten thousand of them takes a second.
 
     Args:
         address: The PV.
-        open_: Opens a subscription that calls what it is given with each structure, and when the connection is lost.
-        ended: Called when the last observer has gone.
-        metrics: Where exceptions of observers are counted.
+        subscribe: Opens the EPICS subscription, given callbacks for updates and for disconnection.
+        on_unused: Called when the last observer is gone.
+        metrics: Counts exceptions of observers.
     """
 
     def __init__(
         self,
         address: PVAddress,
-        open_: Callable[[Callable[[Structure], None], Callable[[], None]], Subscription],
-        ended: Callable[[], None],
+        subscribe: Callable[[Callable[[Structure], None], Callable[[], None]], Subscription],
+        on_unused: Callable[[], None],
         metrics: Metrics,
     ) -> None:
         super().__init__()
         self.latest: PVValue | None = None
         self._address = address
         self._name = address.name
-        self._open = open_
-        self._ended = ended
+        self._subscribe_pv = subscribe
+        self._on_unused = on_unused
         self._metrics = metrics
         self._observers: list[abc.ObserverBase[PVValue]] = []
         self._subscription: Subscription | None = None
@@ -73,48 +71,48 @@ class Channel(Observable[PVValue]):
         self._observers.append(observer)
         if len(self._observers) == 1:
             try:
-                self._subscription = self._open(self._take, self._forget)
+                self._subscription = self._subscribe_pv(self._on_update, self._on_disconnect)
             except Exception:
                 self._observers.clear()
-                self._ended()
+                self._on_unused()
                 raise
         elif self.latest is not None:
             observer.on_next(self.latest)
-        return Disposable(lambda: self._leave(observer))
+        return Disposable(lambda: self._remove(observer))
 
-    def _take(self, structure: Structure) -> None:
-        sample = self.latest = PVValue(self._name, structure)
+    def _on_update(self, structure: Structure) -> None:
+        value = self.latest = PVValue(self._name, structure)
         for observer in tuple(self._observers):
             try:
-                observer.on_next(sample)
+                observer.on_next(value)
             except Exception:
-                _log.exception("a value of %s could not be passed on", self._address)
+                _log.exception("observer failed: pv=%s", self._address)
                 self._metrics.failures += 1
 
-    def _forget(self) -> None:
-        """Has newcomers wait for the next value: this one is not the PV's any more, for all that is known."""
+    def _on_disconnect(self) -> None:
+        """Forgets the latest value, so that new observers wait for the next one."""
         self.latest = None
 
-    def _leave(self, observer: abc.ObserverBase[PVValue]) -> None:
+    def _remove(self, observer: abc.ObserverBase[PVValue]) -> None:
         self._observers.remove(observer)
         subscription = self._subscription
         if self._observers or subscription is None:
             return
         self._subscription = None
-        self._ended()
+        self._on_unused()
         try:
             subscription.close()
         except Exception:
-            _log.exception("the subscription to %s could not be closed", self._address)
+            _log.exception("closing a subscription failed: pv=%s", self._address)
             self._metrics.failures += 1
 
 
 class Channels:
-    """The PVs that are subscribed to."""
+    """The PVs that have an EPICS subscription."""
 
-    def __init__(self, providers: Mapping[Protocol, Provider], inbox: UpdateQueue, metrics: Metrics) -> None:
+    def __init__(self, providers: Mapping[Protocol, Provider], queue: UpdateQueue, metrics: Metrics) -> None:
         self._providers = providers
-        self._inbox = inbox
+        self._queue = queue
         self._metrics = metrics
         self._open: dict[PVAddress, Channel] = {}
 
@@ -122,9 +120,11 @@ class Channels:
         return len(self._open)
 
     def stream(self, address: PVAddress) -> Observable[PVValue]:
-        """Returns a PV's values: the last one if it is subscribed to and connected, then each that comes.
+        """Returns a PV's values.
 
-        It never completes; it fails with what the provider raises when it is asked to subscribe.
+        Emits:
+            The latest value, if the PV is subscribed to and connected; then each update. Never completes; fails with
+            the exception that the provider raises on subscription.
         """
 
         def subscribe(
@@ -135,22 +135,22 @@ class Channels:
         return Observable(subscribe)
 
     def _channel(self, address: PVAddress) -> Channel:
-        """The PV's channel, a new one if nobody is subscribed to it."""
+        """Returns the PV's open channel, or a new one."""
         channel = self._open.get(address)
         if channel is None:
 
-            def open_(take: Callable[[Structure], None], lost: Callable[[], None]) -> Subscription:
-                return self._subscribe(address, UpdateSource(self._inbox, take, lost))
+            def subscribe(on_update: Callable[[Structure], None], on_disconnect: Callable[[], None]) -> Subscription:
+                return self._subscribe(address, UpdateSource(self._queue, on_update, on_disconnect))
 
-            channel = self._open[address] = Channel(address, open_, lambda: self._close(address), self._metrics)
+            channel = self._open[address] = Channel(address, subscribe, lambda: self._remove(address), self._metrics)
         return channel
 
     def latest(self, address: PVAddress) -> PVValue | None:
-        """Returns a PV's last value, if it is subscribed to, connected, and has one."""
+        """Returns a PV's latest value; None if it is not subscribed to, not connected, or has no value yet."""
         channel = self._open.get(address)
         return channel.latest if channel else None
 
-    def _close(self, address: PVAddress) -> None:
+    def _remove(self, address: PVAddress) -> None:
         self._open.pop(address, None)
 
     def _subscribe(self, address: PVAddress, source: UpdateSource) -> Subscription:

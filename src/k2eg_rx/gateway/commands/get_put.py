@@ -1,10 +1,10 @@
-"""Gets and puts: one reply each, within the gateway's own timeout, in the order in which a PV's commands came.
+"""Gets and puts: one reply each, within the gateway's timeout, in the order of each PV's commands.
 
-A put is begun when the put to the same PV before it has ended, and a get when the puts before it have, so that it reads
-what they wrote. But a put may last as long as a motor moves: what comes behind it waits for half a second at most, for
-by then the server has it. Fields are PVs of their own: a put to `X.STOP` does not wait for one to `X`.
+A put starts when the previous put to the same PV has completed, and a get when the puts before it have, so that it
+reads what they wrote. A put may take as long as a motor moves, so it blocks later commands for 0.5 s at most; by then
+the server has it. Record fields are PVs of their own: a put to `X.STOP` does not wait for one to `X`.
 
-In: orders. Out: replies. Belongs to the gateway's thread; a provider's futures come back through it.
+Thread safety: belongs to the event loop thread; the callbacks of providers' futures are moved to it.
 """
 
 from __future__ import annotations
@@ -34,40 +34,52 @@ from k2eg_rx.pv import Protocol, PVAddress
 
 _log = logging.getLogger(__name__)
 
-_SWEEP = 0.25  # seconds between looks for operations whose time is over: how late such an answer may be
-_PATIENCE = 0.5  # seconds that a put may hold up what comes behind it: a record that takes longer waits for a device
-_GRACE = 1.0  # seconds that a provider may take beyond its time before it is not waited for any more
+_SWEEP_PERIOD = 0.25  # seconds between checks for expired operations, and so the delay of a timeout reply
+_MAX_BLOCKING = 0.5  # seconds that a put may block later commands of its PV; a slower record waits for a device
+_PROVIDER_GRACE = 1.0  # seconds after the deadline at which an operation fails even if its provider has not answered
 
+# Reply texts of the deployed gateway, including their spelling.
 MALFORMED = "PV name malformed"
 TIMEOUT = "Timeout operation"
-_SUCCESS = "Successfull operation"  # sic, as all of these: the deployed gateway's words
+_SUCCESS = "Successfull operation"
 
 
 class _Operation:
-    """A get or a put under way."""
+    """A waiting or running get or put.
+
+    Args:
+        request: The command.
+        key: The PV's URI, its key in the `KeyedQueue`.
+        deadline: Scheduler time at which it times out.
+        observer: Receives the reply.
+    """
 
     def __init__(
-        self, request: CommandRequest[Any], lane: str, due: datetime, observer: abc.ObserverBase[OutgoingRecord]
+        self,
+        request: CommandRequest[Any],
+        key: str,
+        deadline: datetime,
+        observer: abc.ObserverBase[OutgoingRecord],
     ) -> None:
         self.request = request
-        self.lane = lane
-        self.due = due
+        self.key = key
+        self.deadline = deadline
         self.observer = observer
-        self.turn: Ticket | None = None
-        self.patience = SerialDisposable()
+        self.ticket: Ticket | None = None
+        self.unblock_timer = SerialDisposable()
 
     @property
-    def begun(self) -> bool:
-        """Whether it is in the hands of the provider."""
-        return self.turn is not None and self.turn.begun
+    def started(self) -> bool:
+        """Whether the provider was called."""
+        return self.ticket is not None and self.ticket.started
 
 
 class GetPutHandler:
-    """The gets and puts of a gateway.
+    """Carries out gets and puts.
 
     Args:
-        providers: EPICS, by protocol.
-        context: The gateway's thread, options and numbers.
+        providers: The EPICS clients, by protocol.
+        context: Scheduler, metrics, options and clock.
         capacity_available: Called when an operation has ended.
     """
 
@@ -83,31 +95,31 @@ class GetPutHandler:
         self._metrics = context.metrics
         self._clock = context.clock
         self._capacity_available = capacity_available
-        self._lanes = KeyedQueue()
-        self._sweeping = False
-        self._pending: dict[_Operation, None] = {}  # in the order of their `due`, for all have the same time
+        self._queues = KeyedQueue()
+        self._sweep_scheduled = False
+        self._pending: dict[_Operation, None] = {}  # in the order of their deadlines, as all have the same timeout
 
     @property
     def pending(self) -> int:
-        """How many are under way or wait for their turn. Any thread."""
+        """The number of operations that wait or run. Readable on any thread."""
         return len(self._pending)
 
     def get(self, request: CommandRequest[GetCommand]) -> Observable[OutgoingRecord]:
-        """Returns the reply to a get: EPICS is asked, whether the PV is monitored or not."""
+        """Returns the reply to a get, which always reads from EPICS."""
         try:
             address = PVAddress.parse(request.command.pv_name)
         except ValueError:
-            # a get is answered without an id too
+            # not refusal_stream: the deployed gateway answers a get even without a reply id
             self._metrics.refused += 1
             return reactivex.of(reply(request.reply_to, request.command.pv_name, -1, MALFORMED))
 
-        def ask(timeout: float) -> Future[Any]:
+        def call(timeout: float) -> Future[Any]:
             return provider_of(self._providers, address).get(address, timeout)
 
-        return self._operation(request, address, ask, self._options.max_get_age, holds=False)
+        return self._operation(request, address, call, self._options.max_get_age, blocking=False)
 
     def put(self, request: CommandRequest[PutCommand]) -> Observable[OutgoingRecord]:
-        """Returns the reply to a put, of nothing if none is wanted. It is carried out when it is subscribed to."""
+        """Returns the reply to a put; an empty stream if the command asks for none. Subscribing carries it out."""
         command = request.command
         try:
             fields = parse_fields(command.fields)
@@ -117,78 +129,77 @@ class GetPutHandler:
         except ValueError:
             return refusal_stream(self._metrics, request.reply_to, command.pv_name, -4, MALFORMED)
 
-        def ask(timeout: float) -> Future[Any]:
+        def call(timeout: float) -> Future[Any]:
             return provider_of(self._providers, address).put(address, fields, timeout)
 
-        return self._operation(request, address, ask, self._options.max_put_age, holds=True)
+        return self._operation(request, address, call, self._options.max_put_age, blocking=True)
 
     def _operation(
         self,
         request: CommandRequest[Any],
         address: PVAddress,
-        ask: Callable[[float], Future[Any]],
+        call: Callable[[float], Future[Any]],
         max_age: float,
         *,
-        holds: bool,
+        blocking: bool,
     ) -> Observable[OutgoingRecord]:
         def subscribe(
             observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            due = self._scheduler.now + timedelta(seconds=self._options.operation_timeout)
-            operation = _Operation(request, address.uri, due, observer)
-            operation.turn = Ticket(partial(self._start, operation, address, ask, max_age), holds=holds)
+            deadline = self._scheduler.now + timedelta(seconds=self._options.operation_timeout)
+            operation = _Operation(request, address.uri, deadline, observer)
+            operation.ticket = Ticket(partial(self._start, operation, address, call, max_age), blocking=blocking)
             self._pending[operation] = None
-            if not self._sweeping:
-                self._sweep_later()
-            self._lanes.enter(operation.lane, operation.turn)
+            if not self._sweep_scheduled:
+                self._schedule_sweep()
+            self._queues.enter(operation.key, operation.ticket)
             return Disposable(lambda: self._end(operation))
 
         return reactivex.create(subscribe)
 
     def _start(
-        self, operation: _Operation, address: PVAddress, ask: Callable[[float], Future[Any]], max_age: float
+        self, operation: _Operation, address: PVAddress, call: Callable[[float], Future[Any]], max_age: float
     ) -> None:
         age = operation.request.age(self._clock())
         if age > max_age:
             what = operation.request.command.operation
             text = f"the {what} waited {age:.1f} s, longer than the {max_age:g} s after which it is not carried out"
             self._metrics.refused += 1
-            self._answer(operation, -3, text)
+            self._reply(operation, -3, text)
             return
-        remaining = (operation.due - self._scheduler.now).total_seconds()
+        remaining = (operation.deadline - self._scheduler.now).total_seconds()
         if remaining <= 0:
-            self._answer(operation, -3, TIMEOUT)
+            self._reply(operation, -3, TIMEOUT)
             return
         try:
-            future = ask(remaining)
+            future = call(remaining)
         except Exception as error:
-            self._failed(operation, error)
+            self._fail(operation, error)
             return
-        if operation.turn is not None and operation.turn.holds:
-            operation.patience.disposable = self._scheduler.schedule_relative(_PATIENCE, partial(self._pass, operation))
-        # the callback comes on one of the provider's threads
-        future.add_done_callback(
-            lambda done: call_soon(self._scheduler, partial(self._settled, operation, address, done))
-        )
+        if operation.ticket is not None and operation.ticket.blocking:
+            unblock = partial(self._unblock, operation)
+            operation.unblock_timer.disposable = self._scheduler.schedule_relative(_MAX_BLOCKING, unblock)
+        finish = partial(self._finish, operation, address)
+        future.add_done_callback(lambda done: call_soon(self._scheduler, partial(finish, done)))
 
-    def _pass(self, operation: _Operation, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
-        """Lets the next command of the PV begin, though this one has not ended."""
-        if operation.turn is not None:
-            self._lanes.leave(operation.lane, operation.turn)
+    def _unblock(self, operation: _Operation, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
+        """Lets the next command of the PV start while this one is still running."""
+        if operation.ticket is not None:
+            self._queues.release(operation.key, operation.ticket)
 
-    def _settled(self, operation: _Operation, address: PVAddress, done: Future[Any]) -> None:
+    def _finish(self, operation: _Operation, address: PVAddress, done: Future[Any]) -> None:
         if operation not in self._pending:
             return
         try:
             result = done.result()
             if isinstance(result, PVReading):
-                self._end(operation, self._value(operation, address, result))
+                self._end(operation, self._value_reply(operation, address, result))
             else:
-                self._answer(operation, 0, _SUCCESS)
+                self._reply(operation, 0, _SUCCESS)
         except Exception as error:
-            self._failed(operation, error)
+            self._fail(operation, error)
 
-    def _value(self, operation: _Operation, address: PVAddress, reading: PVReading) -> OutgoingRecord:
+    def _value_reply(self, operation: _Operation, address: PVAddress, reading: PVReading) -> OutgoingRecord:
         command: GetCommand = operation.request.command
         reply_to = operation.request.reply_to
         fragment = PVValue(address.name, reading.structure).fragment(reply_to.serialization)
@@ -196,59 +207,61 @@ class GetPutHandler:
         body = encode_value(reply_to.serialization, reply_to.reply_id, address.name, fragment, types)
         return OutgoingRecord(reply_to.topic, command.pv_name.encode(), body, reply_to.serialization)
 
-    def _failed(self, operation: _Operation, error: Exception) -> None:
+    def _fail(self, operation: _Operation, error: Exception) -> None:
         match error:
             case ProviderTimeout():
-                self._answer(operation, -3, TIMEOUT)
+                self._reply(operation, -3, TIMEOUT)
             case ProviderError():
-                self._answer(operation, -2, str(error))
+                self._reply(operation, -2, str(error))
             case WireError():
                 self._metrics.unencodable += 1
-                self._answer(operation, -2, str(error))
+                self._reply(operation, -2, str(error))
             case CancelledError():
-                self._answer(operation, -2, "Operaton cancelled")
+                self._reply(operation, -2, "Operaton cancelled")
             case _:
-                _log.error("%s of %s failed", operation.request.command.operation, operation.lane, exc_info=error)
+                what = operation.request.command.operation
+                _log.error("operation failed: command=%s pv=%s", what, operation.key, exc_info=error)
                 self._metrics.failures += 1
-                self._answer(operation, -2, f"{type(error).__name__}: {error}")
+                self._reply(operation, -2, f"{type(error).__name__}: {error}")
 
-    def _answer(self, operation: _Operation, error: int, message: str) -> None:
+    def _reply(self, operation: _Operation, error: int, message: str) -> None:
         request = operation.request
-        answered = request.reply_to.complete or isinstance(request.command, GetCommand)
-        self._end(operation, reply(request.reply_to, request.command.pv_name, error, message) if answered else None)
+        answerable = request.reply_to.complete or isinstance(request.command, GetCommand)
+        outgoing = reply(request.reply_to, request.command.pv_name, error, message) if answerable else None
+        self._end(operation, outgoing)
 
     def _end(self, operation: _Operation, outgoing: OutgoingRecord | None = None) -> None:
-        """Takes an operation off the books, emits its reply if it has one, and lets the next of its PV begin."""
+        """Removes an operation, emits its reply if any, and lets the next command of the PV start. Idempotent."""
         if operation not in self._pending:
             return
         del self._pending[operation]
         if outgoing is not None:
             operation.observer.on_next(outgoing)
         operation.observer.on_completed()
-        operation.patience.dispose()
-        if operation.turn is not None:
-            self._lanes.leave(operation.lane, operation.turn)
+        operation.unblock_timer.dispose()
+        if operation.ticket is not None:
+            self._queues.release(operation.key, operation.ticket)
         self._capacity_available()
 
-    def _sweep_later(self) -> None:
+    def _schedule_sweep(self) -> None:
         def sweep(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            self._sweeping = False
+            self._sweep_scheduled = False
             self._sweep(self._scheduler.now)
-            if self._pending and not self._sweeping:
-                self._sweep_later()
+            if self._pending and not self._sweep_scheduled:
+                self._schedule_sweep()
 
-        self._sweeping = True
-        self._scheduler.schedule_relative(_SWEEP, sweep)
+        self._sweep_scheduled = True
+        self._scheduler.schedule_relative(_SWEEP_PERIOD, sweep)
 
     def _sweep(self, now: datetime) -> None:
-        """Answers what has waited in its lane for all its time, and what its provider has forgotten."""
-        for operation in list(takewhile(lambda operation: operation.due <= now, self._pending)):
-            if not operation.begun or operation.due + timedelta(seconds=_GRACE) <= now:
-                self._answer(operation, -3, TIMEOUT)
+        """Times out operations that still wait in their queue, and those whose provider never answered."""
+        for operation in list(takewhile(lambda operation: operation.deadline <= now, self._pending)):
+            if not operation.started or operation.deadline + timedelta(seconds=_PROVIDER_GRACE) <= now:
+                self._reply(operation, -3, TIMEOUT)
 
     def abandon(self) -> None:
-        """Answers all that is under way or waits with a failure, for the gateway is stopping."""
-        for operation in reversed(list(self._pending)):  # from the last on, so that none of them begins now
+        """Fails all waiting and running operations, because the gateway is stopping."""
+        for operation in reversed(list(self._pending)):  # last first, so that no waiting one starts now
             what = operation.request.command.operation
-            fate = "may still be carried out" if operation.begun else "was not carried out"
-            self._answer(operation, -2, f"the gateway is stopping: the {what} {fate}")
+            state = "may still be carried out" if operation.started else "was not carried out"
+            self._reply(operation, -2, f"the gateway is stopping: the {what} {state}")

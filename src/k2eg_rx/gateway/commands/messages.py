@@ -1,7 +1,4 @@
-"""A PV's value on its way through the gateway, encoded once in each form it is asked for; and what goes out.
-
-In: structures. Out: fragments, bodies, and `OutgoingRecord` records. A sample belongs to the gateway's thread.
-"""
+"""A PV's value with its encoded forms, and the records that a gateway publishes."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from k2eg_rx.protocol import ReplyTo, Serialization, Structure, encode_event, en
 
 
 class OutgoingRecord(NamedTuple):
-    """A record for Kafka. A named tuple because one is made for each event."""
+    """A record for Kafka. A named tuple, because they are cheap to create: one per event."""
 
     topic: str
     key: bytes
@@ -20,23 +17,25 @@ class OutgoingRecord(NamedTuple):
     serialization: Serialization
 
 
-_MARK = b"\x00fragment"  # in no JSON text, and at the end of MessagePack
-_NAMES = 65_536  # PVs whose names are kept encoded: more than a gateway has
+_PLACEHOLDER = b"\x00fragment"  # cannot occur in JSON text, and stands at the end of a MessagePack event
+_CACHED_NAMES = 65_536  # more PVs than one gateway serves
 
 
-@lru_cache(_NAMES)
-def _frame(serialization: Serialization, name: str) -> tuple[bytes, bytes]:
-    """What stands before and behind the structure in a monitor event; the same in each event of a PV."""
-    before, _, after = encode_event(serialization, name, _MARK).rpartition(_MARK)
+@lru_cache(_CACHED_NAMES)
+def _event_frame(serialization: Serialization, name: str) -> tuple[bytes, bytes]:
+    """Returns the bytes before and after the structure in a PV's monitor events; they never change."""
+    before, _, after = encode_event(serialization, name, _PLACEHOLDER).rpartition(_PLACEHOLDER)
     return before, after
 
 
 class PVValue:
-    """One value of one PV.
+    """One value of one PV; encodes it once per form.
+
+    Thread safety: belongs to the event loop thread.
 
     Attributes:
-        name: The PV's name as asked for, without the protocol.
-        structure: The value. Nobody changes it.
+        name: The PV name as requested, without the protocol.
+        structure: The value; never modified.
     """
 
     __slots__ = ("_fragments", "name", "structure")
@@ -44,21 +43,21 @@ class PVValue:
     def __init__(self, name: str, structure: Structure) -> None:
         self.name = name
         self.structure = structure
-        self._fragments: dict[tuple[str, tuple[str, ...]], bytes] | None = None  # most samples are encoded once
+        self._fragments: dict[tuple[str, tuple[str, ...]], bytes] | None = None  # most values are encoded only once
 
     def fragment(self, serialization: Serialization, fields: tuple[str, ...] = ()) -> bytes:
         """Returns the encoded structure.
 
         Args:
-            serialization: The form.
-            fields: The top-level fields to keep, as far as the PV has them; none given means all.
+            serialization: JSON or MessagePack.
+            fields: The top-level fields to keep; missing ones are skipped. Empty means all.
 
         Raises:
-            WireError: It has no form on the wire.
+            WireError: The value cannot be serialized.
         """
         if self._fragments is None:
             self._fragments = {}
-        key = (serialization.value, fields)  # by its name: an enum's member is hashed in Python
+        key = (serialization.value, fields)  # the enum's value: hashing an enum member runs Python code
         fragment = self._fragments.get(key)
         if fragment is None:
             structure = self.structure
@@ -71,23 +70,23 @@ class PVValue:
         """Returns the body of a monitor event.
 
         Raises:
-            WireError: It has no form on the wire.
+            WireError: The value cannot be serialized.
         """
-        before, after = _frame(serialization, self.name)
+        before, after = _event_frame(serialization, self.name)
         return before + self.fragment(serialization) + after
 
 
 def reply(
     reply_to: ReplyTo, key: str, error: int, message: str | None = None, publishing_topic: str | None = None
 ) -> OutgoingRecord:
-    """Returns a reply without a PV's value.
+    """Returns a reply without a PV value.
 
     Args:
-        reply_to: Whom it goes to.
-        key: Its Kafka key.
-        error: 0 success, negative a failure, 1 the end of a one-shot snapshot.
-        message: The words to it.
-        publishing_topic: Where a recurring snapshot that was started publishes.
+        reply_to: Topic, id and serialization of the reply.
+        key: The Kafka key.
+        error: 0 for success, negative for a failure, 1 for the end of a one-shot snapshot.
+        message: The explanation.
+        publishing_topic: The topic of a recurring snapshot that was started.
     """
     body = encode_reply(reply_to.serialization, reply_to.reply_id, error, message, publishing_topic)
     return OutgoingRecord(reply_to.topic, key.encode(), body, reply_to.serialization)

@@ -1,10 +1,7 @@
-"""The one way from the gateway to Kafka.
+"""Publishes the gateway's records to Kafka, in order.
 
-In: `OutgoingRecord` records, on the gateway's thread, in the order in which they are to arrive. Out: records to a
-`RecordSink`. The queue belongs to the gateway's thread.
-
-Kafka's own queue is bounded. When it has no room, records wait here, in order, also bounded; when that is full too, the
-oldest ones are dropped, counted, and in the log.
+The queue of the Kafka producer is bounded. While it is full, records wait in a second bounded queue; when that is full
+too, the oldest records are dropped, counted and logged.
 """
 
 from __future__ import annotations
@@ -25,16 +22,19 @@ from k2eg_rx.transport import MissingTopicError, RecordSink
 
 _log = logging.getLogger(__name__)
 
-_RETRY = 0.05  # seconds until a full queue is tried again; a broker that is up empties it in a few of these
+_RETRY_DELAY = 0.05  # seconds until a full producer queue is tried again; a reachable broker empties it in a few
 
 
 class Publisher:
-    """Hands records to Kafka.
+    """Passes records to a `RecordSink` and retries those that find its queue full.
+
+    Thread safety: belongs to the event loop thread; delivery reports arrive on the producer's thread.
 
     Args:
-        sink: Kafka.
-        context: The gateway's thread, options and numbers.
-        on_missing: Called on the gateway's thread with a topic that Kafka does not know; again only after it returned.
+        sink: The Kafka producer.
+        context: Scheduler, metrics and options.
+        on_missing: Called on the event loop thread with a topic that Kafka does not know. Reports of the same topic
+            that arrive before this call are merged into it.
     """
 
     def __init__(
@@ -42,76 +42,76 @@ class Publisher:
     ) -> None:
         self._sink = sink
         self._on_missing = on_missing
-        self._missing: set[str] = set()  # topics that are about to be told; each access is one atomic operation
+        self._missing: set[str] = set()  # topics with a pending `on_missing` call; used by two threads, atomically
         self._limit = context.options.outgoing_buffer
         self._scheduler = context.scheduler
         self._metrics = context.metrics
         self._waiting: deque[OutgoingRecord] = deque()
         self._retry = SerialDisposable()
-        self._full = RateLimitedWarning(_log, "{} records found no room in Kafka's queue and were dropped")
-        self._refused = RateLimitedWarning(_log, "{} records were refused by the Kafka client")
-        self._undelivered = RateLimitedWarning(_log, "{} records were not taken by Kafka")
+        self._full = RateLimitedWarning(_log, "{} records dropped: the producer queue is full")
+        self._refused = RateLimitedWarning(_log, "{} records refused by the Kafka client")
+        self._undelivered = RateLimitedWarning(_log, "{} records not acknowledged by Kafka")
 
     def send(self, outgoing: OutgoingRecord) -> None:
-        """Sends a record, now or when there is room. Never raises."""
-        if self._waiting or not self._sent(outgoing):
+        """Sends a record now, or when the producer queue has room. Never raises."""
+        if self._waiting or not self._try_send(outgoing):
             self._waiting.append(outgoing)
             if len(self._waiting) == 1:
-                self._try_later()
+                self._schedule_retry()
             elif len(self._waiting) > self._limit:
                 self._waiting.popleft()
                 self._metrics.dropped_records += 1
                 self._full.count()
 
-    def _sent(self, outgoing: OutgoingRecord) -> bool:
-        """Whether the record is off this queue: handed over, or never to be taken."""
+    def _try_send(self, outgoing: OutgoingRecord) -> bool:
+        """Returns False if the producer queue is full; True if the record was accepted or refused for good."""
         topic, key, value, serialization = outgoing
         try:
-            self._sink.send(topic, value, key=key, headers=serialization.headers, on_delivery=self._delivered)
+            self._sink.send(topic, value, key=key, headers=serialization.headers, on_delivery=self._on_delivery)
         except Exception as error:
             if isinstance(error, TransportError) and isinstance(error.__cause__, BufferError):
-                return False  # Kafka's queue is full, which librdkafka calls a BufferError
+                return False  # confluent-kafka raises BufferError for a full queue
             self._metrics.dropped_records += 1
-            self._refused.count(f"to {topic}: {error!r}")
-            self._look_for_missing(error)
+            self._refused.count(f"topic={topic} error={error!r}")
+            self._report_missing_topic(error)
         else:
             self._metrics.published += 1
         return True
 
-    def _delivered(self, error: TransportError | None) -> None:
-        """Comes on the sink's thread, which owns `undelivered`."""
+    def _on_delivery(self, error: TransportError | None) -> None:
+        """Counts failed deliveries. Called on the producer's thread, the only writer of `undelivered`."""
         if error is not None:
             self._metrics.undelivered += 1
             self._undelivered.count(error)
-            self._look_for_missing(error)
+            self._report_missing_topic(error)
 
-    def _look_for_missing(self, error: Exception) -> None:
-        """On the gateway's thread, or on the sink's."""
+    def _report_missing_topic(self, error: Exception) -> None:
+        """Schedules `on_missing` if the error names a missing topic. Called on both threads."""
         if not isinstance(error, MissingTopicError) or error.topic in self._missing:
             return
         topic = error.topic
         self._missing.add(topic)
 
-        def tell() -> None:
+        def report() -> None:
             self._missing.discard(topic)
             self._on_missing(topic)
 
-        call_soon(self._scheduler, tell)
+        call_soon(self._scheduler, report)
 
-    def _try_later(self) -> None:
-        def again(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            while self._waiting and self._sent(self._waiting[0]):
+    def _schedule_retry(self) -> None:
+        def retry(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            while self._waiting and self._try_send(self._waiting[0]):
                 self._waiting.popleft()
             if self._waiting:
-                self._try_later()
+                self._schedule_retry()
 
-        self._retry.disposable = self._scheduler.schedule_relative(_RETRY, again)
+        self._retry.disposable = self._scheduler.schedule_relative(_RETRY_DELAY, retry)
 
     def close(self, timeout: float) -> None:
-        """Sends what Kafka's queue has, for at most `timeout` seconds; what waits for room in it is dropped."""
+        """Flushes the producer for at most `timeout` seconds; drops records that still wait for room in its queue."""
         self._retry.dispose()
         if self._waiting:
             self._metrics.dropped_records += len(self._waiting)
-            _log.warning("%d records found no room in Kafka's queue until the end", len(self._waiting))
+            _log.warning("records dropped at close: count=%d reason=producer queue full", len(self._waiting))
             self._waiting.clear()
         self._sink.close(timeout)

@@ -1,6 +1,6 @@
-"""The order of commands to one PV: a write holds up what comes behind it, and nobody overtakes.
+"""Keyed FIFO queue: orders the gets and puts of each PV.
 
-In: turns asked for and given back. Out: calls that start them. Belongs to the gateway's thread; knows no I/O.
+Thread safety: belongs to the event loop thread.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections.abc import Callable
 
 
 class Ticket:
-    """One command's turn in its PV's lane.
+    """One operation's place in the queue of its key.
 
     Args:
-        start: Called when it may begin.
-        holds: Whether those behind it have to wait until it gives the lane back; else it only passes through.
+        start: Called when the operation may start.
+        blocking: Whether later operations wait until this one is released. A put blocks, a get does not.
     """
 
-    __slots__ = ("begun", "holds", "start", "wanted")
+    __slots__ = ("blocking", "cancelled", "start", "started")
 
-    def __init__(self, start: Callable[[], None], *, holds: bool) -> None:
+    def __init__(self, start: Callable[[], None], *, blocking: bool) -> None:
         self.start = start
-        self.holds = holds
-        self.begun = False
-        self.wanted = True
+        self.blocking = blocking
+        self.started = False
+        self.cancelled = False
 
 
-class _Lane:
+class _Queue:
     __slots__ = ("advancing", "holder", "waiting")
 
     def __init__(self) -> None:
@@ -36,41 +36,44 @@ class _Lane:
 
 
 class KeyedQueue:
-    """The lanes of all PVs that have commands waiting or writes under way."""
+    """One FIFO queue per key; starts each operation once no blocking operation is ahead of it.
+
+    A key without operations takes no memory.
+    """
 
     def __init__(self) -> None:
-        self._lanes: dict[str, _Lane] = {}
+        self._queues: dict[str, _Queue] = {}
 
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._queues)
 
-    def enter(self, name: str, turn: Ticket) -> None:
-        """Queues a turn in a lane; starts it at once if nobody holds the lane."""
-        lane = self._lanes.setdefault(name, _Lane())
-        lane.waiting.append(turn)
-        self._advance(name, lane)
+    def enter(self, key: str, ticket: Ticket) -> None:
+        """Enqueues a ticket; starts it at once if nothing blocks it."""
+        queue = self._queues.setdefault(key, _Queue())
+        queue.waiting.append(ticket)
+        self._advance(key, queue)
 
-    def leave(self, name: str, turn: Ticket) -> None:
-        """Gives a lane back, or a place in it that is not wanted any more. Idempotent."""
-        turn.wanted = False
-        lane = self._lanes.get(name)
-        if lane is not None:
-            if lane.holder is turn:
-                lane.holder = None
-            self._advance(name, lane)
+    def release(self, key: str, ticket: Ticket) -> None:
+        """Ends a ticket: unblocks the ones behind it, or cancels it if it has not started. Idempotent."""
+        ticket.cancelled = True
+        queue = self._queues.get(key)
+        if queue is not None:
+            if queue.holder is ticket:
+                queue.holder = None
+            self._advance(key, queue)
 
-    def _advance(self, name: str, lane: _Lane) -> None:
-        if lane.advancing:  # a turn that ends while it starts comes back here
+    def _advance(self, key: str, queue: _Queue) -> None:
+        if queue.advancing:  # re-entrant call: a ticket was released while starting
             return
-        lane.advancing = True
+        queue.advancing = True
         try:
-            while lane.waiting and lane.holder is None:
-                turn = lane.waiting.popleft()
-                if turn.wanted:
-                    lane.holder = turn if turn.holds else None
-                    turn.begun = True
-                    turn.start()
+            while queue.waiting and queue.holder is None:
+                ticket = queue.waiting.popleft()
+                if not ticket.cancelled:
+                    queue.holder = ticket if ticket.blocking else None
+                    ticket.started = True
+                    ticket.start()
         finally:
-            lane.advancing = False
-        if not lane.waiting and lane.holder is None:
-            self._lanes.pop(name, None)
+            queue.advancing = False
+        if not queue.waiting and queue.holder is None:
+            self._queues.pop(key, None)

@@ -1,11 +1,10 @@
-"""The way of updates from EPICS to the gateway's thread.
+"""Bounded queue of updates from EPICS threads to the event loop thread.
 
-In: structures, from the threads that EPICS calls back on, which are never held up. Out: calls on the gateway's thread,
-in the order of arrival. The queues belong to the lock.
+EPICS can produce updates faster than Kafka accepts them for longer than memory lasts. While the queue is full, a PV
+with more than one waiting update loses its oldest one for each new one; losses are counted and logged. So a PV's latest
+value is never lost, and a slow PV loses nothing because of a fast one.
 
-It is bounded, because EPICS can be faster than Kafka for longer than memory lasts. When it is full, a PV that has more
-than one update waiting loses its oldest one for each new one; that is counted and in the log. So nothing is merged
-silently, a PV's last value is never the one lost, and a slow PV does not pay for a fast one.
+Thread safety: EPICS threads enqueue and never block; a lock guards the queues.
 """
 
 from __future__ import annotations
@@ -23,101 +22,103 @@ from k2eg_rx.protocol import Structure
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 500  # updates at a stretch, some 10 ms of work: commands and timers have their turn in between
-_WEIGHT = 2000  # bytes of a scalar PV's structure in memory, roughly
+_BATCH = 500  # updates per turn of the event loop, about 10 ms of work; commands and timers run in between
+_STRUCTURE_BYTES = 2000  # memory of a scalar PV's structure, roughly
 _SCALARS = (float, int, str)
 
 
-def _weight(structure: Structure) -> int:
-    """Roughly what a structure costs: its arrays, which are under `value`, or a level below in tables and images."""
+def _size(structure: Structure) -> int:
+    """Returns the approximate memory of a structure: arrays are in `value`, or one level below in tables and images."""
     value: Any = structure.get("value")
     if isinstance(value, _SCALARS):
-        return _WEIGHT
+        return _STRUCTURE_BYTES
     parts = cast("dict[str, Any]", value).values() if isinstance(value, dict) else (value,)
-    return _WEIGHT + sum(getattr(part, "nbytes", 0) for part in parts)
+    return _STRUCTURE_BYTES + sum(getattr(part, "nbytes", 0) for part in parts)
 
 
 class UpdateSource:
-    """One PV's place in the inbox.
+    """One PV's input to the update queue.
 
     Args:
-        inbox: Where.
-        take: Called with each update, on the gateway's thread.
-        lost: Called when the PV's connection is lost, in order with the updates.
+        queue: The queue.
+        on_update: Called with each update on the event loop thread.
+        on_disconnect: Called on the event loop thread when the PV disconnects, in order with its updates.
     """
 
-    def __init__(self, inbox: UpdateQueue, take: Callable[[Structure], None], lost: Callable[[], None]) -> None:
-        self._inbox = inbox
-        self.take = take
-        self.lost = lost
-        self.waiting: deque[tuple[Structure | None, int]] = deque()  # belongs to the inbox's lock
+    def __init__(
+        self, queue: UpdateQueue, on_update: Callable[[Structure], None], on_disconnect: Callable[[], None]
+    ) -> None:
+        self._queue = queue
+        self._on_update = on_update
+        self._on_disconnect = on_disconnect
+        self.waiting: deque[tuple[Structure | None, int]] = deque()  # guarded by the queue's lock
 
     def put(self, structure: Structure) -> None:
-        """Has the gateway's thread take an update. Any thread; never blocks."""
-        self._inbox.add(self, structure, _weight(structure))
+        """Enqueues an update. Any thread; never blocks."""
+        self._queue.add(self, structure, _size(structure))
 
     def disconnected(self) -> None:
-        """Has the gateway's thread learn that the connection is lost. Any thread; never blocks."""
-        self._inbox.add(self, None, 0)
+        """Enqueues a disconnection. Any thread; never blocks."""
+        self._queue.add(self, None, 0)
 
     def deliver(self, structure: Structure | None) -> None:
-        """Calls what is to be called, on the gateway's thread."""
+        """Calls `on_update`, or `on_disconnect` for None. Called on the event loop thread."""
         if structure is None:
-            self.lost()
+            self._on_disconnect()
         else:
-            self.take(structure)
+            self._on_update(structure)
 
 
 class UpdateQueue:
-    """What waits for the gateway's thread.
+    """Delivers the updates of all PVs on the event loop thread, in the order of their arrival.
 
     Args:
-        context: The gateway's thread, options and numbers.
+        context: Scheduler, metrics and options.
     """
 
     def __init__(self, context: GatewayContext) -> None:
         self._scheduler = context.scheduler
         self._limit = context.options.update_buffer
         self._metrics = context.metrics
-        self._warning = RateLimitedWarning(_log, "{} updates from EPICS were dropped: the gateway cannot keep up")
+        self._dropped = RateLimitedWarning(_log, "{} EPICS updates dropped: the update queue is full")
         self._lock = threading.Lock()
-        self._turns: deque[UpdateSource] = deque()  # one for each update that waits
-        self._weight = 0
+        self._order: deque[UpdateSource] = deque()  # one entry per waiting update
+        self._bytes = 0
         self._scheduled = False
 
-    def add(self, source: UpdateSource, structure: Structure | None, weight: int) -> None:
-        """Queues an update of a source, or the loss of its connection (None)."""
+    def add(self, source: UpdateSource, structure: Structure | None, size: int) -> None:
+        """Enqueues an update of `size` bytes, or a disconnection (None)."""
         with self._lock:
-            source.waiting.append((structure, weight))
-            self._weight += weight
-            if self._weight > self._limit and len(source.waiting) > 1:
-                self._weight -= source.waiting.popleft()[1]
+            source.waiting.append((structure, size))
+            self._bytes += size
+            if self._bytes > self._limit and len(source.waiting) > 1:
+                self._bytes -= source.waiting.popleft()[1]
                 self._metrics.dropped_updates += 1
-                self._warning.count()
+                self._dropped.count()
             else:
-                self._turns.append(source)
+                self._order.append(source)
             wake, self._scheduled = not self._scheduled, True
         if wake:
             call_soon(self._scheduler, self._drain)
 
-    def _batch(self) -> list[tuple[UpdateSource, Structure | None]]:
+    def _take_batch(self) -> list[tuple[UpdateSource, Structure | None]]:
         batch: list[tuple[UpdateSource, Structure | None]] = []
         with self._lock:
-            for _ in range(min(_BATCH, len(self._turns))):
-                source = self._turns.popleft()
-                structure, weight = source.waiting.popleft()
-                self._weight -= weight
+            for _ in range(min(_BATCH, len(self._order))):
+                source = self._order.popleft()
+                structure, size = source.waiting.popleft()
+                self._bytes -= size
                 batch.append((source, structure))
         return batch
 
     def _drain(self) -> None:
-        for source, structure in self._batch():
+        for source, structure in self._take_batch():
             try:
                 source.deliver(structure)
             except Exception:
-                _log.exception("an update from EPICS could not be taken")
+                _log.exception("handling an EPICS update failed")
                 self._metrics.failures += 1
         with self._lock:
-            again = self._scheduled = bool(self._turns)
+            again = self._scheduled = bool(self._order)
         if again:
             call_soon(self._scheduler, self._drain)

@@ -1,84 +1,86 @@
-"""Turns of commands to one PV: a write holds up what comes behind it, and nobody overtakes."""
+"""KeyedQueue: puts to a PV run one at a time and in order; gets pass between them."""
 
 from __future__ import annotations
 
 from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
 
 
-class Table:
+class NamedTickets:
+    """A tickets queue whose tickets have names, and the names of those that started."""
+
     def __init__(self) -> None:
-        self.lanes = KeyedQueue()
+        self.queue = KeyedQueue()
         self.started: list[str] = []
-        self.turns: dict[str, Ticket] = {}
+        self.tickets: dict[str, Ticket] = {}
 
-    def enter(self, name: str, *, holds: bool, pv: str = "pv") -> None:
-        self.turns[name] = Ticket(lambda: self.started.append(name), holds=holds)
-        self.lanes.enter(pv, self.turns[name])
+    def enter(self, name: str, *, blocking: bool, pv: str = "pv") -> None:
+        self.tickets[name] = Ticket(lambda: self.started.append(name), blocking=blocking)
+        self.queue.enter(pv, self.tickets[name])
 
-    def leave(self, name: str, pv: str = "pv") -> None:
-        self.lanes.leave(pv, self.turns[name])
+    def release(self, name: str, pv: str = "pv") -> None:
+        self.queue.release(pv, self.tickets[name])
 
 
-def test_a_write_holds_up_what_comes_behind_it_and_a_read_nothing() -> None:
-    table = Table()
+def test_a_blocking_ticket_delays_later_ones_and_others_do_not() -> None:
+    tickets = NamedTickets()
     for name in ("r1", "w1", "r2", "r3", "w2", "w3", "r4"):
-        table.enter(name, holds=name.startswith("w"))
-    assert table.started == ["r1", "w1"]
-    table.leave("r1")
-    assert table.started == ["r1", "w1"]
-    table.leave("w1")
-    assert table.started[2:] == ["r2", "r3", "w2"]
-    table.leave("w2")
-    assert table.started[5:] == ["w3"]
-    table.leave("w3")
-    assert table.started[6:] == ["r4"]
-    assert len(table.lanes) == 0
+        tickets.enter(name, blocking=name.startswith("w"))
+    assert tickets.started == ["r1", "w1"]
+    tickets.release("r1")
+    assert tickets.started == ["r1", "w1"]
+    tickets.release("w1")
+    assert tickets.started[2:] == ["r2", "r3", "w2"]
+    tickets.release("w2")
+    assert tickets.started[5:] == ["w3"]
+    tickets.release("w3")
+    assert tickets.started[6:] == ["r4"]
+    assert len(tickets.queue) == 0
 
 
-def test_pvs_do_not_wait_for_each_other() -> None:
-    table = Table()
-    table.enter("a", holds=True, pv="a")
-    table.enter("b", holds=True, pv="b")
-    assert table.started == ["a", "b"]
+def test_keys_are_independent() -> None:
+    tickets = NamedTickets()
+    tickets.enter("a", blocking=True, pv="a")
+    tickets.enter("b", blocking=True, pv="b")
+    assert tickets.started == ["a", "b"]
 
 
-def test_a_turn_that_is_not_wanted_any_more_is_passed_over() -> None:
-    table = Table()
+def test_a_ticket_released_before_its_start_is_skipped() -> None:
+    tickets = NamedTickets()
     for name in ("w1", "w2", "w3"):
-        table.enter(name, holds=True)
-    table.leave("w2")
-    table.leave("w2")
-    table.leave("w1")
-    assert table.started == ["w1", "w3"]
-    assert not table.turns["w2"].begun
+        tickets.enter(name, blocking=True)
+    tickets.release("w2")
+    tickets.release("w2")
+    tickets.release("w1")
+    assert tickets.started == ["w1", "w3"]
+    assert not tickets.tickets["w2"].started
 
 
-def test_giving_back_twice_does_not_end_another_s_turn() -> None:
-    table = Table()
+def test_releasing_twice_does_not_release_another_ticket() -> None:
+    tickets = NamedTickets()
     for name in ("w1", "w2", "w3"):
-        table.enter(name, holds=True)
-    table.leave("w1")
-    table.leave("w1")
-    assert table.started == ["w1", "w2"]
+        tickets.enter(name, blocking=True)
+    tickets.release("w1")
+    tickets.release("w1")
+    assert tickets.started == ["w1", "w2"]
 
 
 def test_turns_that_end_while_they_start_do_not_pile_up() -> None:
-    lanes = KeyedQueue()
+    queue = KeyedQueue()
     ended = 0
 
     def enter() -> None:
         def start() -> None:
             nonlocal ended
             ended += 1
-            lanes.leave("pv", turn)
+            queue.release("pv", ticket)
 
-        turn = Ticket(start, holds=True)
-        lanes.enter("pv", turn)
+        ticket = Ticket(start, blocking=True)
+        queue.enter("pv", ticket)
 
-    first = Ticket(lambda: None, holds=True)
-    lanes.enter("pv", first)
+    first = Ticket(lambda: None, blocking=True)
+    queue.enter("pv", first)
     for _ in range(5000):
         enter()
-    lanes.leave("pv", first)
+    queue.release("pv", first)
     assert ended == 5000
-    assert len(lanes) == 0
+    assert len(queue) == 0
