@@ -27,14 +27,15 @@ _PORT_ATTEMPTS = 3  # between choosing a port and using it somebody else may tak
 _KEPT_LINES = 50  # enough for what dbLoadRecords says about a bad database
 _EXIT_SECONDS = 3.0  # to exit after its input has ended; it takes about 0.1 s
 
-# The child ends when its input does, also if this process is killed. A copy of the pipe's end in a forked sibling would
-# keep the input open, so it watches its parent too: by pidfd, since PR_SET_PDEATHSIG would kill it as soon as the
-# *thread* that started it ends.
+# The child ends when its input does, even if this process is killed. A copy of the pipe in a forked sibling would keep
+# the input open, so the child also checks its parent twice a second. (PR_SET_PDEATHSIG exists on Linux only and acts
+# when the thread that started the child ends.)
 _CHILD = """
-import os, runpy, select, sys, threading
-parent = os.pidfd_open(int(sys.argv.pop(1)))
+import os, runpy, sys, threading, time
+parent = int(sys.argv.pop(1))
 def watch():
-    select.select([parent], [], [])
+    while os.getppid() == parent:
+        time.sleep(0.5)
     os._exit(1)
 threading.Thread(target=watch, daemon=True).start()
 runpy.run_module("pvxslibs.ioc", run_name="__main__", alter_sys=True)

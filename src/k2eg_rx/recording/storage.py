@@ -10,7 +10,6 @@ it gets its own name, and the journal goes. Both names begin with an underscore,
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -36,7 +35,9 @@ def told(path: Path) -> Generator[None]:
 
 def sync_folder_of(path: Path) -> None:
     """Puts a file's name, or that it has none any more, on the disk."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    if os.name == "nt":  # Windows does not open folders; NTFS journals names itself
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
@@ -45,6 +46,10 @@ def sync_folder_of(path: Path) -> None:
 
 def lock(descriptor: int) -> bool:
     """Takes the lock by which a journal shows that it is being written; returns False if somebody else has it."""
+    try:
+        import fcntl  # noqa: PLC0415 - Windows has none, and does not rename or delete a file that is open
+    except ImportError:
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -59,7 +64,7 @@ class _Journal:
         self.path = path
         self._encoder = JournalEncoder(about)
         self._length = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             lock(self._file)
             self.append(batch_of([]))  # so that it says from the beginning what it is of
@@ -75,7 +80,7 @@ class _Journal:
         try:
             while rest:
                 rest = rest[os.write(self._file, rest) :]
-            os.fdatasync(self._file)
+            getattr(os, "fdatasync", os.fsync)(self._file)  # macOS and Windows have no fdatasync
         except OSError:
             with suppress(OSError):  # what is torn can be told from the rest even so
                 os.ftruncate(self._file, self._length)
