@@ -296,6 +296,54 @@ def test_nothing_outlasts_the_gateway() -> None:
         pass
 
 
+def test_gateways_in_two_threads_do_not_meet() -> None:
+    both_open, both_done = threading.Barrier(2, timeout=60), threading.Barrier(2, timeout=60)
+    results: dict[float, list[Any]] = {}
+
+    def script(start: float) -> list[Any]:
+        """Makes its own client, waits, and uses a timer of reactivex and one of this library."""
+        with Client("any", "script") as client:
+            value = first(client.get_stream(X)).value
+            went_stale = Seen(client.monitor_stream(X).pipe(stale(5.0), ops.map(lambda item: item.is_stale)))
+            late: list[int] = []
+            rx.timer(10.0).subscribe(late.append)
+            first(rx.timer(20.0))
+            return [value, late, list(went_stale)]
+
+    def run(start: float) -> None:
+        with ScriptedGateway() as gateway:
+            gateway.pv("demo:x", start)
+            both_open.wait()
+            results[start] = [*script(start), gateway.clock.elapsed, [type(command) for command in gateway.commands]]
+            both_done.wait()
+
+    threads = [threading.Thread(target=run, args=(start,)) for start in (1.0, 2.0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (one, two) = (results[1.0], results[2.0])
+    assert (one[0], two[0]) == (1.0, 2.0)
+    assert one[1:3] == two[1:3] == [[0], [True]]
+    assert one[3] == two[3] == pytest.approx(20.0)
+    assert GetCommand in one[4]
+    assert one[4] == two[4]
+
+
+def test_a_thread_of_a_script_comes_to_the_gateway(gateway: ScriptedGateway) -> None:
+    gateway.pv("demo:x", 1.5)
+    results: list[float] = []
+
+    def script() -> None:
+        with Client("any", "script") as client:
+            results.append(first(client.get_stream(X)).value)
+
+    thread = threading.Thread(target=script)
+    thread.start()
+    thread.join()
+    assert results == [1.5]
+
+
 def test_a_client_that_is_left_open_can_be_closed_later() -> None:
     with ScriptedGateway() as gateway:
         client = gateway.client()

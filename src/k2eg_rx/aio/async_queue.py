@@ -36,7 +36,7 @@ class AsyncQueue(Generic[_T]):
         self._condition = threading.Condition()
         self._buffer: Buffer[_T] = buffer_for(overflow, capacity)
         # In virtual time a single thread runs everything, so blocking it would be a deadlock.
-        self._blocks = overflow is Overflow.BLOCK and current_runtime() is None
+        self._blocks = overflow is Overflow.BLOCK and not current_runtime().is_virtual
         self._high = capacity
         self._low = capacity // 2
         self._waiters: deque[asyncio.Future[None]] = deque()

@@ -10,14 +10,15 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from contextvars import copy_context
 from typing import TypeVar
 
 _T = TypeVar("_T")
 
 
 def start_thread(function: Callable[[], None], name: str) -> None:
-    """Starts a function on a daemon thread."""
-    threading.Thread(target=function, name=name, daemon=True).start()
+    """Starts a function on a daemon thread, in a copy of the caller's context."""
+    threading.Thread(target=copy_context().run, args=(function,), name=name, daemon=True).start()
 
 
 async def run_in_thread(function: Callable[[], _T], name: str, undo: Callable[[_T], object] | None = None) -> _T:

@@ -18,7 +18,7 @@ from reactivex.internal.exceptions import SequenceContainsNoElementsError
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.typing import StartableTarget
 
-from k2eg_rx.concurrency import Runtime, current_runtime
+from k2eg_rx.concurrency import current_runtime
 
 _T = TypeVar("_T")
 
@@ -78,11 +78,11 @@ class _Loop:
 
 
 class _Surrounded:
-    """What it runs where something stands in for the real world: all that there is to do there."""
+    """What a waiting thread runs in virtual time: all that is due."""
 
-    def __init__(self, around: Runtime) -> None:
-        self.scheduler = around.scheduler
-        self._around = around
+    def __init__(self, scheduler: SchedulerBase, wait: Callable[[Callable[[], bool]], None]) -> None:
+        self.scheduler = scheduler
+        self._wait = wait
         self._ended = False
 
     def end(self) -> None:
@@ -91,7 +91,7 @@ class _Surrounded:
 
     def run(self) -> None:
         """Does what there is to do, until the end."""
-        self._around.wait(lambda: self._ended)
+        self._wait(lambda: self._ended)
 
     def dispose(self) -> None:
         """Does nothing: what is left is not this thread's alone."""
@@ -105,10 +105,10 @@ def first(stream: Observable[_T]) -> _T:
     Raises:
         Exception: The stream's error; `SequenceContainsNoElementsError` if it completes without a value.
     """
-    around = current_runtime()
-    if around is None and isinstance(stream, Answer):
+    runtime = current_runtime()
+    if runtime.wait is None and isinstance(stream, Answer):
         return stream.wait()
-    loop = _Surrounded(around) if around else _Loop()
+    loop = _Loop() if runtime.wait is None else _Surrounded(runtime.scheduler, runtime.wait)
     values: list[_T] = []
     errors: list[Exception] = [SequenceContainsNoElementsError()]
 

@@ -22,12 +22,12 @@ from k2eg_rx.client.lifecycle import Lifecycle, close_at_exit
 from k2eg_rx.client.requests import Request
 from k2eg_rx.client.snapshots import one_shot_snapshot
 from k2eg_rx.client.status import Status
-from k2eg_rx.concurrency import current_runtime
+from k2eg_rx.concurrency import PRODUCTION, current_runtime
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow, SubscriberInput
 from k2eg_rx.history import Moment
 from k2eg_rx.protocol import PVData, PVUpdate, Reply, Snapshot, SnapshotMessage, SnapshotProperties
 from k2eg_rx.pv import PVAddress
-from k2eg_rx.settings import Settings, load_settings
+from k2eg_rx.settings import Settings
 from k2eg_rx.transport import Transport
 
 _T = TypeVar("_T")
@@ -75,14 +75,21 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         silence: float = DEFAULT_SILENCE,
     ) -> None:
-        around = current_runtime()
-        self.settings = settings or (around.settings if around else load_settings)(environment_id, app_name)
+        runtime = current_runtime()
+        self.settings = settings or runtime.settings(environment_id, app_name)
         self.app_name = app_name
         self._group_name = group_name
         self.timeout = positive(timeout, "timeout")
         self._life = Lifecycle()
         self._core = Core(
-            self.settings, transport, app_name, group_name, timeout=self.timeout, silence=positive(silence, "silence")
+            self.settings,
+            transport,
+            app_name,
+            group_name,
+            timeout=self.timeout,
+            silence=positive(silence, "silence"),
+            # a transport that is given is driven by threads of its own, not by virtual time
+            runtime=runtime if transport is None else PRODUCTION,
         )
         close_at_exit(self)
 

@@ -19,7 +19,7 @@ from k2eg_rx.client.requests import Requests, closed_before_reply
 from k2eg_rx.client.router import EventRouter
 from k2eg_rx.client.snapshots import RecurringSnapshots
 from k2eg_rx.client.status import Status, StatusBoard
-from k2eg_rx.concurrency import RequestPriority, TimerScheduler, current_runtime
+from k2eg_rx.concurrency import RequestPriority, Runtime, TimerScheduler
 from k2eg_rx.delivery import Dispatcher
 from k2eg_rx.errors import TransportError
 from k2eg_rx.history import Past, Replays
@@ -55,11 +55,12 @@ class Core:
 
     Args:
         settings: The environment.
-        transport: The way to a gateway. None: over Kafka, unless something stands in for the real world.
+        transport: The transport; None: the runtime's.
         app_name: The application.
         group_name: The group that shares the events, if any.
         timeout: Seconds that activations may take.
         silence: Seconds without an event after which a monitor or a recurring snapshot is asked for again.
+        runtime: Scheduler, executor and transport.
     """
 
     def __init__(
@@ -71,19 +72,19 @@ class Core:
         *,
         timeout: float,
         silence: float,
+        runtime: Runtime,
     ) -> None:
         self._settings = settings
         self._shares_events = group_name is not None
         self._discards = DecodeErrorCounter()
-        around = current_runtime() if transport is None else None
         self._own_timers = TimerScheduler()  # without a thread until it is used
-        self._timers: abc.SchedulerBase = around.scheduler if around else self._own_timers
+        self._timers: abc.SchedulerBase = runtime.scheduler if runtime.is_virtual else self._own_timers
         courtesy = RequestPriority()
         self.delivery = Dispatcher(
             _decode,
             self._discards.add,
             self._wake,
-            around.staff() if around else None,
+            runtime.executor(),
             yield_to_requests=courtesy.yield_to_requests,
         )
         self.status = StatusBoard(self._measure, self._timers)
@@ -92,7 +93,7 @@ class Core:
             self._discards, self._is_welcome, self.delivery.gather_work, courtesy.is_due, settings.max_message_bytes
         )
         self._session = ClientTransports(
-            transport or (around.transport(settings) if around else KafkaTransport(settings)),
+            transport or (runtime.transport or KafkaTransport)(settings),
             settings,
             app_name,
             group_name,
@@ -114,7 +115,7 @@ class Core:
             self._discards,
             limit=settings.max_message_bytes,
             timeout=timeout,
-            scheduler=around.scheduler if around else None,
+            scheduler=runtime.scheduler if runtime.is_virtual else None,
         )
         self.replays = Replays(self.past, self.delivery)
         self.batches = Batches(self.sender, self.puts, self.delivery, timers=self._timers)

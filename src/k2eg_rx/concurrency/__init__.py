@@ -1,12 +1,13 @@
 """Threads, timers and schedulers."""
 
-from k2eg_rx.concurrency.runtime import Runtime, current_runtime, use_runtime
-from k2eg_rx.concurrency.schedulers import scheduler_or
+from k2eg_rx.concurrency.runtime import PRODUCTION, Runtime, current_runtime, use_runtime
+from k2eg_rx.concurrency.schedulers import chosen_scheduler, scheduler_or
 from k2eg_rx.concurrency.timers import SchedulerClosedError, TimerScheduler
 from k2eg_rx.concurrency.worker_pool import Task, TaskExecutor, WorkerPool, held_back
 from k2eg_rx.concurrency.yielding import RequestPriority
 
 __all__ = [
+    "PRODUCTION",
     "RequestPriority",
     "Runtime",
     "SchedulerClosedError",
@@ -14,6 +15,7 @@ __all__ = [
     "TaskExecutor",
     "TimerScheduler",
     "WorkerPool",
+    "chosen_scheduler",
     "current_runtime",
     "held_back",
     "scheduler_or",

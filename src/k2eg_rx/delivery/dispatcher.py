@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
-from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler, TrampolineScheduler
 
-from k2eg_rx.concurrency import Task, TaskExecutor, WorkerPool
+from k2eg_rx.concurrency import Task, TaskExecutor, chosen_scheduler
 from k2eg_rx.delivery.buffers import Overflow
 from k2eg_rx.delivery.gates import ReplayGate
 from k2eg_rx.delivery.subscriber_queue import BackpressureGate, SubscriberInput, SubscriberQueue
@@ -26,8 +25,6 @@ _T = TypeVar("_T")
 _V = TypeVar("_V", bound=BackpressureGate)
 
 DEFAULT_CAPACITY = 1024  # some 1 MB of ordinary events per subscriber
-_OF_OPERATORS = (TrampolineScheduler, ImmediateScheduler, TimeoutScheduler)
-_WORKER_LIMIT = 32  # handlers that block at the same time; threads are started only as needed
 
 
 class Dispatcher:
@@ -38,7 +35,7 @@ class Dispatcher:
             whereupon the item is discarded, or another `K2EGError`, which ends the subscription.
         discard: Told of what was discarded, and of which stream.
         on_room: Called when the valve opens.
-        staff: What runs the subscribers' code; a pool of threads of its own if None.
+        executor: Runs the subscribers' code.
         give_way: Called by who has much to hand over, now and then, so that others can have the processor first.
     """
 
@@ -47,7 +44,7 @@ class Dispatcher:
         prepare: Callable[[Any], None],
         discard: Callable[[WireError, str], None],
         on_room: Callable[[], None],
-        staff: TaskExecutor | None = None,
+        executor: TaskExecutor,
         *,
         yield_to_requests: Callable[[], None] = lambda: None,
     ) -> None:
@@ -55,7 +52,7 @@ class Dispatcher:
         self.yield_to_requests = yield_to_requests
         self.discard = discard
         self.valve = BackpressureGate(on_room)
-        self._workers = staff or WorkerPool(_WORKER_LIMIT, "k2eg-subscriber")
+        self._workers = executor
         self._condition = threading.Condition()
         self._mailboxes: set[SubscriberQueue[Any]] = set()
         self._dropped = 0
@@ -151,7 +148,8 @@ class Dispatcher:
         """The pool; or the scheduler that the subscriber asked for. Operators pass on some by themselves, and those do
         not count as asked for: the trampoline and the immediate one would run the subscriber on the thread of the pump,
         reactivex's default for timers on a new thread for each slice of items."""
-        if scheduler is None or isinstance(scheduler, _OF_OPERATORS):
+        scheduler = chosen_scheduler(scheduler)
+        if scheduler is None:
             return self._workers.submit
 
         def execute(task: Task) -> None:

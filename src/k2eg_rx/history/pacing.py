@@ -18,9 +18,8 @@ from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable
-from reactivex.scheduler import ImmediateScheduler, TrampolineScheduler
 
-from k2eg_rx.concurrency import current_runtime
+from k2eg_rx.concurrency import chosen_scheduler, current_runtime
 
 _log = logging.getLogger(__name__)
 
@@ -66,12 +65,10 @@ def play(
 
     def subscribe(observer: abc.ObserverBase[_T], asked: abc.SchedulerBase | None = None) -> abc.DisposableBase:
         play = _Play(items, timestamp, pace, observer)
-        where = scheduler or asked
-        # operators pass these two on by themselves: nobody asked for them
-        if where is None or isinstance(where, (TrampolineScheduler, ImmediateScheduler)):
-            around = current_runtime()
-            return _play_on(play, around.scheduler) if around else _play_on_a_thread(play)
-        return _play_on(play, where)
+        where = scheduler or chosen_scheduler(asked)
+        if where is None and (runtime := current_runtime()).is_virtual:
+            where = runtime.scheduler
+        return _play_on_a_thread(play) if where is None else _play_on(play, where)
 
     return Observable(subscribe)
 

@@ -104,9 +104,8 @@ def record(
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         def subscribe(observer: abc.ObserverBase[_T], asked: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            around = current_runtime()
-            timers = scheduler or (None if around is None else around.scheduler)
-            clock = _Clock(timers)
+            runtime = current_runtime()
+            clock = _Clock(scheduler or (runtime.scheduler if runtime.is_virtual else None))
             try:
                 recorder = Recorder(first, limits, clock.now())
             except RecordingError as error:

@@ -6,17 +6,19 @@ gateway says, to those clients. There are no threads: all happens on that of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from reactivex import Observable, abc
+from reactivex import Observable
+from reactivex.abc import SchedulerBase
 from reactivex.scheduler import TimeoutScheduler
 
 from k2eg_rx.client import Client
-from k2eg_rx.concurrency import use_runtime
+from k2eg_rx.concurrency import Runtime, current_runtime, use_runtime
 from k2eg_rx.gateway import GatewayOptions, OutgoingRecord
 from k2eg_rx.protocol import Command, ParsedCommand, Severity, parse_command
 from k2eg_rx.pv import Protocol, PVAddress, pv_name_of
@@ -31,7 +33,36 @@ from k2eg_rx.testing.virtual_clock import VirtualClock, VirtualExecutor
 from k2eg_rx.transport import Record, Transport
 
 _COMMANDS = "commands"
+_REACTIVEX_TIMEOUTS = TimeoutScheduler.singleton()
 _PROTOCOLS: tuple[Protocol, ...] = ("pva", "ca")
+
+
+_patch_lock = threading.Lock()
+_patches: list[object] = []  # the singleton of reactivex, as often as there are gateways; under the lock
+
+
+@contextmanager
+def _virtual_timeouts() -> Generator[None]:
+    """Runs timers of reactivex's operators that are given no scheduler in the virtual time of their context.
+
+    They ask `TimeoutScheduler.singleton`, and reactivex has no other place to change that.
+    """
+    with _patch_lock:
+        original = _patches[0] if _patches else TimeoutScheduler.__dict__["singleton"]
+        _patches.append(original)
+        TimeoutScheduler.singleton = _timeout_scheduler  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        with _patch_lock:
+            _patches.pop()
+            if not _patches:
+                setattr(TimeoutScheduler, "singleton", original)  # noqa: B010 - its type is a class method's
+
+
+def _timeout_scheduler() -> SchedulerBase:
+    runtime = current_runtime()
+    return runtime.scheduler if runtime.is_virtual else _REACTIVEX_TIMEOUTS
 
 
 class ScriptedGateway:
@@ -41,6 +72,9 @@ class ScriptedGateway:
     so does `dml`. Nothing happens by itself: what was asked is done when the test settles, advances the time, posts to
     a PV, or waits for an answer (`first`, the blocking methods of `dml`), and then all of it, in order, on the test's
     thread. Waiting for an answer advances the time as far as it takes: a timeout of a minute takes no time.
+
+    Several may be open at a time, each in a thread or context of its own. A thread that a script starts belongs to the
+    one that is open; with several, start it by ``Thread(target=contextvars.copy_context().run, args=(function,))``.
 
     Timers of `k2eg_rx.operators` and of reactivex's own operators run in virtual time too, unless they are given a
     scheduler. Code that waits in other ways, such as by `threading.Event`, `time.sleep` or asyncio, needs
@@ -90,6 +124,13 @@ class ScriptedGateway:
         self._topics = [_COMMANDS]
         self._process: GatewayProcess | None = None
         self._open = ExitStack()
+        self._runtime = Runtime(
+            scheduler=self.clock,
+            executor=lambda: VirtualExecutor(self.clock),
+            settings=self._settings,
+            transport=self._transport,
+            wait=self.clock.wait,
+        )
 
     # what a test says
 
@@ -219,45 +260,22 @@ class ScriptedGateway:
                     self._listen(topic)
             self.clock.settle()
 
-    # what clients find around them; see `Runtime`
-
-    @property
-    def scheduler(self) -> abc.SchedulerBase:
-        """The clock."""
-        return self.clock
-
-    def settings(self, environment_id: str, app_name: str) -> Settings:
-        """Returns the environment of that name.
-
-        Raises:
-            ValueError: It is not the one there is, or no application can have that name.
-        """
+    def _settings(self, environment_id: str, app_name: str) -> Settings:
         check_app_name(app_name)
         if self._environment not in (None, environment_id):
             raise ValueError(f"no environment {environment_id!r} in this test; there is {self._environment}")
         return Settings(environment_id, "memory", _COMMANDS, f"{app_name}-reply")
 
-    def transport(self, settings: Settings) -> Transport:
-        """Returns a way here."""
+    def _transport(self, settings: Settings) -> Transport:
         if settings.command_topic not in self._topics:
             self._topics.append(settings.command_topic)
             self._listen(settings.command_topic)
         return MemoryTransport(self.broker, self.clock)
 
-    def staff(self) -> VirtualExecutor:
-        """Returns what runs the subscribers of one client."""
-        return VirtualExecutor(self.clock)
-
-    def wait(self, done: Callable[[], bool]) -> None:
-        """Has things happen and time pass until `done`."""
-        self.clock.wait(done)
-
     def __enter__(self) -> Self:
         with ExitStack() as opened:
-            opened.enter_context(use_runtime(self))
-            opened.callback(setattr, TimeoutScheduler, "singleton", TimeoutScheduler.__dict__["singleton"])
-            # where reactivex's operators get their time from that are given no scheduler
-            TimeoutScheduler.singleton = lambda: self.clock  # pyright: ignore[reportAttributeAccessIssue]
+            opened.enter_context(use_runtime(self._runtime))
+            opened.enter_context(_virtual_timeouts())
             opened.callback(self._end)
             self.come_up()
             self._open = opened.pop_all()

@@ -14,6 +14,7 @@ import itertools
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -211,7 +212,7 @@ class VirtualClock(PeriodicScheduler):
             except BaseException as error:
                 raised.append(error)
 
-        thread = threading.Thread(target=run, name="k2eg-virtual-time", daemon=True)
+        thread = threading.Thread(target=copy_context().run, args=(run,), name="k2eg-virtual-time", daemon=True)
         thread.start()
         try:
             yield

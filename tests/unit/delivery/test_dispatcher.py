@@ -12,6 +12,7 @@ from reactivex.disposable import Disposable
 from reactivex.scheduler import CurrentThreadScheduler, ImmediateScheduler, TimeoutScheduler
 from reactivex.testing import TestScheduler
 
+from k2eg_rx.concurrency import WorkerPool
 from k2eg_rx.delivery.buffers import Overflow
 from k2eg_rx.delivery.dispatcher import Dispatcher
 from k2eg_rx.delivery.subscriber_queue import SubscriberInput, SubscriberQueue
@@ -51,7 +52,10 @@ class SubscriptionContext:
         self.discarded: list[tuple[str, str]] = []
         self.opened = 0
         self.delivery = Dispatcher(
-            self.prepare, lambda error, label: self.discarded.append((error.kind, label)), self.open
+            self.prepare,
+            lambda error, label: self.discarded.append((error.kind, label)),
+            self.open,
+            WorkerPool(32, "k2eg-subscriber"),
         )
 
     def prepare(self, item: Item) -> None:
@@ -350,7 +354,11 @@ def test_who_has_much_to_hand_over_lets_others_through_now_and_then(scheduler: T
     ways: list[int] = []
     source, seen = Source(), list[Item]()
     delivery = Dispatcher(
-        lambda item: None, lambda error, label: None, lambda: None, yield_to_requests=lambda: ways.append(len(seen))
+        lambda item: None,
+        lambda error, label: None,
+        lambda: None,
+        WorkerPool(32, "k2eg-subscriber"),
+        yield_to_requests=lambda: ways.append(len(seen)),
     )
     delivery.stream(source.attach, "a").subscribe(seen.append, scheduler=scheduler)
     source.offer(*range(10))

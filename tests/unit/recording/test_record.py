@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -19,7 +19,7 @@ from reactivex.scheduler import HistoricalScheduler
 from reactivex.subject import Subject
 
 from k2eg_rx import PVData, PVUpdate
-from k2eg_rx.concurrency.runtime import Runtime, use_runtime
+from k2eg_rx.concurrency import Runtime, use_runtime
 from k2eg_rx.recording import RecordingError, record, recover, replay_file
 from k2eg_rx.recording.file_names import journal_of, partial_of
 from k2eg_rx.recording.storage import OpenFile
@@ -185,12 +185,9 @@ def test_what_waits_is_written_after_a_second(path: Path, clock: HistoricalSched
 
 
 def test_what_stands_in_for_the_real_world_tells_the_time(path: Path, clock: HistoricalScheduler) -> None:
-    class Substitute:
-        scheduler = clock
-
     source: Subject[PVUpdate] = Subject()
     before = threading.active_count()
-    with use_runtime(cast("Runtime", Substitute())):
+    with use_runtime(Runtime(scheduler=clock, wait=lambda done: None)):
         watch = Watch(source.pipe(record(path)))
     source.on_next(update("x", 1))
     assert threading.active_count() == before

@@ -1,0 +1,100 @@
+"""The operators' scheduler, with timers in virtual time and a pool that runs when the test says so."""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from reactivex.testing import TestScheduler
+
+from k2eg_rx.concurrency.shared_scheduler import SHARED, SharedScheduler
+
+
+class Pool:
+    def __init__(self) -> None:
+        self.tasks: list[Callable[[], None]] = []
+        self.exhausted = False
+
+    def submit(self, task: Callable[[], None]) -> None:
+        if self.exhausted:
+            raise RuntimeError("can't start new thread")
+        self.tasks.append(task)
+
+    def run(self) -> None:
+        tasks, self.tasks = self.tasks, []
+        for task in tasks:
+            task()
+
+
+@pytest.fixture
+def timers() -> TestScheduler:
+    return TestScheduler()
+
+
+@pytest.fixture
+def pool() -> Pool:
+    return Pool()
+
+
+@pytest.fixture
+def scheduler(timers: TestScheduler, pool: Pool) -> SharedScheduler:
+    return SharedScheduler(timers, pool.submit)
+
+
+def test_what_is_due_runs_on_the_pool_not_on_the_thread_of_the_timers(
+    scheduler: SharedScheduler, timers: TestScheduler, pool: Pool
+) -> None:
+    done: list[Any] = []
+    scheduler.schedule_relative(2.0, lambda given, state: done.append((given, state)), "state")
+    timers.advance_to(1.9)
+    assert pool.tasks == []
+    timers.advance_to(2.0)
+    assert done == []
+    pool.run()
+    assert done == [(scheduler, "state")]
+
+
+def test_an_absolute_time_is_one_by_its_own_clock(
+    scheduler: SharedScheduler, timers: TestScheduler, pool: Pool
+) -> None:
+    timers.advance_to(5.0)
+    scheduler.schedule_absolute(scheduler.now + timedelta(seconds=1), lambda *_: None)
+    timers.advance_to(5.9)
+    assert pool.tasks == []
+    timers.advance_to(6.0)
+    assert len(pool.tasks) == 1
+
+
+def test_what_is_cancelled_does_not_run_not_even_when_it_is_due_already(
+    scheduler: SharedScheduler, timers: TestScheduler, pool: Pool
+) -> None:
+    done: list[str] = []
+    early = scheduler.schedule_relative(1.0, lambda *_: done.append("early"))
+    late = scheduler.schedule_relative(1.0, lambda *_: done.append("late"))
+    at_once = scheduler.schedule(lambda *_: done.append("at once"))
+    early.dispose()
+    timers.advance_to(2.0)
+    assert len(pool.tasks) == 2
+    late.dispose()
+    at_once.dispose()
+    pool.run()
+    assert done == []
+
+
+def test_the_timers_outlive_a_pool_that_gets_no_thread(
+    scheduler: SharedScheduler, timers: TestScheduler, pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler.schedule_relative(1.0, lambda *_: None)
+    pool.exhausted = True
+    with caplog.at_level(logging.ERROR):
+        timers.advance_to(1.0)
+    assert "timed action dropped" in caplog.text
+
+
+def test_the_shared_scheduler_goes_on_steadily_whatever_the_systems_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, passed = SHARED.now, time.monotonic()
+    assert abs(before - datetime.now(UTC)) < timedelta(days=1)  # the time of day, corrections since the start aside
+    monkeypatch.setattr("time.monotonic", lambda: passed + 3600.0)
+    assert timedelta(seconds=3599) < SHARED.now - before < timedelta(seconds=3601)
