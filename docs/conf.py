@@ -49,7 +49,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:obj", r".*"),  # the default role also marks plain code
     ("py:.*", r"(reactivex|pandas|xarray|collections|typing|datetime|enum|pathlib|types|concurrent|asyncio)\..*"),
-    ("py:.*", r"(k2eg_rx\.protocol\.\w+\.)?(\w*Command|ReplyTo|Serialization)"),  # seen by providers and transports only
+    ("py:.*", r"(k2eg_rx\.protocol\.\w+\.)?(\w*Command|ReplyTo|Serialization)"),  # of providers and transports
     ("py:.*", r"k2eg_rx\.(gateway|testing|frames)\.\w+\..*"),  # private parts of classes that users only receive
     (
         "py:.*",
