@@ -137,11 +137,11 @@ def _pairs(load: Load, timers: abc.SchedulerBase) -> Iterator[tuple[str, Operato
     yield "combine_pvs(...)", pv_ops.combine_pvs(load.names), ops.scan(_newest_values, {}), "scan"
     yield "align(...)", pv_ops.align(load.names, grace=_GRACE), _zipped(load.names), "zip of filters, by counting"
     plain = _grouped(ops.buffer_with_time(1.0, scheduler=timers))
-    yield "window(1.0)", pv_ops.window(1.0), plain, "group_by, buffer_with_time: by arrival"
+    yield "window_statistics(1.0)", pv_ops.window_statistics(1.0), plain, "group_by, buffer_with_time: by arrival"
     plain = _grouped(ops.buffer_with_count(_HZ))
-    yield f"window(count={_HZ})", pv_ops.window(count=_HZ), plain, "group_by, buffer_with_count"
+    yield f"window_statistics(count={_HZ})", pv_ops.window_statistics(count=_HZ), plain, "group_by, buffer_with_count"
     yield "conflate(10)", pv_ops.conflate(10.0), ops.sample(0.1, timers), "sample, of all PVs as one"
-    yield "throttle(0.1)", pv_ops.throttle(0.1), ops.throttle_first(0.1, timers), "throttle_first"
+    yield "sample_latest(10)", pv_ops.sample_latest(10.0), ops.throttle_first(0.1, timers), "throttle_first"
     yield (
         "rate_limit(10)",
         pv_ops.rate_limit(10.0, capacity=100_000),

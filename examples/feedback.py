@@ -19,7 +19,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx import Client, PVUpdate, first
-from k2eg_rx.operators import Window, Written, put_to, window
+from k2eg_rx.operators import PutReport, Window, put_to, window_statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,13 @@ def corrections(
 ) -> Observable[float]:
     """Returns the corrector's new current each time so many readings have come."""
     return positions.pipe(
-        window(count=readings),
+        window_statistics(count=readings),
         ops.with_latest_from(correctors),  # as it is now, whoever has set it
         ops.map(loop.correction),
     )
 
 
-def line(entry: Written) -> str:
+def line(entry: PutReport) -> str:
     """Returns what is shown of a decision."""
     value = "" if entry.value is None else f" {entry.value:.4f} A"
     return f"{entry.uri}: {entry.outcome}{value}" + (f" ({entry.error})" if entry.error else "")
@@ -86,7 +86,7 @@ def main() -> None:
             options.readings,
         )
         entries = wanted.pipe(
-            put_to(client, options.corrector, limits=(low, high), max_rate=options.rate, dry_run=dry_run, timeout=2.0),
+            put_to(client, options.corrector, limits=(low, high), rate=options.rate, dry_run=dry_run, timeout=2.0),
             ops.take(options.count),
             ops.map(line),
             ops.do_action(print),

@@ -20,7 +20,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx import Client, PVUpdate, first
-from k2eg_rx.operators import AlignCounts, Aligned, align, throttle
+from k2eg_rx.operators import AlignCounts, Aligned, align, sample_latest
 
 Orbit = list[float]
 SHOTS_PER_SECOND = 10  # of the demo's beam line
@@ -75,7 +75,7 @@ def main() -> None:
         lines = taken.pipe(
             ops.take(options.shots),
             ops.do_action(seen.append),
-            throttle(2.0),  # as often as one can read
+            sample_latest(0.5),  # as often as one can read
             ops.map(lambda _: live_line(seen[-SHOTS_PER_SECOND:])),
             ops.do_action(print),
         )

@@ -21,7 +21,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx import Client, PVUpdate, first
-from k2eg_rx.operators import Window, WindowCounts, window
+from k2eg_rx.operators import Window, WindowCounts, window_statistics
 from k2eg_rx.recording import record, replay_file
 
 DEFAULT_PVS = ["pva://demo:temperature", "pva://demo:sine10", "ca://demo:bpm1"]
@@ -34,7 +34,7 @@ def record_pvs(environment: str, uris: Sequence[str], path: Path, seconds: float
         updates = client.monitor_many_stream(uris)
         recorded = updates.pipe(
             ops.take_until(rx.timer(seconds)),
-            record(path, rotate_seconds=86_400),  # a file a day, of what is recorded for longer
+            record(path, rotate_every=86_400),  # a file a day, of what is recorded for longer
         )
         number = first(recorded.pipe(ops.count()))  # waits for the end, on this thread
         print(f"recorded {number} updates in {path}")
@@ -42,7 +42,7 @@ def record_pvs(environment: str, uris: Sequence[str], path: Path, seconds: float
 
 def analysed(updates: Observable[PVUpdate], seconds: float, counts: WindowCounts) -> Observable[str]:
     """Returns a line of statistics for each PV and so many seconds of its EPICS time."""
-    return updates.pipe(window(seconds, counts=counts), ops.map(line))
+    return updates.pipe(window_statistics(seconds, counts=counts), ops.map(line))
 
 
 def line(of: Window) -> str:

@@ -33,7 +33,7 @@ from k2eg_rx.recording import record
 from k2eg_rx.testing import update
 
 source = Subject()
-source.pipe(record(sys.argv[1], flush_rows=10, flush_seconds=3600.0, row_group_rows=70, rotate_bytes=int(sys.argv[2])))\
+source.pipe(record(sys.argv[1], flush_rows=10, flush_every=3600.0, row_group_rows=70, rotate_bytes=int(sys.argv[2])))\
 .subscribe(lambda item: print(item.value, flush=True), lambda error: print(error, flush=True))
 for number in count():
     source.on_next(update("demo:number", number, offset=number))
@@ -129,7 +129,7 @@ def test_a_recurring_snapshot_is_played_back_as_it_was(client: Client, tmp_path:
 
 def test_what_waits_is_on_the_disk_soon_though_nothing_comes(tmp_path: Path) -> None:
     path = tmp_path / "run.parquet"
-    subscription = rx.concat(rx.of(update("x", 1)), rx.never()).pipe(record(path, flush_seconds=0.05)).subscribe()
+    subscription = rx.concat(rx.of(update("x", 1)), rx.never()).pipe(record(path, flush_every=0.05)).subscribe()
     try:
         size = journal_of(path).stat().st_size
         flushed = rx.interval(0.02).pipe(
@@ -154,7 +154,7 @@ def test_unsubscribing_on_another_thread_while_items_come(tmp_path: Path) -> Non
             if len(seen) > 50:
                 enough.set()
 
-        operator = record(path, flush_rows=7, flush_seconds=0.001, rotate_bytes=20_000)
+        operator = record(path, flush_rows=7, flush_every=0.001, rotate_bytes=20_000)
         subscription = source.pipe(operator).subscribe(handler)
         feeding = threading.Thread(target=feed, args=(source, enough))
         feeding.start()
@@ -177,7 +177,7 @@ def feed(source: Subject[PVUpdate], enough: threading.Event) -> None:
 
 def test_the_flushing_thread_ends_with_the_subscription(tmp_path: Path) -> None:
     before = set(threading.enumerate())
-    subscription = rx.never().pipe(record(tmp_path / "run.parquet", flush_seconds=0.01)).subscribe()
+    subscription = rx.never().pipe(record(tmp_path / "run.parquet", flush_every=0.01)).subscribe()
     (thread,) = set(threading.enumerate()) - before
     subscription.dispose()
     thread.join(TIMEOUT)

@@ -5,8 +5,8 @@ In: what a client's streams emit, mostly `PVUpdate`s of one PV or of several. Ou
 - plain values: `value`, `field`, `timestamps`
 - what is news: `changed`, `alarms`, `stale`
 - several PVs: `latest_by_pv`, `combine_pvs`, `align`
-- statistics over time: `window`
-- slower: `conflate` (each PV's newest), `throttle` (the newest of all), `rate_limit` (all, later)
+- statistics over time: `window_statistics`
+- slower: `conflate` (each PV's newest), `sample_latest` (the newest of all), `rate_limit` (all, later)
 - to and from the gateway: `put_to`, `retry_activation`
 
 Those that need time take a `scheduler`; without it the one that was given to `subscribe` counts, else one that the
@@ -16,16 +16,17 @@ time, whichever thread it comes on, and none after `dispose`. Arguments that mak
 
 from k2eg_rx.operators.alarms import AlarmTransition, alarms
 from k2eg_rx.operators.align import align
-from k2eg_rx.operators.align_items import AlignCounts, Aligned, DropReason
+from k2eg_rx.operators.align_join import Aligned
 from k2eg_rx.operators.changed import changed
+from k2eg_rx.operators.drops import AlignCounts, DropReason, WindowCounts
 from k2eg_rx.operators.latest import combine_pvs, latest_by_pv
-from k2eg_rx.operators.pacing import conflate, rate_limit, throttle
-from k2eg_rx.operators.put_to import Outcome, Putter, Written, put_to
+from k2eg_rx.operators.pacing import conflate, rate_limit, sample_latest
+from k2eg_rx.operators.put_to import PutClient, PutOutcome, PutReport, put_to
 from k2eg_rx.operators.retry_activation import retry_activation
 from k2eg_rx.operators.stale import Staleness, stale
+from k2eg_rx.operators.statistics import Window
 from k2eg_rx.operators.values import MissingFieldError, field, timestamps, value
-from k2eg_rx.operators.window import window
-from k2eg_rx.operators.window_items import Window, WindowCounts
+from k2eg_rx.operators.window_statistics import window_statistics
 
 __all__ = [
     "AlarmTransition",
@@ -33,12 +34,12 @@ __all__ = [
     "Aligned",
     "DropReason",
     "MissingFieldError",
-    "Outcome",
-    "Putter",
+    "PutClient",
+    "PutOutcome",
+    "PutReport",
     "Staleness",
     "Window",
     "WindowCounts",
-    "Written",
     "alarms",
     "align",
     "changed",
@@ -49,9 +50,9 @@ __all__ = [
     "put_to",
     "rate_limit",
     "retry_activation",
+    "sample_latest",
     "stale",
-    "throttle",
     "timestamps",
     "value",
-    "window",
+    "window_statistics",
 ]

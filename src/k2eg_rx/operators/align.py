@@ -12,8 +12,8 @@ from typing import Literal
 from reactivex import Observable, abc
 
 from k2eg_rx.arguments import non_negative
-from k2eg_rx.operators.align_items import AlignCounts, Aligned
-from k2eg_rx.operators.align_join import Joiner, OnDrop, Plan
+from k2eg_rx.operators.align_join import Aligned, Joiner, Plan
+from k2eg_rx.operators.drops import AlignCounts, OnDrop
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 from k2eg_rx.pv import pv_name_of
 
@@ -50,7 +50,7 @@ def align(
     grace: float = 1.0,
     incomplete: Literal["drop", "partial"] = "drop",
     hold: Mapping[str, float] | None = None,
-    max_waiting: int = _MOST_WAITING,
+    capacity: int = _MOST_WAITING,
     pulse_id_mask: int = PULSE_ID_MASK,
     counts: AlignCounts | None = None,
     on_drop: OnDrop | None = None,
@@ -69,7 +69,7 @@ def align(
     By pulse id, ids are compared for equality, wherever the ids wrap, among updates of the recent past: `grace` has to
     be well below half the time in which ids recur (LCLS, 17 bits at 360 Hz: 364 s).
 
-    It has no clock: while no update comes at all, nothing is given up, and what waits is bounded by `max_waiting`.
+    It has no clock: while no update comes at all, nothing is given up, and what waits is bounded by `capacity`.
 
     Args:
         pvs: The PVs by name or URI. Updates of others are dropped.
@@ -80,7 +80,7 @@ def align(
         incomplete: What happens to an instant that lacks a PV: its updates are dropped, or it is emitted, once no
             missing update can come in time. Then it has what lies within `tolerance` of its oldest update.
         hold: Seconds that a PV's last known value may be old, by the name or URI of those that count so.
-        max_waiting: How many updates may wait. Beyond it the oldest is given up before its grace is over. Of each held
+        capacity: How many updates may wait. Beyond it the oldest is given up before its grace is over. Of each held
             PV up to 1024 more.
         pulse_id_mask: Where the pulse id is in the nanoseconds. All bits set is an invalid id, and never joined.
         counts: Filled with what became of each update, for the caller to read.
@@ -113,15 +113,15 @@ def align(
         raise ValueError(f"on is 'timestamp' or 'pulse_id', not {on!r}")
     if incomplete not in ("drop", "partial"):
         raise ValueError(f"incomplete is 'drop' or 'partial', not {incomplete!r}")
-    if max_waiting < len(names):
-        raise ValueError(f"max_waiting has to be at least the number of PVs, {len(names)}, not {max_waiting}")
+    if capacity < len(names):
+        raise ValueError(f"capacity has to be at least the number of PVs, {len(names)}, not {capacity}")
     plan = Plan(
         names,
         _ages(hold or {}, names),
         None if tolerance is None else round(non_negative(tolerance, "tolerance") * NANOSECONDS),
         round(non_negative(grace, "grace") * NANOSECONDS),
         incomplete == "partial",
-        max_waiting,
+        capacity,
         _checked_mask(pulse_id_mask) if on == "pulse_id" else 0,
     )
 

@@ -14,18 +14,43 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
-from k2eg_rx.operators.align_items import AlignCounts, Aligned, DropReason
+from k2eg_rx.operators.drops import AlignCounts, DropReason, OnDrop
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 
 _NEVER = -(1 << 80)  # before every time and every pulse
 _STEPS = 10  # so many updates in a row before their predecessor: no stragglers, the clock was set back
 _MOST_HELD = 1024  # of one held PV while no instant needs them: 8 s at 120 Hz
 
-OnDrop = Callable[[PVUpdate, DropReason], None]
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """The updates of several PVs that belong to one instant.
+
+    Attributes:
+        timestamp: EPICS time of the oldest of them, held ones aside, in integer nanoseconds since the Unix epoch.
+        pulse_id: Their pulse id; None if they were joined by time.
+        updates: By PV name, in the order in which the PVs were named.
+        missing: The PVs without an update; none unless partial instants are asked for.
+    """
+
+    timestamp: int
+    pulse_id: int | None
+    updates: Mapping[str, PVUpdate]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every PV has an update."""
+        return not self.missing
+
+    def values(self) -> dict[str, Any]:
+        """Returns the plain value of each PV."""
+        return {name: update.value for name, update in self.updates.items()}
 
 
 @dataclass(frozen=True, slots=True)

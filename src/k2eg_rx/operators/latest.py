@@ -1,7 +1,4 @@
-"""`latest_by_pv`, `combine_pvs`: the newest of several PVs together.
-
-In: updates. Out: a dict for each of them, on the thread it comes on. Kept is the newest of each PV.
-"""
+"""Newest values of several PVs as one item: `latest_by_pv`, `combine_pvs`."""
 
 from __future__ import annotations
 
@@ -18,15 +15,18 @@ from k2eg_rx.pv import pv_name_of
 
 _Update = TypeVar("_Update", bound=PVData)
 
-Missing = Literal["wait", "none", "skip"]
-"""What `combine_pvs` does while it has no value of some label."""
+Incomplete = Literal["wait", "partial", "fill_none"]
+"""What `combine_pvs` does while a label has no value."""
 
 
 def latest_by_pv() -> Callable[[Observable[_Update]], Observable[dict[str, _Update]]]:
-    """Returns an operator that emits, after each update, the newest update of every PV so far, by name.
+    """Emits a dict with the newest update of every PV so far, after each update.
 
-    Each dict is the receiver's own. Making one takes time with the number of PVs, so for hundreds of fast ones a
-    `conflate` before it or a `throttle` behind it is in place.
+    Each dict is a new one. Its cost grows with the number of PVs: for hundreds of fast PVs put `conflate` before it or
+    `sample_latest` behind it.
+
+    Emits:
+        Updates by PV name.
 
     Example:
         >>> import reactivex as rx
@@ -57,36 +57,36 @@ def latest_by_pv() -> Callable[[Observable[_Update]], Observable[dict[str, _Upda
 
 
 def _value_of(item: Any) -> Any:
-    """An update's value, with arrays as numpy's; None if it has none. What is no update is its own value."""
+    """Returns an update's value, or None if it has none; other items are values themselves."""
     if not isinstance(item, PVData):
         return item
     return value_with_arrays(item.data) if "value" in item.data else None
 
 
 class _Combination(Stage[PVData, dict[str, Any]]):
-    """The newest value of each label. Ends when the source and all the other streams have."""
+    """Newest value of each label. Completes when the source and all other streams have completed."""
 
     def __init__(
         self,
         observer: abc.ObserverBase[dict[str, Any]],
         scheduler: abc.SchedulerBase,
         parts: Mapping[str, str | Observable[Any]],
-        known: Mapping[str, Any],
-        missing: Missing,
+        defaults: Mapping[str, Any],
+        incomplete: Incomplete,
     ) -> None:
         super().__init__(observer, scheduler)
         self._order = tuple(parts)
-        self._missing = missing
-        self._values: dict[str, Any] = dict(known)
+        self._incomplete = incomplete
+        self._values: dict[str, Any] = dict(defaults)
         self._streams = {label: part for label, part in parts.items() if not isinstance(part, str)}
-        self._labels: dict[str, list[str]] = {}
+        self._labels: dict[str, list[str]] = {}  # by PV name
         for label, part in parts.items():
             if isinstance(part, str):
                 self._labels.setdefault(part, []).append(label)
         self._running = 1 + len(self._streams)
 
     def run(self, source: Observable[PVData], subscribed: abc.SchedulerBase | None) -> abc.DisposableBase:
-        """Subscribes to the streams that are parts themselves, and then to the source."""
+        """Subscribes to the streams among the parts, then to the source."""
         for label, stream in self._streams.items():
 
             def take(item: Any, label: str = label) -> None:
@@ -109,9 +109,9 @@ class _Combination(Stage[PVData, dict[str, Any]]):
         for label in labels:
             self._values[label] = value
         values = self._values
-        if len(values) == len(self._order) or self._missing == "skip":
+        if len(values) == len(self._order) or self._incomplete == "partial":
             self.emit({label: values[label] for label in self._order if label in values})
-        elif self._missing == "none":
+        elif self._incomplete == "fill_none":
             self.emit({label: values.get(label) for label in self._order})
 
     def source_completed(self) -> None:
@@ -133,23 +133,38 @@ def _checked_parts(pvs: object) -> dict[str, str | Observable[Any]]:
     parts: dict[str, str | Observable[Any]] = {}
     for label, part in named.items():
         if not isinstance(label, str) or not isinstance(part, str | Observable):
-            raise ValueError(f"a part is a label with a PV's name or a stream, not {label!r}: {part!r}")
+            raise ValueError(f"pvs must map labels to PV names or streams, got {label!r}: {part!r}")
         parts[label] = pv_name_of(part) if isinstance(part, str) else cast("Observable[Any]", part)
     if not parts:
-        raise ValueError(f"PVs to combine are given as {{'label': 'pva://my:pv'}} or as a list of them, not {pvs!r}")
+        raise ValueError(f"pvs must be a dict such as {{'label': 'pva://my:pv'}} or a list of PVs, got {pvs!r}")
     return parts
 
 
 def combine_pvs(
     pvs: Mapping[str, str | Observable[Any]] | Iterable[str],
     *,
-    missing: Missing = "wait",
+    incomplete: Incomplete = "wait",
     defaults: Mapping[str, Any] | None = None,
 ) -> Callable[[Observable[PVData]], Observable[dict[str, Any]]]:
-    """Returns an operator that emits, after each update, the newest values of some PVs, by labels of your own.
+    """Emits a dict with the newest value of each named PV, after each update of one of them.
 
-    The values are those of `value`: numbers, strings, numpy arrays; None of a PV that has none. They are the newest,
-    not of the same instant: `align` joins by time.
+    Values are those of `value`: numbers, strings, numpy arrays; None for a PV without ``value``. They are the newest
+    values, not values of one instant: for those use `align`.
+
+    Args:
+        pvs: PV name or URI by label; or a list of PVs, whose names become the labels. A stream in place of a PV name
+            supplies the label's values: plain items, or updates. Other PVs of the source are ignored.
+        incomplete: What to do while a label has no value: "wait" emits nothing, "partial" leaves the label out,
+            "fill_none" sets it to None.
+        defaults: Initial values by label.
+
+    Emits:
+        Values by label, in the order of `pvs`. Completes when the source and all streams in `pvs` have completed; fails
+        with the first that fails. With "wait", a PV without updates blocks all output: `stale` with its `pvs` detects
+        that.
+
+    Raises:
+        ValueError: `pvs` is empty, `defaults` has an unknown label, or `incomplete` is none of the above.
 
     Example:
         >>> import reactivex as rx
@@ -164,30 +179,16 @@ def combine_pvs(
         {'current': 10.0, 'x': 0.0}
         {'current': 10.0, 'x': 0.5}
         {'current': 11.0, 'x': 0.5}
-
-    Args:
-        pvs: By label the name or the URI of a PV in the stream; or another stream, whose items (updates, or values that
-            were computed) are then taken for the label. A list of PVs has their names as labels. Other PVs of the
-            stream are passed over.
-        missing: While there is no value of some label: "wait" emits nothing (the default), "none" has None in its
-            place, "skip" leaves the label out.
-        defaults: Values to begin with, by label: these do not count as missing.
-
-    Raises:
-        ValueError: No PVs, or `defaults` has a label that is none; or no such policy.
-
-    The stream ends when all it is made of has ended, and fails with the first that fails. A PV that never comes, with
-    "wait", means that nothing ever does: `stale` with its `pvs` tells.
     """
     parts = _checked_parts(pvs)
-    known = dict(defaults or {})
-    if missing not in ("wait", "none", "skip"):
-        raise ValueError(f"missing is 'wait', 'none' or 'skip', not {missing!r}")
-    if unknown := known.keys() - parts.keys():
-        raise ValueError(f"defaults has {', '.join(sorted(unknown))}; the labels are {', '.join(parts)}")
-    numpy_module()  # now, not on the thread of the first update
+    initial = dict(defaults or {})
+    if incomplete not in ("wait", "partial", "fill_none"):
+        raise ValueError(f"incomplete must be 'wait', 'partial' or 'fill_none', got {incomplete!r}")
+    if unknown := initial.keys() - parts.keys():
+        raise ValueError(f"defaults must use the labels {', '.join(parts)}, got {', '.join(sorted(unknown))}")
+    numpy_module()  # here, not on the thread of the first update: the import takes 0.1 s
 
     def operator(source: Observable[PVData]) -> Observable[dict[str, Any]]:
-        return staged(source, lambda observer, timing: _Combination(observer, timing, parts, known, missing), None)
+        return staged(source, lambda observer, timing: _Combination(observer, timing, parts, initial, incomplete), None)
 
     return operator

@@ -1,13 +1,10 @@
-"""`conflate`, `throttle`, `rate_limit`: fewer items a second, for displays and for whatever else is slow.
+"""Operators that limit the rate of a stream: `conflate`, `sample_latest`, `rate_limit`.
 
-In: items. Out: fewer of them, or later, on the thread of the source or of the scheduler. What waits belongs to the
-lock of the stage: one item per PV, one item, or as many as the user allowed.
+- `conflate` limits each PV: of updates that come faster, the newest of each PV is emitted.
+- `sample_latest` limits the stream: of items that come faster, the newest is emitted.
+- `rate_limit` limits the stream: items that come faster wait in a bounded queue.
 
-- `conflate` counts each PV for itself: of what comes too early the newest of each PV waits for the next beat.
-- `throttle` takes the stream as a whole: of what comes too early the newest waits, whichever PV it is of.
-- `rate_limit` takes the stream as a whole: all wait for their turn, in order; nothing is lost up to its capacity.
-
-Each of them emits what came last in the end, so that a display never stays behind.
+All of them emit the last item, so that a display does not end with an old value.
 """
 
 from __future__ import annotations
@@ -27,11 +24,11 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-DEFAULT_QUEUE = 1000  # items; at 10 Hz more than a minute of delay, which no display wants
+DEFAULT_CAPACITY = 1000  # items; at 10 Hz a delay of 100 s, more than most receivers accept
 
 
 class _Newest(Stage[_T, _T]):
-    """Emits at once when it has been quiet, and then at most at every beat: the newest item of each key."""
+    """Emits an item at once after a pause; otherwise the newest item of each key once per period."""
 
     def __init__(
         self,
@@ -44,19 +41,19 @@ class _Newest(Stage[_T, _T]):
         self._period = period
         self._key = key
         self._waiting: dict[str, _T] = {}
-        self._beating = False
+        self._is_timed = False
 
     def take(self, item: _T) -> None:
-        if self._beating:
+        if self._is_timed:
             self._waiting[self._key(item)] = item
             return
-        self._beating = True
+        self._is_timed = True
         self.tick_in(self._period)
         self.emit(item)
 
     def tick(self) -> None:
-        self._beating = bool(self._waiting)
-        if self._beating:
+        self._is_timed = bool(self._waiting)
+        if self._is_timed:
             self.tick_in(self._period)
             self._flush()
 
@@ -75,41 +72,41 @@ class _Newest(Stage[_T, _T]):
 
 
 class _Queued(Stage[_T, _T]):
-    """Emits all items in order, with a period between them."""
+    """Emits all items in order, one per period."""
 
     def __init__(
         self, observer: abc.ObserverBase[_T], scheduler: abc.SchedulerBase, period: float, capacity: int
     ) -> None:
         super().__init__(observer, scheduler)
         self._period = period
-        self._waiting: deque[_T] = deque()
+        self._queue: deque[_T] = deque()
         self._capacity = capacity
         self._dropped = 0
-        self._pausing = False
+        self._is_timed = False
         self._end: Callable[[], None] | None = None
 
     def take(self, item: _T) -> None:
-        if not self._pausing:
-            self._pausing = True
+        if not self._is_timed:
+            self._is_timed = True
             self.tick_in(self._period)
             self.emit(item)
             return
-        if len(self._waiting) == self._capacity:
-            self._waiting.popleft()
+        if len(self._queue) == self._capacity:
+            self._queue.popleft()
             self._count_dropped()
-        self._waiting.append(item)
+        self._queue.append(item)
 
     def _count_dropped(self) -> None:
         self._dropped += 1
         if self._dropped == 1:
-            _log.warning("rate_limit: %d items wait already; the oldest are dropped from now on", self._capacity)
+            _log.warning("rate_limit queue full, dropping the oldest items: capacity=%d", self._capacity)
 
     def tick(self) -> None:
-        if not self._waiting:
-            self._pausing = False
+        if not self._queue:
+            self._is_timed = False
             return
         self.tick_in(self._period)
-        self.emit(self._waiting.popleft())
+        self.emit(self._queue.popleft())
         self._end_if_empty()
 
     def source_completed(self) -> None:
@@ -121,10 +118,10 @@ class _Queued(Stage[_T, _T]):
         self._end_if_empty()
 
     def _end_if_empty(self) -> None:
-        if self._waiting or self._end is None:
+        if self._queue or self._end is None:
             return
         if self._dropped:
-            _log.warning("rate_limit: %d items were dropped", self._dropped)
+            _log.warning("rate_limit ends: dropped=%d", self._dropped)
         self._end()
 
 
@@ -132,37 +129,40 @@ def _pv_of(item: Any) -> str:
     return item.name if isinstance(item, PVData) else ""
 
 
-def _all_alike(_item: Any) -> str:
+def _one_key(_item: Any) -> str:
     return ""
 
 
-def conflate(hz: float, *, scheduler: abc.SchedulerBase | None = None) -> Callable[[Observable[_T]], Observable[_T]]:
-    """Returns an operator that emits the newest update of each PV, at most `hz` times a second.
+def conflate(rate: float, *, scheduler: abc.SchedulerBase | None = None) -> Callable[[Observable[_T]], Observable[_T]]:
+    """Emits the newest update of each PV, at most `rate` times a second.
 
-    For a display of many PVs. A PV that changes faster loses what is between; one that is slow loses nothing, however
-    fast the others are. After a pause an update is emitted at once; those that come within the period then wait for
-    its end, and come together. The last update of every PV is always emitted, at the end of the stream too.
+    For displays of many PVs. A fast PV loses intermediate updates, a slow one none. After a pause an update is emitted
+    at once; updates within the period after it wait for its end and are emitted together. The last update of each PV is
+    always emitted, also when the stream completes or fails.
 
-    `throttle` takes the stream as a whole, whatever PVs it has; `rate_limit` keeps every item and delays it.
+    `sample_latest` does the same for a stream as a whole; `rate_limit` keeps and delays every item.
+
+    Args:
+        rate: Emissions a second for each PV, in hertz. Items other than updates count as one PV.
+        scheduler: Clock and timer threads; by default that of `subscribe`, else the shared one.
+
+    Emits:
+        Items of the source.
+
+    Raises:
+        ValueError: `rate` is not above 0.
 
     Example:
         >>> import reactivex as rx
         >>> from k2eg_rx.operators import conflate
         >>> from k2eg_rx.testing import series
         >>> burst = rx.from_iterable(series("a", [1, 2, 3]) + series("b", [7, 8]))
-        >>> burst.pipe(conflate(hz=10)).subscribe(lambda update: print(update.name, update.value)).dispose()
+        >>> burst.pipe(conflate(rate=10)).subscribe(lambda update: print(update.name, update.value)).dispose()
         a 1
         a 3
         b 8
-
-    Args:
-        hz: How often. Items that are no updates count as those of one PV.
-        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
-
-    Raises:
-        ValueError: `hz` is not above 0.
     """
-    period = 1.0 / positive(hz, "hz")
+    period = 1.0 / positive(rate, "rate")
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         return staged(source, lambda observer, timing: _Newest(observer, timing, period, _pv_of), scheduler)
@@ -170,72 +170,77 @@ def conflate(hz: float, *, scheduler: abc.SchedulerBase | None = None) -> Callab
     return operator
 
 
-def throttle(
-    seconds: float, *, scheduler: abc.SchedulerBase | None = None
+def sample_latest(
+    rate: float, *, scheduler: abc.SchedulerBase | None = None
 ) -> Callable[[Observable[_T]], Observable[_T]]:
-    """Returns an operator that emits an item at most every so many seconds, and then the newest.
+    """Emits the newest item of the stream, at most `rate` times a second.
 
-    For one PV, or for what is made of several: sums, dicts of `latest_by_pv`, plots. After a pause an item is emitted
-    at once; of those that come within the period the last one is emitted at its end. Unlike reactivex's
-    `throttle_first` it never leaves the last item out, and unlike `debounce` it does not fall silent while items keep
-    coming.
+    For one PV, or for results computed from several: sums, dicts of `latest_by_pv`, plots. After a pause an item is
+    emitted at once; of the items within the period after it the last is emitted at its end. Unlike `throttle_first` of
+    reactivex it always emits the last item, and unlike `debounce` it emits while items keep coming.
 
-    Of several PVs it would show only which came last: use `conflate` there, which counts each for itself.
+    In a stream of several PVs it drops updates of one PV in favour of another: use `conflate` there.
+
+    Args:
+        rate: Items a second, in hertz.
+        scheduler: Clock and timer threads; by default that of `subscribe`, else the shared one.
+
+    Emits:
+        Items of the source.
+
+    Raises:
+        ValueError: `rate` is not above 0.
 
     Example:
         >>> import reactivex as rx
-        >>> from k2eg_rx.operators import throttle
-        >>> rx.of(1, 2, 3, 4).pipe(throttle(0.5)).subscribe(print).dispose()
+        >>> from k2eg_rx.operators import sample_latest
+        >>> rx.of(1, 2, 3, 4).pipe(sample_latest(2.0)).subscribe(print).dispose()
         1
         4
-
-    Args:
-        seconds: The least time between two items.
-        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
-
-    Raises:
-        ValueError: `seconds` is not above 0.
     """
-    period = positive(seconds, "seconds")
+    period = 1.0 / positive(rate, "rate")
 
     def operator(source: Observable[_T]) -> Observable[_T]:
-        return staged(source, lambda observer, timing: _Newest(observer, timing, period, _all_alike), scheduler)
+        return staged(source, lambda observer, timing: _Newest(observer, timing, period, _one_key), scheduler)
 
     return operator
 
 
 def rate_limit(
-    hz: float, *, capacity: int = DEFAULT_QUEUE, scheduler: abc.SchedulerBase | None = None
+    rate: float, *, capacity: int = DEFAULT_CAPACITY, scheduler: abc.SchedulerBase | None = None
 ) -> Callable[[Observable[_T]], Observable[_T]]:
-    """Returns an operator that emits every item, in order, at most `hz` of them a second.
+    """Emits every item in order, at most `rate` items a second.
 
-    For a receiver that must have all of them but takes them slowly: a log, a web service, a message to somebody's
-    phone. What comes faster waits, so what is emitted may be old; for a display use `conflate` or `throttle`, which
-    show what is new. The end of the stream, or its error, comes after what waits.
+    For receivers that need every item but take them slowly: a log, a web service, text messages. Items that come faster
+    wait, so emitted items may be old; for displays use `conflate` or `sample_latest`. Completion or error of the source
+    follows after the waiting items.
+
+    Args:
+        rate: Items a second, in hertz.
+        capacity: Items that may wait. A full queue drops its oldest items, so that the last item is always emitted; the
+            log reports the first drop and the total.
+        scheduler: Clock and timer threads; by default that of `subscribe`, else the shared one.
+
+    Emits:
+        Items of the source.
+
+    Raises:
+        ValueError: `rate` is not above 0, or `capacity` is below 1.
 
     Example:
         >>> import reactivex as rx
         >>> from k2eg_rx.operators import rate_limit
         >>> from reactivex.testing import TestScheduler
-        >>> clock = TestScheduler()  # virtual time: it passes when it is told to
+        >>> clock = TestScheduler()  # virtual time
         >>> def show(item):
         ...     print(float(clock.clock), item)
-        >>> subscription = rx.of("a", "b", "c").pipe(rate_limit(hz=2)).subscribe(show, scheduler=clock)
+        >>> subscription = rx.of("a", "b", "c").pipe(rate_limit(rate=2)).subscribe(show, scheduler=clock)
         >>> clock.advance_to(2.0)
         0.0 a
         0.5 b
         1.0 c
-
-    Args:
-        hz: How many items a second.
-        capacity: How many may wait. Beyond them the oldest are dropped, so that the last one always comes; the log
-            tells when that begins, and how many it were.
-        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
-
-    Raises:
-        ValueError: `hz` is not above 0, or `capacity` is below 1.
     """
-    period = 1.0 / positive(hz, "hz")
+    period = 1.0 / positive(rate, "rate")
     at_least_one(capacity, "capacity")
 
     def operator(source: Observable[_T]) -> Observable[_T]:

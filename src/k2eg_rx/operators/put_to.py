@@ -1,7 +1,7 @@
-"""`put_to`: a stream's numbers written to a PV, within limits, not too often, and with a log.
+"""Writes numbers of a stream to a PV, within limits and at a limited rate: `put_to`.
 
-In: numbers, on the thread of the source. Out: puts, one at a time, and a `Written` for each decision, on the thread of
-the source, of the scheduler, or of the put's reply. The one number that waits belongs to the lock of the stage.
+Thread safety: the lock of the stage protects all state. Reports are emitted on the thread of the source, of the
+scheduler or of a put's reply.
 """
 
 from __future__ import annotations
@@ -12,36 +12,42 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
 from k2eg_rx.arguments import positive
 from k2eg_rx.errors import ClientClosedError, K2EGError
-from k2eg_rx.operators.put_to_limits import Limits, OnLimit, Setpoint
 from k2eg_rx.operators.stage import RESOLUTION, Stage, staged
+from k2eg_rx.protocol import PVData
 from k2eg_rx.pv import PVAddress
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_RATE = 1.0  # Hz: what a person could still follow; who needs it faster says so
+DEFAULT_RATE = 1.0  # hertz: slow enough for an operator to follow
+
+OnLimit = Literal["clamp", "refuse"]
+"""What to do with a number outside the limits."""
 
 
-class Putter(Protocol):
-    """What `put_to` needs of a client; a `k2eg_rx.Client` has it."""
+class PutClient(Protocol):
+    """The part of `k2eg_rx.Client` that `put_to` uses."""
 
     def put_stream(self, uri: str, value: object, timeout: float | None = None) -> Observable[Any]:
-        """Returns a stream of one: the reply to a put, which each subscription sends."""
+        """Returns a single-item Observable of the reply; each subscription sends the put."""
         ...
 
 
-class Outcome(StrEnum):
-    """What became of a number.
+class PutOutcome(StrEnum):
+    """What `put_to` did with a number.
 
-    WRITTEN: the gateway has confirmed it. CLAMPED: the same, of a limit in its place. DRY_RUN: it would have been sent.
-    REFUSED: it was not sent. FAILED: it was sent or about to be, and there was an error; after an `OperationTimeout` it
-    may still be written.
+    Attributes:
+        WRITTEN: The gateway confirmed the put.
+        CLAMPED: The gateway confirmed the put of a limit in place of the number.
+        DRY_RUN: A dry run; the put was not sent.
+        REFUSED: The number was invalid or outside the limits; no put was sent.
+        FAILED: The put failed. After an `OperationTimeout` the gateway may still write the value.
     """
 
     WRITTEN = "written"
@@ -52,42 +58,101 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """An entry in the log of what was written to a PV.
+class PutReport:
+    """Outcome of one number of the stream.
 
     Attributes:
-        uri: The PV.
-        wanted: What the stream emitted.
-        value: What was sent, or would have been in a dry run; None of what was refused.
-        outcome: What became of it.
-        error: Of what was refused or failed, why.
-        time: When it was decided to send it or not, UTC, by the scheduler's clock.
-        skipped: How many numbers were passed over in favour of this one: they waited for their turn when it came.
+        uri: URI of the PV.
+        wanted: Item of the stream.
+        value: Value of the put, also in a dry run; None if the number was refused.
+        outcome: What was done with it.
+        error: Why it was refused or failed; otherwise None.
+        time: When the put was sent or the number refused: UTC, by the scheduler's clock.
+        skipped: Earlier numbers that this one replaced while they waited.
     """
 
     uri: str
     wanted: Any
     value: float | None
-    outcome: Outcome
+    outcome: PutOutcome
     error: Exception | None
     time: datetime
     skipped: int
 
 
-class _Entry(NamedTuple):
-    """What is known of an entry before its outcome is."""
+@dataclass(frozen=True, slots=True)
+class Setpoint:
+    """A number checked against the limits.
+
+    Attributes:
+        wanted: Item of the stream.
+        value: Value to write; None if it is refused.
+        clamped: Whether the value is a limit in place of the number.
+        refusal: Reason of the refusal, or an empty string.
+    """
+
+    wanted: Any
+    value: float | None
+    clamped: bool = False
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Range of values that may be written, both ends included."""
+
+    low: float
+    high: float
+    on_limit: OnLimit
+
+    @classmethod
+    def checked(cls, limits: tuple[float, float], on_limit: OnLimit) -> Limits:
+        """Returns the limits.
+
+        Raises:
+            ValueError: They are no ascending pair, or the policy is unknown.
+        """
+        try:
+            low, high = limits
+            is_range = bool(low <= high)  # False with NaN
+        except (TypeError, ValueError):
+            is_range, low, high = False, 0.0, 0.0
+        if not is_range:
+            raise ValueError(f"limits must be a pair (lowest, highest) of numbers, got {limits!r}")
+        if on_limit not in ("clamp", "refuse"):
+            raise ValueError(f"on_limit must be 'clamp' or 'refuse', got {on_limit!r}")
+        return cls(low, high, on_limit)
+
+    def setpoint(self, wanted: Any) -> Setpoint:
+        """Returns an item of the stream, checked."""
+        number = wanted.item() if getattr(wanted, "shape", None) == () else wanted  # a numpy scalar
+        if isinstance(number, PVData):
+            return Setpoint(wanted, None, refusal="item is an update, not a number: put value() before put_to")
+        if not isinstance(number, int | float):
+            return Setpoint(wanted, None, refusal=f"item must be a number, got {type(number).__name__}")
+        if not math.isfinite(number):
+            return Setpoint(wanted, None, refusal=f"number must be finite, got {number}")
+        if self.low <= number <= self.high:
+            return Setpoint(wanted, number)
+        if self.on_limit == "refuse":
+            return Setpoint(wanted, None, refusal=f"{number} is outside {self.low} to {self.high}")
+        return Setpoint(wanted, min(max(number, self.low), self.high), clamped=True)
+
+
+class _Pending(NamedTuple):
+    """A number whose outcome is not known yet."""
 
     setpoint: Setpoint
-    decided: datetime
+    time: datetime
     skipped: int
 
 
-class _Writer(Stage[Any, Written]):
-    """At most one number waits, the newest, and at most one put is under way."""
+class _Writer(Stage[Any, PutReport]):
+    """At most one number waits, the newest, and at most one put is in flight."""
 
     def __init__(
         self,
-        observer: abc.ObserverBase[Written],
+        observer: abc.ObserverBase[PutReport],
         scheduler: abc.SchedulerBase,
         *,
         uri: str,
@@ -102,25 +167,25 @@ class _Writer(Stage[Any, Written]):
         self._put = put
         self._subscribed: abc.SchedulerBase | None = None
         self._waiting: Setpoint | None = None
-        self._skipped = 0  # in favour of what waits
+        self._skipped = 0  # numbers that the waiting one replaced
         self._next = -math.inf  # when the next put may be sent
-        self._timed = False
-        self._writing = False
-        self._ending = False
-        self._last: Outcome | None = None
+        self._is_timed = False
+        self._is_writing = False
+        self._is_ending = False
+        self._last: PutOutcome | None = None
         self._reply = SerialDisposable()
         self.hold(self._reply)
 
     def run(self, source: Observable[Any], subscribed: abc.SchedulerBase | None) -> abc.DisposableBase:
-        """Subscribes to the source; puts are subscribed to on the same scheduler."""
+        """Subscribes to the source; puts use the same scheduler."""
         self._subscribed = subscribed
         return super().run(source, subscribed)
 
     def take(self, item: Any) -> None:
-        # not left to the source, which might go on after an exception of the subscriber's: then so would the writing
-        self.alone(self._decide)(item)
+        # an exception of the subscriber ends the writing here: the source might continue after it
+        self.catching(self._check)(item)
 
-    def _decide(self, item: Any) -> None:
+    def _check(self, item: Any) -> None:
         setpoint = self._limits.setpoint(item)
         if self._waiting is not None:
             self._skipped += 1
@@ -128,123 +193,136 @@ class _Writer(Stage[Any, Written]):
             self._waiting = setpoint
             self._send()
             return
-        self._waiting = None  # it is older than what is known to be wrong
-        error = ValueError(f"{self._uri}: {setpoint.refusal}")
-        self._report(_Entry(setpoint, self.scheduler.now, self._take_skipped()), Outcome.REFUSED, error)
+        self._waiting = None  # older than a number that is known to be wrong
+        self._report(self._pending(setpoint), PutOutcome.REFUSED, ValueError(f"{self._uri}: {setpoint.refusal}"))
 
-    def _take_skipped(self) -> int:
+    def _pending(self, setpoint: Setpoint) -> _Pending:
         skipped, self._skipped = self._skipped, 0
-        return skipped
+        return _Pending(setpoint, self.scheduler.now, skipped)
 
     def tick(self) -> None:
-        self._timed = False
+        self._is_timed = False
         self._send()
 
     def _send(self) -> None:
-        # the subscriber may have left while it was told of the put before
-        if self._waiting is None or self._writing or self._timed or not self.is_open:
+        # the subscriber may have disposed while it received the report before
+        if self._waiting is None or self._is_writing or self._is_timed or not self.is_open:
             return
         now = self.now()
         if self._next - now > RESOLUTION:
-            self._timed = True
+            self._is_timed = True
             self.tick_in(self._next - now)
             return
         setpoint, self._waiting = self._waiting, None
-        entry = _Entry(setpoint, self.scheduler.now, self._take_skipped())
+        pending = self._pending(setpoint)
         self._next = now + self._period
         if self._put is None:
-            self._report(entry, Outcome.DRY_RUN)
-            self._end_if_idle()
+            self._report(pending, PutOutcome.DRY_RUN)
+            self._complete_if_idle()
         elif setpoint.value is not None:
-            self._writing = True
-            self._write(entry, self._put, setpoint.value)
+            self._is_writing = True
+            self._write(pending, self._put, setpoint.value)
 
-    def _write(self, entry: _Entry, put: Callable[[float], Observable[Any]], value: float) -> None:
-        pending = [entry]
+    def _write(self, pending: _Pending, put: Callable[[float], Observable[Any]], value: float) -> None:
+        in_flight = [pending]
 
         def done(error: Exception | None) -> None:
-            while pending:
-                self._writing = False
-                self._wrote(pending.pop(), error)
+            while in_flight:
+                self._is_writing = False
+                self._finish(in_flight.pop(), error)
 
-        def replied(_reply: Any) -> None:
+        def on_reply(_reply: Any) -> None:
             done(None)
 
-        def ended() -> None:
-            done(K2EGError(f"the put of {self._uri} ended without a reply"))
+        def on_completed() -> None:
+            done(K2EGError(f"put of {self._uri} completed without a reply"))
 
-        finish = self.alone(done)
+        on_error = self.catching(done)
         reply = SingleAssignmentDisposable()
-        self._reply.disposable = reply  # before the reply may come and the next put take its place
+        self._reply.disposable = reply  # before the subscription: a reply within it may start the next put
         try:
             reply.disposable = put(value).subscribe(
-                self.alone(replied), finish, self.alone(ended), scheduler=self._subscribed
+                self.catching(on_reply), on_error, self.catching(on_completed), scheduler=self._subscribed
             )
-        except Exception as error:  # by a client that raises in place of failing the stream
-            finish(error)
+        except Exception as error:  # a client that raises instead of failing the stream
+            on_error(error)
 
-    def _wrote(self, entry: _Entry, error: Exception | None) -> None:
+    def _finish(self, pending: _Pending, error: Exception | None) -> None:
         if error is None:
-            self._report(entry, Outcome.CLAMPED if entry.setpoint.clamped else Outcome.WRITTEN)
+            self._report(pending, PutOutcome.CLAMPED if pending.setpoint.clamped else PutOutcome.WRITTEN)
         else:
-            self._report(entry, Outcome.FAILED, error)
+            self._report(pending, PutOutcome.FAILED, error)
         if isinstance(error, ClientClosedError):
             self.fail(error)
             return
         self._send()
-        self._end_if_idle()
+        self._complete_if_idle()
 
-    def _report(self, entry: _Entry, outcome: Outcome, error: Exception | None = None) -> None:
-        setpoint = entry.setpoint
-        news, self._last = outcome is not self._last, outcome
-        if outcome in (Outcome.WRITTEN, Outcome.DRY_RUN):
-            level = logging.INFO
-        else:
-            level = logging.WARNING if news else logging.DEBUG  # once, not a thousand times a second
-        what = f"{outcome} {setpoint.value!r}" if setpoint.value is not None else str(outcome)
-        why = f": {setpoint.refusal or error}" if error is not None else ""
-        _log.log(level, "%s: %s for %r%s", self._uri, what, setpoint.wanted, why)
-        self.emit(Written(self._uri, setpoint.wanted, setpoint.value, outcome, error, entry.decided, entry.skipped))
+    def _report(self, pending: _Pending, outcome: PutOutcome, error: Exception | None = None) -> None:
+        setpoint = pending.setpoint
+        is_first, self._last = outcome is not self._last, outcome
+        level = logging.INFO
+        if outcome not in (PutOutcome.WRITTEN, PutOutcome.DRY_RUN):
+            level = logging.WARNING if is_first else logging.DEBUG  # the first in a row: there may be thousands
+        reason = f" error={setpoint.refusal or error}" if error is not None else ""
+        _log.log(
+            level, "put %s: uri=%s value=%r wanted=%r%s", outcome, self._uri, setpoint.value, setpoint.wanted, reason
+        )
+        self.emit(PutReport(self._uri, setpoint.wanted, setpoint.value, outcome, error, pending.time, pending.skipped))
 
     def source_completed(self) -> None:
-        self._ending = True
-        self._end_if_idle()
+        self._is_ending = True
+        self._complete_if_idle()
 
     def source_failed(self, error: Exception) -> None:
-        _log.error("%s: nothing more is written, since the stream failed: %s", self._uri, error)
+        _log.error("stream failed, no more puts: uri=%s error=%s", self._uri, error)
         self.fail(error)
 
-    def _end_if_idle(self) -> None:
-        if self._ending and self._waiting is None and not self._writing:
+    def _complete_if_idle(self) -> None:
+        if self._is_ending and self._waiting is None and not self._is_writing:
             self.complete()
 
 
 def put_to(
-    client: Putter,
+    client: PutClient,
     uri: str,
     *,
     limits: tuple[float, float],
-    max_rate: float = DEFAULT_RATE,
+    rate: float = DEFAULT_RATE,
     on_limit: OnLimit = "clamp",
     dry_run: bool = False,
     timeout: float | None = None,
     scheduler: abc.SchedulerBase | None = None,
-) -> Callable[[Observable[Any]], Observable[Written]]:
-    """Returns an operator that writes a stream's numbers to a PV, and emits a `Written` for each decision.
+) -> Callable[[Observable[Any]], Observable[PutReport]]:
+    """Writes the stream's numbers to a PV; emits a `PutReport` for each number written or refused.
 
-    It begins with the subscription and ends with it: nothing is sent after `dispose`.
+    - A number outside `limits` is clamped or refused. NaN, infinity and items that are no numbers are always refused,
+      together with a number that waits.
+    - At most one put is in flight, and at most `rate` puts are sent a second. Of the numbers that arrive meanwhile only
+      the newest is written; `PutReport.skipped` counts the others.
+    - An error of the source, which includes exceptions in operators before this one, stops the writing for good and
+      drops the waiting number. So does an exception of the subscriber. No value is written twice.
+    - A failed put is not repeated. Only a closed client ends the stream.
+    - After `dispose` nothing is sent. When the source completes, the waiting number is still written.
 
-    - A number outside `limits` is clamped to them or refused; NaN, infinity and what is no number are always refused,
-      and what waited for its turn then is not written either.
-    - Puts are sent at most `max_rate` times a second and one after the other. Of what comes meanwhile only the newest
-      is written; `Written.skipped` counts the others.
-    - An error of the stream, an exception in an operator before this one among them, stops the writing at once and for
-      good: what waits is dropped, and no value is ever written a second time. So does an exception of the subscriber.
-    - A put that fails is not repeated; the next number is a new one. Only a closed client ends the stream.
-    - At the stream's regular end what waits is still written.
+    The logger ``k2eg_rx.operators.put_to`` gets puts and dry runs as INFO, and the first clamped, refused or failed
+    number of a row as WARNING.
 
-    Every entry also goes to the `logging` of ``k2eg_rx.operators.put_to``: as INFO what was written, as WARNING the
-    first of what was clamped, refused or failed in a row.
+    Args:
+        client: A `k2eg_rx.Client`.
+        uri: URI of the PV to write.
+        limits: Lowest and highest value to write, in the PV's units. ``(-math.inf, math.inf)`` sets no limits.
+        rate: Puts a second at most, in hertz.
+        on_limit: "clamp" writes the limit in place of a number outside it, "refuse" writes nothing.
+        dry_run: If true, sends no put; reports say what it would have written.
+        timeout: Seconds for each put; by default the client's timeout.
+        scheduler: Clock and timer threads; by default that of `subscribe`, else the shared one.
+
+    Emits:
+        `PutReport`: when a number is refused, and when a put is confirmed or fails.
+
+    Raises:
+        ValueError: The URI, limits, rate or policy is invalid.
 
     Example:
         >>> import reactivex as rx
@@ -253,19 +331,19 @@ def put_to(
         >>> from reactivex import operators as ops
         >>> from reactivex.subject import Subject
         >>> from reactivex.testing import TestScheduler
-        >>> class Bench:  # stands for a k2eg_rx.Client
+        >>> class Bench:  # in place of a k2eg_rx.Client
         ...     def put_stream(self, uri, value, timeout=None):
         ...         print(float(clock.clock), "put", uri, value)
         ...         return rx.of("done")
-        >>> clock = TestScheduler()  # virtual time: it passes when it is told to
+        >>> clock = TestScheduler()  # virtual time
         >>> orbit = Subject()
         >>> corrections = orbit.pipe(
         ...     value(),
         ...     ops.map(lambda position: -2.0 * position),
-        ...     put_to(Bench(), "pva://demo:corrector", limits=(-5.0, 5.0), max_rate=1.0),
+        ...     put_to(Bench(), "pva://demo:corrector", limits=(-5.0, 5.0), rate=1.0),
         ... )
-        >>> def show(entry):
-        ...     print(f"{entry.wanted}: {entry.outcome} {entry.value}, {entry.skipped} skipped")
+        >>> def show(report):
+        ...     print(f"{report.wanted}: {report.outcome} {report.value}, {report.skipped} skipped")
         >>> writing = corrections.subscribe(show, scheduler=clock)
         >>> for position in [0.5, 1.0, 4.0]:
         ...     orbit.on_next(update("demo:orbit", position))
@@ -277,32 +355,18 @@ def put_to(
         >>> orbit.on_next(update("demo:orbit", float("nan")))
         nan: refused None, 0 skipped
         >>> writing.dispose()  # nothing is sent any more
-
-    Args:
-        client: A client.
-        uri: The PV to write.
-        limits: The lowest and the highest value that may be written. An infinite one is none, which has to be said:
-            ``(-math.inf, math.inf)``.
-        max_rate: How many puts a second at most.
-        on_limit: "clamp" writes the limit in place of a number beyond it, "refuse" nothing.
-        dry_run: True does all of it but the put; the entries tell what would have been written.
-        timeout: Seconds for each put; the client's own by default.
-        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
-
-    Raises:
-        ValueError: An argument makes no sense.
     """
     address = PVAddress.parse(uri)
     allowed = Limits.checked(limits, on_limit)
-    period = 1.0 / positive(max_rate, "max_rate")
+    period = 1.0 / positive(rate, "rate")
 
     def put(value: float) -> Observable[Any]:
         return client.put_stream(address.uri, value, timeout)
 
     send = None if dry_run else put
 
-    def operator(source: Observable[Any]) -> Observable[Written]:
-        def make(observer: abc.ObserverBase[Written], timing: abc.SchedulerBase) -> _Writer:
+    def operator(source: Observable[Any]) -> Observable[PutReport]:
+        def make(observer: abc.ObserverBase[PutReport], timing: abc.SchedulerBase) -> _Writer:
             return _Writer(observer, timing, uri=address.uri, limits=allowed, period=period, put=send)
 
         return staged(source, make, scheduler)

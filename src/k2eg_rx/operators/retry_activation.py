@@ -30,7 +30,7 @@ _MAY_PASS = (OperationError, OperationTimeout, TransportError)
 class _Backoff:
     first: float
     factor: float
-    longest: float
+    max_backoff: float
     jitter: float
 
     def delay(self, failures: int) -> float:
@@ -38,8 +38,8 @@ class _Backoff:
         try:
             grown = self.first * self.factor ** (failures - 1)
         except OverflowError:
-            grown = self.longest
-        return min(grown, self.longest) * random.uniform(1 - self.jitter, 1 + self.jitter)
+            grown = self.max_backoff
+        return min(grown, self.max_backoff) * random.uniform(1 - self.jitter, 1 + self.jitter)
 
 
 class _Retries(abc.ObserverBase[_T]):
@@ -110,7 +110,7 @@ def retry_activation(
     backoff: float = 1.0,
     *,
     factor: float = 2.0,
-    longest: float = 60.0,
+    max_backoff: float = 60.0,
     jitter: float = 0.2,
     attempts: int | None = None,
     scheduler: abc.SchedulerBase | None = None,
@@ -144,7 +144,7 @@ def retry_activation(
     Args:
         backoff: Seconds until the first new attempt.
         factor: By what the delay grows from one attempt to the next; at least 1.
-        longest: Seconds that it grows to.
+        max_backoff: Seconds that it grows to.
         jitter: The part of the delay by which it is made longer or shorter at random, so that a hundred programs that
             lost the same gateway do not all come back in the same moment; 0 to 1.
         attempts: How often to try again without a success between; the last error is then passed on. None: for ever.
@@ -157,7 +157,7 @@ def retry_activation(
         raise ValueError(f"jitter is 0 to 1 and factor at least 1, not {jitter!r} and {factor!r}")
     if attempts is not None and attempts < 0:
         raise ValueError(f"attempts is a number of 0 or more or None, not {attempts!r}")
-    delays = _Backoff(positive(backoff, "backoff"), factor, positive(longest, "longest"), jitter)
+    delays = _Backoff(positive(backoff, "backoff"), factor, positive(max_backoff, "max_backoff"), jitter)
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         def subscribe(

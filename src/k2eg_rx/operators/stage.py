@@ -1,10 +1,8 @@
-"""One subscription of an operator that has timers: where its items and its ticks come together, one at a time.
+"""Base of operators with timers: serializes source items and timer ticks under one lock.
 
-In: items, on the thread of the source; ticks, on that of the scheduler. Out: items, on either.
-
-All state of a `Stage`, that of its subclasses included, belongs to its lock, which is held while an item is handed on:
-who comes meanwhile waits, as it would for a slow subscriber. It is reentrant, for subscribers that feed the source.
-`dispose` alone takes no lock, so that it cannot wait for a subscriber; what is under way when it is called ends.
+Thread safety: the lock protects all state of a `Stage` and its subclasses, and is held while an item is emitted. Other
+threads wait meanwhile, as they would for a slow subscriber. The lock is reentrant, so that a subscriber may feed the
+source. `dispose` takes no lock: it never waits for a subscriber, and a call in progress runs to its end.
 """
 
 from __future__ import annotations
@@ -25,88 +23,86 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 RESOLUTION = 1e-6
-"""Seconds: schedulers tell the time in datetimes, so what is due within a microsecond is due."""
+"""Resolution of a scheduler's clock, a datetime, in seconds: what is due within it is due now."""
 
 
 class Stage(Generic[_In, _Out]):
-    """An operator at work for one subscriber. A subclass says what it does with an item, a tick and the end.
+    """One subscription of an operator. Subclasses handle items, ticks and the end of the source.
 
-    Everything but `dispose` is called with the lock held.
+    All methods except `dispose` are called with the lock held.
 
     Args:
         observer: The subscriber.
-        scheduler: What tells the time and runs the ticks.
+        scheduler: Clock and timer threads.
     """
 
     def __init__(self, observer: abc.ObserverBase[_Out], scheduler: abc.SchedulerBase) -> None:
         self.scheduler = scheduler
-        self._began = scheduler.now
+        self._subscribed_at = scheduler.now
         self._observer = observer
         self._lock = threading.RLock()
         self._open = True  # cleared by `dispose` without the lock
         self._timer = SerialDisposable()
         self._held = CompositeDisposable(self._timer)
 
-    # what a subclass says
+    # Overridden by subclasses
 
     def start(self) -> None:
-        """Called before the source is subscribed to."""
+        """Called before the subscription to the source."""
 
     def take(self, item: _In) -> None:
         """Called with each item of the source."""
         raise NotImplementedError
 
     def tick(self) -> None:
-        """Called when the time is up that was given to `tick_in`."""
+        """Called when the time given to `tick_in` has passed."""
 
     def source_completed(self) -> None:
-        """Called at the source's end."""
+        """Called when the source completes."""
         self.complete()
 
     def source_failed(self, error: Exception) -> None:
-        """Called at the source's failure."""
+        """Called when the source fails."""
         self.fail(error)
 
-    # what a subclass may use
+    # Called by subclasses
 
     @property
     def is_open(self) -> bool:
-        """Whether anything may still be emitted."""
+        """Whether items may still be emitted."""
         return self._open
 
     def now(self) -> float:
-        """Returns the seconds since the subscription, by the scheduler's time."""
-        return (self.scheduler.now - self._began).total_seconds()
+        """Returns seconds since the subscription, by the scheduler's clock."""
+        return (self.scheduler.now - self._subscribed_at).total_seconds()
 
     def emit(self, item: _Out) -> None:
-        """Hands an item to the subscriber."""
+        """Emits an item."""
         if self._open:
             self._observer.on_next(item)
 
     def complete(self) -> None:
-        """Ends the stream."""
+        """Completes the stream."""
         if self._open:
             self.dispose()
             self._observer.on_completed()
 
     def fail(self, error: Exception) -> None:
-        """Ends the stream with an error."""
+        """Fails the stream."""
         if self._open:
-            self.dispose()  # first: nothing goes on while the subscriber is told
+            self.dispose()  # first: timers and source must not run while the subscriber handles the error
             self._observer.on_error(error)
 
     def tick_in(self, seconds: float) -> None:
-        """Has `tick` called after so many seconds, in place of any earlier wish."""
+        """Schedules `tick`, in place of one scheduled before."""
         self._timer.disposable = self.scheduler.schedule_relative(max(0.0, seconds), self._on_tick)
 
     def hold(self, subscription: abc.DisposableBase) -> None:
-        """Has a subscription disposed of with this one."""
+        """Disposes a subscription together with this one."""
         self._held.add(subscription)
 
-    # what the source and the scheduler call
-
     def guarded(self, action: Callable[..., None]) -> Callable[..., None]:
-        """Returns a function that does the action under the lock, and nothing once this has ended."""
+        """Returns the action under the lock; it does nothing once the stage has ended."""
 
         def act(*arguments: Any) -> None:
             with self._lock:
@@ -115,9 +111,11 @@ class Stage(Generic[_In, _Out]):
 
         return act
 
-    def alone(self, action: Callable[..., None]) -> Callable[..., None]:
-        """Returns a function like `guarded`, for callers that cannot tell the subscriber of an exception: a timer, the
-        reply to a put. It ends the subscription with it."""
+    def catching(self, action: Callable[..., None]) -> Callable[..., None]:
+        """Returns the action like `guarded`; an exception in it fails the stream.
+
+        For callers that cannot pass an exception to the subscriber: timers, and replies to puts.
+        """
 
         def act(*arguments: Any) -> None:
             with self._lock:
@@ -126,27 +124,27 @@ class Stage(Generic[_In, _Out]):
                 try:
                     action(*arguments)
                 except Exception as error:
-                    _log.exception("a subscriber raised; its subscription ends")
-                    self._tell(error)
+                    _log.exception("subscriber raised, its subscription ends")
+                    self._fail_safely(error)
 
         return act
 
     def _on_tick(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
-        self.alone(self.tick)()
+        self.catching(self.tick)()
 
-    def _tell(self, error: Exception) -> None:
+    def _fail_safely(self, error: Exception) -> None:
         try:
             self.fail(error)
         except Exception as unhandled:
-            if unhandled is not error:  # reactivex raises the error itself where no on_error was given
-                _log.exception("the error handler of a subscriber raised")
+            if unhandled is not error:  # reactivex raises the error itself if there is no on_error
+                _log.exception("on_error of a subscriber raised")
 
     def run(self, source: Observable[_In], subscribed: abc.SchedulerBase | None) -> abc.DisposableBase:
         """Subscribes to the source.
 
         Args:
-            source: Where the items come from.
-            subscribed: The scheduler that was given to `subscribe`, if any; it is passed on to the source.
+            source: The source of items.
+            subscribed: Scheduler that was given to `subscribe`; passed on to the source.
         """
         self.guarded(self.start)()
         self.hold(
@@ -160,7 +158,7 @@ class Stage(Generic[_In, _Out]):
         return Disposable(self.dispose)
 
     def dispose(self) -> None:
-        """Ends it without a word."""
+        """Ends the subscription without emitting anything."""
         self._open = False
         self._held.dispose()
 
@@ -170,12 +168,12 @@ def staged(
     make: Callable[[abc.ObserverBase[_Out], abc.SchedulerBase], Stage[_In, _Out]],
     scheduler: abc.SchedulerBase | None,
 ) -> Observable[_Out]:
-    """Returns the stream of a stage that is made for each subscription.
+    """Returns an Observable that runs a new stage for each subscription.
 
     Args:
-        source: Where the items come from.
-        make: Makes the stage.
-        scheduler: The scheduler that the user gave to the operator, if any.
+        source: The source of items.
+        make: Makes a stage from observer and scheduler.
+        scheduler: Scheduler given to the operator, if any.
     """
 
     def subscribe(observer: abc.ObserverBase[_Out], subscribed: abc.SchedulerBase | None = None) -> abc.DisposableBase:

@@ -1,98 +1,53 @@
-"""The work behind `window`: what is collected for each PV, and when it is complete.
+"""State of `window_statistics`: collects the values of open windows and closes them.
 
-In: updates, and the time. Out: `Window`s, on the thread of the source, or on that of the scheduler for a PV that has
-fallen silent. Per PV the values of its open windows are kept; they belong to the lock of the stage.
+Thread safety: the lock of the stage protects all state. Windows are emitted on the source's thread or, for silent PVs,
+on a thread of the scheduler.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from reactivex import abc
 
+from k2eg_rx.operators.drops import DropReason, OnDrop, WindowCounts
 from k2eg_rx.operators.stage import RESOLUTION, Stage
-from k2eg_rx.operators.window_items import Sample, Window, WindowCounts, window_of
+from k2eg_rx.operators.statistics import Sample, Window, window_of
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _NEVER = -(1 << 80)  # before every time
-_STEPS = 10  # so many late updates in a row: the PV's clock was set back
-_LOOKS = 20  # in a window's length, so that many silent PVs are closed together; by so much one may close later
-
-Late = Callable[[PVUpdate], None]
+_CLOCK_STEP = 10  # late updates in a row that mean the PV's clock was set back
+_CHECKS = 20  # per window length: a check closes all silent PVs due by then, so one may close later by that fraction
 
 
-class _Series:
-    """The open windows of one PV.
+@dataclass(frozen=True, slots=True)
+class WindowOptions:
+    """Options of both kinds of windows.
 
     Attributes:
-        open: Samples by the begin of their window.
-        first: The begin of the oldest of these.
-        newest: The newest time, and when it came by the clock.
-        horizon: What is before is closed.
-        late: How many were late since the last window.
-        behind: How many were late in a row.
+        by_arrival: Whether the arrival time counts instead of the EPICS time.
+        counts: The counters to fill.
+        on_drop: Called with each dropped update.
     """
 
-    __slots__ = ("arrived", "behind", "first", "horizon", "late", "name", "newest", "open")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.open: dict[int, list[Sample]] = {}
-        self.newest = self.horizon = _NEVER
-        self.arrived = self.first = 0
-        self.late = self.behind = 0
-
-    def add(self, start: int, sample: Sample) -> None:
-        """Adds a sample to the window that begins there."""
-        samples = self.open.get(start)
-        if samples is not None:
-            samples.append(sample)
-            return
-        self.first = min(self.first, start) if self.open else start
-        self.open[start] = [sample]
-
-
-class _Windows(Stage[PVUpdate, Window]):
-    """What both kinds have in common."""
-
-    def __init__(
-        self, observer: abc.ObserverBase[Window], scheduler: abc.SchedulerBase, counts: WindowCounts, by_arrival: bool
-    ) -> None:
-        super().__init__(observer, scheduler)
-        self._counts = counts
-        self._by_arrival = by_arrival
-
-    def _clock(self) -> int:
-        """Returns Unix time in nanoseconds, by the scheduler."""
-        return (self.scheduler.now - _EPOCH) // _MICROSECOND * 1000
-
-    def _time_of(self, item: PVUpdate) -> int | None:
-        self._counts.received += 1
-        time = self._clock() if self._by_arrival else item.timestamp
-        if time is None:
-            self._counts.no_time += 1
-            return None
-        return time
-
-    def _emit_all(self, windows: Sequence[Window]) -> None:
-        self._counts.windows += len(windows)
-        for window in windows:
-            self.emit(window)
+    by_arrival: bool
+    counts: WindowCounts
+    on_drop: OnDrop | None
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """How windows of time lie; all in nanoseconds.
+    """Layout of time windows, in nanoseconds.
 
     Attributes:
-        length: Of a window.
-        every: From the begin of one to that of the next.
-        grace: How long after its end a window is closed.
+        length: Length of a window.
+        every: Distance between window starts.
+        grace: Time that a window stays open after its end.
     """
 
     length: int
@@ -100,111 +55,164 @@ class Span:
     grace: int
 
 
-class WindowsOfTime(_Windows):
-    """Windows that begin at the multiples of a time."""
+class _Windows(Stage[PVUpdate, Window]):
+    """Base of both kinds of windows."""
+
+    def __init__(
+        self, observer: abc.ObserverBase[Window], scheduler: abc.SchedulerBase, options: WindowOptions
+    ) -> None:
+        super().__init__(observer, scheduler)
+        self._by_arrival = options.by_arrival
+        self._counts = options.counts
+        self._on_drop = options.on_drop
+
+    def _clock(self) -> int:
+        """Returns the scheduler's time in nanoseconds since the Unix epoch."""
+        return (self.scheduler.now - _EPOCH) // _MICROSECOND * 1000
+
+    def _time_of(self, item: PVUpdate) -> int | None:
+        """Counts an update and returns its time; drops one without time."""
+        self._counts.received += 1
+        time = self._clock() if self._by_arrival else item.timestamp
+        if time is None:
+            self._drop(item, DropReason.NO_TIME)
+        return time
+
+    def _drop(self, item: PVUpdate, reason: DropReason) -> None:
+        self._counts.dropped[reason] += 1
+        if self._on_drop is not None:
+            self._on_drop(item, reason)
+
+    def _emit_all(self, windows: Sequence[Window]) -> None:
+        self._counts.windows += len(windows)
+        for window in windows:
+            self.emit(window)
+
+
+class _OpenWindows:
+    """Open time windows of one PV. Times in nanoseconds.
+
+    Attributes:
+        samples: Samples by the start of their window.
+        first: Start of the oldest open window.
+        newest: Newest time of an update.
+        arrived: When an update last arrived, by the clock.
+        horizon: Windows that end by this time are closed.
+        late: Late updates since the last emitted window.
+        late_in_row: Late updates in a row.
+    """
+
+    __slots__ = ("arrived", "first", "horizon", "late", "late_in_row", "name", "newest", "samples")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.samples: dict[int, list[Sample]] = {}
+        self.newest = self.horizon = _NEVER
+        self.arrived = self.first = 0
+        self.late = self.late_in_row = 0
+
+    def add(self, start: int, sample: Sample) -> None:
+        """Adds a sample to the window that starts at `start`."""
+        samples = self.samples.get(start)
+        if samples is not None:
+            samples.append(sample)
+            return
+        self.first = min(self.first, start) if self.samples else start
+        self.samples[start] = [sample]
+
+
+class TimeWindows(_Windows):
+    """Windows that start at multiples of `Span.every` since 1970."""
 
     def __init__(
         self,
         observer: abc.ObserverBase[Window],
         scheduler: abc.SchedulerBase,
-        counts: WindowCounts,
-        *,
-        by_arrival: bool,
+        options: WindowOptions,
         span: Span,
-        late: Late | None,
     ) -> None:
-        super().__init__(observer, scheduler, counts, by_arrival)
+        super().__init__(observer, scheduler, options)
         self._span = span
-        self._late = late
-        self._series: dict[str, _Series] = {}
-        self._due: int | None = None  # when the next look is, by the clock
+        self._pvs: dict[str, _OpenWindows] = {}
+        self._next_check: int | None = None  # by the clock
 
     def take(self, item: PVUpdate) -> None:
         time = self._time_of(item)
         if time is None:
             return
-        series = self._series.get(item.name)
-        if series is None:
-            series = self._series[item.name] = _Series(item.name)
-        windows: list[Window] = []
-        last = time // self._span.every * self._span.every  # the begin of the last window that it is in
-        if last + self._span.length <= series.horizon:
-            series.behind += 1
-            if series.behind < _STEPS:
-                self._note_late(series, item)
+        pv = self._pvs.get(item.name)
+        if pv is None:
+            pv = self._pvs[item.name] = _OpenWindows(item.name)
+        closed: list[Window] = []
+        last = time // self._span.every * self._span.every  # start of the last window that contains it
+        if last + self._span.length <= pv.horizon:
+            pv.late_in_row += 1
+            if pv.late_in_row < _CLOCK_STEP:
+                pv.late += 1
+                self._drop(item, DropReason.LATE)
                 return
-            windows = self._close(series, None)
-            series.newest = series.horizon = _NEVER
-        series.behind = 0
+            closed = self._close(pv, None)
+            pv.newest = pv.horizon = _NEVER
+        pv.late_in_row = 0
         sample = Sample(item.value, item.timestamp if self._by_arrival else time, item.severity)
-        start = last
-        while start + self._span.length > max(time, series.horizon):
-            series.add(start, sample)
-            start -= self._span.every
-        series.newest = max(series.newest, time)
-        series.arrived = time if self._by_arrival else self._clock()
-        series.horizon = max(series.horizon, series.newest - self._span.grace)
-        if series.first + self._span.length <= series.horizon:
-            windows += self._close(series, series.horizon)
-        self._look_at(self._due_of(series))
-        self._emit_all(windows)
+        for start in range(last, max(time, pv.horizon) - self._span.length, -self._span.every):
+            pv.add(start, sample)
+        pv.newest = max(pv.newest, time)
+        pv.arrived = time if self._by_arrival else self._clock()
+        pv.horizon = max(pv.horizon, pv.newest - self._span.grace)
+        if pv.first + self._span.length <= pv.horizon:
+            closed += self._close(pv, pv.horizon)
+        self._check_at(self._due(pv))
+        self._emit_all(closed)
 
     def tick(self) -> None:
-        """Closes the windows of PVs that are silent, as if their time went on with the clock."""
-        self._due = None
+        """Closes windows of silent PVs: their time goes on with the clock."""
+        self._next_check = None
         now = self._clock()
-        windows: list[Window] = []
-        for series in self._series.values():
-            if series.open and self._due_of(series) <= now + RESOLUTION * NANOSECONDS:
-                passed = series.newest + now - series.arrived - self._span.grace
-                windows += self._close(series, passed + round(RESOLUTION * NANOSECONDS))
-        left = [self._due_of(series) for series in self._series.values() if series.open]
-        if left:
-            self._look_at(max(min(left), now + self._span.length // _LOOKS))
-        self._emit_all(windows)
+        closed: list[Window] = []
+        for pv in self._pvs.values():
+            if pv.samples and self._due(pv) <= now + RESOLUTION * NANOSECONDS:
+                passed = pv.newest + now - pv.arrived - self._span.grace
+                closed += self._close(pv, passed + round(RESOLUTION * NANOSECONDS))
+        due = [self._due(pv) for pv in self._pvs.values() if pv.samples]
+        if due:
+            self._check_at(max(min(due), now + self._span.length // _CHECKS))
+        self._emit_all(closed)
 
     def source_completed(self) -> None:
         """Closes all windows."""
-        self._emit_all([window for series in self._series.values() for window in self._close(series, None)])
+        self._emit_all([window for pv in self._pvs.values() for window in self._close(pv, None)])
         self.complete()
 
-    def _note_late(self, series: _Series, item: PVUpdate) -> None:
-        series.late += 1
-        self._counts.late += 1
-        if self._late is not None:
-            self._late(item)
+    def _due(self, pv: _OpenWindows) -> int:
+        """Returns when the PV's oldest window closes by the clock if no update arrives."""
+        return pv.arrived + pv.first + self._span.length + self._span.grace - pv.newest
 
-    def _due_of(self, series: _Series) -> int:
-        """Returns when the first open window of a PV is to be closed by the clock, if nothing more comes."""
-        return series.arrived + series.first + self._span.length + self._span.grace - series.newest
-
-    def _look_at(self, due: int) -> None:
-        """Has the next look at the open windows at a time, if none is planned about then or before."""
-        if self._due is None or due < self._due - self._span.length // _LOOKS:
-            self._due = due
+    def _check_at(self, due: int) -> None:
+        """Schedules the next check of open windows, unless one is scheduled by about that time."""
+        if self._next_check is None or due < self._next_check - self._span.length // _CHECKS:
+            self._next_check = due
             self.tick_in((due - self._clock()) / NANOSECONDS)
 
-    def _close(self, series: _Series, until: int | None) -> list[Window]:
-        """Takes out the windows that end by then, or all."""
+    def _close(self, pv: _OpenWindows, until: int | None) -> list[Window]:
+        """Removes and returns the windows that end by `until`, or all."""
         length = self._span.length
-        starts = sorted(start for start in series.open if until is None or start + length <= until)
         windows: list[Window] = []
-        for start in starts:
-            samples = series.open.pop(start)
-            windows.append(window_of(series.name, (start, start + length), samples, late=series.late))
-            series.late = 0
-            series.horizon = max(series.horizon, start + length)
-        series.first = min(series.open, default=0)
+        for start in sorted(start for start in pv.samples if until is None or start + length <= until):
+            windows.append(window_of(pv.name, (start, start + length), pv.samples.pop(start), late=pv.late))
+            pv.late = 0
+            pv.horizon = max(pv.horizon, start + length)
+        pv.first = min(pv.samples, default=0)
         return windows
 
 
-class _Run:
+class _NewestSamples:
     """The newest updates of one PV.
 
     Attributes:
-        samples: With the time of each.
-        fresh: How many of them no window has had yet.
-        needed: How many it takes for the next window.
+        samples: Pairs of time and sample.
+        fresh: How many of them were in no window yet.
+        needed: How many fresh ones complete the next window.
     """
 
     __slots__ = ("fresh", "needed", "samples")
@@ -215,42 +223,40 @@ class _Run:
         self.needed = length
 
 
-class WindowsOfCount(_Windows):
-    """Windows of so many updates of a PV."""
+class CountWindows(_Windows):
+    """Windows of `length` updates of a PV; the next one starts `every` updates later."""
 
     def __init__(
         self,
         observer: abc.ObserverBase[Window],
         scheduler: abc.SchedulerBase,
-        counts: WindowCounts,
-        *,
-        by_arrival: bool,
+        options: WindowOptions,
         length: int,
         every: int,
     ) -> None:
-        super().__init__(observer, scheduler, counts, by_arrival)
+        super().__init__(observer, scheduler, options)
         self._length = length
         self._every = every
-        self._runs: dict[str, _Run] = {}
+        self._pvs: dict[str, _NewestSamples] = {}
 
     def take(self, item: PVUpdate) -> None:
         time = self._time_of(item)
         if time is None:
             return
-        run = self._runs.get(item.name)
-        if run is None:
-            run = self._runs[item.name] = _Run(self._length)
+        pv = self._pvs.get(item.name)
+        if pv is None:
+            pv = self._pvs[item.name] = _NewestSamples(self._length)
         timestamp = item.timestamp if self._by_arrival else time
-        run.samples.append((time, Sample(item.value, timestamp, item.severity)))
-        run.fresh += 1
-        if run.fresh == run.needed:
-            run.fresh, run.needed = 0, self._every
-            self._emit_all([self._window_of(item.name, list(run.samples))])
+        pv.samples.append((time, Sample(item.value, timestamp, item.severity)))
+        pv.fresh += 1
+        if pv.fresh == pv.needed:
+            pv.fresh, pv.needed = 0, self._every
+            self._emit_all([self._window_of(item.name, list(pv.samples))])
 
     def source_completed(self) -> None:
-        """Emits what no window has had yet."""
-        left = {name: list(run.samples)[-run.fresh :] for name, run in self._runs.items() if run.fresh}
-        self._emit_all([self._window_of(name, samples) for name, samples in left.items()])
+        """Emits the updates that were in no window yet."""
+        rest = {name: list(pv.samples)[-pv.fresh :] for name, pv in self._pvs.items() if pv.fresh}
+        self._emit_all([self._window_of(name, samples) for name, samples in rest.items()])
         self.complete()
 
     def _window_of(self, name: str, timed: Sequence[tuple[int, Sample]]) -> Window:

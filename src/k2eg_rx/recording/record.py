@@ -1,7 +1,7 @@
 """`record`: a stream's items into files, on their way.
 
 In: items, on the thread that hands them over, one at a time; it waits for the disk, so a slow disk is a slow
-subscriber. Out: the same items, on the same thread. What waits is written every `flush_seconds` on a timer's thread.
+subscriber. Out: the same items, on the same thread. What waits is written every `flush_every` on a timer's thread.
 `dispose` may come on any thread, and completes the file there.
 """
 
@@ -44,10 +44,10 @@ def record(
     path: str | Path,
     *,
     rotate_bytes: int | None = _ROTATE_BYTES,
-    rotate_seconds: float | None = None,
+    rotate_every: float | None = None,
     row_group_rows: int = _ROW_GROUP_ROWS,
     flush_rows: int = _FLUSH_ROWS,
-    flush_seconds: float = _FLUSH_SECONDS,
+    flush_every: float = _FLUSH_SECONDS,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[_T]], Observable[_T]]:
     """Returns an operator that writes a stream's items to Parquet files and passes them on.
@@ -65,10 +65,10 @@ def record(
         path: The first file, such as ``run.parquet``; further ones are ``run-0002.parquet`` and so on. No file is ever
             overwritten. An empty stream leaves an empty file.
         rotate_bytes: Bytes of a file after which the next one is begun; None for never.
-        rotate_seconds: Seconds after which the next file is begun, to within `flush_seconds`; None for never.
+        rotate_every: Seconds after which the next file is begun, to within `flush_every`; None for never.
         row_group_rows: Rows of a row group in the finished file; fewer where values are large.
         flush_rows: Rows that may wait in memory: a crash loses at most these,
-        flush_seconds: and at most those of so many seconds.
+        flush_every: and at most those of so many seconds.
         scheduler: What tells the time and when to flush; a thread of the subscription's own by default.
 
     Raises:
@@ -95,11 +95,11 @@ def record(
     first = Path(path).absolute()
     limits = Limits(
         None if rotate_bytes is None else at_least_one(rotate_bytes, "rotate_bytes"),
-        None if rotate_seconds is None else positive(rotate_seconds, "rotate_seconds"),
+        None if rotate_every is None else positive(rotate_every, "rotate_every"),
         at_least_one(row_group_rows, "row_group_rows"),
         at_least_one(flush_rows, "flush_rows"),
     )
-    interval = positive(flush_seconds, "flush_seconds")
+    interval = positive(flush_every, "flush_every")
     _require_free(first)
 
     def operator(source: Observable[_T]) -> Observable[_T]:

@@ -28,13 +28,13 @@ class Limits:
 
     Attributes:
         rotate_bytes: Bytes after which a new file is begun; None for never.
-        rotate_seconds: Seconds after which a new file is begun; None for never.
+        rotate_every: Seconds after which a new file is begun; None for never.
         row_group_rows: Rows of a row group in the Parquet file.
         flush_rows: Rows that may wait for being written.
     """
 
     rotate_bytes: int | None
-    rotate_seconds: float | None
+    rotate_every: float | None
     row_group_rows: int
     flush_rows: int
 
@@ -90,7 +90,7 @@ class Recorder:
         if self._file is None:
             return
         self._flush(self._file)
-        limit = self._limits.rotate_seconds
+        limit = self._limits.rotate_every
         if limit is not None and now - self._began >= limit * _NANOSECONDS:
             self.close()
 

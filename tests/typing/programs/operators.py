@@ -10,9 +10,9 @@ from reactivex import operators as ops
 from k2eg_rx import Client, PVUpdate, Severity
 from k2eg_rx.operators import (
     AlarmTransition,
-    Outcome,
+    PutOutcome,
+    PutReport,
     Staleness,
-    Written,
     alarms,
     changed,
     combine_pvs,
@@ -22,8 +22,8 @@ from k2eg_rx.operators import (
     put_to,
     rate_limit,
     retry_activation,
+    sample_latest,
     stale,
-    throttle,
     timestamps,
     value,
 )
@@ -47,7 +47,7 @@ with Client("demo", "my-app") as client:
     assert_type(updates.pipe(changed(0.1, relative=0.01)), Observable[PVUpdate])
     assert_type(updates.pipe(timestamps(), changed()), Observable[int])
     assert_type(updates.pipe(conflate(10)), Observable[PVUpdate])
-    assert_type(updates.pipe(throttle(0.5)), Observable[PVUpdate])
+    assert_type(updates.pipe(sample_latest(2.0)), Observable[PVUpdate])
     assert_type(updates.pipe(rate_limit(2, capacity=50)), Observable[PVUpdate])
     assert_type(updates.pipe(retry_activation(attempts=3)), Observable[PVUpdate])
 
@@ -61,22 +61,22 @@ with Client("demo", "my-app") as client:
     writing = updates.pipe(
         retry_activation(),
         changed(),
-        combine_pvs(["pva://x", "ca://y"], missing="none", defaults={"x": 0.0}),
+        combine_pvs(["pva://x", "ca://y"], incomplete="fill_none", defaults={"x": 0.0}),
         ops.map(product),
         ops.map(doubled),
-        put_to(client, "pva://z", limits=(-math.inf, 5.0), on_limit="refuse", max_rate=2.0, dry_run=True),
+        put_to(client, "pva://z", limits=(-math.inf, 5.0), on_limit="refuse", rate=2.0, dry_run=True),
     )
-    assert_type(writing, Observable[Written])
+    assert_type(writing, Observable[PutReport])
 
-    def show(entry: Written) -> None:
-        assert_type(entry.outcome, Outcome)
+    def show(entry: PutReport) -> None:
+        assert_type(entry.outcome, PutOutcome)
         assert_type(entry.value, float | None)
         print(entry)
 
     writing.subscribe(show)
 
     updates.pipe(changed("0.1"))  # pyright: ignore[reportArgumentType]
-    updates.pipe(combine_pvs(["x"], missing="hope"))  # pyright: ignore[reportArgumentType]
+    updates.pipe(combine_pvs(["x"], incomplete="hope"))  # pyright: ignore[reportArgumentType]
     put_to(client, "pva://z")  # pyright: ignore[reportCallIssue]
     put_to(print, "pva://z", limits=(0, 1))  # pyright: ignore[reportArgumentType]
     client.monitor_stream("pva://x").pipe(timestamps(), alarms())  # pyright: ignore[reportArgumentType]

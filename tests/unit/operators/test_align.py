@@ -8,8 +8,7 @@ import pytest
 from reactivex import from_iterable
 from reactivex.subject import Subject
 
-from k2eg_rx.operators.align import align
-from k2eg_rx.operators.align_items import AlignCounts, Aligned, DropReason
+from k2eg_rx.operators import AlignCounts, Aligned, DropReason, align
 from k2eg_rx.protocol.messages import PVUpdate
 from k2eg_rx.protocol.structures import NANOSECONDS
 from k2eg_rx.testing import START, update
@@ -111,7 +110,7 @@ def test_partial_instants_come_when_nothing_can_be_added_in_time():
 
 
 def test_a_late_update_makes_no_second_partial_instant():
-    run = Run(["a", "b"], tolerance=0.001, incomplete="partial", max_waiting=2)
+    run = Run(["a", "b"], tolerance=0.001, incomplete="partial", capacity=2)
     assert run.feed(at("a", 0), at("a", 8 * MS), at("a", 16 * MS)) == [{"a": 0}]  # too many wait
     assert run.feed(at("b", MS)) == []
     assert run.reasons() == [("b", MS, "late")]
@@ -142,7 +141,7 @@ def test_an_error_of_the_source_passes_and_what_waits_is_counted():
 
 
 def test_what_waits_is_bounded_and_the_oldest_goes_first():
-    run = Run(["a", "b", "c"], max_waiting=3, grace=1000.0)
+    run = Run(["a", "b", "c"], capacity=3, grace=1000.0)
     run.feed(at("a", 1), at("b", 1), at("a", 2), at("a", 3))
     assert run.reasons() == [("a", 1, "overflow"), ("b", 1, "unmatched")]
     run.feed(at("a", 4), at("a", 5))
@@ -173,7 +172,7 @@ def test_clocks_that_are_set_back_stop_the_join_for_ten_updates_only():
 
 
 def test_what_a_clock_step_dropped_waits_no_more():
-    run = Run(["a", "b"], max_waiting=4)
+    run = Run(["a", "b"], capacity=4)
     run.feed(*(at("a", NANOSECONDS + number) for number in range(4)))
     run.feed(*(at("a", number) for number in range(13)))
     assert run.counts.dropped == {DropReason.OUT_OF_ORDER: 9, DropReason.CLOCK_STEP: 4}
@@ -324,7 +323,7 @@ class TestHeld:
         ({"grace": math.inf}, "grace"),
         ({"on": "pulse"}, "'pulse_id'"),
         ({"incomplete": "emit"}, "'partial'"),
-        ({"max_waiting": 1}, "max_waiting"),
+        ({"capacity": 1}, "capacity"),
         ({"hold": {"c": 1.0}}, "'c'"),
         ({"hold": {"a": 0.0}}, "'a'"),
         ({"hold": {"a": 1.0, "b": 1.0}}, "every PV"),

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from reactivex import from_iterable
 from reactivex.subject import Subject
 
-from k2eg_rx.operators.align import align
-from k2eg_rx.operators.align_items import AlignCounts, Aligned, DropReason
+from k2eg_rx.operators import AlignCounts, Aligned, DropReason, align
 from k2eg_rx.protocol.messages import PVUpdate
 from k2eg_rx.testing import START, update
 
@@ -132,7 +131,7 @@ def test_every_update_is_either_used_or_dropped_and_what_waits_is_bounded(
         hold=hold,
         grace=grace * 1e-9,
         tolerance=tolerance * 1e-9,
-        max_waiting=most,
+        capacity=most,
         pulse_id_mask=0x7F,
         counts=counts,
         on_drop=lambda item, why: dropped.append((item, why)),

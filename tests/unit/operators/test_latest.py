@@ -41,14 +41,18 @@ def test_a_list_of_pvs_has_their_names_as_labels() -> None:
 
 
 def test_what_is_missing_may_be_none_or_left_out() -> None:
-    assert combined({"b": "y", "a": "x"}, missing="none") == [{"b": None, "a": 1}, {"b": 2, "a": 1}, {"b": 2, "a": 3}]
-    assert combined({"b": "y", "a": "x"}, missing="skip") == [{"a": 1}, {"b": 2, "a": 1}, {"b": 2, "a": 3}]
+    assert combined({"b": "y", "a": "x"}, incomplete="fill_none") == [
+        {"b": None, "a": 1},
+        {"b": 2, "a": 1},
+        {"b": 2, "a": 3},
+    ]
+    assert combined({"b": "y", "a": "x"}, incomplete="partial") == [{"a": 1}, {"b": 2, "a": 1}, {"b": 2, "a": 3}]
 
 
 def test_a_default_does_not_count_as_missing() -> None:
     assert combined({"a": "x", "b": "y"}, defaults={"b": 0}) == [{"a": 1, "b": 0}, {"a": 1, "b": 2}, {"a": 3, "b": 2}]
     assert combined({"a": "x", "n": "never"}, defaults={"a": 0}) == []
-    assert combined({"a": "x", "n": "never"}, defaults={"a": 0}, missing="none")[0] == {"a": 1, "n": None}
+    assert combined({"a": "x", "n": "never"}, defaults={"a": 0}, incomplete="fill_none")[0] == {"a": 1, "n": None}
 
 
 def test_a_pv_may_have_two_labels() -> None:
@@ -121,7 +125,7 @@ def test_pvs_that_are_none_are_refused_at_the_call(pvs: Any) -> None:
 
 
 def test_a_policy_or_default_that_is_none_is_refused_at_the_call() -> None:
-    with pytest.raises(ValueError, match="missing"):
-        combine_pvs(["x"], missing="hope")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="defaults has z"):
+    with pytest.raises(ValueError, match="incomplete"):
+        combine_pvs(["x"], incomplete="hope")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="labels x, got z"):
         combine_pvs(["x"], defaults={"z": 1})

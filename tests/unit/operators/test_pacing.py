@@ -1,4 +1,4 @@
-"""`conflate`, `throttle` and `rate_limit`, in virtual time."""
+"""`conflate`, `sample_latest` and `rate_limit`, in virtual time."""
 
 import logging
 from typing import Any
@@ -8,7 +8,7 @@ from reactivex import Observable
 from reactivex.subject import Subject
 from reactivex.testing import ReactiveTest, TestScheduler
 
-from k2eg_rx.operators import conflate, rate_limit, throttle
+from k2eg_rx.operators import conflate, rate_limit, sample_latest
 from k2eg_rx.testing import update
 
 on_next, on_completed, on_error = ReactiveTest.on_next, ReactiveTest.on_completed, ReactiveTest.on_error
@@ -54,7 +54,7 @@ def test_conflate_counts_each_pv_for_itself(scheduler: TestScheduler) -> None:
 def test_throttle_takes_the_stream_as_a_whole(scheduler: TestScheduler) -> None:
     times_and_updates = [(210, "a", 1), (211, "a", 2), (212, "b", 1), (260, "c", 1)]
     source = scheduler.create_hot_observable(*[on_next(time, update(pv, x)) for time, pv, x in times_and_updates])
-    assert seen(scheduler, source.pipe(throttle(10))) == [(210, "a1"), (220, "b1"), (260, "c1")]
+    assert seen(scheduler, source.pipe(sample_latest(0.1))) == [(210, "a1"), (220, "b1"), (260, "c1")]
 
 
 def test_rate_limit_delays_and_loses_nothing(scheduler: TestScheduler) -> None:
@@ -62,7 +62,7 @@ def test_rate_limit_delays_and_loses_nothing(scheduler: TestScheduler) -> None:
     assert seen(scheduler, source.pipe(rate_limit(0.1))) == [(210, "0"), (220, "1"), (230, "2"), (300, "3")]
 
 
-@pytest.mark.parametrize("operator", [conflate(0.1), throttle(10)])
+@pytest.mark.parametrize("operator", [conflate(0.1), sample_latest(0.1)])
 def test_what_waits_comes_before_the_end_and_before_an_error(operator: Any) -> None:
     scheduler = TestScheduler()
     assert seen(scheduler, numbers(scheduler, 210, 211, 212, end=213).pipe(operator)) == [
@@ -96,12 +96,12 @@ def test_beyond_its_capacity_rate_limit_drops_the_oldest_and_says_so(
         found = seen(scheduler, source.pipe(rate_limit(0.1, capacity=2)))
     assert found == [(210, "0"), (220, "3"), (230, "4"), (230, "end")]
     assert [record.getMessage() for record in caplog.records] == [
-        "rate_limit: 2 items wait already; the oldest are dropped from now on",
-        "rate_limit: 2 items were dropped",
+        "rate_limit queue full, dropping the oldest items: capacity=2",
+        "rate_limit ends: dropped=2",
     ]
 
 
-@pytest.mark.parametrize("operator", [conflate(0.1), throttle(10), rate_limit(0.1)])
+@pytest.mark.parametrize("operator", [conflate(0.1), sample_latest(0.1), rate_limit(0.1)])
 def test_nothing_comes_after_dispose_and_no_timer_is_left(operator: Any) -> None:
     scheduler = TestScheduler()
     source: Subject[int] = Subject()
@@ -118,7 +118,7 @@ def test_nothing_comes_after_dispose_and_no_timer_is_left(operator: Any) -> None
     assert not source.observers
 
 
-@pytest.mark.parametrize("operator", [conflate(0.1), throttle(10), rate_limit(0.1)])
+@pytest.mark.parametrize("operator", [conflate(0.1), sample_latest(0.1), rate_limit(0.1)])
 def test_no_timer_runs_while_nothing_comes(operator: Any) -> None:
     scheduler = TestScheduler()
     source: Subject[int] = Subject()
@@ -128,7 +128,7 @@ def test_no_timer_runs_while_nothing_comes(operator: Any) -> None:
     assert scheduler.clock <= 1000  # it ends: one beat, and then silence
 
 
-@pytest.mark.parametrize("operator", [conflate(0.1), throttle(10), rate_limit(0.1)])
+@pytest.mark.parametrize("operator", [conflate(0.1), sample_latest(0.1), rate_limit(0.1)])
 def test_a_subscriber_that_raises_in_a_tick_gets_its_own_exception_and_no_more(operator: Any) -> None:
     scheduler = TestScheduler()
     source: Subject[int] = Subject()
@@ -151,7 +151,7 @@ def test_a_subscriber_that_raises_in_a_tick_gets_its_own_exception_and_no_more(o
     assert not source.observers
 
 
-@pytest.mark.parametrize("operator", [conflate(0.1), throttle(10), rate_limit(0.1)])
+@pytest.mark.parametrize("operator", [conflate(0.1), sample_latest(0.1), rate_limit(0.1)])
 def test_a_subscriber_that_raises_in_a_tick_without_error_handler_is_logged(
     operator: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,7 +180,7 @@ def test_a_subscriber_may_feed_the_source(scheduler: TestScheduler) -> None:
         if item < 3:
             source.on_next(item + 1)
 
-    source.pipe(throttle(10)).subscribe(take, scheduler=scheduler)
+    source.pipe(sample_latest(0.1)).subscribe(take, scheduler=scheduler)
     source.on_next(1)
     scheduler.advance_to(100)
     assert items == [1, 2, 3]
@@ -189,7 +189,7 @@ def test_a_subscriber_may_feed_the_source(scheduler: TestScheduler) -> None:
 def test_the_scheduler_given_counts_before_that_of_the_subscriber(scheduler: TestScheduler) -> None:
     source: Subject[int] = Subject()
     items: list[int] = []
-    source.pipe(throttle(10, scheduler=scheduler)).subscribe(items.append, scheduler=TestScheduler())
+    source.pipe(sample_latest(0.1, scheduler=scheduler)).subscribe(items.append, scheduler=TestScheduler())
     source.on_next(1)
     source.on_next(2)
     scheduler.advance_to(10)
@@ -197,7 +197,7 @@ def test_the_scheduler_given_counts_before_that_of_the_subscriber(scheduler: Tes
 
 
 @pytest.mark.parametrize("number", [0, -1, float("nan"), float("inf")])
-@pytest.mark.parametrize("operator", [conflate, throttle, rate_limit])
+@pytest.mark.parametrize("operator", [conflate, sample_latest, rate_limit])
 def test_numbers_that_make_no_sense_are_refused_at_the_call(operator: Any, number: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         operator(number)

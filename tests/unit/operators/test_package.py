@@ -7,14 +7,14 @@ from k2eg_rx import operators
 
 OPERATORS = {
     *("alarms", "align", "changed", "combine_pvs", "conflate", "field", "latest_by_pv", "put_to", "rate_limit"),
-    *("retry_activation", "stale", "throttle", "timestamps", "value", "window"),
+    *("retry_activation", "stale", "sample_latest", "timestamps", "value", "window_statistics"),
 }
 
 
 def test_it_offers_the_operators_and_what_they_emit() -> None:
     names = operators.__all__
     assert {name for name in names if name[0].islower()} == OPERATORS
-    assert {"AlarmTransition", "MissingFieldError", "Outcome", "Putter", "Staleness", "Written"} <= set(names)
+    assert {"AlarmTransition", "MissingFieldError", "PutOutcome", "PutClient", "Staleness", "PutReport"} <= set(names)
     assert len(set(names)) == len(names)
     assert all(hasattr(operators, name) for name in names)
 

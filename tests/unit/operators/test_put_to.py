@@ -16,7 +16,7 @@ from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.errors import ClientClosedError, OperationTimeout
-from k2eg_rx.operators import Outcome, Written, put_to
+from k2eg_rx.operators import PutOutcome, PutReport, put_to
 from k2eg_rx.testing import update
 
 NAN, INF = float("nan"), float("inf")
@@ -58,15 +58,15 @@ class Bench:
         self.client: Any = client or FakeClient()
         self.scheduler = TestScheduler()
         self.source: Subject[Any] = Subject()
-        self.entries: list[Written] = []
+        self.entries: list[PutReport] = []
         self.ends: list[Any] = []
-        self.on_entry: Callable[[Written], None] = lambda _: None
-        operator = put_to(self.client, "pva://set:x", **({"limits": (-10, 10), "max_rate": 1.0} | arguments))
+        self.on_entry: Callable[[PutReport], None] = lambda _: None
+        operator = put_to(self.client, "pva://set:x", **({"limits": (-10, 10), "rate": 1.0} | arguments))
         self.subscription = self.source.pipe(operator).subscribe(
             self.take, self.ends.append, lambda: self.ends.append("completed"), scheduler=self.scheduler
         )
 
-    def take(self, entry: Written) -> None:
+    def take(self, entry: PutReport) -> None:
         self.entries.append(entry)
         self.on_entry(entry)
 
@@ -89,11 +89,11 @@ def test_a_number_is_written_and_logged_when_the_gateway_has_replied() -> None:
     bench.scheduler.advance_to(2.5)
     bench.client.reply()
     when = datetime.fromtimestamp(2.0, UTC)
-    assert bench.entries == [Written("pva://set:x", 1.5, 1.5, Outcome.WRITTEN, None, when, 0)]
+    assert bench.entries == [PutReport("pva://set:x", 1.5, 1.5, PutOutcome.WRITTEN, None, when, 0)]
 
 
 def test_one_put_is_under_way_at_a_time_and_the_newest_follows() -> None:
-    bench = Bench(max_rate=1000.0)
+    bench = Bench(rate=1000.0)
     bench.emit(1, at=1)
     bench.emit(2, 3, at=2)
     bench.emit(4, at=3)
@@ -108,7 +108,7 @@ def test_one_put_is_under_way_at_a_time_and_the_newest_follows() -> None:
 
 def test_puts_are_never_more_often_than_the_rate() -> None:
     client = FakeClient(at_once=True)
-    bench = Bench(client, max_rate=0.5)
+    bench = Bench(client, rate=0.5)
     times: list[float] = []
     bench.on_entry = lambda _: times.append(float(bench.scheduler.clock))
     for number in range(1, 100):
@@ -120,7 +120,7 @@ def test_puts_are_never_more_often_than_the_rate() -> None:
 
 
 def test_a_slow_put_uses_up_its_time_and_the_next_goes_at_once() -> None:
-    bench = Bench(max_rate=1.0)
+    bench = Bench(rate=1.0)
     bench.emit(1, 2, at=1)
     bench.scheduler.advance_to(5)
     bench.client.reply()
@@ -142,7 +142,7 @@ def test_or_refused() -> None:
     bench.emit(5, at=2)
     assert bench.client.puts == [5]
     refused = bench.entries[0]
-    assert (refused.value, refused.outcome) == (None, Outcome.REFUSED)
+    assert (refused.value, refused.outcome) == (None, PutOutcome.REFUSED)
     assert str(refused.error) == "pva://set:x: 10.5 is outside -10 to 10"
 
 
@@ -154,7 +154,7 @@ def test_what_is_no_finite_number_is_never_written(value: Any, limits: tuple[flo
     bench = Bench(FakeClient(at_once=True), limits=limits)
     bench.emit(value)
     assert bench.client.puts == []
-    assert [entry.outcome for entry in bench.entries] == [Outcome.REFUSED]
+    assert [entry.outcome for entry in bench.entries] == [PutOutcome.REFUSED]
     assert isinstance(bench.entries[0].error, ValueError)
 
 
@@ -187,7 +187,7 @@ def test_a_dry_run_sends_nothing_and_does_all_the_rest() -> None:
 
 
 def test_a_put_that_fails_is_logged_not_repeated_and_the_next_number_is_written() -> None:
-    bench = Bench(max_rate=1000.0)
+    bench = Bench(rate=1000.0)
     bench.emit(1, at=1)
     error = OperationTimeout("put", "pva://set:x", 3.0)
     bench.client.pending.pop().on_error(error)
@@ -206,7 +206,7 @@ def test_a_client_that_raises_at_the_call_fails_the_put() -> None:
 
     bench = Bench(Raising())
     bench.emit(1)
-    assert [(entry.outcome, str(entry.error)) for entry in bench.entries] == [(Outcome.FAILED, "no such thing")]
+    assert [(entry.outcome, str(entry.error)) for entry in bench.entries] == [(PutOutcome.FAILED, "no such thing")]
     assert bench.ends == []
 
 
@@ -219,7 +219,7 @@ def test_a_put_that_ends_without_a_reply_has_failed() -> None:
 
 
 def test_a_closed_client_ends_it() -> None:
-    bench = Bench(max_rate=1000.0)
+    bench = Bench(rate=1000.0)
     bench.emit(1, 2)
     error = ClientClosedError("closed")
     bench.client.pending.pop().on_error(error)
@@ -235,7 +235,7 @@ def test_an_exception_above_stops_the_writing_for_good(caplog: pytest.LogCapture
     scheduler = TestScheduler()
     source: Subject[float] = Subject()
     ends: list[Any] = []
-    divided = source.pipe(ops.map(lambda x: 1 / x), put_to(client, "pva://set:x", limits=OPEN, max_rate=1.0))
+    divided = source.pipe(ops.map(lambda x: 1 / x), put_to(client, "pva://set:x", limits=OPEN, rate=1.0))
     divided.subscribe(on_error=ends.append, scheduler=scheduler)
     source.on_next(1)
     source.on_next(2)  # waits for its turn
@@ -245,7 +245,7 @@ def test_an_exception_above_stops_the_writing_for_good(caplog: pytest.LogCapture
     scheduler.advance_to(100)
     assert client.puts == [1.0]
     assert [type(end) for end in ends] == [ZeroDivisionError]
-    assert "nothing more is written" in caplog.text
+    assert "no more puts" in caplog.text
 
 
 def test_an_error_above_leaves_the_put_that_is_under_way() -> None:
@@ -261,9 +261,9 @@ def test_an_error_above_leaves_the_put_that_is_under_way() -> None:
 @pytest.mark.parametrize("at_once", [False, True])
 def test_an_exception_of_the_subscriber_stops_the_writing_too(at_once: bool) -> None:
     client = FakeClient(at_once=at_once)
-    bench = Bench(client, max_rate=1000.0)
+    bench = Bench(client, rate=1000.0)
 
-    def raising(entry: Written) -> None:
+    def raising(entry: PutReport) -> None:
         raise ArithmeticError(entry.wanted)
 
     bench.on_entry = raising
@@ -280,7 +280,7 @@ def test_an_exception_of_the_subscriber_stops_the_writing_too(at_once: bool) -> 
 def test_an_exception_of_the_subscriber_over_a_refusal_stops_it_as_well() -> None:
     bench = Bench(FakeClient(at_once=True))
 
-    def raising(entry: Written) -> None:
+    def raising(entry: PutReport) -> None:
         raise ArithmeticError(entry.wanted)
 
     bench.on_entry = raising
@@ -302,7 +302,7 @@ def test_after_dispose_nothing_is_sent() -> None:
 
 
 def test_a_subscriber_that_leaves_when_it_is_told_of_a_put_stops_the_next_one() -> None:
-    bench = Bench(max_rate=1000.0)
+    bench = Bench(rate=1000.0)
     bench.on_entry = lambda _: bench.subscription.dispose()
     bench.emit(1, 2)
     bench.scheduler.advance_to(5)
@@ -312,7 +312,7 @@ def test_a_subscriber_that_leaves_when_it_is_told_of_a_put_stops_the_next_one() 
 
 
 def test_a_subscriber_may_feed_the_source() -> None:
-    bench = Bench(FakeClient(at_once=True), max_rate=10.0)
+    bench = Bench(FakeClient(at_once=True), rate=10.0)
     bench.on_entry = lambda entry: bench.emit(entry.wanted + 1) if entry.wanted < 4 else None
     bench.emit(1)
     bench.scheduler.advance_to(10)
@@ -362,12 +362,12 @@ def test_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         for time, value in enumerate([1.5, 11, 12, NAN, NAN, 2.5], start=1):
             bench.emit(value, at=time)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("INFO", "pva://set:x: written 1.5 for 1.5"),
-        ("WARNING", "pva://set:x: clamped 10 for 11"),
-        ("DEBUG", "pva://set:x: clamped 10 for 12"),
-        ("WARNING", "pva://set:x: refused for nan: nan is never written"),
-        ("DEBUG", "pva://set:x: refused for nan: nan is never written"),
-        ("INFO", "pva://set:x: written 2.5 for 2.5"),
+        ("INFO", "put written: uri=pva://set:x value=1.5 wanted=1.5"),
+        ("WARNING", "put clamped: uri=pva://set:x value=10 wanted=11"),
+        ("DEBUG", "put clamped: uri=pva://set:x value=10 wanted=12"),
+        ("WARNING", "put refused: uri=pva://set:x value=None wanted=nan error=number must be finite, got nan"),
+        ("DEBUG", "put refused: uri=pva://set:x value=None wanted=nan error=number must be finite, got nan"),
+        ("INFO", "put written: uri=pva://set:x value=2.5 wanted=2.5"),
     ]
 
 
@@ -380,9 +380,9 @@ def test_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         {"limits": 5},
         {"limits": (1, 2, 3)},
         {"limits": ("a", 1)},
-        {"limits": (0, 1), "max_rate": 0},
+        {"limits": (0, 1), "rate": 0},
         {"limits": (0, 1), "on_limit": "hope"},
-        {"limits": (0, 1), "max_rate": math.inf},
+        {"limits": (0, 1), "rate": math.inf},
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_at_the_call(arguments: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ class Monitor:
 
 def test_the_delay_grows_up_to_the_longest() -> None:
     monitor = Monitor()
-    monitor.subscribe(backoff=1.0, factor=3.0, longest=10.0)
+    monitor.subscribe(backoff=1.0, factor=3.0, max_backoff=10.0)
     monitor.scheduler.advance_to(40)
     assert monitor.times == [0.0, 1.0, 4.0, 13.0, 23.0, 33.0]
     assert monitor.ends == []
@@ -65,7 +65,7 @@ def test_the_delay_grows_up_to_the_longest() -> None:
 
 def test_failures_without_end_overflow_nothing() -> None:
     monitor = Monitor()
-    monitor.subscribe(backoff=1.0, longest=1.0)
+    monitor.subscribe(backoff=1.0, max_backoff=1.0)
     monitor.scheduler.advance_to(3000)
     assert len(monitor.times) == 3001
 
@@ -209,7 +209,7 @@ def test_it_fits_into_a_pipe() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"backoff": 0}, {"factor": 0.5}, {"longest": 0}, {"jitter": -0.1}, {"jitter": 1.1}, {"attempts": -1}],
+    [{"backoff": 0}, {"factor": 0.5}, {"max_backoff": 0}, {"jitter": -0.1}, {"jitter": 1.1}, {"attempts": -1}],
 )
 def test_arguments_that_make_no_sense_are_refused_at_the_call(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):

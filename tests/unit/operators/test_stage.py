@@ -45,7 +45,7 @@ def test_after_its_end_it_says_and_does_nothing(end: str, scheduler: TestSchedul
     told, done = Told(), []
     stage = Passing(told, scheduler)
     stage.hold(Disposable(lambda: done.append("left")))
-    late = stage.guarded(done.append), stage.alone(done.append)  # as if they had waited for the lock meanwhile
+    late = stage.guarded(done.append), stage.catching(done.append)  # as if they had waited for the lock meanwhile
     error = KeyError("x")
     getattr(stage, end)(*([error] if end == "fail" else []))
     said = list(told.said)
@@ -115,7 +115,7 @@ def test_what_raises_outside_the_source_ends_it_with_that_error(caplog: pytest.L
     def raising() -> None:
         raise error
 
-    stage.alone(raising)()
+    stage.catching(raising)()
     assert told.said == [error]
     assert "its subscription ends" in caplog.text
 

@@ -9,8 +9,8 @@ from reactivex import operators as ops
 from k2eg_rx import Client, Severity
 from k2eg_rx.errors import ClientClosedError
 from k2eg_rx.operators import (
+    PutReport,
     Staleness,
-    Written,
     alarms,
     changed,
     combine_pvs,
@@ -37,9 +37,9 @@ def client(gateway: ScriptedGateway) -> Iterator[Client]:
 
 def test_a_feedback_loop_is_clamped_and_paced(gateway: ScriptedGateway, client: Client) -> None:
     orbit, corrector = gateway.pv("orbit", 0.0), gateway.pv("corrector", 0.0)
-    entries: list[Written] = []
+    entries: list[PutReport] = []
     client.monitor_stream("pva://orbit").pipe(
-        value(), ops.map(lambda x: -2.0 * x), put_to(client, "pva://corrector", limits=(-5.0, 5.0), max_rate=1.0)
+        value(), ops.map(lambda x: -2.0 * x), put_to(client, "pva://corrector", limits=(-5.0, 5.0), rate=1.0)
     ).subscribe(entries.append)
     for position in (1.0, 2.0, 3.0, float("nan")):
         gateway.advance(2.0)
@@ -68,7 +68,7 @@ def test_a_value_that_does_not_fit_the_pv_fails_and_the_next_is_written(
     gateway: ScriptedGateway, client: Client
 ) -> None:
     number, count = gateway.pv("number", 1.5), gateway.pv("count", 0)
-    entries: list[Written] = []
+    entries: list[PutReport] = []
     client.monitor_stream("pva://number").pipe(value(), put_to(client, "pva://count", limits=(0, 10))).subscribe(
         entries.append
     )

@@ -245,7 +245,7 @@ def test_rotation_by_size(path: Path, clock: HistoricalScheduler) -> None:
 
 def test_rotation_by_time(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
-    watch = Watch(source.pipe(record(path, rotate_seconds=60.0, scheduler=clock)))
+    watch = Watch(source.pipe(record(path, rotate_every=60.0, scheduler=clock)))
     source.on_next(update("x", 1))
     clock.advance_by(59)
     assert not path.exists()
@@ -487,10 +487,10 @@ def test_an_item_that_cannot_be_recorded_ends_it_without_harm(path: Path, clock:
     [
         ({"rotate_bytes": 0}, "rotate_bytes"),
         ({"rotate_bytes": 1.5}, "rotate_bytes"),
-        ({"rotate_seconds": -1}, "rotate_seconds"),
+        ({"rotate_every": -1}, "rotate_every"),
         ({"row_group_rows": True}, "row_group_rows"),
         ({"flush_rows": 0}, "flush_rows"),
-        ({"flush_seconds": 0}, "flush_seconds"),
+        ({"flush_every": 0}, "flush_every"),
     ],
 )
 def test_numbers_that_make_no_sense(path: Path, options: dict[str, Any], word: str) -> None:

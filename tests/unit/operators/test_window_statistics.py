@@ -1,6 +1,7 @@
 """Windows by event time, by arrival and by count: what is in them, when they close, what is late."""
 
 import math
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,9 +12,8 @@ from reactivex import from_iterable
 from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.operators.window import window
-from k2eg_rx.operators.window_items import Window, WindowCounts
-from k2eg_rx.operators.window_states import WindowsOfTime
+from k2eg_rx.operators import DropReason, Window, WindowCounts, window_statistics
+from k2eg_rx.operators.window_states import TimeWindows
 from k2eg_rx.protocol.messages import PVUpdate
 from k2eg_rx.protocol.structures import NANOSECONDS, Severity
 from k2eg_rx.testing import START, series, update
@@ -25,19 +25,25 @@ def at(seconds: float | None, value: object = 1.0, pv: str = "a") -> PVUpdate:
 
 
 class Run:
-    """A subscription to `window` in virtual time."""
+    """A subscription to `window_statistics` in virtual time."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.clock = TestScheduler()
         self.counts = WindowCounts()
         self.late: list[PVUpdate] = []
+        self.dropped: list[tuple[PVUpdate, DropReason]] = []
         self.windows: list[Window] = []
         self.ends: list[Exception | None] = []
         self.source: Subject[PVUpdate] = Subject()
-        options = {"counts": self.counts, "late": self.late.append} | options
-        self.subscription = self.source.pipe(window(*arguments, **options)).subscribe(
+        options = {"counts": self.counts, "on_drop": self.drop} | options
+        self.subscription = self.source.pipe(window_statistics(*arguments, **options)).subscribe(
             self.windows.append, self.ends.append, lambda: self.ends.append(None), scheduler=self.clock
         )
+
+    def drop(self, item: PVUpdate, reason: DropReason) -> None:
+        self.dropped.append((item, reason))
+        if reason is DropReason.LATE:
+            self.late.append(item)
 
     def feed(self, *updates: PVUpdate) -> list[tuple[str, float, tuple[Any, ...]]]:
         """Returns the windows that came of it: name, begin in seconds after START, values."""
@@ -57,11 +63,11 @@ class Run:
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[WindowsOfTime]:
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[TimeWindows]:
     """The looks at the clock that were taken."""
-    taken: list[WindowsOfTime] = []
-    tick = WindowsOfTime.tick
-    monkeypatch.setattr(WindowsOfTime, "tick", lambda stage: (taken.append(stage), tick(stage)))
+    taken: list[TimeWindows] = []
+    tick = TimeWindows.tick
+    monkeypatch.setattr(TimeWindows, "tick", lambda stage: (taken.append(stage), tick(stage)))
     return taken
 
 
@@ -85,13 +91,13 @@ class TestEventTime:
         assert run.shown() == [("a", 0.0, (1,)), ("a", 1.0, (2,)), ("a", 2.0, (4,))]
         assert run.late == [late]
         assert [found.late for found in run.windows] == [0, 1, 0]
-        assert run.counts == WindowCounts(received=5, late=1, windows=3)
+        assert run.counts == WindowCounts(received=5, windows=3, dropped=Counter({DropReason.LATE: 1}))
 
-    def test_late_updates_are_a_stream_of_their_own_if_a_subject_is_given(self):
+    def test_late_updates_can_feed_a_subject(self):
         aside: Subject[PVUpdate] = Subject()
         values: list[object] = []
         aside.subscribe(lambda item: values.append(item.value))
-        Run(1.0, grace=0.0, late=aside).feed(at(1.0, 1), at(0.0, 2), at(0.5, 3))
+        Run(1.0, grace=0.0, on_drop=lambda item, _: aside.on_next(item)).feed(at(1.0, 1), at(0.0, 2), at(0.5, 3))
         assert values == [2, 3]
 
     def test_windows_lie_at_the_multiples_of_their_length(self):
@@ -111,7 +117,8 @@ class TestEventTime:
         unset = [update("a", 0.0, severity=3, timestamp=datetime(year, 1, 1, tzinfo=UTC)) for year in (1970, 1990)]
         run.feed(at(None), *unset)
         run.source.on_completed()
-        assert run.counts == WindowCounts(received=3, no_time=3)
+        assert run.counts == WindowCounts(received=3, dropped=Counter({DropReason.NO_TIME: 3}))
+        assert [reason for _, reason in run.dropped] == [DropReason.NO_TIME] * 3
         assert run.windows == []
 
     def test_the_window_of_a_silent_pv_is_closed_by_the_clock(self):
@@ -144,14 +151,14 @@ class TestEventTime:
         run.feed(at(0.2))
         assert len(run.until(0.923459)) == 1
 
-    def test_what_is_closed_is_looked_at_no_more(self, looks: list[WindowsOfTime]):
+    def test_what_is_closed_is_looked_at_no_more(self, looks: list[TimeWindows]):
         run = Run(1.0, grace=0.5)
         run.feed(at(0.2), at(1.7))
         assert len(run.until(0.799)) == 0
         assert len(run.until(10.0)) == 1  # 0.8 s after the update
         assert len(looks) <= 2
 
-    def test_many_silent_pvs_are_closed_in_few_looks(self, looks: list[WindowsOfTime]):
+    def test_many_silent_pvs_are_closed_in_few_looks(self, looks: list[TimeWindows]):
         run = Run(1.0, grace=0.5)
         for number in range(40):
             run.until(number / 400)
@@ -255,7 +262,9 @@ class TestCount:
 class TestStatistics:
     def window_of(self, *values: object, **about: Any) -> Window:
         found: list[Window] = []
-        from_iterable(series("demo:x", values, every=0.125, **about)).pipe(window(1.0)).subscribe(found.append)
+        from_iterable(series("demo:x", values, every=0.125, **about)).pipe(window_statistics(1.0)).subscribe(
+            found.append
+        )
         return found[0]
 
     def test_of_numbers(self):
@@ -271,7 +280,7 @@ class TestStatistics:
     def test_invalid_values_are_kept_but_do_not_count(self):
         found: list[Window] = []
         updates = [update("a", 1.0), update("a", 1e9, severity=Severity.INVALID, timestamp=START + 1)]
-        from_iterable(updates).pipe(window(1.0)).subscribe(found.append)
+        from_iterable(updates).pipe(window_statistics(1.0)).subscribe(found.append)
         assert (found[0].values, found[0].excluded, found[0].mean) == ((1.0, 1e9), 1, 1.0)
         assert found[0].severities == (Severity.NO_ALARM, Severity.INVALID)
 
@@ -321,7 +330,7 @@ def test_a_subscriber_may_feed_the_source():
         if len(seen) < 3:
             source.on_next(at(10.0, "new", f"pv{len(seen)}"))
 
-    source.pipe(window(1.0, grace=0.0)).subscribe(answer, scheduler=clock)
+    source.pipe(window_statistics(1.0, grace=0.0)).subscribe(answer, scheduler=clock)
     source.on_next(at(0.0, 1))
     clock.advance_to(5.0)
     assert seen == [(1,), ("new",), ("new",)]
@@ -346,7 +355,7 @@ def test_every_update_is_in_its_windows_or_late(events: list[tuple[str, int, int
     assert set(found) | {item.value for item in run.late} == set(range(len(events)))
     assert set(found).isdisjoint(item.value for item in run.late)
     assert every is not None or len(found) == len(set(found))
-    assert run.counts.late == len(run.late)
+    assert run.counts.dropped[DropReason.LATE] == len(run.late)
     for item in run.windows:
         assert all(item.start <= (time or 0) < item.end for time in item.timestamps)
         assert item.values
@@ -356,20 +365,20 @@ def test_every_update_is_in_its_windows_or_late(events: list[tuple[str, int, int
     ("options", "words"),
     [
         ({}, "either"),
-        ({"seconds": 1.0, "count": 3}, "either"),
-        ({"seconds": 0.0}, "seconds"),
-        ({"seconds": math.inf}, "seconds"),
-        ({"seconds": 1e-10}, "nanosecond"),
+        ({"duration": 1.0, "count": 3}, "either"),
+        ({"duration": 0.0}, "duration"),
+        ({"duration": math.inf}, "duration"),
+        ({"duration": 1e-10}, "nanosecond"),
         ({"count": 0}, "count"),
         ({"count": 2.5}, "whole"),
         ({"count": 2, "every": 3}, "every"),
         ({"count": 2, "every": 1.5}, "whole"),
-        ({"seconds": 1.0, "every": 2.0}, "every"),
-        ({"seconds": 1.0, "every": -1.0}, "every"),
-        ({"seconds": 1.0, "grace": -1.0}, "grace"),
-        ({"seconds": 1.0, "by": "kafka"}, "'arrival'"),
+        ({"duration": 1.0, "every": 2.0}, "every"),
+        ({"duration": 1.0, "every": -1.0}, "every"),
+        ({"duration": 1.0, "grace": -1.0}, "grace"),
+        ({"duration": 1.0, "by": "kafka"}, "'arrival'"),
     ],
 )
 def test_bad_arguments_are_refused_at_the_call(options: dict[str, Any], words: str):
     with pytest.raises(ValueError, match=words):
-        window(**options)
+        window_statistics(**options)
