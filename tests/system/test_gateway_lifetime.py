@@ -299,7 +299,7 @@ def test_a_topic_that_is_missing_when_the_gateway_ends_is_no_trouble(caplog: pyt
     owner = EventLoop(lambda: failures.append(1))
     topics = Topics(TopicsOfKafka(), owner, create=True)
     made, late = threading.Event(), threading.Event()
-    call_soon(owner, lambda: topics.ensured("a", 3).subscribe(on_completed=made.set))
+    call_soon(owner, lambda: topics.ensure("a", 3).subscribe(on_completed=made.set))
     assert made.wait(SECONDS)
     at_it, all_queued, closed = threading.Event(), threading.Event(), threading.Event()
 

@@ -1,7 +1,4 @@
-"""The iterations of a recurring snapshot, as a state table: what to say at which moment.
-
-In: samples, and the ends of windows and of pushes. Out: headers, data and tails, in their order. Pure: times are given.
-"""
+"""Builds the messages of a recurring snapshot's iterations. Pure: times are passed in."""
 
 from __future__ import annotations
 
@@ -16,28 +13,34 @@ from k2eg_rx.pv import PVAddress
 
 @dataclass(frozen=True, slots=True)
 class UnencodedData:
-    """One PV's sample in an iteration, not encoded yet."""
+    """A data message of an iteration before encoding.
+
+    Attributes:
+        timestamp: Unix milliseconds.
+        iter_index: The number of the iteration, from 1.
+        value: The PV's value.
+    """
 
     timestamp: int
     iter_index: int
-    sample: PVValue
+    value: PVValue
 
 
-Part = SnapshotHeader | UnencodedData | SnapshotTail
+Message = SnapshotHeader | UnencodedData | SnapshotTail
 
 
 class IterationBuilder:
-    """What a recurring snapshot says.
+    """Collects PV values and returns the messages of each iteration: header, data, tail.
 
-    A normal one says the last known value of every PV at the end of each window. A buffered one says every value that
-    came within the window, and of a PV that was silent in it the last known value, at the window's end.
+    A normal snapshot reports the latest value of each PV at the end of the window. A buffered one reports every value
+    of the window, and the latest value of PVs without an update in it.
 
     Args:
-        name: The snapshot's name, as it was started.
-        addresses: The PVs, in the order in which a normal iteration has them.
-        buffered: Whether every value counts.
-        max_age: Seconds: what is older is not part of an iteration. None where windows follow each other.
-        limit: How many values may be held back; the oldest make room.
+        name: The snapshot's name.
+        addresses: The PVs, in the order of a normal iteration.
+        buffered: Whether the snapshot is buffered.
+        max_age: Seconds; older buffered values are discarded. None where windows follow each other.
+        limit: The number of values to buffer; beyond it the oldest are discarded.
     """
 
     def __init__(
@@ -48,21 +51,21 @@ class IterationBuilder:
         self._buffered = buffered
         self._max_age = max_age
         self._limit = limit
-        self._last: dict[PVAddress, PVValue] = {}
+        self._latest: dict[PVAddress, PVValue] = {}
         self._buffer: deque[tuple[float, PVAddress, PVValue]] = deque()
-        self._heard: set[PVAddress] = set()  # the PVs that have been in this iteration
+        self._reported: set[PVAddress] = set()  # PVs with data in the current iteration
         self._open = True
-        self._begun = False
+        self._header_sent = False
         self._index = 1
         self._lost = 0
 
-    def take(self, address: PVAddress, sample: PVValue, now: float) -> int:
-        """Takes a PV's value; returns how many had to make room for it."""
-        self._last[address] = sample
+    def add(self, address: PVAddress, value: PVValue, now: float) -> int:
+        """Adds a PV's value; returns the number of values discarded for it (0 or 1)."""
+        self._latest[address] = value
         if not self._buffered or not self._open:
             return 0
-        self._buffer.append((now, address, sample))
-        self._forget_old(now)
+        self._buffer.append((now, address, value))
+        self._discard_old(now)
         if len(self._buffer) <= self._limit:
             return 0
         self._buffer.popleft()
@@ -70,65 +73,65 @@ class IterationBuilder:
         return 1
 
     def open(self) -> None:
-        """Begins a window after a pause; without a pause, a window begins where the last one ended."""
+        """Opens a window after a pause. Without pauses, a window opens where the previous one ends."""
         self._open = True
 
-    def push(self, timestamp: int) -> list[Part]:
-        """Returns what a push within a window says: what has come since the last one.
+    def push(self, timestamp: int) -> list[Message]:
+        """Returns the values since the last push, within a window.
 
         Args:
             timestamp: Unix milliseconds.
         """
-        return self._said(timestamp, self._taken()) if self._buffer else []
+        return self._data(timestamp, self._take_buffer()) if self._buffer else []
 
-    def end(self, timestamp: int, now: float, *, pause: bool = False) -> list[Part]:
-        """Returns what the end of a window or a trigger says.
+    def end(self, timestamp: int, now: float, *, pause: bool = False) -> list[Message]:
+        """Returns the rest of an iteration at the end of its window, or on a trigger.
 
         Args:
             timestamp: Unix milliseconds.
-            now: The time that samples have been taken at.
-            pause: Whether what comes from now on is not part of the next iteration, until `open`.
+            now: Seconds, on the same clock as in `add`.
+            pause: Whether to ignore values from now on until `open`.
         """
-        self._forget_old(now)
+        self._discard_old(now)
         self._open = not pause
         if not self._buffered:
-            return self._closed(timestamp, self._known())
-        return self._closed(timestamp, [*self._taken(), *self._known(silent_only=True)])
+            return self._complete(timestamp, self._latest_values())
+        return self._complete(timestamp, [*self._take_buffer(), *self._latest_values(unreported_only=True)])
 
-    def stop(self, timestamp: int, now: float) -> list[Part]:
-        """Returns what the last iteration says, which is cut short."""
-        self._forget_old(now)
-        return self._closed(timestamp, self._taken() if self._buffered else self._known())
+    def stop(self, timestamp: int, now: float) -> list[Message]:
+        """Returns the rest of the last iteration, whose window is cut short."""
+        self._discard_old(now)
+        return self._complete(timestamp, self._take_buffer() if self._buffered else self._latest_values())
 
-    def _forget_old(self, now: float) -> None:
+    def _discard_old(self, now: float) -> None:
         while self._max_age is not None and self._buffer and self._buffer[0][0] < now - self._max_age:
             self._buffer.popleft()
 
-    def _taken(self) -> list[PVValue]:
-        samples = [sample for _, _, sample in self._buffer]
-        self._heard.update(address for _, address, _ in self._buffer)
+    def _take_buffer(self) -> list[PVValue]:
+        values = [value for _, _, value in self._buffer]
+        self._reported.update(address for _, address, _ in self._buffer)
         self._buffer.clear()
-        return samples
+        return values
 
-    def _known(self, *, silent_only: bool = False) -> list[PVValue]:
+    def _latest_values(self, *, unreported_only: bool = False) -> list[PVValue]:
         return [
-            self._last[address]
+            self._latest[address]
             for address in self._addresses
-            if address in self._last and not (silent_only and address in self._heard)
+            if address in self._latest and not (unreported_only and address in self._reported)
         ]
 
-    def _said(self, timestamp: int, samples: Sequence[PVValue]) -> list[Part]:
-        parts: list[Part] = [] if self._begun else [SnapshotHeader(self._name, timestamp, self._index)]
-        self._begun = True
-        parts.extend(UnencodedData(timestamp, self._index, sample) for sample in samples)
-        return parts
+    def _data(self, timestamp: int, values: Sequence[PVValue]) -> list[Message]:
+        messages: list[Message] = [] if self._header_sent else [SnapshotHeader(self._name, timestamp, self._index)]
+        self._header_sent = True
+        messages.extend(UnencodedData(timestamp, self._index, value) for value in values)
+        return messages
 
-    def _closed(self, timestamp: int, samples: Sequence[PVValue]) -> list[Part]:
-        parts = self._said(timestamp, samples)
+    def _complete(self, timestamp: int, values: Sequence[PVValue]) -> list[Message]:
+        messages = self._data(timestamp, values)
         text = f"{self._lost} values are missing: no more than {self._limit} are held back" if self._lost else ""
-        parts.append(SnapshotTail(self._name, timestamp, self._index, error_message=text))
+        messages.append(SnapshotTail(self._name, timestamp, self._index, error_message=text))
         self._index += 1
-        self._begun = False
+        self._header_sent = False
         self._lost = 0
-        self._heard.clear()
-        return parts
+        self._reported.clear()
+        return messages

@@ -1,7 +1,6 @@
-"""Monitors: a PV's updates, published to a topic for as long as anybody reads it.
+"""Monitors: publish a PV's updates to a topic for as long as the topic has consumers.
 
-In: orders, and once in a while who listens to which topic. Out: replies at once, then events. Belongs to the gateway's
-thread.
+Thread safety: belongs to the event loop thread.
 """
 
 from __future__ import annotations
@@ -30,64 +29,114 @@ _log = logging.getLogger(__name__)
 
 
 class _Monitor:
-    """One PV's way to one topic. `readers` are the topics whose listeners keep it alive: its own, and the reply topics
-    of those who asked for it, where clients stand in a consumer group that read the events themselves without one."""
+    """Publication of one PV to one topic.
+
+    Attributes:
+        consumed_topics: The topics whose consumers keep the monitor active: its own and the reply topics of the
+            clients that requested it. Clients that read events without a consumer group join one for the reply topic.
+        unconsumed_since: When its topics were first found without consumers.
+        end: Ends the monitor.
+        publish: Emits a record on the stream of the command that started the monitor.
+    """
 
     def __init__(self, address: PVAddress, topic: str, serialization: Serialization) -> None:
         self.address = address
         self.topic = topic
         self.key = address.name.encode()
         self.serialization = serialization
-        self.readers = {topic}
-        self.unheard_since: datetime | None = None
+        self.consumed_topics = {topic}
+        self.unconsumed_since: datetime | None = None
         self.end: Callable[[], None] = lambda: None
         self.publish: Callable[[OutgoingRecord], None] = lambda _: None
 
 
+class _CommandStream:
+    """The stream of one command: completes when the last monitor that the command started has ended.
+
+    Args:
+        observer: The subscriber of the stream.
+        on_end: Called with each monitor that ends.
+    """
+
+    def __init__(self, observer: abc.ObserverBase[OutgoingRecord], on_end: Callable[[_Monitor], None]) -> None:
+        self._observer = observer
+        self._on_end = on_end
+        self._running: dict[_Monitor, CompositeDisposable] = {}
+        self._all_started = False
+
+    def add(self, monitor: _Monitor) -> CompositeDisposable:
+        """Adds a monitor; returns what is disposed of at its end."""
+        monitor.end = partial(self._end, monitor)
+        monitor.publish = self._observer.on_next
+        disposables = self._running[monitor] = CompositeDisposable()
+        return disposables
+
+    def _end(self, monitor: _Monitor) -> None:
+        self._on_end(monitor)
+        self._running.pop(monitor, CompositeDisposable()).dispose()
+        self._complete_if_done()
+
+    def all_started(self) -> None:
+        """Lets the stream complete: no more monitors will be added."""
+        self._all_started = True
+        self._complete_if_done()
+
+    def _complete_if_done(self) -> None:
+        if self._all_started and not self._running:
+            self._observer.on_completed()
+
+    def dispose(self) -> None:
+        """Ends all monitors."""
+        for monitor in list(self._running):
+            self._end(monitor)
+
+
 class Monitors:
-    """The monitors of a gateway.
+    """The active monitors of a gateway.
 
     Args:
         channels: The PVs.
-        topics: Kafka's topics.
-        metrics: Where what cannot be published is counted.
+        topics: Creates the monitors' topics.
+        metrics: Counts refused commands and values that cannot be serialized.
     """
 
     def __init__(self, channels: Channels, topics: Topics, metrics: Metrics) -> None:
         self._channels = channels
         self._topics = topics
         self._metrics = metrics
-        self._unencodable = RateLimitedWarning(_log, "{} values have no form on the wire")
-        self._active: dict[tuple[str, str], _Monitor] = {}
+        self._unencodable = RateLimitedWarning(_log, "{} values cannot be serialized")
+        self._active: dict[tuple[str, str], _Monitor] = {}  # by PV name and topic
 
     def __len__(self) -> int:
         return len(self._active)
 
     def monitor(self, request: CommandRequest[MonitorCommand]) -> Observable[OutgoingRecord]:
-        """Returns the reply to a monitor command, and then the PV's events."""
+        """Returns the reply to a monitor command, followed by the PV's events."""
         command = request.command
         try:
             address = PVAddress.parse(command.pv_name)
         except ValueError:
             return refusal_stream(self._metrics, request.reply_to, MONITOR_KEY, -1, MALFORMED)
-        return self._start(request, [(address, command.monitor_dest_topic)], f"Monitor activated for {command.pv_name}")
+        targets = [(address, command.monitor_dest_topic)]
+        return self._stream(request, targets, f"Monitor activated for {command.pv_name}")
 
     def multi_monitor(self, request: CommandRequest[MultiMonitorCommand]) -> Observable[OutgoingRecord]:
-        """Returns the reply to a multi-monitor command, and then the events of all its PVs.
+        """Returns the reply to a multi-monitor command, followed by the events of all its PVs.
 
-        If a name among them is malformed, none is monitored and the reply says which it is.
+        A malformed PV name refuses the whole command; the reply names it.
         """
-        wanted: list[tuple[PVAddress, str]] = []
+        targets: list[tuple[PVAddress, str]] = []
         for pv_name in request.command.pv_name_list:
             try:
                 address = PVAddress.parse(pv_name)
             except ValueError:
-                return refusal_stream(self._metrics, request.reply_to, MONITOR_KEY, -1, f"{MALFORMED}: {pv_name!r}")
-            wanted.append((address, monitor_topic(address.name)))
-        return self._start(request, wanted, "Monitor activated")
+                text = f"{MALFORMED}: {pv_name!r}"
+                return refusal_stream(self._metrics, request.reply_to, MONITOR_KEY, -1, text)
+            targets.append((address, monitor_topic(address.name)))
+        return self._stream(request, targets, "Monitor activated")
 
-    def _start(
-        self, request: CommandRequest[Any], wanted: list[tuple[PVAddress, str]], text: str
+    def _stream(
+        self, request: CommandRequest[Any], targets: list[tuple[PVAddress, str]], text: str
     ) -> Observable[OutgoingRecord]:
         reply_to = request.reply_to
 
@@ -96,115 +145,106 @@ class Monitors:
         ) -> abc.DisposableBase:
             if reply_to.complete:
                 observer.on_next(reply(reply_to, MONITOR_KEY, 0, text))
-            running: dict[_Monitor, CompositeDisposable] = {}
-            started = False
-
-            def ended(monitor: _Monitor) -> None:
-                if self._active.get((monitor.address.name, monitor.topic)) is monitor:
-                    del self._active[monitor.address.name, monitor.topic]
-                running.pop(monitor, CompositeDisposable()).dispose()
-                if started and not running:
-                    observer.on_completed()
-
-            def dispose() -> None:
-                for monitor in list(running):
-                    ended(monitor)
-
-            for address, topic in wanted:
-                monitor = self._running(address, topic)
-                there = self._there(topic, reply_to)
-                if monitor is None:
-                    monitor = self._active[address.name, topic] = _Monitor(address, topic, reply_to.serialization)
-                    monitor.end = partial(ended, monitor)
-                    monitor.publish = observer.on_next
-                    running[monitor] = CompositeDisposable()
-                    self._run(monitor, there, running[monitor], observer.on_next)
-                else:
-                    there.subscribe()  # it may have been deleted
-                    self._refresh(monitor, observer.on_next)
-                if reply_to.topic:
-                    monitor.readers.add(reply_to.topic)
-            started = True
-            if not running:
-                observer.on_completed()
-            return Disposable(dispose)
+            stream = _CommandStream(observer, self._remove)
+            for address, topic in targets:
+                self._activate(address, topic, reply_to, stream, observer.on_next)
+            stream.all_started()
+            return Disposable(stream.dispose)
 
         return reactivex.create(subscribe)
 
-    def _running(self, address: PVAddress, topic: str) -> _Monitor | None:
-        """The monitor of a PV on a topic, of whichever protocol.
+    def _activate(
+        self,
+        address: PVAddress,
+        topic: str,
+        reply_to: ReplyTo,
+        stream: _CommandStream,
+        publish: Callable[[OutgoingRecord], None],
+    ) -> None:
+        """Starts a monitor; if it is active already, publishes the PV's latest value once more."""
+        monitor = self._find(address, topic)
+        topic_ready = self._topic_ready(topic, reply_to)
+        if monitor is None:
+            monitor = self._active[address.name, topic] = _Monitor(address, topic, reply_to.serialization)
+            self._start(monitor, topic_ready, stream.add(monitor))
+        else:
+            topic_ready.subscribe()  # the topic may have been deleted since
+            self._publish_latest(monitor, publish)
+        if reply_to.topic:
+            monitor.consumed_topics.add(reply_to.topic)
 
-        An event does not tell the protocol, so one topic carries a PV over one of them: the first that was asked for,
-        as with the deployed gateway, unless that one gives nothing.
+    def _find(self, address: PVAddress, topic: str) -> _Monitor | None:
+        """Returns the active monitor of a PV on a topic, over either protocol.
+
+        Events do not name the protocol, so a topic carries a PV over one of them. As with the deployed gateway, that is
+        the first one requested; but one without a value is replaced.
         """
         monitor = self._active.get((address.name, topic))
         if monitor is None or monitor.address == address or self._channels.latest(monitor.address) is not None:
             return monitor
-        _log.info("%s gives nothing, so %s takes its place on %s", monitor.address, address, topic)
+        _log.info("monitor replaced: topic=%s old=%s new=%s reason=no value", topic, monitor.address, address)
         monitor.end()
         return None
 
-    def _there(self, topic: str, reply_to: ReplyTo) -> Observable[Any]:
-        """Completes when a topic is there. Reply topics are not the gateway's to create."""
-        return reactivex.empty() if topic == reply_to.topic else self._topics.ensured(topic, PV_PARTITIONS)
+    def _remove(self, monitor: _Monitor) -> None:
+        key = monitor.address.name, monitor.topic
+        if self._active.get(key) is monitor:
+            del self._active[key]
 
-    def _run(
-        self,
-        monitor: _Monitor,
-        there: Observable[Any],
-        open_: CompositeDisposable,
-        publish: Callable[[OutgoingRecord], None],
-    ) -> None:
-        """Publishes a monitor's events once its topic is there; `open_` gets what is to be disposed at its end."""
+    def _topic_ready(self, topic: str, reply_to: ReplyTo) -> Observable[Any]:
+        """Returns a stream that completes when the topic exists. Clients create their reply topics themselves."""
+        return reactivex.empty() if topic == reply_to.topic else self._topics.ensure(topic, PV_PARTITIONS)
 
-        def take(sample: PVValue) -> None:
-            event = self._event(monitor, sample)
+    def _start(self, monitor: _Monitor, topic_ready: Observable[Any], disposables: CompositeDisposable) -> None:
+        """Subscribes to the PV and publishes its events once the topic exists."""
+
+        def on_value(value: PVValue) -> None:
+            event = self._event(monitor, value)
             if event is not None:
-                publish(event)
+                monitor.publish(event)
 
-        def failed(error: Exception) -> None:
-            _log.warning("the monitor of %s has ended: %s", monitor.address, error)
+        def on_error(error: Exception) -> None:
+            _log.warning("monitor ended: pv=%s error=%s", monitor.address, error)
             monitor.end()
 
-        def begin() -> None:
-            open_.add(self._channels.stream(monitor.address).subscribe(take, failed))
+        def subscribe() -> None:
+            disposables.add(self._channels.stream(monitor.address).subscribe(on_value, on_error))
 
-        open_.add(there.subscribe(on_completed=begin))
+        disposables.add(topic_ready.subscribe(on_completed=subscribe))
 
     def republish(self, topic: str) -> None:
-        """Publishes the last values of a topic's PVs once more: it was deleted, and made again."""
+        """Publishes the latest values of a topic's PVs again, after the topic was deleted and recreated."""
         for monitor in [monitor for (_, at), monitor in self._active.items() if at == topic]:
-            self._refresh(monitor, monitor.publish)
+            self._publish_latest(monitor, monitor.publish)
 
-    def _refresh(self, monitor: _Monitor, publish: Callable[[OutgoingRecord], None]) -> None:
-        """Publishes the last value once more, in order: what is newer comes behind it."""
+    def _publish_latest(self, monitor: _Monitor, publish: Callable[[OutgoingRecord], None]) -> None:
         latest = self._channels.latest(monitor.address)
         event = None if latest is None else self._event(monitor, latest)
         if event is not None:
             publish(event)
 
-    def _event(self, monitor: _Monitor, sample: PVValue) -> OutgoingRecord | None:
+    def _event(self, monitor: _Monitor, value: PVValue) -> OutgoingRecord | None:
         try:
-            body = sample.event(monitor.serialization)
+            body = value.event(monitor.serialization)
         except WireError as error:
             self._metrics.unencodable += 1
-            self._unencodable.count(f"{monitor.address}: {error}")
+            self._unencodable.count(f"pv={monitor.address} error={error}")
             return None
         return OutgoingRecord(monitor.topic, monitor.key, body, monitor.serialization)
 
     def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
-        """Ends the monitors that nobody has listened to for too long.
+        """Ends the monitors whose topics have had no consumers for too long.
 
         Args:
-            listeners: How many listen to each topic; None if that is unknown, which ends nothing.
+            listeners: The number of consumers per topic; None if unknown, which ends nothing.
             now: The scheduler's time.
-            expiration: Seconds.
+            expiration: Seconds without consumers after which a monitor ends.
         """
         for monitor in list(self._active.values()):
-            if listeners is None or any(listeners.get(topic) for topic in monitor.readers):
-                monitor.unheard_since = None
-            elif monitor.unheard_since is None:
-                monitor.unheard_since = now
-            elif (now - monitor.unheard_since).total_seconds() >= expiration:
-                _log.info("nobody listens to %s any more: the monitor of %s ends", monitor.topic, monitor.address)
+            if listeners is None or any(listeners.get(topic) for topic in monitor.consumed_topics):
+                monitor.unconsumed_since = None
+            elif monitor.unconsumed_since is None:
+                monitor.unconsumed_since = now
+            elif (now - monitor.unconsumed_since).total_seconds() >= expiration:
+                _log.info("monitor expired: pv=%s topic=%s reason=no consumers", monitor.address, monitor.topic)
                 monitor.end()

@@ -1,7 +1,8 @@
-"""One-shot snapshots: a window over PVs, from each the first value.
+"""One-shot snapshots: the first value of each PV within a time window.
 
-In: orders. Out: a reply for each PV as it comes, and one at the end of the window. Belongs to the gateway's thread; it
-takes nothing away from monitors of the same PVs, whose subscriptions it shares.
+They share the EPICS subscriptions of monitors on the same PVs and do not affect them.
+
+Thread safety: belongs to the event loop thread.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from k2eg_rx.pv import PVAddress
 
 _log = logging.getLogger(__name__)
 
-MAX_WINDOW_MSEC = 365 * 24 * 3600 * 1000  # a year: what is above it is a slip, and not to be reckoned with in dates
+MAX_WINDOW_MSEC = 365 * 24 * 3600 * 1000  # a year; anything longer is a mistake and may overflow dates
 
-_COMPLETE = 1  # no failure: the window has ended
+_COMPLETE = 1  # reply code: the window has ended
 
 
 class OneShotSnapshots:
-    """The one-shot snapshots of a gateway.
+    """Carries out one-shot snapshots.
 
     Args:
         channels: The PVs.
-        context: The gateway's thread and numbers.
+        context: Scheduler and metrics.
     """
 
     def __init__(self, channels: Channels, context: GatewayContext) -> None:
@@ -42,30 +43,30 @@ class OneShotSnapshots:
         self._metrics = context.metrics
 
     def snapshot(self, request: CommandRequest[SnapshotCommand]) -> Observable[OutgoingRecord]:
-        """Returns the values of the PVs within the window, and the reply that says it is over."""
+        """Returns a reply per PV as its value arrives, and the completion reply at the end of the window."""
         reply_to = request.reply_to
         window = request.command.time_window_msec
         complete = reactivex.of(reply(reply_to, SNAPSHOT_KEY, _COMPLETE))
         if window is None or not 0 <= window <= MAX_WINDOW_MSEC:
-            # a client that waits for the completion gets one, right behind the refusal
-            words = f"The time window is not valid: {window}"
-            return reactivex.concat(refusal_stream(self._metrics, reply_to, SNAPSHOT_KEY, -4, words), complete)
+            # followed by a completion, as clients wait for one
+            text = f"The time window is not valid: {window}"
+            return reactivex.concat(refusal_stream(self._metrics, reply_to, SNAPSHOT_KEY, -4, text), complete)
         if window == 0:
             return complete
-        values = [self._value(reply_to, pv_name) for pv_name in request.command.pv_name_list]
-        over = reactivex.timer(window / 1000, scheduler=self._scheduler)
-        return reactivex.concat(reactivex.merge(*values, reactivex.never()).pipe(ops.take_until(over)), complete)
+        values = [self._first_value(reply_to, pv_name) for pv_name in request.command.pv_name_list]
+        end = reactivex.timer(window / 1000, scheduler=self._scheduler)
+        return reactivex.concat(reactivex.merge(*values, reactivex.never()).pipe(ops.take_until(end)), complete)
 
-    def _value(self, reply_to: ReplyTo, pv_name: str) -> Observable[OutgoingRecord]:
-        """A PV's first value as a reply; a negative one if there can be none."""
+    def _first_value(self, reply_to: ReplyTo, pv_name: str) -> Observable[OutgoingRecord]:
+        """Returns the reply with a PV's first value, or a negative one."""
 
-        def as_reply(sample: PVValue) -> OutgoingRecord:
-            fragment = sample.fragment(reply_to.serialization)
-            body = encode_value(reply_to.serialization, reply_to.reply_id, sample.name, fragment)
+        def value_reply(value: PVValue) -> OutgoingRecord:
+            fragment = value.fragment(reply_to.serialization)
+            body = encode_value(reply_to.serialization, reply_to.reply_id, value.name, fragment)
             return OutgoingRecord(reply_to.topic, SNAPSHOT_KEY.encode(), body, reply_to.serialization)
 
-        def failed(error: Exception, _: Any) -> Observable[OutgoingRecord]:
-            _log.warning("no value of %s for a snapshot: %s", pv_name, error)
+        def error_reply(error: Exception, _: Any) -> Observable[OutgoingRecord]:
+            _log.warning("snapshot without a PV: pv=%s error=%s", pv_name, error)
             self._metrics.unencodable += isinstance(error, WireError)
             return reactivex.of(reply(reply_to, SNAPSHOT_KEY, -2, f"{pv_name}: {error}"))
 
@@ -73,4 +74,4 @@ class OneShotSnapshots:
             address = PVAddress.parse(pv_name)
         except ValueError:
             return reactivex.of(reply(reply_to, SNAPSHOT_KEY, -1, f"PV '{pv_name}'name malformed"))
-        return self._channels.stream(address).pipe(ops.take(1), ops.map(as_reply), ops.catch(failed))
+        return self._channels.stream(address).pipe(ops.take(1), ops.map(value_reply), ops.catch(error_reply))

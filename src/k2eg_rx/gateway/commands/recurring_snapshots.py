@@ -1,13 +1,12 @@
-"""Recurring snapshots: started, triggered and stopped by command, published to a topic each.
+"""Recurring snapshots: started, triggered and stopped by commands, each published to its own topic.
 
-In: orders, and the samples of PVs. Out: replies, and iterations. Belongs to the gateway's thread.
+Thread safety: belongs to the event loop thread.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import reactivex
 from reactivex import Observable, abc
@@ -15,7 +14,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
-from k2eg_rx.gateway.commands.iterations import IterationBuilder, Part, UnencodedData
+from k2eg_rx.gateway.commands.iterations import IterationBuilder, Message, UnencodedData
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
 from k2eg_rx.gateway.commands.one_shot_snapshots import MAX_WINDOW_MSEC
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, reply_stream
@@ -40,47 +39,52 @@ from k2eg_rx.pv import PVAddress, snapshot_topic
 _log = logging.getLogger(__name__)
 
 
-class _NotValid(Exception):
-    """A recurring snapshot cannot be started so; with the reply's code."""
+class _InvalidSnapshotError(Exception):
+    """A start command is invalid; `error` is the reply's code."""
 
     def __init__(self, error: int, text: str) -> None:
         super().__init__(text)
         self.error = error
 
 
-def _check(command: RepeatingSnapshotCommand) -> tuple[PVAddress, ...]:
-    """Returns the PVs of a snapshot that can be started, in their order."""
+def _validate(command: RepeatingSnapshotCommand) -> tuple[PVAddress, ...]:
+    """Returns the PVs of a valid start command, in order."""
     name = command.snapshot_name
     if command.type not in tuple(SnapshotType):
-        raise _NotValid(-1, "The snapshot type Unknown is not supported")
+        raise _InvalidSnapshotError(-1, "The snapshot type Unknown is not supported")
     if not 0 <= command.repeat_delay_msec <= MAX_WINDOW_MSEC:
-        raise _NotValid(-3, f"The repeat delay is not valid {name}")
+        raise _InvalidSnapshotError(-3, f"The repeat delay is not valid {name}")
     if not 0 <= command.time_window_msec <= MAX_WINDOW_MSEC:
-        raise _NotValid(-4, f"The time window is not valid {name}")
+        raise _InvalidSnapshotError(-4, f"The time window is not valid {name}")
     if not name:
-        raise _NotValid(-5, f"The snapshot name is not valid {name}")
+        raise _InvalidSnapshotError(-5, f"The snapshot name is not valid {name}")
     addresses: list[PVAddress] = []
     for pv_name in command.pv_name_list:
         try:
             addresses.append(PVAddress.parse(pv_name))
         except ValueError:
-            raise _NotValid(-6, f"The pv uri {pv_name} is not parsable") from None
+            raise _InvalidSnapshotError(-6, f"The pv uri {pv_name} is not parsable") from None
     if not 0 <= command.sub_push_delay_msec <= MAX_WINDOW_MSEC:
-        raise _NotValid(-7, f"The sub push delay is not valid {name}")
+        raise _InvalidSnapshotError(-7, f"The sub push delay is not valid {name}")
     for field in command.pv_field_filter_list:
         if not field or "." in field:
-            raise _NotValid(-7, f"The field filter {field!r} is not valid: it keeps top-level fields {name}")
+            text = f"The field filter {field!r} is not valid: it keeps top-level fields {name}"
+            raise _InvalidSnapshotError(-7, text)
     return tuple(addresses)
 
 
-class _Running:
-    """A recurring snapshot that runs.
+class _RunningSnapshot:
+    """The state of a running snapshot.
 
     Args:
-        command: What was asked.
+        command: The start command.
         addresses: Its PVs.
-        serialization: The form of its messages.
-        limit: How many values it may hold back.
+        reply_to: The reply data of the start command; its serialization is that of the snapshot's messages.
+        limit: The number of values to buffer.
+
+    Attributes:
+        trigger: Ends the current iteration; does nothing unless the snapshot is triggered.
+        stop: Publishes the last iteration and ends the snapshot.
     """
 
     def __init__(
@@ -93,7 +97,7 @@ class _Running:
         self.key = command.snapshot_name.encode()
         window = command.time_window_msec / 1000
         self.timing = SnapshotTiming(window, command.repeat_delay_msec / 1000, command.sub_push_delay_msec / 1000)
-        self.iterations = IterationBuilder(
+        self.builder = IterationBuilder(
             command.snapshot_name,
             addresses,
             buffered=command.type == SnapshotType.TIMED_BUFFERED,
@@ -105,12 +109,12 @@ class _Running:
 
 
 class RecurringSnapshots:
-    """The recurring snapshots of a gateway.
+    """The running recurring snapshots of a gateway.
 
     Args:
         channels: The PVs.
-        topics: Kafka's topics.
-        context: The gateway's thread, options and numbers.
+        topics: Creates the snapshots' topics.
+        context: Scheduler, metrics, options and clock.
     """
 
     def __init__(self, channels: Channels, topics: Topics, context: GatewayContext) -> None:
@@ -118,26 +122,26 @@ class RecurringSnapshots:
         self._topics = topics
         self._scheduler = context.scheduler
         self._metrics = context.metrics
-        self._buffer = context.options.snapshot_buffer
+        self._buffer_limit = context.options.snapshot_buffer
         self._clock = context.clock
-        self._unencodable = RateLimitedWarning(_log, "{} values have no form on the wire")
-        self._overflow = RateLimitedWarning(_log, "{} values did not fit into a snapshot's buffer")
-        self._running: dict[str, _Running] = {}
+        self._unencodable = RateLimitedWarning(_log, "{} values cannot be serialized")
+        self._overflow = RateLimitedWarning(_log, "{} values dropped: a snapshot's buffer is full")
+        self._running: dict[str, _RunningSnapshot] = {}  # by topic
 
     def __len__(self) -> int:
         return len(self._running)
 
     def start(self, request: CommandRequest[RepeatingSnapshotCommand]) -> Observable[OutgoingRecord]:
-        """Returns the reply to a start, and then the iterations until the stop."""
+        """Returns the reply to a start command, followed by the iterations until the snapshot is stopped."""
         command, reply_to = request.command, request.reply_to
         try:
-            addresses = _check(command)
-        except _NotValid as error:
+            addresses = _validate(command)
+        except _InvalidSnapshotError as error:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, error.error, str(error))
         name = command.snapshot_name
         if snapshot_topic(name) in self._running:
             return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot {name} is already running"))
-        running = _Running(command, addresses, reply_to, self._buffer)
+        running = _RunningSnapshot(command, addresses, reply_to, self._buffer_limit)
         started = reply(reply_to, RECURRING_KEY, 0, f"The snapshot '{name}' has been started", running.topic)
 
         def subscribe(
@@ -150,18 +154,19 @@ class RecurringSnapshots:
         return reactivex.create(subscribe)
 
     def trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:
-        """Has a snapshot publish an iteration; returns the reply. Without effect on one that runs by itself."""
+        """Makes a triggered snapshot publish an iteration; returns the reply. No effect on timed snapshots."""
         name, reply_to = request.command.snapshot_name, request.reply_to
         if not name:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, "The snapshot name is empty")
         running = self._running.get(snapshot_topic(name))
         if running is None:
-            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -2, f"Snapshot '{name}' has not been found")
+            text = f"Snapshot '{name}' has not been found"
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -2, text)
         running.trigger()
         return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been armed"))
 
     def stop(self, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
-        """Has a snapshot publish its last iteration and end; returns the reply."""
+        """Makes a snapshot publish its last iteration and end; returns the reply."""
         name, reply_to = request.command.snapshot_name, request.reply_to
         if not name:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, "The snapshot name is empty")
@@ -171,71 +176,72 @@ class RecurringSnapshots:
         running.stop()
         return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been stopped"))
 
-    def _run(self, running: _Running, observer: abc.ObserverBase[OutgoingRecord]) -> abc.DisposableBase:
-        """Opens the PVs and the windows, and emits iterations until `running.stop` is called."""
-        iterations = running.iterations
+    def _run(self, running: _RunningSnapshot, observer: abc.ObserverBase[OutgoingRecord]) -> abc.DisposableBase:
+        """Subscribes to the PVs and emits iterations until `running.stop` is called."""
+        builder = running.builder
 
-        def emit(parts: Sequence[Part]) -> None:
-            for part in parts:
-                outgoing = self._outgoing(running, part)
+        def emit(messages: Sequence[Message]) -> None:
+            for message in messages:
+                outgoing = self._encode(running, message)
                 if outgoing is not None:
                     observer.on_next(outgoing)
 
-        def happen(moment: WindowEvent) -> None:
-            if moment is WindowEvent.OPEN:
-                iterations.open()
-            elif moment is WindowEvent.PUSH:
-                emit(iterations.push(self._timestamp()))
+        def on_window_event(event: WindowEvent) -> None:
+            if event is WindowEvent.OPEN:
+                builder.open()
+            elif event is WindowEvent.PUSH:
+                emit(builder.push(self._timestamp()))
             else:
-                emit(iterations.end(self._timestamp(), self._now(), pause=running.timing.delay > 0))
+                emit(builder.end(self._timestamp(), self._now(), pause=running.timing.delay > 0))
 
         def trigger() -> None:
-            emit(iterations.end(self._timestamp(), self._now()))
+            emit(builder.end(self._timestamp(), self._now()))
 
         def stop() -> None:
-            emit(iterations.stop(self._timestamp(), self._now()))
+            emit(builder.stop(self._timestamp(), self._now()))
             observer.on_completed()
 
         running.stop = stop
-        open_ = [self._topics.ensured(running.topic, SNAPSHOT_PARTITIONS).subscribe()]
-        open_.extend(self._collect(running, address) for address in running.addresses)
+        subscriptions = [self._topics.ensure(running.topic, SNAPSHOT_PARTITIONS).subscribe()]
+        subscriptions.extend(self._collect(running, address) for address in running.addresses)
         if running.command.triggered:
             running.trigger = trigger
         else:
-            open_.append(window_events(running.timing, self._scheduler).subscribe(happen))
-        return CompositeDisposable([*open_, Disposable(lambda: self._forget(running))])
+            subscriptions.append(window_events(running.timing, self._scheduler).subscribe(on_window_event))
+        return CompositeDisposable([*subscriptions, Disposable(lambda: self._remove(running))])
 
-    def _forget(self, running: _Running) -> None:
+    def _remove(self, running: _RunningSnapshot) -> None:
         if self._running.get(running.topic) is running:
             del self._running[running.topic]
 
-    def _collect(self, running: _Running, address: PVAddress) -> abc.DisposableBase:
-        """Collects a PV's samples; one that cannot be subscribed to has none."""
+    def _collect(self, running: _RunningSnapshot, address: PVAddress) -> abc.DisposableBase:
+        """Subscribes to a PV; one whose subscription fails is missing from the iterations."""
+        name = running.command.snapshot_name
 
-        def take(iterations: IterationBuilder, sample: PVValue) -> None:
-            lost = iterations.take(address, sample, self._now())
+        def on_value(value: PVValue) -> None:
+            lost = running.builder.add(address, value, self._now())
             if lost:
                 self._metrics.dropped_samples += lost
-                self._overflow.count(running.command.snapshot_name)
+                self._overflow.count(f"snapshot={name}")
 
-        def failed(error: Exception) -> None:
-            _log.warning("the snapshot %s goes without %s: %s", running.command.snapshot_name, address, error)
+        def on_error(error: Exception) -> None:
+            _log.warning("snapshot without a PV: snapshot=%s pv=%s error=%s", name, address, error)
 
-        return self._channels.stream(address).subscribe(partial(take, running.iterations), failed)
+        return self._channels.stream(address).subscribe(on_value, on_error)
 
-    def _outgoing(self, running: _Running, part: Part) -> OutgoingRecord | None:
+    def _encode(self, running: _RunningSnapshot, message: Message) -> OutgoingRecord | None:
         form = running.serialization
         try:
-            if isinstance(part, UnencodedData):
-                fragment = part.sample.fragment(form, running.command.pv_field_filter_list)
-                body = encode_data(form, part.timestamp, part.iter_index, part.sample.name, fragment)
-            elif isinstance(part, SnapshotHeader):
-                body = encode_header(form, part)
+            if isinstance(message, UnencodedData):
+                fragment = message.value.fragment(form, running.command.pv_field_filter_list)
+                body = encode_data(form, message.timestamp, message.iter_index, message.value.name, fragment)
+            elif isinstance(message, SnapshotHeader):
+                body = encode_header(form, message)
             else:
-                body = encode_tail(form, part)
+                body = encode_tail(form, message)
         except WireError as error:
             self._metrics.unencodable += 1
-            self._unencodable.count(f"in the snapshot {running.command.snapshot_name}: {error}")
+            self._unencodable.count(f"snapshot={running.command.snapshot_name} error={error}")
             return None
         return OutgoingRecord(running.topic, running.key, body, form)
 

@@ -1,7 +1,4 @@
-"""The moments of a recurring snapshot that runs by itself: when a window opens, pushes and ends.
-
-In: its times. Out: an Observable of moments on a scheduler, so that a test has it in virtual time.
-"""
+"""Window schedule of recurring snapshots: when a window opens, pushes and ends."""
 
 from __future__ import annotations
 
@@ -14,12 +11,12 @@ import reactivex
 from reactivex import Observable, abc
 from reactivex.disposable import MultipleAssignmentDisposable
 
-_MIN_CYCLE = 0.001  # seconds; a window of 0 makes an iteration each millisecond, as the deployed gateway's does
-_DEFAULT_PUSH = 1.0  # seconds between pushes where none are asked for, the deployed gateway's
+_MIN_CYCLE = 0.001  # seconds; a window of 0 yields an iteration per millisecond, as with the deployed gateway
+_DEFAULT_PUSH_PERIOD = 1.0  # seconds; the deployed gateway's default
 
 
 class WindowEvent(Enum):
-    """What happens. `OPEN` only comes where a pause has gone before."""
+    """An event of the schedule. `OPEN` occurs only after a pause."""
 
     OPEN = "open"
     PUSH = "push"
@@ -28,12 +25,12 @@ class WindowEvent(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotTiming:
-    """The times of a recurring snapshot, in seconds.
+    """The timing of a recurring snapshot, in seconds.
 
     Attributes:
         window: How long values are collected.
         delay: The pause between windows.
-        sub_push: How often what has come so far is pushed within a window; 0 is the default, which is 1 s.
+        sub_push: The period at which values are published within a window; 0 means the default of 1 s.
     """
 
     window: float
@@ -41,59 +38,61 @@ class SnapshotTiming:
     sub_push: float = 0.0
 
     @property
-    def push(self) -> float | None:
-        """Seconds between pushes; None for no push before the window's end."""
-        period = self.sub_push or _DEFAULT_PUSH
+    def push_period(self) -> float | None:
+        """The time between pushes; None if there is no push before the end of the window."""
+        period = self.sub_push or _DEFAULT_PUSH_PERIOD
         return period if period < self.window else None
 
     @property
     def cycle(self) -> float:
-        """Seconds from one window's begin to the next one's."""
+        """The time from the start of one window to the start of the next."""
         return max(self.window + self.delay, _MIN_CYCLE)
 
 
-def window_events(timing: SnapshotTiming, scheduler: abc.SchedulerBase) -> Observable[WindowEvent]:
-    """Returns the moments of one window after the other, from the subscription on.
+def _window(timing: SnapshotTiming, start: datetime) -> Iterator[tuple[datetime, WindowEvent]]:
+    """Yields the events of one window."""
+    period = timing.push_period
+    if period is not None:
+        # a push that coincides with the end, up to rounding, is left out
+        for n in range(int((timing.window - period / 1000) / period)):
+            yield start + timedelta(seconds=period * (n + 1)), WindowEvent.PUSH
+    yield start + timedelta(seconds=timing.window if timing.delay else timing.cycle), WindowEvent.END
+    if timing.delay:
+        yield start + timedelta(seconds=timing.cycle), WindowEvent.OPEN
 
-    Windows follow each other without drift. If the scheduler's thread is late by more than a whole cycle, windows are
-    left out rather than made up for.
+
+def window_events(timing: SnapshotTiming, scheduler: abc.SchedulerBase) -> Observable[WindowEvent]:
+    """Returns the events of consecutive windows, starting at subscription.
+
+    Windows follow each other without drift. If the scheduler is late by more than a whole cycle, it skips windows
+    instead of catching up.
     """
 
-    def window(begin: datetime) -> Iterator[tuple[datetime, WindowEvent]]:
-        push = timing.push
-        if push is not None:
-            # one that falls on the end, but for rounding, is the end
-            for n in range(int((timing.window - push / 1000) / push)):
-                yield begin + timedelta(seconds=push * (n + 1)), WindowEvent.PUSH
-        yield begin + timedelta(seconds=timing.window if timing.delay else timing.cycle), WindowEvent.END
-        if timing.delay:
-            yield begin + timedelta(seconds=timing.cycle), WindowEvent.OPEN
-
     def subscribe(observer: abc.ObserverBase[WindowEvent], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-        slot = MultipleAssignmentDisposable()
-        steps = window(scheduler.now)
+        timer = MultipleAssignmentDisposable()
+        events = _window(timing, scheduler.now)
 
-        def arm(due: datetime, moment: WindowEvent) -> None:
-            def act(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+        def schedule(due: datetime, event: WindowEvent) -> None:
+            def emit(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
                 try:
-                    observer.on_next(moment)
+                    observer.on_next(event)
                 finally:
-                    proceed(due)
+                    schedule_next(due)
 
-            slot.disposable = scheduler.schedule_absolute(due, act)
+            timer.disposable = scheduler.schedule_absolute(due, emit)
 
-        def proceed(done: datetime) -> None:
-            nonlocal steps
-            if slot.is_disposed:
+        def schedule_next(previous: datetime) -> None:
+            nonlocal events
+            if timer.is_disposed:
                 return
-            step = next(steps, None)
-            if step is None:
-                late = scheduler.now - done > timedelta(seconds=timing.cycle)
-                steps = window(scheduler.now if late else done)
-                step = next(steps)
-            arm(*step)
+            upcoming = next(events, None)
+            if upcoming is None:
+                late = scheduler.now - previous > timedelta(seconds=timing.cycle)
+                events = _window(timing, scheduler.now if late else previous)
+                upcoming = next(events)
+            schedule(*upcoming)
 
-        arm(*next(steps))
-        return slot
+        schedule(*next(events))
+        return timer
 
     return reactivex.create(subscribe)

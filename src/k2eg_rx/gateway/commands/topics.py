@@ -1,8 +1,6 @@
-"""Kafka topics as the gateway needs them: made before they are written to, and looked after whether anybody reads.
+"""Kafka topics of the gateway: creation before the first record, and the number of consumers.
 
-In: names. Out: Observables that complete when a topic is there (or Kafka did not say so in time), and who listens.
-The administration blocks, so it has threads of its own, `k2eg-gateway-topics`, with a request each; the rest belongs to
-the gateway's thread, and never waits for it.
+Thread safety: belongs to the event loop thread. Blocking admin requests run on worker threads, `k2eg-gateway-topics`.
 """
 
 from __future__ import annotations
@@ -24,196 +22,199 @@ from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 
 _log = logging.getLogger(__name__)
 
-PV_PARTITIONS = 3  # the deployed gateway's numbers
+# as the deployed gateway creates them
+PV_PARTITIONS = 3
 SNAPSHOT_PARTITIONS = 1
 
-# Seconds without an answer of Kafka for which a first event waits for its topic; an answer takes 0.1 to 5 s, or comes
-# after 11 s or not at all. A record for a topic that is not there yet is lost, or makes one with another number of
-# partitions: as long as Kafka gets on with two thousand topics, each waits for its turn.
-_PATIENCE = 12.0
-# Seconds that a topic is taken to be there, for those who want it at the same time. Others may delete it at once; a
-# client that notices asks again after half a second. Asking Kafka once more costs a request.
-_MEMORY = 0.3
-# Topics in one request: the first of many need not wait for the last; the others do not cost a round trip, and the wait
-# for a broker that has to make its files, for each hundred.
-_AT_FIRST, _AT_MOST = 100, 400
-# Requests under way: while one is waited for until the broker has made its files, the next is with the controller.
-_SIDE_BY_SIDE = 2
-_RETRY = 1.0  # seconds until what Kafka has not answered is asked again, at first
-_LONGEST_RETRY = 30.0  # a broker may not know the request at all
-_PAUSE = 0.5  # seconds between noticing that a topic is missing and asking for it: it may be about to be deleted
+# Seconds without any response of Kafka after which waiting for a topic ends. A response takes 0.1 to 5 s; where it is
+# late it comes after 11 s or never. Records for a topic that does not exist are lost, or create it with another number
+# of partitions, so waiting continues as long as Kafka answers requests for other topics.
+_SILENCE_LIMIT = 12.0
+# Seconds that a created topic is assumed to exist, which saves a request when several commands need it at once. Short,
+# as topics may be deleted at any time; clients repeat a command 0.5 s after they notice.
+_CREATED_TTL = 0.3
+# Topics per request: small at first, so that the first of many topics exist soon; then larger, as each request costs a
+# round trip and a wait for the broker's log files.
+_FIRST_BATCH, _MAX_BATCH = 100, 400
+_MAX_REQUESTS = 2  # concurrent requests: one waits for the broker's log files, the other is at the controller
+_RETRY_DELAY = 1.0  # seconds until a failed request is repeated, at first; doubles with each failure
+_MAX_RETRY_DELAY = 30.0  # seconds; some brokers do not support the request at all
+_RECREATE_DELAY = 0.5  # seconds before a missing topic is recreated: its deletion may still be in progress
 
 
 class TopicAdmin(Protocol):
-    """Kafka's administration. Methods block, for a bounded time; any thread, several at a time."""
+    """Kafka administration requests.
+
+    Thread safety: methods block for a bounded time; callable on any thread, concurrently.
+    """
 
     def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
-        """Creates the topics (name: partitions) that are not there yet.
+        """Creates those topics that do not exist.
+
+        Args:
+            topics: The number of partitions by topic name.
 
         Returns:
-            The topics that Kafka refused, with what it said.
+            The error message of each topic that Kafka refused.
 
         Raises:
-            Exception: Kafka did not answer.
+            Exception: Kafka did not respond.
         """
         ...
 
     def listeners(self) -> Mapping[str, int] | None:
-        """Returns how many members the consumer groups have that are assigned each topic; None if that is unknown."""
+        """Returns the number of consumer group members assigned to each topic; None if unknown."""
         ...
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the connection to Kafka."""
         ...
 
 
 class Topics:
-    """The topics of a gateway.
+    """Creates topics in batches and looks up their consumers.
 
     Args:
-        admin: Kafka's administration; None where there is none to be used.
-        create: Whether topics are to be created.
-        scheduler: The gateway's thread.
+        admin: Kafka administration; None where it is unavailable.
+        scheduler: The event loop.
+        create: Whether topics are created.
     """
 
     def __init__(self, admin: TopicAdmin | None, scheduler: abc.SchedulerBase, *, create: bool) -> None:
         self._admin = admin
         self._create = create and admin is not None
         self._scheduler = scheduler
-        self._known: dict[str, datetime] = {}  # until when a topic is taken to be there
-        self._wanted: dict[str, int] = {}
-        self._made: dict[str, int] = {}  # what was asked for at any time, with its number of partitions
+        self._exists_until: dict[str, datetime] = {}
+        self._requested: dict[str, int] = {}  # partitions by topic, waiting for a request
+        self._partitions: dict[str, int] = {}  # of all topics requested so far
         self._waiting: dict[str, list[abc.ObserverBase[Any]]] = {}
-        self._is_due = False  # a request is about to be made
-        self._under_way = 0
-        self._at_once = _AT_FIRST
-        self._answered: datetime | None = None  # when Kafka did so last
-        self._is_silent = False  # Kafka has not answered the latest request
-        self._retry = _RETRY
-        self._missing: dict[str, abc.DisposableBase] = {}
-        self._warning = RateLimitedWarning(
-            _log, "{} requests to create topics failed; events are published nevertheless"
-        )
-        self._worker = WorkerPool(_SIDE_BY_SIDE, "k2eg-gateway-topics")
+        self._request_scheduled = False
+        self._running_requests = 0
+        self._batch_size = _FIRST_BATCH
+        self._last_response: datetime | None = None
+        self._is_silent = False  # Kafka did not respond to the latest request
+        self._retry_delay = _RETRY_DELAY
+        self._recreating: dict[str, abc.DisposableBase] = {}
+        self._failed = RateLimitedWarning(_log, "{} requests to create topics failed; events are published anyway")
+        self._worker = WorkerPool(_MAX_REQUESTS, "k2eg-gateway-topics")
 
-    def ensured(self, topic: str, partitions: int) -> Observable[Any]:
-        """Returns a stream without items that completes when a topic is there.
+    def ensure(self, topic: str, partitions: int) -> Observable[Any]:
+        """Returns an empty stream that completes when the topic exists.
 
-        It also completes, soon, when Kafka does not answer: a monitor begins in any case.
+        It also completes when Kafka does not respond, so that a monitor starts in any case.
         """
 
         def subscribe(observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            if not self._create or self._is_known(topic):
+            if not self._create or self._exists(topic):
                 observer.on_completed()
                 return Disposable()
-            self._want(topic, partitions)
+            self._requested.setdefault(topic, partitions)
+            self._schedule_request(0.0)  # one request for all topics of this turn of the event loop
             if self._is_silent:
                 observer.on_completed()
                 return Disposable()
             self._waiting.setdefault(topic, []).append(observer)
             timer = SerialDisposable()
-            self._watch(self._scheduler.now, observer, timer)
-            return CompositeDisposable(timer, Disposable(lambda: self._left(topic, observer)))
+            self._complete_on_silence(self._scheduler.now, observer, timer)
+            return CompositeDisposable(timer, Disposable(lambda: self._remove_observer(topic, observer)))
 
         return reactivex.create(subscribe)
 
-    def _watch(self, since: datetime, observer: abc.ObserverBase[Any], timer: SerialDisposable) -> None:
-        """Has an observer wait no longer once Kafka has answered nothing for too long."""
+    def _complete_on_silence(self, since: datetime, observer: abc.ObserverBase[Any], timer: SerialDisposable) -> None:
+        """Completes an observer once Kafka has not responded to anything for `_SILENCE_LIMIT`."""
 
-        def look(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            if self._answered is None or self._answered <= since:
+        def check(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            if self._last_response is None or self._last_response <= since:
                 observer.on_completed()
             else:
-                self._watch(self._answered, observer, timer)
+                self._complete_on_silence(self._last_response, observer, timer)
 
-        timer.disposable = self._scheduler.schedule_absolute(since + timedelta(seconds=_PATIENCE), look)
+        timer.disposable = self._scheduler.schedule_absolute(since + timedelta(seconds=_SILENCE_LIMIT), check)
 
-    def _left(self, topic: str, observer: abc.ObserverBase[Any]) -> None:
+    def _remove_observer(self, topic: str, observer: abc.ObserverBase[Any]) -> None:
         waiting = self._waiting.get(topic, [])
         if observer in waiting:
             waiting.remove(observer)
 
-    def _is_known(self, topic: str) -> bool:
-        return topic in self._known and self._scheduler.now < self._known[topic]
+    def _exists(self, topic: str) -> bool:
+        return topic in self._exists_until and self._scheduler.now < self._exists_until[topic]
 
-    def _want(self, topic: str, partitions: int) -> None:
-        self._wanted.setdefault(topic, partitions)
-        self._request_in(0.0)  # what is wanted by the end of this turn goes into one request
+    def _schedule_request(self, delay: float) -> None:
+        if not self._request_scheduled:
+            self._request_scheduled = True
+            self._scheduler.schedule_relative(delay, self._send_requests)
 
-    def _request_in(self, seconds: float) -> None:
-        if not self._is_due:
-            self._is_due = True
-            self._scheduler.schedule_relative(seconds, self._request)
+    def _send_requests(self, _scheduler: abc.SchedulerBase | None = None, _state: object = None) -> None:
+        self._request_scheduled = False
+        while (admin := self._admin) is not None and self._requested and self._running_requests < _MAX_REQUESTS:
+            batch = {topic: self._requested.pop(topic) for topic in list(islice(self._requested, self._batch_size))}
+            self._send_request(admin, batch)
+            self._batch_size = min(2 * self._batch_size, _MAX_BATCH)
+        if not self._running_requests:
+            self._batch_size = _FIRST_BATCH
 
-    def _request(self, _scheduler: abc.SchedulerBase | None = None, _state: object = None) -> None:
-        self._is_due = False
-        while (admin := self._admin) is not None and self._wanted and self._under_way < _SIDE_BY_SIDE:
-            self._ask(admin, {topic: self._wanted.pop(topic) for topic in list(islice(self._wanted, self._at_once))})
-            self._at_once = min(2 * self._at_once, _AT_MOST)
-        if not self._under_way:
-            self._at_once = _AT_FIRST
+    def _send_request(self, admin: TopicAdmin, batch: Mapping[str, int]) -> None:
+        self._running_requests += 1
+        self._run(lambda: admin.create(batch), lambda done: self._on_response(batch, done))
 
-    def _ask(self, admin: TopicAdmin, some: Mapping[str, int]) -> None:
-        self._under_way += 1
-        self._do(lambda: admin.create(some), lambda done: self._created(some, done))
-
-    def _created(self, wanted: Mapping[str, int], done: Future[Any]) -> None:
-        self._under_way -= 1
+    def _on_response(self, batch: Mapping[str, int], done: Future[Any]) -> None:
+        self._running_requests -= 1
         error = done.exception()
         if error is None:
-            self._answered = self._scheduler.now
-            until = self._answered + timedelta(seconds=_MEMORY)
-            self._known.update(dict.fromkeys(wanted, until))  # what was refused is not asked for at once again either
-            self._is_silent, self._retry = False, _RETRY
+            self._last_response = self._scheduler.now
+            until = self._last_response + timedelta(seconds=_CREATED_TTL)
+            self._exists_until.update(dict.fromkeys(batch, until))  # refused ones too, so as not to repeat at once
+            self._is_silent, self._retry_delay = False, _RETRY_DELAY
             for topic, reason in done.result().items():
-                self._warning.count(f"{topic}: {reason}")
-            self._request()
+                self._failed.count(f"topic={topic} error={reason}")
+            self._send_requests()
         else:
-            self._warning.count(error)
-            self._wanted = {**wanted, **self._wanted}
+            self._failed.count(error)
+            self._requested = {**batch, **self._requested}
             self._is_silent = True
-            if not self._is_due:  # else the other request has failed just before
-                self._request_in(self._retry)
-                self._retry = min(2 * self._retry, _LONGEST_RETRY)
-        for topic in wanted:
-            self._made[topic] = wanted[topic]
+            if not self._request_scheduled:  # otherwise the concurrent request failed just before
+                self._schedule_request(self._retry_delay)
+                self._retry_delay = min(2 * self._retry_delay, _MAX_RETRY_DELAY)
+        self._partitions.update(batch)
+        for topic in batch:
             for observer in self._waiting.pop(topic, []):
                 observer.on_completed()
 
-    def recreate(self, topic: str, then: Callable[[], None]) -> None:
-        """Takes note that a topic is not there; it is made once more if it was made here.
+    def recreate(self, topic: str, on_created: Callable[[], None]) -> None:
+        """Creates a missing topic again, if this gateway created it before.
 
         Args:
             topic: Its name.
-            then: Called when it is there, or Kafka did not say so in time.
+            on_created: Called when the topic exists, or Kafka did not respond in time.
         """
-        partitions = self._made.get(topic)
-        if partitions is None or topic in self._missing:
+        partitions = self._partitions.get(topic)
+        if partitions is None or topic in self._recreating:
             return
 
-        def ask(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            del self._missing[topic]
-            self._known.pop(topic, None)
-            self.ensured(topic, partitions).subscribe(on_completed=then)
+        def create(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            del self._recreating[topic]
+            self._exists_until.pop(topic, None)
+            self.ensure(topic, partitions).subscribe(on_completed=on_created)
 
-        self._missing[topic] = self._scheduler.schedule_relative(_PAUSE, ask)
+        self._recreating[topic] = self._scheduler.schedule_relative(_RECREATE_DELAY, create)
 
-    def listeners(self, tell: Callable[[Mapping[str, int] | None], None]) -> None:
-        """Has `tell` called, on the gateway's thread, with who listens to which topic; with None if that is unknown."""
+    def listeners(self, on_result: Callable[[Mapping[str, int] | None], None]) -> None:
+        """Looks up the number of consumers of each topic; calls `on_result` with None if it is unknown."""
         admin = self._admin
         if admin is None:
-            tell(None)
+            on_result(None)
             return
 
-        def told(done: Future[Any]) -> None:
+        def on_done(done: Future[Any]) -> None:
             error = done.exception()
             if error is not None:
-                _log.debug("who listens is unknown: %s", error)
-            tell(None if error is not None else done.result())
+                _log.debug("consumer lookup failed: error=%s", error)
+            on_result(None if error is not None else done.result())
 
-        self._do(admin.listeners, told)
+        self._run(admin.listeners, on_done)
 
-    def _do(self, request: Callable[[], Any], then: Callable[[Future[Any]], None]) -> None:
+    def _run(self, request: Callable[[], Any], on_done: Callable[[Future[Any]], None]) -> None:
+        """Runs a blocking request on a worker thread and calls `on_done` on the event loop thread."""
         future: Future[Any] = Future()
 
         def work() -> None:
@@ -221,12 +222,12 @@ class Topics:
                 future.set_result(request())
             except Exception as error:
                 future.set_exception(error)
-            call_soon(self._scheduler, lambda: then(future))
+            call_soon(self._scheduler, lambda: on_done(future))
 
         self._worker.submit(work)
 
     def close(self, timeout: float) -> None:
-        """Ends the administration; a request under way ends by itself, in bounded time."""
+        """Closes the admin client; a running request ends by itself within its own timeout."""
         self._worker.close(timeout)
         if self._admin is not None:
             self._admin.close()

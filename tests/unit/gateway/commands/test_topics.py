@@ -53,7 +53,7 @@ class Bench:
         self.there: list[str] = []
 
     def ensure(self, topic: str, partitions: int = 3) -> Any:
-        return self.topics.ensured(topic, partitions).subscribe(on_completed=lambda: self.there.append(topic))
+        return self.topics.ensure(topic, partitions).subscribe(on_completed=lambda: self.there.append(topic))
 
     def settle(self) -> None:
         self.scheduler.advance_by(1e-6)
