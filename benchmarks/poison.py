@@ -350,7 +350,7 @@ class Run:
         self._ask()
         report = self._report
         counts: Counter[str] = Counter()
-        for (kind, _), count in self.client._core._discards.counts().items():  # pyright: ignore[reportPrivateUsage]
+        for (kind, _), count in self.client.status.decode_errors.items():
             counts[kind] += count
         report.kinds = dict(counts)
         report.discarded, report.expected = self.client.status.discarded, self._judge.expected

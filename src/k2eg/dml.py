@@ -77,7 +77,7 @@ class dml(Client):  # noqa: N801 - the documented name
         super().__init__(
             environment_id,
             app_name,
-            group_name,
+            group_name=group_name,
             settings=settings,
             transport=transport,
             timeout=timeout,

@@ -9,6 +9,7 @@ from k2eg_rx.client import Client, GetResult, PutResult, Status, first
 from k2eg_rx.delivery import Overflow
 from k2eg_rx.errors import (
     ClientClosedError,
+    EmptyStreamError,
     ForkError,
     K2EGError,
     OperationError,
@@ -46,6 +47,7 @@ __all__ = [
     "Client",
     "ClientClosedError",
     "ConnectionState",
+    "EmptyStreamError",
     "ForkError",
     "GetResult",
     "K2EGError",

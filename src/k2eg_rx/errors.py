@@ -59,6 +59,10 @@ class OperationTimeout(K2EGError, TimeoutError):
         return f"{text}; {self.hint}" if self.hint else text
 
 
+class EmptyStreamError(K2EGError):
+    """A stream completed without an item where `first` waits for one, such as a monitor when the client is closed."""
+
+
 class TransportError(K2EGError):
     """Kafka failed: the broker cannot be reached, refuses, or lacks a topic. The text says what to do."""
 

@@ -140,7 +140,9 @@ class Site:
         """Returns a client, by default of an application of its own."""
         name = app_name or f"app-{uuid.uuid4().hex[:8]}"
         arguments.setdefault("timeout", PATIENCE)  # of activations
-        return self._stack.enter_context(Client("faults", name, group_name, settings=self.settings(name), **arguments))
+        return self._stack.enter_context(
+            Client("faults", name, group_name=group_name, settings=self.settings(name), **arguments)
+        )
 
     def uris(self, count: int) -> list[str]:
         """Returns PVs that no other test has."""

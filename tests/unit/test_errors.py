@@ -11,6 +11,7 @@ import pytest
 from k2eg_rx import errors
 from k2eg_rx.errors import (
     ClientClosedError,
+    EmptyStreamError,
     ForkError,
     K2EGError,
     OperationError,
@@ -25,6 +26,7 @@ EXAMPLES: list[K2EGError] = [
     TransportError("no broker"),
     WireError("shape", "no value"),
     ClientClosedError("closed"),
+    EmptyStreamError("the stream: completed without an item"),
     ForkError("forked"),
 ]
 

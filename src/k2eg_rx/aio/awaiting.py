@@ -14,7 +14,8 @@ from reactivex import operators as ops
 
 from k2eg_rx.aio.scheduler import LoopScheduler
 from k2eg_rx.arguments import positive
-from k2eg_rx.errors import OperationTimeout
+from k2eg_rx.delivery import label_of
+from k2eg_rx.errors import EmptyStreamError, OperationTimeout
 
 _T = TypeVar("_T")
 
@@ -30,7 +31,7 @@ async def first(stream: Observable[_T], timeout: float | None = None) -> _T:
 
     Raises:
         OperationTimeout: No item arrived in time.
-        Exception: The stream's error; reactivex's SequenceContainsNoElementsError if it completes without an item.
+        Exception: The stream's error; `EmptyStreamError` if it completes without an item.
 
     Example:
         >>> import asyncio
@@ -64,17 +65,17 @@ async def first(stream: Observable[_T], timeout: float | None = None) -> _T:
         errors.append(error)
         notify()
 
-    subscription = stream.pipe(ops.first()).subscribe(items.append, on_error, notify, scheduler=LoopScheduler(loop))
+    subscription = stream.pipe(ops.take(1)).subscribe(items.append, on_error, notify, scheduler=LoopScheduler(loop))
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
             await ended
     except TimeoutError:
         if seconds is not None and limit.expired():
-            raise OperationTimeout("first item", "the stream", seconds) from None
+            raise OperationTimeout("first item", label_of(stream), seconds) from None
         raise
     finally:
         subscription.dispose()
     if items:
         return items[0]
-    raise errors[0]
+    raise errors[0] if errors else EmptyStreamError(f"{label_of(stream)}: completed without an item")

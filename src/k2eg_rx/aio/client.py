@@ -70,8 +70,8 @@ class Client:
         self,
         environment_id: str,
         app_name: str,
-        group_name: str | None = None,
         *,
+        group_name: str | None = None,
         settings: Settings | None = None,
         transport: Transport | None = None,
         timeout: float = DEFAULT_TIMEOUT,
@@ -81,7 +81,7 @@ class Client:
             return reactive.Client(
                 environment_id,
                 app_name,
-                group_name,
+                group_name=group_name,
                 settings=settings,
                 transport=transport,
                 timeout=timeout,

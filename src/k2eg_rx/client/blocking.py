@@ -1,8 +1,8 @@
-"""Waiting for a stream's value in the calling thread.
+"""Blocks the calling thread until a stream has its first item.
 
-In: a stream. Out: its first value, or its error raised. Everything the stream does for its subscriber is done on the
-calling thread, so waiting is safe anywhere, inside a handler too: it needs no other thread of the pool. For an `Answer`
-that is nothing, and the thread waits for the answer itself: a stream's machinery would take a quarter of a get's time.
+The stream is subscribed to with a scheduler that runs on the calling thread. No other thread is needed to call the
+subscriber, so that blocking is safe in a subscriber, too. A request needs no scheduler at all: the thread waits for
+the reply, which takes three quarters of the time.
 """
 
 from __future__ import annotations
@@ -11,36 +11,41 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase, StartableBase
-from reactivex.internal.exceptions import SequenceContainsNoElementsError
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.typing import StartableTarget
 
+from k2eg_rx.arguments import positive
 from k2eg_rx.concurrency import current_runtime
+from k2eg_rx.delivery import LabelledObservable, label_of
+from k2eg_rx.errors import EmptyStreamError, OperationTimeout
 
 _T = TypeVar("_T")
 
 
-class Answer(Observable[_T]):
-    """A stream of one, each subscription of which asks for it; a thread can ask and wait for it without the stream.
+class RequestObservable(LabelledObservable[_T]):
+    """A single-item Observable of a request, whose result a thread can wait for without subscribing.
 
     Args:
-        stream: Makes the stream.
-        wait: Asks, and returns the value that the stream would have, or raises its error.
+        stream: Makes the Observable.
+        wait: Sends the request and returns the result or raises the error; its argument is a timeout in seconds that
+            applies if it is shorter than the request's.
+        label: The PV's URI.
     """
 
-    def __init__(self, stream: Callable[[], Observable[_T]], wait: Callable[[], _T]) -> None:
+    def __init__(self, stream: Callable[[], Observable[_T]], wait: Callable[[float | None], _T], label: str) -> None:
         def subscribe(observer: ObserverBase[_T], scheduler: SchedulerBase | None = None) -> DisposableBase:
             return stream().subscribe(observer, scheduler=scheduler)
 
-        super().__init__(subscribe)
+        super().__init__(subscribe, label)
         self.wait = wait
 
 
 class _CallingThread(StartableBase):
-    """Stands where reactivex would start a thread: the loop is run by whoever waits."""
+    """Stands in for the thread that reactivex would start: the caller runs the loop."""
 
     def __init__(self, target: StartableTarget) -> None:
         self._target = target
@@ -49,79 +54,106 @@ class _CallingThread(StartableBase):
         """Does nothing."""
 
 
-class _Done(Exception):
-    """Takes the loop out of its wait: disposing it from within would leave it waiting."""
+class _Stop(Exception):
+    """Ends the loop from within; `dispose` would leave it waiting."""
 
 
-def _leave(_scheduler: SchedulerBase, _state: object = None) -> None:
-    raise _Done
-
-
-class _Loop:
-    """What a waiting thread runs: a loop of its own."""
+class _ThreadLoop:
+    """An event loop on the calling thread."""
 
     def __init__(self) -> None:
         self.scheduler = EventLoopScheduler(thread_factory=_CallingThread)
 
-    def end(self) -> None:
-        """Has `run` return."""
-        self.scheduler.schedule(_leave)
+    def stop(self) -> None:
+        """Makes `run` return."""
+
+        def raise_stop(_scheduler: SchedulerBase, _state: object = None) -> None:
+            raise _Stop
+
+        self.scheduler.schedule(raise_stop)
 
     def run(self) -> None:
-        """Does what is scheduled, until the end."""
-        with suppress(_Done):
+        """Runs what is scheduled until `stop`."""
+        with suppress(_Stop):
             self.scheduler.run()
 
     def dispose(self) -> None:
-        """Forgets what is left."""
+        """Drops what is still scheduled."""
         self.scheduler.dispose()
 
 
-class _Surrounded:
-    """What a waiting thread runs in virtual time: all that is due."""
+class _VirtualLoop:
+    """The scheduler of a runtime with virtual time."""
 
     def __init__(self, scheduler: SchedulerBase, wait: Callable[[Callable[[], bool]], None]) -> None:
         self.scheduler = scheduler
         self._wait = wait
-        self._ended = False
+        self._stopped = False
 
-    def end(self) -> None:
-        """Has `run` return."""
-        self._ended = True
+    def stop(self) -> None:
+        """Makes `run` return."""
+        self._stopped = True
 
     def run(self) -> None:
-        """Does what there is to do, until the end."""
-        self._wait(lambda: self._ended)
+        """Advances virtual time until `stop`."""
+        self._wait(lambda: self._stopped)
 
     def dispose(self) -> None:
-        """Does nothing: what is left is not this thread's alone."""
+        """Does nothing: the scheduler is shared."""
 
 
-def first(stream: Observable[_T]) -> _T:
-    """Returns the first value of a stream, and unsubscribes.
+def first(stream: Observable[_T], timeout: float | None = None) -> _T:
+    """Subscribes to a stream, blocks, and returns its first item.
 
-    Blocks until there is one. Operators in the stream's pipe run on the calling thread.
+    `reactivex.operators.first` is an operator: it makes a stream of one item and neither subscribes nor blocks. This
+    function unsubscribes after the first item. Operators in the stream's pipe run on the calling thread. It may be
+    called in a subscriber.
+
+    Args:
+        stream: The stream.
+        timeout: Seconds to wait for the item; None waits until the stream emits an item or ends.
 
     Raises:
-        Exception: The stream's error; `SequenceContainsNoElementsError` if it completes without a value.
+        OperationTimeout: No item arrived within `timeout`. It names the PV where the stream is the client's own.
+        EmptyStreamError: The stream completed without an item.
+        Exception: The stream's error.
+
+    Example:
+        >>> from reactivex import operators as ops
+        >>> from k2eg_rx import first
+        >>> from k2eg_rx.testing import ScriptedGateway
+        >>> with ScriptedGateway() as gateway, gateway.client() as client:
+        ...     _ = gateway.pv("my:x", 1.5)
+        ...     print(first(client.get_stream("pva://my:x")).value)
+        ...     updates = client.monitor_stream("pva://my:x")
+        ...     first(updates.pipe(ops.filter(lambda update: update.value > 2)), timeout=0.5)
+        Traceback (most recent call last):
+        k2eg_rx.errors.OperationTimeout: first item of the stream: no reply within 0.5 s
     """
+    seconds = None if timeout is None else positive(timeout, "timeout")
     runtime = current_runtime()
-    if runtime.wait is None and isinstance(stream, Answer):
-        return stream.wait()
-    loop = _Loop() if runtime.wait is None else _Surrounded(runtime.scheduler, runtime.wait)
-    values: list[_T] = []
-    errors: list[Exception] = [SequenceContainsNoElementsError()]
+    if runtime.wait is None and isinstance(stream, RequestObservable):
+        return stream.wait(seconds)
+    loop = _ThreadLoop() if runtime.wait is None else _VirtualLoop(runtime.scheduler, runtime.wait)
+    items: list[_T] = []
+    errors: list[Exception] = []
 
-    def failed(error: Exception) -> None:
+    def fail(error: Exception) -> None:
         errors.append(error)
-        loop.end()
+        loop.stop()
 
-    subscription = stream.pipe(ops.take(1)).subscribe(values.append, failed, loop.end, scheduler=loop.scheduler)
+    single = stream.pipe(ops.take(1))
+    if seconds is not None:
+        expired = OperationTimeout("first item", label_of(stream), seconds)
+        single = single.pipe(ops.timeout(seconds, rx.throw(expired), scheduler=loop.scheduler))
+    subscription = single.subscribe(items.append, fail, loop.stop, scheduler=loop.scheduler)
     try:
         loop.run()
     finally:
         subscription.dispose()
         loop.dispose()
-    if values:
-        return values[0]
-    raise errors[-1].with_traceback(None)  # it may be shared, and would grow by each raise
+    if items:
+        return items[0]
+    if errors:
+        raise errors[0].with_traceback(None)  # it may be shared, and each raise would extend its traceback
+    raise EmptyStreamError(f"{label_of(stream)}: completed without an item")

@@ -1,21 +1,21 @@
-"""The client: one connection to a K2EG gateway, and its PVs and snapshots as streams.
+"""The client: a connection to a K2EG gateway whose PVs and snapshots are Observables.
 
-In: calls, from any thread. Out: reactivex Observables. The client starts the threads of its transport, one for timers
-and, when there is something to hand over, a few for subscribers; `close` ends them all.
+Thread safety: any thread. A client has the threads of its transport, one for timers, and a pool that calls
+subscribers; `Client.close` ends them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-from reactivex import Observable
+from reactivex import Observable, abc
 from reactivex import operators as ops
 
 from k2eg_rx.arguments import addressed, named, positive
 from k2eg_rx.client.batches import GetResult, PutResult
-from k2eg_rx.client.blocking import Answer
+from k2eg_rx.client.blocking import RequestObservable
 from k2eg_rx.client.core import Core
 from k2eg_rx.client.get_put import get_request
 from k2eg_rx.client.lifecycle import Lifecycle, close_at_exit
@@ -32,44 +32,42 @@ from k2eg_rx.transport import Transport
 
 _T = TypeVar("_T")
 
-# The deployed gateway gives up a get or a put after 10 s and says so: its word is worth waiting for.
-DEFAULT_TIMEOUT = 12.0
-# Long enough that PVs that never change cost nothing to speak of, short enough for an operator to wait.
-DEFAULT_SILENCE = 60.0
+DEFAULT_TIMEOUT = 12.0  # the deployed gateway itself reports a timeout of a get or put after 10 s
+DEFAULT_SILENCE = 60.0  # long enough to cost little for PVs that never change, short enough for an operator to wait
 _CLOSE_TIMEOUT = 5.0
 
 
 class Client:
     """A client of a K2EG gateway.
 
-    Every method that returns a stream raises ValueError at the call for a bad argument. Streams of one answer (`get`,
-    `put`, one-shot snapshots) send one command per subscription; those of monitors and recurring snapshots are hot:
-    shared by all subscribers in this client, and open while there is one.
+    Methods that return an Observable raise ValueError for an invalid argument, and send nothing before it is subscribed
+    to. Observables of requests (gets, puts, one-shot snapshots) send one command per subscription. Those of monitors
+    and recurring snapshots are hot: all subscribers in this client share one, which is open while it has a subscriber.
 
-    Subscribers are called on threads of a pool, each subscriber's items in order and one at a time; or on the
-    scheduler given to `subscribe`.
+    Subscribers are called on the threads of a pool, each subscriber with one item at a time and in order; or on the
+    scheduler that is passed to `subscribe`.
 
     Args:
         environment_id: The environment: the name of its ``.ini`` file. See `k2eg_rx.settings`.
         app_name: The application: its instances share a reply topic.
-        group_name: Given, the clients of that group share the events of monitors and snapshots among them, each event
-            to one of them. Without it every client gets every event.
-        settings: An environment made in the program, in place of a file.
-        transport: Another way to a gateway than Kafka, such as one in memory for tests.
-        timeout: Seconds that operations may take which are given no timeout of their own.
-        silence: Seconds without an event after which a monitor or a recurring snapshot is asked for again, since its
-            gateway may have been restarted. A PV that does not change is sent once more for it.
+        group_name: Clients with the same group share the events of monitors and snapshots, so that each event goes to
+            one of them. None: this client gets all events.
+        settings: Settings to use instead of the environment's file.
+        transport: A transport to use instead of Kafka, such as one in memory for tests.
+        timeout: Seconds for operations without a timeout of their own.
+        silence: Seconds without an event after which a monitor or a recurring snapshot is activated again, as its
+            gateway may have restarted. The gateway then repeats the value of a PV that has not changed.
 
     Raises:
-        ValueError: The environment is missing or wrong, or `app_name` is.
+        ValueError: The environment does not exist or is invalid, or another argument is.
     """
 
     def __init__(
         self,
         environment_id: str,
         app_name: str,
-        group_name: str | None = None,
         *,
+        group_name: str | None = None,
         settings: Settings | None = None,
         transport: Transport | None = None,
         timeout: float = DEFAULT_TIMEOUT,
@@ -78,9 +76,10 @@ class Client:
         runtime = current_runtime()
         self.settings = settings or runtime.settings(environment_id, app_name)
         self.app_name = app_name
-        self._group_name = group_name
         self.timeout = positive(timeout, "timeout")
-        self._life = Lifecycle()
+        self._environment_id = environment_id
+        self._group_name = group_name
+        self._lifecycle = Lifecycle()
         self._core = Core(
             self.settings,
             transport,
@@ -88,49 +87,56 @@ class Client:
             group_name,
             timeout=self.timeout,
             silence=positive(silence, "silence"),
-            # a transport that is given is driven by threads of its own, not by virtual time
+            # a transport that is given has threads of its own, which do not follow virtual time
             runtime=runtime if transport is None else PRODUCTION,
         )
         close_at_exit(self)
 
+    def __repr__(self) -> str:
+        connection = self.status.connection.value if self._lifecycle.is_open else "closed"
+        return (
+            f"<{type(self).__name__} environment={self._environment_id!r} app={self.app_name!r}"
+            f" connection={connection!r} monitors={len(self._core.monitors)}>"
+        )
+
     def get_stream(self, uri: str, timeout: float | None = None) -> Observable[PVData]:
-        """Returns a stream of one: the PV's value.
+        """Returns a PV's value as a single-item Observable.
 
         Args:
-            uri: The PV, ``pva://NAME`` or ``ca://NAME``, also of a field.
+            uri: The PV, ``pva://NAME`` or ``ca://NAME``, or a field of it.
             timeout: Seconds until `OperationTimeout`.
         """
         address, seconds = PVAddress.parse(uri), self._seconds(timeout)
-        return self._answer(get_request(address, seconds))
+        return self._request(get_request(address, seconds))
 
     def put_stream(
         self, uri: str, value: object, timeout: float | None = None, *, check: bool = True
     ) -> Observable[Reply]:
-        """Returns a stream of one: the gateway's reply to a put.
+        """Returns the gateway's reply to a put as a single-item Observable.
+
+        It fails with ValueError if the value does not fit the PV.
 
         Args:
             uri: The PV.
-            value: A plain or numpy value: a number, string, sequence, mapping of fields, or of columns for a table; an
-                enum's index or label. Or a `MessagePackSerializable`, which is sent as given.
-            timeout: Seconds until `OperationTimeout`; the command may be carried out even then.
-            check: False sends a plain value as it is, without a look at the PV's type. The deployed gateway then
-                writes wrong values without a word (an enum's label sets index 0, a scalar empties an array).
-
-        The stream fails with ValueError if the value does not fit the PV.
+            value: A plain or numpy value: a number, string, sequence, mapping of fields, mapping of columns for a
+                table, an enum's index or label. Or a `MessagePackSerializable`, which is sent as given.
+            timeout: Seconds until `OperationTimeout`; the gateway may still execute the put after that.
+            check: False sends a plain value without regard to the PV's type. The deployed gateway then writes wrong
+                values without an error: an enum's label sets index 0, a scalar empties an array.
         """
         address, seconds = PVAddress.parse(uri), self._seconds(timeout)
-        return self._core.delivery.hand_over(self._core.puts.put(address, value, seconds, check=check), address.uri)
+        return self._dispatched(self._core.puts.put(address, value, seconds, check=check), address.uri)
 
     def get_many_stream(self, uris: Iterable[str], timeout: float | None = None) -> Observable[GetResult]:
-        """Returns a stream of one result per PV, data or error, in the order in which they come; then it completes.
+        """Returns one result per PV, with data or an error, in the order of arrival.
 
-        All PVs are asked for at once, so that it takes about as long as the slowest. One that does not answer in time
-        has `OperationTimeout` as its result and delays nobody else's. Each subscription asks once more. If the
-        client is closed meanwhile, what has not answered has `ClientClosedError`.
+        All commands are sent at once, so that the stream takes about as long as the slowest PV. A PV without a reply in
+        time has `OperationTimeout` as its result and delays no other. If the client is closed meanwhile, PVs without a
+        reply have `ClientClosedError`.
 
         Args:
-            uris: The PVs; one that is named twice is read once.
-            timeout: Seconds for all of them.
+            uris: The PVs; repeated ones are read once.
+            timeout: Seconds for all PVs together.
 
         Example:
             >>> from reactivex import operators as ops
@@ -150,14 +156,14 @@ class Client:
     def put_many_stream(
         self, values: Mapping[str, object], timeout: float | None = None, *, check: bool = True
     ) -> Observable[PutResult]:
-        """Returns a stream of one result per PV, reply or error, in the order in which they come; then it completes.
+        """Returns one result per PV, with a reply or an error, in the order of arrival.
 
-        All PVs are written at once and in no certain order. A value that does not fit its PV is that PV's error, and
-        the others are written. The types of PVs that are not known yet are asked for first, all at once.
+        All PVs are written at once, in no particular order. A value that does not fit its PV is an error of that PV
+        only. Types of PVs that are not known yet are requested first, all at once.
 
         Args:
-            values: By URI what to write, as for `put_stream`.
-            timeout: Seconds for all of them.
+            values: The values to write, by URI; see `put_stream`.
+            timeout: Seconds for all PVs together.
             check: As for `put_stream`.
 
         Example:
@@ -173,7 +179,7 @@ class Client:
             pva://my:mode Successfull operation
         """
         if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"a mapping of PV URIs to values is expected, not {values!r}")
+            raise ValueError(f"values must be a mapping of PV URIs to values, got {values!r}")
         given = dict(values)
         addresses, seconds = self._addresses(given), self._seconds(timeout)
         pairs = zip(addresses, given.values(), strict=True)
@@ -187,14 +193,13 @@ class Client:
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
     ) -> Observable[PVUpdate]:
-        """Returns the hot stream of a PV's updates; a later subscriber first gets the last known one.
+        """Returns a PV's updates as a hot Observable; a later subscriber starts with the last known update.
 
         Args:
             uri: The PV.
-            since: Given, the subscriber first gets what Kafka still keeps of the PV from then on, as fast as it takes
-                it, and then what comes, without gap or duplicate: see `monitor_many_stream`.
+            since: Start with the updates that Kafka keeps from this time on; see `monitor_many_stream`.
             overflow: What happens to updates that this subscriber is too slow for; see `Overflow`.
-            capacity: How many updates may wait for this subscriber.
+            capacity: Maximum number of updates queued for this subscriber.
         """
         return self.monitor_many_stream([uri], since=since, overflow=overflow, capacity=capacity)
 
@@ -206,25 +211,27 @@ class Client:
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
     ) -> Observable[PVUpdate]:
-        """Returns the hot streams of several PVs as one, in the order in which the updates come.
+        """Returns the updates of several PVs as one hot Observable, in the order of arrival.
 
-        With `since`, each subscriber first gets the past from then on, merged by event time, in updates whose
-        `replayed` is True; then what comes. Of a PV that has no past from then on, it first gets the last known update,
-        as any later subscriber does. What counts is EPICS time (Kafka's for an event without it); an event is found if
-        Kafka got it no more than a minute before its EPICS time. Kafka keeps events for as long as the topic's
-        retention says, an hour by default: what is older is missing without a word, and so is the past of a PV that
-        nobody has monitored. A subscriber that is slow gets the past more slowly, whatever it holds back; live updates
-        that do not fit into `capacity` meanwhile are read back from Kafka, as part of the past. Other subscribers wait
-        for none of that. Each subscription reads with a consumer of its own until it is live, so it takes one for many
-        PVs rather than many for one.
+        With `since`, each subscriber first gets the PVs' history from that time on, merged by event time, in updates
+        whose `replayed` is True, then live updates, without gap or duplicate. A PV without history in that time starts
+        with its last known update, as for any later subscriber.
+
+        - Time is EPICS time (Kafka's for an event without it). An event is found if Kafka received it at most a minute
+          before its EPICS time.
+        - Kafka keeps events for the topic's retention time, an hour by default. Older events, and those of a PV that
+          no client has monitored, are missing without an error.
+        - A slow subscriber gets the history more slowly, whatever its `overflow`. Live updates beyond `capacity` are
+          read from Kafka later, as history. Other subscribers are not affected.
+        - Each subscription reads history with a consumer of its own: prefer one for many PVs to many for one PV each.
 
         Args:
             uris: The PVs.
-            since: A time with a time zone, or how long before the subscription. None: only what comes. A client with a
-                `group_name` has no past: the events are shared out there, not repeated.
-            overflow: As for `monitor_stream`. With ``latest`` and ``drop_oldest`` it applies to the past, too, which
-                comes fast: use ``block``, the default, to get all of it.
-            capacity: As for `monitor_stream`; for all the PVs together.
+            since: A time with a time zone, or a duration before the subscription; None for live updates only. Not
+                available with a `group_name`, since its members share events.
+            overflow: As for `monitor_stream`. ``latest`` and ``drop_oldest`` apply to the history too, which is read
+                fast: use ``block``, the default, to get all of it.
+            capacity: As for `monitor_stream`, for all PVs together.
 
         Example:
             >>> def last_minutes(client):
@@ -235,9 +242,12 @@ class Client:
         if since is None:
             return self._core.monitors.updates(addresses, policy, capacity)
         if self._group_name is not None:
-            raise ValueError("since: the clients of a group share events out among them; leave group_name out for that")
-        began = self._core.past.beginning(since)
-        return self._core.monitors.updates_since(addresses, began, policy, capacity)
+            raise ValueError(
+                f"since must be None with group_name, got {since!r}: members of a group share events; use a client"
+                " without group_name"
+            )
+        start = self._core.history.beginning(since)
+        return self._core.monitors.updates_since(addresses, start, policy, capacity)
 
     def replay_stream(
         self,
@@ -248,58 +258,58 @@ class Client:
         speed: float | None = None,
         capacity: int = DEFAULT_CAPACITY,
     ) -> Observable[PVUpdate]:
-        """Returns the past of several PVs as one finite stream, merged by event time.
+        """Returns the history of several PVs as one finite Observable, merged by event time.
 
-        It needs no gateway and disturbs no monitor: it reads what Kafka still keeps, as for `since` of
-        `monitor_many_stream`; all `replayed` are True. The order is that of EPICS time, but the updates of one PV come
-        in the order in which they were published. Every subscription reads anew, with a consumer of its own, only as
-        fast as it is told, and the subscriber takes it; what Kafka removes meanwhile is missing. A client with a
-        `group_name` replays everything, too.
+        It needs no gateway and affects no monitor: it reads what Kafka keeps, as for `since` of `monitor_many_stream`.
+        The `replayed` of all updates is True. Updates are in the order of EPICS time, those of one PV in the order in
+        which they were published. Each subscription reads with a consumer of its own, as fast as `speed` and the
+        subscriber allow; what Kafka removes meanwhile is missing. With a `group_name`, too, a client replays all
+        events.
 
-        The stream fails with `OperationTimeout` if Kafka does not answer for the client's timeout.
+        The Observable fails with `OperationTimeout` if Kafka does not respond within the client's timeout.
 
         Args:
-            uris: The PVs. One that has no topic has no past.
-            start: The event time from which on, with a time zone; or how long before the subscription.
-            stop: The event time before which it ends, likewise; None for all there is at the time of the subscription.
-            speed: 1 as it was, 60 an hour in a minute, None as fast as possible. The first update comes at once.
-            capacity: How many updates may wait for this subscriber.
+            uris: The PVs. A PV without a topic has no history.
+            start: The event time of the first update, with a time zone; or a duration before the subscription.
+            stop: The event time before which the replay ends, likewise; None for the time of the subscription.
+            speed: 1 for the original speed, 60 for an hour in a minute, None for as fast as possible. The first update
+                comes at once.
+            capacity: Maximum number of updates queued for this subscriber.
 
         Example:
             >>> def an_hour_in_a_minute(client):
             ...     stream = client.replay_stream(["pva://bpm:1:x", "pva://bpm:2:x"], timedelta(hours=1), speed=60)
             ...     return stream.subscribe(lambda update: print(update.name, update.value))
         """
-        addresses, interval = self._addresses(uris), self._core.past.interval(start, stop)
+        addresses, interval = self._addresses(uris), self._core.history.interval(start, stop)
         return self._core.replays.updates(addresses, interval, speed, capacity)
 
     def activation_stream(self, uris: Iterable[str], timeout: float | None = None) -> Observable[Reply]:
-        """Returns a stream of one: the gateway's answer to the activation of PVs that are monitored by this client.
+        """Returns the gateway's reply to the activation of monitored PVs as a single-item Observable.
 
         A gateway acknowledges a monitor before it knows whether the PV exists.
 
         Args:
-            uris: The PVs.
+            uris: PVs that this client monitors.
             timeout: Seconds until `OperationTimeout`.
         """
         activation = self._core.monitors.activation(self._addresses(uris), self._seconds(timeout))
-        return self._core.delivery.hand_over(activation, "activation")
+        return self._dispatched(activation, "activation")
 
     def snapshot_stream(
         self, uris: Iterable[str], timeout: float | None = None, *, duration: float | None = None
     ) -> Observable[Snapshot]:
-        """Returns a stream of one: the values of several PVs, acquired together by the gateway.
+        """Returns the values of several PVs, acquired together by the gateway, as a single-item Observable.
 
         Args:
-            uris: The PVs. One that has no data in time has an empty list in the snapshot.
+            uris: The PVs. A PV without data in time has an empty list in the snapshot.
             timeout: Seconds until `OperationTimeout`, `duration` included.
             duration: Seconds that the gateway waits for the PVs; 1 by default.
         """
         addresses, seconds = self._addresses(uris), self._seconds(timeout)
         window = None if duration is None else positive(duration, "duration")
-        return self._core.delivery.hand_over(
-            one_shot_snapshot(self._core.requests, addresses, seconds, window), f"snapshot of {len(addresses)} PVs"
-        )
+        snapshot = one_shot_snapshot(self._core.requests, addresses, seconds, window)
+        return self._dispatched(snapshot, f"snapshot of {len(addresses)} PVs")
 
     def snapshot_recurring_stream(
         self,
@@ -309,18 +319,18 @@ class Client:
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
     ) -> Observable[Snapshot]:
-        """Returns the hot stream of a recurring snapshot, an item per iteration.
+        """Returns a recurring snapshot as a hot Observable of its complete iterations.
 
         The first subscriber starts it. It runs in the gateway, for other clients too, until `snapshot_stop_stream`.
 
         Args:
             properties: What to acquire, and when.
-            check_fields: Whether a ``timedbuffered`` snapshot with a field filter is started only after a look whether
-                every PV has the fields; the deployed gateway dies of one that has not.
+            check_fields: Whether to check that each PV has the fields of a ``timedbuffered`` snapshot's filter before
+                the snapshot is started; a missing field kills the deployed gateway.
             overflow: As for `monitor_stream`.
             capacity: As for `monitor_stream`.
         """
-        self._life.require_open()
+        self._lifecycle.require_open()
         return self._core.recurring.snapshots(properties, Overflow(overflow), capacity, check_fields=check_fields)
 
     def snapshot_events_stream(
@@ -331,65 +341,68 @@ class Client:
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
     ) -> Observable[SnapshotMessage]:
-        """Returns the hot stream of a recurring snapshot's headers, data and tails, as they come.
+        """Returns a recurring snapshot as a hot Observable of its headers, data and tails.
 
-        With `sub_push_delay_msec` data come before the window ends. Arguments as for `snapshot_recurring_stream`.
+        With `sub_push_delay_msec` data arrive before the window ends. For the arguments see
+        `snapshot_recurring_stream`.
         """
-        self._life.require_open()
+        self._lifecycle.require_open()
         return self._core.recurring.messages(properties, Overflow(overflow), capacity, check_fields=check_fields)
 
     def snapshot_activation_stream(self, name: str, timeout: float | None = None) -> Observable[Reply]:
-        """Returns a stream of one: the gateway's answer to the start of a recurring snapshot subscribed to here."""
-        return self._core.delivery.hand_over(self._core.recurring.activation(name, self._seconds(timeout)), name)
+        """Returns the gateway's reply to the start of a subscribed recurring snapshot as a single-item Observable."""
+        return self._dispatched(self._core.recurring.activation(named(name), self._seconds(timeout)), name)
 
     def snapshot_trigger_stream(
         self, name: str, timeout: float | None = None, *, tags: Mapping[str, str] | None = None
     ) -> Observable[Reply]:
-        """Returns a stream of one: the reply to a trigger of a triggered snapshot."""
-        trigger = self._core.recurring.trigger(named(name), self._seconds(timeout), dict(tags or {}))
-        return self._core.delivery.hand_over(trigger, name)
-
-    def snapshot_stop_stream(self, name: str, timeout: float | None = None) -> Observable[Reply]:
-        """Returns a stream of one: the reply to a stop. The snapshot's streams complete after its last iteration."""
-        return self._core.delivery.hand_over(self._core.recurring.stop(named(name), self._seconds(timeout)), name)
-
-    def ready_stream(self, timeout: float | None = None) -> Observable[Status]:
-        """Returns a stream of one: the status, as soon as replies can be received."""
-        seconds = self._seconds(timeout)
-        return self._core.delivery.hand_over(
-            self._core.requests.ready(seconds).pipe(ops.map(lambda _: self.status)), "ready"
+        """Returns the gateway's reply to the trigger of a triggered snapshot as a single-item Observable."""
+        return self._dispatched(
+            self._core.recurring.trigger(named(name), self._seconds(timeout), dict(tags or {})), name
         )
 
+    def snapshot_stop_stream(self, name: str, timeout: float | None = None) -> Observable[Reply]:
+        """Returns the gateway's reply to a stop as a single-item Observable.
+
+        The streams of the snapshot complete after its last iteration.
+        """
+        return self._dispatched(self._core.recurring.stop(named(name), self._seconds(timeout)), name)
+
+    def ready_stream(self, timeout: float | None = None) -> Observable[Status]:
+        """Returns the client's status as a single-item Observable, emitted when replies can be received."""
+        ready = self._core.requests.ready(self._seconds(timeout))
+        return self._dispatched(ready.pipe(ops.map(lambda _: self.status)), "ready")
+
     def status_stream(self) -> Observable[Status]:
-        """Returns the client's status: the present one, then each change."""
-        self._life.require_open()
+        """Returns the client's status: the current one, then each change."""
+        self._lifecycle.require_open()
         status = self._core.status.stream()
 
-        def attach(inlet: SubscriberInput[Status]) -> Any:
-            return status.subscribe(lambda item: inlet.offer((item,)), inlet.finish, inlet.finish)
+        def attach(subscriber: SubscriberInput[Status]) -> abc.DisposableBase:
+            return status.subscribe(lambda item: subscriber.offer((item,)), subscriber.finish, subscriber.finish)
 
-        return self._core.delivery.stream(attach, "status", Overflow.LATEST)
+        return self._core.dispatcher.stream(attach, "status", Overflow.LATEST)
 
     @property
     def status(self) -> Status:
-        """The client's status now."""
+        """The client's current status."""
         return self._core.status.now()
 
     def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
-        """Completes the hot streams, fails what is pending, leaves Kafka and ends the threads.
+        """Completes the hot streams, fails pending requests, disconnects and ends the threads. Idempotent.
 
-        May be called anywhere, in a subscriber too, and more than once.
+        May be called on any thread, also by a subscriber.
 
         Args:
-            timeout: Seconds that it may take at most.
+            timeout: Maximum seconds to take.
         """
-        if self._life.is_elsewhere():
-            return  # a forked child: the threads are the parent's
-        if not self._life.begin_close():
-            self._life.await_end(0 if self._core.delivery.is_worker() else timeout)
+        if self._lifecycle.is_forked():
+            return  # the threads are the parent's
+        if not self._lifecycle.begin_close():
+            self._lifecycle.wait_closed(0 if self._core.dispatcher.is_worker() else timeout)
             return
         self._core.close(timeout)
-        self._life.end()
+        self._lifecycle.end_close()
 
     def __enter__(self) -> Self:
         return self
@@ -399,16 +412,22 @@ class Client:
     ) -> None:
         self.close()
 
-    def _answer(self, request: Request[_T]) -> Observable[_T]:
-        def stream() -> Observable[_T]:
-            return self._core.delivery.hand_over(self._core.requests.single(request), request.subject)
+    def _dispatched(self, source: Observable[_T], label: str) -> Observable[_T]:
+        return self._core.dispatcher.hand_over(source, label)
 
-        return Answer(stream, lambda: self._core.requests.wait(request))
+    def _request(self, request: Request[_T]) -> Observable[_T]:
+        def stream() -> Observable[_T]:
+            return self._dispatched(self._core.requests.single(request), request.subject)
+
+        def wait(timeout: float | None) -> _T:
+            return self._core.requests.wait(request, timeout)
+
+        return RequestObservable(stream, wait, request.subject)
 
     def _addresses(self, uris: Iterable[str]) -> list[PVAddress]:
-        self._life.require_open()
+        self._lifecycle.require_open()
         return addressed(uris)
 
     def _seconds(self, timeout: float | None) -> float:
-        self._life.require_open()
+        self._lifecycle.require_open()
         return self.timeout if timeout is None else positive(timeout, "timeout")

@@ -1,7 +1,6 @@
-"""What a client is made of, put together: the way to Kafka, the routes, the requests, the hot streams, the hand-over.
+"""The parts of a client and how they are connected.
 
-In: an environment and a transport. Out: the parts, which the client's methods call. It starts the threads of the
-transport and one for timers; `close` ends them all. Nothing changes between the two, so any thread may use it.
+Thread safety: the parts do not change between the construction and `close`, so any thread may use them.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from k2eg_rx.settings import Settings
 from k2eg_rx.transport import (
     ClientTransports,
     DecodeErrorCounter,
-    Receiver,
     SizeFilter,
     Transport,
     TransportStatus,
@@ -38,29 +36,29 @@ from k2eg_rx.transport import (
 
 
 class Core:
-    """The parts of one client.
+    """The parts of one client. The construction connects the transport and starts its threads; `close` ends them.
 
     Attributes:
-        delivery: Hands over to subscribers.
-        status: How the client is doing.
+        dispatcher: Calls the subscribers.
+        status: Makes the client's status.
         sender: Sends commands.
-        requests: Commands and their replies.
-        puts: Checked puts.
-        batches: Many of either at once.
+        requests: Makes requests.
+        puts: Makes puts.
+        batches: Makes gets and puts of many PVs.
         monitors: The monitored PVs.
-        past: What reads the past.
-        replays: The past of PVs, played.
         recurring: The recurring snapshots.
-        event_source: Reads the topics of the last two.
+        event_source: Reads the topics of the monitors and recurring snapshots.
+        history: Reads the history of PVs.
+        replays: Replays the history of PVs.
 
     Args:
         settings: The environment.
-        transport: The transport; None: the runtime's.
+        transport: The transport to a gateway; None for the runtime's.
         app_name: The application.
-        group_name: The group that shares the events, if any.
+        group_name: The consumer group that shares the events, if any.
         timeout: Seconds that activations may take.
-        silence: Seconds without an event after which a monitor or a recurring snapshot is asked for again.
-        runtime: Scheduler, executor and transport.
+        silence: Seconds without an event after which a monitor or a recurring snapshot is activated again.
+        runtime: The scheduler, executor and transport.
     """
 
     def __init__(
@@ -74,80 +72,77 @@ class Core:
         silence: float,
         runtime: Runtime,
     ) -> None:
-        self._settings = settings
+        limit = settings.max_message_bytes
         self._shares_events = group_name is not None
-        self._discards = DecodeErrorCounter()
-        self._own_timers = TimerScheduler()  # without a thread until it is used
-        self._timers: abc.SchedulerBase = runtime.scheduler if runtime.is_virtual else self._own_timers
-        courtesy = RequestPriority()
-        self.delivery = Dispatcher(
+        self._decode_errors = DecodeErrorCounter()
+        self._own_timers = TimerScheduler()  # starts its thread when it is used
+        timers: abc.SchedulerBase = runtime.scheduler if runtime.is_virtual else self._own_timers
+        priority = RequestPriority()
+        self.dispatcher = Dispatcher(
             _decode,
-            self._discards.add,
+            self._decode_errors.add,
             self._wake,
             runtime.executor(),
-            yield_to_requests=courtesy.yield_to_requests,
+            yield_to_requests=priority.yield_to_requests,
         )
-        self.status = StatusBoard(self._measure, self._timers)
-        self._pending = PendingRequests(self._discards, courtesy.note)
-        self._events = EventRouter(
-            self._discards, self._is_welcome, self.delivery.gather_work, courtesy.is_due, settings.max_message_bytes
+        self.status = StatusBoard(self._measure, timers)
+        self._pending = PendingRequests(self._decode_errors, priority.note)
+        router = EventRouter(
+            self._decode_errors, self._has_room, self.dispatcher.gather_work, priority.is_due, limit=limit
         )
-        self._session = ClientTransports(
+        self._transports = ClientTransports(
             transport or (runtime.transport or KafkaTransport)(settings),
             settings,
             app_name,
             group_name,
-            events=self._guarded(self._events),
-            replies=self._guarded(self._pending),
+            events=SizeFilter(router, limit, self._decode_errors),
+            replies=SizeFilter(self._pending, limit, self._decode_errors),
         )
-        self.event_source = self._session.event_source
+        self.event_source = self._transports.event_source
         self.sender = CommandSender(
             self._pending,
-            self._session.sink,
+            self._transports.sink,
             command_topic=settings.command_topic,
             reply_topic=settings.reply_topic,
-            ready=self._session.ready,
+            ready=self._transports.ready,
         )
-        self.requests = Requests(self.sender, self._timers)
+        self.requests = Requests(self.sender, timers)
         self.puts = Puts(self.requests)
-        self.past = Past(
-            self._session.history,
-            self._discards,
-            limit=settings.max_message_bytes,
+        self.batches = Batches(self.sender, self.puts, self.dispatcher, timers=timers)
+        self.history = Past(
+            self._transports.history,
+            self._decode_errors,
+            limit=limit,
             timeout=timeout,
             scheduler=runtime.scheduler if runtime.is_virtual else None,
         )
-        self.replays = Replays(self.past, self.delivery)
-        self.batches = Batches(self.sender, self.puts, self.delivery, timers=self._timers)
+        self.replays = Replays(self.history, self.dispatcher)
         context = HotStreamContext(
-            self._events, self.event_source, self.requests, self.delivery, self._timers, timeout, silence
+            router, self.event_source, self.requests, self.dispatcher, timers, timeout=timeout, silence=silence
         )
-        self.monitors = Monitors(context, self.past, shares_events=self._shares_events)
+        self.monitors = Monitors(context, self.history, shares_events=self._shares_events)
         self.recurring = RecurringSnapshots(context)
-        self._session.on_status(self._on_status)
+        self._transports.on_status(self._on_status)
 
     def close(self, timeout: float) -> None:
-        """Completes the hot streams, fails what is pending, leaves Kafka and ends the threads. To be called once.
+        """Completes the hot streams, fails pending requests, disconnects and ends the threads. Must be called once.
 
         Args:
-            timeout: Seconds that it may take at most.
+            timeout: Maximum seconds to take.
         """
         deadline = time.monotonic() + timeout
         if self._shares_events:
-            self.event_source.close(timeout)  # while there are routes: what this member receives, no other one will
+            self.event_source.close(timeout)  # before the routes: events that find none would be lost to the group
         self.monitors.close()
         self.recurring.close()
-        self.past.stop()
+        self.history.stop()
         self._pending.close(closed_before_reply())
         self.status.close()
         self.event_source.close(time_left(deadline))
-        self.delivery.close(time_left(deadline))
-        self._session.close(deadline)
-        self.past.close(time_left(deadline))  # last: a broker that is away keeps its threads for a second
+        self.dispatcher.close(time_left(deadline))
+        self._transports.close(deadline)
+        self.history.close(time_left(deadline))  # last: its threads take a second while the broker is away
         self._own_timers.dispose()
-
-    def _guarded(self, receiver: Receiver) -> Receiver:
-        return SizeFilter(receiver, self._settings.max_message_bytes, self._discards)
 
     def _on_status(self, status: TransportStatus) -> None:
         self.status.update(status)
@@ -155,24 +150,25 @@ class Core:
 
     def _measure(self, transport: TransportStatus) -> Status:
         return Status(
-            connection=transport.connection,
+            transport.connection,
             reason=transport.reason,
             lag=self.event_source.lag(),
-            dropped=self.delivery.dropped,
-            discarded=self._discards.total,
+            dropped=self.dispatcher.dropped,
+            decode_errors=self._decode_errors.counts(),
+            snapshot_drops=self.recurring.drops(),
             monitors=len(self.monitors),
             pending=len(self._pending),
         )
 
-    def _is_welcome(self) -> bool:
-        """Whether another batch of events is; asked on the event pump."""
-        return self.delivery.valve.is_open()
+    def _has_room(self) -> bool:
+        """Returns whether subscribers can take another batch of events; called on the event poll thread."""
+        return self.dispatcher.valve.is_open()
 
     def _wake(self) -> None:
         self.event_source.wake()
 
 
 def _decode(item: object) -> None:
-    """Decodes an update on the subscriber's thread; what was dropped before never is."""
+    """Decodes an update on the subscriber's thread, so that dropped updates are never decoded."""
     if isinstance(item, PVUpdate):
         item.load()

@@ -1,7 +1,6 @@
-"""Where a client is in its life, and the process it lives in.
+"""A client's lifecycle: open, closing, closed; unusable after a fork; closed at exit.
 
-In: the begin and the end of its close, from any thread. Out: an error for whoever uses it outside its life. All state
-belongs to the lock; it is read without.
+Thread safety: any thread. State changes hold the lock; reads need none.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from k2eg_rx.errors import ClientClosedError, ForkError
 
 
 class LifecycleState(Enum):
-    """Where a client is in its life."""
+    """The state of a client."""
 
     OPEN = "open"
     CLOSING = "closing"
@@ -25,54 +24,58 @@ class LifecycleState(Enum):
 
 
 class Lifecycle:
-    """The life of one client, from now on."""
+    """The lifecycle of one client, which starts open."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._lifetime = LifecycleState.OPEN
+        self._state = LifecycleState.OPEN
         self._closed = threading.Event()
 
-    def is_elsewhere(self) -> bool:
-        """Whether this is a forked child: the client's threads are the parent's."""
+    def is_forked(self) -> bool:
+        """Returns whether this is a forked child, which has none of the client's threads."""
         return os.getpid() != self._process
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `close` has not begun."""
+        return self._state is LifecycleState.OPEN
+
     def require_open(self) -> None:
-        """Raises what a call has to, if any.
+        """Returns if the client is open.
 
         Raises:
             ForkError: This is a forked child.
-            ClientClosedError: It is closed, or about to be.
+            ClientClosedError: The client is closing or closed.
         """
-        if self.is_elsewhere():
-            raise ForkError(
-                "this client was made before a fork, and its threads are the parent's; make one in the child"
-            )
-        if self._lifetime is not LifecycleState.OPEN:
+        if self.is_forked():
+            raise ForkError("this client was made before a fork; the child has none of its threads: make another one")
+        if not self.is_open:
             raise ClientClosedError("the client is closed")
 
     def begin_close(self) -> bool:
-        """Returns whether the caller is the first to close it, and has to do so."""
+        """Returns True for the first call, whose caller has to close the client and call `end_close`."""
         with self._lock:
-            first = self._lifetime is LifecycleState.OPEN
-            self._lifetime = LifecycleState.CLOSING if first else self._lifetime
+            first = self._state is LifecycleState.OPEN
+            if first:
+                self._state = LifecycleState.CLOSING
         return first
 
-    def end(self) -> None:
-        """Told that it is closed."""
-        self._lifetime = LifecycleState.CLOSED
+    def end_close(self) -> None:
+        """Sets the state to closed."""
+        self._state = LifecycleState.CLOSED
         self._closed.set()
 
-    def await_end(self, timeout: float) -> None:
-        """Returns when it is closed, after `timeout` seconds at the latest."""
+    def wait_closed(self, timeout: float) -> None:
+        """Blocks until the client is closed, for at most `timeout` seconds."""
         self._closed.wait(timeout)
 
 
 class Closable(Protocol):
-    """What can be closed."""
+    """An object with a `close` method."""
 
     def close(self, timeout: float) -> None:
-        """Closes, in at most `timeout` seconds. Idempotent."""
+        """Closes the object within `timeout` seconds. Idempotent."""
         ...
 
 
@@ -80,12 +83,13 @@ _open: weakref.WeakSet[Closable] = weakref.WeakSet()
 
 
 def close_at_exit(client: Closable) -> None:
-    """Has a client closed when the script ends, if it is still there."""
+    """Closes a client when the process exits, if it still exists."""
     _open.add(client)
 
 
 @atexit.register
 def _close_all() -> None:
-    """Lets a script end that forgot to close, its members leaving their groups at once instead of by time-out."""
+    """Closes clients that a script left open, so that they leave their consumer groups at once, not by session
+    timeout."""
     for client in list(_open):
         client.close(timeout=1.0)

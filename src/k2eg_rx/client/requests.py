@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import reactivex as rx
@@ -223,8 +223,15 @@ class Requests:
 
         return Observable(subscribe)
 
-    def wait(self, request: Request[_T]) -> _T:
-        """Sends the command, blocks, and returns the result or raises the error. Uses no timer thread."""
+    def wait(self, request: Request[_T], timeout: float | None = None) -> _T:
+        """Sends the command, blocks, and returns the result or raises the error. Uses no timer thread.
+
+        Args:
+            request: The request.
+            timeout: Seconds that replace the request's timeout if they are fewer.
+        """
+        if timeout is not None and timeout < request.timeout:
+            request = replace(request, timeout=timeout)
         result = BlockingResult[_T]()
         handler = SingleReply(self._sender, request, result)
         try:

@@ -7,7 +7,8 @@ lock held.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 
 from k2eg_rx.client.get_put import get_request
-from k2eg_rx.client.hot_streams import HotStream, HotStreams
+from k2eg_rx.client.hot_streams import HotStream, HotStreamContext, HotStreams
 from k2eg_rx.client.requests import Requests
 from k2eg_rx.client.router import Outgoing
 from k2eg_rx.delivery import Overflow, SubscriberInput
@@ -73,7 +74,7 @@ def one_shot_snapshot(
 class _Recurring(HotStream):
     """One recurring snapshot: its subscribers and the assembly of its iterations."""
 
-    def __init__(self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress]) -> None:
+    def __init__(self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress], drops: Counter[str]) -> None:
         super().__init__()
         self.command = command
         self._topics = [snapshot_topic(command.snapshot_name)]
@@ -81,7 +82,7 @@ class _Recurring(HotStream):
         self.message_subscribers: tuple[SubscriberInput[SnapshotMessage], ...] = ()
         self.ending = False
         self._heard = True
-        self._assembler = IterationAssembler(command.snapshot_name, addresses)
+        self._assembler = IterationAssembler(command.snapshot_name, addresses, counts=drops)
         self._header: Record | None = None  # of the latest iteration
 
     @property
@@ -124,6 +125,14 @@ class _Recurring(HotStream):
 
 class RecurringSnapshots(HotStreams[_Recurring]):
     """The recurring snapshots of one client. A gateway in which one runs already confirms an activation."""
+
+    def __init__(self, context: HotStreamContext) -> None:
+        super().__init__(context)
+        self._drops: Counter[str] = Counter()  # changed with the router's lock held
+
+    def drops(self) -> Mapping[str, int]:
+        """Returns what the snapshots could not use, by reason; see `IterationAssembler.counts`."""
+        return dict(self._drops)  # one atomic operation
 
     def snapshots(
         self, properties: SnapshotProperties, overflow: Overflow, capacity: int, *, check_fields: bool
@@ -184,7 +193,7 @@ class RecurringSnapshots(HotStreams[_Recurring]):
                 recurring = self._running(command)
                 is_new = recurring is None
                 if recurring is None:
-                    recurring = _Recurring(command, addresses)
+                    recurring = _Recurring(command, addresses, self._drops)
                     self._streams[recurring.key] = recurring
                     self._router.add_messages(recurring.key, recurring)
                 with self._router.lock:

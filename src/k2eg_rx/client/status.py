@@ -1,13 +1,12 @@
-"""How the client is doing: the connection and what was skipped, dropped or is still to come.
+"""The status of a client: its connection, and counters of what was lost or is pending.
 
-In: the transport's changes of state, and counters that are asked once a second. Out: a stream of `Status`, the present
-one first, then one for each change.
+Thread safety: the transport reports changes on its own threads; the counters are read on the timer thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 
 import reactivex as rx
 from reactivex import Observable, abc
@@ -16,38 +15,49 @@ from reactivex.subject import Subject
 
 from k2eg_rx.transport import ConnectionState, TransportStatus
 
-_INTERVAL = 1.0  # seconds between looks at the counters: often enough for a display, too seldom to cost anything
+_INTERVAL = 1.0  # seconds between readings of the counters: often enough for a display, and no measurable load
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of a client.
+    """The status of a client; the counters count since it was made.
 
     Attributes:
         connection: The state of the connection to the broker.
-        reason: In words, what is wrong and what to do; empty while all is well.
-        lag: Event records that are in Kafka and not read yet, as far as known.
-        dropped: Events dropped so far by subscribers' overflow policies.
-        discarded: Records skipped so far because they break the wire format.
+        reason: What is wrong and what to do about it; empty while nothing is.
+        lag: Event records in Kafka that have not been read yet, as far as known.
+        dropped: Events dropped by subscribers' overflow policies.
+        decode_errors: Records skipped because they could not be decoded, by kind of error and topic (or stream).
+        snapshot_drops: What recurring snapshots could not use, by reason: ``incomplete`` iterations, whose tail never
+            came; ``stray`` messages without a header; ``old`` headers of an iteration that was complete already;
+            samples of an ``unknown_pv``, ``unusable`` ones without the requested field, and those in ``excess`` of
+            the bound.
         monitors: Monitored PVs.
-        pending: Requests that wait for a reply.
+        pending: Requests waiting for a reply.
     """
 
     connection: ConnectionState
+    _: KW_ONLY
     reason: str = ""
     lag: int = 0
     dropped: int = 0
-    discarded: int = 0
+    decode_errors: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int], hash=False)
+    snapshot_drops: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
     monitors: int = 0
     pending: int = 0
 
+    @property
+    def discarded(self) -> int:
+        """The total of `decode_errors`."""
+        return sum(self.decode_errors.values())
+
 
 class StatusBoard:
-    """Keeps the last word of the transport and makes the stream of `Status`.
+    """Keeps the transport's last status and makes the stream of `Status`.
 
     Args:
-        measure: Returns the status for a transport's state and the counters of the moment.
-        timers: The scheduler of the once-a-second look.
+        measure: Returns the client's status for the transport's.
+        timers: The scheduler of the readings.
     """
 
     def __init__(self, measure: Callable[[TransportStatus], Status], timers: abc.SchedulerBase) -> None:
@@ -58,18 +68,18 @@ class StatusBoard:
         self._end: Subject[None] = Subject()
 
     def update(self, status: TransportStatus) -> None:
-        """Takes a new state of the transport. Any thread."""
+        """Sets the transport's status."""
         self._last = status
         self._changes.on_next(status)
 
     def now(self) -> Status:
-        """Returns the status of this moment."""
+        """Returns the current status."""
         return self._measure(self._last)
 
     def stream(self) -> Observable[Status]:
-        """Returns the present status and each later change."""
-        looks: Observable[object] = rx.interval(_INTERVAL, scheduler=self._timers).pipe(ops.map(lambda count: count))
-        return rx.merge(self._changes, looks).pipe(
+        """Returns the current status and each later change."""
+        readings: Observable[object] = rx.interval(_INTERVAL, scheduler=self._timers).pipe(ops.map(lambda count: count))
+        return rx.merge(self._changes, readings).pipe(
             ops.start_with(None),
             ops.map(lambda _: self.now()),
             ops.distinct_until_changed(),

@@ -1,7 +1,7 @@
 """From the poll thread to subscribers: queues, backpressure, dispatch."""
 
 from k2eg_rx.delivery.buffers import Buffer, Overflow, buffer_for
-from k2eg_rx.delivery.dispatcher import DEFAULT_CAPACITY, Dispatcher
+from k2eg_rx.delivery.dispatcher import DEFAULT_CAPACITY, Dispatcher, LabelledObservable, label_of
 from k2eg_rx.delivery.gates import ReplayGate
 from k2eg_rx.delivery.subscriber_queue import SubscriberInput, SubscriberQueue
 
@@ -9,9 +9,11 @@ __all__ = [
     "DEFAULT_CAPACITY",
     "Buffer",
     "Dispatcher",
+    "LabelledObservable",
     "Overflow",
     "ReplayGate",
     "SubscriberInput",
     "SubscriberQueue",
     "buffer_for",
+    "label_of",
 ]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
+from reactivex.typing import Subscription
 
 from k2eg_rx.concurrency import Task, TaskExecutor, chosen_scheduler
 from k2eg_rx.delivery.buffers import Overflow
@@ -25,6 +26,19 @@ _T = TypeVar("_T")
 _V = TypeVar("_V", bound=BackpressureGate)
 
 DEFAULT_CAPACITY = 1024  # some 1 MB of ordinary events per subscriber
+
+
+class LabelledObservable(Observable[_T]):
+    """An Observable with a label for error messages, such as the PV's URI."""
+
+    def __init__(self, subscribe: Subscription[_T], label: str) -> None:
+        super().__init__(subscribe)
+        self.label = label
+
+
+def label_of(stream: Observable[Any]) -> str:
+    """Returns the label of a stream, or "the stream" if it has none."""
+    return stream.label if isinstance(stream, LabelledObservable) else "the stream"
 
 
 class Dispatcher:
@@ -134,7 +148,7 @@ class Dispatcher:
 
             return Disposable(dispose)
 
-        return Observable(subscribe)
+        return LabelledObservable(subscribe, label)
 
     def hand_over(self, source: Observable[_T], label: str) -> Observable[_T]:
         """Returns a stream of few items (a request's) as one whose subscribers are called on a worker."""

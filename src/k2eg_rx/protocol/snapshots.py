@@ -192,7 +192,14 @@ class IterationAssembler:
             (``unknown_pv``), without the field asked for (``unusable``), or beyond the bound (``excess``).
     """
 
-    def __init__(self, name: str, addresses: Iterable[PVAddress], max_samples: int = MAX_SAMPLES) -> None:
+    def __init__(
+        self,
+        name: str,
+        addresses: Iterable[PVAddress],
+        max_samples: int = MAX_SAMPLES,
+        *,
+        counts: Counter[str] | None = None,
+    ) -> None:
         """Makes an assembler that has seen nothing.
 
         Args:
@@ -200,9 +207,10 @@ class IterationAssembler:
                 gateway, so a header may carry another spelling.
             addresses: The PVs asked for.
             max_samples: How many samples an iteration may have; what is beyond is left out, and the snapshot says so.
+            counts: The counter to use, for a total of several assemblers.
         """
         self.state = State.IDLE
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter() if counts is None else counts
         self._name = name
         self._collection = _Collection(addresses, max_samples)
         self._header = SnapshotHeader("", 0, 0)  # of the open iteration; without meaning while there is none
@@ -251,11 +259,7 @@ class IterationAssembler:
 
 
 class OneShotAssembler:
-    """Makes a `Snapshot` out of the replies to a one-shot snapshot.
-
-    Attributes:
-        counts: Samples that could not be used, by why; see `IterationAssembler`.
-    """
+    """Makes a `Snapshot` out of the replies to a one-shot snapshot; samples that cannot be used are left out."""
 
     def __init__(self, name: str, addresses: Iterable[PVAddress], max_samples: int = MAX_SAMPLES) -> None:
         """Makes an assembler that has seen nothing.
@@ -265,7 +269,6 @@ class OneShotAssembler:
             addresses: The PVs asked for.
             max_samples: How many samples it may have.
         """
-        self.counts: Counter[str] = Counter()
         self._name = name
         self._addresses = tuple(addresses)
         self._collection = _Collection(self._addresses, max_samples)
@@ -281,6 +284,5 @@ class OneShotAssembler:
             raise OperationError(reply.error, reply.message, "snapshot", subject)
         for key, structure in reply.body.items():
             if isinstance(structure, dict):
-                problem = self._collection.add(key, cast("Structure", structure))
-                self.counts.update([problem] if problem else [])
+                self._collection.add(key, cast("Structure", structure))
         return self._collection.snapshot(self._name) if reply.error == COMPLETE else None

@@ -228,7 +228,7 @@ class ScriptedGateway:
             group_name: The group that shares the events, if any.
             options: What `k2eg_rx.Client` takes besides.
         """
-        return Client(self._environment or "test", app_name, group_name, **options)
+        return Client(self._environment or "test", app_name, group_name=group_name, **options)
 
     def settle(self) -> None:
         """Has all happen that follows from what was done so far; the time stays as it is."""

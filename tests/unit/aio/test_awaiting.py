@@ -62,7 +62,7 @@ def test_first_returns_an_item_emitted_during_subscription() -> None:
     ("stream", "error"),
     [
         (rx.throw(ZeroDivisionError()), "ZeroDivisionError"),
-        (rx.empty(), "SequenceContainsNoElementsError"),
+        (rx.empty(), "EmptyStreamError"),
         (rx.throw(StopIteration()), "RuntimeError"),
     ],
 )

@@ -106,7 +106,7 @@ def test_nothing_is_sent_before_the_reply_topic_is_read(transport: Any) -> None:
 
 
 def test_an_unreadable_reply_topic_is_told_by_every_request(transport: Any, client: Client) -> None:
-    future = client._core._session.ready  # pyright: ignore[reportPrivateUsage]
+    future = client._core._transports.ready  # pyright: ignore[reportPrivateUsage]
     assert future.done()
     transport.out.failure = TransportError("topic 'commands' does not exist")
     seen = Seen().of(client.get_stream("pva://x"))
@@ -186,6 +186,7 @@ def test_an_event_of_the_wrong_shape_is_skipped(client: Client, transport: Any) 
     transport.messages("x", "x", {"y": {"value": 0}}, {"x": 5}, {"x": {"value": 1}})
     assert seen.values() == [1]
     assert client.status.discarded == 2
+    assert client.status.decode_errors == {("shape", "pva://x"): 2}
 
 
 def test_snapshot_collects_until_the_gateway_says_complete(client: Client, transport: Any) -> None:
@@ -237,6 +238,23 @@ def test_a_recurring_snapshot_is_shared_and_emits_whole_iterations(client: Clien
     assert len(parts.now().items) == 6
     with pytest.raises(ValueError, match="other properties"):
         client.snapshot_recurring_stream(SnapshotProperties("My Snap", ["pva://b"])).subscribe(on_error=_raise)
+
+
+def test_incomplete_iterations_and_unusable_messages_are_counted_in_the_status(client: Client, transport: Any) -> None:
+    streams = [client.snapshot_recurring_stream(SnapshotProperties(name, ["pva://a"])) for name in "st"]
+    seen = [Seen().of(stream) for stream in streams]
+    transport.messages("s", "s", *iteration(1, 0)[1:])
+    transport.messages("t", "t", *iteration(1, 0)[:2], *iteration(2, 1)[:1])
+    assert client.status.snapshot_drops == {"stray": 2, "incomplete": 1}
+    seen[0].subscription.dispose()
+    assert client.status.snapshot_drops == {"stray": 2, "incomplete": 1}
+
+
+def test_repr_names_the_client_and_its_state(client: Client) -> None:
+    Seen().of(client.monitor_many_stream(["pva://a", "pva://b"]))
+    assert repr(client) == "<Client environment='scripted' app='test' connection='up' monitors=2>"
+    client.close(0.1)
+    assert repr(client) == "<Client environment='scripted' app='test' connection='closed' monitors=0>"
 
 
 def test_an_open_iteration_is_left_to_whoever_reads_its_topic_next(client: Client, transport: Any) -> None:
@@ -391,7 +409,7 @@ def test_a_full_mailbox_stops_the_events_source_and_room_wakes_it(client: Client
 
 def test_the_group_name_reaches_the_transport(transport: Any) -> None:
     settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
-    with Client("scripted", "test", "workers", settings=settings, transport=transport):
+    with Client("scripted", "test", group_name="workers", settings=settings, transport=transport):
         assert transport.group_name == "workers"
 
 
@@ -402,7 +420,7 @@ def test_a_group_name_that_is_refused_leaves_nothing_open(transport: Any) -> Non
     transport.events = refuse
     settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
     with pytest.raises(ValueError, match="group_name 'k2eg-workers'"):
-        Client("scripted", "test", "k2eg-workers", settings=settings, transport=transport)
+        Client("scripted", "test", group_name="k2eg-workers", settings=settings, transport=transport)
     assert transport.closed
 
 

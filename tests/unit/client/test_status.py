@@ -6,13 +6,13 @@ from k2eg_rx.client.status import Status, StatusBoard
 from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
 
 
-def test_the_present_status_comes_first_and_then_each_change() -> None:
+def test_the_stream_starts_with_the_current_status_and_emits_changes() -> None:
     timers = TestScheduler()
     lag = [0]
-    board = StatusBoard(lambda told: Status(told.connection, told.reason, lag=lag[0]), timers)
+    board = StatusBoard(lambda transport: Status(transport.connection, reason=transport.reason, lag=lag[0]), timers)
     seen: list[Status] = []
-    ends: list[bool] = []
-    board.stream().subscribe(seen.append, on_completed=lambda: ends.append(True))
+    completed: list[bool] = []
+    board.stream().subscribe(seen.append, on_completed=lambda: completed.append(True))
     board.update(TransportStatus(ConnectionState.UP))
     board.update(TransportStatus(ConnectionState.UP))
     timers.advance_to(5)
@@ -29,4 +29,10 @@ def test_the_present_status_comes_first_and_then_each_change() -> None:
     board.stream().subscribe(late.append)
     assert [status.connection for status in late] == [ConnectionState.DOWN]
     board.close()
-    assert ends == [True]
+    assert completed == [True]
+
+
+def test_discarded_is_the_total_of_decode_errors() -> None:
+    status = Status(ConnectionState.UP, decode_errors={("shape", "x"): 2, ("size", "y"): 1})
+    assert status.discarded == 3
+    assert status in {status}
