@@ -118,7 +118,7 @@ def test_a_put_is_read_back_as_given(
         ("t:str", 12, "type string; 12 is not a string"),
         ("t:mbbo", 3, "type enum; 3 is not an index"),
         ("t:mbbo", "Three", "type enum; 'Three' is not one of its labels: 'Zero', 'One', 'Two'"),
-        ("t:mbbo", {"index": "Two"}, "type enum; {'index': 'Two'} has a label"),
+        ("t:mbbo", {"index": "Three"}, "type enum; {'index': 'Three'} is not one of its labels"),
         ("t:wfd", 5.0, "type double[]; 5.0 is not an array"),
         ("t:wfs", [1, 2**15], "type short[]; [1, 32768] has at [1] 32768, which is not between"),
         ("t:wfc", [300], "type byte[]; [300] has at [0] 300, which is not between"),

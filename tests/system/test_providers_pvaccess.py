@@ -220,7 +220,7 @@ def test_a_path_can_be_put(get: Callable[[str], Any], put: Callable[[str, dict[s
         ("P:TABLE", {"value": {"s": [9.0], "n": [1, 2]}}, "has columns of different lengths"),
         ("P:CUSTOM", {"u": {"zzz": 1}}, "does not select one of i, s"),
         ("P:CUSTOM", {"u8": 256}, "is of type ubyte; 256 is not between 0 and 255"),
-        ("P:BOOL", {"value": 1}, "is neither true nor false"),
+        ("P:BOOL", {"value": 2}, "is neither true nor false"),
     ],
 )
 def test_what_server_or_type_refuse_is_an_error(

@@ -82,6 +82,17 @@ from k2eg_rx.protocol.structures import (
     structure_of,
     timestamp_of,
 )
+from k2eg_rx.protocol.type_rules import (
+    TypeMismatch,
+    array_of,
+    check_columns,
+    check_names,
+    checked_choice,
+    checked_elements,
+    checked_scalar,
+    map_of,
+    shown,
+)
 from k2eg_rx.protocol.values import Generic, MessagePackSerializable, NTTable, Scalar, Vector, plain
 
 __all__ = [
@@ -133,9 +144,16 @@ __all__ = [
     "SnapshotType",
     "State",
     "Structure",
+    "TypeMismatch",
     "Unanswerable",
     "Vector",
     "alarm_of",
+    "array_of",
+    "check_columns",
+    "check_names",
+    "checked_choice",
+    "checked_elements",
+    "checked_scalar",
     "choice_of",
     "columns_of",
     "command_key",
@@ -155,6 +173,7 @@ __all__ = [
     "format_number",
     "label_of",
     "limits_of",
+    "map_of",
     "numpy_module",
     "pack",
     "pack_fields",
@@ -165,6 +184,7 @@ __all__ = [
     "repeats",
     "select_field",
     "severity_of",
+    "shown",
     "structure_of",
     "timestamp_of",
     "units_of",

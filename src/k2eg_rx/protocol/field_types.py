@@ -1,146 +1,70 @@
-"""The types of a PV's fields, and what a plain value becomes in one of them.
+"""The types of a PV's fields, and the conversion of plain values for a put.
 
-In: values of Python's own types. Out: what goes into a put; or a `Refusal`, whose text says what is wrong. Pure; any
-thread.
-
-It is strict because gateways are not: the deployed one sets an enum to 0 for a label and empties an array for a
-scalar, and reports success.
+Scalars, arrays and enums follow `type_rules`. Tables and structures are stricter here than in a gateway, which passes
+over fields that it does not know: a plain value has to name known fields, and all columns of a table.
 """
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, cast
 
-_FLOAT_MAX = 3.4028234663852886e38  # the largest finite binary32
-
-_shortened = reprlib.Repr()
-_shortened.maxstring = _shortened.maxother = 80  # a line of an error's text
-
-
-def shown(value: object) -> str:
-    """Returns a value for an error's text: as Python writes it, long ones shortened."""
-    return _shortened.repr(value)
-
-
-class Refusal(Exception):
-    """Why a value does not fit; the text of it."""
-
-
-def _needed(what: str, value: object) -> Refusal:
-    name = type(value).__name__
-    return Refusal(f"{what} is needed, not {'an' if name[0] in 'aeiou' else 'a'} {name}")
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, int) and value in (0, 1):
-        return bool(value)
-    raise Refusal("True or False is needed")
-
-
-def _integer(low: int, high: int, value: Any) -> int:
-    """An integer within its range; a bool is 0 or 1, a float has to be whole."""
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise Refusal("an integer is needed, and this is not whole")
-    elif not isinstance(value, int):
-        raise _needed("an integer", value)
-    if not low <= value <= high:
-        raise Refusal(f"out of range: {low} to {high}")
-    return int(value)
-
-
-def _double(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _needed("a number", value)
-    try:
-        return float(value)
-    except OverflowError:
-        raise Refusal("out of range of a double") from None
-
-
-def _single(value: Any) -> float:
-    number = _double(value)
-    if _FLOAT_MAX < abs(number) < float("inf"):
-        raise Refusal("out of range of a 32-bit float")
-    return number
-
-
-def _number(value: Any) -> int | float:
-    """A number for what may be an integer or a float: a whole one as an integer, which either takes."""
-    number = _double(value)
-    return int(value) if number.is_integer() and _LONGEST[0] <= value <= _LONGEST[1] else number
-
-
-def _string(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _needed("a string", value)
-    return value
-
-
-_LONGEST = (-(2**63), 2**64 - 1)  # what MessagePack can carry
-_BITS = {"byte": 8, "short": 16, "int": 32, "long": 64}
-_RANGES = {
-    **{name: (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for name, bits in _BITS.items()},
-    **{f"u{name}": (0, 2**bits - 1) for name, bits in _BITS.items()},
-    "integer": _LONGEST,
-}
-
-# By the names of pvData's scalar types. "integer" and "number" are what an integer on the wire may be where no type is
-# told: certainly one, or possibly a float.
-_SCALARS: Mapping[str, Callable[[Any], Any]] = {
-    "boolean": _boolean,
-    "string": _string,
-    "double": _double,
-    "float": _single,
-    "number": _number,
-} | {name: partial(_integer, low, high) for name, (low, high) in _RANGES.items()}
+from k2eg_rx.protocol.type_rules import (
+    TypeMismatch,
+    array_of,
+    check_columns,
+    check_names,
+    checked_choice,
+    checked_elements,
+    checked_scalar,
+    has_rules,
+    map_of,
+    shown,
+)
 
 
 class FieldType(Protocol):
-    """What a field holds."""
+    """The type of a field."""
 
     @property
     def names(self) -> Sequence[str]:
-        """The names of its parts, for what is put as a map; empty for all else."""
+        """The names of its parts, if its value is a map; otherwise empty."""
         ...
 
     @property
     def is_open(self) -> bool:
-        """Whether it takes anything, for its type says too little."""
+        """Whether it takes any value, because the type is not known or not checked."""
         ...
 
     def convert(self, value: Any) -> Any:
-        """Returns what is sent for a value. Raises `Refusal`."""
+        """Returns what a put sends for a value. Raises `TypeMismatch`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ScalarType:
-    """One value of a type in `_SCALARS`; a value of another type (a union) is left to the gateway."""
+    """A scalar; a type that has no rules, such as a union, is left to the gateway."""
 
     type: str
     names: Sequence[str] = ()
 
     @property
     def is_open(self) -> bool:
-        return self.type not in _SCALARS
+        return not has_rules(self.type)
 
     def __str__(self) -> str:
         return self.type
 
     def convert(self, value: Any) -> Any:
-        if value is None:
-            raise Refusal("EPICS has no None")
-        return value if self.is_open else _SCALARS[self.type](value)
+        if self.is_open and value is not None:
+            return value
+        return checked_scalar(self.type, value)
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayType:
-    """Any number of values of one type."""
+    """An array of scalars of one type."""
 
     element: ScalarType
     names: Sequence[str] = ()
@@ -150,20 +74,18 @@ class ArrayType:
         return f"array of {self.element}"
 
     def convert(self, value: Any) -> list[Any]:
-        if not isinstance(value, list):
-            raise _needed("a list or an array", value)
-        converted: list[Any] = []
-        for place, item in enumerate(cast("list[Any]", value)):
-            try:
-                converted.append(self.element.convert(item))
-            except Refusal as refused:
-                raise Refusal(f"element {place}, {shown(item)}: {refused}") from None
-        return converted
+        if not self.element.is_open:
+            return checked_elements(self.element.type, value)
+        elements = array_of(value)
+        for index, element in enumerate(elements):
+            if element is None:
+                raise TypeMismatch(f"has at [{index}] None, which is no value")
+        return elements
 
 
 @dataclass(frozen=True, slots=True)
 class EnumType:
-    """An NTEnum's value. It is always sent as a map with the index: gateways take anything else for 0."""
+    """An NTEnum's value. A put always sends a map with the index: deployed gateways read anything else as 0."""
 
     choices: Sequence[str]
     names: Sequence[str] = ("index", "choices")
@@ -175,22 +97,15 @@ class EnumType:
     def convert(self, value: Any) -> dict[str, Any]:
         if isinstance(value, dict):
             fields = cast("dict[str, Any]", value)
-            if "index" not in fields or not fields.keys() <= set(self.names):
-                raise Refusal("an index or a label is needed")
+            check_names("field", dict.fromkeys(self.names), fields)
             if fields.get("choices", list(self.choices)) != list(self.choices):
-                raise Refusal("its labels cannot be changed by a plain value")
-            return self.convert(fields["index"])
-        if isinstance(value, str):
-            if value not in self.choices:
-                raise Refusal("no such label")
-            return {"index": self.choices.index(value)}
-        # a server may hide its labels, and then every index is as good as another
-        return {"index": _integer(0, len(self.choices) - 1 if self.choices else _RANGES["int"][1], value)}
+                raise TypeMismatch("has other labels; the labels of an enum cannot be changed by a plain value")
+        return {"index": checked_choice(cast("object", value), self.choices)}
 
 
 @dataclass(frozen=True, slots=True)
 class TableType:
-    """An NTTable's value: columns of one length, all of which have to be given."""
+    """An NTTable's value: columns of equal length, all of which are required."""
 
     columns: Mapping[str, ArrayType]
     is_open: bool = False
@@ -204,22 +119,20 @@ class TableType:
 
     def convert(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise _needed("a map from column to list", value)
+            raise TypeMismatch("is not a map from column to array")
         given = cast("dict[str, Any]", value)
-        if given.keys() != self.columns.keys():
-            wrong = [f"no {name}" for name in self.columns if name not in given]
-            wrong += [f"an unknown {name}" for name in given if name not in self.columns]
-            raise Refusal(f"all columns are needed; there is {', '.join(wrong)}")
+        check_names("column", self.columns, given)
+        missing = [name for name in self.columns if name not in given]
+        if missing:
+            raise TypeMismatch(f"lacks {', '.join(missing)}; all columns are required")
         converted = {name: _part(name, column, given[name]) for name, column in self.columns.items()}
-        lengths = {name: len(column) for name, column in converted.items()}
-        if len(set(lengths.values())) > 1:
-            raise Refusal(f"the columns differ in length: {lengths}")
+        check_columns(self.columns, converted)
         return converted
 
 
 @dataclass(frozen=True, slots=True)
 class StructureType:
-    """Fields by name, some of which are enough."""
+    """Fields by name; a put may name some of them."""
 
     fields: Mapping[str, FieldType]
     is_open: bool = False
@@ -232,17 +145,15 @@ class StructureType:
         return f"structure of {', '.join(self.fields)}"
 
     def convert(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise _needed("a map of fields", value)
-        given = cast("dict[str, Any]", value)
-        unknown = [name for name in given if name not in self.fields]
-        if unknown or not given:
-            raise Refusal(f"{f'no field {unknown[0]!r}' if unknown else 'no field given'}; it is a {self}")
+        given = map_of(value)
+        check_names("field", self.fields, given)
+        if not given:
+            raise TypeMismatch(f"names no field; there are {', '.join(self.fields)}")
         return {name: _part(name, self.fields[name], item) for name, item in given.items()}
 
 
 def _part(name: str, of: FieldType, value: Any) -> Any:
     try:
         return of.convert(value)
-    except Refusal as refused:
-        raise Refusal(f"{name!r} ({of}): {refused}") from None
+    except TypeMismatch as error:
+        raise TypeMismatch(f"has in {name!r} ({of}) {shown(value)}, which {error}") from None

@@ -85,7 +85,7 @@ def test_put_of_a_label_sends_its_index(k: dml, gateway: Any) -> None:
 
 def test_put_of_an_unsuitable_value_sends_no_put(k: dml, gateway: Any) -> None:
     gateway.set_pvs(my__mode=ENUM)
-    with pytest.raises(ValueError, match=r"pva://my:mode \(enum of Off, On\): cannot put 'Maybe': no such label"):
+    with pytest.raises(ValueError, match=r"pva://my:mode \(enum of Off, On\): cannot put 'Maybe', which is not one"):
         k.put("pva://my:mode", "Maybe")
     assert gateway.names() == ["get"]
 

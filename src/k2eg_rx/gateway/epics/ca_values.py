@@ -13,8 +13,8 @@ import aioca
 import numpy as np
 
 from k2eg_rx.gateway.epics.provider import ProviderError, TypeMap
-from k2eg_rx.gateway.epics.pv_types import TypeMismatch, checked_array, checked_choice, checked_scalar, refusal
-from k2eg_rx.protocol import EPICS_EPOCH, Structure
+from k2eg_rx.gateway.epics.pv_types import checked_array, refusal
+from k2eg_rx.protocol import EPICS_EPOCH, Structure, TypeMismatch, checked_choice, checked_scalar
 
 # The native types of Channel Access (db_access.h) by their pvData names. DBR_CHAR is unsigned (dbr_char_t).
 _KINDS: dict[int, str] = {

@@ -10,15 +10,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from k2eg_rx.gateway.epics.provider import ProviderError
-from k2eg_rx.gateway.epics.pv_types import (
-    NOTHING_TO_PUT,
+from k2eg_rx.gateway.epics.pv_types import NOTHING_TO_PUT, checked_array, refusal
+from k2eg_rx.gateway.epics.pva_values import KINDS, Spec, is_enum, is_table, kind_of, members_of, spec_of
+from k2eg_rx.protocol import (
     TypeMismatch,
-    checked_array,
+    array_of,
+    check_columns,
+    check_names,
     checked_choice,
     checked_scalar,
-    refusal,
+    map_of,
 )
-from k2eg_rx.gateway.epics.pva_values import KINDS, Spec, is_enum, is_table, kind_of, members_of, spec_of
 
 # What an array in an "any" becomes.
 _HELD: dict[type, str] = {bool: "boolean", int: "long", float: "double", str: "string"}
@@ -42,9 +44,9 @@ class _Assignments:
                 if is_enum(member):
                     self._choice(path, item)
                 elif kind_of(member) == "structure":
-                    inner = _map(item)
+                    inner = map_of(item)
                     if is_table(spec) and name == "value":
-                        _check_columns(members_of(member), inner)
+                        check_columns(members_of(member), inner)
                     self.collect(member, inner, f"{path}.")
                 else:
                     self.values[path] = _checked(member, item)
@@ -54,31 +56,10 @@ class _Assignments:
     def _choice(self, path: str, item: object) -> None:
         choices: list[str] = self._current[f"{path}.choices"]
         if isinstance(item, Mapping) and "choices" in item:  # a structure as a get returned it
-            given = list(map(str, checked_array("string", _map(cast("object", item))["choices"])))
+            given = list(map(str, checked_array("string", map_of(cast("object", item))["choices"])))
             if given != choices:
                 self.values[f"{path}.choices"] = choices = given
         self.values[f"{path}.index"] = checked_choice(cast("object", item), choices)
-
-
-def _map(item: object) -> Mapping[str, Any]:
-    if not isinstance(item, Mapping):
-        raise TypeMismatch("is not a map of fields")
-    return cast("Mapping[str, Any]", item)
-
-
-def _elements(item: object) -> list[Any]:
-    if not isinstance(item, list | tuple):
-        raise TypeMismatch("is not an array")
-    return list(cast("list[Any]", item))
-
-
-def _check_columns(columns: Mapping[str, Spec], given: Mapping[str, Any]) -> None:
-    unknown = [label for label in given if label not in columns]
-    if unknown:
-        raise TypeMismatch(f"has a column {unknown[0]!r}; there are {', '.join(columns)}")
-    lengths = {label: len(_elements(column)) for label, column in given.items()}
-    if len(set(lengths.values())) > 1:
-        raise TypeMismatch(f"has columns of different lengths: {lengths}")
 
 
 def _checked(spec: Spec, item: object) -> Any:
@@ -87,15 +68,15 @@ def _checked(spec: Spec, item: object) -> Any:
         case "v":
             return _variant(item)
         case "av":
-            return [_variant(element) for element in _elements(item)]
+            return [_variant(element) for element in array_of(item)]
         case ("S", _, _):
             return _inner(spec, item)
         case ("aS", _, _):
-            return [_inner(spec, element) for element in _elements(item)]
+            return [_inner(spec, element) for element in array_of(item)]
         case ("U", _, _):
             return _union(spec, item)
         case ("aU", _, _):
-            return [_union(spec, element) for element in _elements(item)]
+            return [_union(spec, element) for element in array_of(item)]
         case str() as code:
             check: Callable[[str, object], Any] = checked_array if len(code) > 1 else checked_scalar
             return check(KINDS[code[-1]], item)
@@ -104,15 +85,13 @@ def _checked(spec: Spec, item: object) -> Any:
 
 
 def _inner(spec: Spec, item: object) -> dict[str, Any]:
-    members, given = members_of(spec), _map(item)
-    unknown = [name for name in given if name not in members]
-    if unknown:
-        raise TypeMismatch(f"has a field {unknown[0]!r}; there are {', '.join(members)}")
+    members, given = members_of(spec), map_of(item)
+    check_names("field", members, given)
     return {name: _checked(members[name], element) for name, element in given.items()}
 
 
 def _union(spec: Spec, item: object) -> tuple[str, Any]:
-    members, given = members_of(spec), list(_map(item).items())
+    members, given = members_of(spec), list(map_of(item).items())
     if len(given) != 1 or given[0][0] not in members:
         raise TypeMismatch(f"does not select one of {', '.join(members)}")
     name, held = given[0]
@@ -121,11 +100,11 @@ def _union(spec: Spec, item: object) -> tuple[str, Any]:
 
 def _variant(item: object) -> Any:
     held: Any = item
-    if isinstance(item, Mapping) and list(_map(held)) == [""]:
+    if isinstance(item, Mapping) and list(map_of(held)) == [""]:
         held = held[""]
     if isinstance(held, bool | int | float | str):
         return held
-    elements = _elements(held)
+    elements = array_of(held)
     first: type | None = type(elements[0]) if elements else None  # pyright: ignore[reportUnknownVariableType]
     kind = _HELD.get(cast("type", first))
     if kind is None:
