@@ -1,17 +1,16 @@
-"""Operators for streams of process variables, for `.pipe`, beside those of reactivex.
+"""Operators for streams of PV updates, used with `.pipe` like those of reactivex.
 
-In: what a client's streams emit, mostly `PVUpdate`s of one PV or of several. Out: fewer, plainer or other items.
+- Values: `value`, `field`, `timestamps`
+- Changes: `changed`, `alarms`, `stale`
+- Several PVs: `latest_by_pv`, `combine_pvs`, `align`
+- Statistics: `window_statistics`
+- Fewer items: `conflate` (newest of each PV), `sample_latest` (newest of the stream), `rate_limit` (all, delayed)
+- Gateway: `put_to`, `retry_activation`
 
-- plain values: `value`, `field`, `timestamps`
-- what is news: `changed`, `alarms`, `stale`
-- several PVs: `latest_by_pv`, `combine_pvs`, `align`
-- statistics over time: `window_statistics`
-- slower: `conflate` (each PV's newest), `sample_latest` (the newest of all), `rate_limit` (all, later)
-- to and from the gateway: `put_to`, `retry_activation`
+Operators with timers take a `scheduler`. By default they use the scheduler given to `subscribe`, else one shared by the
+process, with threads named ``k2eg-operators``. Bad arguments raise ValueError at the call.
 
-Those that need time take a `scheduler`; without it the one that was given to `subscribe` counts, else one that the
-whole process shares, which calls subscribers on threads named ``k2eg-operators``. An operator hands on one item at a
-time, whichever thread it comes on, and none after `dispose`. Arguments that make no sense raise ValueError at the call.
+Thread safety: an operator emits one item at a time, and none after `dispose`.
 """
 
 from k2eg_rx.operators.alarms import AlarmTransition, alarms

@@ -1,8 +1,4 @@
-"""`alarms`: how severities change, and how long they lasted.
-
-In: updates. Out: `AlarmTransition`s, on the thread the update comes on. Per PV the severity and since when it holds;
-that belongs to whoever hands over the updates, one at a time.
-"""
+"""Changes of alarm severity: `alarms`."""
 
 from __future__ import annotations
 
@@ -19,15 +15,15 @@ from k2eg_rx.protocol import NANOSECONDS, PVData, Severity
 
 @dataclass(frozen=True, slots=True)
 class AlarmTransition:
-    """A PV went from one severity to another.
+    """A change of a PV's alarm severity.
 
     Attributes:
-        name: The PV.
-        previous: The severity it left; UNDEFINED if this is the first update, which says nothing of what was before.
-        current: The severity it has now.
-        timestamp: When, in EPICS time: integer nanoseconds since the Unix epoch; None if the PV does not tell.
-        seconds: How long it had the previous severity, by EPICS time; NaN if that is not known.
-        update: The update that told it: value, alarm message and all.
+        name: Name of the PV.
+        previous: Severity before; UNDEFINED for the PV's first update.
+        current: Severity after.
+        timestamp: EPICS time of the change in integer nanoseconds since the Unix epoch; None if the PV has none.
+        seconds: Duration of the previous severity by EPICS time; NaN if it is unknown.
+        update: The update with the new severity.
     """
 
     name: str
@@ -39,14 +35,14 @@ class AlarmTransition:
 
 
 class _Severities:
-    """The severity of each PV, and since when it has it."""
+    """Severity of each PV, and the time since when it holds."""
 
     def __init__(self, minimum: Severity) -> None:
         self._minimum = minimum
         self._current: dict[str, tuple[Severity, int | None]] = {}
 
     def transitions(self, update: PVData) -> list[AlarmTransition]:
-        """Returns the transition that an update makes, if it makes one that counts."""
+        """Returns the transition of an update, if there is one at or above the minimum."""
         current = update.severity
         known = self._current.get(update.name)
         if known is not None and known[0] is current:
@@ -63,10 +59,19 @@ class _Severities:
 def alarms(
     minimum: Severity | int = Severity.MINOR,
 ) -> Callable[[Observable[PVData]], Observable[AlarmTransition]]:
-    """Returns an operator that emits an `AlarmTransition` when a PV's alarm severity changes.
+    """Emits an `AlarmTransition` when the alarm severity of a PV changes.
 
-    A PV that is in alarm at its first update is told as well, since an alarm that stands when one begins to look is
-    the one that matters most: from UNDEFINED, for an unknown time. The PVs of a stream are told apart.
+    Each PV of the stream has a severity of its own. A PV that is in alarm at its first update is emitted too, from
+    UNDEFINED and with an unknown duration.
+
+    Args:
+        minimum: Lowest severity that counts. A transition is emitted if the severity before or after is at least this.
+
+    Emits:
+        `AlarmTransition`: one for each change.
+
+    Raises:
+        ValueError: `minimum` is no severity.
 
     Example:
         >>> import reactivex as rx
@@ -84,18 +89,12 @@ def alarms(
         >>> temperature.pipe(alarms()).subscribe(show).dispose()
         demo:t: NO_ALARM -> MINOR after 4.0 s
         demo:t: MINOR -> NO_ALARM after 6.0 s
-
-    Args:
-        minimum: Transitions count into, out of and between severities from this one on.
-
-    Raises:
-        ValueError: There is no such severity.
     """
-    least = Severity(minimum)
+    lowest = Severity(minimum)
 
     def operator(source: Observable[PVData]) -> Observable[AlarmTransition]:
         def start(_: object) -> Observable[AlarmTransition]:
-            severities = _Severities(least)
+            severities = _Severities(lowest)
             return source.pipe(ops.map(severities.transitions), ops.filter(bool), ops.map(lambda found: found[0]))
 
         return rx.defer(start)

@@ -1,8 +1,4 @@
-"""`align`: the updates of several PVs that belong to the same instant, as one value.
-
-In: one stream of several PVs' updates. Out: `Aligned`, on the thread that brings the update that decides it. All state
-is that subscription's, and belongs to whoever calls it, one at a time; there is no clock and no timer in it.
-"""
+"""Joins updates of several PVs that belong to one instant: `align`."""
 
 from __future__ import annotations
 
@@ -12,33 +8,33 @@ from typing import Literal
 from reactivex import Observable, abc
 
 from k2eg_rx.arguments import non_negative
-from k2eg_rx.operators.align_join import Aligned, Joiner, Plan
+from k2eg_rx.operators.align_join import Aligned, Joiner, JoinOptions
 from k2eg_rx.operators.drops import AlignCounts, OnDrop
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 from k2eg_rx.pv import pv_name_of
 
-PULSE_ID_MASK = 0x1FFFF  # LCLS keeps the pulse id in the low 17 bits of a time stamp's nanoseconds
+PULSE_ID_MASK = 0x1FFFF  # LCLS keeps the pulse id in the low 17 bits of a timestamp's nanoseconds
 
-_MOST_WAITING = 20_000  # 1000 PVs at 10 Hz for 2 s; some 100 MB of decoded scalars, reached only if a PV gives nothing
+_CAPACITY = 20_000  # 1000 PVs at 10 Hz for 2 s: about 100 MB of scalars, reached only if a PV sends nothing
 
 
-def _ages(hold: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+def _max_ages(hold: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
+    """Returns the maximum age of each held PV in nanoseconds."""
     ages = {pv_name_of(pv): age for pv, age in hold.items()}
-    known = set(names)
     for name, age in ages.items():
-        if name not in known:
-            raise ValueError(f"hold names {name!r}, which is not among the PVs to be joined")
+        if name not in names:
+            raise ValueError(f"hold must name PVs among those to align, got {name!r}")
         if not age > 0:
-            raise ValueError(f"hold of {name!r} is how many seconds old a value may be, above 0, not {age!r}")
-    if not known - ages.keys():
-        raise ValueError("hold names every PV; at least one has to give the instants")
+            raise ValueError(f"hold of {name!r} must be a maximum age above 0 seconds, got {age!r}")
+    if len(ages) == len(names):
+        raise ValueError("hold must leave out at least one PV, which gives the instants; it names all of them")
     return {name: age * NANOSECONDS for name, age in ages.items()}
 
 
 def _checked_mask(mask: int) -> int:
     low = mask & -mask
     if mask <= 0 or mask >> 30 or (mask + low) & mask or mask == low:  # nanoseconds are below 2**30
-        raise ValueError(f"pulse_id_mask has two or more adjacent bits of the 30 of the nanoseconds, not {mask:#x}")
+        raise ValueError(f"pulse_id_mask must be two or more adjacent bits of the lower 30, got {mask:#x}")
     return mask
 
 
@@ -50,45 +46,45 @@ def align(
     grace: float = 1.0,
     incomplete: Literal["drop", "partial"] = "drop",
     hold: Mapping[str, float] | None = None,
-    capacity: int = _MOST_WAITING,
+    capacity: int = _CAPACITY,
     pulse_id_mask: int = PULSE_ID_MASK,
     counts: AlignCounts | None = None,
     on_drop: OnDrop | None = None,
 ) -> Callable[[Observable[PVUpdate]], Observable[Aligned]]:
-    """Joins the updates of several PVs that belong to the same instant; emits an `Aligned` for each, oldest first.
+    """Emits an `Aligned` with the updates of several PVs that have the same EPICS time or pulse id, oldest first.
 
-    Updates of different PVs may come in any order: what is complete does not depend on it as long as none is further
-    behind the newest EPICS time than `grace`. Each update is part of one instant at most, the earliest that it fits
-    into; with a `tolerance` of half a PV's period or more that may be its neighbour's.
+    Updates of different PVs may arrive in any order. Complete instants do not depend on it, as long as no update is
+    further behind the newest EPICS time than `grace`. Each update is part of one instant at most, the earliest that
+    fits. With a `tolerance` of half a PV's period or more, that may be a neighbouring instant.
 
-    A slow PV among fast ones: an instant needs all PVs, so that a PV at 1 Hz among others at 120 Hz gives one instant
-    a second, and the other 119 updates of each are dropped. Name it in `hold` if its last known value will do: then
-    it is not waited for, and an instant gets the newest value that had come by then and is not newer than the instant.
-    So a held value may depend on what arrived first. A setpoint that never changes needs ``math.inf``.
+    An instant needs all PVs: a PV at 1 Hz among others at 120 Hz gives one instant a second, and the other 119 updates
+    of each PV are dropped. Name it in `hold` if its last known value will do. An instant then takes the newest value
+    that has arrived by then and is not newer than the instant, and does not wait for another one.
 
-    By pulse id, ids are compared for equality, wherever the ids wrap, among updates of the recent past: `grace` has to
-    be well below half the time in which ids recur (LCLS, 17 bits at 360 Hz: 364 s).
-
-    It has no clock: while no update comes at all, nothing is given up, and what waits is bounded by `capacity`.
+    The operator has no clock: while no updates arrive, it closes no instant. `capacity` bounds the waiting updates.
 
     Args:
-        pvs: The PVs by name or URI. Updates of others are dropped.
-        tolerance: Seconds that the EPICS times of one instant may lie apart; by default they have to be equal. By
-            pulse id, a further condition on those of the same id; by default there is none.
-        on: What tells that updates belong together: their EPICS time, or the pulse id in it.
-        grace: Seconds of EPICS time that an instant waits, behind the newest update, for PVs that lack.
-        incomplete: What happens to an instant that lacks a PV: its updates are dropped, or it is emitted, once no
-            missing update can come in time. Then it has what lies within `tolerance` of its oldest update.
-        hold: Seconds that a PV's last known value may be old, by the name or URI of those that count so.
-        capacity: How many updates may wait. Beyond it the oldest is given up before its grace is over. Of each held
-            PV up to 1024 more.
-        pulse_id_mask: Where the pulse id is in the nanoseconds. All bits set is an invalid id, and never joined.
-        counts: Filled with what became of each update, for the caller to read.
-        on_drop: Called with each update that becomes part of no instant, and why. If it raises, the stream ends with
-            that error.
+        pvs: PVs to align, by name or URI. Updates of other PVs are dropped.
+        tolerance: Seconds that EPICS times of one instant may lie apart; by default they must be equal. With pulse ids,
+            an additional condition, by default none.
+        on: "timestamp" joins by EPICS time, "pulse_id" by the pulse id in it. Pulse ids wrap: `grace` must be well
+            below half the time in which they repeat (LCLS, 17 bits at 360 Hz: 364 s).
+        grace: Seconds of EPICS time that an instant waits, behind the newest update, for missing PVs.
+        incomplete: What to do with an instant that lacks a PV: "drop" drops its updates, "partial" emits it once no
+            missing update can arrive in time, with the updates within `tolerance` of its oldest one.
+        hold: Maximum age in seconds of a PV's last known value, by name or URI. ``math.inf`` for setpoints that never
+            change.
+        capacity: Updates that may wait. A full queue closes its oldest instant before the grace is over. Held PVs may
+            have 1024 more each.
+        pulse_id_mask: Bits of the nanoseconds that hold the pulse id. An id with all bits set is invalid.
+        counts: Filled with the numbers of updates and instants.
+        on_drop: Called with each update that is part of no instant, and the reason. If it raises, the stream fails.
+
+    Emits:
+        `Aligned`: one for each instant.
 
     Raises:
-        ValueError: No PVs are named, or an argument is outside its range.
+        ValueError: `pvs` is empty, or an argument is out of range.
 
     Example:
         >>> from reactivex import from_iterable
@@ -105,19 +101,19 @@ def align(
         (4, 0)
     """
     if isinstance(pvs, str):
-        raise ValueError(f"pvs is a list of PVs, not the one string {pvs!r}")
+        raise ValueError(f"pvs must be a list of PVs, got the string {pvs!r}")
     names = tuple(dict.fromkeys(pv_name_of(pv) for pv in pvs))
     if not names:
-        raise ValueError("align needs the names of the PVs to be joined")
+        raise ValueError("pvs must name at least one PV, got none")
     if on not in ("timestamp", "pulse_id"):
-        raise ValueError(f"on is 'timestamp' or 'pulse_id', not {on!r}")
+        raise ValueError(f"on must be 'timestamp' or 'pulse_id', got {on!r}")
     if incomplete not in ("drop", "partial"):
-        raise ValueError(f"incomplete is 'drop' or 'partial', not {incomplete!r}")
+        raise ValueError(f"incomplete must be 'drop' or 'partial', got {incomplete!r}")
     if capacity < len(names):
-        raise ValueError(f"capacity has to be at least the number of PVs, {len(names)}, not {capacity}")
-    plan = Plan(
+        raise ValueError(f"capacity must be at least the number of PVs, {len(names)}, got {capacity}")
+    options = JoinOptions(
         names,
-        _ages(hold or {}, names),
+        _max_ages(hold or {}, names),
         None if tolerance is None else round(non_negative(tolerance, "tolerance") * NANOSECONDS),
         round(non_negative(grace, "grace") * NANOSECONDS),
         incomplete == "partial",
@@ -125,36 +121,42 @@ def align(
         _checked_mask(pulse_id_mask) if on == "pulse_id" else 0,
     )
 
-    def joined(source: Observable[PVUpdate]) -> Observable[Aligned]:
-        def subscribe(
-            observer: abc.ObserverBase[Aligned], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            joiner = Joiner(plan, AlignCounts() if counts is None else counts, on_drop)
+    def operator(source: Observable[PVUpdate]) -> Observable[Aligned]:
+        return _joined(source, lambda: Joiner(options, AlignCounts() if counts is None else counts, on_drop))
 
-            def on_next(update: PVUpdate) -> None:
-                try:
-                    instants = joiner.feed(update)
-                except Exception as error:
-                    observer.on_error(error)
-                    return
-                for instant in instants:
-                    observer.on_next(instant)
+    return operator
 
-            def on_end(error: Exception | None = None) -> None:
-                try:
-                    instants = joiner.finish() if error is None else joiner.abandon()
-                except Exception as raised:
-                    observer.on_error(raised)
-                    return
-                for instant in instants:
-                    observer.on_next(instant)
-                if error is None:
-                    observer.on_completed()
-                else:
-                    observer.on_error(error)
 
-            return source.subscribe(on_next, on_end, on_end, scheduler=scheduler)
+def _joined(source: Observable[PVUpdate], make: Callable[[], Joiner]) -> Observable[Aligned]:
+    """Returns the instants of a source, joined by a new joiner for each subscription."""
 
-        return Observable(subscribe)
+    def subscribe(
+        observer: abc.ObserverBase[Aligned], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        joiner = make()
 
-    return joined
+        def on_next(update: PVUpdate) -> None:
+            try:
+                instants = joiner.feed(update)
+            except Exception as error:
+                observer.on_error(error)
+                return
+            for instant in instants:
+                observer.on_next(instant)
+
+        def on_end(error: Exception | None = None) -> None:
+            try:
+                instants = joiner.finish() if error is None else joiner.abandon()
+            except Exception as raised:
+                observer.on_error(raised)
+                return
+            for instant in instants:
+                observer.on_next(instant)
+            if error is None:
+                observer.on_completed()
+            else:
+                observer.on_error(error)
+
+        return source.subscribe(on_next, on_end, on_end, scheduler=scheduler)
+
+    return Observable(subscribe)

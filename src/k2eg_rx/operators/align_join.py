@@ -1,13 +1,14 @@
-"""The join behind `align`: updates of several PVs in, those that belong to one instant out. Pure; one joiner belongs
-to one reader.
+"""Join behind `align`: takes updates of several PVs, returns those of one instant. No clock, no I/O.
 
-Each PV has a lane, in which its updates wait in order. The oldest of each lane are compared: if all lanes have one and
-they lie together, they are an instant; if one lane is past the oldest of all, that one can never be matched, for a
-lane does not go back. So what is emitted follows from each PV's own sequence, in whatever order the PVs' updates come
-in between, as long as none is later than the grace. A heap of the lanes' heads makes it O(log n) per update.
+Each PV has a queue, in which its updates wait in order. The heads of all queues are compared. If all queues have a head
+and the heads lie within the tolerance, they are an instant. If one head is past the oldest head, the oldest can never
+be matched, since a queue only moves forward. So the result follows from each PV's own sequence, in whatever order the
+updates of different PVs arrive, as long as none is later than the grace. A heap of the heads makes it O(log n) for each
+update.
 
-By time the place of an update in its lane, its key, is its EPICS time; by pulse it is its pulse id with the wraps
-counted, so that ids go on for ever and are compared for equality.
+Updates are compared by key: their EPICS time, or their pulse id with wraps counted, so that it grows forever.
+
+Thread safety: none; a joiner belongs to one subscription.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from k2eg_rx.operators.drops import AlignCounts, DropReason, OnDrop
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 
 _NEVER = -(1 << 80)  # before every time and every pulse
-_STEPS = 10  # so many updates in a row before their predecessor: no stragglers, the clock was set back
-_MOST_HELD = 1024  # of one held PV while no instant needs them: 8 s at 120 Hz
+_CLOCK_STEP = 10  # updates in a row before their predecessor that mean the PV's clock was set back
+_HELD_CAPACITY = 1024  # updates of a held PV that no instant has needed yet: 8 s at 120 Hz
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,10 @@ class Aligned:
     """The updates of several PVs that belong to one instant.
 
     Attributes:
-        timestamp: EPICS time of the oldest of them, held ones aside, in integer nanoseconds since the Unix epoch.
-        pulse_id: Their pulse id; None if they were joined by time.
-        updates: By PV name, in the order in which the PVs were named.
-        missing: The PVs without an update; none unless partial instants are asked for.
+        timestamp: EPICS time of the oldest update, held PVs aside, in integer nanoseconds since the Unix epoch.
+        pulse_id: Pulse id; None if updates are joined by time.
+        updates: Updates by PV name, in the order in which the PVs were named.
+        missing: PVs without an update; empty unless partial instants are requested.
     """
 
     timestamp: int
@@ -49,22 +50,22 @@ class Aligned:
         return not self.missing
 
     def values(self) -> dict[str, Any]:
-        """Returns the plain value of each PV."""
+        """Returns the value of each PV by name."""
         return {name: update.value for name, update in self.updates.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What to join, and how. Times in nanoseconds.
+class JoinOptions:
+    """Options of a join. Times in nanoseconds.
 
     Attributes:
-        names: The PVs, held ones included.
-        hold: Of which PVs the last known value counts, and how old it may be.
-        tolerance: How far apart the times of one instant may be; None by pulse: as far as they are.
-        grace: How far behind the newest time an update may come.
+        names: PVs to join, held ones included.
+        hold: Maximum age of the last known value, by held PV.
+        tolerance: How far apart the times of one instant may be; None by pulse id: any distance.
+        grace: How far behind the newest time an update may be.
         partial: Whether incomplete instants are emitted.
-        most: How many updates may wait.
-        mask: Where the pulse id is in the nanoseconds; 0 joins by time.
+        capacity: How many updates may wait.
+        mask: Bits of the pulse id in the nanoseconds; 0 joins by time.
     """
 
     names: tuple[str, ...]
@@ -72,95 +73,97 @@ class Plan:
     tolerance: int | None
     grace: int
     partial: bool
-    most: int
+    capacity: int
     mask: int
 
 
-class _Lane:
-    """One PV's updates that wait, as (key, time, update).
+class _PVQueue:
+    """Waiting updates of one PV, as (key, time, update).
 
     Attributes:
-        time: EPICS time of the newest.
-        key: Key of the newest.
-        closed: Up to which key instants were emitted without this PV.
-        behind: How many in a row were before their predecessor.
-        is_used: Of a held PV: whether its oldest is part of an instant.
+        number: Index among the joined PVs; -1 for a held PV.
+        max_age: Maximum age of a held PV's value; None for a joined PV.
+        time: EPICS time of the newest update.
+        key: Key of the newest update.
+        closed: Instants up to this key were emitted without this PV.
+        out_of_order: Updates in a row that were before their predecessor.
+        is_used: For a held PV: whether its oldest update is part of an instant.
     """
 
-    __slots__ = ("age", "behind", "closed", "is_used", "key", "name", "number", "queue", "time")
+    __slots__ = ("closed", "is_used", "key", "max_age", "name", "number", "out_of_order", "time", "updates")
 
-    def __init__(self, name: str, number: int, age: float | None) -> None:
+    def __init__(self, name: str, number: int, max_age: float | None) -> None:
         self.name = name
         self.number = number
-        self.age = age
-        self.queue: deque[tuple[int, int, PVUpdate]] = deque()
-        self.behind = 0
-        self.forget()
+        self.max_age = max_age
+        self.updates: deque[tuple[int, int, PVUpdate]] = deque()
+        self.out_of_order = 0
+        self.reset()
 
-    def forget(self) -> None:
-        """Starts afresh."""
-        self.queue.clear()
+    def reset(self) -> None:
+        """Returns to the initial state."""
+        self.updates.clear()
         self.time = self.key = self.closed = _NEVER
         self.is_used = False
 
 
 class Joiner:
-    """Joins updates. Raises what decoding an update or `on_drop` raises, and is of no use thereafter.
+    """Joins updates. Raises what decoding an update or `on_drop` raises, and must not be used afterwards.
 
     Args:
-        plan: What to join, and how.
-        counts: What is to be kept up to date.
-        on_drop: Called with what is dropped, and why.
+        options: What to join, and how.
+        counts: Counters to fill.
+        on_drop: Called with each dropped update and the reason.
     """
 
-    def __init__(self, plan: Plan, counts: AlignCounts, on_drop: OnDrop | None = None) -> None:
-        self._names = plan.names
-        self._partial, self._grace, self._most = plan.partial, plan.grace, plan.most
-        self._mask = plan.mask
-        self._shift = (plan.mask & -plan.mask).bit_length() - 1 if plan.mask else 0
-        self._span = 0 if plan.mask else plan.tolerance or 0  # of the keys of one instant
-        self._spread = plan.tolerance if plan.mask else None  # of their times, where keys do not tell
-        self._slack = plan.tolerance or 0  # how much newer what belongs to an instant may be
+    def __init__(self, options: JoinOptions, counts: AlignCounts, on_drop: OnDrop | None = None) -> None:
+        self._names = options.names
+        self._partial, self._grace, self._capacity = options.partial, options.grace, options.capacity
+        self._mask = options.mask
+        self._shift = (options.mask & -options.mask).bit_length() - 1 if options.mask else 0
+        self._key_tolerance = 0 if options.mask else options.tolerance or 0  # of the keys of one instant
+        self._time_tolerance = options.tolerance if options.mask else None  # of its times; by time, keys suffice
+        self._slack = options.tolerance or 0  # how much newer than its oldest update an instant may be
         self._counts = counts
         self._on_drop = on_drop
-        named = [name for name in plan.names if name not in plan.hold]
-        self._joined = [_Lane(name, number, None) for number, name in enumerate(named)]
-        self._held = [_Lane(name, -1, plan.hold[name]) for name in plan.names if name in plan.hold]
-        self._lanes = {lane.name: lane for lane in chain(self._joined, self._held)}
-        self._heads: list[tuple[int, int]] = []  # heap: key of each lane's oldest, number of the lane
-        self._highest = _NEVER  # of the heads' keys
-        self._waiting = 0  # in the joined lanes
-        self._time = _NEVER  # the newest of the joined lanes' newest times
-        self._leader = self._joined[0]  # whose it is
-        self._pulse = 0  # the highest key by pulse
+        named = [name for name in options.names if name not in options.hold]
+        self._joined = [_PVQueue(name, number, None) for number, name in enumerate(named)]
+        self._held = [_PVQueue(name, -1, options.hold[name]) for name in options.names if name in options.hold]
+        self._queues = {pv.name: pv for pv in chain(self._joined, self._held)}
+        self._heads: list[tuple[int, int]] = []  # heap: key of each joined PV's oldest update, and the PV's number
+        self._highest_head = _NEVER  # highest key among the heads
+        self._waiting = 0  # updates in the queues of joined PVs
+        self._time = _NEVER  # newest time of a joined PV
+        self._leader = self._joined[0]  # the PV with that time
+        self._pulse = 0  # highest key by pulse id
 
     def feed(self, update: PVUpdate) -> Sequence[Aligned]:
-        """Takes an update in. Returns the instants that are decided thereby, oldest first."""
+        """Adds an update. Returns the instants that it completes or closes, oldest first."""
         self._counts.received += 1
-        lane = self._lanes.get(update.name)
-        if lane is None:
+        pv = self._queues.get(update.name)
+        if pv is None:
             self._drop(update, DropReason.UNNAMED)
             return ()
         time = update.timestamp
         if time is None:
             self._drop(update, DropReason.NO_TIME)
             return ()
-        key = self._place(lane, time)
+        key = self._key_of(pv, time)
         if isinstance(key, DropReason):
             self._drop(update, key)
             return ()
-        queue = lane.queue
-        queue.append((key, time, update))
-        if lane.age is not None:
-            self._trim(lane)
+        waiting = pv.updates
+        waiting.append((key, time, update))
+        if pv.max_age is not None:
+            self._trim(pv)
             return ()
         self._waiting += 1
-        if len(queue) == 1:
-            self._show_head(lane)
+        if len(waiting) == 1:
+            self._push_head(pv)
         return self._decide()
 
     def finish(self) -> Sequence[Aligned]:
-        """Gives up waiting, for no more will come. Returns the instants that are left, if partial ones are wanted."""
+        """Ends the join at the source's completion. Returns the remaining instants if partial ones are requested."""
         ready: list[Aligned] = []
         while self._heads:
             self._give_up(DropReason.ENDED, ready)
@@ -168,120 +171,123 @@ class Joiner:
         return ready
 
     def abandon(self) -> Sequence[Aligned]:
-        """Drops all that waits. Returns nothing to be emitted."""
-        for lane in self._lanes.values():
-            self._empty(lane, DropReason.ENDED)
-        self._heads, self._highest, self._waiting = [], _NEVER, 0
+        """Ends the join at the source's failure: drops all waiting updates. Returns no instants."""
+        for pv in self._queues.values():
+            self._empty(pv, DropReason.ENDED)
+        self._heads, self._highest_head, self._waiting = [], _NEVER, 0
         return ()
 
-    def _place(self, lane: _Lane, time: int) -> int | DropReason:
-        """Returns the key of an update, or why it has no place."""
-        if time <= lane.time:
-            if time == lane.time:
+    def _key_of(self, pv: _PVQueue, time: int) -> int | DropReason:
+        """Returns the key of an update, or the reason to drop it."""
+        if time <= pv.time:
+            if time == pv.time:
                 return DropReason.DUPLICATE
-            lane.behind += 1
-            if lane.behind < _STEPS:
+            pv.out_of_order += 1
+            if pv.out_of_order < _CLOCK_STEP:
                 return DropReason.OUT_OF_ORDER
-            self._restart(lane)
-        lane.behind = 0
-        lane.time = time
-        if lane.age is not None:
+            self._restart(pv)
+        pv.out_of_order = 0
+        pv.time = time
+        if pv.max_age is not None:
             return time
         is_ahead = time > self._time + self._grace
         if time >= self._time:
-            self._time, self._leader = time, lane
-        elif lane is self._leader:  # its clock was set back
+            self._time, self._leader = time, pv
+        elif pv is self._leader:  # its clock was set back
             self._leader = max(self._joined, key=lambda other: other.time)
             self._time = self._leader.time
-        key = self._pulse_key(lane, time, is_ahead) if self._mask else time
+        key = self._pulse_key(pv, time, is_ahead) if self._mask else time
         if isinstance(key, DropReason):
             return key
-        lane.key = key
-        return DropReason.LATE if time < self._time - self._grace or key <= lane.closed else key
+        pv.key = key
+        return DropReason.LATE if time < self._time - self._grace or key <= pv.closed else key
 
-    def _pulse_key(self, lane: _Lane, time: int, is_ahead: bool) -> int | DropReason:
-        """Returns the pulse id with the wraps counted: the nearest to the newest one, for both are of the recent past;
-        later than it after a pause, or when the ids of a PV go back though its time goes on (they were reset)."""
-        pulse = (time % NANOSECONDS & self._mask) >> self._shift  # of the nanoseconds, not of the whole time
+    def _pulse_key(self, pv: _PVQueue, time: int, is_ahead: bool) -> int | DropReason:
+        """Returns the pulse id with wraps counted, or the reason to drop the update.
+
+        It is the key nearest to the highest one, since both are recent. After a pause, or when a PV's ids go back while
+        its time goes on (they were reset), it is a later key.
+        """
+        pulse = (time % NANOSECONDS & self._mask) >> self._shift  # bits of the nanoseconds, not of the whole time
         top = self._mask >> self._shift
         if pulse == top:
             return DropReason.NO_PULSE
         count = top + 1
         forward = (pulse - self._pulse) % count
         key = self._pulse + forward - (count if forward > count // 2 else 0)
-        if is_ahead or key < lane.key:
+        if is_ahead or key < pv.key:
             key = self._pulse + count + forward
-        elif key == lane.key:
+        elif key == pv.key:
             return DropReason.DUPLICATE
         self._pulse = max(self._pulse, key)
         return key
 
     def _decide(self) -> Sequence[Aligned]:
-        """Takes out what is complete and what has waited in vain. Returns what is to be emitted."""
+        """Removes complete instants and those that can no longer complete. Returns what to emit."""
         ready: list[Aligned] = []
         while self._heads:
             lowest, number = self._heads[0]
             is_full = len(self._heads) == len(self._joined)
-            is_passed = self._highest - lowest > self._span
+            is_passed = self._highest_head - lowest > self._key_tolerance
             if is_full and not is_passed:
                 self._complete(ready)
             elif is_passed and (is_full or not self._partial):
                 self._give_up(DropReason.UNMATCHED, ready)
-            elif self._time - self._joined[number].queue[0][1] > self._grace + self._slack:
+            elif self._time - self._joined[number].updates[0][1] > self._grace + self._slack:
                 self._give_up(DropReason.EXPIRED, ready)
-            elif self._waiting > self._most:
+            elif self._waiting > self._capacity:
                 self._give_up(DropReason.OVERFLOW, ready)
             else:
                 break
         return ready
 
     def _complete(self, ready: list[Aligned]) -> None:
-        """Takes the oldest of every lane as an instant."""
+        """Removes the head of every queue as an instant."""
         self._waiting -= len(self._joined)
-        self._emit({lane.name: lane.queue.popleft() for lane in self._joined}, ready)
+        self._emit({pv.name: pv.updates.popleft() for pv in self._joined}, ready)
         self._rebuild()
 
     def _give_up(self, reason: DropReason, ready: list[Aligned]) -> None:
-        """Takes out the oldest of all: dropped, or emitted with what there is of its instant."""
+        """Removes the oldest head: drops it, or emits what there is of its instant."""
         lowest = self._heads[0][0]
-        limit = lowest + self._span if self._partial else lowest
-        lanes = [self._joined[heapq.heappop(self._heads)[1]]]
+        limit = lowest + self._key_tolerance if self._partial else lowest
+        queues = [self._joined[heapq.heappop(self._heads)[1]]]
         while self._partial and self._heads and self._heads[0][0] <= limit:
-            lanes.append(self._joined[heapq.heappop(self._heads)[1]])
+            queues.append(self._joined[heapq.heappop(self._heads)[1]])
         if not self._heads:
-            self._highest = _NEVER
-        taken = {lane.name: lane.queue.popleft() for lane in lanes}
+            self._highest_head = _NEVER
+        taken = {pv.name: pv.updates.popleft() for pv in queues}
         self._waiting -= len(taken)
-        for lane in lanes:
-            if lane.queue:
-                self._show_head(lane)
+        for pv in queues:
+            if pv.updates:
+                self._push_head(pv)
         if not self._partial:
             for _, _, update in taken.values():
                 self._drop(update, reason)
             return
-        for lane in self._joined:
-            if lane.name not in taken:
-                lane.closed = max(lane.closed, limit)
+        for pv in self._joined:
+            if pv.name not in taken:
+                pv.closed = max(pv.closed, limit)
         self._emit(taken, ready)
 
     def _emit(self, taken: Mapping[str, tuple[int, int, PVUpdate]], ready: list[Aligned]) -> None:
-        """Adds an instant of what was taken out of the lanes, and of what is held."""
+        """Adds an instant of the removed updates and the held values to `ready`."""
         times = [time for _, time, _ in taken.values()]
         oldest, newest = min(times), max(times)
         updates = {name: update for name, (_, _, update) in taken.items()}
-        if self._spread is not None and newest - oldest > self._spread:
+        if self._time_tolerance is not None and newest - oldest > self._time_tolerance:
             self._drop_all(updates, DropReason.UNMATCHED)
             return
-        held = [lane for lane in self._held if self._holds(lane, newest)]
+        held = [pv for pv in self._held if self._holds(pv, newest)]
         if len(held) < len(self._held) and not self._partial:
             self._drop_all(updates, DropReason.NOT_HELD)
             return
         counts = self._counts
         counts.used += len(updates)
-        for lane in held:
-            counts.used += not lane.is_used
-            lane.is_used = True
-            updates[lane.name] = lane.queue[0][2]
+        for pv in held:
+            counts.used += not pv.is_used
+            pv.is_used = True
+            updates[pv.name] = pv.updates[0][2]
         missing: tuple[str, ...] = ()
         if len(updates) < len(self._names):
             missing = tuple(name for name in self._names if name not in updates)
@@ -291,47 +297,47 @@ class Joiner:
         counts.instants += 1
         ready.append(Aligned(oldest, oldest % NANOSECONDS & self._mask if self._mask else None, updates, missing))
 
-    def _holds(self, lane: _Lane, time: int) -> bool:
-        """Whether a held PV has a value for an instant; it is the oldest of its lane then."""
+    def _holds(self, pv: _PVQueue, time: int) -> bool:
+        """Whether a held PV has a value for an instant, which then is the head of its queue."""
         limit = time + self._slack
-        while len(lane.queue) > 1 and lane.queue[1][1] <= limit:
-            self._supersede(lane, DropReason.SUPERSEDED)
-        return bool(lane.queue) and lane.age is not None and 0 <= limit - lane.queue[0][1] <= lane.age + self._slack
+        while len(pv.updates) > 1 and pv.updates[1][1] <= limit:
+            self._supersede(pv, DropReason.SUPERSEDED)
+        return bool(pv.updates) and pv.max_age is not None and 0 <= limit - pv.updates[0][1] <= pv.max_age + self._slack
 
-    def _trim(self, lane: _Lane) -> None:
-        """Forgets the values of a held PV that no instant can need any more."""
-        queue = lane.queue
-        while len(queue) > 1 and queue[1][1] <= self._time - self._grace:
-            self._supersede(lane, DropReason.SUPERSEDED)
-        if len(queue) > _MOST_HELD:
-            self._supersede(lane, DropReason.OVERFLOW)
+    def _trim(self, pv: _PVQueue) -> None:
+        """Removes values of a held PV that no instant can need any more."""
+        waiting = pv.updates
+        while len(waiting) > 1 and waiting[1][1] <= self._time - self._grace:
+            self._supersede(pv, DropReason.SUPERSEDED)
+        if len(waiting) > _HELD_CAPACITY:
+            self._supersede(pv, DropReason.OVERFLOW)
 
-    def _supersede(self, lane: _Lane, reason: DropReason) -> None:
-        update = lane.queue.popleft()[2]
-        if not lane.is_used:
+    def _supersede(self, pv: _PVQueue, reason: DropReason) -> None:
+        update = pv.updates.popleft()[2]
+        if not pv.is_used:
             self._drop(update, reason)
-        lane.is_used = False
+        pv.is_used = False
 
-    def _restart(self, lane: _Lane) -> None:
-        """Forgets what waits of a PV whose clock was set back."""
-        self._waiting -= len(lane.queue) if lane.age is None else 0
-        self._empty(lane, DropReason.CLOCK_STEP)
-        lane.forget()
+    def _restart(self, pv: _PVQueue) -> None:
+        """Drops the waiting updates of a PV whose clock was set back."""
+        self._waiting -= len(pv.updates) if pv.max_age is None else 0
+        self._empty(pv, DropReason.CLOCK_STEP)
+        pv.reset()
         self._rebuild()
 
-    def _empty(self, lane: _Lane, reason: DropReason) -> None:
-        while lane.queue:
-            self._supersede(lane, reason)
+    def _empty(self, pv: _PVQueue, reason: DropReason) -> None:
+        while pv.updates:
+            self._supersede(pv, reason)
 
-    def _show_head(self, lane: _Lane) -> None:
-        key = lane.queue[0][0]
-        heapq.heappush(self._heads, (key, lane.number))
-        self._highest = max(self._highest, key)
+    def _push_head(self, pv: _PVQueue) -> None:
+        key = pv.updates[0][0]
+        heapq.heappush(self._heads, (key, pv.number))
+        self._highest_head = max(self._highest_head, key)
 
     def _rebuild(self) -> None:
-        self._heads = [(lane.queue[0][0], lane.number) for lane in self._joined if lane.queue]
+        self._heads = [(pv.updates[0][0], pv.number) for pv in self._joined if pv.updates]
         heapq.heapify(self._heads)
-        self._highest = max((key for key, _ in self._heads), default=_NEVER)
+        self._highest_head = max((key for key, _ in self._heads), default=_NEVER)
 
     def _drop_all(self, updates: Mapping[str, PVUpdate], reason: DropReason) -> None:
         for update in updates.values():

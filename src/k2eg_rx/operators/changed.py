@@ -1,8 +1,4 @@
-"""`changed`: only what is news.
-
-In: updates or plain values. Out: those that differ from the last one passed, on the thread they come on. The last one
-passed of each PV is kept; it belongs to whoever hands over the items, one at a time.
-"""
+"""Suppresses updates without a change: `changed`."""
 
 from __future__ import annotations
 
@@ -20,35 +16,44 @@ from k2eg_rx.protocol import PVData, Severity, numpy_module
 _T = TypeVar("_T")
 
 
-class _LastPassed:
-    """The severity and the value last passed of each PV; plain values count as those of one, without severity."""
+class _LastEmitted:
+    """Severity and value last emitted for each PV; plain values count as one PV without severity."""
 
     def __init__(self, difference: Difference) -> None:
         self._difference = difference
-        self._passed: dict[str, tuple[Severity | None, Any]] = {}
+        self._emitted: dict[str, tuple[Severity | None, Any]] = {}
 
-    def is_news(self, item: Any) -> bool:
+    def differs(self, item: Any) -> bool:
+        """Whether an item differs from the last one emitted; if so, it becomes the last one."""
         if isinstance(item, PVData):
             name, severity, value = item.name, item.severity, item.value
         else:
             name, severity, value = "", None, item
-        last = self._passed.get(name)
+        last = self._emitted.get(name)
         if last is not None and last[0] is severity and not self._difference.between(last[1], value):
             return False
-        self._passed[name] = severity, value
+        self._emitted[name] = severity, value
         return True
 
 
 def changed(deadband: float = 0.0, *, relative: float = 0.0) -> Callable[[Observable[_T]], Observable[_T]]:
-    """Returns an operator that passes an update when its value or its severity changed against the last one passed.
+    """Emits an update when its value or severity differs from the PV's last emitted update.
 
-    It compares with the last one *passed*, not with the last one seen, so that a slow drift does not stay hidden. The
-    first update of each PV passes; in a stream of several PVs each is compared with its own. Plain values, such as
-    `value` emits, are compared with each other.
+    The comparison is with the last *emitted* update, not the last received one, so that slow drifts are emitted too.
+    The first update of each PV is emitted. Plain values, such as those of `value`, are compared with each other.
 
-    Numbers have to differ by more than both bounds. An array changes with any element or its length, a table with any
-    column. Strings, booleans and enums change or they do not. From NaN to NaN is no change, from NaN to a number is
-    one.
+    A number must differ by more than `deadband` and by more than `relative`. An array changes with any element or its
+    length, a table with any column. For strings, booleans and enums any difference counts. NaN equals NaN.
+
+    Args:
+        deadband: Largest difference that is no change, in the PV's units.
+        relative: Largest difference that is no change, as a fraction of the last emitted value: 0.01 is 1 %.
+
+    Emits:
+        Items of the source.
+
+    Raises:
+        ValueError: A bound is negative, infinite or NaN.
 
     Example:
         >>> import reactivex as rx
@@ -59,20 +64,13 @@ def changed(deadband: float = 0.0, *, relative: float = 0.0) -> Callable[[Observ
         1.0
         1.12
         0.5
-
-    Args:
-        deadband: How much a number may differ without being a change, in the PV's own units.
-        relative: The same as a part of the last one passed: 0.01 is one per cent of it.
-
-    Raises:
-        ValueError: A bound is negative, infinite or NaN.
     """
     difference = Difference(non_negative(deadband, "deadband"), non_negative(relative, "relative"))
-    numpy_module()  # now, not on the thread of the first update
+    numpy_module()  # here, not on the thread of the first update: the import takes 0.1 s
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         def start(_: object) -> Observable[_T]:
-            return source.pipe(ops.filter(_LastPassed(difference).is_news))
+            return source.pipe(ops.filter(_LastEmitted(difference).differs))
 
         return rx.defer(start)
 

@@ -1,7 +1,4 @@
-"""Whether two values of a PV differ by enough: numbers, strings, enums, arrays, tables.
-
-In: two values. Out: yes or no. Pure; any thread.
-"""
+"""Comparison of two values of a PV within a deadband: numbers, strings, enums, arrays, tables."""
 
 from __future__ import annotations
 
@@ -13,14 +10,14 @@ from typing import Any
 
 from k2eg_rx.protocol import numpy_module
 
-_VECTOR_LENGTH = 64  # from here on numpy is faster than a loop, the conversion of two lists included
+_VECTOR_LENGTH = 64  # elements from which numpy is faster than a loop, conversion of two lists included
 
 
 class _Kind(Enum):
     NUMBER = "number"
     STRUCTURE = "structure"
     ARRAY = "array"
-    OTHER = "other"  # strings, booleans, nothing: they are the same or they are not
+    OTHER = "other"  # strings, booleans, None: compared for equality
 
 
 def _kind(value: object) -> _Kind:
@@ -39,19 +36,19 @@ def _plain_scalar(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What counts as a difference of numbers: one that is more than both bounds.
+    """Smallest difference of numbers that counts: it must exceed both bounds.
 
     Attributes:
-        deadband: In the PV's own units.
-        relative: As a part of the earlier value's magnitude.
+        deadband: Bound in the PV's units.
+        relative: Bound as a fraction of the earlier value's magnitude.
     """
 
     deadband: float
     relative: float
 
     def between(self, last: Any, new: Any) -> bool:
-        """Whether two values differ. NaN does not differ from NaN, and does from any number."""
-        if type(last) is float and type(new) is float:  # most PVs, and so the first look
+        """Whether two values differ. NaN equals NaN and differs from any number."""
+        if type(last) is float and type(new) is float:  # most PVs: checked first, for speed
             return self._between_numbers(last, new)
         last, new = _plain_scalar(last), _plain_scalar(new)
         kind = _kind(last)
@@ -68,7 +65,7 @@ class Difference:
                 return type(last) is not type(new) or bool(last != new)
 
     def _between_numbers(self, last: float, new: float) -> bool:
-        if last == new or (last != last and new != new):  # noqa: PLR0124 - NaN, whatever kind of float it is
+        if last == new or (last != last and new != new):  # noqa: PLR0124 - NaN, of any float type
             return False
         if not (math.isfinite(last) and math.isfinite(new)):
             return True
@@ -77,7 +74,7 @@ class Difference:
     def _between_structures(self, last: dict[str, Any], new: dict[str, Any]) -> bool:
         if last.keys() != new.keys():
             return True
-        if last.keys() == {"index", "choices"}:  # an enum: a neighbouring state is not a small change
+        if last.keys() == {"index", "choices"}:  # an enum: the deadband does not apply to its index
             return last != new
         return any(self.between(item, new[name]) for name, item in last.items())
 
@@ -97,7 +94,7 @@ class Difference:
         same = (last == new) | ((last != last) & (new != new))  # noqa: PLR0124 - NaN
         if self.deadband == 0 and self.relative == 0:
             return not bool(same.all())
-        with numpy.errstate(invalid="ignore"):  # infinity less infinity: told apart by what follows
+        with numpy.errstate(invalid="ignore"):  # infinity minus infinity: excluded by isfinite below
             apart = numpy.abs(numpy.subtract(new, last, dtype=float))
             within = apart <= numpy.maximum(self.deadband, self.relative * numpy.abs(last.astype(float)))
         within &= numpy.isfinite(last) & numpy.isfinite(new)

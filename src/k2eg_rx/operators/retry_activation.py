@@ -1,7 +1,6 @@
-"""`retry_activation`: a monitor whose activation failed is asked for again, later and later.
+"""Retries failed activations of monitors with increasing delays: `retry_activation`.
 
-In: a stream that may fail. Out: its items, and its error once there is no hope. The source is subscribed to again on
-the thread of the scheduler. There is one subscription to it at a time, and what is kept belongs to whoever it calls on.
+Thread safety: one subscription to the source at a time; retries run on a thread of the scheduler.
 """
 
 from __future__ import annotations
@@ -23,27 +22,27 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_MAY_PASS = (OperationError, OperationTimeout, TransportError)
+_TRANSIENT = (OperationError, OperationTimeout, TransportError)
 
 
 @dataclass(frozen=True, slots=True)
 class _Backoff:
     first: float
     factor: float
-    max_backoff: float
+    longest: float
     jitter: float
 
     def delay(self, failures: int) -> float:
-        """Returns the seconds to wait after so many failures in a row."""
+        """Returns the delay in seconds after a number of failures in a row."""
         try:
             grown = self.first * self.factor ** (failures - 1)
         except OverflowError:
-            grown = self.max_backoff
-        return min(grown, self.max_backoff) * random.uniform(1 - self.jitter, 1 + self.jitter)
+            grown = self.longest
+        return min(grown, self.longest) * random.uniform(1 - self.jitter, 1 + self.jitter)
 
 
 class _Retries(abc.ObserverBase[_T]):
-    """One subscriber, and one subscription to the source after the other."""
+    """One subscriber and its successive subscriptions to the source."""
 
     def __init__(
         self,
@@ -70,11 +69,11 @@ class _Retries(abc.ObserverBase[_T]):
     def subscribe(self) -> None:
         """Subscribes to the source."""
         subscription = SingleAssignmentDisposable()
-        self._subscription.disposable = subscription  # before it may fail and the next one take its place
+        self._subscription.disposable = subscription  # first: if it fails at once, a retry replaces it
         subscription.disposable = self._source.subscribe(self, scheduler=self._subscribed)
 
     def on_next(self, value: _T) -> None:
-        """Passes an item on: a success."""
+        """Emits an item and resets the failure count."""
         self._failures = 0
         try:
             self._observer.on_next(value)
@@ -83,26 +82,26 @@ class _Retries(abc.ObserverBase[_T]):
             raise
 
     def on_error(self, error: Exception) -> None:
-        """Waits and subscribes again, or passes the error on."""
-        if error is self._raised or not isinstance(error, _MAY_PASS) or self._failures == self._attempts:
+        """Schedules a retry, or fails the stream."""
+        if error is self._raised or not isinstance(error, _TRANSIENT) or self._failures == self._attempts:
             self._observer.on_error(error)
             return
         self._failures += 1
         delay = self._backoff.delay(self._failures)
-        _log.warning("%s; trying again in %.1f s", error, delay)
-        self._timer.disposable = self._scheduler.schedule_relative(delay, self._again)
+        _log.warning("activation failed, retrying: delay=%.1f s error=%s", delay, error)
+        self._timer.disposable = self._scheduler.schedule_relative(delay, self._retry)
 
-    def _again(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
+    def _retry(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
         if self.held.is_disposed:
             return
         try:
             self.subscribe()
-        except Exception as error:  # by a source that raises in place of failing, or a subscriber without on_error
-            _log.exception("a new attempt ended in an exception")
+        except Exception as error:  # a source that raises instead of failing, or no on_error
+            _log.exception("retry of an activation raised")
             self._observer.on_error(error)
 
     def on_completed(self) -> None:
-        """Passes the end on."""
+        """Completes the stream."""
         self._observer.on_completed()
 
 
@@ -115,16 +114,29 @@ def retry_activation(
     attempts: int | None = None,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[_T]], Observable[_T]]:
-    """Returns an operator that subscribes again when a monitor could not be activated.
+    """Subscribes again when a monitor could not be activated, after increasing delays.
 
-    A monitor outlives outages once it is activated; a gateway that is down just then, a PV that does not exist yet or
-    a broker that cannot be reached fail it. With this it is asked for again: after `backoff` seconds, then ever later.
-    Once an update has come the delay starts anew.
+    An active monitor survives outages by itself. Its activation fails if the gateway is down, the PV does not exist or
+    the broker is unreachable. This operator then activates it again after `backoff` seconds, then after longer delays.
+    An update resets the delay.
 
-    Tried again are `OperationError`, `OperationTimeout` and `TransportError`. Everything else is passed on at once: a
-    closed client, a bad argument, an exception of the subscriber's own code. Put it directly behind the monitor: an
-    operator before it that fails with one of those errors would be tried again as well. A new subscription first gets
-    the last known update, which then comes twice.
+    `OperationError`, `OperationTimeout` and `TransportError` are retried. Other errors are passed on: a closed client,
+    a bad argument, an exception of the subscriber. Put this operator directly behind the monitor: it would also retry
+    these errors of operators before it. A new subscription starts with the last known update, which is emitted again.
+
+    Args:
+        backoff: Seconds before the first retry.
+        factor: Growth of the delay from one retry to the next, at least 1.
+        max_backoff: Longest delay in seconds.
+        jitter: Fraction, 0 to 1, by which delays vary at random, so that many programs do not retry at the same time.
+        attempts: Retries in a row before the last error is passed on; None for no limit.
+        scheduler: Clock and timer threads; by default that of `subscribe`, else the shared one.
+
+    Emits:
+        Items of the source.
+
+    Raises:
+        ValueError: An argument is out of range.
 
     Example:
         >>> import reactivex as rx
@@ -132,31 +144,19 @@ def retry_activation(
         >>> from k2eg_rx.operators import retry_activation
         >>> from k2eg_rx.testing import update
         >>> from reactivex.testing import TestScheduler
-        >>> clock = TestScheduler()  # virtual time: it passes when it is told to
-        >>> answers = [rx.throw(OperationTimeout("monitor", "pva://demo:x", 12.0)), rx.of(update("demo:x", 1.5))]
-        >>> monitor = rx.defer(lambda _: answers.pop(0))  # fails at first
+        >>> clock = TestScheduler()  # virtual time
+        >>> attempts = [rx.throw(OperationTimeout("monitor", "pva://demo:x", 12.0)), rx.of(update("demo:x", 1.5))]
+        >>> monitor = rx.defer(lambda _: attempts.pop(0))  # fails once
         >>> def show(update):
         ...     print(float(clock.clock), update.name, update.value)
         >>> subscription = monitor.pipe(retry_activation(2.0, jitter=0)).subscribe(show, scheduler=clock)
         >>> clock.advance_to(10.0)
         2.0 demo:x 1.5
-
-    Args:
-        backoff: Seconds until the first new attempt.
-        factor: By what the delay grows from one attempt to the next; at least 1.
-        max_backoff: Seconds that it grows to.
-        jitter: The part of the delay by which it is made longer or shorter at random, so that a hundred programs that
-            lost the same gateway do not all come back in the same moment; 0 to 1.
-        attempts: How often to try again without a success between; the last error is then passed on. None: for ever.
-        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
-
-    Raises:
-        ValueError: An argument makes no sense.
     """
     if non_negative(jitter, "jitter") > 1 or not positive(factor, "factor") >= 1:
-        raise ValueError(f"jitter is 0 to 1 and factor at least 1, not {jitter!r} and {factor!r}")
+        raise ValueError(f"jitter must be 0 to 1 and factor at least 1, got {jitter!r} and {factor!r}")
     if attempts is not None and attempts < 0:
-        raise ValueError(f"attempts is a number of 0 or more or None, not {attempts!r}")
+        raise ValueError(f"attempts must be 0 or more, or None for no limit, got {attempts!r}")
     delays = _Backoff(positive(backoff, "backoff"), factor, positive(max_backoff, "max_backoff"), jitter)
 
     def operator(source: Observable[_T]) -> Observable[_T]:

@@ -1,7 +1,7 @@
-"""`stale`: which PVs have fallen silent, and which came back.
+"""Detects PVs without updates: `stale`.
 
-In: updates, and the time. Out: `Staleness`, on the thread of the scheduler when a PV falls silent, on that of the
-source when it returns. Per PV its last update and when it came; that belongs to the lock of the stage.
+Thread safety: the lock of the stage protects all state. A PV that falls silent is emitted on a thread of the scheduler,
+one that returns on the source's thread.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from k2eg_rx.pv import pv_name_of
 
 @dataclass(frozen=True, slots=True)
 class Staleness:
-    """A PV fell silent, or came back.
+    """A PV fell silent or returned.
 
     Attributes:
-        name: The PV.
-        is_stale: True if it fell silent, False if it came back.
-        silence: For how many seconds nothing came of it, until now.
-        update: The last update of it: the one before the silence, or the one that ended it; None if there was none.
+        name: Name of the PV.
+        is_stale: True if it fell silent, False if it returned.
+        silence: Seconds without an update.
+        update: Last update, before the silence or at its end; None if there was none.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Staleness:
 
 @dataclass(slots=True)
 class _Watched:
-    heard: float  # when its last update came, or the watch began
+    arrived: float  # arrival of the last update, or start of the watch, in seconds
     update: PVData | None = None
 
 
 class _Watch(Stage[PVData, Staleness]):
-    """Two tables, each with the PV that has been silent longest in front: one timer is enough for all."""
+    """Fresh and stale PVs, each in order of arrival: one timer, for the first fresh PV, is enough."""
 
     def __init__(
         self, observer: abc.ObserverBase[Staleness], scheduler: abc.SchedulerBase, after: float, names: Iterable[str]
@@ -51,58 +51,69 @@ class _Watch(Stage[PVData, Staleness]):
         self._names = names
         self._fresh: dict[str, _Watched] = {}
         self._stale: dict[str, _Watched] = {}
-        self._waiting = False
+        self._is_timed = False
 
     def start(self) -> None:
         now = self.now()
         self._fresh = {name: _Watched(now) for name in self._names}
-        self._wait(now)
+        self._start_timer(now)
 
     def take(self, item: PVData) -> None:
         now = self.now()
         name = item.name
-        silent = self._stale.pop(name, None)
-        watched = silent or self._fresh.pop(name, None) or _Watched(now)
-        silence = now - watched.heard
-        watched.heard, watched.update = now, item
-        self._fresh[name] = watched  # to the end: nobody was heard later
-        if not self._waiting:
-            self._wait(now)
-        if silent is not None:
+        returned = self._stale.pop(name, None)
+        watched = returned or self._fresh.pop(name, None) or _Watched(now)
+        silence = now - watched.arrived
+        watched.arrived, watched.update = now, item
+        self._fresh[name] = watched  # last: no PV has a later arrival
+        if not self._is_timed:
+            self._start_timer(now)
+        if returned is not None:
             self.emit(Staleness(name, False, silence, item))
 
-    def _wait(self, now: float) -> None:
+    def _start_timer(self, now: float) -> None:
         for watched in self._fresh.values():
-            self._waiting = True
-            self.tick_in(watched.heard + self._after - now)
+            self._is_timed = True
+            self.tick_in(watched.arrived + self._after - now)
             return
 
     def tick(self) -> None:
-        self._waiting = False
+        self._is_timed = False
         now = self.now()
-        found: list[Staleness] = []
+        silent: list[Staleness] = []
         for name, watched in self._fresh.items():
-            if watched.heard + self._after > now + RESOLUTION:
+            if watched.arrived + self._after > now + RESOLUTION:
                 break
             self._stale[name] = watched
-            found.append(Staleness(name, True, now - watched.heard, watched.update))
-        for staleness in found:
+            silent.append(Staleness(name, True, now - watched.arrived, watched.update))
+        for staleness in silent:
             del self._fresh[staleness.name]
-        self._wait(now)
-        for staleness in found:
+        self._start_timer(now)
+        for staleness in silent:
             self.emit(staleness)
 
 
 def stale(
     after: float, *, pvs: Iterable[str] = (), scheduler: abc.SchedulerBase | None = None
 ) -> Callable[[Observable[PVData]], Observable[Staleness]]:
-    """Returns an operator that emits when a PV has been silent for `after` seconds, and again when it returns.
+    """Emits a `Staleness` when a PV has had no update for `after` seconds, and when it returns.
 
-    What counts is when updates arrive here, not their time stamps. A PV is watched from its first update on; those
-    named in `pvs` from the subscription on, so that one that never says anything is told too.
+    The arrival of updates counts, not their timestamps. A PV is watched from its first update on; PVs in `pvs` from the
+    subscription on, so that a PV without any update is detected too.
 
-    A PV that does not change is silent, and may be well: choose `after` for the PV. A client asks again for PVs that
-    were silent for `Client(silence=...)` seconds, which makes a healthy one send its value once more.
+    A PV whose value does not change sends no updates either: choose `after` for the PV. A client activates a monitor
+    again after `Client(silence=...)` seconds without updates, and a working PV then repeats its value.
+
+    Args:
+        after: Seconds without an update.
+        pvs: PVs to watch from the subscription on, by name or URI.
+        scheduler: Clock and timer threads; by default that of `subscribe`, else the shared one.
+
+    Emits:
+        `Staleness`: one when a PV falls silent, one when it returns.
+
+    Raises:
+        ValueError: `after` is not above 0, or `pvs` is a string.
 
     Example:
         >>> import reactivex as rx
@@ -110,7 +121,7 @@ def stale(
         >>> from k2eg_rx.testing import update
         >>> from reactivex.subject import Subject
         >>> from reactivex.testing import TestScheduler
-        >>> clock = TestScheduler()  # virtual time: it passes when it is told to
+        >>> clock = TestScheduler()  # virtual time
         >>> updates = Subject()
         >>> def show(pv):
         ...     print(float(clock.clock), pv.name, "is silent" if pv.is_stale else "is back", "after", pv.silence)
@@ -122,18 +133,10 @@ def stale(
         8.0 demo:beat is silent after 5.0
         >>> updates.on_next(update("demo:beat", 2))
         10.0 demo:beat is back after 7.0
-
-    Args:
-        after: Seconds.
-        pvs: PVs to watch from the beginning, by name or URI; others are watched as well once they are heard.
-        scheduler: Whose time and threads; see `k2eg_rx.concurrency.schedulers.scheduler_or`.
-
-    Raises:
-        ValueError: `after` is not above 0, or `pvs` is a string.
     """
     seconds = positive(after, "after")
     if isinstance(pvs, str):
-        raise ValueError(f"pvs is a list of PVs, not the string {pvs!r}")
+        raise ValueError(f"pvs must be a list of PVs, got the string {pvs!r}")
     names = tuple(dict.fromkeys(map(pv_name_of, pvs)))
 
     def operator(source: Observable[PVData]) -> Observable[Staleness]:

@@ -1,10 +1,9 @@
-"""Statistics of a PV's values: numbers, or arrays element by element.
+"""Windows of a PV's values and their statistics: of numbers, or of arrays element by element.
 
-In: values and severities. Out: mean, standard deviation, extremes, percentiles; through numpy where it is installed,
-else in Python with the same results but for rounding. Pure; any thread.
+numpy computes them where it is installed; otherwise Python does, with the same results except for rounding.
 
-What has the severity INVALID or UNDEFINED counts as no value: EPICS says of it that the number means nothing. Nor does
-a number that is not finite, or what is no number.
+Values with severity INVALID or UNDEFINED are left out, since EPICS defines their numbers as meaningless. So are numbers
+that are not finite, and values that are no numbers.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ Row = Sequence[float]
 
 
 class Statistics(Protocol):
-    """Statistics of one or more values: a number each, or for arrays an array."""
+    """Statistics of one or more values: numbers, or arrays for arrays."""
 
     def mean(self) -> Any:
         """The arithmetic mean."""
         ...
 
     def std(self) -> Any:
-        """The standard deviation of these values (not the estimate for a population that they are a sample of)."""
+        """The population standard deviation, with n in the denominator."""
         ...
 
     def min(self) -> Any:
@@ -40,7 +39,7 @@ class Statistics(Protocol):
         ...
 
     def percentile(self, q: float) -> Any:
-        """The value that `q` percent are below, interpolated linearly between the two nearest."""
+        """The percentile `q`, 0 to 100, interpolated linearly between the two nearest values."""
         ...
 
 
@@ -48,12 +47,12 @@ def _sum(numbers: Iterable[float]) -> float:
     values = list(numbers)
     try:
         return math.fsum(values)
-    except (OverflowError, ValueError):  # too large, or infinities of both signs: inf and nan, as numpy has it
+    except (OverflowError, ValueError):  # overflow, or infinities of both signs: inf and nan, as with numpy
         return sum(values)
 
 
 class _Scalars:
-    """In Python. A NaN among the numbers, as an array may have, makes every result NaN, as with numpy."""
+    """Statistics of numbers, in Python. A NaN, which arrays may contain, makes every result NaN, as with numpy."""
 
     def __init__(self, numbers: Row) -> None:
         self._numbers = sorted(map(float, numbers))
@@ -82,7 +81,7 @@ class _Scalars:
 
 
 class _Columns:
-    """Arrays, in Python: a list of results, one for each element."""
+    """Statistics of arrays, in Python: lists with one result for each element."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._columns = [_Scalars(column) for column in zip(*rows, strict=True)]
@@ -104,7 +103,7 @@ class _Columns:
 
 
 class _Arrays:
-    """Numbers or arrays, with numpy."""
+    """Statistics of numbers or arrays, with numpy."""
 
     def __init__(self, numpy: Any, array: Any) -> None:
         self._numpy = numpy
@@ -126,13 +125,13 @@ class _Arrays:
         return self._result(self._numpy.percentile, q)
 
     def _result(self, function: Any, *arguments: float) -> Any:
-        with self._numpy.errstate(all="ignore"):  # NaN and infinity in arrays come out as such, without a warning
+        with self._numpy.errstate(all="ignore"):  # NaN and infinity in arrays are results, not warnings
             result = function(self._array, *arguments, axis=0)
         return result if self._array.ndim > 1 else result.item()
 
 
 def _row(value: object) -> Any:
-    """Returns a value as a number or a list of numbers, or None if it is neither or not finite."""
+    """Returns a value if it is a finite number or a list of numbers, otherwise None."""
     if isinstance(value, int | float):
         return value if math.isfinite(value) else None
     if not isinstance(value, list):
@@ -142,28 +141,28 @@ def _row(value: object) -> Any:
 
 
 def usable(values: Iterable[object], severities: Iterable[Severity]) -> list[Any]:
-    """Returns the values that count in statistics: numbers, and lists of numbers."""
+    """Returns the values that the statistics use: finite numbers and lists of numbers."""
     pairs = zip(values, severities, strict=True)
     rows = (_row(value) for value, severity in pairs if severity < Severity.INVALID)
     return [row for row in rows if row is not None]
 
 
 def statistics_of(rows: Sequence[Any], subject: str) -> Statistics:
-    """Returns the statistics of usable values; of none at all, NaN.
+    """Returns the statistics of usable values; NaN for no values.
 
     Args:
         rows: Numbers, or lists of numbers.
-        subject: The PV, for the error.
+        subject: Name of the PV, for the error.
 
     Raises:
-        ValueError: There are arrays of different lengths, or arrays and numbers.
+        ValueError: Arrays differ in length, or there are arrays and numbers.
     """
     if not rows:
         return _Scalars([math.nan])
     lengths = {len(row) if hasattr(row, "__len__") else None for row in rows}
     if len(lengths) > 1:
         known = ", ".join("a number" if size is None else f"{size} elements" for size in sorted(lengths, key=str))
-        raise ValueError(f"{subject}: values of different sizes ({known}) have no statistics together")
+        raise ValueError(f"{subject}: statistics need values of one size, got {known}")
     numpy = numpy_module()
     if numpy is not None:
         return _Arrays(numpy, numpy.asarray(rows, "float64"))
@@ -171,7 +170,7 @@ def statistics_of(rows: Sequence[Any], subject: str) -> Statistics:
 
 
 class Sample(NamedTuple):
-    """What is kept of an update: its structure would take fifty times as much."""
+    """The part of an update that a window keeps: a fiftieth of its structure."""
 
     value: Any
     timestamp: int | None
@@ -180,21 +179,21 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Window:
-    """A PV's values in a stretch of time, or so many of them.
+    """Values of a PV in a time window, or a number of its updates, with statistics.
 
-    The statistics are computed when they are asked for. They leave out values with the severity INVALID or UNDEFINED,
-    numbers that are not finite, and what is no number; `excluded` counts those. Of arrays they are arrays, element by
-    element: of numpy where it is installed, else lists. Without a usable value they are NaN.
+    Statistics are computed on access. They leave out values with severity INVALID or UNDEFINED, numbers that are not
+    finite, and values that are no numbers; `excluded` counts those. Statistics of arrays are arrays, element by
+    element: numpy arrays where numpy is installed, otherwise lists. Without a usable value they are NaN.
 
     Attributes:
-        name: The PV.
-        start: Its begin, integer nanoseconds since the Unix epoch.
-        end: Its end, which is not part of it; of a window by count the time of its last value.
-        values: The PV's values in the order in which they came.
-        timestamps: Their EPICS times, integer nanoseconds; None for one without.
-        severities: Their severities.
-        rate: Updates per second; NaN for a window by count that has no duration.
-        late: How many updates of the PV came too late for their window since the window before this.
+        name: Name of the PV.
+        start: Start in integer nanoseconds since the Unix epoch.
+        end: End, exclusive; for a window by count, the time of its last value.
+        values: Values in the order of arrival.
+        timestamps: EPICS times in integer nanoseconds since the Unix epoch; None for a value without time.
+        severities: Severities of the values.
+        rate: Updates per second; NaN for a window by count without duration.
+        late: Late updates of the PV that were dropped since its previous window.
     """
 
     name: str
@@ -211,7 +210,7 @@ class Window:
 
     @property
     def excluded(self) -> int:
-        """How many values the statistics leave out."""
+        """Number of values that the statistics leave out."""
         return len(self.values) - len(self._usable)
 
     @property
@@ -219,13 +218,13 @@ class Window:
         """The arithmetic mean.
 
         Raises:
-            ValueError: The PV has no numbers, or arrays of different lengths. So do the others.
+            ValueError: The values are no numbers, or arrays of different lengths; the same for the other statistics.
         """
         return self._statistics.mean()
 
     @property
     def std(self) -> Any:
-        """The standard deviation of these values; numpy's, with n in the denominator."""
+        """The population standard deviation, with n in the denominator."""
         return self._statistics.std()
 
     @property
@@ -239,13 +238,13 @@ class Window:
         return self._statistics.max()
 
     def percentile(self, q: float) -> Any:
-        """Returns the value that `q` percent of the values are below, interpolated linearly between two values.
+        """Returns the percentile `q`, interpolated linearly between the two nearest values.
 
         Raises:
-            ValueError: `q` is not from 0 to 100; or as `mean`.
+            ValueError: `q` is not from 0 to 100, or as for `mean`.
         """
         if not 0 <= q <= 100:
-            raise ValueError(f"a percentile is from 0 to 100, not {q!r}")
+            raise ValueError(f"q must be a percentile from 0 to 100, got {q!r}")
         return self._statistics.percentile(q)
 
     @cached_property
@@ -256,14 +255,14 @@ class Window:
     def _statistics(self) -> Statistics:
         if not self._usable and not any(isinstance(value, int | float | list) for value in self.values):
             kind = type(self.values[0]).__name__
-            raise ValueError(f"{self.name} has values of type {kind}, which have no statistics; select a number first")
+            raise ValueError(f"{self.name} has values of type {kind}, statistics need numbers: select a numeric field")
         return statistics_of(self._usable, self.name)
 
 
 def window_of(
     name: str, span: tuple[int, int], samples: Sequence[Sample], *, late: int = 0, intervals: int | None = None
 ) -> Window:
-    """Returns a window of some samples; the rate is that of them all, or of the intervals between them."""
+    """Returns a window of samples; its rate is that of all samples, or of the intervals between them."""
     start, end = span
     count = len(samples) if intervals is None else intervals
     rate = count * NANOSECONDS / (end - start) if end > start else math.nan

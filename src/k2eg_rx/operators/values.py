@@ -1,7 +1,4 @@
-"""From updates to plain values: `value`, `field`, `timestamps`.
-
-In: updates. Out: values, on the thread the update comes on. They keep no state.
-"""
+"""Fields of updates as plain items: `value`, `field`, `timestamps`."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ from k2eg_rx.protocol import PVData, numpy_module, value_with_arrays, with_array
 
 
 class MissingFieldError(K2EGError, LookupError):
-    """A PV's structure has not the field that an operator was told to take.
+    """A PV's structure lacks the field that an operator selects.
 
     Attributes:
-        name: The PV.
-        path: The field asked for.
-        found: What there is in its place.
+        name: Name of the PV.
+        path: Path of the field.
+        found: Description of what the structure has.
     """
 
     def __init__(self, name: str, path: str, found: str) -> None:
@@ -34,33 +31,33 @@ class MissingFieldError(K2EGError, LookupError):
         return f"{self.name} has no field {self.path!r}: {self.found}"
 
 
-def _found(steps: list[str], place: object) -> str:
+def _found(steps: list[str], parent: object) -> str:
     where = ".".join(steps) or "it"
-    if not isinstance(place, dict):
+    if not isinstance(parent, dict):
         return f"{where} is no structure"
-    return f"{where} has {', '.join(map(str, cast('dict[str, Any]', place))) or 'no fields'}"
+    return f"{where} has {', '.join(map(str, cast('dict[str, Any]', parent))) or 'no fields'}"
 
 
 def field_of(data: PVData, path: str) -> Any:
-    """Returns a field of a PV's structure, arrays of numbers as numpy arrays.
+    """Returns a field of a PV's structure, with arrays of numbers as numpy arrays.
 
     Raises:
-        MissingFieldError: There is no such field.
+        MissingFieldError: The structure has no such field.
     """
     steps = path.split(".")
-    place: Any = data.data
+    found: Any = data.data
     for number, step in enumerate(steps):
-        if not isinstance(place, dict) or step not in place:
-            raise MissingFieldError(data.name, path, _found(steps[:number], cast("object", place)))
-        place = cast("dict[str, Any]", place)[step]
-    return with_arrays(place)
+        if not isinstance(found, dict) or step not in found:
+            raise MissingFieldError(data.name, path, _found(steps[:number], cast("object", found)))
+        found = cast("dict[str, Any]", found)[step]
+    return with_arrays(found)
 
 
 def value_of(data: PVData) -> Any:
-    """Returns a PV's ``value``, arrays of numbers as numpy arrays, an image in its shape.
+    """Returns a PV's ``value``, with arrays of numbers as numpy arrays, an image in its shape.
 
     Raises:
-        MissingFieldError: There is none.
+        MissingFieldError: The structure has no ``value``.
     """
     structure = data.data
     if "value" not in structure:
@@ -69,11 +66,14 @@ def value_of(data: PVData) -> Any:
 
 
 def value() -> Callable[[Observable[PVData]], Observable[Any]]:
-    """Returns an operator that emits the ``value`` of each update: a number, a string, or an array.
+    """Emits the ``value`` of each update: a number, a string, or an array.
 
-    An array of numbers is a numpy array where numpy is installed, else a list; an array of strings is a list. An
-    image (NTNDArray) has the shape of its dimensions, rows first. A table is a dict of columns. An enum stays the map
-    ``{"index", "choices"}``; ``field("value.index")`` gives its index.
+    Arrays of numbers are numpy arrays where numpy is installed, otherwise lists; arrays of strings are lists. An image
+    (NTNDArray) has the shape of its dimensions, rows first. A table is a dict of columns. An enum is the dict
+    ``{"index", "choices"}``: ``field("value.index")`` emits its index, and `PVData.label` is its text.
+
+    Emits:
+        Values. Fails with `MissingFieldError` for a PV without ``value``, such as some PVAccess structures.
 
     Example:
         >>> import reactivex as rx
@@ -82,15 +82,23 @@ def value() -> Callable[[Observable[PVData]], Observable[Any]]:
         >>> rx.from_iterable(series("demo:wave", [[1.5, 2.5], [3.5]])).pipe(value()).subscribe(print).dispose()
         [1.5 2.5]
         [3.5]
-
-    The stream fails with `MissingFieldError` if the PV has no field ``value``, as some structures of PVAccess.
     """
-    numpy_module()  # now, not on the thread of the first update: importing it takes a tenth of a second
+    numpy_module()  # here, not on the thread of the first update: the import takes 0.1 s
     return ops.map(value_of)
 
 
 def field(path: str) -> Callable[[Observable[PVData]], Observable[Any]]:
-    """Returns an operator that emits one field of each update's structure.
+    """Emits one field of each update's structure.
+
+    Args:
+        path: Field names from the outside in, separated by dots: ``alarm.severity``, ``value.index``,
+            ``display.units``, or a table column such as ``value.current``. Arrays are those of `value`.
+
+    Emits:
+        Field values. Fails with `MissingFieldError` for an update without the field.
+
+    Raises:
+        ValueError: The path is empty or has an empty name.
 
     Example:
         >>> import reactivex as rx
@@ -103,22 +111,12 @@ def field(path: str) -> Callable[[Observable[PVData]], Observable[Any]]:
         2
         >>> valve.pipe(field("alarm.colour")).subscribe(on_error=print).dispose()
         demo:valve has no field 'alarm.colour': alarm has severity, status, message
-
-    Args:
-        path: The names of the fields from the outside in, separated by dots: ``alarm.severity``, ``value.index``,
-            ``display.units``, a table's column ``value.current``. Arrays as for `value`.
-
-    Raises:
-        ValueError: The path is none.
-
-    The stream fails with `MissingFieldError`, which names the PV, the path and what there is, if an update has no such
-    field.
     """
     if not isinstance(path, str) or not all(path.split(".")):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"a path is names of fields separated by dots, such as 'alarm.severity', not {path!r}")
+        raise ValueError(f"path must be field names separated by dots, such as 'alarm.severity', got {path!r}")
     if path == "value":
         return value()
-    numpy_module()
+    numpy_module()  # as in `value`
 
     def select(update: PVData) -> Any:
         return field_of(update, path)
@@ -134,7 +132,11 @@ def _timestamp_of(update: PVData) -> int | None:
 
 
 def timestamps() -> Callable[[Observable[PVData]], Observable[int | None]]:
-    """Returns an operator that emits the EPICS time of each update: integer nanoseconds since the Unix epoch, UTC.
+    """Emits the EPICS time of each update in integer nanoseconds since the Unix epoch, UTC.
+
+    Emits:
+        Times; None for an update whose time was never set. Fails with `MissingFieldError` for a PV without a
+        ``timeStamp`` field.
 
     Example:
         >>> import reactivex as rx
@@ -144,7 +146,5 @@ def timestamps() -> Callable[[Observable[PVData]], Observable[int | None]]:
         >>> ticks.pipe(timestamps()).subscribe(print).dispose()
         1767225600000000000
         1767225600500000000
-
-    An update whose time was never set gives None. The stream fails with `MissingFieldError` if a PV has no time stamp.
     """
     return ops.map(_timestamp_of)

@@ -42,10 +42,10 @@ with Client("demo", "my-app") as client:
 
     assert_type(updates.pipe(value()), Observable[Any])
     assert_type(updates.pipe(field("alarm.severity")), Observable[Any])
-    assert_type(updates.pipe(timestamps()), Observable[int])
+    assert_type(updates.pipe(timestamps()), Observable[int | None])
 
     assert_type(updates.pipe(changed(0.1, relative=0.01)), Observable[PVUpdate])
-    assert_type(updates.pipe(timestamps(), changed()), Observable[int])
+    assert_type(updates.pipe(timestamps(), changed()), Observable[int | None])
     assert_type(updates.pipe(conflate(10)), Observable[PVUpdate])
     assert_type(updates.pipe(sample_latest(2.0)), Observable[PVUpdate])
     assert_type(updates.pipe(rate_limit(2, capacity=50)), Observable[PVUpdate])

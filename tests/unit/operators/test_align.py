@@ -317,8 +317,8 @@ class TestHeld:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"pvs": []}, "names of the PVs"),
-        ({"pvs": "pva://a"}, "one string"),
+        ({"pvs": []}, "at least one PV"),
+        ({"pvs": "pva://a"}, "the string"),
         ({"tolerance": -1.0}, "tolerance"),
         ({"grace": math.inf}, "grace"),
         ({"on": "pulse"}, "'pulse_id'"),
@@ -326,7 +326,7 @@ class TestHeld:
         ({"capacity": 1}, "capacity"),
         ({"hold": {"c": 1.0}}, "'c'"),
         ({"hold": {"a": 0.0}}, "'a'"),
-        ({"hold": {"a": 1.0, "b": 1.0}}, "every PV"),
+        ({"hold": {"a": 1.0, "b": 1.0}}, "all of them"),
         ({"pvs": ["pva://a b"]}, "white space"),
     ],
 )

@@ -119,7 +119,7 @@ def test_what_may_pass_is_tried_again(error: Exception, caplog: pytest.LogCaptur
         monitor.subscribe()
     monitor.scheduler.advance_to(1)
     assert monitor.times == [0.0, 1.0]
-    assert f"{error}; trying again in 1.0 s" in caplog.text
+    assert f"delay=1.0 s error={error}" in caplog.text
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), ClientClosedError("closed"), ForkError("fork"), KeyError("x")])
