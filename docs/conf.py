@@ -67,6 +67,7 @@ PUBLIC = (
     "k2eg_rx.gateway",
     "k2eg_rx.transport",
     "k2eg.dml",
+    "k2eg.serialization",
 )
 
 _NAME = re.compile(r"(?<!`)(`[^`\n]+`)(?!`)(?=(\w?))")
