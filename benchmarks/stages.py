@@ -18,14 +18,14 @@ from unittest.mock import patch
 
 import throughput
 from k2eg_rx.delivery import SubscriberQueue
-from k2eg_rx.kafka.consumer import poll_loop as pump
+from k2eg_rx.kafka.consumer import poll_loop
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop
 from laboratory import laboratory
 from measuring import Row, run
 
 _STAGES: tuple[tuple[str, Any, str], ...] = (
     ("consume", PollLoop, "_gather"),
-    ("make records", pump, "records_of"),
+    ("make records", poll_loop, "records_of"),
     ("route", PollLoop, "_deliver"),
     ("decode and hand over", SubscriberQueue, "_hand_over"),
 )

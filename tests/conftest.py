@@ -51,7 +51,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(MARK)
 
 
-def pytest_collection_finish(session: pytest.ClientTransports) -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetches the broker, if a test needs it, before the time of the first test runs."""
     if any(item.get_closest_marker(MARK) for item in session.items) and not session.config.option.collectonly:
         _find(session.config)

@@ -15,8 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka import KafkaTransport, presence, producer
-from k2eg_rx.kafka.consumer import group, lag, source
-from k2eg_rx.kafka.consumer import poll_loop as pump
+from k2eg_rx.kafka.consumer import group, lag, poll_loop, source
 from k2eg_rx.kafka.metadata import cluster
 
 from .conftest import kafka_settings
@@ -95,7 +94,7 @@ def use_everything(address: str, inbox) -> list[BaseException]:
 @pytest.mark.parametrize(
     ("module", "name", "method"),
     [
-        *((pump, "Consumer", method) for method in used(confluent_kafka.Consumer, pump, group, source, lag)),
+        *((poll_loop, "Consumer", method) for method in used(confluent_kafka.Consumer, poll_loop, group, source, lag)),
         *((presence, "Consumer", method) for method in used(confluent_kafka.Consumer, presence)),
         *((producer, "Producer", method) for method in used(confluent_kafka.Producer, producer)),
         *((cluster, "AdminClient", method) for method in used(AdminClient, cluster)),
@@ -113,7 +112,7 @@ def test_a_method_that_fails_ends_no_thread_and_shows_as_our_error(
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(pump, "Consumer"), (presence, "Consumer"), (producer, "Producer"), (cluster, "AdminClient")],
+    [(poll_loop, "Consumer"), (presence, "Consumer"), (producer, "Producer"), (cluster, "AdminClient")],
 )
 def test_a_client_that_cannot_be_made_shows_as_our_error(mock_bench, inbox, monkeypatch, escaped, module, name):
     def fail(*arguments: object, **options: object) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from k2eg_rx.kafka.consumer import poll_loop as pump
+from k2eg_rx.kafka.consumer import poll_loop
 
 PATIENCE = 60.0
 
@@ -222,7 +222,9 @@ def test_a_name_that_gateways_do_not_count_is_refused(bench, inbox, name):
 @pytest.mark.parametrize("without", ["store_offsets", "commit"])
 def test_either_way_of_committing_is_enough(mock_bench, make_inbox, monkeypatch, without):
     """What is stored is committed once a second, for a member that dies; the rest when it hands over."""
-    monkeypatch.setattr(pump, "Consumer", type("Forgetful", (pump.Consumer,), {without: lambda *_, **__: None}))
+    monkeypatch.setattr(
+        poll_loop, "Consumer", type("Forgetful", (poll_loop.Consumer,), {without: lambda *_, **__: None})
+    )
     topic = mock_bench.topic()
     first, second = make_inbox(), make_inbox()
     source = mock_bench.events(first, "careful")
@@ -236,7 +238,7 @@ def test_either_way_of_committing_is_enough(mock_bench, make_inbox, monkeypatch,
     assert second.values == [b"two"]
 
 
-class _Witnessed(pump.Consumer):
+class _Witnessed(poll_loop.Consumer):
     """Tells when it has asked to join the next generation of its group; commits nothing by itself, now and then or as
     it closes."""
 
@@ -259,7 +261,7 @@ class _Witnessed(pump.Consumer):
 
 def test_a_member_that_leaves_during_a_rebalance_commits_all_the_same(apache_bench, make_inbox, monkeypatch, caplog):
     """It has joined the next generation of the group already, while another takes seconds to."""
-    monkeypatch.setattr(pump, "Consumer", _Witnessed)
+    monkeypatch.setattr(poll_loop, "Consumer", _Witnessed)
     monkeypatch.setattr(_Witnessed, "made", [])
     topic = apache_bench.topic(partitions=4)
     inboxes = staying, leaving, coming = [make_inbox() for _ in range(3)]

@@ -23,7 +23,7 @@ class Strikes:
         self._lock = threading.Lock()
         self._left: dict[str, int] = {}
         self.done = threading.Event()
-        monkeypatch.setattr(ConnectionWatchdog, "is_cut", lambda lifeline, client, topic: self._struck())
+        monkeypatch.setattr(ConnectionWatchdog, "is_disconnected", lambda watchdog, client, topic: self._struck())
 
     def strike(self, thread: str, times: int = 1) -> None:
         """Has the client of a thread be replaced."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError
 
-from k2eg_rx.kafka.connection.errors import Failures, is_refusal
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_refusal
 from k2eg_rx.kafka.connection.health import Health, Permission
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
@@ -34,44 +34,46 @@ def test_only_what_somebody_has_to_change_is_a_refusal(code: int, text: str, ref
     error = KafkaError(code, text)
     assert is_refusal(error) is refused
     health, announced = _health()
-    health.trouble(error)
-    health.silence()
+    health.on_error(error)
+    health.on_no_answer()
     assert announced.status.connection is ConnectionState.DOWN
     assert announced.status.refused is refused
-    health.answer()
+    health.on_answer()
     assert announced.status == TransportStatus(ConnectionState.UP)
 
 
-def _health(verdict: str = "") -> tuple[Health, StatusEvents]:
+def _health(tls_diagnosis: str = "") -> tuple[Health, StatusEvents]:
     announced = StatusEvents()
-    return Health(announced, Failures("broker:9093"), verdict=lambda _: verdict, vital=["replies"]), announced
+    return Health(
+        announced, ErrorTranslator("broker:9093"), tls_diagnosis=lambda _: tls_diagnosis, required_topics=["replies"]
+    ), announced
 
 
 def test_what_is_wrong_with_a_certificate_is_said_in_place_of_all_that_may_be() -> None:
     health, announced = _health("it has expired")
-    health.trouble(KafkaError(KafkaError._SSL, VERIFY))
-    health.silence()
+    health.on_error(KafkaError(KafkaError._SSL, VERIFY))
+    health.on_no_answer()
     assert announced.status.reason == "it has expired"
     health, announced = _health()
-    health.trouble(KafkaError(KafkaError._SSL, VERIFY))
-    health.silence()
+    health.on_error(KafkaError(KafkaError._SSL, VERIFY))
+    health.on_no_answer()
     assert "check that ssl.ca.location in [kafka] holds the authority" in announced.status.reason
 
 
 def test_a_missing_right_is_told_until_it_is_there_the_vital_one_first() -> None:
     health, announced = _health()
-    health.answer()
+    health.on_answer()
     health.forbid(Permission("replies"), "no replies")
     health.forbid(Permission("a-pv"), "no PV")
     assert announced.status == TransportStatus(ConnectionState.UP, "no replies", refused=True)
-    health.answer()
+    health.on_answer()
     assert announced.status.reason == "no replies"
     assert health.suspicious, "nobody would ask again"
     health.allow(Permission("replies"))
-    health.answer()
+    health.on_answer()
     assert announced.status == TransportStatus(ConnectionState.UP, "no PV")
     health.allow(Permission("a-pv"))
-    health.answer()
+    health.on_answer()
     assert announced.status == TransportStatus(ConnectionState.UP)
     assert not health.suspicious
 
@@ -80,5 +82,5 @@ def test_a_missing_right_is_told_until_it_is_there_the_vital_one_first() -> None
     "text", [ENDED, AT + "Disconnected: connection reset by peer (after 0ms in state SSL_HANDSHAKE)"]
 )
 def test_a_handshake_that_breaks_off_is_told_as_such(text: str) -> None:
-    reason = Failures("broker:9093").reason(KafkaError(KafkaError._TRANSPORT, text))
+    reason = ErrorTranslator("broker:9093").reason(KafkaError(KafkaError._TRANSPORT, text))
     assert "check in [kafka] that security.protocol is what this port speaks" in reason

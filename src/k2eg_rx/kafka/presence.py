@@ -13,16 +13,16 @@ import threading
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from k2eg_rx.kafka.connection.configuration import Properties
-from k2eg_rx.kafka.connection.errors import Failures, is_gone
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_gone
 from k2eg_rx.kafka.connection.health import Health, Permission
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
-from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, abandon
+from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background
 
 _log = logging.getLogger(__name__)
 
 # Leaving takes milliseconds, but for a member that is in the middle of joining: librdkafka waits for the group then.
 # Nobody else has to: the thread goes on leaving, and the broker forgets a member that is silent anyhow.
-_LEAVE_SECONDS = 1.0
+_LEAVE_TIMEOUT = 1.0
 _POLL = 1.0  # seconds; librdkafka keeps the membership alive by itself, for five minutes between polls
 
 
@@ -36,11 +36,11 @@ class KafkaPresence:
         failures: Puts errors into words.
     """
 
-    def __init__(self, properties: Properties, topic: str, health: Health, failures: Failures) -> None:
-        self._properties: Properties = {**properties, "error_cb": health.trouble}
+    def __init__(self, properties: Properties, topic: str, health: Health, translator: ErrorTranslator) -> None:
+        self._properties: Properties = {**properties, "error_cb": health.on_error}
         self._topic = topic
         self._health = health
-        self._failures = failures
+        self._translator = translator
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="k2eg-presence", daemon=True)
         self._thread.start()
@@ -49,20 +49,20 @@ class KafkaPresence:
         """Leaves the group; see `Presence.close`."""
         self._closing.set()
         if self._thread is not threading.current_thread():
-            self._thread.join(min(timeout, _LEAVE_SECONDS))
+            self._thread.join(min(timeout, _LEAVE_TIMEOUT))
 
     def _run(self) -> None:
         try:
             consumer = self._join()
         except KafkaException as failure:
-            _log.error("%s", self._failures.error(failure, "cannot show gateways that this client listens"))
+            _log.error("%s", self._translator.error(failure, "cannot show gateways that this client listens"))
             return
-        told: set[int] = set()
-        lifeline = ConnectionWatchdog(self._health)
+        logged: set[int] = set()
+        watchdog = ConnectionWatchdog(self._health)
         while not self._closing.wait(_POLL):
-            self._poll(consumer, told)
-            if lifeline.is_cut(consumer, self._topic):
-                abandon(consumer)
+            self._poll(consumer, logged)
+            if watchdog.is_disconnected(consumer, self._topic):
+                close_in_background(consumer)
                 consumer = self._join()
         with contextlib.suppress(KafkaException):
             consumer.close()
@@ -72,20 +72,20 @@ class KafkaPresence:
         consumer.subscribe([self._topic], on_assign=_read_nothing)
         return consumer
 
-    def _poll(self, consumer: Consumer, told: set[int]) -> None:
+    def _poll(self, consumer: Consumer, logged: set[int]) -> None:
         try:
             message = consumer.poll(0)
         except KafkaException as failure:
             _log.debug("presence: %s", failure)
             return
         error = message.error() if message is not None else None
-        if error is not None and not is_gone(error) and error.code() not in told:
-            told.add(error.code())
+        if error is not None and not is_gone(error) and error.code() not in logged:
+            logged.add(error.code())
             group: str = self._properties["group.id"]
-            told_as = self._failures.error(error, "cannot show gateways that this client listens", self._topic, group)
-            _log.warning("%s", told_as)
+            text = self._translator.error(error, "cannot show gateways that this client listens", self._topic, group)
+            _log.warning("%s", text)
             if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-                self._health.forbid(Permission(group, is_group=True), str(told_as))
+                self._health.forbid(Permission(group, is_group=True), str(text))
 
 
 def _read_nothing(consumer: Consumer, _partitions: list[TopicPartition]) -> None:

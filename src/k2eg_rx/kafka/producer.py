@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import Properties
-from k2eg_rx.kafka.connection.errors import Failures, error_of
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, kafka_error
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
@@ -29,7 +29,7 @@ OnDelivery = Callable[[TransportError | None], None]
 _Report = Callable[[KafkaError | None, Message], None]
 
 
-class _Kept(NamedTuple):
+class _PendingRecord(NamedTuple):
     """What a producer that is being replaced says of a record; with what it does not say, and the next one needs."""
 
     report: _Report
@@ -42,12 +42,12 @@ class _Kept(NamedTuple):
 _POLL = 0.1  # seconds that a poll waits for a report; one that comes ends it at once
 # Seconds to rest after reports: under load the next ones are taken together, and the thread does not wake for each of
 # them just when those that see to the reply need their turns. Nobody waits for a report to go on.
-_REST = 0.005
+_REPORT_PAUSE = 0.005
 # Seconds for which it polls on when all is reported. The next record's report then wakes it by itself; else `send`
 # would have to, and the report once more. One who asks, and asks again when the reply is there, does so in less.
 _LINGER = 0.01
-_IDLE = 1.0  # seconds between polls while nothing is under way, for errors and logs
-_PURGE = 1.0  # seconds for the reports of what is given up; it takes no broker
+_IDLE_POLL = 1.0  # seconds between polls while nothing is under way, for errors and logs
+_PURGE_TIMEOUT = 1.0  # seconds for the reports of what is given up; it takes no broker
 
 
 class KafkaSink:
@@ -62,17 +62,17 @@ class KafkaSink:
         TransportError: The properties are of no use to librdkafka.
     """
 
-    def __init__(self, properties: Properties, health: Health, failures: Failures) -> None:
-        self._properties: Properties = {**properties, "error_cb": health.trouble}
+    def __init__(self, properties: Properties, health: Health, translator: ErrorTranslator) -> None:
+        self._properties: Properties = {**properties, "error_cb": health.on_error}
         self._health = health
-        self._failures = failures
+        self._translator = translator
         self._producer: Producer | None = self._make()
-        self._ended: deque[Producer] = deque()
+        self._failed: deque[Producer] = deque()
         self._fatal: KafkaError | None = None
-        self._lifeline = ConnectionWatchdog(health)
+        self._watchdog = ConnectionWatchdog(health)
         self._topic = ""  # the latest that was sent to
         # The reports of a producer that is being replaced, to be looked through when all are there; else None.
-        self._kept: list[_Kept] | None = None
+        self._pending: list[_PendingRecord] | None = None
         self._lock = threading.Lock()
         self._work = threading.Event()
         self._deadline: float | None = None
@@ -83,7 +83,7 @@ class KafkaSink:
         try:
             return Producer(self._properties, logger=librdkafka_log)
         except KafkaException as failure:
-            raise self._failures.error(failure, "cannot start a Kafka producer") from failure
+            raise self._translator.error(failure, "cannot start a Kafka producer") from failure
 
     def send(
         self,
@@ -98,10 +98,10 @@ class KafkaSink:
         sent_at = time.time()
 
         def report(error: KafkaError | None, message: Message) -> None:
-            if self._kept is None:
+            if self._pending is None:
                 self._report(topic, error, on_delivery)
             else:
-                self._kept.append(_Kept(report, error, message, headers, sent_at))
+                self._pending.append(_PendingRecord(report, error, message, headers, sent_at))
 
         with self._lock:
             if self._deadline is not None:
@@ -111,9 +111,9 @@ class KafkaSink:
                 self._produce(topic, value, key, on_delivery=report, headers=list(headers) or None)
             except BufferError as failure:
                 full = KafkaException(KafkaError(KafkaError._QUEUE_FULL))
-                raise self._failures.error(full, f"cannot send to {topic!r}", topic) from failure
+                raise self._translator.error(full, f"cannot send to {topic!r}", topic) from failure
             except KafkaException as failure:
-                raise self._failures.error(failure, f"cannot send to {topic!r}", topic) from failure
+                raise self._translator.error(failure, f"cannot send to {topic!r}", topic) from failure
         if not self._work.is_set():
             self._work.set()
 
@@ -122,9 +122,9 @@ class KafkaSink:
         try:
             self._producer.produce(*record, **more)
         except KafkaException as failure:
-            if error_of(failure).code() != KafkaError._FATAL:
+            if kafka_error(failure).code() != KafkaError._FATAL:
                 raise
-            self._ended.append(self._producer)
+            self._failed.append(self._producer)
             self._producer = self._make()
             self._producer.produce(*record, **more)
 
@@ -135,55 +135,55 @@ class KafkaSink:
                 self._deadline = time.monotonic() + timeout
         self._work.set()
         if self._thread is not threading.current_thread():
-            self._thread.join(timeout + _PURGE)
+            self._thread.join(timeout + _PURGE_TIMEOUT)
 
     def _run(self) -> None:
         while self._deadline is None:
-            self._work.wait(_IDLE)
+            self._work.wait(_IDLE_POLL)
             self._work.clear()
-            self._bury()
+            self._drop_failed()
             if (producer := self._producer) is not None:
-                self._listen(producer)
-        self._bury()
+                self._poll_reports(producer)
+        self._drop_failed()
         if self._producer is not None:
-            self._end(self._producer, max(self._deadline - time.monotonic(), 0.0))
+            self._flush(self._producer, max(self._deadline - time.monotonic(), 0.0))
             self._producer = None
 
-    def _listen(self, producer: Producer) -> None:
+    def _poll_reports(self, producer: Producer) -> None:
         try:
             reports = producer.poll(0)
-            while self._deadline is None and not self._ended and not self._is_cut(producer):
+            while self._deadline is None and not self._failed and not self._is_disconnected(producer):
                 under_way = len(producer) > 0
                 if not under_way and not reports:
                     break
                 if reports:
-                    time.sleep(_REST)
+                    time.sleep(_REPORT_PAUSE)
                 reports = producer.poll(_POLL if under_way else _LINGER)
         except KafkaException as failure:
-            self._give_up(producer, error_of(failure))
+            self._drop(producer, kafka_error(failure))
 
-    def _is_cut(self, producer: Producer) -> bool:
+    def _is_disconnected(self, producer: Producer) -> bool:
         """Whether the producer had lost its brokers, and has been replaced."""
-        is_cut = bool(self._topic) and self._lifeline.is_cut(producer, self._topic)
-        if is_cut:
+        is_disconnected = bool(self._topic) and self._watchdog.is_disconnected(producer, self._topic)
+        if is_disconnected:
             self._replace(producer)
-        return is_cut
+        return is_disconnected
 
     def _replace(self, producer: Producer) -> None:
         """Has a new producer send what one that has lost its brokers still has, in order, and what comes after it."""
         _log.warning("the producer has lost its brokers, though they answer to others: a new one takes its place")
         with self._lock:  # who sends now waits, for the order
             new = self._make()
-            self._kept = []
-            self._end(producer, 0.0)
-            kept, self._kept = self._kept, None
-            errors = [self._sent_again(new, record) for record in kept]
+            self._pending = []
+            self._flush(producer, 0.0)
+            pending, self._pending = self._pending, None
+            errors = [self._resend(new, record) for record in pending]
             self._producer = new
-        for (report, _, message, *_), error in zip(kept, errors, strict=True):
+        for (report, _, message, *_), error in zip(pending, errors, strict=True):
             if error is None or error.code() != KafkaError._PURGE_QUEUE:
                 report(error, message)
 
-    def _sent_again(self, producer: Producer, record: _Kept) -> KafkaError | None:
+    def _resend(self, producer: Producer, record: _PendingRecord) -> KafkaError | None:
         """What became of a record; if it waits with the new producer, what became of it with the old one."""
         report, error, message, headers, sent_at = record
         if error is None or error.code() != KafkaError._PURGE_QUEUE:
@@ -200,23 +200,23 @@ class KafkaSink:
                 timestamp=round(sent_at * 1000),  # a gateway looks how old a put is
             )
         except KafkaException as failure:
-            return error_of(failure)
+            return kafka_error(failure)
         except BufferError:
             return KafkaError(KafkaError._QUEUE_FULL)
         return error
 
-    def _bury(self) -> None:
+    def _drop_failed(self) -> None:
         """Reports what those had in hand that have ended, as `send` noticed."""
-        while self._ended:
-            producer = self._ended.popleft()
+        while self._failed:
+            producer = self._failed.popleft()
             error = KafkaError(KafkaError._FATAL)
             try:
                 producer.poll(0)
             except KafkaException as failure:
-                error = error_of(failure)
-            self._give_up(producer, error)
+                error = kafka_error(failure)
+            self._drop(producer, error)
 
-    def _give_up(self, producer: Producer, error: KafkaError) -> None:
+    def _drop(self, producer: Producer, error: KafkaError) -> None:
         """Drops a producer that will never send again; the next record gets a new one.
 
         An idempotent one ends like that if it may not write anywhere.
@@ -224,29 +224,29 @@ class KafkaSink:
         with self._lock:
             if self._producer is producer:
                 self._producer = None
-        _log.warning("%s", self._failures.error(error, "the producer has ended"))
+        _log.warning("%s", self._translator.error(error, "the producer has ended"))
         self._fatal = error
-        self._end(producer, 0.0)
+        self._flush(producer, 0.0)
         self._fatal = None
 
-    def _end(self, producer: Producer, timeout: float) -> None:
+    def _flush(self, producer: Producer, timeout: float) -> None:
         with suppress(KafkaException):
             producer.flush(timeout)
         if len(producer) > 0:
             producer.purge()
             with suppress(KafkaException):
-                producer.flush(_PURGE)
+                producer.flush(_PURGE_TIMEOUT)
 
     def _report(self, topic: str, error: KafkaError | None, on_delivery: OnDelivery | None) -> None:
         if error is not None:
             error = self._fatal or error  # it was given up for that
         if error is None:
-            self._health.answer()
+            self._health.on_answer()
         if on_delivery is None:
             if error is not None:
-                _log.warning("%s", self._failures.error(error, f"not sent to {topic!r}", topic))
+                _log.warning("%s", self._translator.error(error, f"not sent to {topic!r}", topic))
             return
         try:
-            on_delivery(None if error is None else self._failures.error(error, f"not sent to {topic!r}", topic))
+            on_delivery(None if error is None else self._translator.error(error, f"not sent to {topic!r}", topic))
         except Exception:
             _log.exception("a report of a delivery to %s raised", topic)

@@ -18,13 +18,13 @@ from k2eg_rx.kafka.connection.configuration import (
     replies_properties,
     sink_properties,
 )
-from k2eg_rx.kafka.connection.errors import Failures, secrets_in
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, secrets_in
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.status_events import StatusEvents
-from k2eg_rx.kafka.connection.tls import Certificates
+from k2eg_rx.kafka.connection.tls import TLSDiagnosis
 from k2eg_rx.kafka.consumer.group import GroupPollLoop, GroupSource
 from k2eg_rx.kafka.consumer.history import KafkaHistory
-from k2eg_rx.kafka.consumer.poll_loop import POLL, RARE_POLL, PollLoop
+from k2eg_rx.kafka.consumer.poll_loop import IDLE_POLL_TIMEOUT, POLL_TIMEOUT, PollLoop
 from k2eg_rx.kafka.consumer.source import ExactSource
 from k2eg_rx.kafka.metadata.cluster import Cluster
 from k2eg_rx.kafka.metadata.offset_resolver import OffsetResolver
@@ -49,23 +49,23 @@ class KafkaTransport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._failures = Failures(settings.broker_url, secrets_in(settings.kafka))
-        self._announcements = StatusEvents()
+        self._translator = ErrorTranslator(settings.broker_url, secrets_in(settings.kafka))
+        self._status_events = StatusEvents()
         self._health = Health(
-            self._announcements,
-            self._failures,
-            verdict=Certificates(settings.kafka).verdict,
-            vital=(settings.command_topic, settings.reply_topic),
+            self._status_events,
+            self._translator,
+            tls_diagnosis=TLSDiagnosis(settings.kafka).diagnose,
+            required_topics=(settings.command_topic, settings.reply_topic),
         )
-        self._cluster = Cluster(settings, self._failures, self._health)
-        self._positions = OffsetResolver(self._cluster, lambda: self._health.suspicious)
-        self._health.on_suspicion = self._positions.wake
-        self._positions.start()
+        self._cluster = Cluster(settings, self._translator, self._health)
+        self._resolver = OffsetResolver(self._cluster, lambda: self._health.suspicious)
+        self._health.on_suspicion = self._resolver.wake
+        self._resolver.start()
 
     def replies(self, receiver: Receiver, topic: str) -> tuple[RecordSource, Future[None]]:
         """Returns a source for a reply topic, and the future of `read(topic)`. Creates the topic if it is missing."""
-        source = self._exact_source("k2eg-replies", replies_properties(self._settings), receiver, RARE_POLL)
-        creation = TopicCreation(topic, self._cluster, self._failures.create_command(topic))
+        source = self._exact_source("k2eg-replies", replies_properties(self._settings), receiver, IDLE_POLL_TIMEOUT)
+        creation = TopicCreation(topic, self._cluster, self._translator.create_command(topic))
         return source, source.read(topic, creation)
 
     def events(self, receiver: Receiver, group_name: str | None) -> RecordSource:
@@ -75,31 +75,31 @@ class KafkaTransport:
             ValueError: The group may not be called that.
         """
         if group_name is None:
-            return self._exact_source("k2eg-events", events_properties(self._settings), receiver, POLL)
+            return self._exact_source("k2eg-events", events_properties(self._settings), receiver, POLL_TIMEOUT)
         properties = group_properties(self._settings, group_name)
         return GroupSource(
-            self._positions,
+            self._resolver,
             lambda source: GroupPollLoop(
                 "k2eg-events",
                 properties,
                 receiver=receiver,
-                watcher=source,
+                listener=source,
                 health=self._health,
-                failures=self._failures,
+                translator=self._translator,
             ),
         )
 
-    def _exact_source(self, name: str, properties: Properties, receiver: Receiver, poll: float) -> ExactSource:
+    def _exact_source(self, name: str, properties: Properties, receiver: Receiver, poll_timeout: float) -> ExactSource:
         return ExactSource(
-            self._positions,
+            self._resolver,
             lambda source: PollLoop(
                 name,
                 properties,
                 receiver=receiver,
-                watcher=source,
+                listener=source,
                 health=self._health,
-                failures=self._failures,
-                poll=poll,
+                translator=self._translator,
+                poll_timeout=poll_timeout,
             ),
         )
 
@@ -110,7 +110,7 @@ class KafkaTransport:
             TransportError: A property in [kafka] is wrong for a consumer.
         """
         properties = history_properties(self._settings, len(topics))
-        return KafkaHistory(topics, properties, self._health, self._failures)
+        return KafkaHistory(topics, properties, self._health, self._translator)
 
     def sink(self) -> RecordSink:
         """Returns a sink.
@@ -118,17 +118,17 @@ class KafkaTransport:
         Raises:
             TransportError: A property in [kafka] is wrong for a producer.
         """
-        return KafkaSink(sink_properties(self._settings), self._health, self._failures)
+        return KafkaSink(sink_properties(self._settings), self._health, self._translator)
 
     def presence(self, topic: str, app_name: str) -> Presence:
         """Returns a live member of a consumer group of the application, subscribed to the topic, reading nothing."""
-        return KafkaPresence(presence_properties(self._settings, app_name), topic, self._health, self._failures)
+        return KafkaPresence(presence_properties(self._settings, app_name), topic, self._health, self._translator)
 
     def on_status(self, listener: Callable[[TransportStatus], None]) -> None:
         """Has the listener called with the present state, and then with each change of it, on ``k2eg-status``."""
-        self._announcements.listen(listener)
+        self._status_events.listen(listener)
 
     def close(self, timeout: float) -> None:
         """Ends the transport's own threads; what waits for a position fails. Idempotent."""
-        self._positions.close(timeout)
-        self._announcements.close(timeout)
+        self._resolver.close(timeout)
+        self._status_events.close(timeout)

@@ -29,12 +29,12 @@ class ScriptedProducer:
 def sink() -> KafkaSink:
     """Without its thread, which the test stands for."""
     sink: Any = object.__new__(KafkaSink)
-    sink._deadline, sink._ended, sink._topic = None, deque(), ""
+    sink._deadline, sink._failed, sink._topic = None, deque(), ""
     return sink
 
 
 def listen(sink: Any, producer: ScriptedProducer) -> list[float]:
-    sink._listen(producer)
+    sink._poll_reports(producer)
     return producer.timeouts
 
 

@@ -140,7 +140,7 @@ def secrets_in(properties: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(value for name, value in properties.items() if value and _SECRET_NAME.search(name))
 
 
-def error_of(failure: KafkaError | KafkaException) -> KafkaError:
+def kafka_error(failure: KafkaError | KafkaException) -> KafkaError:
     """Returns the error that an exception carries; that itself if it is one already."""
     if isinstance(failure, KafkaError):
         return failure
@@ -168,7 +168,7 @@ def is_forbidden(error: KafkaError) -> bool:
     return error.code() in _FORBIDDEN
 
 
-def is_unverified(error: KafkaError) -> bool:
+def is_untrusted_certificate(error: KafkaError) -> bool:
     """Whether the broker's certificate was not accepted."""
     return _NOT_VERIFIED in error.str()
 
@@ -178,10 +178,14 @@ def is_refusal(error: KafkaError) -> bool:
 
     A handshake that breaks off is none: so it looks, too, when a broker ends.
     """
-    return _ADVICE.get(error.code()) == _REFUSED or is_unverified(error) or _ALERT.search(error.str()) is not None
+    return (
+        _ADVICE.get(error.code()) == _REFUSED
+        or is_untrusted_certificate(error)
+        or _ALERT.search(error.str()) is not None
+    )
 
 
-class Failures:
+class ErrorTranslator:
     """Makes our errors, for one environment.
 
     Args:
@@ -202,10 +206,10 @@ class Failures:
 
     def reason(self, failure: KafkaError | KafkaException, topic: str = "", group: str = "") -> str:
         """Returns what is wrong and what to do about it."""
-        error = error_of(failure)
+        error = kafka_error(failure)
         detail = _STATE.sub("", _QUOTED_VALUE.sub(r"\1\3\2\4", error.str())).strip()
         template = _ADVICE.get(error.code())
-        if is_unverified(error):
+        if is_untrusted_certificate(error):
             template, detail = _BROKER_CERTIFICATE, _NOT_VERIFIED  # what else librdkafka says is a guess
         elif _ALERT.search(detail):
             template = _CLIENT_CERTIFICATE
@@ -240,4 +244,4 @@ class Failures:
             group: The consumer group, likewise.
         """
         text = f"{doing}: {self.reason(failure, topic, group)}"
-        return MissingTopicError(text, topic) if topic and is_gone(error_of(failure)) else TransportError(text)
+        return MissingTopicError(text, topic) if topic and is_gone(kafka_error(failure)) else TransportError(text)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError
 
-from k2eg_rx.kafka.connection.errors import Failures, is_refusal, is_unverified, weight_of_trouble
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_refusal, is_untrusted_certificate, weight_of_trouble
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.transport import ConnectionState, TransportStatus
 
@@ -46,24 +46,24 @@ class Health:
 
     def __init__(
         self,
-        announcements: StatusEvents,
-        failures: Failures,
+        status_events: StatusEvents,
+        translator: ErrorTranslator,
         clock: Callable[[], float] = time.monotonic,
-        verdict: Callable[[str], str] = lambda _: "",
-        vital: Collection[str] = (),
+        tls_diagnosis: Callable[[str], str] = lambda _: "",
+        required_topics: Collection[str] = (),
     ) -> None:
-        self._announcements = announcements
-        self._failures = failures
+        self._status_events = status_events
+        self._translator = translator
         self._clock = clock
-        self._verdict = verdict
-        self._vital = frozenset(vital)
+        self._tls_diagnosis = tls_diagnosis
+        self._required_topics = frozenset(required_topics)
         self._lock = threading.Lock()
         self._cause: KafkaError | None = None
         self._status: tuple[KafkaError, TransportStatus] | None = None
         self._missing: dict[Permission, TransportStatus] = {}
-        self._answered = clock()
+        self._last_answer = clock()
         self._suspicious = True
-        self.disturbances = 0
+        self.disruptions = 0
         self.on_suspicion: Callable[[], None] = lambda: None
 
     @property
@@ -71,16 +71,16 @@ class Health:
         """Whether the cluster has to be asked: until its first answer, and after an error until the next."""
         return self._suspicious
 
-    def answer(self) -> None:
+    def on_answer(self) -> None:
         """Takes note that a broker answered."""
-        self._answered = self._clock()
+        self._last_answer = self._clock()
         if not self._suspicious:
             return  # called for each record sent and each batch read: nothing more than that while all is well
         with self._lock:
             self._suspicious, self._cause = bool(self._missing), None
-            self._announcements.announce(self._connected())
+            self._status_events.announce(self._up_status())
 
-    def trouble(self, error: KafkaError) -> None:
+    def on_error(self, error: KafkaError) -> None:
         """Takes note of an error of a client: its ``error_cb``."""
         weight = weight_of_trouble(error)
         if weight == 0:
@@ -89,42 +89,42 @@ class Health:
             if self._cause is None or weight > weight_of_trouble(self._cause):
                 self._cause = error
             news, self._suspicious = not self._suspicious, True
-            self.disturbances += news
+            self.disruptions += news
         if news:
             self.on_suspicion()
 
     @property
-    def answered(self) -> float:
+    def last_answer(self) -> float:
         """When a broker answered last; the clock's seconds."""
-        return self._answered
+        return self._last_answer
 
-    def doubt(self) -> None:
+    def suspect(self) -> None:
         """Has the cluster asked: a client is without a broker, which need not mean that there is none."""
         with self._lock:
             self._suspicious = True
         self.on_suspicion()
 
-    def silence(self) -> None:
+    def on_no_answer(self) -> None:
         """Takes note that the cluster was asked and did not answer. On the thread that asks it."""
         with self._lock:
             self._suspicious = True
-            if self._cause is None and self._clock() - self._answered < _PATIENCE:
+            if self._cause is None and self._clock() - self._last_answer < _PATIENCE:
                 return
             cause = self._cause or KafkaError(KafkaError._TIMED_OUT)
-        status = self._broken(cause)
+        status = self._down_status(cause)
         with self._lock:
             if self._suspicious:  # else there was an answer meanwhile
-                self._announcements.announce(status)
+                self._status_events.announce(status)
 
-    def _broken(self, cause: KafkaError) -> TransportStatus:
+    def _down_status(self, cause: KafkaError) -> TransportStatus:
         """The state that an error has brought about; what it takes to find that out is done once."""
         if self._status is None or self._status[0] is not cause:
-            reason = self._verdict(cause.str()) if is_unverified(cause) else ""
-            reason = reason or self._failures.reason(cause)
+            reason = self._tls_diagnosis(cause.str()) if is_untrusted_certificate(cause) else ""
+            reason = reason or self._translator.reason(cause)
             self._status = cause, TransportStatus(ConnectionState.DOWN, reason, refused=is_refusal(cause))
         return self._status[1]
 
-    def forbid(self, right: Permission, reason: str, *, vital: bool = False) -> None:
+    def forbid(self, permission: Permission, reason: str, *, required: bool = False) -> None:
         """Takes note that a right is missing.
 
         Args:
@@ -132,24 +132,24 @@ class Health:
             reason: What to do about it.
             vital: Whether nothing works without it; so it is with the vital topics in any case.
         """
-        refused = vital or (right.name in self._vital and not right.is_group)
+        refused = required or (permission.name in self._required_topics and not permission.is_group)
         with self._lock:
-            self._missing[right] = TransportStatus(ConnectionState.UP, reason, refused=refused)
+            self._missing[permission] = TransportStatus(ConnectionState.UP, reason, refused=refused)
             self._suspicious = True
-            self._announcements.announce(self._connected())
+            self._status_events.announce(self._up_status())
         self.on_suspicion()
 
-    def allow(self, right: Permission) -> None:
+    def allow(self, permission: Permission) -> None:
         """Takes note that a right is there, or does not matter any more."""
         with self._lock:
-            self._missing.pop(right, None)
+            self._missing.pop(permission, None)
 
-    def missing_rights(self) -> Sequence[Permission]:
+    def missing_permissions(self) -> Sequence[Permission]:
         """Returns the rights that were found missing."""
         with self._lock:
             return list(self._missing)
 
-    def _connected(self) -> TransportStatus:
+    def _up_status(self) -> TransportStatus:
         """The state while the broker answers: the worst of what is missing."""
         statuses = sorted(self._missing.values(), key=lambda status: status.refused)
         return statuses[-1] if statuses else TransportStatus(ConnectionState.UP)

@@ -17,16 +17,16 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from k2eg_rx.kafka.connection.errors import error_of
+from k2eg_rx.kafka.connection.errors import kafka_error
 from k2eg_rx.kafka.connection.health import Health
 
 _log = logging.getLogger(__name__)
 
-_REST = 5.0  # seconds between looks while all is well: each is a request of one topic's metadata
+_HEALTHY_INTERVAL = 5.0  # seconds between looks while all is well: each is a request of one topic's metadata
 _INTERVAL = 1.0  # seconds between looks otherwise; `OffsetResolver` asks the cluster as often
 # Looks in a row without a broker, with an answer to somebody else between them. A client that is well has connected
 # again by the third: reconnect.backoff.max.ms is two seconds.
-_LOOKS = 4
+_CHECKS = 4
 
 
 def has_broker(client: Any, topic: str) -> bool:
@@ -34,7 +34,7 @@ def has_broker(client: Any, topic: str) -> bool:
     try:
         client.list_topics(topic, timeout=0)
     except KafkaException as failure:
-        return error_of(failure).code() != KafkaError._TRANSPORT
+        return kafka_error(failure).code() != KafkaError._TRANSPORT
     return True
 
 
@@ -49,16 +49,16 @@ class ConnectionWatchdog:
     def __init__(self, health: Health, clock: Callable[[], float] = time.monotonic) -> None:
         self._health = health
         self._clock = clock
-        self._next = clock() + _REST
-        self._disturbances = health.disturbances
-        self._looked = 0.0
-        self._looks = 0
+        self._next = clock() + _HEALTHY_INTERVAL
+        self._disruptions = health.disruptions
+        self._last_check = 0.0
+        self._failed_checks = 0
 
     def is_due(self) -> bool:
         """Whether it is time for another look."""
-        return self._clock() >= self._next or self._disturbances != self._health.disturbances
+        return self._clock() >= self._next or self._disruptions != self._health.disruptions
 
-    def is_cut(self, client: Any, topic: str) -> bool:
+    def is_disconnected(self, client: Any, topic: str) -> bool:
         """Whether the client will not come back by itself. To be asked often; it looks when that is due.
 
         Args:
@@ -68,21 +68,23 @@ class ConnectionWatchdog:
         if not self.is_due():
             return False
         now = self._clock()
-        self._disturbances = self._health.disturbances
+        self._disruptions = self._health.disruptions
         if has_broker(client, topic):
-            self._next, self._looks = now + _REST, 0
+            self._next, self._failed_checks = now + _HEALTHY_INTERVAL, 0
             return False
         self._next = now + _INTERVAL
-        self._looks = self._looks + 1 if self._looks and self._health.answered > self._looked else 1
-        self._looked = now
-        if self._looks >= _LOOKS:
-            self._next, self._looks = now + _REST, 0
+        self._failed_checks = (
+            self._failed_checks + 1 if self._failed_checks and self._health.last_answer > self._last_check else 1
+        )
+        self._last_check = now
+        if self._failed_checks >= _CHECKS:
+            self._next, self._failed_checks = now + _HEALTHY_INTERVAL, 0
             return True
-        self._health.doubt()
+        self._health.suspect()
         return False
 
 
-def abandon(consumer: Consumer) -> None:
+def close_in_background(consumer: Consumer) -> None:
     """Closes a consumer on a thread of its own: one that has lost its brokers may take a minute for it."""
 
     def close() -> None:

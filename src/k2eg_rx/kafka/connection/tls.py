@@ -21,7 +21,7 @@ _OTHER_NAME = frozenset({62, 64})
 _OTHER_AUTHORITY = frozenset({18, 19, 20, 21})
 
 
-class Certificates:
+class TLSDiagnosis:
     """Looks at brokers' certificates as librdkafka does.
 
     Args:
@@ -31,7 +31,7 @@ class Certificates:
     def __init__(self, properties: Mapping[str, str]) -> None:
         self._properties = properties
 
-    def verdict(self, error: str) -> str:
+    def diagnose(self, error: str) -> str:
         """Returns what is wrong with the certificate of the broker that an error names; empty if that is not clear."""
         broker = _BROKER.search(error)
         if broker is None:

@@ -15,10 +15,10 @@ from typing import TypeVar
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from k2eg_rx.kafka.connection.configuration import Properties
-from k2eg_rx.kafka.connection.errors import Failures, error_of, is_final, is_forbidden, is_gone
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_final, is_forbidden, is_gone, kafka_error
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
-from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, abandon
+from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background
 from k2eg_rx.kafka.consumer.records import records_of
 from k2eg_rx.transport import Excerpt, Partition, Record, Span
 
@@ -27,10 +27,12 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _LARGEST_BATCH = 500  # records, as for live ones
-_FEW = 32  # topics that are asked about one by one; for more, a question about all of the cluster's is cheaper
-_NUDGE = 0.005  # seconds; to be asked is enough, nobody waits for the answer
-_PROBE = 1.0  # seconds for one record, which takes a few milliseconds
-_EVER = 0  # a time before every record's: what no broker that looks up times can have nothing after
+_SINGLE_REQUESTS = (
+    32  # topics that are asked about one by one; for more, a question about all of the cluster's is cheaper
+)
+_WAKE_TIMEOUT = 0.005  # seconds; to be asked is enough, nobody waits for the answer
+_PROBE_TIMEOUT = 1.0  # seconds for one record, which takes a few milliseconds
+_EPOCH = 0  # a time before every record's: what no broker that looks up times can have nothing after
 
 
 class KafkaHistory:
@@ -46,27 +48,29 @@ class KafkaHistory:
         TransportError: A property is wrong.
     """
 
-    def __init__(self, topics: Sequence[str], properties: Properties, health: Health, failures: Failures) -> None:
+    def __init__(
+        self, topics: Sequence[str], properties: Properties, health: Health, translator: ErrorTranslator
+    ) -> None:
         self._topics = list(dict.fromkeys(topics))
-        self._properties: Properties = {**properties, "error_cb": health.trouble}
-        self._failures = failures
-        self._lifeline = ConnectionWatchdog(health)
+        self._properties: Properties = {**properties, "error_cb": health.on_error}
+        self._translator = translator
+        self._watchdog = ConnectionWatchdog(health)
         self._next: dict[Partition, int] = {}  # what is assigned, and the offset that comes next there
         self._paused: set[Partition] = set()
-        self._told: set[int] = set()
+        self._logged: set[int] = set()
         self._consumer = self._make_consumer()
 
     def _make_consumer(self) -> Consumer:
         try:
             return Consumer(self._properties, logger=librdkafka_log)
         except KafkaException as failure:
-            raise self._failures.error(failure, "cannot start a Kafka consumer") from failure
+            raise self._translator.error(failure, "cannot start a Kafka consumer") from failure
 
-    def _replace_if_cut(self) -> None:
+    def _replace_if_disconnected(self) -> None:
         """After a silence: a consumer that will not come back by itself is replaced, and begins where it was."""
-        if self._topics and self._lifeline.is_cut(self._consumer, self._topics[0]):
+        if self._topics and self._watchdog.is_disconnected(self._consumer, self._topics[0]):
             _log.info("a reader of the past has lost its brokers; it gets another consumer")
-            abandon(self._consumer)
+            close_in_background(self._consumer)
             self._consumer = self._make_consumer()
             self._next.clear()
             self._paused.clear()
@@ -77,7 +81,7 @@ class KafkaHistory:
         if spans is None:
             if not self._next:  # else there could be a record
                 self._consumer.poll(0)  # librdkafka tells by its error callback why there is no answer
-            self._replace_if_cut()
+            self._replace_if_disconnected()
         return spans
 
     def _spans(self, start_ms: int, stop_ms: int | None, deadline: float) -> Mapping[Partition, Span] | None:
@@ -90,7 +94,7 @@ class KafkaHistory:
             return None
         filled = [partition for partition in partitions if firsts.get(partition, 0) < ends.get(partition, 0)]
         starts = self._starts(filled, start_ms, firsts, ends, deadline)
-        stops = ends if stop_ms is None else self._at(filled, stop_ms, ends, deadline)
+        stops = ends if stop_ms is None else self._offsets_at(filled, stop_ms, ends, deadline)
         if starts is None or stops is None:
             return None
         spans: dict[Partition, Span] = {}
@@ -108,16 +112,16 @@ class KafkaHistory:
         deadline: float,
     ) -> Mapping[Partition, int] | None:
         """The first offsets of a time. The mock cluster says of every time that nothing is as late as that."""
-        starts = self._at(partitions, time_ms, ends, deadline)
+        starts = self._offsets_at(partitions, time_ms, ends, deadline)
         late = [] if starts is None else [partition for partition in partitions if starts[partition] >= ends[partition]]
-        known = self._offsets(late[:1], _EVER, deadline)
+        known = self._offsets(late[:1], _EPOCH, deadline)
         if starts is None or known is None:
             return None
         if not late or known.get(late[0], -1) >= 0:
             return starts
-        return {**starts, **self._searched(late, time_ms, firsts, ends, deadline)}
+        return {**starts, **self._search(late, time_ms, firsts, ends, deadline)}
 
-    def _searched(
+    def _search(
         self,
         partitions: Sequence[Partition],
         time_ms: int,
@@ -136,17 +140,17 @@ class KafkaHistory:
             probe = self._make_consumer()
             try:
                 found.update(
-                    (place, _bisected(probe, place, time_ms, (firsts[place], ends[place]), deadline)) for place in long
+                    (place, _bisect(probe, place, time_ms, (firsts[place], ends[place]), deadline)) for place in long
                 )
             finally:
                 probe.close()
         return found
 
-    def _at(
+    def _offsets_at(
         self, partitions: Sequence[Partition], time_ms: int, ends: Mapping[Partition, int], deadline: float
     ) -> dict[Partition, int] | None:
         """The first offsets of a time; the end where there is nothing as late as that."""
-        found = self._offsets(partitions, max(time_ms, _EVER), deadline)
+        found = self._offsets(partitions, max(time_ms, _EPOCH), deadline)
         if found is None:
             return None
         late = {partition: ends[partition] for partition in partitions if found.get(partition, -1) < 0}
@@ -154,17 +158,19 @@ class KafkaHistory:
 
     def _partitions(self, deadline: float) -> list[Partition] | None:
         """All partitions of the topics that are there; None if no broker answers."""
-        questions = [(topic,) for topic in self._topics] if len(self._topics) <= _FEW else [()]
+        questions = [(topic,) for topic in self._topics] if len(self._topics) <= _SINGLE_REQUESTS else [()]
         partitions: list[Partition] = []
-        for question in questions:
-            known = self._asked(lambda *topic: self._consumer.list_topics(*topic, timeout=_left(deadline)), *question)
+        for request in questions:
+            known = self._request(
+                lambda *topic: self._consumer.list_topics(*topic, timeout=_seconds_left(deadline)), *request
+            )
             if known is None:
                 return None
-            for topic in question or self._topics:
+            for topic in request or self._topics:
                 metadata = known.topics.get(topic)
                 error = metadata.error if metadata is not None else None
                 if error is not None and not is_gone(error):
-                    self._refuse_if_final(error, topic)
+                    self._raise_if_final(error, topic)
                     return None
                 if metadata is not None and error is None:
                     partitions.extend((topic, number) for number in metadata.partitions)
@@ -175,7 +181,7 @@ class KafkaHistory:
         asked = [TopicPartition(topic, number, at) for topic, number in partitions]
         if not asked:
             return {}
-        found = self._asked(lambda: self._consumer.offsets_for_times(asked, timeout=_left(deadline)))
+        found = self._request(lambda: self._consumer.offsets_for_times(asked, timeout=_seconds_left(deadline)))
         if found is None:
             return None
         offsets: dict[Partition, int] = {}
@@ -183,50 +189,50 @@ class KafkaHistory:
             if answer.error is None:
                 offsets[answer.topic, answer.partition] = answer.offset
             elif not is_gone(answer.error):
-                self._refuse_if_final(answer.error, answer.topic)
+                self._raise_if_final(answer.error, answer.topic)
                 return None
         return offsets
 
-    def _asked(self, question: Callable[..., _T], *arguments: str) -> _T | None:
+    def _request(self, request: Callable[..., _T], *arguments: str) -> _T | None:
         try:
-            return question(*arguments)
+            return request(*arguments)
         except KafkaException as failure:
-            self._refuse_if_final(error_of(failure), "")
+            self._raise_if_final(kafka_error(failure), "")
             return None
 
-    def _refuse_if_final(self, error: KafkaError, topic: str) -> None:
+    def _raise_if_final(self, error: KafkaError, topic: str) -> None:
         if is_final(error) or is_forbidden(error):
-            raise self._failures.error(error, f"reading the past of {topic or 'topics'}", topic)
+            raise self._translator.error(error, f"reading the past of {topic or 'topics'}", topic)
         _log.debug("no answer about the past of %s: %s", topic or "topics", error)
 
     def read(self, wanted: Mapping[Partition, int], timeout: float) -> Excerpt:
         """Returns some records of partitions; see `History.read`."""
         try:
-            self._arrange(wanted)
+            self._assign(wanted)
             first = self._consumer.poll(timeout)
             messages = [] if first is None else [first, *self._consumer.consume(_LARGEST_BATCH - 1, 0)]
         except KafkaException as failure:
-            self._refuse_if_final(error_of(failure), "")
+            self._raise_if_final(kafka_error(failure), "")
             messages = []
         if not messages:
-            self._replace_if_cut()
+            self._replace_if_disconnected()
             return Excerpt((), {})
         ends: dict[Partition, int] = {}
         for message in messages:
             if (error := message.error()) is not None:
-                self._note(error, message, ends)
-        return Excerpt(self._new(records_of(messages)), ends)
+                self._handle_error(error, message, ends)
+        return Excerpt(self._without_repeats(records_of(messages)), ends)
 
-    def _arrange(self, wanted: Mapping[Partition, int]) -> None:
+    def _assign(self, wanted: Mapping[Partition, int]) -> None:
         """Has the consumer read what is wanted and nothing else.
 
         A pause throws away what was fetched of the partition; the caller wants a good deal at a time.
         """
-        astray = [partition for partition, offset in wanted.items() if self._next.get(partition, offset) != offset]
-        if astray:
-            self._consumer.incremental_unassign(_named(astray))
-            self._paused.difference_update(astray)
-            for partition in astray:
+        moved = [partition for partition, offset in wanted.items() if self._next.get(partition, offset) != offset]
+        if moved:
+            self._consumer.incremental_unassign(_topic_partitions(moved))
+            self._paused.difference_update(moved)
+            for partition in moved:
                 del self._next[partition]
         new = {partition: offset for partition, offset in wanted.items() if partition not in self._next}
         if new:
@@ -234,36 +240,36 @@ class KafkaHistory:
             self._next.update(new)
         idle = [partition for partition in self._next if partition not in wanted and partition not in self._paused]
         if idle:
-            self._consumer.pause(_named(idle))
+            self._consumer.pause(_topic_partitions(idle))
             self._paused.update(idle)
         again = [partition for partition in self._paused if partition in wanted]
         if again:
-            self._consumer.resume(_named(again))
+            self._consumer.resume(_topic_partitions(again))
             self._paused.difference_update(again)
         if new or again:
-            self._nudge([*new, *again])
+            self._wake_fetchers([*new, *again])
 
-    def _nudge(self, partitions: Iterable[Partition]) -> None:
+    def _wake_fetchers(self, partitions: Iterable[Partition]) -> None:
         """Has librdkafka begin to fetch at once. The threads that talk to brokers look once a second whether there is
         more to fetch, or when they have something else to do: here, to ask where the partitions end."""
         with contextlib.suppress(KafkaException):
             self._consumer.offsets_for_times(
-                [TopicPartition(*place, OFFSET_END) for place in partitions], timeout=_NUDGE
+                [TopicPartition(*place, OFFSET_END) for place in partitions], timeout=_WAKE_TIMEOUT
             )
 
-    def _note(self, error: KafkaError, message: Message, ends: dict[Partition, int]) -> None:
+    def _handle_error(self, error: KafkaError, message: Message, ends: dict[Partition, int]) -> None:
         topic, number = message.topic() or "", message.partition()
         if error.code() == KafkaError._PARTITION_EOF and number is not None:
             ends[topic, number] = message.offset() or 0
         elif is_gone(error):
             ends.update((partition, 0) for partition in self._next if partition[0] == topic)
         else:
-            self._refuse_if_final(error, topic)
-            if error.code() not in self._told:
-                self._told.add(error.code())
-                _log.warning("%s", self._failures.error(error, f"reading the past of {topic or 'topics'}", topic))
+            self._raise_if_final(error, topic)
+            if error.code() not in self._logged:
+                self._logged.add(error.code())
+                _log.warning("%s", self._translator.error(error, f"reading the past of {topic or 'topics'}", topic))
 
-    def _new(self, records: Sequence[Record]) -> list[Record]:
+    def _without_repeats(self, records: Sequence[Record]) -> list[Record]:
         """Those that were not read already; a pause may have some come twice."""
         new: list[Record] = []
         for record in records:
@@ -281,12 +287,12 @@ class KafkaHistory:
             _log.debug("closing the reader of the past: %s", failure)
 
 
-def _bisected(probe: Consumer, place: Partition, time_ms: int, between: tuple[int, int], deadline: float) -> int:
+def _bisect(probe: Consumer, place: Partition, time_ms: int, between: tuple[int, int], deadline: float) -> int:
     low, high = between
     while high - low > _LARGEST_BATCH and time.monotonic() < deadline:
         middle = (low + high) // 2
         probe.assign([TopicPartition(*place, middle)])
-        message = probe.poll(min(_PROBE, _left(deadline)))
+        message = probe.poll(min(_PROBE_TIMEOUT, _seconds_left(deadline)))
         if message is None or message.error() is not None:
             break
         if message.timestamp()[1] < time_ms:
@@ -296,9 +302,9 @@ def _bisected(probe: Consumer, place: Partition, time_ms: int, between: tuple[in
     return low
 
 
-def _named(partitions: Iterable[Partition]) -> list[TopicPartition]:
+def _topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
     return [TopicPartition(topic, number) for topic, number in partitions]
 
 
-def _left(deadline: float) -> float:
+def _seconds_left(deadline: float) -> float:
     return max(0.001, deadline - time.monotonic())  # 0 or less would be for ever

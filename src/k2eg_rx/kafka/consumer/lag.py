@@ -35,7 +35,7 @@ class Lag:
         self._clock = clock
         self._next = 0.0
         self.starts: dict[Partition, int] = {}
-        self._turn: list[Partition] = []
+        self._step: list[Partition] = []
         self._lags: dict[Partition, int] = {}
         self.total = 0
 
@@ -56,9 +56,9 @@ class Lag:
         if now < self._next:
             return
         self._next = now + INTERVAL
-        if not self._turn:
-            self._turn = list(self.starts)
-        some, self._turn = self._turn[:_AT_ONCE], self._turn[_AT_ONCE:]
+        if not self._step:
+            self._step = list(self.starts)
+        some, self._step = self._step[:_AT_ONCE], self._step[_AT_ONCE:]
         try:
             self._measure(consumer, [key for key in some if key in self.starts])
         except KafkaException as failure:

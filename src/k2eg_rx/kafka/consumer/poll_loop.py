@@ -20,10 +20,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import Properties
-from k2eg_rx.kafka.connection.errors import Failures, is_forbidden, is_gone
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_forbidden, is_gone
 from k2eg_rx.kafka.connection.health import Health, Permission
 from k2eg_rx.kafka.connection.librdkafka_log import ConsumerLog
-from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, abandon
+from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background
 from k2eg_rx.kafka.consumer.handoff import Handoff
 from k2eg_rx.kafka.consumer.lag import INTERVAL, Lag
 from k2eg_rx.kafka.consumer.records import records_of
@@ -35,33 +35,33 @@ Action = Callable[[Consumer], None]
 
 LARGEST_BATCH = 128  # records: more of them leave the processor's cache between the steps, and cost twice as much there
 # Records, while hardly any of a batch is wanted: the others are hardly looked at.
-LARGEST_SIFTED = 512
-_MODEST_BATCH = 32  # records: some 0.15 ms until somebody else gets a turn
-_ASIDE = 0.001  # seconds between such batches while more are there: about what a request takes
+LARGEST_CONFLATED_BATCH = 512
+_SMALL_BATCH = 32  # records: some 0.15 ms until somebody else gets a turn
+_SMALL_BATCH_PAUSE = 0.001  # seconds between such batches while more are there: about what a request takes
 # Seconds that a poll waits for a record, and with it a queued action for its turn. Actions come in bursts, as a program
 # starts and subscribes: while one lasts, polls are short.
-POLL = 0.02  # 50 wake-ups a second
-RARE_POLL = 0.1  # for a consumer that nothing is done with after its start
-_BRISK_POLL = 0.005
-_BURST = 2.0  # seconds after an action in which another may follow
+POLL_TIMEOUT = 0.02  # 50 wake-ups a second
+IDLE_POLL_TIMEOUT = 0.1  # for a consumer that nothing is done with after its start
+_BURST_POLL_TIMEOUT = 0.005
+_BURST_SECONDS = 2.0  # seconds after an action in which another may follow
 # Messages in a batch from which on more are likely to be there already, and its receiver's work is done here; beside
 # requests, too.
-_FLOOD = _MODEST_BATCH
-_NUDGES = 32  # topics whose leader is asked for one by one; for more, the whole cluster's in one go
+_FLOOD_SIZE = _SMALL_BATCH
+_SINGLE_REQUESTS = 32  # topics whose leader is asked for one by one; for more, the whole cluster's in one go
 
 
-class Watcher(Protocol):
+class PollLoopListener(Protocol):
     """What a pump tells about itself, on its thread."""
 
-    def gone(self, topic: str) -> None:
+    def on_topic_missing(self, topic: str) -> None:
         """A topic that is read is not found; it may be a mistake."""
         ...
 
-    def changed(self, topic: str, partitions: int) -> None:
+    def on_partition_count(self, topic: str, partitions: int) -> None:
         """A topic that is read has another number of partitions now; none if it was deleted."""
         ...
 
-    def useless(self, error: TransportError) -> None:
+    def on_failed(self, error: TransportError) -> None:
         """There is no consumer and there will be none."""
         ...
 
@@ -87,33 +87,33 @@ class PollLoop:
         properties: Properties,
         *,
         receiver: Receiver,
-        watcher: Watcher,
+        listener: PollLoopListener,
         health: Health,
-        failures: Failures,
-        poll: float = POLL,
+        translator: ErrorTranslator,
+        poll_timeout: float = POLL_TIMEOUT,
     ) -> None:
-        self._poll = poll
-        self._brisk_until = time.monotonic() + _BURST
-        self._properties: Properties = {**properties, "error_cb": health.trouble}
+        self._default_poll_timeout = poll_timeout
+        self._burst_until = time.monotonic() + _BURST_SECONDS
+        self._properties: Properties = {**properties, "error_cb": health.on_error}
         self._receiver = receiver
-        self._watcher = watcher
+        self._listener = listener
         self._health = health
-        self._failures = failures
+        self._translator = translator
         self._actions: deque[Action] = deque()
         self._signal = threading.Event()
         self._closing = False
         self._deadline = 0.0
-        self._told: set[tuple[str, int]] = set()
+        self._logged: set[tuple[str, int]] = set()
         self.lag = Lag()
-        self._lifeline = ConnectionWatchdog(health)
+        self._watchdog = ConnectionWatchdog(health)
         self._consumer: Consumer | None = None
-        self._largest = LARGEST_BATCH
-        self._flows = False  # whether there are likely to be more records already
-        self._relay = Handoff(name, self._run)
+        self._max_batch = LARGEST_BATCH
+        self._more_expected = False  # whether there are likely to be more records already
+        self._handoff = Handoff(name, self._run)
 
     def start(self) -> None:
         """Starts the thread, which makes the consumer."""
-        self._relay.start()
+        self._handoff.start()
 
     def queue(self, action: Action) -> None:
         """Has something done with the consumer, on its thread, after what was queued before."""
@@ -129,37 +129,37 @@ class PollLoop:
         self._deadline = time.monotonic() + timeout
         self._closing = True
         self._signal.set()
-        self._relay.join(timeout)
+        self._handoff.join(timeout)
 
     def _run(self) -> None:
         if self._consumer is None:
             try:
                 self._consumer = self._make()
             except KafkaException as failure:
-                self._watcher.useless(self._failures.error(failure, "cannot start a Kafka consumer"))
+                self._listener.on_failed(self._translator.error(failure, "cannot start a Kafka consumer"))
                 return
         consumer = self._consumer
         try:
-            while not self._closing and self._relay.has_turn():
+            while not self._closing and self._handoff.has_turn():
                 try:
-                    self._turn(consumer)
-                    if self._relay.has_turn() and self._is_cut(consumer):
+                    self._step(consumer)
+                    if self._handoff.has_turn() and self._is_disconnected(consumer):
                         consumer = self._consumer = self._replace(consumer)
                 except KafkaException as failure:
-                    _log.warning("%s", self._failures.error(failure, "reading from Kafka"))
+                    _log.warning("%s", self._translator.error(failure, "reading from Kafka"))
                     self._signal.wait(1.0)  # whatever it is, it is not cured by asking a thousand times
         finally:
-            if self._relay.has_turn():
+            if self._handoff.has_turn():
                 self._leave(consumer)
 
     def _make(self) -> Consumer:
-        return Consumer(self._properties, logger=ConsumerLog(self._watcher.changed))
+        return Consumer(self._properties, logger=ConsumerLog(self._listener.on_partition_count))
 
-    def _is_cut(self, consumer: Consumer) -> bool:
-        if not self._lifeline.is_due():
+    def _is_disconnected(self, consumer: Consumer) -> bool:
+        if not self._watchdog.is_due():
             return False
         topic = next(iter(self._topics_read()), "")
-        return bool(topic) and self._lifeline.is_cut(consumer, topic)
+        return bool(topic) and self._watchdog.is_disconnected(consumer, topic)
 
     def _topics_read(self) -> Iterable[str]:
         return (topic for topic, _ in self.lag.starts)
@@ -167,11 +167,11 @@ class PollLoop:
     def _replace(self, consumer: Consumer) -> Consumer:
         _log.warning("a consumer has lost its brokers, though they answer to others: a new one takes its place")
         new = self._make()
-        self._take_over(new, consumer)
-        abandon(consumer)
+        self._resume_on(new, consumer)
+        close_in_background(consumer)
         return new
 
-    def _take_over(self, new: Consumer, old: Consumer) -> None:
+    def _resume_on(self, new: Consumer, old: Consumer) -> None:
         """Has a consumer read on where another one was."""
         new.incremental_assign(self._positions(old))
 
@@ -188,28 +188,28 @@ class PollLoop:
         with contextlib.suppress(KafkaException):
             consumer.close()
 
-    def _turn(self, consumer: Consumer) -> None:
+    def _step(self, consumer: Consumer) -> None:
         if self._signal.is_set():
             self._signal.clear()
         self._do_actions(consumer)
         self.lag.refresh(consumer)
         if not self._is_ready():
-            self._hold(consumer)
+            self._wait_until_ready(consumer)
             return
-        if self._flows and self._receiver.prefer_small_batches():
-            time.sleep(_ASIDE)
-        messages = self._gather(consumer)
+        if self._more_expected and self._receiver.prefer_small_batches():
+            time.sleep(_SMALL_BATCH_PAUSE)
+        messages = self._fetch(consumer)
         if messages and self._actions:
             self._do_actions(consumer)
             messages = [message for message in messages if self._is_read(message)]
         if not messages:
             return
-        work = self._receiver.gather_work() if len(messages) >= _FLOOD and self._relay.may_leave() else None
+        work = self._receiver.gather_work() if len(messages) >= _FLOOD_SIZE and self._handoff.may_leave() else None
         try:
-            self._hand_over(consumer, messages)
+            self._process(consumer, messages)
         finally:
             if work is not None:
-                self._relay.leave_for(work)  # the last thing, since this thread may not be the pump's afterwards
+                self._handoff.leave_for(work)  # the last thing, since this thread may not be the pump's afterwards
 
     def _is_read(self, message: Message) -> bool:
         """Whether it is still wanted: its topic may have been released, and read again from further on, meanwhile."""
@@ -218,12 +218,12 @@ class PollLoop:
 
     def _do_actions(self, consumer: Consumer) -> None:
         while self._actions:
-            self._brisk_until = time.monotonic() + _BURST
+            self._burst_until = time.monotonic() + _BURST_SECONDS
             action = self._actions.popleft()
             try:
                 action(consumer)
             except KafkaException as failure:
-                _log.error("%s", self._failures.error(failure, "changing what is read"))
+                _log.error("%s", self._translator.error(failure, "changing what is read"))
 
     def _is_ready(self) -> bool:
         try:
@@ -232,34 +232,34 @@ class PollLoop:
             _log.exception("a receiver raised when asked whether it is ready")
             return True  # it is broken either way; its records must not pile up
 
-    def _hold(self, _consumer: Consumer) -> None:
+    def _wait_until_ready(self, _consumer: Consumer) -> None:
         """Waits for the receiver, an action, or the time to look at the lag. Kafka and the prefetch keep the rest."""
         self._signal.wait(INTERVAL)
 
-    def _gather(self, consumer: Consumer) -> list[Message]:
+    def _fetch(self, consumer: Consumer) -> list[Message]:
         """Takes what there is. Waiting for more than one record would delay the first."""
-        messages = consumer.consume(self._batch(), 0) if self._flows else []
-        if not messages and (first := consumer.poll(self._patience())) is not None:
-            messages = [first, *consumer.consume(self._batch() - 1, 0)]
-        self._flows = len(messages) >= _FLOOD
+        messages = consumer.consume(self._batch_size(), 0) if self._more_expected else []
+        if not messages and (first := consumer.poll(self._poll_timeout())) is not None:
+            messages = [first, *consumer.consume(self._batch_size() - 1, 0)]
+        self._more_expected = len(messages) >= _FLOOD_SIZE
         return messages
 
-    def _batch(self) -> int:
-        return _MODEST_BATCH if self._receiver.prefer_small_batches() else self._largest
+    def _batch_size(self) -> int:
+        return _SMALL_BATCH if self._receiver.prefer_small_batches() else self._max_batch
 
-    def _patience(self) -> float:
-        return _BRISK_POLL if time.monotonic() < self._brisk_until else self._poll
+    def _poll_timeout(self) -> float:
+        return _BURST_POLL_TIMEOUT if time.monotonic() < self._burst_until else self._default_poll_timeout
 
-    def _hand_over(self, consumer: Consumer, messages: Sequence[Message]) -> None:
-        messages = self._sifted(messages)
+    def _process(self, consumer: Consumer, messages: Sequence[Message]) -> None:
+        messages = self._conflated(messages)
         records = records_of(messages)
         if len(records) < len(messages):
             self._handle_errors(consumer, [message for message in messages if message.error() is not None])
         if records:
             self._deliver(records)
 
-    def _sifted(self, messages: Sequence[Message]) -> Sequence[Message]:
-        self._largest = LARGEST_BATCH
+    def _conflated(self, messages: Sequence[Message]) -> Sequence[Message]:
+        self._max_batch = LARGEST_BATCH
         conflation_filter = self._receiver.conflation_filter() if len(messages) > 1 else None
         if conflation_filter is None:
             return messages
@@ -269,7 +269,7 @@ class PollLoop:
             return messages
         left = [messages[number] for number in wanted]
         if len(left) * 4 < len(messages):
-            self._largest = LARGEST_SIFTED
+            self._max_batch = LARGEST_CONFLATED_BATCH
         return left
 
     def _deliver(self, records: Sequence[Record]) -> None:
@@ -284,34 +284,36 @@ class PollLoop:
             if error is None:
                 continue
             if is_gone(error):
-                self._watcher.gone(topic)
+                self._listener.on_topic_missing(topic)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
-                self._start_again(consumer, TopicPartition(topic, partition, self._restart(topic, partition)))
+                self._restart_partition(
+                    consumer, TopicPartition(topic, partition, self._restart_offset(topic, partition))
+                )
             elif is_forbidden(error):
                 self._forbid(error, topic)
-            elif (topic, error.code()) not in self._told:
-                self._told.add((topic, error.code()))
-                _log.warning("%s", self._failures.error(error, f"reading {topic or 'from Kafka'}", topic))
+            elif (topic, error.code()) not in self._logged:
+                self._logged.add((topic, error.code()))
+                _log.warning("%s", self._translator.error(error, f"reading {topic or 'from Kafka'}", topic))
 
     def _forbid(self, error: KafkaError, topic: str) -> None:
         if not topic and not self.is_member:
             return  # librdkafka looks for the coordinator of whatever group it is told, though it has no use for one
         group = "" if topic else str(self._properties["group.id"])
-        reason = self._failures.reason(error, topic, group)
+        reason = self._translator.reason(error, topic, group)
         _log.warning("%s", reason)
-        self._health.forbid(Permission(topic or group, is_group=not topic), reason, vital=not topic)
+        self._health.forbid(Permission(topic or group, is_group=not topic), reason, required=not topic)
 
     def released(self, topic: str) -> None:
         """Takes note that nobody wants a topic any more."""
         self._health.allow(Permission(topic))
 
-    def _start_again(self, consumer: Consumer, partition: TopicPartition) -> None:
+    def _restart_partition(self, consumer: Consumer, partition: TopicPartition) -> None:
         """Reads a partition from elsewhere; after a failed reset librdkafka has stopped it, and `seek` refuses."""
         if (partition.topic, partition.partition) in self.lag.starts:
             consumer.incremental_unassign([partition])
             consumer.incremental_assign([partition])
 
-    def _restart(self, topic: str, partition: int) -> int:
+    def _restart_offset(self, topic: str, partition: int) -> int:
         """Where to go on with a partition that has no record at the offset we were to read."""
         _log.warning(
             "records of %s[%d] were deleted before they were read (retention); reading on from the oldest there is",
@@ -320,11 +322,11 @@ class PollLoop:
         )
         return OFFSET_BEGINNING
 
-    def nudge(self, consumer: Consumer, topics: Collection[str]) -> None:
+    def refresh_metadata(self, consumer: Consumer, topics: Collection[str]) -> None:
         """Has librdkafka look for the leaders of topics at once; by itself it does so once a second.
 
         A question with no time to wait for its answer does it: the answer is taken note of when it comes.
         """
-        for question in [(topic,) for topic in topics] if len(topics) <= _NUDGES else [()]:
+        for question in [(topic,) for topic in topics] if len(topics) <= _SINGLE_REQUESTS else [()]:
             with contextlib.suppress(KafkaException):
                 consumer.list_topics(*question, timeout=0)

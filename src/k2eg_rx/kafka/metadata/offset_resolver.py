@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.metadata.cluster import Ends, Sight
-from k2eg_rx.kafka.metadata.topic_subscription import FIRST_DELAY, Phase, Reading
+from k2eg_rx.kafka.metadata.cluster import PartitionOffsets, TopicMetadata
+from k2eg_rx.kafka.metadata.topic_subscription import FIRST_DELAY, Phase, TopicSubscription
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +39,11 @@ _SLACK = 0.005  # what is due within these seconds is looked up together
 _IDLE = 10.0  # seconds; nothing is due then, but logs are written
 
 
-class Sights(Protocol):
+class ClusterMetadata(Protocol):
     """What `OffsetResolver` needs of `Cluster`."""
 
-    def partition_counts(self, topics: Sequence[str]) -> Mapping[str, Sight] | None: ...
-    def end_offsets(self, partition_counts: Mapping[str, int]) -> Mapping[str, Ends]: ...
+    def partition_counts(self, topics: Sequence[str]) -> Mapping[str, TopicMetadata] | None: ...
+    def end_offsets(self, partition_counts: Mapping[str, int]) -> Mapping[str, PartitionOffsets]: ...
     def probe(self) -> bool: ...
     def poll(self) -> None: ...
     def close(self) -> None: ...
@@ -59,15 +59,15 @@ class OffsetResolver:
     """
 
     def __init__(
-        self, cluster: Sights, is_suspicious: Callable[[], bool], clock: Callable[[], float] = time.monotonic
+        self, cluster: ClusterMetadata, is_suspicious: Callable[[], bool], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._cluster = cluster
         self._is_suspicious = is_suspicious
         self._clock = clock
-        self._inbox: deque[Reading] = deque()
-        self._lost: deque[tuple[Reading, bool]] = deque()
-        self._readings: list[Reading] = []
-        self._unchecked: deque[Reading] = deque()
+        self._added: deque[TopicSubscription] = deque()
+        self._reported_missing: deque[tuple[TopicSubscription, bool]] = deque()
+        self._subscriptions: list[TopicSubscription] = []
+        self._unchecked: deque[TopicSubscription] = deque()
         self._next_check = clock() + _CHECK
         self._next_probe = clock()
         self._soonest, self._longest = 0.0, _LONGEST_DELAY  # seconds until what is absent is looked up again
@@ -79,21 +79,21 @@ class OffsetResolver:
         """Starts the thread."""
         self._thread.start()
 
-    def add(self, reading: Reading) -> None:
+    def add(self, subscription: TopicSubscription) -> None:
         """Takes a topic to be read."""
-        self._inbox.append(reading)
+        self._added.append(subscription)
         self._signal.set()
         if self._closed.is_set():
-            self._refuse()
+            self._fail_all()
 
-    def lose(self, reading: Reading, *, for_certain: bool = False) -> None:
+    def on_missing(self, subscription: TopicSubscription, *, deleted: bool = False) -> None:
         """Takes note that a consumer does not find the topic any more.
 
         Args:
             reading: The topic.
             for_certain: Whether it was deleted; if it is there at the next look, it is another one.
         """
-        self._lost.append((reading, for_certain))
+        self._reported_missing.append((subscription, deleted))
         self._signal.set()
 
     def wake(self) -> None:
@@ -110,168 +110,178 @@ class OffsetResolver:
         self._signal.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(max(timeout, _UNANSWERED))
-        self._refuse()
+        self._fail_all()
 
-    def _refuse(self) -> None:
-        while self._inbox:
-            self._readings.append(self._inbox.popleft())
-        for reading in self._readings:
-            reading.fail(TransportError(f"cannot read {reading.topic!r}: the connection to Kafka is closed"))
+    def _fail_all(self) -> None:
+        while self._added:
+            self._subscriptions.append(self._added.popleft())
+        for subscription in self._subscriptions:
+            subscription.fail(TransportError(f"cannot read {subscription.topic!r}: the connection to Kafka is closed"))
 
     def _run(self) -> None:
         while not self._closed.is_set():
             self._signal.clear()
             try:
-                pause = self.turn()
+                pause = self.step()
             except Exception:
                 _log.exception("looking topics up failed")
                 pause = _RETRY
             self._signal.wait(pause)
         self._cluster.close()
 
-    def turn(self) -> float:
+    def step(self) -> float:
         """Does what is due; returns the seconds until something is due again."""
-        self._admit()
+        self._take_requests()
         now = self._clock()
-        due = [reading for reading in self._readings if reading.due <= now + _SLACK] or self._to_check(now)
+        due = [
+            subscription for subscription in self._subscriptions if subscription.due <= now + _SLACK
+        ] or self._to_check(now)
         if due:
             self._look_up(due)
         elif self._is_suspicious() and now >= self._next_probe:
             self._cluster.probe()
             self._next_probe = self._clock() + _PROBE
         self._cluster.poll()
-        return self._pause()
+        return self._seconds_until_due()
 
-    def _admit(self) -> None:
-        while self._inbox:
-            self._readings.append(self._inbox.popleft())
-        while self._lost:
-            reading, for_certain = self._lost.popleft()
-            if reading.phase is Phase.READ and not reading.released:
-                reading.due, reading.missed = 0.0, True
-                if for_certain:
-                    self._stop(reading)
-        self._readings = [reading for reading in self._readings if not reading.released]
+    def _take_requests(self) -> None:
+        while self._added:
+            self._subscriptions.append(self._added.popleft())
+        while self._reported_missing:
+            subscription, deleted = self._reported_missing.popleft()
+            if subscription.phase is Phase.ACTIVE and not subscription.released:
+                subscription.due, subscription.seen_missing = 0.0, True
+                if deleted:
+                    self._stop(subscription)
+        self._subscriptions = [subscription for subscription in self._subscriptions if not subscription.released]
 
-    def _to_check(self, now: float) -> list[Reading]:
+    def _to_check(self, now: float) -> list[TopicSubscription]:
         """The next few of the topics that are to be looked at once in a while."""
         if not self._unchecked and now >= self._next_check:
-            self._unchecked.extend(reading for reading in self._readings if reading.phase is Phase.READ)
+            self._unchecked.extend(
+                subscription for subscription in self._subscriptions if subscription.phase is Phase.ACTIVE
+            )
             self._next_check = now + _CHECK
         some = [self._unchecked.popleft() for _ in range(min(_CHECK_AT_ONCE, len(self._unchecked)))]
-        return [reading for reading in some if reading.phase is Phase.READ and not reading.released]
+        return [
+            subscription for subscription in some if subscription.phase is Phase.ACTIVE and not subscription.released
+        ]
 
-    def _pause(self) -> float:
+    def _seconds_until_due(self) -> float:
         now = self._clock()
-        times = [reading.due for reading in self._readings]
+        times = [subscription.due for subscription in self._subscriptions]
         times.append(now + _CHECK_PAUSE if self._unchecked else self._next_check)
         if self._is_suspicious():
             times.append(self._next_probe)
         return min(max(min(times) - now, 0.0), _IDLE)
 
-    def _look_up(self, due: Sequence[Reading]) -> None:
+    def _look_up(self, due: Sequence[TopicSubscription]) -> None:
         since = self._clock()
-        sights = self._cluster.partition_counts(list(dict.fromkeys(reading.topic for reading in due)))
-        if sights is None:
-            for reading in due:
-                reading.due = self._clock() + _RETRY
+        metadata = self._cluster.partition_counts(list(dict.fromkeys(subscription.topic for subscription in due)))
+        if metadata is None:
+            for subscription in due:
+                subscription.due = self._clock() + _RETRY
             return
         self._next_probe = self._clock() + _PROBE
         self._set_pace(self._clock() - since)
-        was_absent = [reading for reading in due if reading.phase is Phase.ABSENT]
-        starts: list[tuple[Reading, Ends]] = []
-        to_end: list[tuple[Reading, int]] = []
-        for reading in due:
-            match sights[reading.topic]:
+        was_absent = [subscription for subscription in due if subscription.phase is Phase.MISSING]
+        starts: list[tuple[TopicSubscription, PartitionOffsets]] = []
+        to_end: list[tuple[TopicSubscription, int]] = []
+        for subscription in due:
+            match metadata[subscription.topic]:
                 case None:
-                    self._later(reading)
+                    self._look_up_later(subscription)
                 case 0:
-                    self._is_missing(reading)
-                case int(count) if reading.phase is Phase.ASKED and not reading.missed:
-                    to_end.append((reading, count))
+                    self._on_missing_topic(subscription)
+                case int(count) if subscription.phase is Phase.PENDING and not subscription.seen_missing:
+                    to_end.append((subscription, count))
                 case int(count):
-                    starts.extend(self._is_there(reading, count))
+                    starts.extend(self._on_present(subscription, count))
                 case TransportError() as error:
-                    self._is_refused(reading, error)
-        starts.extend(self._at_their_ends(to_end))
+                    self._on_refused(subscription, error)
+        starts.extend(self._starts_at_end(to_end))
         self._begin(starts)
-        if any(reading.phase is Phase.READ for reading in was_absent):
-            self._expect_more()
+        if any(subscription.phase is Phase.ACTIVE for subscription in was_absent):
+            self._look_up_missing_soon()
 
     def _set_pace(self, cost: float) -> None:
         """Sets how soon and how late what is absent is looked up again, after a look-up that took so many seconds."""
-        absent = sum(reading.phase is Phase.ABSENT for reading in self._readings)
+        absent = sum(subscription.phase is Phase.MISSING for subscription in self._subscriptions)
         self._longest = min(max(_LONGEST_DELAY, absent * _DELAY_PER_ABSENT), _LONGEST_DELAY_OF_MANY)
         self._soonest = min(max(_REST * cost, absent * _LEAST_DELAY_PER_ABSENT), self._longest)
 
-    def _expect_more(self) -> None:
+    def _look_up_missing_soon(self) -> None:
         """Has what else is absent looked up soon: who makes one topic often makes many, and not all at once."""
         delay = max(FIRST_DELAY, self._soonest)
         soon = self._clock() + delay
-        for reading in self._readings:
-            if reading.phase is Phase.ABSENT and reading.creation is None:
-                reading.due, reading.delay = min(reading.due, soon), delay
+        for subscription in self._subscriptions:
+            if subscription.phase is Phase.MISSING and subscription.creation is None:
+                subscription.due, subscription.delay = min(subscription.due, soon), delay
 
-    def _is_missing(self, reading: Reading) -> None:
-        if reading.phase is Phase.READ:
-            self._stop(reading)
-        reading.phase, reading.missed = Phase.ABSENT, True
-        if reading.creation is None:
-            reading.fix()
-        elif (error := reading.creation.step()) is not None:
-            self._is_refused(reading, error)
+    def _on_missing_topic(self, subscription: TopicSubscription) -> None:
+        if subscription.phase is Phase.ACTIVE:
+            self._stop(subscription)
+        subscription.phase, subscription.seen_missing = Phase.MISSING, True
+        if subscription.creation is None:
+            subscription.set_ready()
+        elif (error := subscription.creation.step()) is not None:
+            self._on_refused(subscription, error)
             return
-        self._later(reading)
+        self._look_up_later(subscription)
 
-    def _stop(self, reading: Reading) -> None:
-        _log.info("topic %s is gone; waiting for it", reading.topic)
-        reading.target.halt(reading)
-        reading.phase, reading.partitions, reading.delay = Phase.ABSENT, 0, FIRST_DELAY
+    def _stop(self, subscription: TopicSubscription) -> None:
+        _log.info("topic %s is gone; waiting for it", subscription.topic)
+        subscription.target.halt(subscription)
+        subscription.phase, subscription.partitions, subscription.delay = Phase.MISSING, 0, FIRST_DELAY
 
-    def _later(self, reading: Reading) -> None:
+    def _look_up_later(self, subscription: TopicSubscription) -> None:
         """Has it looked up again, soon at first."""
-        if reading.phase is Phase.ABSENT and reading.creation is None:  # else somebody waits
-            reading.delay = max(reading.delay, self._soonest)
-        reading.due = self._clock() + reading.delay
-        reading.delay = min(2 * reading.delay, self._longest)
+        if subscription.phase is Phase.MISSING and subscription.creation is None:  # else somebody waits
+            subscription.delay = max(subscription.delay, self._soonest)
+        subscription.due = self._clock() + subscription.delay
+        subscription.delay = min(2 * subscription.delay, self._longest)
 
-    def _is_refused(self, reading: Reading, error: TransportError) -> None:
-        if reading.fixed.done():
+    def _on_refused(self, subscription: TopicSubscription, error: TransportError) -> None:
+        if subscription.ready.done():
             _log.warning("%s", error)
-            reading.due = self._clock() + _LONGEST_DELAY_OF_MANY
+            subscription.due = self._clock() + _LONGEST_DELAY_OF_MANY
         else:
-            reading.released = True
-            reading.fail(error)
+            subscription.released = True
+            subscription.fail(error)
 
-    def _is_there(self, reading: Reading, count: int) -> list[tuple[Reading, Ends]]:
+    def _on_present(
+        self, subscription: TopicSubscription, count: int
+    ) -> list[tuple[TopicSubscription, PartitionOffsets]]:
         """Which partitions have to be read from their beginning now; none if it was missed by mistake."""
-        reading.due = float("inf")
-        if reading.phase is Phase.READ and count < reading.partitions:
-            self._stop(reading)  # it was deleted and made again
-        new = dict.fromkeys(range(reading.partitions, count), 0)
-        was_missed, reading.missed = reading.missed, False
-        return [(reading, new)] if new or was_missed else []
+        subscription.due = float("inf")
+        if subscription.phase is Phase.ACTIVE and count < subscription.partitions:
+            self._stop(subscription)  # it was deleted and made again
+        new = dict.fromkeys(range(subscription.partitions, count), 0)
+        was_missed, subscription.seen_missing = subscription.seen_missing, False
+        return [(subscription, new)] if new or was_missed else []
 
-    def _at_their_ends(self, readings: Sequence[tuple[Reading, int]]) -> list[tuple[Reading, Ends]]:
-        if not readings:
+    def _starts_at_end(
+        self, subscriptions: Sequence[tuple[TopicSubscription, int]]
+    ) -> list[tuple[TopicSubscription, PartitionOffsets]]:
+        if not subscriptions:
             return []
-        ends = self._cluster.end_offsets({reading.topic: count for reading, count in readings})
-        starts: list[tuple[Reading, Ends]] = []
-        for reading, _ in readings:
-            if reading.topic in ends:
-                reading.due = float("inf")
-                starts.append((reading, ends[reading.topic]))
+        ends = self._cluster.end_offsets({subscription.topic: count for subscription, count in subscriptions})
+        starts: list[tuple[TopicSubscription, PartitionOffsets]] = []
+        for subscription, _ in subscriptions:
+            if subscription.topic in ends:
+                subscription.due = float("inf")
+                starts.append((subscription, ends[subscription.topic]))
             else:
-                self._later(reading)
+                self._look_up_later(subscription)
         return starts
 
-    def _begin(self, starts: Sequence[tuple[Reading, Ends]]) -> None:
-        targets = dict.fromkeys(reading.target for reading, _ in starts)
+    def _begin(self, starts: Sequence[tuple[TopicSubscription, PartitionOffsets]]) -> None:
+        targets = dict.fromkeys(subscription.target for subscription, _ in starts)
         for target in targets:
-            target.begin([(reading, ends) for reading, ends in starts if reading.target is target])
-        for reading, ends in starts:
-            reading.phase, reading.delay = Phase.READ, FIRST_DELAY
-            reading.partitions = max(reading.partitions, *(n + 1 for n in ends), 0)
-            if reading.creation is not None:
-                reading.creation.finish()
-            reading.fix()
+            target.begin([(subscription, ends) for subscription, ends in starts if subscription.target is target])
+        for subscription, ends in starts:
+            subscription.phase, subscription.delay = Phase.ACTIVE, FIRST_DELAY
+            subscription.partitions = max(subscription.partitions, *(n + 1 for n in ends), 0)
+            if subscription.creation is not None:
+                subscription.creation.finish()
+            subscription.set_ready()

@@ -24,7 +24,7 @@ from confluent_kafka.admin import (
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import RETENTION_MS, admin_properties
-from k2eg_rx.kafka.connection.errors import Failures, error_of, secrets_in
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, kafka_error, secrets_in
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.settings import Settings
 
@@ -67,14 +67,14 @@ class KafkaTopicAdmin:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._failures = Failures(settings.broker_url, secrets_in(settings.kafka))
+        self._translator = ErrorTranslator(settings.broker_url, secrets_in(settings.kafka))
         self._admin: Any = self._make()
 
     def _make(self) -> Any:
         try:
             return AdminClient(admin_properties(self._settings), logger=librdkafka_log)
         except KafkaException as failure:
-            raise self._failures.error(failure, "cannot start a Kafka client") from failure
+            raise self._translator.error(failure, "cannot start a Kafka client") from failure
 
     def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         """Creates the topics (name: partitions) that are not there yet, with an hour's retention and 50 MiB.
@@ -99,7 +99,7 @@ class KafkaTopicAdmin:
         try:
             created: Mapping[str, Future[None]] = self._admin.create_topics(new, request_timeout=_REQUEST_TIMEOUT)
         except KafkaException as failure:
-            raise self._failures.error(failure, "cannot create topics") from failure
+            raise self._translator.error(failure, "cannot create topics") from failure
         refused: dict[str, str] = {}
         made: list[str] = []
         for topic, future in created.items():
@@ -110,12 +110,12 @@ class KafkaTopicAdmin:
                 self._admin = self._make()
                 raise TransportError("cannot create topics: no answer") from None
             except KafkaException as failure:
-                code = error_of(failure).code()
+                code = kafka_error(failure).code()
                 if code in _NO_ANSWER:
                     self._admin = self._make()  # librdkafka may have lost its brokers for good: see `lifeline`
-                    raise self._failures.error(failure, "cannot create topics") from failure
+                    raise self._translator.error(failure, "cannot create topics") from failure
                 if code != KafkaError.TOPIC_ALREADY_EXISTS:
-                    refused[topic] = self._failures.reason(failure, topic)
+                    refused[topic] = self._translator.reason(failure, topic)
         self._wait_for(made)
         return refused
 
@@ -140,7 +140,7 @@ class KafkaTopicAdmin:
             try:
                 future.result(_WAIT)
             except (KafkaException, TimeoutError) as failure:
-                if isinstance(failure, KafkaException) and (code := error_of(failure).code()) in _NOT_YET:
+                if isinstance(failure, KafkaException) and (code := kafka_error(failure).code()) in _NOT_YET:
                     missing[partition.topic] = code
         if KafkaError._NOENT in missing.values():
             self._admin.list_topics(timeout=_MAKING)  # else librdkafka would not look for a leader again for seconds

@@ -20,7 +20,7 @@ _LIMIT = 10.0  # seconds for everything; a controller that has only just been el
 class Creator(Protocol):
     """What `TopicCreation` needs of `Cluster`."""
 
-    def have_created(self, topic: str) -> None: ...
+    def trigger_auto_creation(self, topic: str) -> None: ...
     def create(self, topic: str) -> Future[None]: ...
 
 
@@ -47,7 +47,7 @@ class TopicCreation:
         now = self._clock()
         if self._since is None:
             self._since = now
-            self._cluster.have_created(self._topic)
+            self._cluster.trigger_auto_creation(self._topic)
         elif now - self._since > _LIMIT:
             self.finish()
             return TransportError(

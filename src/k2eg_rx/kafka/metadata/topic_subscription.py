@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Protocol
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.metadata.cluster import Ends
+from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
 
 FIRST_DELAY = 0.02  # seconds: a gateway creates a monitor's topic some 10 ms after the command
 _FIRST_DELAY_OF_OURS = 0.005  # what we asked to be created ourselves is there at once or after some 100 ms
@@ -23,19 +23,19 @@ _FIRST_DELAY_OF_OURS = 0.005  # what we asked to be created ourselves is there a
 class Phase(Enum):
     """How far a reading is."""
 
-    ASKED = "asked"
-    ABSENT = "absent"
-    READ = "read"
+    PENDING = "asked"
+    MISSING = "absent"
+    ACTIVE = "read"
 
 
 class Target(Protocol):
     """What reads. Called on the thread of `OffsetResolver`; must not block."""
 
-    def begin(self, starts: Sequence[tuple[Reading, Ends]]) -> None:
+    def begin(self, starts: Sequence[tuple[TopicSubscription, PartitionOffsets]]) -> None:
         """Reads partitions, from the offsets given. With none given, reads on: the topic is there after all."""
         ...
 
-    def halt(self, reading: Reading) -> None:
+    def halt(self, subscription: TopicSubscription) -> None:
         """Stops reading a topic that is not there any more."""
         ...
 
@@ -53,7 +53,7 @@ class Creation(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Reading:
+class TopicSubscription:
     """One topic, read by one target.
 
     Attributes:
@@ -72,25 +72,25 @@ class Reading:
     topic: str
     target: Target
     creation: Creation | None = None
-    fixed: Future[None] = field(default_factory=Future[None])
+    ready: Future[None] = field(default_factory=Future[None])
     released: bool = False
-    phase: Phase = Phase.ASKED
+    phase: Phase = Phase.PENDING
     partitions: int = 0
     due: float = 0.0
     delay: float = FIRST_DELAY
-    missed: bool = False
+    seen_missing: bool = False
 
     def __post_init__(self) -> None:
-        self.fixed.set_running_or_notify_cancel()  # nobody who waits may cancel it for the others
+        self.ready.set_running_or_notify_cancel()  # nobody who waits may cancel it for the others
         if self.creation is not None:
             self.delay = _FIRST_DELAY_OF_OURS
 
-    def fix(self) -> None:
+    def set_ready(self) -> None:
         """Tells who waits that the position is fixed."""
         with contextlib.suppress(InvalidStateError):  # it is already, or closing was faster
-            self.fixed.set_result(None)
+            self.ready.set_result(None)
 
     def fail(self, error: TransportError) -> None:
         """Tells who waits that there will be no position."""
         with contextlib.suppress(InvalidStateError):
-            self.fixed.set_exception(error)
+            self.ready.set_exception(error)

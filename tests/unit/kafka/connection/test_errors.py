@@ -6,21 +6,28 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.connection.errors import Failures, error_of, is_final, is_gone, secrets_in, weight_of_trouble
+from k2eg_rx.kafka.connection.errors import (
+    ErrorTranslator,
+    is_final,
+    is_gone,
+    kafka_error,
+    secrets_in,
+    weight_of_trouble,
+)
 from k2eg_rx.transport.interfaces import MissingTopicError
 
 CODES = {name: code for name, code in vars(KafkaError).items() if isinstance(code, int)}
 
 
 @pytest.fixture
-def failures() -> Failures:
-    return Failures("kafka.example.org:9092", ["hunter2!"])
+def translator() -> ErrorTranslator:
+    return ErrorTranslator("kafka.example.org:9092", ["hunter2!"])
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=CODES.keys())
-def test_every_code_has_a_text(failures, code):
-    error = failures.error(KafkaException(KafkaError(code)), "doing something", "the-topic")
-    gone = is_gone(error_of(KafkaException(KafkaError(code))))
+def test_every_code_has_a_text(translator, code):
+    error = translator.error(KafkaException(KafkaError(code)), "doing something", "the-topic")
+    gone = is_gone(kafka_error(KafkaException(KafkaError(code))))
     assert type(error) is (MissingTopicError if gone else TransportError)
     text = str(error)
     assert text.startswith("doing something: ")
@@ -47,25 +54,25 @@ def test_every_code_has_a_text(failures, code):
         (KafkaError._QUEUE_FULL, ["too many records wait"]),
     ],
 )
-def test_what_to_do_is_said(failures, code, words):
-    text = failures.reason(KafkaError(code), "the-topic")
+def test_what_to_do_is_said(translator, code, words):
+    text = translator.reason(KafkaError(code), "the-topic")
     assert [word for word in words if word not in text] == []
 
 
-def test_librdkafkas_own_words_are_kept_but_for_how_long_it_took(failures):
+def test_librdkafkas_own_words_are_kept_but_for_how_long_it_took(translator):
     error = KafkaError(
         KafkaError._TRANSPORT, "b:9/1: Connect failed: refused (after 3ms in state CONNECT, 2 suppressed)"
     )
-    assert failures.reason(error).endswith("(b:9/1: Connect failed: refused)")
+    assert translator.reason(error).endswith("(b:9/1: Connect failed: refused)")
 
 
-def test_a_broken_handshake_is_a_matter_of_tls(failures):
+def test_a_broken_handshake_is_a_matter_of_tls(translator):
     error = KafkaError(KafkaError._TRANSPORT, "SSL handshake failed: connecting to a PLAINTEXT broker listener?")
-    assert "ssl.ca.location" in failures.reason(error)
+    assert "ssl.ca.location" in translator.reason(error)
 
 
-def test_secrets_are_blotted_out(failures):
-    assert "hunter2!" not in failures.reason(KafkaError(KafkaError._FAIL, "user bob, password hunter2!, refused"))
+def test_secrets_are_blotted_out(translator):
+    assert "hunter2!" not in translator.reason(KafkaError(KafkaError._FAIL, "user bob, password hunter2!, refused"))
 
 
 @pytest.mark.parametrize(
@@ -75,8 +82,8 @@ def test_secrets_are_blotted_out(failures):
         'Configuration property "session.timeout.ms" value hunter3 is outside allowed range 1..3600000',
     ],
 )
-def test_the_value_of_a_wrong_property_is_not_shown(failures, words):
-    text = failures.reason(KafkaError(KafkaError._INVALID_ARG, words))
+def test_the_value_of_a_wrong_property_is_not_shown(translator, words):
+    text = translator.reason(KafkaError(KafkaError._INVALID_ARG, words))
     assert "hunter3" not in text
     assert "security.protocol" in text or "session.timeout.ms" in text
 
@@ -93,9 +100,9 @@ def test_what_a_secret_is_can_be_told_by_its_name():
     assert set(secrets_in(properties)) == {"1", "2", "3", "4"}
 
 
-def test_an_exception_without_an_error_has_a_text_too(failures):
-    assert "who knows" in failures.reason(KafkaException("who knows"))
-    assert error_of(KafkaException()).code() == KafkaError._FAIL
+def test_an_exception_without_an_error_has_a_text_too(translator):
+    assert "who knows" in translator.reason(KafkaException("who knows"))
+    assert kafka_error(KafkaException()).code() == KafkaError._FAIL
 
 
 def test_errors_are_sorted():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from k2eg_rx.kafka.connection.errors import Failures
+from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
 from k2eg_rx.kafka.connection.status_events import StatusEvents
@@ -19,15 +19,15 @@ class World:
         self.code = KafkaError._TIMED_OUT  # asked, and no time to wait for the answer
         self.asked = 0
         self.answers = True
-        self.health = Health(StatusEvents(), Failures("broker:9092"), clock=lambda: self.now)
-        self.health.answer()
+        self.health = Health(StatusEvents(), ErrorTranslator("broker:9092"), clock=lambda: self.now)
+        self.health.on_answer()
         self.health.on_suspicion = self._answer
-        self.lifeline = ConnectionWatchdog(self.health, clock=lambda: self.now)
+        self.watchdog = ConnectionWatchdog(self.health, clock=lambda: self.now)
 
     def _answer(self) -> None:
         if self.answers:
             self.now += 0.01
-            self.health.answer()
+            self.health.on_answer()
 
     def list_topics(self, topic: str, timeout: float) -> None:
         assert (topic, timeout) == ("t", 0)
@@ -38,7 +38,7 @@ class World:
         verdicts: list[bool] = []
         for _ in range(seconds):
             self.now += 1.0
-            verdicts.append(self.lifeline.is_cut(self, "t"))
+            verdicts.append(self.watchdog.is_disconnected(self, "t"))
         return verdicts
 
 
@@ -76,7 +76,7 @@ def test_one_that_connects_again_is_kept(world):
 def test_after_trouble_it_looks_at_once(world):
     world.verdicts(6)
     assert world.asked == 1
-    world.health.trouble(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    world.health.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
     world.verdicts(1)
     assert world.asked == 2
 

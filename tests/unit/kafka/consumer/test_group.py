@@ -10,13 +10,12 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.connection.errors import Failures
+from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.status_events import StatusEvents
-from k2eg_rx.kafka.consumer import group
-from k2eg_rx.kafka.consumer import group_offsets as starts
+from k2eg_rx.kafka.consumer import group, group_offsets
 from k2eg_rx.kafka.consumer.group import GroupPollLoop
-from k2eg_rx.kafka.metadata.topic_subscription import Reading
+from k2eg_rx.kafka.metadata.topic_subscription import TopicSubscription
 from k2eg_rx.transport.interfaces import Receiver, Record
 
 Offsets = dict[tuple[str, int], int]
@@ -106,13 +105,13 @@ class World(Receiver):
         self.records: list[Record] = []
         self.is_ready = True
         self.unused: Offsets = {}
-        self.recalled: list[Collection[tuple[str, int]]] = []
+        self.reclaimed: list[Collection[tuple[str, int]]] = []
         self.consumer = FakeConsumer()
-        failures = Failures("broker:9092")
-        self.pump = GroupPollLoop(
-            "test", {}, receiver=self, watcher=self, health=Health(StatusEvents(), failures), failures=failures
+        translator = ErrorTranslator("broker:9092")
+        self.poll_loop = GroupPollLoop(
+            "test", {}, receiver=self, listener=self, health=Health(StatusEvents(), translator), translator=translator
         )
-        self.reading = Reading("t", self)
+        self.subscription = TopicSubscription("t", self)
 
     def ready(self) -> bool:
         return self.is_ready
@@ -121,50 +120,50 @@ class World(Receiver):
         self.records.extend(records)
 
     def reclaim_undelivered(self, partitions: Collection[tuple[str, int]]) -> Offsets:
-        self.recalled.append(set(partitions))
+        self.reclaimed.append(set(partitions))
         return self.unused
 
-    def gone(self, topic: str) -> None: ...
-    def changed(self, topic: str, partitions: int) -> None: ...
-    def useless(self, error: TransportError) -> None: ...
+    def on_topic_missing(self, topic: str) -> None: ...
+    def on_partition_count(self, topic: str, partitions: int) -> None: ...
+    def on_failed(self, error: TransportError) -> None: ...
 
     def queue_begin(self) -> None:
-        self.pump.queue(lambda consumer: self.pump.begin(consumer, [(self.reading, {0: 0})]))
+        self.poll_loop.queue(lambda consumer: self.poll_loop.begin(consumer, [(self.subscription, {0: 0})]))
 
     def queue_halt(self) -> None:
-        self.pump.queue(lambda consumer: self.pump.halt(consumer, self.reading))
+        self.poll_loop.queue(lambda consumer: self.poll_loop.halt(consumer, self.subscription))
 
     def queue_begin_another(self, start: int) -> None:
-        starts = [(Reading("another", self), {0: start})]
-        self.pump.queue(lambda consumer: self.pump.begin(consumer, starts))
+        group_offsets = [(TopicSubscription("another", self), {0: start})]
+        self.poll_loop.queue(lambda consumer: self.poll_loop.begin(consumer, group_offsets))
 
-    def turn(self, *offsets: int) -> None:
+    def step(self, *offsets: int) -> None:
         self.consumer.messages.extend(Message(topic="t", partition=0, offset=n, value=b"x") for n in offsets)
-        self.pump._turn(self.consumer)
+        self.poll_loop._step(self.consumer)
 
     def assign(self) -> None:
-        self.pump._on_assign(self.consumer, [TopicPartition("t", 0)])
+        self.poll_loop._on_assign(self.consumer, [TopicPartition("t", 0)])
 
     def revoke(self) -> None:
-        self.pump._on_revoke(self.consumer, [TopicPartition("t", 0)])
+        self.poll_loop._on_revoke(self.consumer, [TopicPartition("t", 0)])
 
 
 @pytest.fixture
 def world() -> World:
     world = World()
     world.queue_begin()
-    world.turn()
+    world.step()
     world.assign()
-    world.turn(0, 1)
+    world.step(0, 1)
     assert [record.offset for record in world.records] == [0, 1]
     assert world.consumer.stored == {("t", 0): 2}
     return world
 
 
 def test_what_was_received_of_a_released_topic_is_committed(world):
-    world.reading.released = True
+    world.subscription.released = True
     world.queue_halt()
-    world.turn()
+    world.step()
     world.revoke()
     assert world.consumer.group == {("t", 0): 2}
     assert world.consumer.subscriptions == [["t"], []]
@@ -173,7 +172,7 @@ def test_what_was_received_of_a_released_topic_is_committed(world):
 def test_nothing_is_committed_of_a_deleted_topic(world):
     world.consumer.group.clear()  # as the broker does
     world.queue_halt()
-    world.turn()
+    world.step()
     world.revoke()
     assert world.consumer.group == {}
     assert world.consumer.stored == {("t", 0): OFFSET_INVALID}
@@ -182,7 +181,7 @@ def test_nothing_is_committed_of_a_deleted_topic(world):
 def test_a_record_that_is_in_hand_when_its_topic_is_deleted_is_received_and_not_committed(world):
     world.consumer.group.clear()
     world.consumer.poll = lambda timeout, poll=world.consumer.poll: (world.queue_halt(), poll(timeout))[1]
-    world.turn(2)
+    world.step(2)
     assert [record.offset for record in world.records] == [0, 1, 2]
     world.revoke()
     assert world.consumer.group == {}
@@ -194,12 +193,12 @@ def test_a_topic_that_is_made_again_at_once_is_subscribed_to_anew(world):
     world.consumer.group.clear()
     world.queue_halt()
     world.queue_begin()
-    world.turn()
+    world.step()
     assert world.consumer.subscriptions == [["t"], [], ["t"]]
     world.revoke()
     assert world.consumer.group == {("t", 0): 0}
     world.assign()
-    world.turn(0)
+    world.step(0)
     world.revoke()
     assert world.consumer.group == {("t", 0): 1}
 
@@ -213,7 +212,7 @@ def test_what_still_comes_of_a_partition_that_was_taken_away_is_left_to_its_new_
         return poll(timeout)
 
     world.consumer.poll = revoke_and_poll
-    world.turn(2)
+    world.step(2)
     assert [record.offset for record in world.records] == [0, 1]
     assert world.consumer.group == {("t", 0): 2}
     assert world.consumer.stored == {("t", 0): 2}
@@ -222,7 +221,7 @@ def test_what_still_comes_of_a_partition_that_was_taken_away_is_left_to_its_new_
 def test_what_was_received_and_not_used_goes_to_whoever_gets_the_partition(world):
     world.unused = {("t", 0): 1}
     world.revoke()
-    assert world.recalled == [{("t", 0)}]
+    assert world.reclaimed == [{("t", 0)}]
     assert world.consumer.group == {("t", 0): 1}
     assert world.consumer.stored == {("t", 0): 1}
     world.assign()
@@ -231,7 +230,7 @@ def test_what_was_received_and_not_used_goes_to_whoever_gets_the_partition(world
 
 def test_a_member_that_leaves_recalls_what_it_has_not_used(world):
     world.unused = {("t", 0): 1}
-    world.pump._leave(world.consumer)
+    world.poll_loop._leave(world.consumer)
     assert world.consumer.group == {("t", 0): 1}
 
 
@@ -242,7 +241,7 @@ def test_more_than_was_received_is_not_given_back(world):
 
 
 def test_a_receiver_that_raises_has_used_it_all(world, caplog):
-    world.reclaim_undelivered = world.pump._receiver.reclaim_undelivered = lambda partitions: 1 / 0
+    world.reclaim_undelivered = world.poll_loop._receiver.reclaim_undelivered = lambda partitions: 1 / 0
     world.revoke()
     assert world.consumer.group == {("t", 0): 2}
     assert "raised" in caplog.text
@@ -261,13 +260,13 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(starts, "time", clock)
+    monkeypatch.setattr(group_offsets, "time", clock)
     return clock
 
 
 def test_a_start_is_committed_before_its_topic_is_subscribed_to(world, clock):
     world.queue_begin_another(0)
-    world.turn()
+    world.step()
     assert world.consumer.group["another", 0] == 0
     assert world.consumer.subscriptions[-1] == ["another", "t"]
 
@@ -275,20 +274,20 @@ def test_a_start_is_committed_before_its_topic_is_subscribed_to(world, clock):
 def test_a_start_within_a_topic_waits_for_one_at_its_beginning(world, clock):
     """By a member that saw that the topic was missing, and finds it later."""
     world.queue_begin_another(2)
-    world.turn()
+    world.step()
     assert ("another", 0) not in world.consumer.group
     world.consumer.group["another", 0] = 0
-    clock.now += starts.AGAIN
-    world.turn()
+    clock.now += group_offsets.RETRY
+    world.step()
     assert world.consumer.group["another", 0] == 0
     assert world.consumer.subscriptions[-1] == ["another", "t"]
 
 
 def test_a_start_within_a_topic_is_committed_if_no_other_one_is(world, clock):
     world.queue_begin_another(2)
-    world.turn()
-    clock.now += starts.GRACE + starts.AGAIN
-    world.turn()
+    world.step()
+    clock.now += group_offsets.GRACE + group_offsets.RETRY
+    world.step()
     assert world.consumer.group["another", 0] == 2
     assert world.consumer.subscriptions[-1] == ["another", "t"]
 
@@ -298,11 +297,11 @@ def test_the_lowest_start_counts_until_somebody_has_read_on(world, clock, metada
     world.consumer.group["another", 0] = 7
     world.consumer.metadata["another", 0] = metadata
     world.queue_begin_another(2)
-    world.turn()
+    world.step()
     assert world.consumer.group["another", 0] == start
     world.consumer.group["another", 0] = 7
     world.consumer.metadata["another", 0] = metadata
-    world.pump._on_assign(world.consumer, [TopicPartition("another", 0)])
+    world.poll_loop._on_assign(world.consumer, [TopicPartition("another", 0)])
     assert _offsets(world.consumer.assigned) == {("another", 0): start}
     assert world.consumer.group["another", 0] == start
 
@@ -310,16 +309,16 @@ def test_the_lowest_start_counts_until_somebody_has_read_on(world, clock, metada
 def test_a_start_that_a_rebalance_is_in_the_way_of_is_committed_after_it(world, clock):
     world.revoke()
     world.queue_begin_another(0)
-    world.turn()
+    world.step()
     assert world.consumer.subscriptions == [["t"]]
     world.assign()
     world.consumer.refusals = [KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS]
     for _ in range(2):
-        world.turn()
-        world.turn()
+        world.step()
+        world.step()
         assert ("another", 0) not in world.consumer.group
-        clock.now += starts.AGAIN
-    world.turn()
+        clock.now += group_offsets.RETRY
+    world.step()
     assert world.consumer.group["another", 0] == 0
     assert world.consumer.subscriptions == [["t"], ["another", "t"]]
 
@@ -328,19 +327,19 @@ def test_a_start_that_cannot_be_committed_is_waited_for_no_longer_than_ten_secon
     world.revoke()
     for _ in range(2):  # as long each time
         world.queue_begin_another(0)
-        world.turn()
+        world.step()
         assert world.consumer.subscriptions[-1] == ["t"]
-        clock.now += starts.PATIENCE
-        world.turn()
+        clock.now += group_offsets.PATIENCE
+        world.step()
         assert world.consumer.subscriptions[-1] == ["another", "t"]
-        world.pump._topics = world.pump._subscribed = frozenset("t")
+        world.poll_loop._topics = world.poll_loop._subscribed = frozenset("t")
         world.consumer.subscriptions.append(["t"])
 
 
 def test_only_a_member_may_commit_so_one_that_is_none_yet_joins(world, clock):
     world.consumer.refusals = [KafkaError.UNKNOWN_MEMBER_ID]
     world.queue_begin_another(0)
-    world.turn()
+    world.step()
     assert world.consumer.subscriptions == [["t"], ["another", "t"]]
 
 
@@ -356,31 +355,31 @@ def test_where_the_group_left_off_is_asked_for_until_the_coordinator_says_so(wor
 def test_a_partition_that_is_read_from_elsewhere_leaves_the_others_where_they_are(world, knows_positions):
     world.consumer.knows_positions = knows_positions
     world.revoke()
-    world.pump._on_assign(world.consumer, [TopicPartition("t", 0), TopicPartition("t", 1)])
-    world.pump._start_again(world.consumer, TopicPartition("t", 1, 9))
+    world.poll_loop._on_assign(world.consumer, [TopicPartition("t", 0), TopicPartition("t", 1)])
+    world.poll_loop._restart_partition(world.consumer, TopicPartition("t", 1, 9))
     assert _offsets(world.consumer.assigned) == {("t", 0): 2, ("t", 1): 9}
-    world.pump._start_again(world.consumer, TopicPartition("t", 5, 9))
+    world.poll_loop._restart_partition(world.consumer, TopicPartition("t", 5, 9))
     assert _offsets(world.consumer.assigned) == {("t", 0): 2, ("t", 1): 9}
 
 
 def test_a_partition_that_is_paused_when_it_is_given_up_is_read_when_it_comes_back(world, monkeypatch):
-    monkeypatch.setattr(group, "_PATIENCE", 0.0)
-    monkeypatch.setattr(group, "_HELD_POLL", 0.0)
+    monkeypatch.setattr(group, "_PAUSE_AFTER", 0.0)
+    monkeypatch.setattr(group, "_PAUSED_POLL", 0.0)
     world.is_ready = False
-    world.turn()
+    world.step()
     assert world.consumer.paused == {("t", 0)}
     world.revoke()
     world.is_ready = True
-    world.turn()
+    world.step()
     world.assign()
     assert world.consumer.paused == set()
 
 
 def test_a_partition_that_comes_while_nothing_more_is_welcome_waits(world, monkeypatch):
-    monkeypatch.setattr(group, "_PATIENCE", 0.0)
-    monkeypatch.setattr(group, "_HELD_POLL", 0.0)
+    monkeypatch.setattr(group, "_PAUSE_AFTER", 0.0)
+    monkeypatch.setattr(group, "_PAUSED_POLL", 0.0)
     world.revoke()
     world.is_ready = False
-    world.turn()
+    world.step()
     world.assign()
     assert world.consumer.paused == {("t", 0)}

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.kafka.connection.errors import Failures
+from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop, records_of
@@ -69,9 +69,9 @@ class World(Receiver):
         self.batches: list[list[Record]] = []
         self.gone_topics: list[str] = []
         self.consumer = FakeConsumer()
-        failures = Failures("broker:9092")
-        self.pump = PollLoop(
-            "test", {}, receiver=self, watcher=self, health=Health(StatusEvents(), failures), failures=failures
+        translator = ErrorTranslator("broker:9092")
+        self.poll_loop = PollLoop(
+            "test", {}, receiver=self, listener=self, health=Health(StatusEvents(), translator), translator=translator
         )
 
     def ready(self) -> bool:
@@ -80,18 +80,18 @@ class World(Receiver):
     def receive(self, records: Sequence[Record]) -> None:
         self.batches.append(list(records))
 
-    def gone(self, topic: str) -> None:
+    def on_topic_missing(self, topic: str) -> None:
         self.gone_topics.append(topic)
 
-    def changed(self, topic: str, partitions: int) -> None:
+    def on_partition_count(self, topic: str, partitions: int) -> None:
         pass
 
-    def useless(self, error: TransportError) -> None:
+    def on_failed(self, error: TransportError) -> None:
         pass
 
-    def turn(self, *messages: Message) -> None:
+    def step(self, *messages: Message) -> None:
         self.consumer.messages.extend(messages)
-        self.pump._turn(self.consumer)
+        self.poll_loop._step(self.consumer)
 
     @property
     def offsets(self) -> list[int]:
@@ -127,23 +127,23 @@ def test_errors_are_not_records():
 
 
 def test_what_there_is_comes_in_one_batch(world):
-    world.turn(*(message(n) for n in range(10)))
+    world.step(*(message(n) for n in range(10)))
     assert [len(batch) for batch in world.batches] == [10]
 
 
 def test_a_batch_has_an_end(world):
-    world.turn(*(message(n) for n in range(300)))
-    world.turn()
-    world.turn()
+    world.step(*(message(n) for n in range(300)))
+    world.step()
+    world.step()
     assert [len(batch) for batch in world.batches] == [128, 128, 44]
     assert world.offsets == list(range(300))
 
 
 def test_batches_are_small_while_others_need_the_processor(world):
     world.prefer_small_batches = lambda: True
-    world.turn(*(message(n) for n in range(300)))
+    world.step(*(message(n) for n in range(300)))
     world.prefer_small_batches = lambda: False
-    world.turn()
+    world.step()
     assert [len(batch) for batch in world.batches] == [32, 128]
 
 
@@ -151,18 +151,18 @@ def test_others_have_the_processor_between_small_batches_of_a_flood_and_only_the
     slept: list[float] = []
     monkeypatch.setattr("k2eg_rx.kafka.consumer.poll_loop.time.sleep", slept.append)
     world.prefer_small_batches = lambda: True
-    world.turn(*(message(n) for n in range(70)))
+    world.step(*(message(n) for n in range(70)))
     assert slept == []  # nobody knows yet that there are so many
-    world.turn()
+    world.step()
     assert len(slept) == 1
-    world.turn()
+    world.step()
     assert [len(batch) for batch in world.batches] == [32, 32, 6]
     assert len(slept) == 2
-    world.turn(message(70))
+    world.step(message(70))
     assert len(slept) == 2  # one by one they take no time from anybody
     world.prefer_small_batches = lambda: False
-    world.turn(*(message(n) for n in range(71, 300)))
-    world.turn()
+    world.step(*(message(n) for n in range(71, 300)))
+    world.step()
     assert len(slept) == 2
 
 
@@ -170,8 +170,8 @@ def test_what_a_sieve_does_not_want_never_becomes_a_record(world):
     world.conflation_filter = lambda: (
         lambda keys, _: [n for n in range(len(keys)) if n % 4 == 0] if len(keys) > 1 else None
     )
-    world.turn(*(message(n) for n in range(10)))
-    world.turn(message(11))
+    world.step(*(message(n) for n in range(10)))
+    world.step(message(11))
     assert world.offsets == [0, 4, 8, 11]
 
 
@@ -184,11 +184,11 @@ def test_batches_are_larger_while_a_sieve_leaves_hardly_anything_of_them(world):
         return [len(keys) - 1]
 
     world.conflation_filter = lambda: newest
-    world.turn(*(message(n) for n in range(1000)))
-    world.turn()
+    world.step(*(message(n) for n in range(1000)))
+    world.step()
     world.conflation_filter = lambda: lambda keys, _: None
-    world.turn(*(message(n) for n in range(1000)))
-    world.turn()
+    world.step(*(message(n) for n in range(1000)))
+    world.step()
     assert batches == [128, 512]
     assert [len(batch) for batch in world.batches] == [1, 1, 512, 128]
 
@@ -196,76 +196,76 @@ def test_batches_are_larger_while_a_sieve_leaves_hardly_anything_of_them(world):
 def test_actions_are_done_in_order_before_anything_is_read(world):
     done: list[str] = []
     for name in ("one", "two"):
-        world.pump.queue(lambda consumer, name=name: done.append(name))
+        world.poll_loop.queue(lambda consumer, name=name: done.append(name))
     world.consumer.on_poll = lambda: done.append("read")
-    world.turn()
+    world.step()
     assert done == ["one", "two", "read"]
 
 
 def test_actions_are_done_while_the_receiver_is_not_ready_and_nothing_is_read(world):
     done: list[str] = []
     world.is_ready = False
-    world.pump.queue(lambda consumer: done.append("action"))
-    world.pump._hold = lambda consumer: done.append("held")
-    world.turn(message())
+    world.poll_loop.queue(lambda consumer: done.append("action"))
+    world.poll_loop._wait_until_ready = lambda consumer: done.append("held")
+    world.step(message())
     assert done == ["action", "held"]
     assert world.batches == []
     assert len(world.consumer.messages) == 1
 
 
 def test_what_was_read_of_a_topic_that_is_released_meanwhile_is_not_received(world):
-    world.pump.lag.add([TopicPartition("t", 0, 0), TopicPartition("u", 0, 0)])
+    world.poll_loop.lag.add([TopicPartition("t", 0, 0), TopicPartition("u", 0, 0)])
 
     def release() -> None:
-        world.pump.queue(lambda consumer: world.pump.lag.remove([TopicPartition("t", 0)]))
+        world.poll_loop.queue(lambda consumer: world.poll_loop.lag.remove([TopicPartition("t", 0)]))
 
     world.consumer.on_poll = release
-    world.turn(message(1), message(2, topic="u"))
+    world.step(message(1), message(2, topic="u"))
     assert world.offsets == [2]
 
 
 def test_what_was_read_before_a_topic_was_released_and_read_again_is_not_received(world):
-    world.pump.lag.add([TopicPartition("t", 0, 0)])
+    world.poll_loop.lag.add([TopicPartition("t", 0, 0)])
 
     def read_again() -> None:
-        world.pump.queue(lambda consumer: world.pump.lag.remove([TopicPartition("t", 0)]))
-        world.pump.queue(lambda consumer: world.pump.lag.add([TopicPartition("t", 0, 5)]))
+        world.poll_loop.queue(lambda consumer: world.poll_loop.lag.remove([TopicPartition("t", 0)]))
+        world.poll_loop.queue(lambda consumer: world.poll_loop.lag.add([TopicPartition("t", 0, 5)]))
 
     world.consumer.on_poll = read_again
-    world.turn(*(message(n) for n in range(3, 8)))
+    world.step(*(message(n) for n in range(3, 8)))
     assert world.offsets == [5, 6, 7]
 
 
 @pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION])
 def test_a_topic_that_is_not_found_is_told(world, code):
-    world.turn(message(1), message(error=code))
+    world.step(message(1), message(error=code))
     assert world.gone_topics == ["t"]
     assert world.offsets == [1]
 
 
 def test_records_that_were_deleted_are_gone_past_and_told(world, caplog):
-    world.pump.lag.add([TopicPartition("t", 0, 3)])
-    world.turn(message(error=KafkaError._AUTO_OFFSET_RESET))
+    world.poll_loop.lag.add([TopicPartition("t", 0, 3)])
+    world.step(message(error=KafkaError._AUTO_OFFSET_RESET))
     assert world.consumer.unassigned == [("t", 0)]
     assert world.consumer.assigned == [("t", 0, OFFSET_BEGINNING)]
     assert "t[0] were deleted" in caplog.text
 
 
 def test_a_partition_that_is_not_read_any_more_is_not_started_again(world):
-    world.turn(message(error=KafkaError._AUTO_OFFSET_RESET))
+    world.step(message(error=KafkaError._AUTO_OFFSET_RESET))
     assert world.consumer.assigned == []
 
 
 def test_another_error_is_told_once(world, caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(5):
-            world.turn(message(error=KafkaError._BAD_MSG))
+            world.step(message(error=KafkaError._BAD_MSG))
     assert caplog.text.count("reading t") == 1
 
 
 def test_leaders_are_asked_for_without_waiting_one_by_one_or_all_in_one_go(world):
-    world.pump.nudge(world.consumer, ["a", "b"])
+    world.poll_loop.refresh_metadata(world.consumer, ["a", "b"])
     assert world.consumer.asked == [("a", 0), ("b", 0)]
     world.consumer.asked.clear()
-    world.pump.nudge(world.consumer, [f"t{n}" for n in range(1000)])
+    world.poll_loop.refresh_metadata(world.consumer, [f"t{n}" for n in range(1000)])
     assert world.consumer.asked == [(0,)]

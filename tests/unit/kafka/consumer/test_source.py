@@ -10,7 +10,7 @@ import pytest
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.consumer.lag import Lag
 from k2eg_rx.kafka.consumer.source import ExactSource
-from k2eg_rx.kafka.metadata.topic_subscription import Reading
+from k2eg_rx.kafka.metadata.topic_subscription import TopicSubscription
 from k2eg_rx.kafka.presence import _read_nothing
 
 
@@ -25,11 +25,11 @@ class FakeConsumer:
         return note
 
 
-class FakePump:
+class FakePollLoop:
     def __init__(self) -> None:
         self.actions: list[Callable[[Any], None]] = []
         self.lag = Lag()
-        self.nudged: list[list[str]] = []
+        self.refreshed: list[list[str]] = []
 
     def start(self) -> None:
         pass
@@ -37,8 +37,8 @@ class FakePump:
     def queue(self, action: Callable[[Any], None]) -> None:
         self.actions.append(action)
 
-    def nudge(self, consumer: object, topics: list[str]) -> None:
-        self.nudged.append(list(topics))
+    def refresh_metadata(self, consumer: object, topics: list[str]) -> None:
+        self.refreshed.append(list(topics))
 
     def released(self, topic: str) -> None:
         pass
@@ -47,29 +47,29 @@ class FakePump:
         pass
 
 
-class FakePositions:
+class FakeResolver:
     def __init__(self) -> None:
-        self.added: list[Reading] = []
+        self.added: list[TopicSubscription] = []
         self.lost: list[tuple[str, bool]] = []
 
-    def add(self, reading: Reading) -> None:
-        self.added.append(reading)
+    def add(self, subscription: TopicSubscription) -> None:
+        self.added.append(subscription)
 
-    def lose(self, reading: Reading, *, for_certain: bool = False) -> None:
-        self.lost.append((reading.topic, for_certain))
+    def on_missing(self, subscription: TopicSubscription, *, deleted: bool = False) -> None:
+        self.lost.append((subscription.topic, deleted))
 
 
 class World:
     def __init__(self) -> None:
-        self.positions = FakePositions()
-        self.pump = FakePump()
+        self.resolver = FakeResolver()
+        self.poll_loop = FakePollLoop()
         self.consumer = FakeConsumer()
-        self.source = ExactSource(self.positions, lambda watcher: self.pump)
+        self.source = ExactSource(self.resolver, lambda listener: self.poll_loop)
 
     def run(self) -> list[tuple[str, list[tuple[str, int, int]]]]:
         """Does what is queued, as the pump would; returns what was done with the consumer."""
-        while self.pump.actions:
-            self.pump.actions.pop(0)(self.consumer)
+        while self.poll_loop.actions:
+            self.poll_loop.actions.pop(0)(self.consumer)
         return self.consumer.calls
 
 
@@ -80,39 +80,39 @@ def world() -> World:
 
 def test_starts_are_assigned_as_they_are(world):
     world.source.read("t")
-    world.source.begin([(world.positions.added[0], {0: 4, 1: 0})])
+    world.source.begin([(world.resolver.added[0], {0: 4, 1: 0})])
     assert world.run() == [("incremental_assign", [("t", 0, 4), ("t", 1, 0)])]
-    assert world.pump.nudged == [["t"]]
-    assert world.pump.lag.starts == {("t", 0): 4, ("t", 1): 0}
+    assert world.poll_loop.refreshed == [["t"]]
+    assert world.poll_loop.lag.starts == {("t", 0): 4, ("t", 1): 0}
 
 
 def test_a_start_found_after_the_release_is_not_assigned(world):
     world.source.read("t")
     world.source.release("t")
-    world.source.begin([(world.positions.added[0], {0: 4})])
+    world.source.begin([(world.resolver.added[0], {0: 4})])
     assert world.run() == []
-    assert world.pump.lag.starts == {}
+    assert world.poll_loop.lag.starts == {}
 
 
 def test_a_start_assigned_before_the_release_is_undone(world):
     world.source.read("t")
-    world.source.begin([(world.positions.added[0], {0: 4})])
+    world.source.begin([(world.resolver.added[0], {0: 4})])
     world.run()
     world.source.release("t")
     assert world.run()[1:] == [("incremental_unassign", [("t", 0, 4)])]
-    assert world.pump.lag.starts == {}
+    assert world.poll_loop.lag.starts == {}
 
 
 def test_reading_again_is_the_same_reading(world):
     assert world.source.read("t") is world.source.read("t")
-    assert len(world.positions.added) == 1
+    assert len(world.resolver.added) == 1
 
 
 def test_reading_after_a_release_or_a_failure_is_another(world):
     first = world.source.read("t")
     world.source.release("t")
     second = world.source.read("t")
-    world.positions.added[1].fail(TransportError("forbidden"))
+    world.resolver.added[1].fail(TransportError("forbidden"))
     third = world.source.read("t")
     assert len({id(first), id(second), id(third)}) == 3
     assert not third.done()
@@ -127,21 +127,21 @@ def test_who_waits_for_a_released_topic_is_told(world):
 
 def test_releasing_what_is_not_read_does_nothing(world):
     world.source.release("t")
-    assert world.pump.actions == []
+    assert world.poll_loop.actions == []
 
 
 def test_what_the_consumer_finds_out_goes_to_positions_while_the_topic_is_read(world):
     world.source.read("t")
     for topic in ("t", "another"):
-        world.source.gone(topic)
-        world.source.changed(topic, 0)
-        world.source.changed(topic, 5)
-    assert world.positions.lost == [("t", False), ("t", True), ("t", False)]
+        world.source.on_topic_missing(topic)
+        world.source.on_partition_count(topic, 0)
+        world.source.on_partition_count(topic, 5)
+    assert world.resolver.lost == [("t", False), ("t", True), ("t", False)]
 
 
 def test_a_consumer_that_cannot_be_had_fails_all_that_waits_and_all_that_comes(world):
     waiting = world.source.read("t")
-    world.source.useless(TransportError("no consumer"))
+    world.source.on_failed(TransportError("no consumer"))
     for ready in (waiting, world.source.read("u")):
         with pytest.raises(TransportError, match="no consumer"):
             ready.result(0)

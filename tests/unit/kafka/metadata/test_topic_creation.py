@@ -15,7 +15,7 @@ class FakeCreator:
         self.asked: list[str] = []
         self.created: list[Future[None]] = []
 
-    def have_created(self, topic: str) -> None:
+    def trigger_auto_creation(self, topic: str) -> None:
         self.asked.append(topic)
 
     def create(self, topic: str) -> Future[None]:
