@@ -13,7 +13,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from k2eg_rx.client.hot_streams import HotStream, HotStreamContext, HotStreams
-from k2eg_rx.client.router import PVRoute, first_offsets
+from k2eg_rx.client.router import first_offsets
+from k2eg_rx.client.routes import PVRoute
 from k2eg_rx.delivery import Overflow, ReplayGate, SubscriberInput
 from k2eg_rx.history import CatchUp, Interval, Past, Reading, Splice
 from k2eg_rx.protocol import MonitorCommand, MultiMonitorCommand, PVUpdate, Reply

@@ -20,7 +20,7 @@ from reactivex.disposable import Disposable
 from k2eg_rx.client.get_put import get_request
 from k2eg_rx.client.hot_streams import HotStream, HotStreamContext, HotStreams
 from k2eg_rx.client.requests import Requests
-from k2eg_rx.client.router import Outgoing
+from k2eg_rx.client.routes import Outgoing
 from k2eg_rx.delivery import Overflow, SubscriberInput
 from k2eg_rx.protocol import (
     IterationAssembler,

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from k2eg_rx.client.router import EventRouter, PVRoute
+from k2eg_rx.client.router import EventRouter
+from k2eg_rx.client.routes import PVRoute
 from k2eg_rx.errors import OperationError
 from k2eg_rx.protocol.messages import PVUpdate
 from k2eg_rx.protocol.msgpack_codec import pack

@@ -1,0 +1,124 @@
+"""The routes of event records: the subscribers of one PV, or the messages of one snapshot.
+
+Thread safety: routes belong to the router's lock.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from k2eg_rx.delivery import SubscriberInput
+from k2eg_rx.protocol import PVUpdate, repeats
+from k2eg_rx.pv import PVAddress
+from k2eg_rx.transport import Record
+
+Outgoing = dict[SubscriberInput[Any], list[Any]]  # the items of a batch by subscriber
+
+
+class PVRoute:
+    """The subscribers of one PV in this client; belongs to the router's lock.
+
+    Attributes:
+        address: The PV.
+        topic: The topic of its events.
+        subscribers: The PV's subscribers.
+        newest_only: Whether there are subscribers and all want only the newest event.
+        last: The last event, for later subscribers. As a record, since an update would keep what was decoded of it in
+            memory.
+        heard: Whether an event has arrived since this was set to False.
+        newest: The newest event of the current batch, where `newest_only`.
+        conflated: Events of the current batch that `newest` has replaced.
+        filtered: Events that the conflation filter has left out since the last one that was published.
+    """
+
+    __slots__ = (
+        "address",
+        "conflated",
+        "filtered",
+        "heard",
+        "last",
+        "newest",
+        "newest_only",
+        "subscribers",
+        "topic",
+    )
+
+    def __init__(self, address: PVAddress, topic: str) -> None:
+        self.address = address
+        self.topic = topic
+        self.subscribers: tuple[SubscriberInput[PVUpdate], ...] = ()
+        self.newest_only = False
+        self.last: Record | None = None
+        self.heard = True
+        self.newest: Record | None = None
+        self.conflated = 0
+        self.filtered = 0
+
+    def kafka_keys(self) -> set[bytes]:
+        """Returns the keys of the PV's events: its name, or the record's for a gateway that does not support fields."""
+        return {self.address.name.encode(), self.address.base.encode()}
+
+    def set_subscribers(self, subscribers: tuple[SubscriberInput[PVUpdate], ...]) -> None:
+        """Replaces the subscribers."""
+        self.subscribers = subscribers
+        self.newest_only = bool(subscribers) and all(subscriber.newest_only for subscriber in subscribers)
+
+    def publish(self, record: Record, outgoing: Outgoing) -> None:
+        """Adds an event for each subscriber, unless it repeats the last one."""
+        self.heard = True
+        last, value = self.last, record.value
+        if last is not None and value == last.value and repeats(value, last.value):
+            return
+        self.last = record
+        update = PVUpdate(self.address, record)
+        for subscriber in self.subscribers:
+            items = outgoing.get(subscriber)
+            if items is None:
+                outgoing[subscriber] = [update]
+            else:
+                items.append(update)
+
+    def conflate(self, record: Record, touched: list[PVRoute]) -> None:
+        """Replaces the batch's newest event; `publish_newest` has to follow.
+
+        No update is made of the replaced events, as for a display that shows 10 of 100,000 events per second.
+        """
+        newest = self.newest
+        before, value = newest or self.last, record.value
+        if not self.filtered and before is not None and value == before.value and repeats(value, before.value):
+            self.heard = True
+            return
+        if newest is None:
+            touched.append(self)
+        else:
+            self.conflated += 1
+        self.newest = record
+
+    def publish_newest(self, outgoing: Outgoing) -> None:
+        """Adds the batch's newest event for each subscriber."""
+        newest, self.newest = self.newest, None
+        if newest is None:
+            return
+        conflated = self.conflated + self.filtered
+        self.conflated = self.filtered = 0
+        if conflated:
+            self.last = None  # the value may have changed in between, so an equal one is no repetition
+        self.publish(newest, outgoing)
+        for subscriber in self.subscribers if conflated else ():
+            subscriber.count_conflated(conflated)
+
+
+class MessageRoute(Protocol):
+    """Handles the records of a snapshot's topic; called with the router's lock held."""
+
+    def accept(self, record: Record, outgoing: Outgoing) -> None:
+        """Adds the items that a record completes, for each subscriber.
+
+        Raises:
+            WireError: The record is no message of a snapshot.
+        """
+        ...
+
+    def unused(self) -> Record | None:
+        """Returns the first record that is useless without those that follow it; None if there is none."""
+        ...
