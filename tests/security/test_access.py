@@ -192,7 +192,7 @@ def test_a_gateway_does_not_start_and_tells_why(case: str, site: Any, secrecy: A
     site.variables |= without_epics()
     ran = site.run("gateway")
     assert ran.returncode == 1
-    assert re.search(f"the gateway cannot run: .*{re.escape(words)}", ran.stderr.splitlines()[-1])
+    assert re.search(f"gateway cannot run: .*{re.escape(words)}", ran.stderr.splitlines()[-1])
     secrecy.add(ran.stdout, ran.stderr)
 
 

@@ -1,4 +1,4 @@
-"""A gateway from its start to its end, on its own threads: over Kafka in memory, and over the embedded broker."""
+"""Start, operation and close of a gateway over Kafka in memory and an embedded broker."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def threads_of_the_gateway() -> Callable[[], list[str]]:
     return names
 
 
-def test_commands_are_answered_over_kafka_from_the_start_on(settings: Settings) -> None:
+def test_commands_are_answered_over_kafka_once_start_returns(settings: Settings) -> None:
     transport = KafkaTransport(settings)
     bench = Bench(transport)
     try:
@@ -188,7 +188,7 @@ def test_two_gateways_of_a_group_share_the_commands(settings: Settings) -> None:
     assert sorted(int(body["reply_id"]) for body in bodies) == list(range(40)), "each is answered once"
 
 
-def test_closing_answers_what_is_under_way_and_leaves_nothing(
+def test_closing_answers_pending_commands_and_ends_all_threads(
     memory: Bench, threads_of_the_gateway: Callable[[], list[str]]
 ) -> None:
     memory.gateway.start()
@@ -208,7 +208,7 @@ def test_closing_answers_what_is_under_way_and_leaves_nothing(
     assert threads_of_the_gateway() == []
 
 
-def test_nothing_that_comes_on_the_command_topic_ends_it(memory: Bench) -> None:
+def test_no_record_of_the_command_topic_ends_the_gateway(memory: Bench) -> None:
     memory.gateway.start()
     for value in (b"", b"\xff", b"{}", b"[]", b'{"command": 3}', b"[" * 100_000, b'{"command":"get"}'):
         memory.sink.send(COMMANDS, value)
@@ -223,7 +223,7 @@ def test_nothing_that_comes_on_the_command_topic_ends_it(memory: Bench) -> None:
     assert metrics.commands == 11
 
 
-def test_more_commands_than_there_is_room_for_are_all_answered() -> None:
+def test_more_commands_than_max_pending_are_all_answered() -> None:
     transport = MemoryTransport(MemoryBroker())
     bench = Bench(transport, max_pending=2, operation_timeout=0.3)
     try:
@@ -238,7 +238,7 @@ def test_more_commands_than_there_is_room_for_are_all_answered() -> None:
     assert {body["reply_id"]: body["error"] for body in bodies} == {"slow0": -3, "slow1": -3, "slow2": -3, "fast": 0}
 
 
-def test_without_a_broker_it_does_not_start(threads_of_the_gateway: Callable[[], list[str]]) -> None:
+def test_start_fails_without_a_broker(threads_of_the_gateway: Callable[[], list[str]]) -> None:
     (port,) = free_ports(1)
     transport = KafkaTransport(Settings("test", f"{HOST}:{port}", COMMANDS, "replies"))
     gateway = Gateway(transport, {}, GatewayOptions(create_topics=False), COMMANDS)
@@ -251,7 +251,7 @@ def test_without_a_broker_it_does_not_start(threads_of_the_gateway: Callable[[],
     assert threads_of_the_gateway() == []
 
 
-def test_the_administration_of_a_broker_that_has_none_is_bounded(settings: Settings) -> None:
+def test_admin_requests_that_the_broker_does_not_support_time_out(settings: Settings) -> None:
     admin = KafkaTopicAdmin(settings)
     with pytest.raises(TransportError, match="cannot create topics"):
         admin.create({"a": 3, "b": 1})
@@ -259,7 +259,7 @@ def test_the_administration_of_a_broker_that_has_none_is_bounded(settings: Setti
     admin.close()
 
 
-def test_the_owner_goes_on_after_an_action_that_raises(threads_of_the_gateway: Callable[[], list[str]]) -> None:
+def test_the_event_loop_continues_after_an_exception(threads_of_the_gateway: Callable[[], list[str]]) -> None:
     failures: list[int] = []
     owner = EventLoop(lambda: failures.append(1))
     names: list[str] = []
@@ -294,7 +294,7 @@ class TopicsOfKafka:
         pass
 
 
-def test_a_topic_that_is_missing_when_the_gateway_ends_is_no_trouble(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_topic_while_the_event_loop_closes_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
     failures: list[int] = []
     owner = EventLoop(lambda: failures.append(1))
     topics = Topics(TopicsOfKafka(), owner, create=True)
@@ -342,8 +342,8 @@ def run(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_wrong_environment_is_an_exit_code_and_a_line(tmp_path: Path) -> None:
+def test_an_invalid_environment_gives_an_exit_code_and_a_log_line(tmp_path: Path) -> None:
     done = run(tmp_path, "[DEFAULT]\nkafka_broker_url=x:1\nk2eg_cmd_topic=c\n[gateway]\ncreate_topics=maybe\n")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "create_topics: 'maybe' is neither yes nor no" in done.stderr
+    assert "create_topics must be 'yes' or 'no', got 'maybe'" in done.stderr

@@ -317,7 +317,7 @@ def is_odd_float(value: Any) -> bool:
 
 
 def differences(path: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yields where two values are of different shape: the kinds of fields, their names, and the names' request."""
+    """Yields where two values are of different shape: the kinds of fields, their names, and the names' order."""
     if is_number(was) and is_number(now):
         return
     if isinstance(was, dict) and isinstance(now, dict) and not is_odd_float(was):
@@ -376,7 +376,7 @@ def said(entry: tuple[Any, ...], code: int, words: str | None) -> bool:
 
 
 def compare_bodies(was: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> None:
-    """Each recorded message has one of ours with the same fields in the same request, and values of the same shape."""
+    """Each recorded message has one of ours with the same fields in the same order, and values of the same shape."""
     for message in was:
         body, is_json = message["body"], message["headers"][0][1] == "Json"
         candidates = [each["body"] for each in now if list(each["body"]) == list(body)]
@@ -385,7 +385,7 @@ def compare_bodies(was: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]])
         assert [] in faults, min(faults, key=len)
 
 
-def test_a_get_without_an_id_is_answered_as_often_as_recorded(replay: Replay) -> None:
+def test_gets_without_an_id_are_answered_as_recorded(replay: Replay) -> None:
     without = [case for name, case in CASES.items() if is_reproduced(name) and not case.reply_ids()]
     was = [reply for case in without for reply in case.replies if reply["body"]["reply_id"] == ""]
     assert sorted(map(summary, replay.replies[""]), key=repr) == sorted(map(summary, was), key=repr)
@@ -424,7 +424,7 @@ def test_a_pv_that_does_not_exist_is_silent(replay: Replay) -> None:
     ]
 
 
-def test_a_snapshot_takes_nothing_from_a_monitor(replay: Replay) -> None:
+def test_a_snapshot_does_not_affect_a_monitor(replay: Replay) -> None:
     values = [each["body"]["t:fast"]["value"] for each in replay.events["t_fast"] if each["key"] == "t:fast"]
     seen = sorted(set(values))
     assert seen == [seen[0] + n for n in range(len(seen))], "no value of the counter is missing"
@@ -494,7 +494,7 @@ def test_the_gateway_stops_cleanly(replay: Replay) -> None:
     assert replay.exit_code == 0
 
 
-def test_every_difference_is_one(replay: Replay) -> None:
+def test_every_listed_difference_exists(replay: Replay) -> None:
     for difference in DIFFERENCES:
         names = [name for name in REPRODUCED if re.fullmatch(difference.cases, name)]
         assert names, difference.name
@@ -504,7 +504,7 @@ def test_every_difference_is_one(replay: Replay) -> None:
             assert sorted(was, key=repr) != sorted(now, key=repr), f"{difference.name}: {name} is as recorded"
 
 
-def test_every_difference_in_values_is_one(replay: Replay) -> None:
+def test_every_listed_difference_in_values_exists(replay: Replay) -> None:
     seen: set[str] = set()
     for name in REPRODUCED:
         for was in CASES[name].replies:

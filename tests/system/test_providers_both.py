@@ -1,4 +1,4 @@
-"""What a provider does, whichever EPICS protocol it speaks: against a real IOC over both."""
+"""Behaviour common to both providers, against a real IOC."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTime
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
 from k2eg_rx.pv import PVAddress
 
-PATIENCE = 60.0  # what never takes so long, unless it is broken
+TIMEOUT = 60.0  # what never takes so long, unless it is broken
 NOTHING = "No fields to update in the provided Msgpack object"
 
 Kind = Literal["pva", "ca"]
@@ -50,7 +50,7 @@ def get(provider: Provider, address: Callable[[str], PVAddress]) -> Callable[[st
     """A PV's value, arrays as lists."""
 
     def get(name: str) -> Any:
-        value = provider.get(address(name), PATIENCE).result(PATIENCE).structure["value"]
+        value = provider.get(address(name), TIMEOUT).result(TIMEOUT).structure["value"]
         return value.tolist() if isinstance(value, np.ndarray) else value
 
     return get
@@ -59,7 +59,7 @@ def get(provider: Provider, address: Callable[[str], PVAddress]) -> Callable[[st
 @pytest.fixture
 def put(provider: Provider, address: Callable[[str], PVAddress]) -> Callable[[str, object], None]:
     def put(name: str, value: object) -> None:
-        provider.put(address(name), {"value": value}, PATIENCE).result(PATIENCE)
+        provider.put(address(name), {"value": value}, TIMEOUT).result(TIMEOUT)
 
     return put
 
@@ -137,26 +137,22 @@ def test_a_put_that_would_not_read_back_is_refused_and_changes_nothing(
 
 
 @pytest.mark.parametrize("fields", [{}, {"foo": 1}])
-def test_a_put_of_nothing_known_says_so(
+def test_a_put_without_known_fields_is_refused(
     provider: Provider, address: Callable[[str], PVAddress], fields: dict[str, Any]
 ) -> None:
     with pytest.raises(ProviderError, match=NOTHING):
-        provider.put(address("t:ao"), fields, PATIENCE).result(PATIENCE)
+        provider.put(address("t:ao"), fields, TIMEOUT).result(TIMEOUT)
 
 
-def test_a_record_that_takes_no_puts_gives_an_error(
-    get: Callable[[str], Any], put: Callable[[str, object], None]
-) -> None:
+def test_a_put_to_a_write_protected_record_fails(get: Callable[[str], Any], put: Callable[[str, object], None]) -> None:
     with pytest.raises(ProviderError, match=r"putDisabled|DISP=1"):
         put("t:ro", 9.0)
     assert get("t:ro") == 3.0
 
 
-def test_a_field_is_one_of_the_record_or_a_path_in_the_structure(
-    provider: Provider, address: Callable[[str], PVAddress]
-) -> None:
+def test_a_field_is_a_record_field_or_a_structure_path(provider: Provider, address: Callable[[str], PVAddress]) -> None:
     def read(name: str) -> Any:
-        return provider.get(address(name), PATIENCE).result(PATIENCE)
+        return provider.get(address(name), TIMEOUT).result(TIMEOUT)
 
     assert read("t:static.RTYP").structure["value"] == "ao"
     severity = read("t:static.alarm.severity")
@@ -167,49 +163,47 @@ def test_a_field_is_one_of_the_record_or_a_path_in_the_structure(
         read("t:static.nope")
 
 
-def test_a_pv_that_does_not_exist_times_out_and_says_that_nothing_was_written(
-    provider: Provider, address: Callable[[str], PVAddress]
-) -> None:
+def test_operations_on_a_missing_pv_time_out(provider: Provider, address: Callable[[str], PVAddress]) -> None:
     getting = provider.get(address("no:such:pv"), 0.1)
     putting = provider.put(address("no:such:pv"), {"value": 1}, 0.1)
     with pytest.raises(ProviderTimeout, match=r"^no:such:pv: no answer within 0\.1 s$"):
-        getting.result(PATIENCE)
+        getting.result(TIMEOUT)
     with pytest.raises(ProviderTimeout, match=r"^no:such:pv: no answer within 0\.1 s; nothing was written$"):
-        putting.result(PATIENCE)
+        putting.result(TIMEOUT)
 
 
 def test_a_cancelled_operation_is_forgotten(provider: Provider, address: Callable[[str], PVAddress]) -> None:
-    getting = provider.get(address("no:such:pv:either"), PATIENCE)
+    getting = provider.get(address("no:such:pv:either"), TIMEOUT)
     assert getting.cancel()
     with pytest.raises(CancelledError):
-        getting.result(PATIENCE)
-    assert provider.get(address("t:static"), PATIENCE).result(PATIENCE).types["value"] == "double"
+        getting.result(TIMEOUT)
+    assert provider.get(address("t:static"), TIMEOUT).result(TIMEOUT).types["value"] == "double"
 
 
 def test_many_at_once_all_answer(provider: Provider, address: Callable[[str], PVAddress]) -> None:
     names = ["t:ao", "t:static", "t:wfd", "t:mbbo"] * 50
-    getting = [provider.get(address(name), PATIENCE) for name in names]
-    assert all("value" in future.result(PATIENCE).structure for future in getting)
+    getting = [provider.get(address(name), TIMEOUT) for name in names]
+    assert all("value" in future.result(TIMEOUT).structure for future in getting)
 
 
-def test_a_subscription_gives_the_value_now_and_then_each_update_whole_and_in_order(
+def test_a_subscription_gives_the_current_value_and_each_update_in_order(
     provider: Provider, address: Callable[[str], PVAddress], put: Callable[[str, object], None]
 ) -> None:
     put("t:static", 0.0)
     updates: SimpleQueue[Any] = SimpleQueue()
     connections: SimpleQueue[bool] = SimpleQueue()
     subscription = provider.subscribe(address("t:static"), updates.put, connections.put)
-    assert connections.get(timeout=PATIENCE) is True
-    first = updates.get(timeout=PATIENCE)
+    assert connections.get(timeout=TIMEOUT) is True
+    first = updates.get(timeout=TIMEOUT)
     assert first["value"] == 0.0
     assert {"value", "alarm", "timeStamp", "display", "control", "valueAlarm"} <= first.keys()
     for number in range(1, 21):
         put("t:static", float(number))
-    received = [updates.get(timeout=PATIENCE) for _ in range(20)]
+    received = [updates.get(timeout=TIMEOUT) for _ in range(20)]
     assert [update["value"] for update in received] == [float(number) for number in range(1, 21)]
     assert all(update.keys() == first.keys() for update in received)
     assert all(update["display"] == first["display"] for update in received)
-    assert first["value"] == 0.0, "a structure handed out before was changed"
+    assert first["value"] == 0.0, "a structure must not change after delivery"
     subscription.close()
     subscription.close()
     put("t:static", 99.0)
@@ -218,15 +212,15 @@ def test_a_subscription_gives_the_value_now_and_then_each_update_whole_and_in_or
     assert connections.empty()
 
 
-def test_a_change_of_limits_or_units_arrives(
+def test_changes_of_limits_and_units_arrive(
     provider: Provider, address: Callable[[str], PVAddress], put: Callable[[str, object], None]
 ) -> None:
     put("t:static2.EGU", "mm")
     updates: SimpleQueue[Any] = SimpleQueue()
     subscription = provider.subscribe(address("t:static2"), updates.put, lambda connected: None)
-    assert updates.get(timeout=PATIENCE)["display"]["units"] == "mm"
+    assert updates.get(timeout=TIMEOUT)["display"]["units"] == "mm"
     put("t:static2.EGU", "km")
-    changed = updates.get(timeout=PATIENCE)
+    changed = updates.get(timeout=TIMEOUT)
     assert (changed["value"], changed["display"]["units"]) == (43.0, "km")
     subscription.close()
 
@@ -240,15 +234,15 @@ def test_several_subscribers_of_one_pv_are_independent(
     first = provider.subscribe(address("t:lout"), one.put, lambda connected: None)
     second = provider.subscribe(address("t:lout"), other.put, lambda connected: None)
     for queue in (one, other):
-        assert queue.get(timeout=PATIENCE)["value"] == 0
+        assert queue.get(timeout=TIMEOUT)["value"] == 0
     first.close()
     put("t:lout", 1)
-    assert other.get(timeout=PATIENCE)["value"] == 1
+    assert other.get(timeout=TIMEOUT)["value"] == 1
     assert one.empty()
     second.close()
 
 
-def test_a_subscriber_that_raises_is_logged_and_goes_on(
+def test_a_failing_subscriber_is_logged_and_its_subscription_continues(
     provider: Provider,
     address: Callable[[str], PVAddress],
     put: Callable[[str, object], None],
@@ -265,9 +259,9 @@ def test_a_subscriber_that_raises_is_logged_and_goes_on(
         raise RuntimeError("another fault")
 
     subscription = provider.subscribe(address("t:lout"), raising, raising_too)
-    assert seen.get(timeout=PATIENCE) == 0
+    assert seen.get(timeout=TIMEOUT) == 0
     put("t:lout", 1)
-    assert seen.get(timeout=PATIENCE) == 1
+    assert seen.get(timeout=TIMEOUT) == 1
     subscription.close()
     assert f"subscriber failed, its subscription continues: pv={address('t:lout')}" in caplog.text
 
@@ -281,13 +275,13 @@ def test_a_callback_may_close_its_subscription_and_use_the_provider(
     subscriptions: list[Any] = []
 
     def once(update: Any) -> None:
-        opened.wait(PATIENCE)
+        opened.wait(TIMEOUT)
         subscriptions[0].close()
-        provider.put(address("t:lout"), {"value": update["value"] + 1}, PATIENCE).add_done_callback(ended.put)
+        provider.put(address("t:lout"), {"value": update["value"] + 1}, TIMEOUT).add_done_callback(ended.put)
 
     subscriptions.append(provider.subscribe(address("t:lout"), once, lambda connected: None))
     opened.set()
-    assert ended.get(timeout=PATIENCE).exception() is None
+    assert ended.get(timeout=TIMEOUT).exception() is None
     put("t:lout", 7)
     assert ended.empty()
 
@@ -301,18 +295,18 @@ def test_a_subscription_to_a_field_selects_it(
     limits: SimpleQueue[Any] = SimpleQueue()
     of_path = provider.subscribe(address("t:ao.alarm.severity"), severities.put, lambda connected: None)
     of_field = provider.subscribe(address("t:static.HIGH"), limits.put, lambda connected: None)
-    assert severities.get(timeout=PATIENCE)["value"] == 0
-    assert limits.get(timeout=PATIENCE)["value"] == 60.0
+    assert severities.get(timeout=TIMEOUT)["value"] == 0
+    assert limits.get(timeout=TIMEOUT)["value"] == 60.0
     put("t:ao", 8.5)
-    assert severities.get(timeout=PATIENCE)["value"] == 2
+    assert severities.get(timeout=TIMEOUT)["value"] == 2
     put("t:static.HIGH", 70.0)
     # The IOC first posts that a property has changed, with the field as it was.
-    assert any(limits.get(timeout=PATIENCE)["value"] == 70.0 for _ in range(2))
+    assert any(limits.get(timeout=TIMEOUT)["value"] == 70.0 for _ in range(2))
     of_path.close()
     of_field.close()
 
 
-def test_a_subscription_to_a_field_there_is_not_is_logged_once(
+def test_a_subscription_to_a_missing_field_is_logged_once(
     provider: Provider,
     address: Callable[[str], PVAddress],
     put: Callable[[str, object], None],
@@ -322,25 +316,25 @@ def test_a_subscription_to_a_field_there_is_not_is_logged_once(
     whole: SimpleQueue[Any] = SimpleQueue()
     missing = provider.subscribe(address("t:lout.nope"), updates.put, lambda connected: None)
     other = provider.subscribe(address("t:lout"), whole.put, lambda connected: None)
-    before = whole.get(timeout=PATIENCE)["value"]
+    before = whole.get(timeout=TIMEOUT)["value"]
     for number in (before + 1, before + 2):
         put("t:lout", number)
-        assert whole.get(timeout=PATIENCE)["value"] == number
+        assert whole.get(timeout=TIMEOUT)["value"] == number
     missing.close()
     other.close()
     assert updates.empty()
     assert caplog.text.count("no field 'nope'") == 1
 
 
-def test_closing_ends_all_at_once_and_leaves_no_thread(
+def test_closing_fails_pending_operations_and_later_calls(
     make: Callable[[], Provider], address: Callable[[str], PVAddress]
 ) -> None:
     provider = make()
     updates: SimpleQueue[Any] = SimpleQueue()
     connections: SimpleQueue[bool] = SimpleQueue()
     subscription = provider.subscribe(address("t:fast"), updates.put, connections.put)
-    updates.get(timeout=PATIENCE)
-    assert connections.get(timeout=PATIENCE) is True
+    updates.get(timeout=TIMEOUT)
+    assert connections.get(timeout=TIMEOUT) is True
     pending = provider.get(address("no:such:pv"), 60.0)
     provider.close()
     provider.close()
@@ -348,15 +342,15 @@ def test_closing_ends_all_at_once_and_leaves_no_thread(
     with pytest.raises(ProviderError, match="provider is closed"):
         pending.result(0)
     with pytest.raises(ProviderError, match="provider is closed"):
-        provider.get(address("t:ao"), PATIENCE).result(PATIENCE)
+        provider.get(address("t:ao"), TIMEOUT).result(TIMEOUT)
     with pytest.raises(ProviderError, match="provider is closed"):
-        provider.put(address("t:ao"), {"value": 1.0}, PATIENCE).result(PATIENCE)
+        provider.put(address("t:ao"), {"value": 1.0}, TIMEOUT).result(TIMEOUT)
     with pytest.raises(ProviderError, match="provider is closed"):
         provider.subscribe(address("t:ao"), updates.put, connections.put)
-    assert connections.empty(), "it called back when it was closed"
+    assert connections.empty(), "close() must not call back"
 
 
-def test_closing_right_after_a_call_ends_it(
+def test_closing_right_after_a_call_fails_the_call(
     make: Callable[[], Provider], provider: Provider, address: Callable[[str], PVAddress]
 ) -> None:
     for _ in range(10):
@@ -368,15 +362,15 @@ def test_closing_right_after_a_call_ends_it(
             pending.result(0)
 
 
-def test_a_put_waits_for_the_record_as_long_as_it_is_told_to(
+def test_a_put_waits_for_processing_up_to_the_completion_time(
     kind: Kind, records_ioc: SoftIoc, address: Callable[[str], PVAddress], get: Callable[[str], Any]
 ) -> None:
-    for completion, still_processing in ((0.2, 1), (PATIENCE, 0)):
+    for completion, still_processing in ((0.2, 1), (TIMEOUT, 0)):
         provider = (
             ChannelAccessProvider(completion=completion)
             if kind == "ca"
             else PVAccessProvider(records_ioc.client_environment, completion=completion)
         )
-        provider.put(address("t:slow.A"), {"value": 1.0}, PATIENCE).result(PATIENCE)
+        provider.put(address("t:slow.A"), {"value": 1.0}, TIMEOUT).result(TIMEOUT)
         assert get("t:slow.PACT") == still_processing
         provider.close()

@@ -1,4 +1,4 @@
-"""What only Channel Access has. What needs libca's addresses for itself runs in a process of its own."""
+"""Behaviour specific to Channel Access."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
 from k2eg_rx.gateway.epics.provider import ProviderError, PVReading
 from k2eg_rx.pv import PVAddress
 
-PATIENCE = 60.0  # what never takes so long, unless it is broken
+TIMEOUT = 60.0  # what never takes so long, unless it is broken
 ALONE = 50.0  # for a process of its own, with an IOC that is started twice
 DATA = Path(__file__).parents[1] / "data"
 
@@ -38,12 +38,12 @@ def provider(records_ioc: SoftIoc) -> Iterator[ChannelAccessProvider]:
 
 @pytest.fixture
 def read(provider: ChannelAccessProvider) -> Callable[[str], PVReading]:
-    return lambda name: provider.get(address(name), PATIENCE).result(PATIENCE)
+    return lambda name: provider.get(address(name), TIMEOUT).result(TIMEOUT)
 
 
 @pytest.fixture
 def put(provider: ChannelAccessProvider) -> Callable[[str, object], None]:
-    return lambda name, value: provider.put(address(name), {"value": value}, PATIENCE).result(PATIENCE)
+    return lambda name, value: provider.put(address(name), {"value": value}, TIMEOUT).result(TIMEOUT)
 
 
 ALONE_SCRIPT = """
@@ -62,14 +62,14 @@ provider = ChannelAccessProvider()
 def get(name, timeout=30.0):
     return provider.get(PVAddress.parse("ca://" + name), timeout).result(timeout + 1.0).structure
 
-def tell(**what):
+def report(**what):
     packed = msgpack.packb(what, default=lambda array: array.tolist())
     print(base64.b64encode(packed).decode(), flush=True)
 """
 
 
 def alone(script: str, *arguments: str, database: Path = DATA / "records.db") -> list[dict[str, Any]]:
-    """Runs a script in a process with an IOC and a provider for it; returns what it told, and that it was quiet."""
+    """Runs a script in a process with an IOC and a provider for it; returns what it reports, and that it was quiet."""
     command = [sys.executable, "-c", ALONE_SCRIPT + script, str(database), *arguments]
     done = subprocess.run(command, env=without_epics(), capture_output=True, text=True, timeout=ALONE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -95,20 +95,20 @@ def without_time(structure: dict[str, Any]) -> str:
     return repr({name: held for name, held in structure.items() if name != "timeStamp"})
 
 
-def test_structures_are_what_the_deployed_gateway_sends() -> None:
+def test_structures_equal_those_of_the_deployed_gateway() -> None:
     names = sorted(RECORDED)
     assert len(names) > 15
     assert {"t:ao", "t:mbbo", "t:wfst", "t:wfuc"} <= set(names)
-    (told,) = alone("tell(**{name: get(name) for name in sys.argv[2:]}); provider.close(); ioc.stop()", *names)
+    (reports,) = alone("report(**{name: get(name) for name in sys.argv[2:]}); provider.close(); ioc.stop()", *names)
     for name in names:
         expected = RECORDED[name] | ({"value": DIFFERENCES[name]} if name in DIFFERENCES else {})
-        assert without_time(told[name]) == without_time(expected), name
-        assert list(told[name]) == list(expected), name
-        assert list(told[name]["timeStamp"]) == list(expected["timeStamp"]), name
+        assert without_time(reports[name]) == without_time(expected), name
+        assert list(reports[name]) == list(expected), name
+        assert list(reports[name]["timeStamp"]) == list(expected["timeStamp"]), name
 
 
-def test_a_thread_of_the_library_keeps_its_python_state_between_callbacks() -> None:
-    (told,) = alone(
+def test_library_threads_keep_their_python_state_between_callbacks() -> None:
+    (reports,) = alone(
         """
 import threading
 from k2eg_rx.gateway.epics.ca_loop import CALoop
@@ -127,37 +127,37 @@ loop.call_soon_threadsafe = noting
 python = {thread.ident for thread in threading.enumerate()}  # to ask who is there makes a thread known
 for _ in range(3):
     get("t:static")
-tell(calls=[numbers for thread, numbers in calls.items() if thread not in python])
+report(calls=[numbers for thread, numbers in calls.items() if thread not in python])
 provider.close()
 ioc.stop()
 """
     )
-    assert told["calls"], "no thread of the library called"
-    for numbers in told["calls"]:
+    assert reports["calls"], "no library thread called back"
+    for numbers in reports["calls"]:
         assert numbers == list(range(1, len(numbers) + 1))
-    assert max(map(len, told["calls"])) >= 3
+    assert max(map(len, reports["calls"])) >= 3
 
 
-def test_a_provider_that_nobody_closes_is_closed_when_the_process_ends(tmp_path: Path) -> None:
+def test_an_open_provider_is_closed_when_the_process_ends(tmp_path: Path) -> None:
     busy = tmp_path / "busy.db"  # so that libca has much to let go of
     busy.write_text(
         "".join(f'record(calc, "busy{n}") {{ field(CALC, "VAL+1") field(SCAN, ".1 second") }}\n' for n in range(500))
     )
-    told = alone(
+    reports = alone(
         """
 events = SimpleQueue()
 for number in range(500):
     provider.subscribe(PVAddress.parse(f"ca://busy{number}"), events.put, lambda connected: None)
-tell(updates=len([events.get(timeout=30) for _ in range(2000)]))
+report(updates=len([events.get(timeout=30) for _ in range(2000)]))
 ioc.stop()
 """,
         database=busy,
     )
-    assert told == [{"updates": 2000}]
+    assert reports == [{"updates": 2000}]
 
 
-def test_it_reconnects_when_the_ioc_comes_back_and_is_quiet_when_it_goes_after_close() -> None:
-    told = alone(
+def test_it_reconnects_and_prints_nothing_when_the_ioc_stops_after_close() -> None:
+    reports = alone(
         """
 events = SimpleQueue()
 subscription = provider.subscribe(
@@ -165,22 +165,22 @@ subscription = provider.subscribe(
     lambda update: events.put(update["value"]),
     lambda connected: events.put(connected),
 )
-tell(events=[events.get(timeout=10) for _ in range(2)])
+report(events=[events.get(timeout=10) for _ in range(2)])
 ioc.stop()
-tell(events=[events.get(timeout=10)])
+report(events=[events.get(timeout=10)])
 try:
     get("t:static", 0.1)
 except ProviderTimeout as error:
-    tell(error=str(error))
+    report(error=str(error))
 ioc.start()
-tell(events=[events.get(timeout=30) for _ in range(2)])
-tell(value=get("t:static")["value"])
+report(events=[events.get(timeout=30) for _ in range(2)])
+report(value=get("t:static")["value"])
 provider.close()
 ioc.stop()
-tell(left=events.empty())
+report(left=events.empty())
 """
     )
-    assert told == [
+    assert reports == [
         {"events": [True, 42.0]},
         {"events": [False]},
         {"error": "t:static: no answer within 0.1 s"},
@@ -190,18 +190,18 @@ tell(left=events.empty())
     ]
 
 
-def test_a_provider_after_the_last_one_was_closed_works_too() -> None:
-    told = alone(
+def test_a_new_provider_works_after_the_last_one_was_closed() -> None:
+    reports = alone(
         """
-tell(value=get("t:static")["value"])
+report(value=get("t:static")["value"])
 provider.close()
 provider = ChannelAccessProvider()
-tell(value=get("t:static2")["value"])
+report(value=get("t:static2")["value"])
 provider.close()
 ioc.stop()
 """
     )
-    assert told == [{"value": 42.0}, {"value": 43.0}]
+    assert reports == [{"value": 42.0}, {"value": 43.0}]
 
 
 # --- types and limits of the protocol
@@ -235,7 +235,7 @@ def test_types_have_pvdata_names(read: Callable[[str], PVReading], name: str, ki
     assert reading.types.keys() == reading.structure.keys()
 
 
-def test_long_strings_are_read_and_written_whole_with_a_dollar(
+def test_long_strings_are_read_and_written_with_a_dollar_suffix(
     read: Callable[[str], PVReading], put: Callable[[str, object], None]
 ) -> None:
     for name, text in (("t:lsi.VAL$", "x" * 150), ("t:ao.DESC$", "désc"), ("t:ao.DESC$", "")):
@@ -255,17 +255,17 @@ def test_long_strings_are_read_and_written_whole_with_a_dollar(
         ("t:ro", 9.0, "^t:ro: Channel write request failed; its record does not take it, as one with DISP=1$"),
     ],
 )
-def test_what_the_protocol_cannot_carry_or_the_server_refuses_is_an_error(
+def test_limits_of_the_protocol_and_refusals_of_the_server_are_errors(
     put: Callable[[str, object], None], name: str, value: object, why: str
 ) -> None:
     with pytest.raises(ProviderError, match=why):
         put(name, value)
 
 
-def test_a_put_without_waiting_for_the_record_is_done_when_it_is_sent(read: Callable[[str], PVReading]) -> None:
+def test_a_put_with_completion_0_succeeds_when_sent(read: Callable[[str], PVReading]) -> None:
     provider = ChannelAccessProvider(completion=0)
-    provider.put(address("t:long"), {"value": 17}, PATIENCE).result(PATIENCE)
-    assert provider.get(address("t:long"), PATIENCE).result(PATIENCE).structure["value"] == 17
+    provider.put(address("t:long"), {"value": 17}, TIMEOUT).result(TIMEOUT)
+    assert provider.get(address("t:long"), TIMEOUT).result(TIMEOUT).structure["value"] == 17
     provider.close()
 
 
@@ -278,15 +278,15 @@ def test_the_first_value_comes_exactly_once(
         subscription = provider.subscribe(
             address("t:lout"), lambda update: updates.put(update["value"]), lambda connected: None
         )
-        assert updates.get(timeout=PATIENCE) == 1
+        assert updates.get(timeout=TIMEOUT) == 1
         put("t:lout", 2)
-        assert updates.get(timeout=PATIENCE) == 2
+        assert updates.get(timeout=TIMEOUT) == 2
         put("t:lout", 1)
-        assert updates.get(timeout=PATIENCE) == 1
+        assert updates.get(timeout=TIMEOUT) == 1
         subscription.close()
 
 
-def test_strings_and_enums_are_subscribed_to(
+def test_strings_and_enums_can_be_subscribed_to(
     provider: ChannelAccessProvider, put: Callable[[str, object], None]
 ) -> None:
     put("t:bo", "Off")
@@ -299,25 +299,25 @@ def test_strings_and_enums_are_subscribed_to(
         subscription = provider.subscribe(
             address(name), lambda update: values.put(update["value"]), lambda connected: None
         )
-        assert values.get(timeout=PATIENCE) == first
+        assert values.get(timeout=TIMEOUT) == first
         put(name, then if isinstance(then, str) else "On")
-        assert values.get(timeout=PATIENCE) == then
+        assert values.get(timeout=TIMEOUT) == then
         subscription.close()
 
 
-def test_providers_share_the_thread_which_ends_with_the_last() -> None:
-    told = alone(
+def test_providers_share_a_thread_that_ends_with_the_last() -> None:
+    reports = alone(
         """
 import threading
 other = ChannelAccessProvider()
-tell(value=other.get(PVAddress.parse("ca://t:static"), 30.0).result(30.0).structure["value"])
+report(value=other.get(PVAddress.parse("ca://t:static"), 30.0).result(30.0).structure["value"])
 threads = lambda: sum(thread.name == "k2eg-ca" for thread in threading.enumerate())
-tell(threads=threads())
+report(threads=threads())
 provider.close()
-tell(threads=threads(), value=other.get(PVAddress.parse("ca://t:static2"), 30.0).result(30.0).structure["value"])
+report(threads=threads(), value=other.get(PVAddress.parse("ca://t:static2"), 30.0).result(30.0).structure["value"])
 other.close()
-tell(threads=threads())
+report(threads=threads())
 ioc.stop()
 """
     )
-    assert told == [{"value": 42.0}, {"threads": 1}, {"threads": 1, "value": 43.0}, {"threads": 0}]
+    assert reports == [{"value": 42.0}, {"threads": 1}, {"threads": 1, "value": 43.0}, {"threads": 0}]

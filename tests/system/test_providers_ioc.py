@@ -1,4 +1,4 @@
-"""The soft IOC: it is there when `start` returns, says why it is not, and never outlives its owner."""
+"""The soft IOC: start, errors, stop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from k2eg_rx.embedded.loopback import (
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
 from k2eg_rx.pv import PVAddress
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 RECORD = 'record(ao, "$(P=)x") { field(VAL, "$(V=1)") field(PINI, "YES") }\n'
 
 
@@ -39,7 +39,7 @@ def database(tmp_path: Path) -> Path:
 
 def value_of(ioc: SoftIoc, name: str) -> float:
     provider = PVAccessProvider(ioc.client_environment)
-    value: float = provider.get(PVAddress.parse(f"pva://{name}"), PATIENCE).result(PATIENCE).structure["value"]
+    value: float = provider.get(PVAddress.parse(f"pva://{name}"), TIMEOUT).result(TIMEOUT).structure["value"]
     provider.close()
     return value
 
@@ -56,10 +56,10 @@ def watched(pid: int | None) -> Iterator[int]:
 
 
 def ended(descriptor: int) -> bool:
-    return bool(select.select([descriptor], [], [], PATIENCE)[0])
+    return bool(select.select([descriptor], [], [], TIMEOUT)[0])
 
 
-def test_it_serves_its_records_when_start_returns_and_nothing_is_left_after_stop(database: Path) -> None:
+def test_it_serves_records_between_start_and_stop(database: Path) -> None:
     ioc = SoftIoc(database)
     assert ioc.pid is None
     ioc.start()
@@ -89,7 +89,7 @@ def test_it_comes_back_on_the_same_ports(database: Path) -> None:
         assert value_of(ioc, "x") == 1.0
 
 
-def test_a_database_that_cannot_be_loaded_is_an_error_with_what_the_ioc_printed(tmp_path: Path) -> None:
+def test_an_invalid_database_is_an_error_with_the_ioc_output(tmp_path: Path) -> None:
     with pytest.raises(IocError, match=r"(?s)the IOC ended with code 1; it printed:.*Can't open file '.*none.db'"):
         SoftIoc(tmp_path / "none.db").start()
     bad = tmp_path / "bad.db"
@@ -98,7 +98,7 @@ def test_a_database_that_cannot_be_loaded_is_an_error_with_what_the_ioc_printed(
         SoftIoc(bad).start()
 
 
-def test_a_port_in_use_is_an_error_if_it_was_asked_for_and_avoided_if_not(
+def test_a_requested_port_in_use_is_an_error_and_a_chosen_one_is_avoided(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as taken:
@@ -114,14 +114,14 @@ def test_a_port_in_use_is_an_error_if_it_was_asked_for_and_avoided_if_not(
             assert value_of(ioc, "x") == 1.0
 
 
-def test_it_does_not_take_over_the_sites_epics_settings(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_ignores_the_epics_variables_of_the_environment(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EPICS_PVAS_INTF_ADDR_LIST", "192.0.2.1")
     monkeypatch.setenv("EPICS_CAS_INTF_ADDR_LIST", "192.0.2.1")
     with SoftIoc(database) as ioc:
         assert value_of(ioc, "x") == 1.0
 
 
-def test_what_it_prints_is_logged(database: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_its_output_is_logged(database: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "k2eg_rx.embedded.ioc"), SoftIoc(database):
         pass
     assert "iocRun: All initialization complete" in caplog.text
@@ -152,7 +152,7 @@ def test_it_ends_when_its_owner_is_killed(database: Path, fork: str) -> None:
             assert ended(process)
 
 
-def test_it_is_killed_if_it_does_not_end(database: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_killed_if_it_does_not_exit(database: Path, caplog: pytest.LogCaptureFixture) -> None:
     ioc = SoftIoc(database).start()
     with watched(ioc.pid) as process:
         assert ioc.pid is not None
@@ -162,7 +162,7 @@ def test_it_is_killed_if_it_does_not_end(database: Path, caplog: pytest.LogCaptu
     assert "did not exit" in caplog.text
 
 
-def test_free_ports_are_different_and_free_for_both_kinds() -> None:
+def test_free_ports_are_distinct_and_free_for_tcp_and_udp() -> None:
     ports = free_ports(5)
     assert len(set(ports)) == 5
     for port in ports:
@@ -171,7 +171,7 @@ def test_free_ports_are_different_and_free_for_both_kinds() -> None:
                 own.bind((HOST, port))
 
 
-def test_client_environments_join_their_addresses() -> None:
+def test_client_environments_merge_their_addresses() -> None:
     one, other = ServerPorts(1, 2, 3), ServerPorts(4, 5, 6)
     merged = merge_client_environments(
         one.ca_client_environment | one.pva_client_environment, other.pva_client_environment, one.ca_client_environment

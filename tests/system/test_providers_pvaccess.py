@@ -1,4 +1,4 @@
-"""What only PVAccess has: any structure, p4p's servers, and the deployed gateway's answers to compare with."""
+"""Behaviour specific to PVAccess: custom structures, p4p servers, reconnection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from k2eg_rx.gateway.epics.provider import ProviderError, ProviderTimeout, PVRea
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
 from k2eg_rx.pv import PVAddress
 
-PATIENCE = 60.0  # what never takes so long, unless it is broken
+TIMEOUT = 60.0  # what never takes so long, unless it is broken
 RECONNECTION = 40.0  # a search is repeated after at most 30 s
 DATA = Path(__file__).parents[1] / "data"
 
@@ -62,7 +62,7 @@ def provider(records_ioc: SoftIoc, pvs_server: HasClientEnvironment) -> Iterator
 
 @pytest.fixture
 def read(provider: PVAccessProvider) -> Callable[[str], PVReading]:
-    return lambda name: provider.get(address(name), PATIENCE).result(PATIENCE)
+    return lambda name: provider.get(address(name), TIMEOUT).result(TIMEOUT)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def get(read: Callable[[str], PVReading]) -> Callable[[str], Any]:
 
 @pytest.fixture
 def put(provider: PVAccessProvider) -> Callable[[str, dict[str, Any]], None]:
-    return lambda name, fields: provider.put(address(name), fields, PATIENCE).result(PATIENCE)
+    return lambda name, fields: provider.put(address(name), fields, TIMEOUT).result(TIMEOUT)
 
 
 # --- what the deployed gateway sent for the same PVs
@@ -111,22 +111,22 @@ def without_time(structure: Any) -> str:
     return repr({name: held for name, held in plain(structure).items() if name != "timeStamp"})
 
 
-def test_there_is_something_to_compare_with() -> None:
+def test_recorded_structures_exist() -> None:
     assert len(RECORDED) > 25
     assert {"P:TABLE", "P:IMG", "P:ENUM", "t:ao", "t:wfst", "t:mbbo"} <= RECORDED.keys()
 
 
 @pytest.mark.parametrize("name", sorted(RECORDED))
-def test_a_structure_is_what_the_deployed_gateway_sends(untouched: PVAccessProvider, name: str) -> None:
+def test_a_structure_equals_that_of_the_deployed_gateway(untouched: PVAccessProvider, name: str) -> None:
     expected = RECORDED[name] | ({"value": DIFFERENCES[name]} if name in DIFFERENCES else {})
-    structure = untouched.get(address(name), PATIENCE).result(PATIENCE).structure
+    structure = untouched.get(address(name), TIMEOUT).result(TIMEOUT).structure
     assert without_time(structure) == without_time(expected)
     assert list(structure) == list(expected)
     assert list(structure["timeStamp"]) == list(expected["timeStamp"])
 
 
 def test_a_custom_structure_is_complete(untouched: PVAccessProvider) -> None:
-    structure = plain(untouched.get(address("P:CUSTOM"), PATIENCE).result(PATIENCE).structure)
+    structure = plain(untouched.get(address("P:CUSTOM"), TIMEOUT).result(TIMEOUT).structure)
     assert structure == {
         "a": 7,
         "b": "bee",
@@ -146,7 +146,7 @@ def test_a_custom_structure_is_complete(untouched: PVAccessProvider) -> None:
 
 @pytest.mark.parametrize("name", ["P:RW", "P:ARR", "P:FAST", "P:SLOW", "P:RATE", "t:fast", "T:Upper-Dash_1"])
 def test_the_other_pvs_can_be_read(untouched: PVAccessProvider, name: str) -> None:
-    reading = untouched.get(address(name), PATIENCE).result(PATIENCE)
+    reading = untouched.get(address(name), TIMEOUT).result(TIMEOUT)
     assert reading.types["value"] == ("double[]" if name == "P:ARR" else "double")
     assert reading.structure.keys() == reading.types.keys()
 
@@ -179,7 +179,7 @@ def test_the_types_of_a_table_are_those_of_its_columns(read: Callable[[str], PVR
         ("P:TABLE", {"value": {"element": ["A"], "device_name": ["a"], "s": [1.0], "n": [5]}}),
     ],
 )
-def test_a_put_of_fields_is_read_back_and_leaves_the_others(
+def test_a_put_of_fields_leaves_the_others(
     get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None], name: str, fields: dict[str, Any]
 ) -> None:
     before = get(name)
@@ -196,14 +196,12 @@ def test_a_put_of_fields_is_read_back_and_leaves_the_others(
     assert after == expected(before, fields)
 
 
-def test_an_enum_of_a_server_takes_a_label(
-    get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None]
-) -> None:
+def test_an_enum_takes_a_label(get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None]) -> None:
     put("P:ENUM", {"value": "C"})
     assert get("P:ENUM")["value"] == {"index": 2, "choices": ["A", "B", "C"]}
 
 
-def test_a_path_can_be_put(get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None]) -> None:
+def test_a_structure_path_can_be_put(get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None]) -> None:
     put("P:CUSTOM.sub.x", {"value": 3.25})
     assert get("P:CUSTOM.sub.x") == {"value": 3.25}
     with pytest.raises(ProviderError, match="No fields to update"):
@@ -223,7 +221,7 @@ def test_a_path_can_be_put(get: Callable[[str], Any], put: Callable[[str, dict[s
         ("P:BOOL", {"value": 2}, "is neither true nor false"),
     ],
 )
-def test_what_server_or_type_refuse_is_an_error(
+def test_refusals_of_the_server_and_type_errors_are_errors(
     get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None], name: str, fields: dict[str, Any], why: str
 ) -> None:
     before = get(name)
@@ -235,7 +233,7 @@ def test_what_server_or_type_refuse_is_an_error(
 # --- subscriptions
 
 
-def test_a_union_that_changes_its_member_and_an_array_that_grows_arrive_whole(provider: PVAccessProvider) -> None:
+def test_changes_of_union_member_and_array_length_arrive_whole(provider: PVAccessProvider) -> None:
     spec = Type([("value", ("U", None, [("i", "i"), ("text", "s")])), ("n", "ad"), ("note", "s")])
     pv = SharedPV(initial=Value(spec, {"value": ("i", 1), "n": [1.0], "note": "kept"}))
     ports = ServerPorts.free()
@@ -243,10 +241,10 @@ def test_a_union_that_changes_its_member_and_an_array_that_grows_arrive_whole(pr
     with Server(providers=[{"own": pv}], conf=ports.pva_server_environment, useenv=False):
         own = PVAccessProvider(ports.pva_client_environment)
         own.subscribe(address("own"), updates.put, lambda connected: None)
-        assert plain(updates.get(timeout=PATIENCE)) == {"value": {"i": 1}, "n": [1.0], "note": "kept"}
-        pv.call_soon(Value(spec, {"value": ("text", "x")}))
-        pv.call_soon(Value(spec, {"n": [1.0, 2.0]}))
-        received = [plain(updates.get(timeout=PATIENCE)) for _ in range(2)]
+        assert plain(updates.get(timeout=TIMEOUT)) == {"value": {"i": 1}, "n": [1.0], "note": "kept"}
+        pv.post(Value(spec, {"value": ("text", "x")}))
+        pv.post(Value(spec, {"n": [1.0, 2.0]}))
+        received = [plain(updates.get(timeout=TIMEOUT)) for _ in range(2)]
         own.close()
     assert received == [
         {"value": {"text": "x"}, "n": [1.0], "note": "kept"},
@@ -262,14 +260,14 @@ def test_a_burst_arrives_without_loss_and_in_order(provider: PVAccessProvider) -
     with Server(providers=[{"burst": pv}], conf=ports.pva_server_environment, useenv=False):
         own = PVAccessProvider(ports.pva_client_environment)
         own.subscribe(address("burst"), lambda update: updates.put(update["value"]), lambda connected: None)
-        assert updates.get(timeout=PATIENCE) == 0
+        assert updates.get(timeout=TIMEOUT) == 0
         for number in range(1, 51):  # at once: half of what the subscription's queue holds
-            pv.call_soon(Value(spec, {"value": number}))
-        assert [updates.get(timeout=PATIENCE) for _ in range(50)] == list(range(1, 51))
+            pv.post(Value(spec, {"value": number}))
+        assert [updates.get(timeout=TIMEOUT) for _ in range(50)] == list(range(1, 51))
         own.close()
 
 
-def test_a_thread_of_the_library_keeps_its_python_state_between_callbacks(provider: PVAccessProvider) -> None:
+def test_library_threads_keep_their_python_state_between_callbacks(provider: PVAccessProvider) -> None:
     state = threading.local()  # goes with the state of its thread
     callbacks: SimpleQueue[tuple[int, int]] = SimpleQueue()
 
@@ -280,28 +278,28 @@ def test_a_thread_of_the_library_keeps_its_python_state_between_callbacks(provid
     seen: Counter[int] = Counter()
     while max((calls for thread, calls in seen.items() if thread != threading.get_ident()), default=0) < 3:
         # the library has several threads, and what is done sooner than this one looks calls back here
-        provider.get(address("P:RW"), PATIENCE).add_done_callback(note)
-        thread, calls = callbacks.get(timeout=PATIENCE)
+        provider.get(address("P:RW"), TIMEOUT).add_done_callback(note)
+        thread, calls = callbacks.get(timeout=TIMEOUT)
         seen[thread] += 1
         assert calls == seen[thread]
 
 
-def test_a_slow_callback_holds_up_neither_the_calls_nor_close(provider: PVAccessProvider) -> None:
+def test_a_slow_callback_blocks_neither_calls_nor_close(provider: PVAccessProvider) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
     def slow(update: Any) -> None:
         entered.set()
-        go_on.wait(PATIENCE)
+        go_on.wait(TIMEOUT)
 
     subscription = provider.subscribe(address("P:RW"), slow, lambda connected: None)
-    assert entered.wait(PATIENCE)
-    getting = provider.get(address("P:RW"), PATIENCE)
+    assert entered.wait(TIMEOUT)
+    getting = provider.get(address("P:RW"), TIMEOUT)
     other = provider.subscribe(address("P:RW"), lambda update: None, lambda connected: None)
     other.close()
     subscription.close()
-    assert not getting.done(), "it was not held up, so nothing was tested"
+    assert not getting.done(), "the get must wait for the slow callback"
     go_on.set()
-    assert "value" in getting.result(PATIENCE).structure
+    assert "value" in getting.result(TIMEOUT).structure
 
 
 def test_it_reconnects_when_the_server_comes_back() -> None:
@@ -311,12 +309,12 @@ def test_it_reconnects_when_the_server_comes_back() -> None:
     with ioc:
         provider = PVAccessProvider(ioc.client_environment)
         provider.subscribe(address("again:t:static"), updates.put, connections.put)
-        assert connections.get(timeout=PATIENCE) is True
-        provider.put(address("again:t:static"), {"value": 7.0}, PATIENCE).result(PATIENCE)
-        assert [updates.get(timeout=PATIENCE)["value"] for _ in range(2)] == [42.0, 7.0]
-    assert connections.get(timeout=PATIENCE) is False
+        assert connections.get(timeout=TIMEOUT) is True
+        provider.put(address("again:t:static"), {"value": 7.0}, TIMEOUT).result(TIMEOUT)
+        assert [updates.get(timeout=TIMEOUT)["value"] for _ in range(2)] == [42.0, 7.0]
+    assert connections.get(timeout=TIMEOUT) is False
     with pytest.raises(ProviderTimeout):
-        provider.get(address("again:t:static"), 0.1).result(PATIENCE)
+        provider.get(address("again:t:static"), 0.1).result(TIMEOUT)
     with ioc:
         assert connections.get(timeout=RECONNECTION) is True
         assert updates.get(timeout=RECONNECTION)["value"] == 42.0
@@ -344,10 +342,10 @@ def test_a_channel_stays_open_between_operations(records_ioc: SoftIoc) -> None:
     """Else each get costs a search. What would close the channel is that all of its operations are closed."""
     provider = PVAccessProvider(records_ioc.client_environment)
     for _ in range(3):
-        provider.get(address("t:static"), PATIENCE).result(PATIENCE)
-    provider.get(address("t:ao"), PATIENCE).result(PATIENCE)
+        provider.get(address("t:static"), TIMEOUT).result(TIMEOUT)
+    provider.get(address("t:ao"), TIMEOUT).result(TIMEOUT)
     with pytest.raises(ProviderTimeout):
-        provider.get(address("no:such:pv"), 0.05).result(PATIENCE)
+        provider.get(address("no:such:pv"), 0.05).result(TIMEOUT)
     assert list(provider._channels) == ["t:static", "t:ao"]
     assert not provider._pending
     provider.close()
@@ -357,15 +355,15 @@ def test_a_channel_stays_open_between_operations(records_ioc: SoftIoc) -> None:
 # --- the server of the demo's table
 
 
-def test_a_table_server_takes_whole_tables_and_single_columns_of_the_same_length() -> None:
+def test_a_table_server_takes_tables_and_columns_of_equal_length() -> None:
     rows = [{"name": "one", "n": 1}, {"name": "two", "n": 2}]
     with TableServer("my:table", {"name": "s", "n": "i"}, rows) as server:
         provider = PVAccessProvider(server.client_environment)
 
         def put(columns: dict[str, Any]) -> None:
-            provider.put(address("my:table"), {"value": columns}, PATIENCE).result(PATIENCE)
+            provider.put(address("my:table"), {"value": columns}, TIMEOUT).result(TIMEOUT)
 
-        structure = provider.get(address("my:table"), PATIENCE).result(PATIENCE).structure
+        structure = provider.get(address("my:table"), TIMEOUT).result(TIMEOUT).structure
         assert structure["labels"] == ["name", "n"]
         assert plain(structure["value"]) == {"name": ["one", "two"], "n": [1, 2]}
         assert structure["timeStamp"]["secondsPastEpoch"] > 0
@@ -381,7 +379,7 @@ def test_a_table_server_takes_whole_tables_and_single_columns_of_the_same_length
 def test_a_table_server_without_rows_has_its_columns() -> None:
     with TableServer("my:table", {"name": "s", "n": "i"}) as server:
         provider = PVAccessProvider(server.client_environment)
-        structure = provider.get(address("my:table"), PATIENCE).result(PATIENCE).structure
+        structure = provider.get(address("my:table"), TIMEOUT).result(TIMEOUT).structure
         assert plain(structure["value"]) == {"name": [], "n": []}
         provider.close()
     server.stop()

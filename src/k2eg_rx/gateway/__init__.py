@@ -1,25 +1,44 @@
-"""The other end of the wire: a K2EG gateway to real EPICS, over PVAccess and Channel Access.
+"""K2EG gateway: serves EPICS PVs to Kafka clients over PVAccess and Channel Access.
 
-It says what the deployed C++ gateway says, to the same topics, under the same keys, with the same codes, words and
-fields in the same order. Where it differs, it is meant to:
+It replaces the deployed C++ gateway: the same topics, keys, reply codes and texts, and the same fields in the same
+order. A topic keeps the serialization of its first monitor, as there. The intended differences are:
 
-- What the deployed one leaves unanswered has a negative reply, if there is a reply topic and an id: invalid MessagePack
-  in a put (-2), a malformed name in a monitor (-1; in a multi-monitor nothing is activated then), the command `info`.
-- `pv://` is no protocol (-1; -4 of a put). Names may have every character that EPICS allows. A field is read, not its
-  record. The same PV over both protocols is two PVs, with two samples in a snapshot; a topic carries its events over
-  one of them, the first that was asked for, unless that one gives nothing.
-- JSON has booleans, unions and structures in arrays, and strings for NaN and the infinities.
-- A put or get that waited too long in Kafka is refused (-3, in words). Puts to one PV are carried out in order, and a
-  get behind a put reads what was put.
-- A one-shot snapshot takes nothing from monitors. A negative window is refused (-4) and completed; a malformed name
-  drops no other PV.
-- Recurring snapshots honour `repeat_delay_msec` and the field filter whatever their type; a field that a PV lacks is
-  absent, a dotted name is refused (-7). In a buffered one, a PV that was silent for a window is said at its end, in
-  every window. A trigger right behind the start finds the snapshot. Values that were lost are told in `error_message`.
-- A monitor ends when nobody has listened for long enough to its topic or to a reply topic it was asked for from; the
-  topic stays. Monitors are not remembered over a restart.
+Commands
+    - Every invalid command with a reply topic and a reply id gets a negative reply. The deployed gateway does not
+      answer invalid MessagePack in a put (-2), a malformed PV name in a monitor (-1) or the command `info` (-1).
+    - `pv://` is not a protocol: -1; -4 for a put, -6 for a recurring snapshot.
+    - PV names may contain every character that EPICS allows.
+    - A PV name with a field reads and writes the field, not the record.
+    - The same PV over both protocols is two PVs: a snapshot reports both.
 
-As there, a topic has one form: a second request for the same PV and topic in another serialization changes nothing.
+JSON
+    - Booleans are `true` and `false`, and unions and structures in arrays are included.
+    - NaN and the infinities are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.
+
+Gets and puts
+    - A put or get that waited in Kafka for longer than `max_put_age` or `max_get_age` is refused (-3, with a text).
+    - Puts to one PV are carried out in order; a get after a put reads what was put.
+    - A value that does not fit the type of its PV is refused (-2) with a text that names PV, type and value.
+    - Over Channel Access, empty arrays and bytes can be put, and integers that would be rounded are refused (-2).
+
+One-shot snapshots
+    - A snapshot does not take updates from monitors of the same PVs.
+    - A negative time window is refused (-4) and completed.
+    - A malformed PV name is reported (-1) and does not drop the other PVs.
+
+Recurring snapshots
+    - `repeat_delay_msec` and the field filter apply to all types of snapshot.
+    - Filter fields that a PV lacks are left out; a filter with a dotted name is refused (-7).
+    - A buffered snapshot reports the latest value of each PV without an update in the window, in every window.
+    - A trigger directly after the start command finds the snapshot.
+    - Values lost to a full buffer are reported in `error_message` of the tail.
+
+Monitors
+    - A malformed PV name in a multi-monitor refuses the whole command.
+    - A topic carries a PV over one protocol: the first one requested, unless that one has no value.
+    - A monitor ends when neither its topic nor a reply topic it was requested from has had consumers for
+      `monitor_expiration`. The topic remains.
+    - Monitors are not restored after a restart.
 """
 
 from k2eg_rx.gateway.commands.dispatch import handle_each

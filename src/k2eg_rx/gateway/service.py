@@ -1,8 +1,4 @@
-"""A gateway as a process: from an environment's settings to a clean stop.
-
-In: settings, and SIGTERM or SIGINT. Out: a running gateway, lines in the log, an exit code. Everything here happens on
-the thread that calls `run_gateway`, the main one if signals are to be heard.
-"""
+"""Runs a gateway as a process, from the settings of an environment until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -25,37 +21,36 @@ from k2eg_rx.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-_START_TIMEOUT = 30.0  # seconds; with a broker that is up it takes less than one
-_CLOSE_TIMEOUT = 2.0  # seconds for each part: who stops a gateway waits for it
+_START_TIMEOUT = 30.0  # seconds; less than one if the broker is up
+_CLOSE_TIMEOUT = 2.0  # seconds for each part
 
-# What a gateway tells librdkafka by itself; [kafka] of the environment wins.
-_PATIENT = {
-    # Events have no other copy: they wait while a broker is restarted, in a queue that is bounded by number and bytes.
-    # A client's commands wait for seconds only, for nobody wants a late one.
+# librdkafka defaults of a gateway; the [kafka] section overrides them.
+_KAFKA_DEFAULTS = {
+    # Events exist nowhere else, so they outlast a broker restart in a queue bounded by number and bytes. A client's
+    # commands, in contrast, expire after seconds, because a late command is unwanted.
     "message.timeout.ms": "300000",
-    # The next gateway gets the commands of one that was killed when that one's session is over, and so does one that
-    # lost its own session while the broker was away: the least that brokers allow (45 s by default).
+    # The remaining gateways take over the commands of one that was killed, or lost its session while the broker was
+    # away, when that session expires. 6 s is the least that brokers allow; the default is 45 s.
     "session.timeout.ms": "6000",
-    # What was received and not committed, the next gateway carries out once more if this one is killed.
+    # Commands that were received but not committed are carried out again if this gateway is killed.
     "auto.commit.interval.ms": "200",
 }
 
 
 def with_gateway_defaults(settings: Settings) -> Settings:
-    """Returns the settings for a gateway's own way to Kafka: its events outlast an outage, its death is noticed soon.
-
-    Args:
-        settings: The environment's.
-    """
-    return replace(settings, kafka={**_PATIENT, **settings.kafka})
+    """Returns settings with the gateway's defaults for Kafka; values in `settings.kafka` take precedence."""
+    return replace(settings, kafka={**_KAFKA_DEFAULTS, **settings.kafka})
 
 
 @contextmanager
 def gateway(settings: Settings) -> Generator[Gateway]:
-    """Gives a running gateway of an environment, with its providers and its way to Kafka, and closes them all.
+    """Starts the gateway of an environment with its providers and Kafka connection; closes them all at the end.
+
+    Yields:
+        The running gateway.
 
     Raises:
-        ValueError: The `[gateway]` section is wrong.
+        ValueError: The `[gateway]` section is invalid.
         TransportError: Kafka cannot be reached.
     """
     options = GatewayOptions.from_section(settings.section("gateway"))
@@ -77,40 +72,42 @@ def gateway(settings: Settings) -> Generator[Gateway]:
 def run_gateway(
     settings: Settings, stop: threading.Event | None = None, ready: Callable[[], None] | None = None
 ) -> int:
-    """Runs a gateway until SIGTERM or SIGINT; returns the process's exit code.
+    """Runs a gateway until SIGTERM or SIGINT; returns the exit code of the process.
+
+    Thread safety: blocks the calling thread. Signals are handled only if it is the main thread.
 
     Args:
         settings: The environment.
-        stop: Ends it too when set.
-        ready: Called when commands are taken.
+        stop: Setting this event also ends the gateway.
+        ready: Called when the gateway accepts commands.
     """
     stop = stop or threading.Event()
     try:
-        with _signals(stop), gateway(settings) as running:
+        with _stop_on_signals(stop), gateway(settings) as running:
             if ready is not None:
                 ready()
-            # a wait without end does not hear signals on all platforms
+            # with a timeout, because an unbounded wait is not interrupted by signals on all platforms
             while not stop.wait(1.0):
                 pass
-            _log.info("the gateway stops; it has done %s", running.metrics.as_dict())
+            _log.info("gateway stopping: metrics=%s", running.metrics.as_dict())
     except (ValueError, K2EGError) as error:
-        _log.error("the gateway cannot run: %s", error)
+        _log.error("gateway cannot run: %s", error)
         return 1
     return 0
 
 
 @contextmanager
-def _signals(stop: threading.Event) -> Generator[None]:
-    """Has SIGTERM and SIGINT set an event, where the calling thread may decide that."""
+def _stop_on_signals(stop: threading.Event) -> Generator[None]:
+    """Makes SIGTERM and SIGINT set an event; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def heard(number: int, _frame: object) -> None:
-        _log.info("%s: the gateway stops", signal.Signals(number).name)
+    def on_signal(number: int, _frame: object) -> None:
+        _log.info("signal received: signal=%s", signal.Signals(number).name)
         stop.set()
 
-    previous = {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

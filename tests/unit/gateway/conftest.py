@@ -145,7 +145,7 @@ class VirtualGateway:
         return new
 
     def bodies(self, topic: str | None = None) -> list[dict[str, Any]]:
-        return [said.body for said in self.sent() if topic in (None, said.topic)]
+        return [sent.body for sent in self.sent() if topic in (None, sent.topic)]
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Commands and what they produce: replies, events, snapshots."""
+"""Command handling: from records of the command topic to replies, events and snapshots."""

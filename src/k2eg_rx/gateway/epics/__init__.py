@@ -1,1 +1,1 @@
-"""EPICS providers: PVAccess over p4p, Channel Access over aioca."""
+"""EPICS clients: PVAccess over p4p, Channel Access over aioca."""

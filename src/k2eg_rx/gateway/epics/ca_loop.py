@@ -1,9 +1,7 @@
-"""The one thread of this process that speaks Channel Access, shared by all providers and there while one is.
+"""The asyncio loop for Channel Access, shared by all providers of the process.
 
-In: providers that come and go. Out: an asyncio loop, running on the thread ``k2eg-ca``.
-
-libca has one context for a process; it reads the EPICS_CA_* variables of the process environment when the context is
-made, at the first use of Channel Access, and never again.
+libca has one context per process. It reads the EPICS_CA_* environment variables when the context is created, at the
+first use of Channel Access, and never again.
 """
 
 from __future__ import annotations
@@ -27,38 +25,41 @@ _log = logging.getLogger(__name__)
 
 @cadef.exception_handler
 def _log_exception(arguments: Any) -> None:
-    """Takes what libca would otherwise print on stderr, such as that a server has gone."""
+    """Logs what libca would print on stderr, such as the loss of a server."""
     context = (arguments.ctx or b"").decode("utf-8", "replace")
-    _log.info("%s (%s)", cadef.ca_message(arguments.stat), context)
+    _log.info("Channel Access event: %s (%s)", cadef.ca_message(arguments.stat), context)
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop. libca's threads keep their Python state from the first time on that they have it do something."""
+    """An event loop that keeps the Python state of the libca threads that schedule callbacks on it."""
 
     def call_soon_threadsafe(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        """Has something called on the loop's thread; see `asyncio.AbstractEventLoop.call_soon_threadsafe`."""
+        """See `asyncio.AbstractEventLoop.call_soon_threadsafe`."""
         keep_thread_state()
         return super().call_soon_threadsafe(callback, *args, context=context)
 
 
 class CALoop:
-    """The thread; `acquire` and `release` count who needs it."""
+    """An asyncio loop on the thread ``k2eg-ca`` that runs while at least one provider has acquired it.
+
+    Thread safety: `acquire`, `release` and `end_with_the_process` are callable on any other thread.
+    """
 
     _lock: ClassVar[threading.Lock] = threading.Lock()
     _current: ClassVar[CALoop | None] = None
 
     def __init__(self) -> None:
         self._users = 0
-        self._logging = False
+        self._handles_exceptions = False
         self.loop = _Loop()
         self._thread = threading.Thread(target=self._run, name="k2eg-ca", daemon=True)
         self._thread.start()
 
     @classmethod
     def acquire(cls) -> CALoop:
-        """Returns the thread, started if need be. Give it back with `release`."""
+        """Returns the running loop, or starts one. The caller calls `release` when done."""
         with cls._lock:
             if cls._current is None:
                 cls._current = cls()
@@ -66,7 +67,7 @@ class CALoop:
             return cls._current
 
     def release(self) -> None:
-        """Gives it back. The last one ends it, after all channels of the process are closed."""
+        """Gives up one use. The last one closes all channels of the process and ends the thread."""
         with CALoop._lock:
             self._users -= 1
             if not self._users:
@@ -74,7 +75,7 @@ class CALoop:
 
     @classmethod
     def end_with_the_process(cls) -> None:
-        """Ends the thread though it was not given back: libca's threads crash when the interpreter ends under them."""
+        """Ends the thread even if it is in use: libca threads crash if they outlive the interpreter."""
         with cls._lock:
             if cls._current is not None:
                 cls._current._end()
@@ -86,13 +87,13 @@ class CALoop:
             self._thread.join()
 
     async def open(self, name: str) -> None:
-        """Returns when a channel is connected. Called on the thread."""
-        # No timeout of aioca's anywhere: asyncio.wait_for of Python 3.11 may swallow a cancellation (bpo-37658).
+        """Waits until a channel is connected."""
+        # without aioca's timeouts: asyncio.wait_for of Python 3.11 may swallow a cancellation (bpo-37658)
         await aioca.connect(name, wait=False, timeout=None)
-        if not self._logging:  # by now aioca has made the context, which the handler belongs to
-            self._logging = True
+        if not self._handles_exceptions:  # only now has aioca created the context that the handler belongs to,
+            self._handles_exceptions = True
             cadef.ca_add_exception_event(_log_exception, None)
-            # and has registered what ends libca at the exit: what is registered later is called before
+            # and registered its own exit handler; handlers registered later run earlier
             atexit.register(CALoop.end_with_the_process)
         await aioca.connect(name, timeout=None)
 
@@ -100,11 +101,11 @@ class CALoop:
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()
-            left = asyncio.all_tasks(self.loop)  # of providers that were not closed
-            for task in left:
+            remaining = asyncio.all_tasks(self.loop)  # of providers that were not closed
+            for task in remaining:
                 task.cancel()
-            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            # A channel left open would call back into the closed loop when its server goes.
+            self.loop.run_until_complete(asyncio.gather(*remaining, return_exceptions=True))
+            # an open channel would call back into the closed loop when its server disappears
             aioca.purge_channel_caches()
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:

@@ -1,7 +1,7 @@
 """Channel Access for the gateway, over aioca.
 
-In: gets, puts and subscriptions, on any thread. Out: futures and callbacks, on the thread ``k2eg-ca``, which all
-providers of the process share; what is done in a callback delays all that is read over Channel Access.
+Thread safety: methods are callable on any thread. Callbacks run on the thread ``k2eg-ca``, which all providers of the
+process share; a slow callback delays everything that is read over Channel Access.
 """
 
 from __future__ import annotations
@@ -15,13 +15,21 @@ from typing import Any, TypeVar
 
 import aioca
 
-from k2eg_rx.errors import OperationError
 from k2eg_rx.gateway.epics.ca_loop import CALoop, cadef
 from k2eg_rx.gateway.epics.ca_subscription import CASubscription
 from k2eg_rx.gateway.epics.ca_values import ChannelType, checked_put, structure_of, types_of
-from k2eg_rx.gateway.epics.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, PVReading, Subscription
+from k2eg_rx.gateway.epics.provider import (
+    PUT_COMPLETION,
+    ProviderError,
+    ProviderTimeout,
+    PVReading,
+    Subscription,
+    channel_name,
+    no_answer,
+    selected_field,
+)
 from k2eg_rx.gateway.epics.pv_types import NOTHING_TO_PUT
-from k2eg_rx.protocol import Structure, select_field
+from k2eg_rx.protocol import Structure
 from k2eg_rx.pv import PVAddress
 
 _log = logging.getLogger(__name__)
@@ -29,54 +37,48 @@ _log = logging.getLogger(__name__)
 _aioca: Any = aioca
 
 _CLOSED = "the Channel Access provider is closed"
-_CLOSE_SECONDS = 5.0  # for the tasks to end, of which none waits for anything then
-_PUT_FAILED = 160  # ECA_PUTFAIL, caerr.h
-_FTVL_SECONDS = 1.0  # a record answers within a round trip; what is no record never does
+_CLOSE_SECONDS = 5.0  # for cancelled tasks to end, none of which waits for anything
+_PUT_FAILED = 160  # ECA_PUTFAIL of caerr.h
+_FTVL_SECONDS = 1.0  # a record answers within a round trip; a channel that is not a record never does
 _EPICS_ERRORS = (aioca.CANothing, cadef.CAException, cadef.Disconnected)
 
 Result = TypeVar("Result")
 
 
-def _channel_name(address: PVAddress) -> str:
-    """A record's field is a channel of its own; a path in the structure is selected from the whole."""
-    return address.name if address.is_record_field else address.base
-
-
 class ChannelAccessProvider:
     """A `Provider` for Channel Access.
 
-    libca reads the EPICS_CA_* variables of the process environment when Channel Access is first used in the process:
-    set them before. Channels stay open until the last provider of the process is closed; that closes all of aioca's.
+    libca reads the EPICS_CA_* environment variables at the first use of Channel Access in the process: set them before.
+    Channels stay open until the last provider of the process is closed, which closes all channels of aioca.
+
+    Args:
+        completion: Seconds that a put waits for record processing to complete; refusals arrive in this time. After it
+            the put counts as successful.
     """
 
     def __init__(self, *, completion: float = PUT_COMPLETION) -> None:
-        """
-        Args:
-            completion: Seconds that a put waits, once it is sent, for the record to be processed to its end, as a motor
-                at its target; a refusal comes in that time. After it the put counts as done.
-        """
         self._completion = completion
         self._lock = threading.Lock()
         self._closed = False
         self._thread = CALoop.acquire()
+        # the rest belongs to the loop's thread
         self._tasks: dict[object, asyncio.Task[Any]] = {}
-        self._signed: dict[str, bool] = {}
-        self._late_puts: set[asyncio.Future[Any]] = set()  # belongs to the loop's thread
+        self._is_signed: dict[str, bool] = {}
+        self._late_puts: set[asyncio.Future[Any]] = set()
 
     def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
-        """Reads a PV (or the field the address names), within `timeout` seconds."""
-        late = f"{address.name}: no answer within {timeout:g} s"
-        return self._submit(address.name, lambda: self._get(address), timeout, lambda: late)
+        """See `Provider.get`."""
+        return self._submit(address.name, lambda: self._get(address), timeout, lambda: no_answer(address.name, timeout))
 
     def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
-        """Writes the value of a PV, checking its type first: nothing is written that would not read back as given."""
+        """See `Provider.put`. Only the value can be put over Channel Access."""
         sent = threading.Event()
-
-        def late() -> str:
-            what = "it was sent, and may still be carried out" if sent.is_set() else "nothing was written"
-            return f"{address.name}: no answer within {timeout:g} s; {what}"
-
-        return self._submit(address.name, lambda: self._put(address, fields, sent), timeout, late)
+        return self._submit(
+            address.name,
+            lambda: self._put(address, fields, sent),
+            timeout,
+            lambda: no_answer(address.name, timeout, sent),
+        )
 
     def subscribe(
         self,
@@ -84,42 +86,57 @@ class ChannelAccessProvider:
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
     ) -> Subscription:
-        """Subscribes to a PV: its value now, then each update; reconnects for as long as it is open."""
-        name = _channel_name(address)
+        """See `Provider.subscribe`."""
+        name = channel_name(address)
         subscription = CASubscription(
-            address, name, on_update, on_connection, connect=lambda: self._connect(name), end=self._end
+            address,
+            name,
+            on_update,
+            on_connection,
+            connect=lambda: self._connect(name),
+            on_close=self._on_subscription_closed,
         )
         with self._lock:
             if self._closed:
                 raise ProviderError(_CLOSED)
-            self._call_soon(lambda: self._begin(subscription))
+            self._call_soon(lambda: self._start(subscription))
         return subscription
 
     def close(self) -> None:
-        """Ends all subscriptions and threads. Idempotent; not to be called in a callback."""
+        """Ends all subscriptions and threads. Idempotent; not callable in a callback."""
         with self._lock:
             closed, self._closed = self._closed, True
         if not closed:
             try:
-                if not self._thread.loop.is_closed():  # as it is when the process ends
+                if not self._thread.loop.is_closed():  # it is when the process is ending
                     asyncio.run_coroutine_threadsafe(self._cancel_all(), self._thread.loop).result(_CLOSE_SECONDS)
             finally:
                 self._thread.release()
 
     def _submit(
-        self, subject: str, work: Callable[[], Coroutine[Any, Any, Result]], timeout: float, late: Callable[[], str]
+        self,
+        name: str,
+        work: Callable[[], Coroutine[Any, Any, Result]],
+        timeout: float,
+        timeout_error: Callable[[], ProviderTimeout],
     ) -> Future[Result]:
-        """Starts an operation on the Channel Access thread and returns its future."""
+        """Runs an operation on the Channel Access thread and returns its future."""
         with self._lock:
             if not self._closed:
-                return asyncio.run_coroutine_threadsafe(self._bounded(subject, work, timeout, late), self._thread.loop)
+                operation = self._run(name, work, timeout, timeout_error)
+                return asyncio.run_coroutine_threadsafe(operation, self._thread.loop)
         refused: Future[Result] = Future()
         refused.set_exception(ProviderError(_CLOSED))
         return refused
 
-    async def _bounded(
-        self, subject: str, work: Callable[[], Coroutine[Any, Any, Result]], timeout: float, late: Callable[[], str]
+    async def _run(
+        self,
+        name: str,
+        work: Callable[[], Coroutine[Any, Any, Result]],
+        timeout: float,
+        timeout_error: Callable[[], ProviderTimeout],
     ) -> Result:
+        """Runs an operation with a timeout, and maps the library's errors to `ProviderError`."""
         task = asyncio.current_task()
         if task is not None:
             self._tasks[task] = task
@@ -127,11 +144,11 @@ class ChannelAccessProvider:
             async with asyncio.timeout(timeout):
                 return await work()
         except TimeoutError:
-            raise ProviderTimeout(late()) from None
+            raise timeout_error() from None
         except aioca.CANothing as error:
-            raise ProviderError(str(error)) from None  # it names the channel
+            raise ProviderError(str(error)) from None  # its text names the channel
         except (cadef.CAException, cadef.Disconnected) as error:
-            raise ProviderError(f"{subject}: {error}") from None
+            raise ProviderError(f"{name}: {error}") from None
         except asyncio.CancelledError:
             if self._closed:
                 raise ProviderError(_CLOSED) from None
@@ -140,66 +157,58 @@ class ChannelAccessProvider:
             self._tasks.pop(task, None)
 
     async def _connect(self, name: str) -> ChannelType:
-        """Returns what a channel holds, as soon as it is connected."""
+        """Waits until a channel is connected, and returns its type."""
         while True:
             await self._thread.open(name)
             info = await _aioca.cainfo(name, wait=False, timeout=None)
-            if info.state == cadef.cs_conn:  # else it was lost again meanwhile
+            if info.state == cadef.cs_conn:  # otherwise it disconnected in between
                 break
         is_characters = info.datatype == aioca.DBR_CHAR and info.count > 1
-        signed = is_characters and await self._is_signed(name.removesuffix(".VAL"))
+        signed = is_characters and await self._has_signed_characters(name.removesuffix(".VAL"))
         return ChannelType.of(name, info.datatype, info.count, signed=signed)
 
-    async def _is_signed(self, name: str) -> bool:
-        """Whether a record's characters have a sign. Only the record knows: its field FTVL says CHAR or UCHAR."""
+    async def _has_signed_characters(self, name: str) -> bool:
+        """Returns whether a record's FTVL field is CHAR; Channel Access itself does not carry the sign."""
         if "." in name:
-            return False  # a field of that type
-        if name not in self._signed:
+            return False  # a field that is an array of characters
+        if name not in self._is_signed:
             try:
                 async with asyncio.timeout(_FTVL_SECONDS):
                     ftvl = await _aioca.caget(f"{name}.FTVL", datatype=aioca.DBR_ENUM_STR, timeout=None)
             except (TimeoutError, *_EPICS_ERRORS):
                 ftvl = ""
-            self._signed[name] = ftvl == "CHAR"
-        return self._signed[name]
+            self._is_signed[name] = ftvl == "CHAR"
+        return self._is_signed[name]
 
     async def _get(self, address: PVAddress) -> PVReading:
-        name = _channel_name(address)
-        layout = await self._connect(name)
+        name = channel_name(address)
+        channel = await self._connect(name)
         reads = [_aioca.caget(name, format=aioca.FORMAT_TIME, timeout=None)]
-        if layout.has_control:
+        if channel.has_control:
             reads.append(_aioca.caget(name, format=aioca.FORMAT_CTRL, timeout=None))
-        halves = await asyncio.gather(*reads)
-        structure = structure_of(layout, halves[0], halves[-1])
-        types = types_of(layout, structure)
+        parts = await asyncio.gather(*reads)
+        structure = structure_of(channel, parts[0], parts[-1])
+        types = types_of(channel, structure)
         if address.field and not address.is_record_field:
-            try:
-                structure = select_field(structure, address.field, address.uri)
-            except OperationError as error:
-                raise ProviderError(error.message) from None
+            structure = selected_field(structure, address)
             types = {"value": types.get(address.field, "any")}
         return PVReading(structure, types)
 
     async def _put(self, address: PVAddress, fields: Mapping[str, Any], sent: threading.Event) -> None:
-        name = _channel_name(address)
+        name = channel_name(address)
         if "value" not in fields:
             raise ProviderError(NOTHING_TO_PUT)
         if not address.is_record_field and address.field not in ("", "value"):
             raise ProviderError(f"{address}: over Channel Access only the value can be put")
-        layout = await self._connect(name)
+        channel = await self._connect(name)
         choices: list[str] = []
-        if layout.kind == "enum":
+        if channel.kind == "enum":
             choices = (await _aioca.caget(name, format=aioca.FORMAT_CTRL, timeout=None)).enums
-        value, datatype = checked_put(layout, fields["value"], address.name, choices)
+        value, datatype = checked_put(channel, fields["value"], address.name, choices)
         sent.set()
         caput = asyncio.ensure_future(_aioca.caput(name, value, datatype=datatype, wait=True, timeout=None))
         try:
-            done, _ = await asyncio.wait([caput], timeout=self._completion)
-            for put in done:
-                put.result()
-            if not done:
-                self._late_puts.add(caput)
-                caput.add_done_callback(self._late_put)
+            await self._wait_for_completion(caput)
         except asyncio.CancelledError:
             caput.cancel()
             raise
@@ -208,21 +217,30 @@ class ChannelAccessProvider:
                 raise ProviderError(f"{error}; its record does not take it, as one with DISP=1") from None
             raise
 
-    def _late_put(self, caput: asyncio.Future[Any]) -> None:
-        """Takes note of how a put ended whose reply has not waited for it."""
+    async def _wait_for_completion(self, caput: asyncio.Future[Any]) -> None:
+        """Waits for a put for at most `completion` seconds; raises the exception of one that failed in this time."""
+        done, _ = await asyncio.wait([caput], timeout=self._completion)
+        for put in done:
+            put.result()
+        if not done:
+            self._late_puts.add(caput)
+            caput.add_done_callback(self._on_late_put)
+
+    def _on_late_put(self, caput: asyncio.Future[Any]) -> None:
+        """Logs the failure of a put whose success was reported before it completed."""
         self._late_puts.discard(caput)
         if not caput.cancelled() and (error := caput.exception()) is not None:
-            _log.warning("a put that was taken has failed later: %s", error)
+            _log.warning("put failed after its success was reported: error=%s", error)
 
     def _call_soon(self, action: Callable[[], object]) -> None:
         self._thread.loop.call_soon_threadsafe(action)
 
-    def _begin(self, subscription: CASubscription) -> None:
+    def _start(self, subscription: CASubscription) -> None:
         self._tasks[subscription] = self._thread.loop.create_task(subscription.run())
 
-    def _end(self, subscription: CASubscription) -> None:
+    def _on_subscription_closed(self, subscription: CASubscription) -> None:
         with self._lock:
-            if not self._closed:  # else it is ended with all the others
+            if not self._closed:  # otherwise close() cancels all of them
                 self._call_soon(lambda: self._cancel(subscription))
 
     def _cancel(self, subscription: CASubscription) -> None:
@@ -234,7 +252,7 @@ class ChannelAccessProvider:
         tasks = list(self._tasks.values())
         for started, task in list(self._tasks.items()):
             if isinstance(started, CASubscription):
-                started.close()  # so that it does not call back while it ends
+                started.close()  # prevents callbacks while it ends
             task.cancel()
         tasks += [asyncio.ensure_future(put) for put in self._late_puts]
         for put in self._late_puts:

@@ -1,6 +1,8 @@
-"""One Channel Access subscription: values with time and alarm, joined with the limits, which have an own subscription.
+"""One Channel Access subscription: joins updates of value, time and alarm with updates of the limits.
 
-In: aioca's updates. Out: calls of `on_update` and `on_connection`. All on the Channel Access thread, but for `close`.
+Channel Access delivers these in two subscriptions: DBR_TIME for value, time and alarm, DBR_CTRL for limits and units.
+
+Thread safety: belongs to the Channel Access thread, except `close`.
 """
 
 from __future__ import annotations
@@ -20,12 +22,21 @@ from k2eg_rx.pv import PVAddress
 _aioca: Any = aioca
 _log = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 5.0  # after a server has refused a subscription, which it may do as quickly again
-_CHECK_SECONDS = 30.0  # aioca does not tell when it has given up a subscription, as after an access right was taken
+_RETRY_SECONDS = 5.0  # after a server refused a subscription, which it may do again at once
+_CHECK_SECONDS = 30.0  # aioca does not report that it gave up a subscription, for example for lack of access rights
 
 
 class CASubscription:
-    """A `Subscription` over aioca."""
+    """A `Subscription` over aioca.
+
+    Args:
+        address: The requested PV.
+        name: The channel name.
+        on_update: See `Provider.subscribe`.
+        on_connection: See `Provider.subscribe`.
+        connect: Waits until the channel is connected, and returns its type.
+        on_close: Called when the subscription is closed.
+    """
 
     def __init__(
         self,
@@ -35,66 +46,57 @@ class CASubscription:
         on_connection: Callable[[bool], None],
         *,
         connect: Callable[[], Awaitable[ChannelType]],
-        end: Callable[[CASubscription], None],
+        on_close: Callable[[CASubscription], None],
     ) -> None:
-        """
-        Args:
-            address: What was asked for.
-            name: The channel.
-            on_update: See `Provider.subscribe`.
-            on_connection: See `Provider.subscribe`.
-            connect: Waits until the channel is connected, and returns what it holds.
-            end: Called when it is closed.
-        """
         self._address = address
         self._name = name
         self._subscriber = Subscriber(address, on_update, on_connection)
         self._connect = connect
-        self._end = end
+        self._on_close = on_close
 
     def close(self) -> None:
-        """Ends it; no callback is made after it returns, but for one under way. Idempotent; any thread."""
+        """See `Subscription.close`."""
         if not self._subscriber.closed:
             self._subscriber.closed = True
-            self._end(self)
+            self._on_close(self)
 
     async def run(self) -> None:
-        """Subscribes, again and again, until it is cancelled."""
+        """Subscribes and resubscribes until cancelled."""
         while True:
             try:
-                layout = await self._connect()
-                await self._watch(layout)
+                channel = await self._connect()
+                await self._receive(channel)
             except Exception as error:
-                _log.warning("%s: the subscription failed, and is tried again: %s", self._address, error)
+                _log.warning("subscription failed: pv=%s retry=%g s error=%s", self._address, _RETRY_SECONDS, error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _watch(self, layout: ChannelType) -> None:
-        """Passes on what comes, until the channel is disconnected.
+    async def _receive(self, channel: ChannelType) -> None:
+        """Passes on updates until the channel disconnects.
 
-        Both subscriptions are made anew then: the server that comes back may hold something else under the name.
+        Then both subscriptions are created anew, because the channel may have another type after reconnection.
         """
-        watch = _Watch(layout, self._subscriber.update)
+        updates = _Updates(channel, self._subscriber.update)
         self._subscriber.connection(True)
         subscriptions = [
             _aioca.camonitor(
-                self._name, watch.on_value, format=aioca.FORMAT_TIME, all_updates=True, notify_disconnect=True
+                self._name, updates.on_value, format=aioca.FORMAT_TIME, all_updates=True, notify_disconnect=True
             )
         ]
-        if layout.has_control:
+        if channel.has_control:
             subscriptions.append(
                 _aioca.camonitor(
                     self._name,
-                    watch.on_control,
+                    updates.on_control,
                     events=aioca.DBE_PROPERTY,
                     format=aioca.FORMAT_CTRL,
                     all_updates=True,
                 )
             )
         try:
-            while not watch.lost.is_set() and all(each.state != each.CLOSED for each in subscriptions):
+            while not updates.disconnected.is_set() and all(each.state != each.CLOSED for each in subscriptions):
                 try:
                     async with asyncio.timeout(_CHECK_SECONDS):
-                        await watch.lost.wait()
+                        await updates.disconnected.wait()
                 except TimeoutError:
                     continue
         finally:
@@ -103,30 +105,30 @@ class CASubscription:
             self._subscriber.connection(False)
 
 
-class _Watch:
-    """One connection's updates: what the first value has to wait for, and the newest of each half."""
+class _Updates:
+    """Joins the two kinds of updates of one connection; values wait until the first limits have arrived."""
 
-    def __init__(self, layout: ChannelType, emit: Callable[[Structure], None]) -> None:
-        self.lost = asyncio.Event()
-        self._layout = layout
+    def __init__(self, channel: ChannelType, emit: Callable[[Structure], None]) -> None:
+        self.disconnected = asyncio.Event()
+        self._channel = channel
         self._emit = emit
         self._control: Any = None
-        self._waiting: list[Any] = []  # values that came before the limits: one, or as many as are posted meanwhile
-        self._last: Any = None
+        self._waiting: list[Any] = []
+        self._latest: Any = None
 
     def on_value(self, value: Any) -> None:
         if not value.ok:
-            self.lost.set()
-        elif self._control is None and self._layout.has_control:
+            self.disconnected.set()
+        elif self._control is None and self._channel.has_control:
             self._waiting.append(value)
         else:
-            self._last = value
-            self._emit(structure_of(self._layout, value, self._control))
+            self._latest = value
+            self._emit(structure_of(self._channel, value, self._control))
 
     def on_control(self, control: Any) -> None:
         self._control = control
         waiting, self._waiting = self._waiting, []
-        if not waiting and self._last is not None:
-            waiting = [self._last]  # a limit, the units or a label has changed
+        if not waiting and self._latest is not None:
+            waiting = [self._latest]  # a limit, the units or a label changed
         for value in waiting:
             self.on_value(value)

@@ -1,7 +1,6 @@
-"""From Channel Access's two halves to one structure: value, time and alarm come with one request, limits with another.
+"""Converts Channel Access values to structures with the deployed gateway's fields, and checks values to put.
 
-In: aioca's values of FORMAT_TIME and FORMAT_CTRL. Out: `Structure`s in the layout of the deployed gateway, `TypeMap`s,
-and what aioca takes for a put. Pure; any thread.
+Channel Access delivers a PV in two parts: FORMAT_TIME has value, time and alarm, FORMAT_CTRL limits, units and labels.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from k2eg_rx.gateway.epics.provider import ProviderError, TypeMap
 from k2eg_rx.gateway.epics.pv_types import checked_array, refusal
 from k2eg_rx.protocol import EPICS_EPOCH, Structure, TypeMismatch, checked_choice, checked_scalar
 
-# The native types of Channel Access (db_access.h) by their pvData names. DBR_CHAR is unsigned (dbr_char_t).
+# pvData names of the native Channel Access types (db_access.h). DBR_CHAR is unsigned (dbr_char_t).
 _KINDS: dict[int, str] = {
     aioca.DBR_STRING: "string",
     aioca.DBR_SHORT: "short",
@@ -26,12 +25,12 @@ _KINDS: dict[int, str] = {
     aioca.DBR_LONG: "int",
     aioca.DBR_DOUBLE: "double",
 }
-# How a panel would print a number of that type: width, and for floating point the digits after the point.
+# The display format of integers by type, with the width.
 _FORMATS = {"ubyte": "I4", "byte": "I4", "short": "I6", "int": "I12"}
 _FLOATING = ("float", "double")
 
-# Alarm conditions in the order of menuAlarmStat, and which of the Normative Types' alarm status (0 none, 1 device,
-# 2 driver, 3 record, 4 db, 6 undefined) the deployed gateway gives for each.
+# Alarm conditions in the order of menuAlarmStat, with the alarm status of the Normative Types (0 none, 1 device,
+# 2 driver, 3 record, 4 db, 6 undefined) that the deployed gateway reports for each.
 _ALARMS: tuple[tuple[str, int], ...] = (
     ("", 0),
     ("READ", 1),
@@ -57,20 +56,19 @@ _ALARMS: tuple[tuple[str, int], ...] = (
     ("WRITE_ACCESS", 4),
 )
 _UNKNOWN_ALARM = ("", 6)
-_NEVER = (EPICS_EPOCH, 0)  # the stamp of a record that was never processed
+_NEVER = (EPICS_EPOCH, 0)  # the timestamp of a record that was never processed
 
-# MAX_STRING_SIZE of EPICS is 40 with the terminating zero.
-LONGEST_STRING = 39
+LONGEST_STRING = 39  # bytes: MAX_STRING_SIZE of EPICS without the terminating zero
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelType:
-    """What a channel holds.
+    """The type of a channel's value.
 
     Attributes:
-        kind: The pvData name of an element's type.
-        elements: How many it can hold.
-        long_string: Whether it is an array of characters that stands for one string (``NAME.DESC$``).
+        kind: The pvData name of the element type.
+        elements: The maximum number of elements.
+        long_string: Whether it is a string stored as a character array (``NAME.DESC$``).
     """
 
     kind: str
@@ -79,13 +77,16 @@ class ChannelType:
 
     @classmethod
     def of(cls, name: str, datatype: int, elements: int, *, signed: bool = False) -> ChannelType:
-        """Returns the layout of a channel.
+        """Returns the type of a channel.
 
         Args:
-            name: The channel's name.
-            datatype: Its native type's number.
-            elements: How many of these it holds.
-            signed: Whether its characters are numbers with a sign, which Channel Access does not tell.
+            name: The channel name.
+            datatype: The number of its native type.
+            elements: The maximum number of elements.
+            signed: Whether characters are signed numbers, which Channel Access does not report.
+
+        Raises:
+            ProviderError: The client has no read access.
         """
         if datatype not in _KINDS:
             raise ProviderError(f"{name}: the server gives no access to it")
@@ -95,32 +96,32 @@ class ChannelType:
                 return cls("string", elements, long_string=True)
             kind = "byte" if signed else "ubyte"
         if kind == "enum" and elements != 1:
-            kind = "ushort"  # their labels cannot be had
+            kind = "ushort"  # Channel Access has no labels for arrays of enums
         return cls(kind, elements)
 
     @property
     def is_array(self) -> bool:
-        """Whether its value is a list."""
+        """Whether the value is an array."""
         return self.elements != 1 and not self.long_string
 
     @property
     def has_control(self) -> bool:
-        """Whether there are limits, units or labels to be asked for."""
+        """Whether FORMAT_CTRL has limits, units or labels."""
         return self.kind != "string"
 
     @property
     def type_name(self) -> str:
-        """The pvData name of its value's type."""
+        """The pvData name of the value's type."""
         return f"{self.kind}[]" if self.is_array else self.kind
 
 
-def _value(layout: ChannelType, value: Any) -> Any:
-    if not layout.is_array:
-        return str(value) if layout.kind == "string" else float(value) if layout.kind in _FLOATING else int(value)
-    if layout.kind == "string":
+def _value(channel: ChannelType, value: Any) -> Any:
+    if not channel.is_array:
+        return str(value) if channel.kind == "string" else float(value) if channel.kind in _FLOATING else int(value)
+    if channel.kind == "string":
         return value.tolist()
     array = value.view(np.ndarray)
-    return array.view(np.int8) if layout.kind == "byte" else array
+    return array.view(np.int8) if channel.kind == "byte" else array
 
 
 def _alarm(value: Any) -> Structure:
@@ -134,19 +135,19 @@ def _time(value: Any) -> Structure:
     return {"secondsPastEpoch": seconds, "nanoseconds": nanoseconds, "userTag": 0}
 
 
-def _display(layout: ChannelType, control: Any) -> Structure:
+def _display(channel: ChannelType, control: Any) -> Structure:
     precision = max(0, getattr(control, "precision", 0))
     return {
         "limitLow": float(control.lower_disp_limit),
         "limitHigh": float(control.upper_disp_limit),
         "description": "",
-        "format": _FORMATS.get(layout.kind, f"F{6 + precision}.{precision}"),
+        "format": _FORMATS.get(channel.kind, f"F{6 + precision}.{precision}"),
         "units": control.units,
     }
 
 
-def _value_alarm(layout: ChannelType, control: Any) -> Structure:
-    limit = float if layout.kind in _FLOATING else int
+def _value_alarm(channel: ChannelType, control: Any) -> Structure:
+    limit = float if channel.kind in _FLOATING else int
     return {
         "active": False,
         "lowAlarmLimit": limit(control.lower_alarm_limit),
@@ -161,32 +162,32 @@ def _value_alarm(layout: ChannelType, control: Any) -> Structure:
     }
 
 
-def structure_of(layout: ChannelType, value: Any, control: Any) -> Structure:
+def structure_of(channel: ChannelType, value: Any, control: Any) -> Structure:
     """Returns a PV as a structure.
 
     Args:
-        layout: What the channel holds.
-        value: From a FORMAT_TIME request.
-        control: From a FORMAT_CTRL request; not used if the layout has none.
+        channel: The channel's type.
+        value: The FORMAT_TIME part.
+        control: The FORMAT_CTRL part; unused for channels without one.
     """
-    structure: Structure = {"value": _value(layout, value), "timeStamp": _time(value), "alarm": _alarm(value)}
-    if layout.kind == "enum":
+    structure: Structure = {"value": _value(channel, value), "timeStamp": _time(value), "alarm": _alarm(value)}
+    if channel.kind == "enum":
         structure["value"] = {"index": structure["value"], "choices": list(control.enums)}
-    elif layout.kind not in ("string", "ushort"):
-        structure["display"] = _display(layout, control)
-        if not layout.is_array:
+    elif channel.kind not in ("string", "ushort"):
+        structure["display"] = _display(channel, control)
+        if not channel.is_array:
             structure["control"] = {
                 "limitLow": float(control.lower_ctrl_limit),
                 "limitHigh": float(control.upper_ctrl_limit),
                 "minStep": 0.0,
             }
-            structure["valueAlarm"] = _value_alarm(layout, control)
+            structure["valueAlarm"] = _value_alarm(channel, control)
     return structure
 
 
-def types_of(layout: ChannelType, structure: Structure) -> TypeMap:
+def types_of(channel: ChannelType, structure: Structure) -> TypeMap:
     """Returns the types of a PV's fields."""
-    return dict.fromkeys(structure, "structure") | {"value": layout.type_name}
+    return dict.fromkeys(structure, "structure") | {"value": channel.type_name}
 
 
 def _check_length(text: str, longest: int) -> None:
@@ -194,11 +195,11 @@ def _check_length(text: str, longest: int) -> None:
         raise TypeMismatch(f"is longer than the {longest} bytes that Channel Access carries for it")
 
 
-def checked_put(layout: ChannelType, value: object, pv_name: str, choices: list[str]) -> tuple[Any, int | None]:
+def checked_put(channel: ChannelType, value: object, pv_name: str, choices: list[str]) -> tuple[Any, int | None]:
     """Returns a value as aioca takes it for a put, and the type to put it as (None: the channel's own).
 
     Args:
-        layout: What the channel holds.
+        channel: The channel's type.
         value: Plain Python out of MessagePack.
         pv_name: For the error.
         choices: An enum's labels.
@@ -207,27 +208,27 @@ def checked_put(layout: ChannelType, value: object, pv_name: str, choices: list[
         ProviderError: It does not fit.
     """
     try:
-        if layout.kind == "enum":
+        if channel.kind == "enum":
             return checked_choice(value, choices), None
-        if layout.is_array:
-            return _checked_elements(layout, value), None
-        checked = checked_scalar(layout.kind, value)
-        if layout.long_string:
-            _check_length(str(checked), layout.elements - 1)
+        if channel.is_array:
+            return _checked_elements(channel, value), None
+        checked = checked_scalar(channel.kind, value)
+        if channel.long_string:
+            _check_length(str(checked), channel.elements - 1)
             return f"{checked}\0", aioca.DBR_CHAR_STR
-        if layout.kind == "string":
+        if channel.kind == "string":
             _check_length(str(checked), LONGEST_STRING)
     except TypeMismatch as error:
-        raise refusal(pv_name, "value", layout.type_name, value, error) from None
+        raise refusal(pv_name, "value", channel.type_name, value, error) from None
     return checked, None
 
 
-def _checked_elements(layout: ChannelType, value: object) -> Any:
-    elements = checked_array(layout.kind, value)
-    if len(elements) > layout.elements:
-        raise TypeMismatch(f"has {len(elements)} elements; there is room for {layout.elements}")
+def _checked_elements(channel: ChannelType, value: object) -> Any:
+    elements = checked_array(channel.kind, value)
+    if len(elements) > channel.elements:
+        raise TypeMismatch(f"has {len(elements)} elements; there is room for {channel.elements}")
     if isinstance(elements, list):
         for text in elements:
             _check_length(text, LONGEST_STRING)
         return elements
-    return elements.view(np.uint8) if layout.kind == "byte" else elements
+    return elements.view(np.uint8) if channel.kind == "byte" else elements

@@ -8,6 +8,7 @@ Structures have the form of `k2eg_rx.protocol.structures`. Arrays may be numpy a
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -112,14 +113,13 @@ class Subscriber:
 
     def update(self, structure: Structure) -> None:
         """Calls `on_update` with the value, or with its selected field; logs once when the field is missing."""
-        path = self._address.field
-        if path and not self._address.is_record_field:
+        if self._address.field and not self._address.is_record_field:
             try:
-                structure = select_field(structure, path, self._address.uri)
-            except OperationError as error:
+                structure = selected_field(structure, self._address)
+            except ProviderError as error:
                 if not self._field_missing:
                     self._field_missing = True
-                    _log.warning("field missing: pv=%s %s", self._address, error.message)
+                    _log.warning("field missing: pv=%s error=%s", self._address, error)
                 return
             self._field_missing = False
         self._call(self._on_update, structure)
@@ -135,3 +135,34 @@ class Subscriber:
             callback(argument)
         except Exception:  # p4p and aioca would end the subscription
             _log.exception("subscriber failed, its subscription continues: pv=%s", self._address)
+
+
+def channel_name(address: PVAddress) -> str:
+    """Returns the name of the channel to open: a record field has its own, a structure field is part of the PV's."""
+    return address.name if address.is_record_field else address.base
+
+
+def selected_field(structure: Structure, address: PVAddress) -> Structure:
+    """Returns the structure field that the address names, as a structure with ``value``.
+
+    Raises:
+        ProviderError: The structure has no such field.
+    """
+    try:
+        return select_field(structure, address.field, address.uri)
+    except OperationError as error:
+        raise ProviderError(error.message) from None
+
+
+def no_answer(name: str, timeout: float, sent: threading.Event | None = None) -> ProviderTimeout:
+    """Returns the error of an operation that timed out.
+
+    Args:
+        name: The PV.
+        timeout: In seconds.
+        sent: For a put: set once the value was sent.
+    """
+    text = f"{name}: no answer within {timeout:g} s"
+    if sent is not None:
+        text += "; it was sent, and may still be carried out" if sent.is_set() else "; nothing was written"
+    return ProviderTimeout(text)

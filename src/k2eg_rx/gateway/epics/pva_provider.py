@@ -1,8 +1,8 @@
 """PVAccess for the gateway, over p4p.
 
-In: gets, puts and subscriptions, on any thread. Out: futures and callbacks. They come on p4p's worker thread (one for a
-provider), so what is done in a callback delays all that this provider reads; deadlines expire, and what might wait for
-the worker is done, on the thread ``k2eg-pva``.
+Thread safety: methods are callable on any thread. Callbacks run on p4p's worker thread, one per provider, so a slow
+callback delays everything that this provider reads. Timeouts, and what could wait for the worker thread, run on the
+thread ``k2eg-pva``.
 """
 
 from __future__ import annotations
@@ -20,35 +20,38 @@ from p4p.client import raw as p4p_raw
 from reactivex.abc import DisposableBase
 
 from k2eg_rx.concurrency import TimerScheduler
-from k2eg_rx.errors import OperationError
 from k2eg_rx.gateway.epics.native_threads import keep_thread_state
-from k2eg_rx.gateway.epics.provider import PUT_COMPLETION, ProviderError, ProviderTimeout, PVReading, Subscription
+from k2eg_rx.gateway.epics.provider import (
+    PUT_COMPLETION,
+    ProviderError,
+    ProviderTimeout,
+    PVReading,
+    Subscription,
+    channel_name,
+    no_answer,
+    selected_field,
+)
 from k2eg_rx.gateway.epics.pva_puts import fill
 from k2eg_rx.gateway.epics.pva_subscription import PVASubscription
 from k2eg_rx.gateway.epics.pva_values import ValueReaderCache, types_of
-from k2eg_rx.protocol import Structure, select_field
+from k2eg_rx.protocol import Structure
 from k2eg_rx.pv import PVAddress
 
 _raw: Any = p4p_raw
 
-_IDLE_SECONDS = 300.0  # an open channel costs little; to find it anew costs a search and about 15 ms
+_IDLE_SECONDS = 300.0  # until an unused channel is closed; it costs little, reopening takes a search and about 15 ms
 _SWEEP_SECONDS = 60.0
-_DISPOSE_SECONDS = 0.05  # in one go, which wakes the thread less often
-_MOST_CHANNELS = 10_000  # kept open though nobody uses them just now
-_QUEUE_SIZE = 100  # updates of one PV on their way: 0.1 s of one at 1 kHz. p4p's own 4 lose a third at 5 kHz
+_DISPOSE_SECONDS = 0.05  # completed operations are closed in batches, which wakes the thread less often
+_MAX_IDLE_CHANNELS = 10_000
+_QUEUE_SIZE = 100  # updates per subscription: 0.1 s of a PV at 1 kHz; p4p's default of 4 loses a third at 5 kHz
 
 _CLOSED = "the PVAccess provider is closed"
 
 Result = TypeVar("Result")
 
 
-def _channel_name(address: PVAddress) -> str:
-    """A record's field is a channel of its own; a path in the structure is selected from the whole."""
-    return address.name if address.is_record_field else address.base
-
-
 def _nested(path: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the fields of a whole PV that put ``value`` into the field at a path of it."""
+    """Returns the fields of the whole PV for a put of ``value`` to the structure field at `path`."""
     if "value" not in fields:
         return {}
     nested: Any = fields["value"]
@@ -57,11 +60,12 @@ def _nested(path: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
     return nested
 
 
-def _settle(future: Future[Any], outcome: object) -> None:
-    with contextlib.suppress(InvalidStateError):  # it is done already, or its owner has cancelled it
+def _complete(future: Future[Any], outcome: object) -> None:
+    """Completes a future with a result or an exception, unless it is done or cancelled."""
+    with contextlib.suppress(InvalidStateError):
         if isinstance(outcome, ProviderTimeout):
             future.set_exception(outcome)
-        elif isinstance(outcome, Exception):  # p4p wraps that of a put's builder in another one
+        elif isinstance(outcome, Exception):  # p4p wraps an exception of a put's builder in another one
             future.set_exception(ProviderError(str(outcome) or type(outcome).__name__))
         else:
             future.set_result(outcome)
@@ -70,17 +74,15 @@ def _settle(future: Future[Any], outcome: object) -> None:
 class PVAccessProvider:
     """A `Provider` for PVAccess.
 
-    A PV's channel stays open for minutes after its last use, so that all but the first get take about the PV's own
-    latency.
+    A PV's channel stays open for minutes after its last use, so only the first get needs a search.
+
+    Args:
+        conf: The EPICS_PVA_* variables to use instead of those in the environment.
+        completion: Seconds that a put waits for record processing to complete; refusals arrive in this time. After it
+            the put counts as successful.
     """
 
     def __init__(self, conf: Mapping[str, str] | None = None, *, completion: float = PUT_COMPLETION) -> None:
-        """
-        Args:
-            conf: The EPICS_PVA_* variables to use, instead of those in the process environment.
-            completion: Seconds that a put waits, once it is sent, for the record to be processed to its end, as a motor
-                at its target; a refusal comes in that time. After it the put counts as done.
-        """
         useenv = conf is None
         self._context: Any = _raw.Context("pva", conf=dict(conf or {}), useenv=useenv, nt=False)
         self._completion = completion
@@ -91,60 +93,53 @@ class PVAccessProvider:
         self._closed = False
         self._pending: set[Future[Any]] = set()
         self._subscriptions: set[PVASubscription] = set()
-        # p4p keeps a channel open while an operation on it, even a finished one, is not closed.
+        # time of last use and an operation by channel: p4p keeps a channel open until its operations are closed,
+        # even if they have completed
         self._channels: OrderedDict[str, tuple[float, Any]] = OrderedDict()
-        self._spent: list[Any] = []
-        self._types = ValueReaderCache()  # belongs to the worker thread
+        self._to_dispose: list[Any] = []
+        self._readers = ValueReaderCache()  # belongs to the worker thread
         self._sweep()
 
     def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
-        """Reads a PV (or the field the address names), within `timeout` seconds."""
-        name = _channel_name(address)
-        return self._begin(
+        """See `Provider.get`."""
+        name = channel_name(address)
+        return self._start(
             name,
             timeout,
             lambda done: self._context.get(name, done),
             partial(self._read, address),
-            lambda: f"{address.name}: no answer within {timeout:g} s",
+            lambda: no_answer(address.name, timeout),
         )
 
     def _read(self, address: PVAddress, value: Any) -> PVReading:
-        """What a get has read. On the worker thread."""
-        structure, types, spec = self._types.read(value)
+        """Returns the result of a get. Called on the worker thread."""
+        structure, types, spec = self._readers.read(value)
         if not address.field or address.is_record_field:
             return PVReading(structure, types)
-        try:
-            selected = select_field(structure, address.field, address.uri)
-        except OperationError as error:
-            raise ProviderError(error.message) from None
-        return PVReading(selected, types_of(spec, address.field))
+        return PVReading(selected_field(structure, address), types_of(spec, address.field))
 
     def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
-        """Writes fields of a PV, checking their types first: nothing is written that would not read back as given."""
-        name = _channel_name(address)
+        """See `Provider.put`."""
+        name = channel_name(address)
         if address.field and not address.is_record_field:
             fields = _nested(address.field, fields)
         sent = threading.Event()
-        begun: Future[Future[None]] = Future()
+        started: Future[Future[None]] = Future()
 
         def build(value: Any) -> None:
             fill(value, fields, address.name)
             sent.set()
-            begun.add_done_callback(taken)
+            started.add_done_callback(complete_later)
 
-        def taken(put: Future[Future[None]]) -> None:
-            self._timers.call_later(self._completion, lambda: _settle(put.result(), None))
-
-        def late() -> str:
-            what = "it was sent, and may still be carried out" if sent.is_set() else "nothing was written"
-            return f"{address.name}: no answer within {timeout:g} s; {what}"
+        def complete_later(put: Future[Future[None]]) -> None:
+            self._timers.call_later(self._completion, lambda: _complete(put.result(), None))
 
         def start(done: Callable[[object], None]) -> Any:
-            # get: the checks need what is there, such as an enum's labels.
+            # get=True: the checks need the current value, such as the labels of an enum
             return self._context.put(name, done, builder=build, request=self._put_request, get=True)
 
-        put = self._begin(name, timeout, start, lambda _: None, late)
-        begun.set_result(put)
+        put = self._start(name, timeout, start, lambda _: None, lambda: no_answer(address.name, timeout, sent))
+        started.set_result(put)
         return put
 
     def subscribe(
@@ -153,13 +148,13 @@ class PVAccessProvider:
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
     ) -> Subscription:
-        """Subscribes to a PV: its value now, then each update; reconnects for as long as it is open."""
+        """See `Provider.subscribe`."""
 
-        def monitor(signal: Callable[[], None]) -> Any:
-            return self._context.monitor(_channel_name(address), signal, request=self._monitor_request)
+        def monitor(on_signal: Callable[[], None]) -> Any:
+            return self._context.monitor(channel_name(address), on_signal, request=self._monitor_request)
 
         subscription = PVASubscription(
-            address, on_update, on_connection, monitor=monitor, timers=self._timers, forget=self._forget
+            address, on_update, on_connection, monitor=monitor, timers=self._timers, on_close=self._remove
         )
         with self._lock:
             if self._closed:
@@ -169,38 +164,38 @@ class PVAccessProvider:
         return subscription
 
     def close(self) -> None:
-        """Ends all subscriptions and threads. Idempotent; not to be called in a callback."""
+        """Ends all subscriptions and threads. Idempotent; not callable in a callback."""
         with self._lock:
             closed, self._closed = self._closed, True
             pending, subscriptions = list(self._pending), list(self._subscriptions)
         if closed:
             return
         for future in pending:
-            _settle(future, ProviderError(_CLOSED))
+            _complete(future, ProviderError(_CLOSED))
         for subscription in subscriptions:
             subscription.close()
         self._timers.drain()
-        self._spent += [operation for _, operation in self._channels.values()]
+        self._to_dispose += [operation for _, operation in self._channels.values()]
         self._channels.clear()
         self._dispose()
         self._context.close()
 
-    def _begin(
+    def _start(
         self,
         name: str,
         timeout: float,
         start: Callable[[Callable[[object], None]], Any],
-        finish: Callable[[Any], Result],
-        late: Callable[[], str],
+        convert: Callable[[Any], Result],
+        timeout_error: Callable[[], ProviderTimeout],
     ) -> Future[Result]:
         """Starts an operation and returns its future.
 
         Args:
-            name: The channel.
+            name: The channel name.
             timeout: In seconds.
-            start: Starts p4p's operation and returns it; it calls what it is given on the worker thread.
-            finish: Makes the result of what p4p gave.
-            late: What to say if it is not done in time.
+            start: Starts and returns p4p's operation, given the callback for its result on the worker thread.
+            convert: Converts p4p's result.
+            timeout_error: Returns the error for a timeout.
         """
         future: Future[Result] = Future()
         with self._lock:
@@ -212,22 +207,22 @@ class PVAccessProvider:
         def done(result: object) -> None:
             keep_thread_state()
             try:
-                outcome = result if isinstance(result, Exception) else finish(result)
+                outcome = result if isinstance(result, Exception) else convert(result)
             except Exception as error:
                 outcome = error
-            _settle(future, outcome)
+            _complete(future, outcome)
 
         try:
             operation = start(done)
-        except Exception as error:  # p4p does not take it, whatever it is: the future says so
-            _settle(future, error)
+        except Exception as error:  # p4p refuses the operation, for example because of the PV name
+            _complete(future, error)
             operation = None
-        deadline = self._timers.call_later(timeout, lambda: _settle(future, ProviderTimeout(late())))
-        future.add_done_callback(lambda future: self._ended(future, name, operation, deadline))
+        timer = self._timers.call_later(timeout, lambda: _complete(future, timeout_error()))
+        future.add_done_callback(lambda future: self._on_done(future, name, operation, timer))
         return future
 
-    def _ended(self, future: Future[Any], name: str, operation: Any, deadline: DisposableBase) -> None:
-        deadline.dispose()
+    def _on_done(self, future: Future[Any], name: str, operation: Any, timer: DisposableBase) -> None:
+        timer.dispose()
         first = False
         with self._lock:
             self._pending.discard(future)
@@ -236,30 +231,30 @@ class PVAccessProvider:
                 self._channels[name] = (time.monotonic(), operation)
                 operation = previous
             if operation is not None:
-                self._spent.append(operation)
-                first = len(self._spent) == 1
+                self._to_dispose.append(operation)
+                first = len(self._to_dispose) == 1
         if first:
             self._timers.call_later(_DISPOSE_SECONDS, self._dispose)
 
     def _dispose(self) -> None:
-        """Closes the operations that are done. Not on the worker thread, where p4p's C++ part complains of it."""
+        """Closes completed operations. Not on the worker thread, where p4p's native code warns about it."""
         with self._lock:
-            spent, self._spent = self._spent, []
-        for operation in spent:
+            operations, self._to_dispose = self._to_dispose, []
+        for operation in operations:
             operation.close()
 
     def _sweep(self) -> None:
-        """Lets go of the channels that nobody has used for long."""
+        """Closes channels that have not been used for long."""
         oldest = time.monotonic() - _IDLE_SECONDS
         while True:
             with self._lock:
                 used, operation = next(iter(self._channels.values()), (oldest, None))
-                if operation is None or (used > oldest and len(self._channels) <= _MOST_CHANNELS):
+                if operation is None or (used > oldest and len(self._channels) <= _MAX_IDLE_CHANNELS):
                     break
                 self._channels.popitem(last=False)
             operation.close()
         self._timers.call_later(_SWEEP_SECONDS, self._sweep)
 
-    def _forget(self, subscription: PVASubscription) -> None:
+    def _remove(self, subscription: PVASubscription) -> None:
         with self._lock:
             self._subscriptions.discard(subscription)

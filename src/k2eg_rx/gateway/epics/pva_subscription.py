@@ -1,7 +1,7 @@
-"""One PVAccess subscription: every update as a whole structure, in order, through reconnections, until it is closed.
+"""One PVAccess subscription: whole structures in order, across reconnections, until it is closed.
 
-In: p4p's "there is something" signals on its worker thread. Out: calls of `on_update` and `on_connection` there, or on
-the provider's own thread for what came before p4p had returned the subscription; never two at a time.
+Thread safety: p4p signals new items on its worker thread, and callbacks run there; items that arrive before p4p has
+returned the subscription are handled on the thread ``k2eg-pva``. Two callbacks never run at once.
 """
 
 from __future__ import annotations
@@ -23,14 +23,23 @@ from k2eg_rx.pv import PVAddress
 _raw: Any = p4p_raw
 _log = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 5.0  # after a server has ended or refused a subscription, which it may do as quickly again
+_RETRY_SECONDS = 5.0  # after a server ended or refused a subscription, which it may do again at once
 
-# Given the signal's handler, subscribes and returns p4p's subscription.
+# Creates a p4p subscription, given the callback that p4p calls when the subscription has items.
 Monitor = Callable[[Callable[[], None]], Any]
 
 
 class PVASubscription:
-    """A `Subscription` over p4p."""
+    """A `Subscription` over p4p.
+
+    Args:
+        address: The requested PV.
+        on_update: See `Provider.subscribe`.
+        on_connection: See `Provider.subscribe`.
+        monitor: Creates the p4p subscription.
+        timers: Runs what must not block p4p's worker thread.
+        on_close: Called when the subscription is closed.
+    """
 
     def __init__(
         self,
@@ -40,13 +49,13 @@ class PVASubscription:
         *,
         monitor: Monitor,
         timers: TimerScheduler,
-        forget: Callable[[PVASubscription], None],
+        on_close: Callable[[PVASubscription], None],
     ) -> None:
         self._address = address
         self._subscriber = Subscriber(address, on_update, on_connection)
         self._monitor = monitor
         self._timers = timers
-        self._forget = forget
+        self._on_close = on_close
         self._lock = threading.Lock()
         self._source: Any = None
         self._signals = 0
@@ -55,8 +64,8 @@ class PVASubscription:
         self._reader: UpdateReader | None = None
 
     def open(self) -> None:
-        """Subscribes. Called once by its provider, and again when the server has ended the subscription."""
-        source = self._monitor(self._signal)
+        """Subscribes. Called once by the provider, and again after the server has ended the subscription."""
+        source = self._monitor(self._on_signal)
         with self._lock:
             self._source = source
             closed = self._subscriber.closed
@@ -67,15 +76,15 @@ class PVASubscription:
             self._timers.call_soon(self._drain)
 
     def close(self) -> None:
-        """Ends it; no callback is made after it returns, but for one under way. Idempotent; any thread."""
+        """See `Subscription.close`."""
         with self._lock:
             self._subscriber.closed = True
             source, self._source = self._source, None
-        self._forget(self)
+        self._on_close(self)
         if source is not None:
-            self._timers.call_soon(source.close)  # it waits for the worker thread, which may be in a callback
+            self._timers.call_soon(source.close)  # blocks while p4p's worker thread is in a callback
 
-    def _signal(self) -> None:
+    def _on_signal(self) -> None:
         keep_thread_state()
         with self._lock:
             self._signals += 1
@@ -89,30 +98,35 @@ class PVASubscription:
             with self._lock:
                 seen, source = self._signals, self._source
             while source is not None and not self._subscriber.closed and (item := source.pop()) is not None:
-                self._take(item)
+                self._handle(item)
             with self._lock:
                 if seen == self._signals or source is not self._source:
                     self._draining = False
                     return
 
-    def _take(self, item: Any) -> None:
+    def _handle(self, item: Any) -> None:
         if isinstance(item, Exception):
-            self._interrupted(item)
+            self._on_interruption(item)
             return
-        if self._reader is None:  # the first value since it connected: only now its type may be another
+        if self._reader is None:  # the first value of a connection; only here can its type change
             self._reader = UpdateReader(spec_of(item))
             self._connected = True
             self._subscriber.connection(True)
         self._subscriber.update(self._reader.read(item))
 
-    def _interrupted(self, reason: Exception) -> None:
+    def _on_interruption(self, reason: Exception) -> None:
         self._reader = None
         if self._connected:
             self._connected = False
             self._subscriber.connection(False)
         if isinstance(reason, _raw.Disconnected):
-            return  # p4p searches for it again
-        _log.warning("%s: the server ended the subscription: %s", self._address, reason or type(reason).__name__)
+            return  # p4p reconnects by itself
+        _log.warning(
+            "subscription ended by server: pv=%s retry=%g s error=%s",
+            self._address,
+            _RETRY_SECONDS,
+            reason or type(reason).__name__,
+        )
         with self._lock:
             source, self._source, self._signals = self._source, None, 0
         if source is not None:

@@ -1,12 +1,11 @@
-"""From p4p's values to structures: all of PVAccess's types, in the server's order of fields.
+"""Converts p4p values of all PVAccess types to structures, with fields in the server's order.
 
-In: `p4p.Value`s, and their types as `p4p.Type.aspy` gives them. Out: `Structure`s with numpy arrays, and `TypeMap`s.
-Pure; any thread, but a `ValueReader` is for one at a time.
+`Value.todict` is native and correct, except that it loses the selected member of unions and returns None for some empty
+arrays. Only those are read here; the selected member of a union is found by trying (``value["u->member"]``).
 
-`Value.todict` is done in C and right for everything but unions, of which it loses which member was selected, and some
-empty arrays. Only those are done here; a union by trying which member can be looked up (``value["u->member"]``).
+Of a subscription's updates only changed fields are read: usually value and time, out of some forty fields.
 
-Of a subscription's updates only what has changed is read: mostly the value and its time, out of some forty fields.
+Thread safety: functions are pure; a reader is used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from k2eg_rx.gateway.epics.provider import TypeMap
 from k2eg_rx.gateway.epics.pv_types import DTYPES
 from k2eg_rx.protocol import Structure
 
-# The letters of p4p.Type and the names of pvData.
+# pvData names by p4p.Type letters.
 KINDS = {
     "?": "boolean",
     "s": "string",
@@ -42,17 +41,17 @@ KINDS = {
 }
 _TABLE = "epics:nt/NTTable:"
 
-# "d", "ad", ...; ("S", id, [(name, spec), ...]), and the same with "aS", "U", "aU".
+# A type as `p4p.Type.aspy` returns it: "d", "ad", ...; ("S", id, [(name, spec), ...]); likewise "aS", "U" and "aU".
 Spec = Any
 Members = dict[str, Spec]
-_Step = Callable[[Any, str], Any]
+_FieldReader = Callable[[Any, str], Any]
 
-# p4p gives None for an array of numbers that was never set, or is a union's member and empty.
+# p4p returns None for a numeric array that was never set, and for an empty one that is the member of a union.
 _EMPTY = {f"a{letter}": np.empty(0, DTYPES[kind]) for letter, kind in KINDS.items() if kind in DTYPES}
 _value_class: Any = p4p.Value
 
-_WITHOUT_REFERENCES = 2  # marshal's version that writes equal types as equal bytes
-_MOST_TYPES = 1000  # a site has some dozens
+_MARSHAL_VERSION = 2  # without references, so that equal types have equal bytes
+_MAX_TYPES = 1000  # a site has some dozens
 _ABSENT = object()
 
 
@@ -71,12 +70,12 @@ def members_of(spec: Spec) -> Members:
 
 
 def is_enum(spec: Spec) -> bool:
-    """Whether a type is that of an enum's value: an index into choices."""
+    """Returns whether a type is that of an enum's value: index and choices."""
     return _code(spec) == "S" and {"index", "choices"} <= members_of(spec).keys()
 
 
 def is_table(spec: Spec) -> bool:
-    """Whether a PV's type is an NTTable, whose ``value`` has the columns."""
+    """Returns whether a PV's type is NTTable, whose ``value`` has a field per column."""
     return isinstance(spec, tuple) and str(cast("tuple[Any, ...]", spec)[1]).startswith(_TABLE)
 
 
@@ -93,7 +92,7 @@ def types_of(spec: Spec, path: str = "") -> TypeMap:
 
     Args:
         spec: The type of the whole PV.
-        path: The field that was selected from it, if any: then its type is that of ``value``.
+        path: The path of a selected field; its type is returned as that of ``value``.
     """
     if path:
         for step in path.split("."):
@@ -105,8 +104,8 @@ def types_of(spec: Spec, path: str = "") -> TypeMap:
     return types
 
 
-def _plain(spec: Spec) -> _Step:
-    """Returns how to read a field on its own."""
+def _plain_reader(spec: Spec) -> _FieldReader:
+    """Returns a reader for a field."""
     if isinstance(spec, str):
         if spec in _EMPTY:
             return lambda value, path: _EMPTY[spec] if (array := value[path]) is None else array
@@ -116,61 +115,63 @@ def _plain(spec: Spec) -> _Step:
     return lambda value, path: [element.todict() for element in value[path]]
 
 
-def _special(spec: Spec) -> _Step | None:
-    """Returns how to read a field that `Value.todict` does not read right; None if it does."""
+def _special_reader(spec: Spec) -> _FieldReader | None:
+    """Returns a reader for a field that `Value.todict` converts incorrectly; None if it converts it correctly."""
     match spec:
         case str() if spec in _EMPTY:
-            return _plain(spec)
+            return _plain_reader(spec)
         case "v":
-            return lambda value, path: _variant(value[path])
+            return lambda value, path: _read_variant(value[path])
         case "av":
-            return lambda value, path: [_variant(element) for element in value[path]]
+            return lambda value, path: [_read_variant(element) for element in value[path]]
         case ("S", _, _):
-            inner = _structure(members_of(spec))
+            inner = _structure_reader(members_of(spec))
             return inner and (lambda value, path: inner(value[path]))
         case ("aS", _, _):
-            inner = _structure(members_of(spec))
+            inner = _structure_reader(members_of(spec))
             return inner and (lambda value, path: [inner(element) for element in value[path]])
         case ("U", _, _):
-            return _union(members_of(spec))
+            return _union_reader(members_of(spec))
         case ("aU", _, _):
-            union = _union(members_of(spec))
+            union = _union_reader(members_of(spec))
             return lambda value, path: [union(value, f"{path}[{index}]") for index in range(len(value[path]))]
         case _:
             return None
 
 
-def _structure(members: Mapping[str, Spec]) -> Callable[[Any], Structure] | None:
-    steps = [(name, step) for name, spec in members.items() if (step := _special(spec)) is not None]
-    if not steps:
+def _structure_reader(members: Mapping[str, Spec]) -> Callable[[Any], Structure] | None:
+    readers = [
+        (name, read_field) for name, spec in members.items() if (read_field := _special_reader(spec)) is not None
+    ]
+    if not readers:
         return None
 
     def read(value: Any) -> Structure:
         structure: Structure = value.todict()
-        for name, step in steps:
-            structure[name] = step(value, name)
+        for name, read_field in readers:
+            structure[name] = read_field(value, name)
         return structure
 
     return read
 
 
-def _union(members: Mapping[str, Spec]) -> _Step:
-    # The member selected last comes first: it is mostly the same again, and a wrong guess costs an exception in C++.
-    steps = [(name, _special(spec) or _plain(spec)) for name, spec in members.items()]
+def _union_reader(members: Mapping[str, Spec]) -> _FieldReader:
+    # Most recently selected member first: it is usually selected again, and a wrong guess costs a C++ exception.
+    readers = [(name, _special_reader(spec) or _plain_reader(spec)) for name, spec in members.items()]
 
     def read(value: Any, path: str) -> Structure:
-        for index, (name, step) in enumerate(steps):
+        for index, (name, read_field) in enumerate(readers):
             selected = f"{path}->{name}"
             if value.get(selected, _ABSENT) is not _ABSENT:
                 if index:
-                    steps.insert(0, steps.pop(index))
-                return {name: step(value, selected)}
+                    readers.insert(0, readers.pop(index))
+                return {name: read_field(value, selected)}
         return {}
 
     return read
 
 
-def _variant(held: Any) -> Structure:
+def _read_variant(held: Any) -> Structure:
     if isinstance(held, _value_class):
         return {"": ValueReader(spec_of(held)).read(held)}
     if isinstance(held, list) and held and isinstance(held[0], _value_class):
@@ -181,49 +182,49 @@ def _variant(held: Any) -> Structure:
 
 
 class ValueReader:
-    """Reads the values of one type. Make a new one when the type may have changed: at each connection."""
+    """Reads the values of one type. The type of a PV may change at each connection."""
 
     def __init__(self, spec: Spec) -> None:
-        self._read = _structure(members_of(spec))
+        self._read = _structure_reader(members_of(spec))
 
     def read(self, value: Any) -> Structure:
-        """Returns a value as a structure of its own, which later updates do not change."""
+        """Returns a value as an independent structure, which later updates do not change."""
         return self._read(value) if self._read is not None else value.todict()
 
 
 class ValueReaderCache:
-    """Reads values of which each may be of another type, as those of gets; what a type asks for is found out once.
+    """Reads values of any type, such as the results of gets; creates a reader once per type.
 
-    Belongs to one thread.
+    Thread safety: belongs to one thread.
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[ValueReader, TypeMap]] = {}
+        self._readers: dict[bytes, tuple[ValueReader, TypeMap]] = {}
 
     def read(self, value: Any) -> tuple[Structure, TypeMap, Spec]:
-        """Returns a value as a structure of its own, the types of its fields, and its type."""
+        """Returns a value as an independent structure, the types of its fields, and its type."""
         spec = spec_of(value)
-        key = marshal.dumps(spec, _WITHOUT_REFERENCES)  # much quicker than what it saves
-        if key not in self._known:
-            if len(self._known) >= _MOST_TYPES:
-                self._known.clear()
-            self._known[key] = ValueReader(spec), types_of(spec)
-        reader, types = self._known[key]
+        key = marshal.dumps(spec, _MARSHAL_VERSION)  # far cheaper than creating a reader
+        if key not in self._readers:
+            if len(self._readers) >= _MAX_TYPES:
+                self._readers.clear()
+            self._readers[key] = ValueReader(spec), types_of(spec)
+        reader, types = self._readers[key]
         return reader.read(value), types, spec
 
 
-# What to read for an update: the fields that are read whole, and of structures of scalars the members that changed. At
-# last a field that has not, if there is one.
-_Plan = tuple[list[tuple[str, _Step]], list[tuple[str, list[tuple[str, str]]]], str | None]
+# What to read for an update: fields to read whole, changed members of structures of scalars, and the name of a field
+# that did not change, if there is one.
+_Plan = tuple[list[tuple[str, _FieldReader]], list[tuple[str, list[tuple[str, str]]]], str | None]
 
-_MOST_PLANS = 64  # for one PV, whose updates mostly change the same fields
+_MAX_PLANS = 64  # per PV; its updates usually change the same fields
 
 
 class UpdateReader:
-    """Reads the updates of one subscription while it is connected, all of them and in order.
+    """Reads the updates of one connection of a subscription; it must be given all of them, in order.
 
-    The library keeps the fields that an update does not carry as they were, and marks those that it does. What was read
-    before is part of the next structure too: nobody changes structures.
+    p4p marks the fields that an update carries and keeps the others as they were. Unchanged parts of the previous
+    structure are shared with the next one, because structures are never modified.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -233,16 +234,16 @@ class UpdateReader:
         self._last: Structure | None = None
 
     def read(self, value: Any) -> Structure:
-        """Returns the PV's whole value, after the update of which this is the value."""
+        """Returns the PV's whole value after an update."""
         last = self._last
-        fields, parts, other = self._plan(frozenset(value.changedSet()))
-        # A server may mark the value as a whole. That is not in the set, but then every field counts as changed.
-        if last is None or (other is not None and value.changed(other)):
+        fields, parts, unchanged = self._plan(frozenset(value.changedSet()))
+        # A server may mark the whole value; the set does not show it, but then every field counts as changed.
+        if last is None or (unchanged is not None and value.changed(unchanged)):
             self._last = structure = self._whole.read(value)
             return structure
         structure = last.copy()
-        for name, step in fields:
-            structure[name] = step(value, name)
+        for name, read_field in fields:
+            structure[name] = read_field(value, name)
         for name, members in parts:
             structure[name] = part = structure[name].copy()
             for member, path in members:
@@ -251,19 +252,19 @@ class UpdateReader:
         return structure
 
     def _plan(self, marked: frozenset[str]) -> _Plan:
-        """What to read for these marks."""
+        """Returns the cached plan for a set of changed fields."""
         try:
             return self._plans[marked]
         except KeyError:
-            if len(self._plans) >= _MOST_PLANS:
+            if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            plan = self._plans[marked] = _plan(self._members, marked)
+            plan = self._plans[marked] = _new_plan(self._members, marked)
             return plan
 
 
-def _plan(members: Members, marked: frozenset[str]) -> _Plan:
+def _new_plan(members: Members, marked: frozenset[str]) -> _Plan:
     tops = {path.partition(".")[0] for path in marked}
-    fields: list[tuple[str, _Step]] = []
+    fields: list[tuple[str, _FieldReader]] = []
     parts: list[tuple[str, list[tuple[str, str]]]] = []
     for top in sorted(tops):
         spec = members[top]
@@ -272,12 +273,12 @@ def _plan(members: Members, marked: frozenset[str]) -> _Plan:
         if all(path.partition(".")[2] in scalars for path in paths):
             parts.append((top, [(path.partition(".")[2], path) for path in paths]))
         else:
-            fields.append((top, _special(spec) or _plain(spec)))
+            fields.append((top, _special_reader(spec) or _plain_reader(spec)))
     return fields, parts, next((name for name in members if name not in tops), None)
 
 
 def _scalars(spec: Spec) -> set[str]:
-    """The members of a structure that are single numbers or strings."""
+    """Returns the members of a structure that are numbers or strings."""
     if _code(spec) != "S":
         return set()
     return {

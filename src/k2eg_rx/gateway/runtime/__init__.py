@@ -1,1 +1,1 @@
-"""What all parts of a gateway share: options, metrics, the event loop."""
+"""Event loop, options and metrics, shared by all parts of a gateway."""

@@ -1,4 +1,4 @@
-"""PVs as shared Observables: one subscription while somebody needs it, and one observer's trouble its own."""
+"""Shared PV streams: one EPICS subscription per PV, and isolated observers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from k2eg_rx.pv import PVAddress
 A = PVAddress("pva", "a")
 
 
-def test_it_is_open_while_somebody_is_subscribed(gateway: Any) -> None:
+def test_a_subscription_is_open_while_the_stream_has_subscribers(gateway: Any) -> None:
     stream = gateway.handler.channels.stream(A)
     assert not gateway.pva.subscriptions
     first, second = stream.subscribe(), stream.subscribe()
@@ -23,7 +23,7 @@ def test_it_is_open_while_somebody_is_subscribed(gateway: Any) -> None:
     assert len(gateway.handler.channels) == 0
 
 
-def test_subscribed_to_again_it_does_not_repeat_what_was_before(gateway: Any) -> None:
+def test_a_new_subscription_does_not_repeat_old_values(gateway: Any) -> None:
     values: list[Any] = []
     stream = gateway.handler.channels.stream(A)
     first = stream.subscribe(lambda sample: values.append(sample.structure["value"]))
@@ -36,7 +36,7 @@ def test_subscribed_to_again_it_does_not_repeat_what_was_before(gateway: Any) ->
     assert [each.open for each in gateway.pva.subscriptions] == [False, True]
 
 
-def test_what_is_on_its_way_when_the_last_one_leaves_is_dropped(gateway: Any) -> None:
+def test_queued_updates_are_dropped_when_the_last_subscriber_leaves(gateway: Any) -> None:
     values: list[PVValue] = []
     subscription = gateway.handler.channels.stream(A).subscribe(values.append)
     gateway.pva.update("a", 1)
@@ -46,7 +46,7 @@ def test_what_is_on_its_way_when_the_last_one_leaves_is_dropped(gateway: Any) ->
     assert gateway.metrics.failures == 0
 
 
-def test_an_observer_that_raises_does_not_keep_the_value_from_others(gateway: Any) -> None:
+def test_an_exception_in_an_observer_does_not_affect_the_others(gateway: Any) -> None:
     values: list[PVValue] = []
 
     def boom(_: PVValue) -> None:
@@ -61,7 +61,7 @@ def test_an_observer_that_raises_does_not_keep_the_value_from_others(gateway: An
     assert gateway.metrics.failures >= 1
 
 
-def test_closing_that_raises_is_counted(gateway: Any) -> None:
+def test_an_exception_on_close_is_counted(gateway: Any) -> None:
     def boom() -> None:
         raise RuntimeError("boom")
 

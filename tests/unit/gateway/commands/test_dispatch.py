@@ -1,4 +1,4 @@
-"""The operator that answers commands, and the core around it: one command's failure is its own."""
+"""handle_each and CommandHandler: a failing command does not affect others."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from reactivex.subject import Subject
 from k2eg_rx.gateway.commands.dispatch import handle_each
 
 
-def test_answers_are_merged() -> None:
+def test_inner_streams_are_merged() -> None:
     asked: Subject[str] = Subject()
     answers: dict[str, Subject[int]] = {"a": Subject(), "b": Subject()}
-    said: list[object] = []
+    sent: list[object] = []
     asked.pipe(handle_each(answers.__getitem__, lambda *_: None)).subscribe(
-        said.append, on_completed=lambda: said.append("end")
+        sent.append, on_completed=lambda: sent.append("end")
     )
     asked.on_next("a")
     asked.on_next("b")
@@ -26,15 +26,15 @@ def test_answers_are_merged() -> None:
     asked.on_completed()
     answers["b"].on_completed()
     answers["a"].on_next(3)
-    assert said == [1, 2, 3]
+    assert sent == [1, 2, 3]
     answers["a"].on_completed()
-    assert said == [1, 2, 3, "end"]
+    assert sent == [1, 2, 3, "end"]
 
 
-def test_a_failure_ends_nothing_else() -> None:
+def test_a_failing_item_does_not_end_the_others() -> None:
     asked: Subject[str] = Subject()
     failures: list[tuple[str, str]] = []
-    said: list[int] = []
+    sent: list[int] = []
 
     def answer(item: str) -> Observable[int]:
         if item == "raises":
@@ -47,16 +47,16 @@ def test_a_failure_ends_nothing_else() -> None:
         failures.append((item, str(error)))
 
     ended: list[bool] = []
-    asked.pipe(handle_each(answer, failed)).subscribe(said.append, on_completed=lambda: ended.append(True))
+    asked.pipe(handle_each(answer, failed)).subscribe(sent.append, on_completed=lambda: ended.append(True))
     for item in ("raises", "fails", "fine"):
         asked.on_next(item)
     assert failures == [("raises", "made none"), ("fails", "failed")]
-    assert said == [1, 2]
+    assert sent == [1, 2]
     asked.on_completed()
-    assert ended == [True], "what failed is not waited for"
+    assert ended == [True], "completion does not wait for failed items"
 
 
-def test_disposing_ends_all_answers() -> None:
+def test_disposing_ends_all_inner_streams() -> None:
     asked: Subject[int] = Subject()
     ended: list[int] = []
 
@@ -70,7 +70,7 @@ def test_disposing_ends_all_answers() -> None:
     assert ended == [0, 1, 2]
 
 
-def test_the_source_s_failure_is_passed_on() -> None:
+def test_an_error_of_the_source_is_passed_on() -> None:
     errors: list[str] = []
     source: Observable[int] = reactivex.throw(RuntimeError("source"))
     source.pipe(handle_each(reactivex.of, lambda *_: None)).subscribe(on_error=lambda error: errors.append(str(error)))
@@ -80,7 +80,7 @@ def test_the_source_s_failure_is_passed_on() -> None:
 @pytest.mark.parametrize(
     "value", [None, b"", b"{}", b"[1,2]", b'{"command": "get", ', b"\xff", b'{"command":"get","pv_name":"pva://a"}']
 )
-def test_poison_is_counted_and_nothing_is_said(gateway: Any, value: bytes | None) -> None:
+def test_unanswerable_commands_are_counted_without_a_reply(gateway: Any, value: bytes | None) -> None:
     gateway.raw(value)
     gateway.raw(value)
     gateway.command("get", pv_name="pva://a")
@@ -89,10 +89,10 @@ def test_poison_is_counted_and_nothing_is_said(gateway: Any, value: bytes | None
     assert len(gateway.pva.gets) == 1
 
 
-def test_what_is_not_whole_is_refused_under_the_key_for_it(gateway: Any) -> None:
+def test_an_incomplete_command_is_refused_under_the_parse_error_key(gateway: Any) -> None:
     gateway.command("info", pv_name="pva://a")
-    (said,) = gateway.sent()
-    assert (said.topic, said.key, said.body) == (
+    (sent,) = gateway.sent()
+    assert (sent.topic, sent.key, sent.body) == (
         "replies",
         "comand-parse-error-reply",
         {"error": -1, "reply_id": "id"},
@@ -100,7 +100,7 @@ def test_what_is_not_whole_is_refused_under_the_key_for_it(gateway: Any) -> None
     assert gateway.metrics.refused == 1
 
 
-def test_a_fault_of_the_gateway_is_told(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_exception_is_reported_in_the_reply(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise RuntimeError("boom")
 

@@ -1,4 +1,4 @@
-"""Gets and puts: codes, texts, keys; order per PV; age; timeouts; nothing unanswered."""
+"""Gets and puts: reply codes, texts and keys; order per PV; maximum age; timeouts."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ def packed(**fields: Any) -> str:
     return base64.b64encode(pack_fields(fields)).decode()
 
 
-def test_get_answers_under_the_name_as_asked(gateway: Any, reading: Callable[..., PVReading]) -> None:
+def test_get_replies_under_the_requested_name(gateway: Any, reading: Callable[..., PVReading]) -> None:
     gateway.command("get", pv_name="pva://t:ao.HIGH")
     ((address, timeout, future),) = gateway.pva.gets
     assert (address.base, address.field, timeout) == ("t:ao", "HIGH", pytest.approx(10.0))
     future.set_result(reading(1.25, {"value": "double"}))
     gateway.settle()
-    (said,) = gateway.sent()
-    assert (said.topic, said.key, said.form) == ("replies", "pva://t:ao.HIGH", Serialization.JSON)
-    assert list(said.body.items()) == [("error", 0), ("reply_id", "id"), ("t:ao.HIGH", {"value": 1.25})]
+    (sent,) = gateway.sent()
+    assert (sent.topic, sent.key, sent.form) == ("replies", "pva://t:ao.HIGH", Serialization.JSON)
+    assert list(sent.body.items()) == [("error", 0), ("reply_id", "id"), ("t:ao.HIGH", {"value": 1.25})]
 
 
-def test_get_that_asks_for_the_types_gets_them(gateway: Any, reading: Callable[..., PVReading]) -> None:
+def test_get_with_describe_returns_the_types(gateway: Any, reading: Callable[..., PVReading]) -> None:
     gateway.command("get", pv_name="ca://a", describe=True)
     gateway.ca.gets[0][2].set_result(reading([1], {"value": "short[]"}))
     gateway.settle()
     assert gateway.bodies() == [{"error": 0, "reply_id": "id", "a": {"value": [1]}, "pv_type": {"value": "short[]"}}]
 
 
-def test_get_of_a_monitored_pv_asks_epics(gateway: Any, reading: Callable[..., PVReading]) -> None:
+def test_get_of_a_monitored_pv_reads_from_epics(gateway: Any, reading: Callable[..., PVReading]) -> None:
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
     gateway.update("a", 1)
     gateway.sent()
@@ -48,9 +48,7 @@ def test_get_of_a_monitored_pv_asks_epics(gateway: Any, reading: Callable[..., P
 
 
 @pytest.mark.parametrize("reply_id", [..., 17, ""])
-def test_get_without_an_id_is_answered_all_the_same(
-    gateway: Any, reading: Callable[..., PVReading], reply_id: object
-) -> None:
+def test_get_without_a_reply_id_is_answered(gateway: Any, reading: Callable[..., PVReading], reply_id: object) -> None:
     gateway.command("get", pv_name="pva://a", reply_id=reply_id)
     gateway.pva.gets[0][2].set_result(reading(1))
     gateway.settle()
@@ -69,7 +67,7 @@ def test_malformed_names(gateway: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["pva://a/x", "ca://v:{a}", "pva://a+b", "pva://a[1]<b>;#"])
-def test_names_that_epics_allows_are_taken(gateway: Any, name: str) -> None:
+def test_names_with_all_characters_of_epics_are_accepted(gateway: Any, name: str) -> None:
     gateway.command("get", pv_name=name)
     assert len(gateway.pva.gets) + len(gateway.ca.gets) == 1
 
@@ -83,7 +81,7 @@ def test_names_that_epics_allows_are_taken(gateway: Any, name: str) -> None:
         (RuntimeError("boom"), -2, "RuntimeError: boom"),
     ],
 )
-def test_what_epics_says_goes_into_the_reply(gateway: Any, error: Exception, code: int, text: str) -> None:
+def test_provider_errors_are_reported_in_the_reply(gateway: Any, error: Exception, code: int, text: str) -> None:
     gateway.command("get", pv_name="pva://a")
     gateway.pva.gets[0][2].set_exception(error)
     gateway.command("put", pv_name="pva://b", value=packed(value=1))
@@ -92,17 +90,17 @@ def test_what_epics_says_goes_into_the_reply(gateway: Any, error: Exception, cod
     assert gateway.bodies() == [{"error": code, "reply_id": "id", "message": text}] * 2
 
 
-def test_provider_that_raises_is_answered_for(gateway: Any) -> None:
+def test_an_exception_of_the_provider_is_answered(gateway: Any) -> None:
     gateway.pva.raises = RuntimeError("boom")
     gateway.command("get", pv_name="pva://a")
     gateway.command("put", pv_name="pva://a", value=packed(value=1))
     assert [body["error"] for body in gateway.bodies()] == [-2, -2]
     gateway.pva.raises = None
     gateway.command("get", pv_name="pva://a")
-    assert len(gateway.pva.gets) == 1, "the lane of the PV is free again"
+    assert len(gateway.pva.gets) == 1, "the queue of the PV is free again"
 
 
-def test_value_without_a_form_on_the_wire_is_a_failure(gateway: Any, reading: Callable[..., PVReading]) -> None:
+def test_a_value_that_cannot_be_serialized_fails_the_get(gateway: Any, reading: Callable[..., PVReading]) -> None:
     gateway.command("get", pv_name="pva://a")
     gateway.pva.gets[0][2].set_result(reading(object()))
     gateway.settle()
@@ -111,16 +109,16 @@ def test_value_without_a_form_on_the_wire_is_a_failure(gateway: Any, reading: Ca
     assert gateway.metrics.unencodable == 1
 
 
-def test_put_writes_and_says_so(gateway: Any) -> None:
+def test_put_writes_and_replies(gateway: Any) -> None:
     gateway.command("put", pv_name="ca://t:ao", value=packed(value=2.5))
     ((address, fields, timeout, future),) = gateway.ca.puts
     assert (address.base, fields, timeout) == ("t:ao", {"value": 2.5}, pytest.approx(10.0))
     assert gateway.sent() == []
     future.set_result(None)
     gateway.settle()
-    (said,) = gateway.sent()
-    assert said.key == "ca://t:ao"
-    assert list(said.body.items()) == [("error", 0), ("reply_id", "id"), ("message", "Successfull operation")]
+    (sent,) = gateway.sent()
+    assert sent.key == "ca://t:ao"
+    assert list(sent.body.items()) == [("error", 0), ("reply_id", "id"), ("message", "Successfull operation")]
 
 
 @pytest.mark.parametrize(
@@ -134,16 +132,16 @@ def test_put_writes_and_says_so(gateway: Any) -> None:
         ("gQEC", -2, "a field's name is a string"),
     ],
 )
-def test_put_of_what_is_no_map_of_fields(gateway: Any, value: str, code: int, words: str) -> None:
+def test_put_of_an_invalid_value_is_refused(gateway: Any, value: str, code: int, words: str) -> None:
     gateway.command("put", pv_name="pva://a", value=value)
-    (said,) = gateway.sent()
-    assert (said.key, said.body["error"]) == ("pva://a", code)
-    assert words in said.body["message"]
+    (sent,) = gateway.sent()
+    assert (sent.key, sent.body["error"]) == ("pva://a", code)
+    assert words in sent.body["message"]
     assert not gateway.pva.puts
 
 
 @pytest.mark.parametrize("missing", ["reply_id", "reply_topic"])
-def test_put_that_nobody_waits_for_is_carried_out(gateway: Any, missing: str) -> None:
+def test_put_without_a_reply_topic_or_id_is_carried_out(gateway: Any, missing: str) -> None:
     gateway.command("put", pv_name="pva://a", value=packed(value=1), **{missing: ...})
     gateway.pva.puts[0][3].set_result(None)
     gateway.command("put", pv_name="pva://a", value="wQ==", **{missing: ...})
@@ -151,7 +149,7 @@ def test_put_that_nobody_waits_for_is_carried_out(gateway: Any, missing: str) ->
     assert gateway.metrics.refused == 1
 
 
-def test_puts_to_one_pv_keep_their_order_and_others_do_not_wait(gateway: Any) -> None:
+def test_puts_to_one_pv_keep_their_order_and_other_pvs_do_not_wait(gateway: Any) -> None:
     for value in (1, 2, 3):
         gateway.command("put", pv_name="pva://a", value=packed(value=value), reply_id=f"a{value}")
     gateway.command("put", pv_name="pva://a.STOP", value=packed(value=4), reply_id="stop")
@@ -166,7 +164,7 @@ def test_puts_to_one_pv_keep_their_order_and_others_do_not_wait(gateway: Any) ->
     assert [body["reply_id"] for body in gateway.bodies()] == ["a1", "a2"]
 
 
-def test_get_behind_a_put_reads_what_was_put(gateway: Any, reading: Callable[..., PVReading]) -> None:
+def test_get_after_a_put_waits_for_it(gateway: Any, reading: Callable[..., PVReading]) -> None:
     gateway.command("get", pv_name="pva://a")
     gateway.command("put", pv_name="pva://a", value=packed(value=1))
     gateway.command("get", pv_name="pva://a")
@@ -176,7 +174,7 @@ def test_get_behind_a_put_reads_what_was_put(gateway: Any, reading: Callable[...
     assert len(gateway.pva.gets) == 2
 
 
-def test_a_put_that_lasts_holds_nothing_up_for_long(gateway: Any) -> None:
+def test_a_slow_put_blocks_later_commands_briefly(gateway: Any) -> None:
     gateway.command("put", pv_name="pva://motor", value=packed(value=100))
     gateway.advance(0.4)
     gateway.command("put", pv_name="pva://motor", value=packed(value=0))
@@ -194,7 +192,7 @@ def test_a_put_that_lasts_holds_nothing_up_for_long(gateway: Any) -> None:
     assert [body["error"] for body in gateway.bodies()] == [0, 0, 0]
 
 
-def test_command_that_waited_too_long_in_kafka_is_refused(gateway: Any) -> None:
+def test_commands_that_waited_too_long_in_kafka_are_refused(gateway: Any) -> None:
     gateway.command("put", pv_name="pva://a", value=packed(value=1), age=29.0)
     gateway.command("get", pv_name="pva://b", age=59.0)
     assert (len(gateway.pva.puts), len(gateway.pva.gets)) == (1, 1)
@@ -215,7 +213,7 @@ def test_command_that_waited_too_long_in_kafka_is_refused(gateway: Any) -> None:
     assert (len(gateway.pva.puts), len(gateway.pva.gets)) == (1, 1)
 
 
-def test_put_that_grows_too_old_in_its_lane_is_refused(new_gateway: Any) -> None:
+def test_put_that_grows_too_old_in_the_queue_is_refused(new_gateway: Any) -> None:
     gateway = new_gateway(max_put_age=0.3)
     gateway.command("put", pv_name="pva://a", value=packed(value=1), age=0.0)
     gateway.command("put", pv_name="pva://a", value=packed(value=2), age=0.0)
@@ -226,7 +224,7 @@ def test_put_that_grows_too_old_in_its_lane_is_refused(new_gateway: Any) -> None
     assert len(gateway.pva.puts) == 1
 
 
-def test_nothing_waits_longer_than_its_time(new_gateway: Any) -> None:
+def test_queued_operations_time_out(new_gateway: Any) -> None:
     gateway = new_gateway(operation_timeout=0.3)
     for number in range(3):
         gateway.command("put", pv_name="pva://a", value=packed(value=number), reply_id=str(number))
@@ -234,7 +232,7 @@ def test_nothing_waits_longer_than_its_time(new_gateway: Any) -> None:
     assert gateway.sent() == []
     gateway.advance(0.31)
     assert sorted((body["reply_id"], body["error"]) for body in gateway.bodies()) == [("1", -3), ("2", -3)]
-    assert len(gateway.pva.puts) == 1, "what was answered with a timeout before it began is never carried out"
+    assert len(gateway.pva.puts) == 1, "an operation that timed out in the queue is never carried out"
     gateway.pva.puts[0][3].set_exception(ProviderTimeout("late"))
     gateway.settle()
     assert gateway.bodies() == [{"error": -3, "reply_id": "0", "message": "Timeout operation"}]
@@ -243,7 +241,7 @@ def test_nothing_waits_longer_than_its_time(new_gateway: Any) -> None:
     assert len(gateway.pva.puts) == 1
 
 
-def test_provider_that_forgets_is_not_waited_for_for_ever(gateway: Any) -> None:
+def test_an_operation_without_an_answer_of_its_provider_times_out(gateway: Any) -> None:
     gateway.command("get", pv_name="pva://a")
     gateway.advance(11.5)
     assert gateway.bodies() == [{"error": -3, "reply_id": "id", "message": "Timeout operation"}]
@@ -252,7 +250,7 @@ def test_provider_that_forgets_is_not_waited_for_for_ever(gateway: Any) -> None:
     assert gateway.sent() == [], "one reply for one command"
 
 
-def test_there_is_one_sweep_at_a_time(
+def test_sweeps_do_not_overlap(
     gateway: Any, reading: Callable[..., PVReading], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweeps: list[object] = []
@@ -266,7 +264,7 @@ def test_there_is_one_sweep_at_a_time(
     assert len(sweeps) == 4
 
 
-def test_a_put_that_waits_for_its_turn_has_what_is_left_of_its_time(gateway: Any) -> None:
+def test_a_queued_put_gets_the_remaining_timeout(gateway: Any) -> None:
     gateway.command("put", pv_name="pva://a", value=packed(value=1))
     gateway.command("put", pv_name="pva://a", value=packed(value=2))
     gateway.advance(0.4)
@@ -275,7 +273,7 @@ def test_a_put_that_waits_for_its_turn_has_what_is_left_of_its_time(gateway: Any
     assert gateway.pva.puts[1][2] == pytest.approx(9.6, abs=0.01)
 
 
-def test_stopping_answers_what_is_under_way(gateway: Any) -> None:
+def test_stopping_fails_pending_operations(gateway: Any) -> None:
     gateway.command("put", pv_name="pva://a", value=packed(value=1))
     gateway.command("put", pv_name="pva://a", value=packed(value=2))
     gateway.command("get", pv_name="pva://b")
@@ -289,13 +287,13 @@ def test_stopping_answers_what_is_under_way(gateway: Any) -> None:
     assert len(gateway.pva.puts) == 1
 
 
-def test_a_protocol_that_is_not_spoken(gateway: Any) -> None:
+def test_an_unsupported_protocol_is_an_error(gateway: Any) -> None:
     gateway.handler.get_put._providers = {"pva": gateway.pva}
     gateway.command("get", pv_name="ca://a")
     assert gateway.bodies() == [{"error": -2, "reply_id": "id", "message": "this gateway does not speak ca"}]
 
 
-def test_thousands_of_gets_are_under_way_at_once(gateway: Any, reading: Callable[..., PVReading]) -> None:
+def test_thousands_of_gets_run_concurrently(gateway: Any, reading: Callable[..., PVReading]) -> None:
     for number in range(2000):
         gateway.command("get", pv_name=f"pva://a:{number}", reply_id=str(number))
     assert len(gateway.pva.gets) == 2000

@@ -1,4 +1,4 @@
-"""A PV's value in the forms in which it goes out."""
+"""Encoded forms of a PV value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ["t:fast", "µ:1", 'a"b', "x" * 300, "\x00fragment"]
 
 @pytest.mark.parametrize("serialization", Serialization)
 @pytest.mark.parametrize("name", NAMES)
-def test_an_event_is_the_structure_under_the_name(serialization: Serialization, name: str) -> None:
+def test_an_event_holds_the_structure_under_the_pv_name(serialization: Serialization, name: str) -> None:
     for value in (1.5, 2.5):  # the second time the name is known
         structure = STRUCTURE | {"value": value}
         event = PVValue(name, structure).event(serialization)
@@ -27,13 +27,13 @@ def test_an_event_is_the_structure_under_the_name(serialization: Serialization, 
 
 
 @pytest.mark.parametrize("serialization", Serialization)
-def test_fields_that_the_value_lacks_are_left_out(serialization: Serialization) -> None:
-    sample = PVValue("x", STRUCTURE)
-    assert sample.fragment(serialization, ("value", "nope")) == encode_structure(serialization, {"value": 1.5})
-    assert sample.fragment(serialization) == encode_structure(serialization, STRUCTURE)
+def test_missing_fields_are_skipped(serialization: Serialization) -> None:
+    value = PVValue("x", STRUCTURE)
+    assert value.fragment(serialization, ("value", "nope")) == encode_structure(serialization, {"value": 1.5})
+    assert value.fragment(serialization) == encode_structure(serialization, STRUCTURE)
 
 
-def test_each_form_is_made_once() -> None:
+def test_each_form_is_encoded_once() -> None:
     class Counted:
         made = 0
 
@@ -41,17 +41,17 @@ def test_each_form_is_made_once() -> None:
             Counted.made += 1
             return 7
 
-    sample = PVValue("x", {"value": Counted()})
+    value = PVValue("x", {"value": Counted()})
     for _ in range(3):
-        sample.event(Serialization.MSGPACK)
-        sample.fragment(Serialization.MSGPACK)
+        value.event(Serialization.MSGPACK)
+        value.fragment(Serialization.MSGPACK)
     assert Counted.made == 1
-    sample.event(Serialization.JSON)
+    value.event(Serialization.JSON)
     assert Counted.made == 2
 
 
-def test_what_has_no_form_on_the_wire_is_refused_each_time() -> None:
-    sample = PVValue("x", {"value": object()})
+def test_a_value_that_cannot_be_serialized_raises_each_time() -> None:
+    value = PVValue("x", {"value": object()})
     for _ in range(2):
         with pytest.raises(WireError):
-            sample.event(Serialization.MSGPACK)
+            value.event(Serialization.MSGPACK)

@@ -1,4 +1,4 @@
-"""One-shot snapshots in virtual time: the first value of each PV, and the end of the window."""
+"""One-shot snapshots in virtual time: first values and the end of the window."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from k2eg_rx.protocol.encode import Serialization
 COMPLETE = {"error": 1, "reply_id": "id"}
 
 
-def test_values_come_as_they_arrive_and_the_window_ends(gateway: Any) -> None:
+def test_values_are_reported_as_they_arrive_until_the_window_ends(gateway: Any) -> None:
     gateway.command("snapshot", pv_name_list=["pva://a", "ca://b", "pva://no:such"], time_window_msec=2000)
     gateway.ca.update("b", 2)
     gateway.settle()
-    (said,) = gateway.sent()
-    assert (said.topic, said.key, said.form) == ("replies", "snapshot-dist-key", Serialization.JSON)
-    assert list(said.body.items()) == [("error", 0), ("reply_id", "id"), ("b", {"value": 2})]
+    (sent,) = gateway.sent()
+    assert (sent.topic, sent.key, sent.form) == ("replies", "snapshot-dist-key", Serialization.JSON)
+    assert list(sent.body.items()) == [("error", 0), ("reply_id", "id"), ("b", {"value": 2})]
     gateway.advance(1.0)
     gateway.update("a", 1)
     gateway.update("a", 11)
@@ -25,11 +25,11 @@ def test_values_come_as_they_arrive_and_the_window_ends(gateway: Any) -> None:
     gateway.advance(0.99)
     assert gateway.sent() == []
     gateway.advance(0.01)
-    assert [(said.key, said.body) for said in gateway.sent()] == [("snapshot-dist-key", COMPLETE)]
+    assert [(sent.key, sent.body) for sent in gateway.sent()] == [("snapshot-dist-key", COMPLETE)]
     assert not [each for each in gateway.pva.subscriptions + gateway.ca.subscriptions if each.open]
 
 
-def test_the_window_is_not_over_before_its_time_even_if_all_is_there(gateway: Any) -> None:
+def test_the_window_lasts_its_full_time(gateway: Any) -> None:
     gateway.command("snapshot", pv_name_list=["pva://a"])
     gateway.update("a", 1)
     gateway.advance(0.9)
@@ -49,14 +49,14 @@ def test_the_default_window_is_a_second(gateway: Any) -> None:
     assert gateway.sent() == []
 
 
-def test_a_window_of_nothing_is_over_at_once(gateway: Any) -> None:
+def test_an_empty_window_completes_at_once(gateway: Any) -> None:
     gateway.command("snapshot", pv_name_list=["pva://a"], time_window_msec=0)
     assert gateway.bodies() == [COMPLETE]
     assert not gateway.pva.open("a")
 
 
 @pytest.mark.parametrize("window", [-5, 10**18])
-def test_a_window_that_is_none_is_refused_and_completed(gateway: Any, window: int) -> None:
+def test_an_invalid_window_is_refused_and_completed(gateway: Any, window: int) -> None:
     gateway.command("snapshot", pv_name_list=["pva://a"], time_window_msec=window)
     assert gateway.bodies() == [
         {"error": -4, "reply_id": "id", "message": f"The time window is not valid: {window}"},
@@ -65,7 +65,7 @@ def test_a_window_that_is_none_is_refused_and_completed(gateway: Any, window: in
     assert not gateway.pva.subscriptions
 
 
-def test_a_malformed_name_is_told_and_the_others_are_not_dropped(gateway: Any) -> None:
+def test_a_malformed_name_is_reported_and_drops_no_other_pv(gateway: Any) -> None:
     gateway.command("snapshot", pv_name_list=["bad", "pva://a", "pv://b"])
     gateway.update("a", 1)
     gateway.advance(1.0)
@@ -77,7 +77,7 @@ def test_a_malformed_name_is_told_and_the_others_are_not_dropped(gateway: Any) -
     ]
 
 
-def test_a_provider_that_raises_is_told(gateway: Any) -> None:
+def test_an_exception_of_the_provider_is_reported(gateway: Any) -> None:
     gateway.pva.raises = RuntimeError("boom")
     gateway.command("snapshot", pv_name_list=["pva://a", "ca://b"])
     gateway.ca.update("b", 1)
@@ -97,7 +97,7 @@ def test_the_same_pv_over_both_protocols_gives_two_values(gateway: Any) -> None:
     assert [body.get("a") for body in gateway.bodies()] == [{"value": 1}, {"value": 2}, None]
 
 
-def test_a_snapshot_takes_nothing_from_a_monitor(gateway: Any) -> None:
+def test_a_snapshot_does_not_affect_a_monitor(gateway: Any) -> None:
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
     taken: list[int] = []
     for value in range(1, 21):
@@ -105,15 +105,15 @@ def test_a_snapshot_takes_nothing_from_a_monitor(gateway: Any) -> None:
         if value % 4 == 0:
             gateway.command("snapshot", pv_name_list=["pva://a"], reply_id=str(value))
     gateway.advance(1.0)
-    said = gateway.sent()
-    assert [each.body["a"]["value"] for each in said if each.topic == "a"] == list(range(1, 21))
-    taken = [each.body["a"]["value"] for each in said if each.key == "snapshot-dist-key" and "a" in each.body]
-    assert taken == [4, 8, 12, 16, 20], "the last value, at once"
+    sent = gateway.sent()
+    assert [each.body["a"]["value"] for each in sent if each.topic == "a"] == list(range(1, 21))
+    taken = [each.body["a"]["value"] for each in sent if each.key == "snapshot-dist-key" and "a" in each.body]
+    assert taken == [4, 8, 12, 16, 20], "each snapshot reports the latest value at once"
     assert len(gateway.pva.subscriptions) == 1
     assert len(gateway.pva.open("a")) == 1
 
 
-def test_a_value_is_encoded_once_for_all(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shared_value_is_encoded_once(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from k2eg_rx.gateway.commands import messages as samples
 
     calls: list[object] = []

@@ -1,4 +1,4 @@
-"""The way to Kafka: request, a full queue, what Kafka refuses."""
+"""Publisher: order, a full producer queue, refused and undelivered records."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def context() -> GatewayContext:
 
 
 @pytest.fixture
-def outlet(sink: Sink, context: GatewayContext) -> Publisher:
+def publisher(sink: Sink, context: GatewayContext) -> Publisher:
     return Publisher(sink, context)
 
 
@@ -77,80 +77,82 @@ def values(sink: Sink) -> list[int]:
     return [int(value) for _, value, _, _ in sink.sent]
 
 
-def test_a_record_goes_out_with_its_key_and_header(outlet: Publisher, sink: Sink, context: GatewayContext) -> None:
-    outlet.send(record(1))
+def test_a_record_is_sent_with_key_and_header(publisher: Publisher, sink: Sink, context: GatewayContext) -> None:
+    publisher.send(record(1))
     assert sink.sent == [("t", b"1", b"key", (("k2eg-ser-type", "Json"),))]
     assert context.metrics.published == 1
 
 
-def test_a_full_queue_is_waited_for_in_order(outlet: Publisher, sink: Sink, context: GatewayContext) -> None:
+def test_records_wait_in_order_for_a_full_producer_queue(
+    publisher: Publisher, sink: Sink, context: GatewayContext
+) -> None:
     sink.room = 1
     for number in range(4):
-        outlet.send(record(number))
+        publisher.send(record(number))
     assert values(sink) == [0]
     sink.room = 2
     advance(context, 0.1)
     assert values(sink) == [0, 1, 2]
     sink.room = 1000
-    outlet.send(record(4))
-    assert values(sink) == [0, 1, 2], "nobody overtakes what waits"
+    publisher.send(record(4))
+    assert values(sink) == [0, 1, 2], "new records queue behind waiting ones"
     advance(context, 0.1)
     assert values(sink) == [0, 1, 2, 3, 4]
-    outlet.send(record(5))
+    publisher.send(record(5))
     assert values(sink)[-1] == 5
     assert (context.metrics.published, context.metrics.dropped) == (6, 0)
 
 
-def test_what_finds_no_room_at_all_is_counted_and_it_is_the_oldest(
-    outlet: Publisher, sink: Sink, context: GatewayContext
+def test_beyond_the_limit_the_oldest_records_are_dropped_and_counted(
+    publisher: Publisher, sink: Sink, context: GatewayContext
 ) -> None:
     sink.room = 0
     for number in range(8):
-        outlet.send(record(number))
+        publisher.send(record(number))
     sink.room = 1000
     advance(context, 0.1)
     assert values(sink) == [3, 4, 5, 6, 7]
     assert context.metrics.dropped_records == context.metrics.dropped == 3
 
 
-def test_a_record_that_kafka_refuses_holds_nothing_up(outlet: Publisher, sink: Sink, context: GatewayContext) -> None:
-    outlet.send(record(1, "bad"))
-    outlet.send(record(2))
+def test_a_refused_record_does_not_block_others(publisher: Publisher, sink: Sink, context: GatewayContext) -> None:
+    publisher.send(record(1, "bad"))
+    publisher.send(record(2))
     sink.room = 0
-    outlet.send(record(3))
-    outlet.send(record(4, "bad"))
-    outlet.send(record(5))
+    publisher.send(record(3))
+    publisher.send(record(4, "bad"))
+    publisher.send(record(5))
     sink.room = 1000
     advance(context, 0.1)
     assert values(sink) == [2, 3, 5]
     assert context.metrics.dropped_records == 2
 
 
-def test_what_kafka_does_not_take_is_counted(outlet: Publisher, sink: Sink, context: GatewayContext) -> None:
-    outlet.send(record(1))
-    outlet.send(record(2))
+def test_undelivered_records_are_counted(publisher: Publisher, sink: Sink, context: GatewayContext) -> None:
+    publisher.send(record(1))
+    publisher.send(record(2))
     sink.reports[0](None)
     sink.reports[1](TransportError("message timed out"))
     assert context.metrics.undelivered == 1
 
 
-def test_closing_counts_what_was_left(outlet: Publisher, sink: Sink, context: GatewayContext) -> None:
+def test_closing_counts_waiting_records_as_dropped(publisher: Publisher, sink: Sink, context: GatewayContext) -> None:
     sink.room = 0
-    outlet.send(record(1))
-    outlet.close(2.5)
+    publisher.send(record(1))
+    publisher.close(2.5)
     assert sink.closed == 2.5
     assert context.metrics.dropped_records == 1
 
 
-def test_a_topic_that_is_missing_is_told_once_until_it_was_dealt_with(sink: Sink, context: GatewayContext) -> None:
+def test_a_missing_topic_is_reported_once_until_it_is_handled(sink: Sink, context: GatewayContext) -> None:
     missing: list[str] = []
-    outlet = Publisher(sink, context, missing.append)
+    publisher = Publisher(sink, context, missing.append)
     scheduler: Any = context.scheduler
-    outlet.send(OutgoingRecord("t", None, b"v", Serialization.JSON))
-    outlet.send(OutgoingRecord("t", None, b"w", Serialization.JSON))
+    publisher.send(OutgoingRecord("t", None, b"v", Serialization.JSON))
+    publisher.send(OutgoingRecord("t", None, b"w", Serialization.JSON))
     for report in sink.reports:
         report(MissingTopicError("t is gone", "t"))
-    assert missing == [], "that was the sink's thread"
+    assert missing == [], "on_missing is called by the scheduler only"
     scheduler.advance_by(1e-6)
     assert missing == ["t"]
     sink.reports[0](TransportError("too slow"))

@@ -64,7 +64,7 @@ def test_releasing_twice_does_not_release_another_ticket() -> None:
     assert tickets.started == ["w1", "w2"]
 
 
-def test_turns_that_end_while_they_start_do_not_pile_up() -> None:
+def test_tickets_released_while_starting_do_not_recurse() -> None:
     queue = KeyedQueue()
     ended = 0
 

@@ -1,4 +1,4 @@
-"""Recurring snapshots in virtual time: iterations, triggers, pushes, pauses, filters, the last iteration, names."""
+"""Recurring snapshots in virtual time: iterations, triggers, pushes, pauses, filters."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def parts(gateway: Any, topic: str = "s") -> list[tuple[Any, ...]]:
     return short
 
 
-def test_start_is_answered_with_the_topic(gateway: Any) -> None:
+def test_start_replies_with_the_topic(gateway: Any) -> None:
     start(gateway, name="My Snap.1:x")
-    (said,) = gateway.sent()
-    assert (said.topic, said.key, said.form) == ("replies", "repeating-snapshot-events", Serialization.JSON)
-    assert list(said.body.items()) == [
+    (sent,) = gateway.sent()
+    assert (sent.topic, sent.key, sent.form) == ("replies", "repeating-snapshot-events", Serialization.JSON)
+    assert list(sent.body.items()) == [
         ("error", 0),
         ("reply_id", "id"),
         ("message", "The snapshot 'My Snap.1:x' has been started"),
@@ -47,7 +47,7 @@ def test_start_is_answered_with_the_topic(gateway: Any) -> None:
 
 
 @pytest.mark.parametrize("serialization", ["json", "msgpack"])
-def test_normal_says_the_last_known_value_of_each_pv_in_each_window(gateway: Any, serialization: str) -> None:
+def test_normal_reports_the_latest_value_of_each_pv_in_each_window(gateway: Any, serialization: str) -> None:
     start(gateway, "pva://a", "pva://b", "pva://no:such", serialization=serialization)
     gateway.sent()
     gateway.update("b", 1)
@@ -76,16 +76,16 @@ def test_windows_do_not_drift(gateway: Any) -> None:
     assert max(abs(stamp - START_MS - 100 * n) for n, stamp in enumerate(stamps, 1)) <= 1
 
 
-def test_stop_publishes_a_last_iteration_and_then_answers(gateway: Any) -> None:
+def test_stop_publishes_a_last_iteration_and_then_replies(gateway: Any) -> None:
     start(gateway, "pva://a")
     gateway.update("a", 1)
     gateway.advance(1.5)
     gateway.sent()
     gateway.command("repeating_snapshot_stop", snapshot_name="s")
-    said = gateway.sent()
-    assert [each.topic for each in said] == ["s", "s", "s", "replies"]
-    assert [each.body.get("iter_index") for each in said] == [2, 2, 2, None]
-    assert list(said[-1].body.items()) == [
+    sent = gateway.sent()
+    assert [each.topic for each in sent] == ["s", "s", "s", "replies"]
+    assert [each.body.get("iter_index") for each in sent] == [2, 2, 2, None]
+    assert list(sent[-1].body.items()) == [
         ("error", 0),
         ("reply_id", "id"),
         ("message", "Snapshot 's' has been stopped"),
@@ -95,7 +95,7 @@ def test_stop_publishes_a_last_iteration_and_then_answers(gateway: Any) -> None:
     assert not gateway.pva.open("a")
 
 
-def test_iterations_begin_at_1_again_after_a_stop(gateway: Any) -> None:
+def test_iterations_restart_at_1_after_a_stop(gateway: Any) -> None:
     for _ in range(2):
         start(gateway, "pva://a")
         gateway.advance(2.0)
@@ -104,20 +104,20 @@ def test_iterations_begin_at_1_again_after_a_stop(gateway: Any) -> None:
         assert indices == [1, 2, 3]
 
 
-def test_a_name_that_runs_already_is_answered_without_a_topic(gateway: Any) -> None:
+def test_starting_a_running_snapshot_replies_without_a_topic(gateway: Any) -> None:
     start(gateway, "pva://a", name="My_Snap")
     gateway.sent()
     start(gateway, "pva://b", name="my snap", time_window_msec=10)
     assert gateway.bodies() == [{"error": 0, "reply_id": "id", "message": "Snapshot my snap is already running"}]
     gateway.advance(1.0)
-    assert parts(gateway, "my_snap") == [("header", 1), ("tail", 1)], "the first one's parameters stay"
+    assert parts(gateway, "my_snap") == [("header", 1), ("tail", 1)], "the parameters of the first start are kept"
     gateway.command("repeating_snapshot_stop", snapshot_name="MY.SNAP")
     bodies = gateway.bodies()
     assert bodies[0]["snapshot_name"] == "My_Snap"
     assert bodies[-1]["message"] == "Snapshot 'MY.SNAP' has been stopped"
 
 
-def test_triggered_says_nothing_until_it_is_triggered(gateway: Any) -> None:
+def test_triggered_publishes_nothing_before_a_trigger(gateway: Any) -> None:
     start(gateway, "pva://a", triggered=True)
     gateway.sent()
     gateway.update("a", 1)
@@ -125,27 +125,27 @@ def test_triggered_says_nothing_until_it_is_triggered(gateway: Any) -> None:
     assert gateway.sent() == []
     for _ in range(2):
         gateway.command("repeating_snapshot_trigger", snapshot_name="s", tags={"shot": "5"})
-    said = gateway.sent()
-    assert [each.topic for each in said] == ["s", "s", "s", "replies"] * 2
-    assert said[3].body == {"error": 0, "reply_id": "id", "message": "Snapshot 's' has been armed"}
+    sent = gateway.sent()
+    assert [each.topic for each in sent] == ["s", "s", "s", "replies"] * 2
+    assert sent[3].body == {"error": 0, "reply_id": "id", "message": "Snapshot 's' has been armed"}
     gateway.command("repeating_snapshot_stop", snapshot_name="s")
     assert parts(gateway) == [("header", 3), ("a", 1, 3), ("tail", 3)]
 
 
-def test_a_trigger_right_behind_the_start_finds_it(gateway: Any) -> None:
+def test_a_trigger_directly_after_the_start_works(gateway: Any) -> None:
     start(gateway, "pva://a", triggered=True)
     gateway.command("repeating_snapshot_trigger", snapshot_name="s")
     assert [body["error"] for body in gateway.bodies("replies")] == [0, 0]
 
 
-def test_triggering_one_that_runs_by_itself_has_no_effect(gateway: Any) -> None:
+def test_triggering_a_timed_snapshot_has_no_effect(gateway: Any) -> None:
     start(gateway, "pva://a")
     gateway.sent()
     gateway.command("repeating_snapshot_trigger", snapshot_name="s")
     assert [body["message"] for body in gateway.bodies()] == ["Snapshot 's' has been armed"]
 
 
-def test_stop_and_trigger_of_what_does_not_run(gateway: Any) -> None:
+def test_stop_and_trigger_of_a_snapshot_that_is_not_running(gateway: Any) -> None:
     gateway.command("repeating_snapshot_stop", snapshot_name="nope")
     gateway.command("repeating_snapshot_trigger", snapshot_name="nope")
     gateway.command("repeating_snapshot_stop", snapshot_name="")
@@ -176,11 +176,11 @@ def test_stop_and_trigger_of_what_does_not_run(gateway: Any) -> None:
         ),
     ],
 )
-def test_what_cannot_be_started(gateway: Any, fields: dict[str, Any], error: int, message: str) -> None:
+def test_invalid_start_commands_are_refused(gateway: Any, fields: dict[str, Any], error: int, message: str) -> None:
     command = {"snapshot_name": "s", "pv_name_list": ["pva://a"]} | fields
     gateway.command("repeating_snapshot", **command)
-    (said,) = gateway.sent()
-    assert (said.key, said.body) == (
+    (sent,) = gateway.sent()
+    assert (sent.key, sent.body) == (
         "repeating-snapshot-events",
         {"error": error, "reply_id": "id", "message": message},
     )
@@ -188,12 +188,12 @@ def test_what_cannot_be_started(gateway: Any, fields: dict[str, Any], error: int
     assert len(gateway.handler.recurring) == 0
 
 
-def test_type_is_taken_in_any_case(gateway: Any) -> None:
+def test_the_type_is_case_insensitive(gateway: Any) -> None:
     start(gateway, "pva://a", type="TimedBuffered")
     assert [body["error"] for body in gateway.bodies()] == [0]
 
 
-def test_timedbuffered_says_every_value_of_the_window(gateway: Any) -> None:
+def test_timedbuffered_reports_every_value_of_the_window(gateway: Any) -> None:
     start(gateway, "pva://a", "pva://b", type="timedbuffered")
     gateway.sent()
     gateway.update("b", 1)
@@ -203,17 +203,17 @@ def test_timedbuffered_says_every_value_of_the_window(gateway: Any) -> None:
     assert parts(gateway) == [("header", 1), ("b", 1, 1), ("a", 1, 1), ("a", 2, 1), ("a", 3, 1), ("tail", 1)]
     gateway.update("a", 4)
     gateway.advance(1.0)
-    assert parts(gateway) == [("header", 2), ("a", 4, 2), ("b", 1, 2), ("tail", 2)], "who is silent is said last"
+    assert parts(gateway) == [("header", 2), ("a", 4, 2), ("b", 1, 2), ("tail", 2)], "PVs without an update come last"
     gateway.update("a", 5)
     gateway.command("repeating_snapshot_stop", snapshot_name="s")
-    assert parts(gateway) == [("header", 3), ("a", 5, 3), ("tail", 3)], "the last one says what is buffered"
+    assert parts(gateway) == [("header", 3), ("a", 5, 3), ("tail", 3)], "the last iteration reports buffered values"
 
 
 def test_timedbuffered_pushes_between_one_header_and_one_tail(gateway: Any) -> None:
     start(gateway, "pva://a", type="timedbuffered", time_window_msec=1000, sub_push_delay_msec=250)
     gateway.sent()
     gateway.advance(0.3)
-    assert gateway.sent() == [], "nothing has come, nothing is pushed"
+    assert gateway.sent() == [], "an empty buffer is not pushed"
     gateway.update("a", 1)
     gateway.advance(0.25)
     assert parts(gateway) == [("header", 1), ("a", 1, 1)]
@@ -224,12 +224,12 @@ def test_timedbuffered_pushes_between_one_header_and_one_tail(gateway: Any) -> N
     gateway.advance(0.25)
     bodies = gateway.bodies("s")
     assert [body["message_type"] for body in bodies] == [1, 2]
-    assert {body["timestamp"] for body in bodies} == {START_MS + 1000}, "each batch has its own time, the tail the last"
+    assert {body["timestamp"] for body in bodies} == {START_MS + 1000}, "each push has its own timestamp"
     gateway.advance(1.0)
     assert parts(gateway) == [("header", 2), ("a", 3, 2), ("tail", 2)]
 
 
-def test_timedbuffered_pushes_each_second_if_nothing_is_asked(gateway: Any) -> None:
+def test_timedbuffered_pushes_each_second_by_default(gateway: Any) -> None:
     start(gateway, "pva://a", type="timedbuffered", time_window_msec=2500)
     gateway.sent()
     for value in range(5):
@@ -243,7 +243,7 @@ def test_timedbuffered_pushes_each_second_if_nothing_is_asked(gateway: Any) -> N
 
 
 @pytest.mark.parametrize("push", [1000, 5000])
-def test_a_push_as_long_as_the_window_is_its_end(gateway: Any, push: int) -> None:
+def test_a_push_period_as_long_as_the_window_has_no_effect(gateway: Any, push: int) -> None:
     start(gateway, "pva://a", type="timedbuffered", time_window_msec=1000, sub_push_delay_msec=push)
     gateway.sent()
     gateway.update("a", 1)
@@ -251,7 +251,7 @@ def test_a_push_as_long_as_the_window_is_its_end(gateway: Any, push: int) -> Non
     assert parts(gateway) == [("header", 1), ("a", 1, 1), ("tail", 1), ("header", 2), ("a", 1, 2), ("tail", 2)]
 
 
-def test_triggered_timedbuffered_says_what_is_younger_than_the_window(gateway: Any) -> None:
+def test_triggered_timedbuffered_reports_values_younger_than_the_window(gateway: Any) -> None:
     start(gateway, "pva://a", "pva://b", type="timedbuffered", triggered=True, time_window_msec=1000)
     gateway.sent()
     gateway.update("b", 1)
@@ -272,7 +272,7 @@ def test_repeat_delay_is_a_pause_between_windows(gateway: Any) -> None:
     assert stamps == [500, 2500, 4500]
 
 
-def test_values_of_the_pause_are_not_part_of_a_buffered_window(gateway: Any) -> None:
+def test_buffered_windows_exclude_values_of_the_pause(gateway: Any) -> None:
     start(gateway, "pva://a", type="timedbuffered", time_window_msec=500, repeat_delay_msec=500)
     gateway.sent()
     gateway.update("a", 1)
@@ -292,7 +292,7 @@ def test_values_of_the_pause_are_not_part_of_a_buffered_window(gateway: Any) -> 
 
 
 @pytest.mark.parametrize("type_", ["normal", "timedbuffered"])
-def test_the_field_filter_keeps_what_there_is(gateway: Any, type_: str) -> None:
+def test_the_field_filter_skips_missing_fields(gateway: Any, type_: str) -> None:
     start(gateway, "pva://a", "pva://b", type=type_, pv_field_filter_list=["alarm", "value", "nope"])
     gateway.sent()
     gateway.update("a", 1, alarm={"severity": 0}, timeStamp={"secondsPastEpoch": 1})
@@ -303,14 +303,14 @@ def test_the_field_filter_keeps_what_there_is(gateway: Any, type_: str) -> None:
     assert b["b"] == {"value": 2}
 
 
-def test_a_window_of_nothing_makes_an_iteration_each_millisecond(gateway: Any) -> None:
+def test_an_empty_window_yields_an_iteration_per_millisecond(gateway: Any) -> None:
     start(gateway, "pva://a", time_window_msec=0)
     gateway.advance(0.05)
     indices = [body["iter_index"] for body in gateway.bodies("s") if body["message_type"] == 0]
     assert 45 <= len(indices) <= 50
 
 
-def test_a_full_buffer_loses_the_oldest_and_says_so(new_gateway: Any) -> None:
+def test_a_full_buffer_drops_the_oldest_values_and_reports_it(new_gateway: Any) -> None:
     gateway = new_gateway(snapshot_buffer=3)
     start(gateway, "pva://a", type="timedbuffered")
     gateway.sent()
@@ -323,7 +323,7 @@ def test_a_full_buffer_loses_the_oldest_and_says_so(new_gateway: Any) -> None:
     assert gateway.metrics.dropped_samples == 2
 
 
-def test_snapshots_share_a_pv_with_each_other_and_with_monitors(gateway: Any) -> None:
+def test_snapshots_and_monitors_share_subscriptions(gateway: Any) -> None:
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
     gateway.update("a", 1)
     start(gateway, "pva://a", name="one")
@@ -331,16 +331,16 @@ def test_snapshots_share_a_pv_with_each_other_and_with_monitors(gateway: Any) ->
     gateway.update("a", 2)
     gateway.advance(1.0)
     assert len(gateway.pva.subscriptions) == 1
-    said = gateway.sent()
-    assert [each.body["a"]["value"] for each in said if each.topic == "a"] == [1, 2]
-    assert [each.body["a"]["value"] for each in said if each.topic == "one" and "a" in each.body] == [2]
-    assert [each.body["a"]["value"] for each in said if each.topic == "two" and "a" in each.body] == [1, 2]
+    sent = gateway.sent()
+    assert [each.body["a"]["value"] for each in sent if each.topic == "a"] == [1, 2]
+    assert [each.body["a"]["value"] for each in sent if each.topic == "one" and "a" in each.body] == [2]
+    assert [each.body["a"]["value"] for each in sent if each.topic == "two" and "a" in each.body] == [1, 2]
     gateway.command("repeating_snapshot_stop", snapshot_name="one")
     gateway.command("repeating_snapshot_stop", snapshot_name="two")
-    assert len(gateway.pva.open("a")) == 1, "the monitor still needs it"
+    assert len(gateway.pva.open("a")) == 1, "the monitor still uses it"
 
 
-def test_a_pv_that_cannot_be_subscribed_to_is_missing(gateway: Any) -> None:
+def test_a_pv_whose_subscription_fails_is_missing(gateway: Any) -> None:
     gateway.pva.raises = RuntimeError("boom")
     start(gateway, "pva://a", "ca://b")
     gateway.ca.update("b", 1)
@@ -348,7 +348,7 @@ def test_a_pv_that_cannot_be_subscribed_to_is_missing(gateway: Any) -> None:
     assert parts(gateway) == [("header", 1), ("b", 1, 1), ("tail", 1)]
 
 
-def test_a_value_without_a_form_is_missing_and_counted(gateway: Any) -> None:
+def test_a_value_that_cannot_be_serialized_is_missing_and_counted(gateway: Any) -> None:
     start(gateway, "pva://a", "pva://b")
     gateway.update("a", object())
     gateway.update("b", 1)
@@ -357,6 +357,6 @@ def test_a_value_without_a_form_is_missing_and_counted(gateway: Any) -> None:
     assert gateway.metrics.unencodable == 1
 
 
-def test_a_very_long_window_costs_nothing_in_advance(gateway: Any) -> None:
+def test_a_very_long_window_is_started_at_once(gateway: Any) -> None:
     start(gateway, "pva://a", time_window_msec=365 * 24 * 3600 * 1000, sub_push_delay_msec=1, type="timedbuffered")
     assert [body["error"] for body in gateway.bodies()] == [0]

@@ -1,4 +1,4 @@
-"""The moments of windows, in virtual time."""
+"""Window schedule of recurring snapshots, in virtual time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ OPEN, PUSH, END = WindowEvent.OPEN, WindowEvent.PUSH, WindowEvent.END
 def seen(timing: SnapshotTiming, seconds: float) -> list[tuple[float, WindowEvent]]:
     scheduler = TestScheduler()
     found: list[tuple[float, WindowEvent]] = []
-    window_events(timing, scheduler).subscribe(
-        lambda moment: found.append((round(scheduler.now.timestamp(), 3), moment))
-    )
+    window_events(timing, scheduler).subscribe(lambda event: found.append((round(scheduler.now.timestamp(), 3), event)))
     scheduler.advance_to(seconds)
     return found
 
@@ -32,11 +30,11 @@ def seen(timing: SnapshotTiming, seconds: float) -> list[tuple[float, WindowEven
         (SnapshotTiming(0.0, 1.0), [(0.0, END), (1.0, OPEN), (1.0, END), (2.0, OPEN), (2.0, END)]),
     ],
 )
-def test_moments(timing: SnapshotTiming, expected: list[tuple[float, WindowEvent]]) -> None:
+def test_window_events(timing: SnapshotTiming, expected: list[tuple[float, WindowEvent]]) -> None:
     assert seen(timing, 3.05)[: len(expected)] == expected
 
 
-def test_a_late_thread_leaves_windows_out() -> None:
+def test_a_late_scheduler_skips_windows() -> None:
     scheduler = TestScheduler()
     found: list[float] = []
 
@@ -50,7 +48,7 @@ def test_a_late_thread_leaves_windows_out() -> None:
     assert found == [1.0, 2.0, 6.3, 7.3, 8.3]
 
 
-def test_disposing_ends_them() -> None:
+def test_disposing_ends_the_events() -> None:
     scheduler = TestScheduler()
     found: list[WindowEvent] = []
     subscription = window_events(SnapshotTiming(1.0), scheduler).subscribe(found.append)
@@ -60,7 +58,7 @@ def test_disposing_ends_them() -> None:
     assert len(found) == 2
 
 
-def test_small_delays_do_not_add_up() -> None:
+def test_small_delays_do_not_accumulate() -> None:
     scheduler = TestScheduler()
     found: list[float] = []
 

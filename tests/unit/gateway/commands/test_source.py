@@ -1,4 +1,4 @@
-"""The command topic: request, and room for only so many."""
+"""CommandSource: order and backpressure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Bench:
         self.commands.receive([Record("commands", 0, offset, None, b"") for offset in offsets])
 
 
-def test_records_come_in_order_on_the_scheduler() -> None:
+def test_records_are_emitted_in_order_on_the_scheduler() -> None:
     bench = Bench()
     bench.receive(*range(250))
     bench.receive(250)
@@ -34,25 +34,25 @@ def test_records_come_in_order_on_the_scheduler() -> None:
     assert bench.taken == list(range(251))
 
 
-def test_there_is_no_room_while_enough_wait() -> None:
+def test_the_source_is_not_ready_while_enough_commands_wait() -> None:
     bench = Bench()
     bench.receive(1, 2)
     assert bench.commands.ready()
     bench.receive(3)
     assert not bench.commands.ready()
     bench.scheduler.advance_by(0.001)
-    assert bench.woken == 1, "what was waited for is done"
+    assert bench.woken == 1, "the waiting commands were emitted"
     assert bench.commands.ready()
 
 
-def test_the_source_is_woken_once_there_is_room() -> None:
+def test_the_source_is_woken_once_when_capacity_returns() -> None:
     bench = Bench()
     bench.room = 0
     bench.commands.capacity_available()
-    assert bench.woken == 0, "nobody was turned away"
+    assert bench.woken == 0, "ready() was not called before"
     assert not bench.commands.ready()
     bench.commands.capacity_available()
-    assert bench.woken == 0, "there is no room yet"
+    assert bench.woken == 0, "there is no capacity yet"
     bench.room = 1
     bench.commands.capacity_available()
     bench.commands.capacity_available()

@@ -1,4 +1,4 @@
-"""Topics: made before they are written to, without holding anything up for long. The worker is run by hand."""
+"""Topics: creation before the first record. Worker tasks are run by the test."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from k2eg_rx.gateway.commands import topics as module
 from k2eg_rx.gateway.commands.topics import Topics
 
 
-class Hand:
-    """Workers that work when the test says so."""
+class ManualWorkerPool:
+    """A worker pool whose tasks are run by the test."""
 
     def __init__(self, _limit: int, _name: str) -> None:
         self.tasks: list[Callable[[], None]] = []
@@ -50,47 +50,47 @@ class Bench:
         self.scheduler = TestScheduler()
         self.admin = Admin()
         self.topics = Topics(self.admin, self.scheduler, create=create)
-        self.there: list[str] = []
+        self.created: list[str] = []
 
     def ensure(self, topic: str, partitions: int = 3) -> Any:
-        return self.topics.ensure(topic, partitions).subscribe(on_completed=lambda: self.there.append(topic))
+        return self.topics.ensure(topic, partitions).subscribe(on_completed=lambda: self.created.append(topic))
 
     def settle(self) -> None:
         self.scheduler.advance_by(1e-6)
 
     def work(self) -> None:
         self.settle()
-        hand: Any = self.topics._worker
-        while hand.tasks:
-            hand.tasks.pop(0)()
+        pool: Any = self.topics._worker
+        while pool.tasks:
+            pool.tasks.pop(0)()
         self.settle()
 
 
 @pytest.fixture(autouse=True)
-def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WorkerPool", Hand)
+def manual_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WorkerPool", ManualWorkerPool)
 
 
-def test_topics_wanted_together_are_created_in_one_request() -> None:
+def test_topics_requested_together_are_created_in_one_request() -> None:
     bench = Bench()
     bench.ensure("a")
     bench.ensure("b", 1)
     bench.ensure("a")
-    assert bench.there == []
+    assert bench.created == []
     bench.work()
     assert bench.admin.requests == [{"a": 3, "b": 1}]
-    assert sorted(bench.there) == ["a", "a", "b"]
+    assert sorted(bench.created) == ["a", "a", "b"]
     bench.ensure("a")
-    assert bench.there[-1] == "a", "what is known to be there is not waited for"
+    assert bench.created[-1] == "a", "a topic created recently is not requested again"
     bench.work()
     assert len(bench.admin.requests) == 1
     bench.scheduler.advance_by(2.1)
     bench.ensure("a")
     bench.work()
-    assert len(bench.admin.requests) == 2, "it may have been deleted meanwhile"
+    assert len(bench.admin.requests) == 2, "the topic may have been deleted since"
 
 
-def test_a_topic_wanted_twice_is_one_request() -> None:
+def test_a_topic_requested_twice_is_created_once() -> None:
     bench = Bench()
     bench.ensure("a")
     bench.ensure("a")
@@ -98,44 +98,44 @@ def test_a_topic_wanted_twice_is_one_request() -> None:
     assert bench.admin.requests == [{"a": 3}]
 
 
-def test_nobody_waits_for_ever() -> None:
+def test_waiting_ends_when_kafka_is_silent() -> None:
     bench = Bench()
     bench.ensure("a")
     bench.scheduler.advance_by(11.9)
-    assert bench.there == []
+    assert bench.created == []
     bench.scheduler.advance_by(0.2)
-    assert bench.there == ["a"]
+    assert bench.created == ["a"]
     bench.work()
-    assert bench.there == ["a"]
+    assert bench.created == ["a"]
 
 
-def test_as_long_as_kafka_answers_each_waits_for_its_turn() -> None:
+def test_waiting_continues_while_kafka_responds() -> None:
     bench = Bench()
     for number in range(1000):
         bench.ensure(f"t{number}")
-    for there in (100, 300):
+    for count in (100, 300):
         bench.scheduler.advance_by(10)
         bench.topics._worker.tasks.pop(0)()  # type: ignore[attr-defined]
         bench.settle()
-        assert len(bench.there) == there
+        assert len(bench.created) == count
     bench.scheduler.advance_by(11.9)
-    assert len(bench.there) == 300
+    assert len(bench.created) == 300
     bench.scheduler.advance_by(0.2)
-    assert len(bench.there) == 1000, "12 s after the last answer"
+    assert len(bench.created) == 1000, "12 s after the last response"
 
 
-def test_the_first_of_many_do_not_wait_for_the_last() -> None:
+def test_the_first_of_many_topics_do_not_wait_for_the_last() -> None:
     bench = Bench()
     for number in range(1250):
         bench.ensure(f"t{number}")
     bench.settle()
-    assert len(bench.topics._worker.tasks) == 2, "Kafka makes the one while the next is asked for"  # type: ignore[attr-defined]
-    for there in (100, 300, 700, 1100, 1250):
+    assert len(bench.topics._worker.tasks) == 2, "two requests run concurrently"  # type: ignore[attr-defined]
+    for count in (100, 300, 700, 1100, 1250):
         bench.topics._worker.tasks.pop(0)()  # type: ignore[attr-defined]
         bench.settle()
-        assert len(bench.there) == there
+        assert len(bench.created) == count
     assert [len(request) for request in bench.admin.requests] == [100, 200, 400, 400, 150]
-    assert bench.there == [f"t{number}" for number in range(1250)]
+    assert bench.created == [f"t{number}" for number in range(1250)]
     for number in range(200):
         bench.ensure(f"later{number}")
     bench.settle()
@@ -143,13 +143,13 @@ def test_the_first_of_many_do_not_wait_for_the_last() -> None:
     assert len(bench.admin.requests[-1]) == 100
 
 
-def test_after_a_failure_nobody_waits_and_what_is_missing_is_asked_for_again() -> None:
+def test_after_a_failure_waiting_ends_and_the_request_is_repeated() -> None:
     bench = Bench()
     bench.admin.error = RuntimeError("no answer")
     bench.ensure("a")
     bench.work()
     bench.ensure("b")
-    assert bench.there == ["a", "b"]
+    assert bench.created == ["a", "b"]
     bench.work()
     assert len(bench.admin.requests) == 1
     for pause in (1, 2, 4, 8, 16, 30, 30):
@@ -165,14 +165,14 @@ def test_after_a_failure_nobody_waits_and_what_is_missing_is_asked_for_again() -
     bench.work()
     bench.scheduler.advance_by(60)
     bench.work()
-    assert len(bench.admin.requests) == 2, "they are there now"
+    assert len(bench.admin.requests) == 2, "both topics exist now"
     bench.ensure("c")
-    assert "c" not in bench.there, "one that is to be made is waited for again"
+    assert "c" not in bench.created, "new topics are waited for again"
     bench.work()
-    assert bench.there[-1] == "c"
+    assert bench.created[-1] == "c"
 
 
-def test_two_requests_that_fail_together_are_one_failure() -> None:
+def test_concurrent_failures_cause_one_retry() -> None:
     bench = Bench()
     bench.admin.error = RuntimeError("no answer")
     for number in range(300):
@@ -191,17 +191,17 @@ def test_two_requests_that_fail_together_are_one_failure() -> None:
     assert sum(len(request) for request in bench.admin.requests) == 600
 
 
-def test_a_topic_that_was_made_here_and_is_missing_is_made_once_more() -> None:
+def test_a_missing_topic_of_this_gateway_is_recreated() -> None:
     bench = Bench()
     bench.ensure("a")
     bench.work()
     restored: list[str] = []
     for _ in range(3):
         bench.topics.recreate("a", lambda: restored.append("a"))
-    bench.topics.recreate("somebody's", lambda: restored.append("somebody's"))
+    bench.topics.recreate("other", lambda: restored.append("other"))
     bench.scheduler.advance_by(0.4)
     bench.work()
-    assert len(bench.admin.requests) == 1, "it may be deleted just now"
+    assert len(bench.admin.requests) == 1, "its deletion may still be in progress"
     bench.scheduler.advance_by(0.2)
     bench.work()
     assert bench.admin.requests == [{"a": 3}, {"a": 3}]
@@ -212,45 +212,47 @@ def test_a_topic_that_was_made_here_and_is_missing_is_made_once_more() -> None:
     assert restored == ["a", "again"]
 
 
-def test_a_refusal_is_one_topic_s() -> None:
+def test_a_refused_topic_does_not_affect_others() -> None:
     bench = Bench()
     bench.ensure("refused")
     bench.work()
     bench.ensure("b")
     bench.work()
-    assert bench.there == ["refused", "b"]
+    assert bench.created == ["refused", "b"]
     assert bench.admin.requests == [{"refused": 3}, {"b": 3}]
 
 
-def test_without_creation_nothing_is_asked() -> None:
+def test_without_creation_no_request_is_made() -> None:
     bench = Bench(create=False)
     bench.ensure("a")
     bench.work()
-    assert bench.there == ["a"]
+    assert bench.created == ["a"]
     assert bench.admin.requests == []
 
 
-def test_listeners_are_told_or_unknown() -> None:
+def test_listeners_are_counted_or_unknown() -> None:
     bench = Bench()
-    told: list[Mapping[str, int] | None] = []
-    bench.topics.listeners(told.append)
+    counts: list[Mapping[str, int] | None] = []
+    bench.topics.listeners(counts.append)
     bench.work()
     bench.admin.error = RuntimeError("not supported")
-    bench.topics.listeners(told.append)
+    bench.topics.listeners(counts.append)
     bench.work()
-    assert told == [{"a": 1}, None]
-    Topics(None, bench.scheduler, create=True).listeners(told.append)
-    assert told[-1] is None
+    assert counts == [{"a": 1}, None]
+    Topics(None, bench.scheduler, create=True).listeners(counts.append)
+    assert counts[-1] is None
 
 
-def test_a_monitor_s_first_event_waits_for_its_topic(gateway: Any) -> None:
+def test_the_first_event_of_a_monitor_waits_for_its_topic(gateway: Any) -> None:
     admin = Admin()
     gateway.handler.topics._admin = admin
     gateway.handler.topics._create = True
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
     gateway.command("monitor", pv_name="pva://b", reply_topic="mine")
-    assert [said.key for said in gateway.sent()] == ["monitor-error-key"] * 2, "the replies do not wait"
-    assert [each.address.name for each in gateway.pva.subscriptions] == ["b"], "reply topics are not the gateway's"
+    assert [sent.key for sent in gateway.sent()] == ["monitor-error-key"] * 2, "replies do not wait for topics"
+    assert [each.address.name for each in gateway.pva.subscriptions] == ["b"], (
+        "the gateway does not create reply topics"
+    )
     gateway.handler.topics._worker.tasks.pop(0)()
     gateway.settle()
     gateway.update("a", 1)

@@ -1,4 +1,4 @@
-"""Structures out of Channel Access's two halves, and what is put, without a server."""
+"""Conversion of Channel Access values and checks of puts, without a server."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_arrays_have_display_only_and_are_plain_numpy() -> None:
     assert structure["value"].tolist() == [1, 2]
 
 
-def test_characters_have_a_sign_if_the_record_says_so() -> None:
+def test_characters_are_signed_if_the_record_says_so() -> None:
     held = timed([72, 255])
     held = held.astype(np.uint8)
     held.severity, held.status, held.raw_stamp = 0, 0, (0, 0)
@@ -127,7 +127,7 @@ def test_enums_and_strings_have_no_limits() -> None:
         assert list(structure) == ["value", "timeStamp", "alarm"]
 
 
-def test_an_array_of_enums_is_one_of_numbers() -> None:
+def test_an_array_of_enums_is_an_array_of_numbers() -> None:
     held = layout(aioca.DBR_ENUM, 3)
     assert types_of(held, structure_of(held, timed([0, 1]), SimpleNamespace(enums=[])))["value"] == "ushort[]"
 
@@ -136,12 +136,12 @@ def test_an_array_of_enums_is_one_of_numbers() -> None:
     ("condition", "status", "message"),
     [(0, 0, ""), (3, 1, "HIHI"), (9, 2, "COMM"), (12, 3, "CALC"), (17, 6, "UDF"), (20, 4, "READ_ACCESS"), (99, 6, "")],
 )
-def test_alarms_are_named_and_classed(condition: int, status: int, message: str) -> None:
+def test_alarms_have_a_message_and_a_status(condition: int, status: int, message: str) -> None:
     structure = structure_of(layout(aioca.DBR_STRING), timed("x", severity=3, status=condition), None)
     assert structure["alarm"] == {"severity": 3, "status": status, "message": message}
 
 
-def test_a_record_never_processed_has_no_time() -> None:
+def test_a_record_never_processed_has_timestamp_zero() -> None:
     structure = structure_of(layout(aioca.DBR_STRING), timed("x", stamp=(631152000, 0)), None)
     assert structure["timeStamp"] == {"secondsPastEpoch": 0, "nanoseconds": 0, "userTag": 0}
 
@@ -187,7 +187,7 @@ def test_puts_are_of_the_channels_type() -> None:
     assert check(layout(aioca.DBR_CHAR, 9, "x.DESC$"), "hello") == ("hello\0", aioca.DBR_CHAR_STR)
 
 
-def test_arrays_are_put_as_numpy_with_signs_as_channel_access_carries_them() -> None:
+def test_arrays_are_put_as_numpy_and_signed_characters_as_unsigned() -> None:
     array, datatype = check(layout(aioca.DBR_SHORT, 5), [1, -2])
     assert (array.dtype, array.tolist(), datatype) == (np.int16, [1, -2], None)
     signed, _ = check(layout(aioca.DBR_CHAR, 5, signed=True), [1, -1])
@@ -217,7 +217,7 @@ def test_arrays_are_put_as_numpy_with_signs_as_channel_access_carries_them() -> 
         (layout(aioca.DBR_ENUM), "Maybe", "is of type enum; 'Maybe' is not one of its labels: 'Off', 'On'"),
     ],
 )
-def test_what_does_not_fit_is_refused(held: ChannelType, value: object, why: str) -> None:
+def test_values_that_do_not_fit_are_refused(held: ChannelType, value: object, why: str) -> None:
     text = refusal(held, value, ["Off", "On"])
     assert text.startswith("my:pv: the field 'value' ")
     assert why in text

@@ -64,7 +64,7 @@ def test_bytes_are_an_array_of_characters() -> None:
     assert np.array_equal(checked_array("byte", b"Hi\xff"), np.array([72, 105, -1], np.int8))
 
 
-def test_a_refusal_names_the_pv_its_type_and_the_value_shortly() -> None:
+def test_a_refusal_names_pv_type_and_abbreviated_value() -> None:
     error = refusal("my:pv", "value", "int[]", list(range(10_000)), "is too much")
     assert str(error) == "my:pv: the field 'value' is of type int[]; [0, 1, 2, 3, 4, 5, ...] is too much"
 

@@ -1,4 +1,4 @@
-"""Which fields of a p4p value a put sets, and which puts are refused, without a server."""
+"""Fields that a put sets in a p4p value, and refused puts, without a server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refusal(value: Any, fields: Any) -> str:
     value.unmark()
     with pytest.raises(ProviderError) as caught:
         fill(value, fields, "my:pv")
-    assert not value.changedSet(), "something was set all the same"
+    assert not value.changedSet(), "a refused put must set nothing"
     return str(caught.value)
 
 
@@ -63,13 +63,13 @@ def test_only_the_named_fields_are_set() -> None:
     assert (value["a"], value["sub.flag"], value["sub.deep.s"], value["sub.x"]) == (3, True, "x", 1.5)
 
 
-def test_unknown_fields_are_passed_over_unless_none_is_known() -> None:
+def test_unknown_fields_are_ignored_unless_all_are_unknown() -> None:
     assert put(scalar("d"), {"value": 2, "foo": 1}) == {"value"}
     for fields in ({"foo": 1}, {}, {"display": {"nope": 1}}):
         assert refusal(scalar("d"), fields) == "No fields to update in the provided Msgpack object"
 
 
-def test_names_of_fields_are_strings() -> None:
+def test_field_names_must_be_strings() -> None:
     assert refusal(scalar("d"), {1: 2.0}) == "my:pv: the names of fields are strings"
 
 
@@ -94,17 +94,17 @@ def test_an_enum_takes_index_and_label(chosen: object) -> None:
 
 
 @pytest.mark.parametrize("chosen", [3, -1, "D", {"index": 3}, {"index": "D"}, {}, None, [0], 0.5])
-def test_an_enum_refuses_what_it_has_not(chosen: object) -> None:
+def test_an_enum_refuses_unknown_choices(chosen: object) -> None:
     assert "my:pv: the field 'value' is of type enum; " in refusal(choice(), {"value": chosen})
 
 
-def test_an_enum_with_other_labels_gets_them() -> None:
+def test_an_enum_takes_new_labels() -> None:
     value = choice()
     assert put(value, {"value": {"index": 3, "choices": ["A", "B", "C", "D"]}}) == {"value.index", "value.choices"}
     assert "labels: 'A'" in refusal(choice(), {"value": {"index": 1, "choices": ["A"]}})
 
 
-def test_an_enum_anywhere_is_an_enum() -> None:
+def test_nested_enums_are_recognized() -> None:
     value = custom()
     assert put(value, {"choice": "A"}) == {"choice.index"}
     assert value["choice.index"] == 0
@@ -125,7 +125,7 @@ def test_a_tables_columns_have_known_names_and_one_length() -> None:
     assert "'value.n' is of type int[]" in refusal(table(), {"value": {"n": ["x"]}})
 
 
-def test_unions_variants_and_structures_in_arrays_are_set_as_they_are_read() -> None:
+def test_unions_variants_and_arrays_of_structures_are_put_as_read() -> None:
     fields: dict[str, Any] = {
         "list": [{"k": "a", "v": 1}, {"k": "b", "v": 2}],
         "u": {"st": {"q": 5}},
@@ -139,7 +139,7 @@ def test_unions_variants_and_structures_in_arrays_are_set_as_they_are_read() -> 
     assert {name: read[name] for name in fields} == fields | {"anys": [{"": 1.5}, {"": 2}, {"": "x"}]}
 
 
-def test_an_any_takes_arrays_of_one_kind() -> None:
+def test_a_variant_takes_arrays_of_one_type() -> None:
     for elements in ([1, 2], [1.5], ["x"], [True]):
         value = custom()
         put(value, {"any": elements})
@@ -166,5 +166,5 @@ def test_an_any_takes_arrays_of_one_kind() -> None:
         ({"any": {"x": 1}}, "is not an array"),
     ],
 )
-def test_what_does_not_fit_them_is_refused(fields: Any, why: str) -> None:
+def test_invalid_unions_variants_and_arrays_are_refused(fields: Any, why: str) -> None:
     assert why in refusal(custom(), fields)

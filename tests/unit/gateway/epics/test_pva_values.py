@@ -1,4 +1,4 @@
-"""Structures out of p4p's values: every type there is, without a server."""
+"""Conversion of p4p values of all types, without a server."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_scalars_and_arrays(code: str, held: object) -> None:
     assert of(code, held) == held
 
 
-def test_an_array_that_was_never_set_is_empty_wherever_it_is() -> None:
+def test_an_unset_array_is_empty_at_every_level() -> None:
     array = ("n", "ah")
     value = Value(Type([array, ("sub", ("S", None, [array])), ("list", ("aS", None, [array]))]), {"list": [{}]})
     structure = ValueReader(spec_of(value)).read(value)
@@ -136,7 +136,7 @@ def test_a_structure_is_not_changed_by_a_later_update() -> None:
     assert plain(structure) == {"n": [1.0], "sub": {"x": 1.0}}
 
 
-def test_an_image_holds_its_pixels_under_the_name_of_their_type() -> None:
+def test_an_image_has_its_pixels_under_their_type_name() -> None:
     structure = read(NTNDArray().wrap(np.arange(6, dtype=np.uint16).reshape(2, 3)))
     assert structure["value"] == {"ushortValue": [0, 1, 2, 3, 4, 5]}
     assert [dimension["size"] for dimension in structure["dimension"]] == [3, 2]
@@ -213,7 +213,7 @@ def after(spec: Type, *updates: dict[str, Any]) -> Any:
     return value
 
 
-def test_of_an_update_what_has_changed_is_read_and_the_rest_is_as_it_was() -> None:
+def test_an_update_is_merged_into_the_previous_structure() -> None:
     updates = [FIRST, *UPDATES, *UPDATES]  # the second time it is known what to read
     values = [after(RECORD, *updates[: index + 1]) for index in range(len(updates))]
     assert [value.changed() for value in values] == [bool(update) for update in updates]
@@ -223,7 +223,7 @@ def test_of_an_update_what_has_changed_is_read_and_the_rest_is_as_it_was() -> No
     assert [list(structure) for structure in structures] == [list(structures[0])] * len(updates)
 
 
-def test_only_what_has_changed_is_read() -> None:
+def test_only_changed_fields_are_read() -> None:
     update = {"value": 2.0, "timeStamp.nanoseconds": 7}
     reader = UpdateReader(RECORD.aspy())
     first, second = reader.read(after(RECORD, FIRST)), reader.read(after(RECORD, FIRST, update))
@@ -231,7 +231,7 @@ def test_only_what_has_changed_is_read() -> None:
 
 
 @pytest.mark.parametrize("also", [{}, {"value": 3.0}, {"alarm.severity": 2}])
-def test_an_update_that_is_marked_as_a_whole_is_read_as_a_whole(also: dict[str, Any]) -> None:
+def test_an_update_marked_as_a_whole_is_read_whole(also: dict[str, Any]) -> None:
     reader = UpdateReader(RECORD.aspy())
     reader.read(after(RECORD, FIRST))
     value = after(RECORD, FIRST, {"value": 2.0, "display.units": "m", "n": [3]}, {})
@@ -243,7 +243,7 @@ def test_an_update_that_is_marked_as_a_whole_is_read_as_a_whole(also: dict[str, 
     assert read(value)["display"]["units"] == "m"
 
 
-def test_updates_of_many_kinds_do_not_pile_up() -> None:
+def test_the_number_of_cached_plans_is_bounded() -> None:
     names = [f"f{number}" for number in range(100)]
     many = Type([(name, "i") for name in names])
     reader = UpdateReader(many.aspy())
@@ -263,11 +263,11 @@ def test_each_value_is_read_by_its_own_type() -> None:
             structure, fields, spec = known.read(value)
             assert plain(structure) == read(value)
             assert (fields, spec) == (types_of(kind.aspy()), kind.aspy())
-    assert len(known._known) == len(types)
+    assert len(known._readers) == len(types)
 
 
-def test_types_do_not_pile_up() -> None:
+def test_the_number_of_cached_types_is_bounded() -> None:
     known = ValueReaderCache()
     for number in range(1500):
         known.read(Value(Type([(f"f{number}", "i")]), {}))
-    assert len(known._known) <= 1000
+    assert len(known._readers) <= 1000

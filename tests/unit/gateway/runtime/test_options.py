@@ -1,4 +1,4 @@
-"""The `[gateway]` section, and the numbers."""
+"""Gateway options and metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_an_empty_section_has_the_defaults() -> None:
     assert GatewayOptions.from_section({}) == GatewayOptions()
 
 
-def test_a_section_is_read() -> None:
+def test_a_section_is_parsed() -> None:
     section = {
         "group": "lab-gateway",
         "operation_timeout": "2.5",
@@ -31,31 +31,31 @@ def test_a_section_is_read() -> None:
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"operation_timeuot": "1"}, "operation_timeuot: no such option; there is create_topics, group"),
-        ({"operation_timeout": "soon"}, "operation_timeout: 'soon' is not a number"),
-        ({"operation_timeout": "0"}, "operation_timeout: 0.0 is not a time above 0 s"),
+        ({"operation_timeuot": "1"}, "operation_timeuot is not an option; the options are create_topics, group"),
+        ({"operation_timeout": "soon"}, "operation_timeout must be a number, got 'soon'"),
+        ({"operation_timeout": "0"}, "operation_timeout must be a time above 0 s, got 0.0"),
         ({"max_put_age": "nan"}, "max_put_age"),
         ({"monitor_expiration": "-1"}, "monitor_expiration"),
-        ({"max_pending": "1.5"}, "max_pending: '1.5' is not a whole number"),
-        ({"max_pending": "0"}, "max_pending: 0 is not a number above 0"),
-        ({"create_topics": "maybe"}, "create_topics: 'maybe' is neither yes nor no"),
+        ({"max_pending": "1.5"}, "max_pending must be a whole number, got '1.5'"),
+        ({"max_pending": "0"}, "max_pending must be above 0, got 0"),
+        ({"create_topics": "maybe"}, "create_topics must be 'yes' or 'no', got 'maybe'"),
         ({"group": "my-K2EG-group"}, "without 'k2eg' in it"),
-        ({"group": ""}, "group: ''"),
+        ({"group": ""}, "got ''"),
     ],
 )
-def test_what_is_wrong_is_named(section: dict[str, str], words: str) -> None:
+def test_errors_name_the_option(section: dict[str, str], words: str) -> None:
     with pytest.raises(ValueError, match=r"\[gateway\]") as raised:
         GatewayOptions.from_section(section)
     assert words in str(raised.value)
 
 
-def test_counters_add_up() -> None:
+def test_dropped_is_the_sum_of_all_losses() -> None:
     metrics = Metrics(dropped_updates=1, dropped_samples=2, dropped_records=3)
     assert metrics.dropped == 6
     assert metrics.as_dict()["dropped_records"] == 3
 
 
-def test_a_flood_of_trouble_is_a_line_each_10_seconds(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_is_logged_at_most_every_10_seconds(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     warning = RateLimitedWarning(logging.getLogger("test"), "{} losses", lambda: now)
     for case in range(100):
