@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from k2eg_rx import PVData, Reply, Severity, Snapshot
-from k2eg_rx.protocol import choice_of, columns_of, format_number, label_of, precision_of
+from k2eg_rx.protocol import columns_of, format_number
 
 _NANOSECONDS = 1_000_000_000
 _SHOWN_ELEMENTS = 8  # of an array: about 60 characters, the rest of a line after name and time
@@ -22,7 +22,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
-def _element(value: object, precision: int | None) -> str:
+def _element(value: object, precision: int | None = None) -> str:
     if isinstance(value, bool | int | float):
         return format_number(value, precision)
     if isinstance(value, str):
@@ -34,30 +34,29 @@ def _row_count(columns: Mapping[str, Sequence[Any]]) -> int:
     return max((len(column) for column in columns.values()), default=0)
 
 
-def format_value(structure: Mapping[str, Any]) -> str:
+def format_value(data: PVData) -> str:
     """Returns a PV's value in one line; long arrays and tables are abbreviated."""
-    value = structure.get("value")
-    precision = precision_of(structure)
-    if (choice := choice_of(structure)) is not None and (label := label_of(structure)) is not None:
-        return f"{printable(label)} ({choice[0]})"
-    match value:
+    if data.label is not None:
+        return f"{printable(data.label)} ({int(data)})"
+    precision = data.precision
+    match data.value:
         case [*elements]:
             shown = ", ".join(_element(element, precision) for element in elements[:_SHOWN_ELEMENTS])
             count = len(elements)
             return f"[{shown}]" if count <= _SHOWN_ELEMENTS else f"[{shown}, ...] ({count} values)"
         case None:
-            return json.dumps(jsonable(structure))
-        case _ if columns := columns_of(structure):
+            return json.dumps(jsonable(data.data))
+        case value if columns := columns_of(data.data):
             count = _row_count(columns)
             return f"{count} {'row' if count == 1 else 'rows'} of {', '.join(map(printable, columns))}"
-        case _:
+        case value:
             return _element(value, precision)
 
 
 def table_lines(columns: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     """Yields the lines of a table with aligned columns."""
     cells = [
-        [printable(label), *(_element(element, None) for element in column[:_SHOWN_ROWS])]
+        [printable(label), *(_element(element) for element in column[:_SHOWN_ROWS])]
         for label, column in columns.items()
     ]
     height = max(map(len, cells), default=0)
@@ -100,13 +99,10 @@ def utc_time(timestamp: int) -> str:
 
 def format_alarm(data: PVData) -> str:
     """Returns the alarm's severity and message; an empty text if there is no alarm."""
-    if data.severity is Severity.NO_ALARM:
+    alarm = data.alarm
+    if alarm.severity is Severity.NO_ALARM:
         return ""
-    match data.data.get("alarm"):
-        case {"message": str(message)} if message:
-            return f"{data.severity.name} ({printable(message)})"
-        case _:
-            return data.severity.name
+    return f"{alarm.severity.name} ({printable(alarm.message)})" if alarm.message else alarm.severity.name
 
 
 def jsonable(value: object) -> object:
@@ -124,12 +120,6 @@ def jsonable(value: object) -> object:
             return value
 
 
-def _enum_as_label(structure: Mapping[str, Any]) -> tuple[object, dict[str, object]]:
-    """Returns a PV's value and further keys: of an enum its label and the index, of other PVs the value as it is."""
-    choice, label = choice_of(structure), label_of(structure)
-    return (structure.get("value"), {}) if choice is None or label is None else (label, {"index": choice[0]})
-
-
 def pv_object(data: PVData, *, full: bool = False) -> dict[str, object]:
     """Returns a PV as a JSON object that always has the same keys.
 
@@ -137,12 +127,11 @@ def pv_object(data: PVData, *, full: bool = False) -> dict[str, object]:
         data: The PV.
         full: Whether to add the whole structure as ``data``.
     """
-    value, beside = _enum_as_label(data.data)
     timestamp = data.timestamp
     return {
         "name": data.name,
-        "value": jsonable(value),
-        **beside,
+        "value": jsonable(data.value) if data.label is None else data.label,
+        **({} if data.label is None else {"index": int(data)}),
         "units": data.units,
         "severity": data.severity.name,
         "timestamp": None if timestamp is None else utc_time(timestamp),
@@ -172,7 +161,7 @@ class Formatter:
         parts = [
             data.name.ljust(self.name_width),
             local_time(data.timestamp),
-            f"{format_value(data.data)} {printable(data.units)}".rstrip(),
+            f"{format_value(data)} {printable(data.units)}".rstrip(),
             format_alarm(data),
         ]
         lines = ["  ".join(part for part in parts if part)]

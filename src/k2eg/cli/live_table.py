@@ -35,7 +35,7 @@ def value_text(row: LiveRow) -> str:
         numbers = [element for element in elements if isinstance(element, int | float)]
         if len(numbers) == len(elements):
             return sparkline(numbers, _SPARK_WIDTH)
-    return format_value(row.data.data)
+    return format_value(row.data)
 
 
 def _cells(address: PVAddress, row: LiveRow, now: int) -> list[RenderableType]:

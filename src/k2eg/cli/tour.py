@@ -27,7 +27,6 @@ from k2eg_rx import (
     SnapshotType,
     first,
 )
-from k2eg_rx.protocol import columns_of
 
 _T = TypeVar("_T")
 
@@ -46,7 +45,7 @@ def _check(condition: bool, text: str) -> None:
 
 
 def _format(data: PVData) -> str:
-    return f"{format_value(data.data)} {data.units}".rstrip()
+    return f"{format_value(data)} {data.units}".rstrip()
 
 
 def _take(stream: Observable[_T], count: int) -> Future[list[_T]]:
@@ -118,7 +117,7 @@ class Tour:
         lines = [f"{uri} <- {wanted}: {reply.message}", f"pva://demo:sum follows: {_format(sum_)}"]
         first(self._client.put_stream("pva://demo:mode", "Beam", _STEP_SECONDS))
         mode = self._read("pva://demo:mode")
-        _check(mode.value["choices"][mode.value["index"]] == "Beam", f"demo:mode is {mode.value}, not Beam")
+        _check(mode.label == "Beam", f"demo:mode must be Beam, got {mode.label}")
         return [*lines, f"pva://demo:mode <- 'Beam', by its label: {_format(mode)}"]
 
     def _monitor(self) -> list[str]:
@@ -203,14 +202,12 @@ class Tour:
 
     def _table(self) -> list[str]:
         uri = "pva://demo:table"
-        columns = columns_of(self._read(uri).data)
-        if columns is None:
-            raise TourError(f"{uri} is no table")
+        columns = self._read(uri).table
         row = {"element": "WIRE1", "device_name": "WIRE:DEMO:240", "s": 2.1, "length": 0.03}
         longer = {label: [*column, row[label]] for label, column in columns.items()}
         try:
             first(self._client.put_stream(uri, longer, _STEP_SECONDS))
-            read = columns_of(self._read(uri).data)
+            read = self._read(uri).table
             _check(read == longer, f"{uri} is {read} after a put of {longer}")
         finally:
             first(self._client.put_stream(uri, columns, _STEP_SECONDS))

@@ -60,7 +60,7 @@ def sum_pv() -> PVData:
     ],
 )
 def test_values_follow_the_precision_of_their_pv(pv: dict[str, Any], text: str) -> None:
-    assert format_value(pv) == text
+    assert format_value(PVData("x", pv)) == text
 
 
 def test_a_line_has_name_time_value_units_and_alarm() -> None:
