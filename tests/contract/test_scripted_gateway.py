@@ -1,6 +1,6 @@
-"""The scripted gateway to a client: what a test can say, and what the client then sees.
+"""The scripted gateway as seen by clients.
 
-It is the project's own gateway and client, so what is said here holds for scripts that are tested with the kit.
+It runs the real gateway and client code, so these tests hold for scripts that are tested with the kit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,15 @@ from k2eg_rx.history.pacing import play
 from k2eg_rx.operators import stale
 from k2eg_rx.protocol.commands import GetCommand, MonitorCommand, PutCommand
 from k2eg_rx.settings import Settings
-from k2eg_rx.testing import Faults, Refused, ScriptedGateway, Stuck, Unsettled, VirtualClock, faults
+from k2eg_rx.testing import (
+    ClockStalledError,
+    EndlessLoopError,
+    Faults,
+    PutRejectedError,
+    ScriptedGateway,
+    VirtualClock,
+    faults,
+)
 from k2eg_rx.testing import scripted_gateway as gateway_module
 
 X = "pva://demo:x"
@@ -60,8 +68,8 @@ def client(gateway: ScriptedGateway) -> Iterator[Client]:
         yield connected
 
 
-class Seen(list[Any]):
-    """Subscribes, and keeps what comes; the error that ends it as well."""
+class Recorder(list[Any]):
+    """Subscribes to a stream and records its items and error."""
 
     def __init__(self, stream: rx.Observable[Any]) -> None:
         super().__init__()
@@ -76,12 +84,12 @@ class Seen(list[Any]):
         self.completed = True
 
 
-def values(stream: rx.Observable[PVUpdate]) -> Seen:
-    return Seen(stream.pipe(ops.map(lambda update: update.value)))
+def values(stream: rx.Observable[PVUpdate]) -> Recorder:
+    return Recorder(stream.pipe(ops.map(lambda update: update.value)))
 
 
 @pytest.mark.parametrize("module", [faults, gateway_module])
-def test_examples_in_the_docstrings_hold(module: Any) -> None:
+def test_docstring_examples(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
 
@@ -102,7 +110,7 @@ def test_examples_in_the_docstrings_hold(module: Any) -> None:
         ({"a": [1, 2], "b": ["x", "y"]}, {"a": [3], "b": ["z"]}, {"a": [3], "b": ["z"]}),
     ],
 )
-def test_what_is_put_is_read_and_monitored(
+def test_a_put_is_visible_to_gets_and_monitors(
     gateway: ScriptedGateway, client: Client, protocol: str, value: object, put: object, then: object
 ) -> None:
     pv = gateway.pv("demo:x", value)
@@ -114,7 +122,7 @@ def test_what_is_put_is_read_and_monitored(
     assert seen[-1] == then
 
 
-def test_an_enum_is_put_by_label_and_shown_by_index(gateway: ScriptedGateway, client: Client) -> None:
+def test_an_enum_is_put_by_label_and_read_as_index(gateway: ScriptedGateway, client: Client) -> None:
     mode = gateway.pv("demo:mode", "Off", choices=["Off", "On", "Auto"])
     first(client.put_stream("pva://demo:mode", "Auto"))
     assert (mode.puts, mode.label) == ([2], "Auto")
@@ -132,14 +140,14 @@ def test_a_structure_without_a_value_is_put_by_field(gateway: ScriptedGateway, c
     assert first(client.get_stream("pva://demo:s.sub.b")).value == 2.5
 
 
-def test_a_part_of_a_structure_is_put_by_its_path(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_field_of_a_structure_is_put_by_its_path(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:s", fields={"sub": {"b": {"c": 1.5, "d": 2}}})
     first(client.put_stream("pva://demo:s.sub.b.c", 2.5))
     assert pv.puts == [{"sub": {"b": {"c": 2.5}}}]
     assert pv.structure("pva")["sub"] == {"b": {"c": 2.5, "d": 2}}
 
 
-def test_a_field_is_read_and_monitored_by_itself(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_field_can_be_read_and_monitored(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1.0, units="A")
     gateway.pv("demo:x.HIGH", 5.0)
     seen = values(client.monitor_stream("pva://demo:x.alarm.severity"))
@@ -149,9 +157,9 @@ def test_a_field_is_read_and_monitored_by_itself(gateway: ScriptedGateway, clien
     assert first(client.get_stream("pva://demo:x.display.units")).value == "A"
 
 
-def test_an_update_carries_what_was_posted(gateway: ScriptedGateway, client: Client) -> None:
+def test_an_update_has_the_posted_value_alarm_and_time(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1.0, units="mA", limits=(0.0, 5.0))
-    seen = Seen(client.monitor_stream(X))
+    seen = Recorder(client.monitor_stream(X))
     gateway.advance(2.0)
     pv.post(2.0, severity=Severity.MAJOR, message="HIHI", timestamp=123 * SECOND + 7)
     update: PVUpdate = seen[-1]
@@ -160,9 +168,9 @@ def test_an_update_carries_what_was_posted(gateway: ScriptedGateway, client: Cli
     assert update.data["control"]["limitHigh"] == 5.0
 
 
-def test_epics_time_is_the_clocks_and_each_value_has_its_own(gateway: ScriptedGateway, client: Client) -> None:
+def test_epics_time_is_the_clocks_and_differs_for_each_value(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1)
-    seen = Seen(client.monitor_stream(X))
+    seen = Recorder(client.monitor_stream(X))
     pv.post(1)
     pv.post(1)
     gateway.advance(1.5)
@@ -172,7 +180,7 @@ def test_epics_time_is_the_clocks_and_each_value_has_its_own(gateway: ScriptedGa
 
 
 @pytest.mark.parametrize(("value", "wrong"), [(1.0, "text"), (1, 1.5), ([1.0], 1.0), (True, "yes")])
-def test_a_post_that_does_not_fit_is_an_error_of_the_tests(gateway: ScriptedGateway, value: Any, wrong: Any) -> None:
+def test_posting_an_unsuitable_value_raises(gateway: ScriptedGateway, value: Any, wrong: Any) -> None:
     pv = gateway.pv("demo:x", value)
     with pytest.raises(ValueError, match="demo:x"):
         pv.post(wrong)
@@ -187,14 +195,14 @@ def test_a_number_keeps_its_type(gateway: ScriptedGateway, client: Client) -> No
         first(client.put_stream("pva://demo:short", 40_000))
 
 
-def test_a_pv_that_is_read_only_refuses_puts(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_read_only_pv_rejects_puts(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1.0, read_only=True)
     with pytest.raises(OperationError, match="demo:x is read only"):
         first(client.put_stream(X, 2.0))
     assert (pv.puts, pv.value) == ([], 1.0)
 
 
-def test_the_gateway_refuses_what_the_client_did_not_check(gateway: ScriptedGateway, client: Client) -> None:
+def test_the_gateway_rejects_unchecked_values(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("demo:x", 1.0)
     for value in (Scalar("value", "text"), Scalar("nothing", 1.0)):
         with pytest.raises(OperationError) as caught:
@@ -202,12 +210,12 @@ def test_the_gateway_refuses_what_the_client_did_not_check(gateway: ScriptedGate
         assert caught.value.error == -2
 
 
-def test_on_put_moves_other_pvs_clamps_and_refuses(gateway: ScriptedGateway, client: Client) -> None:
+def test_on_put_can_post_replace_and_reject(gateway: ScriptedGateway, client: Client) -> None:
     readback = gateway.pv("demo:read", 0.0)
 
     def moved(value: float) -> float:
         if value < 0:
-            raise Refused("interlock")
+            raise PutRejectedError("interlock")
         readback.post(value + 0.1)
         return min(value, 5.0)
 
@@ -220,13 +228,13 @@ def test_on_put_moves_other_pvs_clamps_and_refuses(gateway: ScriptedGateway, cli
     assert setpoint.puts == [9.0]
 
 
-def test_a_pv_of_one_protocol_is_not_there_over_the_other(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_pv_of_one_protocol_does_not_exist_over_the_other(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("ca://demo:x", 1.0)
     assert first(client.get_stream("ca://demo:x")).value == 1.0
     with pytest.raises(OperationError, match="Timeout"):
         first(client.get_stream(X))
     assert gateway["demo:x"] is gateway["ca://demo:x"]
-    with pytest.raises(KeyError, match="there is demo:x"):
+    with pytest.raises(KeyError, match="existing PVs: demo:x"):
         gateway["demo:y"]
     with pytest.raises(ValueError, match="already"):
         gateway.pv("demo:x", 2.0)
@@ -235,15 +243,13 @@ def test_a_pv_of_one_protocol_is_not_there_over_the_other(gateway: ScriptedGatew
 # time
 
 
-def test_a_pv_takes_its_time(gateway: ScriptedGateway, client: Client) -> None:
+def test_delay_delays_gets_and_puts(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("demo:x", 1.0, delay=3.0)
     assert first(client.get_stream(X)).value == 1.0
     assert gateway.clock.elapsed == 3.0
 
 
-def test_a_pv_that_is_too_slow_times_out_in_the_gateway_and_is_written_in_the_end(
-    gateway: ScriptedGateway, client: Client
-) -> None:
+def test_a_put_that_times_out_in_the_gateway_is_still_executed(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1.0, delay=11.0)
     with pytest.raises(OperationError, match="-3: Timeout operation"):
         first(client.put_stream(X, 2.0, check=False))
@@ -252,14 +258,14 @@ def test_a_pv_that_is_too_slow_times_out_in_the_gateway_and_is_written_in_the_en
     assert pv.puts == [2.0]
 
 
-def test_a_client_with_less_patience_than_the_gateway_times_out_first(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_client_timeout_below_the_gateways_expires_first(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("demo:x", 1.0, delay=5.0)
     with pytest.raises(OperationTimeout, match="no reply within 2 s"):
         first(client.get_stream(X, timeout=2.0))
     assert gateway.clock.elapsed == 2.0
 
 
-def test_what_the_gateway_says_may_take_its_way(gateway: ScriptedGateway, client: Client) -> None:
+def test_latency_delays_replies_and_events(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1)
     gateway.latency = 2.0
     seen: list[tuple[float, int]] = []
@@ -273,15 +279,15 @@ def test_what_the_gateway_says_may_take_its_way(gateway: ScriptedGateway, client
     assert seen == [(2.0, 1), (3.0, 2), (3.0, 3), (10.0, 4)]
 
 
-def test_reactivex_and_the_gateway_are_in_one_time(gateway: ScriptedGateway, client: Client) -> None:
+def test_reactivex_timers_run_on_the_gateways_clock(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 0)
     rx.interval(10.0).subscribe(lambda count: pv.post(count + 1))
-    seen = Seen(client.monitor_stream(X).pipe(ops.map(lambda update: update.value), ops.throttle_first(15.0)))
+    seen = Recorder(client.monitor_stream(X).pipe(ops.map(lambda update: update.value), ops.throttle_first(15.0)))
     gateway.advance(60.0)
     assert seen == [0, 2, 4, 6]
 
 
-def test_nothing_outlasts_the_gateway() -> None:
+def test_leaving_the_gateway_restores_the_runtime() -> None:
     real = TimeoutScheduler.__dict__["singleton"]
     with ScriptedGateway() as gateway, gateway.client() as client:
         gateway.pv("demo:x", 1.0)
@@ -296,7 +302,7 @@ def test_nothing_outlasts_the_gateway() -> None:
         pass
 
 
-def test_gateways_in_two_threads_do_not_meet() -> None:
+def test_gateways_in_two_threads_are_independent() -> None:
     both_open, both_done = threading.Barrier(2, timeout=60), threading.Barrier(2, timeout=60)
     results: dict[float, list[Any]] = {}
 
@@ -304,7 +310,7 @@ def test_gateways_in_two_threads_do_not_meet() -> None:
         """Makes its own client, waits, and uses a timer of reactivex and one of this library."""
         with Client("any", "script") as client:
             value = first(client.get_stream(X)).value
-            went_stale = Seen(client.monitor_stream(X).pipe(stale(5.0), ops.map(lambda item: item.is_stale)))
+            went_stale = Recorder(client.monitor_stream(X).pipe(stale(5.0), ops.map(lambda item: item.is_stale)))
             late: list[int] = []
             rx.timer(10.0).subscribe(late.append)
             first(rx.timer(20.0))
@@ -330,7 +336,7 @@ def test_gateways_in_two_threads_do_not_meet() -> None:
     assert one[4] == two[4]
 
 
-def test_a_thread_of_a_script_comes_to_the_gateway(gateway: ScriptedGateway) -> None:
+def test_clients_in_threads_of_a_script_use_the_gateway(gateway: ScriptedGateway) -> None:
     gateway.pv("demo:x", 1.5)
     results: list[float] = []
 
@@ -344,7 +350,7 @@ def test_a_thread_of_a_script_comes_to_the_gateway(gateway: ScriptedGateway) -> 
     assert results == [1.5]
 
 
-def test_a_client_that_is_left_open_can_be_closed_later() -> None:
+def test_a_client_can_be_closed_after_the_gateway() -> None:
     with ScriptedGateway() as gateway:
         client = gateway.client()
         gateway.pv("demo:x", 1.0)
@@ -354,20 +360,20 @@ def test_a_client_that_is_left_open_can_be_closed_later() -> None:
     assert (seen, seen.completed) == ([1.0], True)
 
 
-def test_what_cannot_come_is_told_instead_of_waited_for(gateway: ScriptedGateway, client: Client) -> None:
+def test_waiting_for_an_impossible_reply_raises(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("demo:x", 1.0).disconnect()
-    with pytest.raises(Stuck, match=r"1:00:00 of virtual time"):
+    with pytest.raises(ClockStalledError, match=r"1:00:00 of virtual time"):
         first(client.monitor_stream(X))
 
 
-def test_a_script_that_feeds_itself_is_told_so() -> None:
-    with ScriptedGateway(clock=VirtualClock(most_at_once=1000)) as gateway:
+def test_a_script_that_triggers_itself_raises() -> None:
+    with ScriptedGateway(clock=VirtualClock(max_actions=1000)) as gateway:
         client, pv = gateway.client(), gateway.pv("demo:x", 0)
         feedback = client.monitor_stream(X).pipe(
             ops.flat_map(lambda update: client.put_stream(X, update.value + 1, check=False))
         )
         subscription = feedback.subscribe()
-        with pytest.raises(Unsettled, match="does something write the PV that it is called for"):
+        with pytest.raises(EndlessLoopError, match="does a script write the PV whose update called it"):
             gateway.settle()
         assert pv.puts[:3] == [1, 2, 3]
     subscription.dispose()
@@ -377,15 +383,15 @@ def test_a_script_that_feeds_itself_is_told_so() -> None:
 # monitors
 
 
-def test_what_happened_before_has_its_effects_first(gateway: ScriptedGateway, client: Client) -> None:
+def test_post_settles_earlier_actions_first(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 0)
     seen = values(client.monitor_stream(X))
-    pv.post(1)  # without a word of settling
+    pv.post(1)  # settles by itself
     pv.post(2)
     assert seen == [0, 1, 2]
 
 
-def test_values_at_once_are_conflated_by_who_wants_the_latest(gateway: ScriptedGateway, client: Client) -> None:
+def test_values_posted_together_are_conflated_by_overflow_latest(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 0)
     every, latest = values(client.monitor_stream(X)), values(client.monitor_stream(X, overflow="latest"))
     gateway.settle()
@@ -396,7 +402,7 @@ def test_values_at_once_are_conflated_by_who_wants_the_latest(gateway: ScriptedG
     assert client.status.dropped == 2
 
 
-def test_many_pvs_are_one_command(gateway: ScriptedGateway, client: Client) -> None:
+def test_monitor_many_sends_one_command(gateway: ScriptedGateway, client: Client) -> None:
     pvs = [gateway.pv(f"demo:{n}", n) for n in range(3)]
     seen = values(client.monitor_many_stream([f"pva://demo:{n}" for n in range(3)]))
     pvs[1].post(10)
@@ -404,7 +410,7 @@ def test_many_pvs_are_one_command(gateway: ScriptedGateway, client: Client) -> N
     assert [command.operation for command in gateway.commands] == ["multi-monitor"]
 
 
-def test_a_pv_that_goes_away_is_silent_and_comes_back(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_disconnected_pv_has_no_updates_until_it_connects(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1)
     seen = values(client.monitor_stream(X))
     gateway.settle()
@@ -419,7 +425,7 @@ def test_a_pv_that_goes_away_is_silent_and_comes_back(gateway: ScriptedGateway, 
     assert seen == [1, 2]
 
 
-def test_a_pv_that_comes_later_is_monitored_from_then_on(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_pv_created_later_is_monitored_from_then_on(gateway: ScriptedGateway, client: Client) -> None:
     seen = values(client.monitor_stream(X))
     gateway.advance(5.0)
     assert seen == []
@@ -428,7 +434,7 @@ def test_a_pv_that_comes_later_is_monitored_from_then_on(gateway: ScriptedGatewa
     assert seen == [7]
 
 
-def test_a_get_waits_for_a_pv_that_comes_back_in_time(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_get_waits_for_a_pv_to_connect(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1, connected=False)
     seen = values(client.get_stream(X))
     gateway.advance(4.0)
@@ -436,7 +442,7 @@ def test_a_get_waits_for_a_pv_that_comes_back_in_time(gateway: ScriptedGateway, 
     assert (seen, gateway.clock.elapsed) == ([1], 4.0)
 
 
-def test_a_pv_that_goes_away_meanwhile_does_not_answer(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_pv_that_disconnects_during_its_delay_does_not_reply(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1, delay=3.0)
     seen = values(client.get_stream(X))
     gateway.advance(1.0)
@@ -448,7 +454,9 @@ def test_a_pv_that_goes_away_meanwhile_does_not_answer(gateway: ScriptedGateway,
     assert (seen, gateway.clock.elapsed) == ([1], 8.0)
 
 
-def test_the_value_of_a_pv_that_went_away_is_not_given_to_others(gateway: ScriptedGateway, client: Client) -> None:
+def test_later_subscribers_do_not_receive_the_value_of_a_disconnected_pv(
+    gateway: ScriptedGateway, client: Client
+) -> None:
     pv = gateway.pv("demo:x", 1)
     client.monitor_stream(X).subscribe()
     gateway.settle()
@@ -468,10 +476,10 @@ def test_a_group_shares_the_events(gateway: ScriptedGateway) -> None:
         assert sum(each.count(100) for each in seen) == 20
 
 
-# what goes wrong
+# faults
 
 
-def test_commands_are_kept(gateway: ScriptedGateway, client: Client) -> None:
+def test_commands_has_the_received_commands(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("demo:x", 1.0)
     first(client.get_stream(X))
     first(client.put_stream(X, 2.0, check=False))
@@ -481,7 +489,7 @@ def test_commands_are_kept(gateway: ScriptedGateway, client: Client) -> None:
     assert gateway.commands[0] == GetCommand(X)
 
 
-def test_an_answer_may_be_refused_in_any_words(gateway: ScriptedGateway, client: Client) -> None:
+def test_refuse_replies_with_an_error(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1.0)
     gateway.faults.refuse("put", X, times=2, error=-7, message="no beam, no put")
     for _ in range(2):
@@ -492,7 +500,7 @@ def test_an_answer_may_be_refused_in_any_words(gateway: ScriptedGateway, client:
     assert pv.puts == [2.0]
 
 
-def test_a_command_may_be_ignored_or_its_reply_lost(gateway: ScriptedGateway, client: Client) -> None:
+def test_ignore_and_lose_lead_to_timeouts(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1.0)
     gateway.faults.ignore("put")
     gateway.faults.lose("put")
@@ -502,7 +510,9 @@ def test_a_command_may_be_ignored_or_its_reply_lost(gateway: ScriptedGateway, cl
         assert pv.puts == written
 
 
-def test_a_reply_may_be_garbled(gateway: ScriptedGateway, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_garbled_reply_is_counted_as_undecodable(
+    gateway: ScriptedGateway, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     gateway.pv("demo:x", 1.0)
     gateway.faults.garble("get")
     with caplog.at_level(logging.WARNING), pytest.raises(OperationTimeout):
@@ -522,7 +532,7 @@ def test_only_replies_are_garbled(gateway: ScriptedGateway, client: Client) -> N
     assert isinstance(seen.error, OperationTimeout)
 
 
-def test_what_goes_wrong_while_the_clock_runs_is_raised_in_the_end(gateway: ScriptedGateway) -> None:
+def test_an_error_in_a_running_clock_is_raised_at_the_end(gateway: ScriptedGateway) -> None:
     tried = threading.Event()
 
     def fail(*_: object) -> None:
@@ -534,7 +544,7 @@ def test_what_goes_wrong_while_the_clock_runs_is_raised_in_the_end(gateway: Scri
         assert tried.wait(30.0)
 
 
-def test_a_reply_may_be_late(gateway: ScriptedGateway, client: Client) -> None:
+def test_delay_delays_replies(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("demo:x", 1.0)
     gateway.faults.delay(3.0, "get", times=None)
     with pytest.raises(OperationTimeout):
@@ -548,19 +558,19 @@ def test_a_reply_may_be_late(gateway: ScriptedGateway, client: Client) -> None:
     assert gateway.clock.elapsed == begin
 
 
-def test_a_monitors_confirmation_may_be_late_while_its_events_are_not(gateway: ScriptedGateway, client: Client) -> None:
+def test_delay_does_not_delay_the_events_of_a_monitor(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("demo:x", 1.0)
     gateway.faults.delay(5.0, "monitor")
     seen = values(client.monitor_stream(X))
     gateway.settle()
-    confirmed = Seen(client.activation_stream([X]))
+    confirmed = Recorder(client.activation_stream([X]))
     gateway.advance(4.9)
     assert (seen, confirmed) == ([1.0], [])
     gateway.advance(0.1)
     assert len(confirmed) == 1
 
 
-def test_a_monitor_that_is_refused_ends_its_stream(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_rejected_monitor_fails_its_stream(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("demo:x", 1.0)
     gateway.faults.refuse("monitor", message="the gateway starts")
     seen = values(client.monitor_stream(X))
@@ -571,7 +581,7 @@ def test_a_monitor_that_is_refused_ends_its_stream(gateway: ScriptedGateway, cli
     assert again == [1.0]
 
 
-def test_a_fault_is_that_of_its_operation_and_subject(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_fault_applies_to_its_operation_and_subject(gateway: ScriptedGateway, client: Client) -> None:
     for name in ("demo:x", "demo:y"):
         gateway.pv(name, 1.0)
     gateway.faults.refuse("put", "demo:x", times=None)
@@ -590,7 +600,7 @@ def test_a_fault_is_that_of_its_operation_and_subject(gateway: ScriptedGateway, 
         first(client.snapshot_trigger_stream("other"))
 
 
-def test_a_gateway_of_another_kind_is_scripted(gateway: ScriptedGateway, client: Client) -> None:
+def test_script_replies_with_given_messages(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("demo:x", 1.0)
     gateway.faults.script(lambda command: [{"demo:x": {"value": 5}}], "get", X, times=1)
     assert first(client.get_stream(X)).data == {"value": 5}
@@ -598,7 +608,7 @@ def test_a_gateway_of_another_kind_is_scripted(gateway: ScriptedGateway, client:
 
 
 @pytest.mark.parametrize("wrong", [{"operation": "read"}, {"times": 0}, {"operation": "get", "times": -1}])
-def test_a_fault_that_cannot_be_is_refused(gateway: ScriptedGateway, wrong: dict[str, Any]) -> None:
+def test_invalid_faults_are_rejected(gateway: ScriptedGateway, wrong: dict[str, Any]) -> None:
     for method in (Faults.refuse, Faults.ignore, Faults.lose, Faults.garble):
         with pytest.raises(ValueError, match=r"operation|times"):
             method(gateway.faults, **wrong)
@@ -606,10 +616,10 @@ def test_a_fault_that_cannot_be_is_refused(gateway: ScriptedGateway, wrong: dict
         gateway.faults.refuse(error=1)
 
 
-# the gateway and the broker, down and up
+# outages of gateway and broker
 
 
-def test_a_gateway_that_dies_comes_back_without_its_monitors(gateway: ScriptedGateway) -> None:
+def test_a_restarted_gateway_has_lost_its_monitors(gateway: ScriptedGateway) -> None:
     pv = gateway.pv("demo:x", 1)
     with gateway.client(silence=10.0) as client:
         seen = values(client.monitor_stream(X))
@@ -621,28 +631,28 @@ def test_a_gateway_that_dies_comes_back_without_its_monitors(gateway: ScriptedGa
             first(client.get_stream(X, timeout=1.0))
         gateway.come_up()
         assert seen == [1]
-        gateway.advance(20.0)  # the client asks once more for what is silent
+        gateway.advance(20.0)  # the client activates silent PVs again
         assert seen == [1, 2]
         pv.post(3)
         assert seen == [1, 2, 3]
 
 
-def test_a_gateway_that_dies_takes_its_late_replies_with_it(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_stopped_gateway_sends_no_late_replies(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("demo:x", 1)
     gateway.faults.delay(5.0, "get")
-    pending = Seen(client.get_stream(X, timeout=60.0))
+    pending = Recorder(client.get_stream(X, timeout=60.0))
     gateway.go_down()
     gateway.come_up()
     gateway.advance(60.0)
     assert isinstance(pending.error, OperationTimeout)
 
 
-def test_commands_wait_in_kafka_for_a_gateway_but_not_for_ever(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_restarted_gateway_executes_recent_commands_only(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1)
     gateway.go_down()
-    early, late = (Seen(client.put_stream(X, value, timeout=100.0, check=False)) for value in (2, 3))
+    early, late = (Recorder(client.put_stream(X, value, timeout=100.0, check=False)) for value in (2, 3))
     gateway.advance(29.0)
-    third = Seen(client.put_stream(X, 4, timeout=100.0, check=False))
+    third = Recorder(client.put_stream(X, 4, timeout=100.0, check=False))
     gateway.advance(2.0)
     gateway.come_up()
     assert pv.puts == [4]
@@ -651,9 +661,9 @@ def test_commands_wait_in_kafka_for_a_gateway_but_not_for_ever(gateway: Scripted
     assert len(third) == 1
 
 
-def test_a_broker_that_is_down_holds_everything_up(gateway: ScriptedGateway, client: Client) -> None:
+def test_commands_and_events_wait_for_a_broker_that_is_down(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1)
-    seen, status = values(client.monitor_stream(X)), Seen(client.status_stream())
+    seen, status = values(client.monitor_stream(X)), Recorder(client.status_stream())
     gateway.settle()
     gateway.broker.go_down("maintenance")
     gateway.settle()
@@ -668,16 +678,16 @@ def test_a_broker_that_is_down_holds_everything_up(gateway: ScriptedGateway, cli
     assert status[-1].connection is ConnectionState.UP
 
 
-def test_closing_the_client_fails_what_is_pending(gateway: ScriptedGateway) -> None:
+def test_closing_the_client_fails_pending_operations(gateway: ScriptedGateway) -> None:
     gateway.pv("demo:x", 1, delay=5.0)
     client = gateway.client()
-    pending = Seen(client.get_stream(X))
+    pending = Recorder(client.get_stream(X))
     gateway.settle()
     client.close()
     assert isinstance(pending.error, ClientClosedError)
 
 
-def test_options_of_the_gateway_count() -> None:
+def test_gateway_options_apply() -> None:
     options = GatewayOptions(operation_timeout=2.0)
     with ScriptedGateway(options=options) as gateway, gateway.client() as client:
         gateway.pv("demo:x", 1).disconnect()
@@ -696,7 +706,7 @@ def pair(gateway: ScriptedGateway) -> list[str]:
     return [X, "ca://demo:y"]
 
 
-def test_a_snapshot_waits_for_its_window_and_goes_without_what_is_away(
+def test_a_snapshot_waits_for_its_window_and_omits_disconnected_pvs(
     gateway: ScriptedGateway, client: Client, pair: list[str]
 ) -> None:
     snapshot = first(client.snapshot_stream([*pair, "pva://demo:away"], duration=5.0))
@@ -707,7 +717,7 @@ def test_a_snapshot_waits_for_its_window_and_goes_without_what_is_away(
 def test_a_normal_snapshot_has_the_last_value_of_each_window(
     gateway: ScriptedGateway, client: Client, pair: list[str]
 ) -> None:
-    seen = Seen(client.snapshot_recurring_stream(SnapshotProperties("s", pair, time_window=1000)))
+    seen = Recorder(client.snapshot_recurring_stream(SnapshotProperties("s", pair, time_window=1000)))
     gateway.advance(0.5)
     gateway["demo:x"].post(2)
     gateway["demo:x"].post(3)
@@ -720,7 +730,7 @@ def test_a_normal_snapshot_has_the_last_value_of_each_window(
 
 
 def test_a_triggered_snapshot_waits_for_the_trigger(gateway: ScriptedGateway, client: Client, pair: list[str]) -> None:
-    seen = Seen(client.snapshot_recurring_stream(SnapshotProperties("s", pair, triggered=True)))
+    seen = Recorder(client.snapshot_recurring_stream(SnapshotProperties("s", pair, triggered=True)))
     gateway.advance(100.0)
     assert seen == []
     first(client.snapshot_trigger_stream("s"))
@@ -734,15 +744,15 @@ def test_a_triggered_snapshot_waits_for_the_trigger(gateway: ScriptedGateway, cl
         first(client.snapshot_trigger_stream("s"))
 
 
-def test_a_buffered_snapshot_has_every_value_and_pushes_within_the_window(
+def test_a_buffered_snapshot_has_every_value_and_partial_pushes(
     gateway: ScriptedGateway, client: Client, pair: list[str]
 ) -> None:
     properties = SnapshotProperties(
         "s", pair, time_window=1000, sub_push_delay_msec=250, type="timedbuffered", pv_field_filter_list=["value"]
     )
     snapshots, messages = (
-        Seen(client.snapshot_recurring_stream(properties)),
-        Seen(client.snapshot_events_stream(properties)),
+        Recorder(client.snapshot_recurring_stream(properties)),
+        Recorder(client.snapshot_events_stream(properties)),
     )
     gateway.settle()
     begin = gateway.clock.elapsed
@@ -758,22 +768,22 @@ def test_a_buffered_snapshot_has_every_value_and_pushes_within_the_window(
     assert isinstance(messages[-1], SnapshotTail)
 
 
-# scripts that make their own clients
+# scripts with clients of their own
 
 
-def test_any_environment_comes_here_or_one_alone() -> None:
+def test_any_environment_or_only_the_given_one_exists() -> None:
     with ScriptedGateway() as gateway, Client("anywhere", "me") as client:
         gateway.pv("demo:x", 1)
         assert first(client.get_stream(X)).value == 1
         assert client.settings.reply_topic == "me-reply"
         with pytest.raises(ValueError, match="app_name 'a b'"):
             Client("anywhere", "a b")
-    no_dev = pytest.raises(ValueError, match="no environment 'dev' in this test; there is prod")
+    no_dev = pytest.raises(ValueError, match="no environment 'dev' in this test, only 'prod'")
     with ScriptedGateway("prod"), Client("prod", "me"), no_dev:
         Client("dev", "me")
 
 
-def test_settings_of_a_script_are_kept(gateway: ScriptedGateway) -> None:
+def test_settings_given_by_a_script_are_used(gateway: ScriptedGateway) -> None:
     gateway.pv("demo:x", 1)
     settings = Settings("own", "nowhere:9092", "own-commands", "own-replies")
     with Client("own", "me", settings=settings) as client:
@@ -781,7 +791,7 @@ def test_settings_of_a_script_are_kept(gateway: ScriptedGateway) -> None:
     assert "own-replies" in gateway.broker.topics()
 
 
-def test_the_past_is_replayed_and_followed_in_virtual_time(gateway: ScriptedGateway, client: Client) -> None:
+def test_since_replays_history_in_virtual_time(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 0)
     begin = gateway.clock.now
     before = values(client.monitor_stream(X))
@@ -803,21 +813,21 @@ def test_the_past_is_replayed_and_followed_in_virtual_time(gateway: ScriptedGate
     assert played == [(0.0, 0), (5.0, 1), (10.0, 2), (40.5, 3)]
 
 
-def test_what_is_played_is_played_in_virtual_time(gateway: ScriptedGateway) -> None:
+def test_replay_speed_applies_to_virtual_time(gateway: ScriptedGateway) -> None:
     played: list[tuple[float, str]] = []
     play([("a", 0), ("b", 60 * SECOND)], lambda event: event[1]).subscribe(lambda event: played.append(event[0]))
     gateway.settle()
     assert played == ["a", "b"]
-    spaced = Seen(play([("a", 0), ("b", 60 * SECOND)], lambda event: event[1], speed=1.0))
+    spaced = Recorder(play([("a", 0), ("b", 60 * SECOND)], lambda event: event[1], speed=1.0))
     gateway.advance(59.0)
     assert len(spaced) == 1
     gateway.advance(1.0)
     assert len(spaced) == 2
 
 
-def test_the_operators_are_in_virtual_time(gateway: ScriptedGateway, client: Client) -> None:
+def test_operators_run_in_virtual_time(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 0)
-    silences = Seen(client.monitor_stream(X).pipe(stale(30.0)))
+    silences = Recorder(client.monitor_stream(X).pipe(stale(30.0)))
     gateway.advance(29.0)
     quiet = len(silences)
     gateway.advance(2.0)
@@ -826,7 +836,7 @@ def test_the_operators_are_in_virtual_time(gateway: ScriptedGateway, client: Cli
     assert len(silences) == quiet + 2
 
 
-def test_the_kit_needs_no_extra() -> None:
+def test_the_test_kit_needs_no_extra() -> None:
     script = """
 import sys
 for name in ("numpy", "p4p", "aioca", "pandas", "pyarrow", "xarray", "rich"):
@@ -842,7 +852,7 @@ with ScriptedGateway() as gateway, gateway.client() as client:
     assert done.returncode == 0, done.stderr
 
 
-def test_many_at_once(gateway: ScriptedGateway, client: Client) -> None:
+def test_batches_run_in_virtual_time(gateway: ScriptedGateway, client: Client) -> None:
     for n in range(200):
         gateway.pv(f"demo:{n}", n)
     uris = [f"pva://demo:{n}" for n in range(201)]

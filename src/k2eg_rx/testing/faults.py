@@ -1,7 +1,6 @@
-"""What may go wrong with a gateway's answers, made to go wrong.
+"""Fault injection for a scripted gateway: failed, lost, garbled and late replies.
 
-In: rules, from the test; commands, from the scripted gateway. Out: answers that are refused, lost, garbled or late.
-Everything belongs to the thread that drives the clock.
+Thread safety: the thread that runs the clock.
 """
 
 from __future__ import annotations
@@ -32,30 +31,30 @@ from k2eg_rx.protocol import (
 from k2eg_rx.pv import pv_name_of
 from k2eg_rx.testing.virtual_clock import VirtualClock
 
-_NO_MESSAGEPACK = b"\xc1"  # the one byte that MessagePack never uses; no JSON either
+_UNDECODABLE = b"\xc1"  # the byte that MessagePack never uses; not JSON either
 
 Answer = Observable[OutgoingRecord]
 
 
-class _Fate(Protocol):
-    def __call__(self, asked: ParsedCommand, carried_out: Answer) -> Answer:
-        """Returns what is said in place of the answer; the command is carried out when that is subscribed to."""
+class _Effect(Protocol):
+    def __call__(self, command: ParsedCommand, execution: Answer) -> Answer:
+        """Returns the records to send for a command; subscribing to `execution` executes it."""
         ...
 
 
 @dataclass(slots=True)
-class _Rule:
+class _FaultRule:
     operation: str | None
     subject: str | None
     left: int | None
-    fate: _Fate
+    effect: _Effect
 
-    def takes(self, command: Command) -> bool:
+    def matches(self, command: Command) -> bool:
         return self.operation in (None, command.operation) and self.subject in (None, *subjects(command))
 
 
 def subjects(command: Command) -> tuple[str, ...]:
-    """Returns what a command is about: the names of its PVs, or that of its snapshot."""
+    """Returns the names of a command's PVs, or the name of its snapshot."""
     match command:
         case GetCommand() | PutCommand() | MonitorCommand():
             names: tuple[str, ...] = (command.pv_name,)
@@ -86,11 +85,11 @@ def _key(command: Command) -> str:
 
 
 class Faults:
-    """The rules by which answers go wrong. Each command falls under the first that fits it.
+    """Rules that make replies fail. The first rule that matches a command applies.
 
-    All take the same arguments: the `operation`, such as ``get``, ``put``, ``monitor``, ``snapshot``,
-    ``repeating_snapshot_stop``, None for any; the `subject`, a PV's name or URI or a snapshot's name, None for any;
-    how many `times`, None for ever.
+    All methods take the same arguments: `operation`, the name of a command such as ``get``, ``put``, ``monitor``,
+    ``snapshot`` or ``repeating_snapshot_stop``, None for any; `subject`, a PV's name or URI or a snapshot's name, None
+    for any; `times`, the number of commands that the rule applies to, None for all.
 
     Example:
         >>> from k2eg_rx import first
@@ -107,12 +106,12 @@ class Faults:
         1.5
 
     Args:
-        clock: The time.
+        clock: The clock.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
-        self._rules: list[_Rule] = []
+        self._rules: list[_FaultRule] = []
 
     def refuse(
         self,
@@ -123,76 +122,76 @@ class Faults:
         error: int = -2,
         message: str = "",
     ) -> None:
-        """Has commands answered with an error instead of being carried out.
+        """Replies with an error instead of executing commands.
 
         Raises:
-            ValueError: The code is not that of a failure.
+            ValueError: The code is not negative.
         """
         if error >= 0:
-            raise ValueError(f"the code of a failure is negative, not {error}")
+            raise ValueError(f"error must be negative, got {error}")
 
-        def fate(asked: ParsedCommand, carried_out: Answer) -> Answer:
-            del carried_out
-            return rx.of(reply(asked.reply_to, _key(asked.command), error, message or None))
+        def effect(command: ParsedCommand, execution: Answer) -> Answer:
+            del execution
+            return rx.of(reply(command.reply_to, _key(command.command), error, message or None))
 
-        self._add(operation, subject, times, fate)
+        self._add(operation, subject, times, effect)
 
     def ignore(self, operation: str | None = None, subject: str | None = None, *, times: int | None = 1) -> None:
-        """Has commands neither carried out nor answered."""
+        """Neither executes commands nor replies."""
 
-        def fate(asked: ParsedCommand, carried_out: Answer) -> Answer:
-            del asked, carried_out
+        def effect(command: ParsedCommand, execution: Answer) -> Answer:
+            del command, execution
             return rx.empty()
 
-        self._add(operation, subject, times, fate)
+        self._add(operation, subject, times, effect)
 
     def lose(self, operation: str | None = None, subject: str | None = None, *, times: int | None = 1) -> None:
-        """Has commands carried out and their replies lost."""
+        """Executes commands and drops their replies."""
 
-        def fate(asked: ParsedCommand, carried_out: Answer) -> Answer:
-            return carried_out.pipe(ops.filter(lambda said: said.topic != asked.reply_to.topic))
+        def effect(command: ParsedCommand, execution: Answer) -> Answer:
+            return execution.pipe(ops.filter(lambda record: record.topic != command.reply_to.topic))
 
-        self._add(operation, subject, times, fate)
+        self._add(operation, subject, times, effect)
 
     def garble(self, operation: str | None = None, subject: str | None = None, *, times: int | None = 1) -> None:
-        """Has commands carried out and answered with bytes that nobody can read."""
+        """Executes commands and replies with undecodable bytes."""
 
-        def fate(asked: ParsedCommand, carried_out: Answer) -> Answer:
-            def garbled(said: OutgoingRecord) -> OutgoingRecord:
-                return said._replace(value=_NO_MESSAGEPACK) if said.topic == asked.reply_to.topic else said
+        def effect(command: ParsedCommand, execution: Answer) -> Answer:
+            def garbled(record: OutgoingRecord) -> OutgoingRecord:
+                return record._replace(value=_UNDECODABLE) if record.topic == command.reply_to.topic else record
 
-            return carried_out.pipe(ops.map(garbled))
+            return execution.pipe(ops.map(garbled))
 
-        self._add(operation, subject, times, fate)
+        self._add(operation, subject, times, effect)
 
     def delay(
         self, seconds: float, operation: str | None = None, subject: str | None = None, *, times: int | None = 1
     ) -> None:
-        """Has commands carried out at once and answered late."""
+        """Executes commands at once and delays their replies by `seconds`."""
 
-        def fate(asked: ParsedCommand, carried_out: Answer) -> Answer:
+        def effect(command: ParsedCommand, execution: Answer) -> Answer:
             def subscribe(
                 observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
             ) -> abc.DisposableBase:
-                late = CompositeDisposable()
+                timers = CompositeDisposable()
 
                 def later(act: Callable[[], None]) -> None:
-                    late.add(self._clock.schedule_relative(seconds, lambda _scheduler, _state=None: act()))
+                    timers.add(self._clock.schedule_relative(seconds, lambda _scheduler, _state=None: act()))
 
-                def on_next(said: OutgoingRecord) -> None:
-                    if said.topic == asked.reply_to.topic:
-                        later(lambda: observer.on_next(said))
+                def on_next(record: OutgoingRecord) -> None:
+                    if record.topic == command.reply_to.topic:
+                        later(lambda: observer.on_next(record))
                     else:
-                        observer.on_next(said)
+                        observer.on_next(record)
 
                 def on_completed() -> None:
                     later(observer.on_completed)
 
-                return CompositeDisposable(carried_out.subscribe(on_next, observer.on_error, on_completed), late)
+                return CompositeDisposable(execution.subscribe(on_next, observer.on_error, on_completed), timers)
 
             return Observable(subscribe)
 
-        self._add(operation, subject, times, fate)
+        self._add(operation, subject, times, effect)
 
     def script(
         self,
@@ -202,58 +201,58 @@ class Faults:
         *,
         times: int | None = None,
     ) -> None:
-        """Has commands answered by what a function returns instead of being carried out: a gateway of another kind.
+        """Replies with the result of a function instead of executing commands, to simulate other gateways.
 
         Args:
-            answer: Returns the maps of the replies to a command; ``error`` and ``reply_id`` are there without it.
+            answer: Returns the replies to a command as mappings; ``error`` and ``reply_id`` are added.
             operation: As for all faults.
             subject: As for all faults.
-            times: As for all faults; for ever unless told otherwise.
+            times: As for all faults; by default for all commands.
         """
 
-        def fate(asked: ParsedCommand, carried_out: Answer) -> Answer:
-            del carried_out
-            to = asked.reply_to
-            about: dict[str, Any] = {"error": 0, "reply_id": to.reply_id}
-            key = _key(asked.command).encode()
+        def effect(command: ParsedCommand, execution: Answer) -> Answer:
+            del execution
+            to = command.reply_to
+            common: dict[str, Any] = {"error": 0, "reply_id": to.reply_id}
+            key = _key(command.command).encode()
             return rx.of(
                 *(
                     OutgoingRecord(
-                        to.topic, key, encode_structure(to.serialization, about | dict(body)), to.serialization
+                        to.topic, key, encode_structure(to.serialization, common | dict(body)), to.serialization
                     )
-                    for body in answer(asked.command)
+                    for body in answer(command.command)
                 )
             )
 
-        self._add(operation, subject, times, fate)
+        self._add(operation, subject, times, effect)
 
     def clear(self) -> None:
-        """Forgets all rules: from now on nothing goes wrong."""
+        """Removes all rules."""
         self._rules.clear()
 
-    def answer(self, asked: ParsedCommand, carried_out: Callable[[], Answer]) -> Answer:
-        """Returns what is said to a command.
+    def answer(self, command: ParsedCommand, execution: Callable[[], Answer]) -> Answer:
+        """Returns the records to send for a command, according to the rules.
 
         Args:
-            asked: The command.
-            carried_out: Returns the true answer, which carries the command out when it is subscribed to.
+            command: The command.
+            execution: Returns the gateway's records for the command, executing it on subscription.
         """
-        rule = next((rule for rule in self._rules if rule.takes(asked.command)), None)
+        rule = next((rule for rule in self._rules if rule.matches(command.command)), None)
         if rule is None:
-            return carried_out()
+            return execution()
         if rule.left is not None:
             rule.left -= 1
             if rule.left == 0:
                 self._rules.remove(rule)
-        return rule.fate(asked, rx.defer(lambda _: carried_out()))
+        return rule.effect(command, rx.defer(lambda _: execution()))
 
-    def _add(self, operation: str | None, subject: str | None, times: int | None, fate: _Fate) -> None:
-        known: set[Any] = {None, *_OPERATIONS}
-        if operation not in known:
-            raise ValueError(f"no operation {operation!r}; there is {', '.join(sorted(_OPERATIONS))}")
+    def _add(self, operation: str | None, subject: str | None, times: int | None, effect: _Effect) -> None:
+        allowed: set[Any] = {None, *_OPERATIONS}
+        if operation not in allowed:
+            raise ValueError(f"operation must be one of {', '.join(sorted(_OPERATIONS))}, got {operation!r}")
         if times is not None and times < 1:
-            raise ValueError(f"times is a number above 0, or None for ever, not {times}")
-        self._rules.append(_Rule(operation, None if subject is None else _name(subject), times, fate))
+            raise ValueError(f"times must be above 0, or None for all commands, got {times}")
+        self._rules.append(_FaultRule(operation, None if subject is None else _name(subject), times, effect))
 
 
 _OPERATIONS: frozenset[str] = frozenset(

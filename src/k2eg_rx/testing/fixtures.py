@@ -1,9 +1,11 @@
-"""pytest fixtures: a scripted gateway, and a client of it. For a test's own module or conftest:
+"""pytest fixtures: a scripted gateway and a client of it.
+
+Load them in a test module or conftest::
 
     pytest_plugins = ["k2eg_rx.testing.fixtures"]
 
-They are not installed as a plugin by themselves, because pytest would then load this library, Kafka's client with it,
-in every run of every project in the same environment.
+They are not registered as a pytest plugin, because pytest would then import this library and Kafka's client in every
+run of every project in the same environment.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from k2eg_rx.testing.scripted_gateway import ScriptedGateway
 
 @pytest.fixture
 def k2eg_gateway() -> Iterator[ScriptedGateway]:
-    """A gateway in virtual time. Every client that is made in the test comes to it, `dml` too."""
+    """A gateway in virtual time; clients created in the test, `dml` included, connect to it."""
     with ScriptedGateway() as gateway:
         yield gateway
 

@@ -1,7 +1,6 @@
-"""A gateway's core as a process that comes and goes, on a clock in place of its thread.
+"""A simulated gateway process: the code of `k2eg_rx.gateway` on a virtual clock, in-memory Kafka and scripted PVs.
 
-In: records of the command topics. Out: replies and events, to the broker. Everything belongs to the thread that drives
-the clock. It is `k2eg_rx.gateway` itself but for its thread, its Kafka and its EPICS: what it says is what that says.
+Thread safety: the thread that runs the clock.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ from k2eg_rx.pv import Protocol
 from k2eg_rx.testing.virtual_clock import VirtualClock
 from k2eg_rx.transport import Record, Transport
 
-Answering = Callable[[Record, Callable[[Record], Observable[OutgoingRecord]]], Observable[OutgoingRecord]]
-"""Returns what is said to a record, given what the gateway itself would say."""
+CommandFilter = Callable[[Record, Callable[[Record], Observable[OutgoingRecord]]], Observable[OutgoingRecord]]
+"""Returns the records to send for a command, given the function that executes it."""
 
 
 class GatewayProcess:
-    """A running gateway.
+    """A gateway that runs from construction to `close`.
 
     Args:
-        transport: The way to the broker; closed with the process.
+        transport: The connection to the broker; closed with the process.
         providers: EPICS, by protocol.
-        options: How it behaves.
-        clock: Its thread and its time.
-        answering: What stands between the commands and their answers.
-        latency: Returns the seconds from what is said to its arrival in Kafka.
+        options: The gateway's options.
+        clock: Runs the gateway.
+        command_filter: Wraps the execution of each command.
+        latency: Returns the delay of sent records, in seconds.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class GatewayProcess:
         options: GatewayOptions,
         *,
         clock: VirtualClock,
-        answering: Answering,
+        command_filter: CommandFilter,
         latency: Callable[[], float],
     ) -> None:
         self.metrics = Metrics()
@@ -61,37 +60,37 @@ class GatewayProcess:
         self._publisher = Publisher(transport.sink(), context)
         self._clock = clock
         self._latency = latency
-        self._arrival = clock.now  # of what was said last: nothing overtakes
+        self._arrival = clock.now  # of the last record, so that records stay in order
 
-        def answer(record: Record) -> Observable[OutgoingRecord]:
-            return answering(record, self._handler.handle)
+        def handle(record: Record) -> Observable[OutgoingRecord]:
+            return command_filter(record, self._handler.handle)
 
         def failed(record: Record, error: Exception) -> None:
-            self._handler.on_failure(record, error, self._say)
+            self._handler.on_failure(record, error, self._send)
 
-        self._subscription = self._commands.records().pipe(handle_each(answer, failed)).subscribe(self._say)
+        self._subscription = self._commands.records().pipe(handle_each(handle, failed)).subscribe(self._send)
         self._source = transport.events(self._commands, options.group)
         self._commands.wake = self._source.wake
 
     def listen(self, command_topic: str) -> None:
-        """Takes commands from a topic, from where its group left off."""
+        """Reads commands from a topic, from the position of its consumer group."""
         self._source.read(command_topic)
 
     def close(self) -> None:
-        """Ends it as a signal does that cannot be caught: what is under way is never answered. To be called once."""
+        """Ends the process like SIGKILL: commands in progress get no reply. Call once."""
         self._source.close(0.0)
         self._subscription.dispose()
         self._publisher.close(0.0)
         self._transport.close(0.0)
 
-    def _say(self, said: OutgoingRecord) -> None:
+    def _send(self, record: OutgoingRecord) -> None:
         self._arrival = max(self._arrival, self._clock.now + timedelta(seconds=self._latency()))
         if self._arrival <= self._clock.now:
-            self._publisher.send(said)
+            self._publisher.send(record)
             return
 
         def arrive(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            self._publisher.send(said)
+            self._publisher.send(record)
 
         self._clock.schedule_absolute(self._arrival, arrive)
 

@@ -1,7 +1,7 @@
-"""The broker of the transport in memory: topics, partitions, offsets, consumer groups, and its ups and downs.
+"""An in-memory Kafka broker: topics, partitions, offsets, consumer groups and outages.
 
-In: records and requests, from any thread. Out: records, to those who ask. All state belongs to `changed`, the broker's
-lock; who waits for something waits on it. Nobody else's code is called while it is held.
+Thread safety: the condition `changed` guards all state and is notified of each change. No callback but status
+listeners runs while it is held.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Partition = tuple["Topic", int]
 
 
 class Topic:
-    """A topic: a list of records per partition. A topic that is made again after it was deleted is another one."""
+    """A topic: a list of records per partition. A topic that is deleted and created again is a new object."""
 
     def __init__(self, name: str, partitions: int) -> None:
         self.name = name
@@ -27,96 +27,96 @@ class Topic:
         self._unkeyed = count()
 
     def append(self, value: bytes, key: bytes | None, headers: Headers, now_ms: int = -1) -> None:
-        """Adds a record to the partition that its key selects; without a key, to one after the other."""
+        """Adds a record to the partition of its key; without a key, to the partitions in turn."""
         number = next(self._unkeyed) if key is None else zlib.crc32(key)
         partition = number % len(self.partitions)
         records = self.partitions[partition]
-        wired = tuple((name, text.encode() if isinstance(text, str) else text) for name, text in headers)
-        records.append(Record(self.name, partition, len(records), key, value, wired, now_ms))
+        encoded = tuple((name, text.encode() if isinstance(text, str) else text) for name, text in headers)
+        records.append(Record(self.name, partition, len(records), key, value, encoded, now_ms))
 
 
 class Offsets:
-    """Where a source is that reads alone. With the broker's lock held."""
+    """The positions of a source without a group. The caller holds the broker's lock."""
 
     def __init__(self) -> None:
-        self.next: dict[Partition, int] = {}  # what is not in it is read from its beginning
+        self.next: dict[Partition, int] = {}  # partitions that are missing here are read from the beginning
 
     def join(self, topic: str, source: object) -> None:
-        """Takes note that a source reads a topic."""
+        """Registers a source as reader of a topic."""
 
-    def leave(self, topic: str, source: object) -> None:  # noqa: ARG002 - it is the only one
-        """Takes note that it does not any more."""
+    def leave(self, topic: str, source: object) -> None:  # noqa: ARG002 - there is one source
+        """Removes a source as reader of a topic."""
         self.next = {key: offset for key, offset in self.next.items() if key[0].name != topic}
 
-    def pin(self, topic: Topic) -> None:
-        """Starts at the end of a topic."""
+    def start_at_end(self, topic: Topic) -> None:
+        """Sets the positions to the end of a topic."""
         self.next.update(((topic, number), len(records)) for number, records in enumerate(topic.partitions))
 
-    def await_topic(self, name: str) -> None:
-        """Starts at the beginning of a topic that is not there yet."""
+    def start_at_beginning(self, name: str) -> None:
+        """Reads a topic that does not exist yet from its beginning."""
 
-    def may_take(self, partition: Partition, source: object) -> bool:  # noqa: ARG002 - it is the only one
-        """Whether the source may have the records of a partition now."""
+    def may_take(self, partition: Partition, source: object) -> bool:  # noqa: ARG002 - there is one source
+        """Whether the source may read a partition now."""
         return True
 
-    def took(self, partition: Partition, end: int) -> None:
-        """Takes note that it has all before an offset in hand."""
+    def mark_taken(self, partition: Partition, end: int) -> None:
+        """Marks the records before an offset as taken by a source."""
         self.next[partition] = end
 
-    def received(self, partition: Partition, end: int) -> None:
-        """Takes note that it has received all before an offset."""
+    def mark_received(self, partition: Partition, end: int) -> None:
+        """Marks the records before an offset as received."""
 
 
 class Group(Offsets):
-    """Where a consumer group is; the readers of a topic share its partitions, each has one reader at a time."""
+    """The positions of a consumer group; each partition of a topic has one reader at a time."""
 
     def __init__(self) -> None:
         super().__init__()
         self._readers: dict[str, list[object]] = {}
-        self._in_hand: set[Partition] = set()
+        self._taken: set[Partition] = set()
         self._awaited: set[str] = set()
 
     def join(self, topic: str, source: object) -> None:
-        """Takes note that a source reads a topic."""
+        """Registers a source as reader of a topic."""
         self._readers.setdefault(topic, []).append(source)
 
     def leave(self, topic: str, source: object) -> None:
-        """Takes note that it does not any more."""
+        """Removes a source as reader of a topic."""
         self._readers[topic].remove(source)
 
-    def pin(self, topic: Topic) -> None:
-        """Starts at the end of a topic, where the group has not been there yet, nor has waited for it."""
+    def start_at_end(self, topic: Topic) -> None:
+        """Sets positions to the end of a topic, unless the group has some or has waited for the topic."""
         for number, records in enumerate(topic.partitions):
             self.next.setdefault((topic, number), 0 if topic.name in self._awaited else len(records))
 
-    def await_topic(self, name: str) -> None:
-        """Starts at the beginning of a topic that is not there yet."""
+    def start_at_beginning(self, name: str) -> None:
+        """Reads a topic that does not exist yet from its beginning."""
         self._awaited.add(name)
 
     def may_take(self, partition: Partition, source: object) -> bool:
-        """Whether the source may have the records of a partition now."""
+        """Whether the source may read a partition now."""
         topic, number = partition
         readers = self._readers[topic.name]
-        return readers[number % len(readers)] is source and partition not in self._in_hand
+        return readers[number % len(readers)] is source and partition not in self._taken
 
-    def took(self, partition: Partition, end: int) -> None:  # noqa: ARG002 - the group is not there yet
-        """Takes note that a source has some in hand: nobody else gets more before it has received them."""
-        self._in_hand.add(partition)
+    def mark_taken(self, partition: Partition, end: int) -> None:  # noqa: ARG002 - the position moves when the records are received
+        """Marks a partition as taken: no source reads it before the records are received."""
+        self._taken.add(partition)
 
-    def received(self, partition: Partition, end: int) -> None:
-        """Takes note that it has received all before an offset."""
+    def mark_received(self, partition: Partition, end: int) -> None:
+        """Marks the records before an offset as received."""
         self.next[partition] = end
-        self._in_hand.discard(partition)
+        self._taken.discard(partition)
 
 
 class MemoryBroker:
-    """A broker in memory.
+    """An in-memory broker.
 
     Args:
-        partitions: How many partitions a topic has that is made by sending to it.
-        creates_topics: Whether it makes topics when somebody sends to them or wants replies on them; if not, they have
-            to be made by `create_topic`.
-        clock: Unix time in seconds, for the time stamps of records.
+        partitions: Number of partitions of topics created by sending to them.
+        creates_topics: Whether sending to a topic or reading replies from it creates it, as ``auto.create.topics``;
+            otherwise `create_topic` must be called.
+        clock: Returns Unix time in seconds, for the timestamps of records.
     """
 
     def __init__(
@@ -134,18 +134,18 @@ class MemoryBroker:
 
     @property
     def is_up(self) -> bool:
-        """Whether it can be reached."""
+        """Whether the broker is reachable."""
         return self._status.connection is ConnectionState.UP
 
     def go_down(self, reason: str = "the broker went down") -> None:
-        """Makes it unreachable: nothing is read, what is sent waits, positions wait to be fixed."""
-        self._become(TransportStatus(ConnectionState.DOWN, reason))
+        """Makes the broker unreachable: nothing is read, records to send and new readers wait."""
+        self._set_status(TransportStatus(ConnectionState.DOWN, reason))
 
     def come_up(self) -> None:
-        """Makes it reachable again."""
-        self._become(TransportStatus(ConnectionState.UP))
+        """Makes the broker reachable again."""
+        self._set_status(TransportStatus(ConnectionState.UP))
 
-    def _become(self, status: TransportStatus) -> None:
+    def _set_status(self, status: TransportStatus) -> None:
         with self.changed:
             self._status = status
             for listener in self._listeners:
@@ -153,13 +153,13 @@ class MemoryBroker:
             self.changed.notify_all()
 
     def watch(self, listener: Callable[[TransportStatus], None]) -> None:
-        """Has a transport's announcements told of each change, and of the present state."""
+        """Calls the listener with the current status, then with each change."""
         with self.changed:
             self._listeners.append(listener)
             listener(self._status)
 
     def unwatch(self, listener: Callable[[TransportStatus], None]) -> None:
-        """Ends that."""
+        """Removes a listener."""
         with self.changed:
             if listener in self._listeners:
                 self._listeners.remove(listener)
@@ -178,31 +178,31 @@ class MemoryBroker:
             self.changed.notify_all()
 
     def topics(self) -> list[str]:
-        """Returns the names of the topics there are."""
+        """Returns the names of all topics."""
         with self.changed:
             return sorted(self._topics)
 
     def records(self, name: str) -> list[Record]:
-        """Returns a topic's records, partition by partition; none if there is no such topic."""
+        """Returns a topic's records, partition by partition; an empty list if the topic does not exist."""
         with self.changed:
             topic = self._topics.get(name)
             return [record for records in topic.partitions for record in records] if topic else []
 
     def present(self) -> list[str]:
-        """Returns the names of the applications that are present at the moment."""
+        """Returns the names of the applications with an open `Presence`."""
         with self.changed:
             return sorted(self._present)
 
     def topic(self, name: str) -> Topic | None:
-        """Returns a topic, if there is one; with the lock held."""
+        """Returns a topic or None. The caller holds the lock."""
         return self._topics.get(name)
 
     def group(self, name: str) -> Group:
-        """Returns a consumer group; with the lock held."""
+        """Returns a consumer group. The caller holds the lock."""
         return self._groups.setdefault(name, Group())
 
     def append(self, name: str, value: bytes, key: bytes | None, headers: Headers) -> TransportError | None:
-        """Adds a record; returns why it cannot."""
+        """Adds a record; returns the error if that fails."""
         with self.changed:
             if self.creates_topics:
                 self.create_topic(name)
@@ -214,11 +214,11 @@ class MemoryBroker:
             return None
 
     def enter(self, app_name: str) -> None:
-        """Takes note that an application is present."""
+        """Adds an application to the present ones."""
         with self.changed:
             self._present.append(app_name)
 
     def leave(self, app_name: str) -> None:
-        """Takes note that it is not any more."""
+        """Removes an application from the present ones."""
         with self.changed:
             self._present.remove(app_name)

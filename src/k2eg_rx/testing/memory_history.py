@@ -1,7 +1,6 @@
-"""Reads what topics of the broker in memory hold, from a point in time on.
+"""Reads past records of the in-memory broker.
 
-In: questions, all from one thread. Out: where records lie, and the records. It has no thread; all it looks at belongs
-to the broker's lock.
+Thread safety: one thread at a time; the broker's lock guards all state.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from k2eg_rx.testing.memory_broker import MemoryBroker
 from k2eg_rx.transport import Excerpt, Partition, Record, Span
 
-_LARGEST_BATCH = 500  # as over Kafka
+_MAX_BATCH = 500  # as over Kafka
 
 
 class MemoryHistory:
-    """Reads the past of topics; a `History`.
+    """Reads past records of topics; a `History`.
 
     Args:
-        broker: Where they are.
+        broker: The broker.
         topics: The topics.
     """
 
@@ -27,7 +26,7 @@ class MemoryHistory:
         self._topics = list(dict.fromkeys(topics))
 
     def locate(self, start_ms: int, stop_ms: int | None, timeout: float) -> Mapping[Partition, Span] | None:
-        """Returns where the records of a time lie; see `History.locate`."""
+        """Returns the offsets of the records of a time interval; see `History.locate`."""
         with self._broker.changed:
             if not self._broker.changed.wait_for(lambda: self._broker.is_up, timeout):
                 return None
@@ -41,7 +40,7 @@ class MemoryHistory:
             return spans
 
     def read(self, wanted: Mapping[Partition, int], timeout: float) -> Excerpt:
-        """Returns some records of partitions; see `History.read`."""
+        """Returns a batch of records of partitions; see `History.read`."""
         with self._broker.changed:
             if not self._broker.changed.wait_for(lambda: self._broker.is_up, timeout):
                 return Excerpt((), {})
@@ -57,8 +56,8 @@ class MemoryHistory:
             topic = self._broker.topic(name)
             records = topic.partitions[number] if topic is not None and number < len(topic.partitions) else []
             start = offset if offset <= len(records) else 0
-            found.extend(records[start : start + _LARGEST_BATCH])
-            if start + _LARGEST_BATCH >= len(records):
+            found.extend(records[start : start + _MAX_BATCH])
+            if start + _MAX_BATCH >= len(records):
                 ends[name, number] = len(records)
         return Excerpt(found, ends)
 
@@ -67,5 +66,5 @@ class MemoryHistory:
 
 
 def _first_at(records: Sequence[Record], time_ms: int) -> int:
-    """The offset of the first record that is as late as that, or the end."""
+    """Returns the offset of the first record at or after a time, or the end."""
     return next((record.offset for record in records if record.timestamp_ms >= time_ms), len(records))

@@ -1,6 +1,6 @@
-"""Sends records to the broker in memory.
+"""The record sink of the in-memory broker.
 
-In: records, from any thread. Out: the broker's topics; reports, on a thread of its own, or on that of a stepper.
+Thread safety: `send` on any thread; delivery reports run on the sink's thread, or on the stepper's.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ OnDelivery = Callable[[TransportError | None], None]
 
 
 class MemorySink:
-    """Sends records to the broker, in order, and reports on a thread of its own.
+    """Sends records to the broker in order; a `RecordSink`.
 
     Args:
-        broker: Where to.
-        stepper: Given, it drives the sink in place of a thread.
+        broker: The broker.
+        stepper: Runs the sink instead of a thread of its own.
     """
 
     def __init__(self, broker: MemoryBroker, stepper: Stepper | None = None) -> None:
@@ -34,9 +34,9 @@ class MemorySink:
         self._queue: deque[tuple[str, bytes, bytes | None, Headers, OnDelivery | None]] = deque()
         self._deadline: float | None = None
         self._thread: threading.Thread | None = None
-        self._release: Callable[[], None] = lambda: None
+        self._remove_step: Callable[[], None] = lambda: None
         if stepper is not None:
-            self._release = stepper.drive(self._step)
+            self._remove_step = stepper.add_step(self._step)
         else:
             self._thread = threading.Thread(target=self._run, name="k2eg-sink", daemon=True)
             self._thread.start()
@@ -64,26 +64,26 @@ class MemorySink:
                 self._deadline = time.monotonic() + timeout
             self._broker.changed.notify_all()
         if self._thread is None:
-            self._release()
-            while self._queue:  # without waiting: nobody but this thread would bring the broker back
+            self._remove_step()
+            while self._queue:  # without waiting: only this thread could bring the broker back
                 self._send_next()
         elif self._thread is not threading.current_thread():
-            self._thread.join(timeout + 1.0)  # what is left when the time is up is reported after that
+            self._thread.join(timeout + 1.0)  # 1 s to report the records not sent in time
 
     def _run(self) -> None:
         while True:
             with self._broker.changed:
-                while not (self._queue and self._broker.is_up) and not self._is_over():
+                while not (self._queue and self._broker.is_up) and not self._must_stop():
                     self._broker.changed.wait(self._time_left())
                 if not self._queue:
                     return
             self._send_next()
 
     def _step(self) -> bool:
-        waiting = len(self._queue) if self._broker.is_up else 0
-        for _ in range(waiting):
+        count = len(self._queue) if self._broker.is_up else 0
+        for _ in range(count):
             self._send_next()
-        return waiting > 0
+        return count > 0
 
     def _send_next(self) -> None:
         with self._broker.changed:
@@ -96,7 +96,7 @@ class MemorySink:
         if on_delivery is not None:
             _report(on_delivery, error)
 
-    def _is_over(self) -> bool:
+    def _must_stop(self) -> bool:
         return self._deadline is not None and (not self._queue or time.monotonic() >= self._deadline)
 
     def _time_left(self) -> float | None:
@@ -107,4 +107,4 @@ def _report(on_delivery: OnDelivery, error: TransportError | None) -> None:
     try:
         on_delivery(error)
     except Exception:
-        _log.exception("a report of a delivery raised")
+        _log.exception("delivery callback failed")

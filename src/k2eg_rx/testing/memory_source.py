@@ -1,7 +1,6 @@
-"""Reads topics of the broker in memory.
+"""The record source of the in-memory broker.
 
-In: topics to read and to release, from any thread. Out: their records, on a thread of its own, or on that of a
-stepper.
+Thread safety: methods on any thread; the receiver is called on the source's thread, or on the stepper's.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from k2eg_rx.transport import Receiver, Record, SourceClosedError
 
 _log = logging.getLogger(__name__)
 
-_LARGEST_BATCH = 500  # as over Kafka
+_MAX_BATCH = 500  # as over Kafka
 
 
 class MemorySource:
-    """Reads topics of the broker. All state belongs to the broker's lock.
+    """Reads topics of the broker; a `RecordSource`. The broker's lock guards all state.
 
     Args:
-        broker: Where they are.
-        receiver: Where their records go.
-        offsets: Where it is, or the group that it shares them with.
-        name: The thread's.
-        stepper: Given, it drives the source in place of a thread.
+        broker: The broker.
+        receiver: Takes the records.
+        offsets: The positions of this source, or of its consumer group.
+        name: The thread's name.
+        stepper: Runs the source instead of a thread of its own.
     """
 
     def __init__(
@@ -40,14 +39,14 @@ class MemorySource:
         self._receiver = receiver
         self._offsets = offsets
         self._reads: dict[str, Future[None]] = {}
-        self._unfixed: set[str] = set()
+        self._unresolved: set[str] = set()
         self._woken = False
         self._closed = False
         self.on_gone: Callable[[str], None] = lambda _: None
         self._thread: threading.Thread | None = None
-        self._release: Callable[[], None] = lambda: None
+        self._remove_step: Callable[[], None] = lambda: None
         if stepper is not None:
-            self._release = stepper.drive(self._step)
+            self._remove_step = stepper.add_step(self._step)
         else:
             self._thread = threading.Thread(target=self._run, name=name, daemon=True)
             self._thread.start()
@@ -56,8 +55,8 @@ class MemorySource:
         """Adds a topic; see `RecordSource.read`.
 
         Args:
-            topic: Its name.
-            required: Whether it has to be there: made if it is missing, an error if the broker makes none.
+            topic: The topic.
+            required: Whether to create the topic if it is missing, or fail if the broker creates no topics.
         """
         with self._broker.changed:
             known = self._reads.get(topic)
@@ -65,39 +64,39 @@ class MemorySource:
                 return known
             future: Future[None] = Future()
             future.set_running_or_notify_cancel()
-            error = self._why_not(topic, required=required)
+            error = self._error_for(topic, required=required)
             if error is None:
                 self._reads[topic] = future
-                self._unfixed.add(topic)
+                self._unresolved.add(topic)
                 self._offsets.join(topic, self)
                 self._broker.changed.notify_all()
         if error is not None:
             future.set_exception(error)
-        self._fix()
+        self._resolve_positions()
         return future
 
-    def _why_not(self, topic: str, *, required: bool) -> TransportError | None:
+    def _error_for(self, topic: str, *, required: bool) -> TransportError | None:
         if self._closed:
             return TransportError("the source is closed")
         if required and self._broker.creates_topics:
             self._broker.create_topic(topic)
         if required and self._broker.topic(topic) is None:
-            return TransportError(f"topic {topic!r} is missing and this broker makes none by itself")
+            return TransportError(f"topic {topic!r} is missing and this broker does not create topics")
         return None
 
-    def _fix(self) -> None:
-        """Fixes the positions that wait for it, if the broker is there."""
+    def _resolve_positions(self) -> None:
+        """Sets the start positions of new topics, if the broker is up."""
         with self._broker.changed:
             if not self._broker.is_up:
                 return
-            futures = [self._reads[topic] for topic in self._unfixed]
-            for name in self._unfixed:
+            futures = [self._reads[topic] for topic in self._unresolved]
+            for name in self._unresolved:
                 topic = self._broker.topic(name)
                 if topic is None:
-                    self._offsets.await_topic(name)
+                    self._offsets.start_at_beginning(name)
                 else:
-                    self._offsets.pin(topic)
-            self._unfixed.clear()
+                    self._offsets.start_at_end(topic)
+            self._unresolved.clear()
         for future in futures:
             future.set_result(None)
 
@@ -120,25 +119,25 @@ class MemorySource:
                 self.release(topic)
 
     def _drop(self, topic: str) -> Future[None] | None:
-        """Stops reading a topic; returns its future if somebody still waits for it."""
+        """Stops reading a topic; returns its future if it is still pending."""
         future = self._reads.pop(topic, None)
         if future is None:
             return None
         self._offsets.leave(topic, self)
         self._broker.changed.notify_all()
-        if topic not in self._unfixed:
+        if topic not in self._unresolved:
             return None
-        self._unfixed.remove(topic)
+        self._unresolved.remove(topic)
         return future
 
     def wake(self) -> None:
-        """Asks the receiver again; see `RecordSource.wake`."""
+        """Checks again whether the receiver is ready; see `RecordSource.wake`."""
         with self._broker.changed:
             self._woken = True
             self._broker.changed.notify_all()
 
     def lag(self) -> int:
-        """How many records wait; see `RecordSource.lag`."""
+        """Returns the number of unread records; see `RecordSource.lag`."""
         with self._broker.changed:
             return sum(
                 max(len(topic.partitions[number]) - self._offsets.next.get((topic, number), 0), 0)
@@ -146,31 +145,31 @@ class MemorySource:
             )
 
     def close(self, timeout: float) -> None:
-        """Stops the thread and leaves; see `RecordSource.close`."""
+        """Stops reading and ends the thread; see `RecordSource.close`."""
         with self._broker.changed:
             self._closed = True
             self._broker.changed.notify_all()
         if self._thread is None:
-            self._release()
+            self._remove_step()
             self._end()
         elif self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
     def _run(self) -> None:
         while not self._closed:
-            self._turn(wait=True)
+            self._poll(wait=True)
         self._end()
 
     def _step(self) -> bool:
-        return self._turn(wait=False)
+        return self._poll(wait=False)
 
-    def _turn(self, *, wait: bool) -> bool:
-        """Delivers a batch; returns whether there was one. With nothing to do it waits, if it may."""
-        self._fix()
+    def _poll(self, *, wait: bool) -> bool:
+        """Delivers a batch and returns whether there was one; with `wait`, waits if there is none."""
+        self._resolve_positions()
         ready = self._is_ready()
         with self._broker.changed:
             records, ends = self._take() if ready and self._broker.is_up else ([], {})
-            idle = not (records or self._woken or self._closed or (self._unfixed and self._broker.is_up))
+            idle = not (records or self._woken or self._closed or (self._unresolved and self._broker.is_up))
             if idle and wait:
                 self._broker.changed.wait()
             self._woken = False
@@ -180,15 +179,15 @@ class MemorySource:
 
     def _end(self) -> None:
         with self._broker.changed:
-            waiting = [future for topic in list(self._reads) if (future := self._drop(topic)) is not None]
-        for future in waiting:
+            pending = [future for topic in list(self._reads) if (future := self._drop(topic)) is not None]
+        for future in pending:
             future.set_exception(SourceClosedError("the source is closed"))
 
     def _is_ready(self) -> bool:
         try:
             return self._receiver.ready()
         except Exception:
-            _log.exception("a receiver raised when asked whether it is ready")
+            _log.exception("receiver.ready failed")
             return True
 
     def _partitions(self) -> list[Partition]:
@@ -201,19 +200,19 @@ class MemorySource:
         for partition in self._partitions():
             topic, number = partition
             start = self._offsets.next.get(partition, 0)
-            some = topic.partitions[number][start : start + _LARGEST_BATCH - len(records)]
-            if some and topic.name not in self._unfixed and self._offsets.may_take(partition, self):
-                ends[partition] = start + len(some)
-                self._offsets.took(partition, ends[partition])
-                records.extend(some)
+            batch = topic.partitions[number][start : start + _MAX_BATCH - len(records)]
+            if batch and topic.name not in self._unresolved and self._offsets.may_take(partition, self):
+                ends[partition] = start + len(batch)
+                self._offsets.mark_taken(partition, ends[partition])
+                records.extend(batch)
         return records, ends
 
     def _deliver(self, records: Sequence[Record], ends: Mapping[Partition, int]) -> None:
         try:
             self._receiver.receive(records)
         except Exception:
-            _log.exception("a receiver raised on %d records from %s on", len(records), records[0][:3])
+            _log.exception("receiver failed: records=%d first=%s", len(records), records[0][:3])
         with self._broker.changed:
             for partition, end in ends.items():
-                self._offsets.received(partition, end)
+                self._offsets.mark_received(partition, end)
             self._broker.changed.notify_all()

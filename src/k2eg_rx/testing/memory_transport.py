@@ -1,12 +1,9 @@
-"""Kafka in memory, for tests of what uses this library: a broker, and the transports that share it.
-
-In: records, by a transport's sink. Out: the same records, to the sources that read their topics, each on a thread of
-its own; reports of delivery, on the sink's thread.
+"""Kafka in memory, for tests: a broker and the transports that share it::
 
     broker = MemoryBroker()
     client = Client("test", "my-script", settings=settings, transport=MemoryTransport(broker))
 
-With a stepper it has no threads: everything is done on the thread that drives it.
+Thread safety: as over Kafka; sources, sinks and status events have a thread each, or share that of a stepper.
 """
 
 from __future__ import annotations
@@ -26,39 +23,39 @@ __all__ = ["MemoryBroker", "MemoryTransport"]
 
 
 class MemoryPresence:
-    """An application that is present.
+    """Makes an application present from construction to `close`; a `Presence`.
 
     Args:
-        broker: Where.
-        app_name: Which.
+        broker: The broker.
+        app_name: The application.
     """
 
     def __init__(self, broker: MemoryBroker, app_name: str) -> None:
         self._leave = [lambda: broker.leave(app_name)]
         broker.enter(app_name)
 
-    def close(self, timeout: float) -> None:  # noqa: ARG002 - there is nothing to wait for
-        """Leaves; see `Presence.close`."""
+    def close(self, timeout: float) -> None:  # noqa: ARG002 - nothing to wait for
+        """Ends the presence; see `Presence.close`."""
         while self._leave:
             self._leave.pop()()
 
 
 class MemoryTransport:
-    """A way to a broker in memory; a `Transport`. Any number of them may share a broker.
+    """A connection to an in-memory broker; a `Transport`. Any number of them may share a broker.
 
     Args:
         broker: The broker.
-        stepper: Given, it drives the transport's parts in place of their threads.
+        stepper: Runs the transport's parts instead of threads.
     """
 
     def __init__(self, broker: MemoryBroker, stepper: Stepper | None = None) -> None:
         self._broker = broker
         self._stepper = stepper
-        self._announcements = StatusEvents() if stepper is None else SteppedStatusEvents(stepper)
-        broker.watch(self._announcements.announce)
+        self._status_events = StatusEvents() if stepper is None else SteppedStatusEvents(stepper)
+        broker.watch(self._status_events.announce)
 
     def replies(self, receiver: Receiver, topic: str) -> tuple[RecordSource, Future[None]]:
-        """Returns a source for a reply topic, and the future of `read(topic)`. Makes the topic if it is missing."""
+        """Returns a source for a reply topic and the future of `read(topic)`; creates the topic if it is missing."""
         source = MemorySource(self._broker, receiver, Offsets(), "k2eg-replies", self._stepper)
         return source, source.read(topic, required=True)
 
@@ -66,7 +63,7 @@ class MemoryTransport:
         """Returns a source for event topics; see `Transport.events`.
 
         Raises:
-            ValueError: The group may not be called that.
+            ValueError: The group name is invalid.
         """
         if group_name is None:
             return MemorySource(self._broker, receiver, Offsets(), "k2eg-events", self._stepper)
@@ -76,22 +73,22 @@ class MemoryTransport:
         return MemorySource(self._broker, receiver, group, "k2eg-events", self._stepper)
 
     def history(self, topics: Sequence[str]) -> History:
-        """Returns what reads the past of topics; see `Transport.history`."""
+        """Returns a reader of past records; see `Transport.history`."""
         return MemoryHistory(self._broker, topics)
 
     def sink(self) -> RecordSink:
         """Returns a sink."""
         return MemorySink(self._broker, self._stepper)
 
-    def presence(self, topic: str, app_name: str) -> Presence:  # noqa: ARG002 - no gateway looks at topics here
-        """Makes the application one of `MemoryBroker.present`."""
+    def presence(self, topic: str, app_name: str) -> Presence:  # noqa: ARG002 - presence is not per topic here
+        """Adds the application to `MemoryBroker.present`; see `Transport.presence`."""
         return MemoryPresence(self._broker, app_name)
 
     def on_status(self, listener: Callable[[TransportStatus], None]) -> None:
-        """Has the listener called with the present state, and then with each change of it, on ``k2eg-status``."""
-        self._announcements.listen(listener)
+        """Calls the listener with the current status, then with each change, on thread ``k2eg-status``."""
+        self._status_events.listen(listener)
 
     def close(self, timeout: float) -> None:
-        """Ends the transport's own thread. Idempotent."""
-        self._broker.unwatch(self._announcements.announce)
-        self._announcements.close(timeout)
+        """Ends the status thread. Idempotent."""
+        self._broker.unwatch(self._status_events.announce)
+        self._status_events.close(timeout)

@@ -1,7 +1,6 @@
-"""A gateway whose PVs are Python objects, in virtual time: for tests of scripts without a broker or an IOC.
+"""A gateway in virtual time whose PVs are Python objects, to test scripts without broker or IOC.
 
-In: PVs and what happens to them, from the test; clients that the test, or the script it tests, makes. Out: what a
-gateway says, to those clients. There are no threads: all happens on that of the test, when it says so.
+Thread safety: no threads; everything runs on the thread that runs the clock, usually the test's.
 """
 
 from __future__ import annotations
@@ -66,19 +65,19 @@ def _timeout_scheduler() -> SchedulerBase:
 
 
 class ScriptedGateway:
-    """A gateway for tests; a context manager, within which it stands in for the real world.
+    """A gateway for tests; a context manager that replaces Kafka, threads and time for clients created within it.
 
-    Within it every client that is made without a transport of its own comes here, whatever the environment's name;
-    so does `dml`. Nothing happens by itself: what was asked is done when the test settles, advances the time, posts to
-    a PV, or waits for an answer (`first`, the blocking methods of `dml`), and then all of it, in order, on the test's
-    thread. Waiting for an answer advances the time as far as it takes: a timeout of a minute takes no time.
+    Clients without a transport of their own connect to this gateway, whatever their environment; so does `dml`.
+    Commands are executed, in order and on the test's thread, when the test settles the clock, advances it, posts to a
+    PV, or waits for a reply (`first`, the blocking methods of `dml`). Waiting advances the virtual time as needed, so a
+    timeout of a minute takes no real time.
 
-    Several may be open at a time, each in a thread or context of its own. A thread that a script starts belongs to the
-    one that is open; with several, start it by ``Thread(target=contextvars.copy_context().run, args=(function,))``.
+    Several gateways may be open at the same time, each in a thread or context of its own. A thread that a script starts
+    uses the open gateway; with several, start it with
+    ``Thread(target=contextvars.copy_context().run, args=(function,))``.
 
-    Timers of `k2eg_rx.operators` and of reactivex's own operators run in virtual time too, unless they are given a
-    scheduler. Code that waits in other ways, such as by `threading.Event`, `time.sleep` or asyncio, needs
-    `clock.running()`.
+    Timers of `k2eg_rx.operators` and of reactivex's operators run in virtual time unless they have a scheduler of their
+    own. Code that waits by other means, such as `threading.Event`, `time.sleep` or asyncio, needs `clock.running()`.
 
     Example:
         >>> from k2eg_rx.testing import ScriptedGateway
@@ -90,16 +89,16 @@ class ScriptedGateway:
         2.5
 
     Attributes:
-        clock: The time.
-        broker: Kafka: its ups and downs, and what was sent.
-        faults: What goes wrong with answers.
-        commands: What was asked, in order.
-        latency: Seconds from what the gateway says, replies and events, to its arrival in Kafka; 0 at the begin.
+        clock: The virtual clock.
+        broker: The in-memory Kafka broker, with its records and outages.
+        faults: Fault injection for replies.
+        commands: The commands received so far.
+        latency: Delay of the gateway's replies and events on their way to Kafka, in seconds; initially 0.
 
     Args:
-        environment: The one environment there is; None for any name.
-        options: How the gateway behaves; it neither makes topics nor looks who listens.
-        clock: The time; a new one if None.
+        environment: The only environment that exists; None accepts any name.
+        options: The gateway's options; topic creation and monitor expiration are switched off.
+        clock: The clock; by default a new one.
     """
 
     def __init__(
@@ -115,7 +114,7 @@ class ScriptedGateway:
         self.commands: list[Command] = []
         self.latency = 0.0
         self._environment = environment
-        # a broker in memory has no administration
+        # the in-memory broker has no topic administration
         self._options = replace(options or GatewayOptions(), create_topics=False, monitor_expiration=0.0)
         self._providers: dict[Protocol, ScriptedProvider] = {
             protocol: ScriptedProvider(protocol, self.clock) for protocol in _PROTOCOLS
@@ -131,8 +130,6 @@ class ScriptedGateway:
             transport=self._transport,
             wait=self.clock.wait,
         )
-
-    # what a test says
 
     def pv(
         self,
@@ -152,38 +149,38 @@ class ScriptedGateway:
         on_put: Callable[[Any], object] | None = None,
         connected: bool = True,
     ) -> ScriptedPV:
-        """Makes a PV and returns it.
+        """Creates and returns a PV.
 
         Args:
-            name: Its name, for one over both protocols; or its URI, for one over that protocol. A record's field is a
-                PV of its own: ``demo:current.HIGH``.
-            value: Its value, as `k2eg_rx.testing.structure` takes it; its type is the PV's: 0 is an integer, 0.0 a
-                float, a numpy array has its own type, a map from column to list is a table.
-            kind: The type by its pvData name, such as ``short`` or ``float[]``, if it is not the value's.
+            name: The name, to serve it over both protocols, or the URI, to serve it over one. A record's field is a PV
+                of its own: ``demo:current.HIGH``.
+            value: The value, as `k2eg_rx.testing.structure` takes it. It determines the PV's type: 0 is an integer, 0.0
+                a float, a numpy array has its dtype, a mapping from column to list is a table.
+            kind: The pvData name of the type, such as ``short`` or ``float[]``, if not that of the value.
             units: Engineering units.
-            limits: The lowest and the highest value.
-            description: What it is.
-            severity: Its alarm's severity.
-            message: Its alarm's text.
-            choices: An enum's labels; given, the value is one of them or its index.
-            fields: Further fields; without a value, those of a structure that is no Normative Type.
-            read_only: Whether puts are refused.
-            delay: Seconds that a get or a put takes it.
-            on_put: Called with what is put, before it is stored; see `ScriptedPV`.
-            connected: Whether it is there from the begin.
+            limits: Lowest and highest value.
+            description: The description.
+            severity: The alarm's severity.
+            message: The alarm's message.
+            choices: The labels of an enum; the value is then a label or an index.
+            fields: Further fields; without a value, the fields of a structure that is no Normative Type.
+            read_only: Whether puts are rejected.
+            delay: Seconds that a get or put takes.
+            on_put: Called with the value of a put before it is stored; see `ScriptedPV`.
+            connected: Whether the PV is connected at first.
 
         Raises:
-            ValueError: There is one of that name, or something about it is not possible.
+            ValueError: The name is in use, or an argument is invalid.
         """
         address = PVAddress.parse(name if "://" in name else f"pva://{name}")
         protocols = (address.protocol,) if "://" in name else _PROTOCOLS
         if any((address.name, protocol) in self._pvs for protocol in protocols):
-            raise ValueError(f"there is a PV {address.name!r} already; gateway[{address.name!r}] is it")
+            raise ValueError(f"PV {address.name!r} exists already: use gateway[{address.name!r}]")
         pv = ScriptedPV(
             address.name,
             protocols,
             self.clock,
-            self._changed,
+            self._publish,
             value,
             kind=kind,
             severity=severity,
@@ -196,7 +193,7 @@ class ScriptedGateway:
             on_put=on_put,
             connected=connected,
         )
-        with self.clock.alone():
+        with self.clock.exclusive():
             for protocol in protocols:
                 self._pvs[address.name, protocol] = pv
                 self._providers[protocol].add(pv)
@@ -206,70 +203,72 @@ class ScriptedGateway:
         """Returns a PV by its name or URI.
 
         Raises:
-            KeyError: There is none.
+            KeyError: The PV does not exist.
         """
         protocols = (PVAddress.parse(name).protocol,) if "://" in name else _PROTOCOLS
         for protocol in protocols:
             pv = self._pvs.get((pv_name_of(name), protocol))
             if pv is not None:
                 return pv
-        raise KeyError(f"no PV {name!r}; there is {', '.join(sorted({known for known, _ in self._pvs})) or 'none'}")
+        raise KeyError(
+            f"no PV {name!r}; existing PVs: {', '.join(sorted({known for known, _ in self._pvs})) or 'none'}"
+        )
 
     def is_monitored(self, name: str) -> bool:
-        """Returns whether the gateway has a subscription to a PV, for a monitor or a snapshot."""
+        """Returns whether the gateway is subscribed to a PV, for a monitor or a snapshot."""
         pv = self[name]
         return any(self._providers[protocol].subscriptions(pv) for protocol in pv.protocols)
 
     def client(self, app_name: str = "test", group_name: str | None = None, **options: Any) -> Client:
-        """Returns a client of this gateway. It is the caller's to close.
+        """Returns a client of this gateway, which the caller must close.
 
         Args:
             app_name: The application.
-            group_name: The group that shares the events, if any.
-            options: What `k2eg_rx.Client` takes besides.
+            group_name: The group that shares events, if any.
+            options: Keyword arguments of `k2eg_rx.Client`.
         """
         return Client(self._environment or "test", app_name, group_name=group_name, **options)
 
     def settle(self) -> None:
-        """Has all happen that follows from what was done so far; the time stays as it is."""
+        """Runs all actions that are due; see `VirtualClock.settle`."""
         self.clock.settle()
 
     def advance(self, seconds: float) -> None:
-        """Lets so many seconds pass, and all happen that is due in them."""
+        """Advances the time and runs what is due; see `VirtualClock.advance`."""
         self.clock.advance(seconds)
 
     def go_down(self) -> None:
-        """Has the gateway die: it forgets its monitors and snapshots, and commands wait in Kafka. Idempotent."""
-        with self.clock.alone():
+        """Stops the gateway process: it loses its monitors and snapshots; commands wait in Kafka. Idempotent."""
+        with self.clock.exclusive():
             self.clock.settle()
             self._end()
 
     def come_up(self) -> None:
-        """Starts it again; what waits for it is carried out, if it is not too old. Idempotent."""
-        with self.clock.alone():
+        """Starts the gateway process again; it executes waiting commands that are not too old. Idempotent."""
+        with self.clock.exclusive():
             if self._process is None:
                 self._process = GatewayProcess(
                     MemoryTransport(self.broker, self.clock),
                     self._providers,
                     self._options,
                     clock=self.clock,
-                    answering=self._answering,
+                    command_filter=self._apply_faults,
                     latency=lambda: self.latency,
                 )
                 for topic in self._topics:
-                    self._listen(topic)
+                    self._read_commands(topic)
             self.clock.settle()
 
     def _settings(self, environment_id: str, app_name: str) -> Settings:
         check_app_name(app_name)
         if self._environment not in (None, environment_id):
-            raise ValueError(f"no environment {environment_id!r} in this test; there is {self._environment}")
+            raise ValueError(f"no environment {environment_id!r} in this test, only {self._environment!r}")
         return Settings(environment_id, "memory", _COMMANDS, f"{app_name}-reply")
 
     def _transport(self, settings: Settings) -> Transport:
         if settings.command_topic not in self._topics:
             self._topics.append(settings.command_topic)
-            self._listen(settings.command_topic)
+            self._read_commands(settings.command_topic)
         return MemoryTransport(self.broker, self.clock)
 
     def __enter__(self) -> Self:
@@ -291,20 +290,20 @@ class ScriptedGateway:
             self._process.close()
             self._process = None
 
-    def _listen(self, topic: str) -> None:
-        self.broker.create_topic(topic)  # so that its begin is where the gateway's group begins
+    def _read_commands(self, topic: str) -> None:
+        self.broker.create_topic(topic)  # before the first command, so that the gateway's group starts at its beginning
         if self._process is not None:
             self._process.listen(topic)
 
-    def _changed(self, pv: ScriptedPV) -> None:
+    def _publish(self, pv: ScriptedPV) -> None:
         for protocol in pv.protocols:
-            self._providers[protocol].tell(pv)
+            self._providers[protocol].publish(pv)
 
-    def _answering(
+    def _apply_faults(
         self, record: Record, answer: Callable[[Record], Observable[OutgoingRecord]]
     ) -> Observable[OutgoingRecord]:
-        asked = parse_command(record.value)
-        if not isinstance(asked, ParsedCommand):
+        command = parse_command(record.value)
+        if not isinstance(command, ParsedCommand):
             return answer(record)
-        self.commands.append(asked.command)
-        return self.faults.answer(asked, lambda: answer(record))
+        self.commands.append(command.command)
+        return self.faults.answer(command, lambda: answer(record))

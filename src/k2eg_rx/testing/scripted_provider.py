@@ -1,7 +1,6 @@
-"""EPICS for a scripted gateway: the PVs of a test, as the gateway's core wants them.
+"""The EPICS provider of a scripted gateway: serves the scripted PVs.
 
-In: gets, puts and subscriptions, from the gateway. Out: futures and callbacks, in the clock's time. Everything belongs
-to the thread that drives the clock.
+Thread safety: the thread that runs the clock.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ _Result = TypeVar("_Result")
 
 
 class ScriptedSubscription:
-    """A subscription to a PV, which need not be there yet.
+    """A subscription to a PV, which need not exist yet.
 
     Args:
         address: The PV.
         on_update: Called with each structure.
-        on_connection: Called when it comes and goes.
-        ended: Called when it is closed.
+        on_connection: Called when the PV connects and disconnects.
+        on_close: Called when the subscription is closed.
     """
 
     def __init__(
@@ -38,15 +37,15 @@ class ScriptedSubscription:
         address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
-        ended: Callable[[ScriptedSubscription], None],
+        on_close: Callable[[ScriptedSubscription], None],
     ) -> None:
         self.address = address
         self._subscriber = Subscriber(address, on_update, on_connection)
-        self._ended = ended
+        self._on_close = on_close
         self._connected = False
 
-    def tell(self, pv: ScriptedPV) -> None:
-        """Tells how it stands with the PV."""
+    def publish(self, pv: ScriptedPV) -> None:
+        """Reports the PV's connection and, if connected, its structure."""
         if pv.connected != self._connected:
             self._connected = pv.connected
             self._subscriber.connection(pv.connected)
@@ -54,49 +53,49 @@ class ScriptedSubscription:
             self._subscriber.update(pv.structure(self.address.protocol))
 
     def close(self) -> None:
-        """Ends it. Idempotent."""
+        """Ends the subscription. Idempotent."""
         self._subscriber.closed = True
-        self._ended(self)
+        self._on_close(self)
 
 
 class ScriptedProvider:
-    """One protocol's side of the PVs of a test; a `Provider`.
+    """Serves scripted PVs over one protocol; a `Provider`.
 
     Args:
-        protocol: Which.
-        clock: The time.
+        protocol: The protocol.
+        clock: The clock.
     """
 
     def __init__(self, protocol: Protocol, clock: VirtualClock) -> None:
         self._protocol: Protocol = protocol
         self._clock = clock
         self._pvs: dict[str, ScriptedPV] = {}
-        self._subscriptions: dict[str, list[ScriptedSubscription]] = {}  # by the record's name, for there may be many
-        self._waiting: list[Callable[[], None]] = []
+        self._subscriptions: dict[str, list[ScriptedSubscription]] = {}  # by record name, for speed with many PVs
+        self._waiting: list[Callable[[], None]] = []  # attempts of gets and puts of disconnected PVs
 
     def add(self, pv: ScriptedPV) -> None:
-        """Serves a PV from now on."""
+        """Adds a PV."""
         self._pvs[pv.name] = pv
-        self.tell(pv)
+        self.publish(pv)
 
-    def tell(self, pv: ScriptedPV) -> None:
-        """Tells all who want to know of a PV's change."""
+    def publish(self, pv: ScriptedPV) -> None:
+        """Reports a PV's change to its subscriptions and to waiting gets and puts."""
         for subscription in self._subscribed(pv):
-            subscription.tell(pv)
+            subscription.publish(pv)
         waiting, self._waiting = self._waiting, []
         for attempt in waiting:
             attempt()
 
     def subscriptions(self, pv: ScriptedPV) -> int:
-        """Returns how many subscriptions the gateway has to a PV."""
+        """Returns the number of subscriptions to a PV."""
         return len(self._subscribed(pv))
 
     def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
         """Reads a PV; see `Provider.get`."""
-        return self._ask(address, timeout, partial(self._read, address))
+        return self._run_connected(address, timeout, partial(self._read, address))
 
     def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
-        """Writes fields of a PV; see `Provider.put`. One that the PV takes long for is carried out after a timeout."""
+        """Writes fields of a PV; see `Provider.put`. A put that a PV has begun is executed even after a timeout."""
         written: dict[str, Any] = dict(fields)
 
         def write(pv: ScriptedPV) -> None:
@@ -106,17 +105,17 @@ class ScriptedProvider:
                 item = {step: item}
             pv.put(item)
 
-        return self._ask(address, timeout, write, late=True)
+        return self._run_connected(address, timeout, write, late=True)
 
     def subscribe(
         self, address: PVAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
     ) -> ScriptedSubscription:
         """Subscribes to a PV; see `Provider.subscribe`."""
-        subscription = ScriptedSubscription(address, on_update, on_connection, self._forget)
+        subscription = ScriptedSubscription(address, on_update, on_connection, self._remove)
         self._subscriptions.setdefault(address.base, []).append(subscription)
         pv = self._find(address)
         if pv is not None:
-            subscription.tell(pv)
+            subscription.publish(pv)
         return subscription
 
     def close(self) -> None:
@@ -126,17 +125,17 @@ class ScriptedProvider:
                 subscription.close()
 
     def _subscribed(self, pv: ScriptedPV) -> list[ScriptedSubscription]:
-        """The subscriptions to a PV or to a part of it."""
+        """Returns the subscriptions to a PV or to a field of it."""
         base = pv.name.partition(".")[0]
         return [each for each in self._subscriptions.get(base, ()) if self._find(each.address) is pv]
 
-    def _forget(self, subscription: ScriptedSubscription) -> None:
+    def _remove(self, subscription: ScriptedSubscription) -> None:
         known = self._subscriptions.get(subscription.address.base, [])
         if subscription in known:
             known.remove(subscription)
 
     def _find(self, address: PVAddress) -> ScriptedPV | None:
-        """The PV of that name; else the one that the address names a part of."""
+        """Returns the PV of that name; else the PV whose field the address names."""
         pv = self._pvs.get(address.name)
         if pv is None and address.field and not address.is_record_field:
             pv = self._pvs.get(address.base)
@@ -151,16 +150,16 @@ class ScriptedProvider:
         except OperationError as error:
             raise ProviderError(error.message) from None
 
-    def _ask(
+    def _run_connected(
         self, address: PVAddress, timeout: float, act: Callable[[ScriptedPV], _Result], *, late: bool = False
     ) -> Future[_Result]:
-        """Has something done to a PV as soon as it is there, within its time; returns the future of the result.
+        """Runs a function on a PV once it is connected, after its delay; returns the future of the result.
 
         Args:
             address: The PV.
             timeout: Seconds.
-            act: What to do. It may raise `ProviderError`.
-            late: Whether it is done even if its time is over by then, once it has begun.
+            act: The function. It may raise `ProviderError`.
+            late: Whether to run it even if the timeout expires during the PV's delay.
         """
         future: Future[_Result] = Future()
 
@@ -177,11 +176,11 @@ class ScriptedProvider:
             elif late or not future.done():
                 _settle(future, partial(act, pv))
 
-        def over(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+        def time_out(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
             if not future.done():
                 future.set_exception(ProviderTimeout(f"{address.name}: no answer within {timeout:g} s"))
 
-        self._clock.schedule_relative(timeout, over)
+        self._clock.schedule_relative(timeout, time_out)
         attempt()
         return future
 

@@ -1,7 +1,6 @@
-"""Process variables as Python objects: what a test does to them, and what was put into them.
+"""Process variables as Python objects, controlled by a test.
 
-In: values, from the test; puts, from the scripted gateway. Out: structures in the layout of either protocol, and news
-of each change. Everything belongs to the thread that drives the clock, which is the test's.
+Thread safety: the thread that runs the clock, which is the test's.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from k2eg_rx.pv import Protocol
 from k2eg_rx.testing.structures import Timestamp, nanoseconds, structure
 from k2eg_rx.testing.virtual_clock import VirtualClock
 
-# numpy's names and pvData's (pvData Reference, "Scalar types")
+# numpy type names to pvData type names (pvData Reference, "Scalar types")
 _DTYPES = {
     "bool": "boolean",
     "int8": "byte",
@@ -31,17 +30,17 @@ _DTYPES = {
     "float64": "double",
 }
 _KINDS: dict[type, str] = {bool: "boolean", int: "long", float: "double", str: "string", dict: "structure"}
-_NOTHING_TO_PUT = "No fields to update in the provided Msgpack object"  # the deployed gateway's words
+_NOTHING_TO_PUT = "No fields to update in the provided Msgpack object"  # the deployed gateway's message
 
 
-class Refused(ProviderError):
-    """A put that a PV does not take; to be raised in `on_put`. Its text is the gateway's message."""
+class PutRejectedError(ProviderError):
+    """A PV rejects a put. May be raised in `on_put`; its text is the message of the gateway's reply."""
 
 
 def kind_of(value: Any) -> str:
-    """Returns the pvData name of the type that a value has: ``double``, ``long[]``, ``structure``, ...
+    """Returns the pvData name of a value's type: ``double``, ``long[]``, ``structure``, ...
 
-    An array of no elements is taken for one of doubles.
+    An empty array counts as an array of doubles.
     """
     dtype = _DTYPES.get(getattr(getattr(value, "dtype", None), "name", ""))
     made: object = plain(value)
@@ -55,7 +54,7 @@ def kind_of(value: Any) -> str:
 
 
 def _merged(whole: Mapping[str, Any], part: Mapping[str, Any]) -> Structure:
-    """Returns a structure with some of its fields replaced, also within those that are structures."""
+    """Returns a structure with the fields of another one replaced or added, recursively."""
     merged = dict(whole)
     for name, item in part.items():
         known = merged.get(name)
@@ -65,22 +64,24 @@ def _merged(whole: Mapping[str, Any], part: Mapping[str, Any]) -> Structure:
 
 
 def _require_index(value: object, name: str) -> None:
-    """Raises `Refused` for an enum's map with a label where the index belongs, as the project's gateway does."""
+    """Raises `PutRejectedError` for an enum's mapping with a label as index, as `k2eg_rx.gateway` does."""
     if isinstance(value, Mapping) and isinstance(cast("Structure", value).get("index"), str):
-        raise Refused(f"{name}: the field 'value' is of type enum; {value!r} has a label where the index is expected")
+        raise PutRejectedError(
+            f"{name}: the field 'value' is of type enum; {value!r} has a label where the index is expected"
+        )
 
 
 class ScriptedPV:
-    """A process variable of a `ScriptedGateway`; made by its `pv`.
+    """A process variable of a `ScriptedGateway`, created by its `pv`.
 
     Attributes:
-        name: Its name, without a protocol.
-        protocols: Over which it is served.
-        puts: What was put into it, in order: the value, an enum's index; or a map, where other fields were put.
-        read_only: Whether puts are refused.
-        delay: Seconds that a get or a put takes it.
-        on_put: Called with what is put, before it is stored. What it returns is stored instead, unless it is None. It
-            may post to other PVs, and raise `Refused`.
+        name: The name, without protocol.
+        protocols: The protocols that serve it.
+        puts: The values put so far, in order: of an enum the index; a mapping if other fields were put.
+        read_only: Whether puts are rejected.
+        delay: Seconds that a get or put takes.
+        on_put: Called with the value of a put before it is stored; a result other than None is stored instead. It may
+            post to other PVs and raise `PutRejectedError`.
     """
 
     def __init__(
@@ -118,22 +119,22 @@ class ScriptedPV:
         self._timestamp: Timestamp = clock.nanoseconds
         self._value: object = value
         self._types: TypeMap = {}
-        made = self.structure("pva")  # tells what is not possible
-        self._types = self._told(value, made, kind)
+        made = self.structure("pva")  # raises ValueError for invalid arguments
+        self._types = self._infer_types(value, made, kind)
         if value is not None:
             self._value = self._checked({"value": value})["value"]
 
     @property
     def value(self) -> Any:
-        """What its ``value`` field holds, as an update's `value` does: an enum's has an index and choices."""
+        """The ``value`` field, as `PVData.value`; of an enum a dict with index and choices."""
         return self.structure(self.protocols[0]).get("value")
 
     @property
     def label(self) -> str:
-        """The label of an enum's choice.
+        """The label of an enum's current choice.
 
         Raises:
-            ValueError: It is no enum.
+            ValueError: The PV is no enum.
         """
         if self._choices is None:
             raise ValueError(f"{self.name} is no enum")
@@ -142,12 +143,12 @@ class ScriptedPV:
 
     @property
     def severity(self) -> Severity:
-        """Its alarm's severity."""
+        """The alarm's severity."""
         return Severity(self._alarm[0])
 
     @property
     def connected(self) -> bool:
-        """Whether it can be reached."""
+        """Whether the PV is connected."""
         return self._connected
 
     @property
@@ -156,7 +157,7 @@ class ScriptedPV:
         return self._types
 
     def structure(self, protocol: Protocol) -> Structure:
-        """Returns what it is now, in a protocol's layout."""
+        """Returns the current structure in a protocol's layout."""
         severity, message = self._alarm
         made = structure(
             self._value,
@@ -179,58 +180,57 @@ class ScriptedPV:
         fields: Mapping[str, Any] | None = None,
         settle: bool = True,
     ) -> None:
-        """Gives it a new value, which all monitors of it get.
+        """Sets a new value and sends it to all monitors.
 
-        What happened before has its effects first, and this one has its own before it returns; unless it is called
-        by what they bring about.
+        The clock settles before and after, unless `post` is called by an action of the clock.
 
         Args:
-            value: The value; None leaves it as it is.
+            value: The value; None keeps the current one.
             severity: The alarm's severity.
-            message: The alarm's text.
-            timestamp: EPICS time: integer nanoseconds or a datetime; by default the clock's, or a nanosecond after
-                the value before if no time has passed since.
-            fields: Other fields to change.
-            settle: False only publishes: several values at once, as a fast PV has them.
+            message: The alarm's message.
+            timestamp: EPICS time: integer nanoseconds or a datetime; by default the clock's time, or one nanosecond
+                after the previous timestamp if the clock has not advanced.
+            fields: Further fields to change.
+            settle: False only publishes, to post several values at once as a fast PV does.
 
         Raises:
             ValueError: The value does not fit the PV.
         """
         wanted = dict(fields or {}) | ({} if value is None else {"value": value})
         checked = self._checked(wanted) if wanted else {}
-        with self._between(settle=settle):
+        with self._settling(settle=settle):
             self._store(checked, (Severity(severity), message), timestamp)
 
     def disconnect(self) -> None:
-        """Takes it away: monitors fall silent, and gets and puts time out in the gateway. Idempotent."""
-        self._become(connected=False)
+        """Disconnects the PV: monitors get no updates, gets and puts time out in the gateway. Idempotent."""
+        self._set_connected(connected=False)
 
     def connect(self) -> None:
-        """Brings it back: monitors get its value, and so do gets that wait. Idempotent."""
-        self._become(connected=True)
+        """Connects the PV: monitors get its value, waiting gets and puts are executed. Idempotent."""
+        self._set_connected(connected=True)
 
     def put(self, fields: Mapping[str, Any]) -> None:
-        """Is what the gateway calls for a put.
+        """Executes a put of the gateway.
 
         Args:
-            fields: What is put, by field; those that it has not are passed over.
+            fields: The values by field; unknown fields are ignored.
 
         Raises:
-            ProviderError: It does not take that; with the words of the reply.
+            ProviderError: The PV rejects the put; the text is the reply's message.
         """
         if self.read_only:
-            raise Refused(f"{self.name} is read only")
+            raise PutRejectedError(f"{self.name} is read only")
         has = self.structure("pva")
         known = {name: item for name, item in fields.items() if name in has}
         if not known:
-            raise Refused(_NOTHING_TO_PUT)
+            raise PutRejectedError(_NOTHING_TO_PUT)
         if self._choices is not None:
             _require_index(known.get("value"), self.name)
         try:
             checked = self._checked(known)
         except ValueError as error:
-            raise Refused(str(error)) from None
-        given = self._as_given(checked)
+            raise PutRejectedError(str(error)) from None
+        given = self._as_recorded(checked)
         if self.on_put is not None:
             instead = self.on_put(given)
             if instead is not None:
@@ -238,13 +238,13 @@ class ScriptedPV:
         self.puts.append(given)
         self._store(checked, (Severity.NO_ALARM, ""), None)
 
-    def _as_given(self, checked: Mapping[str, Any]) -> Any:
+    def _as_recorded(self, checked: Mapping[str, Any]) -> Any:
         if list(checked) != ["value"]:
             return dict(checked)
         return checked["value"]["index"] if self._choices is not None else checked["value"]
 
     def _checked(self, given: object) -> dict[str, Any]:
-        """Returns fields as their types have them."""
+        """Returns fields converted to their types."""
         return fields_for(given, self.structure("pva"), self._types, self.name)
 
     def _store(self, fields: Mapping[str, Any], alarm: tuple[Severity | int, str], timestamp: Timestamp) -> None:
@@ -254,28 +254,28 @@ class ScriptedPV:
         self._fields = _merged(self._fields, rest)
         self._alarm = alarm
         last = nanoseconds(self._timestamp) if self._timestamp is not None else 0
-        # a value at the time of the one before would pass for that one once more
+        # an equal timestamp would make the value look like a repetition of the one before
         self._timestamp = max(self._clock.nanoseconds, last + 1) if timestamp is None else nanoseconds(timestamp)
         self._changed(self)
 
-    def _become(self, *, connected: bool) -> None:
-        with self._between():
+    def _set_connected(self, *, connected: bool) -> None:
+        with self._settling():
             if connected != self._connected:
                 self._connected = connected
                 self._changed(self)
 
     @contextmanager
-    def _between(self, *, settle: bool = True) -> Generator[None]:
-        """Settles before and after, unless it is the clock that does this."""
-        settles = settle and not self._clock.is_driven_here()
-        with self._clock.alone():
+    def _settling(self, *, settle: bool = True) -> Generator[None]:
+        """Settles the clock before and after, unless the caller is an action of the clock."""
+        settles = settle and not self._clock.is_running_here()
+        with self._clock.exclusive():
             if settles:
                 self._clock.settle()
             yield
             if settles:
                 self._clock.settle()
 
-    def _told(self, value: object, made: Structure, kind: str | None) -> TypeMap:
+    def _infer_types(self, value: object, made: Structure, kind: str | None) -> TypeMap:
         types: TypeMap = {name: kind_of(item) for name, item in made.items()}
         if self._choices is not None:
             types["value"] = "enum"

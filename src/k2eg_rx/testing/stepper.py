@@ -1,7 +1,6 @@
-"""Parts that work without a thread: they take a step when they are asked to, one after the other.
+"""Runs parts of a transport step by step instead of on threads, under a `VirtualClock`.
 
-In: `step` functions. Out: calls of them, on the thread of whoever drives. What a transport in memory has threads for
-is done this way under a `VirtualClock`.
+Thread safety: steps run on the thread that runs the clock.
 """
 
 from __future__ import annotations
@@ -16,52 +15,52 @@ from k2eg_rx.transport import ConnectionState, TransportStatus
 _log = logging.getLogger(__name__)
 
 Step = Callable[[], bool]
-"""Does what there is to do, of bounded length; returns whether there was anything."""
+"""Does a bounded amount of work; returns whether there was any."""
 
 Listener = Callable[[TransportStatus], None]
 
 
 class Stepper(Protocol):
-    """What drives parts."""
+    """Runs steps; a `VirtualClock`."""
 
-    def drive(self, step: Step) -> Callable[[], None]:
-        """Has a part take its steps from now on; returns what ends that. Any thread; idempotent."""
+    def add_step(self, step: Step) -> Callable[[], None]:
+        """Adds a step to run; returns an idempotent function that removes it. Any thread."""
         ...
 
     def time(self) -> float:
-        """The time, Unix seconds."""
+        """Returns the time in Unix seconds."""
         ...
 
 
 class SteppedStatusEvents:
-    """Tells listeners how it stands with the broker, in order, a step for each call. Any thread; deques are atomic.
+    """Reports the broker's status to listeners in order, one call per step. Any thread; deques are atomic.
 
     Args:
-        stepper: What drives it.
+        stepper: Runs the steps.
     """
 
     def __init__(self, stepper: Stepper) -> None:
         self._status = TransportStatus(ConnectionState.CONNECTING)
         self._listeners: list[Listener] = []
         self._calls: deque[tuple[Listener, TransportStatus]] = deque()
-        self._release = stepper.drive(self._step)
+        self._remove_step = stepper.add_step(self._step)
 
     def listen(self, listener: Listener) -> None:
-        """Has the listener called with the present state, and then with each change."""
+        """Calls the listener with the current status, then with each change."""
         self._listeners.append(listener)
         self._calls.append((listener, self._status))
 
     def announce(self, status: TransportStatus) -> None:
-        """Takes a state; the same as before is no news."""
+        """Reports a status unless it equals the one before."""
         if status != self._status:
             self._status = status
             self._calls.extend((listener, status) for listener in self._listeners)
 
-    def close(self, timeout: float) -> None:  # noqa: ARG002 - nothing is waited for
-        """Ends it after what is announced already. Idempotent."""
+    def close(self, timeout: float) -> None:  # noqa: ARG002 - there is no thread to wait for
+        """Delivers what is queued, then removes the step. Idempotent."""
         while self._step():
             pass
-        self._release()
+        self._remove_step()
 
     def _step(self) -> bool:
         if not self._calls:
@@ -70,5 +69,5 @@ class SteppedStatusEvents:
         try:
             listener(status)
         except Exception:
-            _log.exception("a listener to the state of the connection raised")
+            _log.exception("status listener failed: status=%s", status)
         return True

@@ -1,7 +1,6 @@
-"""Small makers: what a client's streams emit, made of plain values, for tests of operators and handlers.
+"""Builds items of streams (`PVUpdate`, `Snapshot`) from plain values, for tests of operators and handlers.
 
-In: values. Out: `PVUpdate`s and `Snapshot`s that are like those off the wire: an update carries the bytes of a
-gateway's event and decodes them on first use. Pure; any thread.
+Updates carry the bytes of a gateway's event and decode them on first use, as those read from Kafka do.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def update(
     offset: int = 0,
     arrival_ms: int = -1,
 ) -> PVUpdate:
-    """Returns an update of a PV, as `monitor_stream` emits it.
+    """Returns an update as `monitor_stream` emits it.
 
     Example:
         >>> from k2eg_rx.testing import update
@@ -53,20 +52,20 @@ def update(
         (1.5, 'MINOR', 1767225600500000000)
 
     Args:
-        pv: Its name, or its URI.
+        pv: The PV's name or URI.
         value: A plain or numpy value; see `structure`.
         severity: The alarm's severity.
         timestamp: EPICS time: integer nanoseconds since the Unix epoch, or a datetime with a time zone; None for a PV
-            without one. `START` unless told otherwise.
-        message: The alarm's text.
+            without timestamp.
+        message: The alarm's message.
         units: Engineering units.
-        choices: An enum's labels; given, the PV is one, and `value` the index or the label.
+        choices: The labels of an enum; `value` is then the index or the label.
         fields: Further fields of the structure.
-        offset: Its place in the PV's Kafka topic.
-        arrival_ms: Kafka's own time stamp, Unix milliseconds; by default the EPICS time.
+        offset: The offset in the PV's Kafka topic.
+        arrival_ms: Kafka's timestamp in Unix milliseconds; by default the EPICS time.
 
     Raises:
-        ValueError: One of them is not possible.
+        ValueError: An argument is invalid.
     """
     address = _address(pv)
     made = structure(
@@ -89,14 +88,14 @@ def update(
 def series(
     pv: str, values: Iterable[object], *, every: float = 1.0, start: int = START, **about: Any
 ) -> list[PVUpdate]:
-    """Returns updates of a PV that follow each other in EPICS time and in Kafka.
+    """Returns updates of a PV with increasing EPICS times and offsets.
 
     Args:
-        pv: Its name, or its URI.
-        values: Their values.
-        every: Seconds of EPICS time from one to the next.
-        start: EPICS time of the first, integer nanoseconds.
-        about: What `update` takes besides, the same for all.
+        pv: The PV's name or URI.
+        values: The values.
+        every: Seconds of EPICS time between two updates.
+        start: EPICS time of the first update, integer nanoseconds.
+        about: Further arguments of `update`, the same for all updates.
 
     Example:
         >>> from k2eg_rx.testing import series
@@ -114,8 +113,8 @@ def _samples(value: object, timestamp: int) -> Samples:
     if value is None:
         return Samples()
     items: Sequence[object] = cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,)
-    held = [item.data for item in items if isinstance(item, PVData)]
-    return Samples(held or [structure(cast("object", value), timestamp=timestamp)])
+    updates = [item.data for item in items if isinstance(item, PVData)]
+    return Samples(updates or [structure(cast("object", value), timestamp=timestamp)])
 
 
 def snapshot(
@@ -128,7 +127,7 @@ def snapshot(
     error: int = 0,
     error_message: str = "",
 ) -> Snapshot:
-    """Returns a snapshot, as the streams of snapshots emit it.
+    """Returns a snapshot as the snapshot streams emit it.
 
     Example:
         >>> from k2eg_rx.testing import snapshot
@@ -137,14 +136,14 @@ def snapshot(
         (7, 0.25, 0)
 
     Args:
-        name: Its name.
-        values: By PV name: a value, as `structure` takes it; an update, or a list of updates for several samples; None
+        name: The snapshot's name.
+        values: By PV name, a value as `structure` takes it, an update, a list of updates for several samples, or None
             for a PV without data.
-        iteration: Its number.
-        timestamp: EPICS time of plain values and of the snapshot's begin, integer nanoseconds.
-        window: Seconds from its header to its tail.
-        error: Negative if something is wrong with it.
-        error_message: What is wrong with it.
+        iteration: The iteration's number.
+        timestamp: EPICS time of plain values and of the snapshot's header, integer nanoseconds.
+        window: Seconds from header to tail.
+        error: The error code; negative for a failure.
+        error_message: The error's text.
     """
     begin = timestamp // _MILLISECOND
     end = begin + round(window * 1000)

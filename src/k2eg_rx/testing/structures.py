@@ -1,7 +1,6 @@
-"""PVs' structures made of plain values, in the layout that IOCs and gateways give them.
+"""Builds PVs' structures from plain or numpy values, in the layout of IOCs and gateways.
 
-In: values of Python or numpy. Out: `Structure`s. Pure; any thread. numpy is not needed for it: an array is whatever has
-`tolist`, as numpy's arrays and scalars have.
+numpy is not imported: any object with `tolist` counts as an array.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from k2eg_rx.protocol import NANOSECONDS, Severity, Structure, plain
 from k2eg_rx.pv import Protocol
 
 START = 1_767_225_600 * NANOSECONDS
-"""The EPICS time of what is given none: 2026-01-01T00:00:00Z, so that a test is the same every day."""
+"""The default EPICS time, 2026-01-01T00:00:00Z; fixed, so that tests are reproducible."""
 
-# What display.form of a Normative Type offers (normative types, "Extended display"), as QSRV sends it.
+# Choices of display.form (EPICS V4 Normative Types, display_t), as QSRV sends them.
 _FORMS = ("Default", "String", "Binary", "Decimal", "Hex", "Exponential", "Engineering")
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NOT_TOLD = (math.nan, math.nan, math.nan, math.nan)
+_NO_LIMITS = (math.nan, math.nan, math.nan, math.nan)
 
 Timestamp = int | datetime | None
 
@@ -29,16 +28,14 @@ def nanoseconds(timestamp: int | datetime) -> int:
     """Returns a time in integer nanoseconds since the Unix epoch.
 
     Raises:
-        ValueError: A datetime without a time zone, which is a different time on every machine; or no time at all.
+        ValueError: It is a datetime without a time zone, or no time.
     """
     if isinstance(timestamp, datetime):
         if timestamp.tzinfo is None:
-            raise ValueError(f"the time stamp {timestamp} has no time zone; give it one, such as datetime.UTC")
+            raise ValueError(f"timestamp must have a time zone, such as datetime.UTC, got {timestamp}")
         return (timestamp - _UNIX_EPOCH) // timedelta(microseconds=1) * 1000
     if isinstance(timestamp, bool) or not isinstance(timestamp, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(
-            f"a time stamp is in integer nanoseconds since the Unix epoch or a datetime, not {timestamp!r}"
-        )
+        raise ValueError(f"timestamp must be integer nanoseconds since the Unix epoch or a datetime, got {timestamp!r}")
     return timestamp
 
 
@@ -52,7 +49,7 @@ def alarm(severity: Severity | int = Severity.NO_ALARM, message: str = "", statu
     """Returns a PV's ``alarm`` field.
 
     Raises:
-        ValueError: There is no such severity.
+        ValueError: The severity does not exist.
     """
     return {"severity": int(Severity(severity)), "status": status, "message": message}
 
@@ -61,41 +58,41 @@ def choice(value: object, choices: Sequence[str]) -> Structure:
     """Returns an enum's ``value`` field.
 
     Args:
-        value: The index or the label, or a map with the ``index``.
+        value: The index, the label, or a mapping with the ``index``.
         choices: The labels.
 
     Raises:
-        ValueError: There is no such choice.
+        ValueError: The choice does not exist.
     """
     labels = list(choices)
     if isinstance(value, Mapping):
         value = cast("Mapping[str, object]", value).get("index")
     index: object = labels.index(value) if isinstance(value, str) and value in labels else plain(value)
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(labels):
-        raise ValueError(f"{value!r} is neither a label nor an index of {', '.join(map(repr, labels))}")
+        raise ValueError(f"value must be a label or an index of {', '.join(map(repr, labels))}, got {value!r}")
     return {"index": index, "choices": labels}
 
 
 def _numbers(value: object) -> type[int] | type[float] | None:
-    """Returns what kind of numbers a value has, or None for one that has none (a boolean, a string)."""
+    """Returns int or float for a numeric value or array; None for others (a boolean, a string)."""
     items = cast("list[object]", value) if isinstance(value, list) else [value]
     kinds = set(map(type, items))
     if kinds <= {int} and kinds:
         return int
-    return float if kinds <= {int, float} else None  # an empty array is taken for one of floats
+    return float if kinds <= {int, float} else None  # an empty array counts as floats
 
 
 def _labels(value: object) -> Structure:
-    """Returns what a table has before its columns; nothing for what is none."""
+    """Returns the ``labels`` field of a table; no field for other values."""
     if not isinstance(value, Mapping):
         return {}
     columns = cast("Mapping[str, Any]", value)
     if not all(isinstance(column, list) for column in columns.values()):
-        raise ValueError(f"a map is a table, from column to list, not {value!r}; give a structure as `fields`")
+        raise ValueError(f"a mapping must be a table, from column to list, got {value!r}; pass a structure as `fields`")
     return {"labels": list(columns)}
 
 
-def _about_numbers(
+def _numeric_fields(
     value: object,
     kind: type[int] | type[float],
     protocol: Protocol,
@@ -104,11 +101,11 @@ def _about_numbers(
     limits: tuple[float, float] | None,
     description: str,
 ) -> Structure:
-    """Returns the fields that go with a number, or with numbers: how to show it, and within which limits it is."""
+    """Returns the fields ``display``, ``control`` and ``valueAlarm`` of a numeric PV."""
     low, high = (kind(limit) for limit in limits or (0, 0))
     display: Structure = {"limitLow": low, "limitHigh": high}
     if protocol == "ca":
-        # Channel Access has no description, and how a panel would print it in place of the form
+        # Channel Access has no description, and a printf-like format instead of the form
         display |= {"description": "", "format": "I12" if kind is int else "F6.0", "units": units}
     else:
         display |= {"description": description, "units": units, "precision": 0}
@@ -116,7 +113,7 @@ def _about_numbers(
     fields: Structure = {"display": display}
     if protocol == "ca" and isinstance(value, list):
         return fields
-    lowest, lower, higher, highest = _NOT_TOLD if kind is float else (0, 0, 0, 0)
+    lowest, lower, higher, highest = _NO_LIMITS if kind is float else (0, 0, 0, 0)
     fields["control"] = {"limitLow": low, "limitHigh": high, "minStep": kind(0)}
     fields["valueAlarm"] = {
         "active": False,
@@ -147,38 +144,38 @@ def structure(
     fields: Mapping[str, Any] | None = None,
     protocol: Protocol = "pva",
 ) -> Structure:
-    """Returns a PV's structure, as an IOC serves it and as it is decoded from the wire.
+    """Returns a PV's structure as an IOC serves it.
 
     Args:
-        value: A number, boolean or string; a list or array of them; a map from column to list for a table; an enum's
-            index or label. None for a structure that has no ``value``.
+        value: A number, boolean or string; a list or array of them; a mapping from column to list for a table; an
+            enum's index or label; None for a structure without ``value``.
         severity: The alarm's severity.
-        message: The alarm's text, such as ``HIHI``.
+        message: The alarm's message, such as ``HIHI``.
         status: The alarm's status.
-        timestamp: EPICS time: integer nanoseconds since the Unix epoch, or a datetime with a time zone. None for a PV
-            without one.
+        timestamp: EPICS time: integer nanoseconds since the Unix epoch, or a datetime with a time zone; None for a PV
+            without timestamp.
         units: Engineering units.
-        limits: The lowest and the highest value, for display and control.
-        description: What the PV is.
-        choices: An enum's labels; given, the PV is one.
-        fields: Further fields of the structure, or others in place of those it would have.
-        protocol: Whose layout it has: that of PVAccess or of Channel Access.
+        limits: Lowest and highest value, for display and control.
+        description: The description.
+        choices: The labels of an enum.
+        fields: Further fields, or replacements of those above.
+        protocol: The protocol whose layout to use.
 
     Raises:
-        ValueError: One of them is not possible.
+        ValueError: An argument is invalid.
     """
     given: object = choice(value, choices) if choices is not None else plain(value)
     made = _labels(given) if choices is None else {}
     if given is not None:
         made["value"] = given
-    about: list[Structure] = [{"alarm": alarm(severity, message, status)}]
+    parts: list[Structure] = [{"alarm": alarm(severity, message, status)}]
     if timestamp is not None:
-        about.append({"timeStamp": time_stamp(timestamp)})
-    for part in reversed(about) if protocol == "ca" else about:
+        parts.append({"timeStamp": time_stamp(timestamp)})
+    for part in reversed(parts) if protocol == "ca" else parts:
         made |= part
     kind = _numbers(given)
     if kind is not None:
-        made |= _about_numbers(given, kind, protocol, units=units, limits=limits, description=description)
+        made |= _numeric_fields(given, kind, protocol, units=units, limits=limits, description=description)
     elif protocol == "pva" and choices is not None:
         made["display"] = {"description": description}
     elif protocol == "pva" and isinstance(given, str | list):

@@ -1,10 +1,7 @@
-"""Virtual time: nothing happens by itself, and a minute takes as long as what is to be done in it.
+"""Virtual time: actions run only when a test settles the clock, advances it or waits on it.
 
-In: actions, with the time when they are due, and parts that take steps; from any thread. Out: their execution, one at a
-time, in the order of time and then of arrival, on the thread of whoever drives: that which settles, advances or waits.
-
-The queue and the time belong to the lock. Driving has a lock of its own, which a thread may take again within: code
-that is run here may wait for what is done here.
+Thread safety: actions may be scheduled on any thread. They run one at a time, ordered by time and then by arrival, on
+the thread that runs the clock. That thread holds a reentrant lock, so that an action may itself advance or wait.
 """
 
 from __future__ import annotations
@@ -30,19 +27,17 @@ _State = TypeVar("_State")
 START_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Actions at one instant after which an end is not to be expected: some seconds of work, and what thousands of requests
-# need; records go by the hundred.
-_MOST_AT_ONCE = 20_000
-_PATIENCE = 3600.0  # seconds of virtual time for one wait: above every timeout that a script would have
-_TICK = 0.001  # seconds of real time between two looks of a clock that runs
+_MAX_ACTIONS = 20_000  # at one instant: enough for thousands of requests, and some seconds of real time
+_MAX_WAIT = 3600.0  # seconds of virtual time: above the timeouts of scripts
+_TICK = 0.001  # seconds of real time between the steps of a running clock
 
 
-class Stuck(Exception):
-    """What is waited for does not come: nothing is due that could bring it, or not for so long that nobody waits."""
+class ClockStalledError(Exception):
+    """The awaited condition stays false: no action is scheduled, or none before the maximum wait ends."""
 
 
-class Unsettled(Exception):
-    """There is always more to do at one instant, such as for a script that writes the PV it is called for."""
+class EndlessLoopError(Exception):
+    """Actions keep scheduling actions at one instant, such as a script that writes the PV whose update called it."""
 
 
 class VirtualClock(PeriodicScheduler):
@@ -50,164 +45,168 @@ class VirtualClock(PeriodicScheduler):
 
     Example:
         >>> from k2eg_rx.testing import VirtualClock
-        >>> clock, rung = VirtualClock(), []
-        >>> _ = clock.schedule_relative(60.0, lambda *_: rung.append(clock.elapsed))
-        >>> clock.advance(59.0); rung
+        >>> clock, alarms = VirtualClock(), []
+        >>> _ = clock.schedule_relative(60.0, lambda *_: alarms.append(clock.elapsed))
+        >>> clock.advance(59.0); alarms
         []
-        >>> clock.advance(1.0); rung
+        >>> clock.advance(1.0); alarms
         [60.0]
 
     Args:
-        start: The time at its begin.
-        patience: Seconds of virtual time that one `wait` may take.
-        most_at_once: How many actions there may be at one instant.
+        start: The initial time.
+        max_wait: Maximum duration of one `wait`, in seconds of virtual time.
+        max_actions: Maximum number of actions at one instant.
     """
 
     def __init__(
-        self, start: datetime = START_TIME, patience: float = _PATIENCE, most_at_once: int = _MOST_AT_ONCE
+        self, start: datetime = START_TIME, max_wait: float = _MAX_WAIT, max_actions: int = _MAX_ACTIONS
     ) -> None:
         super().__init__()
         self._start = self._now = start
-        self._patience = timedelta(seconds=patience)
-        self._most_at_once = most_at_once
+        self._max_wait = timedelta(seconds=max_wait)
+        self._max_actions = max_actions
         self._lock = threading.Lock()
-        self._driving = threading.RLock()
-        self._driver: int | None = None  # the thread that drives; belongs to `_driving`
-        self._number = itertools.count()  # keeps the order of those that are due at the same time
+        self._run_lock = threading.RLock()
+        self._runner: int | None = None  # the thread that runs the clock; guarded by `_run_lock`
+        self._number = itertools.count()  # orders actions that are due at the same time
         self._queue: list[tuple[datetime, int, ScheduledItem]] = []
         self._steps: list[Step] = []
 
     @property
     def now(self) -> datetime:
-        """The time, UTC."""
+        """The current time, UTC."""
         return self._now
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the begin."""
+        """Seconds since the initial time."""
         return (self._now - self._start).total_seconds()
 
     @property
     def nanoseconds(self) -> int:
-        """The time as EPICS tells it, in integer nanoseconds since the Unix epoch."""
+        """The current time in integer nanoseconds since the Unix epoch, as EPICS time."""
         return (self._now - _EPOCH) // timedelta(microseconds=1) * 1000
 
     def time(self) -> float:
-        """Returns the time in Unix seconds."""
+        """Returns the current time in Unix seconds."""
         return self._now.timestamp()
 
     def schedule(self, action: typing.ScheduledAction[_State], state: _State | None = None) -> abc.DisposableBase:
-        """Has an action done at this time, behind what is due already. Disposing what is returned cancels it."""
+        """Runs an action at the current time, after those already due. Disposing of the result cancels it."""
         return self.schedule_absolute(self._now, action, state)
 
     def schedule_relative(
         self, duetime: typing.RelativeTime, action: typing.ScheduledAction[_State], state: _State | None = None
     ) -> abc.DisposableBase:
-        """Has an action done in so many seconds, or after a timedelta."""
+        """Runs an action after a delay in seconds or a timedelta."""
         return self.schedule_absolute(self._now + self.to_timedelta(duetime), action, state)
 
     def schedule_absolute(
         self, duetime: typing.AbsoluteTime, action: typing.ScheduledAction[_State], state: _State | None = None
     ) -> abc.DisposableBase:
-        """Has an action done at a time."""
+        """Runs an action at a time."""
         with self._lock:
             due = max(self.to_datetime(duetime), self._now)
             item = ScheduledItem(self, state, action, due)
             heapq.heappush(self._queue, (due, next(self._number), item))
         return Disposable(item.cancel)
 
-    def drive(self, step: Step) -> Callable[[], None]:
-        """Has a part take steps whenever the clock is driven; returns what ends that."""
+    def add_step(self, step: Step) -> Callable[[], None]:
+        """Adds a step to run whenever no action is due; returns a function that removes it."""
         with self._lock:
             self._steps.append(step)
 
-        def release() -> None:
+        def remove() -> None:
             with self._lock:
                 if step in self._steps:
                     self._steps.remove(step)
 
-        return release
+        return remove
 
     @contextmanager
-    def alone(self) -> Generator[None]:
-        """Has nobody else drive meanwhile."""
-        with self._driving:
+    def exclusive(self) -> Generator[None]:
+        """Keeps other threads from running the clock."""
+        with self._run_lock:
             yield
 
-    def is_driven_here(self) -> bool:
-        """Whether the caller is what the clock is doing."""
-        return self._driver == threading.get_ident()
+    def is_running_here(self) -> bool:
+        """Whether the caller is an action of this clock."""
+        return self._runner == threading.get_ident()
 
     def settle(self) -> None:
-        """Does all that is to be done at this time; the time stays as it is.
+        """Runs all actions that are due; the time does not change.
 
         Raises:
-            Unsettled: It never ends.
-            Exception: What an action raised; what is behind it is done next time.
+            EndlessLoopError: The actions exceed `max_actions`.
+            Exception: An action failed; the actions after it run next time.
         """
-        with self._as_driver():
-            for _ in range(self._most_at_once):
-                if not self._act():
+        with self._as_runner():
+            for _ in range(self._max_actions):
+                if not self._run_next():
                     return
-        raise Unsettled(
-            f"{self._most_at_once} things were done at {self._now.time()} and there is more: does something write the "
-            "PV that it is called for? Give the PV a `delay`, and use `advance`; or allow more by `most_at_once`"
+        raise EndlessLoopError(
+            f"more than {self._max_actions} actions at {self._now.time()}: does a script write the PV whose update"
+            " called it? Give the PV a `delay` and use `advance`, or increase `max_actions`"
         )
 
     def advance(self, seconds: float) -> None:
-        """Lets so many seconds pass, and does in their order all things that are due until then.
+        """Advances the time by a number of seconds and runs, in order, the actions due by then.
 
         Raises:
-            ValueError: Time does not run backwards.
-            Exception: What an action raised.
+            ValueError: `seconds` is negative.
+            Exception: An action failed.
         """
         if seconds < 0:
-            raise ValueError(f"time cannot be advanced by {seconds} s")
-        with self._driving:
+            raise ValueError(f"seconds must be at least 0, got {seconds}")
+        with self._run_lock:
             end = self._now + timedelta(seconds=seconds)
             self.settle()
             while (due := self._next_due()) is not None and due <= end:
-                self._move(due)
+                self._set_time(due)
                 self.settle()
-            self._move(end)
+            self._set_time(end)
 
     def wait(self, done: Callable[[], bool]) -> None:
-        """Does what is to be done, and advances to what is due next, until `done`.
+        """Runs actions and advances the time from one to the next until `done` returns True.
 
         Raises:
-            Stuck: It is not done although nothing more is due, or nothing within the clock's patience.
+            ClockStalledError: No action is left, or none within `max_wait`.
         """
-        limit = self._now + self._patience
+        limit = self._now + self._max_wait
         while True:
-            with self._driving:
+            with self._run_lock:
                 self.settle()
                 if done():
                     return
                 due = self._next_due()
                 if due is None:
-                    raise Stuck("what is waited for cannot come: nothing more is due; is something to be posted first?")
+                    raise ClockStalledError(
+                        "the awaited condition cannot become true: nothing is scheduled; is a post missing?"
+                    )
                 if due > limit:
-                    raise Stuck(f"what is waited for did not come within {self._patience} of virtual time")
-                self._move(due)
+                    raise ClockStalledError(
+                        f"the awaited condition is still false after {self._max_wait} of virtual time"
+                    )
+                self._set_time(due)
 
     @contextmanager
     def running(self, speed: float = 100.0) -> Generator[None]:
-        """Has the time run by itself, on a thread, for a script that waits in ways that the clock does not know of.
+        """Advances the time continuously on a thread, for scripts that wait by means the clock does not control.
 
         Args:
-            speed: Seconds of virtual time for one of real time, at most. What the script does by itself takes real
-                time: at too high a speed, its timeouts come before it has got far.
+            speed: Maximum virtual seconds per real second. The script's own work takes real time: if the speed is too
+                high, its timeouts expire early.
 
         Raises:
-            Exception: What an action raised meanwhile, at the end.
+            Exception: An action failed meanwhile; raised at the end.
         """
-        over = threading.Event()
+        stopped = threading.Event()
         raised: list[BaseException] = []
 
         def run() -> None:
             try:
-                # by ticks, not by the real time between them: on a machine that stands still, this one does as well
-                while not over.wait(_TICK):
+                # in fixed steps, not by elapsed real time, so that the clock pauses if the machine does
+                while not stopped.wait(_TICK):
                     self.advance(_TICK * speed)
             except BaseException as error:
                 raised.append(error)
@@ -217,22 +216,22 @@ class VirtualClock(PeriodicScheduler):
         try:
             yield
         finally:
-            over.set()
+            stopped.set()
             thread.join()
         if raised:
             raise raised[0]
 
     @contextmanager
-    def _as_driver(self) -> Generator[None]:
-        with self._driving:
-            before, self._driver = self._driver, threading.get_ident()
+    def _as_runner(self) -> Generator[None]:
+        with self._run_lock:
+            previous, self._runner = self._runner, threading.get_ident()
             try:
                 yield
             finally:
-                self._driver = before
+                self._runner = previous
 
-    def _act(self) -> bool:
-        """Does the next action that is due, or else has each part take a step; returns whether anything was done."""
+    def _run_next(self) -> bool:
+        """Runs the next due action, or else all steps; returns whether there was anything to do."""
         with self._lock:
             due = bool(self._queue) and self._queue[0][0] <= self._now
             item = heapq.heappop(self._queue)[2] if due else None
@@ -249,16 +248,16 @@ class VirtualClock(PeriodicScheduler):
                 heapq.heappop(self._queue)
             return self._queue[0][0] if self._queue else None
 
-    def _move(self, to: datetime) -> None:
+    def _set_time(self, time: datetime) -> None:
         with self._lock:
-            self._now = max(self._now, to)
+            self._now = max(self._now, time)
 
 
 class VirtualExecutor:
-    """Runs subscribers' code on a clock, one task at a time; a `TaskExecutor`.
+    """Runs subscribers' code as actions of a clock; a `TaskExecutor`.
 
     Args:
-        clock: When, and on whose thread.
+        clock: The clock.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -266,11 +265,11 @@ class VirtualExecutor:
         self._closed = False
 
     def gather(self) -> None:
-        """Nobody else's thread is needed."""
+        """Does nothing: there is one thread."""
         return
 
     def submit(self, task: Callable[[], None]) -> None:
-        """Has a task run at this time; after `close`, not."""
+        """Schedules a task at the current time; ignored after `close`."""
 
         def run(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
             task()
@@ -279,21 +278,21 @@ class VirtualExecutor:
             self._clock.schedule(run)
 
     def resubmit(self, task: Callable[[], None]) -> None:
-        """Has what is left of a task run, after all that was submitted."""
+        """Schedules the rest of a task after all submitted ones."""
         self.submit(task)
 
     def wait_for(
         self,
         condition: threading.Condition,
         predicate: Callable[[], bool],
-        timeout: float,  # noqa: ARG002 - time does not pass by itself
+        timeout: float,  # noqa: ARG002 - virtual time does not pass
     ) -> bool:
-        """Runs what there is to run, and returns whether that has made it true."""
+        """Runs due actions; returns whether the predicate is true then."""
         self._clock.settle()
         with condition:
             return predicate()
 
-    def close(self, timeout: float) -> None:  # noqa: ARG002 - nobody is waited for
-        """Runs what there is to run, and no more after that. Idempotent."""
+    def close(self, timeout: float) -> None:  # noqa: ARG002 - there is no thread to wait for
+        """Runs due actions and ignores later tasks. Idempotent."""
         self._closed = True
         self._clock.settle()

@@ -1,4 +1,4 @@
-"""The broker in memory, without its threads."""
+"""The in-memory broker, without threads."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def test_offsets_count_by_partition():
     ]
 
 
-def test_headers_become_bytes_as_on_the_wire():
+def test_headers_are_encoded_as_bytes():
     broker = MemoryBroker()
     broker.append("t", b"v", None, [("a", "text"), ("b", b"bytes"), ("c", None)])
     assert broker.records("t")[0].headers == (("a", b"text"), ("b", b"bytes"), ("c", None))
 
 
-def test_topics_are_made_by_sending_unless_that_is_switched_off():
-    willing, unwilling = MemoryBroker(), MemoryBroker(creates_topics=False)
-    assert willing.append("t", b"v", None, ()) is None
-    error = unwilling.append("t", b"v", None, ())
+def test_sending_creates_topics_unless_switched_off():
+    creating, refusing = MemoryBroker(), MemoryBroker(creates_topics=False)
+    assert creating.append("t", b"v", None, ()) is None
+    error = refusing.append("t", b"v", None, ())
     assert error is not None
     assert "'t' does not exist" in str(error)
-    unwilling.create_topic("t")
-    assert unwilling.append("t", b"v", None, ()) is None
-    assert (willing.topics(), unwilling.topics()) == (["t"], ["t"])
+    refusing.create_topic("t")
+    assert refusing.append("t", b"v", None, ()) is None
+    assert (creating.topics(), refusing.topics()) == (["t"], ["t"])
 
 
-def test_a_deleted_topic_is_gone_with_its_records():
+def test_deleting_a_topic_deletes_its_records():
     broker = MemoryBroker()
     broker.append("t", b"v", None, ())
     broker.delete_topic("t")
@@ -57,22 +57,22 @@ def test_a_deleted_topic_is_gone_with_its_records():
     assert broker.records("t") == []
 
 
-def test_ups_and_downs_are_told():
-    broker, heard = MemoryBroker(), []
-    broker.watch(heard.append)
-    broker.go_down("somebody pulled the plug")
+def test_listeners_receive_the_status_and_its_changes():
+    broker, statuses = MemoryBroker(), []
+    broker.watch(statuses.append)
+    broker.go_down("power failure")
     broker.come_up()
-    broker.unwatch(heard.append)
+    broker.unwatch(statuses.append)
     broker.go_down()
-    assert heard == [
+    assert statuses == [
         TransportStatus(ConnectionState.UP),
-        TransportStatus(ConnectionState.DOWN, "somebody pulled the plug"),
+        TransportStatus(ConnectionState.DOWN, "power failure"),
         TransportStatus(ConnectionState.UP),
     ]
     assert not broker.is_up
 
 
-def test_who_is_present():
+def test_present_lists_the_applications():
     broker = MemoryBroker()
     broker.enter("b")
     broker.enter("a")
@@ -80,10 +80,10 @@ def test_who_is_present():
     assert broker.present() == ["a"]
 
 
-def test_a_lone_reader_starts_at_the_end_and_forgets_a_topic_it_leaves():
+def test_a_source_without_group_starts_at_the_end_and_forgets_topics_it_leaves():
     topic, offsets = Topic("t", 2), Offsets()
     topic.append(b"v", b"k", ())
-    offsets.pin(topic)
+    offsets.start_at_end(topic)
     assert sorted(offsets.next.values()) == [0, 1]
     offsets.leave("t", None)
     assert offsets.next == {}
@@ -100,24 +100,24 @@ def test_a_group_shares_the_partitions_among_its_readers():
     assert all(group.may_take((topic, n), "two") for n in range(4))
 
 
-def test_what_one_reader_of_a_group_has_in_hand_no_other_gets():
+def test_a_taken_partition_is_read_by_no_other_reader_of_the_group():
     topic, group = Topic("t", 1), Group()
     group.join("t", "one")
-    group.took((topic, 0), 5)
+    group.mark_taken((topic, 0), 5)
     group.join("t", "two")
     assert not any(group.may_take((topic, 0), reader) for reader in ("one", "two"))
-    group.received((topic, 0), 5)
+    group.mark_received((topic, 0), 5)
     assert group.next[topic, 0] == 5
     assert any(group.may_take((topic, 0), reader) for reader in ("one", "two"))
 
 
-def test_a_group_goes_on_where_it_was():
+def test_a_group_continues_at_its_position():
     topic, group = Topic("t", 1), Group()
     group.join("t", "one")
-    group.received((topic, 0), 2)
+    group.mark_received((topic, 0), 2)
     for _ in range(4):
         topic.append(b"v", None, ())
     group.leave("t", "one")
     group.join("t", "two")
-    group.pin(topic)
+    group.start_at_end(topic)
     assert group.next[topic, 0] == 2

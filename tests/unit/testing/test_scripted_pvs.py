@@ -1,4 +1,4 @@
-"""PVs as Python objects, without a gateway."""
+"""`ScriptedPV` without a running gateway."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from k2eg_rx import Severity
-from k2eg_rx.testing import Refused, ScriptedGateway, ScriptedPV
+from k2eg_rx.testing import PutRejectedError, ScriptedGateway, ScriptedPV
 from k2eg_rx.testing.scripted_pvs import kind_of
 
 
 @pytest.fixture
 def make() -> Any:
-    """What makes PVs that nobody is connected to."""
+    """Returns a function that creates PVs."""
     return ScriptedGateway().pv
 
 
@@ -39,11 +39,11 @@ def make() -> Any:
         (np.array(["x"]), "string[]"),
     ],
 )
-def test_a_values_type_is_known_by_its_pvdata_name(value: object, kind: str) -> None:
+def test_kind_of_returns_the_pvdata_name_of_a_values_type(value: object, kind: str) -> None:
     assert kind_of(value) == kind
 
 
-def test_a_pv_tells_the_types_of_its_fields(make: Any) -> None:
+def test_types_has_the_types_of_a_pvs_fields(make: Any) -> None:
     assert make("x", 1.0).types["value"] == "double"
     assert make("s", 1, kind="short").types["value"] == "short"
     assert make("e", 0, choices=["a", "b"]).types["value"] == "enum"
@@ -64,32 +64,32 @@ def test_a_post_changes_value_alarm_and_time(make: Any) -> None:
     assert pv.structure("pva")["display"]["precision"] == 0
 
 
-def test_a_put_writes_what_the_pv_has_and_passes_over_the_rest(make: Any) -> None:
+def test_a_put_ignores_unknown_fields(make: Any) -> None:
     pv: ScriptedPV = make("x", 1.0, severity=2)
     pv.put({"value": 2.0, "nothing": 1})
     pv.put({"value": 3.0, "display": {"units": "A"}})
     assert pv.puts == [2.0, {"value": 3.0, "display": {"units": "A"}}]
     assert (pv.value, pv.severity) == (3.0, Severity.NO_ALARM)
     for wrong in ({"nothing": 1}, {"value": "text"}, {"value": [1.0]}):
-        with pytest.raises(Refused, match=r"No fields to update|cannot put"):
+        with pytest.raises(PutRejectedError, match=r"No fields to update|cannot put"):
             pv.put(wrong)
     assert len(pv.puts) == 2
 
 
-def test_an_enum_takes_indices_and_labels_but_no_label_for_an_index(make: Any) -> None:
+def test_an_enum_accepts_indices_and_labels_but_no_label_as_index(make: Any) -> None:
     pv: ScriptedPV = make("e", "Off", choices=["Off", "On"])
     pv.put({"value": {"index": 1}})
     pv.put({"value": "Off"})
     pv.put({"value": 1})
     assert (pv.puts, pv.label) == ([1, 0, 1], "On")
-    with pytest.raises(Refused, match="label where the index is expected"):
+    with pytest.raises(PutRejectedError, match="label where the index is expected"):
         pv.put({"value": {"index": "Off"}})
     with pytest.raises(ValueError, match="is no enum"):
         _ = make("x", 1.0).label
 
 
-def test_a_pv_that_cannot_be_is_refused(make: Any) -> None:
-    with pytest.raises(ValueError, match="neither a label nor an index"):
+def test_invalid_pvs_are_rejected(make: Any) -> None:
+    with pytest.raises(ValueError, match="must be a label or an index"):
         make("e", "Maybe", choices=["Off", "On"])
     with pytest.raises(ValueError, match="white space"):
         make("a b", 1.0)

@@ -1,4 +1,4 @@
-"""The makers: what they make is what comes off the wire."""
+"""The builders of stream items: their items equal those read from Kafka."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import pytest
 
 from k2eg_rx import Severity
 from k2eg_rx.protocol.decode import decode_body
-from k2eg_rx.testing import START, series, snapshot, structure, update
-from k2eg_rx.testing import stream_items as makers
+from k2eg_rx.testing import START, series, snapshot, stream_items, structure, update
 
 CHOICES = ["Off", "On"]
 
 
-def test_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(makers).failed == 0
+def test_docstring_examples() -> None:
+    assert doctest.testmod(stream_items).failed == 0
 
 
 @pytest.mark.parametrize(
@@ -33,13 +32,13 @@ def test_examples_in_the_docstrings_hold() -> None:
         ({"a": [1, 2], "b": ["x", "y"]}, {"a": [1, 2], "b": ["x", "y"]}),
     ],
 )
-def test_an_update_decodes_to_the_value_it_was_made_of(value: object, decoded: object) -> None:
+def test_an_update_decodes_to_the_given_value(value: object, decoded: object) -> None:
     made = update("demo:x", value, severity=2, message="HIHI", timestamp=START + 5)
     assert (made.name, made.value, made.severity, made.timestamp) == ("demo:x", decoded, Severity.MAJOR, START + 5)
     assert made.data["alarm"]["message"] == "HIHI"
 
 
-def test_an_update_carries_the_record_of_a_gateway() -> None:
+def test_an_update_has_the_record_of_a_gateway() -> None:
     made = update("pva://demo:x", 1, offset=7, timestamp=1_500_000)
     assert decode_body(made.record) == {"demo:x": made.data}
     assert made.record[:4] == ("demo_x", 0, 7, b"demo:x")
@@ -47,7 +46,7 @@ def test_an_update_carries_the_record_of_a_gateway() -> None:
 
 
 @pytest.mark.parametrize("value", ["On", 1, {"index": 1}, np.int16(1)])
-def test_a_choice_is_given_by_label_or_index(value: object) -> None:
+def test_a_choice_is_a_label_or_an_index(value: object) -> None:
     assert update("demo:e", value, choices=CHOICES).value == {"index": 1, "choices": CHOICES}
 
 
@@ -63,12 +62,12 @@ def test_a_choice_is_given_by_label_or_index(value: object) -> None:
         {"value": {"a": 1}},
     ],
 )
-def test_what_is_not_possible_is_a_value_error(about: dict[str, Any]) -> None:
+def test_invalid_arguments_raise_value_error(about: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r".+"):
         update("demo:x", **about)
 
 
-def test_a_time_is_a_datetime_or_nanoseconds_or_none() -> None:
+def test_a_timestamp_is_a_datetime_or_nanoseconds_or_none() -> None:
     assert update("x", 1, timestamp=datetime(2026, 1, 1, tzinfo=UTC)).timestamp == START
     assert update("x", 1, timestamp=None).timestamp is None
     precise = datetime(2026, 1, 1, 0, 0, 0, 123457, tzinfo=UTC)
@@ -81,7 +80,7 @@ def test_a_structure_without_a_value_has_its_own_fields() -> None:
     assert (made.data["a"], made.data["sub"]) == (7, {"b": [1.0]})
 
 
-def test_updates_follow_each_other() -> None:
+def test_a_series_has_increasing_times_and_offsets() -> None:
     made = series("demo:x", [1, 2, 3], every=0.1, start=START, units="A")
     assert [item.value for item in made] == [1, 2, 3]
     assert [item.timestamp for item in made] == [START, START + 100_000_000, START + 200_000_000]
@@ -98,14 +97,14 @@ def test_a_snapshot_has_samples_by_pv() -> None:
 
 
 @pytest.mark.parametrize(("value", "zero"), [(1.5, 0.0), (1, 0), ([1.0], 0.0), ([2], 0)])
-def test_limits_are_numbers_of_the_values_own_type(value: object, zero: float) -> None:
+def test_limits_have_the_type_of_the_value(value: object, zero: float) -> None:
     made = structure(value, limits=(0, 10), units="mA")
     assert list(made) == ["value", "alarm", "timeStamp", "display", "control", "valueAlarm"]
     assert made["display"]["limitHigh"] == 10
     assert type(made["control"]["limitLow"]) is type(zero)
 
 
-def test_channel_access_has_its_own_layout() -> None:
+def test_structures_of_channel_access_have_their_own_layout() -> None:
     assert list(structure(1.5, protocol="ca")) == ["value", "timeStamp", "alarm", "display", "control", "valueAlarm"]
     assert list(structure([1.5], protocol="ca")) == ["value", "timeStamp", "alarm", "display"]
     assert list(structure("x", protocol="ca")) == ["value", "timeStamp", "alarm"]
