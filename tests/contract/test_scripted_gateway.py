@@ -128,7 +128,7 @@ def test_an_enum_is_put_by_label_and_read_as_index(gateway: ScriptedGateway, cli
     assert (mode.puts, mode.label) == ([2], "Auto")
     mode.post("On")
     assert first(client.get_stream("ca://demo:mode")).value == {"index": 1, "choices": ["Off", "On", "Auto"]}
-    with pytest.raises(ValueError, match="no such label"):
+    with pytest.raises(ValueError, match="not one of its labels"):
         first(client.put_stream("pva://demo:mode", "Broken"))
 
 

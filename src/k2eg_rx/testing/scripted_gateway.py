@@ -35,16 +35,15 @@ _COMMANDS = "commands"
 _REACTIVEX_TIMEOUTS = TimeoutScheduler.singleton()
 _PROTOCOLS: tuple[Protocol, ...] = ("pva", "ca")
 
-
 _patch_lock = threading.Lock()
-_patches: list[object] = []  # the singleton of reactivex, as often as there are gateways; under the lock
+_patches: list[object] = []  # reactivex's singleton, once per open gateway; guarded by _patch_lock
 
 
 @contextmanager
 def _virtual_timeouts() -> Generator[None]:
-    """Runs timers of reactivex's operators that are given no scheduler in the virtual time of their context.
+    """Runs timers of reactivex's operators without scheduler in the virtual time of their context.
 
-    They ask `TimeoutScheduler.singleton`, and reactivex has no other place to change that.
+    These operators call `TimeoutScheduler.singleton`, which reactivex offers no other way to replace.
     """
     with _patch_lock:
         original = _patches[0] if _patches else TimeoutScheduler.__dict__["singleton"]
@@ -56,7 +55,7 @@ def _virtual_timeouts() -> Generator[None]:
         with _patch_lock:
             _patches.pop()
             if not _patches:
-                setattr(TimeoutScheduler, "singleton", original)  # noqa: B010 - its type is a class method's
+                setattr(TimeoutScheduler, "singleton", original)  # noqa: B010 - the type checker sees a class method
 
 
 def _timeout_scheduler() -> SchedulerBase:
