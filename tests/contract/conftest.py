@@ -1,4 +1,4 @@
-"""What the contract is tested with: every transport behind the same few handles."""
+"""Fixtures of the transport contract: each transport behind the same handles."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from k2eg_rx.settings import Settings
 from k2eg_rx.testing import MemoryBroker, MemoryTransport, VirtualClock
 from k2eg_rx.transport.interfaces import Receiver, Record, RecordSink, RecordSource, Transport, TransportError
 
-PATIENCE = 60.0  # seconds until something that should happen is missing; a green test never waits that long
+PATIENCE = 60.0  # seconds until a test fails; a passing test never waits that long
 
 
-class UpdateQueue(Receiver):
-    """A receiver that keeps what it gets, and can be made not ready."""
+class RecordingReceiver(Receiver):
+    """A receiver that keeps its records, and can be made not ready."""
 
     def __init__(self, *, ready: bool = True) -> None:
         self.changed = threading.Condition()
@@ -53,7 +53,7 @@ class UpdateQueue(Receiver):
         source.wake()
 
     def shut(self, source: RecordSource) -> None:
-        """Is not ready any more; returns when the source knows."""
+        """Makes the receiver not ready; returns when the source has noticed."""
         with self.changed:
             self._ready = False
             asked = self.asked
@@ -69,12 +69,12 @@ class UpdateQueue(Receiver):
         self.on_receive(records)
 
     def wait(self, count: int = 1, timeout: float = PATIENCE) -> list[Record]:
-        """Waits until it has so many records and returns them all."""
+        """Waits for a number of records; returns all of them."""
         self.wait_until(lambda: len(self.records) >= count, f"{count} records", timeout)
         return list(self.records)
 
     def wait_for(self, value: bytes) -> Record:
-        """Waits until it has a record with that value."""
+        """Waits for a record with that value."""
         self.wait_until(lambda: any(record.value == value for record in self.records), repr(value[:40]))
         return next(record for record in self.records if record.value == value)
 
@@ -89,7 +89,7 @@ class UpdateQueue(Receiver):
         return [record.value for record in self.records]
 
     def in_order(self) -> bool:
-        """Whether each partition's records came in order, none twice and none left out."""
+        """Returns whether each partition's records arrived in order, without gap or duplicate."""
         offsets: dict[tuple[str, int], list[int]] = defaultdict(list)
         for record in self.records:
             offsets[record.topic, record.partition].append(record.offset)
@@ -97,7 +97,7 @@ class UpdateQueue(Receiver):
 
 
 class Backend(Protocol):
-    """A broker that can be played with. What it cannot do, it skips the test for."""
+    """A broker under the test's control; it skips a test that needs what it cannot do."""
 
     def transport(self, **kafka: str) -> Transport: ...
     def create_topic(self, topic: str, partitions: int = 1) -> None: ...
@@ -123,7 +123,7 @@ class MemoryBackend:
 
 
 class SteppedBackend(MemoryBackend):
-    """The memory transport without threads of its own, driven as a scripted gateway's is; here by a thread."""
+    """The memory transport driven by a virtual clock, as in a scripted gateway; a thread advances the clock."""
 
     driver = "k2eg-virtual-time"
 
@@ -142,7 +142,7 @@ class SteppedBackend(MemoryBackend):
 
 
 class MockCluster:
-    """librdkafka's mock cluster, with those of its handles that the Python package does not pass on."""
+    """librdkafka's mock cluster, with functions that the Python package does not expose."""
 
     _library: ctypes.CDLL | None = None
 
@@ -151,7 +151,7 @@ class MockCluster:
         self.address = self.broker.address
         client = self.broker._client
         assert client is not None
-        # A confluent_kafka client is an object head of two words followed by the librdkafka handle.
+        # a confluent_kafka client is an object header of two words, followed by the librdkafka handle
         self._handle = ctypes.cast(id(client) + 2 * ctypes.sizeof(ctypes.c_void_p), ctypes.POINTER(ctypes.c_void_p))[0]
         self._cluster = self._call("rd_kafka_handle_mock_cluster", self._handle, result=ctypes.c_void_p)
         self._closed = threading.Event()
@@ -160,7 +160,7 @@ class MockCluster:
         self._on_cluster("rd_kafka_mock_group_initial_rebalance_delay_ms", ctypes.c_int32(20))
 
     def _keep_awake(self, client: Producer) -> None:
-        """The cluster's thread sometimes overlooks one of the calls below until somebody asks it something."""
+        """Sends requests: the cluster's thread sometimes handles the calls below only with its next request."""
         while not self._closed.wait(0.1):
             with contextlib.suppress(KafkaException):  # it is down
                 client.list_topics("nothing", timeout=0.5)
@@ -177,7 +177,7 @@ class MockCluster:
         assert self._call(name, self._cluster, *arguments) == 0 or name.endswith("_delay_ms"), name
 
     def transport(self, **kafka: str) -> Transport:
-        # A heartbeat tells of a rebalance, and the mock cluster has one last for a session less a second.
+        # members learn of a rebalance by heartbeat; the mock cluster's takes a session's time less a second
         quick = {"fetch.wait.max.ms": "5", "heartbeat.interval.ms": "100", "session.timeout.ms": "2000"}
         return KafkaTransport(kafka_settings(self.address, quick | kafka))
 
@@ -188,14 +188,14 @@ class MockCluster:
         self._on_cluster("rd_kafka_mock_topic_delete", topic.encode())
 
     def lose_records(self, topic: str, before: int) -> None:
-        """Nothing: it keeps but the last 5 MiB of a partition anyway."""
+        """Does nothing: the cluster keeps only the last 5 MiB of a partition."""
 
     def refuse_topic(self, topic: str, code: int) -> None:
         self._call("rd_kafka_mock_topic_set_error", self._cluster, topic.encode(), ctypes.c_int(code))
 
     def refuse_commits(self, count: int) -> None:
-        """Answers the next so many commits as Kafka does while a group rebalances."""
-        commits = ctypes.c_int16(8)  # Kafka's number of the request
+        """Fails the next commits as Kafka does while a group rebalances."""
+        commits = ctypes.c_int16(8)  # the API key of OffsetCommit
         refusals = (ctypes.c_int * count)(*[KafkaError.REBALANCE_IN_PROGRESS] * count)
         self._call("rd_kafka_mock_clear_request_errors", self._cluster, commits, result=None)
         self._call("rd_kafka_mock_push_request_errors_array", self._cluster, commits, ctypes.c_size_t(count), refusals)
@@ -213,14 +213,14 @@ class MockCluster:
 
 
 class ApacheBackend:
-    """An Apache Kafka that all tests share."""
+    """An Apache Kafka broker, shared by all tests."""
 
     def __init__(self, broker: ApacheKafka | ForeignKafka) -> None:
         self._broker = broker
         self._admin = AdminClient({"bootstrap.servers": broker.address}, logger=logging.getLogger("contract"))
 
     def transport(self, **kafka: str) -> Transport:
-        quick = {"heartbeat.interval.ms": "100"}  # how soon a member hears of a rebalance
+        quick = {"heartbeat.interval.ms": "100"}  # how soon a member learns of a rebalance
         return KafkaTransport(kafka_settings(self._broker.address, quick | kafka))
 
     def create_topic(self, topic: str, partitions: int = 1) -> None:
@@ -230,13 +230,13 @@ class ApacheBackend:
         self._admin.delete_topics([topic])[topic].result(PATIENCE)
 
     def lose_records(self, topic: str, before: int) -> None:
-        """Has the records before an offset deleted, as retention does."""
+        """Deletes the records before an offset, as retention does."""
         partition = TopicPartition(topic, 0, before)
         self._admin.delete_records([partition])[partition].result(PATIENCE)
 
     def go_down(self) -> None:
         if not isinstance(self._broker, ApacheKafka):
-            pytest.skip("the broker is somebody else's: it is not stopped")
+            pytest.skip("the tests do not stop a broker that they have not started")
         self._broker.stop()
 
     def come_up(self) -> None:
@@ -252,7 +252,7 @@ def kafka_settings(address: str, kafka: dict[str, str]) -> Settings:
 
 
 class Bench:
-    """A backend, and everything made of it, which is closed at the end."""
+    """A backend and the parts made with it, which `close` closes."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -263,7 +263,7 @@ class Bench:
         self._sink = self.sink()
 
     def threads(self, *names: str) -> set[str]:
-        """The threads of a transport by their names, or what it has in their place."""
+        """Returns the names of a transport's threads, or of the one that drives it."""
         return {self.backend.driver} if isinstance(self.backend, SteppedBackend) else set(names)
 
     def another_transport(self, **kafka: str) -> Transport:
@@ -272,7 +272,7 @@ class Bench:
         return transport
 
     def topic(self, partitions: int | None = 1, name: str = "t") -> str:
-        """The name of a topic of its own; with None for partitions there is no such topic yet."""
+        """Returns a unique topic's name; creates the topic unless `partitions` is None."""
         topic = f"{name}-{self._mark}-{next(self._numbers)}"
         if partitions is not None:
             self.backend.create_topic(topic, partitions)
@@ -296,7 +296,7 @@ class Bench:
         return sink
 
     def send(self, topic: str, *values: bytes | str, key: bytes | None = None) -> None:
-        """Sends records and waits until they are in the broker."""
+        """Sends records and waits for their delivery."""
         reports: queue.SimpleQueue[TransportError | None] = queue.SimpleQueue()
         for value in values:
             encoded = value if isinstance(value, bytes) else value.encode()
@@ -323,7 +323,7 @@ _APACHE = pytest.param("apache", marks=pytest.mark.apache_kafka)
 
 @pytest.fixture(params=["memory", "stepped", "mock", _APACHE])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """Each transport in turn."""
+    """Each transport."""
     if request.param == "memory":
         yield from _bench(MemoryBackend())
     elif request.param == "stepped":
@@ -336,7 +336,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 @pytest.fixture(params=["mock", _APACHE])
 def kafka_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """Each Kafka in turn, for what has no equal in memory."""
+    """Each Kafka broker, for what the memory transport does not have."""
     if request.param == "mock":
         yield from _bench(MockCluster())
     else:
@@ -345,23 +345,23 @@ def kafka_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 @pytest.fixture
 def mock_bench() -> Iterator[Bench]:
-    """The mock cluster alone, for what no other broker does when asked."""
+    """The mock cluster, for faults that only it can inject."""
     yield from _bench(MockCluster())
 
 
 @pytest.fixture(params=[_APACHE])
 def apache_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """Apache Kafka alone, for what the mock cluster does otherwise."""
+    """Apache Kafka, for what the mock cluster does differently."""
     yield from _bench(ApacheBackend(request.getfixturevalue("apache_kafka")))
 
 
 @pytest.fixture
-def make_inbox() -> type[UpdateQueue]:
-    """What makes receivers."""
-    return UpdateQueue
+def make_receiver() -> type[RecordingReceiver]:
+    """The class of receivers."""
+    return RecordingReceiver
 
 
 @pytest.fixture
-def inbox() -> UpdateQueue:
+def receiver() -> RecordingReceiver:
     """A receiver."""
-    return UpdateQueue()
+    return RecordingReceiver()

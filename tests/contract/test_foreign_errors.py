@@ -52,7 +52,7 @@ def escaped(monkeypatch) -> list[BaseException]:
     return caught
 
 
-def use_everything(address: str, inbox) -> list[BaseException]:
+def use_everything(address: str, receiver) -> list[BaseException]:
     """Calls every method of the transport and of what it makes; returns what they raised or reported."""
     raised: list[BaseException] = []
 
@@ -72,7 +72,7 @@ def use_everything(address: str, inbox) -> list[BaseException]:
     if (sink := attempt(transport.sink)) is not None:
         parts.append(sink)
         attempt(sink.send, "topic", b"value", on_delivery=reports.put)
-    for events in (attempt(transport.events, inbox, None), attempt(transport.events, inbox, "sharing")):
+    for events in (attempt(transport.events, receiver, None), attempt(transport.events, receiver, "sharing")):
         if events is None:
             continue
         parts.append(events)
@@ -102,10 +102,10 @@ def use_everything(address: str, inbox) -> list[BaseException]:
     ids=lambda value: value.__name__.rpartition(".")[2] if inspect.ismodule(value) else value,
 )
 def test_a_method_that_fails_ends_no_thread_and_shows_as_our_error(
-    mock_bench, inbox, monkeypatch, escaped, module, name, method
+    mock_bench, receiver, monkeypatch, escaped, module, name, method
 ):
     monkeypatch.setattr(module, name, failing(getattr(module, name), method))
-    errors = use_everything(mock_bench.backend.address, inbox)
+    errors = use_everything(mock_bench.backend.address, receiver)
     assert [error for error in errors if type(error) is not TransportError] == []
     assert escaped == []
 
@@ -114,12 +114,12 @@ def test_a_method_that_fails_ends_no_thread_and_shows_as_our_error(
     ("module", "name"),
     [(poll_loop, "Consumer"), (presence, "Consumer"), (producer, "Producer"), (cluster, "AdminClient")],
 )
-def test_a_client_that_cannot_be_made_shows_as_our_error(mock_bench, inbox, monkeypatch, escaped, module, name):
+def test_a_client_that_cannot_be_made_shows_as_our_error(mock_bench, receiver, monkeypatch, escaped, module, name):
     def fail(*arguments: object, **options: object) -> None:
         raise KafkaException(KafkaError(KafkaError._INVALID_ARG, "cannot be made"))
 
     monkeypatch.setattr(module, name, fail)
-    errors = use_everything(mock_bench.backend.address, inbox)
+    errors = use_everything(mock_bench.backend.address, receiver)
     assert [error for error in errors if type(error) is not TransportError] == []
     assert escaped == []
     if module is not presence:

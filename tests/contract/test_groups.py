@@ -13,13 +13,13 @@ from k2eg_rx.kafka.consumer import poll_loop
 PATIENCE = 60.0
 
 
-def _shared(*inboxes):
-    return sorted(value for inbox in inboxes for value in inbox.values if value is not None)
+def _shared(*receivers):
+    return sorted(value for receiver in receivers for value in receiver.values if value is not None)
 
 
-def _wait_for_both(bench, inboxes, topic):
+def _wait_for_both(bench, receivers, topic):
     """Sends until each of the members got something: then the partitions are shared out."""
-    first, second = inboxes
+    first, second = receivers
     sent = 0
     for _ in range(2000):
         if first.records and second.records:
@@ -33,27 +33,27 @@ def _wait_for_both(bench, inboxes, topic):
     return sent
 
 
-def test_each_record_goes_to_one_of_two_members(bench, make_inbox):
+def test_each_record_goes_to_one_of_two_members(bench, make_receiver):
     topic = bench.topic(partitions=4)
-    inboxes = [make_inbox(), make_inbox()]
-    for inbox in inboxes:
-        bench.events(inbox, "sharing").read(topic).result(PATIENCE)
-    warming = _wait_for_both(bench, inboxes, topic)
+    receivers = [make_receiver(), make_receiver()]
+    for receiver in receivers:
+        bench.events(receiver, "sharing").read(topic).result(PATIENCE)
+    warming = _wait_for_both(bench, receivers, topic)
     sent = [b"%04d" % n for n in range(500)]
     for n, value in enumerate(sent):
         bench.send(topic, value, key=b"%d" % (n % 16))
     expected = sorted(sent + [b"warming up %04d" % n for n in range(warming)])
-    inboxes[0].wait_until(lambda: len(_shared(*inboxes)) >= len(expected), "all of it")
-    assert _shared(*inboxes) == expected
+    receivers[0].wait_until(lambda: len(_shared(*receivers)) >= len(expected), "all of it")
+    assert _shared(*receivers) == expected
     # Whoever was first had all four for a moment; what was sent since both have some shows how they are shared out.
-    after = [{record.partition for record in inbox.records if record.value in sent} for inbox in inboxes]
+    after = [{record.partition for record in receiver.records if record.value in sent} for receiver in receivers]
     assert [len(partitions) for partitions in after] == [2, 2]
 
 
-def test_nothing_is_lost_or_doubled_when_members_come_and_go_while_records_flow(bench, make_inbox, caplog):
+def test_nothing_is_lost_or_doubled_when_members_come_and_go_while_records_flow(bench, make_receiver, caplog):
     topic = bench.topic(partitions=4)
-    inboxes = [make_inbox() for _ in range(3)]
-    members = [bench.events(inboxes[0], "changing")]
+    receivers = [make_receiver() for _ in range(3)]
+    members = [bench.events(receivers[0], "changing")]
     members[0].read(topic).result(PATIENCE)
     sent: list[bytes] = []
 
@@ -64,31 +64,31 @@ def test_nothing_is_lost_or_doubled_when_members_come_and_go_while_records_flow(
         sent.extend(some)
 
     send_some()
-    inboxes[0].wait(64)
-    for inbox in inboxes[1:]:
-        member = bench.events(inbox, "changing")
+    receivers[0].wait(64)
+    for receiver in receivers[1:]:
+        member = bench.events(receiver, "changing")
         members.append(member)
         member.read(topic).result(PATIENCE)
-        while not inbox.records:
+        while not receiver.records:
             send_some()
-            with inbox.changed:
-                inbox.changed.wait(0.05)
+            with receiver.changed:
+                receiver.changed.wait(0.05)
         members.pop(0).close(5.0)
         send_some()
-    inboxes[-1].wait_until(lambda: len(set(_shared(*inboxes))) >= len(sent), "all of it")
-    assert sorted(set(_shared(*inboxes))) == sent
+    receivers[-1].wait_until(lambda: len(set(_shared(*receivers))) >= len(sent), "all of it")
+    assert sorted(set(_shared(*receivers))) == sent
     # The sessions here are so short that a busy machine misses one; and the mock cluster, unlike Apache Kafka, refuses
     # a commit while a next rebalance begins. Either has to be told.
     excuses = ["took this member for dead"]
     if type(bench.backend).__name__ == "MockCluster":
         excuses.append("could not be committed")
     if not any(excuse in caplog.text for excuse in excuses):
-        assert _shared(*inboxes) == sent
+        assert _shared(*receivers) == sent
 
 
-def test_what_could_not_be_committed_is_told_and_comes_twice(mock_bench, make_inbox, caplog):
+def test_what_could_not_be_committed_is_told_and_comes_twice(mock_bench, make_receiver, caplog):
     topic = mock_bench.topic(partitions=2)
-    first, second = make_inbox(), make_inbox()
+    first, second = make_receiver(), make_receiver()
     mock_bench.events(first, "hindered").read(topic).result(PATIENCE)
     mock_bench.send(topic, "one")
     first.wait(1)
@@ -106,10 +106,10 @@ def test_what_could_not_be_committed_is_told_and_comes_twice(mock_bench, make_in
     mock_bench.backend.refuse_commits(0)
 
 
-def test_a_group_goes_on_where_it_left_off(bench, make_inbox):
+def test_a_group_goes_on_where_it_left_off(bench, make_receiver):
     topic = bench.topic(partitions=2)
     bench.send(topic, "old")
-    first, second = make_inbox(), make_inbox()
+    first, second = make_receiver(), make_receiver()
     source = bench.events(first, "resuming")
     source.read(topic).result(PATIENCE)
     bench.send(topic, "one", key=b"k")
@@ -122,11 +122,11 @@ def test_a_group_goes_on_where_it_left_off(bench, make_inbox):
     assert second.values == [b"two"]
 
 
-def test_a_group_that_received_nothing_has_its_start_kept(bench, make_inbox):
+def test_a_group_that_received_nothing_has_its_start_kept(bench, make_receiver):
     """Pinned when `read` was called, and taken over by whoever comes next."""
     topic = bench.topic()
     bench.send(topic, "old")
-    first, second = make_inbox(ready=False), make_inbox()
+    first, second = make_receiver(ready=False), make_receiver()
     source = bench.events(first, "starting")
     source.read(topic).result(PATIENCE)
     bench.send(topic, "one", "two")
@@ -137,96 +137,96 @@ def test_a_group_that_received_nothing_has_its_start_kept(bench, make_inbox):
     assert second.values == [b"one", b"two"]
 
 
-def test_a_group_reads_a_topic_that_appears_later_from_its_beginning(bench, inbox):
+def test_a_group_reads_a_topic_that_appears_later_from_its_beginning(bench, receiver):
     topic = bench.topic(None)
-    bench.events(inbox, "waiting").read(topic).result(PATIENCE)
+    bench.events(receiver, "waiting").read(topic).result(PATIENCE)
     bench.backend.create_topic(topic, 3)
     for key in (b"a", b"b", b"c", b"d"):
         bench.send(topic, b"first of " + key, key=key)
-    inbox.wait(4)
-    assert inbox.in_order()
+    receiver.wait(4)
+    assert receiver.in_order()
 
 
-def test_a_group_starts_where_the_first_of_its_members_did(bench, make_inbox):
+def test_a_group_starts_where_the_first_of_its_members_did(bench, make_receiver):
     """One has waited for the topic; the other finds it with records in it, and perhaps sooner."""
     topic = bench.topic(None)
-    waiting, late = make_inbox(ready=False), make_inbox()
+    waiting, late = make_receiver(ready=False), make_receiver()
     source = bench.events(waiting, "beginning")
     source.read(topic).result(PATIENCE)
     bench.backend.create_topic(topic, 2)
     for key in (b"a", b"b", b"c", b"d"):
         bench.send(topic, b"first of " + key, key=key)
     both = (waiting, late)
-    for inbox in both:
-        inbox.on_receive = lambda _: _tell(both)
+    for receiver in both:
+        receiver.on_receive = lambda _: _tell(both)
     bench.events(late, "beginning").read(topic).result(PATIENCE)
     waiting.open(source)
     late.wait_until(lambda: len(_shared(*both)) >= 4, "all four")
     assert _shared(*both) == [b"first of a", b"first of b", b"first of c", b"first of d"]
 
 
-def _tell(inboxes) -> None:
-    for inbox in inboxes:
-        with inbox.changed:
-            inbox.changed.notify_all()
+def _tell(receivers) -> None:
+    for receiver in receivers:
+        with receiver.changed:
+            receiver.changed.notify_all()
 
 
-def test_topics_added_one_after_the_other(bench, inbox):
+def test_topics_added_one_after_the_other(bench, receiver):
     topics = [bench.topic() for _ in range(3)]
-    source = bench.events(inbox, "growing")
+    source = bench.events(receiver, "growing")
     for topic in topics:
         source.read(topic).result(PATIENCE)
         bench.send(topic, topic)
-        inbox.wait_for(topic.encode())
+        receiver.wait_for(topic.encode())
     source.release(topics[0])
     bench.send(topics[1], "still there")
-    inbox.wait_for(b"still there")
+    receiver.wait_for(b"still there")
 
 
-def test_a_member_that_is_not_ready_stays_one_and_loses_nothing(bench, inbox):
+def test_a_member_that_is_not_ready_stays_one_and_loses_nothing(bench, receiver):
     """For longer than its patience, after which it pauses its partitions, and twice."""
     topic = bench.topic(partitions=2)
-    source = bench.events(inbox, "pausing")
+    source = bench.events(receiver, "pausing")
     source.read(topic).result(PATIENCE)
     bench.send(topic, "first")
-    inbox.wait_for(b"first")
+    receiver.wait_for(b"first")
     for n in range(2):
-        inbox.shut(source)
+        receiver.shut(source)
         bench.send(topic, *(f"{n} {k}" for k in range(100)), key=b"%d" % n)
-        asked = inbox.asked
+        asked = receiver.asked
         if "memory" not in type(bench.backend).__name__.lower():
-            inbox.wait_until(lambda count=asked: inbox.asked > count + 12, "more than a second to pass")
-        inbox.open(source)
-        inbox.wait(1 + 100 * (n + 1))
-    assert inbox.in_order()
-    assert len(inbox.records) == 201
+            receiver.wait_until(lambda count=asked: receiver.asked > count + 12, "more than a second to pass")
+        receiver.open(source)
+        receiver.wait(1 + 100 * (n + 1))
+    assert receiver.in_order()
+    assert len(receiver.records) == 201
 
 
-def test_a_group_and_a_lone_source_do_not_disturb_each_other(bench, make_inbox):
+def test_a_group_and_a_lone_source_do_not_disturb_each_other(bench, make_receiver):
     topic = bench.topic()
-    shared, alone = make_inbox(), make_inbox()
+    shared, alone = make_receiver(), make_receiver()
     bench.events(shared, "one-of-two").read(topic).result(PATIENCE)
     bench.events(alone).read(topic).result(PATIENCE)
     bench.send(topic, *map(str, range(20)))
-    for inbox in (shared, alone):
-        inbox.wait(20)
-        assert inbox.in_order()
+    for receiver in (shared, alone):
+        receiver.wait(20)
+        assert receiver.in_order()
 
 
 @pytest.mark.parametrize("name", ["k2eg", "my-K2EG-group", "K2eg2", ""])
-def test_a_name_that_gateways_do_not_count_is_refused(bench, inbox, name):
+def test_a_name_that_gateways_do_not_count_is_refused(bench, receiver, name):
     with pytest.raises(ValueError, match="group_name"):
-        bench.transport.events(inbox, name)
+        bench.transport.events(receiver, name)
 
 
 @pytest.mark.parametrize("without", ["store_offsets", "commit"])
-def test_either_way_of_committing_is_enough(mock_bench, make_inbox, monkeypatch, without):
+def test_either_way_of_committing_is_enough(mock_bench, make_receiver, monkeypatch, without):
     """What is stored is committed once a second, for a member that dies; the rest when it hands over."""
     monkeypatch.setattr(
         poll_loop, "Consumer", type("Forgetful", (poll_loop.Consumer,), {without: lambda *_, **__: None})
     )
     topic = mock_bench.topic()
-    first, second = make_inbox(), make_inbox()
+    first, second = make_receiver(), make_receiver()
     source = mock_bench.events(first, "careful")
     source.read(topic).result(PATIENCE)
     mock_bench.send(topic, "one")
@@ -259,12 +259,12 @@ class _Witnessed(poll_loop.Consumer):
         pass
 
 
-def test_a_member_that_leaves_during_a_rebalance_commits_all_the_same(apache_bench, make_inbox, monkeypatch, caplog):
+def test_a_member_that_leaves_during_a_rebalance_commits_all_the_same(apache_bench, make_receiver, monkeypatch, caplog):
     """It has joined the next generation of the group already, while another takes seconds to."""
     monkeypatch.setattr(poll_loop, "Consumer", _Witnessed)
     monkeypatch.setattr(_Witnessed, "made", [])
     topic = apache_bench.topic(partitions=4)
-    inboxes = staying, leaving, coming = [make_inbox() for _ in range(3)]
+    receivers = staying, leaving, coming = [make_receiver() for _ in range(3)]
     late = apache_bench.another_transport(**{"heartbeat.interval.ms": "3000"})
     apache_bench.events(staying, "busy", late).read(topic).result(PATIENCE)
     member = apache_bench.events(leaving, "busy")
@@ -276,6 +276,6 @@ def test_a_member_that_leaves_during_a_rebalance_commits_all_the_same(apache_ben
     member.close(PATIENCE)
     for n in range(16):
         apache_bench.send(topic, b"last %02d" % n, key=b"%d" % n)
-    staying.wait_until(lambda: coming.records and len(set(_shared(*inboxes))) >= sent + 16, "all of it")
-    assert [value for value, times in Counter(_shared(*inboxes)).items() if times > 1] == []
+    staying.wait_until(lambda: coming.records and len(set(_shared(*receivers))) >= sent + 16, "all of it")
+    assert [value for value, times in Counter(_shared(*receivers)).items() if times > 1] == []
     assert "could not be committed" not in caplog.text

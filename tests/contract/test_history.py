@@ -178,15 +178,15 @@ def test_the_end_is_told_and_what_comes_after_it_is_read_too(bench, past):
     assert [record.value for record in records] == [b"b"]
 
 
-def test_a_reader_of_the_past_disturbs_no_source(bench, past, inbox):
+def test_a_reader_of_the_past_disturbs_no_source(bench, past, receiver):
     topic = bench.topic()
     bench.send(topic, *map(str, range(500)))
-    bench.events(inbox).read(topic).result(PATIENCE)
+    bench.events(receiver).read(topic).result(PATIENCE)
     history = past(topic)
     read(history, located(history))
     bench.send(topic, "live")
-    inbox.wait_for(b"live")
-    assert inbox.values == [b"live"]
+    receiver.wait_for(b"live")
+    assert receiver.values == [b"live"]
 
 
 def test_a_time_in_a_long_topic_is_found_without_reading_all_of_it(bench, past):

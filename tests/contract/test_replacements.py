@@ -1,6 +1,6 @@
-"""A librdkafka client that has lost its brokers for good is replaced: nothing is lost, doubled or put out of order.
+"""Replacing a disconnected librdkafka client: no record is lost, duplicated or reordered.
 
-Whether one has is decided elsewhere; here it is said to have, while records flow.
+The tests make the watchdog report a disconnection while records flow.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
 PATIENCE = 60.0
 
 
-class Strikes:
-    """Has every client that looks be replaced, a number of times."""
+class Disconnections:
+    """Makes the watchdog report clients as disconnected."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._lock = threading.Lock()
         self._left: dict[str, int] = {}
         self.done = threading.Event()
-        monkeypatch.setattr(ConnectionWatchdog, "is_disconnected", lambda watchdog, client, topic: self._struck())
+        monkeypatch.setattr(
+            ConnectionWatchdog, "is_disconnected", lambda watchdog, client, topic: self._is_disconnected()
+        )
 
-    def strike(self, thread: str, times: int = 1) -> None:
-        """Has the client of a thread be replaced."""
+    def report(self, thread: str, times: int = 1) -> None:
+        """Reports a thread's client as disconnected, and its replacements until `times` is reached."""
         self.done.clear()
         with self._lock:
             self._left[thread] = times
 
-    def _struck(self) -> bool:
+    def _is_disconnected(self) -> bool:
         name = threading.current_thread().name
         with self._lock:
             left = self._left.get(name, 0)
@@ -44,70 +46,74 @@ class Strikes:
 
 
 @pytest.fixture
-def strikes(monkeypatch: pytest.MonkeyPatch) -> Strikes:
-    return Strikes(monkeypatch)
+def faults(monkeypatch: pytest.MonkeyPatch) -> Disconnections:
+    return Disconnections(monkeypatch)
 
 
-def test_a_consumer_reads_on_where_the_last_one_was(kafka_bench: Any, inbox: Any, strikes: Strikes) -> None:
+def test_a_new_consumer_continues_at_the_old_ones_offsets(
+    kafka_bench: Any, receiver: Any, faults: Disconnections
+) -> None:
     bench = kafka_bench
     topics = [bench.topic(partitions=2) for _ in range(3)]
     bench.send(topics[0], "old")
-    source = bench.events(inbox)
+    source = bench.events(receiver)
     for topic in topics:
         source.read(topic).result(PATIENCE)
     for n in range(300):
         bench.send(topics[n % 3], "before", key=b"%d" % (n % 7))
         if n % 100 == 50:
-            strikes.strike("k2eg-events")
-    assert strikes.done.wait(PATIENCE)
+            faults.report("k2eg-events")
+    assert faults.done.wait(PATIENCE)
     for n in range(300):
         bench.send(topics[n % 3], "after", key=b"%d" % (n % 7))
-    inbox.wait(600)
-    assert len(inbox.records) == 600
-    assert inbox.in_order()
+    receiver.wait(600)
+    assert len(receiver.records) == 600
+    assert receiver.in_order()
     source.release(topics[0])
     bench.send(topics[1], "the last")
-    inbox.wait_for(b"the last")
+    receiver.wait_for(b"the last")
 
 
 @pytest.mark.timeout(240)
-def test_a_member_of_a_group_goes_on_without_repetition(kafka_bench: Any, inbox: Any, strikes: Strikes) -> None:
+def test_a_new_group_member_continues_without_duplicates(
+    kafka_bench: Any, receiver: Any, faults: Disconnections
+) -> None:
     bench = kafka_bench
     topic = bench.topic(partitions=2)
-    source = bench.events(inbox, "replaced")
+    source = bench.events(receiver, "replaced")
     source.read(topic).result(PATIENCE)
     for n in range(100):
         bench.send(topic, "before", key=b"%d" % (n % 7))
-    inbox.wait(100)
-    strikes.strike("k2eg-events")
-    assert strikes.done.wait(PATIENCE)
+    receiver.wait(100)
+    faults.report("k2eg-events")
+    assert faults.done.wait(PATIENCE)
     for n in range(100):
         bench.send(topic, "after", key=b"%d" % (n % 7))
-    inbox.wait(200, timeout=90.0)  # the group waits until the session of the one before is over
-    assert len(inbox.records) == 200
-    assert inbox.in_order()
+    receiver.wait(200, timeout=90.0)  # the group waits until the old member's session times out
+    assert len(receiver.records) == 200
+    assert receiver.in_order()
 
 
-def test_what_a_producer_had_in_hand_is_sent_by_the_next_one(kafka_bench: Any, inbox: Any, strikes: Strikes) -> None:
+def test_a_new_producer_sends_the_old_ones_records(kafka_bench: Any, receiver: Any, faults: Disconnections) -> None:
     bench = kafka_bench
     topic = bench.topic()
-    bench.events(inbox).read(topic).result(PATIENCE)
+    bench.events(receiver).read(topic).result(PATIENCE)
     reports: list[TransportError | None] = []
-    # A broker takes its time to start: on a busy machine more than the ten seconds a record is kept for otherwise.
+    # on a busy machine a broker may take longer to start than the default timeout of ten seconds
     sink = bench.sink(bench.another_transport(**{"message.timeout.ms": "300000"}))
     sink.send(topic, b"first", on_delivery=reports.append)
-    inbox.wait_for(b"first")
+    receiver.wait_for(b"first")
     bench.backend.go_down()
     sent = [b"%03d" % n for n in range(100)]
     for value in sent[:50]:
         sink.send(topic, value, key=b"k", headers=[("h", b"x")], on_delivery=reports.append)
-    strikes.strike("k2eg-sink", 2)
-    assert strikes.done.wait(PATIENCE)
+    faults.report("k2eg-sink", 2)
+    assert faults.done.wait(PATIENCE)
     for value in sent[50:]:
         sink.send(topic, value, key=b"k", headers=[("h", b"x")], on_delivery=reports.append)
     bench.backend.come_up()
-    inbox.wait(101, timeout=PATIENCE)
-    assert inbox.values == [b"first", *sent]
-    assert {(record.key, *map(tuple, record.headers)) for record in inbox.records[1:]} == {(b"k", ("h", b"x"))}
+    receiver.wait(101, timeout=PATIENCE)
+    assert receiver.values == [b"first", *sent]
+    assert {(record.key, *map(tuple, record.headers)) for record in receiver.records[1:]} == {(b"k", ("h", b"x"))}
     sink.close(5.0)
     assert reports == [None] * 101

@@ -1,4 +1,4 @@
-"""The sink: what is sent, what is reported, and what happens when it cannot be."""
+"""The sink: sending, delivery reports, and failures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_delivery_is_reported_once_on_the_sinks_thread(bench, reports):
     assert reports.threads == bench.threads("k2eg-sink")
 
 
-def test_closing_sends_what_is_queued(bench, reports):
+def test_close_sends_queued_records(bench, reports):
     topic = bench.topic()
     sink = bench.sink()
     for n in range(1000):
@@ -49,14 +49,14 @@ def test_closing_sends_what_is_queued(bench, reports):
     assert reports.all.empty()
 
 
-def test_a_closed_sink_refuses(bench):
+def test_a_closed_sink_rejects_records(bench):
     sink = bench.sink()
     sink.close(5.0)
     with pytest.raises(TransportError, match="closed"):
         sink.send("topic", b"value")
 
 
-def test_what_cannot_be_sent_before_closing_is_reported(bench, reports):
+def test_records_that_close_cannot_send_are_reported(bench, reports):
     topic = bench.topic()
     sink = bench.sink()
     sink.send(topic, b"before", on_delivery=reports)
@@ -70,7 +70,7 @@ def test_what_cannot_be_sent_before_closing_is_reported(bench, reports):
     assert reports.all.empty()
 
 
-def test_closing_from_a_report(bench, reports):
+def test_a_sink_can_be_closed_in_a_report(bench, reports):
     sink = bench.sink()
     closed = threading.Event()
 
@@ -82,22 +82,22 @@ def test_closing_from_a_report(bench, reports):
     assert closed.wait(PATIENCE)
 
 
-def test_a_report_that_raises_is_logged_and_the_next_one_comes(bench, reports, caplog):
+def test_an_error_in_a_report_is_logged_and_reports_continue(bench, reports, caplog):
     topic = bench.topic()
     sink = bench.sink()
 
     def fail(error):
-        raise RuntimeError("a fault of the report")
+        raise RuntimeError("an error of the report")
 
     sink.send(topic, b"one", on_delivery=fail)
     sink.send(topic, b"two", on_delivery=reports)
     assert reports.next() is None
-    assert "a fault of the report" in caplog.text
+    assert "an error of the report" in caplog.text
 
 
-def test_sending_from_many_threads(bench, inbox):
+def test_records_of_a_thread_keep_their_order(bench, receiver):
     topic = bench.topic(partitions=2)
-    bench.events(inbox).read(topic).result(PATIENCE)
+    bench.events(receiver).read(topic).result(PATIENCE)
     sink = bench.sink()
 
     def send(which: int) -> None:
@@ -109,25 +109,25 @@ def test_sending_from_many_threads(bench, inbox):
         thread.start()
     for thread in threads:
         thread.join()
-    inbox.wait(500)
+    receiver.wait(500)
     for which in range(5):
-        mine = [record.value for record in inbox.records if record.key == b"%d" % which]
+        mine = [record.value for record in receiver.records if record.key == b"%d" % which]
         assert mine == [b"%d/%d" % (which, n) for n in range(100)]
 
 
-def test_presence_is_left_promptly(bench):
+def test_closing_presence_is_idempotent(bench):
     presence = bench.transport.presence(bench.topic(), "application")
     presence.close(5.0)
     presence.close(5.0)
 
 
-def test_a_record_that_is_too_large_is_refused_in_words(kafka_bench, reports):
+def test_an_oversized_record_is_rejected_with_advice(kafka_bench, reports):
     sink = kafka_bench.sink(kafka_bench.another_transport(**{"message.max.bytes": "2000"}))
     with pytest.raises(TransportError, match=r"larger.*max\.message\.bytes"):
         sink.send("topic", bytes(3000))
 
 
-def test_a_full_queue_is_refused_in_words(mock_bench):
+def test_a_full_queue_rejects_records(mock_bench):
     sink = mock_bench.sink(mock_bench.another_transport(**{"queue.buffering.max.messages": "10"}))
     mock_bench.backend.go_down()
 
@@ -140,7 +140,7 @@ def test_a_full_queue_is_refused_in_words(mock_bench):
     sink.close(0.1)
 
 
-def test_a_record_that_cannot_be_delivered_in_time_is_reported_in_words(mock_bench, reports):
+def test_a_delivery_timeout_is_reported_with_advice(mock_bench, reports):
     sink = mock_bench.sink(mock_bench.another_transport(**{"message.timeout.ms": "300"}))
     mock_bench.backend.go_down()
     sink.send("some-topic", b"value", on_delivery=reports)
@@ -149,7 +149,7 @@ def test_a_record_that_cannot_be_delivered_in_time_is_reported_in_words(mock_ben
     assert "message.timeout.ms" in text
 
 
-def test_a_failure_nobody_asked_about_is_logged(mock_bench, caplog):
+def test_a_failure_without_a_report_is_logged(mock_bench, caplog):
     sink = mock_bench.sink(mock_bench.another_transport(**{"message.timeout.ms": "300"}))
     mock_bench.backend.go_down()
     sink.send("some-topic", b"value")

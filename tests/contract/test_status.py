@@ -1,4 +1,4 @@
-"""The state of the connection: told once, and again when it changes."""
+"""The connection's status: reported once, then at each change."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def listener() -> Listener:
     return Listener()
 
 
-def test_a_listener_is_told_the_present_state_and_that_the_broker_is_there(bench, listener):
+def test_a_listener_gets_the_current_status_and_each_change(bench, listener):
     bench.transport.on_status(listener)
     assert listener.wait_for(ConnectionState.UP) == TransportStatus(ConnectionState.UP)
     assert listener.threads == bench.threads("k2eg-status")
 
 
-def test_a_second_listener_is_told_the_present_state(bench, listener):
+def test_a_second_listener_gets_the_current_status(bench, listener):
     bench.transport.on_status(listener)
     listener.wait_for(ConnectionState.UP)
     second = Listener()
@@ -54,10 +54,10 @@ def test_a_second_listener_is_told_the_present_state(bench, listener):
     assert second.next().connection is ConnectionState.UP
 
 
-def test_down_with_a_reason_and_up_again(bench, listener, inbox):
+def test_an_outage_is_reported_with_a_reason_and_its_end_once(bench, listener, receiver):
     topic = bench.topic()
     bench.transport.on_status(listener)
-    source = bench.events(inbox)
+    source = bench.events(receiver)
     source.read(topic).result(PATIENCE)
     listener.wait_for(ConnectionState.UP)
     bench.backend.go_down()
@@ -65,40 +65,40 @@ def test_down_with_a_reason_and_up_again(bench, listener, inbox):
     bench.backend.come_up()
     states = [listener.wait_for(ConnectionState.UP)]
     bench.send(topic, "after it")
-    inbox.wait_for(b"after it")
-    while not listener.states.empty():  # a broker that has only just started may be slow again on a busy machine
+    receiver.wait_for(b"after it")
+    while not listener.states.empty():  # a broker that has just started may be slow once more on a busy machine
         states.append(listener.next())
-    assert all(one != other for one, other in itertools.pairwise(states)), "what is no news is not told"
+    assert all(one != other for one, other in itertools.pairwise(states)), "a status was reported twice"
 
 
-def test_a_listener_that_raises_is_logged_and_harms_no_other(bench, listener, caplog):
+def test_an_error_of_a_listener_is_logged_and_affects_no_other(bench, listener, caplog):
     def fail(status):
-        raise RuntimeError("a fault of the listener")
+        raise RuntimeError("an error of the listener")
 
     bench.transport.on_status(fail)
     bench.transport.on_status(listener)
     listener.wait_for(ConnectionState.UP)
-    assert "a fault of the listener" in caplog.text
+    assert "an error of the listener" in caplog.text
 
 
-def test_what_waits_while_the_broker_is_away_goes_on_when_it_is_back(bench, inbox, listener):
+def test_pending_reads_and_sends_continue_after_an_outage(bench, receiver, listener):
     topic = bench.topic()
     bench.send(topic, "old")
     bench.transport.on_status(listener)
     listener.wait_for(ConnectionState.UP)
     bench.backend.go_down()
     listener.wait_for(ConnectionState.DOWN)
-    ready = bench.events(inbox).read(topic)
-    bench.sink().send(topic, b"while it is away")
+    ready = bench.events(receiver).read(topic)
+    bench.sink().send(topic, b"during the outage")
     assert not ready.done()
     bench.backend.come_up()
     ready.result(PATIENCE)
     bench.send(topic, "new")
-    inbox.wait_for(b"new")
-    assert b"old" not in inbox.values
+    receiver.wait_for(b"new")
+    assert b"old" not in receiver.values
 
 
-def test_a_broker_that_is_not_there_is_named(listener):
+def test_the_reason_names_an_unreachable_broker(listener):
     transport = KafkaTransport(kafka_settings("127.0.0.1:1", {}))
     try:
         transport.on_status(listener)
@@ -110,7 +110,7 @@ def test_a_broker_that_is_not_there_is_named(listener):
         transport.close(5.0)
 
 
-def test_a_host_that_is_unknown_is_named(listener):
+def test_the_reason_names_an_unknown_host(listener):
     transport = KafkaTransport(kafka_settings("no-such-host.invalid:9092", {}))
     try:
         transport.on_status(listener)
@@ -127,14 +127,14 @@ def test_a_host_that_is_unknown_is_named(listener):
             {
                 "security.protocol": "sasl_plaintext",
                 "sasl.mechanism": "PLAIN",
-                "sasl.username": "someone",
+                "sasl.username": "user",
                 "sasl.password": "correct horse battery staple",
             },
             "sasl.mechanism",
         ),
     ],
 )
-def test_wrong_security_settings_are_named_without_secrets(mock_bench, listener, kafka, advice):
+def test_the_reason_names_wrong_security_settings_without_secrets(mock_bench, listener, kafka, advice):
     transport = mock_bench.another_transport(**kafka)
     transport.on_status(listener)
     reason = listener.wait_for(ConnectionState.DOWN).reason

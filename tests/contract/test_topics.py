@@ -47,98 +47,98 @@ def log() -> Iterator[Log]:
     logger.setLevel(level)
 
 
-def _delete_and_make_again(bench, inbox, log, group_name):
+def _delete_and_make_again(bench, receiver, log, group_name):
     topic = bench.topic(partitions=3)
-    bench.events(inbox, group_name).read(topic).result(PATIENCE)
+    bench.events(receiver, group_name).read(topic).result(PATIENCE)
     bench.send(topic, "one", key=b"a")  # into partition 0 of Kafka's three, the one that is there again afterwards
-    inbox.wait_for(b"one")
+    receiver.wait_for(b"one")
     bench.backend.delete_topic(topic)
     if not isinstance(bench.backend, MemoryBackend):
         log.wait_for(f"topic {topic} is gone")
     bench.backend.create_topic(topic, 1)
     sink = bench.sink(bench.another_transport())  # the other one remembers three partitions
     sink.send(topic, b"two")
-    inbox.wait_for(b"two")
-    assert inbox.values == [b"one", b"two"]
+    receiver.wait_for(b"two")
+    assert receiver.values == [b"one", b"two"]
 
 
-def test_a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning(bench, inbox, log):
-    _delete_and_make_again(bench, inbox, log, None)
+def test_a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning(bench, receiver, log):
+    _delete_and_make_again(bench, receiver, log, None)
 
 
 @pytest.mark.parametrize("bench", ["memory", pytest.param("apache", marks=pytest.mark.apache_kafka)], indirect=True)
-def test_a_group_reads_a_topic_that_is_deleted_and_made_again_from_its_beginning(bench, inbox, log):
+def test_a_group_reads_a_topic_that_is_deleted_and_made_again_from_its_beginning(bench, receiver, log):
     """The mock cluster keeps what a group has committed of a topic that is deleted."""
-    _delete_and_make_again(bench, inbox, log, "sharing")
+    _delete_and_make_again(bench, receiver, log, "sharing")
 
 
-def test_another_topic_goes_on_when_one_is_deleted(kafka_bench, inbox, log):
+def test_another_topic_goes_on_when_one_is_deleted(kafka_bench, receiver, log):
     deleted, kept = kafka_bench.topic(), kafka_bench.topic()
-    source = kafka_bench.events(inbox)
+    source = kafka_bench.events(receiver)
     source.read(deleted).result(PATIENCE)
     source.read(kept).result(PATIENCE)
     kafka_bench.send(deleted, "last")
-    inbox.wait_for(b"last")
+    receiver.wait_for(b"last")
     kafka_bench.backend.delete_topic(deleted)
     log.wait_for(f"topic {deleted} is gone")
     kafka_bench.send(kept, "still there")
-    inbox.wait_for(b"still there")
+    receiver.wait_for(b"still there")
 
 
 @pytest.mark.parametrize("group_name", [None, "late"])
-def test_records_deleted_before_they_were_read_are_told_and_the_rest_is_read(kafka_bench, inbox, log, group_name):
+def test_records_deleted_before_they_were_read_are_told_and_the_rest_is_read(kafka_bench, receiver, log, group_name):
     topic = kafka_bench.topic()
     transport = kafka_bench.another_transport(**{"queued.max.messages.kbytes": "500", "fetch.max.bytes": "1000000"})
-    source = kafka_bench.events(inbox, group_name, transport)
+    source = kafka_bench.events(receiver, group_name, transport)
     source.read(topic).result(PATIENCE)
     kafka_bench.send(topic, "first")
-    inbox.wait_for(b"first")
-    inbox.shut(source)
+    receiver.wait_for(b"first")
+    receiver.shut(source)
     kafka_bench.send(topic, *(os.urandom(100_000) for _ in range(100)))
     kafka_bench.send(topic, "last")
     kafka_bench.backend.lose_records(topic, before=100)
-    inbox.open(source)
-    inbox.wait_for(b"last")
+    receiver.open(source)
+    receiver.wait_for(b"last")
     log.wait_for(f"records of {topic}[0] were deleted before they were read")
-    offsets = [record.offset for record in inbox.records]
+    offsets = [record.offset for record in receiver.records]
     assert offsets == sorted(set(offsets))
     assert len(offsets) < 102
 
 
-def test_a_topic_that_may_not_be_read_is_told(mock_bench, inbox):
+def test_a_topic_that_may_not_be_read_is_told(mock_bench, receiver):
     topic, other = mock_bench.topic(), mock_bench.topic()
     mock_bench.backend.refuse_topic(topic, TOPIC_AUTHORIZATION_FAILED)
-    source = mock_bench.events(inbox)
+    source = mock_bench.events(receiver)
     with pytest.raises(TransportError, match=f"{topic}.*ACL"):
         source.read(topic).result(PATIENCE)
     mock_bench.backend.refuse_topic(topic, 0)
     source.read(topic).result(PATIENCE)
     source.read(other).result(PATIENCE)
     mock_bench.send(topic, "allowed now")
-    inbox.wait_for(b"allowed now")
+    receiver.wait_for(b"allowed now")
 
 
-def test_a_reply_topic_that_cannot_be_created_is_told_with_the_command(mock_bench, inbox, monkeypatch):
+def test_a_reply_topic_that_cannot_be_created_is_told_with_the_command(mock_bench, receiver, monkeypatch):
     monkeypatch.setattr(creation, "_LIMIT", 1.0)
     topic = mock_bench.topic(name="reply")
     mock_bench.backend.refuse_topic(topic, UNKNOWN_TOPIC_OR_PART)
-    source, ready = mock_bench.replies(inbox, topic)
+    source, ready = mock_bench.replies(receiver, topic)
     with pytest.raises(TransportError, match=f"kafka-topics.sh .* --create --topic {topic}"):
         ready.result(PATIENCE)
     mock_bench.backend.refuse_topic(topic, 0)
     source.read(topic).result(PATIENCE)
 
 
-def test_a_reply_topic_that_is_deleted_is_made_again(kafka_bench, inbox, log):
+def test_a_reply_topic_that_is_deleted_is_made_again(kafka_bench, receiver, log):
     topic = kafka_bench.topic(None, name="reply")
-    _, ready = kafka_bench.replies(inbox, topic)
+    _, ready = kafka_bench.replies(receiver, topic)
     ready.result(PATIENCE)
     kafka_bench.send(topic, "one")
-    inbox.wait_for(b"one")
+    receiver.wait_for(b"one")
     kafka_bench.backend.delete_topic(topic)
     log.wait_for(f"topic {topic} is gone")
     kafka_bench.send(topic, "two")
-    inbox.wait_for(b"two")
+    receiver.wait_for(b"two")
 
 
 def test_presence_joins_when_its_topic_appears_and_reads_nothing(kafka_bench, log):
@@ -149,9 +149,9 @@ def test_presence_joins_when_its_topic_appears_and_reads_nothing(kafka_bench, lo
     presence.close(5.0)
 
 
-def test_nothing_is_printed(kafka_bench, inbox, log, capfd):
+def test_nothing_is_printed(kafka_bench, receiver, log, capfd):
     topic = kafka_bench.topic()
-    kafka_bench.events(inbox).read(topic).result(PATIENCE)
+    kafka_bench.events(receiver).read(topic).result(PATIENCE)
     presence = kafka_bench.transport.presence(topic, "application")
     changed = threading.Event()
     kafka_bench.transport.on_status(lambda status: changed.set() if status.reason else None)
