@@ -1,7 +1,4 @@
-"""Arguments of calls, checked before anything is sent.
-
-In: what a caller gave. Out: the same, checked and parsed, or a ValueError that names it. Pure; any thread.
-"""
+"""Checks of call arguments: each function returns the checked value or raises ValueError naming the argument."""
 
 from __future__ import annotations
 
@@ -52,10 +49,10 @@ def named(name: str) -> str:
     """Returns a snapshot's name.
 
     Raises:
-        ValueError: It is not a string, or empty.
+        ValueError: It is not a string, or is empty.
     """
     if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"a snapshot's name is a string that is not empty, not {name!r}")
+        raise ValueError(f"a snapshot's name must be a string that is not empty, got {name!r}")
     return name
 
 
@@ -63,11 +60,11 @@ def addressed(uris: Iterable[str]) -> list[PVAddress]:
     """Returns the addresses of PVs, at least one.
 
     Raises:
-        ValueError: There is none, or one of them is wrong.
+        ValueError: The list is empty, or an item is not a PV's URI.
     """
     if isinstance(uris, str) or not isinstance(uris, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"a list of PV URIs is expected, not {uris!r}")
+        raise ValueError(f"PV URIs must be a list of strings, got {uris!r}")
     addresses = [PVAddress.parse(uri) for uri in uris]
     if not addresses:
-        raise ValueError("the list of PV URIs is empty")
+        raise ValueError("the list of PV URIs must not be empty")
     return addresses

@@ -1,8 +1,8 @@
-"""Every error this library raises, and who is to blame for it.
+"""Exceptions that this library raises.
 
-A bad argument is a plain `ValueError`, raised at the call. The others say whose turn it is to act: the
-transport failed (`TransportError`), the gateway refused (`OperationError`), nobody answered in time
-(`OperationTimeout`), the gateway broke the wire format (`WireError`), or the client is of no use any more
+A bad argument is a `ValueError`, raised at the call. Every other error is a `K2EGError`; its class tells the cause:
+the transport (`TransportError`), the gateway's refusal (`OperationError`), a missing reply (`OperationTimeout`), a
+malformed message (`WireError`), a stream without items (`EmptyStreamError`), or a client that cannot be used any more
 (`ClientClosedError`, `ForkError`).
 """
 
@@ -13,16 +13,16 @@ from importlib.util import find_spec
 
 
 class K2EGError(Exception):
-    """The base of all errors of this library that are not a bad argument."""
+    """Base class of this library's errors, bad arguments excepted."""
 
 
 class OperationError(K2EGError):
-    """The gateway answered an operation with a failure.
+    """The gateway replied to an operation with a failure.
 
     Attributes:
-        error: The gateway's code; negative.
-        message: The gateway's own words, or an empty string.
-        operation: What was asked for: ``get``, ``put``, ``monitor``, ...
+        error: The gateway's error code; negative.
+        message: The gateway's text, or an empty string.
+        operation: The operation: ``get``, ``put``, ``monitor``, ...
         subject: The PV's URI or the snapshot's name.
     """
 
@@ -39,12 +39,13 @@ class OperationError(K2EGError):
 
 
 class OperationTimeout(K2EGError, TimeoutError):
-    """No reply came in time.
+    """No reply arrived in time.
 
     Attributes:
-        operation: What was asked for.
+        operation: The operation: ``get``, ``put``, ``monitor``, ...
         subject: The PV's URI or the snapshot's name.
-        waited: How long it waited, in seconds.
+        waited: The timeout in seconds.
+        hint: What else is known, such as a gateway that was never seen; may be empty.
     """
 
     def __init__(self, operation: str, subject: str, waited: float, hint: str = "") -> None:
@@ -64,15 +65,15 @@ class EmptyStreamError(K2EGError):
 
 
 class TransportError(K2EGError):
-    """Kafka failed: the broker cannot be reached, refuses, or lacks a topic. The text says what to do."""
+    """Kafka failed: the broker is unreachable, refuses the connection, or lacks a topic. The text says what to do."""
 
 
 class WireError(K2EGError):
-    """A record is not what the protocol says it has to be.
+    """A record violates the protocol.
 
     Attributes:
-        kind: What is wrong with it, one of a few words, so that it can be counted:
-            ``header``, ``serialization``, ``undecodable``, ``shape``, ``size``.
+        kind: The violation, a key to count by: ``header``, ``serialization``, ``undecodable``, ``shape``, ``size``.
+        text: The details.
     """
 
     def __init__(self, kind: str, text: str) -> None:
@@ -85,23 +86,23 @@ class WireError(K2EGError):
 
 
 class ClientClosedError(K2EGError):
-    """The client is closed, or was closed while the operation waited."""
+    """The client is closed, or was closed during the operation."""
 
 
 class ForkError(K2EGError):
-    """The client was made before a fork and is used in the child. Make a client in the child instead."""
+    """The client was created before a fork and is used in the child. Create a client in the child instead."""
 
 
 def require_extra(extra: str, modules: Iterable[str], what: str) -> None:
-    """Returns if the packages of an extra are there.
+    """Checks that the packages of an extra are installed.
 
     Args:
         extra: The extra's name in ``k2eg[...]``.
-        modules: The packages that are needed of it.
-        what: What needs them, for the error.
+        modules: The packages that are required.
+        what: The function that requires them, for the error.
 
     Raises:
-        ModuleNotFoundError: One of them is missing; the text says what to install.
+        ModuleNotFoundError: A package is missing; the text says what to install.
     """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:

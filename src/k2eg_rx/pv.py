@@ -1,8 +1,4 @@
-"""PV addresses and the names of the topics that follow from them.
-
-In: what people write (``pva://NAME.field``). Out: its parts, and topic names that Kafka accepts.
-Pure functions; any thread.
-"""
+"""PV addresses (``pva://NAME.field``) and the names of Kafka topics derived from PV and snapshot names."""
 
 from __future__ import annotations
 
@@ -16,12 +12,12 @@ from typing import Literal
 Protocol = Literal["pva", "ca"]
 
 # EPICS Base forbids white space, quotes, '.' and '$' in a record name (dbLexRoutines.c, dbRecordNameValidate);
-# the first '.' starts the field path. Everything else occurs at real sites: + [ ] < > ; { } / # - _ :
+# the first '.' starts the field path. All other characters occur at real sites: + [ ] < > ; { } / # - _ :
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f\"'.$]+")
 # A field path may carry a channel filter in JSON, hence quotes and blanks; never a control character.
 _FIELD = re.compile(r"[^\x00-\x1f\x7f]+")
 
-_REMEMBERED = 10_000  # addresses, some 4 MB of them: a program names the same ones again and again
+_CACHED = 10_000  # parsed addresses, about 4 MB: programs use the same PVs repeatedly
 
 _TOPIC_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _SNAPSHOT_UNSAFE = re.compile(r"[^A-Za-z0-9-]")
@@ -31,14 +27,14 @@ _DIGEST_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class PVAddress:
-    """A PV as a client names it.
+    """The address of a PV: protocol, name and optional field.
 
     Attributes:
         protocol: ``pva`` or ``ca``.
-        base: The record's or PV's name without any field.
+        base: The name of the record or PV, without a field.
         field: The field path after the first dot, or an empty string.
-        name: The name without the protocol, with the field; the key under which data comes back.
-        uri: The address as it goes into a command.
+        name: The name with the field and without the protocol; the key of the PV's data in replies and events.
+        uri: The address as commands carry it.
     """
 
     protocol: Protocol
@@ -54,27 +50,27 @@ class PVAddress:
 
     @classmethod
     def parse(cls, uri: str) -> PVAddress:
-        """Returns the parts of a PV's URI.
+        """Returns the address that a URI denotes.
 
         Raises:
-            ValueError: It is not ``pva://NAME`` or ``ca://NAME``; the text says what is wrong.
+            ValueError: The URI is not ``pva://NAME`` or ``ca://NAME``; the text says why.
         """
         if not isinstance(uri, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
-            raise ValueError(f"a PV's URI is a string such as 'pva://my:pv', not {uri!r}")
+            raise ValueError(f"a PV's URI must be a string such as 'pva://my:pv', got {uri!r}")
         return cls._parsed(uri)
 
     @classmethod
-    @functools.lru_cache(_REMEMBERED)
+    @functools.lru_cache(_CACHED)
     def _parsed(cls, uri: str) -> PVAddress:
         protocol, separator, rest = uri.partition("://")
         if not separator or protocol not in ("pva", "ca"):
-            raise ValueError(f"{uri!r}: the protocol has to be 'pva' or 'ca', as in 'pva://my:pv'")
+            raise ValueError(f"{uri!r}: the protocol must be 'pva' or 'ca', as in 'pva://my:pv'")
         base, dot, field = rest.partition(".")
         if not base:
             raise ValueError(f"{uri!r}: the PV's name is missing after '{protocol}://'")
         if not _NAME.fullmatch(base):
             raise ValueError(
-                f"{uri!r}: a PV's name has no white space, control characters, quotes or '$'; got {base!r}"
+                f"{uri!r}: a PV's name must have no white space, control characters, quotes or '$', got {base!r}"
             )
         if dot and not _FIELD.fullmatch(field):
             raise ValueError(f"{uri!r}: the field after the dot is missing or has a control character")
@@ -82,7 +78,7 @@ class PVAddress:
 
     @property
     def is_record_field(self) -> bool:
-        """Whether the field is one of an EPICS record (``HIGH``), not a path in a structure (``alarm.status``)."""
+        """Whether the field is a record field (``HIGH``), not a path in the PV's structure (``alarm.status``)."""
         return self.field != "" and not self.field[0].islower()
 
     def __str__(self) -> str:
@@ -90,12 +86,12 @@ class PVAddress:
 
 
 def pv_name_of(name_or_uri: str) -> str:
-    """Returns a PV's name, from the name itself or from its URI."""
+    """Returns a PV's name without the protocol, given the name or the URI."""
     return PVAddress.parse(name_or_uri).name if "://" in name_or_uri else name_or_uri
 
 
 def _bounded(topic: str, original: str) -> str:
-    """Keeps a topic's name within what Kafka accepts, and different for different originals."""
+    """Shortens a topic's name to Kafka's limit; a digest keeps the names of different originals different."""
     if len(topic) <= MAX_TOPIC_LENGTH:
         return topic
     digest = hashlib.sha256(original.encode()).hexdigest()[:_DIGEST_LENGTH]
@@ -103,13 +99,13 @@ def _bounded(topic: str, original: str) -> str:
 
 
 def monitor_topic(pv_name: str) -> str:
-    """Returns the topic that carries a PV's monitor events: its name, ``_`` for what Kafka does not accept.
+    """Returns the topic of a PV's monitor events: its name with ``_`` for each character that Kafka does not accept.
 
-    Two PVs may share a topic (``a:b`` and ``a_b``); the name inside the event tells them apart.
+    Two PVs may share a topic (``a:b`` and ``a_b``); the name inside the event distinguishes them.
     """
     return _bounded(_TOPIC_UNSAFE.sub("_", pv_name), pv_name)
 
 
 def snapshot_topic(snapshot_name: str) -> str:
-    """Returns the topic of a recurring snapshot: lower case, ``_`` for all but letters, digits and ``-``."""
+    """Returns the topic of a recurring snapshot: lower case, with ``_`` for all but letters, digits and ``-``."""
     return _bounded(_SNAPSHOT_UNSAFE.sub("_", snapshot_name).lower(), snapshot_name)

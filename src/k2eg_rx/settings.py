@@ -1,6 +1,6 @@
-"""An environment: where the broker is, which topics to use, and what to tell librdkafka.
+"""Settings of an environment, read from an ``.ini`` file: broker, topics, librdkafka properties.
 
-In: an ``.ini`` file by the environment's name. Out: a frozen `Settings`, read once. Any thread.
+Thread safety: `Settings` are immutable.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 FOLDER_VARIABLE = "K2EG_PYTHON_CONFIGURATION_PATH_FOLDER"
 DEMO_BROKER_VARIABLE = "K2EG_DEMO_BROKER_FILE"
 
-# A body of empty maps takes about 70 times its size once it is decoded: some 1.2 GB at worst. A camera's image of five
-# million 16-bit pixels fits, and brokers take no more than 1 MiB unless they are told to.
+# A body of empty maps takes about 70 times its size when decoded: 1.2 GB at worst. A camera image of five million
+# 16-bit pixels fits; brokers accept at most 1 MiB by default.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -25,17 +25,17 @@ _APP_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One environment, for one application.
+    """The settings of one application in one environment.
 
     Attributes:
-        environment_id: The name of the environment: of its file, without ``.ini``.
+        environment_id: The environment's name: that of its file, without ``.ini``.
         broker_url: Kafka's bootstrap servers, ``host:port`` separated by commas.
-        command_topic: Where the gateway takes commands from.
-        reply_topic: Where this application gets its replies.
-        kafka: Properties for librdkafka. Not shown in `repr`: there may be secrets in it.
-        sections: The other sections, such as ``[gateway]``, as they stand.
-        source: The file it came from.
-        max_message_bytes: The largest body that is decoded; what is larger is skipped and counted.
+        command_topic: The topic from which the gateway reads commands.
+        reply_topic: The topic to which the gateway sends this application's replies.
+        kafka: librdkafka properties. Hidden in `repr` because they may contain secrets.
+        sections: The other sections of the file, such as ``[gateway]``, unchanged. Hidden in `repr` too.
+        source: The file, or None.
+        max_message_bytes: The largest record body in bytes that is decoded; larger ones are skipped and counted.
     """
 
     environment_id: str
@@ -48,30 +48,30 @@ class Settings:
     max_message_bytes: int = MAX_MESSAGE_BYTES
 
     def section(self, name: str) -> Mapping[str, str]:
-        """Returns a section of the file, empty if it has none of that name."""
+        """Returns a section of the file, or an empty map if the file does not have it."""
         return self.sections.get(name, {})
 
 
 def shipped_folder() -> Path:
-    """Returns the folder with the environments that come with the package."""
+    """Returns the folder of the environments that are part of this package."""
     packaged = Path(__file__).parent / "conf"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf"  # the second: an editable install
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf"  # the second for an editable install
 
 
 def configuration_folder() -> Path:
-    """Returns the folder that environments are read from: the named one, else the one that comes with the package."""
+    """Returns the folder of environments: that of K2EG_PYTHON_CONFIGURATION_PATH_FOLDER, or else the shipped one."""
     named = os.environ.get(FOLDER_VARIABLE)
     return Path(named).expanduser() if named else shipped_folder()
 
 
 def environments(folder: Path | None = None) -> list[str]:
-    """Returns the names of the environments there are."""
+    """Returns the names of the environments in a folder, by default `configuration_folder`."""
     folder = folder or configuration_folder()
     return sorted(path.stem for path in folder.glob("*.ini"))
 
 
 def demo_broker_file() -> Path:
-    """Returns the file in which a running demo leaves its broker's address, one per user."""
+    """Returns the file to which a running demo writes its broker's address, one per user."""
     named = os.environ.get(DEMO_BROKER_VARIABLE)
     if named:
         return Path(named)
@@ -93,12 +93,12 @@ def _expand(text: str, where: str) -> str:
 def _required(values: Mapping[str, str], key: str, path: Path) -> str:
     value = values.get(key, "").strip()
     if not value:
-        raise ValueError(f"{path}: [DEFAULT] has no {key}")
+        raise ValueError(f"{path}: [DEFAULT] must have a value for {key}")
     return _expand(value, f"{path}: {key}")
 
 
 def _broker_url(values: Mapping[str, str], path: Path) -> str:
-    """The broker's address; `demo` stands for the one a running demo has left in its file."""
+    """Returns the broker's address; for `demo` it is read from the file of the running demo."""
     url = _required(values, "kafka_broker_url", path)
     if url != "demo":
         return url
@@ -106,7 +106,7 @@ def _broker_url(values: Mapping[str, str], path: Path) -> str:
         return demo_broker_file().read_text().strip()
     except OSError:
         raise ValueError(
-            f"environment {path.stem!r}: no demo is running (no {demo_broker_file()}); start one by `k2eg demo`"
+            f"environment {path.stem!r}: no demo is running (no {demo_broker_file()}); start one with `k2eg demo`"
         ) from None
 
 
@@ -118,7 +118,7 @@ def _reply_topic(values: Mapping[str, str], app_name: str, path: Path) -> str:
 def _max_message_bytes(values: Mapping[str, str], path: Path) -> int:
     text = values.get("max_message_bytes", "").strip() or str(MAX_MESSAGE_BYTES)
     if not text.isdecimal() or int(text) == 0:
-        raise ValueError(f"{path}: max_message_bytes: {text!r} is not a whole number above 0")
+        raise ValueError(f"{path}: max_message_bytes must be a whole number above 0, got {text!r}")
     return int(text)
 
 
@@ -129,18 +129,18 @@ def _parse(path: Path) -> configparser.ConfigParser:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from None
     except configparser.Error as error:
-        # the parser's own text quotes the line, which may hold a password
+        # without the parser's text, which quotes the line: it may contain a password
         raise ValueError(f"{path}: is not a valid .ini file ({type(error).__name__})") from None
     return parser
 
 
 def check_app_name(app_name: str) -> None:
-    """Raises ValueError for a name that no application can have."""
+    """Checks an application's name. Raises ValueError if it is empty or cannot be part of a topic's name."""
     if not app_name:
-        raise ValueError("app_name is missing: it names the application and its reply topic")
+        raise ValueError("app_name must not be empty: it names the application and its reply topic")
     if not _APP_NAME.fullmatch(app_name):
         raise ValueError(
-            f"app_name {app_name!r}: only letters, digits, '.', '_' and '-', for a topic is named after it"
+            f"app_name must consist of letters, digits, '.', '_' and '-', got {app_name!r}; a topic is named after it"
         )
 
 
@@ -148,20 +148,20 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
     """Returns the settings of an environment.
 
     Args:
-        environment_id: The name of its file, without ``.ini``.
-        app_name: The application's name: letters, digits, ``.``, ``_``, ``-``; the reply topic follows from it.
-        folder: Where to look; by default the folder named by K2EG_PYTHON_CONFIGURATION_PATH_FOLDER, else the
-            environments that come with the package.
+        environment_id: The name of the environment's file, without ``.ini``.
+        app_name: The application's name: letters, digits, ``.``, ``_``, ``-``. It replaces ``{app_name}`` in the
+            file's ``reply_topic``.
+        folder: The folder of the file; by default `configuration_folder`.
 
     Raises:
-        ValueError: There is no such environment, or something in its file is missing or wrong.
+        ValueError: The environment does not exist, or its file lacks a key or has an invalid one.
     """
     check_app_name(app_name)
     folder = folder or configuration_folder()
     known = environments(folder)
     if environment_id not in known:
         raise ValueError(
-            f"no environment {environment_id!r} in {folder}; there is {', '.join(known) or 'none'}"
+            f"no environment {environment_id!r} in {folder}; available: {', '.join(known) or 'none'}"
             f" (set {FOLDER_VARIABLE} to look elsewhere)"
         )
     path = folder / f"{environment_id}.ini"

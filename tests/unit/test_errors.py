@@ -1,4 +1,4 @@
-"""The errors: their family, their texts, and that they survive a trip to another process."""
+"""The exceptions: hierarchy, texts, attributes, pickling."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_there_is_an_example_of_every_error() -> None:
     assert kinds - {K2EGError} == {type(error) for error in EXAMPLES}
 
 
-def test_one_except_clause_catches_them_all() -> None:
+def test_every_error_is_a_k2eg_error() -> None:
     assert all(isinstance(error, K2EGError) and not isinstance(error, ValueError) for error in EXAMPLES)
 
 
@@ -46,14 +46,14 @@ def test_an_error_is_the_same_after_pickling(error: K2EGError) -> None:
         assert (type(twin), str(twin), vars(twin)) == (type(error), str(error), vars(error))
 
 
-def test_the_gateways_failure_names_operation_subject_code_and_words() -> None:
+def test_an_operation_error_shows_operation_subject_code_and_message() -> None:
     error = OperationError(-2, "std::bad_cast", "put", "pva://x")
     assert str(error) == "put of pva://x: the gateway answered with error -2: std::bad_cast"
     assert (error.error, error.message, error.operation, error.subject) == (-2, "std::bad_cast", "put", "pva://x")
     assert str(OperationError(-1, "")) == "the gateway answered with error -1: no message"
 
 
-def test_a_timeout_names_operation_subject_and_how_long_it_waited() -> None:
+def test_a_timeout_shows_operation_subject_and_duration() -> None:
     error = OperationTimeout("get", "pva://x", 2.5)
     assert str(error) == "get of pva://x: no reply within 2.5 s"
     assert str(OperationTimeout("put", "pva://x", 5.0, "it may still be carried out")).endswith(
@@ -62,6 +62,6 @@ def test_a_timeout_names_operation_subject_and_how_long_it_waited() -> None:
     assert isinstance(error, TimeoutError)
 
 
-def test_a_broken_message_has_a_kind_to_count_it_by() -> None:
+def test_a_wire_error_has_a_kind_to_count_by() -> None:
     error = WireError("header", "no header")
     assert (error.kind, error.text, str(error)) == ("header", "no header", "header: no header")

@@ -1,4 +1,4 @@
-"""PV addresses, and the topics that follow from names."""
+"""PV addresses, and the topics derived from names."""
 
 from __future__ import annotations
 
@@ -56,25 +56,25 @@ def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "text"),
     [
-        ("my:pv", "the protocol has to be 'pva' or 'ca'"),
-        ("http://my:pv", "the protocol has to be"),
-        ("PVA://my:pv", "the protocol has to be"),
-        ("pva:my:pv", "the protocol has to be"),
-        ("", "the protocol has to be"),
+        ("my:pv", "the protocol must be 'pva' or 'ca'"),
+        ("http://my:pv", "the protocol must be"),
+        ("PVA://my:pv", "the protocol must be"),
+        ("pva:my:pv", "the protocol must be"),
+        ("", "the protocol must be"),
         ("pva://", "the PV's name is missing"),
         ("pva://.HIGH", "the PV's name is missing"),
-        ("pva://my pv", "no white space"),
-        ("pva://my:pv ", "no white space"),
-        ("pva://my\tpv", "no white space"),
+        ("pva://my pv", "must have no white space"),
+        ("pva://my:pv ", "must have no white space"),
+        ("pva://my\tpv", "must have no white space"),
         ("pva://my'pv", "quotes"),
         ("pva://my$pv", "'\\$'"),
         ("pva://my:pv.", "the field after the dot is missing"),
         ("pva://my:pv.A\nB", "control character"),
-        (None, "is a string"),
-        (5, "is a string"),
+        (None, "must be a string"),
+        (5, "must be a string"),
     ],
 )
-def test_what_is_no_uri_is_refused_with_the_reason(uri: Any, text: str) -> None:
+def test_a_malformed_uri_is_refused_with_the_reason(uri: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text) as caught:
         PVAddress.parse(uri)
     assert repr(uri) in str(caught.value)
@@ -83,11 +83,11 @@ def test_what_is_no_uri_is_refused_with_the_reason(uri: Any, text: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "expected"), [("pva://x", False), ("pva://x.HIGH", True), ("pva://x.alarm.severity", False)]
 )
-def test_a_records_field_is_told_from_a_path_in_the_structure(uri: str, expected: bool) -> None:
+def test_a_record_field_is_distinguished_from_a_path_in_the_structure(uri: str, expected: bool) -> None:
     assert PVAddress.parse(uri).is_record_field is expected
 
 
-def test_a_name_is_taken_from_itself_or_from_its_uri() -> None:
+def test_a_name_is_read_from_a_name_or_a_uri() -> None:
     assert pv_name_of("my:pv.HIGH") == pv_name_of("ca://my:pv.HIGH") == "my:pv.HIGH"
     with pytest.raises(ValueError, match="protocol"):
         pv_name_of("http://my:pv")
@@ -126,7 +126,7 @@ LONG = st.text("abc:", min_size=MAX_TOPIC_LENGTH + 1, max_size=2 * MAX_TOPIC_LEN
 
 
 @given(LONG, LONG)
-def test_long_names_keep_different_topics(one: str, other: str) -> None:
+def test_long_names_have_different_topics(one: str, other: str) -> None:
     assume(one != other)
     assert len(monitor_topic(one)) == MAX_TOPIC_LENGTH
     assert monitor_topic(one) == monitor_topic(one)

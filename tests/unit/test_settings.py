@@ -1,4 +1,4 @@
-"""Environments: files, what is taken from where, and errors that say what to do without telling secrets."""
+"""Environments: files, variables, defaults, and errors that contain no secrets."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_documented_file_is_an_environment(folder: Path) -> None:
         ("reply_topic=fixed\n", "fixed"),
     ],
 )
-def test_the_reply_topic_may_hold_the_applications_name(folder: Path, line: str, topic: str) -> None:
+def test_the_reply_topic_may_contain_the_application_name(folder: Path, line: str, topic: str) -> None:
     write(folder, PLAIN + line)
     assert load_settings("site", "app").reply_topic == topic
 
@@ -72,7 +72,7 @@ def test_variables_work_in_the_default_section_too(folder: Path, monkeypatch: py
     assert load_settings("site", "app").broker_url == "other:9094"
 
 
-def test_a_percent_sign_is_nothing_special(folder: Path) -> None:
+def test_a_percent_sign_is_literal(folder: Path) -> None:
     write(folder, PLAIN + "[kafka]\nsasl.password=100%%s%(x)s\n")
     assert load_settings("site", "app").kafka["sasl.password"] == "100%%s%(x)s"
 
@@ -116,7 +116,7 @@ def test_a_file_that_is_not_text_is_named(folder: Path) -> None:
 def test_a_missing_or_empty_key_is_named(folder: Path, key: str, rest: list[str]) -> None:
     lines = [line for line in PLAIN.splitlines() if not line.startswith(key)]
     write(folder, "\n".join([*lines, *(line.format(key) for line in rest)]))
-    with pytest.raises(ValueError, match=rf"site\.ini: \[DEFAULT\] has no {key}"):
+    with pytest.raises(ValueError, match=rf"site\.ini: \[DEFAULT\] must have a value for {key}"):
         load_settings("site", "app")
 
 
@@ -129,17 +129,17 @@ def test_a_variable_that_is_not_set_is_named(folder: Path, monkeypatch: pytest.M
         load_settings("site", "app")
 
 
-def test_a_missing_environment_tells_the_folder_and_what_is_there(folder: Path) -> None:
+def test_a_missing_environment_lists_the_folder_and_its_environments(folder: Path) -> None:
     write(folder, PLAIN, "one")
     write(folder, PLAIN, "two")
     with pytest.raises(ValueError, match="no environment 'site'") as caught:
         load_settings("site", "app")
-    assert f"in {folder}; there is one, two" in str(caught.value)
+    assert f"in {folder}; available: one, two" in str(caught.value)
     assert FOLDER_VARIABLE in str(caught.value)
 
 
 def test_a_folder_without_environments_says_so(folder: Path) -> None:
-    with pytest.raises(ValueError, match="there is none"):
+    with pytest.raises(ValueError, match="available: none"):
         load_settings("site", "app")
 
 
@@ -151,9 +151,10 @@ def test_an_environment_is_a_name_and_not_a_path(folder: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("", "app_name is missing"), ("a b", "only letters"), ("a/b", "only letters")]
+    ("name", "text"),
+    [("", "app_name must not be empty"), ("a b", "must consist of letters"), ("a/b", "must consist of letters")],
 )
-def test_an_applications_name_has_to_fit_into_a_topics(folder: Path, name: str, text: str) -> None:
+def test_an_application_name_must_fit_a_topic_name(folder: Path, name: str, text: str) -> None:
     write(folder, PLAIN)
     with pytest.raises(ValueError, match=text):
         load_settings("site", name)
@@ -183,15 +184,15 @@ def test_the_shipped_environments_are_valid(monkeypatch: pytest.MonkeyPatch, tmp
     assert all(one.reply_topic == "app-reply" for one in settings.values())
 
 
-def test_without_a_demo_the_demo_environment_says_how_to_start_one(
+def test_the_demo_environment_without_a_demo_says_how_to_start_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(DEMO_BROKER_VARIABLE, str(tmp_path / "nothing"))
-    with pytest.raises(ValueError, match=r"no demo is running .* start one by `k2eg demo`"):
+    with pytest.raises(ValueError, match=r"no demo is running .* start one with `k2eg demo`"):
         load_settings("demo", "app", shipped_folder())
 
 
-def test_the_demos_file_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_demo_file_is_one_per_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(DEMO_BROKER_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert demo_broker_file() == tmp_path / "k2eg-demo-broker"

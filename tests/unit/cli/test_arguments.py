@@ -64,7 +64,7 @@ def test_get_monitor_and_snapshot_accept_several_uris() -> None:
         ([], "a command is missing"),
         (["fly"], "invalid choice: 'fly'"),
         (["get"], "URI"),
-        (["get", "my:pv"], "the protocol has to be 'pva' or 'ca'"),
+        (["get", "my:pv"], "the protocol must be 'pva' or 'ca'"),
         (["get", "pva://"], "name is missing"),
         (["get", "pva://x", "--timeout", "0"], "must be a number of seconds above 0, got '0'"),
         (["get", "pva://x", "--timeout", "inf"], "must be a number of seconds above 0, got 'inf'"),

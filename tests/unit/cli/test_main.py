@@ -74,7 +74,7 @@ def test_an_unknown_environment_is_a_usage_error(run: Run) -> None:
 def test_an_incomplete_environment_is_a_failure(run: Run) -> None:
     code, line = run("-e", "broken", "get", "pva://x")
     assert code == 1
-    assert "broken.ini: [DEFAULT] has no kafka_broker_url" in line
+    assert "broken.ini: [DEFAULT] must have a value for kafka_broker_url" in line
 
 
 def test_environment_demo_without_a_demo_mentions_how_to_start_one(run: Run) -> None:

@@ -299,7 +299,7 @@ def test_dml_is_a_context_manager_and_close_is_idempotent(gateway: Any) -> None:
 
 
 def test_an_empty_app_name_is_rejected() -> None:
-    with pytest.raises(ValueError, match="app_name is missing"):
+    with pytest.raises(ValueError, match="app_name must not be empty"):
         dml("local", "")
 
 
