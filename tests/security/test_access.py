@@ -60,7 +60,7 @@ def test_client_gateway_and_command_line_need_the_kafka_section_and_no_more(
     site.variables |= without_epics() | ioc.client_environment
     process = site.start("gateway")
     try:
-        said = _until(process, "takes commands")
+        said = _until(process, "gateway started")
         with Client("site", "app", settings=settings) as client:
             first(client.put_stream("pva://t:ao", 2.5))
             assert first(client.get_stream("ca://t:ao")).value == 2.5

@@ -298,7 +298,7 @@ def test_the_gateway_command_runs_one_until_sigterm(
     with start("-e", "own", "gateway") as process:
         try:
             assert process.stderr is not None
-            assert any("takes commands" in line for line in process.stderr)
+            assert any("gateway started" in line for line in process.stderr)
             done = run("-e", "own", "get", "--timeout", "20", "pva://demo:setpoint2")
         finally:
             process.send_signal(signal.SIGTERM)
