@@ -11,7 +11,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from k2eg_rx.concurrency import current_runtime, held_back
+from k2eg_rx.concurrency import blocking_section, current_runtime
 from k2eg_rx.delivery import Buffer, Overflow, buffer_for
 
 _T = TypeVar("_T")
@@ -124,7 +124,7 @@ class AsyncQueue(Generic[_T]):
                 )
             )
             return
-        with held_back() as is_to_end:
+        with blocking_section() as is_to_end:
             while not self._ended and len(self._buffer) > self._low:
                 if not self._condition.wait(_CHECK_INTERVAL) and (self._loop.is_closed() or is_to_end()):
                     self._end(None)

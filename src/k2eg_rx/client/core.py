@@ -88,7 +88,7 @@ class Core:
         self.status = StatusBoard(self._measure, timers)
         self._pending = PendingRequests(self._decode_errors, priority.note)
         router = EventRouter(
-            self._decode_errors, self._has_room, self.dispatcher.gather_work, priority.is_due, limit=limit
+            self._decode_errors, self._has_room, self.dispatcher.collect_inline, priority.is_due, limit=limit
         )
         self._transports = ClientTransports(
             transport or (runtime.transport or KafkaTransport)(settings),

@@ -20,7 +20,7 @@ from k2eg_rx.client.routes import MessageRoute, Outgoing, PVRoute
 from k2eg_rx.delivery import SubscriberInput
 from k2eg_rx.errors import WireError
 from k2eg_rx.protocol import PVUpdate, decode_body
-from k2eg_rx.transport import ConflationFilter, DecodeErrorCounter, Offsets, Partition, Record, Work
+from k2eg_rx.transport import ConflationFilter, DecodeErrorCounter, InlineWork, Offsets, Partition, Record
 
 
 def _ends_of_runs(keys: Sequence[bytes | None]) -> Sequence[int]:
@@ -50,7 +50,7 @@ class EventRouter:
     Args:
         decode_errors: Counts undecodable records.
         has_room: Returns whether the subscribers can take another batch.
-        gather_work: See `Receiver.gather_work`.
+        collect_inline: See `Receiver.collect_inline`.
         prefer_small_batches: See `Receiver.prefer_small_batches`.
         limit: Maximum size of a body in bytes; larger records are rejected before they get here.
     """
@@ -59,7 +59,7 @@ class EventRouter:
         self,
         decode_errors: DecodeErrorCounter,
         has_room: Callable[[], bool],
-        gather_work: Callable[[], Work | None] = lambda: None,
+        collect_inline: Callable[[], InlineWork | None] = lambda: None,
         prefer_small_batches: Callable[[], bool] = lambda: False,
         limit: float = math.inf,
     ) -> None:
@@ -70,7 +70,7 @@ class EventRouter:
         self._conflated: dict[bytes, PVRoute] | None = None
         self._decode_errors = decode_errors
         self.ready = has_room
-        self.gather_work = gather_work
+        self.collect_inline = collect_inline
         self.prefer_small_batches = prefer_small_batches
         self._limit = limit
 

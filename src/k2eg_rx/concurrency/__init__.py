@@ -1,13 +1,15 @@
 """Threads, timers and schedulers."""
 
+from k2eg_rx.concurrency.handoff import Handoff
 from k2eg_rx.concurrency.runtime import PRODUCTION, Runtime, current_runtime, use_runtime
 from k2eg_rx.concurrency.schedulers import chosen_scheduler, scheduler_or
 from k2eg_rx.concurrency.timers import SchedulerClosedError, TimerScheduler
-from k2eg_rx.concurrency.worker_pool import Task, TaskExecutor, WorkerPool, held_back
+from k2eg_rx.concurrency.worker_pool import Task, TaskExecutor, WorkerPool, blocking_section
 from k2eg_rx.concurrency.yielding import RequestPriority
 
 __all__ = [
     "PRODUCTION",
+    "Handoff",
     "RequestPriority",
     "Runtime",
     "SchedulerClosedError",
@@ -15,9 +17,9 @@ __all__ = [
     "TaskExecutor",
     "TimerScheduler",
     "WorkerPool",
+    "blocking_section",
     "chosen_scheduler",
     "current_runtime",
-    "held_back",
     "scheduler_or",
     "use_runtime",
 ]

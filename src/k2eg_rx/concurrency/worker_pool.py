@@ -1,10 +1,6 @@
-"""The threads that run subscribers' code.
+"""A pool of daemon threads for subscribers' code, which can run tasks inline on a submitting thread.
 
-In: tasks, from any thread. Out: their execution, each on one of a few daemon threads that are started when needed.
-A task that has to wait for somebody else says so (`held_back`), and another thread takes its place meanwhile.
-
-A thread that has just made tasks may offer itself for them (`WorkerPool.gather`): what they are about is in its
-processor's cache then, and nobody has to be woken.
+Thread safety: any thread.
 """
 
 from __future__ import annotations
@@ -17,82 +13,83 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Protocol
 
-from k2eg_rx.transport import Work
+from k2eg_rx.transport import InlineWork
 
 _log = logging.getLogger(__name__)
 
 Task = Callable[[], None]
 
-_IDLE_SECONDS = 10.0  # a thread that found nothing to do for so long ends; the next task starts another
-
-
-_STINT = 0.005  # seconds that a thread offers itself for; it has something else to go back to
-_NEXT_STINT = 0.005  # seconds after one in which there will be another one, if a flood lasts
+_IDLE_SECONDS = 10.0  # an idle thread ends after this time; the next task starts another
+_INLINE_SECONDS = 0.005  # of inline execution at a time: the thread has records to read
+_INLINE_GAP = 0.005  # seconds between two inline executions while a flood lasts
 
 
 class TaskExecutor(Protocol):
-    """What runs tasks."""
-
-    def gather(self) -> Work | None:
-        """Has the tasks that the caller's thread submits from now on left to it; None if that is not offered."""
-        ...
+    """Runs tasks."""
 
     def submit(self, task: Task) -> None:
         """Queues a task. After `close` it is dropped."""
         ...
 
     def resubmit(self, task: Task) -> None:
-        """Queues what is left of a task that has had its turn. After `close` it is dropped."""
+        """Queues the rest of a task that has used up its turn, behind all others. After `close` it is dropped."""
+        ...
+
+    def collect_inline(self) -> InlineWork | None:
+        """Collects the tasks that the calling thread submits from now on, instead of queueing them.
+
+        Returns:
+            The tasks, which the calling thread has to run; None if the executor does not support it.
+        """
         ...
 
     def wait_for(self, condition: threading.Condition, predicate: Callable[[], bool], timeout: float) -> bool:
-        """Waits until tasks have made something true, for at most `timeout` seconds; returns whether they have.
+        """Waits until tasks have made a predicate true; returns whether they have.
 
         Args:
             condition: Notified when it may have become true.
-            predicate: Asked with the condition held.
+            predicate: Called with the condition held.
             timeout: Seconds.
         """
         ...
 
     def close(self, timeout: float) -> None:
-        """Lets the queued tasks run, for at most `timeout` seconds. Idempotent."""
+        """Runs the queued tasks, for at most `timeout` seconds. Idempotent."""
         ...
 
 
-class _Here(threading.local):
-    """The pool that the present thread belongs to, if any."""
+class _Current(threading.local):
+    """The pool whose task the current thread runs, and the inline execution that collects its tasks."""
 
-    workers: WorkerPool | None = None
-    stint: _Stint | None = None
+    pool: WorkerPool | None = None
+    inline: _InlineExecution | None = None
 
 
-_here = _Here()
+_current = _Current()
 
 
 @contextmanager
-def held_back() -> Generator[Callable[[], bool]]:
-    """Says that the calling thread waits for somebody, perhaps for long; gives what tells whether to give that up.
+def blocking_section() -> Generator[Callable[[], bool]]:
+    """Lets the pool start another thread while the calling one blocks; yields whether the pool is closed.
 
-    Were all threads of a pool to wait for one who waits for a task of that pool, nobody would go on. So another thread
-    may take the place of one that waits here. On other threads than those of a pool, nothing happens.
+    A pool in which all threads wait for one of its own tasks would be deadlocked. On threads of no pool it does
+    nothing.
     """
-    workers = _here.workers
-    if workers is None:
+    pool = _current.pool
+    if pool is None:
         yield lambda: False
         return
-    workers.lend(1)
+    pool.add_blocked(1)
     try:
-        yield workers.is_closed
+        yield pool.is_closed
     finally:
-        workers.lend(-1)
+        pool.add_blocked(-1)
 
 
 class WorkerPool:
-    """Runs tasks on at most `limit` threads, not counting those that are held back or do a stint.
+    """Runs tasks on at most `limit` daemon threads, not counting those that block or run tasks inline.
 
-    All state belongs to the condition's lock. Threads are daemons, so that a handler that hangs cannot keep a script
-    from ending.
+    All state belongs to the condition's lock.
     """
 
     def __init__(self, limit: int, name: str) -> None:
@@ -100,12 +97,12 @@ class WorkerPool:
         self._name = name
         self._condition = threading.Condition()
         self._tasks: deque[Task] = deque()
-        # What is left of tasks: after all others, and rather for a thread that offers itself: else, in a flood, workers
-        # would never catch up with the thread that reads, and that one would never hand over itself.
-        self._left: deque[Task] = deque()
-        self._stints_until = 0.0
+        # Rests of tasks come after all others, and rather inline: in a flood the pool's threads would otherwise never
+        # be done with what the poll thread has submitted, and it would never run a task inline.
+        self._rests: deque[Task] = deque()
+        self._inline_until = 0.0  # when no further inline execution is to be expected
         self._idle = 0
-        self._held = 0  # those that wait for somebody else
+        self._blocked = 0
         self._threads: set[threading.Thread] = set()
         self._closed = False
 
@@ -114,76 +111,76 @@ class WorkerPool:
         self._queue(task, self._tasks)
 
     def resubmit(self, task: Task) -> None:
-        """Queues what is left of a task, after all others. After `close` it is dropped."""
-        self._queue(task, self._left)
+        """Queues the rest of a task, behind all others. After `close` it is dropped."""
+        self._queue(task, self._rests)
 
     def _queue(self, task: Task, tasks: deque[Task]) -> None:
-        stint = _here.stint
+        inline = _current.inline
         with self._condition:
             if self._closed:
                 return
-            if stint is not None and stint.takes_for(self):
-                stint.tasks.append(task)
+            if inline is not None and inline.collects_for(self):
+                inline.tasks.append(task)
             else:
                 tasks.append(task)
-                self._see_to_tasks()
+                self._provide_thread()
 
-    def gather(self) -> Work:
-        """Has the tasks that the caller's thread submits from now on left to it; it has to run them."""
-        stint = _Stint(self)
-        _here.stint = stint
-        self._stints_until = stint.end + _NEXT_STINT
-        return stint
+    def collect_inline(self) -> InlineWork:
+        """Collects the tasks that the calling thread submits from now on; see `TaskExecutor.collect_inline`."""
+        inline = _InlineExecution(self)
+        _current.inline = inline
+        self._inline_until = inline.deadline + _INLINE_GAP
+        return inline
 
-    def take(self, stint: _Stint) -> Task | None:
-        """Returns the next task of a stint, if there is one and time for it."""
+    def take_inline(self, inline: _InlineExecution) -> Task | None:
+        """Returns the next task of an inline execution, if there is one and time for it."""
         with self._condition:
-            tasks = stint.tasks or self._left
-            if tasks and time.monotonic() < stint.end and not stint.is_over and not self._closed:
+            tasks = inline.tasks or self._rests
+            if tasks and time.monotonic() < inline.deadline and not inline.ended and not self._closed:
                 return tasks.popleft()
             return None
 
-    def end(self, stint: _Stint) -> None:
-        """Has the rest of a stint's tasks run by the pool's own threads, and all that come."""
+    def end_inline(self, inline: _InlineExecution) -> None:
+        """Queues the remaining tasks of an inline execution for the pool's threads."""
         with self._condition:
-            stint.is_over = True
-            while stint.tasks:
-                self._tasks.append(stint.tasks.popleft())
-                self._see_to_tasks()
+            inline.ended = True
+            while inline.tasks:
+                self._tasks.append(inline.tasks.popleft())
+                self._provide_thread()
 
     def is_closed(self) -> bool:
-        """Whether it takes no more tasks, and its threads are to end."""
+        """Whether the pool takes no more tasks."""
         return self._closed
 
-    def lend(self, count: int) -> None:
-        """Told that so many threads more, or fewer, are held back. See `held_back`."""
+    def add_blocked(self, count: int) -> None:
+        """Counts threads that enter (1) or leave (-1) a `blocking_section`."""
         with self._condition:
-            self._held += count
-            if self._tasks or self._left:
-                self._see_to_tasks()
+            self._blocked += count
+            if self._tasks or self._rests:
+                self._provide_thread()
 
-    def _see_to_tasks(self) -> None:
-        """Wakes a thread for the newest task, or starts one if there may be more."""
+    def _provide_thread(self) -> None:
+        """Wakes a thread for the newest task, or starts one if the limit allows it."""
         if self._idle:
             self._condition.notify()
-        if self._idle < len(self._tasks) + len(self._left) and len(self._threads) - self._held < self._limit:
+        if self._idle < len(self._tasks) + len(self._rests) and len(self._threads) - self._blocked < self._limit:
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._threads.add(thread)
             try:
                 thread.start()
-            except RuntimeError:  # there can be no more threads now; those that there are get round to it
+            except RuntimeError:  # the existing threads get to the task later
                 self._threads.discard(thread)
-                _log.warning("cannot start another thread for %s", self._name, exc_info=True)
+                _log.warning("cannot start another thread: pool=%s", self._name, exc_info=True)
 
     def _next(self) -> Task | None:
         with self._condition:
             self._idle += 1
             try:
-                while self._condition.wait_for(lambda: self._tasks or self._left or self._closed, _IDLE_SECONDS):
+                while self._condition.wait_for(lambda: self._tasks or self._rests or self._closed, _IDLE_SECONDS):
                     if not self._tasks:
-                        self._stand_back()
-                    if self._tasks or self._left:
-                        return (self._tasks or self._left).popleft()
+                        self._leave_rests()
+                    if self._tasks or self._rests:
+                        return (self._tasks or self._rests).popleft()
                     if self._closed:
                         break
                 self._threads.discard(threading.current_thread())
@@ -191,31 +188,31 @@ class WorkerPool:
             finally:
                 self._idle -= 1
 
-    def _stand_back(self) -> None:
-        """Lets a thread that offers itself have what is left of tasks, while there are stints."""
-        stints = self._stints_until - time.monotonic()
-        if stints > 0:
-            self._condition.wait_for(lambda: self._tasks or not self._left or self._closed, stints)
+    def _leave_rests(self) -> None:
+        """Leaves rests of tasks to the next inline execution, while one is to be expected."""
+        seconds = self._inline_until - time.monotonic()
+        if seconds > 0:
+            self._condition.wait_for(lambda: self._tasks or not self._rests or self._closed, seconds)
 
     def _run(self) -> None:
-        _here.workers = self
+        _current.pool = self
         while (task := self._next()) is not None:
             self.run(task)
 
     def run(self, task: Task) -> None:
-        """Runs a task on the caller's thread."""
+        """Runs a task on the calling thread; what it raises is logged."""
         try:
             task()
-        except BaseException:  # SystemExit, too: the thread has more to do
-            _log.exception("a task of %s failed", self._name)
+        except BaseException:  # SystemExit too: the thread has more to do
+            _log.exception("task failed: pool=%s", self._name)
 
     def wait_for(self, condition: threading.Condition, predicate: Callable[[], bool], timeout: float) -> bool:
-        """Waits until tasks have made something true; see `TaskExecutor.wait_for`."""
+        """Waits until tasks have made a predicate true; see `TaskExecutor.wait_for`."""
         with condition:
             return condition.wait_for(predicate, timeout)
 
     def close(self, timeout: float) -> None:
-        """Lets the queued tasks run and the threads end, for at most `timeout` seconds. Idempotent."""
+        """Runs the queued tasks and ends the threads, in at most `timeout` seconds. Idempotent."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
@@ -226,38 +223,38 @@ class WorkerPool:
             thread.join(per_thread)
 
 
-class _Stint:
-    """The tasks that a thread which is not of the pool does for it; a `Work`. All state belongs to the pool's lock.
+class _InlineExecution:
+    """The tasks that a thread outside the pool runs for it; an `InlineWork`. All state belongs to the pool's lock.
 
     Attributes:
-        tasks: What it has to do.
-        end: When it has to go back to what it came from, by the monotonic clock.
-        is_over: Whether it takes no more.
-        done: How many tasks it has done.
+        tasks: The tasks to run.
+        deadline: When the thread has to return, by the monotonic clock.
+        ended: Whether it collects no more tasks.
+        completed: How many tasks it has run.
     """
 
-    def __init__(self, workers: WorkerPool) -> None:
-        self._workers = workers
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
         self.tasks: deque[Task] = deque()
-        self.end = time.monotonic() + _STINT
-        self.is_over = False
-        self.done = 0
+        self.deadline = time.monotonic() + _INLINE_SECONDS
+        self.ended = False
+        self.completed = 0
 
-    def takes_for(self, workers: WorkerPool) -> bool:
-        """Whether a task of that pool is left to it."""
-        return workers is self._workers and not self.is_over
+    def collects_for(self, pool: WorkerPool) -> bool:
+        """Whether it collects that pool's tasks."""
+        return pool is self._pool and not self.ended
 
     def run(self) -> None:
-        """Does it; see `Work.run`."""
-        _here.workers = self._workers
+        """Runs tasks until there are none or its time is up; see `InlineWork.run`."""
+        _current.pool = self._pool
         try:
-            while (task := self._workers.take(self)) is not None:
-                self._workers.run(task)
-                self.done += 1
+            while (task := self._pool.take_inline(self)) is not None:
+                self._pool.run(task)
+                self.completed += 1
         finally:
-            self._workers.end(self)
-            _here.workers = _here.stint = None
+            self._pool.end_inline(self)
+            _current.pool = _current.inline = None
 
     def pass_on(self) -> None:
-        """Leaves the rest to the pool; see `Work.pass_on`."""
-        self._workers.end(self)
+        """Leaves the tasks that have not begun to the pool; see `InlineWork.pass_on`."""
+        self._pool.end_inline(self)

@@ -1,35 +1,34 @@
-"""Lets a get through a flood: who hands over events stands aside for a moment while somebody is at a request.
+"""Dispatch threads yield briefly while a request is in flight, so that a reply does not wait for the GIL.
 
-In: word of requests and replies, on their threads; the question, between slices of items, on workers. Out: now and then
-a short sleep. Python runs one thread at a time, and a thread that is busy gives up its turn every 5 ms only
-(`sys.getswitchinterval`); a reply that passes three threads would wait that long for each.
+A busy thread gives up the GIL only every 5 ms (`sys.getswitchinterval`), and a reply passes three threads, each of
+which would wait that long in a flood of events.
 """
 
 from __future__ import annotations
 
 import time
 
-_ASIDE = 0.001  # seconds; a reply passes a dozen threads of client, broker and gateway, which want processors, too
-# Seconds from a request or a reply in which its threads need their turns. One that is not answered costs nothing
-# after that.
-_AFTER = 0.02
+_YIELD_SECONDS = 0.001  # a reply passes a dozen threads of client, broker and gateway, which need processors too
+# Seconds after a request or a reply in which its threads need the GIL. A request without a reply costs nothing after
+# that.
+_ACTIVE_SECONDS = 0.02
 
 
 class RequestPriority:
-    """Whether somebody is at a request. The one figure is written and read whole, by any thread."""
+    """Whether a request is in flight. Its one attribute is read and written atomically, by any thread."""
 
     def __init__(self) -> None:
         self._until = 0.0
 
     def note(self) -> None:
-        """Takes note of a request that is sent, or of a reply."""
-        self._until = time.monotonic() + _AFTER
+        """Notes that a request was sent or a reply received."""
+        self._until = time.monotonic() + _ACTIVE_SECONDS
 
     def is_due(self) -> bool:
-        """Whether somebody is at a request."""
+        """Whether a request is in flight."""
         return time.monotonic() < self._until
 
     def yield_to_requests(self) -> None:
-        """Stands aside for a moment, if somebody is at a request."""
+        """Sleeps for a millisecond if a request is in flight."""
         if self.is_due():
-            time.sleep(_ASIDE)
+            time.sleep(_YIELD_SECONDS)

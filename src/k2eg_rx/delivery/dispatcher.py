@@ -2,7 +2,7 @@
 
 In: items, in order, from the thread that has them (a pump, a timer); it is never blocked. Out: `on_next` calls, one
 at a time for one subscriber, on a worker thread (or on the scheduler that was given to `subscribe`). In a flood, the
-thread that has the items may do the worker's part (`gather_work`).
+thread that has the items may do the worker's part (`collect_inline`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from k2eg_rx.delivery.buffers import Overflow
 from k2eg_rx.delivery.gates import ReplayGate
 from k2eg_rx.delivery.subscriber_queue import BackpressureGate, SubscriberInput, SubscriberQueue
 from k2eg_rx.errors import ClientClosedError, WireError
-from k2eg_rx.transport import Work
+from k2eg_rx.transport import InlineWork
 
 _T = TypeVar("_T")
 _V = TypeVar("_V", bound=BackpressureGate)
@@ -72,9 +72,9 @@ class Dispatcher:
         self._dropped = 0
         self._closed = False
 
-    def gather_work(self) -> Work | None:
-        """Leaves to the caller's thread what there is to hand over; see `Receiver.gather_work`."""
-        return self._workers.gather()
+    def collect_inline(self) -> InlineWork | None:
+        """Leaves to the caller's thread what there is to hand over; see `Receiver.collect_inline`."""
+        return self._workers.collect_inline()
 
     @property
     def dropped(self) -> int:

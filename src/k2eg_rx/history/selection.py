@@ -16,7 +16,7 @@ from typing import NamedTuple
 from k2eg_rx.errors import OperationError, WireError
 from k2eg_rx.protocol import PVUpdate, ReplayedUpdate, decode_body, repeats
 from k2eg_rx.pv import PVAddress, monitor_topic
-from k2eg_rx.transport import DecodeErrorCounter, Record
+from k2eg_rx.transport import DecodeErrorCounter, Record, oversized
 
 # Seconds by which Kafka's time stamp of an event may be away from its EPICS time, either way, for it to be found. Hosts
 # that keep their clocks by NTP differ by milliseconds; gateways that were held up publish seconds late.
@@ -92,9 +92,9 @@ class Selection:
         time = record.timestamp_ms
         if time >= 0 and (time < start or (stop is not None and time >= stop)):
             return False
-        if len(record.value or b"") > self._limit:
-            text = f"{len(record.value or b'')} bytes; {self._limit} are allowed (max_message_bytes)"
-            self._discards.add(WireError("size", text), record.topic)
+        size = len(record.value or b"")
+        if size > self._limit:
+            self._discards.add(oversized(size, self._limit), record.topic)
             return False
         keyed = self._keyed.get(record.topic, {})
         return record.key is None or record.key in keyed

@@ -264,8 +264,8 @@ class VirtualExecutor:
         self._clock = clock
         self._closed = False
 
-    def gather(self) -> None:
-        """Does nothing: there is one thread."""
+    def collect_inline(self) -> None:
+        """Returns None: all tasks run on the clock's thread anyway."""
         return
 
     def submit(self, task: Callable[[], None]) -> None:

@@ -1,12 +1,14 @@
 """The seam to a broker: sources, sinks and histories of records."""
 
 from k2eg_rx.protocol import Headers, Record
-from k2eg_rx.transport.decode_errors import DecodeErrorCounter, SizeFilter
+from k2eg_rx.transport.decode_errors import DecodeErrorCounter, SizeFilter, oversized
 from k2eg_rx.transport.interfaces import (
     ConflationFilter,
     ConnectionState,
     Excerpt,
+    FloodHints,
     History,
+    InlineWork,
     MissingTopicError,
     Offsets,
     Partition,
@@ -18,7 +20,6 @@ from k2eg_rx.transport.interfaces import (
     Span,
     Transport,
     TransportStatus,
-    Work,
 )
 from k2eg_rx.transport.session import ClientTransports, time_left
 
@@ -28,8 +29,10 @@ __all__ = [
     "ConnectionState",
     "DecodeErrorCounter",
     "Excerpt",
+    "FloodHints",
     "Headers",
     "History",
+    "InlineWork",
     "MissingTopicError",
     "Offsets",
     "Partition",
@@ -43,6 +46,6 @@ __all__ = [
     "Span",
     "Transport",
     "TransportStatus",
-    "Work",
+    "oversized",
     "time_left",
 ]

@@ -1,8 +1,6 @@
-"""The account of records that were skipped because they break the wire format, and the door that keeps large ones out.
+"""Counts undecodable records; rejects oversized ones.
 
-In: `WireError`s with the topic they came from, from any thread; batches of records, on a pump's thread. Out: a count,
-and one line in the log for each kind and topic, so that a flood of bad records does not become a flood of log lines;
-the records that are not too large.
+Thread safety: `DecodeErrorCounter` any thread; `SizeFilter` is called on a poll thread.
 """
 
 from __future__ import annotations
@@ -22,23 +20,25 @@ _log = logging.getLogger(__name__)
 
 
 class DecodeErrorCounter:
-    """Counts what was skipped, by kind and source. All state belongs to the lock."""
+    """Counts skipped records by kind and source; logs the first of each. All state belongs to the lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def add(self, error: WireError, source: str) -> None:
-        """Counts a skipped record of a topic or a stream; logs the first of its kind there."""
+        """Counts a skipped record of a topic or a stream."""
         with self._lock:
             self._counts[error.kind, source] += 1
             first = self._counts[error.kind, source] == 1
         if first:
-            _log.warning("skipped a record of %s (%s); more of the kind are only counted", source, error)
+            _log.warning(
+                "skipped a record: source=%s error=%s; further ones of the kind are only counted", source, error
+            )
 
     @property
     def total(self) -> int:
-        """How many records were skipped."""
+        """The number of skipped records."""
         with self._lock:
             return self._counts.total()
 
@@ -52,7 +52,7 @@ _value_of = itemgetter(Record._fields.index("value"))
 
 
 def _largest(records: Sequence[Record]) -> float:
-    """Returns the size of the largest body; infinite if it takes a closer look because there are tombstones."""
+    """Returns the size of the largest value; infinite if there are tombstones, so that each is looked at."""
     try:
         return max(map(len, map(_value_of, records)), default=0)
     except TypeError:
@@ -60,37 +60,42 @@ def _largest(records: Sequence[Record]) -> float:
 
 
 class SizeFilter:
-    """A receiver that passes on to another one what is not too large, so that nothing else is ever decoded or kept.
+    """A receiver that drops and counts oversized records, so that they are neither decoded nor kept. No state.
+
+    A conflation filter must apply the limit itself: an oversized record must not replace the ones before it.
 
     Args:
-        receiver: The other one.
-        limit: Bytes that a body may have.
-        discards: Where the others are counted.
+        receiver: Takes the other records.
+        limit: The largest size of a value, in bytes.
+        decode_errors: Counts the oversized records.
     """
 
-    def __init__(self, receiver: Receiver, limit: int, discards: DecodeErrorCounter) -> None:
+    def __init__(self, receiver: Receiver, limit: int, decode_errors: DecodeErrorCounter) -> None:
         self.ready = receiver.ready
-        self.conflation_filter = (
-            receiver.conflation_filter
-        )  # who has to know the limit: what is too large must not take others' places
-        self.gather_work = receiver.gather_work
         self.reclaim_undelivered = receiver.reclaim_undelivered
+        self.collect_inline = receiver.collect_inline
         self.prefer_small_batches = receiver.prefer_small_batches
+        self.conflation_filter = receiver.conflation_filter
         self._receiver = receiver
         self._limit = limit
-        self._discards = discards
+        self._decode_errors = decode_errors
 
     def receive(self, records: Sequence[Record]) -> None:
         """Takes a batch; see `Receiver.receive`."""
-        limit = self._limit
-        if _largest(records) <= limit:
+        if _largest(records) <= self._limit:
             self._receiver.receive(records)
             return
-        fitting = [record for record in records if record.value is None or len(record.value) <= limit]
-        if len(fitting) < len(records):
-            for record in records:
-                if (size := len(record.value or b"")) > limit:
-                    text = f"{size} bytes; {limit} are allowed (max_message_bytes in the environment's file)"
-                    self._discards.add(WireError("size", text), record.topic)
-        if fitting:
-            self._receiver.receive(fitting)
+        accepted: list[Record] = []
+        for record in records:
+            size = len(record.value or b"")
+            if size <= self._limit:
+                accepted.append(record)
+            else:
+                self._decode_errors.add(oversized(size, self._limit), record.topic)
+        if accepted:
+            self._receiver.receive(accepted)
+
+
+def oversized(size: int, limit: int) -> WireError:
+    """Returns the error of a record whose value is too large."""
+    return WireError("size", f"record value must have at most {limit} bytes (setting max_message_bytes), got {size}")

@@ -1,12 +1,10 @@
-"""The seam to Kafka: what the rest of the library needs of it, and no more.
+"""The interfaces of a transport: sources, sinks and histories of records.
 
-`k2eg_rx.kafka` implements it over librdkafka, `k2eg_rx.testing` in memory; one contract suite runs over both.
+`k2eg_rx.kafka` implements them over librdkafka, `k2eg_rx.testing` in memory; one contract suite (`tests/contract`) runs
+over both, and a transport of a site's own should pass it.
 
-A `RecordSource` owns one thread (the *pump*): it reads, and calls its `Receiver` there, a batch at a time.
-Everybody else talks to it by `read`, `release`, `wake` and `close`, which may be called on any thread and
-return at once (but for `close`).
-
-A `History` is the other way round: it reads what topics still hold, when it is asked, on the thread that asks.
+Thread safety: a `RecordSource` owns one thread, the poll thread, and calls its `Receiver` only there. Its own methods
+may be called on any thread and return at once, except `close`. A `History` is used by one thread, on which it reads.
 """
 
 from __future__ import annotations
@@ -20,12 +18,12 @@ from typing import NamedTuple, Protocol
 from k2eg_rx.errors import TransportError
 from k2eg_rx.protocol import Headers, Record
 
-Partition = tuple[str, int]  # a topic's name and the number of a partition of it
+Partition = tuple[str, int]  # a topic's name and the number of one of its partitions
 Offsets = Mapping[Partition, int]
 
 
 class MissingTopicError(TransportError):
-    """A topic does not exist, or not any more.
+    """A topic does not exist, or was deleted.
 
     Attributes:
         topic: Its name.
@@ -40,11 +38,11 @@ class MissingTopicError(TransportError):
 
 
 class SourceClosedError(TransportError):
-    """A source was closed before a topic's position was fixed: whoever closed it knows."""
+    """A source was closed before a topic's offsets were resolved."""
 
 
 class ConnectionState(Enum):
-    """How it stands with the broker."""
+    """The state of the connection to the broker."""
 
     CONNECTING = "connecting"
     UP = "up"
@@ -53,13 +51,13 @@ class ConnectionState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TransportStatus:
-    """The state of the connection to the broker, and why.
+    """The state of the connection to the broker, and its reason.
 
     Attributes:
         connection: The state.
-        reason: In words, what is wrong and what to do about it; empty while all is well.
-        refused: Whether waiting is of no use: the broker refuses this program, or this program does not trust the
-            broker. Somebody has to change a password, a certificate or an ACL.
+        reason: What is wrong and what to do about it; empty while nothing is.
+        refused: Whether retrying is useless until a password, a certificate or an ACL is changed: the broker refuses
+            this client, or this client does not trust the broker.
     """
 
     connection: ConnectionState
@@ -67,119 +65,126 @@ class TransportStatus:
     refused: bool = False
 
 
-# Takes the keys of a batch, and what tells the size of a body by its number there. Returns the numbers of those whose
-# records are to be made and received, in order; the rest has been counted as left out. None: all.
+# Takes the keys of a batch and a function from a record's index in it to the size of its value. Returns the indices of
+# the records to receive, in order, having counted the others as conflated; None: all.
 ConflationFilter = Callable[[Sequence[bytes | None], Callable[[int], int]], Iterable[int] | None]
 
 
-class Work(Protocol):
-    """What is to be done about a batch that was received: subscribers are to be called."""
+class InlineWork(Protocol):
+    """The subscriber calls that a batch of records has caused, for the thread that received it."""
 
     @property
-    def done(self) -> int:
-        """How much of it is done; any thread may ask."""
+    def completed(self) -> int:
+        """How many calls were made. Any thread."""
         ...
 
     def run(self) -> None:
-        """Does it, on the caller's thread."""
+        """Makes the calls on the calling thread, for a few milliseconds; then passes the rest on."""
         ...
 
     def pass_on(self) -> None:
-        """Leaves to others all of it that is not begun. Any thread."""
+        """Leaves the calls that have not begun to other threads. Any thread; idempotent."""
         ...
 
 
-class Receiver(Protocol):
-    """Where a source's records go. All methods are called by the source only, one at a time.
+class FloodHints(Protocol):
+    """How a receiver wants a flood of records. A source may ignore the hints; a receiver may inherit the defaults.
 
-    One that has no use for the last four inherits them.
+    Called on the poll thread.
     """
 
-    def ready(self) -> bool:
-        """Whether another batch is welcome. While it is not, the source reads nothing, and asks again on `wake`."""
-        ...
-
-    def receive(self, records: Sequence[Record]) -> None:
-        """Takes a batch, in order per partition. Must neither raise nor block."""
-        ...
-
-    def gather_work(self) -> Work | None:
-        """Called before `receive`, by a source that offers its own thread for what `receive` makes to do.
+    def collect_inline(self) -> InlineWork | None:
+        """Collects the subscriber calls that the next `receive` causes. Called by a source that runs them itself.
 
         Returns:
-            That work, which the caller has to run after `receive`. It may take long; another thread may go on to read
-            and to receive meanwhile. None if nothing is left to the caller.
+            The calls, which the caller has to run after `receive`. A subscriber may block in them, so another thread
+            should go on to poll meanwhile. None if the receiver does not support it.
         """
         return None
 
     def prefer_small_batches(self) -> bool:
-        """Whether batches are to be small for now, since somebody else needs the processor between them."""
+        """Whether batches should be small for now, with pauses between them, for the sake of a request in flight."""
         return False
 
     def conflation_filter(self) -> ConflationFilter | None:
-        """Called before each batch. Returns what tells which of its records are wanted; None if all may be."""
+        """Returns the filter for the next batch, which leaves out updates that a newer one replaces; None: no filter.
+
+        Called before each batch.
+        """
         return None
 
+
+class Receiver(FloodHints, Protocol):
+    """Takes the records of one source. All methods are called on its poll thread, one at a time."""
+
+    def ready(self) -> bool:
+        """Whether the receiver takes another batch. While it does not, the source does not read; `wake` asks again."""
+        ...
+
+    def receive(self, records: Sequence[Record]) -> None:
+        """Takes a batch of records, in offset order per partition. Must neither raise nor block."""
+        ...
+
     def reclaim_undelivered(self, partitions: Collection[Partition]) -> Offsets:  # noqa: ARG002
-        """Called by a source that shares its topics, before partitions go to whichever member of the group.
+        """Drops the records of partitions that no subscriber was called with. Called before a group gives them up.
 
         Returns:
-            From where on what was received of them has been of no use yet. Nor will it be, for whoever gets a partition
-            reads on from there.
+            The lowest offset of the dropped records per partition, from which the partition's next owner reads on.
         """
         return {}
 
 
 class RecordSource(Protocol):
-    """Reads topics, from an exact start, on a thread of its own.
+    """Reads topics from exact offsets, on a poll thread of its own.
 
     Attributes:
-        on_gone: Called with a topic that was deleted while it was read, on a thread of the source's; must not block.
+        on_gone: Called with the name of a topic that was deleted while it was read, on a thread of the source; must
+            not block.
     """
 
     on_gone: Callable[[str], None]
 
     def read(self, topic: str) -> Future[None]:
-        """Adds a topic, without disturbing the others.
+        """Starts to read a topic; topics that are being read already are not disturbed. Idempotent.
 
-        It is read from its end as it is now; one that does not exist yet, from its beginning once it appears.
-        Reading a topic that is being read already changes nothing.
+        Reading starts at the topic's end at the time of the call, or at its beginning if the topic does not exist yet
+        and appears later.
 
         Returns:
-            A future that is done when the position is fixed; every record that is produced from then on will be
-            received. It fails with `TransportError`.
+            A future that completes when the start offsets are resolved: every record produced from then on is
+            received. It fails with `TransportError`, or `SourceClosedError` if the source is closed before.
         """
         ...
 
     def release(self, topic: str) -> None:
-        """Stops reading a topic. A record of it that was read already may still be received."""
+        """Stops reading a topic. Records that were fetched already may still be received."""
         ...
 
     def release_for_rebalance(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
-        """Stops reading topics, and has the source's group read on from where they were of use.
+        """Stops reading topics of a group, and commits the offsets from which the group reads on.
 
         Args:
             topics: Their names.
-            unused: Called at once, when nothing that is received of the topics any more counts. Returns from where on
-                what was received before was of no use, by topic and partition.
+            unused: Called once records of the topics are no longer received; returns the lowest offset per partition
+                of the records that were received in vain.
         """
         ...
 
     def wake(self) -> None:
-        """Makes the source ask its receiver again whether it is ready."""
+        """Calls the receiver's `ready` again."""
         ...
 
     def lag(self) -> int:
-        """How many records of the topics read are in Kafka and not received yet, as far as known."""
+        """Returns how many records of the topics are on the broker but not received yet, as far as known."""
         ...
 
     def close(self, timeout: float) -> None:
-        """Stops the thread and leaves. Idempotent; at most `timeout` seconds."""
+        """Stops the thread and leaves the group, in at most `timeout` seconds. Idempotent."""
         ...
 
 
 class RecordSink(Protocol):
-    """Sends records. Any thread; never blocks on the broker."""
+    """Sends records. Methods may be called on any thread and never wait for the broker, except `close`."""
 
     def send(
         self,
@@ -190,19 +195,19 @@ class RecordSink(Protocol):
         headers: Headers = (),
         on_delivery: Callable[[TransportError | None], None] | None = None,
     ) -> None:
-        """Queues a record.
+        """Queues a record. Records of one topic and key are sent in the order of the calls.
 
         Args:
-            topic: Where to.
-            value: The body.
-            key: The key; it also selects the partition.
+            topic: The topic.
+            value: The record's value.
+            key: The record's key, which also selects the partition.
             headers: Kafka headers.
-            on_delivery: Called once, on the sink's own thread, with None or what went wrong; that is a
-                `MissingTopicError` if the topic is not there.
+            on_delivery: Called once, on the sink's own thread, with None when the broker has the record, or with the
+                error; a `MissingTopicError` if the topic does not exist. Must not block.
 
         Raises:
-            MissingTopicError: The topic is not there.
-            TransportError: The queue is full or the sink is closed.
+            MissingTopicError: The topic does not exist.
+            TransportError: The queue is full, or the sink is closed.
         """
         ...
 
@@ -212,19 +217,19 @@ class RecordSink(Protocol):
 
 
 class Presence(Protocol):
-    """Stands in a consumer group so that a gateway sees that somebody listens."""
+    """A live member of a consumer group that reads nothing: it shows a gateway that an application is running."""
 
     def close(self, timeout: float) -> None:
-        """Leaves the group. Idempotent."""
+        """Leaves the group, in at most `timeout` seconds. Idempotent."""
         ...
 
 
 class Span(NamedTuple):
-    """A part of a partition.
+    """A range of offsets in a partition.
 
     Attributes:
-        begin: The offset of its first record.
-        end: The offset after its last record.
+        begin: The first offset.
+        end: The offset after the last.
     """
 
     begin: int
@@ -232,11 +237,11 @@ class Span(NamedTuple):
 
 
 class Excerpt(NamedTuple):
-    """What was read of some partitions.
+    """Records that were read from some partitions.
 
     Attributes:
-        records: The records, in order per partition.
-        ends: The partitions whose end was reached, with the offset of the record that will come next there.
+        records: The records, in offset order per partition.
+        ends: The partitions whose end was reached, with the next offset to be written there.
     """
 
     records: Sequence[Record]
@@ -244,23 +249,26 @@ class Excerpt(NamedTuple):
 
 
 class History(Protocol):
-    """Reads what topics still hold, and disturbs no `RecordSource`.
+    """Reads the records that topics still hold, independently of any `RecordSource`.
 
-    All calls come from one thread, that of who reads, and take little longer than the seconds they are given. Nothing
-    is read in advance beyond a prefetch of bounded size, so who does not ask keeps Kafka waiting.
+    All calls come from one thread and return soon after the given timeout. Beyond a prefetch of bounded size nothing is
+    read in advance.
     """
 
     def locate(self, start_ms: int, stop_ms: int | None, timeout: float) -> Mapping[Partition, Span] | None:
-        """Returns where the records of a time lie, for every partition of the topics that are there.
+        """Returns the offsets of an interval of time, for every partition of the topics that exist.
 
         Args:
-            start_ms: Since when, by Kafka's own time stamps, Unix milliseconds. A broker that cannot look up times
-                gives the partition's beginning.
-            stop_ms: Until when; None for the end as it is now. Also the end if nothing is as late as that.
-            timeout: Seconds after which it gives up and returns None: the broker did not answer.
+            start_ms: Start of the interval by the records' Kafka time stamps, Unix milliseconds. A broker that cannot
+                look up times gives the partition's beginning.
+            stop_ms: End of the interval, exclusive. The partition's current end if None, or if no record is as late.
+            timeout: Seconds to wait for the broker.
+
+        Returns:
+            The offsets; None if the broker did not answer in time.
 
         Raises:
-            TransportError: It is of no use to ask again.
+            TransportError: Retrying is useless.
         """
         ...
 
@@ -268,39 +276,42 @@ class History(Protocol):
         """Returns some records of partitions, perhaps none.
 
         Args:
-            wanted: The offset to read from, for each partition from which records are welcome. If some there were
-                deleted, it goes on with the oldest there is. A partition that is left out keeps its records.
-            timeout: Seconds to wait for a first one.
+            wanted: The partitions to read, with the next offset. Where that record was deleted (retention), reading
+                goes on with the oldest. Partitions that are left out are not read.
+            timeout: Seconds to wait for the first record.
 
         Raises:
-            TransportError: It is of no use to ask again.
+            TransportError: Retrying is useless.
         """
         ...
 
     def close(self) -> None:
-        """Leaves. Idempotent."""
+        """Releases the connection. Idempotent."""
         ...
 
 
 class Transport(Protocol):
-    """Makes the parts of a client's or a gateway's way to Kafka. What it makes, its user closes."""
+    """Makes the connections of one client or gateway to a broker. The caller closes what it makes.
+
+    Methods may be called on any thread.
+    """
 
     def replies(self, receiver: Receiver, topic: str) -> tuple[RecordSource, Future[None]]:
-        """Returns a source for a reply topic, and the future of `read(topic)`. Creates the topic if it is missing."""
+        """Returns a source for a reply topic, and the future of its `read`. Creates the topic if it does not exist."""
         ...
 
     def events(self, receiver: Receiver, group_name: str | None) -> RecordSource:
         """Returns a source for event topics.
 
         Args:
-            receiver: Where its records go.
-            group_name: None: every record of the topics is received. Given: the sources of that name share them
-                through Kafka's group protocol, and go on where the group left off.
+            receiver: Takes its records.
+            group_name: None: the source receives every record of its topics. A name: the sources of that name share
+                the records by Kafka's group protocol, and start at the group's committed offsets.
         """
         ...
 
     def history(self, topics: Sequence[str]) -> History:
-        """Returns what reads the past of topics; called on the thread that then uses it.
+        """Returns a reader of what topics still hold. Called on the thread that uses it.
 
         Raises:
             TransportError: It cannot be made.
@@ -312,13 +323,16 @@ class Transport(Protocol):
         ...
 
     def presence(self, topic: str, app_name: str) -> Presence:
-        """Returns a live member of a consumer group of the application, subscribed to the topic, reading nothing."""
+        """Returns a live member of the application's consumer group, subscribed to a topic that it does not read."""
         ...
 
     def on_status(self, listener: Callable[[TransportStatus], None]) -> None:
-        """Has the listener called with each change of the connection's state, on a thread of the transport's."""
+        """Calls a listener with the present state and each change, in order, on a thread of the transport.
+
+        The listener must not block.
+        """
         ...
 
     def close(self, timeout: float) -> None:
-        """Closes what the transport itself holds. Idempotent."""
+        """Closes what the transport itself holds, in at most `timeout` seconds. Idempotent."""
         ...

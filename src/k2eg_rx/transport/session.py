@@ -1,7 +1,6 @@
-"""A client's way to Kafka: the parts of its transport, made together and closed together.
+"""The parts of a transport that one client needs, made and closed together.
 
-In: the receivers of events and of replies, and the sink's records. Out: what the parts read, on their own threads.
-Made and closed on any thread, by the client.
+Thread safety: made and closed by the client, on any thread.
 """
 
 from __future__ import annotations
@@ -13,24 +12,24 @@ from contextlib import ExitStack
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport.interfaces import History, Receiver, Transport, TransportStatus
 
-LEAST_CLOSE_TIMEOUT = 0.1  # seconds that every part gets to close, even if those before it took all the time
+MIN_CLOSE_TIMEOUT = 0.1  # seconds that every part gets to close, even if those before it have used up the timeout
 
 
 class ClientTransports:
-    """The parts of a transport that one client needs. If one cannot be made, those before it are closed.
+    """The sources, sink and presence of one client. Immutable; if one cannot be made, those before it are closed.
 
     Attributes:
-        event_source: Reads monitors' and snapshots' topics.
-        sink: The way out.
-        ready: Done when the reply topic is being read.
+        event_source: Reads the topics of monitors and snapshots.
+        sink: Sends commands.
+        ready: Completes when the reply topic is being read.
 
     Args:
-        transport: What makes the parts; closed with them.
+        transport: Makes the parts; closed with them.
         settings: The environment.
         app_name: The application, for its presence.
         group_name: The group that shares the events, if any.
-        events: Where events go.
-        replies: Where replies go.
+        events: Takes the event records.
+        replies: Takes the reply records.
     """
 
     def __init__(
@@ -45,30 +44,26 @@ class ClientTransports:
     ) -> None:
         self._transport = transport
         with ExitStack() as parts:
-            parts.callback(transport.close, LEAST_CLOSE_TIMEOUT)
+            parts.callback(transport.close, MIN_CLOSE_TIMEOUT)
             self.event_source = transport.events(events, group_name)
-            parts.callback(self.event_source.close, LEAST_CLOSE_TIMEOUT)
+            parts.callback(self.event_source.close, MIN_CLOSE_TIMEOUT)
             self._reply_source, self.ready = transport.replies(replies, settings.reply_topic)
-            parts.callback(self._reply_source.close, LEAST_CLOSE_TIMEOUT)
+            parts.callback(self._reply_source.close, MIN_CLOSE_TIMEOUT)
             self.sink = transport.sink()
-            parts.callback(self.sink.close, LEAST_CLOSE_TIMEOUT)
+            parts.callback(self.sink.close, MIN_CLOSE_TIMEOUT)
             self._presence = transport.presence(settings.reply_topic, app_name)
             parts.pop_all()
 
     def history(self, topics: Sequence[str]) -> History:
-        """Returns what reads the past of topics; its user closes it. See `Transport.history`.
-
-        Raises:
-            TransportError: It cannot be made.
-        """
+        """Returns a reader of what topics still hold; see `Transport.history`."""
         return self._transport.history(topics)
 
     def on_status(self, listener: Callable[[TransportStatus], None]) -> None:
-        """Has the listener called with each change of the connection's state, on a thread of the transport's."""
+        """Calls a listener with each change of the connection's state; see `Transport.on_status`."""
         self._transport.on_status(listener)
 
     def close(self, deadline: float) -> None:
-        """Closes all but `event_source`, which its user closes earlier, before the subscribers end.
+        """Closes all parts but `event_source`, which the client closes earlier, before its streams complete.
 
         Args:
             deadline: When it should be done, by the monotonic clock.
@@ -78,5 +73,5 @@ class ClientTransports:
 
 
 def time_left(deadline: float) -> float:
-    """Returns how many seconds the next part may take to close."""
-    return max(LEAST_CLOSE_TIMEOUT, deadline - time.monotonic())
+    """Returns the seconds that the next part may take to close."""
+    return max(MIN_CLOSE_TIMEOUT, deadline - time.monotonic())

@@ -268,13 +268,13 @@ def test_commands_not_sent_before_close_have_an_error(run: Run, transport: Any) 
 
 def test_close_releases_blocked_threads_at_once(run: Run, transport: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     full = threading.Semaphore(0)
-    from k2eg_rx.concurrency.worker_pool import held_back
+    from k2eg_rx.concurrency.worker_pool import blocking_section
 
     def watched() -> Any:
         full.release()
-        return held_back()
+        return blocking_section()
 
-    monkeypatch.setattr("k2eg_rx.aio.async_queue.held_back", watched)
+    monkeypatch.setattr("k2eg_rx.aio.async_queue.blocking_section", watched)
     waits: list[float] = []
     wait_for = k2eg_rx.concurrency.worker_pool.WorkerPool.wait_for
 

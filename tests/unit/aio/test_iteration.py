@@ -16,7 +16,7 @@ from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from k2eg_rx import Client, aio
-from k2eg_rx.concurrency.worker_pool import held_back
+from k2eg_rx.concurrency.worker_pool import blocking_section
 
 
 class Emitter:
@@ -60,10 +60,10 @@ def blocked(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
     @contextmanager
     def watched() -> Iterator[Callable[[], bool]]:
         times.release()
-        with held_back() as is_to_end:
+        with blocking_section() as is_to_end:
             yield is_to_end
 
-    monkeypatch.setattr("k2eg_rx.aio.async_queue.held_back", watched)
+    monkeypatch.setattr("k2eg_rx.aio.async_queue.blocking_section", watched)
     return times
 
 

@@ -18,13 +18,13 @@ from typing import Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from k2eg_rx.concurrency import Handoff
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import Properties
 from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_forbidden, is_gone
 from k2eg_rx.kafka.connection.health import Health, Permission
 from k2eg_rx.kafka.connection.librdkafka_log import ConsumerLog
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background
-from k2eg_rx.kafka.consumer.handoff import Handoff
 from k2eg_rx.kafka.consumer.lag import INTERVAL, Lag
 from k2eg_rx.kafka.consumer.records import records_of
 from k2eg_rx.transport import Receiver, Record
@@ -204,12 +204,14 @@ class PollLoop:
             messages = [message for message in messages if self._is_read(message)]
         if not messages:
             return
-        work = self._receiver.gather_work() if len(messages) >= _FLOOD_SIZE and self._handoff.may_leave() else None
+        work = (
+            self._receiver.collect_inline() if len(messages) >= _FLOOD_SIZE and self._handoff.may_run_inline() else None
+        )
         try:
             self._process(consumer, messages)
         finally:
             if work is not None:
-                self._handoff.leave_for(work)  # the last thing, since this thread may not be the pump's afterwards
+                self._handoff.run_inline(work)  # the last thing, since this thread may not be the pump's afterwards
 
     def _is_read(self, message: Message) -> bool:
         """Whether it is still wanted: its topic may have been released, and read again from further on, meanwhile."""
