@@ -1,4 +1,4 @@
-"""Data frames: finite streams, snapshots, batches and aligned data as pandas or xarray objects.
+"""pandas and xarray objects from finite streams, snapshots, batches and aligned updates.
 
 Needs the extra ``analysis``.
 """

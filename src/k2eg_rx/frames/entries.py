@@ -1,7 +1,4 @@
-"""Items taken apart: a value each, with what a frame tells of it.
-
-In: items of streams. Out: `Entry`s, which are small where items are large. Pure; any thread.
-"""
+"""Entries of a frame: one for each PV value of an item, without the rest of its structure."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any, cast
 
 from k2eg_rx.frames.item_kinds import Instant, Result, is_instant, is_result
 from k2eg_rx.frames.value_arrays import cell
-from k2eg_rx.protocol import PVData, Snapshot, Structure, choice_of, label_of, severity_of, timestamp_of, units_of
+from k2eg_rx.protocol import PVData, Snapshot, Structure, alarm_of, choice_of, label_of, timestamp_of, units_of
 from k2eg_rx.pv import pv_name_of
 
 _NOT_THE_VALUE = frozenset({"alarm", "timeStamp"})
@@ -21,19 +18,19 @@ _NO_DATA = "no data in this snapshot"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A PV's value at one time, or why there is none.
+    """A PV's value at one time, or the error in its place.
 
     Attributes:
-        pv: The name.
-        time: EPICS time, nanoseconds; None if there is none.
-        value: As it stands in a frame; None if there is none.
-        enum_index: Of an enum.
-        severity: The alarm's; None if there is no value.
-        status: The alarm's, if it has one.
+        pv: Name of the PV.
+        time: EPICS time in nanoseconds since the Unix epoch, or None.
+        value: Value in the form of a frame, or None.
+        enum_index: Index of an enum.
+        severity: Alarm severity; None without a value.
+        status: Alarm status; None without an alarm.
         units: Engineering units.
-        snapshot: The name of the snapshot that it is a sample of.
-        iteration: The snapshot's.
-        error: Why there is no value, or what is wrong with the snapshot.
+        snapshot: Name of the snapshot that the value belongs to.
+        iteration: Iteration of the snapshot.
+        error: Reason for a missing value, or the snapshot's error.
     """
 
     pv: str
@@ -54,24 +51,20 @@ def entry_of(pv: str, data: Structure) -> Entry:
     if "value" not in data:
         value = {name: field for name, field in data.items() if name not in _NOT_THE_VALUE}
     index: int | None = None
-    status: int | None = None
     if (choice := choice_of(data)) is not None:
         index = _int64(choice[0])
         label = label_of(data)
         value = str(choice[0]) if label is None else label
-    match data.get("alarm"):
-        case {"status": int(number)}:
-            status = _int64(number)
-        case _:
-            pass
-    return Entry(pv, timestamp_of(data), cell(value), index, int(severity_of(data)), status, units_of(data))
+    alarm = alarm_of(data)
+    status = _int64(alarm.status) if "alarm" in data else None
+    return Entry(pv, timestamp_of(data), cell(value), index, int(alarm.severity), status, units_of(data))
 
 
 def entries_of(item: object) -> Iterator[Entry]:
-    """Returns the entries of an item: one for each value in it, and for each that it lacks.
+    """Returns the entries of an item: one for each value, and one for each missing value.
 
     Raises:
-        ValueError: It is nothing that can be put into a frame.
+        ValueError: The item cannot be put into a frame.
     """
     if isinstance(item, PVData):
         yield entry_of(item.name, item.data)
@@ -83,8 +76,8 @@ def entries_of(item: object) -> Iterator[Entry]:
         yield entry_of_result(cast("Result", item))
     else:
         raise ValueError(
-            f"a {type(item).__name__} cannot be put into a frame: that takes updates and other PVData, snapshots, "
-            "results of get_many_stream, and what align emits"
+            "items of a frame must be PVData, Snapshot, GetResult or Aligned objects, as client and align emit them, "
+            f"got {type(item).__name__}"
         )
 
 

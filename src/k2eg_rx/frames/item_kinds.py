@@ -1,7 +1,4 @@
-"""What can be put into a frame, told by its shape: frames know neither batches nor operators.
-
-Types only; any thread.
-"""
+"""Types of the items of a frame. Protocols stand for types of client and operators, which frames do not import."""
 
 from __future__ import annotations
 
@@ -12,26 +9,26 @@ from k2eg_rx.protocol import PVData, Snapshot
 
 
 class Result(Protocol):
-    """What became of one PV of a batch, such as `GetResult`."""
+    """Result of one PV of a batch, such as `GetResult`."""
 
     @property
     def uri(self) -> str:
-        """The PV."""
+        """URI of the PV."""
         ...
 
     @property
     def data(self) -> PVData | None:
-        """Its value; None if there is an error."""
+        """The value; None if the get failed."""
         ...
 
     @property
     def error(self) -> Exception | None:
-        """What went wrong, if something did."""
+        """The error of a failed get."""
         ...
 
 
 class Instant(Protocol):
-    """Several PVs at one instant, such as `Aligned`."""
+    """Updates of several PVs at one instant, such as `Aligned`."""
 
     @property
     def timestamp(self) -> int:
@@ -40,12 +37,12 @@ class Instant(Protocol):
 
     @property
     def updates(self) -> Mapping[str, PVData]:
-        """By PV name."""
+        """Updates by PV name."""
         ...
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The PVs without a value."""
+        """PVs without an update."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""Frames of pandas.
+"""pandas DataFrames from items.
 
-In: items of streams. Out: a DataFrame. A collector belongs to its user.
+Thread safety: none; a collector belongs to one subscription.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from k2eg_rx.frames.wide_rows import Instants
 from k2eg_rx.protocol import Severity
 
 _SEVERITIES = pd.CategoricalDtype([severity.name for severity in Severity], ordered=True)
-# What keeps integers and booleans as they are where some are missing
+# pandas types that keep integers and booleans where values are missing
 _NULLABLE: Mapping[str, Any] = {"i": "Int64", "u": "UInt64", "b": "boolean"}
 
 
@@ -26,7 +26,7 @@ class Frame:
     """Collects items for a DataFrame.
 
     Args:
-        form: ``long`` or ``wide``; None: that of the first item.
+        form: ``long`` or ``wide``; None chooses by the first item.
     """
 
     def __init__(self, form: str | None) -> None:
@@ -35,10 +35,10 @@ class Frame:
         self._instants = Instants()
 
     def add(self, item: object) -> None:
-        """Takes an item.
+        """Adds an item.
 
         Raises:
-            ValueError: It is nothing that can be put into a frame.
+            ValueError: The item cannot be put into a frame.
         """
         if self._form is None:
             self._form = "wide" if is_instant(item) else "long"
@@ -48,7 +48,7 @@ class Frame:
             self._entries.extend(entries_of(item))
 
     def result(self) -> pd.DataFrame:
-        """Returns the frame."""
+        """Returns the DataFrame."""
         return _wide(self._instants) if self._form == "wide" else _long(self._entries)
 
 
@@ -78,7 +78,7 @@ def _wide(instants: Instants) -> pd.DataFrame:
 
 
 def column(values: Sequence[object]) -> Any:
-    """Returns a column's values with the one type that they have, or as objects; None is missing."""
+    """Returns values as a column of their common type, or of objects. None is a missing value."""
     present = [value for value in values if value is not None]
     kinds = set(map(type, present))
     if not present or not kinds <= {bool, int, float, str}:
@@ -92,7 +92,7 @@ def column(values: Sequence[object]) -> Any:
 
 
 def _texts(texts: Sequence[str | None]) -> Any:
-    """As pandas keeps strings by default: a type of their own from version 3 on, objects before."""
+    """Returns a column of strings, of the installed pandas' type for them."""
     return pd.Series(list(texts), dtype="str").array
 
 

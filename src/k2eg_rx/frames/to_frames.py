@@ -1,9 +1,4 @@
-"""Data frames: finite streams, snapshots, batches and aligned data as pandas or xarray objects.
-
-In: items of a stream, on the thread that hands them over, or an iterable of them. Out: one frame at the end, on the
-same thread. Needs the extra ``analysis``. What it is made of: `entries` (items, taken apart), `instants` (what belongs
-to one time), `arrays` (values and numpy), `tables` (pandas), `datasets` (xarray).
-"""
+"""Functions and operators that collect items in a frame: `to_dataframe`, `to_xarray`."""
 
 from __future__ import annotations
 
@@ -26,7 +21,7 @@ _T_co = TypeVar("_T_co", covariant=True)
 
 
 class _Collector(Protocol[_T_co]):
-    """Takes items, and makes something of all of them."""
+    """Collects items and makes one result of them."""
 
     def add(self, item: object) -> None: ...
 
@@ -38,34 +33,33 @@ def to_dataframe(*, form: Form | None = None) -> Callable[[Observable[Framable]]
 @overload
 def to_dataframe(items: Framable | Iterable[Framable], *, form: Form | None = None) -> pandas.DataFrame: ...
 def to_dataframe(items: Framable | Iterable[Framable] | None = None, *, form: Form | None = None) -> Any:
-    """Returns a pandas DataFrame of items; or, without items, an operator that emits one when the stream completes.
+    """Returns a pandas DataFrame of items; without items, an operator that emits one when the source completes.
 
-    Items are updates and other `PVData`, `Snapshot`s, results of `get_many_stream`, and what `align` emits. The long
-    form, the default for all but the last, has a row for each value, and always these columns:
+    Items are updates and other `PVData`, `Snapshot`s, results of `get_many_stream`, and `Aligned`s. The long form has a
+    row for each value and always these columns:
 
-    - ``time``: EPICS time, ``datetime64[ns, UTC]``, exact to the nanosecond; NaT where there is none.
-    - ``pv``: the name.
-    - ``value``: numbers, booleans or strings as such, an enum's label (its index as text where it has none), a waveform
-      as a numpy array, a table or another structure as a dict of these. The column has the one type of its values
-      where they have one: integers stay integers, with missing values too (``Int64``); otherwise it is ``object``.
-    - ``severity``: an ordered categorical of the names, so that ``frame.severity >= "MAJOR"`` works.
-    - ``status``: the alarm's status as it is on the wire, ``Int64``.
-    - ``enum_index``: an enum's index, ``Int64``.
-    - ``snapshot``, ``iteration``: of samples of snapshots.
-    - ``error``: why there is no value (a failed get, a PV without data in its snapshot), or what is wrong with the
-      snapshot that it is from.
+    - ``time``: EPICS time, ``datetime64[ns, UTC]``, exact to the nanosecond; NaT for values without time.
+    - ``pv``: name of the PV.
+    - ``value``: a number, boolean or string; the label of an enum, or its index as text if it has none; a numpy array
+      for a waveform; a dict of these for a table or another structure. The column has the common type of its values:
+      integers stay integers, also with missing values (``Int64``). Otherwise it is ``object``.
+    - ``severity``: ordered categorical of severity names, so that ``frame.severity >= "MAJOR"`` works.
+    - ``status``: alarm status as sent by the gateway, ``Int64``.
+    - ``enum_index``: index of an enum, ``Int64``.
+    - ``snapshot``, ``iteration``: name and iteration of the snapshot that the value belongs to.
+    - ``error``: reason for a missing value (a failed get, a PV without data in its snapshot), or the snapshot's error.
 
-    The wide form has a row per instant, the index ``time``, and a column per PV with its values as above. An instant
-    is what `align` emits, or a snapshot with the newest sample of each PV (its time is that of the snapshot; of a
-    one-shot snapshot that of its newest sample). Updates with equal time stamps share a row. Rows are sorted by time.
+    The wide form has a row for each instant, the index ``time``, and a column for each PV with values as above. An
+    `Aligned` or a `Snapshot` is an instant. A snapshot has the newest sample of each PV and its own time; a one-shot
+    snapshot has the time of its newest sample. Updates with equal timestamps share a row. Rows are sorted by time.
 
     Args:
-        items: One item, or several. None for the operator.
-        form: ``long`` or ``wide``; by default wide if the first item is of `align`.
+        items: One item or several. None returns the operator.
+        form: "long" or "wide". By default "wide" if the first item is an `Aligned`, otherwise "long".
 
     Raises:
-        ValueError: One of the items is none of these; the operator's stream then fails with it.
-        ModuleNotFoundError: pandas is missing; the text says what to install.
+        ValueError: An item is of another type; the operator's stream fails with this error.
+        ModuleNotFoundError: pandas is not installed; the text names the extra.
 
     Example:
         >>> from reactivex import from_iterable
@@ -82,7 +76,7 @@ def to_dataframe(items: Framable | Iterable[Framable] | None = None, *, form: Fo
     """
     require_extra("analysis", ["numpy", "pandas"], "to_dataframe")
     if form not in (None, "long", "wide"):
-        raise ValueError(f"form is 'long' or 'wide', not {form!r}")
+        raise ValueError(f"form must be 'long' or 'wide', got {form!r}")
     from k2eg_rx.frames.pandas_frames import Frame  # noqa: PLC0415 - an extra
 
     return _collected(lambda: Frame(form), items)
@@ -93,23 +87,24 @@ def to_xarray() -> Callable[[Observable[Framable]], Observable[xarray.Dataset]]:
 @overload
 def to_xarray(items: Framable | Iterable[Framable]) -> xarray.Dataset: ...
 def to_xarray(items: Framable | Iterable[Framable] | None = None) -> Any:
-    """Returns an xarray Dataset of items; or, without items, an operator that emits one when the stream completes.
+    """Returns an xarray Dataset of items; without items, an operator that emits one when the source completes.
 
-    It has a variable for each PV along ``time`` (``datetime64[ns]``, UTC), one point per instant; what an instant is
-    and which items there are is as in the wide form of `to_dataframe`. Waveforms have ``element`` as second dimension;
-    where PVs have waveforms of different lengths, ``element_100``, ``element_512`` and so on, after the lengths. Enums
-    are labels; tables and structures are objects. A value that is missing is NaN among numbers, else what `isnull`
-    finds. Units are in the variables' attributes.
+    The Dataset has a variable for each PV along ``time`` (``datetime64[ns]``, UTC), with one point for each instant.
+    Instants and item types are those of the wide form of `to_dataframe`. Waveforms have a second dimension,
+    ``element``; if PVs have waveforms of different lengths, ``element_100``, ``element_512`` and so on. Enums are
+    labels; tables and structures are objects. A missing value is NaN among numbers, otherwise None. Attributes hold
+    units.
 
-    ``severity`` (0 to 4) and ``status``, along ``time`` and ``pv``, are the alarms; -1 where a value is missing.
+    The variables ``severity`` (0 to 4) and ``status``, along ``time`` and ``pv``, hold the alarms; -1 where a value is
+    missing.
 
     Args:
-        items: One item, or several. None for the operator.
+        items: One item or several. None returns the operator.
 
     Raises:
-        ValueError: One of the items is none of these, a PV's waveforms are of different lengths, or it has one of
-            Dataset's own names. The operator's stream then fails with it.
-        ModuleNotFoundError: xarray is missing; the text says what to install.
+        ValueError: An item is of another type, a PV's waveforms differ in length, or a PV has a reserved name; the
+            operator's stream fails with this error.
+        ModuleNotFoundError: xarray is not installed; the text names the extra.
 
     Example:
         >>> from k2eg_rx.frames import to_xarray
@@ -130,7 +125,7 @@ def _collected(make: Callable[[], _Collector[_T]], items: object) -> object:
     if items is None:
         return _operator(make)
     if isinstance(items, Observable):
-        raise ValueError("of a stream it is an operator: stream.pipe(ops.take(100), to_dataframe())")
+        raise ValueError("items must not be a stream: use stream.pipe(ops.take(100), to_dataframe())")
     collector = make()
     for item in cast("Iterable[object]", items) if isinstance(items, Iterable) else (items,):
         collector.add(item)

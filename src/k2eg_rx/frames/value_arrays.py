@@ -1,7 +1,4 @@
-"""Values of PVs as numpy's arrays, none of which loses a digit.
-
-In: lists off the wire. Out: arrays. Pure; any thread.
-"""
+"""Lossless numpy arrays of PV values: mixed or oversized numbers become objects, never rounded floats."""
 
 from __future__ import annotations
 
@@ -13,16 +10,16 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
 
-_EXACT = 2**53  # up to here every integer is a float64
-_NOT_A_TIME = -(2**63)  # how numpy writes NaT
+_EXACT = 2**53  # every integer up to here is exact as a float64
+_NOT_A_TIME = -(2**63)  # NaT in numpy
 _MOST = 2**63 - 1
 
 
 def array_of(items: Sequence[object]) -> Array:
-    """Returns the items as a one-dimensional array.
+    """Returns items as a one-dimensional array.
 
-    Of booleans, integers (64 bits, signed or not), floats or, where that loses nothing, of both as floats; of all else,
-    strings included, it is one of objects.
+    Its type is boolean, int64, uint64 or float64. Integers mixed with floats become floats if all of them are exact.
+    All other items, strings included, are objects.
     """
     kinds = set(map(type, items))
     if kinds <= {float}:
@@ -37,10 +34,10 @@ def array_of(items: Sequence[object]) -> Array:
 
 
 def objects(items: Sequence[object]) -> Array:
-    """Returns the items as an array of objects, whatever they are."""
+    """Returns items as an array of objects."""
     array: Array = np.empty(len(items), dtype=object)
     for place, item in enumerate(items):
-        array[place] = item  # one by one, since numpy takes a list of lists for two dimensions
+        array[place] = item  # one by one: numpy would make two dimensions of a list of lists
     return array
 
 
@@ -49,7 +46,7 @@ def _is_exact(number: float) -> bool:
 
 
 def _integers(items: Sequence[int]) -> Array:
-    low, high = min(items), max(items)  # numpy 1 would wrap what does not fit
+    low, high = min(items), max(items)  # numpy 1 wraps integers that do not fit
     if low >= -(2**63) and high < 2**63:
         return np.array(items, dtype=np.int64)
     if low >= 0 and high < 2**64:
@@ -58,7 +55,7 @@ def _integers(items: Sequence[int]) -> Array:
 
 
 def cell(value: object) -> Any:
-    """Returns a value as it stands in a frame: lists are arrays, in structures and tables too."""
+    """Returns a value in the form of a frame: with arrays in place of lists, in structures and tables too."""
     if isinstance(value, list):
         items = cast("list[object]", value)
         return objects([cell(item) for item in items]) if {dict, list} & set(map(type, items)) else array_of(items)
@@ -70,13 +67,13 @@ def cell(value: object) -> Any:
 
 
 def times(nanoseconds: Sequence[int | None]) -> NDArray[np.datetime64]:
-    """Returns times since the Unix epoch as ``datetime64[ns]``; NaT for none, and for those beyond the year 2262."""
+    """Returns times since the Unix epoch as ``datetime64[ns]``; NaT for None and for times after the year 2262."""
     numbers = [_NOT_A_TIME if time is None or not -_MOST <= time <= _MOST else time for time in nanoseconds]
     return np.array(numbers, dtype=np.int64).view("datetime64[ns]")
 
 
 def with_gaps(items: Sequence[object]) -> Array:
-    """Returns the items as a one-dimensional array in which None is NaN if the others are numbers."""
+    """Returns items as a one-dimensional array, in which None is NaN if the others are numbers."""
     present = [item for item in items if item is not None]
     if len(present) == len(items):
         return array_of(items)
@@ -87,7 +84,7 @@ def with_gaps(items: Sequence[object]) -> Array:
 
 
 def stacked(rows: Sequence[Array | None]) -> Array:
-    """Returns arrays of one length, at least one of them, as a two-dimensional one; a row of NaN or None for None."""
+    """Returns arrays of one length as a two-dimensional array, with rows of NaN or None in place of None."""
     present = [row for row in rows if row is not None]
     kinds = {row.dtype for row in present}
     gaps = len(present) < len(rows)

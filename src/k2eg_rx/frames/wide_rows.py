@@ -1,6 +1,6 @@
-"""What belongs to one time: the rows of the wide form.
+"""Rows of the wide form: entries of one time.
 
-In: items of streams, in their order. Out: rows, sorted by time. Belongs to its user.
+Thread safety: none; a collector belongs to one subscription.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _MILLISECOND = 1_000_000  # in nanoseconds
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Several PVs at one instant.
+    """Entries of several PVs at one instant.
 
     Attributes:
-        time: Nanoseconds since the Unix epoch; None if there is none.
-        entries: By PV name; a PV may be missing.
+        time: Nanoseconds since the Unix epoch, or None.
+        entries: Entries by PV name; PVs may be missing.
     """
 
     time: int | None
@@ -35,52 +35,48 @@ class Row:
 
 
 class Instants:
-    """Collects rows.
-
-    Attributes:
-        pvs: The names of all PVs, in the order in which they were first seen.
-    """
+    """Collects rows."""
 
     def __init__(self) -> None:
         self._pvs: dict[str, None] = {}
         self._rows: list[Row] = []
-        self._newest: dict[int, Row] = {}  # by time: where a further update of that time goes
+        self._newest: dict[int, Row] = {}  # by time: the row that an update of that time joins
 
     @property
     def pvs(self) -> list[str]:
-        """The names of all PVs, in the order in which they were first seen."""
+        """Names of all PVs, in the order of their first item."""
         return list(self._pvs)
 
     def add(self, item: object) -> None:
-        """Takes an item: an instant and a snapshot are a row each, all else joins that of its time.
+        """Adds an item. An instant or a snapshot is a row; other items join the row of their time.
 
         Raises:
-            ValueError: It is nothing that can be put into a frame.
+            ValueError: The item cannot be put into a frame.
         """
         if is_instant(item):
             instant = cast("Instant", item)
             entries = {pv: entry_of(pv, update.data) for pv, update in instant.updates.items()}
-            self._note([*entries, *instant.missing])
+            self._add_pvs([*entries, *instant.missing])
             self._rows.append(Row(instant.timestamp, entries))
         elif isinstance(item, Snapshot):
             entries = {pv: entry_of(pv, samples[-1]) for pv, samples in item.data.items() if samples}
-            self._note(item.data)
+            self._add_pvs(item.data)
             self._rows.append(Row(_time_of(item, entries), entries))
         else:
             for entry in entries_of(item):
-                self._note([entry.pv])
+                self._add_pvs([entry.pv])
                 self._join(entry)
 
     def rows(self) -> list[Row]:
-        """Returns the rows by time; those without one last, and those of equal time in the order they came in."""
+        """Returns the rows sorted by time, rows without time last; equal times keep their order."""
         return sorted(self._rows, key=lambda row: (row.time is None, row.time or 0))
 
-    def _note(self, pvs: Mapping[str, object] | list[str]) -> None:
+    def _add_pvs(self, pvs: Mapping[str, object] | list[str]) -> None:
         self._pvs.update(dict.fromkeys(pvs))
 
     def _join(self, entry: Entry) -> None:
         if entry.error is not None:
-            return  # there is no value; the column is there
+            return  # no value; the PV has its column
         row = self._newest.get(entry.time) if entry.time is not None else None
         if row is None or entry.pv in row.entries:
             row = Row(entry.time)

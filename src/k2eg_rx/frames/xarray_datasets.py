@@ -1,6 +1,6 @@
-"""Datasets of xarray.
+"""xarray Datasets from items.
 
-In: items of streams. Out: a Dataset. A collector belongs to its user.
+Thread safety: none; a collector belongs to one subscription.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from k2eg_rx.frames.value_arrays import Array, objects, stacked, times, with_gap
 from k2eg_rx.frames.wide_rows import Instants, Row
 
 _ELEMENT = "element"
-_OWN = frozenset({"time", "pv", "severity", "status"})
-_MISSING = -1  # no severity and no status of EPICS
+_RESERVED = frozenset({"time", "pv", "severity", "status"})
+_MISSING = -1  # neither a severity nor a status of EPICS
 
 
 class Arrays:
@@ -26,23 +26,25 @@ class Arrays:
         self._instants = Instants()
 
     def add(self, item: object) -> None:
-        """Takes an item.
+        """Adds an item.
 
         Raises:
-            ValueError: It is nothing that can be put into a frame.
+            ValueError: The item cannot be put into a frame.
         """
         self._instants.add(item)
 
     def result(self) -> xr.Dataset:
-        """Returns the dataset.
+        """Returns the Dataset.
 
         Raises:
-            ValueError: A PV's waveforms are of different lengths, or it has a name that the dataset needs.
+            ValueError: A PV's waveforms differ in length, or its name is reserved.
         """
         rows, pvs = self._instants.rows(), self._instants.pvs
         for pv in pvs:
-            if pv in _OWN or pv.startswith(_ELEMENT):
-                raise ValueError(f"a PV named {pv!r} cannot be a variable: the dataset has that name itself")
+            if pv in _RESERVED or pv.startswith(_ELEMENT):
+                raise ValueError(
+                    f"PV names must not be {', '.join(sorted(_RESERVED))} or element..., got {pv!r}: use to_dataframe"
+                )
         lengths = {pv: length for pv in pvs if (length := _length(pv, rows)) is not None}
         several = len(set(lengths.values())) > 1
         variables: dict[str, Any] = {}
@@ -63,7 +65,7 @@ def _waveform(value: object) -> Array | None:
 
 
 def _length(pv: str, rows: Sequence[Row]) -> int | None:
-    """Returns the length of a PV's waveforms; None for a PV that has none, or not only those."""
+    """Returns the length of a PV's waveforms; None if it has other values."""
     values = [value for row in rows if (value := row.value(pv)) is not None]
     waveforms = [array for value in values if (array := _waveform(value)) is not None]
     if not waveforms or len(waveforms) < len(values):
@@ -72,8 +74,8 @@ def _length(pv: str, rows: Sequence[Row]) -> int | None:
     if len(lengths) > 1:
         few = ", ".join(map(str, sorted(lengths)[:5]))
         raise ValueError(
-            f"{pv}: its waveforms are of different lengths ({few}{', ...' if len(lengths) > 5 else ''}) and do not "
-            "make an array; cut them to one length, or use to_dataframe, which keeps each as it is"
+            f"{pv}: waveforms must have one length, got {few}{', ...' if len(lengths) > 5 else ''}: "
+            "cut them, or use to_dataframe, which keeps each as it is"
         )
     return lengths.pop()
 

@@ -1,8 +1,6 @@
-"""Recordings: streams into Parquet files that survive a crash, and the files as the same streams again.
+"""Records streams to Parquet files that survive a crash, and replays them.
 
-Needs the extra ``recording``. What it is made of: `rows` (items and rows), `arrow` (pyarrow, with types), `storage`
-(one file and its journal), `recorder` (files in a row), `sink` (`record`), `library` (which files a recording has),
-`player` (`replay_file`).
+Needs the extra ``recording``.
 """
 
 from k2eg_rx.recording.errors import RecordingError

@@ -1,7 +1,8 @@
-"""Arrow and Parquet, with types: the pyarrow package has none.
+"""Arrow journals and Parquet files of rows; adds types to pyarrow, which has none.
 
-In: rows. Out: record batches, the bytes of a journal, Parquet files; and rows again. Any thread; an encoder or writer
-belongs to one user. Imported only where a recording is written or read, since pyarrow is an extra.
+Imported only where a recording is written or read, since pyarrow is an extra.
+
+Thread safety: an encoder or writer belongs to one recorder; functions may run on any thread.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _log = logging.getLogger(__name__)
 ARROW_ERRORS: tuple[type[Exception], ...] = (OSError, _pa.ArrowException)
 
 Batch: TypeAlias = Any  # a pyarrow.RecordBatch
-About = Mapping[str, str]  # what a file says about itself
+Metadata = Mapping[str, str]  # metadata of a file
 
 _TIME = _pa.timestamp("ns", tz="UTC")
 _TYPES: Mapping[str, Any] = {
@@ -48,14 +49,14 @@ _TYPES: Mapping[str, Any] = {
     "key": _pa.binary(),
     "headers": _pa.binary(),
     "kafka_timestamp_ms": _pa.int64(),
-    "body": _pa.large_binary(),  # a batch may have more than the 2 GiB that the short form holds
+    "body": _pa.large_binary(),  # large: a batch may exceed the 2 GiB of `binary`
 }
-_BATCH_ROWS = 1024  # read at a time: 1 MB of ordinary events
-_COMPRESSION = "zstd"  # 50,000 events of 551 bytes: 1/12 of their size; lz4 1/7 of it in about the same time
+_BATCH_ROWS = 1024  # rows read at a time: 1 MB of scalar events
+_COMPRESSION = "zstd"  # 50,000 events of 551 bytes shrink to 1/12; with lz4 to 1/7, in about the same time
 
 
-def _schema(about: About) -> Any:
-    return _pa.schema([(name, _TYPES[name]) for name in Row._fields], metadata=dict(about))
+def _schema(metadata: Metadata) -> Any:
+    return _pa.schema([(name, _TYPES[name]) for name in Row._fields], metadata=dict(metadata))
 
 
 def batch_of(rows: Sequence[Row]) -> Batch:
@@ -66,7 +67,7 @@ def batch_of(rows: Sequence[Row]) -> Batch:
 
 
 def _rows(batch: Batch) -> Iterator[Row]:
-    """The rows of a batch, with the essential columns only."""
+    """Returns the rows of a batch, with the essential columns only."""
     missing = [None] * batch.num_rows
 
     def values(name: str) -> Any:
@@ -78,15 +79,15 @@ def _rows(batch: Batch) -> Iterator[Row]:
 
 
 class JournalEncoder:
-    """Makes the bytes of a journal: an Arrow IPC stream."""
+    """Encodes batches as the bytes of a journal, an Arrow IPC stream."""
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, metadata: Metadata) -> None:
         self._out = io.BytesIO()
         options = _pa.ipc.IpcWriteOptions(compression=_COMPRESSION)
-        self._writer: Any = _pa.ipc.new_stream(self._out, _schema(about), options=options)
+        self._writer: Any = _pa.ipc.new_stream(self._out, _schema(metadata), options=options)
 
     def encode(self, batch: Batch) -> bytes:
-        """Returns the bytes that follow those before; the first with what the file says about itself."""
+        """Returns the bytes to append; the first ones contain the metadata."""
         self._writer.write_batch(batch)
         encoded = self._out.getvalue()
         self._out.seek(0)
@@ -97,38 +98,38 @@ class JournalEncoder:
 class ParquetWriter:
     """Writes a Parquet file."""
 
-    def __init__(self, out: BinaryIO, about: About) -> None:
-        self._writer: Any = _parquet.ParquetWriter(out, _schema(about), compression=_COMPRESSION)
+    def __init__(self, out: BinaryIO, metadata: Metadata) -> None:
+        self._writer: Any = _parquet.ParquetWriter(out, _schema(metadata), compression=_COMPRESSION)
 
     def write(self, batches: Sequence[Batch]) -> None:
-        """Writes batches, at least one, as one row group."""
+        """Writes at least one batch as one row group."""
         table = _pa.Table.from_batches(list(batches))
         self._writer.write_table(table, row_group_size=table.num_rows)
 
     def close(self) -> None:
-        """Writes the end of the file, without which it cannot be read."""
+        """Writes the footer, without which the file cannot be read."""
         self._writer.close()
 
     def abandon(self) -> None:
-        """Writes no more, also when it is deleted."""
+        """Prevents further writes, also those of pyarrow's destructor."""
         self._writer.is_open = False
 
 
-def _told(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+def _decoded(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
     return {name.decode(): value.decode("utf-8", "replace") for name, value in (metadata or {}).items()}
 
 
-def about_parquet(path: Path) -> About:
-    """Returns what a Parquet file says about itself.
+def parquet_metadata(path: Path) -> Metadata:
+    """Returns the metadata of a Parquet file.
 
     Raises:
-        Exception: One of `ARROW_ERRORS`; it is none.
+        Exception: One of `ARROW_ERRORS`: it is no Parquet file.
     """
-    return _told(_parquet.read_schema(path).metadata)
+    return _decoded(_parquet.read_schema(path).metadata)
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
-    """Returns the rows of a Parquet file, read a batch at a time.
+    """Yields the rows of a Parquet file, read a batch at a time.
 
     Raises:
         Exception: One of `ARROW_ERRORS`.
@@ -142,25 +143,25 @@ def _stream(path: Path, file: BinaryIO) -> Any:
     try:
         return _pa.ipc.open_stream(file)
     except ARROW_ERRORS as error:
-        raise RecordingError(path, "nothing of it was written; it can be deleted") from error
+        raise RecordingError(path, "the journal is empty and can be deleted") from error
 
 
-def about_journal(path: Path) -> About:
-    """Returns what a journal says about itself.
+def journal_metadata(path: Path) -> Metadata:
+    """Returns the metadata of a journal.
 
     Raises:
-        RecordingError: Not even that was written.
+        RecordingError: The journal is empty.
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        return _told(_stream(path, file).schema.metadata)
+        return _decoded(_stream(path, file).schema.metadata)
 
 
 def journal_batches(path: Path) -> Iterator[Batch]:
-    """Returns a journal's batches up to the last one that is complete; what is torn at its end is logged, and left out.
+    """Yields a journal's complete batches. Logs and skips an incomplete one at its end.
 
     Raises:
-        RecordingError: Nothing of it was written.
+        RecordingError: The journal is empty.
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
@@ -174,13 +175,13 @@ def journal_batches(path: Path) -> Iterator[Batch]:
                 return
             except ARROW_ERRORS as error:
                 if isinstance(error, OSError) and error.errno is not None:
-                    raise  # the disk's word; Arrow's own errors have no number
-                _log.warning("%s: what follows byte %d was not written completely, and is left out", path, complete)
+                    raise  # an error of the disk; Arrow's own errors have no errno
+                _log.warning("incomplete batch at the end of a journal, skipped: path=%s offset=%d", path, complete)
                 return
             yield batch
 
 
 def journal_rows(path: Path) -> Iterator[Row]:
-    """Returns a journal's rows; see `journal_batches`."""
+    """Yields a journal's rows; see `journal_batches`."""
     for batch in journal_batches(path):
         yield from _rows(batch)

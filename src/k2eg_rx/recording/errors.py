@@ -1,7 +1,4 @@
-"""What goes wrong with a recording, told with the file it is about.
-
-In: errors of the operating system and of pyarrow. Out: `RecordingError`. Any thread.
-"""
+"""Errors of recordings."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ class RecordingError(K2EGError):
     """A recording cannot be written or read.
 
     Attributes:
-        path: The file it is about.
-        reason: What is wrong with it, and what to do.
+        path: The file.
+        reason: What is wrong, and what to do.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -28,6 +25,6 @@ class RecordingError(K2EGError):
 
 
 def reason_of(error: Exception) -> str:
-    """Returns what an error says, without the file's name that the operating system adds."""
-    told = error.strerror if isinstance(error, OSError) else None
-    return told or str(error) or type(error).__name__
+    """Returns the text of an error, without the file name that the operating system adds."""
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error) or type(error).__name__

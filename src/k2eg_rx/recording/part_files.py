@@ -1,7 +1,4 @@
-"""Which files a recording has.
-
-In: paths. Out: the parts of each recording, in their order. Any thread.
-"""
+"""Finds the files of recordings."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from k2eg_rx.recording.arrow import ARROW_ERRORS, about_journal, about_parquet, journal_rows, parquet_rows
+from k2eg_rx.recording.arrow import ARROW_ERRORS, journal_metadata, journal_rows, parquet_metadata, parquet_rows
 from k2eg_rx.recording.errors import RecordingError, reason_of
 from k2eg_rx.recording.file_names import (
     ID_KEY,
@@ -32,10 +29,10 @@ class Part:
     """A file of a recording, complete or not.
 
     Attributes:
-        path: Where it is: the file, or its journal.
-        recording: The recording's id.
-        number: Its place in the recording, from 1.
-        complete: Whether it is the finished file.
+        path: Path of the file, or of its journal.
+        recording: Id of the recording.
+        number: Number of the file in the recording, from 1.
+        complete: Whether the path is that of the complete file.
     """
 
     path: Path
@@ -44,7 +41,7 @@ class Part:
     complete: bool
 
     def rows(self) -> Iterator[Row]:
-        """Returns its rows, of a journal those that are complete.
+        """Yields its rows; those of a journal up to its last complete batch.
 
         Raises:
             Exception: `RecordingError`, or one of `ARROW_ERRORS`.
@@ -53,13 +50,13 @@ class Part:
 
 
 def recordings_in(paths: Sequence[Path]) -> list[list[Part]]:
-    """Returns the recordings that paths stand for, each as its parts in their order.
+    """Returns the recordings at the given paths, each as its parts in order.
 
-    A folder stands for all recordings in it; a recording's first file for all its files beside it; a later file for
+    A folder selects all recordings in it; the first file of a recording selects all its files; a later file selects
     itself.
 
     Raises:
-        RecordingError: A file cannot be read, is no recording, or a folder has none.
+        RecordingError: A file cannot be read or is no recording, or a folder has none.
     """
     recordings: dict[str, dict[int, Part]] = {}
     for path in paths:
@@ -71,7 +68,7 @@ def recordings_in(paths: Sequence[Path]) -> list[list[Part]]:
 def _parts_in(folder: Path) -> list[Part]:
     parts = [part for file in files_in(folder) if (part := _part_if_one(file)) is not None]
     if not parts:
-        raise RecordingError(folder, "there is no recording in this folder")
+        raise RecordingError(folder, "the folder has no recordings")
     return parts
 
 
@@ -84,11 +81,11 @@ def _parts_at(path: Path) -> list[Part]:
 
 
 def _part_if_one(path: Path) -> Part | None:
-    """Among others a file may well be none of ours, or a journal without content."""
+    """Returns a file's part, or None if it is no recording or an empty journal, as other files of a folder may be."""
     try:
         return _part(path)
     except RecordingError as error:
-        _log.info("left out: %s", error)
+        _log.info("file skipped: %s", error)
         return None
 
 
@@ -96,13 +93,15 @@ def _part(path: Path) -> Part:
     journal = journal_of(path)
     complete = path.exists()
     try:
-        about = about_parquet(path) if complete else about_journal(journal)
+        metadata = parquet_metadata(path) if complete else journal_metadata(journal)
     except FileNotFoundError as error:
-        raise RecordingError(path, "there is no such file") from error
+        raise RecordingError(path, "file not found") from error
     except ARROW_ERRORS as error:
-        raise RecordingError(path, f"it cannot be read: {reason_of(error)}") from error
-    version, recording, number = (about.get(key, "") for key in (VERSION_KEY, ID_KEY, NUMBER_KEY))
+        raise RecordingError(path, f"file cannot be read: {reason_of(error)}") from error
+    version, recording, number = (metadata.get(key, "") for key in (VERSION_KEY, ID_KEY, NUMBER_KEY))
     if version != VERSION or not number.isdecimal():
-        what = f"a recording of the unknown version {version!r}" if version else "no recording of k2eg"
-        raise RecordingError(path, f"it is {what}")
+        found = (
+            f"recording version must be {VERSION!r}, got {version!r}" if version else "file is not a recording of k2eg"
+        )
+        raise RecordingError(path, found)
     return Part(path if complete else journal, recording, int(number), complete)

@@ -1,8 +1,7 @@
-"""`record`: a stream's items into files, on their way.
+"""Writes a stream to Parquet files and passes its items on: `record`.
 
-In: items, on the thread that hands them over, one at a time; it waits for the disk, so a slow disk is a slow
-subscriber. Out: the same items, on the same thread. What waits is written every `flush_every` on a timer's thread.
-`dispose` may come on any thread, and completes the file there.
+Thread safety: items are written and passed on, on the source's thread, which waits for the disk. Waiting rows are
+flushed on a timer's thread. `dispose` may run on any thread and completes the file there.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T", bound=Recordable)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# A file that other tools still read with ease: some six million events of slow floats, at 45 bytes each, compressed.
+# A file that other tools read easily: about six million events of scalars, at 45 bytes each when compressed.
 _ROTATE_BYTES = 256 * 1024 * 1024
-_ROW_GROUP_ROWS = 50_000  # some 30 MB of ordinary events before compression
+_ROW_GROUP_ROWS = 50_000  # about 30 MB of scalar events before compression
 _FLUSH_ROWS = 5_000
-_FLUSH_SECONDS = 1.0
+_FLUSH_EVERY = 1.0
 
 
 def record(
@@ -47,33 +46,35 @@ def record(
     rotate_every: float | None = None,
     row_group_rows: int = _ROW_GROUP_ROWS,
     flush_rows: int = _FLUSH_ROWS,
-    flush_every: float = _FLUSH_SECONDS,
+    flush_every: float = _FLUSH_EVERY,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[_T]], Observable[_T]]:
-    """Returns an operator that writes a stream's items to Parquet files and passes them on.
+    """Writes a stream's items to Parquet files and passes them on.
 
-    When the stream completes, fails, or is unsubscribed from, all items are in complete files, on the disk; the end is
-    passed on after that. A process that is killed leaves what it recorded up to the last flush, which `replay_file`
-    reads and `recover` turns into Parquet. While a file is open, it and its journal stand beside the name it will get,
-    under names that begin with an underscore.
+    When the stream completes, fails or is disposed, all items are in complete files on disk; completion or error
+    follows after that. A process that is killed leaves the items up to the last flush: `replay_file` reads them,
+    `recover` turns them into Parquet files. An open file has a journal beside it; both have names that begin with an
+    underscore.
 
-    The columns are those of `recording.rows.Row`: of an update its Kafka record as it came, and for other programs its
-    time, name, value where it is a number or a string, severity and status. A subscription that cannot write fails with
-    a `RecordingError` that names the file.
+    The columns are the fields of `recording.rows.Row`. An update's row has its Kafka record and, for other programs,
+    its time, name, severity, status, and its value if that is a number or a string.
 
     Args:
-        path: The first file, such as ``run.parquet``; further ones are ``run-0002.parquet`` and so on. No file is ever
-            overwritten. An empty stream leaves an empty file.
-        rotate_bytes: Bytes of a file after which the next one is begun; None for never.
-        rotate_every: Seconds after which the next file is begun, to within `flush_every`; None for never.
-        row_group_rows: Rows of a row group in the finished file; fewer where values are large.
-        flush_rows: Rows that may wait in memory: a crash loses at most these,
-        flush_every: and at most those of so many seconds.
-        scheduler: What tells the time and when to flush; a thread of the subscription's own by default.
+        path: First file, such as ``run.parquet``; later ones are ``run-0002.parquet`` and so on. Existing files are
+            never overwritten. An empty stream leaves an empty file.
+        rotate_bytes: Bytes of a file, after which the next one starts; None for no limit.
+        rotate_every: Seconds of a file, to within `flush_every`, after which the next one starts; None for no limit.
+        row_group_rows: Rows of a row group in the complete file; fewer if values are large.
+        flush_rows: Rows that may wait in memory and that a crash may lose.
+        flush_every: Seconds for which rows may wait in memory.
+        scheduler: Clock and flush timer; by default a thread of the subscription.
+
+    Emits:
+        Items of the source. Fails with `RecordingError`, which names the file, if writing fails.
 
     Raises:
-        ValueError: The file is there already, or was left by a crash; or a number is not above 0.
-        ModuleNotFoundError: pyarrow is missing; the text says what to install.
+        ValueError: The file exists, a crash left its journal, or a number is not above 0.
+        ModuleNotFoundError: pyarrow is not installed; the text names the extra.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -103,7 +104,9 @@ def record(
     _require_free(first)
 
     def operator(source: Observable[_T]) -> Observable[_T]:
-        def subscribe(observer: abc.ObserverBase[_T], asked: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+        def subscribe(
+            observer: abc.ObserverBase[_T], subscribed: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
             runtime = current_runtime()
             clock = _Clock(scheduler or (runtime.scheduler if runtime.is_virtual else None))
             try:
@@ -112,10 +115,11 @@ def record(
                 observer.on_error(error)
                 return Disposable()
             recording = _Recording(recorder, observer, clock.now)
-            ticks = clock.every(interval, recording.on_tick)
-            end = CompositeDisposable(ticks, Disposable(recording.dispose))
+            end = CompositeDisposable(clock.every(interval, recording.on_tick), Disposable(recording.dispose))
             try:
-                items = source.subscribe(recording.on_next, recording.on_error, recording.on_completed, scheduler=asked)
+                items = source.subscribe(
+                    recording.on_next, recording.on_error, recording.on_completed, scheduler=subscribed
+                )
             except BaseException:
                 end.dispose()
                 raise
@@ -129,27 +133,27 @@ def record(
 def _require_free(path: Path) -> None:
     journal = journal_of(path)
     if path.exists():
-        raise ValueError(f"{path} exists already; a recording overwrites nothing: choose another name")
+        raise ValueError(f"path must not exist, got {path}: choose another name, record overwrites nothing")
     if journal.exists():
         raise ValueError(
-            f"{path} is being recorded, or its recorder was killed and left {journal}: choose another name, "
-            "or call recover to complete it"
+            f"path must not be in use, got {path} with the journal {journal}: choose another name, "
+            "or complete a recording that crashed with recover"
         )
 
 
 class _Clock:
-    """What tells the time, and when to flush: a scheduler, or without one the system and a thread of its own."""
+    """Clock and flush timer: a scheduler, or the system's time and a thread of its own."""
 
     def __init__(self, scheduler: abc.SchedulerBase | None) -> None:
         self._scheduler = scheduler
 
     def now(self) -> int:
-        """Returns the time, nanoseconds since the Unix epoch."""
+        """Returns the time in nanoseconds since the Unix epoch."""
         now = datetime.now(UTC) if self._scheduler is None else self._scheduler.now
         return (now - _EPOCH) // timedelta(microseconds=1) * 1000
 
     def every(self, seconds: float, tick: Callable[[], None]) -> abc.DisposableBase:
-        """Has `tick` called again and again, until what is returned is disposed; one call may be under way then."""
+        """Calls `tick` periodically until the result is disposed; a call in progress runs to its end."""
         if self._scheduler is not None:
             return rx.interval(seconds, scheduler=self._scheduler).subscribe(lambda _: tick())
         stopped = threading.Event()
@@ -163,10 +167,10 @@ class _Clock:
 
 
 class _Recording(Generic[_T]):
-    """One subscription. All state belongs to the lock, which is not held while the observer is called.
+    """One subscription. The lock protects all state and is not held while the observer is called.
 
-    The observer is called by one thread at a time: by the source's; or, when a tick finds that writing fails, by the
-    timer's, unless the source's is at it, which then tells.
+    One thread at a time calls the observer: the source's, or the timer's if a flush fails. If that happens while the
+    source's thread emits an item, the source's thread emits the error afterwards.
     """
 
     def __init__(self, recorder: Recorder, observer: abc.ObserverBase[_T], now: Callable[[], int]) -> None:
@@ -175,8 +179,8 @@ class _Recording(Generic[_T]):
         self._now = now
         self._lock = threading.Lock()
         self._ended = False
-        self._handing_over = False
-        self._untold: Exception | None = None
+        self._is_emitting = False
+        self._failure: Exception | None = None
 
     def on_next(self, item: _T) -> None:
         """Records an item and passes it on."""
@@ -184,29 +188,29 @@ class _Recording(Generic[_T]):
             if self._ended:
                 return
             failure = self._attempt(lambda: self._recorder.add(item, self._now()))
-            self._handing_over = failure is None
+            self._is_emitting = failure is None
         if failure is None:
             try:
                 self._observer.on_next(item)
             finally:
                 with self._lock:
-                    self._handing_over = False
-                    failure, self._untold = self._untold, None
+                    self._is_emitting = False
+                    failure, self._failure = self._failure, None
         if failure is not None:
             self._observer.on_error(failure)
 
     def on_error(self, error: Exception) -> None:
-        """Completes the file and passes the source's error on."""
+        """Completes the file and passes the error on."""
         with self._lock:
             if self._ended:
                 return
             failure = self._end()
         if failure is not None:
-            error.add_note(f"besides, the recording could not be completed: {failure}")
+            error.add_note(f"the recording could not be completed either: {failure}")
         self._observer.on_error(error)
 
     def on_completed(self) -> None:
-        """Completes the file and passes the end on."""
+        """Completes the file, then the stream."""
         with self._lock:
             if self._ended:
                 return
@@ -217,31 +221,31 @@ class _Recording(Generic[_T]):
             self._observer.on_error(failure)
 
     def on_tick(self) -> None:
-        """Writes what waits."""
+        """Writes waiting rows."""
         with self._lock:
             if self._ended:
                 return
             failure = self._attempt(lambda: self._recorder.tick(self._now()))
-            if self._handing_over:
-                self._untold, failure = failure, None
+            if self._is_emitting:
+                self._failure, failure = failure, None
         if failure is not None:
-            self._tell_between_items(failure)
+            self._fail_from_timer(failure)
 
-    def _tell_between_items(self, failure: Exception) -> None:
-        """Tells on the timer's thread, where nobody catches what a subscriber raises."""
+    def _fail_from_timer(self, failure: Exception) -> None:
+        """Fails the stream on the timer's thread, where nothing catches exceptions of the subscriber."""
         try:
             self._observer.on_error(failure)
         except Exception as unhandled:
-            if unhandled is not failure:  # reactivex raises the error itself where no on_error was given
-                _log.exception("the error handler of a recording's subscriber raised")
+            if unhandled is not failure:  # reactivex raises the error itself if there is no on_error
+                _log.exception("on_error of a subscriber raised")
             else:
-                _log.error("a recording failed, and its subscriber has no on_error: %s", failure)
+                _log.error("recording failed, its subscriber has no on_error: error=%s", failure)
 
     def dispose(self) -> None:
-        """Completes the file, if that is still to be done. A failure is logged: there is nobody to tell."""
+        """Completes the file unless that is done. Logs a failure, since no observer is left."""
         with self._lock:
             if not self._ended and (failure := self._end()) is not None:
-                _log.error("a recording could not be completed: %s", failure)
+                _log.error("recording could not be completed: error=%s", failure)
 
     def _end(self) -> Exception | None:
         failure = self._attempt(self._recorder.close)
@@ -249,17 +253,17 @@ class _Recording(Generic[_T]):
         return failure
 
     def _attempt(self, action: Callable[[], None]) -> Exception | None:
-        """Does something with the recorder. Returns what went wrong: then the recording has ended."""
+        """Runs an action of the recorder. Returns its error, after which the recording has ended."""
         try:
             action()
         except RecordingError as error:
             self._ended = True
             return RecordingError(error.path, "; ".join(filter(None, [error.reason, self._recorder.abandon()])))
-        except Exception as error:  # an item's fault
+        except Exception as error:  # the item cannot be recorded
             self._ended = True
             try:
                 self._recorder.close()
             except Exception:
-                _log.exception("a recording could not be completed; %s", self._recorder.abandon())
+                _log.exception("recording could not be completed: %s", self._recorder.abandon())
             return error
         return None

@@ -1,6 +1,6 @@
-"""The recorder: items into files, one after the other, flushed and rotated in time.
+"""Writes items to the files of a recording; flushes and rotates them. Has no stream and no clock.
 
-In: items, and the time they come at. Out: files. Belongs to the lock of its user; knows no stream and no clock.
+Thread safety: the lock of the subscription protects all state.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from k2eg_rx.recording.storage import OpenFile
 _log = logging.getLogger(__name__)
 
 _NANOSECONDS = 1_000_000_000
-_FLUSH_BYTES = 8 * 1024 * 1024  # of bodies: few waveforms are as much memory as many numbers
-_ROW_BYTES = 100  # of a row besides its body, roughly
+_FLUSH_BYTES = 8 * 1024 * 1024  # bytes of rows: a few waveforms take as much memory as many numbers
+_ROW_BYTES = 100  # bytes of a row without its body, roughly
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When what is written.
+    """Limits of files, row groups and memory.
 
     Attributes:
-        rotate_bytes: Bytes after which a new file is begun; None for never.
-        rotate_every: Seconds after which a new file is begun; None for never.
+        rotate_bytes: Bytes of a file; None for no limit.
+        rotate_every: Seconds of a file; None for no limit.
         row_group_rows: Rows of a row group in the Parquet file.
-        flush_rows: Rows that may wait for being written.
+        flush_rows: Rows that may wait in memory.
     """
 
     rotate_bytes: int | None
@@ -43,31 +43,31 @@ class Recorder:
     """Writes one recording.
 
     Args:
-        path: The first file; those after it are numbered (``run.parquet``, ``run-0002.parquet``, ...). A number that
-            is taken is left out.
-        limits: When what is written.
-        now: The time, nanoseconds since the Unix epoch.
+        path: First file; later ones are numbered (``run.parquet``, ``run-0002.parquet``, ...), and numbers in use are
+            skipped.
+        limits: Limits of files, row groups and memory.
+        now: Time in nanoseconds since the Unix epoch.
 
     Raises:
-        RecordingError: The first file cannot be written, or is there already.
+        RecordingError: The first file cannot be written, or exists already.
     """
 
     def __init__(self, path: Path, limits: Limits, now: int) -> None:
         self._path = path
         self._limits = limits
         self._id = uuid.uuid4().hex
-        self._number = 0  # of files
-        self._suffix = 0  # of the last file's name
-        self._began = 0
+        self._number = 0  # number of the current file
+        self._suffix = 0  # number in its name
+        self._opened = 0  # when it was opened
         self._rows: list[Row] = []
         self._bytes = 0
         self._file: OpenFile | None = self._next_file(now)
 
     def add(self, item: object, now: int) -> None:
-        """Takes an item.
+        """Adds an item.
 
         Raises:
-            ValueError: It cannot be recorded; those before it are not harmed.
+            ValueError: It cannot be recorded; earlier items are unaffected.
             RecordingError: Writing failed.
         """
         rows = rows_of(item, now)
@@ -82,7 +82,7 @@ class Recorder:
             self.close()
 
     def tick(self, now: int) -> None:
-        """Writes what waits, and ends a file that has been open for long enough.
+        """Writes waiting rows, and completes a file that is older than the limit.
 
         Raises:
             RecordingError: Writing failed.
@@ -91,11 +91,11 @@ class Recorder:
             return
         self._flush(self._file)
         limit = self._limits.rotate_every
-        if limit is not None and now - self._began >= limit * _NANOSECONDS:
+        if limit is not None and now - self._opened >= limit * _NANOSECONDS:
             self.close()
 
     def close(self) -> None:
-        """Writes what waits and completes the file; an item after it would begin another.
+        """Writes waiting rows and completes the file; a further item opens another.
 
         Raises:
             RecordingError: Writing failed.
@@ -104,11 +104,11 @@ class Recorder:
             return
         self._flush(self._file)
         self._file.commit()
-        _log.info("%s is complete", self._file.path)
+        _log.info("file complete: path=%s", self._file.path)
         self._file = None
 
     def abandon(self) -> str:
-        """Lets go of the file after writing failed. Returns where what was recorded is, in words."""
+        """Gives up the file after a failure. Returns a text that says where the recorded rows are."""
         if self._file is None:
             return ""
         lost = f"the last {len(self._rows)} rows are lost; " if self._rows else ""
@@ -116,8 +116,8 @@ class Recorder:
         self._file.abandon()
         self._file, self._rows = None, []
         return (
-            f"{lost}what was recorded before is in {journal_of(path)}, "
-            "which replay_file reads, and of which recover makes a Parquet file"
+            f"{lost}rows recorded before are in {journal_of(path)}: "
+            "replay_file reads it, recover turns it into a Parquet file"
         )
 
     def _flush(self, file: OpenFile) -> None:
@@ -125,14 +125,14 @@ class Recorder:
             batch = batch_of(self._rows)
             file.save(batch)
             self._rows, self._bytes = [], 0
-            file.arrange(batch)
+            file.add(batch)
 
     def _next_file(self, now: int) -> OpenFile:
-        self._began = now
+        self._opened = now
         self._number += 1
-        about = {VERSION_KEY: VERSION, ID_KEY: self._id, NUMBER_KEY: str(self._number)}
+        metadata = {VERSION_KEY: VERSION, ID_KEY: self._id, NUMBER_KEY: str(self._number)}
         while True:
             self._suffix += 1
             path = numbered(self._path, self._suffix)
             if self._suffix == 1 or not (path.exists() or journal_of(path).exists()):
-                return OpenFile(path, about, self._limits.row_group_rows)
+                return OpenFile(path, metadata, self._limits.row_group_rows)

@@ -1,7 +1,7 @@
-"""`replay_file`: recordings as the streams they were; and `recover`, for those that were cut short.
+"""Replays recordings, and recovers those of crashed programs: `replay_file`, `recover`.
 
-In: paths. Out: the recorded items, on the thread of `playback.play`; a file is read a batch at a time, as its items are
-handed over.
+Thread safety: items are emitted on a thread of the subscription or of the scheduler. Files are read a batch at a time
+while items are emitted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAMAGE: tuple[type[Exception], ...] = (*UNPACK_ERRORS, KeyError)
-_ROW_GROUP_ROWS = 50_000  # as `record` has it by default
+_ROW_GROUP_ROWS = 50_000  # the default of `record`
 
 Time = datetime | int
 
@@ -44,30 +44,31 @@ def replay_file(
     stop: Time | None = None,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Observable[Any]:
-    """Returns the cold stream of what was recorded: the same `PVUpdate`s, `PVData` and `Snapshot`s, in their order.
+    """Returns a stream of recorded `PVUpdate`s, `PVData` and `Snapshot`s, in their order; each subscription replays it.
 
-    An update has the Kafka record it had, so `data`, `timestamp` and position are equal; it is marked as `replayed`.
-    Recordings that were cut short are played to the last flush. Several recordings are merged by the time at which
-    their items were published.
+    Updates have the Kafka record they had, so that data, timestamp and offset are equal; they are marked as `replayed`.
+    Recordings of crashed programs are replayed up to the last flush. Several recordings are merged by publication time.
 
-    Pace, `start` and `stop` go by that time: Kafka's time stamp of an update, the time of a snapshot, of an answer to a
-    get when it was recorded. EPICS time stamps do not serve: that of a PV's first update may be days old. It is taken
-    of an update that has no time stamp of Kafka's.
+    Pace, `start` and `stop` use the publication time: Kafka's timestamp of an update, the time of a snapshot, or the
+    time at which the value of a get was recorded. The EPICS time of a PV's first update may be days old; it is used
+    for updates without a Kafka timestamp only.
 
     Args:
-        path: A recording's first file, which stands for all of them; a folder, for all recordings in it; or several.
-        speed: How much faster than it was: 1 as it was, 60 an hour in a minute; None as fast as possible.
-        pvs: Names or URIs of the PVs that are wanted; others are left out, of snapshots too, and so are snapshots
-            without any of them. None for all.
-        start: From when on, included: a datetime with a time zone, or nanoseconds since the Unix epoch.
-        stop: Until when, not included.
-        scheduler: Where items are handed over; a thread of the subscription's own by default.
+        path: First file of a recording, which selects all its files; a folder, which selects all recordings in it; or
+            several of these.
+        speed: Multiple of the recorded speed: 1 for real time, 60 for an hour in a minute, None for no delays.
+        pvs: PVs to replay, by name or URI, also within snapshots; snapshots without any of them are left out. None
+            for all.
+        start: Start time, inclusive: a datetime with time zone, or nanoseconds since the Unix epoch.
+        stop: End time, exclusive.
+        scheduler: Scheduler that emits the items; by default a thread of the subscription.
+
+    Emits:
+        Recorded items. Fails with `RecordingError`, which names the file, if a file is damaged or no recording.
 
     Raises:
-        ValueError: There is no such file or folder, or another argument is wrong.
-        ModuleNotFoundError: pyarrow is missing; the text says what to install.
-
-    The stream fails with a `RecordingError` that names the file, if one is damaged or no recording.
+        ValueError: A path does not exist, or another argument is invalid.
+        ModuleNotFoundError: pyarrow is not installed; the text names the extra.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -86,89 +87,96 @@ def replay_file(
     require_extra("recording", ["pyarrow"], "replay_file")
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
     if not paths:
-        raise ValueError("the list of paths is empty")
+        raise ValueError("path must name at least one file or folder, got an empty list")
     for one in paths:
         if not one.exists() and not journal_of(path_of(one)).exists():
-            raise ValueError(f"{one}: there is no such file or folder")
+            raise ValueError(f"path must be a file or folder that exists, got {one}")
     if isinstance(pvs, str):
-        raise ValueError(f"pvs is a list of names, not the one string {pvs!r}")
+        raise ValueError(f"pvs must be a list of PVs, got the string {pvs!r}")
     wanted = None if pvs is None else frozenset(map(pv_name_of, pvs))
-    tape = _Tape([one.absolute() for one in paths], wanted, _nanoseconds(start, "start"), _nanoseconds(stop, "stop"))
-    if tape.start is not None and tape.stop is not None and tape.stop <= tape.start:
-        raise ValueError(f"stop ({stop}) has to be after start ({start})")
-    return play(tape, lambda entry: entry[0], speed, scheduler).pipe(ops.map(lambda entry: entry[1]))
+    begin, end = _nanoseconds(start, "start"), _nanoseconds(stop, "stop")
+    if begin is not None and end is not None and end <= begin:
+        raise ValueError(f"stop must be after start, got {stop} and {start}")
+    selection = _Selection([one.absolute() for one in paths], wanted, begin, end)
+    return play(selection, lambda entry: entry[0], speed, scheduler).pipe(ops.map(lambda entry: entry[1]))
 
 
 def recover(path: str | Path) -> list[Path]:
-    """Returns the files that it completed: Parquet files made of what recorders that were killed have left.
+    """Turns the journals of crashed programs into Parquet files, and returns these files.
 
-    `replay_file` needs no recovery; other programs do.
+    `replay_file` reads journals without recovery; other programs need the Parquet files.
 
     Args:
         path: A file that was being recorded, or a folder.
 
     Raises:
-        ValueError: There is no such file or folder.
-        RecordingError: It is being recorded now, or cannot be read or written.
+        ValueError: The path does not exist.
+        RecordingError: The file is being recorded, or cannot be read or written.
 
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> from k2eg_rx.recording import recover
         >>> with TemporaryDirectory() as folder:
-        ...     recover(folder)  # nothing was left behind
+        ...     recover(folder)  # the folder has no journals
         []
     """
     require_extra("recording", ["pyarrow"], "recover")
     place = Path(path).absolute()
     if not place.exists() and not journal_of(path_of(place)).exists():
-        raise ValueError(f"{path}: there is no such file or folder")
+        raise ValueError(f"path must be a file or folder that exists, got {path}")
     files = files_in(place) if place.is_dir() else [path_of(place)]
     return [file for file in files if journal_of(file).exists() and _recovered(file)]
 
 
 def _recovered(path: Path) -> bool:
-    from k2eg_rx.recording.arrow import about_journal, journal_batches  # noqa: PLC0415 - an extra
-    from k2eg_rx.recording.storage import ParquetPart, lock, sync_folder_of, told  # noqa: PLC0415 - an extra
+    """Recovers a file from its journal. Returns False if the file was complete, or the journal empty."""
+    from k2eg_rx.recording.storage import errors_of, lock, sync_folder_of  # noqa: PLC0415 - an extra
 
     journal = journal_of(path)
-    with told(path), journal.open("rb") as file:
+    with errors_of(path), journal.open("rb") as file:
         if not lock(file.fileno()):
-            raise RecordingError(path, "it is being recorded now")
-        whole = path.exists()  # killed after it was completed, before the journal was removed
-        if not whole:
-            try:
-                about = about_journal(journal)
-            except RecordingError:  # killed before anything was recorded
-                pass
-            else:
-                part = ParquetPart(path, about, _ROW_GROUP_ROWS)
-                try:
-                    for batch in journal_batches(journal):
-                        part.append(batch)
-                    part.commit()
-                except BaseException:
-                    part.abandon()
-                    raise
+            raise RecordingError(path, "file is being recorded")
+        was_complete = path.exists()  # the crash came between completion and deletion of the journal
+        if not was_complete:
+            _write_parquet(path, journal)
         with suppress(FileNotFoundError):
             partial_of(path).unlink()
         journal.unlink()
         sync_folder_of(path)
-        return path.exists() and not whole
+        return path.exists() and not was_complete
+
+
+def _write_parquet(path: Path, journal: Path) -> None:
+    from k2eg_rx.recording.arrow import journal_batches, journal_metadata  # noqa: PLC0415 - an extra
+    from k2eg_rx.recording.storage import ParquetPart  # noqa: PLC0415 - an extra
+
+    try:
+        metadata = journal_metadata(journal)
+    except RecordingError:  # empty: the crash came before the first item
+        return
+    part = ParquetPart(path, metadata, _ROW_GROUP_ROWS)
+    try:
+        for batch in journal_batches(journal):
+            part.append(batch)
+        part.commit()
+    except BaseException:
+        part.abandon()
+        raise
 
 
 def _nanoseconds(time: Time | None, name: str) -> int | None:
     if isinstance(time, datetime):
         if time.tzinfo is None:
-            raise ValueError(f"{name} ({time}) has no time zone; give it one, such as datetime.UTC")
+            raise ValueError(f"{name} must have a time zone such as datetime.UTC, got {time}")
         return (time - _EPOCH) // timedelta(microseconds=1) * 1000
     if time is not None and (isinstance(time, bool) or not isinstance(time, int)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"{name} is a datetime with a time zone or integer nanoseconds, not {time!r}")
+        raise ValueError(f"{name} must be a datetime with a time zone or integer nanoseconds, got {time!r}")
     return time
 
 
 @dataclass(frozen=True, slots=True)
-class _Tape:
-    """What is played, from the beginning each time it is iterated: pairs of when it was published, and the item."""
+class _Selection:
+    """Recorded items to replay, as pairs of publication time and item; each iteration starts anew."""
 
     paths: list[Path]
     pvs: frozenset[str] | None
@@ -178,18 +186,18 @@ class _Tape:
     def __iter__(self) -> Iterator[tuple[int, Recordable]]:
         from k2eg_rx.recording.part_files import recordings_in  # noqa: PLC0415 - an extra
 
-        recordings = [self._of(parts) for parts in recordings_in(self.paths)]
+        recordings = [self._items(parts) for parts in recordings_in(self.paths)]
         yield from heapq.merge(*recordings, key=lambda entry: entry[0])
 
-    def _of(self, parts: list[Part]) -> Iterator[tuple[int, Recordable]]:
+    def _items(self, parts: list[Part]) -> Iterator[tuple[int, Recordable]]:
         for part in parts:
             for published, item in _entries(part):
                 early = self.start is not None and published < self.start
                 late = self.stop is not None and published >= self.stop
-                if not early and not late and (chosen := self._chosen(item)) is not None:
-                    yield published, chosen
+                if not early and not late and (selected := self._selected(item)) is not None:
+                    yield published, selected
 
-    def _chosen(self, item: Recordable) -> Recordable | None:
+    def _selected(self, item: Recordable) -> Recordable | None:
         if self.pvs is None:
             return item
         if isinstance(item, Snapshot):
@@ -208,4 +216,4 @@ def _entries(part: Part) -> Iterator[tuple[int, Recordable]]:
             if entry is not None:
                 yield entry
     except _DAMAGE + ARROW_ERRORS as error:
-        raise RecordingError(part.path, f"it is damaged: {reason_of(error)}") from error
+        raise RecordingError(part.path, f"file is damaged: {reason_of(error)}") from error

@@ -1,10 +1,9 @@
-"""A recording's rows: what an update, a value or a snapshot is in a file, and back.
+"""Rows of a recording: conversion of `PVUpdate`, `PVData` and `Snapshot` to rows and back.
 
-In: `PVUpdate`, `PVData`, `Snapshot`. Out: `Row`s, and the same items out of them. Pure; any thread; an `Assembler`
-belongs to one reader.
+An update is one row: its Kafka record, byte for byte, and columns that other programs can read. A snapshot is a row,
+followed by a row for each of its samples.
 
-An update is one row: its Kafka record as it came, byte for byte, and beside it what other programs can use without
-knowing the wire. A snapshot is a row of its own, followed by one for each of its samples.
+Thread safety: functions may run on any thread; an `Assembler` belongs to one reader.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from k2eg_rx.protocol import (
     Samples,
     Snapshot,
     Structure,
+    alarm_of,
     choice_of,
     label_of,
-    severity_of,
     timestamp_of,
 )
 from k2eg_rx.pv import Protocol, PVAddress
@@ -36,11 +35,11 @@ _INT32 = (-(2**31), 2**31 - 1)
 
 
 class Kind(StrEnum):
-    """What a row is."""
+    """Kind of a row."""
 
     UPDATE = "update"  # a `PVUpdate`
-    VALUE = "value"  # a `PVData`, of a get
-    SNAPSHOT = "snapshot"  # the begin of a `Snapshot`: all but its samples
+    VALUE = "value"  # a `PVData` of a get
+    SNAPSHOT = "snapshot"  # a `Snapshot` without its samples
     SAMPLE = "sample"  # one sample of the snapshot before it
 
 
@@ -48,27 +47,27 @@ class Row(NamedTuple):
     """A row of the file; its fields are the file's columns.
 
     Attributes:
-        kind: What it is; see `Kind`.
-        published: Nanoseconds since the Unix epoch: when the gateway published it. Of what came without Kafka's time
-            stamp, its EPICS time; of what has neither, and of the answers to gets, when it was recorded.
-        time: EPICS time in nanoseconds; of a snapshot, its own time.
-        pv: The PV's name.
-        protocol: ``pva`` or ``ca``; of updates only.
+        kind: Kind of the row; see `Kind`.
+        published: Time of publication by the gateway in nanoseconds since the Unix epoch. For a record without Kafka
+            timestamp, its EPICS time; for the value of a get, or an item without any time, when it was recorded.
+        time: EPICS time in nanoseconds; for a snapshot, its own time.
+        pv: Name of the PV.
+        protocol: ``pva`` or ``ca``; for updates only.
         value: A number, or an enum's index, as a float.
-        value_int: The same where it is an integer, exactly.
+        value_int: The same as an exact integer, if it is one.
         text: A string, or an enum's label.
-        severity: The alarm's severity, 0 to 4.
-        status: The alarm's status.
-        snapshot: The snapshot's name.
-        iteration: The snapshot's iteration.
-        topic: The topic of the Kafka record; of updates only, as are the next five.
-        partition: Its partition.
-        offset: Its offset.
-        key: Its key.
-        headers: Its headers: MessagePack of whether they are a tuple, and a list of name and value.
-        kafka_timestamp_ms: Kafka's own time stamp in Unix milliseconds; -1 if there is none.
-        body: An update's record's value as it came; else MessagePack: the structure of a value or a sample; all but the
-            samples of a snapshot.
+        severity: Alarm severity, 0 to 4.
+        status: Alarm status.
+        snapshot: Name of the snapshot.
+        iteration: Iteration of the snapshot.
+        topic: Topic of the Kafka record; for updates only, as the next five.
+        partition: Partition of the record.
+        offset: Offset of the record.
+        key: Key of the record.
+        headers: Headers of the record: MessagePack of whether they are a tuple, and a list of names and values.
+        kafka_timestamp_ms: Kafka timestamp in Unix milliseconds; -1 without one.
+        body: For an update, the value of its record, unchanged; otherwise MessagePack of the structure of a value or
+            sample, or of a snapshot without its samples.
     """
 
     kind: str
@@ -92,7 +91,7 @@ class Row(NamedTuple):
     body: bytes | None = None
 
 
-# The columns that an item is made of again; the others are for other programs.
+# Columns from which items are restored; the others are for other programs.
 ESSENTIAL = (
     "kind",
     "published",
@@ -115,10 +114,10 @@ def rows_of(item: object, now: int) -> list[Row]:
 
     Args:
         item: A `PVUpdate`, `PVData` or `Snapshot`.
-        now: When it is recorded, nanoseconds since the Unix epoch.
+        now: Time of recording in nanoseconds since the Unix epoch.
 
     Raises:
-        ValueError: It is something else, or holds what has no form in a file.
+        ValueError: The item is of another type, or contains a type that a file cannot hold.
     """
     try:
         match item:
@@ -130,21 +129,21 @@ def rows_of(item: object, now: int) -> list[Row]:
                 return list(_snapshot(item, now))
             case _:
                 raise ValueError(
-                    f"a {type(item).__name__} cannot be recorded, only PVUpdate, PVData and Snapshot; "
-                    "record before they are turned into something else"
+                    f"recorded items must be PVUpdate, PVData or Snapshot, got {type(item).__name__}: "
+                    "put record before operators that convert them"
                 )
     except (TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{item!r:.200} cannot be recorded: {error}") from error
+        raise ValueError(f"item cannot be recorded: {error}: {item!r:.200}") from error
 
 
 def _update(update: PVUpdate, now: int) -> Row:
     record, address = update.record, update.address
     try:
-        about = _about(update.data)
+        columns = _columns_of(update.data)
     except K2EGError:  # the record is kept even so; who reads it gets the same error
-        about = {}
+        columns = {}
     kafka = record.timestamp_ms * _MILLISECOND if record.timestamp_ms >= 0 else None
-    time = cast("int | None", about.get("time"))
+    time = cast("int | None", columns.get("time"))
     return Row(
         Kind.UPDATE,
         next(known for known in (_within(_INT64, kafka), time, now) if known is not None),
@@ -157,12 +156,12 @@ def _update(update: PVUpdate, now: int) -> Row:
         headers=pack_exactly([isinstance(record.headers, tuple), [list(header) for header in record.headers]]),
         kafka_timestamp_ms=record.timestamp_ms,
         body=record.value,
-        **about,
+        **columns,
     )
 
 
 def _value(kind: Kind, pv: str, data: Structure, published: int) -> Row:
-    return Row(kind, published, pv=pv, body=pack_exactly(data), **_about(data))
+    return Row(kind, published, pv=pv, body=pack_exactly(data), **_columns_of(data))
 
 
 def _snapshot(snapshot: Snapshot, now: int) -> Iterator[Row]:
@@ -186,24 +185,22 @@ def _snapshot(snapshot: Snapshot, now: int) -> Iterator[Row]:
             yield _value(Kind.SAMPLE, pv, structure, published)._replace(snapshot=name, iteration=iteration)
 
 
-def _about(data: Structure) -> dict[str, Any]:
-    """Returns what other programs can use of a structure, by column."""
-    about: dict[str, Any] = {"time": _within(_INT64, timestamp_of(data)), "severity": int(severity_of(data))}
-    match data.get("alarm"):
-        case {"status": int(status)}:
-            about["status"] = _within(_INT32, status)
-        case _:
-            pass
+def _columns_of(data: Structure) -> dict[str, Any]:
+    """Returns the columns of a structure for other programs."""
+    alarm = alarm_of(data)
+    columns: dict[str, Any] = {"time": _within(_INT64, timestamp_of(data)), "severity": int(alarm.severity)}
+    if "alarm" in data:
+        columns["status"] = _within(_INT32, alarm.status)
     value = data.get("value")
     if (choice := choice_of(data)) is not None:
         value, label = choice[0], label_of(data)
-        about["text"] = None if label is None else _unicode(label)
+        columns["text"] = None if label is None else _unicode(label)
     elif isinstance(value, str):
-        about["text"] = _unicode(value)
+        columns["text"] = _unicode(value)
     if isinstance(value, int | float):
-        about["value"] = _float(value)
-        about["value_int"] = _within(_INT64, int(value)) if isinstance(value, int) else None
-    return about
+        columns["value"] = _float(value)
+        columns["value_int"] = _within(_INT64, int(value)) if isinstance(value, int) else None
+    return columns
 
 
 def _within(bounds: tuple[int, int], number: int | None) -> int | None:
@@ -218,23 +215,23 @@ def _float(number: float) -> float | None:
 
 
 def _unicode(text: str) -> str:
-    """Files hold Unicode only: what is none is replaced here, and kept in the body."""
+    """Replaces invalid Unicode, which Arrow strings cannot hold; the body keeps it."""
     return text.encode("utf-8", "replace").decode()
 
 
 class Assembler:
-    """Makes items out of rows, in their order."""
+    """Restores items from rows, in their order."""
 
     def __init__(self) -> None:
-        self._snapshot: dict[str, Any] | None = None  # the head of the snapshot whose samples are coming
+        self._snapshot: dict[str, Any] | None = None  # the snapshot whose samples follow
         self._samples: list[tuple[str, Structure]] = []
         self._missing = 0
 
     def feed(self, row: Row) -> tuple[int, Recordable] | None:
-        """Takes the next row in. Returns the item it completes, if it does, and when that was published.
+        """Adds the next row. Returns publication time and item if it completes one.
 
         Raises:
-            Exception: The row is damaged: ValueError, or one of `UNPACK_ERRORS`.
+            Exception: ValueError or one of `UNPACK_ERRORS`: the row is damaged.
         """
         match row.kind:
             case Kind.UPDATE:
@@ -247,11 +244,11 @@ class Assembler:
                 self._missing = sum(count for _, count in self._snapshot["samples"])
             case Kind.SAMPLE:
                 if self._snapshot is None:
-                    raise ValueError("a sample without its snapshot")
+                    raise ValueError("row is a sample without a snapshot before it")
                 self._samples.append((_text(row.pv), unpack_exactly(_bytes(row.body))))
                 self._missing -= 1
             case _:
-                raise ValueError(f"a row of the unknown kind {row.kind!r}")
+                raise ValueError(f"row has the unknown kind {row.kind!r}")
         if self._missing:
             return None
         head, self._snapshot = self._snapshot, None
@@ -282,11 +279,11 @@ def _restored_snapshot(head: dict[str, Any], samples: Iterator[tuple[str, Struct
 
 def _text(text: str | None) -> str:
     if text is None:
-        raise ValueError("a name is missing")
+        raise ValueError("row has no name")
     return text
 
 
 def _bytes(body: bytes | None) -> bytes:
     if body is None:
-        raise ValueError("a body is missing")
+        raise ValueError("row has no body")
     return body

@@ -1,40 +1,41 @@
-"""One file of a recording while it is written: the journal that a crash leaves readable, and the Parquet file.
+"""One file of a recording while it is written: a journal and a Parquet file.
 
-In: record batches. Out: files. Belongs to the lock of its user.
+A Parquet file has its table of contents at the end, so an incomplete one cannot be read. Each batch is therefore first
+written to a journal and synchronized to disk. The journal is an Arrow IPC stream, readable up to its last complete
+batch. The Parquet file grows beside it under a temporary name, in larger row groups. Once complete and synchronized it
+gets its final name, and the journal is deleted.
 
-Parquet has its table of contents at the end, so an unfinished file cannot be read. So each batch goes first to a
-journal beside it (an Arrow IPC stream, readable up to its last complete batch), on the disk before anything else
-happens. The Parquet file grows beside it under another name, in larger row groups; once it is complete and on the disk
-it gets its own name, and the journal goes. Both names begin with an underscore, as what readers of whole folders skip.
+Thread safety: the recorder's lock protects all state.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from k2eg_rx.recording.arrow import ARROW_ERRORS, About, Batch, JournalEncoder, ParquetWriter, batch_of
+from k2eg_rx.recording.arrow import ARROW_ERRORS, Batch, JournalEncoder, Metadata, ParquetWriter, batch_of
 from k2eg_rx.recording.errors import RecordingError, reason_of
 from k2eg_rx.recording.file_names import journal_of, partial_of
 
-# Of batches, before a row group is written. It bounds the memory, and is what makes reading a column worth while.
+# Bytes of batches in a row group. They wait in memory; smaller row groups make reading single columns slow.
 _ROW_GROUP_BYTES = 32 * 1024 * 1024
 
 
 @contextmanager
-def told(path: Path) -> Generator[None]:
-    """Tells of what goes wrong with the file's name."""
+def errors_of(path: Path) -> Generator[None]:
+    """Turns errors of the disk and of pyarrow into a `RecordingError` of the file."""
     try:
         yield
     except ARROW_ERRORS as error:
-        raise RecordingError(path, f"writing it failed: {reason_of(error)}") from error
+        raise RecordingError(path, f"writing failed: {reason_of(error)}") from error
 
 
 def sync_folder_of(path: Path) -> None:
-    """Puts a file's name, or that it has none any more, on the disk."""
+    """Synchronizes a file's creation, renaming or deletion to disk."""
     if os.name == "nt":  # Windows does not open folders; NTFS journals names itself
         return
     folder = os.open(path.parent, os.O_RDONLY)
@@ -45,7 +46,7 @@ def sync_folder_of(path: Path) -> None:
 
 
 def lock(descriptor: int) -> bool:
-    """Takes the lock by which a journal shows that it is being written; returns False if somebody else has it."""
+    """Takes the lock of a journal that is being written. Returns False if another process holds it."""
     try:
         import fcntl  # noqa: PLC0415 - Windows has none, and does not rename or delete a file that is open
     except ImportError:
@@ -58,16 +59,16 @@ def lock(descriptor: int) -> bool:
 
 
 class _Journal:
-    """The journal. What it has taken is on the disk."""
+    """The journal. Appended batches are on disk."""
 
-    def __init__(self, path: Path, about: About) -> None:
+    def __init__(self, path: Path, metadata: Metadata) -> None:
         self.path = path
-        self._encoder = JournalEncoder(about)
+        self._encoder = JournalEncoder(metadata)
         self._length = 0
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             lock(self._file)
-            self.append(batch_of([]))  # so that it says from the beginning what it is of
+            self.append(batch_of([]))  # writes the metadata
             sync_folder_of(path)
         except BaseException:
             self.close()
@@ -82,7 +83,7 @@ class _Journal:
                 rest = rest[os.write(self._file, rest) :]
             getattr(os, "fdatasync", os.fsync)(self._file)  # macOS and Windows have no fdatasync
         except OSError:
-            with suppress(OSError):  # what is torn can be told from the rest even so
+            with suppress(OSError):  # readers skip an incomplete batch
                 os.ftruncate(self._file, self._length)
             raise
         self._length = length
@@ -92,9 +93,9 @@ class _Journal:
 
 
 class ParquetPart:
-    """A Parquet file that is not complete yet, under a name of its own."""
+    """An incomplete Parquet file, under a temporary name."""
 
-    def __init__(self, path: Path, about: About, row_group_rows: int) -> None:
+    def __init__(self, path: Path, metadata: Metadata, row_group_rows: int) -> None:
         self._path = path
         self._partial = partial_of(path)
         self._row_group_rows = row_group_rows
@@ -102,17 +103,17 @@ class ParquetPart:
         self._rows = 0
         self._bytes = 0
         self._out = cast("BinaryIO", self._partial.open("wb"))
-        self._writer = ParquetWriter(self._out, about)
+        self._writer = ParquetWriter(self._out, metadata)
 
     @property
     def size(self) -> int:
-        """Bytes written and to be written, before compression of the latter."""
+        """Bytes written, plus waiting bytes before compression."""
         return self._out.tell() + self._bytes
 
     def append(self, batch: Batch) -> None:
-        """Takes a batch; writes a row group when there is enough for one."""
+        """Adds a batch; writes a row group when enough rows or bytes wait."""
         if not batch.num_rows:
-            return  # the one that a journal begins with
+            return  # the first batch of a journal is empty
         self._batches.append(batch)
         self._rows += cast("int", batch.num_rows)
         self._bytes += cast("int", batch.nbytes)
@@ -120,7 +121,7 @@ class ParquetPart:
             self._write()
 
     def commit(self) -> None:
-        """Completes the file and gives it its name, on the disk for good. Never replaces another file."""
+        """Completes the file, synchronizes it and gives it its final name. Never replaces another file."""
         if self._batches:
             self._write()
         self._writer.close()
@@ -128,14 +129,14 @@ class ParquetPart:
         os.fsync(self._out.fileno())
         self._out.close()
         if self._path.exists():
-            raise FileExistsError(17, "there is such a file meanwhile", str(self._path))
+            raise FileExistsError(errno.EEXIST, "file exists meanwhile", str(self._path))
         self._partial.rename(self._path)
         sync_folder_of(self._path)
 
     def abandon(self) -> None:
-        """Gives the disk back what it has taken."""
+        """Deletes the file."""
         self._writer.abandon()
-        with suppress(OSError):  # of a disk that is full: what was still to be written
+        with suppress(OSError):  # the disk may be full
             self._out.close()
         self._partial.unlink(missing_ok=True)
 
@@ -148,64 +149,66 @@ class OpenFile:
     """A file of a recording that is being written.
 
     Args:
-        path: Its name once it is complete.
-        about: What it says about itself.
-        row_group_rows: How many rows a row group has.
+        path: Final path.
+        metadata: Metadata of the file.
+        row_group_rows: Rows of a row group.
 
     Raises:
-        RecordingError: It cannot be written, or is there already; the text says which.
+        RecordingError: It cannot be written, or exists already.
     """
 
-    def __init__(self, path: Path, about: About, row_group_rows: int) -> None:
+    def __init__(self, path: Path, metadata: Metadata, row_group_rows: int) -> None:
         self.path = path
-        with told(path):
+        with errors_of(path):
             if path.exists():
-                raise RecordingError(path, "it exists already, and is not overwritten")
+                raise RecordingError(path, "file exists and is not overwritten: choose another name")
             try:
-                self._journal = _Journal(journal_of(path), about)
+                self._journal = _Journal(journal_of(path), metadata)
             except FileExistsError as error:
-                raise RecordingError(path, f"it is being recorded, or was left: {journal_of(path)}") from error
+                raise RecordingError(
+                    path, f"file is being recorded, or a crash left its journal {journal_of(path)}"
+                ) from error
             try:
-                self._parquet = ParquetPart(path, about, row_group_rows)
+                self._parquet = ParquetPart(path, metadata, row_group_rows)
             except BaseException:
                 self._end_journal()
                 raise
 
     @property
     def size(self) -> int:
-        """Bytes of the Parquet file so far, what is not compressed yet included."""
+        """Bytes of the Parquet file, including waiting ones before compression."""
         return self._parquet.size
 
     def save(self, batch: Batch) -> None:
-        """Takes a batch into the journal; when this returns, it is on the disk.
+        """Appends a batch to the journal; on return it is on disk.
 
         Raises:
-            RecordingError: It is not.
+            RecordingError: Writing failed.
         """
-        with told(self.path):
+        with errors_of(self.path):
             self._journal.append(batch)
 
-    def arrange(self, batch: Batch) -> None:
-        """Takes a batch that is saved into the Parquet file.
+    def add(self, batch: Batch) -> None:
+        """Adds a saved batch to the Parquet file.
 
         Raises:
-            RecordingError: The file could not be written; the journal is left.
+            RecordingError: Writing failed; the journal remains.
         """
-        with told(self.path):
+        with errors_of(self.path):
             self._parquet.append(batch)
 
     def commit(self) -> None:
-        """Completes the Parquet file.
+        """Completes the Parquet file and deletes the journal.
 
         Raises:
-            RecordingError: It could not be; the journal is left.
+            RecordingError: Writing failed; the journal remains.
         """
-        with told(self.path):
+        with errors_of(self.path):
             self._parquet.commit()
             self._end_journal()
 
     def abandon(self) -> None:
-        """Lets go of the file as a crash would: the journal is left."""
+        """Deletes the Parquet file; the journal remains, as after a crash."""
         self._parquet.abandon()
         self._journal.close()
 

@@ -1,7 +1,7 @@
-"""What a recording keeps of values, as bytes: MessagePack that gives back exactly what was put in.
+"""Lossless MessagePack of decoded values for recordings.
 
-In: what came off the wire, decoded. Out: bytes, and back. Pure; any thread. In distinction to `wire.packing`, strings
-that are no Unicode and integers beyond 64 bits, as JSON may carry them, survive.
+Unlike `protocol.msgpack_codec` it keeps integers beyond 64 bits and strings that are no valid Unicode, both of which
+JSON messages may contain.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from k2eg_rx.protocol import plain
 
 _msgpack: Any = msgpack
 
-_LONG_INTEGER = 73  # an extension type's code, of those free for applications (0 to 127)
+_LONG_INTEGER = 73  # code of an extension type; 0 to 127 are free for applications
 
 
 def _extended(value: object) -> object:
-    """What MessagePack has no form for: long integers, and numpy's values, which become Python's."""
+    """Returns an extension type for a long integer, and Python values for numpy's."""
     if isinstance(value, int):
         return _msgpack.ExtType(_LONG_INTEGER, str(int(value)).encode())
     return plain(value)
@@ -32,15 +32,15 @@ def pack_exactly(value: object) -> bytes:
     """Returns a value as bytes.
 
     Raises:
-        Exception: There is something in it that is none of the wire's kinds of values; one of `UNPACK_ERRORS`.
+        Exception: One of `UNPACK_ERRORS`: it contains a type that messages cannot contain.
     """
     return cast("bytes", _msgpack.packb(value, default=_extended, unicode_errors="surrogatepass"))
 
 
 def unpack_exactly(packed: bytes) -> Any:
-    """Returns the value in the bytes.
+    """Returns the value that was packed.
 
     Raises:
-        Exception: They are damaged; one of `UNPACK_ERRORS`.
+        Exception: One of `UNPACK_ERRORS`: the bytes are damaged.
     """
     return _msgpack.unpackb(packed, ext_hook=_restored, unicode_errors="surrogatepass", strict_map_key=False)

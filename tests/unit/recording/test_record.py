@@ -271,10 +271,12 @@ def test_rotation_leaves_out_names_that_are_taken(path: Path, clock: HistoricalS
 def test_a_file_is_never_overwritten(path: Path, clock: HistoricalScheduler) -> None:
     operator = record(path, scheduler=clock)
     rx.of(update("x", 1)).pipe(operator).subscribe()
-    with pytest.raises(ValueError, match=r"run\.parquet exists already"):
+    with pytest.raises(ValueError, match=r"must not exist, got .*run\.parquet"):
         record(path)
     watch = Watch(rx.of(update("x", 2)).pipe(operator))
-    assert [str(error) for error in watch.errors] == [f"{path}: it exists already, and is not overwritten"]
+    assert [str(error) for error in watch.errors] == [
+        f"{path}: file exists and is not overwritten: choose another name"
+    ]
     assert [one.value for one in played(path)] == [1]
 
 
@@ -287,7 +289,7 @@ def test_a_file_that_came_meanwhile_is_not_overwritten(path: Path, clock: Histor
     assert path.read_bytes() == b"somebody's"
     (error,) = watch.errors
     assert isinstance(error, RecordingError)
-    assert "there is such a file meanwhile" in str(error)
+    assert "file exists meanwhile" in str(error)
     path.unlink()
     assert [one.value for one in played(path)] == [1]
 
@@ -297,10 +299,10 @@ def test_two_recorders_of_one_file(path: Path, clock: HistoricalScheduler) -> No
     first: Watch = Watch(rx.never().pipe(operator))
     second: Watch = Watch(rx.never().pipe(operator))
     assert first.errors == []
-    assert "it is being recorded" in str(second.errors[0])
-    with pytest.raises(ValueError, match="is being recorded"):
+    assert "file is being recorded" in str(second.errors[0])
+    with pytest.raises(ValueError, match="must not be in use"):
         record(path)
-    with pytest.raises(RecordingError, match="being recorded now"):
+    with pytest.raises(RecordingError, match="file is being recorded"):
         recover(path)
     first.subscription.dispose()
     assert names_in(path.parent) == ["run.parquet"]
@@ -312,7 +314,7 @@ def test_a_path_that_cannot_be_written(tmp_path: Path, clock: HistoricalSchedule
     assert watch.items == []
     (error,) = watch.errors
     assert isinstance(error, RecordingError)
-    assert str(error) == f"{path}: writing it failed: No such file or directory"
+    assert str(error) == f"{path}: writing failed: No such file or directory"
 
 
 def test_a_file_that_cannot_be_begun_leaves_nothing(path: Path, clock: HistoricalScheduler) -> None:
@@ -380,14 +382,14 @@ def test_a_full_disk_fails_the_stream_and_keeps_what_was_written(
     assert [one.value for one in watch.items] == [1, 2, 3]
     (error,) = watch.errors
     assert str(error) == (
-        f"{path}: writing it failed: No space left on device; the last 2 rows are lost; what was recorded before is in "
-        f"{journal_of(path)}, which replay_file reads, and of which recover makes a Parquet file"
+        f"{path}: writing failed: No space left on device; the last 2 rows are lost; rows recorded before are in "
+        f"{journal_of(path)}: replay_file reads it, recover turns it into a Parquet file"
     )
     source.on_next(update("x", 5))
     assert len(watch.items) == 3
     disk.full = False
     assert [one.value for one in played(path)] == [1, 2]
-    assert "not written completely" not in caplog.text  # what was torn is cut off
+    assert "incomplete batch" not in caplog.text  # what was torn is cut off
     assert recover(path) == [path]
     assert [one.value for one in played(path)] == [1, 2]
     assert names_in(path.parent) == ["run.parquet"]
@@ -478,7 +480,7 @@ def test_an_item_that_cannot_be_recorded_ends_it_without_harm(path: Path, clock:
     watch = Watch(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", 1))
     source.on_next(2.5)
-    assert "a float cannot be recorded" in str(watch.errors[0])
+    assert "got float" in str(watch.errors[0])
     assert [one.value for one in played(path)] == [1]
 
 
@@ -589,16 +591,16 @@ def test_what_is_no_recording(tmp_path: Path) -> None:
     journal_of(torn).write_bytes(b"")
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert str(failure(other)) == f"{other}: it is no recording of k2eg"
-    assert f"{broken}: it cannot be read" in str(failure(broken))
-    assert "nothing of it was written" in str(failure(torn))
-    assert "there is no recording in this folder" in str(failure(empty))
+    assert str(failure(other)) == f"{other}: file is not a recording of k2eg"
+    assert f"{broken}: file cannot be read" in str(failure(broken))
+    assert "journal is empty" in str(failure(torn))
+    assert "the folder has no recordings" in str(failure(empty))
     assert all(isinstance(failure(one), RecordingError) for one in (other, broken, torn, empty))
 
 
 def test_a_recording_of_another_version(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("k2eg_rx.recording.recorder.VERSION", "9")
-    assert "unknown version '9'" in str(failure(recorded(path, update("x", 1))))
+    assert "version must be '1', got '9'" in str(failure(recorded(path, update("x", 1))))
 
 
 def test_a_damaged_file_is_told_with_its_name(path: Path) -> None:
@@ -608,16 +610,16 @@ def test_a_damaged_file_is_told_with_its_name(path: Path) -> None:
     path.write_bytes(content)
     error = failure(path)
     assert isinstance(error, RecordingError)
-    assert f"{path}: it is damaged" in str(error)
+    assert f"{path}: file is damaged" in str(error)
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"path": "/nowhere/run.parquet"}, "no such file"),
-        ({"path": []}, "empty"),
+        ({"path": "/nowhere/run.parquet"}, "file or folder that exists"),
+        ({"path": []}, "empty list"),
         ({"speed": 0}, "speed"),
-        ({"pvs": "x"}, "one string 'x'"),
+        ({"pvs": "x"}, "the string 'x'"),
         ({"start": datetime(2026, 1, 1)}, "time zone"),
         ({"stop": 1.5}, "stop"),
         ({"start": 5, "stop": 5}, "after start"),
@@ -649,7 +651,7 @@ def test_a_journal_is_played_and_recovered_up_to_the_last_flush(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_short(path, range(23), clock, monkeypatch)
-    with pytest.raises(ValueError, match="call recover"):
+    with pytest.raises(ValueError, match="with recover"):
         record(path)
     assert [one.value for one in played(path)] == list(range(20))
     assert [one.value for one in played(journal_of(path))] == list(range(20))
@@ -672,12 +674,12 @@ def test_a_journal_torn_anywhere(
             values = [one.value for one in played(path)]
         except AssertionError:
             error = failure(path)
-            assert "nothing of it was written" in str(error)
+            assert "journal is empty" in str(error)
             continue
         assert values == list(range(len(values)))
         counts.add(len(values))
     assert counts == {0, 5, 10, 15}
-    assert "was not written completely" in caplog.text
+    assert "incomplete batch" in caplog.text
 
 
 def test_a_recorder_killed_before_anything_was_flushed(
@@ -706,5 +708,5 @@ def test_a_recorder_killed_after_the_file_was_complete(path: Path) -> None:
 
 def test_recovery_of_nothing(tmp_path: Path) -> None:
     assert recover(tmp_path) == []
-    with pytest.raises(ValueError, match="no such file"):
+    with pytest.raises(ValueError, match="file or folder that exists"):
         recover(tmp_path / "run.parquet")

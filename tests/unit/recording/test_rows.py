@@ -226,7 +226,7 @@ def test_text_that_is_no_unicode_is_replaced_for_other_programs_only() -> None:
 
 
 def test_what_is_none_of_these_is_refused() -> None:
-    with pytest.raises(ValueError, match="a float cannot be recorded, only PVUpdate"):
+    with pytest.raises(ValueError, match="must be PVUpdate, PVData or Snapshot, got float"):
         rows_of(1.5, NOW)
     with pytest.raises(ValueError, match="cannot be recorded"):
         rows_of(PVData("x", {"value": object()}), NOW)
