@@ -84,6 +84,8 @@ class Certificates:
         self._store("operator", site.issue_cert("operator@example.org", common_name="operator"))
         self._store("expired-operator", site.issue_cert("operator@example.org", common_name="operator", not_after=past))
         self._store("stranger", other.issue_cert("operator@example.org", common_name="operator"))
+        own = trustme.CA(organization_name="Self")
+        (folder / "self-signed.pem").write_bytes(own.private_key_pem.bytes() + own.cert_pem.bytes())
 
     def _store(self, name: str, certificate: trustme.LeafCert) -> None:
         chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)

@@ -128,7 +128,7 @@ REFUSALS: dict[str, tuple[str, Any, str]] = {
     "certificate of another host": ("ELSEWHERE", {}, "is for another host name"),
     "no client certificate": ("MTLS", None, "ssl.certificate.location"),
     "expired client certificate": ("MTLS", "expired-operator", "that the certificate has not expired"),
-    "client certificate of another authority": ("MTLS", "stranger", "that the broker trusts who signed it"),
+    "client certificate of another authority": ("MTLS", "stranger", "that the broker trusts its issuer"),
 }
 
 

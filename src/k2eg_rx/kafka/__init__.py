@@ -1,4 +1,12 @@
-"""Kafka, through librdkafka: the only place that knows confluent_kafka."""
+"""Kafka transport over librdkafka; the only package that uses confluent_kafka.
+
+`KafkaTransport` makes the sources, the sink and the group presence of one client or gateway:
+
+- ``transport``, ``producer``, ``presence``: the transport, its `RecordSink` and its `Presence`
+- ``consumer``: poll loop, topic sources, consumer groups, history
+- ``metadata``: topics, partitions and offsets; creation of topics
+- ``connection``: configuration, errors, connection state and log of librdkafka clients
+"""
 
 from k2eg_rx.kafka.connection.configuration import check_group_name
 from k2eg_rx.kafka.connection.status_events import StatusEvents

@@ -1,9 +1,7 @@
-"""What each of our librdkafka clients is told: the environment's properties, our defaults, and what has to be.
+"""librdkafka properties of each client: defaults, the ``[kafka]`` section, and fixed properties.
 
-In: `Settings`. Out: property maps, one per role. Pure; any thread.
-
-The environment's ``[kafka]`` section wins over our defaults; it does not over the few that the exact start, the
-hand-over in a group or the safety of a put rest on.
+The ``[kafka]`` section of an environment overrides the defaults, but not the properties on which exact start offsets,
+group rebalances and the safety of puts depend.
 """
 
 from __future__ import annotations
@@ -16,85 +14,85 @@ from k2eg_rx.settings import Settings
 
 Properties = dict[str, Any]
 
-RETENTION_MS = 3_600_000  # an hour: nobody waits longer for a reply; the gateway's own topics have the same
+RETENTION_MS = 3_600_000  # an hour, as on the gateway's own topics; no request waits longer for its reply
 
 _log = logging.getLogger(__name__)
 
 _DEFAULTS: Properties = {
     "client.id": "k2eg-rx",
-    "socket.nagle.disable": True,  # a command is a few hundred bytes and somebody waits for its reply
+    "socket.nagle.disable": True,  # commands are a few hundred bytes and latency matters
     "socket.keepalive.enable": True,  # firewalls drop connections that are idle overnight
-    "reconnect.backoff.max.ms": 2000,  # the default of 10 s is long for somebody who looks at a control panel
-    # librdkafka connects to one broker, and to others no sooner than 50 ms later: that is what the first position, the
-    # first command and the first event would wait. A cluster has a few brokers, and topics on all of them anyway.
+    "reconnect.backoff.max.ms": 2000,  # the default of 10 s is long for a control panel
+    # With sparse connections, librdkafka connects to each further broker 50 ms later, which would delay the first
+    # offset, the first command and the first event. Clusters have few brokers, with topics on all of them.
     "enable.sparse.connections": False,
     "log.connection.close": False,  # brokers close idle connections as a matter of course
-    "enable.metrics.push": False,  # nothing is sent that was not asked for
+    "enable.metrics.push": False,  # no telemetry
 }
 
-# A consumer's prefetch is what lies in memory, outside the subscribers' mailboxes, while the receiver is not ready:
-# 16 MiB is some seconds of the fastest monitors (1 kB each) and still nothing on a workstation.
+# The prefetch is the memory used, beside the subscriber queues, while the receiver is not ready: 16 MiB holds some
+# seconds of the fastest monitors (1 kB each).
 _PREFETCH_KBYTES = 16 * 1024
 _CONSUMER_DEFAULTS: Properties = {
     "queued.max.messages.kbytes": _PREFETCH_KBYTES,
-    "fetch.max.bytes": _PREFETCH_KBYTES * 1024,  # the most by which one answer can go over it
-    "fetch.queue.backoff.ms": 20,  # how long a full prefetch stays unfilled once there is room; 1 s by default
+    "fetch.max.bytes": _PREFETCH_KBYTES * 1024,  # one response exceeds the prefetch by at most this
+    "fetch.queue.backoff.ms": 20,  # delay until a full prefetch is filled again; 1 s by default
     "fetch.error.backoff.ms": 50,  # a partition whose leader moves; 500 by default
 }
 
-# A fetch is answered when something has come, or after this time. One is under way per broker, and the next but one is
-# the first that has an added topic: while all others are silent, an added PV's first event comes after twice this time.
-# Each fetch names all partitions, so 2,000 silent PVs cost a quarter of a processor with 20 ms and a tenth with 100
-# (benchmarks/idle.py). Replies come on one topic that is there from the start, so Kafka's 500 ms cost nothing.
+# The broker answers a fetch when records arrive, or after this time. An added topic is part of the next fetch but one:
+# while all other topics are silent, the first event of an added PV takes twice this time. Each fetch names all
+# partitions: 2,000 silent PVs cost a quarter of a processor with 20 ms and a tenth with 100 ms (benchmarks/idle.py).
+# The reply topic is read from the start, so that Kafka's default of 500 ms adds no latency.
 _EVENTS_DEFAULTS: Properties = {"fetch.wait.max.ms": 100}
-_HISTORY_DEFAULTS: Properties = {"fetch.wait.max.ms": 20}  # it reads what is there, for a short time
+_HISTORY_DEFAULTS: Properties = {"fetch.wait.max.ms": 20}  # history is read for a short time only
 
 _CONSUMER_RULES: Properties = {
-    # Topics are read when they are known to be there: one that librdkafka does not find is gone, and we want to know at
-    # once. By default it says nothing for the first 30 s of a topic.
+    # Topics are read once they are known to exist: one that librdkafka does not find was deleted, which is reported at
+    # once. By default librdkafka waits 30 s for a new topic.
     "topic.metadata.propagation.max.ms": 0,
     "enable.auto.offset.store": False,
-    "auto.offset.reset": "error",  # we choose where to go on, and say so; silence could lose or repeat records
+    "auto.offset.reset": "error",  # the poll loop restarts and logs it; a silent reset could lose or repeat records
     "enable.partition.eof": False,
-    "allow.auto.create.topics": False,  # a typing error must not become a topic
-    "group.protocol": "classic",  # the new protocol (KIP-848) forbids assigning partitions
+    "allow.auto.create.topics": False,  # a mistyped name must not create a topic
+    "group.protocol": "classic",  # the new protocol (KIP-848) does not allow assigning partitions
 }
 _MANUAL_RULES: Properties = {"enable.auto.commit": False}
 _GROUP_RULES: Properties = {
     "enable.auto.commit": True,
-    # Not "cooperative-sticky": librdkafka's ends the process at times, where members read different topics for a while.
-    # Not "range": it gives the first partition of each topic, often the only one with events, to the same member.
+    # Not "cooperative-sticky": librdkafka's may abort the process while members subscribe to different topics (decision
+    # 0012). Not "range": it assigns the first partition of each topic, often the only one in use, to the same member.
     "partition.assignment.strategy": "roundrobin",
 }
 _GROUP_DEFAULTS: Properties = {
-    "auto.commit.interval.ms": 1000,  # what a crash repeats
-    # How soon members hear of a rebalance, and so for how long nobody reads then; 3 s by default.
+    "auto.commit.interval.ms": 1000,  # the events that are repeated after a crash
+    # Members learn of a rebalance within this time, and none reads until all have joined; 3 s by default.
     "heartbeat.interval.ms": 500,
 }
 _PRESENCE_RULES: Properties = {
     "enable.auto.commit": False,
-    "partition.assignment.strategy": "range",  # it gives all it gets away again, so the simplest will do
+    "partition.assignment.strategy": "range",  # the assignment is not read, so the simplest assignor suffices
 }
-# The end of a partition is told, or a reader would wait for a last record that retention has removed; for the same
-# reason it goes on with the oldest there is.
+# Without end-of-partition events a reader would wait for a last record that retention has removed; for the same reason
+# it continues with the oldest record.
 _HISTORY_RULES: Properties = {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
-_LEAST_PARTITION_FETCH = 16 * 1024  # bytes; some ten ordinary events, below that a round trip gives too little
+_LEAST_PARTITION_FETCH = 16 * 1024  # bytes: ten ordinary events; with less, round trips dominate
 _MOST_PARTITION_FETCH = 1024 * 1024  # Kafka's own default
 _PRODUCER_DEFAULTS: Properties = {
     "linger.ms": 0,
-    "enable.idempotence": True,  # a put that is sent again after a broken connection is carried out once
-    "message.timeout.ms": 10_000,  # the gateway's own patience; an error after that is better than a late put
-    "message.max.bytes": 100 * 1024 * 1024,  # before compression: how much is too much is the broker's to say
+    "enable.idempotence": True,  # a put that is resent after a lost connection is executed once
+    "message.timeout.ms": 10_000,  # as the gateway's own timeout; an error is better than a late put
+    "message.max.bytes": 100 * 1024 * 1024,  # before compression; the broker sets the limit
     "compression.type": "snappy",  # as the deployed gateway
 }
 
 # Static membership fences the second instance of a program out of its group.
 _NEVER = frozenset({"group.instance.id", "group.remote.assignor"})
 
-# What a producer may send is a matter of the producer; a consumer would refuse to fetch less than that at once.
+# Concerns producers; librdkafka refuses a consumer whose fetch size is below it.
 _NEVER_OF_A_CONSUMER = _NEVER | {"message.max.bytes"}
 
-UNNAMED_GROUP = "kg-reader"  # librdkafka wants a name even from a consumer that joins no group
+UNNAMED_GROUP = "kg-reader"  # librdkafka requires one even without group membership
 
 
 def _properties(
@@ -104,7 +102,7 @@ def _properties(
     rules = {"bootstrap.servers": settings.broker_url, **rules}
     for name in sorted(set(rules) & set(asked)):
         if str(rules[name]).lower() != asked[name].lower():
-            _log.warning("[kafka] %s is not used: it has to be %s here", name, rules[name])
+            _log.warning("[kafka] %s is not used: it must be %s here", name, rules[name])
     return {**_DEFAULTS, **defaults, **asked, **rules}
 
 
@@ -113,7 +111,7 @@ def _consumer_properties(settings: Settings, defaults: Mapping[str, Any], rules:
 
 
 def admin_properties(settings: Settings, *, create_topics: bool = False) -> Properties:
-    """Returns the properties of the client that asks the cluster about topics."""
+    """Returns the properties of the admin client."""
     return _properties(settings, {}, {"allow.auto.create.topics": create_topics})
 
 
@@ -124,15 +122,19 @@ def replies_properties(settings: Settings) -> Properties:
 
 
 def events_properties(settings: Settings) -> Properties:
-    """Returns the properties of a consumer of events that gets them all."""
+    """Returns the properties of an event consumer that receives every record."""
     defaults = {"group.id": UNNAMED_GROUP, **_CONSUMER_DEFAULTS, **_EVENTS_DEFAULTS}
     return _consumer_properties(settings, defaults, _MANUAL_RULES)
 
 
 def history_properties(settings: Settings, topics: int) -> Properties:
-    """Returns the properties of a consumer that reads the past of so many topics.
+    """Returns the properties of a history consumer.
 
-    What is fetched of a partition that is then not wanted for a while is thrown away: each gets its share.
+    The prefetch is divided among the topics: librdkafka discards the records of a partition that is paused.
+
+    Args:
+        settings: The environment.
+        topics: The number of topics.
     """
     share = _PREFETCH_KBYTES * 1024 // max(1, topics)
     defaults = {
@@ -145,25 +147,25 @@ def history_properties(settings: Settings, topics: int) -> Properties:
 
 
 def check_group_name(group_name: str) -> None:
-    """Refuses a name that a group which shares events may not have.
+    """Checks the name of a consumer group that shares events.
 
     Raises:
-        ValueError: It is empty, or gateways would not count the group.
+        ValueError: The name is empty or contains "k2eg".
     """
     if not group_name:
-        raise ValueError("group_name is empty: leave it out to get every event")
+        raise ValueError("group_name must not be empty: leave it out to receive every event")
     if "k2eg" in group_name.lower():
         raise ValueError(
-            f"group_name {group_name!r}: may not contain 'k2eg', for gateways leave such groups out when they count who"
-            " listens, and would stop the monitors"
+            f"group_name must not contain 'k2eg', got {group_name!r}: gateways ignore such groups and would stop the"
+            " monitors"
         )
 
 
 def group_properties(settings: Settings, group_name: str) -> Properties:
-    """Returns the properties of a consumer that shares events with others.
+    """Returns the properties of an event consumer that is a member of a group.
 
     Raises:
-        ValueError: The group may not be called that.
+        ValueError: The group name is not allowed; see `check_group_name`.
     """
     check_group_name(group_name)
     defaults = {**_CONSUMER_DEFAULTS, **_EVENTS_DEFAULTS, **_GROUP_DEFAULTS}
@@ -171,7 +173,7 @@ def group_properties(settings: Settings, group_name: str) -> Properties:
 
 
 def presence_group(app_name: str) -> str:
-    """Returns the group in which an application is present; without "k2eg", for gateways do not count such groups."""
+    """Returns the presence group of an application, without "k2eg": gateways ignore groups with that in the name."""
     name = f"{app_name}-presence"
     while (at := name.lower().find("k2eg")) >= 0:
         name = f"{name[:at]}kg{name[at + 4 :]}"
@@ -179,7 +181,7 @@ def presence_group(app_name: str) -> str:
 
 
 def presence_properties(settings: Settings, app_name: str) -> Properties:
-    """Returns the properties of the consumer that is only present."""
+    """Returns the properties of the group presence's consumer."""
     return _consumer_properties(settings, {}, {**_PRESENCE_RULES, "group.id": presence_group(app_name)})
 
 

@@ -1,7 +1,6 @@
-"""Kafka's errors as ours: what went wrong in words, and what to do about it.
+"""Translates confluent_kafka's errors into `TransportError`, with advice and without secrets.
 
-In: `KafkaError`s and `KafkaException`s. Out: `TransportError`s. Nothing of confluent_kafka's leaves this package by
-another way, and no secret leaves it in a text. Pure; any thread.
+No exception of confluent_kafka leaves this package untranslated.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from k2eg_rx.errors import TransportError
 from k2eg_rx.transport import MissingTopicError
 
 _UNREACHABLE = (
-    "the broker {broker} cannot be reached: check kafka_broker_url, that the broker runs, and that it lets this host in"
+    "the broker {broker} cannot be reached: check kafka_broker_url, that the broker runs, and that no firewall is in"
+    " between"
 )
 _UNRESOLVED = "the host name of the broker {broker} is not known: check kafka_broker_url"
 _REFUSED = (
@@ -32,25 +32,25 @@ _BROKER_CERTIFICATE = (
 )
 _CLIENT_CERTIFICATE = (
     "the broker {broker} did not accept the certificate of this client: check ssl.certificate.location and"
-    " ssl.key.location in [kafka], that the certificate has not expired, and that the broker trusts who signed it"
+    " ssl.key.location in [kafka], that the certificate has not expired, and that the broker trusts its issuer"
 )
 _NO_TOPIC = "{topic} does not exist; to create it: {create}"
 _TOPIC_FORBIDDEN = (
-    "the broker does not let this user use {topic}: have its ACLs extended (READ or WRITE, and DESCRIBE;"
+    "this user has no permission for {topic}: ask for ACLs (READ or WRITE, and DESCRIBE;"
     " CREATE if the client is to create it)"
 )
 _TOO_LARGE = (
-    "a record for {topic} is larger than the broker takes: raise max.message.bytes of the topic"
+    "a record for {topic} is larger than the broker accepts: raise max.message.bytes of the topic"
     " (message.max.bytes of the broker), and message.max.bytes in [kafka] if it is set there"
 )
 _NOT_DELIVERED = (
     "not delivered to {topic} in time (message.timeout.ms): the broker {broker} cannot be reached, or the topic does"
     " not exist there and may not be created"
 )
-_GROUP_FORBIDDEN = "the broker does not let this user join the consumer {group}: have an ACL added (READ on the group)"
+_GROUP_FORBIDDEN = "this user has no permission to join the consumer {group}: ask for an ACL (READ on the group)"
 _CLUSTER_FORBIDDEN = (
-    "the broker does not let this user do that: have its ACLs extended (WRITE on {topic} to send to it; for anything"
-    " else those on the cluster)"
+    "this user has no permission for that: ask for ACLs (WRITE on {topic} to send to it; otherwise those on the"
+    " cluster)"
 )
 _BAD_PROPERTY = "a property in [kafka] is wrong"
 _CLOSED = "closed before it was sent"
@@ -87,17 +87,17 @@ _ADVICE: Mapping[int, str] = {
     KafkaError.INVALID_REPLICATION_FACTOR: "the broker needs another replication factor for {topic}: {create}",
     KafkaError.NOT_ENOUGH_REPLICAS: "too few replicas of {topic} are in sync: some brokers are down",
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND: "too few replicas of {topic} are in sync: some brokers are down",
-    KafkaError._QUEUE_FULL: "too many records wait to be sent: the broker {broker} takes them too slowly or is away",
+    KafkaError._QUEUE_FULL: "too many records wait to be sent: the broker {broker} accepts them too slowly or is away",
     KafkaError._PURGE_QUEUE: _CLOSED,
     KafkaError._PURGE_INFLIGHT: "closed before the broker confirmed it; it may have been sent",
     KafkaError._INVALID_ARG: _BAD_PROPERTY,
     KafkaError._NOT_CONFIGURED: _BAD_PROPERTY,
-    KafkaError._UNSUPPORTED_FEATURE: "this broker is too old for what was asked of it",
-    KafkaError.UNSUPPORTED_VERSION: "this broker is too old for what was asked of it",
-    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "{topic} does not take this compression: see compression.type in [kafka]",
+    KafkaError._UNSUPPORTED_FEATURE: "this broker is too old for the request",
+    KafkaError.UNSUPPORTED_VERSION: "this broker is too old for the request",
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "{topic} does not accept compression.type of [kafka]",
 }
 
-# What says that the connection is in trouble, and how telling it is: librdkafka reports the cause and the effect.
+# Errors of the connection, by how specific they are: librdkafka reports both cause and effect.
 _TROUBLE: Mapping[int, int] = {
     KafkaError._ALL_BROKERS_DOWN: 1,
     KafkaError._TRANSPORT: 2,
@@ -123,7 +123,7 @@ _FINAL = frozenset(
 
 _FORBIDDEN = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 
-# OpenSSL's words: librdkafka reports what breaks a handshake now as _SSL, now as _TRANSPORT.
+# OpenSSL's texts: librdkafka reports a failed handshake either as _SSL or as _TRANSPORT.
 _NOT_VERIFIED = "certificate verify failed"
 _ALERT = re.compile(r"alert (?:.*certificate|unknown ca|access denied|handshake failure)")
 
@@ -131,17 +131,17 @@ _SECRET_NAME = re.compile(
     r"password|secret|\.pem$|token|jaas|private|sasl\.oauthbearer\.config|assertion", re.IGNORECASE
 )
 _QUOTED_VALUE = re.compile(r'(value )"[^"]*" (for configuration property)|(value )\S+( is outside)')
-_STATE = re.compile(r" \(after \d+ms in state .*\)")  # differs each time, and says nothing to a user
-_SHORTEST_SECRET = 4  # blotting out a shorter one would tell what it is by the holes it leaves
+_STATE = re.compile(r" \(after \d+ms in state .*\)")  # differs each time and does not help a user
+_SHORTEST_SECRET = 4  # masking a shorter one would reveal it by the positions of the mask
 
 
 def secrets_in(properties: Mapping[str, str]) -> tuple[str, ...]:
-    """Returns the values of properties that must not be shown."""
+    """Returns the values of the properties that are secret, by their names."""
     return tuple(value for name, value in properties.items() if value and _SECRET_NAME.search(name))
 
 
 def kafka_error(failure: KafkaError | KafkaException) -> KafkaError:
-    """Returns the error that an exception carries; that itself if it is one already."""
+    """Returns the error of an exception; a `KafkaError` is returned as it is."""
     if isinstance(failure, KafkaError):
         return failure
     first = failure.args[0] if failure.args else None
@@ -149,34 +149,34 @@ def kafka_error(failure: KafkaError | KafkaException) -> KafkaError:
 
 
 def is_gone(error: KafkaError) -> bool:
-    """Whether it says that a topic or a partition is not there."""
+    """Whether a topic or partition does not exist."""
     return error.code() in _GONE
 
 
 def is_final(error: KafkaError) -> bool:
-    """Whether asking again for the topic is of no use before somebody has changed something."""
+    """Whether a retry for the topic fails until its permissions or its name are changed."""
     return error.code() in _FINAL
 
 
 def weight_of_trouble(error: KafkaError) -> int:
-    """Returns how telling an error is of trouble with the connection; 0: not at all."""
+    """Returns how specific an error is about the connection, from 1; 0 if it is not about the connection."""
     return _TROUBLE.get(error.code(), 0)
 
 
 def is_forbidden(error: KafkaError) -> bool:
-    """Whether it says that this user has no right to a topic or to a group."""
+    """Whether this user has no permission for a topic or a group."""
     return error.code() in _FORBIDDEN
 
 
 def is_untrusted_certificate(error: KafkaError) -> bool:
-    """Whether the broker's certificate was not accepted."""
+    """Whether librdkafka rejected the broker's certificate."""
     return _NOT_VERIFIED in error.str()
 
 
 def is_refusal(error: KafkaError) -> bool:
-    """Whether broker and client will not have to do with each other before somebody has changed something.
+    """Whether retries fail until credentials or certificates are changed.
 
-    A handshake that breaks off is none: so it looks, too, when a broker ends.
+    An interrupted handshake is no refusal: a broker that shuts down causes it too.
     """
     return (
         _ADVICE.get(error.code()) == _REFUSED
@@ -186,11 +186,11 @@ def is_refusal(error: KafkaError) -> bool:
 
 
 class ErrorTranslator:
-    """Makes our errors, for one environment.
+    """Translates errors for one environment.
 
     Args:
-        broker_url: The bootstrap servers, as the text names them.
-        secrets: Texts that may never be shown.
+        broker_url: The bootstrap servers, named in the texts.
+        secrets: Strings to mask in every text.
     """
 
     def __init__(self, broker_url: str, secrets: Iterable[str] = ()) -> None:
@@ -198,23 +198,23 @@ class ErrorTranslator:
         self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
 
     def create_command(self, topic: str) -> str:
-        """Returns the command that creates a topic."""
+        """Returns the shell command that creates a topic."""
         return (
             f"kafka-topics.sh --bootstrap-server {self._broker_url} --create --topic {topic}"
             " --partitions 1 --config retention.ms=3600000"
         )
 
     def reason(self, failure: KafkaError | KafkaException, topic: str = "", group: str = "") -> str:
-        """Returns what is wrong and what to do about it."""
+        """Returns the text of an error: the advice, then librdkafka's text in parentheses."""
         error = kafka_error(failure)
         detail = _STATE.sub("", _QUOTED_VALUE.sub(r"\1\3\2\4", error.str())).strip()
         template = _ADVICE.get(error.code())
         if is_untrusted_certificate(error):
-            template, detail = _BROKER_CERTIFICATE, _NOT_VERIFIED  # what else librdkafka says is a guess
+            template, detail = _BROKER_CERTIFICATE, _NOT_VERIFIED  # the rest of librdkafka's text is a guess
         elif _ALERT.search(detail):
             template = _CLIENT_CERTIFICATE
         elif error.code() == KafkaError._TRANSPORT and "SSL" in error.str():
-            template = _TLS  # a broken handshake is reported as a broken connection, the state at least tells
+            template = _TLS  # a failed handshake reported as a lost connection
         text = detail
         if template is not None:
             advice = template.format(
@@ -227,7 +227,7 @@ class ErrorTranslator:
         return self.without_secrets(text)
 
     def without_secrets(self, text: str) -> str:
-        """Returns a text with what may not be shown blotted out."""
+        """Returns a text with the secrets masked."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -235,13 +235,13 @@ class ErrorTranslator:
     def error(
         self, failure: KafkaError | KafkaException, doing: str, topic: str = "", group: str = ""
     ) -> TransportError:
-        """Returns our error for one of Kafka's; a `MissingTopicError` if the topic is not there.
+        """Returns the `TransportError` for an error; a `MissingTopicError` if the topic does not exist.
 
         Args:
-            failure: Kafka's.
-            doing: What was tried: ``creating topic 'x'``.
-            topic: The topic it was about, if about one.
-            group: The consumer group, likewise.
+            failure: confluent_kafka's error.
+            doing: The failed operation, first in the text: ``creating topic 'x'``.
+            topic: The topic concerned, if any.
+            group: The consumer group concerned, if any.
         """
         text = f"{doing}: {self.reason(failure, topic, group)}"
         return MissingTopicError(text, topic) if topic and is_gone(kafka_error(failure)) else TransportError(text)

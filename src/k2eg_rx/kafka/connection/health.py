@@ -1,9 +1,10 @@
-"""Decides how it stands with the broker, from what librdkafka's clients say and from what is answered.
+"""Derives the connection state from the answers and errors of all clients of a transport.
 
-In: answers and errors, from any thread. Out: states, to `StatusEvents`. An error alone proves nothing: one broker of
-several may be away, and a client that sits idle loses connections. It raises a suspicion, and `OffsetResolver` asks the
-cluster; what comes back, or does not, decides. Rights that are missing are told at once, and asked for again until they
-are there.
+An error alone does not mean that the connection is down: one broker of several may be away, and idle connections are
+closed. An error makes the state *suspicious*; `OffsetResolver` then probes the cluster, and the result of the probe
+decides. Missing permissions are reported at once and checked again until they are granted.
+
+Thread safety: all methods may be called from any thread, except `Health.on_no_answer`.
 """
 
 from __future__ import annotations
@@ -19,29 +20,31 @@ from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_refusal, is_untr
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.transport import ConnectionState, TransportStatus
 
-_PATIENCE = 5.0  # seconds without an answer and without an error that are still called slow, not down
+_SLOW_ANSWER = 5.0  # seconds without an answer and without an error that count as slow, not as down
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """The right to read a topic, or to be a member of a group."""
+    """The permission to read a topic, or to join a consumer group."""
 
     name: str
     is_group: bool = False
 
 
 class Health:
-    """The connection's state.
+    """The connection state of a transport.
 
     Args:
-        announcements: Where changes go.
-        failures: Puts errors into words.
-        clock: Returns seconds.
-        verdict: Returns what is wrong with a broker's certificate, for an error's text; may ask the broker.
-        vital: The topics without which nothing works.
+        status_events: Publishes changes.
+        translator: Words errors.
+        clock: Returns the time in seconds.
+        tls_diagnosis: Returns why a broker's certificate was rejected, given librdkafka's text; empty if unknown. May
+            connect to the broker.
+        required_topics: Topics that a client cannot work without: without permission, the status is `refused`.
 
     Attributes:
-        disturbances: How often there was trouble after a time without; for those who look for its consequences.
+        disruptions: Number of times that an error made the state suspicious.
+        on_suspicion: Called when the cluster has to be probed; must not block.
     """
 
     def __init__(
@@ -68,56 +71,56 @@ class Health:
 
     @property
     def suspicious(self) -> bool:
-        """Whether the cluster has to be asked: until its first answer, and after an error until the next."""
+        """Whether the cluster has to be probed: until its first answer, and after an error until the next one."""
         return self._suspicious
 
     def on_answer(self) -> None:
-        """Takes note that a broker answered."""
+        """Records that a broker answered."""
         self._last_answer = self._clock()
         if not self._suspicious:
-            return  # called for each record sent and each batch read: nothing more than that while all is well
+            return  # called for each record sent: no lock while the connection is up
         with self._lock:
             self._suspicious, self._cause = bool(self._missing), None
             self._status_events.announce(self._up_status())
 
     def on_error(self, error: KafkaError) -> None:
-        """Takes note of an error of a client: its ``error_cb``."""
+        """Records an error of a client: its ``error_cb``."""
         weight = weight_of_trouble(error)
         if weight == 0:
             return
         with self._lock:
             if self._cause is None or weight > weight_of_trouble(self._cause):
                 self._cause = error
-            news, self._suspicious = not self._suspicious, True
-            self.disruptions += news
-        if news:
+            is_first, self._suspicious = not self._suspicious, True
+            self.disruptions += is_first
+        if is_first:
             self.on_suspicion()
 
     @property
     def last_answer(self) -> float:
-        """When a broker answered last; the clock's seconds."""
+        """Time of the latest answer, by the clock."""
         return self._last_answer
 
     def suspect(self) -> None:
-        """Has the cluster asked: a client is without a broker, which need not mean that there is none."""
+        """Requests a probe of the cluster: a client has no broker, though the cluster may be up."""
         with self._lock:
             self._suspicious = True
         self.on_suspicion()
 
     def on_no_answer(self) -> None:
-        """Takes note that the cluster was asked and did not answer. On the thread that asks it."""
+        """Records that a probe was not answered. Called on the probing thread, since it may diagnose TLS."""
         with self._lock:
             self._suspicious = True
-            if self._cause is None and self._clock() - self._last_answer < _PATIENCE:
+            if self._cause is None and self._clock() - self._last_answer < _SLOW_ANSWER:
                 return
             cause = self._cause or KafkaError(KafkaError._TIMED_OUT)
         status = self._down_status(cause)
         with self._lock:
-            if self._suspicious:  # else there was an answer meanwhile
+            if self._suspicious:  # no answer has come meanwhile
                 self._status_events.announce(status)
 
     def _down_status(self, cause: KafkaError) -> TransportStatus:
-        """The state that an error has brought about; what it takes to find that out is done once."""
+        """Returns the status for an error. TLS is diagnosed once per error."""
         if self._status is None or self._status[0] is not cause:
             reason = self._tls_diagnosis(cause.str()) if is_untrusted_certificate(cause) else ""
             reason = reason or self._translator.reason(cause)
@@ -125,12 +128,12 @@ class Health:
         return self._status[1]
 
     def forbid(self, permission: Permission, reason: str, *, required: bool = False) -> None:
-        """Takes note that a right is missing.
+        """Records a missing permission.
 
         Args:
-            right: Which.
-            reason: What to do about it.
-            vital: Whether nothing works without it; so it is with the vital topics in any case.
+            permission: The permission.
+            reason: The text for the status.
+            required: Whether the client cannot work without it; always true for the required topics.
         """
         refused = required or (permission.name in self._required_topics and not permission.is_group)
         with self._lock:
@@ -140,16 +143,16 @@ class Health:
         self.on_suspicion()
 
     def allow(self, permission: Permission) -> None:
-        """Takes note that a right is there, or does not matter any more."""
+        """Records that a permission was granted or is no longer needed."""
         with self._lock:
             self._missing.pop(permission, None)
 
     def missing_permissions(self) -> Sequence[Permission]:
-        """Returns the rights that were found missing."""
+        """Returns the missing permissions."""
         with self._lock:
             return list(self._missing)
 
     def _up_status(self) -> TransportStatus:
-        """The state while the broker answers: the worst of what is missing."""
+        """Returns the status while the broker answers; a missing required permission comes first."""
         statuses = sorted(self._missing.values(), key=lambda status: status.refused)
         return statuses[-1] if statuses else TransportStatus(ConnectionState.UP)

@@ -1,8 +1,8 @@
-"""Where librdkafka's own words go: to a logger, never to the terminal, and each of them once in a while only.
+"""Routes librdkafka's log to a Python logger and suppresses repetitions.
 
-In: log records, on whichever thread polls a client. Out: the program's log. What a user has to know is told by
-`TransportStatus` and by errors; this is for those who look for the cause. One thing a consumer says there and nowhere
-else: that a topic it reads has vanished, or has another number of partitions.
+librdkafka reports a changed partition count, or the deletion of a topic, only in its log: `ConsumerLog` parses it.
+
+Thread safety: called on the thread that polls the client.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable
 
 _PAUSE = 60.0  # seconds: while a broker is away librdkafka says so some twenty times a second
-_MOST_KNOWN = 200  # texts kept at most; then all are forgotten, and at worst said again
+_MOST_KNOWN = 200  # bounds the memory; when it is reached all are forgotten and at worst logged again
 _VARYING = re.compile(r" \(after \d+ms in state .*\)")
 
 
 class Repetitions(logging.Filter):
-    """Lets a text pass once a minute.
+    """Log filter that lets each text pass once a minute.
 
     Args:
-        clock: Returns seconds.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,9 +30,9 @@ class Repetitions(logging.Filter):
         self._said: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is news."""
+        """Whether the record is logged."""
         text = record.getMessage()
-        if "CONFWARN" in text:  # every role gets the whole [kafka] section; librdkafka warns of what is another role's
+        if "CONFWARN" in text:  # each client gets the whole [kafka] section, with properties of other client types
             return False
         key = _VARYING.sub("", text)
         now = self._clock()
@@ -53,18 +53,17 @@ _PARTITION_COUNT = re.compile(r"Topic (\S+) .*partition count changed from \d+ t
 
 
 class ConsumerLog:
-    """A consumer's log, which is read as well.
+    """Logger of a consumer that also reports changed partition counts.
 
     Args:
-        on_partition_count: Called with a topic's name and its number of partitions when that has changed; 0 if the
-            topic is gone. On the thread that polls the consumer.
+        on_partition_count: Called with a topic and its new number of partitions; 0 if the topic was deleted.
     """
 
     def __init__(self, on_partition_count: Callable[[str, int], None]) -> None:
         self._on_partition_count = on_partition_count
 
     def log(self, level: int, text: str, *words: object) -> None:
-        """Takes what librdkafka has to say: its form, then the kind, the client's name and the words."""
+        """Logs a message; ``words`` are librdkafka's facility, client name and text."""
         if words and words[0] == "PARTCNT" and (match := _PARTITION_COUNT.search(str(words[-1]))):
             self._on_partition_count(match[1], int(match[2]))
         librdkafka_log.log(level, text, *words)

@@ -1,9 +1,8 @@
-"""Notices a librdkafka client that has lost its brokers for good, while the cluster answers to others.
+"""Detects librdkafka clients that have lost their brokers permanently.
 
-In: a client, looked at by the thread that owns it. Out: whether it has to be replaced. librdkafka forgets a broker that
-is not in the cluster's own list, and may then fail to look for it again, for ever (seen with 2.16; its issue 5301). A
-cluster of one broker gives such an empty list for a moment whenever that broker comes back after a standstill, and
-before it ends in good order. Which clients are struck is chance, and more of them are on a busy machine.
+librdkafka removes a broker that is missing from the cluster's metadata and may never reconnect to it (seen with 2.16;
+librdkafka issue 5301). A cluster of one broker returns such empty metadata for a moment when the broker resumes after a
+standstill, and before an orderly shutdown. The owner of an affected client replaces it. See decision 0007.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from k2eg_rx.kafka.connection.health import Health
 
 _log = logging.getLogger(__name__)
 
-_HEALTHY_INTERVAL = 5.0  # seconds between looks while all is well: each is a request of one topic's metadata
-_INTERVAL = 1.0  # seconds between looks otherwise; `OffsetResolver` asks the cluster as often
-# Looks in a row without a broker, with an answer to somebody else between them. A client that is well has connected
-# again by the third: reconnect.backoff.max.ms is two seconds.
+_HEALTHY_INTERVAL = 5.0  # seconds between checks of a connected client: each requests one topic's metadata
+_INTERVAL = 1.0  # seconds between checks otherwise; `OffsetResolver` probes the cluster as often
+# Failed checks in a row, with an answer to another client between them, until a client counts as disconnected. An
+# intact client has reconnected by the third: reconnect.backoff.max.ms is two seconds.
 _CHECKS = 4
 
 
 def has_broker(client: Any, topic: str) -> bool:
-    """Whether a client knows a broker it could ask; does not wait for an answer."""
+    """Whether a client has a broker to send requests to. Does not wait for an answer."""
     try:
         client.list_topics(topic, timeout=0)
     except KafkaException as failure:
@@ -39,11 +38,13 @@ def has_broker(client: Any, topic: str) -> bool:
 
 
 class ConnectionWatchdog:
-    """One client's connection to the cluster. Belongs to the thread that owns the client.
+    """Checks one client's connection to the cluster.
+
+    Thread safety: used by the thread that owns the client.
 
     Args:
-        health: Knows whether the cluster answers to anybody.
-        clock: Returns seconds.
+        health: The connection state shared by all clients of the transport.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, health: Health, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,15 +56,15 @@ class ConnectionWatchdog:
         self._failed_checks = 0
 
     def is_due(self) -> bool:
-        """Whether it is time for another look."""
+        """Whether the next check is due."""
         return self._clock() >= self._next or self._disruptions != self._health.disruptions
 
     def is_disconnected(self, client: Any, topic: str) -> bool:
-        """Whether the client will not come back by itself. To be asked often; it looks when that is due.
+        """Whether the client has to be replaced. Cheap to call often: it checks only when a check is due.
 
         Args:
-            client: The client.
-            topic: One that it may ask for.
+            client: The librdkafka client.
+            topic: A topic whose metadata the client may request.
         """
         if not self.is_due():
             return False
@@ -85,7 +86,7 @@ class ConnectionWatchdog:
 
 
 def close_in_background(consumer: Consumer) -> None:
-    """Closes a consumer on a thread of its own: one that has lost its brokers may take a minute for it."""
+    """Closes a consumer on its own thread: closing may take a minute without a broker."""
 
     def close() -> None:
         with contextlib.suppress(KafkaException, RuntimeError):

@@ -1,6 +1,6 @@
-"""Tells listeners how it stands with the broker, in order, on a thread of its own.
+"""Publishes changes of the connection state to listeners, in order.
 
-In: states, from any thread. Out: calls of the listeners, on the thread ``k2eg-status``, which starts with the first.
+Thread safety: all methods may be called from any thread; listeners run on the thread ``k2eg-status``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Listener = Callable[[TransportStatus], None]
 
 
 class StatusEvents:
-    """Keeps the present state and announces each change of it."""
+    """Holds the current status and calls listeners on each change. The thread starts with the first listener."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,11 +30,11 @@ class StatusEvents:
 
     @property
     def status(self) -> TransportStatus:
-        """The present state."""
+        """The current status."""
         return self._status
 
     def listen(self, listener: Callable[[TransportStatus], None]) -> None:
-        """Has the listener called with the present state, and then with each change."""
+        """Adds a listener, which is called with the current status and then with each change."""
         with self._lock:
             if self._closed:
                 return
@@ -45,7 +45,7 @@ class StatusEvents:
                 self._thread.start()
 
     def announce(self, status: TransportStatus) -> None:
-        """Takes a state; the same as before is no news."""
+        """Sets the status; listeners are called only if it differs from the current one."""
         with self._lock:
             if status == self._status or self._closed:
                 return
@@ -54,7 +54,7 @@ class StatusEvents:
                 self._calls.put((listener, status))
 
     def close(self, timeout: float) -> None:
-        """Ends it after what is announced already. Idempotent; a listener may call it."""
+        """Delivers pending changes and stops the thread. Idempotent; may be called by a listener."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -69,4 +69,4 @@ class StatusEvents:
             try:
                 listener(status)
             except Exception:
-                _log.exception("a listener to the state of the connection raised")
+                _log.exception("status listener raised: listener=%r", listener)

@@ -1,7 +1,7 @@
-"""What exactly is wrong with a broker's certificate: librdkafka says no more than that it was not accepted.
+"""Finds out why librdkafka rejected a broker's certificate.
 
-In: librdkafka's error, and the properties by which it judged. Out: a sentence. Asks the broker, by a handshake of its
-own that sends nothing but the begin of one; on the thread of `OffsetResolver`.
+librdkafka reports "certificate verify failed" for every reason. `TLSDiagnosis` repeats the handshake with Python's ssl
+module, which names the reason. See decision 0014.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _TIMEOUT = 2.0  # seconds for a handshake, which has just taken librdkafka some 
 _BROKER = re.compile(r"ssl://(?P<host>\[[^]]+\]|[^:/]+):(?P<port>\d+)")
 
 # OpenSSL's X509_V_ERR_*
-_EXPIRED, _TOO_EARLY = 10, 9
+_EXPIRED, _NOT_YET_VALID = 10, 9
 _OTHER_NAME = frozenset({62, 64})
-_OTHER_AUTHORITY = frozenset({18, 19, 20, 21})
+_UNKNOWN_AUTHORITY = frozenset({18, 19, 20, 21})
 
 
 class TLSDiagnosis:
-    """Looks at brokers' certificates as librdkafka does.
+    """Verifies brokers' certificates by the same rules as librdkafka.
 
     Args:
         properties: The environment's ``[kafka]`` section.
@@ -32,7 +32,13 @@ class TLSDiagnosis:
         self._properties = properties
 
     def diagnose(self, error: str) -> str:
-        """Returns what is wrong with the certificate of the broker that an error names; empty if that is not clear."""
+        """Returns why a broker's certificate is rejected; empty if this cannot be found out.
+
+        Connects to the broker, for at most two seconds per step, and sends nothing but a TLS handshake.
+
+        Args:
+            error: librdkafka's text, which names the broker.
+        """
         broker = _BROKER.search(error)
         if broker is None:
             return ""
@@ -45,11 +51,17 @@ class TLSDiagnosis:
             ):
                 return ""
         except ssl.SSLCertVerificationError as refusal:
-            return _sentence(refusal.verify_code, f"{host}:{broker['port']}") or refusal.verify_message
-        except (OSError, ValueError):  # it is gone, or the authority's file is of no use: librdkafka has said so
+            return _advice(refusal.verify_code, f"{host}:{broker['port']}") or refusal.verify_message
+        except (OSError, ValueError):  # the broker is away, or the CA file is invalid, which librdkafka reports
             return ""
 
     def _context(self) -> ssl.SSLContext:
+        context = self._trusting()
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # a default of Python 3.13, which librdkafka does not have
+        context.check_hostname = self._properties.get("ssl.endpoint.identification.algorithm", "https") != "none"
+        return context
+
+    def _trusting(self) -> ssl.SSLContext:
         location, text = self._properties.get("ssl.ca.location"), self._properties.get("ssl.ca.pem")
         if text:
             return ssl.create_default_context(cadata=text)
@@ -60,19 +72,19 @@ class TLSDiagnosis:
         return ssl.create_default_context(cafile=location)
 
 
-def _sentence(code: int, broker: str) -> str:
+def _advice(code: int, broker: str) -> str:
     if code == _EXPIRED:
         return f"the certificate of the broker {broker} has expired: have it renewed"
-    if code == _TOO_EARLY:
+    if code == _NOT_YET_VALID:
         return f"the certificate of the broker {broker} is not valid yet: check the clock of this host"
     if code in _OTHER_NAME:
         return (
             f"the certificate of the broker {broker} is for another host name: reach it by the name in its certificate"
             " (kafka_broker_url, and advertised.listeners of the broker)"
         )
-    if code in _OTHER_AUTHORITY:
+    if code in _UNKNOWN_AUTHORITY:
         return (
-            f"the certificate of the broker {broker} is not signed by an authority that is trusted here: put that"
-            " authority's certificate into the file that ssl.ca.location in [kafka] names"
+            f"the certificate of the broker {broker} is not signed by a trusted authority: put that authority's"
+            " certificate into the file that ssl.ca.location in [kafka] names"
         )
     return ""
