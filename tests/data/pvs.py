@@ -1,7 +1,7 @@
-"""The PVAccess variables of the recorded messages: the same names, types and initial values, served by p4p.
+"""p4p server of the PVs in the recorded messages, with their names, types and initial values.
 
-Run as a script it serves them, on the ports its environment names (EPICS_PVAS_*), prints ``up`` and ends when its
-standard input does. ``P:RATE`` is how often a second ``P:FAST`` counts up; ``P:SLOW`` is the time, once a second.
+As a script it serves them on the ports of the EPICS_PVAS_* variables, prints ``up``, and ends when its standard input
+is closed. ``P:FAST`` counts up at ``P:RATE`` hertz; ``P:SLOW`` is the time, once per second.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from p4p.nt import NTEnum, NTNDArray, NTScalar, NTTable
 from p4p.server import Server
 from p4p.server.raw import SharedPV
 
-TICK = 0.002  # of the counter: above 500 posts a second it posts several at a tick
-MOST_AT_ONCE = 2000  # so that a stalled machine does not post its whole backlog
+TICK = 0.002  # seconds between posts of the counter; above 500 Hz it posts several per tick
+MAX_POSTS_PER_TICK = 2000  # so that a stalled machine does not post its whole backlog
 
 COLUMNS = [("element", "s"), ("device_name", "s"), ("s", "d"), ("n", "i")]
 ROWS = [
@@ -46,7 +46,7 @@ CUSTOM = Type(
 
 
 class Stored:
-    """Takes every put."""
+    """Accepts every put."""
 
     def put(self, pv: Any, operation: Any) -> None:
         try:
@@ -59,14 +59,14 @@ class Stored:
 
 
 class Refused:
-    """Takes none."""
+    """Refuses every put."""
 
     def put(self, pv: Any, operation: Any) -> None:
         operation.done(error="this PV is read only")
 
 
 class Counter:
-    """Takes its rate by put; counts on a thread of its own."""
+    """A counter PV on a thread of its own, whose rate is set by a put."""
 
     def __init__(self) -> None:
         self.fast = SharedPV(nt=NTScalar("d", display=False), initial=0.0)
@@ -89,7 +89,7 @@ class Counter:
             if now >= next_slow:
                 self.slow.post(time.time(), timestamp=time.time())
                 next_slow += 1.0
-            due = min(int((now - last) * self._per_second), MOST_AT_ONCE)
+            due = min(int((now - last) * self._per_second), MAX_POSTS_PER_TICK)
             if due or not self._per_second:
                 last = now
             for _ in range(due):

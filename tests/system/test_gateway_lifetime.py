@@ -31,7 +31,7 @@ from k2eg_rx.testing import MemoryBroker, MemoryTransport
 from k2eg_rx.transport.interfaces import Receiver, Record, Transport
 
 COMMANDS = "commands"
-SECONDS = 20.0  # that something may take that takes milliseconds on an idle machine
+SECONDS = 20.0  # timeout for operations that take milliseconds on an idle machine
 
 
 class Subscription:
@@ -43,12 +43,12 @@ class Subscription:
 
 
 class Provider:
-    """Answers gets with the PV's name, but those of `slow`; hands out subscriptions to a test that posts."""
+    """Answers gets with the PV name, except `slow` and `raises`; tests post updates to its subscriptions."""
 
     def __init__(self) -> None:
-        self.asked = threading.Semaphore(0)
+        self.gets = threading.Semaphore(0)
         self.subscribed: dict[str, tuple[Subscription, Callable[[Structure], None]]] = {}
-        self.news = threading.Condition()
+        self.changed = threading.Condition()
 
     def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
         future: Future[PVReading] = Future()
@@ -56,7 +56,7 @@ class Provider:
             raise RuntimeError("boom")
         if address.base != "slow":
             future.set_result(PVReading({"value": address.name}))
-        self.asked.release()
+        self.gets.release()
         return future
 
     def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
@@ -68,14 +68,14 @@ class Provider:
         self, address: PVAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
     ) -> Subscription:
         subscription = Subscription()
-        with self.news:
+        with self.changed:
             self.subscribed[address.name] = (subscription, on_update)
-            self.news.notify_all()
+            self.changed.notify_all()
         return subscription
 
-    def posting(self, name: str) -> Callable[[Structure], None]:
-        with self.news:
-            assert self.news.wait_for(lambda: name in self.subscribed, SECONDS)
+    def subscriber_of(self, name: str) -> Callable[[Structure], None]:
+        with self.changed:
+            assert self.changed.wait_for(lambda: name in self.subscribed, SECONDS)
             return self.subscribed[name][1]
 
     def close(self) -> None:
@@ -83,11 +83,11 @@ class Provider:
 
 
 class Reader(Receiver):
-    """Reads topics of a transport, and tells when something has come."""
+    """Reads topics of a transport and waits for records."""
 
     def __init__(self, transport: Transport, *topics: str) -> None:
         self.records: list[Record] = []
-        self.news = threading.Condition()
+        self.changed = threading.Condition()
         self.source = transport.events(self, None)
         for topic in topics:
             self.source.read(topic).result(SECONDS)
@@ -96,19 +96,19 @@ class Reader(Receiver):
         return True
 
     def receive(self, records: Sequence[Record]) -> None:
-        with self.news:
+        with self.changed:
             self.records.extend(records)
-            self.news.notify_all()
+            self.changed.notify_all()
 
     def bodies(self, count: int) -> list[dict[str, Any]]:
-        """The first records, once there are so many."""
-        with self.news:
-            assert self.news.wait_for(lambda: len(self.records) >= count, SECONDS), self.records
+        """Waits for a number of records; returns their bodies."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.records) >= count, SECONDS), self.records
             return [decode_body(record) for record in self.records]
 
 
-class Bench:
-    """A gateway over a transport, and somebody who talks to it."""
+class GatewayUnderTest:
+    """A gateway over a transport, with a client."""
 
     def __init__(self, transport: Transport, **options: Any) -> None:
         self.provider = Provider()
@@ -117,7 +117,7 @@ class Bench:
         self.sink = transport.sink()
         self.reader = Reader(transport, "replies", "a")
 
-    def ask(self, command: str, reply_id: str = "id", **fields: Any) -> None:
+    def send(self, command: str, reply_id: str = "id", **fields: Any) -> None:
         body = {"command": command, "reply_topic": "replies", "reply_id": reply_id, "serialization": "json"} | fields
         self.sink.send(COMMANDS, json.dumps(body).encode())
 
@@ -128,9 +128,9 @@ class Bench:
 
 
 @pytest.fixture
-def memory() -> Iterator[Bench]:
+def memory() -> Iterator[GatewayUnderTest]:
     transport = MemoryTransport(MemoryBroker())
-    bench = Bench(transport)
+    bench = GatewayUnderTest(transport)
     yield bench
     bench.close()
     transport.close(1.0)
@@ -144,7 +144,7 @@ def settings() -> Iterator[Settings]:
 
 @pytest.fixture
 def threads_of_the_gateway() -> Callable[[], list[str]]:
-    """The names of the threads that this test's gateways have; other tests' may run beside them."""
+    """Returns the names of the gateway threads that this test has started."""
     others = set(threading.enumerate())
 
     def names() -> list[str]:
@@ -156,12 +156,12 @@ def threads_of_the_gateway() -> Callable[[], list[str]]:
 
 def test_commands_are_answered_over_kafka_once_start_returns(settings: Settings) -> None:
     transport = KafkaTransport(settings)
-    bench = Bench(transport)
+    bench = GatewayUnderTest(transport)
     try:
         bench.gateway.start()
-        bench.ask("get", pv_name="pva://x")
-        bench.ask("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
-        post_value = bench.provider.posting("a")
+        bench.send("get", pv_name="pva://x")
+        bench.send("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
+        post_value = bench.provider.subscriber_of("a")
         for value in range(100):
             post_value({"value": value})
         bodies = bench.reader.bodies(102)
@@ -174,12 +174,12 @@ def test_commands_are_answered_over_kafka_once_start_returns(settings: Settings)
 
 def test_two_gateways_of_a_group_share_the_commands(settings: Settings) -> None:
     transport = KafkaTransport(settings)
-    first, second = Bench(transport), Bench(transport)
+    first, second = GatewayUnderTest(transport), GatewayUnderTest(transport)
     try:
         first.gateway.start()
         second.gateway.start()
         for number in range(40):
-            first.ask("get", str(number), pv_name=f"pva://x{number}")
+            first.send("get", str(number), pv_name=f"pva://x{number}")
         bodies = first.reader.bodies(40)
     finally:
         first.close()
@@ -189,14 +189,14 @@ def test_two_gateways_of_a_group_share_the_commands(settings: Settings) -> None:
 
 
 def test_closing_answers_pending_commands_and_ends_all_threads(
-    memory: Bench, threads_of_the_gateway: Callable[[], list[str]]
+    memory: GatewayUnderTest, threads_of_the_gateway: Callable[[], list[str]]
 ) -> None:
     memory.gateway.start()
-    memory.ask("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
-    memory.provider.posting("a")({"value": 1})
+    memory.send("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
+    memory.provider.subscriber_of("a")({"value": 1})
     memory.reader.bodies(2)
-    memory.ask("get", "g", pv_name="pva://slow")
-    assert memory.provider.asked.acquire(timeout=SECONDS)
+    memory.send("get", "g", pv_name="pva://slow")
+    assert memory.provider.gets.acquire(timeout=SECONDS)
     memory.gateway.close()
     memory.gateway.close()
     assert memory.reader.bodies(3)[-1] == {
@@ -208,14 +208,14 @@ def test_closing_answers_pending_commands_and_ends_all_threads(
     assert threads_of_the_gateway() == []
 
 
-def test_no_record_of_the_command_topic_ends_the_gateway(memory: Bench) -> None:
+def test_no_record_of_the_command_topic_ends_the_gateway(memory: GatewayUnderTest) -> None:
     memory.gateway.start()
     for value in (b"", b"\xff", b"{}", b"[]", b'{"command": 3}', b"[" * 100_000, b'{"command":"get"}'):
         memory.sink.send(COMMANDS, value)
-    memory.ask("get", "r", pv_name="pva://raises")
-    memory.ask("get", "n", pv_name="ca://not:spoken")
-    memory.ask("nonsense", "o")
-    memory.ask("get", "g", pv_name="pva://x")
+    memory.send("get", "r", pv_name="pva://raises")
+    memory.send("get", "n", pv_name="ca://not:spoken")
+    memory.send("nonsense", "o")
+    memory.send("get", "g", pv_name="pva://x")
     by_id = {body["reply_id"]: body["error"] for body in memory.reader.bodies(4)}
     assert by_id == {"r": -2, "n": -2, "o": -1, "g": 0}
     metrics: Metrics = memory.gateway.metrics
@@ -225,12 +225,12 @@ def test_no_record_of_the_command_topic_ends_the_gateway(memory: Bench) -> None:
 
 def test_more_commands_than_max_pending_are_all_answered() -> None:
     transport = MemoryTransport(MemoryBroker())
-    bench = Bench(transport, max_pending=2, operation_timeout=0.3)
+    bench = GatewayUnderTest(transport, max_pending=2, operation_timeout=0.3)
     try:
         bench.gateway.start()
         for number in range(3):
-            bench.ask("get", f"slow{number}", pv_name="pva://slow")
-        bench.ask("get", "fast", pv_name="pva://x")
+            bench.send("get", f"slow{number}", pv_name="pva://slow")
+        bench.send("get", "fast", pv_name="pva://x")
         bodies = bench.reader.bodies(4)
     finally:
         bench.close()
@@ -261,7 +261,7 @@ def test_admin_requests_that_the_broker_does_not_support_time_out(settings: Sett
 
 def test_the_event_loop_continues_after_an_exception(threads_of_the_gateway: Callable[[], list[str]]) -> None:
     failures: list[int] = []
-    owner = EventLoop(lambda: failures.append(1))
+    loop = EventLoop(lambda: failures.append(1))
     names: list[str] = []
     done = threading.Event()
 
@@ -272,17 +272,17 @@ def test_the_event_loop_continues_after_an_exception(threads_of_the_gateway: Cal
         names.append(threading.current_thread().name)
         done.set()
 
-    call_soon(owner, boom)
-    call_soon(owner, fine)
+    call_soon(loop, boom)
+    call_soon(loop, fine)
     assert done.wait(SECONDS)
     assert (failures, names) == ([1], ["k2eg-gateway"])
-    owner.close(SECONDS)
-    call_soon(owner, fine)
+    loop.close(SECONDS)
+    call_soon(loop, fine)
     assert threads_of_the_gateway() == []
 
 
-class TopicsOfKafka:
-    """Makes every topic at once; nobody listens."""
+class InstantTopicAdmin:
+    """Creates every topic at once; no topic has listeners."""
 
     def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         return {}
@@ -296,32 +296,32 @@ class TopicsOfKafka:
 
 def test_a_missing_topic_while_the_event_loop_closes_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
     failures: list[int] = []
-    owner = EventLoop(lambda: failures.append(1))
-    topics = Topics(TopicsOfKafka(), owner, create=True)
+    loop = EventLoop(lambda: failures.append(1))
+    topics = Topics(InstantTopicAdmin(), loop, create=True)
     made, late = threading.Event(), threading.Event()
-    call_soon(owner, lambda: topics.ensure("a", 3).subscribe(on_completed=made.set))
+    call_soon(loop, lambda: topics.ensure("a", 3).subscribe(on_completed=made.set))
     assert made.wait(SECONDS)
-    at_it, all_queued, closed = threading.Event(), threading.Event(), threading.Event()
+    running, all_queued, closed = threading.Event(), threading.Event(), threading.Event()
 
-    def hold_up() -> None:
-        at_it.set()
+    def block() -> None:
+        running.set()
         assert all_queued.wait(SECONDS)
 
-    def miss() -> None:
-        at_it.set()
+    def recreate() -> None:
+        running.set()
         assert closed.wait(SECONDS)
         topics.recreate("a", late.set)
 
-    call_soon(owner, hold_up)
-    assert at_it.wait(SECONDS)
-    at_it.clear()
-    for action in (miss, late.set):  # taken up together, behind what holds them up
-        call_soon(owner, action)
+    call_soon(loop, block)
+    assert running.wait(SECONDS)
+    running.clear()
+    for action in (recreate, late.set):  # both due when the first action ends
+        call_soon(loop, action)
     all_queued.set()
-    assert at_it.wait(SECONDS)
-    owner.close(0.0)
+    assert running.wait(SECONDS)
+    loop.close(0.0)
     closed.set()
-    owner.close(SECONDS)
+    loop.close(SECONDS)
     topics.close(SECONDS)
     assert (failures, caplog.text, late.is_set()) == ([], "", False)
 

@@ -1,9 +1,9 @@
-"""What the deployed gateway was asked is asked of ours, on the same PVs: the same shapes, codes, keys and topics.
+"""Replays recorded commands of the deployed gateway and compares the messages of this one.
 
-tests/data/gateway_messages.jsonl holds recorded commands with what the deployed gateway said to them: `t_ms` since the
-case began, the command's text, or topic, key, headers and decoded body (at most ten events a case, arrays cut to eight;
-a number that JSON does not have is `{"__float__": ...}`). Here the gateway is a process of its own, started as a site
-would start it. Where it is to differ, the difference has a name below.
+tests/data/gateway_messages.jsonl holds the recorded cases: a command with its text, or a message with topic, key,
+headers and decoded body, each with `t_ms` since the start of the case. There are at most ten events per case, and
+arrays are cut to eight elements; a number that JSON lacks is `{"__float__": ...}`. The gateway runs as a process, like
+at a site. Shapes, codes, keys and topics must be the same; each intended difference has a name below.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from k2eg_rx.protocol.decode import decode_body
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport.interfaces import Receiver, Record
 
-pytestmark = pytest.mark.timeout(360)  # the replay takes some 20 s, most of it timeouts and windows that were recorded
+pytestmark = pytest.mark.timeout(360)  # the replay takes about 20 s, mostly recorded timeouts and time windows
 
 DATA = Path(__file__).parents[1] / "data"
 COMMANDS = "replayed-commands"
@@ -72,16 +72,19 @@ def recorded() -> dict[str, Case]:
 CASES = recorded()
 
 NOT_REPRODUCED = {
-    r"startup/.*": "a restart of the gateway; ours does not remember monitors over one",
-    r"disconnect/.*": "servers that stop and start in the middle of a case",
+    r"startup/.*": "a restart of the gateway; this one does not restore monitors",
+    r"disconnect/.*": "servers that stop and start within a case",
 }
 
 
 class Difference(NamedTuple):
-    """An intended difference in the replies.
+    """An intended difference in the replies to the commands of some cases.
 
-    `replies` are the codes and words (a pattern; None: no message) of all replies to the case's commands, in any order;
-    None: the recorded codes with other words.
+    Attributes:
+        name: What differs.
+        cases: A pattern of case names.
+        replies: Code and message pattern (None: no message) of all replies, in any order. None: the recorded codes with
+            other messages.
     """
 
     name: str
@@ -105,9 +108,8 @@ DIFFERENCES = [
     ),
     Difference("a command that is no string is answered", r"bad/command not a string", [(-1, None)]),
     Difference("info is answered", r"bad/info command", [(-1, None)]),
-    Difference(
-        "type errors are said in words", rf"{TYPE_ERROR}|put/.*/(enum nested label|out of range int8|int key)", None
-    ),
+    Difference("type errors are said in words", rf"{TYPE_ERROR}|put/.*/(out of range int8|int key)", None),
+    Difference("an enum takes a label as its index", r"put/(pva|ca)/enum nested label", [(0, "Successfull operation")]),
     Difference("scalar for an array is said in words", r"put/ca/scalar to array", None),
     Difference("an unknown column is said in words", r"put/p4p/table (wrong|one) column", None),
     Difference("an empty array is an array", r"put/ca/empty array", [(0, "Successfull operation")]),
@@ -146,7 +148,7 @@ DIFFERENCES = [
     ),
 ]
 
-# Differences in structures: a name, and whether a difference (path, recorded, ours) is that.
+# Intended differences in structures: name, and predicate of path, recorded value, new value and whether it is JSON.
 IN_VALUES: dict[str, Callable[[str, Any, Any, bool], bool]] = {
     "booleans are booleans in JSON": lambda _path, was, now, is_json: (
         is_json and was in (0, 1) and isinstance(now, bool)
@@ -164,29 +166,29 @@ IN_VALUES: dict[str, Callable[[str, Any, Any, bool], bool]] = {
 }
 
 
-class UpdateQueue(Receiver):
-    """Keeps all records, and tells when there is a new one."""
+class RecordCollector(Receiver):
+    """Collects all records and waits for conditions on them."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
-        self.news = threading.Condition()
+        self.changed = threading.Condition()
 
     def ready(self) -> bool:
         return True
 
     def receive(self, records: Sequence[Record]) -> None:
-        with self.news:
+        with self.changed:
             self.records.extend(records)
-            self.news.notify_all()
+            self.changed.notify_all()
 
     def wait_for(self, arrived: Callable[[], bool], seconds: float) -> bool:
-        with self.news:
-            return self.news.wait_for(arrived, seconds)
+        with self.changed:
+            return self.changed.wait_for(arrived, seconds)
 
 
 @dataclass
 class Replay:
-    """What our gateway said."""
+    """The messages of the gateway under test, by reply id and by topic, and its exit code."""
 
     replies: dict[str, list[dict[str, Any]]]
     events: dict[str, list[dict[str, Any]]]
@@ -219,9 +221,9 @@ REPRODUCED = [name for name in CASES if is_reproduced(name)]
 
 
 def timetable() -> list[tuple[float, str]]:
-    """The commands, with the second they are sent at: whatever does not need to wait for another goes at once."""
-    begin = {"snapshot": 2.0, "monitor+snapshot": 2.0, "rsnap": 2.0}  # when the PVs of the others are connected
-    later = {"rsnap/start again after stop (iteration restarts?)": 6.0}  # its name is used by another case until then
+    """Returns the commands with their times in seconds; cases that do not depend on others start at 0."""
+    begin = {"snapshot": 2.0, "monitor+snapshot": 2.0, "rsnap": 2.0}  # after the PVs of the other cases are connected
+    later = {"rsnap/start again after stop (iteration restarts?)": 6.0}  # another case uses its name before
     table: list[tuple[float, str]] = []
     for name in REPRODUCED:
         offset = later.get(name, begin.get(name.split("/", maxsplit=1)[0], 0.0))
@@ -231,7 +233,7 @@ def timetable() -> list[tuple[float, str]]:
 
 @pytest.fixture(scope="module")
 def environment(pvs_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
-    """A broker, the recorded PVs, and the variables of a process that is to use them."""
+    """Starts a broker and the recorded PVs; yields the address and the environment of a process that uses them."""
     with EmbeddedBroker() as broker, SoftIoc([DATA / "records.db", DATA / "gateway_records.db"]) as ioc:
         folder = tmp_path_factory.mktemp("environments")
         (folder / "replay.ini").write_text(
@@ -248,9 +250,9 @@ def environment(pvs_server: Any, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="module")
 def replay(environment: tuple[str, dict[str, str]]) -> Replay:
     address, variables = environment
-    inbox = UpdateQueue()
+    collector = RecordCollector()
     transport = KafkaTransport(Settings("replay", address, COMMANDS, "cap-reply", {"fetch.wait.max.ms": "5"}))
-    source, sink = transport.events(inbox, None), transport.sink()
+    source, sink = transport.events(collector, None), transport.sink()
     process = subprocess.Popen([sys.executable, "-c", GATEWAY], env=variables, stdout=subprocess.PIPE, text=True)
     try:
         topics = {each["topic"] for case in CASES.values() for each in case.replies + case.events}
@@ -258,7 +260,7 @@ def replay(environment: tuple[str, dict[str, str]]) -> Replay:
             position.result(20)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        ask(sink, inbox)
+        send_commands(sink, collector)
         code = terminate(process)
     finally:
         process.kill()
@@ -268,14 +270,14 @@ def replay(environment: tuple[str, dict[str, str]]) -> Replay:
         sink.close(2.0)
         source.close(2.0)
         transport.close(2.0)
-    return sorted_out(inbox, code)
+    return sort_records(collector, code)
 
 
-def ask(sink: Any, inbox: UpdateQueue) -> None:
-    """Sends the commands at their times, and waits for all the replies there are to be."""
+def send_commands(sink: Any, collector: RecordCollector) -> None:
+    """Sends the commands at their times and waits for all expected replies."""
     first = {"command": "get", "pv_name": "pva://t:ao", "reply_topic": "cap-reply", "reply_id": "first"}
     sink.send(COMMANDS, json.dumps(first).encode(), key=b"any")
-    assert inbox.wait_for(lambda: bool(inbox.records), 30.0), "the gateway does not answer"
+    assert collector.wait_for(lambda: bool(collector.records), 30.0), "the gateway does not answer"
     begin = time.monotonic()
     for at, text in timetable():
         time.sleep(max(0.0, begin + at - time.monotonic()))
@@ -286,9 +288,9 @@ def ask(sink: Any, inbox: UpdateQueue) -> None:
             wanted[name] = expected_replies(name, CASES[name])
 
     def all_there() -> bool:
-        return sum(b"reply_id" in (record.value or b"") for record in inbox.records) > sum(wanted.values())
+        return sum(b"reply_id" in (record.value or b"") for record in collector.records) > sum(wanted.values())
 
-    inbox.wait_for(all_there, 20.0)  # what is missing is seen case by case
+    collector.wait_for(all_there, 20.0)  # missing replies are reported per case
 
 
 def terminate(process: subprocess.Popen[str]) -> int:
@@ -296,9 +298,9 @@ def terminate(process: subprocess.Popen[str]) -> int:
     return process.wait(10.0)
 
 
-def sorted_out(inbox: UpdateQueue, code: int) -> Replay:
+def sort_records(collector: RecordCollector, code: int) -> Replay:
     result = Replay({}, {}, code)
-    for record in inbox.records:
+    for record in collector.records:
         message = message_of(record)
         if "reply_id" in message["body"]:
             result.replies.setdefault(message["body"]["reply_id"], []).append(message)
@@ -317,7 +319,7 @@ def is_odd_float(value: Any) -> bool:
 
 
 def differences(path: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yields where two values are of different shape: the kinds of fields, their names, and the names' order."""
+    """Yields differences in shape: kinds of fields, their names, and their order."""
     if is_number(was) and is_number(now):
         return
     if isinstance(was, dict) and isinstance(now, dict) and not is_odd_float(was):
@@ -333,7 +335,7 @@ def differences(path: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]
         yield path, was, now
 
 
-def unnamed(was: dict[str, Any], now: dict[str, Any], is_json: bool) -> list[str]:
+def unintended(was: dict[str, Any], now: dict[str, Any], is_json: bool) -> list[str]:
     return [
         f"{path}: {before!r} became {after!r}"
         for path, before, after in differences("", was, now)
@@ -354,7 +356,7 @@ def replies_of(replay: Replay, case: Case) -> list[dict[str, Any]]:
 def test_replies(replay: Replay, name: str) -> None:
     case = CASES[name]
     if not case.reply_ids():
-        return  # commands without an id: see below
+        return  # commands without an id have a test of their own
     ours, difference = replies_of(replay, case), difference_of(name)
     was = sorted(map(summary, case.replies), key=repr)
     now = sorted(map(summary, ours), key=repr)
@@ -366,22 +368,22 @@ def test_replies(replay: Replay, name: str) -> None:
         codes = sorted(difference.replies, key=repr)
         assert [entry[3] for entry in sorted(now, key=lambda entry: repr(entry[3:]))] == [code for code, _ in codes]
         for code, words in codes:
-            assert any(said(entry, code, words) for entry in now), f"{code} {words}: {now}"
+            assert any(matches(entry, code, words) for entry in now), f"{code} {words}: {now}"
     if difference is None:
         compare_bodies(case.replies, ours)
 
 
-def said(entry: tuple[Any, ...], code: int, words: str | None) -> bool:
+def matches(entry: tuple[Any, ...], code: int, words: str | None) -> bool:
     return entry[3] == code and (entry[4] is None if words is None else bool(re.search(words, entry[4] or "")))
 
 
 def compare_bodies(was: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> None:
-    """Each recorded message has one of ours with the same fields in the same order, and values of the same shape."""
+    """Asserts that each recorded message has one with the same fields in order and values of the same shape."""
     for message in was:
         body, is_json = message["body"], message["headers"][0][1] == "Json"
         candidates = [each["body"] for each in now if list(each["body"]) == list(body)]
-        assert candidates, f"nobody said {list(body)}; said was {[list(each['body']) for each in now]}"
-        faults = [unnamed(body, candidate, is_json) for candidate in candidates]
+        assert candidates, f"no message with {list(body)}; got {[list(each['body']) for each in now]}"
+        faults = [unintended(body, candidate, is_json) for candidate in candidates]
         assert [] in faults, min(faults, key=len)
 
 
@@ -403,13 +405,13 @@ def test_monitor_events(replay: Replay, name: str) -> None:
     texts = " ".join(text for _, text in CASES[name].commands)
     for event in CASES[name].events:
         if event["topic"] == "other-topic":
-            continue  # asked for in a case that is not recorded here
+            continue  # requested in a case that is not recorded here
         ours = [each for each in replay.events.get(event["topic"], []) if each["key"] == event["key"]]
         assert ours, f"no event of {event['key']} on {event['topic']}"
         if f"ca://{event['key']}" in texts and any(
             f"pva://{event['key']}" in other for other in asked_for(event["topic"])
         ):
-            continue  # both protocols are on this topic: ours are two subscriptions, the deployed gateway's was one
+            continue  # a topic of both protocols: one subscription each here, one in the deployed gateway
         compare_bodies([event], ours)
 
 
@@ -439,14 +441,14 @@ def test_a_snapshot_does_not_affect_a_monitor(replay: Replay) -> None:
 
 SNAPSHOTS = [name for name in REPRODUCED if name.startswith("rsnap") and CASES[name].events]
 ONE_STREAM_EACH = "rsnap/pva and ca same pv"
-TIMING = {  # what a first iteration has that ends at once is a matter of luck
+TIMING = {  # a first iteration that ends at once has varying content
     "rsnap/normal/window 0",
     "rsnap/triggered normal: trigger immediately after start",
 }
 
 
 def iterations(events: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The messages of each iteration; checks that they come in order and do not interleave."""
+    """Returns the messages of each iteration; asserts that iterations are in order and do not interleave."""
     found: list[list[dict[str, Any]]] = []
     for event in events:
         body = event["body"]
@@ -472,7 +474,7 @@ def test_recurring_snapshots(replay: Replay, name: str) -> None:
 
 def compare_iterations(name: str, was: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) -> None:
     assert {each["key"] for each in was} == {each["key"] for each in ours}
-    again = was[0]["topic"] == "rn-2x"  # two cases have this name, one after the other
+    again = was[0]["topic"] == "rn-2x"  # two consecutive cases use this name
     all_of_ours = iterations(ours)
     indices = [iteration[0]["iter_index"] for iteration in all_of_ours]
     if not again:

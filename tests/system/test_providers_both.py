@@ -17,7 +17,7 @@ from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTime
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
 from k2eg_rx.pv import PVAddress
 
-TIMEOUT = 60.0  # what never takes so long, unless it is broken
+TIMEOUT = 60.0  # seconds; far more than any operation takes
 NOTHING = "No fields to update in the provided Msgpack object"
 
 Kind = Literal["pva", "ca"]
@@ -47,7 +47,7 @@ def address(kind: Kind) -> Callable[[str], PVAddress]:
 
 @pytest.fixture
 def get(provider: Provider, address: Callable[[str], PVAddress]) -> Callable[[str], Any]:
-    """A PV's value, arrays as lists."""
+    """Returns a function that reads a PV's value, with arrays as lists."""
 
     def get(name: str) -> Any:
         value = provider.get(address(name), TIMEOUT).result(TIMEOUT).structure["value"]
@@ -69,7 +69,7 @@ def put(provider: Provider, address: Callable[[str], PVAddress]) -> Callable[[st
     [
         ("t:ao", 2.5, 2.5),
         ("t:ao", 3, 3.0),
-        ("t:ao", 99.0, 9.0),  # DRVH: the record's own doing
+        ("t:ao", 99.0, 9.0),  # limited by the record's DRVH
         ("t:lout", 77, 77),
         ("t:lout", 78.0, 78),
         ("t:long", -5, -5),
@@ -253,7 +253,7 @@ def test_a_failing_subscriber_is_logged_and_its_subscription_continues(
 
     def raising(update: Any) -> None:
         seen.put(update["value"])
-        raise RuntimeError("a fault of the subscriber's")
+        raise RuntimeError("a fault in the subscriber")
 
     def raising_too(connected: bool) -> None:
         raise RuntimeError("another fault")
@@ -300,7 +300,7 @@ def test_a_subscription_to_a_field_selects_it(
     put("t:ao", 8.5)
     assert severities.get(timeout=TIMEOUT)["value"] == 2
     put("t:static.HIGH", 70.0)
-    # The IOC first posts that a property has changed, with the field as it was.
+    # the IOC first posts a property change with the old value of the field
     assert any(limits.get(timeout=TIMEOUT)["value"] == 70.0 for _ in range(2))
     of_path.close()
     of_field.close()

@@ -20,8 +20,8 @@ from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
 from k2eg_rx.gateway.epics.provider import ProviderError, PVReading
 from k2eg_rx.pv import PVAddress
 
-TIMEOUT = 60.0  # what never takes so long, unless it is broken
-ALONE = 50.0  # for a process of its own, with an IOC that is started twice
+TIMEOUT = 60.0  # seconds; far more than any operation takes
+PROCESS_TIMEOUT = 50.0  # seconds for a process that starts an IOC twice
 DATA = Path(__file__).parents[1] / "data"
 
 
@@ -46,7 +46,7 @@ def put(provider: ChannelAccessProvider) -> Callable[[str, object], None]:
     return lambda name, value: provider.put(address(name), {"value": value}, TIMEOUT).result(TIMEOUT)
 
 
-ALONE_SCRIPT = """
+SCRIPT_HEADER = """
 import base64, json, os, sys
 from queue import SimpleQueue
 import msgpack
@@ -62,21 +62,23 @@ provider = ChannelAccessProvider()
 def get(name, timeout=30.0):
     return provider.get(PVAddress.parse("ca://" + name), timeout).result(timeout + 1.0).structure
 
-def report(**what):
-    packed = msgpack.packb(what, default=lambda array: array.tolist())
+def report(**values):
+    packed = msgpack.packb(values, default=lambda array: array.tolist())
     print(base64.b64encode(packed).decode(), flush=True)
 """
 
 
-def alone(script: str, *arguments: str, database: Path = DATA / "records.db") -> list[dict[str, Any]]:
-    """Runs a script in a process with an IOC and a provider for it; returns what it reports, and that it was quiet."""
-    command = [sys.executable, "-c", ALONE_SCRIPT + script, str(database), *arguments]
-    done = subprocess.run(command, env=without_epics(), capture_output=True, text=True, timeout=ALONE, check=False)
+def run_script(script: str, *arguments: str, database: Path = DATA / "records.db") -> list[dict[str, Any]]:
+    """Runs a script in a process with an IOC and a provider; returns its reports and asserts empty stderr."""
+    command = [sys.executable, "-c", SCRIPT_HEADER + script, str(database), *arguments]
+    done = subprocess.run(
+        command, env=without_epics(), capture_output=True, text=True, timeout=PROCESS_TIMEOUT, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return [msgpack.unpackb(base64.b64decode(line)) for line in done.stdout.splitlines()]
 
 
-# --- what the deployed gateway sent for the same PVs
+# --- structures recorded from the deployed gateway
 
 RECORDED = {
     parts[3]: msgpack.unpackb(base64.b64decode(row["value_b64"]))[parts[3]]
@@ -86,12 +88,12 @@ RECORDED = {
     and parts[2].startswith("msgpack")
     and parts[3].startswith("t:")
 }
-# It takes all characters to have a sign; and it packs 16 bit integers as unsigned ones.
+# The deployed gateway treats all characters as signed, and packs 16-bit integers as unsigned.
 DIFFERENCES = {"t:wfuc": [72, 101, 255], "t:wfs": [1, 2, -3]}
 
 
 def without_time(structure: dict[str, Any]) -> str:
-    """A structure as text: so that NaN equals NaN, and the order of fields counts."""
+    """Returns a structure as text, so that NaN equals NaN and the order of fields counts."""
     return repr({name: held for name, held in structure.items() if name != "timeStamp"})
 
 
@@ -99,7 +101,9 @@ def test_structures_equal_those_of_the_deployed_gateway() -> None:
     names = sorted(RECORDED)
     assert len(names) > 15
     assert {"t:ao", "t:mbbo", "t:wfst", "t:wfuc"} <= set(names)
-    (reports,) = alone("report(**{name: get(name) for name in sys.argv[2:]}); provider.close(); ioc.stop()", *names)
+    (reports,) = run_script(
+        "report(**{name: get(name) for name in sys.argv[2:]}); provider.close(); ioc.stop()", *names
+    )
     for name in names:
         expected = RECORDED[name] | ({"value": DIFFERENCES[name]} if name in DIFFERENCES else {})
         assert without_time(reports[name]) == without_time(expected), name
@@ -108,23 +112,23 @@ def test_structures_equal_those_of_the_deployed_gateway() -> None:
 
 
 def test_library_threads_keep_their_python_state_between_callbacks() -> None:
-    (reports,) = alone(
+    (reports,) = run_script(
         """
 import threading
 from k2eg_rx.gateway.epics.ca_loop import CALoop
 
-state = threading.local()  # goes with the state of its thread
+state = threading.local()  # vanishes with the Python state of its thread
 calls = {}
 loop = CALoop._current.loop
-soon = loop.call_soon_threadsafe
+call_soon = loop.call_soon_threadsafe
 
-def noting(*arguments):
+def counting(*arguments):
     state.calls = getattr(state, "calls", 0) + 1
     calls.setdefault(threading.get_ident(), []).append(state.calls)
-    return soon(*arguments)
+    return call_soon(*arguments)
 
-loop.call_soon_threadsafe = noting
-python = {thread.ident for thread in threading.enumerate()}  # to ask who is there makes a thread known
+loop.call_soon_threadsafe = counting
+python = {thread.ident for thread in threading.enumerate()}  # enumerate() registers unknown threads
 for _ in range(3):
     get("t:static")
 report(calls=[numbers for thread, numbers in calls.items() if thread not in python])
@@ -139,11 +143,11 @@ ioc.stop()
 
 
 def test_an_open_provider_is_closed_when_the_process_ends(tmp_path: Path) -> None:
-    busy = tmp_path / "busy.db"  # so that libca has much to let go of
+    busy = tmp_path / "busy.db"  # so that libca has many channels to close
     busy.write_text(
         "".join(f'record(calc, "busy{n}") {{ field(CALC, "VAL+1") field(SCAN, ".1 second") }}\n' for n in range(500))
     )
-    reports = alone(
+    reports = run_script(
         """
 events = SimpleQueue()
 for number in range(500):
@@ -157,7 +161,7 @@ ioc.stop()
 
 
 def test_it_reconnects_and_prints_nothing_when_the_ioc_stops_after_close() -> None:
-    reports = alone(
+    reports = run_script(
         """
 events = SimpleQueue()
 subscription = provider.subscribe(
@@ -191,7 +195,7 @@ report(left=events.empty())
 
 
 def test_a_new_provider_works_after_the_last_one_was_closed() -> None:
-    reports = alone(
+    reports = run_script(
         """
 report(value=get("t:static")["value"])
 provider.close()
@@ -204,7 +208,7 @@ ioc.stop()
     assert reports == [{"value": 42.0}, {"value": 43.0}]
 
 
-# --- types and limits of the protocol
+# --- types and limits of Channel Access
 
 
 @pytest.mark.parametrize(
@@ -306,7 +310,7 @@ def test_strings_and_enums_can_be_subscribed_to(
 
 
 def test_providers_share_a_thread_that_ends_with_the_last() -> None:
-    reports = alone(
+    reports = run_script(
         """
 import threading
 other = ChannelAccessProvider()

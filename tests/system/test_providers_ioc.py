@@ -46,7 +46,7 @@ def value_of(ioc: SoftIoc, name: str) -> float:
 
 @contextmanager
 def watched(pid: int | None) -> Iterator[int]:
-    """A process by a descriptor that gets readable when it has ended."""
+    """Yields a descriptor that becomes readable when the process has ended."""
     assert pid is not None
     descriptor = os.pidfd_open(pid)
     try:
@@ -129,7 +129,7 @@ def test_its_output_is_logged(database: Path, caplog: pytest.LogCaptureFixture) 
 
 @pytest.mark.parametrize("fork", ["", "if os.fork() == 0: sys.stdin.read(); os._exit(0)"])
 def test_it_ends_when_its_owner_is_killed(database: Path, fork: str) -> None:
-    """Also if a fork of the owner lives on, and with it the pipe to the IOC's input."""
+    """Even if a fork of the owner keeps the pipe to the IOC's input open."""
     script = (
         "import os, sys\n"
         "from k2eg_rx.embedded.ioc import SoftIoc\n"
@@ -156,7 +156,7 @@ def test_it_is_killed_if_it_does_not_exit(database: Path, caplog: pytest.LogCapt
     ioc = SoftIoc(database).start()
     with watched(ioc.pid) as process:
         assert ioc.pid is not None
-        os.kill(ioc.pid, signal.SIGSTOP)  # so it neither reads that its input has ended nor dies of SIGTERM
+        os.kill(ioc.pid, signal.SIGSTOP)  # so it neither sees the end of its input nor handles SIGTERM
         ioc.stop()
         assert ended(process)
     assert "did not exit" in caplog.text

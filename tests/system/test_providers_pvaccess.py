@@ -26,8 +26,8 @@ from k2eg_rx.gateway.epics.provider import ProviderError, ProviderTimeout, PVRea
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
 from k2eg_rx.pv import PVAddress
 
-TIMEOUT = 60.0  # what never takes so long, unless it is broken
-RECONNECTION = 40.0  # a search is repeated after at most 30 s
+TIMEOUT = 60.0  # seconds; far more than any operation takes
+RECONNECTION = 40.0  # seconds; p4p repeats a search after at most 30 s
 DATA = Path(__file__).parents[1] / "data"
 
 
@@ -40,7 +40,7 @@ def address(name: str) -> PVAddress:
 
 
 def plain(item: Any) -> Any:
-    """A structure with lists instead of arrays."""
+    """Returns a structure with lists instead of arrays."""
     match item:
         case dict():
             return {name: plain(held) for name, held in item.items()}
@@ -75,7 +75,7 @@ def put(provider: PVAccessProvider) -> Callable[[str, dict[str, Any]], None]:
     return lambda name, fields: provider.put(address(name), fields, TIMEOUT).result(TIMEOUT)
 
 
-# --- what the deployed gateway sent for the same PVs
+# --- structures recorded from the deployed gateway
 
 RECORDED = {
     parts[3]: msgpack.unpackb(base64.b64decode(row["value_b64"]))[parts[3]]
@@ -86,13 +86,13 @@ RECORDED = {
     and parts[2].startswith("msgpack")
     and parts[3].startswith(("t:", "P:"))
 }
-# It packs 16 bit integers as unsigned ones.
+# The deployed gateway packs 16-bit integers as unsigned.
 DIFFERENCES = {"t:wfs": [1, 2, -3]}
 
 
 @pytest.fixture(scope="module")
 def untouched() -> Iterator[PVAccessProvider]:
-    """A provider for the PVs as they are at the start, which other tests change."""
+    """A provider of PVs that no other test changes."""
     specification = importlib.util.spec_from_file_location("pvs", DATA / "pvs.py")
     assert specification is not None
     assert specification.loader is not None
@@ -107,7 +107,7 @@ def untouched() -> Iterator[PVAccessProvider]:
 
 
 def without_time(structure: Any) -> str:
-    """A structure as text: so that NaN equals NaN, and the order of fields counts."""
+    """Returns a structure as text, so that NaN equals NaN and the order of fields counts."""
     return repr({name: held for name, held in plain(structure).items() if name != "timeStamp"})
 
 
@@ -151,7 +151,7 @@ def test_the_other_pvs_can_be_read(untouched: PVAccessProvider, name: str) -> No
     assert reading.structure.keys() == reading.types.keys()
 
 
-# --- types and puts of what Channel Access cannot carry
+# --- types and puts beyond Channel Access
 
 
 def test_the_types_of_a_table_are_those_of_its_columns(read: Callable[[str], PVReading]) -> None:
@@ -213,7 +213,7 @@ def test_a_structure_path_can_be_put(get: Callable[[str], Any], put: Callable[[s
     [
         ("P:RO", {"value": 3.0}, "^this PV is read only$"),
         ("t:ro", {"value": 9.0}, "^Unable to put value: Field Disabled: S_db_putDisabled$"),
-        ("P:TABLE", {"value": {"s": [9.0, 9.0]}}, "^ValueError"),  # the server's decision: it wants all columns
+        ("P:TABLE", {"value": {"s": [9.0, 9.0]}}, "^ValueError"),  # this server requires all columns
         ("P:TABLE", {"value": {"zzz": [9.0]}}, "has a column 'zzz'; there are element, device_name, s, n"),
         ("P:TABLE", {"value": {"s": [9.0], "n": [1, 2]}}, "has columns of different lengths"),
         ("P:CUSTOM", {"u": {"zzz": 1}}, "does not select one of i, s"),
@@ -261,24 +261,24 @@ def test_a_burst_arrives_without_loss_and_in_order(provider: PVAccessProvider) -
         own = PVAccessProvider(ports.pva_client_environment)
         own.subscribe(address("burst"), lambda update: updates.put(update["value"]), lambda connected: None)
         assert updates.get(timeout=TIMEOUT) == 0
-        for number in range(1, 51):  # at once: half of what the subscription's queue holds
+        for number in range(1, 51):  # half the capacity of the subscription's queue
             pv.post(Value(spec, {"value": number}))
         assert [updates.get(timeout=TIMEOUT) for _ in range(50)] == list(range(1, 51))
         own.close()
 
 
 def test_library_threads_keep_their_python_state_between_callbacks(provider: PVAccessProvider) -> None:
-    state = threading.local()  # goes with the state of its thread
+    state = threading.local()  # vanishes with the Python state of its thread
     callbacks: SimpleQueue[tuple[int, int]] = SimpleQueue()
 
-    def note(_: object) -> None:
+    def count(_: object) -> None:
         state.calls = getattr(state, "calls", 0) + 1
         callbacks.put((threading.get_ident(), state.calls))
 
     seen: Counter[int] = Counter()
     while max((calls for thread, calls in seen.items() if thread != threading.get_ident()), default=0) < 3:
-        # the library has several threads, and what is done sooner than this one looks calls back here
-        provider.get(address("P:RW"), TIMEOUT).add_done_callback(note)
+        # p4p has several threads, and a future that is already done calls back on this one
+        provider.get(address("P:RW"), TIMEOUT).add_done_callback(count)
         thread, calls = callbacks.get(timeout=TIMEOUT)
         seen[thread] += 1
         assert calls == seen[thread]
@@ -339,7 +339,7 @@ def test_it_reconnects_to_a_pv_of_another_type() -> None:
 
 
 def test_a_channel_stays_open_between_operations(records_ioc: SoftIoc) -> None:
-    """Else each get costs a search. What would close the channel is that all of its operations are closed."""
+    """A closed channel costs a search per get; p4p closes it when all of its operations are closed."""
     provider = PVAccessProvider(records_ioc.client_environment)
     for _ in range(3):
         provider.get(address("t:static"), TIMEOUT).result(TIMEOUT)
@@ -352,7 +352,7 @@ def test_a_channel_stays_open_between_operations(records_ioc: SoftIoc) -> None:
     assert not provider._channels
 
 
-# --- the server of the demo's table
+# --- the table server of the demo
 
 
 def test_a_table_server_takes_tables_and_columns_of_equal_length() -> None:

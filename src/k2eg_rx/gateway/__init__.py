@@ -11,14 +11,17 @@ Commands
     - A PV name with a field reads and writes the field, not the record.
     - The same PV over both protocols is two PVs: a snapshot reports both.
 
-JSON
-    - Booleans are `true` and `false`, and unions and structures in arrays are included.
-    - NaN and the infinities are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.
+Values
+    - In JSON, booleans are `true` and `false`, and unions and structures in arrays are included.
+    - In JSON, NaN and the infinities are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`.
+    - In MessagePack, arrays of 16-bit integers keep their sign.
+    - Over Channel Access, arrays of characters are signed only if the record's field FTVL is CHAR.
 
 Gets and puts
     - A put or get that waited in Kafka for longer than `max_put_age` or `max_get_age` is refused (-3, with a text).
     - Puts to one PV are carried out in order; a get after a put reads what was put.
     - A value that does not fit the type of its PV is refused (-2) with a text that names PV, type and value.
+    - An enum accepts a label as its `index`.
     - Over Channel Access, empty arrays and bytes can be put, and integers that would be rounded are refused (-2).
 
 One-shot snapshots

@@ -1,4 +1,4 @@
-"""A gateway without Kafka, EPICS, threads or time: scripted providers, virtual time, and a list of what goes out."""
+"""A gateway in virtual time with scripted providers, without Kafka, EPICS or threads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ScriptedSubscription:
 
 
 class ScriptedProvider:
-    """Remembers what it is asked, and answers when the test says so."""
+    """Records all calls; the test completes them."""
 
     def __init__(self) -> None:
         self.gets: list[tuple[PVAddress, float, Future[PVReading]]] = []
@@ -76,7 +76,7 @@ class ScriptedProvider:
         return [each for each in self.subscriptions if each.open and each.address.name == name]
 
     def update(self, name: str, value: Any, **fields: Any) -> None:
-        """A PV's new value, to all its open subscriptions."""
+        """Passes a new value of a PV to all its open subscriptions."""
         for subscription in self.open(name):
             subscription.on_update({"value": value, **fields})
 
@@ -86,7 +86,7 @@ class ScriptedProvider:
 
 
 class Sent:
-    """A record that went out, to be looked at."""
+    """A published record, decoded."""
 
     def __init__(self, outgoing: OutgoingRecord) -> None:
         self.topic = outgoing.topic
@@ -99,7 +99,7 @@ class Sent:
 
 
 class VirtualGateway:
-    """The gateway's core in virtual time."""
+    """CommandSource and CommandHandler in virtual time; collects what they publish."""
 
     def __init__(self, **options: Any) -> None:
         self.scheduler = TestScheduler()
@@ -115,10 +115,10 @@ class VirtualGateway:
         emit = self.outgoing.append
         answer = handle_each(self.handler.handle, lambda record, error: self.handler.on_failure(record, error, emit))
         self.subscription = self.commands.records().pipe(answer).subscribe(emit)
-        self._looked = 0
+        self._seen = 0
 
     def command(self, command: str, *, age: float | None = None, **fields: Any) -> None:
-        """Sends a command, and lets it be handled. A field of `...` is left out."""
+        """Sends a command and runs what is due. A field of `...` is left out."""
         body = {"command": command, "reply_topic": "replies", "reply_id": "id", "serialization": "json"} | fields
         self.raw(json.dumps({name: value for name, value in body.items() if value is not ...}).encode(), age)
 
@@ -132,16 +132,16 @@ class VirtualGateway:
         self.settle()
 
     def settle(self) -> None:
-        """Lets happen what is due."""
+        """Runs what is due."""
         self.advance(1e-6)
 
     def advance(self, seconds: float) -> None:
         self.scheduler.advance_by(seconds)
 
     def sent(self) -> list[Sent]:
-        """What went out since the last look."""
-        new = [Sent(outgoing) for outgoing in self.outgoing[self._looked :]]
-        self._looked = len(self.outgoing)
+        """Returns the records published since the last call."""
+        new = [Sent(outgoing) for outgoing in self.outgoing[self._seen :]]
+        self._seen = len(self.outgoing)
         return new
 
     def bodies(self, topic: str | None = None) -> list[dict[str, Any]]:

@@ -51,14 +51,18 @@ class _Monitor:
 
 
 class _CommandStream:
-    """The stream of one command: completes when the last monitor that the command started has ended.
+    """A command's stream; completes when the last monitor that the command started has ended.
 
     Args:
         observer: The subscriber of the stream.
         on_end: Called with each monitor that ends.
+
+    Attributes:
+        publish: Emits a record on the stream.
     """
 
     def __init__(self, observer: abc.ObserverBase[OutgoingRecord], on_end: Callable[[_Monitor], None]) -> None:
+        self.publish = observer.on_next
         self._observer = observer
         self._on_end = on_end
         self._running: dict[_Monitor, CompositeDisposable] = {}
@@ -67,7 +71,7 @@ class _CommandStream:
     def add(self, monitor: _Monitor) -> CompositeDisposable:
         """Adds a monitor; returns what is disposed of at its end."""
         monitor.end = partial(self._end, monitor)
-        monitor.publish = self._observer.on_next
+        monitor.publish = self.publish
         disposables = self._running[monitor] = CompositeDisposable()
         return disposables
 
@@ -147,7 +151,7 @@ class Monitors:
                 observer.on_next(reply(reply_to, MONITOR_KEY, 0, text))
             stream = _CommandStream(observer, self._remove)
             for address, topic in targets:
-                self._activate(address, topic, reply_to, stream, observer.on_next)
+                self._activate(address, topic, reply_to, stream)
             stream.all_started()
             return Disposable(stream.dispose)
 
@@ -159,7 +163,6 @@ class Monitors:
         topic: str,
         reply_to: ReplyTo,
         stream: _CommandStream,
-        publish: Callable[[OutgoingRecord], None],
     ) -> None:
         """Starts a monitor; if it is active already, publishes the PV's latest value once more."""
         monitor = self._find(address, topic)
@@ -169,7 +172,7 @@ class Monitors:
             self._start(monitor, topic_ready, stream.add(monitor))
         else:
             topic_ready.subscribe()  # the topic may have been deleted since
-            self._publish_latest(monitor, publish)
+            self._publish_latest(monitor, stream.publish)
         if reply_to.topic:
             monitor.consumed_topics.add(reply_to.topic)
 

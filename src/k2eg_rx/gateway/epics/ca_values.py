@@ -196,16 +196,16 @@ def _check_length(text: str, longest: int) -> None:
 
 
 def checked_put(channel: ChannelType, value: object, pv_name: str, choices: list[str]) -> tuple[Any, int | None]:
-    """Returns a value as aioca takes it for a put, and the type to put it as (None: the channel's own).
+    """Returns a value in the form that aioca accepts, and the type to put it as (None: the channel's own).
 
     Args:
         channel: The channel's type.
-        value: Plain Python out of MessagePack.
-        pv_name: For the error.
-        choices: An enum's labels.
+        value: The value, as decoded from MessagePack.
+        pv_name: The PV name, for errors.
+        choices: The labels of an enum.
 
     Raises:
-        ProviderError: It does not fit.
+        ProviderError: The value does not fit the channel.
     """
     try:
         if channel.kind == "enum":

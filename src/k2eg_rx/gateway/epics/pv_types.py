@@ -1,4 +1,4 @@
-"""pvData types as numpy types, and the errors of refused puts. The rules are `k2eg_rx.protocol`'s."""
+"""pvData types as numpy types, and errors of refused puts. The type rules are in `k2eg_rx.protocol`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from k2eg_rx.protocol import checked_elements, shown
 # The text of the deployed gateway, which clients may match.
 NOTHING_TO_PUT = "No fields to update in the provided Msgpack object"
 
-# pvData's numeric types (pvData Reference, "Scalar types") and how numpy calls them.
+# numpy types of pvData's numeric types (pvData Reference, "Scalar types").
 DTYPES: dict[str, np.dtype[Any]] = {
     "boolean": np.dtype(np.bool_),
     "byte": np.dtype(np.int8),

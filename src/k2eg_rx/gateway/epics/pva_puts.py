@@ -1,7 +1,6 @@
-"""Fills what p4p is about to put: the named fields of a PV, each checked against its type before any is set.
+"""Sets the fields of a put in a p4p value, after checking all of them against their types.
 
-In: a `p4p.Value` as the server holds it, and a map of fields out of MessagePack. Out: the same value with those fields
-set and marked. Pure; called on PVAccess worker threads.
+Thread safety: functions are pure; they run on p4p's worker thread.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from k2eg_rx.protocol import (
     map_of,
 )
 
-# What an array in an "any" becomes.
-_HELD: dict[type, str] = {bool: "boolean", int: "long", float: "double", str: "string"}
+# The element type of an array in a variant union, by the Python type of its first element.
+_VARIANT_KINDS: dict[type, str] = {bool: "boolean", int: "long", float: "double", str: "string"}
 
 
 class _Assignments:
-    """What is to be set, by dotted path; collected first, so that nothing is half done if a value does not fit."""
+    """The values to set, by dotted path; collected first, so that nothing is set if one of them does not fit."""
 
     def __init__(self, pv_name: str, current: Any) -> None:
         self._pv_name = pv_name
@@ -42,7 +41,7 @@ class _Assignments:
             path, member = f"{prefix}{name}", members[name]
             try:
                 if is_enum(member):
-                    self._choice(path, item)
+                    self._collect_choice(path, item)
                 elif kind_of(member) == "structure":
                     inner = map_of(item)
                     if is_table(spec) and name == "value":
@@ -53,9 +52,9 @@ class _Assignments:
             except TypeMismatch as error:
                 raise refusal(self._pv_name, path, kind_of(member), item, error) from None
 
-    def _choice(self, path: str, item: object) -> None:
+    def _collect_choice(self, path: str, item: object) -> None:
         choices: list[str] = self._current[f"{path}.choices"]
-        if isinstance(item, Mapping) and "choices" in item:  # a structure as a get returned it
+        if isinstance(item, Mapping) and "choices" in item:  # as a get returns it
             given = list(map(str, checked_array("string", map_of(cast("object", item))["choices"])))
             if given != choices:
                 self.values[f"{path}.choices"] = choices = given
@@ -63,16 +62,16 @@ class _Assignments:
 
 
 def _checked(spec: Spec, item: object) -> Any:
-    """Returns an item as p4p takes it for a field of that type."""
+    """Returns an item in the form that p4p accepts for a field of a type."""
     match spec:
         case "v":
             return _variant(item)
         case "av":
             return [_variant(element) for element in array_of(item)]
         case ("S", _, _):
-            return _inner(spec, item)
+            return _structure(spec, item)
         case ("aS", _, _):
-            return [_inner(spec, element) for element in array_of(item)]
+            return [_structure(spec, element) for element in array_of(item)]
         case ("U", _, _):
             return _union(spec, item)
         case ("aU", _, _):
@@ -84,7 +83,7 @@ def _checked(spec: Spec, item: object) -> Any:
             raise TypeMismatch("cannot be put")
 
 
-def _inner(spec: Spec, item: object) -> dict[str, Any]:
+def _structure(spec: Spec, item: object) -> dict[str, Any]:
     members, given = members_of(spec), map_of(item)
     check_names("field", members, given)
     return {name: _checked(members[name], element) for name, element in given.items()}
@@ -106,7 +105,7 @@ def _variant(item: object) -> Any:
         return held
     elements = array_of(held)
     first: type | None = type(elements[0]) if elements else None  # pyright: ignore[reportUnknownVariableType]
-    kind = _HELD.get(cast("type", first))
+    kind = _VARIANT_KINDS.get(cast("type", first))
     if kind is None:
         raise TypeMismatch("is neither a scalar nor an array of one kind of scalar")
     return checked_array(kind, elements)
@@ -116,13 +115,13 @@ def fill(value: Any, fields: Mapping[str, Any], pv_name: str) -> None:
     """Sets the named fields of a value.
 
     Args:
-        value: The PV as the server holds it.
-        fields: What to set, by field; nested maps name fields of structures. Unknown ones are passed over, as the
-            deployed gateway does, unless no known one is left.
-        pv_name: For the error.
+        value: The PV's current value; the fields are set and marked in it.
+        fields: Values by field name; nested maps for structures. Unknown fields are ignored, as by the deployed
+            gateway, unless all are unknown.
+        pv_name: The PV name, for errors.
 
     Raises:
-        ProviderError: A value does not fit its field's type, or there is no field to set.
+        ProviderError: A value does not fit its field's type, or no field is known.
     """
     if not all(isinstance(name, str) for name in cast("Mapping[object, Any]", fields)):
         raise ProviderError(f"{pv_name}: the names of fields are strings")

@@ -18,7 +18,7 @@ NAMES = ["t:fast", "µ:1", 'a"b', "x" * 300, "\x00fragment"]
 @pytest.mark.parametrize("serialization", Serialization)
 @pytest.mark.parametrize("name", NAMES)
 def test_an_event_holds_the_structure_under_the_pv_name(serialization: Serialization, name: str) -> None:
-    for value in (1.5, 2.5):  # the second time the name is known
+    for value in (1.5, 2.5):  # the second time from the cache
         structure = STRUCTURE | {"value": value}
         event = PVValue(name, structure).event(serialization)
         assert event == encode_event(serialization, name, encode_structure(serialization, structure))

@@ -72,7 +72,7 @@ def test_a_repeated_request_publishes_the_latest_value_again(gateway: Any) -> No
 def test_a_repeated_value_never_follows_a_newer_one(gateway: Any) -> None:
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
     gateway.update("a", 1)
-    gateway.pva.update("a", 2)  # waits in the inbox while the command is handled
+    gateway.pva.update("a", 2)  # still in the update queue when the command is handled
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
     values = [body["a"]["value"] for body in gateway.bodies("a")]
     assert values == sorted(values)

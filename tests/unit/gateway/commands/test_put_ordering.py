@@ -6,7 +6,7 @@ from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
 
 
 class NamedTickets:
-    """A tickets queue whose tickets have names, and the names of those that started."""
+    """A keyed queue with named tickets, and the names of those that started."""
 
     def __init__(self) -> None:
         self.queue = KeyedQueue()

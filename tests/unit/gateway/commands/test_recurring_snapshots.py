@@ -18,7 +18,7 @@ def start(gateway: Any, *pv_names: str, name: str = "s", **fields: Any) -> None:
 
 
 def parts(gateway: Any, topic: str = "s") -> list[tuple[Any, ...]]:
-    """What was published, in short: ("header", index), (name, value, index), ("tail", index)."""
+    """Returns published messages in short form: ("header", index), (name, value, index), ("tail", index)."""
     short: list[tuple[Any, ...]] = []
     for body in gateway.bodies(topic):
         index = body["iter_index"]

@@ -14,15 +14,15 @@ from k2eg_rx.gateway.epics.provider import ProviderError
 
 
 class Number(float):
-    """As aioca gives a number: with attributes."""
+    """A number with attributes, like those of aioca."""
 
 
 class Text(str):
-    """As aioca gives a string."""
+    """A string with attributes, like those of aioca."""
 
 
 class Elements(np.ndarray):
-    """As aioca gives an array."""
+    """An array with attributes, like those of aioca."""
 
 
 def timed(held: Any, severity: int = 0, status: int = 0, stamp: tuple[int, int] = (1_700_000_000, 5)) -> Any:
@@ -50,12 +50,12 @@ def limits(**others: Any) -> SimpleNamespace:
     )
 
 
-def layout(datatype: int, elements: int = 1, name: str = "x", *, signed: bool = False) -> ChannelType:
+def channel(datatype: int, elements: int = 1, name: str = "x", *, signed: bool = False) -> ChannelType:
     return ChannelType.of(name, datatype, elements, signed=signed)
 
 
 def test_a_double_has_display_control_and_alarm_limits() -> None:
-    structure = structure_of(layout(aioca.DBR_DOUBLE), timed(1.25), limits(precision=3))
+    structure = structure_of(channel(aioca.DBR_DOUBLE), timed(1.25), limits(precision=3))
     assert structure == {
         "value": 1.25,
         "timeStamp": {"secondsPastEpoch": 1_700_000_000, "nanoseconds": 5, "userTag": 0},
@@ -91,14 +91,14 @@ def test_a_double_has_display_control_and_alarm_limits() -> None:
     ],
 )
 def test_formats_follow_the_type(datatype: int, shown: str) -> None:
-    structure = structure_of(layout(datatype), timed(3), limits())
+    structure = structure_of(channel(datatype), timed(3), limits())
     assert structure["display"]["format"] == shown
     whole = datatype not in (aioca.DBR_FLOAT, aioca.DBR_DOUBLE)
     assert type(structure["value"]) is type(structure["valueAlarm"]["lowAlarmLimit"]) is (int if whole else float)
 
 
 def test_arrays_have_display_only_and_are_plain_numpy() -> None:
-    structure = structure_of(layout(aioca.DBR_SHORT, 5), timed([1, 2]), limits())
+    structure = structure_of(channel(aioca.DBR_SHORT, 5), timed([1, 2]), limits())
     assert list(structure) == ["value", "timeStamp", "alarm", "display"]
     assert type(structure["value"]) is np.ndarray
     assert structure["value"].tolist() == [1, 2]
@@ -108,27 +108,27 @@ def test_characters_are_signed_if_the_record_says_so() -> None:
     held = timed([72, 255])
     held = held.astype(np.uint8)
     held.severity, held.status, held.raw_stamp = 0, 0, (0, 0)
-    assert structure_of(layout(aioca.DBR_CHAR, 20), held, limits())["value"].tolist() == [72, 255]
-    assert structure_of(layout(aioca.DBR_CHAR, 20, signed=True), held, limits())["value"].tolist() == [72, -1]
+    assert structure_of(channel(aioca.DBR_CHAR, 20), held, limits())["value"].tolist() == [72, 255]
+    assert structure_of(channel(aioca.DBR_CHAR, 20, signed=True), held, limits())["value"].tolist() == [72, -1]
 
 
 def test_enums_and_strings_have_no_limits() -> None:
     control = SimpleNamespace(enums=["Off", "On"])
-    enum = structure_of(layout(aioca.DBR_ENUM), timed(1), control)
+    enum = structure_of(channel(aioca.DBR_ENUM), timed(1), control)
     assert enum["value"] == {"index": 1, "choices": ["Off", "On"]}
-    text = structure_of(layout(aioca.DBR_STRING), timed("hello"), None)
+    text = structure_of(channel(aioca.DBR_STRING), timed("hello"), None)
     assert text["value"] == "hello"
     assert type(text["value"]) is str
-    texts = structure_of(layout(aioca.DBR_STRING, 4), timed(["a", "b"]), None)
+    texts = structure_of(channel(aioca.DBR_STRING, 4), timed(["a", "b"]), None)
     assert texts["value"] == ["a", "b"]
-    long = structure_of(layout(aioca.DBR_CHAR, 200, "x.DESC$"), timed("long"), limits())
+    long = structure_of(channel(aioca.DBR_CHAR, 200, "x.DESC$"), timed("long"), limits())
     assert long["value"] == "long"
     for structure in (enum, text, texts, long):
         assert list(structure) == ["value", "timeStamp", "alarm"]
 
 
 def test_an_array_of_enums_is_an_array_of_numbers() -> None:
-    held = layout(aioca.DBR_ENUM, 3)
+    held = channel(aioca.DBR_ENUM, 3)
     assert types_of(held, structure_of(held, timed([0, 1]), SimpleNamespace(enums=[])))["value"] == "ushort[]"
 
 
@@ -137,26 +137,26 @@ def test_an_array_of_enums_is_an_array_of_numbers() -> None:
     [(0, 0, ""), (3, 1, "HIHI"), (9, 2, "COMM"), (12, 3, "CALC"), (17, 6, "UDF"), (20, 4, "READ_ACCESS"), (99, 6, "")],
 )
 def test_alarms_have_a_message_and_a_status(condition: int, status: int, message: str) -> None:
-    structure = structure_of(layout(aioca.DBR_STRING), timed("x", severity=3, status=condition), None)
+    structure = structure_of(channel(aioca.DBR_STRING), timed("x", severity=3, status=condition), None)
     assert structure["alarm"] == {"severity": 3, "status": status, "message": message}
 
 
 def test_a_record_never_processed_has_timestamp_zero() -> None:
-    structure = structure_of(layout(aioca.DBR_STRING), timed("x", stamp=(631152000, 0)), None)
+    structure = structure_of(channel(aioca.DBR_STRING), timed("x", stamp=(631152000, 0)), None)
     assert structure["timeStamp"] == {"secondsPastEpoch": 0, "nanoseconds": 0, "userTag": 0}
 
 
 @pytest.mark.parametrize(
     ("held", "kind"),
     [
-        (layout(aioca.DBR_DOUBLE), "double"),
-        (layout(aioca.DBR_SHORT, 5), "short[]"),
-        (layout(aioca.DBR_ENUM), "enum"),
-        (layout(aioca.DBR_CHAR), "ubyte"),
-        (layout(aioca.DBR_CHAR, 20), "ubyte[]"),
-        (layout(aioca.DBR_CHAR, 20, signed=True), "byte[]"),
-        (layout(aioca.DBR_CHAR, 40, "x.DESC$"), "string"),
-        (layout(aioca.DBR_STRING, 4), "string[]"),
+        (channel(aioca.DBR_DOUBLE), "double"),
+        (channel(aioca.DBR_SHORT, 5), "short[]"),
+        (channel(aioca.DBR_ENUM), "enum"),
+        (channel(aioca.DBR_CHAR), "ubyte"),
+        (channel(aioca.DBR_CHAR, 20), "ubyte[]"),
+        (channel(aioca.DBR_CHAR, 20, signed=True), "byte[]"),
+        (channel(aioca.DBR_CHAR, 40, "x.DESC$"), "string"),
+        (channel(aioca.DBR_STRING, 4), "string[]"),
     ],
 )
 def test_types_have_pvdata_names(held: ChannelType, kind: str) -> None:
@@ -165,7 +165,7 @@ def test_types_have_pvdata_names(held: ChannelType, kind: str) -> None:
 
 def test_a_channel_without_access_is_refused() -> None:
     with pytest.raises(ProviderError, match="x: the server gives no access to it"):
-        layout(7)
+        channel(7)
 
 
 def check(held: ChannelType, value: object, choices: list[str] | None = None) -> tuple[Any, int | None]:
@@ -179,42 +179,42 @@ def refusal(held: ChannelType, value: object, choices: list[str] | None = None) 
 
 
 def test_puts_are_of_the_channels_type() -> None:
-    assert check(layout(aioca.DBR_DOUBLE), 3) == (3.0, None)
-    assert check(layout(aioca.DBR_LONG), 7.0) == (7, None)
-    assert check(layout(aioca.DBR_ENUM), "On", ["Off", "On"]) == (1, None)
-    assert check(layout(aioca.DBR_STRING), "hello") == ("hello", None)
-    assert check(layout(aioca.DBR_STRING, 4), ["a", "b"]) == (["a", "b"], None)
-    assert check(layout(aioca.DBR_CHAR, 9, "x.DESC$"), "hello") == ("hello\0", aioca.DBR_CHAR_STR)
+    assert check(channel(aioca.DBR_DOUBLE), 3) == (3.0, None)
+    assert check(channel(aioca.DBR_LONG), 7.0) == (7, None)
+    assert check(channel(aioca.DBR_ENUM), "On", ["Off", "On"]) == (1, None)
+    assert check(channel(aioca.DBR_STRING), "hello") == ("hello", None)
+    assert check(channel(aioca.DBR_STRING, 4), ["a", "b"]) == (["a", "b"], None)
+    assert check(channel(aioca.DBR_CHAR, 9, "x.DESC$"), "hello") == ("hello\0", aioca.DBR_CHAR_STR)
 
 
 def test_arrays_are_put_as_numpy_and_signed_characters_as_unsigned() -> None:
-    array, datatype = check(layout(aioca.DBR_SHORT, 5), [1, -2])
+    array, datatype = check(channel(aioca.DBR_SHORT, 5), [1, -2])
     assert (array.dtype, array.tolist(), datatype) == (np.int16, [1, -2], None)
-    signed, _ = check(layout(aioca.DBR_CHAR, 5, signed=True), [1, -1])
+    signed, _ = check(channel(aioca.DBR_CHAR, 5, signed=True), [1, -1])
     assert (signed.dtype, signed.tolist()) == (np.uint8, [1, 255])
-    assert check(layout(aioca.DBR_CHAR, 5), b"Hi")[0].tolist() == [72, 105]
-    assert len(check(layout(aioca.DBR_DOUBLE, 5), [])[0]) == 0
+    assert check(channel(aioca.DBR_CHAR, 5), b"Hi")[0].tolist() == [72, 105]
+    assert len(check(channel(aioca.DBR_DOUBLE, 5), [])[0]) == 0
 
 
 @pytest.mark.parametrize(
     ("held", "value", "why"),
     [
-        (layout(aioca.DBR_DOUBLE), "2", "is of type double; '2' is not a number"),
-        (layout(aioca.DBR_DOUBLE), True, "is of type double; True is not a number"),
-        (layout(aioca.DBR_DOUBLE), None, "is of type double; None is no value"),
-        (layout(aioca.DBR_DOUBLE), [1.0], "is of type double; [1.0] is not a scalar"),
-        (layout(aioca.DBR_LONG), 7.5, "is of type int; 7.5 is not a whole number"),
-        (layout(aioca.DBR_LONG), 2**31, "is of type int; 2147483648 is not between"),
-        (layout(aioca.DBR_DOUBLE, 3), 1.0, "is of type double[]; 1.0 is not an array"),
-        (layout(aioca.DBR_DOUBLE, 3), [1, 2, 3, 4], "has 4 elements; there is room for 3"),
-        (layout(aioca.DBR_CHAR, 5), [-1], "is not between 0 and 255"),
-        (layout(aioca.DBR_CHAR, 5, signed=True), [200], "is not between -128 and 127"),
-        (layout(aioca.DBR_STRING), 12, "is of type string; 12 is not a string"),
-        (layout(aioca.DBR_STRING), "µ" * 20, "is longer than the 39 bytes"),
-        (layout(aioca.DBR_STRING, 4), ["a", "b" * 40], "is longer than the 39 bytes"),
-        (layout(aioca.DBR_CHAR, 9, "x.DESC$"), "x" * 9, "is longer than the 8 bytes"),
-        (layout(aioca.DBR_ENUM), 2, "is of type enum; 2 is not an index of its 2 labels: 'Off', 'On'"),
-        (layout(aioca.DBR_ENUM), "Maybe", "is of type enum; 'Maybe' is not one of its labels: 'Off', 'On'"),
+        (channel(aioca.DBR_DOUBLE), "2", "is of type double; '2' is not a number"),
+        (channel(aioca.DBR_DOUBLE), True, "is of type double; True is not a number"),
+        (channel(aioca.DBR_DOUBLE), None, "is of type double; None is no value"),
+        (channel(aioca.DBR_DOUBLE), [1.0], "is of type double; [1.0] is not a scalar"),
+        (channel(aioca.DBR_LONG), 7.5, "is of type int; 7.5 is not a whole number"),
+        (channel(aioca.DBR_LONG), 2**31, "is of type int; 2147483648 is not between"),
+        (channel(aioca.DBR_DOUBLE, 3), 1.0, "is of type double[]; 1.0 is not an array"),
+        (channel(aioca.DBR_DOUBLE, 3), [1, 2, 3, 4], "has 4 elements; there is room for 3"),
+        (channel(aioca.DBR_CHAR, 5), [-1], "is not between 0 and 255"),
+        (channel(aioca.DBR_CHAR, 5, signed=True), [200], "is not between -128 and 127"),
+        (channel(aioca.DBR_STRING), 12, "is of type string; 12 is not a string"),
+        (channel(aioca.DBR_STRING), "µ" * 20, "is longer than the 39 bytes"),
+        (channel(aioca.DBR_STRING, 4), ["a", "b" * 40], "is longer than the 39 bytes"),
+        (channel(aioca.DBR_CHAR, 9, "x.DESC$"), "x" * 9, "is longer than the 8 bytes"),
+        (channel(aioca.DBR_ENUM), 2, "is of type enum; 2 is not an index of its 2 labels: 'Off', 'On'"),
+        (channel(aioca.DBR_ENUM), "Maybe", "is of type enum; 'Maybe' is not one of its labels: 'Off', 'On'"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(held: ChannelType, value: object, why: str) -> None:

@@ -27,7 +27,7 @@ CUSTOM = Type(
 
 
 def put(value: Any, fields: Any) -> Any:
-    """What is sent: the fields that are marked as changed, by path."""
+    """Returns the paths of the fields that a put would send: those marked as changed."""
     value.unmark()
     fill(value, fields, "my:pv")
     return value.changedSet()

@@ -204,7 +204,7 @@ UPDATES: list[dict[str, Any]] = [
 
 
 def after(spec: Type, *updates: dict[str, Any]) -> Any:
-    """The value that a subscription gives for the last update: whole, with marks on what that one has carried."""
+    """Returns the value after updates as p4p does: whole, with the fields of the last update marked."""
     value = Value(spec, {})
     for update in updates:
         value.unmark()
@@ -214,7 +214,7 @@ def after(spec: Type, *updates: dict[str, Any]) -> Any:
 
 
 def test_an_update_is_merged_into_the_previous_structure() -> None:
-    updates = [FIRST, *UPDATES, *UPDATES]  # the second time it is known what to read
+    updates = [FIRST, *UPDATES, *UPDATES]  # the second time with cached plans
     values = [after(RECORD, *updates[: index + 1]) for index in range(len(updates))]
     assert [value.changed() for value in values] == [bool(update) for update in updates]
     reader = UpdateReader(spec_of(values[0]))
@@ -235,7 +235,7 @@ def test_an_update_marked_as_a_whole_is_read_whole(also: dict[str, Any]) -> None
     reader = UpdateReader(RECORD.aspy())
     reader.read(after(RECORD, FIRST))
     value = after(RECORD, FIRST, {"value": 2.0, "display.units": "m", "n": [3]}, {})
-    value.mark()  # as servers do that send all of it
+    value.mark()  # as servers do that send the whole value
     for name, held in also.items():
         value[name] = held
     assert value.changedSet() == set(also)
@@ -257,7 +257,7 @@ def test_each_value_is_read_by_its_own_type() -> None:
     specs: list[Any] = ["i", "d", "ad", UNION, INNER, ("S", "x", [("q", "d")]), ("S", "y", [("q", "d")])]
     types = [Type([("value", spec)], id="epics:nt/NTScalar:1.0") for spec in specs]
     known = ValueReaderCache()
-    for _ in range(2):  # the second time they are known
+    for _ in range(2):  # the second time from the cache
         for kind in types:
             value = Value(kind, {})
             structure, fields, spec = known.read(value)
