@@ -1,4 +1,4 @@
-"""A transport without threads: the test is the gateway, and everything happens on its thread."""
+"""A transport without threads: the test acts as the gateway, and all calls are on its thread."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ def done() -> Future[None]:
 
 
 class ScriptedSource:
-    """A source that reads what the test produces. With `hold`, positions are fixed only when the test says so."""
+    """A source of the test's records. With `hold`, the test completes the futures of positions."""
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
@@ -86,7 +86,7 @@ class Present:
 
 
 class ScriptedTransport:
-    """A transport of scripted parts. With `hold_replies`, the reply topic is read only when the test says so."""
+    """A transport of scripted parts. With `hold_replies`, the test completes the reply topic's future."""
 
     def __init__(self) -> None:
         self.hold_replies = False
@@ -119,7 +119,7 @@ class ScriptedTransport:
     def close(self, timeout: float) -> None:
         self.closed = True
 
-    # what the test says in the gateway's place
+    # the gateway's part, played by the test
 
     @property
     def commands(self) -> list[dict[str, Any]]:
@@ -129,7 +129,7 @@ class ScriptedTransport:
         self.replies_together((command, fields))
 
     def replies_together(self, *replies: tuple[dict[str, Any], dict[str, Any]]) -> None:
-        """In one batch of records, for each command what its reply has beside its id."""
+        """Sends one batch of replies, given as commands and the replies' further fields."""
         bodies = [
             (command["reply_topic"], pack({"error": 0, "reply_id": command["reply_id"]} | fields))
             for command, fields in replies

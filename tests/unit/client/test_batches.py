@@ -1,4 +1,4 @@
-"""Many PVs at once, with the test as the gateway and the deadline in virtual time."""
+"""Gets and puts of many PVs; the test acts as the gateway, and the deadline is in virtual time."""
 
 import base64
 import doctest
@@ -30,7 +30,7 @@ ENUM = {"value": {"index": 0, "choices": ["Off", "On"]}}
 
 
 class Results:
-    """A subscriber on a scheduler of its own, which runs when the test asks for what came."""
+    """A subscriber on a scheduler of its own, which runs when the test reads the results."""
 
     def __init__(self, stream: Any) -> None:
         self._scheduler = TestScheduler()
@@ -78,16 +78,16 @@ def client(transport: Any, timers: TestScheduler) -> Iterator[Client]:
 
 
 class Scheduled:
-    """The timers that are made from now on.
+    """Records the timers that are started.
 
     Attributes:
-        delays: In how many seconds each is due.
-        given_up: How many are not wanted any more.
+        delays: The seconds until each is due.
+        disposed: How many were disposed.
     """
 
     def __init__(self, schedule: Callable[..., Any]) -> None:
         self.delays: list[float] = []
-        self.given_up = 0
+        self.disposed = 0
         self._schedule = schedule
 
     def __call__(self, duetime: Any, *arguments: Any) -> Any:
@@ -95,7 +95,7 @@ class Scheduled:
         return CompositeDisposable(self._schedule(duetime, *arguments), Disposable(self._count))
 
     def _count(self) -> None:
-        self.given_up += 1
+        self.disposed += 1
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ SETTINGS = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply"
 
 
 class TestGetMany:
-    def test_all_are_asked_before_any_has_answered_and_come_as_they_answer(
+    def test_all_commands_are_sent_at_once_and_results_come_in_order_of_arrival(
         self, client: Client, transport: Any
     ) -> None:
         stream = client.get_many_stream(["pva://a", "ca://b", "pva://c:d"])
@@ -135,20 +135,20 @@ class TestGetMany:
         ]
         assert (results.ends, results.errors, client.status.pending) == (1, [], 0)
 
-    def test_each_pv_is_asked_once_however_often_it_is_named(self, client: Client, transport: Any) -> None:
+    def test_repeated_pvs_are_read_once(self, client: Client, transport: Any) -> None:
         results = Results(client.get_many_stream(["pva://a", "pva://b", "pva://a"]))
         for command in list(transport.commands):
             transport.reply(command, **{command["pv_name"][6:]: {"value": 1}})
         assert results.uris == ["pva://a", "pva://b"]
         assert results.ends == 1
 
-    def test_each_subscription_asks_once_more(self, client: Client, transport: Any) -> None:
+    def test_each_subscription_sends_the_commands(self, client: Client, transport: Any) -> None:
         stream = client.get_many_stream(["pva://a"])
         one, two = Results(stream), Results(stream)
         transport.reply(transport.commands[1], a={"value": 2})
         assert (one.items, [item.result().value for item in two.items]) == ([], [2])
 
-    def test_one_that_fails_hides_none_of_the_others(self, client: Client, transport: Any) -> None:
+    def test_a_failure_affects_only_its_pv(self, client: Client, transport: Any) -> None:
         results = Results(client.get_many_stream(["pva://a", "pva://b", "pva://c"]))
         first, second, third = transport.commands
         transport.reply(first, error=-3, message="Timeout operation")
@@ -163,7 +163,7 @@ class TestGetMany:
         with pytest.raises(OperationError):
             results.items[0].result()
 
-    def test_one_timer_stands_for_all_and_those_that_are_late_have_a_timeout_each(
+    def test_one_timer_serves_all_pvs_and_each_late_one_gets_a_timeout(
         self, client: Client, transport: Any, timers: TestScheduler, scheduled: Scheduled
     ) -> None:
         results = Results(client.get_many_stream([f"pva://x{n}" for n in range(50)], timeout=3))
@@ -179,20 +179,20 @@ class TestGetMany:
         transport.reply(transport.commands[0], x0={"value": 0})
         assert len(results.items) == 50
 
-    def test_the_clients_own_timeout_holds_if_none_is_given(self, client: Client, scheduled: Scheduled) -> None:
+    def test_the_default_is_the_clients_timeout(self, client: Client, scheduled: Scheduled) -> None:
         Results(client.get_many_stream(["pva://a"]))
         assert scheduled.delays == [client.timeout]
 
-    def test_the_timer_is_given_up_when_all_have_answered(
+    def test_the_timer_is_disposed_after_the_last_result(
         self, client: Client, transport: Any, timers: TestScheduler, scheduled: Scheduled
     ) -> None:
         results = Results(client.get_many_stream(["pva://a"], timeout=3))
         transport.reply(transport.commands[0], a={"value": 1})
-        assert scheduled.given_up == 1
+        assert scheduled.disposed == 1
         timers.advance_to(4)
         assert (results.uris, results.ends) == (["pva://a"], 1)
 
-    def test_the_gateways_known_race_is_asked_again_once(self, client: Client, transport: Any) -> None:
+    def test_a_spurious_reply_repeats_the_get_once(self, client: Client, transport: Any) -> None:
         results = Results(client.get_many_stream(["pva://a", "pva://b"]))
         transport.reply(transport.commands[0], error=-2, message="Operaton cancelled")
         transport.reply(transport.commands[1], b={"value": 2})
@@ -201,9 +201,7 @@ class TestGetMany:
         assert len(transport.commands) == 3
         assert isinstance(results.error_of("pva://a"), OperationError)
 
-    def test_what_does_not_fit_into_the_queue_of_commands_is_that_pvs_error(
-        self, client: Client, transport: Any
-    ) -> None:
+    def test_a_full_send_queue_is_an_error_of_the_pvs_that_do_not_fit(self, client: Client, transport: Any) -> None:
         send = transport.out.send
 
         def send_two(*arguments: Any, **options: Any) -> None:
@@ -218,9 +216,7 @@ class TestGetMany:
         transport.reply(transport.commands[1], b={"value": 2})
         assert (results.uris, results.ends) == (["pva://c", "pva://a", "pva://b"], 1)
 
-    def test_nothing_is_sent_before_the_reply_topic_is_read_and_nothing_after_the_deadline(
-        self, transport: Any, timers: TestScheduler
-    ) -> None:
+    def test_commands_wait_for_the_reply_topic_until_the_deadline(self, transport: Any, timers: TestScheduler) -> None:
         transport.hold_replies = True
         with Client("scripted", "test", settings=SETTINGS, transport=transport) as client:
             late, early = (
@@ -233,7 +229,7 @@ class TestGetMany:
             assert [c["pv_name"] for c in transport.commands] == ["pva://b"]
             assert early.items == []
 
-    def test_who_unsubscribes_gives_up_everything(self, client: Client, transport: Any, timers: TestScheduler) -> None:
+    def test_unsubscribing_frees_all_requests(self, client: Client, transport: Any, timers: TestScheduler) -> None:
         results = Results(client.get_many_stream(["pva://a", "pva://b"], timeout=3))
         transport.reply(transport.commands[0], a={"value": 1})
         assert results.uris == ["pva://a"]
@@ -242,7 +238,7 @@ class TestGetMany:
         timers.advance_to(4)
         assert (results.uris, results.ends) == (["pva://a"], 0)
 
-    def test_close_is_the_error_of_those_that_have_not_answered(self, transport: Any, client: Client) -> None:
+    def test_close_is_the_error_of_pvs_without_a_reply(self, transport: Any, client: Client) -> None:
         from reactivex.scheduler import ImmediateScheduler
 
         class Now(TestScheduler):
@@ -264,21 +260,21 @@ class TestGetMany:
         with pytest.raises(ClientClosedError):
             client.get_many_stream(["pva://a"])
 
-    def test_a_refusal_of_the_broker_is_everybodys_error_at_once(self, transport: Any, client: Client) -> None:
+    def test_a_refusal_of_the_broker_is_the_error_of_all_pvs_at_once(self, transport: Any, client: Client) -> None:
         results = Results(client.get_many_stream(["pva://a", "pva://b"]))
         transport.listeners[0](TransportStatus(ConnectionState.DOWN, "wrong password", refused=True))
         assert [str(item.error) for item in results.items] == ["wrong password"] * 2
         assert results.ends == 1
 
     def test_results_hold_back_no_events(self, transport: Any, client: Client) -> None:
-        uris = [f"pva://x{n}" for n in range(2000)]  # more than waits for a subscriber of a monitor
+        uris = [f"pva://x{n}" for n in range(2000)]  # more than the capacity of a monitor's subscriber
         results = Results(client.get_many_stream(uris))
         for number, command in enumerate(list(transport.commands)):
             transport.reply(command, **{f"x{number}": {"value": number}})
         assert transport.event_source.receiver.ready()
         assert (results.uris, results.ends) == (uris, 1)
 
-    def test_the_first_word_counts(self, client: Client, transport: Any) -> None:
+    def test_only_the_first_reply_to_a_command_counts(self, client: Client, transport: Any) -> None:
         results = Results(client.get_many_stream(["pva://a", "pva://b"]))
         question = transport.commands[0]
         transport.replies_together((question, {"a": {"value": 1}}), (question, {"a": {"value": 2}}))
@@ -287,7 +283,7 @@ class TestGetMany:
         assert [(got.uri, got.result().value) for got in results.items] == [("pva://a", 1), ("pva://b", 4)]
         assert results.ends == 1
 
-    def test_what_comes_together_is_sorted_together(self, client: Client, transport: Any) -> None:
+    def test_replies_of_one_batch_of_records_are_handled_together(self, client: Client, transport: Any) -> None:
         results, others = (Results(client.get_many_stream([f"pva://{n}{x}" for x in "abc"])) for n in "xy")
         a, b, c, other, *_ = transport.commands
         transport.replies_together(
@@ -302,9 +298,7 @@ class TestGetMany:
         transport.reply(transport.commands[-1], xa={"value": 1})
         assert (results.uris, results.ends) == (["pva://xb", "pva://xc", "pva://xa"], 1)
 
-    def test_what_is_asked_again_has_the_same_deadline(
-        self, client: Client, transport: Any, timers: TestScheduler
-    ) -> None:
+    def test_a_repeated_get_has_the_same_deadline(self, client: Client, transport: Any, timers: TestScheduler) -> None:
         results = Results(client.get_many_stream(["pva://a"], timeout=3))
         timers.advance_to(2)
         transport.reply(transport.commands[0], error=-2, message="Operaton cancelled")
@@ -312,7 +306,7 @@ class TestGetMany:
         assert isinstance(results.error_of("pva://a"), OperationTimeout)
         assert (results.ends, client.status.pending) == (1, 0)
 
-    def test_who_unsubscribes_while_commands_are_sent_has_no_more_sent(self, transport: Any) -> None:
+    def test_unsubscribing_stops_sending(self, transport: Any) -> None:
         transport.hold_replies = True
         send = transport.out.send
         subscriptions: list[Any] = []
@@ -330,20 +324,20 @@ class TestGetMany:
             assert [c["pv_name"] for c in transport.commands] == ["pva://a"]
             assert client.status.pending == 0
 
-    def test_who_is_told_of_the_deadline_while_the_reply_is_read_is_told_nothing_else(
+    def test_a_timeout_while_the_reply_is_parsed_is_the_only_result(
         self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def read_slowly(*_: Any) -> PVData:
+        def parse_slowly(*_: Any) -> PVData:
             timers.advance_to(4)
             return PVData("a", {"value": 1})
 
-        monkeypatch.setattr("k2eg_rx.client.batches.data_of", read_slowly)
+        monkeypatch.setattr("k2eg_rx.client.batches.data_of", parse_slowly)
         results = Results(client.get_many_stream(["pva://a"], timeout=3))
         transport.reply(transport.commands[0], a={"value": 1})
         assert [type(got.error) for got in results.items] == [OperationTimeout]
         assert results.ends == 1
 
-    def test_nothing_is_asked_again_after_the_deadline(
+    def test_a_get_is_not_repeated_after_the_deadline(
         self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("k2eg_rx.client.batches.is_spurious", lambda _: timers.advance_to(4) or True)
@@ -351,18 +345,18 @@ class TestGetMany:
         transport.reply(transport.commands[0])
         assert (len(transport.commands), client.status.pending) == (1, 0)
 
-    def test_a_deadline_before_the_routes_are_open_leaves_none_open(
+    def test_a_deadline_before_registration_leaves_no_request_pending(
         self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sender = client._core.sender  # pyright: ignore[reportPrivateUsage]
         send = sender.send
         monkeypatch.setattr(sender, "send", lambda *arguments: timers.advance_to(4) or send(*arguments))
         results = Results(client.get_many_stream(["pva://a"], timeout=3))
-        assert (client.status.pending, results.ends) == (0, 1)  # none, before anybody is told the end
+        assert (client.status.pending, results.ends) == (0, 1)  # no request is pending when the stream completes
 
 
 class TestPutMany:
-    def test_types_are_learned_all_at_once_and_each_value_is_sent_as_soon_as_its_type_is_known(
+    def test_types_are_requested_at_once_and_each_value_is_sent_when_its_type_arrives(
         self, client: Client, transport: Any
     ) -> None:
         results = Results(client.put_many_stream({"pva://a": "On", "pva://b": 5}))
@@ -380,7 +374,7 @@ class TestPutMany:
         assert [item.result().error for item in results.items] == [0, 0]
         assert results.ends == 1
 
-    def test_types_that_are_known_are_not_asked_for(self, client: Client, transport: Any) -> None:
+    def test_cached_types_are_not_requested(self, client: Client, transport: Any) -> None:
         Results(client.put_many_stream({"pva://a": 1}))
         transport.reply(transport.commands[0], a={"value": 0})
         Results(client.put_many_stream({"pva://a": 2, "pva://b": 2}))
@@ -391,9 +385,7 @@ class TestPutMany:
             ("get", "pva://b"),
         ]
 
-    def test_a_value_that_does_not_fit_is_that_pvs_error_and_the_others_are_sent(
-        self, client: Client, transport: Any
-    ) -> None:
+    def test_a_value_that_does_not_fit_affects_only_its_pv(self, client: Client, transport: Any) -> None:
         results = Results(client.put_many_stream({"pva://a": "Half", "pva://b": object(), "pva://c": 1}))
         for command in list(transport.commands):
             transport.reply(command, **{command["pv_name"][6:]: ENUM})
@@ -406,7 +398,7 @@ class TestPutMany:
         assert results.items[-1].result().error == 0
         assert results.ends == 1
 
-    def test_values_are_sent_as_given_if_that_is_asked_for(self, client: Client, transport: Any) -> None:
+    def test_unchecked_values_are_sent_as_given(self, client: Client, transport: Any) -> None:
         Results(client.put_many_stream({"pva://a": Scalar("value", 42)}))
         results = Results(client.put_many_stream({"pva://b": 5, "pva://c": object()}, check=False))
         assert [written(c) for c in transport.commands] == [{"value": 42}, {"value": 5}]
@@ -437,7 +429,7 @@ class TestPutMany:
         transport.reply(transport.commands[1], b={"value": 0})
         assert [c["pv_name"] for c in commands_of(transport, "put")] == ["pva://a"]
 
-    def test_what_was_told_not_to_be_written_is_not_even_if_its_type_is_learned_at_that_moment(
+    def test_a_put_that_timed_out_unsent_is_not_sent_later(
         self, client: Client, transport: Any, timers: TestScheduler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def known(*_: Any) -> bytes:
@@ -449,14 +441,14 @@ class TestPutMany:
         assert "nothing was written" in str(results.error_of("pva://a"))
         assert (transport.commands, results.ends) == ([], 1)
 
-    def test_a_type_is_asked_for_again_after_a_put_has_failed(self, client: Client, transport: Any) -> None:
+    def test_a_failed_put_removes_the_type_from_the_cache(self, client: Client, transport: Any) -> None:
         Results(client.put_many_stream({"pva://a": 1}))
         transport.reply(transport.commands[0], a={"value": 0})
         transport.reply(transport.commands[1], error=-1, message="wrong type")
         Results(client.put_many_stream({"pva://a": 1}))
         assert [c["command"] for c in transport.commands] == ["get", "put", "get"]
 
-    def test_what_is_written_is_what_was_given_at_the_call(self, client: Client, transport: Any) -> None:
+    def test_values_are_copied_by_the_call(self, client: Client, transport: Any) -> None:
         values: dict[str, object] = {"pva://a": 1}
         stream = client.put_many_stream(values, check=False)
         values["pva://b"] = 2
@@ -471,7 +463,7 @@ class TestPutMany:
         lambda client: client.put_many_stream({"pva://good": 1, "bad": 1}),
     ],
 )
-def test_a_wrong_uri_is_refused_at_the_call_by_its_name(client: Client, transport: Any, call: Any) -> None:
+def test_an_invalid_uri_is_rejected_by_the_call_and_named(client: Client, transport: Any, call: Any) -> None:
     with pytest.raises(ValueError, match="'bad'"):
         call(client)
     assert transport.commands == []
@@ -488,13 +480,13 @@ def test_a_wrong_uri_is_refused_at_the_call_by_its_name(client: Client, transpor
         lambda client: client.put_many_stream({"pva://x": 1}, timeout=-1),
     ],
 )
-def test_a_bad_argument_is_refused_at_the_call(client: Client, transport: Any, call: Any) -> None:
+def test_an_invalid_argument_is_rejected_by_the_call(client: Client, transport: Any, call: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         call(client)
     assert transport.commands == []
 
 
-def test_a_result_is_its_answer_or_raises_its_error() -> None:
+def test_result_returns_the_reply_or_raises_the_error() -> None:
     error = K2EGError("why")
     for failed in (GetResult("pva://x", error=error), PutResult("pva://x", error=error)):
         with pytest.raises(K2EGError, match="why"):

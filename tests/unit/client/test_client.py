@@ -1,4 +1,4 @@
-"""The client's streams, with the test as the gateway; subscribers run on a virtual scheduler."""
+"""The client's streams; the test acts as the gateway, and subscribers run on a virtual scheduler."""
 
 import os
 from typing import Any
@@ -24,7 +24,7 @@ from k2eg_rx.errors import K2EGError
 
 
 class Seen:
-    """A subscriber that keeps what it gets."""
+    """A subscriber that records its notifications."""
 
     def __init__(self) -> None:
         self.scheduler = TestScheduler()
@@ -64,12 +64,12 @@ def test_get_sends_one_command_per_subscription_and_emits_the_pv(client: Client,
 
 def test_a_reply_of_another_instance_is_ignored(client: Client, transport: Any) -> None:
     seen = Seen().of(client.get_stream("pva://x"))
-    transport.reply({"reply_topic": "test-reply", "reply_id": "of another"}, x={"value": 1})
+    transport.reply({"reply_topic": "test-reply", "reply_id": "of another instance"}, x={"value": 1})
     assert seen.now().items == []
     assert client.status.discarded == 0
 
 
-def test_a_gateways_failure_is_an_operation_error_that_names_all(client: Client, transport: Any) -> None:
+def test_a_failed_get_is_an_operation_error_with_all_details(client: Client, transport: Any) -> None:
     seen = Seen().of(client.get_stream("pva://x"))
     transport.reply(transport.commands[0], error=-3, message="Timeout operation")
     error = seen.now().errors[0]
@@ -78,14 +78,14 @@ def test_a_gateways_failure_is_an_operation_error_that_names_all(client: Client,
     assert client.status.pending == 0
 
 
-def test_the_gateways_known_race_is_asked_again_once(client: Client, transport: Any) -> None:
+def test_a_spurious_reply_repeats_the_get_once(client: Client, transport: Any) -> None:
     seen = Seen().of(client.get_stream("pva://x"))
     transport.reply(transport.commands[0], error=-2, message="Operaton cancelled")
     transport.reply(transport.commands[1], x={"value": 1})
     assert seen.values() == [1]
 
 
-def test_poison_on_the_reply_topic_is_skipped(client: Client, transport: Any) -> None:
+def test_undecodable_replies_are_skipped_and_counted(client: Client, transport: Any) -> None:
     seen = Seen().of(client.get_stream("pva://x"))
     transport.reply({"reply_topic": "t", "reply_id": 5})
     transport.reply(transport.commands[0], x={"value": 1})
@@ -105,7 +105,7 @@ def test_nothing_is_sent_before_the_reply_topic_is_read(transport: Any) -> None:
         assert seen.values() == [1]
 
 
-def test_an_unreadable_reply_topic_is_told_by_every_request(transport: Any, client: Client) -> None:
+def test_a_failed_send_fails_the_request(transport: Any, client: Client) -> None:
     future = client._core._transports.ready  # pyright: ignore[reportPrivateUsage]
     assert future.done()
     transport.out.failure = TransportError("topic 'commands' does not exist")
@@ -114,7 +114,7 @@ def test_an_unreadable_reply_topic_is_told_by_every_request(transport: Any, clie
     assert client.status.pending == 0
 
 
-def test_monitors_share_one_activation_and_the_last_to_leave_ends_it(client: Client, transport: Any) -> None:
+def test_subscribers_of_a_pv_share_one_monitor_until_the_last_unsubscribes(client: Client, transport: Any) -> None:
     one, two = Seen().of(client.monitor_stream("pva://x:y")), Seen().of(client.monitor_stream("pva://x:y"))
     assert [(c["command"], c["pv_name"], c["monitor_dest_topic"]) for c in transport.commands] == [
         ("monitor", "pva://x:y", "x_y")
@@ -143,7 +143,7 @@ def test_the_command_waits_for_the_topics_position(client: Client, transport: An
     assert seen.values() == [1]
 
 
-def test_a_failed_activation_ends_the_stream_and_the_next_one_starts_afresh(client: Client, transport: Any) -> None:
+def test_a_failed_activation_fails_the_stream_and_the_next_subscription_retries(client: Client, transport: Any) -> None:
     seen = Seen().of(client.monitor_stream("pva://x"))
     transport.reply(transport.commands[0], error=-2, message="is starting")
     assert isinstance(seen.now().errors[0], OperationError)
@@ -171,7 +171,7 @@ def test_only_pvs_that_are_not_monitored_yet_are_activated(client: Client, trans
     assert [c.get("pv_name") for c in transport.commands] == ["pva://a", "pva://b"]
 
 
-def test_activation_tells_the_gateways_answer(client: Client, transport: Any) -> None:
+def test_activation_emits_the_gateways_reply(client: Client, transport: Any) -> None:
     with pytest.raises(ValueError, match="not monitored"):
         client.activation_stream(["pva://x"])
     Seen().of(client.monitor_stream("pva://x"))
@@ -181,7 +181,7 @@ def test_activation_tells_the_gateways_answer(client: Client, transport: Any) ->
     assert before.now().items[0].message == after.now().items[0].message == "Monitor activated"
 
 
-def test_an_event_of_the_wrong_shape_is_skipped(client: Client, transport: Any) -> None:
+def test_an_event_of_the_wrong_shape_is_skipped_and_counted(client: Client, transport: Any) -> None:
     seen = Seen().of(client.monitor_stream("pva://x"))
     transport.messages("x", "x", {"y": {"value": 0}}, {"x": 5}, {"x": {"value": 1}})
     assert seen.values() == [1]
@@ -189,7 +189,7 @@ def test_an_event_of_the_wrong_shape_is_skipped(client: Client, transport: Any) 
     assert client.status.decode_errors == {("shape", "pva://x"): 2}
 
 
-def test_snapshot_collects_until_the_gateway_says_complete(client: Client, transport: Any) -> None:
+def test_snapshot_collects_data_until_the_completion(client: Client, transport: Any) -> None:
     seen = Seen().of(client.snapshot_stream(["pva://a", "pva://b", "ca://c"], duration=0.5))
     command = transport.commands[0]
     assert (command["pv_name_list"], command["time_window_msec"]) == (["pva://a", "pva://b", "ca://c"], 500)
@@ -257,7 +257,17 @@ def test_repr_names_the_client_and_its_state(client: Client) -> None:
     assert repr(client) == "<Client environment='scripted' app='test' connection='closed' monitors=0>"
 
 
-def test_an_open_iteration_is_left_to_whoever_reads_its_topic_next(client: Client, transport: Any) -> None:
+def test_a_gateways_own_snapshot_topic_is_read_while_the_stream_is_open(client: Client, transport: Any) -> None:
+    for name, ended in (("s", False), ("t", True)):
+        seen = Seen().of(client.snapshot_recurring_stream(SnapshotProperties(name, ["pva://a"])))
+        if ended:
+            seen.subscription.dispose()
+        transport.reply(transport.commands[-1], publishing_topic=f"{name}-other")
+    assert transport.event_source.topics == ["s", "s-other"]
+    transport.messages("s-other", "s", *iteration(1, 5))
+
+
+def test_an_incomplete_iteration_is_left_to_the_next_reader_of_its_partition(client: Client, transport: Any) -> None:
     whole = Seen().of(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"])))
     header, data, tail = iteration(1, 5)
     receiver = transport.event_source.receiver
@@ -270,7 +280,7 @@ def test_an_open_iteration_is_left_to_whoever_reads_its_topic_next(client: Clien
     assert receiver.reclaim_undelivered([("s", 0)]) == {}
 
 
-def test_an_open_iteration_that_is_handed_over_as_it_comes_is_used(client: Client, transport: Any) -> None:
+def test_an_incomplete_iteration_is_not_reclaimed_if_its_messages_were_emitted(client: Client, transport: Any) -> None:
     Seen().of(client.snapshot_events_stream(SnapshotProperties("s", ["pva://a"])))
     transport.messages("s", "s", *iteration(1, 5)[:2])
     assert transport.event_source.receiver.reclaim_undelivered([("s", 0)]) == {}
@@ -314,7 +324,7 @@ def put_fields(command: dict[str, Any]) -> object:
     return unpack(base64.b64decode(command["value"]))
 
 
-def test_put_learns_the_type_once_and_converts(client: Client, transport: Any) -> None:
+def test_put_requests_the_type_once_and_converts_the_value(client: Client, transport: Any) -> None:
     seen = Seen().of(client.put_stream("pva://e", "On"))
     assert transport.commands[0]["describe"] is True
     transport.reply(transport.commands[0], e={"value": {"index": 0, "choices": ["Off", "On"]}})
@@ -362,13 +372,13 @@ def test_a_put_to_a_field_is_not_sent_to_a_gateway_that_would_write_the_record(c
         lambda client: client.snapshot_stop_stream(None),
     ],
 )
-def test_a_bad_argument_is_refused_at_the_call(client: Client, transport: Any, call: Any) -> None:
+def test_an_invalid_argument_is_rejected_by_the_call(client: Client, transport: Any, call: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         call(client)
     assert transport.commands == []
 
 
-def test_close_completes_the_hot_fails_the_pending_and_closes_all_parts(client: Client, transport: Any) -> None:
+def test_close_completes_hot_streams_fails_requests_and_closes_all_parts(client: Client, transport: Any) -> None:
     from reactivex.scheduler import ImmediateScheduler
 
     class Now(TestScheduler):
@@ -391,13 +401,13 @@ def test_close_completes_the_hot_fails_the_pending_and_closes_all_parts(client: 
         client.monitor_stream("pva://x")
 
 
-def test_a_forked_child_gets_a_clear_error(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_child_gets_a_fork_error(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getpid", lambda: -1)
     with pytest.raises(ForkError, match="fork"):
         client.get_stream("pva://x")
 
 
-def test_a_full_mailbox_stops_the_events_source_and_room_wakes_it(client: Client, transport: Any) -> None:
+def test_a_full_queue_pauses_the_event_source_until_it_has_room(client: Client, transport: Any) -> None:
     seen = Seen().of(client.monitor_stream("pva://x", capacity=2))
     transport.event("x", "x", 1, 2, 3)
     assert not transport.event_source.receiver.ready()
@@ -413,11 +423,11 @@ def test_the_group_name_reaches_the_transport(transport: Any) -> None:
         assert transport.group_name == "workers"
 
 
-def test_a_group_name_that_is_refused_leaves_nothing_open(transport: Any) -> None:
-    def refuse(receiver: Any, group_name: str) -> Any:
+def test_a_rejected_group_name_closes_the_transport(transport: Any) -> None:
+    def reject(receiver: Any, group_name: str) -> Any:
         raise ValueError(f"group_name {group_name!r}")
 
-    transport.events = refuse
+    transport.events = reject
     settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
     with pytest.raises(ValueError, match="group_name 'k2eg-workers'"):
         Client("scripted", "test", group_name="k2eg-workers", settings=settings, transport=transport)
@@ -433,7 +443,7 @@ def test_the_public_names_are_sorted_and_exist() -> None:
 
 
 class TestSilence:
-    """What is silent for too long is asked for again; in virtual time."""
+    """Silent streams are activated again; in virtual time."""
 
     @pytest.fixture
     def timers(self, monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
@@ -448,9 +458,7 @@ class TestSilence:
         with Client("scripted", "test", settings=settings, transport=transport, silence=60) as client:
             yield client
 
-    def test_a_silent_pv_is_activated_again_and_a_busy_one_is_not(
-        self, client: Client, transport: Any, timers: TestScheduler
-    ) -> None:
+    def test_only_a_silent_pv_is_activated_again(self, client: Client, transport: Any, timers: TestScheduler) -> None:
         Seen().of(client.monitor_stream("pva://x"))
         Seen().of(client.monitor_stream("pva://y"))
         for command in list(transport.commands):
@@ -460,15 +468,13 @@ class TestSilence:
             transport.event("y", "y", second)
         assert [c["pv_name"] for c in transport.commands] == ["pva://x", "pva://y", "pva://x"]
 
-    def test_a_pv_that_is_still_being_activated_is_left_alone(
-        self, client: Client, transport: Any, timers: TestScheduler
-    ) -> None:
+    def test_a_pending_activation_is_not_repeated(self, client: Client, transport: Any, timers: TestScheduler) -> None:
         transport.event_source.hold = True
         Seen().of(client.monitor_stream("pva://x"))
         timers.advance_to(11)
         assert transport.commands == []
 
-    def test_the_stream_goes_on_whatever_becomes_of_it(
+    def test_a_failed_reactivation_does_not_fail_the_stream(
         self, client: Client, transport: Any, timers: TestScheduler
     ) -> None:
         seen = Seen().of(client.monitor_stream("pva://x"))

@@ -7,7 +7,7 @@ import pytest
 from reactivex.disposable import Disposable
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.client.correlation import CommandSender, PendingRequests, when_done
+from k2eg_rx.client.correlation import CommandSender, PendingRequests
 from k2eg_rx.client.get_put import is_spurious
 from k2eg_rx.client.requests import BlockingResult, Request, Requests, closed_before_reply
 from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
@@ -60,7 +60,7 @@ def setup() -> Setup:
     return Setup()
 
 
-def test_the_timeout_names_operation_subject_and_time_and_frees_the_route(setup: Setup) -> None:
+def test_a_timeout_names_operation_subject_and_seconds_and_frees_the_request(setup: Setup) -> None:
     setup.ready.set_result(None)
     setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     setup.timers.advance_to(2.9)
@@ -76,7 +76,7 @@ def test_the_timeout_names_operation_subject_and_time_and_frees_the_route(setup:
     assert setup.items == []
 
 
-def test_a_puts_timeout_warns_that_it_may_still_be_carried_out(setup: Setup) -> None:
+def test_a_hint_is_appended_to_the_timeout(setup: Setup) -> None:
     setup.ready.set_result(None)
     stream = setup.requests.reply(PutCommand("pva://x", b"\x80"), "pva://x", 1.0, hint="it may")
     setup.subscribe(stream)
@@ -84,7 +84,7 @@ def test_a_puts_timeout_warns_that_it_may_still_be_carried_out(setup: Setup) -> 
     assert str(setup.errors[0]) == "put of pva://x: no reply within 1 s; it may"
 
 
-def test_the_time_until_the_reply_topic_is_read_counts(setup: Setup) -> None:
+def test_waiting_for_the_reply_topic_counts_towards_the_timeout(setup: Setup) -> None:
     setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     setup.timers.advance_to(4)
     assert isinstance(setup.errors[0], OperationTimeout)
@@ -106,7 +106,7 @@ def get_of_x(**options: Any) -> Any:
     return Request(GetCommand("pva://x"), "pva://x", 3.0, **options)
 
 
-def test_what_a_reply_says_is_emitted_or_raised(setup: Setup) -> None:
+def test_the_parsed_reply_or_the_parsers_error_is_emitted(setup: Setup) -> None:
     setup.ready.set_result(None)
     setup.subscribe(setup.requests.single(get_of_x(parse=lambda reply: reply.body["x"])))
     setup.reply(x=7)
@@ -116,11 +116,11 @@ def test_what_a_reply_says_is_emitted_or_raised(setup: Setup) -> None:
     assert len(setup.pending) == 0
 
 
-def test_a_reply_that_says_nothing_has_it_asked_once_more_in_the_same_time(setup: Setup) -> None:
+def test_a_spurious_reply_repeats_the_command_once_within_the_timeout(setup: Setup) -> None:
     setup.ready.set_result(None)
-    asked = get_of_x(parse=lambda reply: reply.error, is_spurious=lambda reply: reply.error == -2)
+    request = get_of_x(parse=lambda reply: reply.error, is_spurious=lambda reply: reply.error == -2)
     for _ in range(2):
-        setup.subscribe(setup.requests.single(asked))
+        setup.subscribe(setup.requests.single(request))
     setup.timers.advance_to(2)
     setup.reply(0, error=-2)
     setup.reply(2, error=-2)
@@ -131,10 +131,10 @@ def test_a_reply_that_says_nothing_has_it_asked_once_more_in_the_same_time(setup
     assert len(setup.pending) == 0
 
 
-def test_who_unsubscribes_has_nothing_asked_once_more(setup: Setup) -> None:
+def test_unsubscribing_prevents_the_repetition(setup: Setup) -> None:
     setup.ready.set_result(None)
-    asked = get_of_x(parse=lambda reply: reply.error, is_spurious=lambda _: subscription.dispose() or True)
-    subscription = setup.subscribe(setup.requests.single(asked))
+    request = get_of_x(parse=lambda reply: reply.error, is_spurious=lambda _: subscription.dispose() or True)
+    subscription = setup.subscribe(setup.requests.single(request))
     setup.reply(0, error=-2)
     assert (setup.items, setup.errors, len(setup.sink.sent), len(setup.pending)) == ([], [], 1, 0)
 
@@ -148,8 +148,8 @@ def value_of_x(**options: Any) -> Request[Any]:
     return Request(GetCommand("pva://x"), "pva://x", options.pop("timeout", 3.0), read, **options)
 
 
-def answering(setup: Setup, monkeypatch: pytest.MonkeyPatch, *replies: dict[str, Any]) -> None:
-    """Has each command answered before the sink returns."""
+def reply_at_once(setup: Setup, monkeypatch: pytest.MonkeyPatch, *replies: dict[str, Any]) -> None:
+    """Replies to each command before the sink returns."""
     left, send = list(replies), setup.sink.send
 
     def sent(*record: Any, **more: Any) -> None:
@@ -161,59 +161,57 @@ def answering(setup: Setup, monkeypatch: pytest.MonkeyPatch, *replies: dict[str,
     setup.ready.set_result(None)
 
 
-def test_who_waits_gets_what_the_reply_says_and_needs_no_timer(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    answering(setup, monkeypatch, {"x": 1})
+def test_wait_returns_the_parsed_reply_without_a_timer(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    reply_at_once(setup, monkeypatch, {"x": 1})
     monkeypatch.setattr(setup.timers, "schedule_relative", lambda *_: pytest.fail("a timer was set"))
     assert setup.requests.wait(value_of_x()) == 1
     assert (len(setup.sink.sent), len(setup.pending)) == (1, 0)
 
 
-def test_who_waits_has_it_asked_once_more_if_a_reply_says_nothing(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answering(setup, monkeypatch, {"error": -2, "message": "Operaton cancelled"}, {"x": 2})
+def test_wait_repeats_the_command_after_a_spurious_reply(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    reply_at_once(setup, monkeypatch, {"error": -2, "message": "Operaton cancelled"}, {"x": 2})
     assert setup.requests.wait(value_of_x(is_spurious=is_spurious)) == 2
     assert (len(setup.sink.sent), len(setup.pending)) == (2, 0)
 
 
-def test_who_waits_is_told_the_gateways_error(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    answering(setup, monkeypatch, {"error": -1, "message": "no such PV"})
+def test_wait_raises_the_gateways_error(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    reply_at_once(setup, monkeypatch, {"error": -1, "message": "no such PV"})
     with pytest.raises(OperationError, match="no such PV"):
         setup.requests.wait(value_of_x())
 
 
-def test_who_waits_in_vain_gets_the_timeout_and_frees_the_route(setup: Setup) -> None:
+def test_wait_raises_the_timeout_and_frees_the_request(setup: Setup) -> None:
     setup.ready.set_result(None)
     with pytest.raises(OperationTimeout) as caught:
-        setup.requests.wait(value_of_x(timeout=0.001, hint="so it is"))
-    assert str(caught.value) == "get of pva://x: no reply within 0.001 s; so it is"
+        setup.requests.wait(value_of_x(timeout=0.001, hint="a hint"))
+    assert str(caught.value) == "get of pva://x: no reply within 0.001 s; a hint"
     assert len(setup.pending) == 0
 
 
-def test_a_reply_that_comes_with_the_timeout_is_waited_for(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_returns_a_reply_that_arrives_with_the_timeout(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     setup.ready.set_result(None)
     wait, waits = BlockingResult[Any].wait, list[tuple[float, ...]]()
 
-    def too_long(outcome: BlockingResult[Any], *timeout: float) -> bool:
+    def too_long(result: BlockingResult[Any], *timeout: float) -> bool:
         waits.append(timeout)
         if timeout:
             setup.reply(x=4)
             return False
-        return wait(outcome)
+        return wait(result)
 
     monkeypatch.setattr(BlockingResult, "wait", too_long)
     assert setup.requests.wait(value_of_x()) == 4
     assert waits == [(3.0,), ()]
 
 
-def test_who_waits_is_told_that_the_client_is_closed(setup: Setup) -> None:
+def test_wait_raises_if_the_client_is_closed(setup: Setup) -> None:
     setup.ready.set_result(None)
     setup.pending.close(closed_before_reply())
     with pytest.raises(ClientClosedError):
         setup.requests.wait(value_of_x())
 
 
-def test_who_is_interrupted_frees_the_route(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_wait_frees_the_request(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any) -> bool:
         raise KeyboardInterrupt
 
@@ -231,7 +229,7 @@ def test_an_unreadable_reply_topic_fails_the_request(setup: Setup) -> None:
     assert len(setup.pending) == 0
 
 
-def test_a_command_that_kafka_did_not_take_fails_at_once(setup: Setup) -> None:
+def test_a_failed_delivery_fails_the_request_at_once(setup: Setup) -> None:
     setup.ready.set_result(None)
     setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     setup.sink.reports[0](TransportError("the broker refused"))
@@ -239,14 +237,14 @@ def test_a_command_that_kafka_did_not_take_fails_at_once(setup: Setup) -> None:
     assert len(setup.pending) == 0
 
 
-def test_unsubscribing_frees_the_route_and_sends_nothing_more(setup: Setup) -> None:
+def test_unsubscribing_frees_the_request_and_prevents_sending(setup: Setup) -> None:
     subscription = setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     subscription.dispose()
     setup.ready.set_result(None)
     assert (setup.sink.sent, len(setup.pending)) == ([], 0)
 
 
-def test_close_fails_what_waits_and_what_comes(setup: Setup) -> None:
+def test_close_fails_pending_and_later_requests(setup: Setup) -> None:
     setup.ready.set_result(None)
     setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     setup.pending.close(closed_before_reply())
@@ -255,7 +253,7 @@ def test_close_fails_what_waits_and_what_comes(setup: Setup) -> None:
     assert len(setup.pending) == 0
 
 
-def test_what_is_asked_while_the_broker_refuses_fails_at_once(setup: Setup) -> None:
+def test_a_refusal_fails_requests_until_it_ends(setup: Setup) -> None:
     setup.ready.set_result(None)
     setup.sender.refuse(TransportError("wrong password"))
     setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
@@ -265,54 +263,20 @@ def test_what_is_asked_while_the_broker_refuses_fails_at_once(setup: Setup) -> N
     assert (len(setup.sink.sent), len(setup.pending)) == (1, 1)
 
 
-def test_who_unsubscribes_before_the_route_is_open_leaves_none_open(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disposal_before_registration_leaves_no_request_pending(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     setup.ready.set_result(None)
-    opened = setup.pending.register
-    monkeypatch.setattr(setup.pending, "register", lambda ids, asker: asker.dispose() or opened(ids, asker))
+    register = setup.pending.register
+    monkeypatch.setattr(setup.pending, "register", lambda ids, handler: handler.dispose() or register(ids, handler))
     setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     assert len(setup.pending) == 0
 
 
-def test_the_timer_is_given_up_with_the_reply(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    given_up: list[bool] = []
-    timer = Disposable(lambda: given_up.append(True))
+def test_a_reply_disposes_the_timer(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    disposed: list[bool] = []
+    timer = Disposable(lambda: disposed.append(True))
     monkeypatch.setattr(setup.timers, "schedule_relative", lambda *_: timer)
     setup.ready.set_result(None)
     setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
-    assert given_up == []
+    assert disposed == []
     setup.reply(x={"value": 1})
-    assert given_up == [True]
-
-
-def test_a_route_is_cut_once() -> None:
-    class Told:
-        def __init__(self) -> None:
-            self.ids: list[str] = []
-
-        def handle(self, replies: Any) -> None: ...
-
-        def fail(self, reply_ids: Any, error: Exception) -> None:
-            self.ids += reply_ids
-
-    pending, told = PendingRequests(DecodeErrorCounter()), Told()
-    pending.register(["a", "b", "c"], told)
-    assert pending.unregister(["b", "d"]) == ["b"]
-    for _ in range(2):
-        pending.fail(["a", "b"], TransportError("no"))
-    pending.fail_all(TransportError("no"))
-    assert (told.ids, len(pending)) == (["a", "c"], 0)
-
-
-def test_several_futures_are_waited_for_and_the_first_error_is_told() -> None:
-    futures: list[Future[None]] = [Future(), Future(), Future()]
-    told: list[object] = []
-    when_done(futures, told.append)
-    futures[2].set_result(None)
-    futures[1].set_exception(TransportError("no"))
-    assert told == []
-    futures[0].set_result(None)
-    assert [str(error) for error in told] == ["no"]
-    when_done([], told.append)
-    assert told[1] is None
+    assert disposed == [True]
