@@ -63,7 +63,7 @@ def addressed(uris: Iterable[str]) -> list[PVAddress]:
         ValueError: The list is empty, or an item is not a PV's URI.
     """
     if isinstance(uris, str) or not isinstance(uris, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"PV URIs must be a list of strings, got {uris!r}")
+        raise ValueError(f"a list of PV URIs is required, got {uris!r}")
     addresses = [PVAddress.parse(uri) for uri in uris]
     if not addresses:
         raise ValueError("the list of PV URIs must not be empty")

@@ -1,4 +1,4 @@
-"""The K2EG wire protocol without I/O: commands, replies, events and structures, to and from bytes."""
+"""The K2EG protocol as data: commands, replies, events and structures, to and from bytes."""
 
 from k2eg_rx.protocol.arrays import numpy_module, value_with_arrays, with_arrays
 from k2eg_rx.protocol.commands import (

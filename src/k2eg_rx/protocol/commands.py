@@ -1,7 +1,4 @@
-"""What a client asks of a gateway, as values, and their JSON.
-
-In: the fields of a command. Out: its bytes. Pure; any thread. The gateway's side is `parse`.
-"""
+"""Commands of a client to a gateway as objects, and their encoding as JSON. The gateway's side is `parse`."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from k2eg_rx.pv import snapshot_topic
 
 
 class SnapshotType(StrEnum):
-    """How a recurring snapshot collects: ``NORMAL``, the last value of each PV; ``TIMED_BUFFERED``, every value."""
+    """What an iteration of a recurring snapshot has: ``NORMAL``, the last value of each PV; ``TIMED_BUFFERED``, all."""
 
     NORMAL = "normal"
     TIMED_BUFFERED = "timedbuffered"
@@ -26,7 +23,7 @@ class SnapshotType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GetCommand:
-    """Read a PV. With `describe`, a gateway that can adds the PV's types to its reply (others ignore it)."""
+    """Read a PV. With `describe`, gateways that support it add the PV's types to the reply; others ignore it."""
 
     operation: ClassVar[str] = "get"
 
@@ -65,7 +62,7 @@ class MultiMonitorCommand:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotCommand:
-    """Acquire several PVs once. The window is in milliseconds."""
+    """Read several PVs once. The time window is in milliseconds."""
 
     operation: ClassVar[str] = "snapshot"
 
@@ -92,7 +89,7 @@ class RepeatingSnapshotCommand:
 
 @dataclass(frozen=True, slots=True)
 class RepeatingSnapshotTriggerCommand:
-    """Have a triggered recurring snapshot publish an iteration."""
+    """Make a triggered recurring snapshot publish an iteration."""
 
     operation: ClassVar[str] = "repeating_snapshot_trigger"
 
@@ -127,13 +124,13 @@ def pack_fields(fields: Mapping[str, Any]) -> bytes:
 
 
 def command_key(command: Command) -> bytes | None:
-    """Returns the Kafka key that keeps the commands about one PV or one snapshot in order, and with one gateway.
+    """Returns the Kafka key that keeps the commands for one PV or one snapshot in order, or None.
 
-    A gateway needs none; without one, commands spread over the partitions of the command topic and may overtake.
+    Commands without a key spread over the partitions of the command topic and may overtake each other.
     """
     match command:
         case GetCommand(pv_name) | PutCommand(pv_name) | MonitorCommand(pv_name):
-            return (pv_name.partition("://")[2] or pv_name).encode()  # of a URI that was looked at when it was made
+            return (pv_name.partition("://")[2] or pv_name).encode()  # a URI, checked when it was created
         case (
             RepeatingSnapshotCommand(snapshot_name)
             | RepeatingSnapshotTriggerCommand(snapshot_name)
@@ -181,16 +178,16 @@ def encode_command(command: Command, reply_topic: str, reply_id: str, serializat
     """Returns a command as the JSON that goes to the command topic.
 
     Args:
-        command: What is asked.
-        reply_topic: Where the reply is to go.
-        reply_id: What the reply has to repeat.
-        serialization: ``msgpack`` or ``json``: the form of the reply and the events.
+        command: The command.
+        reply_topic: The topic of the reply.
+        reply_id: A string unique to the command, which the reply repeats.
+        serialization: ``msgpack`` or ``json``: the serialization of the reply and of events.
     """
     quoted = encode_basestring_ascii
     envelope = (
         f'{{"command": "{command.operation}", "serialization": {quoted(serialization)},'
         f' "reply_topic": {quoted(reply_topic)}, "reply_id": {quoted(reply_id)}, '
     )
-    if type(command) is GetCommand and not command.describe:  # what a thousand of are sent at once: a third of the time
+    if type(command) is GetCommand and not command.describe:  # 3 times faster, for batches of gets
         return f'{envelope}"pv_name": {quoted(command.pv_name)}}}'.encode()
     return (envelope + json.dumps(_fields(command))[1:]).encode()

@@ -1,7 +1,4 @@
-"""From a Kafka record to a map, and from maps to messages; everything that does not fit is a `WireError`.
-
-In: `Record`. Out: dicts, `Reply`, snapshot messages. Pure; any thread.
-"""
+"""Decodes the body of a Kafka record to a map; any violation of the protocol is a `WireError`."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ if TYPE_CHECKING:
     from k2eg_rx.protocol.records import Headers, Record
 
 SERIALIZATION_HEADER = "k2eg-ser-type"
-_USUAL_HEADERS = [(SERIALIZATION_HEADER, b"Msgpack")]  # as gateways write it; other spellings are understood too
+_USUAL_HEADERS = [(SERIALIZATION_HEADER, b"Msgpack")]  # as gateways write it; other spellings are accepted
 
 
 def _serialization(headers: Headers) -> str:
@@ -31,16 +28,16 @@ def decode_body(record: Record) -> dict[str, Any]:
     """Returns a record's body as a map.
 
     Raises:
-        WireError: No header, unknown serialization, undecodable bytes, or not a map.
+        WireError: The header is missing, the serialization unknown, or the body is undecodable or not a map.
     """
     headers, value = record.headers, record.value
-    if value is not None and headers == _USUAL_HEADERS:  # the way of nearly every event
+    if value is not None and headers == _USUAL_HEADERS:  # the fast path, for nearly every event
         try:
-            quick = quick_unpack(value)
-        except Exception:  # whatever it is, the thorough way says it in our words
-            quick = None
-        if isinstance(quick, dict):
-            return cast("dict[str, Any]", quick)
+            decoded = quick_unpack(value)
+        except Exception:  # decoded again below, which raises the right error
+            decoded = None
+        if isinstance(decoded, dict):
+            return cast("dict[str, Any]", decoded)
     serialization = _serialization(headers)
     if value is None:
         raise WireError("undecodable", "no body")
@@ -62,10 +59,10 @@ def require(body: dict[str, Any], key: str, kind: type) -> Any:
     """Returns a field of a message.
 
     Raises:
-        WireError: It is missing or of another type.
+        WireError: The field is missing or of another type.
     """
     value = body.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
-        # reprlib: what is wrong may be megabytes long, or too deep for Python to show
+        # reprlib: the value may be megabytes long, or nested too deeply for repr
         raise WireError("shape", f"{key!r} is {reprlib.repr(value)}, not a {kind.__name__}")
     return value

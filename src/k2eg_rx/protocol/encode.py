@@ -1,11 +1,8 @@
-"""What a gateway says, as bytes: replies, monitor events and the parts of a recurring snapshot.
+"""Encodes a gateway's messages: replies, monitor events and the parts of a recurring snapshot.
 
-In: structures (numpy arrays and scalars are welcome in them) and the fields around them. Out: record bodies in JSON or
-MessagePack, with the order of fields that the deployed gateway has. Pure; any thread.
-
-A structure is encoded by itself, once, into a *fragment*, which every message that carries it then takes in: a PV that
-goes to a monitor, a snapshot and a second topic costs one encoding. Nothing is lost in JSON: booleans are booleans, and
-what JSON cannot say, NaN and the infinities, are the strings ``NaN``, ``Infinity`` and ``-Infinity``.
+Bodies are JSON or MessagePack, with the deployed gateway's order of fields; structures may contain numpy arrays and
+scalars. A structure is encoded once, into a *fragment*, which each message that carries the structure includes. JSON
+has strings for what it cannot express: ``NaN``, ``Infinity`` and ``-Infinity``.
 """
 
 from __future__ import annotations
@@ -23,54 +20,55 @@ from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.protocol.records import Headers
 from k2eg_rx.protocol.structures import Structure
 
-# Kafka keys of replies that are not about one PV; the spelling is the deployed gateway's
+# Kafka keys of replies that do not concern a single PV, in the deployed gateway's spelling
 PARSE_ERROR_KEY = "comand-parse-error-reply"
 MONITOR_KEY = "monitor-error-key"
 SNAPSHOT_KEY = "snapshot-dist-key"
 RECURRING_KEY = "repeating-snapshot-events"
 
 _HEADER, _DATA, _TAIL = 0, 1, 2  # message_type
-_FIXMAP = 0x80  # MessagePack: a map of up to 15 entries has its length in its first byte
+_FIXMAP = 0x80  # MessagePack: the first byte of a map of up to 15 entries contains its length
 
 Fields = Mapping[str, Any]
 
 
 class Serialization(Enum):
-    """The form of a message's body; the value is the Kafka header's, with its capitals."""
+    """The serialization of a message's body; the value is that of the Kafka header."""
 
     JSON = "Json"
     MSGPACK = "Msgpack"
 
     @classmethod
     def named(cls, name: object) -> Serialization:
-        """Returns the form a command asks for: `json` in any case is JSON, everything else MessagePack."""
+        """Returns the serialization that a command requests: JSON for `json` in any case, otherwise MessagePack."""
         return cls.JSON if isinstance(name, str) and name.lower() == "json" else cls.MSGPACK
 
     @property
     def headers(self) -> Headers:
-        """The one header of a record."""
+        """The headers of a record."""
         return ((SERIALIZATION_HEADER, self.value),)
 
 
 def _native(value: Any) -> object:
-    """What an encoder does not know: numpy arrays and scalars, which both have `tolist`."""
+    """Converts numpy arrays and scalars for an encoder."""
     try:
         return value.tolist()
     except AttributeError:
-        raise TypeError(f"a {type(value).__name__} has no place in a structure") from None
+        raise TypeError(f"a structure must not contain a {type(value).__name__}") from None
 
 
 _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_native)
 
 
-def _reworded(value: Any, *, finite: bool) -> Any:
-    """Returns a value with what the encoders refuse in other words.
+def _encodable(value: Any, *, finite: bool) -> Any:
+    """Returns a value with replacements for what the encoders refuse.
+
+    Strings that are not Unicode (EPICS strings are bytes without a declared encoding) get a `?` for each invalid part.
 
     Args:
         value: A structure, or part of one.
-        finite: Whether NaN and the infinities are to become strings. Strings that are not Unicode (EPICS strings are
-            bytes of no declared encoding) have a `?` for what is broken in them.
+        finite: Whether NaN and the infinities become strings.
     """
     if isinstance(value, float):
         return value if not finite or math.isfinite(value) else _NOT_FINITE.get(float(value), "NaN")
@@ -80,24 +78,24 @@ def _reworded(value: Any, *, finite: bool) -> Any:
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
-        return {name: _reworded(item, finite=finite) for name, item in fields.items()}
+        return {name: _encodable(item, finite=finite) for name, item in fields.items()}
     if isinstance(value, list | tuple):
-        return [_reworded(item, finite=finite) for item in cast("list[Any]", value)]
-    return _reworded(_native(value), finite=finite)
+        return [_encodable(item, finite=finite) for item in cast("list[Any]", value)]
+    return _encodable(_native(value), finite=finite)
 
 
 def _json(value: object) -> bytes:
     try:
         return _ENCODER.encode(value).encode()
-    except ValueError:  # not finite, or not Unicode: rare, so the looking is left to the encoder, which is in C
-        return _ENCODER.encode(_reworded(value, finite=True)).encode()
+    except ValueError:  # not finite, or not Unicode: rare, so the check is left to the encoder, which is in C
+        return _ENCODER.encode(_encodable(value, finite=True)).encode()
 
 
 def _msgpack(value: object) -> bytes:
     try:
         return pack(value, _native)
     except UnicodeEncodeError:
-        return pack(_reworded(value, finite=False), _native)
+        return pack(_encodable(value, finite=False), _native)
 
 
 def _encode(serialization: Serialization, value: object) -> bytes:
@@ -108,7 +106,7 @@ def encode_structure(serialization: Serialization, structure: Structure) -> byte
     """Returns a structure as a fragment of a message.
 
     Raises:
-        WireError: There is something in it that has no form on the wire.
+        WireError: The structure contains an object that cannot be encoded.
     """
     try:
         return _encode(serialization, structure)
@@ -117,7 +115,7 @@ def encode_structure(serialization: Serialization, structure: Structure) -> byte
 
 
 def _around(serialization: Serialization, before: Fields, name: str, fragment: bytes, after: Fields) -> bytes:
-    """A map of the fields before, the fragment under its name, and the fields after."""
+    """Returns a map of the fields before, the fragment under its name, and the fields after."""
     if serialization is Serialization.MSGPACK:
         length = bytes([_FIXMAP | (len(before) + 1 + len(after))])
         return b"".join((length, pack(before)[1:], _msgpack(name), fragment, _msgpack(after)[1:]))
@@ -133,14 +131,14 @@ def encode_event(serialization: Serialization, pv_name: str, fragment: bytes) ->
 def encode_value(
     serialization: Serialization, reply_id: str, pv_name: str, fragment: bytes, types: Fields | None = None
 ) -> bytes:
-    """Returns the reply with a PV's value: of a get, and one of a one-shot snapshot's.
+    """Returns a reply with a PV's value: that of a get, or one of a one-shot snapshot.
 
     Args:
-        serialization: The form.
-        reply_id: The command's.
-        pv_name: The key of the value: the name as asked for, without the protocol.
-        fragment: The structure.
-        types: The PV's types, if they were asked for.
+        serialization: The serialization.
+        reply_id: The command's reply id.
+        pv_name: The key of the value: the name as requested, without the protocol.
+        fragment: The encoded structure.
+        types: The PV's types, if they were requested.
     """
     after: Fields = {} if types is None else {"pv_type": types}
     return _around(serialization, {"error": 0, "reply_id": reply_id}, pv_name, fragment, after)
@@ -152,11 +150,11 @@ def encode_reply(
     """Returns a reply without a PV's value.
 
     Args:
-        serialization: The form.
-        reply_id: The command's.
-        error: 0 success, negative a failure, 1 the end of a one-shot snapshot.
-        message: The words to it; None where the protocol has none.
-        topic: Where a recurring snapshot that was started publishes.
+        serialization: The serialization.
+        reply_id: The command's reply id.
+        error: 0 for success, negative for a failure, 1 for the end of a one-shot snapshot.
+        message: The text; None where the protocol has none.
+        topic: The topic of a recurring snapshot that was started.
     """
     body: dict[str, Any] = {"error": error, "reply_id": reply_id}
     if message is not None:
@@ -167,7 +165,7 @@ def encode_reply(
 
 
 def encode_header(serialization: Serialization, header: SnapshotHeader) -> bytes:
-    """Returns the begin of an iteration."""
+    """Returns the header of an iteration."""
     name, timestamp, index = header.snapshot_name, header.timestamp, header.iter_index
     if serialization is Serialization.JSON:
         return _json(
@@ -186,7 +184,7 @@ def encode_data(serialization: Serialization, timestamp: int, iter_index: int, p
 
 
 def encode_tail(serialization: Serialization, tail: SnapshotTail) -> bytes:
-    """Returns the end of an iteration. JSON always has an `error_message`, MessagePack only if there is one."""
+    """Returns the tail of an iteration. JSON always has an `error_message`, MessagePack only if it is not empty."""
     body: dict[str, Any] = {"message_type": _TAIL, "error": tail.error}
     if serialization is Serialization.JSON or tail.error_message:
         body["error_message"] = tail.error_message

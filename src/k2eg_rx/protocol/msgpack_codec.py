@@ -1,7 +1,4 @@
-"""MessagePack, with types: the msgpack package has none.
-
-In: Python values. Out: bytes, and back. Pure; any thread.
-"""
+"""MessagePack encoding and decoding with static types, which the msgpack package lacks."""
 
 from __future__ import annotations
 
@@ -20,15 +17,15 @@ def pack(value: object, default: Callable[[Any], Any] | None = None) -> bytes:
     """Returns a value as MessagePack.
 
     Args:
-        value: What to pack.
-        default: Called with what msgpack cannot pack; returns what it can.
+        value: The value to encode.
+        default: Converts an object of a type that msgpack does not support to one that it supports.
     """
     return cast("bytes", _msgpack.packb(value, default=default))
 
 
 def unpack_by_msgpack(packed: bytes) -> object:
-    """Returns the one value in the bytes, by the msgpack package: what `unpack` is where msgspec is not installed."""
-    # EPICS strings are bytes of no declared encoding; what is not UTF-8 in them is replaced, not refused.
+    """Decodes one value with the msgpack package."""
+    # EPICS strings are bytes without a declared encoding: bytes that are not UTF-8 are replaced, not refused.
     return _msgpack.unpackb(packed, unicode_errors="replace", strict_map_key=False)
 
 
@@ -40,17 +37,17 @@ def _quick_unpack() -> Callable[[bytes], object]:
     return msgspec.msgpack.Decoder().decode
 
 
-# Returns the one value in the bytes, or raises some exception or other, whereupon `unpack` is to be tried: by msgspec,
-# in half of the time, if it is there.
+# Decodes one value with msgspec where it is installed, in half the time, and else with msgpack. It may raise any
+# exception; call `unpack` then.
 quick_unpack = _quick_unpack()
 
 
 def unpack(packed: bytes) -> object:
-    """Returns the one value in the bytes.
+    """Decodes one value.
 
     Raises:
         Exception: One of `UNPACK_ERRORS`.
     """
     with contextlib.suppress(Exception):
         return quick_unpack(packed)
-    return unpack_by_msgpack(packed)  # it replaces what is not UTF-8, and says what is wrong in its own words
+    return unpack_by_msgpack(packed)  # replaces bytes that are not UTF-8, and raises UNPACK_ERRORS

@@ -1,11 +1,8 @@
-"""What clients ask of a gateway, out of the bytes they send: the other side of `commands`.
+"""Parses commands from the bytes that clients send: the gateway's side of `commands`.
 
-In: the value of a record of the command topic. Out: the command and where its reply goes; or a refusal and where that
-goes; or, where not even that can be made out, why not. Pure; any thread.
-
-What is lenient and what is strict is the deployed gateway's choice: a mandatory field that is missing or of another
-type is refused with -1 and no words; an optional one of another type is as if it were not there; unknown fields are
-ignored. What the deployed gateway leaves without an answer though it could tell whom to answer is refused here.
+Like the deployed gateway, it refuses a command without a mandatory field, or with one of another type, with error -1
+and no text; it ignores unknown fields and optional fields of another type. Unlike it, it also refuses what the deployed
+gateway leaves unanswered, if the command has a reply topic and id.
 """
 
 from __future__ import annotations
@@ -46,12 +43,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class ReplyTo:
-    """Where a reply goes, and in which form.
+    """The destination and serialization of a reply.
 
     Attributes:
-        topic: The topic, or an empty string if there is none or none that Kafka could have.
-        reply_id: What the reply repeats, or an empty string.
-        serialization: The form of the reply, and of the events.
+        topic: The reply topic, or an empty string if the command has none or not a valid one.
+        reply_id: The id that the reply repeats, or an empty string.
+        serialization: The serialization of the reply and of events.
     """
 
     topic: str
@@ -60,13 +57,13 @@ class ReplyTo:
 
     @property
     def complete(self) -> bool:
-        """Whether there are both a topic and an id. Without, a get is answered if it has a topic, others are not."""
+        """Whether there are both a topic and an id. Without both, only a get with a topic is answered."""
         return bool(self.topic and self.reply_id)
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedCommand:
-    """A command that is whole. Whether its PV names can be read is left to the one who carries it out."""
+    """A complete command. Its PV names are not checked yet."""
 
     command: Command
     reply_to: ReplyTo
@@ -74,13 +71,13 @@ class ParsedCommand:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The negative answer to a command that is not whole.
+    """The negative reply to an incomplete command.
 
     Attributes:
-        reply_to: Whom to tell.
-        error: The code.
+        reply_to: The destination.
+        error: The error code.
         key: The reply's Kafka key.
-        message: The words, or None where the deployed gateway has none.
+        message: The text, or None where the deployed gateway has none.
     """
 
     reply_to: ReplyTo
@@ -91,7 +88,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Unanswerable:
-    """A record that nobody can be told about. `reason` is one of a few words, so that it can be counted."""
+    """A record that cannot be answered. `reason` is a key to count by."""
 
     reason: str
 
@@ -103,7 +100,7 @@ class PutError(Exception):
     """A put's value is not a map of fields.
 
     Attributes:
-        error: The reply's code.
+        error: The error code of the reply.
     """
 
     def __init__(self, error: int, text: str) -> None:
@@ -111,8 +108,8 @@ class PutError(Exception):
         self.error = error
 
 
-class _Unfit(Exception):
-    """The command is not whole; with the answer's code, key and words."""
+class _Incomplete(Exception):
+    """The command is incomplete; carries the key and text of the reply."""
 
     def __init__(self, key: str = PARSE_ERROR_KEY, message: str | None = None) -> None:
         super().__init__(key, message)
@@ -121,7 +118,7 @@ class _Unfit(Exception):
 
 
 def _is_text(value: object) -> bool:
-    """Whether it is a string that has a form on the wire: JSON can spell halves of characters."""
+    """Whether a value is a string that can be encoded: JSON can contain unpaired surrogates."""
     try:
         return isinstance(value, str) and bool(value.encode() or True)
     except UnicodeEncodeError:
@@ -129,46 +126,46 @@ def _is_text(value: object) -> bool:
 
 
 class _Body:
-    """The fields of a command, by the types they are to have."""
+    """The fields of a command, read by type."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self._fields = fields
 
     def text(self, name: str) -> str | None:
-        """A string, or None."""
+        """Returns a string, or None."""
         value = self._fields.get(name)
         return value if _is_text(value) else None
 
     def mandatory(self, name: str) -> str:
-        """A string; the command is unfit without."""
+        """Returns a string; without it the command is incomplete."""
         value = self.text(name)
         if value is None:
-            raise _Unfit
+            raise _Incomplete
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """The strings of a list, what is none left out; empty if there is no list."""
+        """Returns the strings in a list, without other items; empty if the field is not a list."""
         values = self._fields.get(name)
         return tuple(v for v in cast("list[Any]", values) if _is_text(v)) if isinstance(values, list) else ()
 
     def pv_names(self) -> tuple[str, ...]:
-        """The list of PVs, each once; the command is unfit if there is none in it."""
+        """Returns the PVs, each once; without any the command is incomplete."""
         names = tuple(dict.fromkeys(self.texts("pv_name_list")))
         if not names:
-            raise _Unfit
+            raise _Incomplete
         return names
 
     def number(self, name: str, default: int) -> int:
-        """An integer, or the default."""
+        """Returns an integer, or the default."""
         value = self._fields.get(name)
         return value if isinstance(value, int) and not isinstance(value, bool) else default
 
     def flag(self, name: str) -> bool:
-        """Whether it is true; anything but a boolean is not."""
+        """Whether a field is true; anything but a boolean counts as false."""
         return self._fields.get(name) is True
 
     def tags(self) -> dict[str, str]:
-        """The map of strings, what is none left out."""
+        """Returns the tags, without values that are not strings."""
         tags = self._fields.get("tags")
         pairs = cast("dict[str, Any]", tags).items() if isinstance(tags, dict) else ()
         return {name: value for name, value in pairs if isinstance(value, str)}
@@ -177,7 +174,7 @@ class _Body:
 def _get(body: _Body, reply_to: ReplyTo) -> Command:
     pv_name = body.mandatory("pv_name")
     if not reply_to.topic:
-        raise _Unfit
+        raise _Incomplete
     return GetCommand(pv_name, describe=body.flag("describe"))
 
 
@@ -185,15 +182,15 @@ def _put(body: _Body, _: ReplyTo) -> Command:
     pv_name, value = body.mandatory("pv_name"), body.mandatory("value")
     digits = value.rstrip("=")
     if not _BASE64.fullmatch(value) or len(digits) % 4 == 1:
-        raise _PutUnfit(pv_name)
+        raise _IncompletePut(pv_name)
     try:
-        # wrong padding is tolerated: the deployed gateway's decoder counts digits only
+        # wrong padding is accepted: the deployed gateway's decoder counts digits only
         return PutCommand(pv_name, base64.b64decode(digits + "=" * (-len(digits) % 4)))
     except binascii.Error:
-        raise _PutUnfit(pv_name) from None
+        raise _IncompletePut(pv_name) from None
 
 
-class _PutUnfit(_Unfit):
+class _IncompletePut(_Incomplete):
     def __init__(self, pv_name: str) -> None:
         super().__init__(pv_name, "Base64 decode error during put command processing")
 
@@ -202,9 +199,9 @@ def _monitor(body: _Body, reply_to: ReplyTo) -> Command:
     pv_name = body.mandatory("pv_name")
     topic = body.text("monitor_dest_topic") or reply_to.topic
     if not topic:
-        raise _Unfit
+        raise _Incomplete
     if not _TOPIC.fullmatch(topic):
-        raise _Unfit(MONITOR_KEY, f"Kafka has no topic of the name {topic!r}")
+        raise _Incomplete(MONITOR_KEY, f"Kafka has no topic of the name {topic!r}")
     return MonitorCommand(pv_name, topic)
 
 
@@ -238,13 +235,13 @@ def _stop(body: _Body, reply_to: ReplyTo) -> Command:
 
 
 def _unknown(_body: _Body, _reply_to: ReplyTo) -> Command:
-    raise _Unfit
+    raise _Incomplete
 
 
 def _answered(value: _T, reply_to: ReplyTo) -> _T:
-    """Returns the value if the command says whom to answer: no snapshot command is carried out without."""
+    """Returns the value if the command has a reply topic and id, which snapshot commands require."""
     if not reply_to.complete:
-        raise _Unfit
+        raise _Incomplete
     return value
 
 
@@ -270,12 +267,12 @@ def _reply_to(body: _Body, fields: dict[str, Any]) -> ReplyTo:
 
 
 def parse_command(value: bytes | None) -> Parsed:
-    """Returns what a record of the command topic asks for."""
+    """Parses a record of the command topic."""
     if not value:
         return Unanswerable("empty")
     try:
         loaded = cast("object", json.loads(value.decode()))
-    except (ValueError, RecursionError):  # of UTF-8 and of JSON alike
+    except (ValueError, RecursionError):  # invalid UTF-8 or invalid JSON
         return Unanswerable("not JSON")
     if not isinstance(loaded, dict):
         return Unanswerable("not an object")
@@ -285,17 +282,17 @@ def parse_command(value: bytes | None) -> Parsed:
     parser = _PARSERS.get(body.text("command") or "", _unknown)
     try:
         return ParsedCommand(parser(body, reply_to), reply_to)
-    except _Unfit as unfit:
+    except _Incomplete as incomplete:
         if reply_to.complete:
-            return Refusal(reply_to, -1, unfit.key, unfit.message)
+            return Refusal(reply_to, -1, incomplete.key, incomplete.message)
         return Unanswerable("incomplete, without reply_topic or reply_id")
 
 
 def parse_fields(packed: bytes) -> dict[str, Any]:
-    """Returns the fields that a put writes, out of its MessagePack; bytes after the map are ignored.
+    """Returns the fields of a put from its MessagePack; bytes after the map are ignored.
 
     Raises:
-        PutError: It is none; with the reply's code.
+        PutError: The MessagePack is invalid or not a map of fields.
     """
     try:
         fields: object = _msgpack.unpackb(packed, strict_map_key=False)

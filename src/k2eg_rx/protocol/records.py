@@ -1,4 +1,4 @@
-"""A Kafka record as read: topic, offset, key, body, headers.
+"""A Kafka record as read: topic, partition, offset, key, body, headers.
 
 Thread safety: immutable.
 """
@@ -12,16 +12,16 @@ Headers = Sequence[tuple[str, bytes | str | None]]
 
 
 class Record(NamedTuple):
-    """One Kafka record, as read. A named tuple because one is made for each event.
+    """A Kafka record. A named tuple, because one is created for each event.
 
     Attributes:
         topic: The topic's name.
-        partition: The partition it was read from.
-        offset: Its offset there.
-        key: The key's bytes, if any.
-        value: The body's bytes; None is a tombstone.
+        partition: The partition.
+        offset: The offset in the partition.
+        key: The key, or None.
+        value: The body; None for a tombstone.
         headers: The headers in order.
-        timestamp_ms: Kafka's own time stamp, Unix milliseconds; never EPICS time. -1 if there is none.
+        timestamp_ms: Kafka's time stamp (not EPICS time) in Unix milliseconds; -1 if the record has none.
     """
 
     topic: str

@@ -1,7 +1,4 @@
-"""Replies and snapshot messages out of records.
-
-In: `Record`. Out: `Reply`, `SnapshotMessage`. Pure; any thread.
-"""
+"""Decodes replies and the messages of recurring snapshots from records."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ def decode_reply(record: Record) -> Reply:
     """Returns the reply in a record.
 
     Raises:
-        WireError: It is none.
+        WireError: The record is not a reply.
     """
     body = decode_body(record)
     message = body.get("message")
@@ -41,10 +38,10 @@ def _sample(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def decode_snapshot_message(record: Record) -> SnapshotMessage:
-    """Returns the part of an iteration in a record.
+    """Returns the snapshot message (header, data or tail of an iteration) in a record.
 
     Raises:
-        WireError: It is none.
+        WireError: The record is not a snapshot message.
     """
     body = decode_body(record)
     kind: int = require(body, "message_type", int)

@@ -1,6 +1,6 @@
-"""What a recurring snapshot is to be, as a user says it, checked before it goes to a gateway.
+"""Properties of a recurring snapshot, checked before the command is sent.
 
-In: attributes set by a script. Out: the command. Pure; one script's object belongs to that script's thread.
+Thread safety: not thread-safe; an object belongs to one thread.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ from typing import Any
 from k2eg_rx.protocol.commands import RepeatingSnapshotCommand, SnapshotType
 from k2eg_rx.pv import MAX_TOPIC_LENGTH, PVAddress
 
-# Not ASCII is refused because gateways replace it byte by byte in the topic's name, and this library by character.
+# ASCII only: in the topic's name gateways replace other characters byte by byte, this library character by character.
 _NAME = re.compile(r"[\x20-\x7e]+")
-# A pvData field name. A gateway that is told another one (a dotted one above all) ends with the first event.
+# A pvData field name. The deployed gateway crashes at the first event if a filter has another name, as a dotted one.
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TYPES = {kind.value: kind for kind in SnapshotType}
 
 
 @dataclass
 class SnapshotProperties:
-    """A recurring snapshot's properties. Times are in milliseconds.
+    """Properties of a recurring snapshot. Times are in milliseconds, unlike elsewhere in this library.
 
     Attributes:
-        snapshot_name: Its name; its topic's name follows from it.
-        pv_uri_list: The PVs to acquire.
-        time_window: How long an iteration collects; the time between two iterations.
-        repeat_delay: How long to wait between two iterations.
-        sub_push_delay_msec: How often a `TIMED_BUFFERED` snapshot sends what it has so far; 0 leaves it to the gateway.
-        triggered: Whether an iteration is made by a trigger only.
-        respect_push_order: Whether the samples are to come in the order of their arrival.
-        type: `SnapshotType.NORMAL`, the last value of each PV, or `SnapshotType.TIMED_BUFFERED`, every value in the
-            window; or their names, in any case.
-        pv_field_filter_list: The fields to keep of each PV (``value``, ``alarm``, ...); None keeps all.
+        snapshot_name: The snapshot's name: printable ASCII, from which its topic's name is derived.
+        pv_uri_list: The URIs of the PVs, at least one.
+        time_window: Milliseconds that an iteration collects values; 0 or more, above 0 unless triggered.
+        repeat_delay: Milliseconds between the end of an iteration and the start of the next; 0 or more.
+        sub_push_delay_msec: Milliseconds between partial publications of a `TIMED_BUFFERED` iteration; 0 leaves the
+            interval to the gateway.
+        triggered: Whether iterations are published on triggers only.
+        respect_push_order: Whether samples are published in the order of their arrival.
+        type: `SnapshotType.NORMAL` for the last value of each PV, `SnapshotType.TIMED_BUFFERED` for every value in
+            the window; or the name, in any case.
+        pv_field_filter_list: Top-level fields to keep of each PV (``value``, ``alarm``, ...); None keeps all.
     """
 
     snapshot_name: str = ""
@@ -49,42 +50,42 @@ class SnapshotProperties:
 
     @property
     def addresses(self) -> list[PVAddress]:
-        """The PVs to acquire, as addresses.
+        """The addresses of the PVs.
 
         Raises:
-            ValueError: One is no PV's URI.
+            ValueError: An item of `pv_uri_list` is not a PV's URI.
         """
         return [PVAddress.parse(uri) for uri in self.pv_uri_list]
 
     @property
     def snapshot_type(self) -> SnapshotType:
-        """The type, whichever way it was given.
+        """The type as a `SnapshotType`.
 
         Raises:
-            ValueError: There is no such type.
+            ValueError: The type is neither a `SnapshotType` nor the name of one.
         """
         found = _TYPES.get(str(self.type).lower().replace("_", ""))
         if found is None:
-            raise ValueError(f"there is {' and '.join(_TYPES)}")
+            raise ValueError(f"must be {' or '.join(map(repr, _TYPES))}")
         return found
 
     def validate(self) -> None:
         """Checks every field.
 
         Raises:
-            ValueError: A field is wrong; the text names it and its value.
+            ValueError: A field is invalid; the text has its name, its value and the reason.
         """
         for name, check in _CHECKS.items():
             try:
                 check(self)
             except ValueError as error:
-                raise ValueError(f"SnapshotProperties.{name} is {getattr(self, name)!r}: {error}") from None
+                raise ValueError(f"SnapshotProperties.{name}: {error}, got {getattr(self, name)!r}") from None
 
     def command(self) -> RepeatingSnapshotCommand:
         """Returns the command that starts the snapshot.
 
         Raises:
-            ValueError: A field is wrong.
+            ValueError: A field is invalid.
         """
         self.validate()
         return RepeatingSnapshotCommand(
@@ -101,41 +102,41 @@ class SnapshotProperties:
 
 
 def check_snapshot_name(name: object) -> str:
-    """Returns a snapshot's name if it can be one.
+    """Returns a snapshot's name.
 
     Raises:
-        ValueError: It cannot; the text says why.
+        ValueError: It is not a name; the text is the condition, beginning with "must".
     """
     if not isinstance(name, str) or not name.strip():
-        raise ValueError("a snapshot needs a name")
+        raise ValueError("must be a name that is not empty")
     if not _NAME.fullmatch(name):
-        raise ValueError("only printable ASCII characters, for a topic is named after it")
+        raise ValueError("must consist of printable ASCII characters, because a topic is named after it")
     if len(name) > MAX_TOPIC_LENGTH:
-        raise ValueError(f"at most {MAX_TOPIC_LENGTH} characters, for a topic is named after it")
+        raise ValueError(f"must have at most {MAX_TOPIC_LENGTH} characters, because a topic is named after it")
     return name
 
 
 def _check_pvs(properties: SnapshotProperties) -> None:
-    uris: Any = properties.pv_uri_list  # users set anything
+    uris: Any = properties.pv_uri_list  # scripts may set anything
     if not isinstance(uris, list | tuple) or not uris:
-        raise ValueError("a list of PV URIs is needed, with one at least")
+        raise ValueError("must be a list of at least one PV URI")
     _ = properties.addresses
 
 
 def _check_window(properties: SnapshotProperties) -> None:
     _check_duration(properties.time_window)
     if properties.time_window == 0 and not properties.triggered:
-        raise ValueError("a window of 0 is for triggered snapshots; others would make an iteration every millisecond")
+        raise ValueError("must be above 0 unless triggered: a window of 0 makes an iteration every millisecond")
 
 
 def _check_duration(value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError("a whole number of milliseconds, 0 or more, is needed")
+        raise ValueError("must be a whole number of milliseconds, 0 or more")
 
 
 def _check_flag(value: object) -> None:
     if not isinstance(value, bool):
-        raise ValueError("True or False is needed")
+        raise ValueError("must be True or False")
 
 
 def _check_filter(properties: SnapshotProperties) -> None:
@@ -143,10 +144,10 @@ def _check_filter(properties: SnapshotProperties) -> None:
     if names is None:
         return
     if not isinstance(names, list | tuple):
-        raise ValueError("a list of field names is needed")
+        raise ValueError("must be a list of field names")
     for name in properties.pv_field_filter_list or ():
         if not isinstance(name, str) or not _FIELD.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"{name!r} is no field at the top of a PV's structure, such as 'value' or 'alarm'")
+            raise ValueError(f"must have top-level fields of a PV, such as 'value' or 'alarm', not {name!r}")
 
 
 _CHECKS: dict[str, Callable[[SnapshotProperties], object]] = {

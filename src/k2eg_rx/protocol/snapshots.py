@@ -1,7 +1,6 @@
-"""Snapshots out of the messages they come in: the assembly of iterations, as a table of states.
+"""Assembles snapshots from their messages; for recurring snapshots by a state table.
 
-In: the parts of recurring snapshots in the order of their topic, or the replies to a one-shot snapshot. Out:
-`Snapshot`s, and counts of what could not be used. Pure: no thread, no clock; one assembler belongs to one reader.
+Thread safety: not thread-safe; an assembler belongs to one reader.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from k2eg_rx.protocol.messages import Reply, SnapshotData, SnapshotHeader, Snaps
 from k2eg_rx.protocol.structures import Structure, structure_of
 from k2eg_rx.pv import PVAddress
 
-# A decoded scalar PV takes about 5 kB, so this is about half a gigabyte: far above what a laboratory takes in one
-# window (1000 PVs at 10 Hz for 10 s), far below what ends the process.
+# A decoded scalar PV takes about 5 kB, so this is about 500 MB: enough for the largest windows of laboratories
+# (1000 PVs at 10 Hz for 10 s), and well below the memory of a host.
 MAX_SAMPLES = 100_000
 
 COMPLETE = 1  # the `error` of the reply that ends a one-shot snapshot
@@ -26,7 +25,7 @@ TRUNCATED = -1  # the `error` of a snapshot that had more samples than the bound
 
 
 class Samples(list[Structure]):
-    """A PV's structures in arrival order; a string index answers from the newest one."""
+    """A PV's structures in arrival order; a string index returns a field of the newest one."""
 
     __slots__ = ()
 
@@ -43,23 +42,23 @@ class Samples(list[Structure]):
             raise KeyError(f"{index}: the snapshot has no data of this PV")
         newest = super().__getitem__(-1)
         if index not in newest:
-            raise KeyError(f"{index}: no such field; there is {', '.join(map(str, newest))}")
+            raise KeyError(f"{index}: no such field; the fields are {', '.join(map(str, newest))}")
         return newest[index]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The values of a set of PVs, acquired together.
+    """The values of a set of PVs, read together.
 
     Attributes:
         name: The snapshot's name, or the id of a one-shot snapshot.
-        data: The samples of every PV asked for, by its name; empty for one without data.
-        timestamp: Unix milliseconds of the tail; 0 where the gateway tells none (one-shot).
-        iteration: Its number, from 1; 0 for a one-shot snapshot.
-        header_timestamp: Unix milliseconds at its begin.
-        tail_timestamp: Unix milliseconds at its end.
-        error: 0, or negative if something is wrong with it.
-        error_message: What is wrong with it.
+        data: The samples of every requested PV, by PV name; empty for a PV without data.
+        timestamp: Publication time of the tail in Unix milliseconds; 0 for a one-shot snapshot.
+        iteration: The iteration's number, from 1; 0 for a one-shot snapshot.
+        header_timestamp: Publication time of the header in Unix milliseconds; 0 for a one-shot snapshot.
+        tail_timestamp: The same as `timestamp`.
+        error: 0, or negative if the iteration failed or was truncated.
+        error_message: The failure, or an empty string.
     """
 
     name: str
@@ -72,7 +71,7 @@ class Snapshot:
     error_message: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns it as the documented handlers get it: the times, the iteration, and the samples by PV name."""
+        """Returns the snapshot as callbacks of `k2eg` receive it: times, iteration, and samples by PV name."""
         return dict(self.data) | {
             "timestamp": self.timestamp,
             "iteration": self.iteration,
@@ -82,43 +81,43 @@ class Snapshot:
 
 
 class _Collection:
-    """The samples of one snapshot so far, by the names the PVs were asked for under.
+    """Collects the samples of one snapshot by the names of the requested PVs.
 
-    A gateway may answer for a field (``X.alarm.status``) under its own name, or only for the record (``X``).
+    A gateway may send a field (``X.alarm.status``) under its own name, or only the record (``X``).
     """
 
     def __init__(self, addresses: Iterable[PVAddress], max_samples: int) -> None:
         self._addresses = tuple(addresses)
         self._max_samples = max_samples
         self._by_key: dict[str, list[PVAddress]] = {}
-        self._own_key: set[str] = set()  # fields that the gateway is known to answer for under their own name
+        self._own_key: set[str] = set()  # fields that the gateway sends under their own name
         for address in {address.name: address for address in self._addresses}.values():
             for key in {address.name, address.base}:
                 self._by_key.setdefault(key, []).append(address)
         self.start()
 
     def start(self) -> None:
-        """Forgets what was collected."""
+        """Discards the samples."""
         self.data = {address.name: Samples() for address in self._addresses}
         self.excess = 0
         self._size = 0
 
     def add(self, key: str, structure: Structure) -> str:
-        """Takes a sample in. Returns an empty string, or why it could not be used."""
+        """Adds a sample. Returns an empty string, or the reason why it was dropped."""
         targets = self._by_key.get(key)
         if targets is None:
             return "unknown_pv"
         if self._size >= self._max_samples:
             self.excess += 1
             return "excess"
-        outcomes = [self._add(address, key, structure) for address in targets]
-        return "" if "" in outcomes else outcomes[0]
+        reasons = [self._add(address, key, structure) for address in targets]
+        return "" if "" in reasons else reasons[0]
 
     def _add(self, address: PVAddress, key: str, structure: Structure) -> str:
         samples = self.data[address.name]
         if address.field and key == address.name and key not in self._own_key:
             self._own_key.add(key)
-            samples.clear()  # what was taken from the record's own samples comes a second time under this key
+            samples.clear()  # the samples taken from the record arrive again under this key
         elif key != address.name and address.name in self._own_key:
             return ""
         try:
@@ -129,38 +128,38 @@ class _Collection:
         return ""
 
     def snapshot(self, name: str, error: int = 0, error_message: str = "", **times: int) -> Snapshot:
-        """Returns what was collected, and starts afresh."""
+        """Returns the collected samples as a snapshot, and starts the next collection."""
         if self.excess and not error:
-            error, error_message = TRUNCATED, f"{self.excess} samples beyond {self._max_samples} were left out"
+            error, error_message = TRUNCATED, f"{self.excess} samples beyond {self._max_samples} were dropped"
         snapshot = Snapshot(name, self.data, error=error, error_message=error_message, **times)
         self.start()
         return snapshot
 
 
 class State(Enum):
-    """Where an assembler stands."""
+    """The state of an assembler."""
 
     IDLE = "idle"  # no header seen since the last tail
     OPEN = "open"  # between a header and its tail
 
 
 class Event(Enum):
-    """What a message is to an assembler."""
+    """The meaning of a message in the assembler's state."""
 
-    HEADER = "header"  # begins an iteration
-    AGAIN = "again"  # the open iteration's header once more
-    OLD = "old"  # the header of the last complete iteration once more
+    HEADER = "header"  # starts an iteration
+    AGAIN = "again"  # repeats the open iteration's header
+    OLD = "old"  # repeats the header of the last complete iteration
     DATA = "data"  # a sample of the open iteration
     TAIL = "tail"  # ends the open iteration
     STRAY = "stray"  # a sample or a tail of an iteration that is not open
 
 
 class Action(Enum):
-    """What an assembler does."""
+    """The assembler's action on a message."""
 
     OPEN = "open"
-    REOPEN = "reopen"  # drop what is open, count it as incomplete, open the new one
-    RESTART = "restart"  # drop what is open, for it comes again
+    REOPEN = "reopen"  # drop the open iteration, count it as incomplete, open the new one
+    RESTART = "restart"  # drop the samples of the open iteration, which is sent again
     ADD = "add"
     EMIT = "emit"
     DROP = "drop"
@@ -180,16 +179,16 @@ TRANSITIONS: Mapping[tuple[State, Event], tuple[Action, State]] = {
 
 
 class IterationAssembler:
-    """Makes `Snapshot`s out of the messages on a recurring snapshot's topic.
+    """Assembles `Snapshot`s from the messages on a recurring snapshot's topic.
 
-    A sample that comes twice within an iteration is kept twice: nothing tells it from a PV that was read again
-    without a change. An iteration that comes twice, as Kafka may deliver it, is emitted once.
+    Equal samples within an iteration are kept: a repeated message cannot be distinguished from a PV that was read again
+    without a change. An iteration that Kafka delivers twice is emitted once.
 
     Attributes:
-        state: Where it stands.
-        counts: What could not be used, by why: ``incomplete`` iterations, whose tail never came; messages without
-            a header (``stray``), headers of an iteration emitted before (``old``); samples of a PV not asked for
-            (``unknown_pv``), without the field asked for (``unusable``), or beyond the bound (``excess``).
+        state: The current state.
+        counts: What was dropped, by reason: iterations without a tail (``incomplete``); messages without a header
+            (``stray``); headers of an iteration already emitted (``old``); samples of a PV that was not requested
+            (``unknown_pv``), without the requested field (``unusable``), or beyond `max_samples` (``excess``).
     """
 
     def __init__(
@@ -200,24 +199,24 @@ class IterationAssembler:
         *,
         counts: Counter[str] | None = None,
     ) -> None:
-        """Makes an assembler that has seen nothing.
+        """Creates an assembler in the state IDLE.
 
         Args:
-            name: The name its snapshots get: the one asked for. Names that share a topic are one snapshot to a
-                gateway, so a header may carry another spelling.
-            addresses: The PVs asked for.
-            max_samples: How many samples an iteration may have; what is beyond is left out, and the snapshot says so.
-            counts: The counter to use, for a total of several assemblers.
+            name: The name of the emitted snapshots. Headers may have another spelling, because names that share a
+                topic are one snapshot to a gateway.
+            addresses: The requested PVs.
+            max_samples: The bound on samples of an iteration. Further ones are dropped, and the snapshot has an error.
+            counts: A counter shared with other assemblers, for a total; by default one of its own.
         """
         self.state = State.IDLE
         self.counts: Counter[str] = Counter() if counts is None else counts
         self._name = name
         self._collection = _Collection(addresses, max_samples)
-        self._header = SnapshotHeader("", 0, 0)  # of the open iteration; without meaning while there is none
+        self._header = SnapshotHeader("", 0, 0)  # of the open iteration; unused in the state IDLE
         self._complete: SnapshotHeader | None = None  # of the last iteration emitted
 
     def feed(self, message: SnapshotMessage) -> Snapshot | None:
-        """Takes the next message in. Returns the snapshot that it completes, if it does. Never raises."""
+        """Processes the next message. Returns the snapshot that it completes, or None. Never raises."""
         event = self._event(message)
         action, self.state = TRANSITIONS[self.state, event]
         match action, message:
@@ -259,22 +258,22 @@ class IterationAssembler:
 
 
 class OneShotAssembler:
-    """Makes a `Snapshot` out of the replies to a one-shot snapshot; samples that cannot be used are left out."""
+    """Assembles a `Snapshot` from the replies to a one-shot snapshot; drops samples that it cannot use."""
 
     def __init__(self, name: str, addresses: Iterable[PVAddress], max_samples: int = MAX_SAMPLES) -> None:
-        """Makes an assembler that has seen nothing.
+        """Creates an assembler without samples.
 
         Args:
-            name: The id the snapshot gets.
-            addresses: The PVs asked for.
-            max_samples: How many samples it may have.
+            name: The id of the snapshot.
+            addresses: The requested PVs.
+            max_samples: The bound on samples of the snapshot.
         """
         self._name = name
         self._addresses = tuple(addresses)
         self._collection = _Collection(self._addresses, max_samples)
 
     def feed(self, reply: Reply) -> Snapshot | None:
-        """Takes the next reply in. Returns the snapshot when the reply completes it.
+        """Processes the next reply. Returns the snapshot that it completes, or None.
 
         Raises:
             OperationError: The gateway refused the snapshot or one of its PVs.

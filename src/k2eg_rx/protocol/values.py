@@ -1,7 +1,6 @@
-"""Values for a put, as a user builds them, and their MessagePack.
+"""Values for a put, and their encoding as MessagePack.
 
-In: Python and numpy values. Out: the map a put carries, as a dict, as bytes, as base64. Pure; any thread.
-numpy is not needed for it: an array is whatever has `tolist`, as numpy's arrays and scalars have.
+An array is any object with `tolist`, as numpy arrays and scalars have; numpy itself is not needed.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ _PLAIN: frozenset[type] = frozenset({bool, int, float, str, type(None)})
 
 
 def plain(value: Any) -> Any:
-    """Returns a value made of Python's own types: what numpy has becomes numbers and lists, and so do bytes.
+    """Returns a value in Python's own types: numpy arrays and scalars become lists and numbers.
 
-    Bytes become a list of numbers because the wire knows no binary: a gateway empties an array that is put as such.
+    Bytes become a list of numbers, because the protocol has no binary type: the deployed gateway empties an array that
+    is put as binary.
     """
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in cast("Mapping[Any, Any]", value).items()}
@@ -30,13 +30,13 @@ def plain(value: Any) -> Any:
         return plain(value.tolist())
     if isinstance(value, list | tuple):
         items = cast("Sequence[Any]", value)
-        # a look at the types first, for arrays of a million numbers
+        # the check of all types first is much faster for arrays of a million numbers
         return list(items) if _PLAIN.issuperset(map(type, items)) else [plain(item) for item in items]
     return value
 
 
 def _key_and_payload(arguments: tuple[Any, ...], named: dict[str, Any], kind: str) -> tuple[str, Any]:
-    """Reads a constructor's arguments: one is the payload, two are key and payload, either may be named."""
+    """Returns key and payload from a constructor's arguments: the payload, or both, each positional or by keyword."""
     match arguments, named:
         case [payload], {}:
             found = {"payload": payload} if "payload" not in named else {"key": payload}
@@ -50,16 +50,16 @@ def _key_and_payload(arguments: tuple[Any, ...], named: dict[str, Any], kind: st
         raise ValueError(f"{kind} takes a payload, or a key and a payload: {kind}(42) or {kind}('value', 42)")
     key = found.get("key", DEFAULT_KEY)
     if not isinstance(key, str) or not key:
-        raise ValueError(f"{kind}: the key is the name of a field, not {key!r}")
+        raise ValueError(f"{kind}: key must be the name of a field, got {key!r}")
     return key, found["payload"]
 
 
 class MessagePackSerializable:
-    """A value for one field of a PV, which `put` sends as given.
+    """A value for one field of a PV, which `put` sends without conversion.
 
     Attributes:
-        key: The field to write; ``value`` unless told otherwise.
-        payload: What to write.
+        key: The field to write; by default ``value``.
+        payload: The value to write.
     """
 
     key: str
@@ -78,26 +78,26 @@ class MessagePackSerializable:
         self.payload = self._checked(payload)
 
     def _checked(self, payload: Any) -> Any:
-        """Returns the payload as it is kept. Raises ValueError for one that this kind cannot hold."""
+        """Returns the payload to store. Raises ValueError if it does not fit this class."""
         return payload
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the map that a put of it carries: field name to value, in Python's own types."""
+        """Returns the map that a put sends: field name to value, in Python's own types."""
         return {self.key: plain(self.payload)}
 
     def to_msgpack(self) -> bytes:
-        """Returns that map as MessagePack.
+        """Returns the map as MessagePack.
 
         Raises:
-            ValueError: There is something in it that MessagePack cannot hold.
+            ValueError: MessagePack cannot express the payload.
         """
         try:
             return pack(self.to_dict())
         except (TypeError, OverflowError) as error:
-            raise ValueError(f"{self!r} cannot be sent: {error}") from error
+            raise ValueError(f"{self!r} cannot be encoded as MessagePack: {error}") from error
 
     def to_base_64(self) -> str:
-        """Returns that MessagePack as base64, the form it has in a command."""
+        """Returns the MessagePack as base64, the form it has in a command."""
         return base64.b64encode(self.to_msgpack()).decode("ascii")
 
     def __repr__(self) -> str:
@@ -115,78 +115,78 @@ class Vector(MessagePackSerializable):
         if hasattr(payload, "tolist") or isinstance(payload, bytes | bytearray | list):
             return cast("Any", payload)
         if isinstance(payload, str | Mapping) or not isinstance(payload, Iterable):
-            raise ValueError(f"a Vector holds a list or an array, not {payload!r}; a single value is a Scalar")
+            raise ValueError(f"a Vector takes a list or an array, got {payload!r}; use Scalar for a single value")
         return list(cast("Iterable[Any]", payload))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the map that a put of it carries.
+        """Returns the map that a put sends.
 
         Raises:
-            ValueError: It holds an array without dimensions, which is a single value.
+            ValueError: The payload is an array without dimensions, which is a single value.
         """
         items = plain(self.payload)
         if not isinstance(items, list):
-            raise ValueError(f"a Vector holds a list or an array, not {self.payload!r}; a single value is a Scalar")
+            raise ValueError(f"a Vector takes a list or an array, got {self.payload!r}; use Scalar for a single value")
         return {self.key: items}
 
 
 class Generic(MessagePackSerializable):
-    """Anything that is made of maps, lists, strings, numbers and booleans: ``Generic("value", {"index": 2})``."""
+    """Any value of maps, lists, strings, numbers and booleans: ``Generic("value", {"index": 2})``."""
 
 
 class NTTable(MessagePackSerializable):
-    """A table, column by column.
+    """A table, by columns.
 
-    A put of it writes the columns and leaves the PV's own labels, which are for people to read, as they are.
+    A put writes the columns. It does not write the PV's ``labels``, which are for display.
 
     Attributes:
         labels: The names of the columns, in order.
-        key: The field to write.
-        payload: The columns set so far.
+        key: The field to write; by default ``value``.
+        payload: The columns that are set.
     """
 
     def __init__(self, labels: Iterable[str], key: str = DEFAULT_KEY) -> None:
-        """Makes a table without data.
+        """Creates a table without data.
 
         Raises:
-            ValueError: No labels, a label that is no name, or one twice.
+            ValueError: There are no labels, one is not a string or empty, or two are equal.
         """
         if isinstance(labels, str):
-            raise ValueError(f"labels is a list of column names, not the string {labels!r}")
+            raise ValueError(f"labels must be a list of column names, got the string {labels!r}")
         self.labels = list(labels)
         wrong = [label for label in self.labels if not isinstance(label, str) or not label]  # pyright: ignore[reportUnnecessaryIsInstance]
         if wrong or not self.labels:
-            raise ValueError(f"labels is a list of column names, not {self.labels!r}")
+            raise ValueError(f"labels must be a list of column names, got {self.labels!r}")
         twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
         if twice:
-            raise ValueError(f"labels has {', '.join(twice)} more than once")
+            raise ValueError(f"labels must be unique, got {', '.join(twice)} more than once")
         super().__init__(key, {})
 
     def set_column(self, label: str, data: Any) -> None:
         """Sets a column's data.
 
         Args:
-            label: Which column.
-            data: A list, tuple or array; the columns have to be of one length when the table is put.
+            label: The column's name.
+            data: A list, tuple or array; all columns must have the same length when the table is put.
 
         Raises:
             ValueError: There is no such column, or the data are not a list.
         """
         if label not in self.labels:
-            raise ValueError(f"no column {label!r}; there is {', '.join(self.labels)}")
+            raise ValueError(f"no column {label!r}; the columns are {', '.join(self.labels)}")
         column = plain(data)
         if not isinstance(column, list):
-            raise ValueError(f"column {label!r} takes a list or an array, not {data!r}")
+            raise ValueError(f"column {label!r} takes a list or an array, got {data!r}")
         self.payload[label] = column
 
     def wrap(self, records: Iterable[Mapping[str, Any] | Sequence[Any]]) -> NTTable:
         """Sets all columns from rows, and returns the table.
 
         Args:
-            records: A row each: a map from label to value, or the values in the order of the labels.
+            records: The rows, each a map from label to value, or the values in the order of the labels.
 
         Raises:
-            ValueError: A row has other columns than the table; the text names it by its number, counted from 0.
+            ValueError: A row has other columns than the table; the text has its number, counted from 0.
         """
         rows = [self._row(number, plain(record)) for number, record in enumerate(records)]
         self.payload = {label: [row[place] for row in rows] for place, label in enumerate(self.labels)}
@@ -201,14 +201,14 @@ class NTTable(MessagePackSerializable):
                 )
             return [row[label] for label in self.labels]
         if not isinstance(record, list):
-            raise ValueError(f"row {number} is {record!r}: neither a map nor a sequence")
+            raise ValueError(f"row {number} must be a map or a sequence, got {record!r}")
         values = cast("list[Any]", record)
         if len(values) != len(self.labels):
             raise ValueError(f"row {number} has {len(values)} values for {len(self.labels)} columns")
         return values
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the map that a put of it carries: all columns under the key.
+        """Returns the map that a put sends: all columns under the key.
 
         Raises:
             ValueError: A column is missing, or the columns differ in length.
@@ -219,5 +219,5 @@ class NTTable(MessagePackSerializable):
             raise ValueError(f"the table has no data for {', '.join(missing)}")
         lengths = {label: len(columns[label]) for label in self.labels}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"the table's columns differ in length: {lengths}")
+            raise ValueError(f"the columns of a table must have the same length, got {lengths}")
         return {self.key: {label: list(columns[label]) for label in self.labels}}

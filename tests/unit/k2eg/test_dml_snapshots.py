@@ -115,7 +115,7 @@ def test_the_same_name_with_other_properties_is_rejected(k: dml, handle: Any, ne
 
 
 def test_invalid_properties_are_rejected_before_anything_is_sent(k: dml, gateway: Any, new_handler: Any) -> None:
-    with pytest.raises(ValueError, match=r"SnapshotProperties\.time_window is -1"):
+    with pytest.raises(ValueError, match=r"SnapshotProperties\.time_window: .*, got -1"):
         k.snapshot_recurring(recurring(time_window=-1), new_handler())
     assert gateway.commands == []
 

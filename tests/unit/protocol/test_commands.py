@@ -1,4 +1,4 @@
-"""Commands and their JSON, beside what the protocol's table asks for."""
+"""Commands, their JSON and their Kafka keys."""
 
 from __future__ import annotations
 
@@ -86,34 +86,34 @@ TABLE: list[tuple[Command, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("command", "fields"), TABLE, ids=lambda item: getattr(item, "operation", None))
-def test_a_command_has_the_fields_of_the_protocols_table(command: Command, fields: dict[str, Any]) -> None:
+def test_a_command_has_the_fields_of_the_protocol(command: Command, fields: dict[str, Any]) -> None:
     assert json.loads(encode_command(command, "replies", "id")) == fields | ENVELOPE
 
 
-def test_every_command_is_in_the_table_by_its_own_name() -> None:
+def test_every_command_has_its_operation_name() -> None:
     assert {type(command) for command, _ in TABLE} == set(Command.__args__)
     assert all(fields["command"] == command.operation for command, fields in TABLE)
 
 
-def test_the_serialization_is_a_choice() -> None:
+def test_the_serialization_can_be_json() -> None:
     assert json.loads(encode_command(GetCommand("pva://x"), "r", "i", "json"))["serialization"] == "json"
 
 
 @pytest.mark.parametrize("describe", [False, True])
-def test_what_json_has_to_escape_survives(describe: bool) -> None:
+def test_escaped_characters_survive(describe: bool) -> None:
     command = GetCommand('pva://x.{"dbnd":{"d":1}}\\', describe)  # a channel filter
     encoded = json.loads(encode_command(command, 'a"reply', 'an"id', 'j"son'))
     assert (encoded["pv_name"], encoded["reply_topic"]) == (command.pv_name, 'a"reply')
     assert (encoded["reply_id"], encoded["serialization"]) == ('an"id', 'j"son')
 
 
-def test_names_that_are_not_ascii_survive() -> None:
+def test_non_ascii_names_survive() -> None:
     encoded = encode_command(GetCommand("pva://µ:\u20ac"), "r", "i")
     assert encoded.isascii()
     assert json.loads(encoded)["pv_name"] == "pva://µ:\u20ac"
 
 
-def test_a_puts_fields_are_a_map() -> None:
+def test_the_fields_of_a_put_are_a_map() -> None:
     assert unpack(pack_fields({"value": 42})) == {"value": 42}
 
 
@@ -130,5 +130,5 @@ def test_a_puts_fields_are_a_map() -> None:
         (SnapshotCommand(("pva://a",)), None),
     ],
 )
-def test_commands_about_one_thing_share_a_key(command: Command, key: bytes | None) -> None:
+def test_commands_for_one_pv_or_snapshot_share_a_key(command: Command, key: bytes | None) -> None:
     assert command_key(command) == key

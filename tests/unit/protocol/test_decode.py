@@ -1,4 +1,4 @@
-"""From records to maps and messages: what decodes, and that nothing but a `WireError` comes of the rest."""
+"""Decoding of records to maps, replies and snapshot messages, and the `WireError`s."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def jsoned(body: Any) -> Record:
 
 
 @pytest.mark.parametrize("name", [b"Msgpack", b"msgpack", b"MSGPACK", "Msgpack"])
-def test_message_pack_by_any_spelling(name: bytes | str) -> None:
+def test_messagepack_in_any_spelling(name: bytes | str) -> None:
     assert decode_body(record(pack({"a": 1}), (HEADER, name))) == {"a": 1}
 
 
 @pytest.mark.parametrize("name", [b"Json", b"json", "JSON"])
-def test_json_by_any_spelling(name: bytes | str) -> None:
+def test_json_in_any_spelling(name: bytes | str) -> None:
     assert decode_body(record(b'{"a": [1.5E0, NaN, -Infinity]}', (HEADER, name)))["a"][0] == 1.5
 
 
-def test_other_headers_do_not_matter() -> None:
+def test_other_headers_are_ignored() -> None:
     assert decode_body(record(pack({}), ("other", b"x"), (HEADER, None), (HEADER, b"Msgpack"))) == {}
 
 
-def test_strings_that_are_not_utf8_are_mended_and_not_refused() -> None:
+def test_invalid_utf8_is_replaced() -> None:
     assert decode_body(record(b"\x81\xa1a\xa1\xff", (HEADER, b"Msgpack"))) == {"a": "\ufffd"}
     assert decode_body(record(b'{"a": "\xff"}', (HEADER, b"Json"))) == {"a": "\ufffd"}
 
@@ -75,7 +75,7 @@ def test_strings_that_are_not_utf8_are_mended_and_not_refused() -> None:
         (record(pack(None), (HEADER, b"Msgpack")), "shape"),
     ],
 )
-def test_what_is_wrong_is_told_by_kind(bad: Record, kind: str) -> None:
+def test_a_violation_has_a_kind(bad: Record, kind: str) -> None:
     with pytest.raises(WireError) as caught:
         decode_body(bad)
     assert caught.value.kind == kind
@@ -91,7 +91,7 @@ HEADERS = st.lists(
 @given(st.binary(max_size=60) | st.none(), HEADERS)
 @example(b"\xde\xff\xff", [(HEADER, b"Msgpack")])
 @example(b"\xc7\x05\x2aabcde", [(HEADER, b"Msgpack")])
-def test_arbitrary_bytes_are_decoded_or_a_wire_error(value: bytes | None, headers: list[Any]) -> None:
+def test_arbitrary_bytes_decode_or_raise_a_wire_error(value: bytes | None, headers: list[Any]) -> None:
     arbitrary = record(value, *headers)
     for decode in (decode_body, decode_reply, decode_snapshot_message, decode_event):
         with suppress(WireError):
@@ -120,7 +120,7 @@ def test_any_map_is_a_message_or_a_wire_error(body: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("form", [packed, jsoned])
-def test_a_reply_has_id_error_message_and_all_the_rest(form: Any) -> None:
+def test_a_reply_has_id_error_message_and_body(form: Any) -> None:
     body = {"error": -2, "reply_id": "id", "message": "no", "x": {"value": 1}}
     assert decode_reply(form(body)) == Reply("id", -2, "no", body)
     assert decode_reply(form({"error": 1, "reply_id": ""})).message == ""
@@ -137,17 +137,17 @@ def test_a_reply_has_id_error_message_and_all_the_rest(form: Any) -> None:
         {"error": None, "reply_id": None},
     ],
 )
-def test_a_reply_without_error_or_id_breaks_the_wire(body: dict[str, Any]) -> None:
+def test_a_reply_without_error_or_id_is_a_wire_error(body: dict[str, Any]) -> None:
     with pytest.raises(WireError, match="shape"):
         decode_reply(packed(body))
 
 
-def test_a_reply_whose_message_is_no_text_has_none() -> None:
+def test_a_reply_message_that_is_not_a_string_is_ignored() -> None:
     assert decode_reply(packed({"error": 0, "reply_id": "id", "message": 5})).message == ""
 
 
 @pytest.mark.parametrize("form", [packed, jsoned])
-def test_the_parts_of_an_iteration(form: Any) -> None:
+def test_the_messages_of_an_iteration(form: Any) -> None:
     common = {"snapshot_name": "s", "timestamp": 1795335316480, "iter_index": 3}
     header = SnapshotHeader("s", 1795335316480, 3)
     assert decode_snapshot_message(form({"message_type": 0} | common)) == header
@@ -173,12 +173,12 @@ def test_the_parts_of_an_iteration(form: Any) -> None:
         {"x": {"value": 1}},
     ],
 )
-def test_what_is_no_part_of_an_iteration_breaks_the_wire(body: dict[str, Any]) -> None:
+def test_a_malformed_snapshot_message_is_a_wire_error(body: dict[str, Any]) -> None:
     with pytest.raises(WireError, match="shape"):
         decode_snapshot_message(packed(body))
 
 
-def test_a_required_field_has_to_be_there_and_of_its_type() -> None:
+def test_a_required_field_must_exist_and_have_its_type() -> None:
     assert require({"a": 1}, "a", int) == 1
     for body in ({}, {"a": "1"}, {"a": True}, {"a": None}):
         with pytest.raises(WireError, match=r"'a' is .*, not a int"):

@@ -1,4 +1,4 @@
-"""Messages to bytes: the order of fields, arrays of numpy, and what JSON cannot say."""
+"""Encoding of messages: order of fields, numpy arrays, NaN and infinities."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def through(serialization: Serialization, structure: dict[str, Any]) -> dict[str
     return decoded(serialization, body)["a:b"]
 
 
-def test_headers_have_the_capitals_of_the_deployed_gateway() -> None:
+def test_headers_are_spelled_as_by_the_deployed_gateway() -> None:
     assert JSON.headers == (("k2eg-ser-type", "Json"),)
     assert MSGPACK.headers == (("k2eg-ser-type", "Msgpack"),)
 
 
 @BOTH
-def test_numpy_becomes_plain_and_is_never_binary(serialization: Serialization) -> None:
+def test_numpy_arrays_become_lists(serialization: Serialization) -> None:
     structure = through(
         serialization,
         {
@@ -94,7 +94,7 @@ def test_unions_and_structure_arrays_are_kept(serialization: Serialization) -> N
     assert through(serialization, structure) == structure
 
 
-def test_json_says_what_is_not_finite_in_words() -> None:
+def test_json_has_strings_for_nan_and_infinities() -> None:
     structure = {
         "value": math.nan,
         "array": np.array([math.nan, math.inf, -math.inf, 1.0]),
@@ -109,14 +109,14 @@ def test_json_says_what_is_not_finite_in_words() -> None:
     }
 
 
-def test_messagepack_has_numbers_for_what_is_not_finite() -> None:
+def test_messagepack_has_numbers_for_nan_and_infinities() -> None:
     structure = through(MSGPACK, {"array": np.array([math.nan, math.inf])})
     assert math.isnan(structure["array"][0])
     assert structure["array"][1] == math.inf
 
 
 @BOTH
-def test_text_that_is_not_unicode_does_not_lose_the_rest(serialization: Serialization) -> None:
+def test_text_that_is_not_unicode_is_replaced(serialization: Serialization) -> None:
     structure = through(serialization, {"value": "caf\udce9", "units": "µA", "n": np.array([1]), "x": math.inf})
     assert structure["value"] == "caf?"
     assert structure["units"] == "µA"
@@ -125,7 +125,7 @@ def test_text_that_is_not_unicode_does_not_lose_the_rest(serialization: Serializ
 
 @BOTH
 @pytest.mark.parametrize("thing", [object(), 2j, {1, 2}])
-def test_what_has_no_form_is_an_error(serialization: Serialization, thing: object) -> None:
+def test_an_object_that_cannot_be_encoded_is_an_error(serialization: Serialization, thing: object) -> None:
     with pytest.raises(WireError, match="cannot be encoded"):
         encode_structure(serialization, {"value": thing})
 
@@ -209,7 +209,7 @@ def test_messagepack_iterations_have_their_fields_in_order() -> None:
 
 
 @BOTH
-def test_the_clients_decoders_read_what_is_encoded(serialization: Serialization) -> None:
+def test_the_client_decodes_encoded_messages(serialization: Serialization) -> None:
     reply = decode_reply(record(serialization, encode_reply(serialization, "i", -2, "no")))
     assert (reply.reply_id, reply.error, reply.message) == ("i", -2, "no")
     header = SnapshotHeader("s", 1795335216419, 3)

@@ -61,19 +61,19 @@ def same(found: Any, expected: Any) -> bool:
     return found == expected or (isinstance(found, float) and math.isnan(found) and math.isnan(expected))
 
 
-def test_there_is_something_recorded() -> None:
+def test_the_recording_is_not_empty() -> None:
     assert sum(map(len, CASES.values())) == 868
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_recorded_message_decodes_to_what_is_recorded_beside_it(case: str) -> None:
+def test_every_recorded_message_decodes_as_recorded(case: str) -> None:
     for _, record, expected in CASES[case]:
         found = decode_body(record)
         assert same(found, expected), f"{found!r}\n!=\n{expected!r}"
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_recorded_message_has_a_meaning(case: str) -> None:
+def test_every_recorded_message_is_a_reply_event_or_snapshot_message(case: str) -> None:
     for _, record, expected in CASES[case]:
         if "reply_id" in expected:
             reply = decode_reply(record)

@@ -34,7 +34,7 @@ def update(body: dict[str, Any]) -> PVUpdate:
 
 
 @pytest.mark.parametrize("one", [PVData("my:pv", STRUCTURE), update({"my:pv": STRUCTURE})])
-def test_a_pv_tells_value_severity_time_and_units(one: PVData) -> None:
+def test_a_pv_has_value_severity_time_and_units(one: PVData) -> None:
     assert (one.name, one.value, one.severity, one.timestamp, one.units) == (
         "my:pv",
         1.5,
@@ -45,14 +45,14 @@ def test_a_pv_tells_value_severity_time_and_units(one: PVData) -> None:
     assert one.data == STRUCTURE
 
 
-def test_what_a_pv_has_not_is_none_or_empty() -> None:
+def test_absent_fields_are_none_or_empty() -> None:
     empty = PVData("x", {})
     assert (empty.value, empty.severity, empty.timestamp, empty.units) == (None, Severity.NO_ALARM, None, "")
     assert PVData("x", {"display": {"units": 5}}).units == ""
     assert PVData("x", {"display": None}).units == ""
 
 
-def test_an_update_is_decoded_once_and_not_before_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_is_decoded_once_on_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[Record] = []
     decode = messages.decode_body
 
@@ -70,7 +70,7 @@ def test_an_update_is_decoded_once_and_not_before_it_is_asked(monkeypatch: pytes
     assert len(decoded) == 1
 
 
-def test_an_update_about_another_pv_breaks_the_wire_when_it_is_decoded() -> None:
+def test_an_update_of_another_pv_is_a_wire_error() -> None:
     with pytest.raises(WireError, match="no structure of 'my:pv'"):
         update({"other": STRUCTURE}).load()
 
@@ -259,6 +259,6 @@ def test_completion_lists_every_accessor() -> None:
     assert accessors <= set(dir(update({})))
 
 
-def test_a_pv_has_no_room_for_what_it_is_not_made_for() -> None:
+def test_pv_data_has_slots_only() -> None:
     assert not hasattr(update({}), "__dict__")
     assert not hasattr(PVData("x", {}), "__dict__")

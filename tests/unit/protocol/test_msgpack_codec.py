@@ -1,4 +1,4 @@
-"""MessagePack by msgspec and by msgpack: one result."""
+"""msgspec and msgpack decode alike."""
 
 import json
 from base64 import b64decode
@@ -29,7 +29,7 @@ def test_the_faster_decoder_is_in_use() -> None:
     assert type(quick_unpack.__self__) is msgspec.msgpack.Decoder
 
 
-def test_both_read_what_was_recorded_alike() -> None:
+def test_both_decode_the_recording_alike() -> None:
     bodies = [b64decode(json.loads(line)["value_b64"]) for line in RECORDED.read_text().splitlines()]
     assert bodies
     for body in bodies:
@@ -37,7 +37,7 @@ def test_both_read_what_was_recorded_alike() -> None:
 
 
 @given(values)
-def test_both_read_any_value_alike(value: object) -> None:
+def test_both_decode_any_value_alike(value: object) -> None:
     assert outcome(unpack, pack(value)) == outcome(unpack_by_msgpack, pack(value))
 
 
@@ -46,5 +46,5 @@ def test_both_read_any_value_alike(value: object) -> None:
     [b"", b"\xc1", b"\x01\x02", b"\x81\xa1\xff\x01", b"\xdd\xff\xff\xff\xff", b"\xa3ab", b"\x91" * 100_000 + b"\x01"],
     ids=["empty", "reserved", "trailing", "not UTF-8", "as long as 4 G", "cut off", "too deep"],
 )
-def test_both_refuse_alike_and_replace_alike_what_is_not_utf8(packed: bytes) -> None:
+def test_both_refuse_alike_and_replace_invalid_utf8_alike(packed: bytes) -> None:
     assert outcome(unpack, packed) == outcome(unpack_by_msgpack, packed)

@@ -1,4 +1,4 @@
-"""Commands out of bytes: what is taken, what is refused and with which words, what nobody can be told about."""
+"""Parsing of commands: accepted, refused and unanswerable ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def body(**fields: Any) -> bytes:
         RepeatingSnapshotStopCommand("s"),
     ],
 )
-def test_what_a_client_encodes_is_what_is_parsed(command: Command) -> None:
+def test_an_encoded_command_parses_to_itself(command: Command) -> None:
     assert parse_command(encode_command(command, "replies", "id-1")) == ParsedCommand(command, REPLY_TO)
 
 
@@ -72,7 +72,7 @@ def test_defaults_are_those_of_the_protocol() -> None:
         (..., Serialization.MSGPACK),
     ],
 )
-def test_only_json_is_json(name: object, serialization: Serialization) -> None:
+def test_any_other_serialization_is_messagepack(name: object, serialization: Serialization) -> None:
     parsed = parse_command(body(command="get", pv_name="pva://a", serialization=name))
     assert isinstance(parsed, ParsedCommand)
     assert parsed.reply_to.serialization is serialization
@@ -100,7 +100,7 @@ def test_only_json_is_json(name: object, serialization: Serialization) -> None:
         body(command="repeating_snapshot", snapshot_name="s"),
     ],
 )
-def test_what_is_not_whole_is_refused_without_words(value: bytes) -> None:
+def test_an_incomplete_command_is_refused_without_text(value: bytes) -> None:
     assert parse_command(value) == Refusal(REPLY_TO, -1, PARSE_ERROR_KEY)
 
 
@@ -127,7 +127,7 @@ def test_what_is_not_whole_is_refused_without_words(value: bytes) -> None:
         body(command="monitor", pv_name="pva://a", reply_topic=...),
     ],
 )
-def test_what_tells_nobody_to_answer_is_only_accounted_for(value: bytes | None) -> None:
+def test_a_record_without_reply_address_is_unanswerable(value: bytes | None) -> None:
     assert isinstance(parse_command(value), Unanswerable)
 
 
@@ -138,7 +138,7 @@ def test_get_needs_no_reply_id(reply_id: object) -> None:
 
 
 @pytest.mark.parametrize("missing", [{"reply_id": ...}, {"reply_topic": ...}])
-def test_put_and_monitors_are_carried_out_without_an_answer(missing: dict[str, object]) -> None:
+def test_put_and_monitors_need_no_reply_address(missing: dict[str, object]) -> None:
     put = parse_command(body(command="put", pv_name="pva://a", value="gQ==", **missing))
     monitor = parse_command(body(command="monitor", pv_name="pva://a", monitor_dest_topic="t", **missing))
     assert isinstance(put, ParsedCommand)
@@ -148,31 +148,31 @@ def test_put_and_monitors_are_carried_out_without_an_answer(missing: dict[str, o
 
 
 @pytest.mark.parametrize("topic", [..., 5, ""])
-def test_monitor_without_a_topic_goes_to_the_reply_topic(topic: object) -> None:
+def test_monitor_without_a_topic_uses_the_reply_topic(topic: object) -> None:
     parsed = parse_command(body(command="monitor", pv_name="pva://a", monitor_dest_topic=topic))
     assert isinstance(parsed, ParsedCommand)
     assert parsed.command == MonitorCommand("pva://a", "replies")
 
 
-def test_monitor_to_what_is_no_topic_is_refused_in_words() -> None:
+def test_monitor_to_an_invalid_topic_is_refused_with_text() -> None:
     parsed = parse_command(body(command="monitor", pv_name="pva://a", monitor_dest_topic="a b"))
     assert parsed == Refusal(REPLY_TO, -1, MONITOR_KEY, "Kafka has no topic of the name 'a b'")
 
 
-def test_pvs_named_twice_are_taken_once_and_what_is_no_name_is_left_out() -> None:
+def test_pv_names_are_unique_strings() -> None:
     parsed = parse_command(body(command="multi-monitor", pv_name_list=["pva://a", 7, "pva://b", "pva://a"]))
     assert isinstance(parsed, ParsedCommand)
     assert parsed.command == MultiMonitorCommand(("pva://a", "pva://b"))
 
 
 @pytest.mark.parametrize("value", ["!!!not base64!!!", "", "====", "gaV2Y", "ga=V"])
-def test_what_is_not_base64_is_refused_under_the_pv(value: str) -> None:
+def test_invalid_base64_is_refused_with_the_pv_as_key(value: str) -> None:
     parsed = parse_command(body(command="put", pv_name="pva://a", value=value))
     assert parsed == Refusal(REPLY_TO, -1, "pva://a", "Base64 decode error during put command processing")
 
 
 @pytest.mark.parametrize("padding", ["", "=", "==", "===="])
-def test_wrong_padding_of_base64_is_tolerated(padding: str) -> None:
+def test_wrong_padding_of_base64_is_accepted(padding: str) -> None:
     packed = pack_fields({"value": 2.5})
     value = base64.b64encode(packed).decode().rstrip("=") + padding
     parsed = parse_command(body(command="put", pv_name="pva://a", value=value))
@@ -203,7 +203,7 @@ def test_fields_of_a_put() -> None:
         (b"\x81\x01\x02", -2, "a field's name is a string, not 1"),
     ],
 )
-def test_fields_that_are_none(packed: bytes, error: int, words: str) -> None:
+def test_invalid_fields_of_a_put(packed: bytes, error: int, words: str) -> None:
     with pytest.raises(PutError, match=words) as raised:
         parse_fields(packed)
     assert raised.value.error == error
@@ -234,7 +234,7 @@ def test_recorded_commands_are_refused_where_the_deployed_gateway_refused_them()
     assert refused > 10
 
 
-def test_recorded_commands_without_an_answer_now_have_one_where_somebody_can_be_told() -> None:
+def test_recorded_unanswered_commands_are_refused_where_possible() -> None:
     told = {
         case
         for case, (commands, keys) in recorded().items()

@@ -91,7 +91,7 @@ ACCEPTED: list[tuple[str, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("uri", "value", "expected"), ACCEPTED)
-def test_a_value_that_fits_is_sent_in_the_pvs_own_type(uri: str, value: Any, expected: Any) -> None:
+def test_a_value_that_fits_is_sent_in_the_type_of_the_pv(uri: str, value: Any, expected: Any) -> None:
     fields = sent(value, uri)
     assert same(fields, {"value": expected})
     assert unpack(pack(fields)) == fields
@@ -138,23 +138,23 @@ REFUSED: list[tuple[str, Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("uri", "value", "kind", "why"), REFUSED)
-def test_a_value_that_does_not_fit_is_refused_by_name(uri: str, value: Any, kind: str, why: str) -> None:
+def test_a_value_that_does_not_fit_is_refused_with_pv_and_type(uri: str, value: Any, kind: str, why: str) -> None:
     text = refusal(value, uri)
     assert text.startswith(f"{uri} ({kind}): cannot put ")
     assert why in text
 
 
-def test_the_error_shows_the_value_but_not_all_of_a_long_one() -> None:
+def test_the_error_shortens_a_long_value() -> None:
     with pytest.raises(ValueError, match=r"cannot put \[0, 1, 2, 3, 4, 5, \.\.\.\], which is not a scalar"):
         sent(list(range(10_000)), "pva://t:ao")
 
 
-def test_fields_by_name_are_sent_as_such() -> None:
+def test_named_fields_are_sent_by_name() -> None:
     fields = sent({"value": 2, "display": {"description": "changed", "limitLow": -1}}, "pva://t:ao")
     assert same(fields, {"value": 2.0, "display": {"description": "changed", "limitLow": -1.0}})
 
 
-def test_a_structure_takes_some_of_its_fields_and_theirs() -> None:
+def test_a_structure_takes_some_of_its_fields() -> None:
     fields = sent({"a": 99, "sub": {"x": 8, "flag": False}, "list": [{"k": "z", "v": 5}]}, "pva://P:CUSTOM")
     assert same(fields, {"a": 99, "sub": {"x": 8.0, "flag": False}, "list": [{"k": "z", "v": 5}]})
 
@@ -173,7 +173,7 @@ def test_a_structure_takes_some_of_its_fields_and_theirs() -> None:
         ({"a": None}, "None"),
     ],
 )
-def test_a_structure_refuses_what_it_has_not(value: Any, why: str) -> None:
+def test_a_structure_refuses_unknown_fields(value: Any, why: str) -> None:
     text = refusal(value, "pva://P:CUSTOM")
     assert text.startswith("pva://P:CUSTOM (structure of a, b, sub")
     assert why in text
@@ -189,7 +189,7 @@ def test_a_table_takes_its_columns(value: Any) -> None:
     assert same(sent(value, TABLE), {"value": SENT})
 
 
-def test_a_table_takes_arrays_and_its_labels_too() -> None:
+def test_a_table_takes_arrays_and_labels() -> None:
     columns = COLUMNS | {"s": np.array([1.0, 2.5]), "n": np.array([3, 4])}
     fields = sent({"labels": ["E", "D", "S", "N"], "value": columns}, TABLE)
     assert fields == {"labels": ["E", "D", "S", "N"], "value": SENT}
@@ -215,13 +215,13 @@ def test_a_table_refuses_other_columns(value: Any, why: str) -> None:
     assert why in text
 
 
-def test_a_table_may_have_a_column_of_the_name_value() -> None:
+def test_a_table_may_have_a_column_named_value() -> None:
     table = {"labels": ["value"], "value": {"value": [1.5]}}
     assert fields_for({"value": [2.5]}, table, None, TABLE) == {"value": {"value": [2.5]}}
     assert fields_for({"value": {"value": [2.5]}}, table, None, TABLE) == {"value": {"value": [2.5]}}
 
 
-def test_an_empty_column_or_array_takes_what_it_is_given() -> None:
+def test_an_empty_column_or_array_takes_any_elements() -> None:
     table: dict[str, Any] = {"labels": ["a"], "value": {"a": []}}
     assert fields_for({"a": ["x", "y"]}, table, None, TABLE) == {"value": {"a": ["x", "y"]}}
     assert fields_for([1.5], {"value": []}, None, TABLE) == {"value": [1.5]}
@@ -335,12 +335,12 @@ def test_an_integer_that_may_be_a_float_takes_one(rest: dict[str, Any]) -> None:
         {"display": {"limitLow": -0.5}, "valueAlarm": {"hysteresis": 0.0}},
     ],
 )
-def test_an_integer_for_which_nothing_else_speaks_stays_one(rest: dict[str, Any]) -> None:
+def test_an_integer_without_sign_of_a_float_stays_an_integer(rest: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"pva://x \(integer\): .* not a whole number"):
         fields_for(1.5, {"value": 0, **rest}, None, "pva://x")
 
 
-def test_an_array_of_integers_may_be_one_of_floats_unless_something_speaks_against_it() -> None:
+def test_an_array_of_integers_may_be_one_of_floats() -> None:
     zeros: dict[str, Any] = {"value": [0, 0]}
     assert fields_for([1.5], zeros, None, "pva://x") == {"value": [1.5]}
     assert fields_for({"a": [1.5]}, {"labels": ["a"], "value": {"a": [0]}}, None, "pva://x") == {"value": {"a": [1.5]}}
@@ -348,7 +348,7 @@ def test_an_array_of_integers_may_be_one_of_floats_unless_something_speaks_again
         fields_for([1.5], zeros | {"valueAlarm": {"hysteresis": 0.0}}, None, "pva://x")
 
 
-def test_an_array_that_is_shown_with_floats_and_integers_is_one_of_floats() -> None:
+def test_an_array_of_floats_and_integers_is_one_of_floats() -> None:
     assert same(fields_for([3], {"value": [1.5, 2]}, None, "pva://x"), {"value": [3.0]})
     with pytest.raises(ValueError, match="array of double"):
         fields_for(["x"], {"value": [1.5, 2]}, None, "pva://x")
@@ -362,7 +362,7 @@ PVS = st.sampled_from(sorted(structures()))
 
 
 @given(PVS, ANYTHING)
-def test_whatever_is_put_is_sent_or_refused_with_the_pvs_name(uri: str, value: Any) -> None:
+def test_any_value_is_sent_or_refused_with_the_pv(uri: str, value: Any) -> None:
     try:
         fields = sent(value, uri)
     except ValueError:
@@ -372,7 +372,7 @@ def test_whatever_is_put_is_sent_or_refused_with_the_pvs_name(uri: str, value: A
 
 
 @given(PVS)
-def test_what_was_read_can_be_put_back(uri: str) -> None:
+def test_a_read_value_can_be_put_back(uri: str) -> None:
     structure = structures()[uri]
     if "value" in structure:
         assert same(unpack(pack(sent(structure["value"], uri))), {"value": put_form(structure["value"])})

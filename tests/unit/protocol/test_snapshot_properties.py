@@ -1,4 +1,4 @@
-"""A recurring snapshot's properties: what they are turned into, and that each wrong field is named."""
+"""Properties of a recurring snapshot: the command, and the errors of invalid fields."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def properties(**fields: Any) -> SnapshotProperties:
     return SnapshotProperties(**(given | fields))
 
 
-def test_the_documented_example_becomes_a_command_with_the_documented_defaults() -> None:
-    asked = SnapshotProperties(snapshot_name="my_snapshot", pv_uri_list=URIS, triggered=False)
-    assert asked.command() == RepeatingSnapshotCommand(
+def test_the_documented_example_has_the_documented_defaults() -> None:
+    given = SnapshotProperties(snapshot_name="my_snapshot", pv_uri_list=URIS, triggered=False)
+    assert given.command() == RepeatingSnapshotCommand(
         snapshot_name="my_snapshot",
         pv_name_list=("pva://my:pv1", "ca://my:pv2"),
         repeat_delay_msec=0,
@@ -56,26 +56,26 @@ def test_every_field_reaches_the_command() -> None:
 
 
 def test_fields_may_be_set_one_by_one() -> None:
-    asked = SnapshotProperties()
-    asked.snapshot_name = "later"
-    asked.pv_uri_list = ["pva://a"]
-    asked.type = SnapshotType.TIMED_BUFFERED
-    asked.validate()
-    assert asked.command().snapshot_name == "later"
+    given = SnapshotProperties()
+    given.snapshot_name = "later"
+    given.pv_uri_list = ["pva://a"]
+    given.type = SnapshotType.TIMED_BUFFERED
+    given.validate()
+    assert given.command().snapshot_name == "later"
 
 
-def test_two_objects_do_not_share_their_list() -> None:
+def test_objects_do_not_share_lists() -> None:
     SnapshotProperties().pv_uri_list.append("pva://a")
     assert SnapshotProperties().pv_uri_list == []
 
 
 @pytest.mark.parametrize("name", ["normal", "NORMAL", "Normal", SnapshotType.NORMAL])
-def test_the_normal_type_by_any_spelling(name: str) -> None:
+def test_the_normal_type_in_any_spelling(name: str) -> None:
     assert properties(type=name).snapshot_type is SnapshotType.NORMAL
 
 
 @pytest.mark.parametrize("name", ["timedbuffered", "TIMED_BUFFERED", "TimedBuffered", SnapshotType.TIMED_BUFFERED])
-def test_the_buffered_type_by_any_spelling(name: str) -> None:
+def test_the_buffered_type_in_any_spelling(name: str) -> None:
     assert properties(type=name).snapshot_type is SnapshotType.TIMED_BUFFERED
 
 
@@ -87,17 +87,17 @@ def test_a_triggered_snapshot_may_have_any_window(window: int) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("snapshot_name", "", "needs a name"),
-        ("snapshot_name", "  ", "needs a name"),
-        ("snapshot_name", None, "needs a name"),
+        ("snapshot_name", "", "must be a name"),
+        ("snapshot_name", "  ", "must be a name"),
+        ("snapshot_name", None, "must be a name"),
         ("snapshot_name", "é", "ASCII"),
         ("snapshot_name", "a\nb", "printable"),
         ("snapshot_name", "n" * 250, "at most 249"),
-        ("pv_uri_list", [], "one at least"),
-        ("pv_uri_list", "pva://a", "a list of PV URIs"),
-        ("pv_uri_list", None, "a list of PV URIs"),
+        ("pv_uri_list", [], "at least one PV URI"),
+        ("pv_uri_list", "pva://a", "must be a list of at least one PV URI"),
+        ("pv_uri_list", None, "must be a list of at least one PV URI"),
         ("pv_uri_list", ["pva://a", "my:pv"], "'my:pv': the protocol"),
-        ("pv_uri_list", ["pva://a", 5], "is a string"),
+        ("pv_uri_list", ["pva://a", 5], "must be a string"),
         ("time_window", -1, "0 or more"),
         ("time_window", 0, "triggered"),
         ("time_window", 1.5, "whole number"),
@@ -107,21 +107,22 @@ def test_a_triggered_snapshot_may_have_any_window(window: int) -> None:
         ("sub_push_delay_msec", -1, "0 or more"),
         ("triggered", 1, "True or False"),
         ("respect_push_order", None, "True or False"),
-        ("type", "sometimes", "normal and timedbuffered"),
-        ("type", None, "normal and timedbuffered"),
+        ("type", "sometimes", "must be 'normal' or 'timedbuffered'"),
+        ("type", None, "must be 'normal' or 'timedbuffered'"),
         ("pv_field_filter_list", "value", "a list of field names"),
-        ("pv_field_filter_list", ["value", "alarm.severity"], "'alarm.severity' is no field at the top"),
-        ("pv_field_filter_list", [""], "no field"),
-        ("pv_field_filter_list", [5], "no field"),
+        ("pv_field_filter_list", ["value", "alarm.severity"], "top-level fields .* not 'alarm.severity'"),
+        ("pv_field_filter_list", [""], "must have top-level fields"),
+        ("pv_field_filter_list", [5], "must have top-level fields"),
     ],
 )
-def test_a_wrong_field_is_named_with_its_value(name: str, value: Any, text: str) -> None:
+def test_an_invalid_field_is_named_with_its_value(name: str, value: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text) as caught:
         properties(**{name: value}).validate()
-    assert str(caught.value).startswith(f"SnapshotProperties.{name} is {value!r}: ")
+    assert str(caught.value).startswith(f"SnapshotProperties.{name}: ")
+    assert str(caught.value).endswith(f", got {value!r}")
 
 
-def test_no_command_is_made_of_wrong_fields() -> None:
+def test_invalid_fields_make_no_command() -> None:
     with pytest.raises(ValueError, match="time_window"):
         properties(time_window=-1).command()
 

@@ -1,4 +1,4 @@
-"""The assembly of snapshots: the table, the rules one by one, and that nothing makes it raise."""
+"""Assembly of snapshots: the state table, and its rules one by one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def values(snapshot: Snapshot, pv: str = "variable:a") -> list[Any]:
     return [structure["value"] for structure in snapshot.data[pv]]
 
 
-def test_the_table_has_a_line_for_every_event_that_a_state_can_meet() -> None:
+def test_the_table_covers_every_event_of_every_state() -> None:
     impossible = {(State.IDLE, Event.AGAIN), (State.IDLE, Event.DATA), (State.IDLE, Event.TAIL)}
     assert set(TRANSITIONS) == {(state, event) for state in State for event in Event} - impossible
 
@@ -59,7 +59,7 @@ def test_only_a_tail_of_an_open_iteration_emits() -> None:
     assert [key for key, (action, _) in TRANSITIONS.items() if action is Action.EMIT] == [(State.OPEN, Event.TAIL)]
 
 
-def test_an_iteration_becomes_a_snapshot_with_every_pv_asked_for() -> None:
+def test_an_iteration_becomes_a_snapshot_of_every_requested_pv() -> None:
     (snapshot,) = feed(assembler(), header(), sample(1.5), tail())
     assert snapshot == Snapshot(
         name="snap",
@@ -91,7 +91,7 @@ def test_a_late_joiner_drops_the_part_without_a_header() -> None:
     assert late.counts == {"stray": 2}
 
 
-def test_a_header_while_one_is_open_drops_the_open_one_and_counts_it() -> None:
+def test_a_header_drops_and_counts_the_open_iteration() -> None:
     one = assembler()
     (snapshot,) = feed(one, header(1), sample(1), header(2, 150), sample(2, iteration=2), tail(2))
     assert (snapshot.iteration, values(snapshot)) == (2, [2])
@@ -105,7 +105,7 @@ def test_parts_of_another_iteration_are_dropped() -> None:
     assert one.counts == {"stray": 2}
 
 
-def test_a_header_that_comes_twice_starts_its_iteration_again() -> None:
+def test_a_repeated_header_restarts_its_iteration() -> None:
     one = assembler()
     (snapshot,) = feed(one, header(), sample(1), header(), sample(1), sample(2), tail())
     assert values(snapshot) == [1, 2]
@@ -147,23 +147,23 @@ def test_a_tail_with_an_error_gives_a_snapshot_with_it() -> None:
     assert (snapshot.error, snapshot.error_message, values(snapshot)) == (-5, "no luck", [1])
 
 
-def test_what_is_beyond_the_bound_is_left_out_and_told() -> None:
+def test_samples_beyond_the_bound_are_dropped_and_reported() -> None:
     one = assembler(max_samples=2)
     first, second = feed(
         one, header(), *[sample(n) for n in range(5)], tail(), header(2), sample(7, iteration=2), tail(2)
     )
     assert values(first) == [0, 1]
-    assert (first.error, first.error_message) == (TRUNCATED, "3 samples beyond 2 were left out")
+    assert (first.error, first.error_message) == (TRUNCATED, "3 samples beyond 2 were dropped")
     assert one.counts == {"excess": 3}
     assert (second.error, values(second)) == (0, [7])
 
 
-def test_the_gateways_own_error_goes_before_the_bounds() -> None:
+def test_the_error_of_the_gateway_takes_precedence() -> None:
     (snapshot,) = feed(assembler(max_samples=1), header(), sample(1), sample(2), tail(error=-9, text="x"))
     assert (snapshot.error, snapshot.error_message) == (-9, "x")
 
 
-def test_a_pv_that_was_not_asked_for_is_left_out() -> None:
+def test_a_pv_that_was_not_requested_is_dropped() -> None:
     one = assembler()
     (snapshot,) = feed(one, header(), sample(1, "other"), tail())
     assert set(snapshot.data) == {"variable:a", "variable:b"}
@@ -179,7 +179,7 @@ def test_a_path_is_selected_from_the_record_where_the_gateway_drops_it() -> None
 
 
 @pytest.mark.parametrize("record_first", [True, False])
-def test_a_path_that_the_gateway_knows_is_not_taken_twice(record_first: bool) -> None:
+def test_a_path_that_the_gateway_sends_is_added_once(record_first: bool) -> None:
     status = PVAddress.parse("pva://variable:a.alarm.status")
     record = SnapshotData(1, 1, "variable:a", {"value": 1, "alarm": {"severity": 2, "status": 3}})
     own = SnapshotData(1, 1, "variable:a.alarm.status", {"value": 3})
@@ -189,7 +189,7 @@ def test_a_path_that_the_gateway_knows_is_not_taken_twice(record_first: bool) ->
     assert values(snapshot) == [1]
 
 
-def test_a_records_value_never_passes_for_one_of_its_fields() -> None:
+def test_a_record_is_not_returned_for_its_field() -> None:
     high = PVAddress.parse("pva://variable:a.HIGH")
     one = assembler(high)
     (snapshot,) = feed(one, header(), sample(1), tail())
@@ -203,7 +203,7 @@ def test_a_pv_over_both_protocols_is_one() -> None:
     assert snapshot.data == {"variable:a": [{"value": 1}]}
 
 
-def test_the_handlers_dict_has_times_iteration_and_samples() -> None:
+def test_the_dict_for_callbacks_has_times_iteration_and_samples() -> None:
     (snapshot,) = feed(assembler(), header(3), sample(1, iteration=3), tail(3))
     assert snapshot.as_dict() == {
         "timestamp": 200,
@@ -215,7 +215,7 @@ def test_the_handlers_dict_has_times_iteration_and_samples() -> None:
     }
 
 
-def test_samples_answer_an_index_and_a_field_of_the_newest() -> None:
+def test_samples_take_an_index_or_a_field_of_the_newest() -> None:
     samples = Samples([{"value": 1}, {"value": 2, "alarm": {"severity": 1}}])
     assert samples[0]["value"] == 1
     assert samples["value"] == 2
@@ -224,10 +224,10 @@ def test_samples_answer_an_index_and_a_field_of_the_newest() -> None:
     assert [structure["value"] for structure in samples] == [1, 2]
 
 
-def test_samples_say_why_they_have_no_such_field() -> None:
+def test_samples_without_the_field_raise_a_key_error() -> None:
     with pytest.raises(KeyError, match="no data of this PV"):
         Samples()["value"]
-    with pytest.raises(KeyError, match="no such field; there is value"):
+    with pytest.raises(KeyError, match="no such field; the fields are value"):
         Samples([{"value": 1}])["alarm"]
     with pytest.raises(IndexError):
         Samples()[0]
@@ -268,7 +268,7 @@ MESSAGES: st.SearchStrategy[SnapshotMessage] = st.one_of(
 
 
 @given(st.lists(MESSAGES, max_size=40))
-def test_whatever_comes_it_never_raises_nor_emits_without_a_header(messages: list[SnapshotMessage]) -> None:
+def test_any_messages_never_raise_nor_emit_without_a_header(messages: list[SnapshotMessage]) -> None:
     asked = [A, B, *map(PVAddress.parse, ["pva://variable:a.alarm.status", "pva://variable:a.HIGH"])]
     one = assembler(*asked, max_samples=5)
     headers: list[tuple[int, int]] = []

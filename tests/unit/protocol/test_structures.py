@@ -80,7 +80,7 @@ def test_a_time_that_a_datetime_cannot_express_is_none(timestamp: int | None) ->
     assert datetime_of(timestamp) is None
 
 
-def test_a_field_is_presented_like_a_pv_with_alarm_and_time() -> None:
+def test_a_selected_field_has_alarm_and_time() -> None:
     field = select_field(WHOLE, "display.form.index", "pva://x.display.form.index")
     assert field == {"value": 4, "alarm": WHOLE["alarm"], "timeStamp": WHOLE["timeStamp"]}
     assert select_field({"a": {"b": 1}}, "a", "pva://x.a") == {"value": {"b": 1}}
@@ -94,23 +94,23 @@ def test_a_field_is_presented_like_a_pv_with_alarm_and_time() -> None:
         ("value.nope", "no field 'nope'; there is no fields"),
     ],
 )
-def test_a_missing_field_is_an_operation_error_that_tells_what_is_there(path: str, text: str) -> None:
+def test_a_missing_field_is_an_operation_error_with_the_known_fields(path: str, text: str) -> None:
     with pytest.raises(OperationError, match=text) as caught:
         select_field(WHOLE, path, f"pva://x.{path}")
     assert (caught.value.error, caught.value.subject) == (FIELD_MISSING, f"pva://x.{path}")
 
 
-def test_a_structure_is_found_under_the_name_as_asked() -> None:
+def test_a_structure_is_found_under_the_requested_name() -> None:
     assert structure_of(PVAddress.parse("pva://my:pv"), {"error": 0, "my:pv": WHOLE}) is WHOLE
     assert structure_of(PVAddress.parse("pva://my:pv.HIGH"), {"my:pv.HIGH": WHOLE}) is WHOLE
 
 
-def test_a_path_is_selected_where_the_gateway_answers_for_the_record() -> None:
+def test_a_path_is_selected_where_the_gateway_sends_the_record() -> None:
     found = structure_of(PVAddress.parse("pva://my:pv.alarm.status"), {"my:pv": WHOLE})
     assert found["value"] == 3
 
 
-def test_a_records_value_never_passes_for_its_field() -> None:
+def test_a_record_is_not_returned_for_its_field() -> None:
     with pytest.raises(OperationError, match="does not know record fields: it answered with my:pv itself") as caught:
         structure_of(PVAddress.parse("pva://my:pv.HIGH"), {"my:pv": WHOLE})
     assert (caught.value.error, caught.value.subject) == (FIELD_IGNORED, "pva://my:pv.HIGH")
@@ -118,7 +118,7 @@ def test_a_records_value_never_passes_for_its_field() -> None:
 
 @pytest.mark.parametrize("body", [{}, {"other": {}}, {"my:pv": 5}, {"my:pv": None}])
 @pytest.mark.parametrize("uri", ["pva://my:pv", "pva://my:pv.alarm"])
-def test_a_message_about_something_else_breaks_the_wire(uri: str, body: dict[str, Any]) -> None:
+def test_a_message_of_another_pv_is_a_wire_error(uri: str, body: dict[str, Any]) -> None:
     with pytest.raises(WireError, match="no structure of 'my:pv") as caught:
         structure_of(PVAddress.parse(uri), body)
     assert caught.value.kind == "shape"

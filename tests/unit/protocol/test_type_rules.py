@@ -32,7 +32,7 @@ INTEGERS = ["byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong"]
         ("float", 2**30, float(2**30)),
     ],
 )
-def test_a_scalar_that_fits_is_taken(kind: str, value: object, expected: object) -> None:
+def test_a_scalar_that_fits_is_converted(kind: str, value: object, expected: object) -> None:
     checked = checked_scalar(kind, value)
     assert checked == expected
     assert type(checked) is type(expected)
@@ -162,12 +162,12 @@ def test_a_choice_is_an_index_a_label_or_both_as_read(value: object) -> None:
         ([1], "is neither an index nor a label"),
     ],
 )
-def test_a_choice_there_is_not_is_refused(value: object, why: str) -> None:
+def test_an_unknown_choice_is_refused(value: object, why: str) -> None:
     with pytest.raises(TypeMismatch, match=f"^{why}$"):
         checked_choice(value, ["Zero", "One", "Two"])
 
 
-def test_without_labels_any_index_goes_but_no_label() -> None:
+def test_without_labels_any_index_fits_but_no_label() -> None:
     assert checked_choice(7, []) == 7
     with pytest.raises(TypeMismatch):
         checked_choice("Seven", [])

@@ -1,4 +1,4 @@
-"""The classes that a user builds a put's value with."""
+"""Value classes for puts."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def test_a_vector_of_a_generator_can_be_sent_twice() -> None:
 
 @pytest.mark.parametrize("payload", [5, 1.5, "text", True, None, {"a": 1}])
 def test_a_vector_of_a_single_value_is_refused(payload: Any) -> None:
-    with pytest.raises(ValueError, match="a Vector holds a list"):
+    with pytest.raises(ValueError, match="a Vector takes a list"):
         Vector(payload)
 
 
 def test_a_vector_of_an_array_without_dimensions_is_refused() -> None:
-    with pytest.raises(ValueError, match="a Vector holds a list"):
+    with pytest.raises(ValueError, match="a Vector takes a list"):
         Vector(np.array(5)).to_dict()
 
 
@@ -109,24 +109,24 @@ def test_numpy_inside_maps_and_lists_becomes_plain() -> None:
     assert plain(value) == {"a": 1.5, "b": [True], "c": {"d": [0, 1]}, "e": [1, [1]]}
 
 
-def test_bytes_are_sent_as_numbers_because_the_wire_knows_no_binary() -> None:
+def test_bytes_are_sent_as_numbers() -> None:
     assert unpack(Generic(b"Hi").to_msgpack()) == {"value": [72, 105]}
 
 
 @given(PLAIN)
-def test_what_is_packed_is_what_was_given(value: Any) -> None:
+def test_packed_values_unpack_to_themselves(value: Any) -> None:
     generic = Generic("value", value)
     assert unpack(generic.to_msgpack()) == generic.to_dict() == {"value": value}
     assert base64.b64decode(generic.to_base_64(), validate=True) == generic.to_msgpack()
 
 
 @pytest.mark.parametrize("value", [2**64, object(), 1 + 2j, {1, 2}])
-def test_what_message_pack_cannot_hold_is_a_value_error(value: Any) -> None:
-    with pytest.raises(ValueError, match="cannot be sent"):
+def test_a_value_that_messagepack_cannot_express_is_a_value_error(value: Any) -> None:
+    with pytest.raises(ValueError, match="cannot be encoded as MessagePack"):
         Scalar(value).to_msgpack()
 
 
-def test_a_class_of_the_users_own_is_packed_by_its_to_dict() -> None:
+def test_a_subclass_is_packed_by_its_to_dict() -> None:
     class Point(MessagePackSerializable):
         def to_dict(self) -> dict[str, Any]:
             return {"x": self.payload[0], "y": self.payload[1]}
@@ -134,7 +134,7 @@ def test_a_class_of_the_users_own_is_packed_by_its_to_dict() -> None:
     assert unpack(Point((1, 2)).to_msgpack()) == {"x": 1, "y": 2}
 
 
-def test_the_text_of_a_value_shows_key_and_payload() -> None:
+def test_repr_shows_key_and_payload() -> None:
     assert repr(Scalar(42)) == "Scalar('value', 42)"
 
 
@@ -181,7 +181,7 @@ def test_a_table_without_rows_has_empty_columns(table: NTTable) -> None:
         ({"element": "A"}, "row 1 has element; the columns are element, s"),
         ({"element": "A", "s": 1, "z": 2}, "row 1 has element, s, z"),
         (["A"], "row 1 has 1 values for 2 columns"),
-        ("AB", "row 1 is 'AB'"),
+        ("AB", "row 1 must be a map or a sequence, got 'AB'"),
     ],
 )
 def test_a_row_of_another_shape_is_refused(table: NTTable, record: Any, text: str) -> None:
@@ -191,7 +191,7 @@ def test_a_row_of_another_shape_is_refused(table: NTTable, record: Any, text: st
 
 
 def test_an_unknown_label_is_refused(table: NTTable) -> None:
-    with pytest.raises(ValueError, match="no column 'z'; there is element, s"):
+    with pytest.raises(ValueError, match="no column 'z'; the columns are element, s"):
         table.set_column("z", [1])
 
 
@@ -204,7 +204,7 @@ def test_a_column_of_a_single_value_is_refused(table: NTTable, data: Any) -> Non
 def test_columns_of_different_length_are_refused_when_the_table_is_put(table: NTTable) -> None:
     table.set_column("element", ["A", "B"])
     table.set_column("s", [1.0])
-    with pytest.raises(ValueError, match=r"differ in length: \{'element': 2, 's': 1\}"):
+    with pytest.raises(ValueError, match=r"same length, got \{'element': 2, 's': 1\}"):
         table.to_base_64()
 
 
@@ -216,8 +216,8 @@ def test_a_missing_column_is_refused_when_the_table_is_put(table: NTTable) -> No
 
 @pytest.mark.parametrize(
     ("labels", "text"),
-    [([], "list of column names"), ("ab", "not the string"), ([1], "column names"), (["a", "a"], "a more than once")],
+    [([], "list of column names"), ("ab", "got the string"), ([1], "column names"), (["a", "a"], "a more than once")],
 )
-def test_labels_are_names_each_once(labels: Any, text: str) -> None:
+def test_labels_must_be_unique_names(labels: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         NTTable(labels=labels)
