@@ -1,4 +1,4 @@
-"""Recordings of live streams, of recorders that are killed, and on a disk that is full."""
+"""Recordings of live streams, of killed recorders, and on a full disk."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def played(path: Path, **options: Any) -> list[Any]:
 
 
 def killed_after(path: Path, enough: int, rotate_bytes: int) -> int:
-    """Kills a recorder at its work. Returns how many numbers it said that it had recorded."""
+    """Kills a recorder. Returns how many numbers it had reported as recorded."""
     command = [sys.executable, "-c", RECORDER, str(path), str(rotate_bytes)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recorder:
         assert recorder.stdout is not None
@@ -71,9 +71,7 @@ def killed_after(path: Path, enough: int, rotate_bytes: int) -> int:
 
 # one file, killed between its beginning and its first row group or after some; and files in quick succession
 @pytest.mark.parametrize(("enough", "rotate_bytes"), [(15, 10**9), (333, 10**9), (1000, 20_000), (2011, 60_000)])
-def test_a_killed_recorder_loses_what_was_not_flushed_and_no_more(
-    tmp_path: Path, enough: int, rotate_bytes: int
-) -> None:
+def test_a_killed_recorder_loses_unflushed_rows_only(tmp_path: Path, enough: int, rotate_bytes: int) -> None:
     path = tmp_path / "run.parquet"
     said = killed_after(path, enough, rotate_bytes)
     numbers = [item.value for item in played(path)]
@@ -85,12 +83,12 @@ def test_a_killed_recorder_loses_what_was_not_flushed_and_no_more(
     assert [item.value for item in played(path)] == numbers
 
 
-def test_a_full_disk_is_told_and_what_was_written_is_kept(tmp_path: Path) -> None:
+def test_a_full_disk_fails_the_stream_and_keeps_written_rows(tmp_path: Path) -> None:
     path = tmp_path / "run.parquet"
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=True, timeout=TIMEOUT
     )
-    assert done.stdout.startswith(f"{path}: writing it failed: File too large; the last 10 rows are lost")
+    assert done.stdout.startswith(f"{path}: writing failed: File too large; the last 10 rows are lost")
     assert done.stderr == ""
     assert [file.name for file in tmp_path.iterdir()] == [journal_of(path).name]
     numbers = [item.value for item in played(path)]
@@ -98,7 +96,7 @@ def test_a_full_disk_is_told_and_what_was_written_is_kept(tmp_path: Path) -> Non
     assert numbers == list(range(len(numbers)))
 
 
-def test_a_live_monitor_is_played_back_as_it_was(client: Client, tmp_path: Path) -> None:
+def test_a_live_monitor_is_replayed_unchanged(client: Client, tmp_path: Path) -> None:
     uris = ["pva://demo:sine10", "ca://demo:sum", "pva://demo:mode", "pva://demo:waveform"]
     live: list[PVUpdate] = first(
         client.monitor_many_stream(uris).pipe(
@@ -111,7 +109,7 @@ def test_a_live_monitor_is_played_back_as_it_was(client: Client, tmp_path: Path)
     assert [repr(one.data) for one in again] == [repr(one.data) for one in live]
 
 
-def test_a_recurring_snapshot_is_played_back_as_it_was(client: Client, tmp_path: Path, fresh_app_name: str) -> None:
+def test_a_recurring_snapshot_is_replayed_unchanged(client: Client, tmp_path: Path, fresh_app_name: str) -> None:
     properties = SnapshotProperties(
         snapshot_name=fresh_app_name,
         pv_uri_list=["pva://demo:sine10", "ca://demo:sum"],
@@ -127,7 +125,7 @@ def test_a_recurring_snapshot_is_played_back_as_it_was(client: Client, tmp_path:
     assert [repr(one) for one in played(tmp_path / "run.parquet")] == [repr(one) for one in live]
 
 
-def test_what_waits_is_on_the_disk_soon_though_nothing_comes(tmp_path: Path) -> None:
+def test_waiting_rows_are_flushed_without_new_items(tmp_path: Path) -> None:
     path = tmp_path / "run.parquet"
     subscription = rx.concat(rx.of(update("x", 1)), rx.never()).pipe(record(path, flush_every=0.05)).subscribe()
     try:
@@ -141,8 +139,8 @@ def test_what_waits_is_on_the_disk_soon_though_nothing_comes(tmp_path: Path) -> 
         subscription.dispose()
 
 
-def test_unsubscribing_on_another_thread_while_items_come(tmp_path: Path) -> None:
-    """Whenever it comes: the file is complete, and has all that was passed on, and at most the item under way."""
+def test_dispose_on_another_thread_during_items(tmp_path: Path) -> None:
+    """The file is complete and has all items passed on, and at most one more."""
     for turn in range(20):
         path = tmp_path / f"run{turn}.parquet"
         source: Subject[PVUpdate] = Subject()

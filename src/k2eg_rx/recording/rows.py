@@ -140,7 +140,7 @@ def _update(update: PVUpdate, now: int) -> Row:
     record, address = update.record, update.address
     try:
         columns = _columns_of(update.data)
-    except K2EGError:  # the record is kept even so; who reads it gets the same error
+    except K2EGError:  # the record is kept; reading it raises the same error
         columns = {}
     kafka = record.timestamp_ms * _MILLISECOND if record.timestamp_ms >= 0 else None
     time = cast("int | None", columns.get("time"))

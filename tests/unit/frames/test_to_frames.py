@@ -432,7 +432,7 @@ def test_every_time_survives(time: int) -> None:
     assert times([time, None]).view(np.int64).tolist() == [time, -(2**63)]
 
 
-# --- mistakes ---
+# --- errors ---
 
 
 def test_items_of_other_types_are_rejected() -> None:

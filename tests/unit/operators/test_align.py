@@ -1,4 +1,4 @@
-"""What is joined to an instant, what is not, and what is said about it."""
+"""Instants of `align`, its dropped updates and its counts."""
 
 import math
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ MS = 1_000_000
 
 
 def at(pv: str, time: int | None, value: object = 1.0) -> PVUpdate:
-    """An update `time` nanoseconds after START."""
+    """Returns an update `time` nanoseconds after START."""
     return update(pv, value, timestamp=None if time is None else START + time)
 
 
@@ -26,7 +26,7 @@ def shown(instants: Iterable[Aligned]) -> list[dict[str, int]]:
 
 
 class Run:
-    """A subscription to `align` that is fed by hand."""
+    """A subscription to `align` with a subject as source."""
 
     def __init__(self, pvs: Iterable[str], **options: Any) -> None:
         self.counts = AlignCounts()
@@ -38,7 +38,7 @@ class Run:
         self.subscription = self.source.pipe(align(pvs, **options)).subscribe(self.instants.append, self.errors.append)
 
     def feed(self, *updates: PVUpdate) -> list[dict[str, int]]:
-        """Returns the instants that came of it."""
+        """Emits updates; returns the resulting instants."""
         before = len(self.instants)
         for item in updates:
             self.source.on_next(item)
@@ -48,7 +48,7 @@ class Run:
         return [(item.name, (item.timestamp or 0) - START, why.value) for item, why in self.dropped]
 
 
-def test_updates_of_one_time_are_an_instant_whatever_comes_first():
+def test_updates_of_one_time_are_an_instant_in_any_order():
     run = Run(["a", "pva://b", "c"])
     assert run.feed(at("b", 8), at("a", 0), at("c", 0), at("a", 8)) == []
     assert run.feed(at("b", 0)) == []  # before its own predecessor: out of order
@@ -58,7 +58,7 @@ def test_updates_of_one_time_are_an_instant_whatever_comes_first():
     assert (run.counts.used, run.counts.waiting, run.counts.instants) == (6, 0, 2)
 
 
-def test_an_instant_tells_its_time_and_its_values_in_the_order_named():
+def test_an_instant_has_time_and_values_in_the_order_of_the_pvs():
     run = Run(["z", "a"], tolerance=1e-6)
     run.feed(at("a", 5, "text"), at("z", 9, 2.5))
     (instant,) = run.instants
@@ -68,19 +68,19 @@ def test_an_instant_tells_its_time_and_its_values_in_the_order_named():
 
 
 @pytest.mark.parametrize(("apart", "joined"), [(999, True), (1000, True), (1001, False)])
-def test_tolerance_is_kept_to_the_nanosecond(apart: int, joined: bool):
+def test_tolerance_is_exact_to_the_nanosecond(apart: int, joined: bool):
     run = Run(["a", "b"], tolerance=1e-6)
     assert bool(run.feed(at("a", 0), at("b", apart))) is joined
 
 
-def test_one_that_another_pv_went_past_is_dropped_at_once():
+def test_an_update_that_another_pv_has_passed_is_dropped_at_once():
     run = Run(["a", "b"])
     assert run.feed(at("a", 0), at("a", 8), at("b", 8)) == [{"a": 8, "b": 8}]
     assert run.reasons() == [("a", 0, "unmatched")]
     assert run.counts.dropped == {DropReason.UNMATCHED: 1}
 
 
-def test_what_waits_in_vain_is_given_up_after_the_grace():
+def test_an_incomplete_instant_expires_after_the_grace():
     run = Run(["a", "b"], grace=0.010)
     run.feed(at("a", 0), at("a", 10 * MS))
     assert run.reasons() == []
@@ -88,18 +88,18 @@ def test_what_waits_in_vain_is_given_up_after_the_grace():
     assert run.reasons() == [("a", 0, "expired")]
 
 
-def test_a_partner_that_is_later_by_the_tolerance_has_its_grace_too():
+def test_the_grace_starts_after_the_tolerance():
     run = Run(["a", "b"], grace=0.010, tolerance=0.005)
     assert run.feed(at("a", 0), at("a", 12 * MS), at("b", 5 * MS)) == [{"a": 0, "b": 5 * MS}]
 
 
-def test_one_that_comes_after_the_grace_is_late():
+def test_an_update_after_the_grace_is_late():
     run = Run(["a", "b"], grace=0.010)
     assert run.feed(at("a", 0), at("a", 30 * MS), at("b", 0), at("b", 30 * MS)) == [{"a": 30 * MS, "b": 30 * MS}]
     assert run.reasons() == [("a", 0, "expired"), ("b", 0, "late")]
 
 
-def test_partial_instants_come_when_nothing_can_be_added_in_time():
+def test_partial_instants_are_emitted_when_no_update_can_join_in_time():
     run = Run(["a", "b", "c"], grace=0.010, tolerance=1e-6, incomplete="partial")
     assert run.feed(at("a", 0), at("b", 7), at("a", 8 * MS), at("b", 8 * MS)) == []
     assert run.feed(at("a", 16 * MS)) == [{"a": 0, "b": 7}]
@@ -131,7 +131,7 @@ def test_a_completed_source_leaves_nothing_waiting():
     assert shown(instants[1:]) == [{"a": 0, "b": 0}, {"a": 8}, {"b": 9}]
 
 
-def test_an_error_of_the_source_passes_and_what_waits_is_counted():
+def test_an_error_is_passed_on_and_waiting_updates_are_counted():
     run = Run(["a", "b"], incomplete="partial")
     run.feed(at("a", 0))
     run.source.on_error(RuntimeError("gone"))
@@ -140,7 +140,7 @@ def test_an_error_of_the_source_passes_and_what_waits_is_counted():
     assert run.reasons() == [("a", 0, "ended")]
 
 
-def test_what_waits_is_bounded_and_the_oldest_goes_first():
+def test_capacity_bounds_the_queue_and_drops_the_oldest():
     run = Run(["a", "b", "c"], capacity=3, grace=1000.0)
     run.feed(at("a", 1), at("b", 1), at("a", 2), at("a", 3))
     assert run.reasons() == [("a", 1, "overflow"), ("b", 1, "unmatched")]
@@ -149,7 +149,7 @@ def test_what_waits_is_bounded_and_the_oldest_goes_first():
     assert run.counts.waiting == 3
 
 
-def test_updates_without_use_are_told_apart():
+def test_drop_reasons_of_unusable_updates():
     run = Run(["a", "b"])
     run.feed(at("x", 0), at("a", None), at("a", 8), at("a", 8), at("a", 7), at("b", 8))
     assert [why for _, why in run.dropped] == [
@@ -171,7 +171,7 @@ def test_clocks_that_are_set_back_stop_the_join_for_ten_updates_only():
     assert run.counts.waiting == 0
 
 
-def test_what_a_clock_step_dropped_waits_no_more():
+def test_updates_dropped_by_a_clock_step_no_longer_wait():
     run = Run(["a", "b"], capacity=4)
     run.feed(*(at("a", NANOSECONDS + number) for number in range(4)))
     run.feed(*(at("a", number) for number in range(13)))
@@ -179,7 +179,7 @@ def test_what_a_clock_step_dropped_waits_no_more():
 
 
 @pytest.mark.parametrize("ahead", ["a", "b"])
-def test_a_time_far_ahead_harms_for_ten_updates_only(ahead: str):
+def test_a_time_far_ahead_affects_ten_updates_only(ahead: str):
     run = Run(["a", "b"])
     run.feed(at(ahead, 3600 * NANOSECONDS))
     normal = [at(pv, time * 8 * MS) for time in range(11) for pv in sorted("ab", key=ahead.__ne__)]  # that one first
@@ -190,7 +190,7 @@ class TestPulses:
     """Joining by pulse id."""
 
     def pulse(self, pv: str, second: int, pulse_id: int, upper: int = 0) -> PVUpdate:
-        """The pulse id in the low 17 bits of the nanoseconds, `upper` in those above them."""
+        """Returns an update with the pulse id in the low 17 bits of the nanoseconds and `upper` above."""
         seconds = START // NANOSECONDS + second
         return update(pv, float(pulse_id), timestamp=seconds * NANOSECONDS + (upper << 17) + pulse_id)
 
@@ -236,7 +236,7 @@ class TestPulses:
         assert run.instants == []
         assert run.counts.dropped == {DropReason.NO_PULSE: 2}
 
-    def test_ids_that_start_anew_join_again(self):
+    def test_reset_ids_join_again(self):
         run = Run(["a", "b"], on="pulse_id")
         run.feed(self.pulse("a", 0, 50_000))
         for number, pulse_id in enumerate((50_003, 0, 3)):
@@ -256,19 +256,19 @@ class TestPulses:
         assert run.instants == []
         assert run.counts.dropped == {DropReason.UNMATCHED: 2}
 
-    def test_a_mask_of_ones_own(self):
+    def test_a_custom_mask(self):
         run = Run(["a", "b"], on="pulse_id", pulse_id_mask=0xFF00)
         run.feed(self.pulse("a", 0, 0x1203), self.pulse("b", 0, 0x1277))
         assert [instant.pulse_id for instant in run.instants] == [0x1200]
 
     @pytest.mark.parametrize("mask", [0, -1, 1, 0b101, 1 << 31])
-    def test_a_mask_that_is_none_is_refused(self, mask: int):
+    def test_an_invalid_mask_raises(self, mask: int):
         with pytest.raises(ValueError, match="pulse_id_mask"):
             align(["a"], on="pulse_id", pulse_id_mask=mask)
 
 
 class TestHeld:
-    """PVs whose last known value counts."""
+    """Held PVs."""
 
     def test_a_slow_pv_is_not_waited_for(self):
         run = Run(["fast", "slow", "other"], hold={"pva://slow": 2.0})
@@ -294,11 +294,11 @@ class TestHeld:
         run.feed(at("fast", 8 * MS))
         assert run.instants[0].missing == ("slow",)
 
-    def test_a_setpoint_that_never_changes_is_held_for_ever(self):
+    def test_an_unchanged_setpoint_is_held_forever(self):
         run = Run(["fast", "slow"], hold={"slow": math.inf})
         assert len(run.feed(at("slow", -START + NANOSECONDS), at("fast", 0), at("fast", 8))) == 2
 
-    def test_what_no_instant_needs_is_not_kept(self):
+    def test_values_that_no_instant_needs_are_dropped(self):
         run = Run(["fast", "slow"], hold={"slow": 5.0}, grace=0.5)
         run.feed(*(at("slow", number) for number in range(1030)))
         assert run.counts.dropped == {DropReason.OVERFLOW: 6}
@@ -306,7 +306,7 @@ class TestHeld:
         assert run.counts.waiting == 1  # the one of the present; the one before it is used
         assert shown(run.instants) == [{"fast": 3 * NANOSECONDS, "slow": 1029}]
 
-    def test_everything_is_accounted_for_at_the_end(self):
+    def test_all_updates_are_counted_at_the_end(self):
         run = Run(["fast", "slow"], hold={"slow": 5.0})
         run.feed(at("slow", 0), at("fast", 1), at("slow", 2))
         run.source.on_completed()
@@ -330,7 +330,7 @@ class TestHeld:
         ({"pvs": ["pva://a b"]}, "white space"),
     ],
 )
-def test_bad_arguments_are_refused_at_the_call(options: dict[str, Any], words: str):
+def test_bad_arguments_raise_at_the_call(options: dict[str, Any], words: str):
     with pytest.raises(ValueError, match=words):
         align(**({"pvs": ["a", "b"]} | options))
 
@@ -344,7 +344,7 @@ def test_a_drop_handler_that_raises_ends_the_stream():
     assert [str(error) for error in run.errors] == ["unnamed"]
 
 
-def test_each_subscription_joins_for_itself_and_ends_with_its_disposal():
+def test_each_subscription_has_its_own_state():
     run = Run(["a", "b"])
     run.feed(at("a", 0))
     other: list[Aligned] = []

@@ -1,4 +1,4 @@
-"""What holds of `align` for any updates, in any order that keeps each PV's own."""
+"""Properties of `align` for any updates, in any order that keeps each PV's own."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ ticks = st.lists(st.sets(st.sampled_from(PVS)), max_size=12)
 
 
 def lanes_of(present: Sequence[set[str]], jitter: Sequence[int]) -> dict[str, list[PVUpdate]]:
-    """Each PV's updates: one for each tick that it is present at."""
+    """Updates of each PV, one for each tick at which it is present."""
     return {
         pv: [
             update(pv, number, timestamp=START + number * PERIOD + jitter[(3 * number + order) % len(jitter)])
@@ -73,7 +73,7 @@ def test_every_interleaving_gives_exactly_the_complete_instants(
     st.integers(0, 20),
     st.lists(st.integers(0, 2)),
 )
-def test_ambiguous_times_too_give_the_same_in_every_interleaving(
+def test_ambiguous_times_give_the_same_result_in_every_interleaving(
     times: dict[str, list[int]], tolerance: int, choices: list[int]
 ):
     lanes = {pv: [update(pv, time, timestamp=START + time) for time in sorted(found)] for pv, found in times.items()}
@@ -84,7 +84,7 @@ def test_ambiguous_times_too_give_the_same_in_every_interleaving(
 
 @settings(deadline=None)
 @given(ticks, st.lists(st.integers(0, JITTER), min_size=5, max_size=7), st.lists(st.integers(0, 300), min_size=1))
-def test_delays_within_the_grace_do_not_show_in_partial_instants(
+def test_delays_within_the_grace_do_not_change_partial_instants(
     present: list[set[str]], jitter: list[int], delays: list[int]
 ):
     arrivals: list[tuple[int, PVUpdate]] = []
@@ -111,7 +111,7 @@ def test_delays_within_the_grace_do_not_show_in_partial_instants(
     st.integers(0, 40),
     st.integers(3, 10),
 )
-def test_every_update_is_either_used_or_dropped_and_what_waits_is_bounded(
+def test_every_update_is_used_or_dropped_and_the_queue_is_bounded(
     events: list[tuple[str, int | None]],
     on: str,
     incomplete: str,

@@ -1,4 +1,4 @@
-"""The examples of the operators' docstrings run, and every operator has one."""
+"""The examples in the operators' docstrings run, and every operator has one."""
 
 import doctest
 import importlib

@@ -25,14 +25,14 @@ def test_latest_by_pv_has_the_newest_update_of_every_pv() -> None:
     found: list[dict[str, PVData]] = []
     stream = rx.from_iterable(UPDATES).pipe(latest_by_pv())
     stream.subscribe(found.append)
-    stream.subscribe(found.append)  # starts afresh
+    stream.subscribe(found.append)  # a new subscription
     shown = [{name: one.value for name, one in newest.items()} for newest in found]
     assert shown == [{"x": 1}, {"x": 1, "other": 9}, {"x": 1, "other": 9, "y": 2}, {"x": 3, "other": 9, "y": 2}] * 2
     found[0].clear()
     assert found[1]
 
 
-def test_combine_waits_for_all_and_passes_over_other_pvs() -> None:
+def test_combine_waits_for_all_and_ignores_other_pvs() -> None:
     assert combined({"a": "x", "b": "pva://y"}) == [{"a": 1, "b": 2}, {"a": 3, "b": 2}]
 
 
@@ -40,7 +40,7 @@ def test_a_list_of_pvs_has_their_names_as_labels() -> None:
     assert combined(["ca://x", "y"]) == [{"x": 1, "y": 2}, {"x": 3, "y": 2}]
 
 
-def test_what_is_missing_may_be_none_or_left_out() -> None:
+def test_missing_values_may_be_none_or_left_out() -> None:
     assert combined({"b": "y", "a": "x"}, incomplete="fill_none") == [
         {"b": None, "a": 1},
         {"b": 2, "a": 1},
@@ -59,7 +59,7 @@ def test_a_pv_may_have_two_labels() -> None:
     assert combined({"a": "x", "b": "x"}) == [{"a": 1, "b": 1}, {"a": 3, "b": 3}]
 
 
-def test_values_are_plain_and_none_where_there_is_none() -> None:
+def test_values_are_plain_and_none_if_missing() -> None:
     found: list[dict[str, Any]] = []
     source = rx.of(PVData("w", {"value": [1.0, 2.0]}), PVData("s", {"fields": 1}))
     source.pipe(combine_pvs(["w", "s"])).subscribe(found.append)
@@ -84,7 +84,7 @@ def test_a_part_may_be_a_stream_of_updates_or_of_values() -> None:
     assert ends == ["completed"]
 
 
-def test_the_first_failure_ends_it_and_leaves_all_parts() -> None:
+def test_the_first_failure_ends_the_stream_and_all_subscriptions() -> None:
     source: Subject[PVData] = Subject()
     part: Subject[float] = Subject()
     errors: list[Exception] = []
@@ -95,7 +95,7 @@ def test_the_first_failure_ends_it_and_leaves_all_parts() -> None:
     assert not source.observers
 
 
-def test_dispose_leaves_all_parts() -> None:
+def test_dispose_ends_all_subscriptions() -> None:
     source: Subject[PVData] = Subject()
     part: Subject[float] = Subject()
     source.pipe(combine_pvs({"x": "x", "part": part})).subscribe().dispose()
@@ -103,7 +103,7 @@ def test_dispose_leaves_all_parts() -> None:
     assert not part.observers
 
 
-def test_every_subscription_starts_afresh() -> None:
+def test_each_subscription_has_its_own_state() -> None:
     stream = rx.from_iterable(UPDATES).pipe(combine_pvs(["x", "y"]), ops.take(1))
     found: list[Any] = []
     stream.subscribe(found.append)
@@ -111,7 +111,7 @@ def test_every_subscription_starts_afresh() -> None:
     assert found == [{"x": 1, "y": 2}] * 2
 
 
-def test_plain_values_of_a_part_keep_their_kind() -> None:
+def test_plain_values_of_a_part_keep_their_type() -> None:
     found: list[Any] = []
     stream = rx.of(update("w", [1, 2])).pipe(value())
     rx.empty().pipe(combine_pvs({"w": stream})).subscribe(found.append)
@@ -119,12 +119,12 @@ def test_plain_values_of_a_part_keep_their_kind() -> None:
 
 
 @pytest.mark.parametrize("pvs", [{}, [], "pva://x", 5, {"a": 5}, {5: "x"}, [5], {"a": "http://x"}])
-def test_pvs_that_are_none_are_refused_at_the_call(pvs: Any) -> None:
+def test_invalid_pvs_raise_at_the_call(pvs: Any) -> None:
     with pytest.raises(ValueError, match=r"(?i)pv"):
         combine_pvs(pvs)
 
 
-def test_a_policy_or_default_that_is_none_is_refused_at_the_call() -> None:
+def test_an_unknown_policy_or_label_raises_at_the_call() -> None:
     with pytest.raises(ValueError, match="incomplete"):
         combine_pvs(["x"], incomplete="hope")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="labels x, got z"):

@@ -20,7 +20,7 @@ def scheduler() -> TestScheduler:
 
 
 def seen(scheduler: TestScheduler, stream: Observable[Any]) -> list[tuple[float, str]]:
-    """What is emitted between 200 and the end, with its time: values, 'end', or the error's text."""
+    """Returns emissions from 200 on with their times: values, 'end', or the error's text."""
     messages: list[Any] = scheduler.start(lambda: stream).messages
     return [(float(message.time), shown(message.value)) for message in messages]
 
@@ -39,31 +39,31 @@ def numbers(scheduler: TestScheduler, *times: float, end: float = 0, error: floa
     return scheduler.create_hot_observable(*messages)
 
 
-def test_conflate_emits_at_once_and_then_the_newest_at_every_beat(scheduler: TestScheduler) -> None:
+def test_conflate_emits_at_once_and_then_the_newest_each_period(scheduler: TestScheduler) -> None:
     source = numbers(scheduler, 210, 211, 215, 221, 222, 300)
     assert seen(scheduler, source.pipe(conflate(0.1))) == [(210, "0"), (220, "2"), (230, "4"), (300, "5")]
 
 
-def test_conflate_counts_each_pv_for_itself(scheduler: TestScheduler) -> None:
+def test_conflate_limits_each_pv(scheduler: TestScheduler) -> None:
     times_and_updates = [(210, "a", 1), (211, "a", 2), (212, "b", 1), (213, "a", 3), (225, "c", 1), (225, "b", 2)]
     source = scheduler.create_hot_observable(*[on_next(time, update(pv, x)) for time, pv, x in times_and_updates])
     found = seen(scheduler, source.pipe(conflate(0.1)))
     assert found == [(210, "a1"), (220, "a3"), (220, "b1"), (230, "c1"), (230, "b2")]
 
 
-def test_throttle_takes_the_stream_as_a_whole(scheduler: TestScheduler) -> None:
+def test_sample_latest_limits_the_stream(scheduler: TestScheduler) -> None:
     times_and_updates = [(210, "a", 1), (211, "a", 2), (212, "b", 1), (260, "c", 1)]
     source = scheduler.create_hot_observable(*[on_next(time, update(pv, x)) for time, pv, x in times_and_updates])
     assert seen(scheduler, source.pipe(sample_latest(0.1))) == [(210, "a1"), (220, "b1"), (260, "c1")]
 
 
-def test_rate_limit_delays_and_loses_nothing(scheduler: TestScheduler) -> None:
+def test_rate_limit_delays_and_drops_nothing(scheduler: TestScheduler) -> None:
     source = numbers(scheduler, 210, 211, 212, 300)
     assert seen(scheduler, source.pipe(rate_limit(0.1))) == [(210, "0"), (220, "1"), (230, "2"), (300, "3")]
 
 
 @pytest.mark.parametrize("operator", [conflate(0.1), sample_latest(0.1)])
-def test_what_waits_comes_before_the_end_and_before_an_error(operator: Any) -> None:
+def test_waiting_items_are_emitted_before_completion_and_error(operator: Any) -> None:
     scheduler = TestScheduler()
     assert seen(scheduler, numbers(scheduler, 210, 211, 212, end=213).pipe(operator)) == [
         (210, "0"),
@@ -78,7 +78,7 @@ def test_what_waits_comes_before_the_end_and_before_an_error(operator: Any) -> N
     ]
 
 
-def test_rate_limit_ends_after_what_waits(scheduler: TestScheduler) -> None:
+def test_rate_limit_ends_after_its_queue(scheduler: TestScheduler) -> None:
     ended = numbers(scheduler, 210, 211, end=212).pipe(rate_limit(0.1))
     assert seen(scheduler, ended) == [(210, "0"), (220, "1"), (220, "end")]
     scheduler = TestScheduler()
@@ -88,7 +88,7 @@ def test_rate_limit_ends_after_what_waits(scheduler: TestScheduler) -> None:
     assert seen(scheduler, numbers(scheduler, 210, end=215).pipe(rate_limit(0.1))) == [(210, "0"), (215, "end")]
 
 
-def test_beyond_its_capacity_rate_limit_drops_the_oldest_and_says_so(
+def test_a_full_rate_limit_queue_drops_the_oldest_and_logs_it(
     scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = numbers(scheduler, 210, 211, 212, 213, 214, end=215)
@@ -102,7 +102,7 @@ def test_beyond_its_capacity_rate_limit_drops_the_oldest_and_says_so(
 
 
 @pytest.mark.parametrize("operator", [conflate(0.1), sample_latest(0.1), rate_limit(0.1)])
-def test_nothing_comes_after_dispose_and_no_timer_is_left(operator: Any) -> None:
+def test_dispose_stops_items_and_timers(operator: Any) -> None:
     scheduler = TestScheduler()
     source: Subject[int] = Subject()
     items: list[int] = []
@@ -119,17 +119,17 @@ def test_nothing_comes_after_dispose_and_no_timer_is_left(operator: Any) -> None
 
 
 @pytest.mark.parametrize("operator", [conflate(0.1), sample_latest(0.1), rate_limit(0.1)])
-def test_no_timer_runs_while_nothing_comes(operator: Any) -> None:
+def test_no_timer_runs_without_items(operator: Any) -> None:
     scheduler = TestScheduler()
     source: Subject[int] = Subject()
     source.pipe(operator).subscribe(lambda _: None, scheduler=scheduler)
     source.on_next(1)
     scheduler.start()
-    assert scheduler.clock <= 1000  # it ends: one beat, and then silence
+    assert scheduler.clock <= 1000  # one period without items, then no timer
 
 
 @pytest.mark.parametrize("operator", [conflate(0.1), sample_latest(0.1), rate_limit(0.1)])
-def test_a_subscriber_that_raises_in_a_tick_gets_its_own_exception_and_no_more(operator: Any) -> None:
+def test_an_exception_of_a_subscriber_in_a_tick_fails_the_stream(operator: Any) -> None:
     scheduler = TestScheduler()
     source: Subject[int] = Subject()
     items: list[int] = []
@@ -152,9 +152,7 @@ def test_a_subscriber_that_raises_in_a_tick_gets_its_own_exception_and_no_more(o
 
 
 @pytest.mark.parametrize("operator", [conflate(0.1), sample_latest(0.1), rate_limit(0.1)])
-def test_a_subscriber_that_raises_in_a_tick_without_error_handler_is_logged(
-    operator: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_exception_in_a_tick_without_on_error_is_logged(operator: Any, caplog: pytest.LogCaptureFixture) -> None:
     scheduler = TestScheduler()
     source: Subject[int] = Subject()
 
@@ -186,7 +184,7 @@ def test_a_subscriber_may_feed_the_source(scheduler: TestScheduler) -> None:
     assert items == [1, 2, 3]
 
 
-def test_the_scheduler_given_counts_before_that_of_the_subscriber(scheduler: TestScheduler) -> None:
+def test_the_operators_scheduler_overrides_the_subscribers(scheduler: TestScheduler) -> None:
     source: Subject[int] = Subject()
     items: list[int] = []
     source.pipe(sample_latest(0.1, scheduler=scheduler)).subscribe(items.append, scheduler=TestScheduler())
@@ -198,11 +196,11 @@ def test_the_scheduler_given_counts_before_that_of_the_subscriber(scheduler: Tes
 
 @pytest.mark.parametrize("number", [0, -1, float("nan"), float("inf")])
 @pytest.mark.parametrize("operator", [conflate, sample_latest, rate_limit])
-def test_numbers_that_make_no_sense_are_refused_at_the_call(operator: Any, number: float) -> None:
+def test_invalid_rates_raise_at_the_call(operator: Any, number: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         operator(number)
 
 
-def test_a_capacity_below_one_is_refused_at_the_call() -> None:
+def test_a_capacity_below_one_raises_at_the_call() -> None:
     with pytest.raises(ValueError, match="capacity"):
         rate_limit(1, capacity=0)

@@ -1,4 +1,4 @@
-"""What the package offers, and what importing it costs."""
+"""Public names of the package, and its imports."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ OPERATORS = {
 }
 
 
-def test_it_offers_the_operators_and_what_they_emit() -> None:
+def test_public_names() -> None:
     names = operators.__all__
     assert {name for name in names if name[0].islower()} == OPERATORS
     assert {"AlarmTransition", "MissingFieldError", "PutOutcome", "PutClient", "Staleness", "PutReport"} <= set(names)

@@ -1,4 +1,4 @@
-"""`put_to`, in virtual time, against a client that replies when the test says so."""
+"""`put_to`, in virtual time, with a client whose replies the test sends."""
 
 import logging
 import math
@@ -24,7 +24,7 @@ OPEN = (-INF, INF)
 
 
 class FakeClient:
-    """A client whose puts the test answers; or which answers at once."""
+    """A client that replies at once, or when the test says so."""
 
     def __init__(self, *, at_once: bool = False) -> None:
         self.at_once = at_once
@@ -80,7 +80,7 @@ class Bench:
         return [(one.wanted, one.value, one.outcome.value, one.skipped) for one in self.entries]
 
 
-def test_a_number_is_written_and_logged_when_the_gateway_has_replied() -> None:
+def test_a_number_is_reported_after_the_reply() -> None:
     bench = Bench(timeout=3.0)
     bench.emit(1.5, at=2.0)
     assert bench.client.puts == [1.5]
@@ -92,7 +92,7 @@ def test_a_number_is_written_and_logged_when_the_gateway_has_replied() -> None:
     assert bench.entries == [PutReport("pva://set:x", 1.5, 1.5, PutOutcome.WRITTEN, None, when, 0)]
 
 
-def test_one_put_is_under_way_at_a_time_and_the_newest_follows() -> None:
+def test_one_put_is_in_flight_and_the_newest_number_follows() -> None:
     bench = Bench(rate=1000.0)
     bench.emit(1, at=1)
     bench.emit(2, 3, at=2)
@@ -106,7 +106,7 @@ def test_one_put_is_under_way_at_a_time_and_the_newest_follows() -> None:
     assert bench.log() == [(1, 1, "written", 0), (4, 4, "written", 2)]
 
 
-def test_puts_are_never_more_often_than_the_rate() -> None:
+def test_puts_do_not_exceed_the_rate() -> None:
     client = FakeClient(at_once=True)
     bench = Bench(client, rate=0.5)
     times: list[float] = []
@@ -119,7 +119,7 @@ def test_puts_are_never_more_often_than_the_rate() -> None:
     assert sum(1 + entry.skipped for entry in bench.entries) == 99
 
 
-def test_a_slow_put_uses_up_its_time_and_the_next_goes_at_once() -> None:
+def test_the_next_put_follows_a_slow_one_at_once() -> None:
     bench = Bench(rate=1.0)
     bench.emit(1, 2, at=1)
     bench.scheduler.advance_to(5)
@@ -127,7 +127,7 @@ def test_a_slow_put_uses_up_its_time_and_the_next_goes_at_once() -> None:
     assert bench.client.puts == [1, 2]
 
 
-def test_outside_the_limits_it_is_clamped() -> None:
+def test_numbers_outside_the_limits_are_clamped() -> None:
     bench = Bench(FakeClient(at_once=True))
     for time, value in enumerate([10, 10.5, -11, INF, -10.0], start=1):
         bench.emit(value, at=time)
@@ -136,7 +136,7 @@ def test_outside_the_limits_it_is_clamped() -> None:
     assert outcomes == ["written", "clamped", "clamped", "refused", "written"]
 
 
-def test_or_refused() -> None:
+def test_numbers_outside_the_limits_are_refused() -> None:
     bench = Bench(FakeClient(at_once=True), on_limit="refuse")
     bench.emit(10.5, at=1)
     bench.emit(5, at=2)
@@ -150,7 +150,7 @@ def test_or_refused() -> None:
     "value", [NAN, INF, -INF, np.float32("nan"), None, "5", [5.0], np.asarray([5.0]), update("x", 5.0), 5j]
 )
 @pytest.mark.parametrize("limits", [(-10, 10), OPEN])
-def test_what_is_no_finite_number_is_never_written(value: Any, limits: tuple[float, float]) -> None:
+def test_items_other_than_finite_numbers_are_never_written(value: Any, limits: tuple[float, float]) -> None:
     bench = Bench(FakeClient(at_once=True), limits=limits)
     bench.emit(value)
     assert bench.client.puts == []
@@ -159,7 +159,7 @@ def test_what_is_no_finite_number_is_never_written(value: Any, limits: tuple[flo
 
 
 @pytest.mark.parametrize("value", [np.float64(2), np.float32(2), np.int16(2), np.asarray(2.0), 2, True])
-def test_numbers_of_all_kinds_are_written_as_those_of_python(value: Any) -> None:
+def test_all_number_types_are_written_as_python_numbers(value: Any) -> None:
     bench = Bench(FakeClient(at_once=True))
     bench.emit(value)
     (put,) = bench.client.puts
@@ -167,7 +167,7 @@ def test_numbers_of_all_kinds_are_written_as_those_of_python(value: Any) -> None
     assert type(put).__module__ == "builtins" or isinstance(put, float)
 
 
-def test_a_refusal_takes_what_waits_with_it() -> None:
+def test_a_refusal_drops_the_waiting_number() -> None:
     bench = Bench(FakeClient(at_once=True))
     bench.emit(1, 2, NAN, at=1)
     bench.scheduler.advance_to(10)
@@ -175,7 +175,7 @@ def test_a_refusal_takes_what_waits_with_it() -> None:
     assert [(outcome, skipped) for _, _, outcome, skipped in bench.log()] == [("written", 0), ("refused", 1)]
 
 
-def test_a_dry_run_sends_nothing_and_does_all_the_rest() -> None:
+def test_a_dry_run_does_everything_except_puts() -> None:
     bench = Bench(dry_run=True)
     bench.emit(50, 1, 2, at=1)
     bench.emit(NAN, at=1.5)
@@ -186,7 +186,7 @@ def test_a_dry_run_sends_nothing_and_does_all_the_rest() -> None:
     assert found == [(10, "dry_run", 0), (None, "refused", 2), (3, "dry_run", 0)]
 
 
-def test_a_put_that_fails_is_logged_not_repeated_and_the_next_number_is_written() -> None:
+def test_a_failed_put_is_reported_and_not_repeated() -> None:
     bench = Bench(rate=1000.0)
     bench.emit(1, at=1)
     error = OperationTimeout("put", "pva://set:x", 3.0)
@@ -210,7 +210,7 @@ def test_a_client_that_raises_at_the_call_fails_the_put() -> None:
     assert bench.ends == []
 
 
-def test_a_put_that_ends_without_a_reply_has_failed() -> None:
+def test_a_put_without_a_reply_fails() -> None:
     bench = Bench()
     bench.emit(1)
     bench.client.pending.pop().on_completed()
@@ -218,7 +218,7 @@ def test_a_put_that_ends_without_a_reply_has_failed() -> None:
     assert "without a reply" in str(bench.entries[0].error)
 
 
-def test_a_closed_client_ends_it() -> None:
+def test_a_closed_client_ends_the_stream() -> None:
     bench = Bench(rate=1000.0)
     bench.emit(1, 2)
     error = ClientClosedError("closed")
@@ -230,7 +230,7 @@ def test_a_closed_client_ends_it() -> None:
     assert bench.client.puts == [1]
 
 
-def test_an_exception_above_stops_the_writing_for_good(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_in_an_operator_before_ends_the_writing(caplog: pytest.LogCaptureFixture) -> None:
     client = FakeClient(at_once=True)
     scheduler = TestScheduler()
     source: Subject[float] = Subject()
@@ -238,7 +238,7 @@ def test_an_exception_above_stops_the_writing_for_good(caplog: pytest.LogCapture
     divided = source.pipe(ops.map(lambda x: 1 / x), put_to(client, "pva://set:x", limits=OPEN, rate=1.0))
     divided.subscribe(on_error=ends.append, scheduler=scheduler)
     source.on_next(1)
-    source.on_next(2)  # waits for its turn
+    source.on_next(2)  # waits for the rate
     with caplog.at_level(logging.ERROR):
         source.on_next(0)
     source.on_next(4)
@@ -248,7 +248,7 @@ def test_an_exception_above_stops_the_writing_for_good(caplog: pytest.LogCapture
     assert "no more puts" in caplog.text
 
 
-def test_an_error_above_leaves_the_put_that_is_under_way() -> None:
+def test_an_error_of_the_source_drops_the_reply_in_flight() -> None:
     bench = Bench()
     bench.emit(1, 2)
     bench.source.on_error(KeyError("x"))
@@ -259,7 +259,7 @@ def test_an_error_above_leaves_the_put_that_is_under_way() -> None:
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_an_exception_of_the_subscriber_stops_the_writing_too(at_once: bool) -> None:
+def test_an_exception_of_the_subscriber_ends_the_writing(at_once: bool) -> None:
     client = FakeClient(at_once=at_once)
     bench = Bench(client, rate=1000.0)
 
@@ -277,7 +277,7 @@ def test_an_exception_of_the_subscriber_stops_the_writing_too(at_once: bool) -> 
     assert not bench.source.observers
 
 
-def test_an_exception_of_the_subscriber_over_a_refusal_stops_it_as_well() -> None:
+def test_an_exception_of_the_subscriber_at_a_refusal_ends_the_writing() -> None:
     bench = Bench(FakeClient(at_once=True))
 
     def raising(entry: PutReport) -> None:
@@ -301,7 +301,7 @@ def test_after_dispose_nothing_is_sent() -> None:
     assert bench.entries == []
 
 
-def test_a_subscriber_that_leaves_when_it_is_told_of_a_put_stops_the_next_one() -> None:
+def test_dispose_within_a_report_prevents_the_next_put() -> None:
     bench = Bench(rate=1000.0)
     bench.on_entry = lambda _: bench.subscription.dispose()
     bench.emit(1, 2)
@@ -319,7 +319,7 @@ def test_a_subscriber_may_feed_the_source() -> None:
     assert bench.client.puts == [1, 2, 3, 4]
 
 
-def test_at_the_end_what_waits_is_still_written() -> None:
+def test_the_waiting_number_is_written_after_completion() -> None:
     bench = Bench(FakeClient(at_once=True))
     bench.emit(1, 2, at=1)
     bench.source.on_completed()
@@ -331,7 +331,7 @@ def test_at_the_end_what_waits_is_still_written() -> None:
     assert bench.ends == ["completed"]
 
 
-def test_the_end_waits_for_the_reply() -> None:
+def test_completion_waits_for_the_reply() -> None:
     bench = Bench()
     bench.emit(1)
     bench.source.on_completed()
@@ -341,7 +341,7 @@ def test_the_end_waits_for_the_reply() -> None:
     assert bench.ends == ["completed"]
 
 
-def test_an_end_with_nothing_to_do_comes_at_once() -> None:
+def test_an_idle_stream_completes_at_once() -> None:
     bench = Bench(dry_run=True)
     bench.emit(1)
     bench.source.on_completed()
@@ -356,7 +356,7 @@ def test_an_end_with_nothing_to_do_comes_at_once() -> None:
     assert ends == ["completed"]
 
 
-def test_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_reports_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench(FakeClient(at_once=True))
     with caplog.at_level(logging.DEBUG, "k2eg_rx.operators.put_to"):
         for time, value in enumerate([1.5, 11, 12, NAN, NAN, 2.5], start=1):
@@ -385,11 +385,11 @@ def test_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         {"limits": (0, 1), "rate": math.inf},
     ],
 )
-def test_arguments_that_make_no_sense_are_refused_at_the_call(arguments: dict[str, Any]) -> None:
+def test_bad_arguments_raise_at_the_call(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"limit|rate"):
         put_to(FakeClient(), "pva://x", **arguments)
 
 
-def test_so_is_a_pv_that_is_none() -> None:
+def test_an_invalid_uri_raises_at_the_call() -> None:
     with pytest.raises(ValueError, match="protocol"):
         put_to(FakeClient(), "set:x", limits=(0, 1))

@@ -19,7 +19,7 @@ REFUSED = OperationError(-1, "no", "monitor", "pva://x")
 
 
 class Monitor:
-    """A source that does what the test says at each subscription; at first it fails."""
+    """A source that fails at first and then does what the test says at each subscription."""
 
     def __init__(self, error: Exception = REFUSED) -> None:
         self.scheduler = TestScheduler()
@@ -63,14 +63,14 @@ def test_the_delay_grows_up_to_the_longest() -> None:
     assert monitor.active == 0
 
 
-def test_failures_without_end_overflow_nothing() -> None:
+def test_many_failures_do_not_overflow_the_delay() -> None:
     monitor = Monitor()
     monitor.subscribe(backoff=1.0, max_backoff=1.0)
     monitor.scheduler.advance_to(3000)
     assert len(monitor.times) == 3001
 
 
-def test_after_a_success_the_delay_starts_anew() -> None:
+def test_an_update_resets_the_delay() -> None:
     monitor = Monitor()
     monitor.subscribe()
     monitor.scheduler.advance_to(2.9)
@@ -86,7 +86,7 @@ def test_after_a_success_the_delay_starts_anew() -> None:
     assert monitor.items == ["update"] * 3
 
 
-def test_it_gives_up_after_so_many_attempts_in_a_row() -> None:
+def test_the_error_is_passed_on_after_the_last_attempt() -> None:
     monitor = Monitor()
     monitor.subscribe(attempts=2)
     monitor.scheduler.advance_to(100)
@@ -113,7 +113,7 @@ def test_jitter_spreads_the_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("error", [REFUSED, OperationTimeout("monitor", "pva://x", 1.0), TransportError("down")])
-def test_what_may_pass_is_tried_again(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+def test_transient_errors_are_retried(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     monitor = Monitor(error)
     with caplog.at_level(logging.WARNING):
         monitor.subscribe()
@@ -123,7 +123,7 @@ def test_what_may_pass_is_tried_again(error: Exception, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), ClientClosedError("closed"), ForkError("fork"), KeyError("x")])
-def test_everything_else_is_passed_on_at_once(error: Exception) -> None:
+def test_other_errors_are_passed_on_at_once(error: Exception) -> None:
     monitor = Monitor(error)
     monitor.subscribe()
     monitor.scheduler.advance_to(100)
@@ -131,7 +131,7 @@ def test_everything_else_is_passed_on_at_once(error: Exception) -> None:
     assert monitor.times == [0.0]
 
 
-def test_an_exception_of_the_subscribers_own_code_is_passed_on_whatever_it_is() -> None:
+def test_any_exception_of_the_subscriber_is_passed_on() -> None:
     # as a client does it: the exception goes to the error handler of the same subscription
     source: Subject[int] = Subject()
     ends: list[Exception] = []
@@ -149,14 +149,14 @@ def test_an_exception_of_the_subscribers_own_code_is_passed_on_whatever_it_is() 
     assert ends == [mine]
 
 
-def test_the_end_is_passed_on() -> None:
+def test_completion_is_passed_on() -> None:
     monitor = Monitor()
     monitor.behaviour = lambda observer: observer.on_completed()
     monitor.subscribe()
     assert monitor.ends == ["completed"]
 
 
-def test_after_dispose_nothing_is_tried() -> None:
+def test_dispose_prevents_retries() -> None:
     monitor = Monitor()
     subscription = monitor.subscribe()
     subscription.dispose()
@@ -164,7 +164,7 @@ def test_after_dispose_nothing_is_tried() -> None:
     assert monitor.times == [0.0]
 
 
-def test_dispose_leaves_the_source() -> None:
+def test_dispose_unsubscribes_from_the_source() -> None:
     monitor = Monitor()
     monitor.behaviour = lambda _: None
     subscription = monitor.subscribe()
@@ -173,7 +173,7 @@ def test_dispose_leaves_the_source() -> None:
     assert monitor.active == 0
 
 
-def test_a_source_that_raises_at_a_new_attempt_fails_the_stream() -> None:
+def test_a_source_that_raises_at_a_retry_fails_the_stream() -> None:
     monitor = Monitor()
     monitor.subscribe()
 
@@ -185,7 +185,7 @@ def test_a_source_that_raises_at_a_new_attempt_fails_the_stream() -> None:
     assert [str(end) for end in monitor.ends] == ["in subscribe"]
 
 
-def test_an_error_that_nobody_handles_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_without_on_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     monitor = Monitor()
     monitor.stream().pipe(retry_activation(attempts=1)).subscribe(scheduler=monitor.scheduler)
     with caplog.at_level(logging.ERROR):
@@ -193,7 +193,7 @@ def test_an_error_that_nobody_handles_is_logged(caplog: pytest.LogCaptureFixture
     assert "error -1" in caplog.text
 
 
-def test_every_subscription_counts_for_itself() -> None:
+def test_each_subscription_has_its_own_state() -> None:
     monitor = Monitor()
     monitor.subscribe(attempts=1)
     monitor.subscribe(attempts=1)
@@ -201,7 +201,7 @@ def test_every_subscription_counts_for_itself() -> None:
     assert monitor.times == [0.0, 0.0, 1.0, 1.0]
 
 
-def test_it_fits_into_a_pipe() -> None:
+def test_it_works_in_a_pipe() -> None:
     found: list[int] = []
     rx.of(1, 2).pipe(retry_activation(), ops.map(lambda x: x + 1)).subscribe(found.append)
     assert found == [2, 3]
@@ -211,6 +211,6 @@ def test_it_fits_into_a_pipe() -> None:
     "arguments",
     [{"backoff": 0}, {"factor": 0.5}, {"max_backoff": 0}, {"jitter": -0.1}, {"jitter": 1.1}, {"attempts": -1}],
 )
-def test_arguments_that_make_no_sense_are_refused_at_the_call(arguments: dict[str, Any]) -> None:
+def test_bad_arguments_raise_at_the_call(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         retry_activation(**arguments)

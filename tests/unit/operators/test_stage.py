@@ -1,4 +1,4 @@
-"""What holds for every operator with timers, whatever comes when."""
+"""Properties of all operators with timers."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ from reactivex.testing import TestScheduler
 from k2eg_rx.operators.stage import Stage, staged
 
 
-class Told(abc.ObserverBase[Any]):
-    """An observer that notes what it is told, also what it must not be told after the end."""
+class Calls(abc.ObserverBase[Any]):
+    """An observer that keeps all calls, also those after the end."""
 
     def __init__(self) -> None:
-        self.said: list[Any] = []
+        self.made: list[Any] = []
 
     def on_next(self, value: Any) -> None:
-        self.said.append(value)
+        self.made.append(value)
 
     def on_error(self, error: Exception) -> None:
-        self.said.append(error)
+        self.made.append(error)
 
     def on_completed(self) -> None:
-        self.said.append("completed")
+        self.made.append("completed")
 
 
 class Passing(Stage[Any, Any]):
@@ -41,15 +41,15 @@ def scheduler() -> TestScheduler:
 
 
 @pytest.mark.parametrize("end", ["complete", "fail", "dispose"])
-def test_after_its_end_it_says_and_does_nothing(end: str, scheduler: TestScheduler) -> None:
-    told, done = Told(), []
-    stage = Passing(told, scheduler)
+def test_nothing_happens_after_the_end(end: str, scheduler: TestScheduler) -> None:
+    calls, done = Calls(), []
+    stage = Passing(calls, scheduler)
     stage.hold(Disposable(lambda: done.append("left")))
     late = stage.guarded(done.append), stage.catching(done.append)  # as if they had waited for the lock meanwhile
     error = KeyError("x")
     getattr(stage, end)(*([error] if end == "fail" else []))
-    said = list(told.said)
-    assert said == {"complete": ["completed"], "fail": [error], "dispose": []}[end]
+    made = list(calls.made)
+    assert made == {"complete": ["completed"], "fail": [error], "dispose": []}[end]
     for act in late:
         act("late")
     stage.tick_in(1.0)
@@ -57,38 +57,38 @@ def test_after_its_end_it_says_and_does_nothing(end: str, scheduler: TestSchedul
     stage.complete()
     stage.fail(KeyError("late"))
     scheduler.advance_to(10)
-    assert told.said == said
+    assert calls.made == made
     assert done == ["left"]
     assert not stage.is_open
 
 
-def test_a_subscriber_is_told_of_a_failure_when_all_is_left(scheduler: TestScheduler) -> None:
+def test_subscriptions_are_disposed_before_on_error(scheduler: TestScheduler) -> None:
     order: list[str] = []
 
-    class Noting(Told):
+    class Noting(Calls):
         def on_error(self, error: Exception) -> None:
-            order.append("told")
+            order.append("on_error")
 
     stage = Passing(Noting(), scheduler)
     stage.hold(Disposable(lambda: order.append("left")))
     stage.fail(KeyError("x"))
-    assert order == ["left", "told"]
+    assert order == ["left", "on_error"]
 
 
-def test_a_later_wish_for_a_tick_takes_the_place_of_the_earlier(scheduler: TestScheduler) -> None:
-    told = Told()
-    stage = Passing(told, scheduler)
+def test_a_later_tick_in_replaces_an_earlier_one(scheduler: TestScheduler) -> None:
+    calls = Calls()
+    stage = Passing(calls, scheduler)
     stage.tick_in(1.0)
     stage.tick_in(2.0)
     scheduler.advance_to(1.5)
-    assert told.said == []
+    assert calls.made == []
     scheduler.advance_to(10)
-    assert told.said == ["tick"]
+    assert calls.made == ["tick"]
 
 
-def test_time_counts_from_the_subscription(scheduler: TestScheduler) -> None:
+def test_time_starts_at_the_subscription(scheduler: TestScheduler) -> None:
     scheduler.advance_to(5)
-    stage = Passing(Told(), scheduler)
+    stage = Passing(Calls(), scheduler)
     scheduler.advance_to(7.5)
     assert stage.now() == 2.5
 
@@ -107,20 +107,20 @@ def test_the_source_gets_the_subscribers_scheduler_and_not_the_operators(schedul
     assert seen == [subscribers, None]
 
 
-def test_what_raises_outside_the_source_ends_it_with_that_error(caplog: pytest.LogCaptureFixture) -> None:
-    told = Told()
-    stage = Passing(told, TestScheduler())
+def test_an_exception_outside_the_source_fails_the_stream(caplog: pytest.LogCaptureFixture) -> None:
+    calls = Calls()
+    stage = Passing(calls, TestScheduler())
     error = ArithmeticError("x")
 
     def raising() -> None:
         raise error
 
     stage.catching(raising)()
-    assert told.said == [error]
+    assert calls.made == [error]
     assert "its subscription ends" in caplog.text
 
 
-def test_what_raises_inside_the_source_is_the_sources_to_tell(scheduler: TestScheduler) -> None:
+def test_an_exception_inside_the_source_reaches_the_source(scheduler: TestScheduler) -> None:
     def raising(_: int) -> None:
         raise ArithmeticError("x")
 

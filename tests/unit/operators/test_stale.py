@@ -12,7 +12,7 @@ from k2eg_rx.testing import update
 
 
 class Bench:
-    """A stream under the test's control, and what `stale` says of it."""
+    """A subject and the items that `stale` emits for it."""
 
     def __init__(self, after: float = 5.0, **arguments: Any) -> None:
         self.scheduler = TestScheduler()
@@ -34,7 +34,7 @@ class Bench:
         return [(one.name, one.is_stale, one.silence) for one in found]
 
 
-def test_a_pv_that_falls_silent_and_returns_is_told_once_each() -> None:
+def test_silence_and_return_are_emitted_once_each() -> None:
     bench = Bench()
     bench.heard("x", at=1)
     bench.heard("x", at=5)
@@ -46,7 +46,7 @@ def test_a_pv_that_falls_silent_and_returns_is_told_once_each() -> None:
     assert bench.until(60) == [("x", True, 5.0)]
 
 
-def test_it_has_the_last_update_and_then_the_one_that_ended_the_silence() -> None:
+def test_it_has_the_update_before_and_the_one_after_the_silence() -> None:
     bench = Bench()
     bench.heard("x", at=1)
     bench.heard("x", at=20)
@@ -54,7 +54,7 @@ def test_it_has_the_last_update_and_then_the_one_that_ended_the_silence() -> Non
     assert (silent.update.value, back.update.value) == (1, 20) if silent.update and back.update else False
 
 
-def test_pvs_that_are_named_are_watched_from_the_beginning() -> None:
+def test_named_pvs_are_watched_from_the_subscription_on() -> None:
     bench = Bench(pvs=["pva://lost", "also:lost", "pva://lost", "heard"])
     bench.heard("heard", at=3)
     assert bench.until(7) == [("lost", True, 5.0), ("also:lost", True, 5.0)]
@@ -63,14 +63,14 @@ def test_pvs_that_are_named_are_watched_from_the_beginning() -> None:
     assert bench.until(9.5) == [("lost", False, 9.0)]
 
 
-def test_a_pv_that_was_never_heard_has_no_update() -> None:
+def test_a_pv_without_updates_has_no_update() -> None:
     bench = Bench(pvs=["lost"])
     bench.until(4)
     bench.scheduler.advance_to(5)
     assert bench.found == [Staleness("lost", True, 5.0, None)]
 
 
-def test_each_pv_is_watched_for_itself() -> None:
+def test_each_pv_is_watched_separately() -> None:
     bench = Bench()
     bench.heard("x", "y", at=1)
     bench.heard("y", at=4)
@@ -81,7 +81,7 @@ def test_each_pv_is_watched_for_itself() -> None:
 
 
 @pytest.mark.parametrize("after", [0.1, 0.3, 1 / 3, 1e-3])
-def test_a_time_that_is_no_whole_number_is_told_once_and_in_time(after: float) -> None:
+def test_a_fractional_time_is_emitted_once_and_in_time(after: float) -> None:
     bench = Bench(after)
     for number in range(1, 20):
         bench.heard("x", at=number * after * 0.7)
@@ -104,14 +104,14 @@ def test_one_timer_is_enough_for_all() -> None:
     assert len(scheduled) == 1
 
 
-def test_nothing_comes_after_dispose() -> None:
+def test_nothing_is_emitted_after_dispose() -> None:
     bench = Bench(pvs=["lost"])
     bench.subscription.dispose()
     assert bench.until(100) == []
     assert not bench.source.observers
 
 
-def test_nothing_comes_after_the_end_which_is_passed_on() -> None:
+def test_completion_is_passed_on_and_ends_the_watch() -> None:
     bench = Bench(pvs=["lost"])
     bench.source.on_completed()
     assert bench.until(100) == []
@@ -122,7 +122,7 @@ def test_nothing_comes_after_the_end_which_is_passed_on() -> None:
     assert [type(end) for end in bench.ends] == [KeyError]
 
 
-def test_arguments_that_make_no_sense_are_refused_at_the_call() -> None:
+def test_bad_arguments_raise_at_the_call() -> None:
     with pytest.raises(ValueError, match="after"):
         stale(0)
     with pytest.raises(ValueError, match="pvs"):

@@ -1,4 +1,4 @@
-"""Statistics with numpy and without are the same, and leave out what means nothing."""
+"""Statistics are the same with and without numpy, and leave out unusable values."""
 
 import math
 import warnings
@@ -40,7 +40,7 @@ def test_numbers_are_the_same_with_and_without_numpy(rows: list[float], q: float
 
 @settings(deadline=None)
 @given(arrays)
-def test_arrays_are_taken_element_by_element(rows: list[list[float]]):
+def test_arrays_have_statistics_element_by_element(rows: list[list[float]]):
     ours, numpys = without_numpy(lambda: results(rows)), results(rows)
     assert all(isinstance(result, np.ndarray) for result in numpys)
     scale = max(abs(item) for row in rows for item in row)
@@ -48,7 +48,7 @@ def test_arrays_are_taken_element_by_element(rows: list[list[float]]):
         assert one == pytest.approx(other.tolist(), rel=1e-9, abs=1e-9 * scale)
 
 
-def test_figures_known_by_heart():
+def test_known_figures():
     for found in (results([2, 4, 4, 4, 5, 5, 7, 9], 50), without_numpy(lambda: results([2, 4, 4, 4, 5, 5, 7, 9], 50))):
         assert found == [5.0, 2.0, 2.0, 9.0, 4.5]
     assert without_numpy(lambda: results([[1, 10], [3, 30]], 25)) == [[2, 20], [1, 10], [1, 10], [3, 30], [1.5, 15]]
@@ -57,7 +57,7 @@ def test_figures_known_by_heart():
 @pytest.mark.parametrize(
     "column", [[1.0, math.nan], [math.inf, 1.0], [math.inf, -math.inf], [1e308, 1e308], [math.nan, -math.inf, 2.0]]
 )
-def test_what_is_not_finite_in_an_array_comes_out_alike_and_without_a_warning(column: list[float]):
+def test_infinite_elements_give_equal_results_without_a_warning(column: list[float]):
     rows = [[number, 1.0] for number in column]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -66,18 +66,18 @@ def test_what_is_not_finite_in_an_array_comes_out_alike_and_without_a_warning(co
         assert one == pytest.approx(other.tolist(), nan_ok=True)
 
 
-def test_of_nothing_all_is_nan():
+def test_statistics_of_no_values_are_nan():
     assert all(math.isnan(result) for result in results([]))
     assert all(math.isnan(result) for result in without_numpy(lambda: results([])))
 
 
 @pytest.mark.parametrize("rows", [[[1.0], [1.0, 2.0]], [1.0, [1.0]]])
-def test_values_of_different_sizes_are_an_error_that_names_the_pv(rows: list[Any]):
+def test_values_of_different_sizes_raise_with_the_name_of_the_pv(rows: list[Any]):
     with pytest.raises(ValueError, match=r"demo:wave.*elements"):
         statistics_of(rows, "demo:wave")
 
 
-def test_what_means_nothing_is_left_out():
+def test_unusable_values_are_left_out():
     values = [1.0, 2.0, 3.0, 4, True, math.nan, math.inf, "text", {"index": 1}, None, [1, 2], ["a"], []]
     severities = [Severity.NO_ALARM, Severity.MAJOR, Severity.INVALID, Severity.UNDEFINED]
     severities += [Severity.MINOR] * (len(values) - len(severities))

@@ -1,4 +1,4 @@
-"""Plain values out of updates."""
+"""Values and fields of updates."""
 
 import sys
 from collections.abc import Iterator
@@ -42,14 +42,14 @@ def no_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     numpy_module.cache_clear()
 
 
-def test_scalars_and_strings_are_as_the_pv_has_them() -> None:
+def test_scalars_and_strings_are_unchanged() -> None:
     assert all_of(rx.of(update("x", 1.5), update("y", "on"), update("z", True)).pipe(value())) == [1.5, "on", True]
 
 
 @pytest.mark.parametrize(
     ("items", "kind"), [([1, 2], "i"), ([1.5, 2], "f"), ([True, False], "b"), ([2**64 - 1], "u"), ([], "f")]
 )
-def test_an_array_of_numbers_is_one_of_numpy(items: list[Any], kind: str) -> None:
+def test_an_array_of_numbers_is_a_numpy_array(items: list[Any], kind: str) -> None:
     found = one(PVData("x", {"value": items}))
     assert isinstance(found, np.ndarray)
     assert found.dtype.kind == kind
@@ -69,7 +69,7 @@ def test_a_table_is_a_dict_of_columns() -> None:
     assert isinstance(table["s"], np.ndarray)
 
 
-def test_an_enum_stays_a_map() -> None:
+def test_an_enum_is_a_dict() -> None:
     enum = update("mode", "Run", choices=["Stop", "Run"])
     assert one(enum) == {"index": 1, "choices": ["Stop", "Run"]}
     assert one(enum, "value.index") == 1
@@ -101,7 +101,7 @@ def test_without_numpy_arrays_are_lists() -> None:
     assert one(image([1, 2, 3, 4], 2, 2)) == [1, 2, 3, 4]
 
 
-def test_a_field_is_taken_by_its_path() -> None:
+def test_a_field_is_selected_by_its_path() -> None:
     data = update("x", [1.0], severity=2, units="mm")
     assert one(data, "alarm.severity") == 2
     assert one(data, "display.units") == "mm"
@@ -112,7 +112,7 @@ def test_a_field_is_taken_by_its_path() -> None:
     ("path", "said"),
     [("alarm.colour", "alarm has severity"), ("nothing", "it has value"), ("value.index", "value is no structure")],
 )
-def test_a_field_that_is_not_there_is_an_error_with_pv_path_and_what_there_is(path: str, said: str) -> None:
+def test_a_missing_field_is_an_error_with_pv_path_and_fields(path: str, said: str) -> None:
     error = error_of(rx.of(update("my:pv", 1.0)).pipe(field(path)))
     assert isinstance(error, MissingFieldError)
     assert isinstance(error, K2EGError)
@@ -126,7 +126,7 @@ def test_a_pv_without_a_value_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b", 3, None])
-def test_a_path_that_is_none_is_refused_at_the_call(path: Any) -> None:
+def test_an_invalid_path_raises_at_the_call(path: Any) -> None:
     with pytest.raises(ValueError, match="path"):
         field(path)
 
@@ -137,6 +137,6 @@ def test_timestamps_are_integer_nanoseconds() -> None:
     assert type(stamps[0]) is int
 
 
-def test_an_update_without_time_stamp_is_an_error() -> None:
+def test_an_update_without_timestamp_is_an_error() -> None:
     error = error_of(rx.of(update("my:pv", 1, timestamp=None)).pipe(timestamps()))
     assert "my:pv has no field 'timeStamp'" in str(error)

@@ -1,4 +1,4 @@
-"""Windows by event time, by arrival and by count: what is in them, when they close, what is late."""
+"""Windows by event time, arrival and count: content, closing, late updates, statistics."""
 
 import math
 from collections import Counter
@@ -20,7 +20,7 @@ from k2eg_rx.testing import START, series, update
 
 
 def at(seconds: float | None, value: object = 1.0, pv: str = "a") -> PVUpdate:
-    """An update so many seconds after START."""
+    """Returns an update a number of seconds after START."""
     return update(pv, value, timestamp=None if seconds is None else START + round(seconds * NANOSECONDS))
 
 
@@ -46,14 +46,14 @@ class Run:
             self.late.append(item)
 
     def feed(self, *updates: PVUpdate) -> list[tuple[str, float, tuple[Any, ...]]]:
-        """Returns the windows that came of it: name, begin in seconds after START, values."""
+        """Emits updates; returns name, start in seconds after START, and values of the resulting windows."""
         before = len(self.windows)
         for item in updates:
             self.source.on_next(item)
         return self.shown(before)
 
     def until(self, seconds: float) -> list[tuple[str, float, tuple[Any, ...]]]:
-        """Lets the clock go on; returns the windows that came of it."""
+        """Advances the clock; returns the resulting windows."""
         before = len(self.windows)
         self.clock.advance_to(seconds)
         return self.shown(before)
@@ -63,8 +63,8 @@ class Run:
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[TimeWindows]:
-    """The looks at the clock that were taken."""
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[TimeWindows]:
+    """Checks of open windows by the clock."""
     taken: list[TimeWindows] = []
     tick = TimeWindows.tick
     monkeypatch.setattr(TimeWindows, "tick", lambda stage: (taken.append(stage), tick(stage)))
@@ -72,19 +72,19 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[TimeWindows]:
 
 
 class TestEventTime:
-    def test_a_window_is_closed_by_an_update_that_is_the_grace_past_its_end(self):
+    def test_an_update_past_the_grace_closes_a_window(self):
         run = Run(1.0, grace=0.5)
         assert run.feed(at(0.0, 1), at(0.9, 2), at(1.0, 3), at(1.499, 4)) == []
         assert run.feed(at(1.5, 5)) == [("a", 0.0, (1, 2))]
         (found,) = run.windows
         assert (found.end - found.start, found.timestamps) == (NANOSECONDS, (START, START + 900_000_000))
 
-    def test_what_comes_within_the_grace_is_in_its_window(self):
+    def test_updates_within_the_grace_are_in_their_window(self):
         run = Run(1.0, grace=0.5)
         assert run.feed(at(0.2, 1), at(1.4, 2), at(0.9, 3), at(1.5, 4)) == [("a", 0.0, (1, 3))]
         assert run.late == []
 
-    def test_what_is_late_is_counted_and_handed_aside(self):
+    def test_late_updates_are_counted_and_passed_to_on_drop(self):
         run = Run(1.0, grace=0.5)
         late = at(0.9, 3)
         run.feed(at(0.2, 1), at(1.5, 2), late, at(2.6, 4), at(3.6, 5))
@@ -100,7 +100,7 @@ class TestEventTime:
         Run(1.0, grace=0.0, on_drop=lambda item, _: aside.on_next(item)).feed(at(1.0, 1), at(0.0, 2), at(0.5, 3))
         assert values == [2, 3]
 
-    def test_windows_lie_at_the_multiples_of_their_length(self):
+    def test_windows_start_at_multiples_of_their_length(self):
         run = Run(60.0, grace=0.0)
         run.feed(at(59.0), at(61.0))
         assert [(found.start % (60 * NANOSECONDS), found.end - found.start) for found in run.windows] == [
@@ -112,7 +112,7 @@ class TestEventTime:
         assert run.feed(at(0.0, 1, "a"), at(100.0, 2, "b"), at(0.5, 3, "a")) == []
         assert run.feed(at(1.0, 4, "a")) == [("a", 0.0, (1, 3))]
 
-    def test_one_without_a_time_or_never_processed_is_counted(self):
+    def test_updates_without_time_are_counted(self):
         run = Run(1.0)
         unset = [update("a", 0.0, severity=3, timestamp=datetime(year, 1, 1, tzinfo=UTC)) for year in (1970, 1990)]
         run.feed(at(None), *unset)
@@ -121,7 +121,7 @@ class TestEventTime:
         assert [reason for _, reason in run.dropped] == [DropReason.NO_TIME] * 3
         assert run.windows == []
 
-    def test_the_window_of_a_silent_pv_is_closed_by_the_clock(self):
+    def test_the_clock_closes_the_window_of_a_silent_pv(self):
         run = Run(1.0, grace=0.5)
         run.until(10.0)
         run.feed(at(0.2, 1))  # an update that is due 1.3 s later would close its window
@@ -133,7 +133,7 @@ class TestEventTime:
         run.feed(at(0.25, 1), at(0.5, 2))
         assert run.until(0.5) == [("a", 0.0, (1, 2))]
 
-    def test_what_was_held_up_is_not_late_though_the_clock_went_on(self):
+    def test_delayed_updates_are_not_late_by_the_clock(self):
         run = Run(1.0, grace=0.5)
         run.feed(at(0.2, 1))
         run.until(20.0)
@@ -141,33 +141,33 @@ class TestEventTime:
         assert run.shown() == [("a", 0.0, (1,)), ("a", 1.0, (1,)), ("a", 2.0, (2,))]
         assert len(run.late) == 1
 
-    def test_an_older_update_does_not_put_a_window_off(self):
+    def test_an_older_update_does_not_delay_a_window(self):
         run = Run(1.0, grace=0.5)
         run.feed(at(1.4, 2), at(0.9, 1))
         assert run.until(0.1) == [("a", 0.0, (1,))]
 
-    def test_a_time_finer_than_the_clock_is_no_reason_to_wait(self):
+    def test_a_time_finer_than_the_clock_does_not_delay_a_window(self):
         run = Run(1.0, grace=0.1234563)
         run.feed(at(0.2))
         assert len(run.until(0.923459)) == 1
 
-    def test_what_is_closed_is_looked_at_no_more(self, looks: list[TimeWindows]):
+    def test_closed_windows_are_not_checked(self, checks: list[TimeWindows]):
         run = Run(1.0, grace=0.5)
         run.feed(at(0.2), at(1.7))
         assert len(run.until(0.799)) == 0
         assert len(run.until(10.0)) == 1  # 0.8 s after the update
-        assert len(looks) <= 2
+        assert len(checks) <= 2
 
-    def test_many_silent_pvs_are_closed_in_few_looks(self, looks: list[TimeWindows]):
+    def test_few_checks_close_many_silent_pvs(self, checks: list[TimeWindows]):
         run = Run(1.0, grace=0.5)
         for number in range(40):
             run.until(number / 400)
             run.feed(at(0.5, 1, f"pv{number}"))
         assert len(run.until(1.0)) == 1
         assert len(run.until(1.15)) == 39  # the last was due at 1.0975
-        assert len(looks) <= 4
+        assert len(checks) <= 4
 
-    def test_an_earlier_window_is_closed_first_even_if_a_later_one_is_awaited(self):
+    def test_a_check_is_moved_forward_for_an_earlier_window(self):
         run = Run(10.0, grace=5.0)
         run.feed(at(0.0, 1, "slow"))
         run.until(1.0)
@@ -175,14 +175,14 @@ class TestEventTime:
         assert run.until(6.2) == [("soon", 0.0, (1,))]
         assert run.until(15.0) == [("slow", 0.0, (1,))]
 
-    def test_a_clock_that_is_set_back_starts_afresh_after_ten(self):
+    def test_windows_restart_after_ten_updates_of_a_clock_set_back(self):
         run = Run(1.0, grace=0.0)
         run.feed(at(3600.0), *(at(number / 100, number) for number in range(15)))
         run.source.on_completed()
         assert run.shown() == [("a", 3600.0, (1.0,)), ("a", 0.0, tuple(range(9, 15)))]
         assert len(run.late) == 9
 
-    def test_late_ones_now_and_then_are_no_clock_step(self):
+    def test_occasional_late_updates_are_no_clock_step(self):
         run = Run(1.0, grace=0.0)
         run.feed(at(100.0), *[at(1.0)] * 9, at(100.1), *[at(1.0)] * 9)
         assert len(run.late) == 18
@@ -199,7 +199,7 @@ class TestEventTime:
             ("a", 1.5, (4,)),
         ]
 
-    def test_of_windows_that_overlap_a_delayed_update_gets_those_still_open(self):
+    def test_a_delayed_update_is_in_the_overlapping_windows_still_open(self):
         run = Run(1.0, every=0.5, grace=0.0)
         run.feed(at(0.6, 1), at(1.1, 2), at(0.7, 3), at(1.5, 4))
         assert run.shown() == [("a", 0.0, (1,)), ("a", 0.5, (1, 2, 3))]
@@ -228,7 +228,7 @@ class TestArrival:
 
 
 class TestCount:
-    def test_a_window_of_so_many_updates(self):
+    def test_a_window_has_the_given_number_of_updates(self):
         run = Run(count=3)
         run.feed(at(0.0, 1), at(0.0, 9, "b"), at(0.1, 2), at(0.4, 3), at(0.5, 4))
         (found,) = run.windows
@@ -236,7 +236,7 @@ class TestCount:
         assert (found.start - START, found.end - START) == (0, 400_000_000)
         assert found.rate == pytest.approx(5.0)  # two intervals in 0.4 s
 
-    def test_what_is_left_at_the_end_is_emitted(self):
+    def test_remaining_updates_are_emitted_at_the_end(self):
         run = Run(count=3)
         run.feed(at(0.0, 1), at(0.0, 9, "b"), at(0.1, 2), at(0.4, 3), at(0.5, 4))
         run.source.on_completed()
@@ -277,7 +277,7 @@ class TestStatistics:
         found = self.window_of([1.0, 2.0], [3.0, 6.0])
         assert found.mean.tolist() == [2.0, 4.0]
 
-    def test_invalid_values_are_kept_but_do_not_count(self):
+    def test_invalid_values_are_kept_without_statistics(self):
         found: list[Window] = []
         updates = [update("a", 1.0), update("a", 1e9, severity=Severity.INVALID, timestamp=START + 1)]
         from_iterable(updates).pipe(window_statistics(1.0)).subscribe(found.append)
@@ -299,7 +299,7 @@ class TestStatistics:
             self.window_of(1.0).percentile(q)
 
 
-def test_at_the_end_what_is_open_is_emitted_and_on_failure_it_is_not():
+def test_open_windows_are_emitted_on_completion_but_not_on_failure():
     run = Run(1.0)
     run.feed(at(0.0, 1), at(0.5, 2, "b"))
     run.source.on_completed()
@@ -379,6 +379,6 @@ def test_every_update_is_in_its_windows_or_late(events: list[tuple[str, int, int
         ({"duration": 1.0, "by": "kafka"}, "'arrival'"),
     ],
 )
-def test_bad_arguments_are_refused_at_the_call(options: dict[str, Any], words: str):
+def test_bad_arguments_raise_at_the_call(options: dict[str, Any], words: str):
     with pytest.raises(ValueError, match=words):
         window_statistics(**options)

@@ -1,4 +1,4 @@
-"""The operators behind a real client, whose gateway the test plays: no threads, in virtual time."""
+"""Operators behind a real client and a scripted gateway: no threads, virtual time."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +35,7 @@ def client(gateway: ScriptedGateway) -> Iterator[Client]:
         yield client
 
 
-def test_a_feedback_loop_is_clamped_and_paced(gateway: ScriptedGateway, client: Client) -> None:
+def test_a_feedback_loop_is_clamped_and_rate_limited(gateway: ScriptedGateway, client: Client) -> None:
     orbit, corrector = gateway.pv("orbit", 0.0), gateway.pv("corrector", 0.0)
     entries: list[PutReport] = []
     client.monitor_stream("pva://orbit").pipe(
@@ -80,9 +80,7 @@ def test_a_value_that_does_not_fit_the_pv_fails_and_the_next_is_written(
     assert isinstance(entries[0].error, ValueError)
 
 
-def test_a_monitor_that_nobody_activates_is_asked_for_until_somebody_does(
-    gateway: ScriptedGateway, client: Client
-) -> None:
+def test_a_monitor_is_retried_until_it_is_activated(gateway: ScriptedGateway, client: Client) -> None:
     gateway.pv("x", 1.5)
     gateway.go_down()
     values: list[float] = []
@@ -113,7 +111,7 @@ def test_silence_and_return(gateway: ScriptedGateway, client: Client) -> None:
     assert found[2].silence == pytest.approx(7.0)
 
 
-def test_several_together(gateway: ScriptedGateway, client: Client) -> None:
+def test_several_operators_together(gateway: ScriptedGateway, client: Client) -> None:
     x, y = gateway.pv("x", 1.0), gateway.pv("y", 2.0)
     updates = client.monitor_many_stream(["pva://x", "ca://y"])
     sums: list[float] = []

@@ -1,4 +1,4 @@
-"""`record` and `replay_file`: files, times and ends, in virtual time and on a real disk."""
+"""`record` and `replay_file`: files, times and completion, in virtual time and on a real disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECOND = 1_000_000_000
 
 
 class Watch:
-    """A subscriber that keeps what it was told."""
+    """A subscriber that keeps items, errors and completion."""
 
     def __init__(self, stream: Observable[Any], **options: Any) -> None:
         self.items: list[Any] = []
@@ -42,7 +42,7 @@ class Watch:
 
 
 def played(path: Any, **options: Any) -> list[Any]:
-    """What is in a recording, played in virtual time."""
+    """Returns the items of a recording, replayed in virtual time."""
     clock = HistoricalScheduler()
     watch = Watch(replay_file(path, scheduler=clock, **options))
     clock.start()
@@ -77,7 +77,7 @@ def where(items: list[Any]) -> list[Any]:
     return [(item.name, item.record) for item in items]
 
 
-def test_items_pass_and_are_in_the_file_when_the_end_comes(path: Path, clock: HistoricalScheduler) -> None:
+def test_items_are_passed_on_and_in_the_file_at_completion(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
     watch = Watch(source.pipe(record(path, scheduler=clock)))
     updates = series("demo:x", [1.5, "on", [1, 2, 3]])
@@ -110,7 +110,7 @@ def test_updates_values_and_snapshots_in_one_file(path: Path, clock: HistoricalS
     assert fourth == items[3]
 
 
-def test_other_programs_read_it(path: Path, clock: HistoricalScheduler) -> None:
+def test_other_programs_read_the_file(path: Path, clock: HistoricalScheduler) -> None:
     updates = [
         update("a", 2**60 + 1, timestamp=SECOND + 1),
         update("b", "Ramping", choices=["Off", "Ramping"], severity=2),
@@ -133,7 +133,7 @@ def test_an_empty_stream_leaves_an_empty_file(path: Path, clock: HistoricalSched
     assert len(pd.read_parquet(path)) == 0
 
 
-def test_what_came_before_an_error_is_in_the_file(path: Path, clock: HistoricalScheduler) -> None:
+def test_items_before_an_error_are_in_the_file(path: Path, clock: HistoricalScheduler) -> None:
     updates = series("x", [1, 2])
     broken = rx.concat(rx.from_iterable(updates), rx.throw(OSError("gone")))
     watch = Watch(broken.pipe(record(path, scheduler=clock)))
@@ -141,7 +141,7 @@ def test_what_came_before_an_error_is_in_the_file(path: Path, clock: HistoricalS
     assert where(played(path)) == where(updates)
 
 
-def test_what_came_before_unsubscribing_is_in_the_file(path: Path, clock: HistoricalScheduler) -> None:
+def test_items_before_dispose_are_in_the_file(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
     watch = Watch(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", 1))
@@ -152,7 +152,7 @@ def test_what_came_before_unsubscribing_is_in_the_file(path: Path, clock: Histor
     assert [one.value for one in played(path)] == [1]
 
 
-def test_a_subscriber_that_ends_it_from_within(path: Path, clock: HistoricalScheduler) -> None:
+def test_dispose_within_on_next(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
     watch = Watch(source.pipe(record(path, scheduler=clock), ops.take(1)))
     source.on_next(update("x", 1))
@@ -160,7 +160,7 @@ def test_a_subscriber_that_ends_it_from_within(path: Path, clock: HistoricalSche
     assert names_in(path.parent) == ["run.parquet"]
 
 
-def test_a_subscriber_that_raises_harms_nothing(path: Path, clock: HistoricalScheduler) -> None:
+def test_an_exception_of_the_subscriber_keeps_the_recording(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
 
     def handler(item: PVUpdate) -> None:
@@ -173,7 +173,7 @@ def test_a_subscriber_that_raises_harms_nothing(path: Path, clock: HistoricalSch
     assert [one.value for one in played(path)] == [1]
 
 
-def test_what_waits_is_written_after_a_second(path: Path, clock: HistoricalScheduler) -> None:
+def test_waiting_rows_are_written_after_a_second(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
     watch = Watch(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", 1))
@@ -184,7 +184,7 @@ def test_what_waits_is_written_after_a_second(path: Path, clock: HistoricalSched
     watch.subscription.dispose()
 
 
-def test_what_stands_in_for_the_real_world_tells_the_time(path: Path, clock: HistoricalScheduler) -> None:
+def test_a_virtual_runtime_supplies_the_clock(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
     before = threading.active_count()
     with use_runtime(Runtime(scheduler=clock, wait=lambda done: None)):
@@ -196,7 +196,7 @@ def test_what_stands_in_for_the_real_world_tells_the_time(path: Path, clock: His
     watch.subscription.dispose()
 
 
-def test_what_waits_is_written_after_so_many_rows(path: Path, clock: HistoricalScheduler) -> None:
+def test_waiting_rows_are_written_at_flush_rows(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[Any] = Subject()
     watch = Watch(source.pipe(record(path, flush_rows=3, scheduler=clock)))
     source.on_next(update("x", 1))
@@ -207,7 +207,7 @@ def test_what_waits_is_written_after_so_many_rows(path: Path, clock: HistoricalS
     watch.subscription.dispose()
 
 
-def test_large_values_are_not_kept_waiting(path: Path, clock: HistoricalScheduler) -> None:
+def test_large_values_are_written_early(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[Any] = Subject()
     watch = Watch(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", [0.5] * 1_000_000))
@@ -251,7 +251,7 @@ def test_rotation_by_time(path: Path, clock: HistoricalScheduler) -> None:
     assert not path.exists()
     clock.advance_by(2)
     assert path.exists()
-    clock.advance_by(600)  # nothing comes: no file is begun
+    clock.advance_by(600)  # no items: no file is opened
     assert names_in(path.parent) == ["run.parquet"]
     source.on_next(update("x", 2))
     watch.subscription.dispose()
@@ -259,11 +259,11 @@ def test_rotation_by_time(path: Path, clock: HistoricalScheduler) -> None:
     assert [one.value for one in played(path)] == [1, 2]
 
 
-def test_rotation_leaves_out_names_that_are_taken(path: Path, clock: HistoricalScheduler) -> None:
+def test_rotation_skips_existing_names(path: Path, clock: HistoricalScheduler) -> None:
     taken = path.parent / "run-0002.parquet"
-    taken.write_bytes(b"somebody's")
+    taken.write_bytes(b"another's")
     rx.from_iterable(series("x", range(100))).pipe(record(path, rotate_bytes=30_000, scheduler=clock)).subscribe()
-    assert taken.read_bytes() == b"somebody's"
+    assert taken.read_bytes() == b"another's"
     assert (path.parent / "run-0003.parquet").exists()
     assert [one.value for one in played(path)] == list(range(100))
 
@@ -280,13 +280,13 @@ def test_a_file_is_never_overwritten(path: Path, clock: HistoricalScheduler) -> 
     assert [one.value for one in played(path)] == [1]
 
 
-def test_a_file_that_came_meanwhile_is_not_overwritten(path: Path, clock: HistoricalScheduler) -> None:
+def test_a_file_created_meanwhile_is_not_overwritten(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
     watch = Watch(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", 1))
-    path.write_bytes(b"somebody's")
+    path.write_bytes(b"another's")
     source.on_completed()
-    assert path.read_bytes() == b"somebody's"
+    assert path.read_bytes() == b"another's"
     (error,) = watch.errors
     assert isinstance(error, RecordingError)
     assert "file exists meanwhile" in str(error)
@@ -317,14 +317,14 @@ def test_a_path_that_cannot_be_written(tmp_path: Path, clock: HistoricalSchedule
     assert str(error) == f"{path}: writing failed: No such file or directory"
 
 
-def test_a_file_that_cannot_be_begun_leaves_nothing(path: Path, clock: HistoricalScheduler) -> None:
+def test_a_file_that_cannot_be_opened_leaves_nothing(path: Path, clock: HistoricalScheduler) -> None:
     partial_of(path).mkdir()
     watch: Watch = Watch(rx.never().pipe(record(path, scheduler=clock)))
     assert "Is a directory" in str(watch.errors[0])
     assert names_in(path.parent) == [partial_of(path).name]
 
 
-def test_all_is_on_the_disk_before_it_counts_as_written(
+def test_data_is_synchronized_before_it_counts_as_written(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
@@ -353,7 +353,7 @@ def test_all_is_on_the_disk_before_it_counts_as_written(
 
 
 class FullDisk:
-    """Writes of a file descriptor fail, after a few bytes, once it is full."""
+    """Lets writes of a file descriptor fail, after a few bytes, once it is full."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.full = False
@@ -389,13 +389,13 @@ def test_a_full_disk_fails_the_stream_and_keeps_what_was_written(
     assert len(watch.items) == 3
     disk.full = False
     assert [one.value for one in played(path)] == [1, 2]
-    assert "incomplete batch" not in caplog.text  # what was torn is cut off
+    assert "incomplete batch" not in caplog.text  # the journal is truncated
     assert recover(path) == [path]
     assert [one.value for one in played(path)] == [1, 2]
     assert names_in(path.parent) == ["run.parquet"]
 
 
-def test_a_full_disk_is_told_even_if_nothing_comes(
+def test_a_full_disk_fails_the_stream_without_items(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = FullDisk(monkeypatch)
@@ -408,7 +408,7 @@ def test_a_full_disk_is_told_even_if_nothing_comes(
     assert not source.observers
 
 
-def test_a_full_disk_that_nobody_wants_to_hear_of_is_logged(
+def test_a_full_disk_without_on_error_is_logged(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = FullDisk(monkeypatch)
@@ -420,7 +420,7 @@ def test_a_full_disk_that_nobody_wants_to_hear_of_is_logged(
     assert "its subscriber has no on_error" in caplog.text
 
 
-def test_a_source_that_refuses_leaves_nothing_open(path: Path, clock: HistoricalScheduler) -> None:
+def test_a_source_that_raises_at_subscription_leaves_nothing_open(path: Path, clock: HistoricalScheduler) -> None:
     def refuse(*_: Any) -> Any:
         raise KeyError("refused")
 
@@ -429,21 +429,21 @@ def test_a_source_that_refuses_leaves_nothing_open(path: Path, clock: Historical
     assert names_in(path.parent) == ["run.parquet"]
 
 
-def test_a_failure_while_an_item_is_handed_over_is_told_after_it(
+def test_a_failure_during_on_next_is_emitted_after_it(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = FullDisk(monkeypatch)
     source: Subject[PVUpdate] = Subject()
-    told: list[str] = []
+    calls: list[str] = []
 
     def handler(item: PVUpdate) -> None:
         disk.full = True
         clock.advance_by(2)
-        told.append("handled")
+        calls.append("handled")
 
-    source.pipe(record(path, scheduler=clock)).subscribe(handler, lambda error: told.append(type(error).__name__))
+    source.pipe(record(path, scheduler=clock)).subscribe(handler, lambda error: calls.append(type(error).__name__))
     source.on_next(update("x", 1))
-    assert told == ["handled", "RecordingError"]
+    assert calls == ["handled", "RecordingError"]
 
 
 def test_a_full_disk_at_the_end(path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,7 +460,7 @@ def test_a_full_disk_at_the_end(path: Path, clock: HistoricalScheduler, monkeypa
     assert [one.value for one in played(path)] == [1]
 
 
-def test_the_sources_error_counts_more_than_the_disks(
+def test_the_error_of_the_source_precedes_that_of_the_disk(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def commit(self: OpenFile) -> None:
@@ -475,7 +475,7 @@ def test_the_sources_error_counts_more_than_the_disks(
     assert "other.parquet: full" in caplog.text
 
 
-def test_an_item_that_cannot_be_recorded_ends_it_without_harm(path: Path, clock: HistoricalScheduler) -> None:
+def test_an_unrecordable_item_fails_the_stream_and_keeps_the_file(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[Any] = Subject()
     watch = Watch(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", 1))
@@ -495,12 +495,12 @@ def test_an_item_that_cannot_be_recorded_ends_it_without_harm(path: Path, clock:
         ({"flush_every": 0}, "flush_every"),
     ],
 )
-def test_numbers_that_make_no_sense(path: Path, options: dict[str, Any], word: str) -> None:
+def test_bad_numbers_raise_at_the_call(path: Path, options: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         record(path, **options)
 
 
-def test_a_path_is_the_one_it_was_at_the_call(
+def test_a_relative_path_is_resolved_at_the_call(
     tmp_path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
@@ -519,7 +519,7 @@ def recorded(path: Path, *items: Any) -> Path:
     return path
 
 
-def test_the_pace_is_that_of_publication(path: Path) -> None:
+def test_the_pace_follows_publication(path: Path) -> None:
     # the first is days old by EPICS time, as the first update of a monitor is
     recorded(path, update("a", 0, timestamp=5, arrival_ms=10**10), *series("x", [1, 2, 3], every=60.0, start=10**16))
     began = datetime(2026, 1, 1, tzinfo=UTC)
@@ -532,7 +532,7 @@ def test_the_pace_is_that_of_publication(path: Path) -> None:
     assert seen == [(0.0, 0), (0.0, 1), (1.0, 2), (2.0, 3)]
 
 
-def test_each_subscription_plays_it_anew(path: Path) -> None:
+def test_each_subscription_replays_from_the_start(path: Path) -> None:
     clock = HistoricalScheduler()
     stream = replay_file(recorded(path, *series("x", [1, 2])), scheduler=clock)
     first, second = Watch(stream), Watch(stream)
@@ -540,7 +540,7 @@ def test_each_subscription_plays_it_anew(path: Path) -> None:
     assert [one.value for one in first.items] == [one.value for one in second.items] == [1, 2]
 
 
-def test_only_some_pvs(path: Path) -> None:
+def test_replay_of_some_pvs(path: Path) -> None:
     recorded(
         path,
         update("a", 1),
@@ -553,7 +553,7 @@ def test_only_some_pvs(path: Path) -> None:
     assert (first.value, list(second.data), third.value) == (1, ["a"], 6)
 
 
-def test_only_some_time(path: Path) -> None:
+def test_replay_of_an_interval(path: Path) -> None:
     recorded(path, *series("x", range(10), start=1000 * SECOND))
     values = [one.value for one in played(path, start=1002 * SECOND, stop=1005 * SECOND)]
     assert values == [2, 3, 4]
@@ -584,7 +584,7 @@ def test_a_file_of_another_recording_under_a_similar_name(path: Path) -> None:
     assert [one.value for one in played(path)] == ["own"]
 
 
-def test_what_is_no_recording(tmp_path: Path) -> None:
+def test_files_that_are_no_recordings(tmp_path: Path) -> None:
     other, broken, torn = (tmp_path / name for name in ("other.parquet", "broken.parquet", "torn.parquet"))
     pd.DataFrame({"a": [1]}).to_parquet(other)
     broken.write_bytes(b"PAR1")
@@ -603,7 +603,7 @@ def test_a_recording_of_another_version(path: Path, monkeypatch: pytest.MonkeyPa
     assert "version must be '1', got '9'" in str(failure(recorded(path, update("x", 1))))
 
 
-def test_a_damaged_file_is_told_with_its_name(path: Path) -> None:
+def test_a_damaged_file_is_an_error_with_its_name(path: Path) -> None:
     recorded(path, *series("x", range(1000)))
     content = bytearray(path.read_bytes())
     content[100:3000] = b"\xff" * 2900
@@ -625,7 +625,7 @@ def test_a_damaged_file_is_told_with_its_name(path: Path) -> None:
         ({"start": 5, "stop": 5}, "after start"),
     ],
 )
-def test_replay_of_what_makes_no_sense(tmp_path: Path, options: dict[str, Any], word: str) -> None:
+def test_bad_arguments_of_replay_raise(tmp_path: Path, options: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         replay_file(**({"path": tmp_path} | options))
 
@@ -634,7 +634,7 @@ def test_replay_of_what_makes_no_sense(tmp_path: Path, options: dict[str, Any], 
 
 
 def cut_short(path: Path, values: range, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """Records, and leaves what a recorder that was killed leaves. Returns the journal's content."""
+    """Records, and leaves the files of a killed recorder. Returns the journal's content."""
     source: Subject[PVUpdate] = Subject()
     watch = Watch(source.pipe(record(path, flush_rows=5, scheduler=clock)))
     for one in series("x", values):
@@ -647,7 +647,7 @@ def cut_short(path: Path, values: range, clock: HistoricalScheduler, monkeypatch
     return content[journal_of(path)]
 
 
-def test_a_journal_is_played_and_recovered_up_to_the_last_flush(
+def test_a_journal_is_replayed_and_recovered_up_to_the_last_flush(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_short(path, range(23), clock, monkeypatch)
@@ -662,7 +662,7 @@ def test_a_journal_is_played_and_recovered_up_to_the_last_flush(
     assert recover(path) == []
 
 
-def test_a_journal_torn_anywhere(
+def test_a_journal_truncated_anywhere(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = cut_short(path, range(20), clock, monkeypatch)
@@ -706,7 +706,7 @@ def test_a_recorder_killed_after_the_file_was_complete(path: Path) -> None:
     assert names_in(path.parent) == ["run.parquet"]
 
 
-def test_recovery_of_nothing(tmp_path: Path) -> None:
+def test_recovery_of_a_missing_path_raises(tmp_path: Path) -> None:
     assert recover(tmp_path) == []
     with pytest.raises(ValueError, match="file or folder that exists"):
         recover(tmp_path / "run.parquet")

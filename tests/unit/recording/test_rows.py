@@ -1,4 +1,4 @@
-"""Items and rows: what is put in comes out, and what other programs see of it."""
+"""Rows restore their items; columns for other programs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ structures = st.fixed_dictionaries(
 
 
 def exactly(value: Any) -> Any:
-    """A form in which things are equal only if they are the same, types, NaN's bits and zero's sign included."""
+    """Returns a form that is equal only for identical values: types, bits of NaN and sign of zero included."""
     match value:
         case float():
             return struct.pack(">d", value)
@@ -68,7 +68,7 @@ def again(item: Recordable) -> Any:
 
 @fairly
 @given(values)
-def test_packing_gives_back_exactly_what_was_put_in(value: Any) -> None:
+def test_packing_is_lossless(value: Any) -> None:
     assert exactly(unpack_exactly(pack_exactly(value))) == exactly(value)
 
 
@@ -86,7 +86,7 @@ def test_packing_gives_back_exactly_what_was_put_in(value: Any) -> None:
         st.integers(-1, 2**50),
     )
 )
-def test_an_update_is_its_record_whatever_that_is(record: Record) -> None:
+def test_an_update_keeps_any_record(record: Record) -> None:
     address = PVAddress.parse("ca://X:Y.alarm.severity")
     restored = again(PVUpdate(address, record))
     assert restored.address == address
@@ -97,7 +97,7 @@ def test_an_update_is_its_record_whatever_that_is(record: Record) -> None:
 
 @fairly
 @given(structures)
-def test_an_update_of_every_kind_of_value(structure: dict[str, Any]) -> None:
+def test_updates_of_every_value_type(structure: dict[str, Any]) -> None:
     wire = msgpack.packb({"x": structure}, default=lambda _: None, unicode_errors="replace")
     original = PVUpdate(PVAddress.parse("pva://x"), Record("x", 0, 1, b"x", wire, [("k2eg-ser-type", b"Msgpack")]))
     restored = again(original)
@@ -107,7 +107,7 @@ def test_an_update_of_every_kind_of_value(structure: dict[str, Any]) -> None:
 
 @fairly
 @given(structures)
-def test_a_value_of_a_get(structure: dict[str, Any]) -> None:
+def test_value_of_a_get(structure: dict[str, Any]) -> None:
     restored = again(PVData("x", structure))
     assert type(restored) is PVData
     assert restored.name == "x"
@@ -150,14 +150,14 @@ def row_of(value: object, **about: Any) -> Row:
         ({"s": [1.0]}, None, (None, None, None)),
     ],
 )
-def test_what_other_programs_see_of_a_value(
+def test_columns_of_a_value(
     value: object, choices: list[str] | None, expected: tuple[float | None, int | None, str | None]
 ) -> None:
     row = row_of(value, choices=choices)
     assert (row.value, row.value_int, row.text) == expected
 
 
-def test_what_other_programs_see_of_an_update() -> None:
+def test_columns_of_an_update() -> None:
     row = row_of(math.nan, severity=2, fields={"alarm": {"severity": 2, "status": 3}}, timestamp=NOW + 1, arrival_ms=7)
     assert (row.kind, row.pv, row.protocol, row.time, row.severity, row.status) == ("update", "x", "pva", NOW + 1, 2, 3)
     assert row.published == 7_000_000
@@ -172,7 +172,7 @@ def test_an_enum_without_a_label(value: dict[str, Any]) -> None:
     assert (row.value, row.text) == (value["index"], None)
 
 
-def test_numbers_that_no_column_holds_are_left_to_the_body() -> None:
+def test_numbers_too_large_for_a_column_are_in_the_body_only() -> None:
     data = {
         "value": 10**400,
         "alarm": {"status": 2**40},
@@ -182,7 +182,7 @@ def test_numbers_that_no_column_holds_are_left_to_the_body() -> None:
     assert (row.value, row.value_int, row.status, row.time) == (None, None, None, None)
 
 
-def test_published_is_kafkas_time_else_epics_time_else_when_it_was_recorded() -> None:
+def test_published_is_kafka_time_or_epics_time_or_time_of_recording() -> None:
     wire = pack_exactly({"x": {"value": 1}})
     header = [("k2eg-ser-type", b"Msgpack")]
     without = PVUpdate(PVAddress.parse("pva://x"), Record("x", 0, 0, None, wire, header, -1))
@@ -205,7 +205,7 @@ def test_a_snapshot_is_a_row_and_one_for_each_sample() -> None:
     ]
 
 
-def test_an_update_that_cannot_be_decoded_is_kept_as_it_is() -> None:
+def test_an_undecodable_update_is_kept() -> None:
     broken = PVUpdate(PVAddress.parse("pva://x"), Record("x", 0, 0, None, b"\xc1", [("k2eg-ser-type", b"Msgpack")]))
     (row,) = rows_of(broken, NOW)
     assert (row.body, row.value, row.published) == (b"\xc1", None, NOW)
@@ -219,13 +219,13 @@ def test_json_survives_too() -> None:
     assert again(original).value == [10**30, "\ud800", None]
 
 
-def test_text_that_is_no_unicode_is_replaced_for_other_programs_only() -> None:
+def test_invalid_unicode_is_replaced_in_columns_only() -> None:
     original = PVData("x", {"value": "\ud800a"})
     assert rows_of(original, NOW)[0].text == "?a"
     assert again(original).value == "\ud800a"
 
 
-def test_what_is_none_of_these_is_refused() -> None:
+def test_other_items_raise() -> None:
     with pytest.raises(ValueError, match="must be PVUpdate, PVData or Snapshot, got float"):
         rows_of(1.5, NOW)
     with pytest.raises(ValueError, match="cannot be recorded"):
@@ -242,6 +242,6 @@ def test_what_is_none_of_these_is_refused() -> None:
         Row(Kind.VALUE, 0, pv="x", body=b"\xc1"),
     ],
 )
-def test_damaged_rows_are_told(row: Row) -> None:
+def test_damaged_rows_raise(row: Row) -> None:
     with pytest.raises(UNPACK_ERRORS):
         Assembler().feed(row)
