@@ -1,7 +1,9 @@
-"""A live member of a consumer group that reads nothing.
+"""Group presence: a consumer group member that reads nothing.
 
-In: nothing. Out: a gateway that counts the members of consumer groups sees that somebody listens, which readers with
-assigned partitions do not show. The thread ``k2eg-presence`` owns the consumer.
+Gateways count the members of consumer groups to see whether a topic is in use; consumers with assigned partitions are
+not counted.
+
+Thread safety: the thread ``k2eg-presence`` owns the consumer.
 """
 
 from __future__ import annotations
@@ -20,20 +22,21 @@ from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_back
 
 _log = logging.getLogger(__name__)
 
-# Leaving takes milliseconds, but for a member that is in the middle of joining: librdkafka waits for the group then.
-# Nobody else has to: the thread goes on leaving, and the broker forgets a member that is silent anyhow.
+# Seconds. Leaving takes milliseconds, except while the member is joining: then librdkafka waits for the group. `close`
+# does not: the thread continues to leave, and the broker drops the member when its session expires.
 _LEAVE_TIMEOUT = 1.0
-_POLL = 1.0  # seconds; librdkafka keeps the membership alive by itself, for five minutes between polls
+_FAILED = "no group presence, gateways may stop this client's monitors"
+_POLL = 1.0  # seconds; librdkafka keeps the membership for five minutes without polls
 
 
 class KafkaPresence:
-    """Joins a group.
+    """Joins a consumer group and keeps the membership until it is closed.
 
     Args:
-        properties: The consumer's.
-        topic: What it subscribes to; may be missing yet.
-        health: Gets to know of errors.
-        failures: Puts errors into words.
+        properties: The consumer's properties.
+        topic: The topic to subscribe to; it may not exist yet.
+        health: Receives errors and a missing permission.
+        translator: Words errors.
     """
 
     def __init__(self, properties: Properties, topic: str, health: Health, translator: ErrorTranslator) -> None:
@@ -55,7 +58,7 @@ class KafkaPresence:
         try:
             consumer = self._join()
         except KafkaException as failure:
-            _log.error("%s", self._translator.error(failure, "cannot show gateways that this client listens"))
+            _log.error("%s", self._translator.error(failure, _FAILED))
             return
         logged: set[int] = set()
         watchdog = ConnectionWatchdog(self._health)
@@ -82,7 +85,7 @@ class KafkaPresence:
         if error is not None and not is_gone(error) and error.code() not in logged:
             logged.add(error.code())
             group: str = self._properties["group.id"]
-            text = self._translator.error(error, "cannot show gateways that this client listens", self._topic, group)
+            text = self._translator.error(error, _FAILED, self._topic, group)
             _log.warning("%s", text)
             if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
                 self._health.forbid(Permission(group, is_group=True), str(text))

@@ -1,6 +1,7 @@
-"""Sends records, and tells of each what became of it.
+"""Record sink over a librdkafka producer, with a report for each record.
 
-In: records, from any thread. Out: Kafka; reports, on the sink's thread.
+Thread safety: `KafkaSink.send` and `KafkaSink.close` may be called from any thread; delivery reports run on the thread
+``k2eg-sink``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _Report = Callable[[KafkaError | None, Message], None]
 
 
 class _PendingRecord(NamedTuple):
-    """What a producer that is being replaced says of a record; with what it does not say, and the next one needs."""
+    """A delivery report of a producer that is being replaced, with what its successor needs to resend the record."""
 
     report: _Report
     error: KafkaError | None
@@ -39,27 +40,29 @@ class _PendingRecord(NamedTuple):
     sent_at: float
 
 
-_POLL = 0.1  # seconds that a poll waits for a report; one that comes ends it at once
-# Seconds to rest after reports: under load the next ones are taken together, and the thread does not wake for each of
-# them just when those that see to the reply need their turns. Nobody waits for a report to go on.
+_POLL = 0.1  # seconds; a report ends a poll at once
+# Seconds without polling after reports: under load the next ones are handled together, and the thread does not compete
+# with those that process replies. No caller waits for a report.
 _REPORT_PAUSE = 0.005
-# Seconds for which it polls on when all is reported. The next record's report then wakes it by itself; else `send`
-# would have to, and the report once more. One who asks, and asks again when the reply is there, does so in less.
+# Seconds of polling after the last report: within it the report of the next record wakes the thread; after it, `send`
+# and the report both do. Sequential requests follow each other faster than this.
 _LINGER = 0.01
-_IDLE_POLL = 1.0  # seconds between polls while nothing is under way, for errors and logs
-_PURGE_TIMEOUT = 1.0  # seconds for the reports of what is given up; it takes no broker
+_IDLE_POLL = 1.0  # seconds between polls without records in flight, for errors and logs
+_PURGE_TIMEOUT = 1.0  # seconds for the reports of purged records, which need no broker
 
 
 class KafkaSink:
-    """A producer and the thread that listens to it.
+    """Sends records; owns a producer and the thread that polls it.
+
+    A producer that failed fatally, or lost its brokers permanently, is replaced.
 
     Args:
-        properties: The producer's.
-        health: Gets to know of errors, and of deliveries.
-        failures: Puts errors into words.
+        properties: The producer's properties.
+        health: Receives errors and successful deliveries.
+        translator: Words errors.
 
     Raises:
-        TransportError: The properties are of no use to librdkafka.
+        TransportError: librdkafka rejects the properties.
     """
 
     def __init__(self, properties: Properties, health: Health, translator: ErrorTranslator) -> None:
@@ -70,8 +73,8 @@ class KafkaSink:
         self._failed: deque[Producer] = deque()
         self._fatal: KafkaError | None = None
         self._watchdog = ConnectionWatchdog(health)
-        self._topic = ""  # the latest that was sent to
-        # The reports of a producer that is being replaced, to be looked through when all are there; else None.
+        self._topic = ""  # the latest one, for the watchdog
+        # Reports of a producer that is being replaced, collected until all have come; otherwise None.
         self._pending: list[_PendingRecord] | None = None
         self._lock = threading.Lock()
         self._work = threading.Event()
@@ -129,7 +132,7 @@ class KafkaSink:
             self._producer.produce(*record, **more)
 
     def close(self, timeout: float) -> None:
-        """Sends what is queued, for at most `timeout` seconds; see `RecordSink.close`."""
+        """Flushes the queue, for at most ``timeout`` seconds; see `RecordSink.close`."""
         with self._lock:
             if self._deadline is None:
                 self._deadline = time.monotonic() + timeout
@@ -163,16 +166,16 @@ class KafkaSink:
             self._drop(producer, kafka_error(failure))
 
     def _is_disconnected(self, producer: Producer) -> bool:
-        """Whether the producer had lost its brokers, and has been replaced."""
+        """Whether the producer had lost its brokers and was replaced."""
         is_disconnected = bool(self._topic) and self._watchdog.is_disconnected(producer, self._topic)
         if is_disconnected:
             self._replace(producer)
         return is_disconnected
 
     def _replace(self, producer: Producer) -> None:
-        """Has a new producer send what one that has lost its brokers still has, in order, and what comes after it."""
-        _log.warning("the producer has lost its brokers, though they answer to others: a new one takes its place")
-        with self._lock:  # who sends now waits, for the order
+        """Replaces the producer; its pending records are resent in order, before those of later `send` calls."""
+        _log.warning("producer has lost its brokers, which answer other clients; replacing it")
+        with self._lock:  # `send` waits, which keeps the order
             new = self._make()
             self._pending = []
             self._flush(producer, 0.0)
@@ -184,7 +187,7 @@ class KafkaSink:
                 report(error, message)
 
     def _resend(self, producer: Producer, record: _PendingRecord) -> KafkaError | None:
-        """What became of a record; if it waits with the new producer, what became of it with the old one."""
+        """Passes a record to the new producer; returns its error, or that of the old producer if it was accepted."""
         report, error, message, headers, sent_at = record
         if error is None or error.code() != KafkaError._PURGE_QUEUE:
             return error
@@ -197,7 +200,7 @@ class KafkaSink:
                 message.key(),
                 on_delivery=report,
                 headers=list(headers) or None,
-                timestamp=round(sent_at * 1000),  # a gateway looks how old a put is
+                timestamp=round(sent_at * 1000),  # gateways reject puts by their age
             )
         except KafkaException as failure:
             return kafka_error(failure)
@@ -206,7 +209,7 @@ class KafkaSink:
         return error
 
     def _drop_failed(self) -> None:
-        """Reports what those had in hand that have ended, as `send` noticed."""
+        """Reports the pending records of producers that failed fatally, as `send` noticed."""
         while self._failed:
             producer = self._failed.popleft()
             error = KafkaError(KafkaError._FATAL)
@@ -217,14 +220,14 @@ class KafkaSink:
             self._drop(producer, error)
 
     def _drop(self, producer: Producer, error: KafkaError) -> None:
-        """Drops a producer that will never send again; the next record gets a new one.
+        """Drops a producer that failed fatally; the next record gets a new one.
 
-        An idempotent one ends like that if it may not write anywhere.
+        An idempotent producer fails fatally if it may not write to a topic.
         """
         with self._lock:
             if self._producer is producer:
                 self._producer = None
-        _log.warning("%s", self._translator.error(error, "the producer has ended"))
+        _log.warning("%s", self._translator.error(error, "producer failed, the next record gets a new one"))
         self._fatal = error
         self._flush(producer, 0.0)
         self._fatal = None
@@ -239,7 +242,7 @@ class KafkaSink:
 
     def _report(self, topic: str, error: KafkaError | None, on_delivery: OnDelivery | None) -> None:
         if error is not None:
-            error = self._fatal or error  # it was given up for that
+            error = self._fatal or error  # the cause; purging reports only the effect
         if error is None:
             self._health.on_answer()
         if on_delivery is None:
@@ -249,4 +252,4 @@ class KafkaSink:
         try:
             on_delivery(None if error is None else self._translator.error(error, f"not sent to {topic!r}", topic))
         except Exception:
-            _log.exception("a report of a delivery to %s raised", topic)
+            _log.exception("delivery callback raised: topic=%s", topic)

@@ -1,7 +1,7 @@
-"""Kafka as a `Transport`: what a client or a gateway gets its sources, its sink and its presence from.
+"""Kafka as a `Transport`: makes sources, sink, history and presence from an environment's settings.
 
-In: an environment's settings. Out: the parts, each with a thread of its own. The transport itself has one thread that
-finds positions (``k2eg-positions``), and one that tells listeners about the connection (``k2eg-status``).
+Thread safety: all methods may be called from any thread. The transport owns two threads: ``k2eg-offsets`` resolves
+offsets and probes the cluster, ``k2eg-status`` calls status listeners. Each part has a thread of its own.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ from k2eg_rx.transport import History, Presence, Receiver, RecordSink, RecordSou
 
 
 class KafkaTransport:
-    """A way to Kafka. Everything about it is asynchronous: a broker that is away shows in the status, not here.
+    """A transport to a Kafka cluster.
 
-    While the broker is away, the futures of `read` wait, and records to be sent wait until ``message.timeout.ms``.
+    Making it and its parts does not wait for a broker; the status reports whether one is reachable. Meanwhile the
+    futures of `read` stay pending, and records to send wait for ``message.timeout.ms``.
 
     Args:
         settings: The environment.
 
     Raises:
-        TransportError: A property in [kafka] is unknown or wrong.
+        TransportError: A property in [kafka] is unknown or invalid.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -72,7 +73,7 @@ class KafkaTransport:
         """Returns a source for event topics; see `Transport.events`.
 
         Raises:
-            ValueError: The group may not be called that.
+            ValueError: The group name is not allowed; see `check_group_name`.
         """
         if group_name is None:
             return self._exact_source("k2eg-events", events_properties(self._settings), receiver, POLL_TIMEOUT)
@@ -104,10 +105,10 @@ class KafkaTransport:
         )
 
     def history(self, topics: Sequence[str]) -> History:
-        """Returns what reads the past of topics, with a consumer of its own; see `Transport.history`.
+        """Returns a reader of the topics' history with its own consumer; see `Transport.history`.
 
         Raises:
-            TransportError: A property in [kafka] is wrong for a consumer.
+            TransportError: A property in [kafka] is invalid for a consumer.
         """
         properties = history_properties(self._settings, len(topics))
         return KafkaHistory(topics, properties, self._health, self._translator)
@@ -116,19 +117,19 @@ class KafkaTransport:
         """Returns a sink.
 
         Raises:
-            TransportError: A property in [kafka] is wrong for a producer.
+            TransportError: A property in [kafka] is invalid for a producer.
         """
         return KafkaSink(sink_properties(self._settings), self._health, self._translator)
 
     def presence(self, topic: str, app_name: str) -> Presence:
-        """Returns a live member of a consumer group of the application, subscribed to the topic, reading nothing."""
+        """Returns a member of the application's consumer group that is subscribed to the topic and reads nothing."""
         return KafkaPresence(presence_properties(self._settings, app_name), topic, self._health, self._translator)
 
     def on_status(self, listener: Callable[[TransportStatus], None]) -> None:
-        """Has the listener called with the present state, and then with each change of it, on ``k2eg-status``."""
+        """Adds a listener, which is called with the current status and then with each change, on ``k2eg-status``."""
         self._status_events.listen(listener)
 
     def close(self, timeout: float) -> None:
-        """Ends the transport's own threads; what waits for a position fails. Idempotent."""
+        """Stops the transport's own threads; pending reads fail. Idempotent."""
         self._resolver.close(timeout)
         self._status_events.close(timeout)

@@ -1,7 +1,6 @@
-"""What the cluster knows of topics: whether they are there, how many partitions they have, where they end.
+"""Requests metadata, end offsets and permissions of topics from the cluster.
 
-In: names of topics. Out: counts and offsets. Every call asks the broker and waits, but not for long; all on one
-thread, that of `OffsetResolver`.
+Thread safety: used by the thread of `OffsetResolver`; every call blocks, for a few seconds at most.
 """
 
 from __future__ import annotations
@@ -32,35 +31,34 @@ from k2eg_rx.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-_METADATA_TIMEOUT = 1.0  # seconds; an answer takes milliseconds, and with no answer the thread has to get on
-_OFFSETS_TIMEOUT = 3.0  # the broker may have to find a leader first
+_METADATA_TIMEOUT = 1.0  # seconds; an answer takes milliseconds, and without one the thread must continue
+_OFFSETS_TIMEOUT = 3.0  # seconds; the broker may have to elect a leader first
 _CREATE_TIMEOUT = 5.0
 
-# A question about one topic is a round trip of about half a millisecond; one about all of them costs some 15 us a
-# topic of the cluster while Python stands still. Sites have thousands, hence rather many single ones.
+# More topics than this are requested together. A request for one topic takes about 0.5 ms; one for all topics costs
+# some 15 us for each topic of the cluster, holding the GIL, and sites have thousands.
 _SINGLE_REQUESTS = 32
-# Questions in a row that found no broker to be put to, after which a new client is asked: see `lifeline`. Nobody but
-# this client can tell whether there is one, so an outage has it replaced as often; that takes milliseconds.
+# Requests in a row without a broker, after which the admin client is replaced: see `reconnect`. No other client can
+# tell whether the cluster is up, so it is replaced during outages too, which takes milliseconds.
 _DISCONNECTED_AFTER = 3
-_PERMISSIONS_AT_ONCE = 5  # a round trip each, once a second
-_OFFSETS_AT_ONCE = 1000  # partitions; their futures cost 50 us each, and others want to run in between
+_PERMISSIONS_AT_ONCE = 5  # one round trip each, once a second
+_OFFSETS_AT_ONCE = 1000  # partitions per request; their futures cost 50 us each, and other threads run in between
 
-# A topic's partition count, 0 if there is no such topic; None if the broker does not know at the moment; or why it is
-# of no use to ask again.
+# A topic's number of partitions, 0 if it does not exist; None if it is unknown at the moment; or a permanent error.
 TopicMetadata = int | TransportError | None
 PartitionOffsets = dict[int, int]  # partition to offset
 
 
 class Cluster:
-    """Asks a cluster about topics.
+    """Requests about topics.
 
     Args:
-        settings: Which cluster.
-        failures: Puts errors into words.
-        health: Gets to know of answers and of silence.
+        settings: The environment.
+        translator: Words errors.
+        health: Receives answers, errors and timeouts; knows the missing permissions.
 
     Raises:
-        TransportError: The settings are of no use to librdkafka.
+        TransportError: librdkafka rejects the settings.
     """
 
     def __init__(self, settings: Settings, translator: ErrorTranslator, health: Health) -> None:
@@ -69,10 +67,9 @@ class Cluster:
         self._health = health
         self._admin: Any = self._client(create_topics=False)
         self._creator: Any = None
-        self._failed_requests = 0  # questions in a row for which there was no broker
+        self._failed_requests = 0  # in a row, for want of a broker
 
-    def _client(self, *, create_topics: bool) -> Any:  # what its futures hold has no types
-
+    def _client(self, *, create_topics: bool) -> Any:  # its futures are untyped
         properties = admin_properties(self._settings, create_topics=create_topics)
         properties["error_cb"] = self._health.on_error
         try:
@@ -81,15 +78,15 @@ class Cluster:
             raise self._translator.error(failure, "cannot start a Kafka client") from failure
 
     def poll(self) -> None:
-        """Lets librdkafka report errors and write logs."""
+        """Runs librdkafka's error and log callbacks."""
         self._admin.poll(0)
 
     def close(self) -> None:
-        """Ends the clients, here and now: left to the garbage collector they would stop some other thread for that."""
+        """Destroys the clients on this thread: the garbage collector would block another thread for it."""
         self._admin = self._creator = None
 
     def probe(self) -> bool:
-        """Asks the cluster anything at all; whether there was an answer. Also asks for rights that were missing."""
+        """Sends a request to find out whether the cluster answers; also checks missing permissions."""
         for permission in islice(self._health.missing_permissions(), _PERMISSIONS_AT_ONCE):
             if self._has_permission(permission):
                 self._health.allow(permission)
@@ -104,12 +101,12 @@ class Cluster:
                 described = self._admin.describe_topics(TopicCollection([permission.name]), **options)
             operations = described[permission.name].result().authorized_operations
         except KafkaException as failure:
-            _log.debug("the rights to %s are unknown: %s", permission.name, failure)
+            _log.debug("permissions unknown: name=%s error=%s", permission.name, failure)
             return False
         return AclOperation.READ in (operations or ())
 
     def partition_counts(self, topics: Collection[str]) -> dict[str, TopicMetadata] | None:
-        """Returns what is known of each topic; None if no broker answered."""
+        """Returns the metadata of each topic; None if no broker answered."""
         if len(topics) > _SINGLE_REQUESTS:
             known = self._list_topics(self._admin)
             return None if known is None else {topic: self._topic_metadata(topic, known.get(topic)) for topic in topics}
@@ -125,7 +122,7 @@ class Cluster:
         try:
             known: Mapping[str, KafkaTopicMetadata] = client.list_topics(*topic, timeout=_METADATA_TIMEOUT).topics
         except KafkaException as failure:
-            client.poll(0)  # librdkafka tells the cause apart from the effect, by its error callback
+            client.poll(0)  # runs the error callback, which reports the cause
             self._health.on_no_answer()
             self._count_failed_request(failure)
             return None
@@ -152,7 +149,7 @@ class Cluster:
         return None
 
     def end_offsets(self, partition_counts: Mapping[str, int]) -> dict[str, PartitionOffsets]:
-        """Returns the end of each partition of topics; a topic is left out if one of them is not known now."""
+        """Returns the end offsets of topics, without those of which some offset is unknown at the moment."""
         ends: dict[str, PartitionOffsets] = {topic: {} for topic in partition_counts}
         partitions = (TopicPartition(topic, n) for topic, count in partition_counts.items() for n in range(count))
         while some := list(islice(partitions, _OFFSETS_AT_ONCE)):
@@ -171,17 +168,17 @@ class Cluster:
             try:
                 yield partition, future.result().offset
             except KafkaException as failure:
-                _log.debug("no end offset of %s[%d]: %s", partition.topic, partition.partition, failure)
+                _log.debug("no end offset: partition=%s[%d] error=%s", partition.topic, partition.partition, failure)
                 yield partition, None
 
     def trigger_auto_creation(self, topic: str) -> None:
-        """Asks for a topic in the way that makes a broker create it, if the broker does that."""
+        """Requests a topic's metadata with automatic creation allowed, if the broker is configured for it."""
         if self._creator is None:
             self._creator = self._client(create_topics=True)
         self._list_topics(self._creator, topic)
 
     def create(self, topic: str) -> Future[None]:
-        """Creates a topic for replies: one partition, an hour's retention. The future fails with `TransportError`."""
+        """Creates a reply topic: one partition, an hour's retention. The future fails with `TransportError`."""
         new = NewTopic(topic, num_partitions=1, config={"retention.ms": str(RETENTION_MS)})
         created: Future[None] = Future()
 

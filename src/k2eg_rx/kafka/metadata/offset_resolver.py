@@ -1,10 +1,11 @@
-"""Finds out from where each topic has to be read, exactly, and keeps an eye on topics that come and go.
+"""Resolves the initial offsets of subscribed topics and watches for topics that appear or are deleted.
 
-In: topics to be read, from any thread. Out: partitions and offsets, to the `Target` that reads, on the thread
-``k2eg-positions``. Topics that are asked for at the same time are looked up together.
+Topics that are added together are looked up together. A subscription is PENDING until its topic is looked up, then
+ACTIVE, or MISSING while the topic does not exist. A topic that existed when it was added is read from its end offsets;
+one that was missing, from its beginning.
 
-A reading goes from ASKED to READ, by way of ABSENT if there is no such topic yet, and back to ABSENT if it is deleted.
-What was absent is read from its beginning.
+Thread safety: look-ups, `Target` and `Creation` run on the thread ``k2eg-offsets``; `OffsetResolver.add`,
+``on_missing``, ``wake`` and ``close`` may be called from any thread.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ from k2eg_rx.kafka.metadata.topic_subscription import FIRST_DELAY, Phase, TopicS
 
 _log = logging.getLogger(__name__)
 
-_LONGEST_DELAY = 1.0  # a PV that does not exist may be waited for all day
+_LONGEST_DELAY = 1.0  # seconds; a PV that does not exist may be waited for all day
 _LONGEST_DELAY_OF_MANY = 5.0
-_DELAY_PER_ABSENT = 0.005  # a look-up costs up to a millisecond: 20 % of a thread at most
-_LEAST_DELAY_PER_ABSENT = 0.0002  # a broker that makes thousands of topics is not asked for each dozen that it has made
-_REST = 4  # times the duration of a look-up is not looked up for: the same on a broker that is slow at the moment
-# Seconds that a question without an answer may still take when all is closed. It is waited for: if the process ended
-# meanwhile, librdkafka would be in a TLS handshake as OpenSSL takes itself apart, and the process would crash.
+_DELAY_PER_MISSING = 0.005  # seconds; a look-up costs up to a millisecond: 20 % of a thread at most
+_LEAST_DELAY_PER_MISSING = 0.0002  # seconds; while thousands of topics are created, each request finds many of them
+_REST = 4  # pause after a look-up, in multiples of its duration: limits the load on a slow broker likewise
+# Seconds that an unanswered request may still take when the resolver is closed. `close` waits for it: if the process
+# exited during a TLS handshake of librdkafka, OpenSSL's clean-up would crash it.
 _UNANSWERED = 2.5
-_RETRY = 0.5  # seconds until a broker that gave no answer is asked again
-_PROBE = 1.0  # seconds between questions while it is not clear that the broker is there
-_CHECK = 30.0  # seconds in which each topic is looked at once: a change of its partition count has no other sign
+_RETRY = 0.5  # seconds until a request that was not answered is repeated
+_PROBE = 1.0  # seconds between probes while the connection is suspicious
+_CHECK = 30.0  # seconds in which each topic is checked once: a new partition is noticed in no other way
 _CHECK_AT_ONCE = 4  # topics; new ones must not wait for more than a few round trips
 _CHECK_PAUSE = 0.05
-_SLACK = 0.005  # what is due within these seconds is looked up together
+_SLACK = 0.005  # topics due within these seconds are looked up together
 _IDLE = 10.0  # seconds; nothing is due then, but logs are written
 
 
 class ClusterMetadata(Protocol):
-    """What `OffsetResolver` needs of `Cluster`."""
+    """The part of `Cluster` that `OffsetResolver` uses."""
 
     def partition_counts(self, topics: Sequence[str]) -> Mapping[str, TopicMetadata] | None: ...
     def end_offsets(self, partition_counts: Mapping[str, int]) -> Mapping[str, PartitionOffsets]: ...
@@ -50,12 +51,12 @@ class ClusterMetadata(Protocol):
 
 
 class OffsetResolver:
-    """Keeps the readings of a transport.
+    """Resolves offsets for all sources of a transport.
 
     Args:
-        cluster: Where it looks topics up.
-        is_suspicious: Whether the broker has to be probed.
-        clock: Returns seconds.
+        cluster: Looks up topics.
+        is_suspicious: Whether the cluster has to be probed.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -70,41 +71,41 @@ class OffsetResolver:
         self._unchecked: deque[TopicSubscription] = deque()
         self._next_check = clock() + _CHECK
         self._next_probe = clock()
-        self._soonest, self._longest = 0.0, _LONGEST_DELAY  # seconds until what is absent is looked up again
+        self._soonest, self._longest = 0.0, _LONGEST_DELAY  # seconds until missing topics are looked up again
         self._signal = threading.Event()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="k2eg-positions", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="k2eg-offsets", daemon=True)
 
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
 
     def add(self, subscription: TopicSubscription) -> None:
-        """Takes a topic to be read."""
+        """Adds a subscription, whose target is called when the offsets are known."""
         self._added.append(subscription)
         self._signal.set()
         if self._closed.is_set():
             self._fail_all()
 
     def on_missing(self, subscription: TopicSubscription, *, deleted: bool = False) -> None:
-        """Takes note that a consumer does not find the topic any more.
+        """Looks up a topic at once, since a consumer does not find it.
 
         Args:
-            reading: The topic.
-            for_certain: Whether it was deleted; if it is there at the next look, it is another one.
+            subscription: The topic's subscription.
+            deleted: Whether the topic was certainly deleted; one of its name is then read from its beginning.
         """
         self._reported_missing.append((subscription, deleted))
         self._signal.set()
 
     def wake(self) -> None:
-        """Has the broker probed if there is reason to."""
+        """Wakes the thread, which probes the cluster if the connection is suspicious."""
         self._signal.set()
 
     def close(self, timeout: float) -> None:
-        """Ends the thread; what is not fixed yet fails. Idempotent.
+        """Stops the thread; pending subscriptions fail. Idempotent.
 
         Args:
-            timeout: Seconds that it may take; a request that a broker does not answer may take longer.
+            timeout: Seconds to wait for the thread; an unanswered request may take longer.
         """
         self._closed.set()
         self._signal.set()
@@ -124,13 +125,13 @@ class OffsetResolver:
             try:
                 pause = self.step()
             except Exception:
-                _log.exception("looking topics up failed")
+                _log.exception("topic look-up failed")
                 pause = _RETRY
             self._signal.wait(pause)
         self._cluster.close()
 
     def step(self) -> float:
-        """Does what is due; returns the seconds until something is due again."""
+        """Performs what is due; returns the seconds until something is due again."""
         self._take_requests()
         now = self._clock()
         due = [
@@ -156,7 +157,7 @@ class OffsetResolver:
         self._subscriptions = [subscription for subscription in self._subscriptions if not subscription.released]
 
     def _to_check(self, now: float) -> list[TopicSubscription]:
-        """The next few of the topics that are to be looked at once in a while."""
+        """Returns the next few active topics to check for new partitions."""
         if not self._unchecked and now >= self._next_check:
             self._unchecked.extend(
                 subscription for subscription in self._subscriptions if subscription.phase is Phase.ACTIVE
@@ -184,7 +185,7 @@ class OffsetResolver:
             return
         self._next_probe = self._clock() + _PROBE
         self._set_pace(self._clock() - since)
-        was_absent = [subscription for subscription in due if subscription.phase is Phase.MISSING]
+        were_missing = [subscription for subscription in due if subscription.phase is Phase.MISSING]
         starts: list[tuple[TopicSubscription, PartitionOffsets]] = []
         to_end: list[tuple[TopicSubscription, int]] = []
         for subscription in due:
@@ -201,17 +202,17 @@ class OffsetResolver:
                     self._on_refused(subscription, error)
         starts.extend(self._starts_at_end(to_end))
         self._begin(starts)
-        if any(subscription.phase is Phase.ACTIVE for subscription in was_absent):
+        if any(subscription.phase is Phase.ACTIVE for subscription in were_missing):
             self._look_up_missing_soon()
 
     def _set_pace(self, cost: float) -> None:
-        """Sets how soon and how late what is absent is looked up again, after a look-up that took so many seconds."""
+        """Sets the shortest and longest delay for missing topics, given the seconds that a look-up took."""
         absent = sum(subscription.phase is Phase.MISSING for subscription in self._subscriptions)
-        self._longest = min(max(_LONGEST_DELAY, absent * _DELAY_PER_ABSENT), _LONGEST_DELAY_OF_MANY)
-        self._soonest = min(max(_REST * cost, absent * _LEAST_DELAY_PER_ABSENT), self._longest)
+        self._longest = min(max(_LONGEST_DELAY, absent * _DELAY_PER_MISSING), _LONGEST_DELAY_OF_MANY)
+        self._soonest = min(max(_REST * cost, absent * _LEAST_DELAY_PER_MISSING), self._longest)
 
     def _look_up_missing_soon(self) -> None:
-        """Has what else is absent looked up soon: who makes one topic often makes many, and not all at once."""
+        """Looks up the other missing topics soon: topics are often created together, over some time."""
         delay = max(FIRST_DELAY, self._soonest)
         soon = self._clock() + delay
         for subscription in self._subscriptions:
@@ -235,8 +236,8 @@ class OffsetResolver:
         subscription.phase, subscription.partitions, subscription.delay = Phase.MISSING, 0, FIRST_DELAY
 
     def _look_up_later(self, subscription: TopicSubscription) -> None:
-        """Has it looked up again, soon at first."""
-        if subscription.phase is Phase.MISSING and subscription.creation is None:  # else somebody waits
+        """Schedules the next look-up, with growing delays."""
+        if subscription.phase is Phase.MISSING and subscription.creation is None:  # otherwise a client waits for it
             subscription.delay = max(subscription.delay, self._soonest)
         subscription.due = self._clock() + subscription.delay
         subscription.delay = min(2 * subscription.delay, self._longest)
@@ -252,10 +253,10 @@ class OffsetResolver:
     def _on_present(
         self, subscription: TopicSubscription, count: int
     ) -> list[tuple[TopicSubscription, PartitionOffsets]]:
-        """Which partitions have to be read from their beginning now; none if it was missed by mistake."""
+        """Returns the partitions to read from their beginning; none if the topic was reported missing by mistake."""
         subscription.due = float("inf")
         if subscription.phase is Phase.ACTIVE and count < subscription.partitions:
-            self._stop(subscription)  # it was deleted and made again
+            self._stop(subscription)  # deleted and created again
         new = dict.fromkeys(range(subscription.partitions, count), 0)
         was_missed, subscription.seen_missing = subscription.seen_missing, False
         return [(subscription, new)] if new or was_missed else []

@@ -1,7 +1,6 @@
-"""What a gateway needs of Kafka's administration: topics that are made, and who listens to which.
+"""Topic administration for a gateway: creates topics, counts the members of consumer groups.
 
-In: names of topics. Out: topics; numbers of group members. Every call blocks, for a few seconds at most, and is made on
-one thread, the gateway's for topics (`k2eg_rx.gateway.commands.topics`).
+Thread safety: used by one thread, the gateway's for topics. Every call blocks for a few seconds at most.
 """
 
 from __future__ import annotations
@@ -31,23 +30,23 @@ from k2eg_rx.settings import Settings
 _log = logging.getLogger(__name__)
 
 _RETENTION_BYTES = 50 * 1024 * 1024  # per partition, the deployed gateway's
-# Seconds; an answer takes some 50 ms, on a busy broker a second for each hundred topics, and one that does not know the
-# request never answers.
+# Seconds. An answer takes some 50 ms, on a busy broker a second for each hundred topics; a broker that does not know
+# the request does not answer.
 _REQUEST_TIMEOUT = 10.0
 _WAIT = _REQUEST_TIMEOUT + 1.0
-# Kafka refuses a request as a whole that makes more than 10,000 metadata records; a topic is six: itself, three
-# partitions and two properties.
+# Kafka rejects a request that makes more than 10,000 metadata records; a topic makes six: itself, three partitions and
+# two properties.
 _TOPICS_AT_ONCE = 500
-# A controller says that a topic is made before the broker has made its files: at once for one, at some 250 a second for
-# many. Records for those that are not there yet cost it a refusal each, ten times a second.
-_MAKING = 10.0  # seconds that this is waited for, at most
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.2  # between two looks, which take a few ms for one topic, 50 ms for 500
+# The controller reports a topic as created before the broker has created its files: at once for one topic, at some 250
+# a second for many. Until then, the broker rejects each record for it, ten times a second.
+_MAKING = 10.0  # seconds to wait for the files at most
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.2  # seconds between checks, which take a few ms for one topic, 50 ms for 500
 _NOT_YET = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_TOPIC,
         KafkaError._UNKNOWN_PARTITION,
-        KafkaError._NOENT,  # librdkafka has no leader to ask
+        KafkaError._NOENT,  # librdkafka knows no leader
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
     }
@@ -56,13 +55,13 @@ _NO_ANSWER = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError
 
 
 class KafkaTopicAdmin:
-    """Kafka's administration for a gateway (its `TopicAdmin`).
+    """Topic administration over Kafka; a `TopicAdmin`.
 
     Args:
         settings: The environment.
 
     Raises:
-        TransportError: A property in [kafka] is wrong.
+        TransportError: A property in [kafka] is invalid.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -77,12 +76,15 @@ class KafkaTopicAdmin:
             raise self._translator.error(failure, "cannot start a Kafka client") from failure
 
     def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
-        """Creates the topics (name: partitions) that are not there yet, with an hour's retention and 50 MiB.
+        """Creates the missing ones of some topics, with an hour's retention and 50 MiB per partition.
 
-        When it returns they can be written to, unless the broker takes very long.
+        Waits until they can be written to, for at most ten seconds.
+
+        Args:
+            topics: The number of partitions of each topic.
 
         Returns:
-            The topics that Kafka refused, with why and what to do about it.
+            The topics that Kafka rejected, each with the reason and advice.
 
         Raises:
             TransportError: Kafka did not answer.
@@ -112,7 +114,7 @@ class KafkaTopicAdmin:
             except KafkaException as failure:
                 code = kafka_error(failure).code()
                 if code in _NO_ANSWER:
-                    self._admin = self._make()  # librdkafka may have lost its brokers for good: see `lifeline`
+                    self._admin = self._make()  # it may have lost its brokers permanently: see `reconnect`
                     raise self._translator.error(failure, "cannot create topics") from failure
                 if code != KafkaError.TOPIC_ALREADY_EXISTS:
                     refused[topic] = self._translator.reason(failure, topic)
@@ -120,15 +122,15 @@ class KafkaTopicAdmin:
         return refused
 
     def _wait_for(self, topics: Collection[str]) -> None:
-        """Returns when the broker has what the controller says it has, or does not say so in time."""
+        """Waits until the broker can accept records for the topics."""
         deadline, pause = time.monotonic() + _MAKING, _FIRST_PAUSE
-        with contextlib.suppress(KafkaException):  # made they are, as far as the controller is concerned
+        with contextlib.suppress(KafkaException):  # the controller has created them; only the wait fails
             while (topics := self._not_there(topics)) and time.monotonic() < deadline:
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _not_there(self, topics: Collection[str]) -> list[str]:
-        """Those of some topics whose first partition has no leader yet; the others come with it."""
+        """Returns the topics whose first partition has no leader yet; the other partitions follow it."""
         if not topics:
             return []
         latest = OffsetSpec.latest()
@@ -143,11 +145,11 @@ class KafkaTopicAdmin:
                 if isinstance(failure, KafkaException) and (code := kafka_error(failure).code()) in _NOT_YET:
                     missing[partition.topic] = code
         if KafkaError._NOENT in missing.values():
-            self._admin.list_topics(timeout=_MAKING)  # else librdkafka would not look for a leader again for seconds
+            self._admin.list_topics(timeout=_MAKING)  # otherwise librdkafka looks for a leader only after seconds
         return list(missing)
 
     def listeners(self) -> Mapping[str, int] | None:
-        """Returns how many members the consumer groups have that are assigned each topic; None if that is unknown."""
+        """Returns the number of consumer group members per assigned topic; None if it is unknown."""
         try:
             listing = self._admin.list_consumer_groups(request_timeout=_REQUEST_TIMEOUT).result(_WAIT)
             groups = [group.group_id for group in listing.valid]
@@ -162,11 +164,11 @@ class KafkaTopicAdmin:
                 topics = {part.topic for member in members for part in member.assignment.topic_partitions}
                 counts.update(dict.fromkeys(topics, len(members)))
         except (KafkaException, TimeoutError) as failure:
-            _log.debug("the consumer groups are unknown: %s", failure)
+            _log.debug("consumer groups unknown: error=%s", failure)
             self._admin = self._make()
             return None
         return counts
 
     def close(self) -> None:
-        """Ends it."""
+        """Releases the admin client."""
         self._admin = None

@@ -1,7 +1,9 @@
-"""Brings a missing reply topic about: by asking for it, then by creating it, and else by saying who has to.
+"""Creates a missing reply topic; gateways do not.
 
-In: the thread of `OffsetResolver`, once in a while. Out: requests to the broker; an error when it is certain that the
-topic cannot be had. A gateway never creates reply topics.
+First relies on the broker's automatic creation, then requests the creation, and at last fails with the command by which
+an administrator creates the topic.
+
+Thread safety: used by the thread of `OffsetResolver`.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from typing import Protocol
 
 from k2eg_rx.errors import TransportError
 
-_AUTOMATIC = 0.5  # seconds in which a broker that creates topics by itself has done so
-_LIMIT = 10.0  # seconds for everything; a controller that has only just been elected takes some
+_AUTOMATIC = 0.5  # seconds that automatic creation takes at most
+_LIMIT = 10.0  # seconds in all; a newly elected controller takes some
 
 
 class Creator(Protocol):
@@ -25,13 +27,13 @@ class Creator(Protocol):
 
 
 class TopicCreation:
-    """The creation of one topic.
+    """Creates one topic.
 
     Args:
-        topic: Its name.
-        cluster: What creates it.
-        command: How a person would create it; part of the error.
-        clock: Returns seconds.
+        topic: The topic.
+        cluster: Creates it.
+        command: The shell command that creates it, for the error text.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, topic: str, cluster: Creator, command: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +45,7 @@ class TopicCreation:
         self._created: Future[None] | None = None
 
     def step(self) -> TransportError | None:
-        """Does what is next; returns why the topic cannot be had, once that is certain."""
+        """Takes the next step; returns an error once it is certain that the topic cannot be created."""
         now = self._clock()
         if self._since is None:
             self._since = now
@@ -51,7 +53,7 @@ class TopicCreation:
         elif now - self._since > _LIMIT:
             self.finish()
             return TransportError(
-                f"topic {self._topic!r} is missing and did not come about within {_LIMIT:g} s;"
+                f"topic {self._topic!r} is missing and was not created within {_LIMIT:g} s;"
                 f" to create it: {self._command}"
             )
         elif self._created is None:
@@ -69,5 +71,5 @@ class TopicCreation:
         return error if isinstance(error, TransportError) else TransportError(f"topic {self._topic!r}: {error}")
 
     def finish(self) -> None:
-        """Takes note that the topic is there. Should it go missing, all starts again."""
+        """Resets the creation, since the topic exists now."""
         self._since = self._created = None

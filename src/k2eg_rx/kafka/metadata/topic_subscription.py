@@ -1,7 +1,7 @@
-"""A topic that is being read, and those who have to do with it.
+"""A subscribed topic, and the interfaces of its reader and of its creation.
 
-In: nothing. Out: `Reading`, whose fields belong to the thread of `OffsetResolver`, but for
-`released`, which anybody may set once, and `fixed`.
+Thread safety: `TopicSubscription` belongs to the thread of `OffsetResolver`, except ``ready`` and ``released``, which
+any thread may set once.
 """
 
 from __future__ import annotations
@@ -17,56 +17,56 @@ from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
 
 FIRST_DELAY = 0.02  # seconds: a gateway creates a monitor's topic some 10 ms after the command
-_FIRST_DELAY_OF_OURS = 0.005  # what we asked to be created ourselves is there at once or after some 100 ms
+_FIRST_DELAY_OF_OURS = 0.005  # seconds: a topic created by this client exists at once or after some 100 ms
 
 
 class Phase(Enum):
-    """How far a reading is."""
+    """Progress of a subscription."""
 
-    PENDING = "asked"
-    MISSING = "absent"
-    ACTIVE = "read"
+    PENDING = "pending"
+    MISSING = "missing"
+    ACTIVE = "active"
 
 
 class Target(Protocol):
-    """What reads. Called on the thread of `OffsetResolver`; must not block."""
+    """Reads subscribed topics. Called on the thread of `OffsetResolver`; must not block."""
 
     def begin(self, starts: Sequence[tuple[TopicSubscription, PartitionOffsets]]) -> None:
-        """Reads partitions, from the offsets given. With none given, reads on: the topic is there after all."""
+        """Reads partitions from the given offsets. Without offsets, reading continues: the topic was not deleted."""
         ...
 
     def halt(self, subscription: TopicSubscription) -> None:
-        """Stops reading a topic that is not there any more."""
+        """Stops reading a topic that was deleted."""
         ...
 
 
 class Creation(Protocol):
-    """Brings a missing topic about."""
+    """Creates a missing topic, step by step."""
 
     def step(self) -> TransportError | None:
-        """Does what is next; returns why the topic cannot be had, once that is certain."""
+        """Takes the next step; returns an error once it is certain that the topic cannot be created."""
         ...
 
     def finish(self) -> None:
-        """Takes note that the topic is there. Should it go missing, all starts again."""
+        """Resets the creation, since the topic exists now."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class TopicSubscription:
-    """One topic, read by one target.
+    """A topic that one target reads.
 
     Attributes:
-        topic: Its name.
-        target: What reads it.
-        creation: What creates it if it is missing; None if that is the gateway's business.
-        fixed: Done when the position is fixed.
-        released: Whether it is not to be read any more.
-        phase: How far it is.
-        partitions: How many of its partitions are read.
-        due: When it has to be looked up; a clock's seconds.
-        delay: The seconds until the look-up after that.
-        missed: Whether it was seen to be missing, so that its beginning is where it has to be read from.
+        topic: The topic.
+        target: Reads the topic.
+        creation: Creates the topic if it is missing; None if the gateway does.
+        ready: Done when the initial offsets are known.
+        released: Whether the topic is no longer to be read.
+        phase: The progress.
+        partitions: Number of partitions that are read.
+        due: When to look up the topic next, by the resolver's clock.
+        delay: Seconds until the look-up after that.
+        seen_missing: Whether the topic was found missing, and therefore has to be read from its beginning.
     """
 
     topic: str
@@ -81,16 +81,16 @@ class TopicSubscription:
     seen_missing: bool = False
 
     def __post_init__(self) -> None:
-        self.ready.set_running_or_notify_cancel()  # nobody who waits may cancel it for the others
+        self.ready.set_running_or_notify_cancel()  # shared by all callers of `read`: none may cancel it
         if self.creation is not None:
             self.delay = _FIRST_DELAY_OF_OURS
 
     def set_ready(self) -> None:
-        """Tells who waits that the position is fixed."""
-        with contextlib.suppress(InvalidStateError):  # it is already, or closing was faster
+        """Completes ``ready``: the initial offsets are known."""
+        with contextlib.suppress(InvalidStateError):  # done already, or failed by closing
             self.ready.set_result(None)
 
     def fail(self, error: TransportError) -> None:
-        """Tells who waits that there will be no position."""
+        """Fails ``ready``; no effect if it is done."""
         with contextlib.suppress(InvalidStateError):
             self.ready.set_exception(error)
