@@ -274,7 +274,7 @@ def test_a_snapshot_that_runs_already_goes_on_afterwards(run: Run, client: Clien
     first(client.snapshot_activation_stream(name))
     done = run("snapshot", "--every", "5000", "--count", "1", "--name", name, "pva://demo:sum")
     assert done.returncode == 0
-    assert f"snapshot {name} was running already" in done.stderr
+    assert f"snapshot {name} is already running" in done.stderr
     assert first(client.snapshot_trigger_stream(name)).error == 0
     first(client.snapshot_stop_stream(name))
 
