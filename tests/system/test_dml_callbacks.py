@@ -133,7 +133,8 @@ def test_a_handler_that_raises_is_called_again(k: dml, caplog: pytest.LogCapture
         k.monitor("pva://demo:ramp10", bad)
         handler.take(3)
         k.stop_monitor("demo:ramp10")
-    assert "raised for demo:ramp10" in caplog.text
+    assert "handler failed" in caplog.text
+    assert "item=demo:ramp10" in caplog.text
 
 
 def test_two_instances_of_an_application_are_both_told(stack: EmbeddedStack, fresh_app_name: str) -> None:

@@ -129,8 +129,8 @@ def test_replies(replay: Any, name: str) -> None:
     REAL.test_replies(replay, name)
 
 
-def test_a_get_without_an_id_is_answered_as_often_as_recorded(replay: Any) -> None:
-    REAL.test_a_get_without_an_id_is_answered_as_often_as_recorded(replay)
+def test_gets_without_an_id_are_answered_as_recorded(replay: Any) -> None:
+    REAL.test_gets_without_an_id_are_answered_as_recorded(replay)
 
 
 @pytest.mark.parametrize("name", [name for name in REAL.MONITORS if name in NAMES])
@@ -142,8 +142,8 @@ def test_a_pv_that_does_not_exist_is_silent(replay: Any) -> None:
     REAL.test_a_pv_that_does_not_exist_is_silent(replay)
 
 
-def test_a_snapshot_takes_nothing_from_a_monitor(replay: Any) -> None:
-    REAL.test_a_snapshot_takes_nothing_from_a_monitor(replay)
+def test_a_snapshot_does_not_affect_a_monitor(replay: Any) -> None:
+    REAL.test_a_snapshot_does_not_affect_a_monitor(replay)
 
 
 @pytest.mark.parametrize("name", [name for name in REAL.SNAPSHOTS if name in NAMES])

@@ -233,7 +233,7 @@ def test_the_script_in_the_docstring_of_the_kit(k2eg_gateway: ScriptedGateway, k
     lines = [line for line in shown.splitlines() if not line or line.startswith("    ")]
     script: dict[str, Any] = {"ops": ops}
     exec(textwrap.dedent("\n".join(lines)), script)
-    script["test_the_average_is_written_back"](k2eg_gateway, k2eg_client)
+    script["test_average_is_written"](k2eg_gateway, k2eg_client)
     assert k2eg_gateway["demo:average"].puts == [3.0, 6.0]
 
 
