@@ -151,7 +151,7 @@ class RecordSource(Protocol):
         and appears later.
 
         Returns:
-            A future that completes when the start offsets are resolved: every record produced from then on is
+            A future that completes when the start offsets are resolved; every record produced from then on is
             received. It fails with `TransportError`, or `SourceClosedError` if the source is closed before.
         """
         ...
