@@ -117,7 +117,7 @@ class GatewayUnderTest:
         self.sink = transport.sink()
         self.reader = Reader(transport, "replies", "a")
 
-    def send(self, command: str, reply_id: str = "id", **fields: Any) -> None:
+    def send_command(self, command: str, reply_id: str = "id", **fields: Any) -> None:
         body = {"command": command, "reply_topic": "replies", "reply_id": reply_id, "serialization": "json"} | fields
         self.sink.send(COMMANDS, json.dumps(body).encode())
 
@@ -159,8 +159,8 @@ def test_commands_are_answered_over_kafka_once_start_returns(settings: Settings)
     bench = GatewayUnderTest(transport)
     try:
         bench.gateway.start()
-        bench.send("get", pv_name="pva://x")
-        bench.send("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
+        bench.send_command("get", pv_name="pva://x")
+        bench.send_command("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
         post_value = bench.provider.subscriber_of("a")
         for value in range(100):
             post_value({"value": value})
@@ -179,7 +179,7 @@ def test_two_gateways_of_a_group_share_the_commands(settings: Settings) -> None:
         first.gateway.start()
         second.gateway.start()
         for number in range(40):
-            first.send("get", str(number), pv_name=f"pva://x{number}")
+            first.send_command("get", str(number), pv_name=f"pva://x{number}")
         bodies = first.reader.bodies(40)
     finally:
         first.close()
@@ -192,10 +192,10 @@ def test_closing_answers_pending_commands_and_ends_all_threads(
     memory: GatewayUnderTest, threads_of_the_gateway: Callable[[], list[str]]
 ) -> None:
     memory.gateway.start()
-    memory.send("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
+    memory.send_command("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
     memory.provider.subscriber_of("a")({"value": 1})
     memory.reader.bodies(2)
-    memory.send("get", "g", pv_name="pva://slow")
+    memory.send_command("get", "g", pv_name="pva://slow")
     assert memory.provider.gets.acquire(timeout=SECONDS)
     memory.gateway.close()
     memory.gateway.close()
@@ -212,10 +212,10 @@ def test_no_record_of_the_command_topic_ends_the_gateway(memory: GatewayUnderTes
     memory.gateway.start()
     for value in (b"", b"\xff", b"{}", b"[]", b'{"command": 3}', b"[" * 100_000, b'{"command":"get"}'):
         memory.sink.send(COMMANDS, value)
-    memory.send("get", "r", pv_name="pva://raises")
-    memory.send("get", "n", pv_name="ca://not:spoken")
-    memory.send("nonsense", "o")
-    memory.send("get", "g", pv_name="pva://x")
+    memory.send_command("get", "r", pv_name="pva://raises")
+    memory.send_command("get", "n", pv_name="ca://not:spoken")
+    memory.send_command("nonsense", "o")
+    memory.send_command("get", "g", pv_name="pva://x")
     by_id = {body["reply_id"]: body["error"] for body in memory.reader.bodies(4)}
     assert by_id == {"r": -2, "n": -2, "o": -1, "g": 0}
     metrics: Metrics = memory.gateway.metrics
@@ -229,8 +229,8 @@ def test_more_commands_than_max_pending_are_all_answered() -> None:
     try:
         bench.gateway.start()
         for number in range(3):
-            bench.send("get", f"slow{number}", pv_name="pva://slow")
-        bench.send("get", "fast", pv_name="pva://x")
+            bench.send_command("get", f"slow{number}", pv_name="pva://slow")
+        bench.send_command("get", "fast", pv_name="pva://x")
         bodies = bench.reader.bodies(4)
     finally:
         bench.close()

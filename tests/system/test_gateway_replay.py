@@ -96,31 +96,35 @@ TYPE_ERROR = r"put/(pva|ca)/(float to int|string number|string garbage|bool to|n
 STOPPED = (0, "Snapshot '.*' has been stopped")
 STARTED = (0, "The snapshot '.*' has been started")
 DIFFERENCES = [
-    Difference("nothing is lost before the first assignment", r"get/pva/json/variable:(a|sum)", [(0, None)]),
+    Difference(
+        "commands before the first partition assignment are not lost", r"get/pva/json/variable:(a|sum)", [(0, None)]
+    ),
     Difference(
         "a field is read, not its record", r"get/uri/.*\.(HIGH|DESC)|put/(pva|ca)/field uri/readback", [(0, None)]
     ),
-    Difference("pv:// is no protocol", r"get/uri/pv://t:ao", [(-1, "PV name malformed")]),
+    Difference("pv:// is not a protocol", r"get/uri/pv://t:ao", [(-1, "PV name malformed")]),
     Difference(
-        "names that EPICS allows are looked for",
+        "names with all characters of EPICS are accepted",
         r"get/malformed/'(pva://variable:a/x|ca://variable:\{a\})'",
         [(-3, "Timeout operation")],
     ),
-    Difference("a command that is no string is answered", r"bad/command not a string", [(-1, None)]),
+    Difference("a command that is not a string is answered", r"bad/command not a string", [(-1, None)]),
     Difference("info is answered", r"bad/info command", [(-1, None)]),
-    Difference("type errors are said in words", rf"{TYPE_ERROR}|put/.*/(out of range int8|int key)", None),
+    Difference("type errors have a text", rf"{TYPE_ERROR}|put/.*/(out of range int8|int key)", None),
     Difference("an enum takes a label as its index", r"put/(pva|ca)/enum nested label", [(0, "Successfull operation")]),
-    Difference("scalar for an array is said in words", r"put/ca/scalar to array", None),
-    Difference("an unknown column is said in words", r"put/p4p/table (wrong|one) column", None),
+    Difference("a scalar for an array has a text", r"put/ca/scalar to array", None),
+    Difference("an unknown column has a text", r"put/p4p/table (wrong|one) column", None),
     Difference("an empty array is an array", r"put/ca/empty array", [(0, "Successfull operation")]),
     Difference("bytes are an array of bytes", r"put/ca/bytes to char array", [(0, "Successfull operation")]),
     Difference(
         "an int64 that Channel Access would round is refused", r"put/ca/int64 array", [(-2, "cannot be held exactly")]
     ),
-    Difference("truncated MessagePack is said to be so", r"put/base64 wrong padding", [(-2, "not MessagePack")]),
+    Difference("truncated MessagePack is reported", r"put/base64 wrong padding", [(-2, "not MessagePack")]),
     Difference("invalid MessagePack is answered", r"put/msgpack invalid byte 0xc1", [(-2, "not MessagePack")]),
     Difference("a malformed name is refused", r"monitor/malformed uri", [(-1, "PV name malformed")]),
-    Difference("a malformed name among others refuses all", r"multi-monitor/one malformed", [(-1, "malformed: 'bad'")]),
+    Difference(
+        "a malformed name refuses the whole multi-monitor", r"multi-monitor/one malformed", [(-1, "malformed: 'bad'")]
+    ),
     Difference(
         "a negative window is refused, and completes",
         r"snapshot/time_window_msec=-5",
@@ -132,12 +136,12 @@ DIFFERENCES = [
         [(-1, "PV 'bad'name malformed"), (0, None), (1, None)],
     ),
     Difference(
-        "a trigger right behind the start finds it",
+        "a trigger directly after the start works",
         r"rsnap/triggered normal: trigger immediately after start",
         [STARTED, (0, "Snapshot 'rt-imm' has been armed"), STOPPED],
     ),
     Difference(
-        "a filter field that a PV lacks is no end",
+        "a filter field that a PV lacks is skipped",
         r"rsnap/timedbuffered/(msgpack/filter value,timeStamp,nonexistent|json/filter nothing valid)",
         [STARTED, STOPPED],
     ),
@@ -430,13 +434,13 @@ def test_a_snapshot_does_not_affect_a_monitor(replay: Replay) -> None:
     values = [each["body"]["t:fast"]["value"] for each in replay.events["t_fast"] if each["key"] == "t:fast"]
     seen = sorted(set(values))
     assert seen == [seen[0] + n for n in range(len(seen))], "no value of the counter is missing"
-    taken = [
+    reported = [
         reply["body"]["t:fast"]["value"]
         for reply in replies_of(replay, CASES["monitor+snapshot/5 snapshots in a row"])
         if "t:fast" in reply["body"]
     ]
-    assert len(taken) == 5
-    assert set(taken) <= set(values)
+    assert len(reported) == 5
+    assert set(reported) <= set(values)
 
 
 SNAPSHOTS = [name for name in REPRODUCED if name.startswith("rsnap") and CASES[name].events]

@@ -101,10 +101,10 @@ def test_an_invalid_database_is_an_error_with_the_ioc_output(tmp_path: Path) -> 
 def test_a_requested_port_in_use_is_an_error_and_a_chosen_one_is_avoided(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as taken:
-        taken.bind((HOST, 0))
-        taken.listen()
-        used = ServerPorts(taken.getsockname()[1], *free_ports(2))
+    with socket.socket() as occupied:
+        occupied.bind((HOST, 0))
+        occupied.listen()
+        used = ServerPorts(occupied.getsockname()[1], *free_ports(2))
         with pytest.raises(IocError, match=f"the IOC's port {used.ca} is in use"):
             SoftIoc(database, ports=used).start()
         offered = iter([used, ServerPorts(*free_ports(3))])

@@ -13,17 +13,17 @@ from k2eg_rx.gateway.commands.dispatch import handle_each
 
 
 def test_inner_streams_are_merged() -> None:
-    asked: Subject[str] = Subject()
+    source: Subject[str] = Subject()
     answers: dict[str, Subject[int]] = {"a": Subject(), "b": Subject()}
     sent: list[object] = []
-    asked.pipe(handle_each(answers.__getitem__, lambda *_: None)).subscribe(
+    source.pipe(handle_each(answers.__getitem__, lambda *_: None)).subscribe(
         sent.append, on_completed=lambda: sent.append("end")
     )
-    asked.on_next("a")
-    asked.on_next("b")
+    source.on_next("a")
+    source.on_next("b")
     answers["b"].on_next(1)
     answers["a"].on_next(2)
-    asked.on_completed()
+    source.on_completed()
     answers["b"].on_completed()
     answers["a"].on_next(3)
     assert sent == [1, 2, 3]
@@ -32,7 +32,7 @@ def test_inner_streams_are_merged() -> None:
 
 
 def test_a_failing_item_does_not_end_the_others() -> None:
-    asked: Subject[str] = Subject()
+    source: Subject[str] = Subject()
     failures: list[tuple[str, str]] = []
     sent: list[int] = []
 
@@ -47,25 +47,25 @@ def test_a_failing_item_does_not_end_the_others() -> None:
         failures.append((item, str(error)))
 
     ended: list[bool] = []
-    asked.pipe(handle_each(answer, failed)).subscribe(sent.append, on_completed=lambda: ended.append(True))
+    source.pipe(handle_each(answer, failed)).subscribe(sent.append, on_completed=lambda: ended.append(True))
     for item in ("raises", "fails", "fine"):
-        asked.on_next(item)
+        source.on_next(item)
     assert failures == [("raises", "made none"), ("fails", "failed")]
     assert sent == [1, 2]
-    asked.on_completed()
+    source.on_completed()
     assert ended == [True], "completion does not wait for failed items"
 
 
 def test_disposing_ends_all_inner_streams() -> None:
-    asked: Subject[int] = Subject()
+    source: Subject[int] = Subject()
     ended: list[int] = []
 
     def answer(item: int) -> Observable[int]:
         return reactivex.never().pipe(reactivex.operators.finally_action(lambda: ended.append(item)))
 
-    subscription = asked.pipe(handle_each(answer, lambda *_: None)).subscribe()
+    subscription = source.pipe(handle_each(answer, lambda *_: None)).subscribe()
     for item in range(3):
-        asked.on_next(item)
+        source.on_next(item)
     subscription.dispose()
     assert ended == [0, 1, 2]
 

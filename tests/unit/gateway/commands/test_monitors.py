@@ -103,24 +103,24 @@ def test_the_first_serialization_of_a_topic_stays(gateway: Any) -> None:
 
 def test_a_topic_carries_a_pv_over_the_first_protocol(gateway: Any) -> None:
     gateway.command("multi-monitor", pv_name_list=["pva://a"])
-    gateway.pva.update("a", "over pva")
+    gateway.pva.update("a", "completed pva")
     gateway.settle()
     gateway.command("multi-monitor", pv_name_list=["ca://a"])
     gateway.sent()
-    gateway.pva.update("a", "over pva again")
+    gateway.pva.update("a", "completed pva again")
     gateway.settle()
     assert gateway.ca.open("a") == []
-    assert gateway.bodies("a") == [{"a": {"value": "over pva again"}}]
+    assert gateway.bodies("a") == [{"a": {"value": "completed pva again"}}]
 
 
 def test_a_protocol_without_a_value_is_replaced(gateway: Any) -> None:
     gateway.command("multi-monitor", pv_name_list=["pva://a"])
     gateway.command("multi-monitor", pv_name_list=["ca://a"])
     gateway.sent()
-    gateway.ca.update("a", "over ca")
+    gateway.ca.update("a", "completed ca")
     gateway.settle()
     assert gateway.pva.open("a") == []
-    assert gateway.bodies("a") == [{"a": {"value": "over ca"}}]
+    assert gateway.bodies("a") == [{"a": {"value": "completed ca"}}]
 
 
 def test_without_a_topic_events_go_to_the_reply_topic(gateway: Any) -> None:
@@ -249,21 +249,21 @@ def test_consumers_of_its_topic_or_a_reply_topic_keep_a_monitor(gateway: Any, li
 
 @pytest.mark.parametrize("raises", [None, RuntimeError("boom")])
 def test_a_command_stream_completes_with_its_last_monitor(gateway: Any, raises: Exception | None) -> None:
-    over: list[str] = []
+    completed: list[str] = []
 
-    def ask(reply_id: str) -> None:
+    def send(reply_id: str) -> None:
         command = encode_command(MultiMonitorCommand(("pva://a", "ca://b")), "replies", reply_id)
         answer = gateway.handler.handle(Record("commands", 0, 0, None, command))
-        answer.subscribe(on_completed=lambda: over.append(reply_id))
+        answer.subscribe(on_completed=lambda: completed.append(reply_id))
 
     gateway.pva.raises = raises
-    ask("first")
-    ask("second")
-    assert over == ["second"], "a repeated request completes at once, the first one when its monitors end"
+    send("first")
+    send("second")
+    assert completed == ["second"], "a repeated request completes at once, the first one when its monitors end"
     check_consumers(gateway, {})
     gateway.advance(3600)
     check_consumers(gateway, {})
-    assert sorted(over) == ["first", "second"]
+    assert sorted(completed) == ["first", "second"]
     assert len(gateway.handler.monitors) == 0
 
 

@@ -99,7 +99,7 @@ def test_the_same_pv_over_both_protocols_gives_two_values(gateway: Any) -> None:
 
 def test_a_snapshot_does_not_affect_a_monitor(gateway: Any) -> None:
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
-    taken: list[int] = []
+    reported: list[int] = []
     for value in range(1, 21):
         gateway.update("a", value)
         if value % 4 == 0:
@@ -107,8 +107,8 @@ def test_a_snapshot_does_not_affect_a_monitor(gateway: Any) -> None:
     gateway.advance(1.0)
     sent = gateway.sent()
     assert [each.body["a"]["value"] for each in sent if each.topic == "a"] == list(range(1, 21))
-    taken = [each.body["a"]["value"] for each in sent if each.key == "snapshot-dist-key" and "a" in each.body]
-    assert taken == [4, 8, 12, 16, 20], "each snapshot reports the latest value at once"
+    reported = [each.body["a"]["value"] for each in sent if each.key == "snapshot-dist-key" and "a" in each.body]
+    assert reported == [4, 8, 12, 16, 20], "each snapshot reports the latest value at once"
     assert len(gateway.pva.subscriptions) == 1
     assert len(gateway.pva.open("a")) == 1
 

@@ -45,7 +45,7 @@ class Admin:
         pass
 
 
-class Bench:
+class TopicsUnderTest:
     def __init__(self, *, create: bool = True) -> None:
         self.scheduler = TestScheduler()
         self.admin = Admin()
@@ -72,7 +72,7 @@ def manual_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_topics_requested_together_are_created_in_one_request() -> None:
-    bench = Bench()
+    bench = TopicsUnderTest()
     bench.ensure("a")
     bench.ensure("b", 1)
     bench.ensure("a")
@@ -91,7 +91,7 @@ def test_topics_requested_together_are_created_in_one_request() -> None:
 
 
 def test_a_topic_requested_twice_is_created_once() -> None:
-    bench = Bench()
+    bench = TopicsUnderTest()
     bench.ensure("a")
     bench.ensure("a")
     bench.work()
@@ -99,7 +99,7 @@ def test_a_topic_requested_twice_is_created_once() -> None:
 
 
 def test_waiting_ends_when_kafka_is_silent() -> None:
-    bench = Bench()
+    bench = TopicsUnderTest()
     bench.ensure("a")
     bench.scheduler.advance_by(11.9)
     assert bench.created == []
@@ -110,7 +110,7 @@ def test_waiting_ends_when_kafka_is_silent() -> None:
 
 
 def test_waiting_continues_while_kafka_responds() -> None:
-    bench = Bench()
+    bench = TopicsUnderTest()
     for number in range(1000):
         bench.ensure(f"t{number}")
     for count in (100, 300):
@@ -125,7 +125,7 @@ def test_waiting_continues_while_kafka_responds() -> None:
 
 
 def test_the_first_of_many_topics_do_not_wait_for_the_last() -> None:
-    bench = Bench()
+    bench = TopicsUnderTest()
     for number in range(1250):
         bench.ensure(f"t{number}")
     bench.settle()
@@ -144,7 +144,7 @@ def test_the_first_of_many_topics_do_not_wait_for_the_last() -> None:
 
 
 def test_after_a_failure_waiting_ends_and_the_request_is_repeated() -> None:
-    bench = Bench()
+    bench = TopicsUnderTest()
     bench.admin.error = RuntimeError("no answer")
     bench.ensure("a")
     bench.work()
@@ -173,7 +173,7 @@ def test_after_a_failure_waiting_ends_and_the_request_is_repeated() -> None:
 
 
 def test_concurrent_failures_cause_one_retry() -> None:
-    bench = Bench()
+    bench = TopicsUnderTest()
     bench.admin.error = RuntimeError("no answer")
     for number in range(300):
         bench.ensure(f"t{number}")
@@ -192,7 +192,7 @@ def test_concurrent_failures_cause_one_retry() -> None:
 
 
 def test_a_missing_topic_of_this_gateway_is_recreated() -> None:
-    bench = Bench()
+    bench = TopicsUnderTest()
     bench.ensure("a")
     bench.work()
     restored: list[str] = []
@@ -213,7 +213,7 @@ def test_a_missing_topic_of_this_gateway_is_recreated() -> None:
 
 
 def test_a_refused_topic_does_not_affect_others() -> None:
-    bench = Bench()
+    bench = TopicsUnderTest()
     bench.ensure("refused")
     bench.work()
     bench.ensure("b")
@@ -223,7 +223,7 @@ def test_a_refused_topic_does_not_affect_others() -> None:
 
 
 def test_without_creation_no_request_is_made() -> None:
-    bench = Bench(create=False)
+    bench = TopicsUnderTest(create=False)
     bench.ensure("a")
     bench.work()
     assert bench.created == ["a"]
@@ -231,7 +231,7 @@ def test_without_creation_no_request_is_made() -> None:
 
 
 def test_listeners_are_counted_or_unknown() -> None:
-    bench = Bench()
+    bench = TopicsUnderTest()
     counts: list[Mapping[str, int] | None] = []
     bench.topics.listeners(counts.append)
     bench.work()
