@@ -1,15 +1,15 @@
-"""What the operators on PVs cost per event, beside the plain reactivex operator that is nearest.
+"""Processor time of the PV operators for each event, compared with the nearest operator of reactivex.
 
     python benchmarks/operators.py [--rounds 5] [--json FILE]
 
-No broker is needed: decoded updates of full NTScalars (some 550 bytes on the wire) of 20 PVs are pushed through one
-operator at a time, at full speed, and the processor time of the whole process is divided by their number; timers count
-therefore, decoding does not (a row of its own tells what it costs). The nearest plain operator does less: it knows no
-severity, no PV names, no event time. Ours and plain take turns in being first.
+No broker is needed. Decoded updates of full NTScalars (about 550 bytes as messages) of 20 PVs pass through one operator
+at a time at full speed. The processor time of the process is divided by their number, so it includes timers but not
+decoding, which has a row of its own. The operator of reactivex does less: it has no severities, PV names or event time.
+The two take turns in running first.
 
-`align` is measured at 20 PVs of 120 Hz and at 1000 PVs of 10 Hz, with PVs up to 50 ms behind each other: processor time
-per event times the events per second, as a share of one core; and the greatest memory (tracemalloc) it takes with the
-updates that wait in it, when all PVs come and when one gives nothing, so that all others wait for the grace of 1 s.
+`align` runs with 20 PVs at 120 Hz and with 1000 PVs at 10 Hz, with PVs up to 50 ms behind each other. Its figures are
+the processor time at that rate as a share of one core, and the peak memory (tracemalloc) including waiting updates,
+with all PVs and with one silent PV, for which all others wait for the grace of 1 s.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from measuring import LEAST_ROUNDS, Row, at_most, machine, table
 
 _PVS = 20
 _HZ = 120
-_SECONDS = 3  # of the stream of the 20 PVs: 7,200 events, some 30 ms of processor time for an operator
-_BEHIND = 0.050  # seconds that one PV's update may come after another's of the same instant: some batches of Kafka
+_SECONDS = 3  # length of the stream: 7,200 events, about 30 ms of processor time for an operator
+_BEHIND = 0.050  # seconds between updates of one instant: some batches of Kafka
 _GRACE = 1.0
 
 Operator = Callable[[Observable[Any]], Observable[Any]]
@@ -49,7 +49,7 @@ Operator = Callable[[Observable[Any]], Observable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Some PVs that are read together, each at the same rate."""
+    """PVs that update at the same rate."""
 
     pvs: int
     hz: int
@@ -57,16 +57,16 @@ class Load:
 
     @property
     def names(self) -> list[str]:
-        """The PVs' names."""
+        """Names of the PVs."""
         return [f"ring:bpm:{number:04}:x" for number in range(self.pvs)]
 
     @property
     def rate(self) -> int:
-        """Events a second."""
+        """Events per second."""
         return self.pvs * self.hz
 
     def arrivals(self) -> list[tuple[str, int]]:
-        """Returns the PV and the number of the instant of each event, in the order in which they arrive."""
+        """Returns PV and instant number of each event, in order of arrival."""
         chance = random.Random(4)
         period = 1 / self.hz
         arrivals: list[tuple[float, str, int]] = []
@@ -78,11 +78,11 @@ class Load:
         return [(name, number) for _, name, number in sorted(arrivals)]
 
     def event(self, name: str, number: int) -> PVUpdate:
-        """Returns one event, not decoded."""
+        """Returns an event that is not decoded."""
         return update(name, math.sin(number), timestamp=START + number * 1_000_000_000 // self.hz, units="mm")
 
     def events(self) -> list[PVUpdate]:
-        """Returns the events of the whole time, decoded, in the order in which they arrive."""
+        """Returns all events, decoded, in order of arrival."""
         events = [self.event(name, number) for name, number in self.arrivals()]
         for event in events:
             event.load()
@@ -90,7 +90,7 @@ class Load:
 
 
 class _Bench:
-    """Stands for a client: a put is done at once."""
+    """A client that confirms puts at once."""
 
     def put_stream(self, uri: str, value: object, timeout: float | None = None) -> Observable[object]:
         return rx.of((uri, value, timeout))
@@ -105,13 +105,13 @@ def _newest_values(known: dict[str, Any], event: PVUpdate) -> dict[str, Any]:
 
 
 def _zipped(names: Sequence[str]) -> Operator:
-    """Joins by counting: the n-th update of each PV. One that is lost shifts all that follow."""
+    """Joins the n-th updates of all PVs; a lost update shifts all later ones."""
 
     def operator(source: Observable[PVUpdate]) -> Observable[Any]:
-        def lane(name: str) -> Observable[PVUpdate]:
+        def updates_of(name: str) -> Observable[PVUpdate]:
             return source.pipe(ops.filter(lambda event: event.name == name))
 
-        return rx.zip(*map(lane, names))
+        return rx.zip(*map(updates_of, names))
 
     return operator
 
@@ -123,7 +123,7 @@ def _grouped(operator: Operator) -> Operator:
 
 
 def _pairs(load: Load, timers: abc.SchedulerBase) -> Iterator[tuple[str, Operator, Operator, str]]:
-    """Yields each operator: its name, itself, the nearest plain one, and what that is."""
+    """Yields name and operator, and the nearest operator of reactivex with its name."""
     yield "value()", pv_ops.value(), ops.map(lambda event: event.value), "map"
     severity = pv_ops.field("alarm.severity")
     yield 'field("alarm.severity")', severity, ops.map(lambda event: event.data["alarm"]["severity"]), "map"
@@ -161,7 +161,7 @@ def _pairs(load: Load, timers: abc.SchedulerBase) -> Iterator[tuple[str, Operato
 
 
 def per_event(operator: Operator, events: Sequence[PVUpdate]) -> float:
-    """Returns the processor time of an event in microseconds."""
+    """Returns the processor time for each event in microseconds."""
     source: Subject[PVUpdate] = Subject()
     subscription = source.pipe(operator).subscribe(lambda _: None)
     gc.collect()
@@ -176,7 +176,7 @@ def per_event(operator: Operator, events: Sequence[PVUpdate]) -> float:
 def _measured(
     operator: Operator, plain: Operator, events: Sequence[PVUpdate], plain_events: Sequence[PVUpdate], rounds: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns the figures of both, round by round."""
+    """Returns the figures of both operators for each round."""
     ours: list[float] = []
     plains: list[float] = []
     for ours_first in islice(cycle((True, False)), rounds):
@@ -214,7 +214,7 @@ def _decoding(events: Sequence[PVUpdate]) -> float:
 
 
 def _memory(load: Load, *, one_is_silent: bool) -> float:
-    """Returns the greatest memory that align takes, with the decoded updates that wait in it, in MB."""
+    """Returns the peak memory of align in MB, including waiting updates."""
     arrivals = load.arrivals()
     source: Subject[PVUpdate] = Subject()
     subscription = source.pipe(pv_ops.align(load.names, grace=_GRACE)).subscribe(lambda _: None)
@@ -238,12 +238,12 @@ def alignment(rounds: int) -> list[Row]:
     for load, target in ((Load(20, 120, 3.0), at_most(3)), (Load(1000, 10, 1.5), at_most(10))):
         what = f"align, {load.pvs} PVs at {load.hz} Hz"
         events = load.events()
-        few = events[: 2 * load.pvs]  # the plain one asks each PV's filter about each event
+        few = events[: 2 * load.pvs]  # zip of filters runs every PV's filter for each event
         ours, plains = _measured(pv_ops.align(load.names, grace=_GRACE), _zipped(load.names), events, few, rounds)
         share = load.rate / 1e6 * 100
         rows.append(Row(f"{what}, cost", "us/event", ours, plains, "zip of filters, by counting"))
         rows.append(Row(f"{what}, share", "% of a core", tuple(cost * share for cost in ours), target=target))
-        short = Load(load.pvs, load.hz, 1.2)  # until the grace is over, and a while longer
+        short = Load(load.pvs, load.hz, 1.2)  # longer than the grace
         for silent, which in ((False, ""), (True, " (one PV silent)")):
             rows.append(Row(f"{what}, memory{which}", "MB", (_memory(short, one_is_silent=silent),)))
     return rows

@@ -41,7 +41,7 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_custom_sections = [("Attributes", "params_style")]  # no second entry per attribute
+napoleon_custom_sections = [("Attributes", "params_style"), "Emits"]  # no second entry per attribute
 napoleon_preprocess_types = False
 
 # An annotation that names an undocumented class is an error, with these exceptions.

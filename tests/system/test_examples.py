@@ -1,4 +1,4 @@
-"""The examples and the README's code, run as written against the embedded stack."""
+"""Runs the examples and the code of the README against the embedded stack."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def environment(stack: EmbeddedStack, tmp_path: Path) -> dict[str, str]:
-    """The environment of a process for which the stack is the running demo."""
+    """Returns the environment of a process that uses the stack as its demo."""
     broker = tmp_path / "broker"
     broker.write_text(stack.broker_address)
     environment = {**os.environ, DEMO_BROKER_VARIABLE: str(broker)}
@@ -45,7 +45,7 @@ def environment(stack: EmbeddedStack, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def run(environment: dict[str, str], tmp_path: Path) -> Run:
-    """Runs a script in such a process to its end; returns what it printed."""
+    """Returns a function that runs a script to its end and returns its output."""
 
     def run(script: Path, *arguments: object, typed: str = "") -> str:
         done = subprocess.run(
@@ -97,11 +97,11 @@ def test_orbit(run: Run) -> None:
     rows = re.findall(r"^pva://demo:bpm(\d+) +(\S+) +(\S+) +(\S+)$", printed, re.MULTILINE)
     assert [int(row[0]) for row in rows] == list(range(1, 21))
     assert float(rows[0][3]) == 1.0
-    assert float(rows[5][3]) < -0.9  # half an oscillation further on
+    assert float(rows[5][3]) < -0.9  # half a betatron oscillation later
     assert "15 shots; " in printed
 
 
-def test_feedback_in_a_dry_run_tells_and_writes_nothing(run: Run, client: Client) -> None:
+def test_feedback_in_a_dry_run_writes_nothing(run: Run, client: Client) -> None:
     first(client.put_stream(CORRECTOR, 1.5))
     lines = run(ROOT / "examples/feedback.py", "--count", 2, "--readings", 5, "--rate", 10).splitlines()
     assert len(lines) == 2
@@ -109,7 +109,7 @@ def test_feedback_in_a_dry_run_tells_and_writes_nothing(run: Run, client: Client
     assert first(client.get_stream(CORRECTOR)).value == 1.5
 
 
-def test_feedback_that_writes_brings_the_beam_to_its_target(run: Run, client: Client) -> None:
+def test_feedback_moves_the_beam_to_its_target(run: Run, client: Client) -> None:
     first(client.put_stream(CORRECTOR, 1.5))
     try:
         arguments = ("--write", "--count", 5, "--readings", 5, "--rate", 10, "--gain", 0.5)
@@ -117,7 +117,7 @@ def test_feedback_that_writes_brings_the_beam_to_its_target(run: Run, client: Cl
         written = [float(line.split()[-2]) for line in lines if ": written " in line]
         assert len(written) == 5
         assert first(client.get_stream(CORRECTOR)).value == pytest.approx(written[-1], abs=1e-4)
-        assert abs(written[-1]) < 1.0  # about 0.1 A is left, and as much again is noise
+        assert abs(written[-1]) < 1.0  # about 0.1 A remains, plus noise of about the same size
     finally:
         first(client.put_stream(CORRECTOR, 1.5))
 
@@ -127,9 +127,9 @@ def test_alarm_digest(run: Run) -> None:
     printed = run(ROOT / "examples/alarm_digest.py", *arguments)
     assert len(re.findall(r"^\d\d:\d\d:\d\d UTC, [01] in alarm$", printed, re.MULTILINE)) == 4
     rows = re.findall(r"^  demo:(\S+) +raised +(\d+) +in alarm +([\d.]+) s +worst (\w+) ", printed, re.MULTILINE)
-    assert {name for name, *_ in rows} == {"temperature"}  # in 10 s it goes through all severities
+    assert {name for name, *_ in rows} == {"temperature"}  # passes through all severities within 10 s
     assert sum(int(raised) for _, raised, _, _ in rows) >= 1
-    assert sum(float(seconds) for _, _, seconds, _ in rows) >= 0.5  # of a step
+    assert sum(float(seconds) for _, _, seconds, _ in rows) >= 0.5  # at least part of a step
     assert {worst for *_, worst in rows} & {"MAJOR", "INVALID"}
 
 
@@ -158,7 +158,7 @@ def test_plot(run: Run, tmp_path: Path) -> None:
 
 
 def report_of_all_monitors(address: str) -> dict[str, Any]:
-    """What the service reports once it has heard of all its monitors."""
+    """Returns the report of the service once all monitors have an update."""
     deadline = time.monotonic() + ENDS_WITHIN
     while True:
         with urllib.request.urlopen(address, timeout=ENDS_WITHIN) as response:
@@ -166,7 +166,7 @@ def report_of_all_monitors(address: str) -> dict[str, Any]:
         if report["monitors"] == 8:
             return report
         assert time.monotonic() < deadline, report
-        time.sleep(0.1)  # it tells when it is asked, and no other way
+        time.sleep(0.1)  # the service has no event to wait for
 
 
 def test_service(environment: dict[str, str]) -> None:
@@ -181,30 +181,30 @@ def test_service(environment: dict[str, str]) -> None:
             assert service.stdout is not None
             address = service.stdout.readline().split()[1]
             report = report_of_all_monitors(address)
-            with socket.create_connection(("127.0.0.1", int(address.strip("/").rsplit(":")[-1]))):  # and asks nothing
-                # The next request is answered after that connection was accepted: asyncio leaks one that comes while a
-                # server is being closed.
+            with socket.create_connection(("127.0.0.1", int(address.strip("/").rsplit(":")[-1]))):  # sends no request
+                # The reply to the next request shows that the idle connection was accepted: asyncio leaks a connection
+                # that arrives while a server closes.
                 with pytest.raises(urllib.error.HTTPError, match="404") as refused:
                     urllib.request.urlopen(address + "else", timeout=ENDS_WITHIN)
                 refused.value.close()
                 service.send_signal(signal.SIGTERM)
-                printed, complaints = service.communicate(timeout=ENDS_WITHIN)
+                printed, errors = service.communicate(timeout=ENDS_WITHIN)
         finally:
             service.kill()
-    assert (service.returncode, printed, complaints) == (0, "stopped\n", "")
+    assert (service.returncode, printed, errors) == (0, "stopped\n", "")
     positions = report["positions_mm"].values()
     assert report["rms_mm"] == pytest.approx(math.sqrt(statistics.fmean(position**2 for position in positions)))
 
 
 def code_of_readme() -> list[str]:
-    """The Python blocks of the README."""
+    """Returns the Python blocks of the README."""
     return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize(("number", "printed"), [(0, r"demo:sine10 9\.\d+"), (1, r"demo:sine1 ")])
-def test_the_readmes_code_runs(run: Run, tmp_path: Path, number: int, printed: str) -> None:
+def test_the_code_of_the_readme_runs(run: Run, tmp_path: Path, number: int, printed: str) -> None:
     script = tmp_path / "readme.py"
-    # the reader looks at it for a while before pressing Enter; here that is until what it shows has been shown
+    # in place of a reader who presses Enter: waits for the expected output
     code = code_of_readme()[number]
     waiting = "import re, sys, time\nseen = []\n"
     waiting += (

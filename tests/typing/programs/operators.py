@@ -1,5 +1,5 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""The operators on PVs: they keep the types of what goes through a pipe, and say what they make."""
+"""Operators keep the types of items in a pipe and declare the types that they emit."""
 
 import math
 from typing import Any, assert_type
