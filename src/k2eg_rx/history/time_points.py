@@ -6,17 +6,11 @@ ValueError that says what to pass. Pure; any thread.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+
+from k2eg_rx.protocol import nanoseconds_of
 
 Moment = datetime | timedelta
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def nanoseconds_of(time: datetime) -> int:
-    """Returns a time in integer nanoseconds since the Unix epoch, exact to the microsecond that a `datetime` has."""
-    return (time - _EPOCH) // _MICROSECOND * 1000
 
 
 def past_moment(moment: Moment, name: str, now: datetime) -> int:

@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from reactivex import abc
 
 from k2eg_rx.operators.drops import DropReason, OnDrop, WindowCounts
 from k2eg_rx.operators.stage import RESOLUTION, Stage
 from k2eg_rx.operators.statistics import Sample, Window, window_of
-from k2eg_rx.protocol import NANOSECONDS, PVUpdate
+from k2eg_rx.protocol import NANOSECONDS, PVUpdate, nanoseconds_of
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _NEVER = -(1 << 80)  # before every time
 _CLOCK_STEP = 10  # late updates in a row that mean the PV's clock was set back
 _CHECKS = 20  # per window length: a check closes all silent PVs due by then, so one may close later by that fraction
@@ -68,7 +65,7 @@ class _Windows(Stage[PVUpdate, Window]):
 
     def _clock(self) -> int:
         """Returns the scheduler's time in nanoseconds since the Unix epoch."""
-        return (self.scheduler.now - _EPOCH) // _MICROSECOND * 1000
+        return nanoseconds_of(self.scheduler.now)
 
     def _time_of(self, item: PVUpdate) -> int | None:
         """Counts an update and returns its time; drops one without time."""

@@ -22,6 +22,7 @@ NANOSECONDS = 1_000_000_000
 EPICS_EPOCH = 631_152_000
 
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 # Error codes of an `OperationError` that the client raises itself: the gateway's reply is for the record, not for the
 # field; the structure has no such field.
@@ -64,6 +65,11 @@ def timestamp_of(structure: Mapping[str, Any]) -> int | None:
         if isinstance(seconds, int) and isinstance(nanoseconds, int) and seconds and seconds != EPICS_EPOCH:
             return seconds * NANOSECONDS + nanoseconds
     return None
+
+
+def nanoseconds_of(time: datetime) -> int:
+    """Returns a time in integer nanoseconds since the Unix epoch, exact to the microseconds of a datetime."""
+    return (time - _UNIX_EPOCH) // _MICROSECOND * 1000
 
 
 def datetime_of(timestamp: int | None) -> datetime | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -20,6 +20,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from k2eg_rx.arguments import at_least_one, positive
 from k2eg_rx.concurrency import current_runtime
 from k2eg_rx.errors import require_extra
+from k2eg_rx.protocol import nanoseconds_of
 from k2eg_rx.recording.errors import RecordingError
 from k2eg_rx.recording.file_names import journal_of
 from k2eg_rx.recording.rows import Recordable
@@ -31,7 +32,6 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T", bound=Recordable)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A file that other tools read easily: about six million events of scalars, at 45 bytes each when compressed.
 _ROTATE_BYTES = 256 * 1024 * 1024
 _ROW_GROUP_ROWS = 50_000  # about 30 MB of scalar events before compression
@@ -149,8 +149,7 @@ class _Clock:
 
     def now(self) -> int:
         """Returns the time in nanoseconds since the Unix epoch."""
-        now = datetime.now(UTC) if self._scheduler is None else self._scheduler.now
-        return (now - _EPOCH) // timedelta(microseconds=1) * 1000
+        return nanoseconds_of(datetime.now(UTC) if self._scheduler is None else self._scheduler.now)
 
     def every(self, seconds: float, tick: Callable[[], None]) -> abc.DisposableBase:
         """Calls `tick` periodically until the result is disposed; a call in progress runs to its end."""

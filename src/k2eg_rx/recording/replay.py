@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from reactivex import operators as ops
 
 from k2eg_rx.errors import require_extra
 from k2eg_rx.history import play
-from k2eg_rx.protocol import UNPACK_ERRORS, Snapshot
+from k2eg_rx.protocol import UNPACK_ERRORS, Snapshot, nanoseconds_of
 from k2eg_rx.pv import pv_name_of
 from k2eg_rx.recording.errors import RecordingError, reason_of
 from k2eg_rx.recording.file_names import files_in, journal_of, partial_of, path_of
@@ -28,7 +28,6 @@ from k2eg_rx.recording.rows import Assembler, Recordable
 if TYPE_CHECKING:
     from k2eg_rx.recording.part_files import Part
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAMAGE: tuple[type[Exception], ...] = (*UNPACK_ERRORS, KeyError)
 _ROW_GROUP_ROWS = 50_000  # the default of `record`
 
@@ -168,7 +167,7 @@ def _nanoseconds(time: Time | None, name: str) -> int | None:
     if isinstance(time, datetime):
         if time.tzinfo is None:
             raise ValueError(f"{name} must have a time zone such as datetime.UTC, got {time}")
-        return (time - _EPOCH) // timedelta(microseconds=1) * 1000
+        return nanoseconds_of(time)
     if time is not None and (isinstance(time, bool) or not isinstance(time, int)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"{name} must be a datetime with a time zone or integer nanoseconds, got {time!r}")
     return time
