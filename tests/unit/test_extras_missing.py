@@ -1,4 +1,4 @@
-"""Without the extras: the core does without them, and what needs them says what to install."""
+"""Extras: the core does not import their packages, and functions that need one name the extra to install."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HEAVY = ("numpy", "pandas", "xarray", "pyarrow")
 
 
 @pytest.mark.parametrize("module", ["k2eg_rx", "k2eg", "k2eg_rx.frames", "k2eg_rx.recording"])
-def test_importing_takes_none_of_the_extras_packages_in(module: str) -> None:
+def test_importing_imports_no_package_of_an_extra(module: str) -> None:
     script = f"import sys, {module}; print([name for name in {_HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

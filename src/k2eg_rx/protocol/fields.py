@@ -173,7 +173,7 @@ def _count(items: Sequence[object], what: str) -> str:
 
 
 def described(structure: Mapping[str, Any]) -> str:
-    """Returns in a few words what kind of value a structure has, for error messages."""
+    """Returns a description of the kind of a structure's value, for error messages."""
     value = structure.get("value")
     if isinstance(value, list):
         return f"an array of {_count(cast('list[object]', value), 'element')}"
@@ -185,7 +185,7 @@ def described(structure: Mapping[str, Any]) -> str:
 
 
 def summary(structure: Mapping[str, Any]) -> str:
-    """Returns a value in a few words, for `repr`: a number with its units, a label, the size of what is larger."""
+    """Returns a short form of a value for `repr`: a number with units, a label, or the size of an array or table."""
     value = structure.get("value")
     if isinstance(value, bool):
         return repr(value)

@@ -1,7 +1,7 @@
-"""What a deployed gateway really sent decodes to what was recorded beside it.
+"""Messages of a deployed gateway decode as recorded.
 
-`recorded.jsonl` holds a message a line: the test case it was recorded in, its kind (reply or event), topic, Kafka key,
-headers, bytes in base64, and what they mean as JSON, with floats that JSON cannot hold as ``{"__float__": "nan"}``.
+Each line of `recorded.jsonl` is a message: the test case of the recording, kind (reply or event), topic, Kafka key,
+headers, bytes in base64, and the decoded body as JSON, with ``{"__float__": "nan"}`` for floats that JSON lacks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CASES = load()
 
 
 def same(found: Any, expected: Any) -> bool:
-    """Equality that tells 1 from 1.0 and True, takes NaN for equal to itself, and minds the order of fields."""
+    """Returns whether values are equal in type, value and order of fields; NaN is equal to itself."""
     if type(found) is not type(expected):
         return False
     kind = cast("object", type(found))

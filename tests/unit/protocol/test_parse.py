@@ -189,7 +189,7 @@ def test_fields_of_a_put() -> None:
 
 
 @pytest.mark.parametrize(
-    ("packed", "error", "words"),
+    ("packed", "error", "text"),
     [
         (b"\xc1", -2, "not MessagePack"),
         (b"\x81\xa5val", -2, "not MessagePack"),
@@ -203,8 +203,8 @@ def test_fields_of_a_put() -> None:
         (b"\x81\x01\x02", -2, "a field's name is a string, not 1"),
     ],
 )
-def test_invalid_fields_of_a_put(packed: bytes, error: int, words: str) -> None:
-    with pytest.raises(PutError, match=words) as raised:
+def test_invalid_fields_of_a_put(packed: bytes, error: int, text: str) -> None:
+    with pytest.raises(PutError, match=text) as raised:
         parse_fields(packed)
     assert raised.value.error == error
 
@@ -235,10 +235,10 @@ def test_recorded_commands_are_refused_where_the_deployed_gateway_refused_them()
 
 
 def test_recorded_unanswered_commands_are_refused_where_possible() -> None:
-    told = {
+    refused = {
         case
         for case, (commands, keys) in recorded().items()
         for text in commands
         if not keys and isinstance(parse_command(text.encode()), Refusal)
     }
-    assert told == {"bad/command not a string", "bad/info command"}
+    assert refused == {"bad/command not a string", "bad/info command"}

@@ -269,8 +269,8 @@ MESSAGES: st.SearchStrategy[SnapshotMessage] = st.one_of(
 
 @given(st.lists(MESSAGES, max_size=40))
 def test_any_messages_never_raise_nor_emit_without_a_header(messages: list[SnapshotMessage]) -> None:
-    asked = [A, B, *map(PVAddress.parse, ["pva://variable:a.alarm.status", "pva://variable:a.HIGH"])]
-    one = assembler(*asked, max_samples=5)
+    requested = [A, B, *map(PVAddress.parse, ["pva://variable:a.alarm.status", "pva://variable:a.HIGH"])]
+    one = assembler(*requested, max_samples=5)
     headers: list[tuple[int, int]] = []
     for message in messages:
         snapshot = one.feed(message)
@@ -279,5 +279,5 @@ def test_any_messages_never_raise_nor_emit_without_a_header(messages: list[Snaps
         if snapshot is not None:
             assert isinstance(message, SnapshotTail)
             assert (snapshot.iteration, snapshot.header_timestamp) in headers
-            assert set(snapshot.data) == {address.name for address in asked}
-            assert sum(map(len, snapshot.data.values())) <= 5 + len(asked)
+            assert set(snapshot.data) == {address.name for address in requested}
+            assert sum(map(len, snapshot.data.values())) <= 5 + len(requested)
