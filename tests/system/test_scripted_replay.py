@@ -117,7 +117,7 @@ def replay() -> Any:
             sink.send("commands", text.encode(), key=b"one partition, for the order")
         gateway.advance(30.0)  # longer than any timeout or window among the commands
         transport.close(0.0)
-    return REAL.sorted_out(inbox, 0)
+    return REAL.sort_records(inbox, 0)
 
 
 def test_most_of_what_is_recorded_is_asked() -> None:

@@ -63,14 +63,6 @@ def _merged(whole: Mapping[str, Any], part: Mapping[str, Any]) -> Structure:
     return merged
 
 
-def _require_index(value: object, name: str) -> None:
-    """Raises `PutRejectedError` for an enum's mapping with a label as index, as `k2eg_rx.gateway` does."""
-    if isinstance(value, Mapping) and isinstance(cast("Structure", value).get("index"), str):
-        raise PutRejectedError(
-            f"{name}: the field 'value' is of type enum; {value!r} has a label where the index is expected"
-        )
-
-
 class ScriptedPV:
     """A process variable of a `ScriptedGateway`, created by its `pv`.
 
@@ -224,8 +216,6 @@ class ScriptedPV:
         known = {name: item for name, item in fields.items() if name in has}
         if not known:
             raise PutRejectedError(_NOTHING_TO_PUT)
-        if self._choices is not None:
-            _require_index(known.get("value"), self.name)
         try:
             checked = self._checked(known)
         except ValueError as error:

@@ -76,14 +76,15 @@ def test_a_put_ignores_unknown_fields(make: Any) -> None:
     assert len(pv.puts) == 2
 
 
-def test_an_enum_accepts_indices_and_labels_but_no_label_as_index(make: Any) -> None:
+def test_an_enum_accepts_indices_and_labels(make: Any) -> None:
     pv: ScriptedPV = make("e", "Off", choices=["Off", "On"])
     pv.put({"value": {"index": 1}})
     pv.put({"value": "Off"})
+    pv.put({"value": {"index": "On"}})
     pv.put({"value": 1})
-    assert (pv.puts, pv.label) == ([1, 0, 1], "On")
-    with pytest.raises(PutRejectedError, match="label where the index is expected"):
-        pv.put({"value": {"index": "Off"}})
+    assert (pv.puts, pv.label) == ([1, 0, 1, 1], "On")
+    with pytest.raises(PutRejectedError, match="is not one of its labels: 'Off', 'On'"):
+        pv.put({"value": {"index": "Standby"}})
     with pytest.raises(ValueError, match="is no enum"):
         _ = make("x", 1.0).label
 
