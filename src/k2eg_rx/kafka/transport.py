@@ -22,10 +22,10 @@ from k2eg_rx.kafka.connection.errors import ErrorTranslator, secrets_in
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.kafka.connection.tls import TLSDiagnosis
-from k2eg_rx.kafka.consumer.group import GroupPollLoop, GroupSource
+from k2eg_rx.kafka.consumer.group import GroupPollLoop
 from k2eg_rx.kafka.consumer.history import KafkaHistory
 from k2eg_rx.kafka.consumer.poll_loop import IDLE_POLL_TIMEOUT, POLL_TIMEOUT, PollLoop
-from k2eg_rx.kafka.consumer.source import ExactSource
+from k2eg_rx.kafka.consumer.source import ExactSource, GroupSource
 from k2eg_rx.kafka.metadata.cluster import Cluster
 from k2eg_rx.kafka.metadata.offset_resolver import OffsetResolver
 from k2eg_rx.kafka.metadata.topic_creation import TopicCreation

@@ -1,17 +1,15 @@
-"""Topics shared with the other members of a consumer group: each record goes to one of them.
+"""Poll loop of a consumer group member: each record of the topics goes to one member of the group.
 
-In: topics to read and to release, from any thread. Out: records of the partitions that the group gives to this member,
-on the pump's thread. A partition is read from where the group left off; if it never was read, from where it ended when
-`read` was called, or from its beginning if the topic did not exist then.
+A partition is read from the group's committed offset. If the group has never read it, it is read from the end offset at
+the time of `read`, or from its beginning if the topic did not exist then.
 
-In a rebalance every member gives up all its partitions, commits what it has used of them, and gets its share anew. What
-is in hand and not received yet is forgotten, and what was received and not used is recalled from the receiver: neither
-is committed, so whoever gets the partition reads it. Nor is anything committed of a topic that was deleted: it would
-stand for the one that is made in its place, whose first records nobody would read.
+In a rebalance every member gives up all its partitions, commits what was delivered of them, and is assigned new ones.
+Records that were fetched or received but not delivered are dropped and not committed: the next owner of the partition
+reads them. Nothing is committed of a deleted topic, since the offset would apply to a new topic of that name.
 
-A commit is refused to a member that the coordinator took for dead. The mock cluster also refuses one as soon as a next
-rebalance has begun, where Apache Kafka takes it until the member has joined anew. Either is told in the log, and what
-was received since the last commit (a second) another member receives too: nothing is lost, but something comes twice.
+Kafka refuses commits of a member whose session has expired; librdkafka's mock cluster refuses them as soon as the next
+rebalance has begun. Either is logged, and another member receives again what was received since the last commit (one
+second): nothing is lost, but events may repeat.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -29,16 +27,17 @@ from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.consumer.group_offsets import COMMITTED_TIMEOUT, REBALANCE_ERRORS, InitialOffsets, partition_of
 from k2eg_rx.kafka.consumer.lag import Partition
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop, PollLoopListener
-from k2eg_rx.kafka.consumer.source import TopicSource
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
 from k2eg_rx.kafka.metadata.topic_subscription import TopicSubscription
 from k2eg_rx.transport import Offsets, Receiver
 
 _log = logging.getLogger(__name__)
 
-_COORDINATOR_TIMEOUT = 10.0  # seconds that a coordinator has to come about when a partition is taken over
-_PAUSE_AFTER = 1.0  # seconds of not being ready, after which the prefetch is given up to go on taking part in the group
-_PAUSED_POLL = 0.1  # seconds between polls then: how late this member may be at a rebalance
+_COORDINATOR_TIMEOUT = 10.0  # seconds to wait for the group's committed offsets after an assignment
+# Seconds of a receiver that is not ready, after which the partitions are paused. Pausing discards the prefetch, but
+# allows polling, which keeps the member in the group.
+_PAUSE_AFTER = 1.0
+_PAUSED_POLL = 0.1  # seconds between polls of paused partitions: the delay of this member in a rebalance
 
 
 def _partition_of(message: Message) -> Partition:
@@ -51,7 +50,7 @@ def _topic_partitions(offsets: Iterable[tuple[Partition, int]], metadata: str = 
 
 
 class GroupPollLoop(PollLoop):
-    """Reads as a member of a group."""
+    """Reads the partitions that the group assigns to this member. Arguments as for `PollLoop`."""
 
     is_member = True
 
@@ -71,34 +70,34 @@ class GroupPollLoop(PollLoop):
         self._blocked_since: float | None = None
         self._paused = False
         self._initial_offsets = InitialOffsets(self._commit)
-        self._joining = False  # subscribed to something, and not assigned anything yet
-        self._received: dict[Partition, int] = {}  # of the partitions that are ours: the offset after what was received
-        self._deleted: set[str] = set()  # topics that were deleted, until they are read again
-        # What was received of partitions that were lost: if nobody else has gone further, they go on there, and nothing
-        # is received twice by one that only lost touch with the group.
+        self._joining = False  # subscribed, but not assigned partitions yet
+        self._received: dict[Partition, int] = {}  # the offset after the latest received record, per assigned partition
+        self._deleted: set[str] = set()  # deleted topics, until they exist again
+        # Offsets reached in partitions that were given up. If they are assigned again and no other member has read
+        # further, reading continues there, so that a member whose session expired receives nothing twice.
         self._lost_positions: dict[Partition, int] = {}
-        self._unresolved: set[Partition] = set()  # ours, but where the group left off could not be found out
+        self._unresolved: set[Partition] = set()  # assigned, but the committed offset is unknown
         self._pending: list[Message] = []
-        # Topics that nobody here wants any more: what comes of them counts as not received. Anybody adds, the pump's
-        # thread removes; each access is one atomic operation.
+        # Released topics: their records count as not received. Any thread adds, the poll thread removes; each access is
+        # one atomic operation.
         self.released_topics: set[str] = set()
-        # librdkafka was left to find out where the group left off. If it fails as well, it reads nothing and says so
-        # once: rather a new consumer that joins the group.
+        # Set when the committed offsets were not found out in time. librdkafka may then read nothing, so a new consumer
+        # joins the group.
         self._must_rejoin = False
 
     def begin(self, consumer: Consumer, starts: Sequence[tuple[TopicSubscription, PartitionOffsets]]) -> None:
-        """Takes part in reading topics."""
+        """Subscribes to topics, once their initial offsets are committed."""
         offsets = {(subscription.topic, n): offset for subscription, ends in starts for n, offset in ends.items()}
         topics = {subscription.topic for subscription, _ in starts}
         if topics & self._deleted & self._subscribed:
-            self._subscribe(consumer)  # lets go of the partitions that were deleted, and of where it was in them
+            self._subscribe(consumer)  # drops the deleted partitions and the offsets in them
         self._deleted -= topics
         self.released_topics -= topics
         self._initial_offsets.add(offsets)
         self._topics |= topics
 
     def halt(self, consumer: Consumer, subscription: TopicSubscription) -> None:
-        """Takes no part in reading a topic any more."""
+        """Unsubscribes from a topic."""
         self._topics -= {subscription.topic}
         self._initial_offsets.drop(subscription.topic)
         self._lost_positions = {
@@ -109,48 +108,48 @@ class GroupPollLoop(PollLoop):
             self._discard_offsets(consumer, subscription.topic)
 
     def release_for_rebalance(self, consumer: Consumer, unused: Offsets) -> None:
-        """Has the next member begin with what was received here and was of no use."""
+        """Lowers the offsets to commit to the first undelivered record."""
         self._lower(consumer, unused)
         self._lost_positions = {key: offset for key, offset in self._lost_positions.items() if key not in unused}
 
     def _reclaim(self, consumer: Consumer, partitions: Collection[Partition]) -> None:
-        """Has the next member begin with what was received here and has not been used."""
+        """Takes undelivered records back from the receiver, so that they are not committed."""
         try:
             unused = self._receiver.reclaim_undelivered(partitions)
         except Exception:
-            _log.exception("a receiver raised when asked for what it has not used of %d partitions", len(partitions))
+            _log.exception("reclaiming undelivered records raised: partitions=%d", len(partitions))
             return
         self._lower(consumer, unused)
 
     def _lower(self, consumer: Consumer, unused: Offsets) -> None:
         lower = {key: offset for key, offset in unused.items() if offset < self._received.get(key, -1)}
         self._received.update(lower)
-        with contextlib.suppress(KafkaException):  # its partitions are not this member's any more
+        with contextlib.suppress(KafkaException):  # the partitions are no longer assigned
             consumer.store_offsets(offsets=_topic_partitions(lower.items()))
 
     def _discard_offsets(self, consumer: Consumer, topic: str) -> None:
-        """Has nothing committed of a topic that was deleted."""
+        """Prevents commits for a deleted topic."""
         received = {key for key in self._received if key[0] == topic}
         self._received = {key: offset for key, offset in self._received.items() if key not in received}
-        with contextlib.suppress(KafkaException):  # its partitions are not this member's any more
+        with contextlib.suppress(KafkaException):  # the partitions are no longer assigned
             consumer.store_offsets(offsets=_topic_partitions((key, OFFSET_INVALID) for key in received))
 
     def _commit(
         self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]], metadata: str = ""
     ) -> KafkaError | None:
-        """Commits; what was in the way, if something was."""
+        """Commits offsets; returns the error, if any."""
         partitions = _topic_partitions(offsets, metadata)
         if not partitions:
             return None
         try:
             consumer.commit(offsets=partitions, asynchronous=False)
         except KafkaException as failure:
-            _log.info("not committed now: %s", failure)
+            _log.info("commit failed: error=%s", failure)
             return kafka_error(failure)
         return None
 
     def _leave(self, consumer: Consumer) -> None:
-        """Commits what was used, once a rebalance under way lets it, and leaves the group."""
+        """Commits what was delivered, after a rebalance in progress, and leaves the group."""
         if not self._joining:
             self._initial_offsets.commit(consumer)
         self._reclaim(consumer, self._received.keys())
@@ -161,13 +160,13 @@ class GroupPollLoop(PollLoop):
             failure = self._commit(consumer, self._received.items())
         if failure is not None:
             self._warn_uncommitted(len(self._received), failure)
-        self._received.clear()  # while it closes, librdkafka answers no more requests: it would be waited for in vain
+        self._received.clear()  # librdkafka commits nothing while it closes; it would wait in vain
         super()._leave(consumer)
 
     def _warn_uncommitted(self, count: int, failure: KafkaError) -> None:
         _log.warning(
-            "what this member received of %d partitions could not be committed before they went to others of its group,"
-            " which may receive it too: %s",
+            "commit before a rebalance failed, other members of the group may receive records again:"
+            " partitions=%d error=%s",
             count,
             failure.str(),
         )
@@ -179,7 +178,7 @@ class GroupPollLoop(PollLoop):
         return self._must_rejoin or super()._is_disconnected(consumer)
 
     def _resume_on(self, new: Consumer, old: Consumer) -> None:  # noqa: ARG002
-        """Joins the group once more; for the other members it is another one that does."""
+        """Joins the group with a new consumer, which is another member to the group."""
         self._must_rejoin = False
         lost = list(self.lag.starts)
         self._forget(set(lost))
@@ -213,14 +212,14 @@ class GroupPollLoop(PollLoop):
             consumer.pause(consumer.assignment())
         if self._paused:
             message = consumer.poll(0)
-            if message is not None:  # it was on its way when its partition was paused
+            if message is not None:  # it was fetched before its partition was paused
                 self._pending.append(message)
         self._signal.wait(_PAUSED_POLL)
 
     def _fetch(self, consumer: Consumer) -> list[Message]:
-        """Takes what there is, one by one: a partition may be taken away at any poll, but not within one.
+        """Fetches messages one by one, because each poll may run a rebalance.
 
-        What librdkafka still gives of a partition just after it was taken away is left to whoever has it now.
+        A message of a partition that was revoked just before is dropped: its new owner reads it.
         """
         self._blocked_since = None
         if self._paused:
@@ -239,7 +238,7 @@ class GroupPollLoop(PollLoop):
         return messages
 
     def _is_read(self, message: Message) -> bool:  # noqa: ARG002
-        return True  # the group has given it to this member, and another would get it if this one did not take it
+        return True  # no other member receives it
 
     def _process(self, consumer: Consumer, messages: Sequence[Message]) -> None:
         super()._process(consumer, messages)
@@ -252,16 +251,16 @@ class GroupPollLoop(PollLoop):
         }
         self._received.update(received)
         if received:
-            consumer.store_offsets(offsets=_topic_partitions(received.items()))  # librdkafka commits them once a second
+            consumer.store_offsets(offsets=_topic_partitions(received.items()))  # librdkafka commits them every second
 
     def _restart_offset(self, topic: str, partition: int) -> int:
         if (topic, partition) not in self._unresolved:
             return super()._restart_offset(topic, partition)
-        self._unresolved.discard((topic, partition))  # the group has not read it before
+        self._unresolved.discard((topic, partition))  # the group has not read the partition
         return self._initial_offsets.get((topic, partition)) or 0
 
     def _fetch_committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
-        """Where the group left off; None if the coordinator does not say so. One that moves, or loads, does soon."""
+        """Returns the group's committed offsets; None if the coordinator, which may be moving, does not answer."""
         deadline = time.monotonic() + _COORDINATOR_TIMEOUT
         while True:
             try:
@@ -271,13 +270,13 @@ class GroupPollLoop(PollLoop):
                     return committed
             except KafkaException as raised:
                 failure = raised
-            _log.info("where the group left off is not known yet: %s", failure)
+            _log.info("committed offsets not known yet: error=%s", failure)
             if self._closing or time.monotonic() > deadline:
                 return None
             time.sleep(_PAUSED_POLL)
 
     def _restart_partition(self, consumer: Consumer, partition: TopicPartition) -> None:
-        """Reads a partition from elsewhere. What is assigned to a member can only be changed as a whole."""
+        """Restarts a partition at another offset. An assignment by the group can only be replaced as a whole."""
         if partition_of(partition) in self.lag.starts:
             others = [other for other in self._positions(consumer) if partition_of(other) != partition_of(partition)]
             consumer.assign([*others, partition])
@@ -306,7 +305,7 @@ class GroupPollLoop(PollLoop):
         if self._paused:
             consumer.pause(starts)
         else:
-            consumer.resume(starts)  # librdkafka has a partition stay paused that was when it was given up
+            consumer.resume(starts)  # librdkafka keeps the paused state of a partition that was given up
         self._commit(consumer, fresh)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -319,8 +318,8 @@ class GroupPollLoop(PollLoop):
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         _log.warning(
-            "the consumer group took this member for dead (no heartbeat for session.timeout.ms); what it received since"
-            " its last commit, another member may receive too"
+            "consumer group session expired (session.timeout.ms without a heartbeat), other members may receive records"
+            " since the last commit again"
         )
         self._unassign(consumer, partitions)
 
@@ -335,29 +334,3 @@ class GroupPollLoop(PollLoop):
         self._pending = [message for message in self._pending if _partition_of(message) not in keys]
         self._received = {key: offset for key, offset in self._received.items() if key not in keys}
         self._unresolved -= keys
-
-
-class GroupSource(TopicSource[GroupPollLoop]):
-    """Reads its group's share of the topics."""
-
-    def begin(self, starts: Sequence[tuple[TopicSubscription, PartitionOffsets]]) -> None:
-        """Takes part in reading topics."""
-        self._poll_loop.queue(
-            lambda consumer: self._poll_loop.begin(
-                consumer, [(subscription, ends) for subscription, ends in starts if not subscription.released]
-            )
-        )
-
-    def halt(self, subscription: TopicSubscription) -> None:
-        """Takes no part in reading a topic any more."""
-        if not subscription.released:
-            self.on_gone(subscription.topic)
-        self._poll_loop.queue(lambda consumer: self._poll_loop.halt(consumer, subscription))
-
-    def release_for_rebalance(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
-        """Takes no part in reading topics any more; see `RecordSource.release_for_rebalance`."""
-        self._poll_loop.released_topics.update(topics)
-        offsets = unused()
-        self._poll_loop.queue(lambda consumer: self._poll_loop.release_for_rebalance(consumer, offsets))
-        for topic in topics:
-            self.release(topic)

@@ -1,11 +1,10 @@
-"""Where a group has to start in partitions that it has not read before.
+"""Initial offsets of a consumer group in partitions that it has not read before.
 
-In: for each topic that a member takes part in, where it was to be read from, fixed when that was asked for. Out:
-commits of those offsets, before the member takes part; and where a partition is begun. All on the pump's thread.
+The first member that subscribes to a topic commits the initial offsets, for whichever member is assigned the
+partitions. Members that subscribe at about the same time may have resolved different offsets: the lowest counts until a
+member has read on. Metadata marks a commit as an initial offset.
 
-The first member that asks for a topic has the start committed, for whichever member gets the partitions. Several that
-ask at about the same time may have found it at different offsets: then the lowest counts, until somebody has read on.
-It is told apart by the metadata of the commit.
+Thread safety: used by the thread that owns the consumer.
 """
 
 from __future__ import annotations
@@ -20,57 +19,57 @@ from k2eg_rx.kafka.consumer.lag import Partition
 
 _log = logging.getLogger(__name__)
 
-# How a commit fails while the group rebalances. The second: Kafka answers a member's requests one after the other, so a
-# commit that follows a request to join waits until all have joined, and is then of a generation that is over.
+# Errors of a commit while the group rebalances. The second: Kafka answers a member's requests in order, so a commit
+# after a request to join waits until all members have joined, and then belongs to a generation that is over.
 REBALANCE_ERRORS = frozenset({KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION})
 
-COMMITTED_TIMEOUT = 5.0  # seconds; the whole group waits for a member that takes over a partition
-PATIENCE = 10.0  # seconds that a rebalance may keep a topic's start from being committed
-# Seconds in which a member that has waited for a topic to appear may say that the group has to begin at its beginning:
-# it looks for the topic once a second, while one that starts later finds it at once, with its first records in it.
+COMMITTED_TIMEOUT = 5.0  # seconds; the whole group waits for a member that is being assigned partitions
+PATIENCE = 10.0  # seconds that a rebalance may delay the commit of initial offsets
+# Seconds for another member to commit offset 0: one that has waited for the topic looks for it once a second and reads
+# it from its beginning, while a member that starts later finds it at once, with its first records in it.
 GRACE = 1.2
-RETRY = 0.1  # seconds between looks then
-_START = "start"  # the metadata of a start that was committed, while nobody has read on from there
+RETRY = 0.1  # seconds between attempts to commit
+_START = "start"  # metadata of a committed initial offset, until a member has read on
 
 Commit = Callable[[Consumer, Iterable[tuple[Partition, int]], str], KafkaError | None]
 
 
 def partition_of(partition: TopicPartition) -> Partition:
-    """Returns which one it is."""
+    """Returns the topic and number of a partition."""
     return partition.topic, partition.partition
 
 
 class InitialOffsets:
-    """The starts of one member.
+    """The initial offsets that one member has resolved.
 
     Args:
-        commit: Commits offsets with their metadata; returns what was in the way, if something was.
+        commit: Commits offsets with metadata; returns the error, if any.
     """
 
     def __init__(self, commit: Commit) -> None:
         self._commit = commit
         self._offsets: dict[Partition, int] = {}
-        self._uncommitted: dict[Partition, int] = {}  # those that the group has not been told of yet
-        self._since: float | None = None  # when that was first tried, by the monotonic clock
-        self._next_try = 0.0  # when to try again
+        self._uncommitted: dict[Partition, int] = {}
+        self._since: float | None = None  # the first attempt to commit, by the monotonic clock
+        self._next_try = 0.0
 
     def add(self, offsets: Mapping[Partition, int]) -> None:
-        """Takes the starts of a topic."""
+        """Adds the initial offsets of a topic."""
         self._offsets.update(offsets)
         self._uncommitted.update(offsets)
 
     def drop(self, topic: str) -> None:
-        """Forgets a topic."""
+        """Removes a topic."""
         for offsets in (self._offsets, self._uncommitted):
             for key in [key for key in offsets if key[0] == topic]:
                 del offsets[key]
 
     def ready_to_join(self, consumer: Consumer, *, joining: bool) -> bool:
-        """Tells the group of new starts, if it is time to; whether to go on and take part in their topics.
+        """Commits new offsets when due; returns whether the member may subscribe to their topics.
 
         Args:
-            consumer: The member's.
-            joining: Whether it waits for the group's next generation.
+            consumer: The member's consumer.
+            joining: Whether the member is waiting for the group's next generation.
         """
         if not self._uncommitted:
             self._since = None
@@ -89,22 +88,21 @@ class InitialOffsets:
         return True
 
     def commit(self, consumer: Consumer, *, may_wait: bool = False) -> bool:
-        """Commits new starts of partitions that the group has not read before; whether there is no point in a next try.
+        """Commits new offsets of partitions that the group has not read; returns False if a retry may help.
 
-        Only a member may commit, once there are some; for one that is none yet it is done when it gets the partition.
+        Kafka accepts commits only from members; other offsets are committed when the partition is assigned.
 
         Args:
-            consumer: The member's.
-            has_time: Whether a start within a topic may wait for another member's at its beginning.
+            consumer: The member's consumer.
+            may_wait: Whether to wait for another member that may commit offset 0.
         """
         uncommitted = self._uncommitted
         if not uncommitted:
             return True
         try:
-            asked = [TopicPartition(*key) for key in uncommitted]
-            known = consumer.committed(asked, timeout=COMMITTED_TIMEOUT)
+            known = consumer.committed([TopicPartition(*key) for key in uncommitted], timeout=COMMITTED_TIMEOUT)
         except KafkaException as failure:
-            _log.debug("the start is committed when a partition is assigned: %s", failure)
+            _log.debug("initial offsets not committed before the assignment: error=%s", failure)
             return True
         unread = {partition_of(partition) for partition in known if partition.error is None and partition.offset < 0}
         if may_wait and any(uncommitted[key] > 0 for key in unread):
@@ -114,12 +112,12 @@ class InitialOffsets:
         return failure is None or failure.code() not in REBALANCE_ERRORS
 
     def start_offset(self, committed: TopicPartition) -> int:
-        """Returns where the group is in a partition, or where it has to start."""
+        """Returns where to start reading a partition, given the group's committed offset."""
         offset = self.get(partition_of(committed))
         if committed.offset < 0:
             return offset or 0
         return committed.offset if offset is None or committed.metadata != _START else min(offset, committed.offset)
 
     def get(self, partition: Partition) -> int | None:
-        """Returns where this member was to start in a partition, if it is known."""
+        """Returns the initial offset of a partition, if it is known."""
         return self._offsets.get(partition)

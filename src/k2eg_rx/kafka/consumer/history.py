@@ -1,7 +1,6 @@
-"""What topics still hold, read from a point in time on.
+"""Reads retained records of topics, from a point in time on.
 
-In: questions, all from one thread. Out: where records lie, and the records. Nothing here has a thread of its own, but
-for those of librdkafka; the consumer is used by the thread that asks and by no other.
+Thread safety: used by one thread, which makes the reader.
 """
 
 from __future__ import annotations
@@ -26,26 +25,24 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_LARGEST_BATCH = 500  # records, as for live ones
-_SINGLE_REQUESTS = (
-    32  # topics that are asked about one by one; for more, a question about all of the cluster's is cheaper
-)
-_WAKE_TIMEOUT = 0.005  # seconds; to be asked is enough, nobody waits for the answer
+_LARGEST_BATCH = 500  # records
+_SINGLE_REQUESTS = 32  # topics requested one by one; for more, one request for all topics of the cluster is cheaper
+_WAKE_TIMEOUT = 0.005  # seconds; the answer is not needed
 _PROBE_TIMEOUT = 1.0  # seconds for one record, which takes a few milliseconds
-_EPOCH = 0  # a time before every record's: what no broker that looks up times can have nothing after
+_EPOCH = 0  # earlier than every record: a broker that looks up times finds an offset for it
 
 
 class KafkaHistory:
-    """Reads the past of topics; a `History`. Belongs to the thread that made it.
+    """Reads retained records with its own consumer; a `History`.
 
     Args:
         topics: The topics.
-        properties: The consumer's.
-        health: Gets to know of the consumer's errors.
-        failures: Puts errors into words.
+        properties: The consumer's properties.
+        health: Receives the consumer's errors.
+        translator: Words errors.
 
     Raises:
-        TransportError: A property is wrong.
+        TransportError: A property is invalid.
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class KafkaHistory:
         self._properties: Properties = {**properties, "error_cb": health.on_error}
         self._translator = translator
         self._watchdog = ConnectionWatchdog(health)
-        self._next: dict[Partition, int] = {}  # what is assigned, and the offset that comes next there
+        self._next: dict[Partition, int] = {}  # assigned partitions, with the next offset
         self._paused: set[Partition] = set()
         self._logged: set[int] = set()
         self._consumer = self._make_consumer()
@@ -67,20 +64,20 @@ class KafkaHistory:
             raise self._translator.error(failure, "cannot start a Kafka consumer") from failure
 
     def _replace_if_disconnected(self) -> None:
-        """After a silence: a consumer that will not come back by itself is replaced, and begins where it was."""
+        """Replaces a consumer that has lost its brokers; the new one continues at the same offsets."""
         if self._topics and self._watchdog.is_disconnected(self._consumer, self._topics[0]):
-            _log.info("a reader of the past has lost its brokers; it gets another consumer")
+            _log.info("history consumer has lost its brokers; replacing it")
             close_in_background(self._consumer)
             self._consumer = self._make_consumer()
             self._next.clear()
             self._paused.clear()
 
     def locate(self, start_ms: int, stop_ms: int | None, timeout: float) -> Mapping[Partition, Span] | None:
-        """Returns where the records of a time lie; see `History.locate`."""
+        """Returns the offsets of a time interval; see `History.locate`."""
         spans = self._spans(start_ms, stop_ms, time.monotonic() + timeout)
         if spans is None:
-            if not self._next:  # else there could be a record
-                self._consumer.poll(0)  # librdkafka tells by its error callback why there is no answer
+            if not self._next:  # with an assignment, poll could return a record
+                self._consumer.poll(0)  # runs the error callback, which reports why there is no answer
             self._replace_if_disconnected()
         return spans
 
@@ -111,7 +108,7 @@ class KafkaHistory:
         ends: Mapping[Partition, int],
         deadline: float,
     ) -> Mapping[Partition, int] | None:
-        """The first offsets of a time. The mock cluster says of every time that nothing is as late as that."""
+        """Returns the first offsets at a time. The mock cluster does not look up times: it finds none at all."""
         starts = self._offsets_at(partitions, time_ms, ends, deadline)
         late = [] if starts is None else [partition for partition in partitions if starts[partition] >= ends[partition]]
         known = self._offsets(late[:1], _EPOCH, deadline)
@@ -129,10 +126,10 @@ class KafkaHistory:
         ends: Mapping[Partition, int],
         deadline: float,
     ) -> dict[Partition, int]:
-        """The first offsets of a time, or some shortly before, where no broker looks up times.
+        """Returns the first offsets at a time, or slightly earlier ones, for a broker that does not look up times.
 
-        They are found by looking at a record half way, again and again: a dozen times for an hour of a fast PV. It
-        takes a consumer of its own, since what librdkafka has fetched from there is not to be read.
+        Bisects by the time stamps of single records: a dozen for an hour of a fast PV. Uses another consumer, since the
+        records fetched on the way are not to be read.
         """
         long = [place for place in partitions if ends[place] - firsts[place] > _LARGEST_BATCH]
         found = {place: firsts[place] for place in partitions}
@@ -149,7 +146,7 @@ class KafkaHistory:
     def _offsets_at(
         self, partitions: Sequence[Partition], time_ms: int, ends: Mapping[Partition, int], deadline: float
     ) -> dict[Partition, int] | None:
-        """The first offsets of a time; the end where there is nothing as late as that."""
+        """Returns the first offsets at a time; the end offset if all records are earlier."""
         found = self._offsets(partitions, max(time_ms, _EPOCH), deadline)
         if found is None:
             return None
@@ -157,7 +154,7 @@ class KafkaHistory:
         return found | late
 
     def _partitions(self, deadline: float) -> list[Partition] | None:
-        """All partitions of the topics that are there; None if no broker answers."""
+        """Returns all partitions of the existing topics; None if no broker answers."""
         questions = [(topic,) for topic in self._topics] if len(self._topics) <= _SINGLE_REQUESTS else [()]
         partitions: list[Partition] = []
         for request in questions:
@@ -177,7 +174,7 @@ class KafkaHistory:
         return partitions
 
     def _offsets(self, partitions: Collection[Partition], at: int, deadline: float) -> dict[Partition, int] | None:
-        """The offsets of a time in milliseconds, or of the beginning or the end; None if some are not known now."""
+        """Returns the offsets at a time (ms), or OFFSET_BEGINNING or OFFSET_END; None if some are unknown."""
         asked = [TopicPartition(topic, number, at) for topic, number in partitions]
         if not asked:
             return {}
@@ -202,11 +199,11 @@ class KafkaHistory:
 
     def _raise_if_final(self, error: KafkaError, topic: str) -> None:
         if is_final(error) or is_forbidden(error):
-            raise self._translator.error(error, f"reading the past of {topic or 'topics'}", topic)
-        _log.debug("no answer about the past of %s: %s", topic or "topics", error)
+            raise self._translator.error(error, f"reading the history of {topic or 'topics'}", topic)
+        _log.debug("no answer about history: topic=%s error=%s", topic, error)
 
     def read(self, wanted: Mapping[Partition, int], timeout: float) -> Excerpt:
-        """Returns some records of partitions; see `History.read`."""
+        """Returns a batch of records; see `History.read`."""
         try:
             self._assign(wanted)
             first = self._consumer.poll(timeout)
@@ -224,9 +221,9 @@ class KafkaHistory:
         return Excerpt(self._without_repeats(records_of(messages)), ends)
 
     def _assign(self, wanted: Mapping[Partition, int]) -> None:
-        """Has the consumer read what is wanted and nothing else.
+        """Assigns, pauses and resumes partitions so that only the wanted ones are read.
 
-        A pause throws away what was fetched of the partition; the caller wants a good deal at a time.
+        A pause discards the records fetched of a partition; callers read many records before they pause one.
         """
         moved = [partition for partition, offset in wanted.items() if self._next.get(partition, offset) != offset]
         if moved:
@@ -250,8 +247,8 @@ class KafkaHistory:
             self._wake_fetchers([*new, *again])
 
     def _wake_fetchers(self, partitions: Iterable[Partition]) -> None:
-        """Has librdkafka begin to fetch at once. The threads that talk to brokers look once a second whether there is
-        more to fetch, or when they have something else to do: here, to ask where the partitions end."""
+        """Makes librdkafka fetch at once. Its broker threads check for partitions to fetch once a second, or when
+        they have another request to send: here, one for end offsets."""
         with contextlib.suppress(KafkaException):
             self._consumer.offsets_for_times(
                 [TopicPartition(*place, OFFSET_END) for place in partitions], timeout=_WAKE_TIMEOUT
@@ -267,10 +264,10 @@ class KafkaHistory:
             self._raise_if_final(error, topic)
             if error.code() not in self._logged:
                 self._logged.add(error.code())
-                _log.warning("%s", self._translator.error(error, f"reading the past of {topic or 'topics'}", topic))
+                _log.warning("%s", self._translator.error(error, f"reading the history of {topic or 'topics'}", topic))
 
     def _without_repeats(self, records: Sequence[Record]) -> list[Record]:
-        """Those that were not read already; a pause may have some come twice."""
+        """Returns the records that were not read before: a pause may repeat some."""
         new: list[Record] = []
         for record in records:
             partition = record[:2]
@@ -283,8 +280,8 @@ class KafkaHistory:
         """Closes the consumer. Idempotent."""
         try:
             self._consumer.close()
-        except (KafkaException, RuntimeError) as failure:  # it is closed already, or was never of use
-            _log.debug("closing the reader of the past: %s", failure)
+        except (KafkaException, RuntimeError) as failure:  # closed already, or unusable
+            _log.debug("closing the history consumer failed: error=%s", failure)
 
 
 def _bisect(probe: Consumer, place: Partition, time_ms: int, between: tuple[int, int], deadline: float) -> int:
@@ -307,4 +304,4 @@ def _topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
 
 
 def _seconds_left(deadline: float) -> float:
-    return max(0.001, deadline - time.monotonic())  # 0 or less would be for ever
+    return max(0.001, deadline - time.monotonic())  # librdkafka waits without limit for 0 or less

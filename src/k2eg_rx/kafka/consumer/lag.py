@@ -1,7 +1,8 @@
-"""Keeps count of how many records are in Kafka and not received yet.
+"""Measures the consumer lag: the records in Kafka that were not received yet.
 
-In: a consumer, on its own thread, once a second. Out: a figure that any thread may read. Nothing is asked of the
-broker: the ends are those that came with the latest fetches.
+It sends no requests: end offsets are those of the latest fetches.
+
+Thread safety: used by the thread that owns the consumer; `Lag.total` may be read from any thread.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ _log = logging.getLogger(__name__)
 Partition = tuple[str, int]
 
 INTERVAL = 1.0  # seconds
-_AT_ONCE = 256  # partitions; they cost 25 us each, and records wait meanwhile. More of them take turns.
+_AT_ONCE = 256  # partitions measured per interval, in turn: 25 us each, during which no records are read
 
 
 class Lag:
     """The lag of a consumer.
 
     Args:
-        clock: Returns seconds.
+        clock: Returns the time in seconds.
 
     Attributes:
-        starts: The partitions that are read, and the offset that each was started from.
-        total: The figure.
+        starts: The partitions that are read, with their initial offsets.
+        total: The lag in records.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,18 +41,18 @@ class Lag:
         self.total = 0
 
     def add(self, partitions: Iterable[TopicPartition]) -> None:
-        """Takes partitions that are read from now on, each with the offset it starts from."""
+        """Adds partitions with their initial offsets."""
         self.starts.update(((partition.topic, partition.partition), partition.offset) for partition in partitions)
 
     def remove(self, partitions: Iterable[TopicPartition]) -> None:
-        """Takes partitions that are not read any more."""
+        """Removes partitions."""
         for partition in partitions:
             key = (partition.topic, partition.partition)
             self.starts.pop(key, None)
             self.total -= self._lags.pop(key, 0)
 
     def refresh(self, consumer: Consumer) -> None:
-        """Brings the figure up to date, if it is time to."""
+        """Measures the lag, if the interval has passed."""
         now = self._clock()
         if now < self._next:
             return
@@ -62,7 +63,7 @@ class Lag:
         try:
             self._measure(consumer, [key for key in some if key in self.starts])
         except KafkaException as failure:
-            _log.debug("no lag: %s", failure)
+            _log.debug("lag unknown: error=%s", failure)
 
     def _measure(self, consumer: Consumer, keys: list[Partition]) -> None:
         if not keys:

@@ -1,7 +1,6 @@
-"""Records out of what librdkafka gave.
+"""Converts librdkafka messages to records.
 
-In: messages, on a pump's thread. Out: `Record`s, whose parts that most of them are never asked for are made when they
-are: headers are only looked at by who decodes, and what is conflated away never is.
+Headers and time stamps are read from the message on access: conflated records never need them.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ from confluent_kafka import Message
 
 from k2eg_rx.transport import Headers, Record
 
-_message_of: Callable[[Record], Any] = itemgetter(5)  # it is where the headers of a plain record are
+_message_of: Callable[[Record], Any] = itemgetter(5)  # in place of the headers of a plain record
 
 
 class KafkaRecord(Record):
-    """A record that asks its message for headers and time stamp; it equals any record of the same content."""
+    """A record that reads headers and time stamp from its message; equal to a `Record` of the same content."""
 
     __slots__ = ()
 
     @property
-    def headers(self) -> Headers:  # pyright: ignore[reportIncompatibleVariableOverride] - it is read only there, too
-        """The headers in order."""
+    def headers(self) -> Headers:  # pyright: ignore[reportIncompatibleVariableOverride] - read-only there, too
+        """The headers, in order."""
         return _message_of(self).headers() or ()
 
     @property
     def timestamp_ms(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Kafka's own time stamp; see `Record`."""
+        """Kafka's time stamp; see `Record`."""
         return _message_of(self).timestamp()[1]
 
     def _plain(self) -> tuple[object, ...]:
@@ -49,11 +48,11 @@ class KafkaRecord(Record):
         return repr(Record(*self[:5], self.headers, self.timestamp_ms))
 
 
-_new_record: Callable[..., Record] = cast("Any", tuple).__new__  # takes half of the time of the class's own constructor
+_new_record: Callable[..., Record] = cast("Any", tuple).__new__  # twice as fast as the class's constructor
 
 
 def records_of(messages: Sequence[Message]) -> list[Record]:
-    """Returns the records among what a consumer gave; the others are errors."""
+    """Returns the records of some messages, without the errors among them."""
     return [
         _new_record(
             KafkaRecord,

@@ -1,6 +1,6 @@
-"""Topics read in full, each from an exact start, without a consumer group.
+"""Record sources: `ExactSource` reads every record of its topics, `GroupSource` a group's share.
 
-In: topics to read and to release, from any thread. Out: their records, on the pump's thread.
+Thread safety: topics may be read and released on any thread; records are received on the poll thread.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from confluent_kafka import Consumer, TopicPartition
 
 from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka.consumer.group import GroupPollLoop
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop, PollLoopListener
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
 from k2eg_rx.kafka.metadata.offset_resolver import OffsetResolver
@@ -23,11 +24,11 @@ _P = TypeVar("_P", bound=PollLoop)
 
 
 class TopicSource(Generic[_P]):
-    """What all our sources have in common: which topics they read.
+    """The subscriptions of a source; base of both kinds.
 
     Args:
-        positions: Where starts are found.
-        make_pump: Makes the pump, not started yet.
+        resolver: Resolves initial offsets.
+        make_poll_loop: Makes the poll loop, which is not started yet, given its listener.
     """
 
     def __init__(self, resolver: OffsetResolver, make_poll_loop: Callable[[PollLoopListener], _P]) -> None:
@@ -40,11 +41,11 @@ class TopicSource(Generic[_P]):
         self._poll_loop.start()
 
     def read(self, topic: str, creation: Creation | None = None) -> Future[None]:
-        """Adds a topic; see `RecordSource.read`.
+        """Subscribes to a topic; see `RecordSource.read`.
 
         Args:
-            topic: Its name.
-            creation: What creates it if it is missing.
+            topic: The topic.
+            creation: Creates the topic if it is missing.
         """
         with self._lock:
             subscription = self._subscriptions.get(topic)
@@ -69,46 +70,46 @@ class TopicSource(Generic[_P]):
             subscription.fail(TransportError(f"topic {topic!r} was released before it could be read"))
 
     def release_for_rebalance(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
-        """Stops reading topics; see `RecordSource.release_for_rebalance`. Without a group nobody is given anything."""
+        """Releases topics; see `RecordSource.release_for_rebalance`. Without a group, offsets are not committed."""
         unused()
         for topic in topics:
             self.release(topic)
 
     def wake(self) -> None:
-        """Asks the receiver again; see `RecordSource.wake`."""
+        """Checks again whether the receiver is ready; see `RecordSource.wake`."""
         self._poll_loop.wake()
 
     def lag(self) -> int:
-        """How many records wait in Kafka; see `RecordSource.lag`."""
+        """Returns the number of records not received yet; see `RecordSource.lag`."""
         return self._poll_loop.lag.total
 
     def close(self, timeout: float) -> None:
-        """Stops the thread and leaves; see `RecordSource.close`."""
+        """Stops the poll thread; see `RecordSource.close`."""
         self.on_failed(SourceClosedError("the source is closed"))
         self._poll_loop.close(timeout)
 
     def begin(self, starts: Sequence[tuple[TopicSubscription, PartitionOffsets]]) -> None:
-        """Reads partitions, from the offsets given."""
+        """Reads partitions; see `Target.begin`."""
         raise NotImplementedError
 
     def halt(self, subscription: TopicSubscription) -> None:
-        """Stops reading a topic that is not there any more."""
+        """Stops reading a deleted topic; see `Target.halt`."""
         raise NotImplementedError
 
     def on_topic_missing(self, topic: str) -> None:
-        """Takes note that the consumer does not find a topic."""
+        """Looks up a topic again, since the consumer does not find it."""
         subscription = self._subscriptions.get(topic)
         if subscription is not None:
             self._resolver.on_missing(subscription)
 
     def on_partition_count(self, topic: str, partitions: int) -> None:
-        """Takes note that a topic has another number of partitions, or was deleted."""
+        """Looks up a topic again, since its number of partitions changed; 0 if it was deleted."""
         subscription = self._subscriptions.get(topic)
         if subscription is not None:
             self._resolver.on_missing(subscription, deleted=partitions == 0)
 
     def on_failed(self, error: TransportError) -> None:
-        """Fails what waits for a position, and what will."""
+        """Fails pending and further subscriptions."""
         with self._lock:
             self._refusal = self._refusal or error
             subscriptions = list(self._subscriptions.values())
@@ -128,15 +129,15 @@ class ExactSource(TopicSource[PollLoop]):
     def __init__(self, resolver: OffsetResolver, make_poll_loop: Callable[[PollLoopListener], PollLoop]) -> None:
         self._assigned: dict[
             TopicSubscription, list[TopicPartition]
-        ] = {}  # the pump's thread only, which starts with super's
+        ] = {}  # poll thread only, which starts in `super().__init__`
         super().__init__(resolver, make_poll_loop)
 
     def begin(self, starts: Sequence[tuple[TopicSubscription, PartitionOffsets]]) -> None:
-        """Reads partitions, from the offsets given. The numbers are exact, so it does not matter when that happens."""
+        """Assigns partitions at the given offsets, which stay valid however late they are assigned."""
         self._poll_loop.queue(lambda consumer: self._assign(consumer, starts))
 
     def halt(self, subscription: TopicSubscription) -> None:
-        """Stops reading a topic."""
+        """Unassigns the partitions of a topic."""
         if not subscription.released:
             self.on_gone(subscription.topic)
         self._poll_loop.queue(lambda consumer: self._unassign(consumer, subscription))
@@ -158,3 +159,29 @@ class ExactSource(TopicSource[PollLoop]):
         if partitions:
             self._poll_loop.lag.remove(partitions)
             consumer.incremental_unassign(partitions)
+
+
+class GroupSource(TopicSource[GroupPollLoop]):
+    """Reads the partitions that the consumer group assigns to this member."""
+
+    def begin(self, starts: Sequence[tuple[TopicSubscription, PartitionOffsets]]) -> None:
+        """Subscribes to topics; see `Target.begin`."""
+        self._poll_loop.queue(
+            lambda consumer: self._poll_loop.begin(
+                consumer, [(subscription, ends) for subscription, ends in starts if not subscription.released]
+            )
+        )
+
+    def halt(self, subscription: TopicSubscription) -> None:
+        """Unsubscribes from a topic; see `Target.halt`."""
+        if not subscription.released:
+            self.on_gone(subscription.topic)
+        self._poll_loop.queue(lambda consumer: self._poll_loop.halt(consumer, subscription))
+
+    def release_for_rebalance(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
+        """Releases topics; see `RecordSource.release_for_rebalance`."""
+        self._poll_loop.released_topics.update(topics)
+        offsets = unused()
+        self._poll_loop.queue(lambda consumer: self._poll_loop.release_for_rebalance(consumer, offsets))
+        for topic in topics:
+            self.release(topic)
