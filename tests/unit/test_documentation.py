@@ -1,4 +1,4 @@
-"""What README and architecture list is what there is."""
+"""Compares the lists of the README and of the decision records with what exists."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from k2eg_rx import Client
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+DECISIONS = ROOT / "docs" / "decisions"
+RECORDS = sorted(DECISIONS.glob("0*.md"))
+SECTIONS = ["Context", "Decision", "Consequences", "How to undo"]
 
 
 def rows(text: str, heading: str) -> list[str]:
@@ -33,3 +38,29 @@ def test_the_readme_names_every_extra() -> None:
 def test_the_links_of_the_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def head_of(record: Path) -> tuple[str, ...]:
+    """Returns a decision record's number, file name, title, date and status; a remark may follow date and status."""
+    form = r"# (\d{4}) (.+)\n\nDate: (\d{4}-\d\d-\d\d).*\n\nStatus: (\w+).*\n\n## Context\n"
+    head = re.match(form, record.read_text())
+    assert head is not None, f"{record.name} must begin with number and title, Date, Status and Context"
+    number, title, date, status = head.groups()
+    return number, record.name, title, date, status
+
+
+def test_decision_records_are_numbered_without_gaps() -> None:
+    assert [record.name[:5] for record in RECORDS] == [f"{number:04}-" for number in range(1, len(RECORDS) + 1)]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.stem)
+def test_decision_record_has_the_required_sections(record: Path) -> None:
+    sections = re.findall(r"^## (.*)", record.read_text(), re.MULTILINE)
+    assert [section for section in sections if section in SECTIONS] == SECTIONS
+
+
+def test_decision_index_lists_number_title_date_and_status_of_every_record() -> None:
+    rows_of_index = re.findall(
+        r"^\| \[(\d{4})\]\((.+)\) \| (.+) \| (.+) \| (.+) \|$", (DECISIONS / "index.md").read_text(), re.MULTILINE
+    )
+    assert rows_of_index == [head_of(record) for record in RECORDS]
