@@ -87,6 +87,8 @@ class MemorySink:
 
     def _send_next(self) -> None:
         with self._broker.changed:
+            if not self._queue:  # `close` and the clock's thread have sent records at the same time
+                return
             topic, value, key, headers, on_delivery = self._queue.popleft()
             error = (
                 self._broker.append(topic, value, key, headers)
