@@ -413,7 +413,7 @@ class Client:
         self.close()
 
     def _dispatched(self, source: Observable[_T], label: str) -> Observable[_T]:
-        return self._core.dispatcher.hand_over(source, label)
+        return self._core.dispatcher.deliver(source, label)
 
     def _request(self, request: Request[_T]) -> Observable[_T]:
         def stream() -> Observable[_T]:

@@ -162,7 +162,7 @@ class Core:
 
     def _has_room(self) -> bool:
         """Returns whether subscribers can take another batch of events; called on the event poll thread."""
-        return self.dispatcher.valve.is_open()
+        return self.dispatcher.gate.is_open()
 
     def _wake(self) -> None:
         self.event_source.wake()

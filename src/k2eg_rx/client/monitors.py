@@ -119,7 +119,7 @@ class Monitors(HotStreams[_Monitor]):
 
             return Disposable(detach)
 
-        return self._dispatcher.stream_of_past(attach, label, overflow, capacity)
+        return self._dispatcher.replay_stream(attach, label, overflow, capacity)
 
     def activation(self, addresses: Sequence[PVAddress], timeout: float) -> Observable[Reply]:
         """Returns the gateway's reply to the activation of monitored PVs: the last one when all are active.

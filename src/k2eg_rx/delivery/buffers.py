@@ -1,6 +1,6 @@
-"""What happens to events that a subscriber is too slow for: its choice, and the buffers that carry it out.
+"""The overflow policies of slow subscribers, and the buffers that implement them.
 
-In: items, in order. Out: those that still count, and how many do not. One owner at a time: the mailbox's lock.
+Thread safety: none; a buffer belongs to the lock of its queue.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ _T = TypeVar("_T")
 
 
 class Overflow(StrEnum):
-    """What happens to events that a subscriber is too slow for.
+    """What happens to events while a subscriber is slower than they arrive.
 
-    BLOCK: nothing is lost. The client stops reading events from Kafka until there is room, for its other event
-    subscribers too; Kafka is the buffer. LATEST: of each PV the newest waits, older ones are dropped. DROP_OLDEST:
-    the newest `capacity` events wait, older ones are dropped.
+    BLOCK: Nothing is lost. The client stops reading events from Kafka until there is room, for its other event
+        subscribers too; Kafka is the buffer.
+    LATEST: The newest event of each PV is queued, older ones are dropped.
+    DROP_OLDEST: The newest `capacity` events are queued, older ones are dropped.
     """
 
     BLOCK = "block"
@@ -27,29 +28,29 @@ class Overflow(StrEnum):
 
 
 class Buffer(Protocol[_T]):
-    """Holds a subscriber's items until their turn."""
+    """Holds the items of one subscriber."""
 
     def add(self, items: Iterable[_T]) -> int:
-        """Takes items; returns how many, old or new, were dropped."""
+        """Adds items; returns how many items, old or new, were dropped."""
         ...
 
     def take(self, count: int) -> list[_T]:
-        """Returns, and forgets, the oldest items."""
+        """Removes and returns the oldest items."""
         ...
 
     def __len__(self) -> int: ...
 
 
-class Queue(Generic[_T]):
-    """Keeps all, or the newest `bound`."""
+class FIFOBuffer(Generic[_T]):
+    """Keeps all items, or the newest `capacity`."""
 
-    def __init__(self, bound: int | None) -> None:
-        self._items: deque[_T] = deque(maxlen=bound)
+    def __init__(self, capacity: int | None) -> None:
+        self._items: deque[_T] = deque(maxlen=capacity)
 
     def add(self, items: Iterable[_T]) -> int:
         new = list(items)
-        bound = self._items.maxlen
-        dropped = 0 if bound is None else max(0, len(self._items) + len(new) - bound)
+        capacity = self._items.maxlen
+        dropped = 0 if capacity is None else max(0, len(self._items) + len(new) - capacity)
         self._items.extend(new)
         return dropped
 
@@ -65,8 +66,8 @@ class Queue(Generic[_T]):
         return len(self._items)
 
 
-class Newest(Generic[_T]):
-    """Keeps the newest item of each name, in the order in which the names began to wait."""
+class LatestBuffer(Generic[_T]):
+    """Keeps the newest item of each name, in the order in which the names were added."""
 
     def __init__(self) -> None:
         self._items: dict[Any, _T] = {}
@@ -88,7 +89,7 @@ class Newest(Generic[_T]):
 
 
 def buffer_for(overflow: Overflow, capacity: int) -> Buffer[Any]:
-    """Returns the buffer that does what a subscriber has chosen."""
+    """Returns the buffer of an overflow policy. With `BLOCK` it is unbounded: the queue stops its source instead."""
     if overflow is Overflow.LATEST:
-        return Newest()
-    return Queue(capacity if overflow is Overflow.DROP_OLDEST else None)
+        return LatestBuffer()
+    return FIFOBuffer(capacity if overflow is Overflow.DROP_OLDEST else None)

@@ -1,8 +1,7 @@
-"""The last step of every stream: the ordered, bounded, guarded hand-over to a subscriber.
+"""The dispatcher: calls each subscriber in order, on one thread at a time, without blocking the poll thread.
 
-In: items, in order, from the thread that has them (a pump, a timer); it is never blocked. Out: `on_next` calls, one
-at a time for one subscriber, on a worker thread (or on the scheduler that was given to `subscribe`). In a flood, the
-thread that has the items may do the worker's part (`collect_inline`).
+Thread safety: any thread. Subscribers are called on the executor's threads, on the scheduler that was given to
+`subscribe`, or inline on the poll thread (`Dispatcher.collect_inline`).
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from reactivex.typing import Subscription
 
 from k2eg_rx.concurrency import Task, TaskExecutor, chosen_scheduler
 from k2eg_rx.delivery.buffers import Overflow
-from k2eg_rx.delivery.gates import ReplayGate
-from k2eg_rx.delivery.subscriber_queue import BackpressureGate, SubscriberInput, SubscriberQueue
+from k2eg_rx.delivery.gates import BackpressureGate, ReplayGate
+from k2eg_rx.delivery.subscriber_queue import SubscriberInput, SubscriberQueue
 from k2eg_rx.errors import ClientClosedError, WireError
 from k2eg_rx.transport import InlineWork
 
 _T = TypeVar("_T")
-_V = TypeVar("_V", bound=BackpressureGate)
+_Gate = TypeVar("_Gate", bound=BackpressureGate)
 
 DEFAULT_CAPACITY = 1024  # some 1 MB of ordinary events per subscriber
 
@@ -42,21 +41,24 @@ def label_of(stream: Observable[Any]) -> str:
 
 
 class Dispatcher:
-    """Makes mailboxes, and the threads they are drained on, for one client.
+    """Makes the queues of one client's subscribers and drains them. All state belongs to the condition's lock.
+
+    Attributes:
+        gate: Open while no blocking queue is full.
 
     Args:
-        prepare: Called on the worker with each item before it is handed over (it decodes); may raise `WireError`,
-            whereupon the item is discarded, or another `K2EGError`, which ends the subscription.
-        discard: Told of what was discarded, and of which stream.
-        on_room: Called when the valve opens.
-        executor: Runs the subscribers' code.
-        give_way: Called by who has much to hand over, now and then, so that others can have the processor first.
+        prepare: Called with each item before its delivery, on the thread that delivers (it decodes). On `WireError` the
+            item is dropped, on another `K2EGError` the subscription fails.
+        on_decode_error: Called with that `WireError` and the stream's label.
+        on_room: Called when the gate opens.
+        executor: Runs the subscribers' code; closed with the dispatcher.
+        yield_to_requests: Called between slices of many items, to let other threads have the processor.
     """
 
     def __init__(
         self,
         prepare: Callable[[Any], None],
-        discard: Callable[[WireError, str], None],
+        on_decode_error: Callable[[WireError, str], None],
         on_room: Callable[[], None],
         executor: TaskExecutor,
         *,
@@ -64,21 +66,21 @@ class Dispatcher:
     ) -> None:
         self.prepare = prepare
         self.yield_to_requests = yield_to_requests
-        self.discard = discard
-        self.valve = BackpressureGate(on_room)
-        self._workers = executor
+        self.on_decode_error = on_decode_error
+        self.gate = BackpressureGate(on_room)
+        self._executor = executor
         self._condition = threading.Condition()
-        self._mailboxes: set[SubscriberQueue[Any]] = set()
+        self._queues: set[SubscriberQueue[Any]] = set()
         self._dropped = 0
         self._closed = False
 
     def collect_inline(self) -> InlineWork | None:
-        """Leaves to the caller's thread what there is to hand over; see `Receiver.collect_inline`."""
-        return self._workers.collect_inline()
+        """Collects the subscriber calls that the calling thread causes; see `FloodHints.collect_inline`."""
+        return self._executor.collect_inline()
 
     @property
     def dropped(self) -> int:
-        """How many events were dropped by their subscribers' policies."""
+        """The number of items that were dropped by overflow policies."""
         return self._dropped
 
     def stream(
@@ -88,83 +90,78 @@ class Dispatcher:
         overflow: Overflow = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
     ) -> Observable[_T]:
-        """Returns an observable whose every subscription gets a mailbox of its own.
+        """Returns an observable whose every subscription has a queue of its own.
 
         Args:
-            attach: Connects a mailbox to the source of its items; what it returns undoes that.
-            label: What the stream is about, for the log.
-            overflow: What happens to what the subscriber is too slow for.
-            capacity: How many items may wait.
-        """
-        return self._stream(lambda inlet, _: attach(inlet), lambda: self.valve, label, overflow, capacity)
+            attach: Connects a queue to its source; disposing the result disconnects it.
+            label: The stream's name, for the log.
+            overflow: The policy for a slow subscriber.
+            capacity: How many items may be queued, at least 1.
 
-    def stream_of_past(
+        Raises:
+            ValueError: The capacity is below 1, or the policy is unknown.
+        """
+        return self._stream(lambda queue, _: attach(queue), lambda: self.gate, label, overflow, capacity)
+
+    def replay_stream(
         self,
         attach: Callable[[SubscriberInput[_T], ReplayGate], abc.DisposableBase],
         label: str,
         overflow: Overflow,
         capacity: int,
     ) -> Observable[_T]:
-        """Returns an observable whose mailboxes each have a valve of their own, for their source to join to the common.
-
-        Args:
-            attach: As for `stream`; given the valve too.
-            label: As for `stream`.
-            overflow: As for `stream`.
-            capacity: As for `stream`.
-        """
-        return self._stream(attach, lambda: ReplayGate(self.valve), label, overflow, capacity)
+        """Returns an observable like `stream`'s, whose queues each have a gate of their own, given to `attach`."""
+        return self._stream(attach, lambda: ReplayGate(self.gate), label, overflow, capacity)
 
     def _stream(
         self,
-        attach: Callable[[SubscriberInput[_T], _V], abc.DisposableBase],
-        make_valve: Callable[[], _V],
+        attach: Callable[[SubscriberInput[_T], _Gate], abc.DisposableBase],
+        make_gate: Callable[[], _Gate],
         label: str,
         overflow: Overflow,
         capacity: int,
     ) -> Observable[_T]:
         if capacity < 1:
-            raise ValueError(f"capacity has to be at least 1, not {capacity}")
+            raise ValueError(f"capacity must be at least 1, got {capacity}")
         overflow = Overflow(overflow)
 
         def subscribe(observer: abc.ObserverBase[_T], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
-            valve = make_valve()
-            office = self if valve is self.valve else _Branch(self, valve)
-            execute = self._executor(scheduler)
-            rest = self._workers.resubmit if execute == self._workers.submit else execute
-            mailbox = SubscriberQueue(observer, execute, rest, office, label, overflow=overflow, capacity=capacity)
-            if not self._enter(mailbox):
+            gate = make_gate()
+            execute = self._execute_on(scheduler)
+            rest = self._executor.resubmit if execute == self._executor.submit else execute
+            queue = SubscriberQueue(
+                observer, execute, rest, self, gate=gate, label=label, overflow=overflow, capacity=capacity
+            )
+            if not self._add(queue):
                 observer.on_error(ClientClosedError(f"{label}: the client is closed"))
                 return Disposable()
             try:
-                source = attach(mailbox, valve)
+                source = attach(queue, gate)
             except BaseException:
-                mailbox.dispose()
+                queue.dispose()
                 raise
 
             def dispose() -> None:
                 source.dispose()
-                mailbox.dispose()
+                queue.dispose()
 
             return Disposable(dispose)
 
         return LabelledObservable(subscribe, label)
 
-    def hand_over(self, source: Observable[_T], label: str) -> Observable[_T]:
-        """Returns a stream of few items (a request's) as one whose subscribers are called on a worker."""
+    def deliver(self, source: Observable[_T], label: str) -> Observable[_T]:
+        """Returns a stream of few items, such as a request's, as one whose subscribers are called by the executor."""
 
-        def attach(inlet: SubscriberInput[_T]) -> abc.DisposableBase:
-            return source.subscribe(lambda item: inlet.offer((item,)), inlet.finish, inlet.finish)
+        def attach(queue: SubscriberInput[_T]) -> abc.DisposableBase:
+            return source.subscribe(lambda item: queue.offer((item,)), queue.finish, queue.finish)
 
         return self.stream(attach, label)
 
-    def _executor(self, scheduler: abc.SchedulerBase | None) -> Callable[[Task], None]:
-        """The pool; or the scheduler that the subscriber asked for. Operators pass on some by themselves, and those do
-        not count as asked for: the trampoline and the immediate one would run the subscriber on the thread of the pump,
-        reactivex's default for timers on a new thread for each slice of items."""
+    def _execute_on(self, scheduler: abc.SchedulerBase | None) -> Callable[[Task], None]:
+        """Returns the executor's `submit`, or what runs tasks on the scheduler that the user gave to `subscribe`."""
         scheduler = chosen_scheduler(scheduler)
         if scheduler is None:
-            return self._workers.submit
+            return self._executor.submit
 
         def execute(task: Task) -> None:
             def action(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
@@ -174,69 +171,53 @@ class Dispatcher:
 
         return execute
 
-    def _enter(self, mailbox: SubscriberQueue[Any]) -> bool:
+    def _add(self, queue: SubscriberQueue[Any]) -> bool:
         with self._condition:
             if not self._closed:
-                self._mailboxes.add(mailbox)
+                self._queues.add(queue)
             return not self._closed
 
-    def _on_workers(self) -> list[SubscriberQueue[Any]]:
-        return [mailbox for mailbox in self._mailboxes if mailbox.execute == self._workers.submit]
+    def _executor_queues(self) -> list[SubscriberQueue[Any]]:
+        return [queue for queue in self._queues if queue.execute == self._executor.submit]
 
-    def leave(self, mailbox: SubscriberQueue[Any]) -> None:
-        """Forgets a mailbox."""
+    def remove(self, queue: SubscriberQueue[Any]) -> None:
+        """Removes a queue that has ended."""
         with self._condition:
-            self._mailboxes.discard(mailbox)
+            self._queues.discard(queue)
             self._condition.notify_all()
 
-    def rest(self) -> None:
-        """Told by a mailbox that has handed over all it had."""
+    def on_idle(self) -> None:
+        """Wakes `close` when a queue has delivered all its items."""
         if self._closed:
             with self._condition:
                 self._condition.notify_all()
 
     def count_dropped(self, count: int) -> None:
-        """Counts dropped events."""
+        """Counts dropped items."""
         with self._condition:
             self._dropped += count
 
     def is_worker(self) -> bool:
-        """Whether the caller is a subscriber that is being handed something."""
+        """Whether the calling thread is in a subscriber's callback."""
         with self._condition:
-            return any(mailbox.is_drained_here() for mailbox in self._mailboxes)
+            return any(queue.is_drained_here() for queue in self._queues)
 
     def close(self, timeout: float) -> None:
-        """Completes every stream after what is queued, for at most `timeout` seconds, and ends the threads.
+        """Completes every stream after its queued items and closes the executor, in at most `timeout` seconds.
 
-        Called on a worker (from a subscriber), it does not wait for that subscriber, nor for those who are called on
-        a scheduler of their own: they get their end when it runs. Idempotent.
+        Called in a subscriber's callback, it does not wait for that subscriber. Nor does it wait for subscribers on
+        schedulers of their own, which complete when their scheduler runs. Idempotent.
         """
         with self._condition:
             self._closed = True
-            mailboxes = set(self._mailboxes)
-        for mailbox in mailboxes:
-            mailbox.finish()
-        self._workers.wait_for(self._condition, lambda: all(box.is_idle() for box in self._on_workers()), timeout)
+            queues = set(self._queues)
+        for queue in queues:
+            queue.finish()
+        self._executor.wait_for(
+            self._condition, lambda: all(queue.is_idle() for queue in self._executor_queues()), timeout
+        )
         with self._condition:
-            left = self._on_workers()
-        for mailbox in left:
-            mailbox.dispose()
-        self._workers.close(timeout)
-
-
-class _Branch:
-    """The office of a mailbox with a valve of its own; all else is the delivery's.
-
-    Args:
-        delivery: Whose branch it is.
-        valve: Shut while the mailbox is full.
-    """
-
-    def __init__(self, delivery: Dispatcher, valve: BackpressureGate) -> None:
-        self.valve = valve
-        self.prepare = delivery.prepare
-        self.discard = delivery.discard
-        self.leave = delivery.leave
-        self.yield_to_requests = delivery.yield_to_requests
-        self.rest = delivery.rest
-        self.count_dropped = delivery.count_dropped
+            unfinished = self._executor_queues()
+        for queue in unfinished:
+            queue.dispose()
+        self._executor.close(timeout)

@@ -1,6 +1,6 @@
-"""A valve of its own for a mailbox that is filled by its own reader, until the event pump fills it.
+"""Backpressure: gates that are closed while a subscriber's queue is full.
 
-In: a mailbox that is full, and has room again. Out: the same to that reader alone; once joined, to the common valve.
+Thread safety: any thread; callbacks run on the thread that made room.
 """
 
 from __future__ import annotations
@@ -8,16 +8,46 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from k2eg_rx.delivery.subscriber_queue import BackpressureGate
+
+class BackpressureGate:
+    """Open while no blocking queue is full; the event source polls only while it is open.
+
+    The count belongs to the lock.
+
+    Args:
+        on_open: Called when the gate opens.
+    """
+
+    def __init__(self, on_open: Callable[[], None]) -> None:
+        self._lock = threading.Lock()
+        self._full = 0
+        self._on_open = on_open
+
+    def is_open(self) -> bool:
+        """Whether no queue is full."""
+        return self._full == 0
+
+    def pause(self) -> None:
+        """Counts a queue that became full."""
+        with self._lock:
+            self._full += 1
+
+    def resume(self) -> None:
+        """Counts a queue that has room again."""
+        with self._lock:
+            self._full -= 1
+            opened = self._full == 0
+        if opened:
+            self._on_open()
 
 
 class ReplayGate(BackpressureGate):
-    """The valve of one mailbox. While it stands alone, its being full keeps nobody else waiting.
+    """The gate of one queue that a history reader fills, until live events do: then it acts on the common gate.
 
-    All state belongs to the lock. Who fills the mailbox sets `on_open`, called on the thread that made room.
+    All state belongs to the lock. The reader sets `on_open`.
 
     Args:
-        common: The valve that the event pump heeds.
+        common: The gate of the event source.
     """
 
     def __init__(self, common: BackpressureGate) -> None:
@@ -27,27 +57,27 @@ class ReplayGate(BackpressureGate):
         self._joined = False
         self.on_open: Callable[[], None] = lambda: None
 
-    def shut(self) -> None:
-        """The mailbox is full."""
+    def pause(self) -> None:
+        """Counts the queue as full. It may do so again before the last `resume`, which comes without its lock."""
         with self._lock:
             self._full += 1
             if self._joined:
-                self._common.shut()
+                self._common.pause()
 
-    def release(self) -> None:
-        """The mailbox has room again."""
+    def resume(self) -> None:
+        """Counts the queue as having room."""
         with self._lock:
             self._full -= 1
             joined, opened = self._joined, self._full == 0
         if joined:
-            self._common.release()
+            self._common.resume()
         elif opened:
             self.on_open()
 
     def join(self) -> None:
-        """From now on the event pump waits for this mailbox as for all others. Idempotent."""
+        """Lets the queue pause the event source from now on, like all others. Idempotent."""
         with self._lock:
             if not self._joined:
                 self._joined = True
                 for _ in range(self._full):
-                    self._common.shut()
+                    self._common.pause()

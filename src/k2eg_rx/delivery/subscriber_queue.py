@@ -1,7 +1,7 @@
-"""A subscriber's items on their way: in order, bounded, guarded.
+"""A subscriber's queue: ordered, bounded, and isolated from other subscribers.
 
-In: items, from the thread that has them (a pump, a timer); it is never blocked. Out: `on_next` calls, one at a time,
-where `execute` has them made.
+Thread safety: items may be offered on any thread, which is never blocked; the observer is called by one thread at a
+time, where `execute` runs the queue's tasks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from reactivex import abc
 
 from k2eg_rx.concurrency import Task
 from k2eg_rx.delivery.buffers import Buffer, Overflow, buffer_for
+from k2eg_rx.delivery.gates import BackpressureGate
 from k2eg_rx.errors import K2EGError, WireError
 
 _log = logging.getLogger(__name__)
@@ -24,124 +25,89 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _T_contra = TypeVar("_T_contra", contravariant=True)
 
-# Items taken at a time, since taking costs a lock; some 0.3 ms of work, after which others may be let through.
-_SLICE = 64
-_TURNS = 16  # slices handed over before another mailbox gets its turn
-
-
-def _contained(error: BaseException) -> Exception:
-    """Returns what a subscriber is told of what it raised. SystemExit and its like would end the thread, and it may be
-    the one that reads events for everybody."""
-    if isinstance(error, Exception):
-        return error
-    return RuntimeError(f"a subscriber raised {error!r}; it ends its subscription only, not the program")
-
-
-class BackpressureGate:
-    """Open while every blocking mailbox has room; the event pump reads only while it is open.
-
-    The count belongs to the lock. `on_open` is called on the thread that made room.
-    """
-
-    def __init__(self, on_open: Callable[[], None]) -> None:
-        self._lock = threading.Lock()
-        self._full = 0
-        self._on_open = on_open
-
-    def is_open(self) -> bool:
-        """Whether there is room everywhere."""
-        return self._full == 0
-
-    def shut(self) -> None:
-        """One more mailbox is full."""
-        with self._lock:
-            self._full += 1
-
-    def release(self) -> None:
-        """One mailbox has room again."""
-        with self._lock:
-            self._full -= 1
-            opened = self._full == 0
-        if opened:
-            self._on_open()
+_SLICE = 64  # items taken under one lock: some 0.3 ms of work, after which the thread yields to requests
+_TURNS = 16  # slices delivered before another queue has its turn
 
 
 class SubscriberInput(Protocol[_T_contra]):
-    """The side of a mailbox that a stream's source sees. Any thread; nothing here blocks."""
+    """The side of a queue that its source uses. Any thread; no method blocks."""
 
     @property
     def newest_only(self) -> bool:
-        """Whether only the newest item of a name is wanted, so that a source may leave older ones out."""
+        """Whether only the newest item of each name is wanted, so that the source may drop older ones."""
         ...
 
     def count_conflated(self, count: int) -> None:
-        """Takes note of items that were left out, because newer ones of the same name are offered."""
+        """Counts items that the source has dropped in favour of newer ones of the same name."""
         ...
 
     def offer(self, items: Sequence[_T_contra]) -> None:
-        """Hands over items, in order."""
+        """Queues items, in order."""
         ...
 
     def finish(self, error: Exception | None = None) -> None:
-        """Ends the stream after what was offered: completed, or failed."""
+        """Ends the stream after the queued items, by completion or with an error."""
         ...
 
     def cancel_and_drain(self) -> Sequence[object]:
-        """Ends the stream here and now, without a word; returns what was not handed over.
+        """Ends the stream at once, without a notification; returns the items that were not delivered.
 
-        An item that is being handed over at this moment, on another thread, may be among it.
+        An item that another thread is delivering at this moment may be among them.
         """
         ...
 
     def reclaim_undelivered(self, is_wanted: Callable[[Any], bool]) -> Sequence[Any]:
-        """Returns those items that were not handed over and are wanted, and forgets them. The stream goes on."""
+        """Removes and returns the wanted items that were not delivered. The stream goes on."""
         ...
 
 
 class SubscriptionContext(Protocol):
-    """What a mailbox needs of the place it belongs to."""
-
-    @property
-    def valve(self) -> BackpressureGate:
-        """What is shut while a mailbox is full."""
-        ...
+    """The part of a `Dispatcher` that its queues use."""
 
     @property
     def prepare(self) -> Callable[[Any], None]:
-        """Called with each item before it is handed over; may raise `WireError`, or another `K2EGError`."""
+        """Called with each item before its delivery; may raise `WireError`, or another `K2EGError`."""
         ...
 
     @property
-    def discard(self) -> Callable[[WireError, str], None]:
-        """Told of an item that could not be prepared, and of which stream."""
+    def on_decode_error(self) -> Callable[[WireError, str], None]:
+        """Called with the error of an item that could not be prepared, and the stream's label."""
         ...
 
     @property
     def yield_to_requests(self) -> Callable[[], None]:
-        """Called when there is more to hand over, so that others can have the processor first."""
+        """Called between slices of items."""
         ...
 
-    def leave(self, mailbox: SubscriberQueue[Any]) -> None:
-        """Told by a mailbox that has come to its end."""
+    def remove(self, queue: SubscriberQueue[Any]) -> None:
+        """Called when a queue has ended."""
         ...
 
-    def rest(self) -> None:
-        """Told by a mailbox that has handed over all it had."""
+    def on_idle(self) -> None:
+        """Called when a queue has delivered all its items."""
         ...
 
     def count_dropped(self, count: int) -> None:
-        """Told how many items were dropped."""
+        """Counts dropped items."""
         ...
 
 
 class SubscriberQueue(Generic[_T]):
-    """One subscriber's items on their way.
-
-    All state belongs to the lock, but the observer, which only the one drain at a time touches.
+    """The items of one subscriber that are not delivered yet. State belongs to the lock, the observer to the drain.
 
     Attributes:
-        execute: Has a task run where the subscriber is called.
-        newest_only: Whether its subscriber wants the newest item of each name.
+        execute: Runs a task where the subscriber is called.
+        newest_only: Whether the subscriber wants the newest item of each name only.
+
+    Args:
+        observer: The subscriber.
+        execute: As above.
+        execute_rest: Runs the rest of a drain that has used up its turn, after the drains of other queues.
+        context: The dispatcher.
+        gate: Paused while the queue is full, with `Overflow.BLOCK`.
+        label: The stream's name, for the log.
+        overflow: The policy.
+        capacity: How many items may be queued.
     """
 
     def __init__(
@@ -149,165 +115,169 @@ class SubscriberQueue(Generic[_T]):
         observer: abc.ObserverBase[_T],
         execute: Callable[[Task], None],
         execute_rest: Callable[[Task], None],
-        office: SubscriptionContext,
-        label: str,
+        context: SubscriptionContext,
         *,
+        gate: BackpressureGate,
+        label: str,
         overflow: Overflow,
         capacity: int,
     ) -> None:
         self._observer = observer
         self.execute = execute
         self._execute_rest = execute_rest
-        self._office = office
+        self._context = context
+        self._gate = gate
         self._label = label
         self._lock = threading.Lock()
         self._buffer: Buffer[_T] = buffer_for(overflow, capacity)
         self.newest_only = overflow is Overflow.LATEST
         self._high = capacity if overflow is Overflow.BLOCK else None
         self._low = capacity // 2
-        self._shut = False
+        self._paused = False
         self._scheduled = False
         self._ended = False
         self._error: Exception | None = None
         self._disposed = False
-        self._drainer: int | None = None  # the thread at it, if any; written by that thread while it is
-        # What it has taken, the next one last. Anybody may take of it, by atomic operations.
-        self._in_hand: list[_T] = []
+        self._drainer: int | None = None  # the id of the draining thread, written by that thread
+        # The slice in delivery, the next item last. Other threads may remove items, by atomic operations.
+        self._slice: list[_T] = []
 
     def count_conflated(self, count: int) -> None:
         """Counts items that were dropped before they were queued."""
-        self._office.count_dropped(count)
+        self._context.count_dropped(count)
 
     def offer(self, items: Sequence[_T]) -> None:
-        """Queues items; drops by the subscriber's policy, never blocks."""
+        """Queues items; drops by the overflow policy, never blocks."""
         with self._lock:
             if self._disposed or self._ended:
                 return
             dropped = self._buffer.add(items)
-            if self._high is not None and not self._shut and len(self._buffer) >= self._high:
-                self._shut = True
-                self._office.valve.shut()
-            start = self._start()
+            if self._high is not None and not self._paused and len(self._buffer) >= self._high:
+                self._paused = True
+                self._gate.pause()
+            starts = self._schedule()
         if dropped:
-            self._office.count_dropped(dropped)
-        if start:
-            self._run_soon(self.execute)
+            self._context.count_dropped(dropped)
+        if starts:
+            self._run_with(self.execute)
 
     def finish(self, error: Exception | None = None) -> None:
-        """Ends the stream after what is queued."""
+        """Ends the stream after the queued items."""
         with self._lock:
             if self._disposed or self._ended:
                 return
             self._ended = True
             self._error = error
-            start = self._start()
-        if start:
-            self._run_soon(self.execute)
+            starts = self._schedule()
+        if starts:
+            self._run_with(self.execute)
 
     def dispose(self) -> None:
-        """Forgets what is queued; no more is handed over, but for an item under way."""
+        """Drops the queued items; none is delivered any more, except one in delivery."""
         self.cancel_and_drain()
 
     def cancel_and_drain(self) -> list[_T]:
-        """Ends it here and now; returns what was not handed over."""
+        """Ends the stream at once; returns the items that were not delivered."""
         with self._lock:
             if self._disposed:
                 return []
             self._disposed = True
-            left = [*reversed(self._in_hand), *self._buffer.take(len(self._buffer))]
-            shut, self._shut = self._shut, False
-        if shut:
-            self._office.valve.release()
-        self._office.leave(self)
-        return left
+            undelivered = [*reversed(self._slice), *self._buffer.take(len(self._buffer))]
+            paused, self._paused = self._paused, False
+        if paused:
+            self._gate.resume()
+        self._context.remove(self)
+        return undelivered
 
     def reclaim_undelivered(self, is_wanted: Callable[[_T], bool]) -> list[_T]:
-        """Returns those items that were not handed over and are wanted, and forgets them."""
+        """Removes and returns the wanted items that were not delivered."""
         with self._lock:
-            waiting: deque[_T] = deque()
-            with contextlib.suppress(IndexError):  # who is at it goes on with what is put back, once the lock is free
+            undelivered: deque[_T] = deque()
+            with contextlib.suppress(IndexError):  # the draining thread goes on with the buffer once the lock is free
                 while True:
-                    waiting.appendleft(self._in_hand.pop(0))
-            waiting.extend(self._buffer.take(len(self._buffer)))
-            recalled = [item for item in waiting if is_wanted(item)]
-            dropped = self._buffer.add(item for item in waiting if not is_wanted(item))
-            room = self._shut and len(self._buffer) <= self._low
-            self._shut = self._shut and not room
-        if room:
-            self._office.valve.release()
+                    undelivered.appendleft(self._slice.pop(0))
+            undelivered.extend(self._buffer.take(len(self._buffer)))
+            reclaimed = [item for item in undelivered if is_wanted(item)]
+            dropped = self._buffer.add(item for item in undelivered if not is_wanted(item))
+            resumes = self._has_room()
+        if resumes:
+            self._gate.resume()
         if dropped:
-            self._office.count_dropped(dropped)
-        return recalled
+            self._context.count_dropped(dropped)
+        return reclaimed
 
     def is_drained_here(self) -> bool:
-        """Whether the caller's thread is at it."""
+        """Whether the calling thread is draining the queue."""
         return self._drainer == threading.get_ident()
 
     def is_idle(self) -> bool:
-        """Whether nothing is queued and nobody is at it, but perhaps the caller."""
+        """Whether no other thread is to drain the queue."""
         with self._lock:
             return not self._scheduled or self.is_drained_here()
 
-    def _run_soon(self, execute: Callable[[Task], None]) -> None:
+    def _run_with(self, execute: Callable[[Task], None]) -> None:
         try:
             execute(self._drain)
-        except Exception:  # the subscriber's own scheduler is gone
-            _log.debug("the scheduler of a subscriber to %s takes no more work", self._label, exc_info=True)
+        except Exception:  # the subscriber's own scheduler was closed
+            _log.debug("subscription ends, its scheduler takes no work: stream=%s", self._label, exc_info=True)
             self.dispose()
 
-    def _start(self) -> bool:
-        if self._scheduled:
-            return False
-        self._scheduled = True
-        return True
+    def _schedule(self) -> bool:
+        """Returns whether a drain has to be started. With the lock held."""
+        starts, self._scheduled = not self._scheduled, True
+        return starts
+
+    def _has_room(self) -> bool:
+        """Returns whether the gate has to be resumed, as enough was taken. With the lock held."""
+        resumes = self._paused and len(self._buffer) <= self._low
+        self._paused = self._paused and not resumes
+        return resumes
 
     def _take(self) -> tuple[list[_T], bool]:
-        """Returns the next items, and whether the end is to be told instead; with neither, gives up the turn."""
+        """Returns the next items, and whether the stream ends instead. If neither, the drain is over."""
         with self._lock:
             items = self._buffer.take(_SLICE)
-            room = self._shut and len(self._buffer) <= self._low
-            if room:
-                self._shut = False
+            resumes = self._has_room()
             ends = not items and self._ended and not self._disposed
             if not items:
                 self._drainer = None
                 self._scheduled = ends
-        if room:
-            self._office.valve.release()
+        if resumes:
+            self._gate.resume()
         return items, ends
 
     def _drain(self) -> None:
         self._drainer = threading.get_ident()
         for _ in range(_TURNS):
             items, ends = self._take()
-            if not items:  # from here on another thread may be at it
+            if not items:  # from here on another thread may drain
                 if ends:
-                    self._tell_end()
+                    self._end()
                 else:
-                    self._office.rest()
+                    self._context.on_idle()
                 return
-            whole = len(items) == _SLICE
-            self._hand_over(items)
-            if whole:
-                self._office.yield_to_requests()
+            is_full = len(items) == _SLICE
+            self._deliver(items)
+            if is_full:
+                self._context.yield_to_requests()
         self._drainer = None
-        self._run_soon(self._execute_rest)  # at the end of the line: the others have their turn first
+        self._run_with(self._execute_rest)
 
-    def _hand_over(self, items: list[_T]) -> None:
-        """Hands items over, and empties the list: each is let go of at once, since what was decoded of one is fresh in
-        the processor's cache and its memory will do for the next."""
-        prepare, on_next = self._office.prepare, self._observer.on_next
+    def _deliver(self, items: list[_T]) -> None:
+        """Delivers items and releases each at once: its decoded value is in the processor's cache, and the next one is
+        decoded into the same memory."""
+        prepare, on_next = self._context.prepare, self._observer.on_next
         items.reverse()
-        self._in_hand = items
+        self._slice = items
         while not self._disposed:
             try:
                 item = items.pop()
-            except IndexError:  # that was all; or the rest was recalled
+            except IndexError:  # that was all, or the rest was reclaimed
                 return
             try:
                 prepare(item)
             except WireError as error:
-                self._office.discard(error, self._label)
+                self._context.on_decode_error(error, self._label)
                 continue
             except K2EGError as error:
                 self._fail(error)
@@ -315,8 +285,8 @@ class SubscriberQueue(Generic[_T]):
             try:
                 on_next(item)
             except BaseException as error:
-                _log.exception("a subscriber to %s raised; its subscription ends", getattr(item, "name", self._label))
-                self._fail(_contained(error))
+                _log.exception("subscription ends, its on_next raised: stream=%s", getattr(item, "name", self._label))
+                self._fail(_as_exception(error))
                 return
 
     def _fail(self, error: Exception) -> None:
@@ -324,17 +294,24 @@ class SubscriberQueue(Generic[_T]):
             self._observer.on_error(error)
         except BaseException as unhandled:
             if unhandled is not error:  # reactivex raises the error itself where no on_error was given
-                _log.exception("the error handler of a subscriber to %s raised", self._label)
+                _log.exception("on_error of a subscriber raised: stream=%s", self._label)
             else:
-                _log.error("%s failed, and its subscriber has no on_error: %s", self._label, error)
+                _log.error("stream failed, its subscriber has no on_error: stream=%s error=%s", self._label, error)
         self.dispose()
 
-    def _tell_end(self) -> None:
+    def _end(self) -> None:
         if self._error is not None:
             self._fail(self._error)
             return
         try:
             self._observer.on_completed()
         except BaseException:
-            _log.exception("a subscriber to %s raised at its completion", self._label)
+            _log.exception("on_completed of a subscriber raised: stream=%s", self._label)
         self.dispose()
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """Returns the error for `on_error`. SystemExit and the like would end the thread, perhaps the poll thread."""
+    if isinstance(error, Exception):
+        return error
+    return RuntimeError(f"a subscriber raised {error!r}; it ends its subscription only, not the program")

@@ -58,7 +58,7 @@ class Replays:
             reading = Reading(self._past, unique, interval(), subject, capacity)
             return self._past.start(_Replay(reading, Pace(pace), inlet, sluice, self._past.tellers.clock))
 
-        return self._delivery.stream_of_past(attach, f"replay of {subject}", Overflow.BLOCK, capacity)
+        return self._delivery.replay_stream(attach, f"replay of {subject}", Overflow.BLOCK, capacity)
 
 
 class _Replay:

@@ -1,4 +1,4 @@
-"""The hand-over to subscribers, on a virtual scheduler: nothing runs until the test says so."""
+"""The dispatcher and its queues, on a virtual scheduler that the tests drive."""
 
 import logging
 import sys
@@ -26,14 +26,14 @@ class Item:
 
 
 class Source:
-    """What a stream attaches to, and a record of what happened to it."""
+    """A source that records its queues and how often they were disconnected."""
 
     def __init__(self) -> None:
-        self.inlets: list[SubscriberInput[Item]] = []
+        self.queues: list[SubscriberInput[Item]] = []
         self.disposed = 0
 
-    def attach(self, inlet: SubscriberInput[Item]) -> Disposable:
-        self.inlets.append(inlet)
+    def attach(self, queue: SubscriberInput[Item]) -> Disposable:
+        self.queues.append(queue)
 
         def dispose() -> None:
             self.disposed += 1
@@ -41,17 +41,17 @@ class Source:
         return Disposable(dispose)
 
     def offer(self, *numbers: int, name: str = "a") -> None:
-        for inlet in self.inlets:
-            inlet.offer([Item(name, number) for number in numbers])
+        for queue in self.queues:
+            queue.offer([Item(name, number) for number in numbers])
 
 
-class SubscriptionContext:
+class Bench:
     def __init__(self) -> None:
         self.poison: set[int] = set()
         self.fatal: set[int] = set()
         self.discarded: list[tuple[str, str]] = []
         self.opened = 0
-        self.delivery = Dispatcher(
+        self.dispatcher = Dispatcher(
             self.prepare,
             lambda error, label: self.discarded.append((error.kind, label)),
             self.open,
@@ -72,10 +72,10 @@ class SubscriptionContext:
 
 
 @pytest.fixture
-def office() -> Iterator[SubscriptionContext]:
-    office = SubscriptionContext()
-    yield office
-    office.delivery.close(0)
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.dispatcher.close(0)
 
 
 @pytest.fixture
@@ -87,11 +87,9 @@ def numbers(seen: list[Item]) -> list[int]:
     return [item.number for item in seen]
 
 
-def test_items_come_in_order_and_only_when_the_subscriber_has_its_turn(
-    office: SubscriptionContext, scheduler: TestScheduler
-) -> None:
+def test_items_are_delivered_in_order_by_the_scheduler(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
-    office.delivery.stream(source.attach, "a").subscribe(seen.append, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a").subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3)
     assert seen == []
     scheduler.start()
@@ -100,22 +98,22 @@ def test_items_come_in_order_and_only_when_the_subscriber_has_its_turn(
     assert numbers(seen) == [1, 2, 3, 4]
 
 
-def test_what_comes_with_the_end_just_as_a_turn_is_given_up_is_handed_over(
-    office: SubscriptionContext, scheduler: TestScheduler, monkeypatch: pytest.MonkeyPatch
+def test_items_and_end_that_come_as_a_drain_ends_are_delivered(
+    bench: Bench, scheduler: TestScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From another thread, between finding the mailbox empty and what follows from that."""
+    """From another thread, between finding the queue empty and what follows from that."""
     source, told = Source(), list[object]()
-    office.delivery.stream(source.attach, "a").subscribe(
+    bench.dispatcher.stream(source.attach, "a").subscribe(
         lambda item: told.append(item.number), on_completed=lambda: told.append("end"), scheduler=scheduler
     )
     take = SubscriberQueue._take
 
-    def take_and_be_overtaken(mailbox: SubscriberQueue[Item]) -> object:
-        taken = take(mailbox)
-        if told == [1] and len(source.inlets) == 1:
+    def take_and_be_overtaken(queue: SubscriberQueue[Item]) -> object:
+        taken = take(queue)
+        if told == [1] and len(source.queues) == 1:
             monkeypatch.undo()
             source.offer(2)
-            source.inlets[0].finish()
+            source.queues[0].finish()
         return taken
 
     monkeypatch.setattr(SubscriberQueue, "_take", take_and_be_overtaken)
@@ -124,73 +122,67 @@ def test_what_comes_with_the_end_just_as_a_turn_is_given_up_is_handed_over(
     assert told == [1, 2, "end"]
 
 
-def test_more_than_one_turn_of_items_are_all_handed_over(office: SubscriptionContext, scheduler: TestScheduler) -> None:
+def test_more_items_than_one_turn_takes_are_all_delivered(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
-    office.delivery.stream(source.attach, "a", capacity=10_000).subscribe(seen.append, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a", capacity=10_000).subscribe(seen.append, scheduler=scheduler)
     source.offer(*range(5000))
     scheduler.start()
     assert numbers(seen) == list(range(5000))
 
 
-def test_a_full_blocking_mailbox_shuts_the_valve_until_there_is_room(
-    office: SubscriptionContext, scheduler: TestScheduler
-) -> None:
+def test_a_full_blocking_queue_pauses_the_gate_until_there_is_room(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
-    office.delivery.stream(source.attach, "a", Overflow.BLOCK, 4).subscribe(seen.append, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a", Overflow.BLOCK, 4).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3)
-    assert office.delivery.valve.is_open()
+    assert bench.dispatcher.gate.is_open()
     source.offer(4, 5)
-    assert not office.delivery.valve.is_open()
-    assert office.opened == 0
+    assert not bench.dispatcher.gate.is_open()
+    assert bench.opened == 0
     scheduler.start()
-    assert office.delivery.valve.is_open()
-    assert office.opened == 1
+    assert bench.dispatcher.gate.is_open()
+    assert bench.opened == 1
     assert numbers(seen) == [1, 2, 3, 4, 5]
-    assert office.delivery.dropped == 0
+    assert bench.dispatcher.dropped == 0
 
 
-def test_a_disposed_full_mailbox_opens_the_valve(office: SubscriptionContext, scheduler: TestScheduler) -> None:
+def test_disposing_a_full_queue_opens_the_gate(bench: Bench, scheduler: TestScheduler) -> None:
     source = Source()
-    subscription = office.delivery.stream(source.attach, "a", Overflow.BLOCK, 1).subscribe(scheduler=scheduler)
+    subscription = bench.dispatcher.stream(source.attach, "a", Overflow.BLOCK, 1).subscribe(scheduler=scheduler)
     source.offer(1)
-    assert not office.delivery.valve.is_open()
+    assert not bench.dispatcher.gate.is_open()
     subscription.dispose()
-    assert office.delivery.valve.is_open()
+    assert bench.dispatcher.gate.is_open()
     assert source.disposed == 1
 
 
-def test_latest_keeps_the_newest_of_each_pv_and_counts_the_rest(
-    office: SubscriptionContext, scheduler: TestScheduler
-) -> None:
+def test_latest_keeps_the_newest_of_each_pv_and_counts_the_rest(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
-    office.delivery.stream(source.attach, "a", Overflow.LATEST).subscribe(seen.append, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a", Overflow.LATEST).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3, name="a")
     source.offer(7, name="b")
     source.offer(4, name="a")
     scheduler.start()
     assert [(item.name, item.number) for item in seen] == [("a", 4), ("b", 7)]
-    assert office.delivery.dropped == 3
-    assert office.delivery.valve.is_open()
+    assert bench.dispatcher.dropped == 3
+    assert bench.dispatcher.gate.is_open()
 
 
-def test_drop_oldest_keeps_the_newest_and_counts_the_rest(
-    office: SubscriptionContext, scheduler: TestScheduler
-) -> None:
+def test_drop_oldest_keeps_the_newest_and_counts_the_rest(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
-    office.delivery.stream(source.attach, "a", Overflow.DROP_OLDEST, 3).subscribe(seen.append, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a", Overflow.DROP_OLDEST, 3).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2)
     source.offer(3, 4, 5)
     scheduler.start()
     assert numbers(seen) == [3, 4, 5]
-    assert office.delivery.dropped == 2
+    assert bench.dispatcher.dropped == 2
 
 
 def test_a_raising_subscriber_gets_its_error_and_the_others_go_on(
-    office: SubscriptionContext, scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
+    bench: Bench, scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, seen = Source(), list[Item]()
     errors: list[Exception] = []
-    stream = office.delivery.stream(source.attach, "pva://a")
+    stream = bench.dispatcher.stream(source.attach, "pva://a")
 
     def bad(item: Item) -> None:
         raise RuntimeError(f"boom {item.number}")
@@ -202,13 +194,11 @@ def test_a_raising_subscriber_gets_its_error_and_the_others_go_on(
     assert [str(error) for error in errors] == ["boom 1"]
     assert numbers(seen) == [1, 2]
     assert source.disposed == 1
-    assert "a subscriber to a raised" in caplog.text
+    assert "subscription ends, its on_next raised: stream=a" in caplog.text
 
 
 @pytest.mark.parametrize("where", ["on_next", "on_error", "on_completed"])
-def test_a_subscriber_that_exits_ends_its_subscription_only(
-    office: SubscriptionContext, scheduler: TestScheduler, where: str
-) -> None:
+def test_a_subscriber_that_exits_ends_its_subscription_only(bench: Bench, scheduler: TestScheduler, where: str) -> None:
     source, seen = Source(), list[Item]()
     errors: list[Exception] = []
 
@@ -219,12 +209,12 @@ def test_a_subscriber_that_exits_ends_its_subscription_only(
         if where != "on_completed":
             leave() if where == "on_next" else int("x")
 
-    stream = office.delivery.stream(source.attach, "a")
+    stream = bench.dispatcher.stream(source.attach, "a")
     stream.subscribe(next_, leave if where == "on_error" else errors.append, leave, scheduler=scheduler)
     stream.subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2)
-    for inlet in source.inlets:
-        inlet.finish()
+    for queue in source.queues:
+        queue.finish()
     scheduler.start()
     told = ["a subscriber raised SystemExit(3); it ends its subscription only, not the program"]
     assert [str(error) for error in errors] == (told if where == "on_next" else [])
@@ -232,10 +222,10 @@ def test_a_subscriber_that_exits_ends_its_subscription_only(
     assert source.disposed == 2
 
 
-def test_a_raise_behind_operators_reaches_on_error_too(office: SubscriptionContext, scheduler: TestScheduler) -> None:
+def test_a_raise_behind_operators_reaches_on_error_too(bench: Bench, scheduler: TestScheduler) -> None:
     source = Source()
     errors: list[Exception] = []
-    stream = office.delivery.stream(source.attach, "a").pipe(ops.map(lambda item: item.number), ops.map(str))
+    stream = bench.dispatcher.stream(source.attach, "a").pipe(ops.map(lambda item: item.number), ops.map(str))
 
     def bad(text: str) -> None:
         raise RuntimeError(text)
@@ -247,66 +237,64 @@ def test_a_raise_behind_operators_reaches_on_error_too(office: SubscriptionConte
 
 
 def test_a_failure_without_on_error_is_logged_and_contained(
-    office: SubscriptionContext, scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
+    bench: Bench, scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = Source()
-    office.delivery.stream(source.attach, "pva://a").subscribe(scheduler=scheduler)
-    source.inlets[0].finish(OperationError(-2, "no"))
+    bench.dispatcher.stream(source.attach, "pva://a").subscribe(scheduler=scheduler)
+    source.queues[0].finish(OperationError(-2, "no"))
     with caplog.at_level(logging.ERROR):
         scheduler.start()
-    assert "pva://a failed, and its subscriber has no on_error" in caplog.text
+    assert "stream failed, its subscriber has no on_error: stream=pva://a" in caplog.text
 
 
-def test_poison_is_discarded_and_the_next_item_comes(office: SubscriptionContext, scheduler: TestScheduler) -> None:
+def test_an_undecodable_item_is_counted_and_the_next_one_delivered(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
-    office.poison = {2}
-    office.delivery.stream(source.attach, "pva://a").subscribe(seen.append, scheduler=scheduler)
+    bench.poison = {2}
+    bench.dispatcher.stream(source.attach, "pva://a").subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3)
     scheduler.start()
     assert numbers(seen) == [1, 3]
-    assert office.discarded == [("undecodable", "pva://a")]
+    assert bench.discarded == [("undecodable", "pva://a")]
 
 
 def test_an_item_that_cannot_be_what_was_asked_for_ends_the_subscription(
-    office: SubscriptionContext, scheduler: TestScheduler
+    bench: Bench, scheduler: TestScheduler
 ) -> None:
     source, seen = Source(), list[Item]()
     errors: list[Exception] = []
-    office.fatal = {2}
-    office.delivery.stream(source.attach, "a").subscribe(seen.append, errors.append, scheduler=scheduler)
+    bench.fatal = {2}
+    bench.dispatcher.stream(source.attach, "a").subscribe(seen.append, errors.append, scheduler=scheduler)
     source.offer(1, 2, 3)
     scheduler.start()
     assert numbers(seen) == [1]
     assert isinstance(errors[0], OperationError)
 
 
-def test_the_end_comes_after_what_was_queued(office: SubscriptionContext, scheduler: TestScheduler) -> None:
+def test_the_end_comes_after_the_queued_items(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[object]()
-    stream = office.delivery.stream(source.attach, "a")
+    stream = bench.dispatcher.stream(source.attach, "a")
     stream.subscribe(seen.append, None, lambda: seen.append("end"), scheduler=scheduler)
     source.offer(1)
-    source.inlets[0].finish()
+    source.queues[0].finish()
     source.offer(2)
     scheduler.start()
     assert [item.number if isinstance(item, Item) else item for item in seen] == [1, "end"]
     assert source.disposed == 1
 
 
-def test_a_subscriber_that_unsubscribes_itself_gets_no_more(
-    office: SubscriptionContext, scheduler: TestScheduler
-) -> None:
+def test_a_subscriber_that_unsubscribes_itself_gets_no_more(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
-    office.delivery.stream(source.attach, "a").pipe(ops.take(2)).subscribe(seen.append, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a").pipe(ops.take(2)).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3, 4)
     scheduler.start()
     assert numbers(seen) == [1, 2]
     assert source.disposed == 1
 
 
-def test_a_slow_subscriber_holds_up_nobody_else(office: SubscriptionContext) -> None:
+def test_a_slow_subscriber_does_not_delay_others(bench: Bench) -> None:
     slow, fast = TestScheduler(), TestScheduler()
     source, seen = Source(), list[Item]()
-    stream = office.delivery.stream(source.attach, "a")
+    stream = bench.dispatcher.stream(source.attach, "a")
     stream.subscribe(scheduler=slow)
     stream.subscribe(seen.append, scheduler=fast)
     source.offer(1, 2)
@@ -315,59 +303,57 @@ def test_a_slow_subscriber_holds_up_nobody_else(office: SubscriptionContext) -> 
 
 
 @pytest.mark.parametrize("passed_on", [CurrentThreadScheduler, ImmediateScheduler, TimeoutScheduler])
-def test_what_operators_pass_on_is_not_asked_for(
-    office: SubscriptionContext, passed_on: type[CurrentThreadScheduler]
-) -> None:
-    executor = office.delivery._executor(passed_on.singleton())  # pyright: ignore[reportPrivateUsage]
-    assert executor == office.delivery._executor(None)  # pyright: ignore[reportPrivateUsage]
+def test_schedulers_that_operators_pass_on_are_not_used(bench: Bench, passed_on: type[CurrentThreadScheduler]) -> None:
+    executor = bench.dispatcher._execute_on(passed_on.singleton())  # pyright: ignore[reportPrivateUsage]
+    assert executor == bench.dispatcher._execute_on(None)  # pyright: ignore[reportPrivateUsage]
 
 
-def test_a_scheduler_that_is_gone_ends_the_subscription_quietly(office: SubscriptionContext) -> None:
+def test_a_closed_scheduler_ends_the_subscription_quietly(bench: Bench) -> None:
     class Gone(TestScheduler):
         def schedule(self, action: object, state: object = None) -> Disposable:
             raise RuntimeError("gone")
 
     source = Source()
-    office.delivery.stream(source.attach, "a").subscribe(scheduler=Gone())
+    bench.dispatcher.stream(source.attach, "a").subscribe(scheduler=Gone())
     source.offer(1)
 
 
-def test_a_closed_delivery_refuses_new_subscribers(office: SubscriptionContext) -> None:
-    office.delivery.close(0)
+def test_a_closed_dispatcher_refuses_new_subscribers(bench: Bench) -> None:
+    bench.dispatcher.close(0)
     errors: list[Exception] = []
-    office.delivery.stream(Source().attach, "a").subscribe(on_error=errors.append)
+    bench.dispatcher.stream(Source().attach, "a").subscribe(on_error=errors.append)
     assert isinstance(errors[0], ClientClosedError)
 
 
 @pytest.mark.parametrize("capacity", [0, -1])
-def test_a_capacity_below_one_is_refused(office: SubscriptionContext, capacity: int) -> None:
+def test_a_capacity_below_one_is_refused(bench: Bench, capacity: int) -> None:
     with pytest.raises(ValueError, match="capacity"):
-        office.delivery.stream(Source().attach, "a", capacity=capacity)
+        bench.dispatcher.stream(Source().attach, "a", capacity=capacity)
 
 
-def test_an_unknown_policy_is_refused(office: SubscriptionContext) -> None:
+def test_an_unknown_policy_is_refused(bench: Bench) -> None:
     with pytest.raises(ValueError, match="newest"):
-        office.delivery.stream(Source().attach, "a", overflow="newest")  # pyright: ignore[reportArgumentType]
+        bench.dispatcher.stream(Source().attach, "a", overflow="newest")  # pyright: ignore[reportArgumentType]
 
 
-def test_who_has_much_to_hand_over_lets_others_through_now_and_then(scheduler: TestScheduler) -> None:
+def test_many_items_are_delivered_in_slices_with_yields_between(scheduler: TestScheduler) -> None:
     ways: list[int] = []
     source, seen = Source(), list[Item]()
-    delivery = Dispatcher(
+    dispatcher = Dispatcher(
         lambda item: None,
         lambda error, label: None,
         lambda: None,
         WorkerPool(32, "k2eg-subscriber"),
         yield_to_requests=lambda: ways.append(len(seen)),
     )
-    delivery.stream(source.attach, "a").subscribe(seen.append, scheduler=scheduler)
+    dispatcher.stream(source.attach, "a").subscribe(seen.append, scheduler=scheduler)
     source.offer(*range(10))
     scheduler.start()
     assert ways == []
     source.offer(*range(150))
     scheduler.start()
     assert ways == [74, 138]
-    delivery.close(0)
+    dispatcher.close(0)
 
 
 def _even(item: Item) -> bool:
@@ -375,93 +361,89 @@ def _even(item: Item) -> bool:
 
 
 @pytest.mark.parametrize("overflow", [Overflow.BLOCK, Overflow.DROP_OLDEST])
-def test_what_is_recalled_is_not_handed_over_and_the_rest_is_in_its_order(
-    office: SubscriptionContext, scheduler: TestScheduler, overflow: Overflow
+def test_reclaimed_items_are_not_delivered_and_the_rest_keeps_its_order(
+    bench: Bench, scheduler: TestScheduler, overflow: Overflow
 ) -> None:
     source, seen = Source(), list[Item]()
-    office.delivery.stream(source.attach, "a", overflow).subscribe(seen.append, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a", overflow).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3, 4, 5)
-    assert numbers(source.inlets[0].reclaim_undelivered(_even)) == [2, 4]
+    assert numbers(source.queues[0].reclaim_undelivered(_even)) == [2, 4]
     source.offer(6)
     scheduler.start()
     assert numbers(seen) == [1, 3, 5, 6]
 
 
-def test_what_a_slice_has_in_hand_is_recalled_too_but_for_the_item_under_way(
-    office: SubscriptionContext, scheduler: TestScheduler
-) -> None:
+def test_items_of_a_slice_in_delivery_are_reclaimed_too(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen, recalled = Source(), list[int](), list[int]()
 
     def see(item: Item) -> None:
         seen.append(item.number)
         if item.number == 2:
             source.offer(7, 8)
-            recalled.extend(numbers(source.inlets[0].reclaim_undelivered(_even)))
+            recalled.extend(numbers(source.queues[0].reclaim_undelivered(_even)))
 
-    office.delivery.stream(source.attach, "a").subscribe(see, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a").subscribe(see, scheduler=scheduler)
     source.offer(1, 2, 3, 4, 5, 6)
     scheduler.start()
     assert recalled == [4, 6, 8]
     assert seen == [1, 2, 3, 5, 7]
 
 
-def test_the_newest_item_of_a_name_is_recalled(office: SubscriptionContext, scheduler: TestScheduler) -> None:
+def test_the_newest_item_of_a_name_is_reclaimed(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
-    office.delivery.stream(source.attach, "a", Overflow.LATEST).subscribe(seen.append, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a", Overflow.LATEST).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2)
     source.offer(3, name="b")
-    assert numbers(source.inlets[0].reclaim_undelivered(_even)) == [2]
+    assert numbers(source.queues[0].reclaim_undelivered(_even)) == [2]
     scheduler.start()
     assert numbers(seen) == [3]
 
 
-def test_what_is_put_back_beside_a_newer_item_of_its_name_counts_as_dropped(
-    office: SubscriptionContext, scheduler: TestScheduler
-) -> None:
+def test_an_older_item_of_a_name_that_is_put_back_counts_as_dropped(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[int]()
 
     def see(item: Item) -> None:
         seen.append(item.number)
         if item.number == 1:
             source.offer(5, name="b")
-            source.inlets[0].reclaim_undelivered(lambda _: False)
+            source.queues[0].reclaim_undelivered(lambda _: False)
 
-    office.delivery.stream(source.attach, "a", Overflow.LATEST).subscribe(see, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a", Overflow.LATEST).subscribe(see, scheduler=scheduler)
     source.offer(1)
     source.offer(3, name="b")
     scheduler.start()
-    assert (seen, office.delivery.dropped) == ([1, 5], 1)
+    assert (seen, bench.dispatcher.dropped) == ([1, 5], 1)
 
 
-def test_a_recall_makes_room_in_a_full_mailbox(office: SubscriptionContext, scheduler: TestScheduler) -> None:
+def test_reclaiming_makes_room_in_a_full_queue(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
-    office.delivery.stream(source.attach, "a", capacity=4).subscribe(seen.append, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a", capacity=4).subscribe(seen.append, scheduler=scheduler)
     source.offer(2, 4, 6, 8)
-    assert not office.delivery.valve.is_open()
-    source.inlets[0].reclaim_undelivered(lambda item: item.number > 6)
-    assert not office.delivery.valve.is_open()
-    source.inlets[0].reclaim_undelivered(lambda item: item.number > 4)
-    assert office.delivery.valve.is_open()
-    assert office.opened == 1
+    assert not bench.dispatcher.gate.is_open()
+    source.queues[0].reclaim_undelivered(lambda item: item.number > 6)
+    assert not bench.dispatcher.gate.is_open()
+    source.queues[0].reclaim_undelivered(lambda item: item.number > 4)
+    assert bench.dispatcher.gate.is_open()
+    assert bench.opened == 1
     scheduler.start()
     assert numbers(seen) == [2, 4]
 
 
-def test_an_item_is_handed_over_or_recalled_whoever_is_faster(office: SubscriptionContext) -> None:
+def test_an_item_is_either_delivered_or_reclaimed(bench: Bench) -> None:
     """Between two threads, with a switch of threads as often as can be."""
     source, seen, recalled = Source(), list[int](), list[int]()
     done = threading.Event()
     interval = sys.getswitchinterval()
     total = 20_000
-    office.delivery.stream(source.attach, "a", capacity=10 * total).subscribe(
+    bench.dispatcher.stream(source.attach, "a", capacity=10 * total).subscribe(
         lambda item: seen.append(item.number), on_completed=done.set
     )
     sys.setswitchinterval(1e-6)
     try:
         for start in range(0, total, 100):
             source.offer(*range(start, start + 100))
-            recalled.extend(numbers(source.inlets[0].reclaim_undelivered(_even)))
-        source.inlets[0].finish()
+            recalled.extend(numbers(source.queues[0].reclaim_undelivered(_even)))
+        source.queues[0].finish()
         assert done.wait(60.0)
     finally:
         sys.setswitchinterval(interval)

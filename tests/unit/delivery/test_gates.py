@@ -1,9 +1,8 @@
-"""The valve of a mailbox that stands beside the common one until it is joined to it."""
+"""The gate of a replay, before and after it joins the common gate."""
 
 import pytest
 
-from k2eg_rx.delivery.gates import ReplayGate
-from k2eg_rx.delivery.subscriber_queue import BackpressureGate
+from k2eg_rx.delivery.gates import BackpressureGate, ReplayGate
 
 
 class Bench:
@@ -11,8 +10,8 @@ class Bench:
         self.common_opened = 0
         self.opened = 0
         self.common = BackpressureGate(self._on_common)
-        self.sluice = ReplayGate(self.common)
-        self.sluice.on_open = self._on_open
+        self.gate = ReplayGate(self.common)
+        self.gate.on_open = self._on_open
 
     def _on_common(self) -> None:
         self.common_opened += 1
@@ -26,44 +25,44 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_alone_it_keeps_only_its_own_source_waiting(bench):
-    bench.sluice.shut()
-    assert (bench.sluice.is_open(), bench.common.is_open()) == (False, True)
-    bench.sluice.release()
-    assert (bench.sluice.is_open(), bench.opened, bench.common_opened) == (True, 1, 0)
+def test_before_joining_only_its_own_source_is_paused(bench):
+    bench.gate.pause()
+    assert (bench.gate.is_open(), bench.common.is_open()) == (False, True)
+    bench.gate.resume()
+    assert (bench.gate.is_open(), bench.opened, bench.common_opened) == (True, 1, 0)
 
 
-def test_joined_while_shut_it_shuts_the_common_one_until_there_is_room(bench):
-    bench.sluice.shut()
-    bench.sluice.join()
+def test_joining_while_paused_pauses_the_common_gate(bench):
+    bench.gate.pause()
+    bench.gate.join()
     assert not bench.common.is_open()
-    bench.sluice.release()
+    bench.gate.resume()
     assert bench.common.is_open()
     assert (bench.opened, bench.common_opened) == (0, 1)
 
 
-def test_joined_while_open_it_follows_from_then_on(bench):
-    bench.sluice.join()
+def test_after_joining_the_common_gate_follows(bench):
+    bench.gate.join()
     assert bench.common.is_open()
-    bench.sluice.shut()
+    bench.gate.pause()
     assert not bench.common.is_open()
-    bench.sluice.release()
+    bench.gate.resume()
     assert bench.common.is_open()
 
 
 def test_joining_twice_counts_once(bench):
-    bench.sluice.shut()
-    bench.sluice.join()
-    bench.sluice.join()
-    bench.sluice.release()
+    bench.gate.pause()
+    bench.gate.join()
+    bench.gate.join()
+    bench.gate.resume()
     assert bench.common.is_open()
 
 
-def test_it_may_be_shut_again_before_the_last_release_is_told(bench):
-    """A mailbox tells of room after it has let go of its lock."""
-    bench.sluice.shut()
-    bench.sluice.shut()
-    bench.sluice.release()
-    assert not bench.sluice.is_open()
-    bench.sluice.release()
-    assert (bench.sluice.is_open(), bench.opened) == (True, 1)
+def test_it_may_be_paused_again_before_it_is_resumed(bench):
+    """A queue resumes its gate after it has released its lock."""
+    bench.gate.pause()
+    bench.gate.pause()
+    bench.gate.resume()
+    assert not bench.gate.is_open()
+    bench.gate.resume()
+    assert (bench.gate.is_open(), bench.opened) == (True, 1)

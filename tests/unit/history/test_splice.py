@@ -7,8 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from k2eg_rx.delivery.gates import ReplayGate
-from k2eg_rx.delivery.subscriber_queue import BackpressureGate
+from k2eg_rx.delivery.gates import BackpressureGate, ReplayGate
 from k2eg_rx.errors import TransportError
 from k2eg_rx.history.merging import Merge
 from k2eg_rx.history.selection import Interval, Selection
@@ -107,10 +106,10 @@ class Bench:
         self.box = Box()
         self.position: Future[None] = Future()
         self.common = BackpressureGate(lambda: None)
-        self.sluice = ReplayGate(self.common)
+        self.gate = ReplayGate(self.common)
         self.splice = Splice(self.box, capacity)
         self.reading = Reading(topic, interval)
-        self.tale = CatchUp(self.reading, self.splice, self.box, self.sluice, [self.position])
+        self.tale = CatchUp(self.reading, self.splice, self.box, self.gate, [self.position])
 
     def step(self, count: int = 1) -> float | None:
         pause: float | None = 0.0
@@ -216,15 +215,15 @@ def test_a_full_mailbox_keeps_the_past_waiting_and_nobody_else() -> None:
     bench = Bench(Topic(3))
     bench.position.set_result(None)
     bench.step()
-    bench.sluice.shut()
+    bench.gate.pause()
     assert bench.step(3) == 1.0
     assert bench.values() == []
     assert bench.common.is_open()
     bench.splice.bell.clear()
-    bench.sluice.release()
+    bench.gate.resume()
     assert bench.splice.bell.is_rung
     bench.tell()
-    bench.sluice.shut()
+    bench.gate.pause()
     assert not bench.common.is_open()
 
 
