@@ -21,7 +21,7 @@ from k2eg_rx.client.status import Status, StatusBoard
 from k2eg_rx.concurrency import RequestPriority, Runtime, TimerScheduler
 from k2eg_rx.delivery import Dispatcher
 from k2eg_rx.errors import TransportError
-from k2eg_rx.history import Past, Replays
+from k2eg_rx.history import HistoryReader, Replays
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.protocol import PVUpdate
 from k2eg_rx.settings import Settings
@@ -109,10 +109,10 @@ class Core:
         self.requests = Requests(self.sender, timers)
         self.puts = Puts(self.requests)
         self.batches = Batches(self.sender, self.puts, self.dispatcher, timers=timers)
-        self.history = Past(
+        self.history = HistoryReader(
             self._transports.history,
             self._decode_errors,
-            limit=limit,
+            max_bytes=limit,
             timeout=timeout,
             scheduler=runtime.scheduler if runtime.is_virtual else None,
         )

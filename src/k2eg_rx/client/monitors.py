@@ -16,7 +16,7 @@ from k2eg_rx.client.hot_streams import HotStream, HotStreamContext, HotStreams
 from k2eg_rx.client.router import first_offsets
 from k2eg_rx.client.routes import PVRoute
 from k2eg_rx.delivery import Overflow, ReplayGate, SubscriberInput
-from k2eg_rx.history import CatchUp, Interval, Past, Reading, Splice
+from k2eg_rx.history import CatchUp, HistoryQuery, HistoryReader, Interval, Splice
 from k2eg_rx.protocol import MonitorCommand, MultiMonitorCommand, PVUpdate, Reply
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.transport import Offsets
@@ -72,7 +72,7 @@ class Monitors(HotStreams[_Monitor]):
 
     _PER_COMMAND = 500  # some 50 kB of JSON; brokers accept 1 MB by default
 
-    def __init__(self, context: HotStreamContext, past: Past, *, shares_events: bool) -> None:
+    def __init__(self, context: HotStreamContext, past: HistoryReader, *, shares_events: bool) -> None:
         super().__init__(context)
         self._past = past
         self._shares_events = shares_events
@@ -107,11 +107,11 @@ class Monitors(HotStreams[_Monitor]):
         distinct, label = _distinct(addresses)
 
         def attach(subscriber: SubscriberInput[PVUpdate], gate: ReplayGate) -> abc.DisposableBase:
-            reading = Reading(self._past, distinct, Interval(since()), label, capacity)
+            query = HistoryQuery(self._past, distinct, Interval(since()), label, capacity)
             splice = Splice(subscriber, capacity)
             monitors = self._attach(distinct, splice)
             positions = [monitor.position for monitor in monitors]
-            catch_up = self._past.start(CatchUp(reading, splice, subscriber, gate, positions))
+            catch_up = self._past.start(CatchUp(query, splice, subscriber, gate, positions))
 
             def detach() -> None:
                 catch_up.dispose()

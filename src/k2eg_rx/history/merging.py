@@ -1,8 +1,8 @@
-"""The past of some PVs in order, out of partitions that are read side by side.
+"""Merges the records of several partitions by event time, in bounded memory.
 
-In: records, pulled from a transport's `History`, a partition at a time. Out: updates, in the order of their event time,
-those of one partition in the order of their offsets. Memory is bounded whatever the length of the past. Belongs to the
-one thread that reads.
+Updates of one partition keep the order of their offsets.
+
+Thread safety: none; all belongs to the thread that reads.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from k2eg_rx.history.selection import Selection, TimedUpdate
 from k2eg_rx.protocol import PVUpdate
 from k2eg_rx.transport import History, Partition, Record, Span
 
-_BUDGET = 16 * 1024 * 1024  # bytes of records that wait, of all partitions together; as much as the prefetch
-_RECORD_BYTES = 400  # what a record takes in memory besides its body
-_SLICE = 256  # updates at a time, as many as a mailbox hands over without a break
+_BUDGET = 16 * 1024 * 1024  # bytes of buffered records, of all partitions together; as much as the prefetch
+_RECORD_BYTES = 400  # memory of a record besides its value
+_SLICE = 256  # updates returned at a time
 
 
-class _Shelf:
-    """The records of one partition on their way.
+class _PartitionBuffer:
+    """The records of one partition that were read but not returned. Belongs to its `Merge`.
 
     Attributes:
-        position: The offset that is to be read next.
-        end: The offset before which it is to be read.
-        head: Its next update.
-        newest_ms: The latest of Kafka's time stamps that was read; -1 if none.
+        position: The next offset to read.
+        end: The offset at which reading ends.
+        head: The next update to return.
+        newest_ms: The latest Kafka time stamp that was read; -1 if none.
     """
 
     __slots__ = ("end", "head", "newest_ms", "partition", "position", "records", "size")
@@ -44,8 +44,8 @@ class _Shelf:
     def is_read(self) -> bool:
         return self.position >= self.end
 
-    def put(self, record: Record, *, wanted: bool) -> None:
-        """Takes what was read; what is not wanted only moves the position."""
+    def add(self, record: Record, *, wanted: bool) -> None:
+        """Adds a record; an unwanted one only advances the position."""
         self.position = record.offset + 1
         self.newest_ms = max(self.newest_ms, record.timestamp_ms)
         if wanted:
@@ -53,7 +53,7 @@ class _Shelf:
             self.size += len(record.value or b"") + _RECORD_BYTES
 
     def take(self) -> Record:
-        """Returns the oldest record, and forgets it."""
+        """Removes and returns the oldest record."""
         record = self.records.popleft()
         self.size -= len(record.value or b"") + _RECORD_BYTES
         return record
@@ -62,119 +62,118 @@ class _Shelf:
 class Merge:
     """The updates of several partitions in the order of their event time.
 
-    Looks ahead in each partition only as far as it takes to know which update is next, and a bounded number of bytes.
+    Each partition is read ahead only as far as the next update requires, up to a bounded number of bytes.
 
     Args:
-        history: What reads.
-        selection: What the records tell.
-        spans: What is to be read.
-        most: How many updates to return at a time, at most.
+        history: Reads the records.
+        selection: Decides which records are wanted, and decodes them.
+        spans: The offsets to read.
+        limit: How many updates to return at a time, at most.
     """
 
     def __init__(
-        self, history: History, selection: Selection, spans: Mapping[Partition, Span], most: int = _SLICE
+        self, history: History, selection: Selection, spans: Mapping[Partition, Span], limit: int = _SLICE
     ) -> None:
         self._history = history
         self._selection = selection
-        self._most = min(most, _SLICE)
-        self._shelves = {partition: _Shelf(partition, span) for partition, span in spans.items()}
+        self._limit = min(limit, _SLICE)
+        self._buffers = {partition: _PartitionBuffer(partition, span) for partition, span in spans.items()}
         self._heads: list[tuple[int, Partition]] = []
-        self._hungry = {shelf.partition for shelf in self._shelves.values() if not shelf.is_read}
-        self._wanted: set[Partition] = set()
-        self._doubtful = False
+        self._needs_data = {buffer.partition for buffer in self._buffers.values() if not buffer.is_read}
+        self._requested: set[Partition] = set()
+        self._recheck_ends = False
         self.records_read = 0
 
     @property
     def is_done(self) -> bool:
-        """Whether everything was returned."""
-        return not self._hungry and not self._heads
+        """Whether all updates were returned."""
+        return not self._needs_data and not self._heads
 
     def covered(self) -> dict[Partition, tuple[int, int]]:
-        """Returns, for each partition, the offset before which all was read, and the latest of Kafka's times there."""
-        return {partition: (shelf.position, shelf.newest_ms) for partition, shelf in self._shelves.items()}
+        """Returns the position and the latest Kafka time stamp of each partition."""
+        return {partition: (buffer.position, buffer.newest_ms) for partition, buffer in self._buffers.items()}
 
     def extend(self, spans: Mapping[Partition, Span]) -> None:
-        """Has more read: each partition up to the end given; one that is new, from the beginning given."""
+        """Extends each partition to the given end; a new one begins at the given offset."""
         for partition, span in spans.items():
-            shelf = self._shelves.setdefault(partition, _Shelf(partition, span))
-            shelf.end = max(shelf.end, span.end)
-            if shelf.head is None and not shelf.is_read:
-                self._hungry.add(partition)
+            buffer = self._buffers.setdefault(partition, _PartitionBuffer(partition, span))
+            buffer.end = max(buffer.end, span.end)
+            if buffer.head is None and not buffer.is_read:
+                self._needs_data.add(partition)
 
     def advance(self, timeout: float) -> list[TimedUpdate]:
-        """Returns the next updates, perhaps none; reads, for about `timeout` seconds at most, if that is needed."""
-        if self._hungry:
+        """Returns the next updates, perhaps none; if records are missing, reads for about `timeout` seconds."""
+        if self._needs_data:
             self._read(timeout)
-        told: list[TimedUpdate] = []
-        while self._heads and not self._hungry and len(told) < self._most:
+        updates: list[TimedUpdate] = []
+        while self._heads and not self._needs_data and len(updates) < self._limit:
             time, partition = heapq.heappop(self._heads)
-            shelf = self._shelves[partition]
-            if shelf.head is not None:
-                told.append(TimedUpdate(time, shelf.head))
-            self._raise_head(shelf)
-        return told
+            buffer = self._buffers[partition]
+            if buffer.head is not None:
+                updates.append(TimedUpdate(time, buffer.head))
+            self._next_head(buffer)
+        return updates
 
-    def _raise_head(self, shelf: _Shelf) -> None:
-        shelf.head = None
-        while shelf.records:
-            told = self._selection.update(shelf.take())
-            if told is not None:
-                shelf.head = told.update
-                heapq.heappush(self._heads, (told.time, shelf.partition))
-                self._hungry.discard(shelf.partition)
+    def _next_head(self, buffer: _PartitionBuffer) -> None:
+        buffer.head = None
+        while buffer.records:
+            timed = self._selection.update(buffer.take())
+            if timed is not None:
+                buffer.head = timed.update
+                heapq.heappush(self._heads, (timed.time, buffer.partition))
+                self._needs_data.discard(buffer.partition)
                 return
-        if shelf.is_read:
-            self._hungry.discard(shelf.partition)
+        if buffer.is_read:
+            self._needs_data.discard(buffer.partition)
         else:
-            self._hungry.add(shelf.partition)
+            self._needs_data.add(buffer.partition)
 
     def _read(self, timeout: float) -> None:
-        if self._doubtful:
-            self._look_for_ends(timeout)
-        wanted = self._choose()
-        records, ends = self._history.read(wanted, timeout)
+        if self._recheck_ends:
+            self._check_ends(timeout)
+        records, ends = self._history.read(self._request(), timeout)
         self.records_read += len(records)
         for record in records:
-            shelf = self._shelves.get(record[:2])
-            if shelf is None or record.offset < shelf.position:
+            buffer = self._buffers.get(record[:2])
+            if buffer is None or record.offset < buffer.position:
                 continue
-            if record.offset >= shelf.end:
-                shelf.position = max(shelf.position, shelf.end)
+            if record.offset >= buffer.end:
+                buffer.position = max(buffer.position, buffer.end)
             else:
-                shelf.put(record, wanted=self._selection.concerns(record))
+                buffer.add(record, wanted=self._selection.may_contain(record))
         for partition, end in ends.items():
-            self._note_end(self._shelves.get(partition), end)
-        for partition in list(self._hungry):
-            self._raise_head(self._shelves[partition])
+            self._on_end(self._buffers.get(partition), end)
+        for partition in list(self._needs_data):
+            self._next_head(self._buffers[partition])
 
-    def _choose(self) -> dict[Partition, int]:
-        """The partitions to read on, and where: those with little in stock. Each has a share of the memory."""
-        unread = [shelf for shelf in self._shelves.values() if not shelf.is_read]
+    def _request(self) -> dict[Partition, int]:
+        """Returns the partitions to read and their positions: those with few records, by their share of the memory."""
+        unread = [buffer for buffer in self._buffers.values() if not buffer.is_read]
         share = _BUDGET // max(1, len(unread))
         chosen = [
-            shelf
-            for shelf in unread
-            if shelf.partition in self._hungry
-            or shelf.size < (share if shelf.partition in self._wanted else share // 2)
+            buffer
+            for buffer in unread
+            if buffer.partition in self._needs_data
+            or buffer.size < (share if buffer.partition in self._requested else share // 2)
         ]
-        self._wanted = {shelf.partition for shelf in chosen}
-        return {shelf.partition: shelf.position for shelf in chosen}
+        self._requested = {buffer.partition for buffer in chosen}
+        return {buffer.partition: buffer.position for buffer in chosen}
 
-    def _note_end(self, shelf: _Shelf | None, end: int) -> None:
-        if shelf is None or shelf.is_read:
+    def _on_end(self, buffer: _PartitionBuffer | None, end: int) -> None:
+        if buffer is None or buffer.is_read:
             return
-        if end >= shelf.end:
-            shelf.position = shelf.end  # what is missing up to there was never a record, or is not any more
+        if end >= buffer.end:
+            buffer.position = buffer.end  # the missing offsets are no records (transaction markers), or were deleted
         else:
-            self._doubtful = True  # word from before there was more, or the topic was deleted and made again
+            self._recheck_ends = True  # an end from before the last records, or the topic was deleted and created again
 
-    def _look_for_ends(self, timeout: float) -> None:
-        """Gives up what is not there any more."""
+    def _check_ends(self, timeout: float) -> None:
+        """Ends partitions at what they hold now."""
         spans = self._history.locate(0, None, timeout)
         if spans is None:
             return
-        self._doubtful = False
-        for shelf in self._shelves.values():
-            span = spans.get(shelf.partition)
-            if not shelf.is_read and (span is None or span.end < shelf.end):
-                shelf.end = shelf.position
+        self._recheck_ends = False
+        for buffer in self._buffers.values():
+            span = spans.get(buffer.partition)
+            if not buffer.is_read and (span is None or span.end < buffer.end):
+                buffer.end = buffer.position

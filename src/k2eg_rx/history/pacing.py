@@ -1,8 +1,7 @@
-"""Items of the past played at the pace at which they happened, or faster, or slower.
+"""Plays recorded items at their original pace, faster, slower, or as fast as possible.
 
-In: an iterable, pulled an item at a time, only when the one before has been handed over. Out: the items, on the thread
-that pulls them: one of the subscription's own (``k2eg-playback``, a daemon that ends with the subscription), or that
-of the scheduler that was asked for. A subscriber that is slow keeps the iterable waiting, so nothing piles up.
+Thread safety: items are pulled and delivered one at a time on a daemon thread of the subscription (``k2eg-playback``),
+or on the given scheduler. A slow subscriber delays the iterable, so nothing piles up.
 """
 
 from __future__ import annotations
@@ -34,21 +33,20 @@ def play(
     speed: float | None = None,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Observable[_T]:
-    """Returns a cold stream of the items, spaced by their event times divided by the speed; it then completes.
+    """Returns a cold stream of items, spaced by their event times divided by the speed; completes after the last.
 
-    The first item with a time comes at once, and the clock runs from it. An item that is late, because the subscriber
-    or the iterable was slow or because its time is before that of others, comes at once too: the play catches up. An
-    exception of the iterable goes to `on_error`.
+    The first item with a time is emitted at once, and the clock runs from it. A late item is emitted at once too, so
+    playback catches up after a slow subscriber. An exception of the iterable goes to `on_error`.
 
     Args:
-        items: What is played; each subscription iterates it anew. Never more than one item is taken in advance. What
-            the iterable and its iterator have for a ``close()`` is called once at the end, also when somebody
-            unsubscribes: never while an item is being pulled, on the thread that pulls, or, with a scheduler, on that
-            of who unsubscribes.
-        timestamp: Returns an item's event time in integer nanoseconds; None for one without, which comes at once.
-        speed: How much faster than it was: 1 as it was, 60 an hour in a minute; None as fast as possible.
-        scheduler: Where the items are pulled and handed over; a thread of the subscription's own by default, or the
-            scheduler that is given to `subscribe`.
+        items: The items; each subscription iterates them anew, at most one item in advance. A ``close()`` of the
+            iterable and of its iterator is called once at the end or when the subscription is disposed, never while an
+            item is being pulled.
+        timestamp: Returns an item's event time in integer nanoseconds; None: it is emitted at once.
+        speed: The speed relative to the original: 1 for the original, 60 for an hour in a minute; None: as fast as
+            possible.
+        scheduler: Where the items are pulled and delivered; by default the scheduler given to `subscribe`, or a thread
+            of the subscription.
 
     Raises:
         ValueError: The speed is not above 0.
@@ -82,15 +80,15 @@ def checked_speed(speed: float | None) -> float | None:
     if speed is None:
         return None
     if isinstance(speed, bool) or not isinstance(speed, (int, float)) or not 0 < speed < math.inf:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"speed is a number above 0 (1 is as it was), or None for as fast as possible, not {speed!r}")
+        raise ValueError(f"speed must be a number above 0 (1 is the original), or None for no pauses, got {speed!r}")
     return float(speed)
 
 
 class Pace:
-    """When items are due: the clock runs from the first that has a time. Belongs to the thread that pulls.
+    """When items are due, from the first with a time on. Belongs to the thread that pulls.
 
     Args:
-        speed: How fast; None for at once.
+        speed: The speed; None: all are due at once.
     """
 
     def __init__(self, speed: float | None) -> None:
@@ -98,7 +96,7 @@ class Pace:
         self._origin: tuple[int, float] | None = None  # event time in nanoseconds, and the clock's seconds for it
 
     def seconds_to(self, timestamp: int | None, now: float) -> float:
-        """Returns how long an item has still to wait, by a clock's seconds; not above 0 if it is due."""
+        """Returns the seconds until an item is due, at most 0 if it is; `now` is in seconds."""
         if self._speed is None or timestamp is None:
             return 0.0
         if self._origin is None:
@@ -108,10 +106,10 @@ class Pace:
 
 
 class _Play(Generic[_T]):
-    """One subscription's way through the items.
+    """One subscription's playback. `_running` and `_closed` belong to the lock, all else to the thread in `advance`.
 
-    `stopped` may be set by anybody; `_running` and `_closed` belong to the lock; all else to the one thread at a time
-    that is in `advance`.
+    Attributes:
+        stopped: Set, on any thread, to end it.
     """
 
     def __init__(
@@ -126,25 +124,25 @@ class _Play(Generic[_T]):
         self._timestamp = timestamp
         self._pace = Pace(speed)
         self._observer = observer
-        self._waiting: list[_T] = []  # the item that is not due yet, if any
+        self._waiting: list[_T] = []  # at most one item, which is not due yet
         self._lock = threading.Lock()
         self._running = False
         self._closed = False
         self.stopped = threading.Event()
 
     def advance(self, now: Callable[[], float]) -> float | None:
-        """Hands over what is due; returns the seconds until more is, or None after the end."""
+        """Emits what is due; returns the seconds to the next item, None after the end."""
         if not self._enter():
             return None
         try:
-            return self._hand_over(now)
+            return self._emit_due(now)
         except BaseException:
             self.stopped.set()
             raise
         finally:
             self._leave()
 
-    def _hand_over(self, now: Callable[[], float]) -> float | None:
+    def _emit_due(self, now: Callable[[], float]) -> float | None:
         while not self.stopped.is_set():
             due, self._waiting = self._waiting, []
             try:
@@ -173,7 +171,7 @@ class _Play(Generic[_T]):
         return sum(self._pace.seconds_to(self._timestamp(item), now()) for item in pulled)
 
     def stop(self) -> None:
-        """Hands over no more; closes the items unless somebody is at it, who then does."""
+        """Emits no more; closes the items, unless another thread is in `advance`, which then does."""
         self.stopped.set()
         self._close()
 
@@ -199,7 +197,7 @@ class _Play(Generic[_T]):
                 try:
                     close()
                 except Exception:
-                    _log.exception("closing what was played failed")
+                    _log.exception("closing a played iterable failed")
 
 
 def _play_on_a_thread(play: _Play[_T]) -> abc.DisposableBase:
@@ -209,7 +207,7 @@ def _play_on_a_thread(play: _Play[_T]) -> abc.DisposableBase:
                 play.stopped.wait(seconds)
             play.stop()
         except Exception:
-            _log.exception("a subscriber to what is played raised; the play ends")
+            _log.exception("playback ends, its subscriber raised")
 
     threading.Thread(target=run, name="k2eg-playback", daemon=True).start()
     return Disposable(play.stopped.set)
@@ -217,24 +215,24 @@ def _play_on_a_thread(play: _Play[_T]) -> abc.DisposableBase:
 
 def _play_on(play: _Play[_T], scheduler: abc.SchedulerBase) -> abc.DisposableBase:
     began = scheduler.now
-    next_turn = SerialDisposable()
+    next_step = SerialDisposable()
 
     def now() -> float:
         return (scheduler.now - began).total_seconds()
 
-    def turn(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+    def step(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
         seconds = play.advance(now)
         if seconds is not None:
-            next_turn.disposable = scheduler.schedule_absolute(_after(scheduler.now, seconds), turn)
+            next_step.disposable = scheduler.schedule_absolute(_after(scheduler.now, seconds), step)
 
     def dispose() -> None:
-        next_turn.dispose()
+        next_step.dispose()
         play.stop()
 
-    next_turn.disposable = scheduler.schedule(turn)
+    next_step.disposable = scheduler.schedule(step)
     return Disposable(dispose)
 
 
 def _after(now: datetime, seconds: float) -> datetime:
-    """Rounded up to the microseconds that schedulers know: an item is never found not to be due yet."""
+    """Returns a later time, rounded up to the microseconds of schedulers, so that an item is due when it runs."""
     return now + timedelta(microseconds=math.ceil(seconds * 1_000_000))

@@ -1,13 +1,11 @@
-"""Past and present of some PVs, put together without gap or duplicate.
+"""Joins the history of PVs to their live updates without gap or duplicate.
 
-In: live updates, on the thread of the event pump; updates of the past, on the thread that reads them. Out: both to one
-subscriber's inlet, the past first.
+A subscriber is attached to the live routes before its topics' ends are resolved. All records before those ends are read
+as history; all later ones arrive live. Live updates are held meanwhile, as many as may be queued for a subscriber. If
+there are more, the oldest are spilled: Kafka keeps them, and the history is read further, up to them. So a subscriber
+that is slower than its PVs stays in the history, and delays no other.
 
-The subscriber is attached to the live routes before it is asked where the topics end. All that is in Kafka before
-those ends is the past, and read; all that comes after them has to come live. What comes live meanwhile is held back, as
-many updates as may wait for a subscriber. If there are more, the oldest are let go, and the past is read a little
-further, up to them: Kafka keeps them, memory does not. So a subscriber that is slower than the PV stays with the past
-for as long as it is, and nobody else waits for it.
+Thread safety: live updates come on the poll thread, history on the thread of its task.
 """
 
 from __future__ import annotations
@@ -19,44 +17,43 @@ from concurrent.futures import Future
 
 from k2eg_rx.delivery import ReplayGate, SubscriberInput
 from k2eg_rx.history.merging import Merge
-from k2eg_rx.history.reader import Reading
+from k2eg_rx.history.reader import HistoryQuery
 from k2eg_rx.history.selection import Selection
 from k2eg_rx.history.tasks import Wakeup
 from k2eg_rx.protocol import PVUpdate, repeats
 from k2eg_rx.transport import Partition, Record, Span
 
-# What a pump hands over at a time must not be read back only because a subscriber has asked for little to wait.
-_LEAST_HELD = 512
-_LOOK = 1.0  # seconds until a look whether the bell was missed
+_MIN_HELD = 512  # one batch must not be spilled only because the subscriber's capacity is small
+_RECHECK = 1.0  # seconds to a step in case a wake-up was missed
 
 
 class Splice:
-    """The inlet of live updates of a subscriber that is still hearing the past.
+    """The input of live updates while a subscriber gets history; a `SubscriberInput`.
 
-    Belongs to the lock until it is joined; from then on only the pump's thread comes here.
+    State belongs to the lock until `join`, then to the poll thread.
 
     Args:
-        inlet: The subscriber's.
-        capacity: How many live updates may wait for the subscriber; so many are held back, or what comes at a time.
+        queue: The subscriber's.
+        capacity: How many live updates may be queued for the subscriber; so many are held, but at least a batch.
     """
 
-    def __init__(self, inlet: SubscriberInput[PVUpdate], capacity: int) -> None:
-        self._inlet = inlet
-        self._capacity = max(capacity, _LEAST_HELD)
+    newest_only = False  # which event is the newest is not known while history is read
+
+    def __init__(self, queue: SubscriberInput[PVUpdate], capacity: int) -> None:
+        self._queue = queue
+        self._capacity = max(capacity, _MIN_HELD)
         self._lock = threading.Lock()
         self._held: deque[PVUpdate] = deque()
-        self._let_go: dict[Partition, Span] = {}
+        self._spilled: dict[Partition, Span] = {}
         self._joined = False
-        self._seams: dict[Partition, tuple[int, int]] = {}  # the end of the past, and the latest of Kafka's times there
+        self._handover: dict[Partition, tuple[int, int]] = {}  # end of the history and its latest Kafka time stamp
         self._last: dict[str, Record] = {}  # of each PV, until its first live update
-        self._told: frozenset[str] = frozenset()
-        self.over = threading.Event()
-        self.bell = Wakeup()
-
-    newest_only = False  # which event is the newest is not known while the past is told
+        self._reported: frozenset[str] = frozenset()
+        self.ended = threading.Event()
+        self.wakeup = Wakeup()
 
     def count_conflated(self, count: int) -> None:
-        """Takes note of what was left out: nothing ever is, here; see `SubscriberInput.count_conflated`."""
+        """Does nothing: nothing is conflated here."""
 
     def offer(self, items: Sequence[PVUpdate]) -> None:
         """Takes live updates; see `SubscriberInput.offer`."""
@@ -64,153 +61,151 @@ class Splice:
             if not self._joined:
                 self._hold(items)
                 return
-        if self._seams or self._last:
+        if self._handover or self._last:
             items = [item for item in items if self._is_new(item)]
         if items:
-            self._inlet.offer(items)
+            self._queue.offer(items)
 
     def _hold(self, items: Sequence[PVUpdate]) -> None:
         self._held.extend(items)
         while len(self._held) > self._capacity:
             record = self._held.popleft().record
             partition = record[:2]
-            span = self._let_go.get(partition, Span(record.offset, 0))
-            self._let_go[partition] = Span(span.begin, max(span.end, record.offset + 1))
+            span = self._spilled.get(partition, Span(record.offset, 0))
+            self._spilled[partition] = Span(span.begin, max(span.end, record.offset + 1))
 
     def finish(self, error: Exception | None = None) -> None:
-        """Ends the stream, whatever is left of the past; see `SubscriberInput.finish`."""
-        self._inlet.finish(error)
-        self.over.set()
-        self.bell.ring()
+        """Ends the stream, even if history is left; see `SubscriberInput.finish`."""
+        self._queue.finish(error)
+        self.ended.set()
+        self.wakeup.notify()
 
     def cancel_and_drain(self) -> Sequence[object]:
-        """Ends the stream; see `SubscriberInput.cancel_and_drain`. What is held back was not handed over either."""
+        """Ends the stream; returns held updates too. See `SubscriberInput.cancel_and_drain`."""
         with self._lock:
             held, self._held = list(self._held), deque()
-        return [*self._inlet.cancel_and_drain(), *held]
+        return [*self._queue.cancel_and_drain(), *held]
 
     def reclaim_undelivered(self, is_wanted: Callable[[PVUpdate], bool]) -> Sequence[PVUpdate]:  # noqa: ARG002
-        """Returns nothing: a member of a group reads no history; see `SubscriberInput.reclaim_undelivered`."""
+        """Returns nothing: a member of a group reads no history. See `SubscriberInput.reclaim_undelivered`."""
         return ()
 
-    def let_go(self) -> Mapping[Partition, Span]:
-        """Returns which parts of the present have become the past because they could not be held."""
+    def spilled(self) -> Mapping[Partition, Span]:
+        """Returns the offsets of the live updates that were spilled, which have to be read as history."""
         with self._lock:
-            return dict(self._let_go)
+            return dict(self._spilled)
 
-    def join(self, read: Mapping[Partition, Span], merge: Merge, selection: Selection, sluice: ReplayGate) -> bool:
-        """Goes live, unless there is more to be read: then nothing happens, and False is returned.
+    def join(self, read: Mapping[Partition, Span], merge: Merge, selection: Selection, gate: ReplayGate) -> bool:
+        """Goes live, unless more was spilled than read; returns whether it does.
 
         Args:
-            read: The parts that were let go and have been read since.
+            read: The spilled offsets that were read as history.
             merge: What was read.
-            selection: What was told.
-            sluice: Joined to the valve that the event pump heeds.
+            selection: What was reported.
+            gate: The queue's; joined to the common gate.
         """
         with self._lock:
-            if self._let_go != read:
+            if self._spilled != read:
                 return False
-            self._seams = {partition: seam for partition, seam in merge.covered().items() if seam[0] > 0}
+            self._handover = {partition: end for partition, end in merge.covered().items() if end[0] > 0}
             self._last = dict(selection.last)
-            self._told = frozenset(selection.last)
-            present = [*selection.before(), *(update for update in self._held if self._is_new(update))]
+            self._reported = frozenset(selection.last)
+            live = [*selection.before(), *(update for update in self._held if self._is_new(update))]
             self._held.clear()
-            if present:
-                self._inlet.offer(present)
-            sluice.join()
+            if live:
+                self._queue.offer(live)
+            gate.join()
             self._joined = True
         return True
 
     def _is_new(self, update: PVUpdate) -> bool:
-        """Whether it was not told as the past already.
+        """Whether an update was not delivered as history already, as the poll thread may be behind the history reader.
 
-        The pump may be behind the reader of the past. A topic that was made again begins with low offsets once more;
-        its records are younger than all that were read.
+        A topic that was deleted and created again begins with low offsets; its records are younger than all that were
+        read.
         """
         record = update.record
-        seam = self._seams.get(record[:2])
-        if seam is not None:
-            if record.offset >= seam[0]:
-                del self._seams[record[:2]]
-            elif update.name in self._told and record.timestamp_ms <= seam[1]:
+        handover = self._handover.get(record[:2])
+        if handover is not None:
+            if record.offset >= handover[0]:
+                del self._handover[record[:2]]
+            elif update.name in self._reported and record.timestamp_ms <= handover[1]:
                 return False
         last = self._last.pop(update.name, None)
         return last is None or not repeats(record.value, last.value)
 
 
 class CatchUp:
-    """The tale of a subscriber's way from the past to the present.
-
-    Belongs to the thread that takes its steps, but for what belongs to the splice.
+    """The task that reads history until it reaches the live updates; a `StepTask`. Belongs to its steps' thread.
 
     Args:
-        reading: What is read.
-        splice: Where live updates are held back meanwhile.
-        inlet: The subscriber's.
-        sluice: The valve of the subscriber's mailbox.
-        positions: Done when the live updates are certain to come.
+        query: Reads the history.
+        splice: Holds live updates meanwhile.
+        queue: The subscriber's.
+        gate: The queue's.
+        positions: Complete when the start offsets of the live updates are resolved.
     """
 
     def __init__(
         self,
-        reading: Reading,
+        query: HistoryQuery,
         splice: Splice,
-        inlet: SubscriberInput[PVUpdate],
-        sluice: ReplayGate,
+        queue: SubscriberInput[PVUpdate],
+        gate: ReplayGate,
         positions: Sequence[Future[None]],
     ) -> None:
-        self._reading = reading
+        self._query = query
         self._splice = splice
-        self._inlet = inlet
-        self._sluice = sluice
+        self._queue = queue
+        self._gate = gate
         self._positions = list(positions)
         self._merge: Merge | None = None
         self._read: Mapping[Partition, Span] = {}
-        self.bell = splice.bell
-        self.over = splice.over
-        sluice.on_open = self.bell.ring
+        self.wakeup = splice.wakeup
+        self.ended = splice.ended
+        gate.on_open = self.wakeup.notify
         for position in positions:
-            position.add_done_callback(lambda _: self.bell.ring())
+            position.add_done_callback(lambda _: self.wakeup.notify())
 
     def step(self) -> float | None:
-        """Does a little; see `StepTask.step`."""
-        self._positions = [position for position in self._positions if not _is_fixed(position)]
+        """Reads a slice of history, or goes live; see `StepTask.step`."""
+        self._positions = [position for position in self._positions if not _is_resolved(position)]
         if self._positions:
-            return _LOOK
+            return _RECHECK
         if self._merge is None:
-            self._merge = self._reading.begin()
-            return self._reading.pause
-        if not self._sluice.is_open():
-            self._reading.rest()
-            return _LOOK
-        told = self._reading.advance(self._merge, patient=True)
-        if told:
-            self._inlet.offer([update for _, update in told])
+            self._merge = self._query.begin()
+            return self._query.pause
+        if not self._gate.is_open():
+            self._query.suspend()
+            return _RECHECK
+        updates = self._query.advance(self._merge, patient=True)
+        if updates:
+            self._queue.offer([timed.update for timed in updates])
         elif self._merge.is_done:
             return self._go_live(self._merge)
-        return self._reading.pause
+        return self._query.pause
 
     def _go_live(self, merge: Merge) -> float | None:
-        if self._splice.join(self._read, merge, self._reading.selection, self._sluice):
+        if self._splice.join(self._read, merge, self._query.selection, self._gate):
             return None
-        self._read = self._splice.let_go()
+        self._read = self._splice.spilled()
         merge.extend(self._read)
         return 0.0
 
     def fail(self, error: Exception) -> None:
-        """Told that the past cannot be read."""
-        self._inlet.finish(error)
+        """Fails the subscriber's stream."""
+        self._queue.finish(error)
 
     def close(self) -> None:
-        """Gives back what it read with."""
-        self._reading.close()
+        """Closes the query."""
+        self._query.close()
 
 
-def _is_fixed(position: Future[None]) -> bool:
-    """Whether a position is fixed.
+def _is_resolved(position: Future[None]) -> bool:
+    """Whether a start offset is resolved.
 
     Raises:
-        TransportError: It will never be.
+        TransportError: It cannot be resolved.
     """
     if position.done():
         position.result()

@@ -1,8 +1,7 @@
-"""Tales told step by step, and the threads that take the steps.
+"""Step-wise background tasks and the threads that run them.
 
-In: tales, which know what comes next and whom to tell it. Out: their steps, one after another, each tale's on a thread
-of its own (``k2eg-past``, a daemon that ends with the tale; it alone uses what the tale reads with). Where a scheduler
-stands in for the real time, the steps are taken on that, and none may wait.
+Thread safety: tasks may be started and stopped on any thread. Each runs on a daemon thread of its own (``k2eg-past``),
+or on a scheduler in virtual time, where a step must not block.
 """
 
 from __future__ import annotations
@@ -23,71 +22,71 @@ _log = logging.getLogger(__name__)
 
 
 class Wakeup:
-    """Rung by anybody who has reason to believe that a step is due before its time."""
+    """Ends a task's pause between two steps early. Any thread; its state is an event."""
 
     def __init__(self) -> None:
-        self._rung = threading.Event()
-        self.on_ring: Callable[[], None] = lambda: None
+        self._event = threading.Event()
+        self.on_notify: Callable[[], None] = lambda: None
 
     @property
-    def is_rung(self) -> bool:
-        """Whether it was rung since the last step began."""
-        return self._rung.is_set()
+    def is_notified(self) -> bool:
+        """Whether it was notified since the last step began."""
+        return self._event.is_set()
 
-    def ring(self) -> None:
-        """Has the next step taken at once. Any thread."""
-        self._rung.set()
-        self.on_ring()
+    def notify(self) -> None:
+        """Runs the next step at once."""
+        self._event.set()
+        self.on_notify()
 
     def clear(self) -> None:
-        """Takes note that a step begins."""
-        self._rung.clear()
+        """Forgets notifications, as a step begins."""
+        self._event.clear()
 
     def wait(self, seconds: float) -> None:
-        """Returns when it is rung, or after so many seconds."""
-        self._rung.wait(seconds)
+        """Returns after a notification, or after so many seconds."""
+        self._event.wait(seconds)
 
 
 class StepTask(Protocol):
-    """Something that is told step by step.
+    """A task that runs in steps, all on one thread.
 
     Attributes:
-        bell: Rung when a step is due before its time.
-        over: Set by anybody, when no more steps are wanted.
+        wakeup: Notified when a step is due early.
+        ended: Set, on any thread, to run no more steps.
     """
 
-    bell: Wakeup
-    over: threading.Event
+    wakeup: Wakeup
+    ended: threading.Event
 
     def step(self) -> float | None:
-        """Does a little; returns the seconds until more is to be done, or None at the end. Raises what went wrong."""
+        """Does a part of the work; returns the seconds until the next step, None at the end. May raise."""
         ...
 
     def fail(self, error: Exception) -> None:
-        """Told that it will not come to its end. Any thread."""
+        """Reports that the task failed or was cancelled. Any thread."""
         ...
 
     def close(self) -> None:
-        """Gives back what it read with; after the last step, where that was taken."""
+        """Releases resources, after the last step and on its thread."""
         ...
 
 
 class TaskRunner:
-    """Takes the steps of several tales at a time.
+    """Runs the steps of tasks. State belongs to the lock.
 
     Args:
-        scheduler: Where steps are taken; None for threads.
+        scheduler: Runs the steps in virtual time; None: threads.
     """
 
     def __init__(self, scheduler: abc.SchedulerBase | None = None) -> None:
         self._scheduler = scheduler
         self._lock = threading.Lock()
-        self._tales: dict[StepTask, threading.Thread | None] = {}  # under the lock, as is `_closed`
+        self._tasks: dict[StepTask, threading.Thread | None] = {}
         self._closed = False
 
     @property
-    def may_wait(self) -> bool:
-        """Whether a step may wait."""
+    def may_block(self) -> bool:
+        """Whether a step may block."""
         return self._scheduler is None
 
     def now(self) -> datetime:
@@ -98,90 +97,90 @@ class TaskRunner:
         return now if now.tzinfo is not None else now.replace(tzinfo=UTC)
 
     def clock(self) -> float:
-        """Returns seconds, for differences."""
+        """Returns seconds of a clock, for differences."""
         return time.monotonic() if self._scheduler is None else self.now().timestamp()
 
-    def start(self, tale: StepTask) -> abc.DisposableBase:
-        """Has a tale told; disposing ends it, without waiting for that."""
+    def start(self, task: StepTask) -> abc.DisposableBase:
+        """Starts a task; disposing the result ends it, without waiting for that."""
         thread = None
         if self._scheduler is None:
-            thread = threading.Thread(target=self._tell, args=(tale,), name="k2eg-past", daemon=True)
+            thread = threading.Thread(target=self._run, args=(task,), name="k2eg-past", daemon=True)
         with self._lock:
             closed = self._closed
             if not closed:
-                self._tales[tale] = thread
+                self._tasks[task] = thread
         if closed:
-            tale.fail(ClientClosedError("the client is closed"))
+            task.fail(ClientClosedError("the client is closed"))
         elif thread is not None:
             thread.start()
         elif self._scheduler is not None:
-            self._tell_on(self._scheduler, tale)
+            self._run_on(self._scheduler, task)
 
         def stop() -> None:
-            tale.over.set()
-            tale.bell.ring()
+            task.ended.set()
+            task.wakeup.notify()
 
         return Disposable(stop)
 
-    def _tell(self, tale: StepTask) -> None:
-        while (pause := self._step(tale)) is not None:
+    def _run(self, task: StepTask) -> None:
+        while (pause := self._step(task)) is not None:
             if pause > 0:
-                tale.bell.wait(pause)
+                task.wakeup.wait(pause)
 
-    def _tell_on(self, scheduler: abc.SchedulerBase, tale: StepTask) -> None:
-        next_turn = SerialDisposable()
+    def _run_on(self, scheduler: abc.SchedulerBase, task: StepTask) -> None:
+        next_step = SerialDisposable()
 
-        def turn(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            pause = self._step(tale)
+        def step(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            pause = self._step(task)
             if pause is None:
-                next_turn.dispose()
+                next_step.dispose()
             else:
-                next_turn.disposable = scheduler.schedule_relative(0.0 if tale.bell.is_rung else pause, turn)
+                next_step.disposable = scheduler.schedule_relative(0.0 if task.wakeup.is_notified else pause, step)
 
-        def soon() -> None:
-            next_turn.disposable = scheduler.schedule(turn)
+        def step_soon() -> None:
+            next_step.disposable = scheduler.schedule(step)
 
-        tale.bell.on_ring = soon
-        soon()
+        task.wakeup.on_notify = step_soon
+        step_soon()
 
-    def _step(self, tale: StepTask) -> float | None:
-        """Takes a step; after the last one, clears up."""
+    def _step(self, task: StepTask) -> float | None:
+        """Runs a step; after the last one, closes the task."""
         pause = None
-        tale.bell.clear()
+        task.wakeup.clear()
         try:
-            pause = None if tale.over.is_set() else tale.step()
+            pause = None if task.ended.is_set() else task.step()
         except K2EGError as error:
-            tale.fail(error)
+            task.fail(error)
         except Exception as error:
-            _log.exception("telling the past failed")
-            tale.fail(error)
+            _log.exception("reading history failed")
+            task.fail(error)
         if pause is None:
-            tale.over.set()
-            tale.close()
+            task.ended.set()
+            task.close()
             with self._lock:
-                self._tales.pop(tale, None)
+                self._tasks.pop(task, None)
         return pause
 
     def stop(self) -> None:
-        """Fails what is still being told, and has the threads end. Idempotent."""
-        for tale, thread in self._shut().items():
-            if not tale.over.is_set():
-                tale.fail(ClientClosedError("the client was closed before the past was told"))
-            tale.over.set()
+        """Fails the running tasks and ends their threads, without waiting for them. Idempotent."""
+        for task, thread in self._close().items():
+            if not task.ended.is_set():
+                task.fail(ClientClosedError("the client was closed before the history was complete"))
+            task.ended.set()
             if thread is None:
-                self._step(tale)  # time may not go on
-            tale.bell.ring()
+                self._step(task)  # virtual time may not go on
+            task.wakeup.notify()
 
     def close(self, timeout: float) -> None:
         """Stops, and waits for the threads, for at most `timeout` seconds. Idempotent."""
         deadline = time.monotonic() + timeout
         self.stop()
-        for thread in self._shut().values():
+        for thread in self._close().values():
             if thread is not None and thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _shut(self) -> dict[StepTask, threading.Thread | None]:
-        """Takes no more tales; returns those that are being told."""
+    def _close(self) -> dict[StepTask, threading.Thread | None]:
+        """Starts no more tasks; returns the running ones."""
         with self._lock:
             self._closed = True
-            return dict(self._tales)
+            return dict(self._tasks)

@@ -29,7 +29,7 @@ def record(name: str, value: object, time: int | None, offset: int, *, partition
     return Record(topic or name, partition, offset, name.encode(), pack({name: structure}), HEADERS, stamp)
 
 
-class Shelves:
+class FakeHistory:
     """A history out of lists of records; gives a few at a time, in an order of its own."""
 
     def __init__(self, *records: Record, most: int = 3, seed: int = 1) -> None:
@@ -86,33 +86,33 @@ def values(updates: Sequence[PVUpdate]) -> list[object]:
 def test_pvs_are_merged_by_event_time_whatever_order_they_are_read_in(seed: int) -> None:
     names = ["a", "b", "c"]
     records = [record(name, 3 * n + k, NOW + 3 * n + k, n) for k, name in enumerate(names) for n in range(50)]
-    shelves = Shelves(*records, seed=seed)
-    updates = told(Merge(shelves, selection(*names), shelves.spans()))
+    history = FakeHistory(*records, seed=seed)
+    updates = told(Merge(history, selection(*names), history.spans()))
     assert values(updates) == list(range(150))
     assert all(update.replayed for update in updates)
 
 
 def test_one_pv_keeps_the_order_of_its_publication() -> None:
     times = [5, 6, 4, 7]  # an older value, published again
-    shelves = Shelves(*(record("a", n, NOW + time, n) for n, time in enumerate(times)))
-    assert values(told(Merge(shelves, selection("a"), shelves.spans()))) == [0, 1, 2, 3]
+    history = FakeHistory(*(record("a", n, NOW + time, n) for n, time in enumerate(times)))
+    assert values(told(Merge(history, selection("a"), history.spans()))) == [0, 1, 2, 3]
 
 
 def test_a_pv_in_two_partitions_is_merged_too() -> None:
     records = [record("a", n, NOW + n, n // 2, partition=n % 2) for n in range(10)]
-    shelves = Shelves(*records)
-    assert values(told(Merge(shelves, selection("a"), shelves.spans()))) == list(range(10))
+    history = FakeHistory(*records)
+    assert values(told(Merge(history, selection("a"), history.spans()))) == list(range(10))
 
 
 def test_no_more_is_read_than_is_asked_for() -> None:
     records = [record(name, n, NOW + n, n) for name in "ab" for n in range(1000)]
-    shelves = Shelves(*records, most=10)
-    merge = Merge(shelves, selection("a", "b"), shelves.spans(), most=5)
+    history = FakeHistory(*records, most=10)
+    merge = Merge(history, selection("a", "b"), history.spans(), limit=5)
     got: list[PVUpdate] = []
     while len(got) < 20:
         got.extend(update for _, update in merge.advance(0.0))
     assert len(got) <= 25
-    assert len(shelves.given) < 60
+    assert len(history.given) < 60
 
 
 def test_a_partition_far_ahead_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,12 +120,12 @@ def test_a_partition_far_ahead_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("k2eg_rx.history.merging._BUDGET", 20_000)
     early = [record("a", n, NOW + n, n) for n in range(500)]
     late = [record("b", n, NOW + 10_000 + n, n) for n in range(500)]
-    shelves = Shelves(*early, *late, most=10)
-    merge = Merge(shelves, selection("a", "b"), shelves.spans(), most=50)
+    history = FakeHistory(*early, *late, most=10)
+    merge = Merge(history, selection("a", "b"), history.spans(), limit=50)
     got: list[PVUpdate] = []
     while len(got) < 400:
         got.extend(update for _, update in merge.advance(0.0))
-    assert sum(each.topic == "b" for each in shelves.given) < 60
+    assert sum(each.topic == "b" for each in history.given) < 60
     assert len(told(merge)) + len(got) == 1000
 
 
@@ -135,47 +135,49 @@ def test_another_pv_of_the_same_topic_is_left_out() -> None:
         record("a_b", 2, NOW, 1, topic="a_b"),
         record("a-b", 3, NOW, 2, topic="a_b"),
     ]
-    shelves = Shelves(*records)
-    assert values(told(Merge(shelves, selection("a_b"), shelves.spans()))) == [2]
-    both = told(Merge(shelves, selection("a_b", "a:b"), shelves.spans()))
+    history = FakeHistory(*records)
+    assert values(told(Merge(history, selection("a_b"), history.spans()))) == [2]
+    both = told(Merge(history, selection("a_b", "a:b"), history.spans()))
     assert {(update.name, update.value) for update in both} == {("a:b", 1), ("a_b", 2)}
 
 
 def test_an_event_without_a_key_is_found_by_its_body() -> None:
-    shelves = Shelves(record("a", 1, NOW, 0)._replace(key=None), record("x", 2, NOW, 1, topic="a")._replace(key=None))
-    assert values(told(Merge(shelves, selection("a"), shelves.spans()))) == [1]
+    history = FakeHistory(
+        record("a", 1, NOW, 0)._replace(key=None), record("x", 2, NOW, 1, topic="a")._replace(key=None)
+    )
+    assert values(told(Merge(history, selection("a"), history.spans()))) == [1]
 
 
 def test_an_interval_counts_by_epics_time_and_by_kafkas_where_there_is_none() -> None:
     interval = Interval(NOW + 10, NOW + 20)
     records = [record("a", time, NOW + time, n) for n, time in enumerate([9, 10, 19, 20])]
     inside = record("a", "timeless", None, 4)._replace(timestamp_ms=NOW // 1_000_000)
-    shelves = Shelves(*records, inside)
-    assert values(told(Merge(shelves, selection("a", interval=interval), shelves.spans()))) == [10, 19]
+    history = FakeHistory(*records, inside)
+    assert values(told(Merge(history, selection("a", interval=interval), history.spans()))) == [10, 19]
     wide = Interval(NOW - SECOND, NOW + SECOND)
-    assert values(told(Merge(shelves, selection("a", interval=wide), shelves.spans()))) == [9, 10, 19, 20, "timeless"]
+    assert values(told(Merge(history, selection("a", interval=wide), history.spans()))) == [9, 10, 19, 20, "timeless"]
 
 
 @pytest.mark.parametrize("never", [0, 631_152_000 * SECOND])
 def test_a_record_that_was_never_processed_has_no_time(never: int) -> None:
     event = record("a", 1, never, 0)._replace(timestamp_ms=NOW // 1_000_000)
-    shelves = Shelves(event)
-    assert values(told(Merge(shelves, selection("a", interval=Interval(NOW)), shelves.spans()))) == [1]
-    assert values(told(Merge(shelves, selection("a", interval=Interval(NOW + SECOND)), shelves.spans()))) == []
+    history = FakeHistory(event)
+    assert values(told(Merge(history, selection("a", interval=Interval(NOW)), history.spans()))) == [1]
+    assert values(told(Merge(history, selection("a", interval=Interval(NOW + SECOND)), history.spans()))) == []
 
 
 def test_a_clock_that_is_off_by_less_than_the_margin_does_no_harm() -> None:
     near = record("a", 1, NOW, 0)._replace(timestamp_ms=NOW // 1_000_000 - round(MARGIN * 1000) + 1)
     far = record("a", 2, NOW + 1, 1)._replace(timestamp_ms=NOW // 1_000_000 - round(MARGIN * 1000) - 1000)
-    shelves = Shelves(near, far)
-    assert values(told(Merge(shelves, selection("a", interval=Interval(NOW)), shelves.spans()))) == [1]
+    history = FakeHistory(near, far)
+    assert values(told(Merge(history, selection("a", interval=Interval(NOW)), history.spans()))) == [1]
 
 
 def test_the_same_bytes_again_are_told_once_but_not_without_a_time() -> None:
     timed = [record("a", 1, NOW, offset) for offset in range(3)]
     timeless = [record("b", 1, None, offset) for offset in range(3)]
-    shelves = Shelves(*timed, *timeless)
-    updates = told(Merge(shelves, selection("a", "b"), shelves.spans()))
+    history = FakeHistory(*timed, *timeless)
+    updates = told(Merge(history, selection("a", "b"), history.spans()))
     assert [update.name for update in updates].count("a") == 1
     assert [update.name for update in updates].count("b") == 3
 
@@ -183,85 +185,85 @@ def test_the_same_bytes_again_are_told_once_but_not_without_a_time() -> None:
 def test_what_is_broken_or_too_large_is_counted_and_passed_over() -> None:
     broken = record("a", 0, NOW, 0)._replace(value=b"\xc1")
     large = record("a", "x" * 500, NOW, 1)
-    shelves = Shelves(broken, large, record("a", 2, NOW + 2, 2))
+    history = FakeHistory(broken, large, record("a", 2, NOW + 2, 2))
     chosen = selection("a", limit=200)
-    assert values(told(Merge(shelves, chosen, shelves.spans()))) == [2]
-    assert {kind for kind, _ in chosen._discards.counts()} == {"undecodable", "size"}
+    assert values(told(Merge(history, chosen, history.spans()))) == [2]
+    assert {kind for kind, _ in chosen._decode_errors.counts()} == {"undecodable", "size"}
 
 
 def test_offsets_that_are_no_records_are_passed_over() -> None:
     """Markers of transactions, and what was compacted: the last offset may never come."""
-    shelves = Shelves(record("a", 1, NOW, 2), record("a", 2, NOW + 1, 5))
-    merge = Merge(shelves, selection("a"), {("a", 0): Span(0, 6)})
+    history = FakeHistory(record("a", 1, NOW, 2), record("a", 2, NOW + 1, 5))
+    merge = Merge(history, selection("a"), {("a", 0): Span(0, 6)})
     assert values(told(merge)) == [1, 2]
-    shelves.partitions["a", 0].append(record("a", 3, NOW + 2, 9))
-    merge = Merge(shelves, selection("a"), {("a", 0): Span(0, 8)})
+    history.partitions["a", 0].append(record("a", 3, NOW + 2, 9))
+    merge = Merge(history, selection("a"), {("a", 0): Span(0, 8)})
     assert values(told(merge)) == [1, 2]
 
 
 def test_a_topic_that_is_gone_is_given_up() -> None:
-    shelves = Shelves(record("a", 1, NOW, 0), record("a", 2, NOW + 1, 1))
-    merge = Merge(shelves, selection("a"), {("a", 0): Span(0, 50)})  # deleted, and made again with less in it
+    history = FakeHistory(record("a", 1, NOW, 0), record("a", 2, NOW + 1, 1))
+    merge = Merge(history, selection("a"), {("a", 0): Span(0, 50)})  # deleted, and made again with less in it
     assert values(told(merge)) == [1, 2]
-    assert shelves.located == 1
+    assert history.located == 1
 
 
 def test_word_of_an_end_from_before_there_was_more_is_not_believed() -> None:
-    shelves = Shelves(*(record("a", n, NOW + n, n) for n in range(4)), most=2)
-    read = shelves.read
+    history = FakeHistory(*(record("a", n, NOW + n, n) for n in range(4)), most=2)
+    read = history.read
 
     def hasty(wanted: Mapping[Partition, int], timeout: float) -> Excerpt:
         records, _ = read(wanted, timeout)
         return Excerpt(records, {("a", 0): 1})
 
-    shelves.read = hasty  # type: ignore[method-assign]
-    assert values(told(Merge(shelves, selection("a"), shelves.spans()))) == [0, 1, 2, 3]
-    assert shelves.located >= 1
+    history.read = hasty  # type: ignore[method-assign]
+    assert values(told(Merge(history, selection("a"), history.spans()))) == [0, 1, 2, 3]
+    assert history.located >= 1
 
 
 def test_a_record_that_comes_twice_is_told_once() -> None:
-    shelves = Shelves(*(record("a", n, None, n) for n in range(6)), most=2)
-    read = shelves.read
+    history = FakeHistory(*(record("a", n, None, n) for n in range(6)), most=2)
+    read = history.read
 
     def stuttering(wanted: Mapping[Partition, int], timeout: float) -> Excerpt:
         records, ends = read(wanted, timeout)
         return Excerpt([*records, *records], ends)
 
-    shelves.read = stuttering  # type: ignore[method-assign]
-    assert values(told(Merge(shelves, selection("a"), shelves.spans()))) == [0, 1, 2, 3, 4, 5]
+    history.read = stuttering  # type: ignore[method-assign]
+    assert values(told(Merge(history, selection("a"), history.spans()))) == [0, 1, 2, 3, 4, 5]
 
 
 def test_nothing_is_told_while_a_partition_is_silent() -> None:
-    shelves = Shelves(record("a", 1, NOW, 0))
-    shelves.silent = True
-    merge = Merge(shelves, selection("a"), shelves.spans())
+    history = FakeHistory(record("a", 1, NOW, 0))
+    history.silent = True
+    merge = Merge(history, selection("a"), history.spans())
     assert merge.advance(0.0) == []
     assert not merge.is_done
-    shelves.silent = False
+    history.silent = False
     assert values(told(merge)) == [1]
 
 
 def test_an_empty_past_is_done_at_once() -> None:
-    shelves = Shelves()
-    assert Merge(shelves, selection("a"), {}).is_done
-    assert Merge(shelves, selection("a"), {("a", 0): Span(7, 7)}).is_done
+    history = FakeHistory()
+    assert Merge(history, selection("a"), {}).is_done
+    assert Merge(history, selection("a"), {("a", 0): Span(7, 7)}).is_done
 
 
 def test_it_can_be_extended_and_begins_where_it_ended() -> None:
-    shelves = Shelves(*(record("a", n, NOW + n, n) for n in range(10)))
-    merge = Merge(shelves, selection("a"), {("a", 0): Span(2, 5)})
+    history = FakeHistory(*(record("a", n, NOW + n, n) for n in range(10)))
+    merge = Merge(history, selection("a"), {("a", 0): Span(2, 5)})
     assert values(told(merge)) == [2, 3, 4]
     assert merge.covered()["a", 0][0] == 5
     merge.extend({("a", 0): Span(7, 9), ("b", 0): Span(3, 4)})
-    shelves.partitions["b", 0] = [record("b", "b", NOW + 100, 3, topic="b")]
+    history.partitions["b", 0] = [record("b", "b", NOW + 100, 3, topic="b")]
     merge_b = told(merge)
     assert values(merge_b) == [5, 6, 7, 8]
 
 
 def test_the_newest_before_an_interval_is_known() -> None:
     chosen = selection("a", "b", interval=Interval(NOW + 5))
-    shelves = Shelves(record("a", 1, NOW, 0), record("a", 2, NOW + 1, 1), record("b", 3, NOW + 6, 0))
-    told(Merge(shelves, chosen, shelves.spans()))
+    history = FakeHistory(record("a", 1, NOW, 0), record("a", 2, NOW + 1, 1), record("b", 3, NOW + 6, 0))
+    told(Merge(history, chosen, history.spans()))
     (before,) = chosen.before()
     assert (before.name, before.value, before.replayed) == ("a", 2, False)
 

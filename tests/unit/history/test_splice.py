@@ -77,15 +77,15 @@ class Topic:
         self.closed += 1
 
 
-class Reading:
-    """As the real one, of one topic and without patience."""
+class FakeQuery:
+    """A history query of one topic that does not wait."""
 
     def __init__(self, topic: Topic, interval: Interval = EVER) -> None:
         self.topic = topic
         self.selection = Selection([PV], interval, DecodeErrorCounter(), 10_000)
         self.pause = 0.0
         self.silent = False
-        self.rested = 0
+        self.suspended = 0
 
     def begin(self) -> Merge | None:
         return None if self.silent else Merge(self.topic, self.selection, self.topic.locate(0, None, 0.0))
@@ -93,8 +93,8 @@ class Reading:
     def advance(self, merge: Merge, *, patient: bool = False) -> list[object]:
         return merge.advance(0.0)
 
-    def rest(self) -> None:
-        self.rested += 1
+    def suspend(self) -> None:
+        self.suspended += 1
 
     def close(self) -> None:
         self.topic.close()
@@ -108,21 +108,21 @@ class Bench:
         self.common = BackpressureGate(lambda: None)
         self.gate = ReplayGate(self.common)
         self.splice = Splice(self.box, capacity)
-        self.reading = Reading(topic, interval)
-        self.tale = CatchUp(self.reading, self.splice, self.box, self.gate, [self.position])
+        self.query = FakeQuery(topic, interval)
+        self.task = CatchUp(self.query, self.splice, self.box, self.gate, [self.position])
 
     def step(self, count: int = 1) -> float | None:
         pause: float | None = 0.0
         for _ in range(count):
-            pause = self.tale.step()
+            pause = self.task.step()
         return pause
 
-    def tell(self) -> None:
-        """All the way to the present."""
+    def run(self) -> None:
+        """Runs until it goes live."""
         if not self.position.done():
             self.position.set_result(None)
         for _ in range(10_000):
-            if self.tale.step() is None:
+            if self.task.step() is None:
                 return
         raise AssertionError("it never goes live")
 
@@ -132,16 +132,16 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("k2eg_rx.history.splice._LEAST_HELD", 4)
+    monkeypatch.setattr("k2eg_rx.history.splice._MIN_HELD", 4)
 
 
 def test_nothing_is_asked_before_the_live_updates_are_certain_to_come() -> None:
     bench = Bench(Topic(3))
     assert bench.step() == 1.0
-    assert not bench.splice.bell.is_rung
+    assert not bench.splice.wakeup.is_notified
     bench.position.set_result(None)
-    assert bench.splice.bell.is_rung
-    bench.tell()
+    assert bench.splice.wakeup.is_notified
+    bench.run()
     assert bench.box.told() == [(0, True), (1, True), (2, True)]
 
 
@@ -158,7 +158,7 @@ def test_what_comes_meanwhile_is_held_back_and_follows() -> None:
     bench.step(2)
     bench.splice.offer(bench.topic.grow(2))
     assert bench.values() == [0, 1, 2]
-    bench.tell()
+    bench.run()
     bench.splice.offer(bench.topic.grow(1))
     assert bench.box.told() == [(0, True), (1, True), (2, True), (3, False), (4, False), (5, False)]
 
@@ -170,7 +170,7 @@ def test_what_the_pump_brings_late_is_not_told_twice() -> None:
     bench.position.set_result(None)
     bench.step(2)
     bench.splice.offer(live(2, 3))
-    bench.tell()
+    bench.run()
     bench.splice.offer(live(4, 5))
     bench.splice.offer(bench.topic.grow(2))
     assert bench.values() == list(range(8))
@@ -182,7 +182,7 @@ def test_more_than_can_be_held_is_read_back() -> None:
     bench.position.set_result(None)
     bench.step(2)
     bench.splice.offer(bench.topic.grow(30))
-    bench.tell()
+    bench.run()
     assert bench.values() == list(range(33))
     assert [item.value for item in bench.box.items if not item.replayed] == [29, 30, 31, 32]
 
@@ -193,7 +193,7 @@ def test_it_goes_on_reading_for_as_long_as_more_is_let_go() -> None:
     for _ in range(20):
         bench.step()
         bench.splice.offer(bench.topic.grow(7))
-    bench.tell()
+    bench.run()
     bench.splice.offer(bench.topic.grow(1))
     assert bench.values() == list(range(len(bench.topic.records)))
     marks = [item.replayed for item in bench.box.items]
@@ -207,7 +207,7 @@ def test_a_topic_that_appears_meanwhile_is_read_from_what_was_let_go() -> None:
     bench.position.set_result(None)
     bench.step(2)
     bench.splice.offer(topic.grow(10))
-    bench.tell()
+    bench.run()
     assert bench.values() == list(range(10))
 
 
@@ -219,10 +219,10 @@ def test_a_full_mailbox_keeps_the_past_waiting_and_nobody_else() -> None:
     assert bench.step(3) == 1.0
     assert bench.values() == []
     assert bench.common.is_open()
-    bench.splice.bell.clear()
+    bench.splice.wakeup.clear()
     bench.gate.resume()
-    assert bench.splice.bell.is_rung
-    bench.tell()
+    assert bench.splice.wakeup.is_notified
+    bench.run()
     bench.gate.pause()
     assert not bench.common.is_open()
 
@@ -230,7 +230,7 @@ def test_a_full_mailbox_keeps_the_past_waiting_and_nobody_else() -> None:
 def test_the_present_repeats_nothing_of_the_past() -> None:
     """A gateway publishes the newest value once more for whoever subscribes: new offset, same bytes."""
     bench = Bench(Topic(3))
-    bench.tell()
+    bench.run()
     again = record(2)._replace(offset=3, timestamp_ms=(T0 + 9) * 1000)
     bench.splice.offer([PVUpdate(PV, again)])
     bench.splice.offer([PVUpdate(PV, record(4))])
@@ -241,21 +241,21 @@ def test_the_present_repeats_nothing_of_the_past() -> None:
 def test_without_a_past_from_then_on_the_last_known_update_comes_first() -> None:
     bench = Bench(Topic(3), interval=Interval((T0 + 100) * 1_000_000_000))
     bench.splice.offer(live(2))  # what the route gives every later subscriber
-    bench.tell()
+    bench.run()
     bench.splice.offer(bench.topic.grow(1))
     assert bench.box.told() == [(2, False), (3, False)]
 
 
 def test_the_first_subscriber_gets_the_last_known_update_from_kafka() -> None:
     bench = Bench(Topic(3), interval=Interval((T0 + 30) * 1_000_000_000))  # within the margin in which it is found
-    bench.tell()
+    bench.run()
     bench.splice.offer(bench.topic.grow(1))
     assert bench.box.told() == [(2, False), (3, False)]
 
 
 def test_an_update_of_the_same_millisecond_as_the_end_of_the_past_is_told() -> None:
     bench = Bench(Topic(3))
-    bench.tell()
+    bench.run()
     bench.splice.offer([PVUpdate(PV, record(3, stamp=(T0 + 2) * 1000))])
     assert bench.values() == [0, 1, 2, 3]
 
@@ -264,13 +264,13 @@ def test_the_last_known_update_comes_even_if_the_past_has_read_over_it_unseen() 
     """It is older than the past reaches back, but for a broker that cannot look times up."""
     bench = Bench(Topic(3), interval=Interval((T0 + 1000) * 1_000_000_000))
     bench.splice.offer(live(2))
-    bench.tell()
+    bench.run()
     assert bench.box.told() == [(2, False)]
 
 
 def test_a_topic_that_is_made_again_is_live_from_its_first_record() -> None:
     bench = Bench(Topic(10))
-    bench.tell()
+    bench.run()
     younger = [PVUpdate(PV, record(n, f"again {n}", stamp=(T0 + 100 + n) * 1000)) for n in range(3)]
     bench.splice.offer(younger)
     assert bench.values()[10:] == ["again 0", "again 1", "again 2"]
@@ -281,25 +281,25 @@ def test_the_end_of_the_live_stream_ends_the_past() -> None:
     error = TransportError("no activation")
     bench.splice.finish(error)
     assert bench.box.ends == [error]
-    assert bench.splice.over.is_set()
-    assert bench.splice.bell.is_rung
+    assert bench.splice.ended.is_set()
+    assert bench.splice.wakeup.is_notified
 
 
 def test_a_broker_that_does_not_answer_is_asked_again() -> None:
     bench = Bench(Topic(3))
     bench.position.set_result(None)
-    bench.reading.silent = True
-    bench.reading.pause = 0.02
+    bench.query.silent = True
+    bench.query.pause = 0.02
     assert bench.step(3) == 0.02
-    bench.reading.silent = False
-    bench.tell()
+    bench.query.silent = False
+    bench.run()
     assert bench.values() == [0, 1, 2]
 
 
 def test_a_failure_is_told_and_what_was_used_is_given_back() -> None:
     bench = Bench(Topic(3))
     error = TransportError("refused")
-    bench.tale.fail(error)
-    bench.tale.close()
+    bench.task.fail(error)
+    bench.task.close()
     assert bench.box.ends == [error]
     assert bench.topic.closed == 1
