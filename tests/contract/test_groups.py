@@ -1,4 +1,4 @@
-"""Sources that share their topics: each record to exactly one of them, and none lost when one of them leaves."""
+"""Sources in a group: each record goes to one member, and none is lost when members leave."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_each_record_goes_to_one_of_two_members(bench, make_receiver):
     expected = sorted(sent + [b"warming up %04d" % n for n in range(warming)])
     receivers[0].wait_until(lambda: len(_shared(*receivers)) >= len(expected), "all of it")
     assert _shared(*receivers) == expected
-    # Whoever was first had all four for a moment; what was sent since both have some shows how they are shared out.
+    # The first member had all four partitions at first; only later records show the assignment.
     after = [{record.partition for record in receiver.records if record.value in sent} for receiver in receivers]
     assert [len(partitions) for partitions in after] == [2, 2]
 
@@ -78,7 +78,7 @@ def test_nothing_is_lost_or_doubled_when_members_come_and_go_while_records_flow(
     receivers[-1].wait_until(lambda: len(set(_shared(*receivers))) >= len(sent), "all of it")
     assert sorted(set(_shared(*receivers))) == sent
     # The sessions here are so short that a busy machine misses one; and the mock cluster, unlike Apache Kafka, refuses
-    # a commit while a next rebalance begins. Either has to be told.
+    # a commit while a next rebalance begins. Either must be logged.
     excuses = ["session expired"]
     if type(bench.backend).__name__ == "MockCluster":
         excuses.append("commit before a rebalance failed")
@@ -86,7 +86,7 @@ def test_nothing_is_lost_or_doubled_when_members_come_and_go_while_records_flow(
         assert _shared(*receivers) == sent
 
 
-def test_what_could_not_be_committed_is_told_and_comes_twice(mock_bench, make_receiver, caplog):
+def test_a_failed_commit_is_logged_and_records_come_twice(mock_bench, make_receiver, caplog):
     topic = mock_bench.topic(partitions=2)
     first, second = make_receiver(), make_receiver()
     mock_bench.events(first, "hindered").read(topic).result(PATIENCE)
@@ -99,16 +99,16 @@ def test_what_could_not_be_committed_is_told_and_comes_twice(mock_bench, make_re
     mock_bench.events(second, "hindered").read(topic).result(PATIENCE)
     second.wait(1)
     assert set(second.values) <= set(first.values)
-    told = [
+    messages = [
         record.getMessage() for record in caplog.records if "commit before a rebalance failed" in record.getMessage()
     ]
-    assert len(told) == 1
-    assert "partitions=2" in told[0]
-    assert "rebalance in progress" in told[0]
+    assert len(messages) == 1
+    assert "partitions=2" in messages[0]
+    assert "rebalance in progress" in messages[0]
     mock_bench.backend.refuse_commits(0)
 
 
-def test_a_group_goes_on_where_it_left_off(bench, make_receiver):
+def test_a_group_resumes_at_its_committed_offsets(bench, make_receiver):
     topic = bench.topic(partitions=2)
     bench.send(topic, "old")
     first, second = make_receiver(), make_receiver()
@@ -124,8 +124,8 @@ def test_a_group_goes_on_where_it_left_off(bench, make_receiver):
     assert second.values == [b"two"]
 
 
-def test_a_group_that_received_nothing_has_its_start_kept(bench, make_receiver):
-    """Pinned when `read` was called, and taken over by whoever comes next."""
+def test_a_group_that_received_nothing_keeps_its_start(bench, make_receiver):
+    """The start offset is fixed by `read` and kept for the next member."""
     topic = bench.topic()
     bench.send(topic, "old")
     first, second = make_receiver(ready=False), make_receiver()
@@ -149,7 +149,7 @@ def test_a_group_reads_a_topic_that_appears_later_from_its_beginning(bench, rece
     assert receiver.in_order()
 
 
-def test_a_group_starts_where_the_first_of_its_members_did(bench, make_receiver):
+def test_a_group_starts_at_its_first_members_offsets(bench, make_receiver):
     """One has waited for the topic; the other finds it with records in it, and perhaps sooner."""
     topic = bench.topic(None)
     waiting, late = make_receiver(ready=False), make_receiver()
@@ -185,7 +185,7 @@ def test_topics_added_one_after_the_other(bench, receiver):
     receiver.wait_for(b"still there")
 
 
-def test_a_member_that_is_not_ready_stays_one_and_loses_nothing(bench, receiver):
+def test_a_member_that_is_not_ready_stays_in_the_group_and_loses_nothing(bench, receiver):
     """For longer than its patience, after which it pauses its partitions, and twice."""
     topic = bench.topic(partitions=2)
     source = bench.events(receiver, "pausing")
@@ -204,7 +204,7 @@ def test_a_member_that_is_not_ready_stays_one_and_loses_nothing(bench, receiver)
     assert len(receiver.records) == 201
 
 
-def test_a_group_and_a_lone_source_do_not_disturb_each_other(bench, make_receiver):
+def test_a_group_and_a_single_source_do_not_disturb_each_other(bench, make_receiver):
     topic = bench.topic()
     shared, alone = make_receiver(), make_receiver()
     bench.events(shared, "one-of-two").read(topic).result(PATIENCE)
@@ -222,7 +222,7 @@ def test_a_name_that_gateways_do_not_count_is_refused(bench, receiver, name):
 
 
 @pytest.mark.parametrize("without", ["store_offsets", "commit"])
-def test_either_way_of_committing_is_enough(mock_bench, make_receiver, monkeypatch, without):
+def test_each_way_of_committing_is_sufficient(mock_bench, make_receiver, monkeypatch, without):
     """What is stored is committed once a second, for a member that dies; the rest when it hands over."""
     monkeypatch.setattr(
         poll_loop, "Consumer", type("Forgetful", (poll_loop.Consumer,), {without: lambda *_, **__: None})

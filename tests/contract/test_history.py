@@ -1,4 +1,4 @@
-"""Reading what topics still hold: where the records of a time lie, and the records of what is wanted."""
+"""Transport.history: locating an interval of time, and reading partitions."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_all_records_of_all_partitions_are_read_in_order(bench, past):
 
 
 def test_records_are_found_by_the_time_of_kafka(bench, past):
-    """The mock cluster cannot look times up: it gives all, and who reads looks at the records."""
+    """The mock cluster cannot look up times: it returns everything, and the reader filters."""
     topic = bench.topic()
     bench.send(topic, "a", "b")
     since = between(bench, topic)
@@ -116,7 +116,7 @@ def test_an_empty_partition_has_an_empty_span(bench, past):
     assert sorted(spans.values()) == [Span(0, 0), Span(0, 1)]
 
 
-def test_a_topic_that_is_not_there_has_no_spans_and_is_not_made(bench, past):
+def test_a_missing_topic_has_no_spans_and_is_not_created(bench, past):
     topic, missing = bench.topic(), bench.topic(None)
     bench.send(topic, "a")
     for _ in range(2):
@@ -132,7 +132,7 @@ def test_many_topics_at_once(bench, past):
     assert sorted(record.value for records in got.values() for record in records) == sorted(map(str.encode, topics))
 
 
-def test_what_is_not_wanted_waits(bench, past):
+def test_partitions_that_are_left_out_are_not_read(bench, past):
     """Two partitions read by turns, neither loses or repeats a record."""
     one, two = bench.topic(), bench.topic()
     for topic in (one, two):
@@ -162,7 +162,7 @@ def test_a_partition_can_be_read_again_from_before(bench, past):
         assert [record.offset for record in records] == list(range(begin, 20))
 
 
-def test_the_end_is_told_and_what_comes_after_it_is_read_too(bench, past):
+def test_the_end_is_returned_and_later_records_are_read_too(bench, past):
     topic = bench.topic()
     bench.send(topic, "a")
     history = past(topic)
@@ -178,7 +178,7 @@ def test_the_end_is_told_and_what_comes_after_it_is_read_too(bench, past):
     assert [record.value for record in records] == [b"b"]
 
 
-def test_a_reader_of_the_past_disturbs_no_source(bench, past, receiver):
+def test_a_history_disturbs_no_source(bench, past, receiver):
     topic = bench.topic()
     bench.send(topic, *map(str, range(500)))
     bench.events(receiver).read(topic).result(PATIENCE)
@@ -206,7 +206,7 @@ def test_a_time_in_a_long_topic_is_found_without_reading_all_of_it(bench, past):
 
 # In memory nothing is ever removed.
 @pytest.mark.parametrize("bench", ["mock", pytest.param("apache", marks=pytest.mark.apache_kafka)], indirect=True)
-def test_records_that_retention_has_removed_are_passed_over(bench, past):
+def test_records_that_retention_has_removed_are_skipped(bench, past):
     topic = bench.topic()
     bench.send(topic, *map(str, range(20)))
     history = past(topic)
@@ -217,7 +217,7 @@ def test_records_that_retention_has_removed_are_passed_over(bench, past):
         assert [record.offset for record in records] == list(range(15, 20))
 
 
-def test_a_broker_that_is_away_is_waited_for_no_longer_than_asked(bench, past):
+def test_an_unavailable_broker_is_waited_for_until_the_timeout(bench, past):
     topic = bench.topic()
     bench.send(topic, "a")
     history = past(topic)
@@ -232,7 +232,7 @@ def test_a_broker_that_is_away_is_waited_for_no_longer_than_asked(bench, past):
     assert [record.value for record in records] == [b"a"]
 
 
-def test_closing_twice_does_no_harm(bench, past):
+def test_close_is_idempotent(bench, past):
     history = past(bench.topic())
     history.close()
     history.close()

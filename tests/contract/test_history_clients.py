@@ -1,4 +1,4 @@
-"""Time travel of clients: the past without gap or duplicate, over every transport."""
+"""History in clients, without gap or duplicate, over every transport."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def client(clients) -> Client:
     return clients()
 
 
-def test_the_past_comes_first_and_then_the_present(client, gateway):
+def test_history_comes_first_and_then_live_updates(client, gateway):
     pv = gateway.pv()
     gateway.publish(pv, *range(100))
     box = Box(client.monitor_stream(f"pva://{pv}", since=HOUR))
@@ -179,7 +179,7 @@ def test_the_past_comes_first_and_then_the_present(client, gateway):
     assert gateway.asked == [f"pva://{pv}"]
 
 
-def test_only_what_is_as_young_as_asked_is_told(client, gateway):
+def test_updates_before_the_start_are_left_out(client, gateway):
     pv = gateway.pv()
     now = time.time_ns()
     gateway.publish(pv, "old", at=now - 30 * SECOND)
@@ -224,7 +224,7 @@ def test_without_a_gap_or_a_duplicate_while_the_gateway_never_pauses(clients, ga
     assert live.replayed == []
 
 
-def test_a_slow_subscriber_to_the_past_keeps_nobody_waiting(client, gateway):
+def test_a_slow_subscriber_to_history_delays_no_other(client, gateway):
     """It is fed from Kafka for as long as it is behind, in order, and nothing is lost."""
     pv = gateway.pv()
     gateway.publish(pv, *range(500))
@@ -259,7 +259,7 @@ def test_several_pvs_are_merged_by_their_time(client, gateway):
     assert (replay.values, replay.completed) == (list(range(120)), True)
 
 
-def test_a_pv_without_a_past_from_then_on_gives_its_last_value(client, gateway):
+def test_a_pv_without_updates_since_then_has_its_last_value(client, gateway):
     pv = gateway.pv()
     live = Box(client.monitor_stream(f"pva://{pv}"))
     box = Box(client.monitor_stream(f"pva://{pv}", since=timedelta(seconds=1)))
@@ -276,7 +276,7 @@ def test_a_pv_without_a_past_from_then_on_gives_its_last_value(client, gateway):
     assert late.replayed == []
 
 
-def test_a_pv_whose_topic_is_not_there_yet_has_no_past(client, gateway):
+def test_a_pv_without_a_topic_has_no_history(client, gateway):
     pv = f"later:{gateway.mark}"
     box = Box(client.monitor_stream(f"pva://{pv}", since=HOUR))
     gateway.wait_until_asked(pv)
@@ -286,7 +286,7 @@ def test_a_pv_whose_topic_is_not_there_yet_has_no_past(client, gateway):
     assert box.values == [1, 2]
 
 
-def test_what_is_published_again_for_somebody_else_is_told_once(client, gateway):
+def test_what_is_published_again_for_another_client_is_delivered_once(client, gateway):
     pv = gateway.pv()
     at = time.time_ns()
     for _ in range(3):
@@ -299,7 +299,7 @@ def test_what_is_published_again_for_somebody_else_is_told_once(client, gateway)
     assert box.values == [1, 2]
 
 
-def test_pvs_that_share_a_topic_are_told_apart(client, gateway):
+def test_pvs_that_share_a_topic_are_separated(client, gateway):
     colon, under = f"a:{gateway.mark}", f"a_{gateway.mark}"
     gateway._bench.backend.create_topic(monitor_topic(colon), 3)
     for n in range(20):
@@ -322,7 +322,7 @@ def test_an_interval_is_from_its_start_to_before_its_stop(client, gateway):
     assert all(update.replayed for update in replay.updates)
 
 
-def test_an_event_without_a_time_counts_by_kafkas(client, gateway):
+def test_an_event_without_a_time_counts_by_kafka_time(client, gateway):
     pv = gateway.pv()
     gateway.publish(pv, "timeless", timed=False)
     gateway.publish(pv, "last")
@@ -331,7 +331,7 @@ def test_an_event_without_a_time_counts_by_kafkas(client, gateway):
     assert replay.values == ["timeless", "last"]
 
 
-def test_a_replay_without_anything_completes(client, gateway):
+def test_an_empty_replay_completes(client, gateway):
     there, missing = gateway.pv(), "pva://no:such:pv"
     for uri in (f"pva://{there}", missing):
         replay = Box(client.replay_stream([uri], HOUR))
@@ -364,7 +364,7 @@ def test_a_slow_subscriber_to_a_replay_gets_it_all(client, gateway):
     assert replay.values == other.values == list(range(2000))
 
 
-def test_a_broken_record_is_passed_over_and_counted(client, gateway):
+def test_an_undecodable_record_is_skipped_and_counted(client, gateway):
     pv = gateway.pv()
     gateway.publish(pv, 1)
     gateway._bench.send(monitor_topic(pv), b"\xc1", key=pv.encode())
@@ -375,7 +375,7 @@ def test_a_broken_record_is_passed_over_and_counted(client, gateway):
     assert client.status.discarded == 1
 
 
-def test_unsubscribing_in_the_past_ends_its_reader(client, gateway):
+def test_unsubscribing_ends_the_history_reader(client, gateway):
     pv = gateway.pv()
     gateway.publish(pv, *range(2000))
     streams = [client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=5)]
@@ -388,7 +388,7 @@ def test_unsubscribing_in_the_past_ends_its_reader(client, gateway):
     assert client.status.monitors == 0
 
 
-def test_closing_the_client_ends_what_is_being_told(client, gateway):
+def test_closing_the_client_ends_its_replays(client, gateway):
     pv = gateway.pv()
     gateway.publish(pv, *range(2000))
     past = Box(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=5), hold=True)
@@ -405,7 +405,7 @@ def test_closing_the_client_ends_what_is_being_told(client, gateway):
     assert past.values == list(range(len(past.values)))
 
 
-def test_a_broker_that_is_away_fails_a_replay_in_time(clients, gateway, bench):
+def test_an_unavailable_broker_fails_a_replay_in_time(clients, gateway, bench):
     client = clients(timeout=1.5)
     pv = gateway.pv()
     gateway.publish(pv, 1)
@@ -420,7 +420,7 @@ def test_a_broker_that_is_away_fails_a_replay_in_time(clients, gateway, bench):
     wait_until_no_reader()
 
 
-def test_an_outage_in_the_middle_of_the_past_does_no_harm(clients, gateway, bench):
+def test_an_outage_while_history_is_read_is_harmless(clients, gateway, bench):
     client = clients(timeout=50.0)  # a broker takes its time to start
     pv = gateway.pv()
     gateway.publish(pv, *range(3000))
@@ -442,7 +442,7 @@ def test_an_outage_in_the_middle_of_the_past_does_no_harm(clients, gateway, benc
     assert (boxes[1].values, boxes[1].completed) == (list(range(3000)), True)
 
 
-def test_a_group_has_no_past_to_share_but_a_replay_each(clients, gateway):
+def test_a_group_shares_no_history_but_each_member_may_replay(clients, gateway):
     client = clients(group_name="group")
     pv = gateway.pv()
     gateway.publish(pv, 1, 2)

@@ -1,4 +1,4 @@
-"""What is played without a scheduler: on a thread of its own, which ends with the subscription."""
+"""Playback without a scheduler: its thread ends with the subscription."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def until_ended() -> None:
             assert not thread.is_alive()
 
 
-def test_unsubscribing_ends_the_thread_that_waits_for_an_hour():
+def test_unsubscribing_ends_a_thread_that_waits():
     items, got = Items(), threading.Event()
     subscription = play(items, lambda item: item * HOUR, 1).subscribe(lambda item: got.set())
     assert got.wait(PATIENCE)
@@ -54,7 +54,7 @@ def test_unsubscribing_ends_the_thread_that_waits_for_an_hour():
     assert items.count == 2
 
 
-def test_a_slow_subscriber_keeps_the_iterable_waiting():
+def test_a_slow_subscriber_delays_the_iterable():
     items, gate, third = Items(), threading.Event(), threading.Event()
 
     def take(item: int) -> None:
@@ -71,7 +71,7 @@ def test_a_slow_subscriber_keeps_the_iterable_waiting():
     until_ended()
 
 
-def test_a_subscriber_that_raises_ends_the_play_with_a_line_in_the_log(caplog: pytest.LogCaptureFixture):
+def test_a_subscriber_that_raises_ends_the_playback_and_is_logged(caplog: pytest.LogCaptureFixture):
     items = Items()
 
     def refuse(item: int) -> None:

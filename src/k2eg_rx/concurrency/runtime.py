@@ -63,7 +63,7 @@ def current_runtime() -> Runtime:
 
     That is the one of the `use_runtime` block that the code is in. A thread that was started in such a block does not
     inherit it, as `threading.Thread` starts with an empty context; it gets the one that is in use in the process, so
-    that a script with threads can be tested as it is. With several in use it has to be told which: start the thread
+    that a script with threads can be tested as it is. With several in use it must inherit one: start the thread
     with ``Thread(target=contextvars.copy_context().run, args=(function,))``.
 
     Raises:

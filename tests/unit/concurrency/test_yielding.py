@@ -2,7 +2,7 @@
 
 import pytest
 
-from k2eg_rx.concurrency import yielding as courtesy
+from k2eg_rx.concurrency import yielding as module
 from k2eg_rx.concurrency.yielding import RequestPriority
 
 
@@ -23,7 +23,7 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     time = Time()
-    monkeypatch.setattr(courtesy, "time", time)
+    monkeypatch.setattr(module, "time", time)
     return time
 
 
@@ -32,11 +32,11 @@ def test_nobody_stands_aside_for_nobody(time: Time) -> None:
     assert time.slept == []
 
 
-def test_whoever_hands_over_stands_aside_for_a_request_and_not_for_one_that_is_long_past(time: Time) -> None:
-    way = RequestPriority()
-    way.note()
-    way.yield_to_requests()
+def test_a_dispatch_thread_yields_to_a_recent_request_only(time: Time) -> None:
+    priority = RequestPriority()
+    priority.note()
+    priority.yield_to_requests()
     assert len(time.slept) == 1
     time.now += 1.0
-    way.yield_to_requests()
+    priority.yield_to_requests()
     assert len(time.slept) == 1

@@ -1,4 +1,4 @@
-"""What belongs to the past of some PVs, and in which order it is told; without Kafka, threads or time."""
+"""Selecting and ordering historical records, without Kafka, threads or time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def record(name: str, value: object, time: int | None, offset: int, *, partition
 
 
 class FakeHistory:
-    """A history out of lists of records; gives a few at a time, in an order of its own."""
+    """A history of lists of records, which returns a few at a time of a random partition."""
 
     def __init__(self, *records: Record, most: int = 3, seed: int = 1) -> None:
         self.partitions: dict[Partition, list[Record]] = {}
@@ -173,7 +173,7 @@ def test_a_clock_that_is_off_by_less_than_the_margin_does_no_harm() -> None:
     assert values(told(Merge(history, selection("a", interval=Interval(NOW)), history.spans()))) == [1]
 
 
-def test_the_same_bytes_again_are_told_once_but_not_without_a_time() -> None:
+def test_repeated_bytes_are_returned_once_unless_they_have_no_time() -> None:
     timed = [record("a", 1, NOW, offset) for offset in range(3)]
     timeless = [record("b", 1, None, offset) for offset in range(3)]
     history = FakeHistory(*timed, *timeless)
@@ -221,7 +221,7 @@ def test_word_of_an_end_from_before_there_was_more_is_not_believed() -> None:
     assert history.located >= 1
 
 
-def test_a_record_that_comes_twice_is_told_once() -> None:
+def test_a_record_that_is_read_twice_is_returned_once() -> None:
     history = FakeHistory(*(record("a", n, None, n) for n in range(6)), most=2)
     read = history.read
 
@@ -233,7 +233,7 @@ def test_a_record_that_comes_twice_is_told_once() -> None:
     assert values(told(Merge(history, selection("a"), history.spans()))) == [0, 1, 2, 3, 4, 5]
 
 
-def test_nothing_is_told_while_a_partition_is_silent() -> None:
+def test_nothing_is_returned_while_a_partition_is_silent() -> None:
     history = FakeHistory(record("a", 1, NOW, 0))
     history.silent = True
     merge = Merge(history, selection("a"), history.spans())

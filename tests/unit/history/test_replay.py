@@ -55,7 +55,7 @@ def recorded(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> ScriptedGate
     return k2eg_gateway
 
 
-def test_the_past_is_told_at_once_and_then_the_present(recorded, k2eg_client):
+def test_history_comes_first_and_then_live_updates(recorded, k2eg_client):
     seen = Seen(recorded, k2eg_client.monitor_stream("pva://demo:x", since=timedelta(seconds=150)))
     recorded.clock.settle()
     assert seen.told() == [(3.0, True), (4.0, True), (5.0, True)]
@@ -71,7 +71,7 @@ def test_since_counts_from_the_subscription(recorded, k2eg_client):
     assert seen.values()[:2] == [4.0, 5.0]
 
 
-def test_a_live_subscriber_hears_nothing_of_anothers_past(recorded, k2eg_client):
+def test_a_live_subscriber_gets_no_history_of_another(recorded, k2eg_client):
     live = Seen(recorded, k2eg_client.monitor_stream("pva://demo:x"))
     recorded.clock.settle()
     before = live.told()
@@ -180,7 +180,7 @@ def test_other_bad_arguments_are_refused_at_the_call(k2eg_client):
         k2eg_client.replay_stream("pva://demo:x", HOUR)
 
 
-def test_a_closed_client_is_told_at_the_call(k2eg_client):
+def test_a_closed_client_raises_at_the_call(k2eg_client):
     k2eg_client.close()
     with pytest.raises(ClientClosedError):
         k2eg_client.replay_stream(["pva://demo:x"], HOUR)

@@ -1,4 +1,4 @@
-"""Past and present put together: what is held back, let go, told twice or not at all; all on one thread."""
+"""Joining history to live updates: what is held, spilled, repeated or skipped; all on one thread."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_position_that_cannot_be_had_is_an_error() -> None:
         bench.step()
 
 
-def test_what_comes_meanwhile_is_held_back_and_follows() -> None:
+def test_live_updates_are_held_and_follow_the_history() -> None:
     bench = Bench(Topic(3))
     bench.position.set_result(None)
     bench.step(2)
@@ -163,7 +163,7 @@ def test_what_comes_meanwhile_is_held_back_and_follows() -> None:
     assert bench.box.told() == [(0, True), (1, True), (2, True), (3, False), (4, False), (5, False)]
 
 
-def test_what_the_pump_brings_late_is_not_told_twice() -> None:
+def test_late_live_updates_are_not_delivered_twice() -> None:
     """It was in Kafka when the end was asked for, and comes live before, meanwhile and after."""
     bench = Bench(Topic(6))
     bench.splice.offer(live(0, 1))
@@ -187,7 +187,7 @@ def test_more_than_can_be_held_is_read_back() -> None:
     assert [item.value for item in bench.box.items if not item.replayed] == [29, 30, 31, 32]
 
 
-def test_it_goes_on_reading_for_as_long_as_more_is_let_go() -> None:
+def test_reading_goes_on_while_updates_are_spilled() -> None:
     bench = Bench(Topic(3), capacity=4)
     bench.position.set_result(None)
     for _ in range(20):
@@ -200,7 +200,7 @@ def test_it_goes_on_reading_for_as_long_as_more_is_let_go() -> None:
     assert marks == sorted(marks, reverse=True)
 
 
-def test_a_topic_that_appears_meanwhile_is_read_from_what_was_let_go() -> None:
+def test_a_topic_that_appears_meanwhile_is_read_from_the_spilled_offsets() -> None:
     topic = Topic(0)
     bench = Bench(topic, capacity=4)
     topic.locate = lambda *_: {}  # type: ignore[method-assign]
@@ -211,7 +211,7 @@ def test_a_topic_that_appears_meanwhile_is_read_from_what_was_let_go() -> None:
     assert bench.values() == list(range(10))
 
 
-def test_a_full_mailbox_keeps_the_past_waiting_and_nobody_else() -> None:
+def test_a_full_queue_pauses_its_own_history_only() -> None:
     bench = Bench(Topic(3))
     bench.position.set_result(None)
     bench.step()
@@ -227,7 +227,7 @@ def test_a_full_mailbox_keeps_the_past_waiting_and_nobody_else() -> None:
     assert not bench.common.is_open()
 
 
-def test_the_present_repeats_nothing_of_the_past() -> None:
+def test_live_updates_do_not_repeat_the_history() -> None:
     """A gateway publishes the newest value once more for whoever subscribes: new offset, same bytes."""
     bench = Bench(Topic(3))
     bench.run()
@@ -253,7 +253,7 @@ def test_the_first_subscriber_gets_the_last_known_update_from_kafka() -> None:
     assert bench.box.told() == [(2, False), (3, False)]
 
 
-def test_an_update_of_the_same_millisecond_as_the_end_of_the_past_is_told() -> None:
+def test_an_update_in_the_last_millisecond_of_the_history_is_delivered() -> None:
     bench = Bench(Topic(3))
     bench.run()
     bench.splice.offer([PVUpdate(PV, record(3, stamp=(T0 + 2) * 1000))])
@@ -276,7 +276,7 @@ def test_a_topic_that_is_made_again_is_live_from_its_first_record() -> None:
     assert bench.values()[10:] == ["again 0", "again 1", "again 2"]
 
 
-def test_the_end_of_the_live_stream_ends_the_past() -> None:
+def test_the_end_of_the_live_stream_ends_the_history() -> None:
     bench = Bench(Topic(3))
     error = TransportError("no activation")
     bench.splice.finish(error)
@@ -296,7 +296,7 @@ def test_a_broker_that_does_not_answer_is_asked_again() -> None:
     assert bench.values() == [0, 1, 2]
 
 
-def test_a_failure_is_told_and_what_was_used_is_given_back() -> None:
+def test_a_failure_is_reported_and_resources_are_closed() -> None:
     bench = Bench(Topic(3))
     error = TransportError("refused")
     bench.task.fail(error)

@@ -37,7 +37,7 @@ def test_a_duration_counts_back_from_now():
         (None, "datetime with a time zone, or a timedelta"),
     ],
 )
-def test_what_is_no_time_in_the_past_is_refused(moment, reason):
+def test_other_values_are_refused(moment, reason):
     with pytest.raises(ValueError, match=f"since.*{reason}"):
         past_moment(moment, "since", NOW)
 
