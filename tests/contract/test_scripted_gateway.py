@@ -776,7 +776,7 @@ def test_any_environment_or_only_the_given_one_exists() -> None:
         gateway.pv("demo:x", 1)
         assert first(client.get_stream(X)).value == 1
         assert client.settings.reply_topic == "me-reply"
-        with pytest.raises(ValueError, match=r"app_name must consist of .* got 'a b'"):
+        with pytest.raises(ValueError, match=r"app_name must .* got 'a b'"):
             Client("anywhere", "a b")
     no_dev = pytest.raises(ValueError, match="no environment 'dev' in this test, only 'prod'")
     with ScriptedGateway("prod"), Client("prod", "me"), no_dev:

@@ -1,4 +1,4 @@
-"""The real things, for system tests: started once per session, on free ports of the loopback interface."""
+"""Fixtures: real broker, IOC and gateway on the loopback interface, started once per session."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 class Collected(Generic[_T]):
-    """What a stream has emitted, to be waited for."""
+    """Records the items of a stream and waits for them."""
 
     def __init__(self, stream: rx.Observable[_T]) -> None:
         self.items: list[_T] = []
@@ -53,17 +53,17 @@ class Collected(Generic[_T]):
             self._condition.notify_all()
 
     def until(self, happened: Callable[[Collected[_T]], object]) -> Collected[_T]:
-        """Waits until something holds of what was collected."""
+        """Waits until a condition on the recorded items holds."""
         with self._condition:
             assert self._condition.wait_for(lambda: happened(self), TIMEOUT), (self.items[-3:], self.errors)
         return self
 
     def until_count(self, count: int) -> list[_T]:
-        """Waits for so many items in all; returns what there is then."""
+        """Waits for a number of items in total; returns all."""
         return self.until(lambda it: len(it.items) >= count or it.errors).items
 
     def until_more(self, count: int) -> list[_T]:
-        """Waits for so many items more; returns all."""
+        """Waits for a number of further items; returns all."""
         return self.until_count(len(self.items) + count)
 
     def until_end(self) -> None:
@@ -73,7 +73,7 @@ class Collected(Generic[_T]):
 
 @dataclass(frozen=True)
 class PvsServer:
-    """The PVAccess variables of tests/data/pvs.py, in a process of their own."""
+    """Serves the PVAccess variables of tests/data/pvs.py in a process of their own."""
 
     client_environment: Mapping[str, str]
 
@@ -122,7 +122,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[EmbeddedStack]:
 
 @pytest.fixture
 def fresh_app_name() -> str:
-    """A name that no other test uses, so that reply topic and group are the test's own."""
+    """A unique application name, so that each test has its own reply topic and group."""
     return f"test-{uuid.uuid4().hex[:12]}"
 
 

@@ -1,4 +1,4 @@
-"""The client for asyncio against the real IOC, on one event loop."""
+"""`aio.Client` against the real IOC."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_gets_puts_and_snapshots_are_awaited(run: Run) -> None:
     run(main)
 
 
-def test_a_slow_loop_loses_nothing_and_others_have_their_turn(run: Run) -> None:
+def test_a_slow_loop_loses_nothing_and_other_tasks_run(run: Run) -> None:
     async def main(client: aio.Client) -> None:
         ramp: list[float] = []
         async with client.monitor("pva://demo:ramp100", capacity=4) as updates:
@@ -71,7 +71,7 @@ def test_a_slow_loop_loses_nothing_and_others_have_their_turn(run: Run) -> None:
     run(main)
 
 
-def test_operators_and_iterations_go_together(run: Run) -> None:
+def test_iterating_over_a_stream_with_operators(run: Run) -> None:
     async def main(client: aio.Client) -> None:
         def value(update: PVUpdate) -> float:
             return update.value
@@ -88,7 +88,7 @@ def test_operators_and_iterations_go_together(run: Run) -> None:
     run(main)
 
 
-def test_recurring_snapshots_are_iterated_over(run: Run, fresh_app_name: str) -> None:
+def test_iterating_over_recurring_snapshots(run: Run, fresh_app_name: str) -> None:
     async def main(client: aio.Client) -> list[int]:
         properties = SnapshotProperties(fresh_app_name, ["pva://demo:ramp10", "ca://demo:sine10"], time_window=200)
         iterations: list[int] = []

@@ -1,4 +1,4 @@
-"""Many PVs at once against the real IOC: both protocols in one batch, dead PVs among the living."""
+"""Batches against the real IOC: both protocols in one batch, with PVs that do not exist."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_many_pvs_and_fields_of_both_protocols_are_read_by_one_call(k: dml) -> N
     assert failed == {}
 
 
-def test_a_dead_pv_hides_none_of_the_others(client: Client) -> None:
+def test_a_missing_pv_does_not_affect_the_others(client: Client) -> None:
     first(client.ready_stream(TIMEOUT))
     stream = client.get_many_stream(["pva://demo:dead", "pva://demo:setpoint1", "ca://demo:setpoint1"], timeout=5.0)
     results = first(stream.pipe(ops.to_list()))
@@ -50,14 +50,14 @@ def test_a_dead_pv_hides_none_of_the_others(client: Client) -> None:
 
 @pytest.fixture
 def described(k: dml) -> Iterator[str]:
-    """The description of a PV, a field that is the same again afterwards: the stack is everybody's."""
+    """A PV's description, restored afterwards, because all tests share the stack."""
     uri = "pva://demo:setpoint2.DESC"
     before = k.get(uri, timeout=TIMEOUT)["value"]
     yield uri
     k.put(uri, before, timeout=TIMEOUT)
 
 
-def test_many_pvs_are_written_by_one_call_each_in_its_own_type(k: dml, described: str) -> None:
+def test_many_pvs_are_written_by_one_call_in_their_own_types(k: dml, described: str) -> None:
     values: dict[str, Any] = {
         "pva://demo:setpoint1": 3,
         "ca://demo:setpoint2": 4.5,

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: processes of their own, against the session's stack."""
+"""The command line in processes of its own, against the session's stack."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INI = "[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic={commands}\n[kafka]\
 
 @pytest.fixture
 def environment(stack: EmbeddedStack, tmp_path: Path, fresh_app_name: str) -> dict[str, str]:
-    """The process environment of a person who has set the documented variables."""
+    """A process environment with the documented variables."""
     (tmp_path / "stack.ini").write_text(INI.format(broker=stack.broker_address, commands=COMMAND_TOPIC))
     return {
         **os.environ,
@@ -67,7 +67,7 @@ def run(start: Start) -> Run:
             except subprocess.TimeoutExpired:
                 process.kill()
                 out, err = process.communicate()
-                pytest.fail(f"k2eg {' '.join(words)} did not end; it said: {out!r} {err!r}")
+                pytest.fail(f"k2eg {' '.join(words)} did not end; output: {out!r} {err!r}")
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     return run
@@ -75,7 +75,7 @@ def run(start: Start) -> Run:
 
 @pytest.fixture
 def put_back(client: Client) -> Iterator[None]:
-    """Leaves the demo's PVs as they were: the stack is everybody's."""
+    """Restores the demo's PVs afterwards, because all tests share the stack."""
     before = [(uri, first(client.get_stream(uri)).value) for uri in WRITTEN]
     yield
     for uri, value in before:
@@ -84,7 +84,7 @@ def put_back(client: Client) -> Iterator[None]:
 
 @pytest.fixture
 def second_magnet(client: Client) -> None:
-    """Its set point is 2.5 A, whoever wrote to it before."""
+    """Sets the second magnet's set point to 2.5 A."""
     first(client.put_stream("pva://demo:setpoint2", 2.5))
 
 
@@ -93,7 +93,7 @@ def objects(text: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.usefixtures("second_magnet")
-def test_get_prints_the_pvs_in_the_order_asked_for(run: Run) -> None:
+def test_get_prints_pvs_in_the_given_order(run: Run) -> None:
     done = run("get", "pva://demo:message", "ca://demo:setpoint2", "pva://demo:mode")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -102,7 +102,7 @@ def test_get_prints_the_pvs_in_the_order_asked_for(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("second_magnet")
-def test_get_json_is_for_scripts(run: Run) -> None:
+def test_get_json_prints_objects(run: Run) -> None:
     done = run("get", "--json", "--full", "pva://demo:setpoint2")
     (found,) = objects(done.stdout)
     assert (found["name"], found["value"], found["units"], found["severity"]) == (
@@ -115,13 +115,13 @@ def test_get_json_is_for_scripts(run: Run) -> None:
     assert found["data"]["display"]["description"] == "Set point of the second magnet"
 
 
-def test_get_of_a_pv_that_is_not_there_fails_in_one_line(run: Run) -> None:
+def test_get_of_a_missing_pv_fails_in_one_line(run: Run) -> None:
     done = run("get", "--timeout", "2", "pva://demo:nowhere")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "k2eg: get of pva://demo:nowhere: no reply within 2 s\n"
 
 
-def test_get_prints_those_that_are_there(run: Run) -> None:
+def test_get_prints_the_pvs_that_exist(run: Run) -> None:
     done = run("get", "--timeout", "2", "pva://demo:nowhere", "pva://demo:setpoint2")
     assert done.returncode == 1
     assert done.stdout.startswith("demo:setpoint2")
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_a_blocking_get(start: Start, stack: EmbeddedStack) -> None:
 
 
 @pytest.mark.usefixtures("put_back")
-def test_put_prints_the_answer_and_what_is_read_back(run: Run) -> None:
+def test_put_prints_the_reply_and_the_value_read_back(run: Run) -> None:
     done = run("put", "--verify", "pva://demo:setpoint1", "-1e0")
     assert (done.returncode, done.stderr) == (0, "")
     answer, read = done.stdout.splitlines()
@@ -167,27 +167,27 @@ def test_put_prints_the_answer_and_what_is_read_back(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("put_back")
-def test_put_takes_an_enums_label(run: Run) -> None:
+def test_put_accepts_an_enums_label(run: Run) -> None:
     done = run("put", "--json", "--verify", "pva://demo:mode", "Ramping")
     assert done.returncode == 0
     assert objects(done.stdout)[1]["value"] == "Ramping"
 
 
 @pytest.mark.usefixtures("put_back")
-def test_put_takes_a_number_as_text_if_told_to(run: Run) -> None:
+def test_put_string_sends_a_number_as_text(run: Run) -> None:
     done = run("put", "--verify", "--string", "pva://demo:message", "42")
     assert done.returncode == 0
     assert done.stdout.splitlines()[1].endswith("  42")
 
 
-def test_put_of_what_does_not_fit_fails_in_one_line(run: Run) -> None:
+def test_put_of_an_unsuitable_value_fails_in_one_line(run: Run) -> None:
     done = run("put", "pva://demo:mode", "Lunch")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert "Lunch" in done.stderr
 
 
-def test_monitor_stops_after_so_many(run: Run) -> None:
+def test_monitor_stops_after_count_updates(run: Run) -> None:
     done = run("monitor", "--json", "--count", "20", "pva://demo:ramp100")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 20
@@ -197,13 +197,13 @@ def test_monitor_stops_after_so_many(run: Run) -> None:
     assert values == [(values[0] + number) % 100 for number in range(len(values))]
 
 
-def test_monitor_stops_after_so_long(run: Run) -> None:
+def test_monitor_stops_after_duration(run: Run) -> None:
     done = run("monitor", "--duration", "1", "pva://demo:message", "ca://demo:sum")
     assert (done.returncode, done.stderr) == (0, "")
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"demo:message", "demo:sum"}
 
 
-def test_ctrl_c_ends_a_monitor_well(start: Start) -> None:
+def test_ctrl_c_ends_a_monitor_successfully(start: Start) -> None:
     with start("monitor", "pva://demo:ramp10") as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("demo:ramp10")
@@ -222,13 +222,13 @@ def test_a_closed_pipe_is_no_failure(start: Start) -> None:
         assert (process.returncode, process.stderr.read()) == (0, "")
 
 
-def test_monitor_of_a_pv_that_is_not_there_fails_if_told_to(run: Run) -> None:
+def test_monitor_of_a_missing_pv_fails_after_timeout(run: Run) -> None:
     done = run("monitor", "--timeout", "1", "pva://demo:sum", "pva://demo:nowhere")
     assert done.returncode == 1
     assert done.stderr == "k2eg: monitor of pva://demo:nowhere: no update within 1 s; does the PV exist?\n"
 
 
-def test_snapshot_takes_several_at_once(run: Run) -> None:
+def test_snapshot_prints_all_pvs(run: Run) -> None:
     done = run("snapshot", "--json", "--window", "500", "pva://demo:sum", "ca://demo:ramp10")
     assert (done.returncode, done.stderr) == (0, "")
     (found,) = objects(done.stdout)
@@ -236,7 +236,7 @@ def test_snapshot_takes_several_at_once(run: Run) -> None:
     assert {name: bool(samples) for name, samples in found["pvs"].items()} == {"demo:sum": True, "demo:ramp10": True}
 
 
-def test_snapshot_names_the_pvs_without_a_value(run: Run) -> None:
+def test_snapshot_lists_the_pvs_without_a_value(run: Run) -> None:
     done = run("snapshot", "--window", "300", "pva://demo:message", "pva://demo:nowhere")
     assert done.returncode == 1
     assert "demo:nowhere  no value" in done.stdout
@@ -267,7 +267,7 @@ def test_ctrl_c_stops_a_recurring_snapshot(start: Start, client: Client, fresh_a
         first(client.snapshot_trigger_stream(name))
 
 
-def test_a_snapshot_that_runs_already_goes_on_afterwards(run: Run, client: Client, fresh_app_name: str) -> None:
+def test_a_running_snapshot_is_not_stopped(run: Run, client: Client, fresh_app_name: str) -> None:
     name = f"cli-{fresh_app_name}"
     properties = SnapshotProperties(snapshot_name=name, pv_uri_list=["pva://demo:sum"], time_window=200)
     client.snapshot_recurring_stream(properties).subscribe(lambda _: None)
@@ -279,7 +279,7 @@ def test_a_snapshot_that_runs_already_goes_on_afterwards(run: Run, client: Clien
     first(client.snapshot_stop_stream(name))
 
 
-def test_all_values_of_a_window_are_taken_if_asked_for(run: Run) -> None:
+def test_all_values_prints_every_value_of_a_window(run: Run) -> None:
     done = run("snapshot", "--json", "--every", "1000", "--count", "1", "--all-values", "pva://demo:ramp100")
     assert done.returncode == 0
     (found,) = objects(done.stdout)
@@ -288,7 +288,7 @@ def test_all_values_of_a_window_are_taken_if_asked_for(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("second_magnet")
-def test_the_gateway_command_runs_one_until_sigterm(
+def test_the_gateway_command_runs_until_sigterm(
     start: Start, run: Run, stack: EmbeddedStack, environment: dict[str, str], fresh_app_name: str
 ) -> None:
     folder = Path(environment["K2EG_PYTHON_CONFIGURATION_PATH_FOLDER"])

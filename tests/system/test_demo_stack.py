@@ -1,4 +1,4 @@
-"""The embedded stack itself: what it starts, what it says of itself, and that it leaves nothing behind."""
+"""The embedded stack: start, settings, and complete cleanup."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from k2eg_rx.settings import DEMO_BROKER_VARIABLE, shipped_folder
 
 
 def children() -> set[str]:
-    """The child processes of this one, by id."""
+    """Returns the ids of the child processes."""
     found: set[str] = set()
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError):  # a thread that has just ended
@@ -29,7 +29,7 @@ def children() -> set[str]:
 
 
 class Recorder(EmbeddedStack):
-    """A stack whose parts only tell that they are closed; one may fail or hang."""
+    """A stack whose parts record that they are closed; one fails, one hangs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,31 +37,31 @@ class Recorder(EmbeddedStack):
         self.release = threading.Event()
 
     def _start(self) -> None:
-        self._runs("first", lambda: self.closed.append("first"))
-        self._runs("hangs", self.release.wait)
-        self._runs("fails", self.fail)
-        self._runs("last", lambda: self.closed.append("last"))
+        self._add_part("first", lambda: self.closed.append("first"))
+        self._add_part("hangs", self.release.wait)
+        self._add_part("fails", self.fail)
+        self._add_part("last", lambda: self.closed.append("last"))
 
     def fail(self) -> None:
         self.closed.append("fails")
         raise OSError("cannot close")
 
 
-def test_parts_are_closed_in_reverse_and_one_that_fails_or_hangs_stops_no_other(
+def test_parts_are_closed_in_reverse_even_if_some_fail_or_hang(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(stack_module, "_CLOSE_SECONDS", 0.2)
     recorder = Recorder().start()
     recorder.close()
     assert recorder.closed == ["last", "fails", "first"]
-    assert "fails did not close properly" in caplog.text
-    assert "hangs did not close within" in caplog.text
+    assert "closing a part failed: part=fails" in caplog.text
+    assert "closing a part timed out: part=hangs" in caplog.text
     recorder.close()
     assert len(recorder.closed) == 3
     recorder.release.set()
 
 
-def test_a_start_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_start_stops_the_parts_before(tmp_path: Path) -> None:
     database = tmp_path / "bad.db"
     database.write_text('record(ai, "x") { field(NOPE, "1") }')
     before, variables = children(), dict(os.environ)
@@ -72,12 +72,12 @@ def test_a_start_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     assert dict(os.environ) == variables
 
 
-def test_before_its_start_it_has_no_address() -> None:
+def test_a_stack_has_no_address_before_start() -> None:
     with pytest.raises(RuntimeError, match="not started"):
         EmbeddedStack().settings("app")
 
 
-def test_its_settings_are_those_of_environment_demo(
+def test_settings_equal_those_of_environment_demo(
     stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broker").write_text(stack.broker_address)
@@ -87,12 +87,12 @@ def test_its_settings_are_those_of_environment_demo(
         assert getattr(shipped, name) == getattr(own, name)
 
 
-def test_the_process_environment_is_as_it_was(stack: EmbeddedStack) -> None:
+def test_the_process_environment_is_restored(stack: EmbeddedStack) -> None:
     assert stack.client_environment["EPICS_CA_ADDR_LIST"] != os.environ.get("EPICS_CA_ADDR_LIST")
     assert "EPICS_CA_REPEATER_PORT" not in os.environ
 
 
-def test_every_record_of_the_demo_says_what_it_is(client: Client) -> None:
+def test_every_record_of_the_demo_has_a_description(client: Client) -> None:
     names = [line.split('"')[1] for line in DEMO_DATABASE.read_text().splitlines() if line.startswith("record(")]
     assert len(names) > 15
     snapshot = first(client.snapshot_stream([f"pva://{name}" for name in names], duration=1.0))
@@ -100,7 +100,7 @@ def test_every_record_of_the_demo_says_what_it_is(client: Client) -> None:
         assert snapshot.data[name]["display"]["description"], name
 
 
-def test_a_second_stack_at_the_same_time_is_refused_and_harms_nothing(stack: EmbeddedStack, client: Client) -> None:
+def test_a_second_stack_is_rejected_without_affecting_the_first(stack: EmbeddedStack, client: Client) -> None:
     with pytest.raises(RuntimeError, match="one at a time"):
         EmbeddedStack().start()
     assert first(client.get_stream("ca://demo:sum")).units == "A"
@@ -132,7 +132,7 @@ print(sorted(name for name in os.environ if name.startswith("EPICS_")))
 @pytest.mark.parametrize(
     ("uri", "rate"), [("pva://demo:ramp1", 1.0), ("pva://demo:sine10", 10.0), ("pva://demo:sine100", 100.0)]
 )
-def test_the_rates_are_what_the_names_say(client: Client, uri: str, rate: float) -> None:
+def test_update_rates_match_the_pv_names(client: Client, uri: str, rate: float) -> None:
     from reactivex import operators as ops
 
     count = int(rate) * 2 + 1

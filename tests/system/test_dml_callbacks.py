@@ -1,4 +1,4 @@
-"""The documented client against the real IOC: get and monitor."""
+"""`dml` against the real IOC: get and monitor."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_get_reads_a_records_field_and_a_path_in_the_structure(k: dml) -> None:
     assert k.get("pva://demo:setpoint1.display.units")["value"] == "A"
 
 
-def test_a_pv_that_does_not_exist_is_a_timeout_that_names_it(k: dml) -> None:
+def test_get_of_a_missing_pv_times_out(k: dml) -> None:
     with pytest.raises(OperationTimeout, match=r"get of pva://no:such:pv: no reply within 0\.3 s"):
         k.get("pva://no:such:pv", timeout=0.3)
 
 
-def test_wait_for_backends_returns_once_replies_can_come(k: dml) -> None:
+def test_wait_for_backends_returns_when_replies_can_be_received(k: dml) -> None:
     k.wait_for_backends(timeout=TIMEOUT)
 
 
@@ -72,14 +72,14 @@ def test_a_handler_is_called_with_every_update_in_order(k: dml, protocol: str) -
     assert all((later - earlier) % 100 == 1 for earlier, later in pairwise(ramp)), ramp
 
 
-def test_a_pv_that_never_changes_is_told_once_to_each_handler(k: dml) -> None:
+def test_each_handler_of_a_constant_pv_is_called_once(k: dml) -> None:
     first, second = Handler(), Handler()
     k.monitor("pva://demo:message", first)
     k.monitor("pva://demo:message", second)
     assert first.values(1) == second.values(1)
 
 
-def test_a_stopped_handler_is_not_called_while_another_goes_on(k: dml) -> None:
+def test_stopping_one_handler_does_not_affect_another(k: dml) -> None:
     stopped, other = Handler(), Handler()
     k.monitor("pva://demo:ramp100", stopped)
     k.monitor("pva://demo:ramp100", other)
@@ -92,7 +92,7 @@ def test_a_stopped_handler_is_not_called_while_another_goes_on(k: dml) -> None:
     assert k.status.monitors == 0
 
 
-def test_many_pvs_share_a_handler(k: dml) -> None:
+def test_monitor_many_calls_one_handler(k: dml) -> None:
     uris = ["pva://demo:ramp1", "ca://demo:sum", "pva://demo:mode", "ca://demo:message", "pva://demo:table"]
     handler = Handler()
     k.monitor_many(uris, handler, timeout=TIMEOUT)
@@ -112,7 +112,7 @@ def test_the_same_pv_can_be_monitored_again(k: dml) -> None:
         k.stop_monitor("demo:sum")
 
 
-def test_a_put_is_seen_by_a_handler(k: dml) -> None:
+def test_a_put_calls_the_handler(k: dml) -> None:
     handler = Handler()
     k.monitor("ca://demo:setpoint2", handler)
     handler.take(1)
@@ -122,12 +122,12 @@ def test_a_put_is_seen_by_a_handler(k: dml) -> None:
         pass
 
 
-def test_a_handler_that_raises_is_called_again(k: dml, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_handler_is_called_again(k: dml, caplog: pytest.LogCaptureFixture) -> None:
     handler = Handler()
 
     def bad(name: str, data: dict[str, Any]) -> None:
         handler(name, data)
-        raise RuntimeError("the handler's own fault")
+        raise RuntimeError("a bug of the handler")
 
     with caplog.at_level(logging.ERROR):
         k.monitor("pva://demo:ramp10", bad)
@@ -137,7 +137,7 @@ def test_a_handler_that_raises_is_called_again(k: dml, caplog: pytest.LogCapture
     assert "item=demo:ramp10" in caplog.text
 
 
-def test_two_instances_of_an_application_are_both_told(stack: EmbeddedStack, fresh_app_name: str) -> None:
+def test_two_instances_of_an_application_both_receive_updates(stack: EmbeddedStack, fresh_app_name: str) -> None:
     settings = stack.settings(fresh_app_name)
     first, second = Handler(), Handler()
     with dml("demo", fresh_app_name, settings=settings) as one, dml("demo", fresh_app_name, settings=settings) as two:

@@ -1,4 +1,4 @@
-"""The documented client against the real IOC: every kind of value is written, read back, or refused by name."""
+"""Puts of `dml` against the real IOC, for every kind of value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def k(stack: EmbeddedStack, fresh_app_name: str) -> Iterator[dml]:
         yield client
 
 
-def test_numbers_lists_strings_and_labels_are_written_in_the_pvs_own_type(k: dml) -> None:
+def test_plain_values_are_written_in_the_pvs_type(k: dml) -> None:
     values: list[tuple[str, Any, Any]] = [
         ("pva://demo:setpoint1", 4, 4.0),
         ("pva://demo:setpoint1", np.float32(0.5), 0.5),
@@ -44,7 +44,7 @@ def test_numbers_lists_strings_and_labels_are_written_in_the_pvs_own_type(k: dml
 
 
 @pytest.mark.parametrize("uri", ["pva://demo:mode", "ca://demo:mode"])
-def test_an_enum_takes_label_index_and_map(k: dml, uri: str) -> None:
+def test_an_enum_accepts_label_index_and_mapping(k: dml, uri: str) -> None:
     values: list[tuple[Any, int]] = [
         ("Beam", 3),
         (1, 1),
@@ -74,7 +74,7 @@ def test_an_enum_takes_label_index_and_map(k: dml, uri: str) -> None:
         ("pva://demo:setpoint1", {"nope": 1}, "has a field 'nope'"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name_and_nothing_written(k: dml, uri: str, value: Any, why: str) -> None:
+def test_an_unsuitable_value_is_rejected_and_not_written(k: dml, uri: str, value: Any, why: str) -> None:
     before = k.get(uri)["value"]
     with pytest.raises(ValueError, match="cannot put") as caught:
         k.put(uri, value, timeout=TIMEOUT)
@@ -96,20 +96,20 @@ def test_the_documented_table_is_written_and_read_back(k: dml) -> None:
     assert read["labels"] == ["element", "device_name", "s", "length"]
 
 
-def test_a_table_takes_a_map_of_columns(k: dml) -> None:
+def test_a_table_accepts_a_mapping_of_columns(k: dml) -> None:
     columns = {"element": ["A"], "device_name": ["B"], "s": np.array([1]), "length": (2,)}
     k.put("pva://demo:table", columns, timeout=TIMEOUT)
     assert k.get("pva://demo:table")["value"] == {"element": ["A"], "device_name": ["B"], "s": [1.0], "length": [2.0]}
 
 
-def test_values_made_by_hand_are_sent_as_given(k: dml) -> None:
+def test_serializable_values_are_sent_unchanged(k: dml) -> None:
     assert k.put("pva://demo:setpoint1", Scalar("value", 3), timeout=TIMEOUT)["error"] == 0
     assert k.put("ca://t:wfd", Vector([1, 2, 3, 4]), timeout=TIMEOUT)["error"] == 0
     assert k.get("pva://demo:setpoint1")["value"] == 3.0
     assert k.get("ca://t:wfd")["value"] == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_the_gateway_has_the_last_word_on_what_is_not_checked(k: dml) -> None:
+def test_unchecked_values_are_rejected_by_the_gateway(k: dml) -> None:
     before = k.get("pva://demo:setpoint1")["value"]
     with pytest.raises(OperationError, match="put of pva://demo:setpoint1"):
         k.put("pva://demo:setpoint1", Scalar("value", "text"), timeout=TIMEOUT)
@@ -118,7 +118,7 @@ def test_the_gateway_has_the_last_word_on_what_is_not_checked(k: dml) -> None:
     assert k.get("pva://demo:setpoint1")["value"] == before
 
 
-def test_a_records_field_is_written_and_the_record_is_not(k: dml) -> None:
+def test_a_put_to_a_records_field_does_not_write_its_value(k: dml) -> None:
     before = k.get("pva://demo:setpoint1")["value"]
     k.put("ca://demo:setpoint1.HIGH", 7.5, timeout=TIMEOUT)
     assert k.get("ca://demo:setpoint1.HIGH")["value"] == 7.5

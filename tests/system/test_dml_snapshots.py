@@ -1,4 +1,4 @@
-"""The documented client against the real IOC: snapshots, once and again."""
+"""Snapshots of `dml` against the real IOC."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Handler:
         return [self.calls.get(timeout=TIMEOUT)[1] for _ in range(count)]
 
 
-def test_a_snapshot_in_the_calling_thread_has_all_pvs(k: dml) -> None:
+def test_snapshot_sync_returns_all_pvs(k: dml) -> None:
     result = k.snapshot_sync(URIS, timeout=TIMEOUT)
     assert result["error"] == 0
     assert set(result["snapshot"]) == NAMES
@@ -78,7 +78,7 @@ def test_a_recurring_snapshot_calls_its_handler_with_each_iteration(k: dml, fres
     assert iterations[-1]["demo:ramp100"][0]["value"] == iterations[-1]["demo:ramp100"]["value"]
 
 
-def test_a_triggered_snapshot_makes_an_iteration_per_trigger_and_one_at_its_stop(k: dml, fresh_app_name: str) -> None:
+def test_a_triggered_snapshot_has_an_iteration_per_trigger_and_one_at_its_stop(k: dml, fresh_app_name: str) -> None:
     handler = Handler()
     asked = SnapshotProperties(snapshot_name=fresh_app_name, pv_uri_list=["pva://demo:sum"], triggered=True)
     k.snapshot_recurring(asked, handler, timeout=TIMEOUT)
@@ -91,7 +91,7 @@ def test_a_triggered_snapshot_makes_an_iteration_per_trigger_and_one_at_its_stop
     assert [one["iteration"] for one in handler.take(1)] == [3]
 
 
-def test_a_buffered_snapshot_has_every_value_with_the_fields_asked_for(k: dml, fresh_app_name: str) -> None:
+def test_a_buffered_snapshot_has_every_value_with_the_filtered_fields(k: dml, fresh_app_name: str) -> None:
     handler = Handler()
     asked = SnapshotProperties(
         snapshot_name=fresh_app_name,
@@ -110,7 +110,7 @@ def test_a_buffered_snapshot_has_every_value_with_the_fields_asked_for(k: dml, f
     assert all(set(sample) == {"value"} for one in iterations for sample in one["demo:ramp100"])
 
 
-def test_a_filter_for_a_field_that_a_pv_lacks_is_refused(k: dml, fresh_app_name: str) -> None:
+def test_a_filter_for_a_field_that_a_pv_lacks_is_rejected(k: dml, fresh_app_name: str) -> None:
     asked = SnapshotProperties(
         snapshot_name=fresh_app_name,
         pv_uri_list=["pva://demo:sum", "ca://demo:mode"],
@@ -130,7 +130,7 @@ def test_a_name_can_be_used_again_after_its_stop(k: dml, fresh_app_name: str) ->
         k.snapshot_stop(fresh_app_name, timeout=TIMEOUT)
 
 
-def test_a_trigger_of_what_does_not_run_is_the_gateways_refusal(k: dml, fresh_app_name: str) -> None:
+def test_a_trigger_of_an_unknown_snapshot_raises(k: dml, fresh_app_name: str) -> None:
     with pytest.raises(OperationError, match="-2"):
         k.snapshost_trigger(fresh_app_name, timeout=TIMEOUT)
     assert k.snapshot_stop(fresh_app_name, timeout=TIMEOUT)["error"] == 0

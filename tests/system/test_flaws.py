@@ -26,7 +26,7 @@ TIMEOUT = 60.0
 
 
 def assert_no_gap(ramp: Sequence[float]) -> None:
-    """Every value of the demo's ramps is one more than that before, modulo 100."""
+    """Asserts that the values of a demo ramp count up by one, modulo 100."""
     assert all((later - earlier) % 100 == 1 for earlier, later in pairwise(ramp)), ramp
 
 
@@ -36,7 +36,7 @@ def dml(stack: EmbeddedStack, fresh_app_name: str) -> Any:
         yield client
 
 
-def test_one_slow_request_does_not_hold_up_another(client: Client) -> None:
+def test_a_slow_request_does_not_delay_another(client: Client) -> None:
     slow: list[Exception] = []
     client.get_stream("pva://no:such:pv", timeout=TIMEOUT).subscribe(on_error=slow.append)
     for _ in range(5):
@@ -44,7 +44,7 @@ def test_one_slow_request_does_not_hold_up_another(client: Client) -> None:
     assert slow == []
 
 
-def test_no_update_of_a_pv_overtakes_another(client: Client) -> None:
+def test_updates_of_a_pv_stay_in_order(client: Client) -> None:
     inversions: list[tuple[float, float]] = []
     last = [-1.0]
     over = threading.Event()
@@ -61,7 +61,7 @@ def test_no_update_of_a_pv_overtakes_another(client: Client) -> None:
     assert inversions == []
 
 
-def test_a_json_reply_and_a_broken_one_kill_nothing(client: Client, stack: EmbeddedStack) -> None:
+def test_json_and_undecodable_replies_do_not_stop_the_client(client: Client, stack: EmbeddedStack) -> None:
     first(client.ready_stream())
     transport = KafkaTransport(stack.settings("poison"))
     sink = transport.sink()
@@ -84,7 +84,7 @@ def test_a_json_reply_and_a_broken_one_kill_nothing(client: Client, stack: Embed
     transport.close(1.0)
 
 
-def test_a_request_that_timed_out_leaves_nothing_behind(client: Client) -> None:
+def test_a_timed_out_request_is_removed(client: Client) -> None:
     for _ in range(5):
         with pytest.raises(OperationTimeout):
             first(client.get_stream("pva://no:such:pv", timeout=0.05))
@@ -106,7 +106,7 @@ def test_the_first_event_is_not_lost(stack: EmbeddedStack, fresh_app_name: str) 
             assert update.name == "demo:table"
 
 
-def test_another_monitor_does_not_disturb_those_there_are(client: Client) -> None:
+def test_a_new_monitor_does_not_disturb_running_ones(client: Client) -> None:
     values: list[float] = []
     enough = threading.Event()
 
@@ -122,7 +122,7 @@ def test_another_monitor_does_not_disturb_those_there_are(client: Client) -> Non
     assert_no_gap(values)
 
 
-def test_a_second_instance_fences_nobody(stack: EmbeddedStack, fresh_app_name: str) -> None:
+def test_a_second_instance_does_not_fence_the_first(stack: EmbeddedStack, fresh_app_name: str) -> None:
     settings = stack.settings(fresh_app_name)
     with Client("demo", fresh_app_name, settings=settings) as one:
         first(one.get_stream("pva://demo:sum"))
@@ -131,7 +131,9 @@ def test_a_second_instance_fences_nobody(stack: EmbeddedStack, fresh_app_name: s
                 assert first(client.get_stream("pva://demo:sum")).name == "demo:sum"
 
 
-def test_a_handlers_exception_is_told_and_the_handler_called_again(dml: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handlers_exception_is_logged_and_the_handler_called_again(
+    dml: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     again = threading.Event()
     calls: list[str] = []
 
@@ -139,13 +141,13 @@ def test_a_handlers_exception_is_told_and_the_handler_called_again(dml: Any, cap
         calls.append(name)
         if len(calls) > 1:
             again.set()
-        raise RuntimeError("the handler's own fault")
+        raise RuntimeError("a bug of the handler")
 
     with caplog.at_level(logging.ERROR):
         dml.monitor("pva://demo:ramp10", handler)
         assert again.wait(TIMEOUT)
         dml.stop_monitor("demo:ramp10")
-    assert "the handler's own fault" in caplog.text
+    assert "a bug of the handler" in caplog.text
     assert "demo:ramp10" in caplog.text
 
 

@@ -90,7 +90,7 @@ def test_it_comes_back_on_the_same_ports(database: Path) -> None:
 
 
 def test_an_invalid_database_is_an_error_with_the_ioc_output(tmp_path: Path) -> None:
-    with pytest.raises(IocError, match=r"(?s)the IOC ended with code 1; it printed:.*Can't open file '.*none.db'"):
+    with pytest.raises(IocError, match=r"(?s)the IOC ended with code 1; its output:.*Can't open file '.*none.db'"):
         SoftIoc(tmp_path / "none.db").start()
     bad = tmp_path / "bad.db"
     bad.write_text('record(nonsense, "x") {}')

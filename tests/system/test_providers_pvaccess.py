@@ -370,7 +370,7 @@ def test_a_table_server_takes_tables_and_columns_of_equal_length() -> None:
         put({"name": ["a", "b", "c"], "n": [1, 2, 3]})
         put({"n": [4, 5, 6]})
         assert server.columns == {"name": ["a", "b", "c"], "n": [4, 5, 6]}
-        with pytest.raises(ProviderError, match="the columns of a table have one length"):
+        with pytest.raises(ProviderError, match="the columns of a table must have one length"):
             put({"n": [7]})
         assert server.columns == {"name": ["a", "b", "c"], "n": [4, 5, 6]}
         provider.close()

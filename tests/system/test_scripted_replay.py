@@ -1,7 +1,6 @@
-"""What the deployed gateway was asked is asked of the scripted one: the same replies and events, in no time.
+"""The scripted gateway replies to the recorded commands as the deployed gateway did.
 
-The recorded messages, what is compared and where the project's gateway is to differ stand in test_gateway_replay.py,
-where the same is asked of a gateway over real EPICS. Here the PVs are Python objects, and a minute takes no time.
+Uses the cases and comparisons of test_gateway_replay.py, which runs the same commands against real EPICS.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from k2eg_rx.transport.interfaces import Receiver, Record
 
 
 def load_recorded() -> ModuleType:
-    """The module with the recorded messages, which no import finds as tests are imported here."""
+    """Returns the module with the recorded messages, which is not importable by name."""
     spec = importlib.util.spec_from_file_location("recorded_replay", Path(__file__).with_name("test_gateway_replay.py"))
     assert spec is not None
     assert spec.loader is not None
@@ -44,8 +43,8 @@ LEFT_OUT = {
 NAMES = [name for name in REAL.REPRODUCED if not any(is_left_out(name) for is_left_out in LEFT_OUT.values())]
 
 
-class UpdateQueue(Receiver):
-    """Keeps all records."""
+class RecordCollector(Receiver):
+    """Records all received records."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -58,7 +57,7 @@ class UpdateQueue(Receiver):
 
 
 def make_pvs(gateway: ScriptedGateway) -> None:
-    """The records of tests/data, as a user of the kit would write them."""
+    """Creates the records of tests/data with the test kit."""
     gateway.pv("t:mbbo", "One", choices=["Zero", "One", "Two"])
     gateway.pv("t:bi", "On", choices=["Off", "On"])
     gateway.pv("t:bo", "Off", choices=["Off", "On"], severity=3, message="UDF")
@@ -103,11 +102,11 @@ def make_pvs(gateway: ScriptedGateway) -> None:
 
 @pytest.fixture(scope="module")
 def replay() -> Any:
-    inbox = UpdateQueue()
+    collector = RecordCollector()
     with ScriptedGateway() as gateway:
         make_pvs(gateway)
         transport = MemoryTransport(gateway.broker, gateway.clock)
-        source, sink = transport.events(inbox, None), transport.sink()
+        source, sink = transport.events(collector, None), transport.sink()
         cases = map(REAL.CASES.get, NAMES)
         for topic in sorted({each["topic"] for case in cases for each in case.replies + case.events}):
             source.read(topic)
@@ -117,10 +116,10 @@ def replay() -> Any:
             sink.send("commands", text.encode(), key=b"one partition, for the order")
         gateway.advance(30.0)  # longer than any timeout or window among the commands
         transport.close(0.0)
-    return REAL.sort_records(inbox, 0)
+    return REAL.sort_records(collector, 0)
 
 
-def test_most_of_what_is_recorded_is_asked() -> None:
+def test_most_recorded_commands_are_replayed() -> None:
     assert len(NAMES) > 0.8 * len(REAL.REPRODUCED)
 
 
@@ -138,7 +137,7 @@ def test_monitor_events(replay: Any, name: str) -> None:
     REAL.test_monitor_events(replay, name)
 
 
-def test_a_pv_that_does_not_exist_is_silent(replay: Any) -> None:
+def test_a_missing_pv_has_no_events(replay: Any) -> None:
     REAL.test_a_pv_that_does_not_exist_is_silent(replay)
 
 

@@ -1,4 +1,4 @@
-"""The reactive client against the real IOC, through the gateway and Kafka."""
+"""`k2eg_rx.Client` against the real IOC, through gateway and Kafka."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ TIMEOUT = 60.0
 
 
 def assert_no_gap(ramp: Sequence[float]) -> None:
-    """Every value of the demo's ramps is one more than that before, modulo 100."""
+    """Asserts that the values of a demo ramp count up by one, modulo 100."""
     assert all((later - earlier) % 100 == 1 for earlier, later in pairwise(ramp)), ramp
 
 
 @pytest.mark.parametrize("protocol", ["pva", "ca"])
-def test_get_tells_value_units_limits_alarm_and_time(client: Client, protocol: str) -> None:
+def test_get_returns_value_units_limits_alarm_and_time(client: Client, protocol: str) -> None:
     data = first(client.get_stream(f"{protocol}://demo:sum"))
     assert data.name == "demo:sum"
     assert isinstance(data.value, float)
@@ -48,18 +48,18 @@ def test_get_tells_value_units_limits_alarm_and_time(client: Client, protocol: s
     assert data.timestamp > 1_700_000_000 * 10**9
 
 
-def test_a_pv_that_does_not_exist_times_out_by_name(client: Client) -> None:
+def test_get_of_a_missing_pv_times_out(client: Client) -> None:
     with pytest.raises(OperationTimeout, match=r"get of pva://no:such:pv: no reply within 0\.5 s"):
         first(client.get_stream("pva://no:such:pv", timeout=0.5))
 
 
-def test_a_put_is_seen_by_the_other_protocol(client: Client) -> None:
+def test_a_put_is_visible_over_the_other_protocol(client: Client) -> None:
     for number, (write, read) in enumerate([("pva", "ca"), ("ca", "pva")]):
         first(client.put_stream(f"{write}://demo:setpoint1", 2.0 + number))
         assert first(client.get_stream(f"{read}://demo:setpoint1")).value == 2.0 + number
 
 
-def test_an_enum_takes_label_and_index_and_refuses_others(client: Client) -> None:
+def test_an_enum_accepts_labels_and_indices_only(client: Client) -> None:
     first(client.put_stream("pva://demo:mode", "Ramping"))
     assert first(client.get_stream("ca://demo:mode")).value["index"] == 2
     first(client.put_stream("ca://demo:mode", 1))
@@ -80,25 +80,25 @@ def test_a_table_is_written_and_read_back(client: Client) -> None:
     assert first(client.get_stream("pva://demo:table")).value == before.value
 
 
-def test_the_gateways_refusal_is_an_operation_error(client: Client) -> None:
+def test_a_failure_reply_is_an_operation_error(client: Client) -> None:
     with pytest.raises(OperationError, match="demo:sum"):
         first(client.get_stream("pva://demo:sum.alarm.nothing"))
 
 
 @pytest.mark.parametrize("protocol", ["pva", "ca"])
-def test_a_fast_pv_arrives_whole_and_in_order(client: Client, protocol: str) -> None:
+def test_updates_of_a_fast_pv_arrive_complete_and_in_order(client: Client, protocol: str) -> None:
     seen = Collected(client.monitor_stream(f"{protocol}://demo:ramp100"))
     values = [update.value for update in seen.until_count(300)]
     assert_no_gap(values)
     seen.subscription.dispose()
 
 
-def test_the_first_event_of_a_pv_that_never_changes_is_not_missed(client: Client, stack: EmbeddedStack) -> None:
+def test_the_first_event_of_a_constant_pv_is_received(client: Client, stack: EmbeddedStack) -> None:
     for _ in range(20):
         assert first(client.monitor_stream("ca://demo:setpoint2")).name == "demo:setpoint2"
 
 
-def test_many_pvs_share_a_stream_and_a_late_subscriber_gets_the_last_of_each(client: Client) -> None:
+def test_a_late_subscriber_of_many_pvs_receives_the_last_update_of_each(client: Client) -> None:
     uris = ["pva://demo:setpoint1", "ca://demo:setpoint2", "pva://demo:mode", "pva://demo:table"]
     seen = Collected(client.monitor_many_stream(uris))
     names = {"demo:setpoint1", "demo:setpoint2", "demo:mode", "demo:table"}
@@ -109,7 +109,7 @@ def test_many_pvs_share_a_stream_and_a_late_subscriber_gets_the_last_of_each(cli
     seen.subscription.dispose()
 
 
-def test_alarms_come_with_the_updates(client: Client) -> None:
+def test_updates_carry_alarms(client: Client) -> None:
     def alarming(update: PVUpdate) -> bool:
         return update.severity is not Severity.NO_ALARM
 
@@ -121,7 +121,7 @@ def test_alarms_come_with_the_updates(client: Client) -> None:
     seen.subscription.dispose()
 
 
-def test_a_one_shot_snapshot_has_all_pvs_and_takes_nothing_from_a_monitor(client: Client) -> None:
+def test_a_one_shot_snapshot_has_all_pvs_and_does_not_affect_a_monitor(client: Client) -> None:
     seen = Collected(client.monitor_stream("pva://demo:ramp100"))
     seen.until_count(10)
     snapshot = first(client.snapshot_stream(["pva://demo:ramp100", "ca://demo:sum", "pva://no:such"], duration=0.5))
@@ -143,7 +143,7 @@ def test_a_recurring_snapshot_counts_its_iterations_until_it_is_stopped(client: 
     seen.until_end()
 
 
-def test_a_triggered_snapshot_makes_an_iteration_per_trigger(client: Client, fresh_app_name: str) -> None:
+def test_a_triggered_snapshot_has_an_iteration_per_trigger(client: Client, fresh_app_name: str) -> None:
     properties = SnapshotProperties(fresh_app_name, ["pva://demo:setpoint1"], triggered=True)
     seen = Collected(client.snapshot_recurring_stream(properties))
     first(client.snapshot_activation_stream(fresh_app_name))
@@ -156,7 +156,7 @@ def test_a_triggered_snapshot_makes_an_iteration_per_trigger(client: Client, fre
         first(client.snapshot_trigger_stream(fresh_app_name))
 
 
-def test_sub_pushes_come_before_the_window_ends(client: Client, fresh_app_name: str) -> None:
+def test_sub_pushes_arrive_before_the_window_ends(client: Client, fresh_app_name: str) -> None:
     properties = SnapshotProperties(
         fresh_app_name,
         ["pva://demo:ramp100"],
@@ -178,7 +178,7 @@ def test_sub_pushes_come_before_the_window_ends(client: Client, fresh_app_name: 
     first(client.snapshot_stop_stream(fresh_app_name))
 
 
-def test_a_field_filter_that_a_pv_lacks_is_refused_by_name(client: Client, fresh_app_name: str) -> None:
+def test_a_filter_for_a_field_that_a_pv_lacks_is_rejected(client: Client, fresh_app_name: str) -> None:
     properties = SnapshotProperties(
         fresh_app_name, ["pva://demo:mode"], type=SnapshotType.TIMED_BUFFERED, pv_field_filter_list=["control"]
     )
@@ -198,7 +198,7 @@ def test_streams_compose(client: Client) -> None:
     assert first(sums) == [4.0, 4.0, 4.0]
 
 
-def test_a_get_may_be_made_for_each_update(client: Client) -> None:
+def test_a_stream_can_get_a_pv_for_each_update(client: Client) -> None:
     pairs = client.monitor_stream("pva://demo:ramp10").pipe(
         ops.take(3),
         ops.flat_map(lambda update: client.get_stream("ca://demo:sum").pipe(ops.map(lambda data: data.value))),
@@ -207,7 +207,7 @@ def test_a_get_may_be_made_for_each_update(client: Client) -> None:
     assert len(first(pairs)) == 3
 
 
-def test_two_clients_of_one_application_get_their_own_replies_and_all_events(
+def test_two_clients_of_an_application_receive_their_own_replies_and_all_events(
     stack: EmbeddedStack, fresh_app_name: str
 ) -> None:
     settings = stack.settings(fresh_app_name)
@@ -223,7 +223,7 @@ def test_two_clients_of_one_application_get_their_own_replies_and_all_events(
             assert_no_gap(items)
 
 
-def test_a_slow_subscriber_with_latest_skips_and_counts(client: Client) -> None:
+def test_a_slow_subscriber_with_latest_skips_and_counts_updates(client: Client) -> None:
     go = threading.Event()
     seen: list[PVUpdate] = []
 
@@ -241,7 +241,7 @@ def test_a_slow_subscriber_with_latest_skips_and_counts(client: Client) -> None:
     subscription.dispose()
 
 
-def test_the_status_tells_the_connection_and_the_monitors(client: Client) -> None:
+def test_the_status_has_connection_and_monitors(client: Client) -> None:
     seen = Collected(client.status_stream())
     first(client.ready_stream())
     monitor = Collected(client.monitor_stream("pva://demo:ramp10"))

@@ -1,4 +1,4 @@
-"""Time travel through the real IOC, gateway and Kafka: the demo's 100 Hz ramp has no gap, past or present."""
+"""`since` and replay through the real IOC, gateway and Kafka: the demo's 100 Hz ramp has no gap."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ UNPROCESSED = 631_152_000 * 1_000_000_000  # EPICS's epoch, 1990, in Unix nanose
 RAMPS = ["pva://demo:ramp100", "ca://demo:ramp10", "pva://demo:ramp1"]
 
 
-Told = Collected[PVUpdate]
+Recorded = Collected[PVUpdate]
 
 
-def times(told: Told) -> list[int]:
-    return [update.timestamp or 0 for update in told.items]
+def times(recorded: Recorded) -> list[int]:
+    return [update.timestamp or 0 for update in recorded.items]
 
 
 def assert_no_gap(updates: Sequence[PVUpdate]) -> None:
-    """Every value of the demo's ramps is one more than that before, modulo 100."""
+    """Asserts that the values of a demo ramp count up by one, modulo 100."""
     values = [update.value for update in updates]
     assert all((later - earlier) % 100 == 1 for earlier, later in pairwise(values)), values
 
 
 @pytest.fixture
-def watched(client: Client) -> Iterator[Told]:
-    """The fast ramp, monitored for a second already, and still."""
-    live = Told(client.monitor_stream(RAMP))
+def watched(client: Client) -> Iterator[Recorded]:
+    """Monitors the fast ramp, for a second before the test starts."""
+    live = Recorded(client.monitor_stream(RAMP))
     live.until_more(100)
     yield live
     live.subscription.dispose()
 
 
-def test_a_monitor_tells_the_past_and_then_the_present_without_a_gap(client: Client, watched: Told) -> None:
+def test_since_continues_from_past_to_live_without_a_gap(client: Client, watched: Recorded) -> None:
     first_seen = times(watched)[0]
-    past = Told(client.monitor_stream(RAMP, since=watched.began - timedelta(seconds=1)))
+    past = Recorded(client.monitor_stream(RAMP, since=watched.began - timedelta(seconds=1)))
     past.until(lambda it: it.items and not it.items[-1].replayed)
     past.until_more(50)
     assert_no_gap(past.items[-150:])
-    told = times(past)
-    assert first_seen in told  # also if it is of a record that was not processed yet: 1990
-    processed = [time for time in told if time != UNPROCESSED]
+    recorded = times(past)
+    assert first_seen in recorded  # also if it is of a record that was not processed yet: 1990
+    processed = [time for time in recorded if time != UNPROCESSED]
     assert processed == sorted(set(processed))
     marks = [update.replayed for update in past.items]
     assert marks == sorted(marks, reverse=True)
@@ -59,14 +59,14 @@ def test_a_monitor_tells_the_past_and_then_the_present_without_a_gap(client: Cli
     assert not any(update.replayed for update in watched.items)
 
 
-def test_another_client_has_the_same_past(
-    client: Client, watched: Told, stack: EmbeddedStack, fresh_app_name: str
+def test_another_client_reads_the_same_history(
+    client: Client, watched: Recorded, stack: EmbeddedStack, fresh_app_name: str
 ) -> None:
     began = datetime.now(UTC)
     watched.until_more(100)
     name = f"{fresh_app_name}-other"
     with Client("demo", name, settings=stack.settings(name)) as other:
-        past = Told(other.monitor_stream(RAMP, since=began))
+        past = Recorded(other.monitor_stream(RAMP, since=began))
         past.until_more(120)
         assert min(times(past)) >= began.timestamp() * 1e9
         assert_no_gap(past.items)
@@ -74,37 +74,37 @@ def test_another_client_has_the_same_past(
         assert len(seen) >= 90
 
 
-def test_an_interval_is_replayed_as_it_was_seen(client: Client) -> None:
+def test_a_replayed_interval_equals_the_live_updates(client: Client) -> None:
     start = datetime.now(UTC)
-    live = Told(client.monitor_many_stream(RAMPS))
+    live = Recorded(client.monitor_many_stream(RAMPS))
     live.until(lambda it: sum(update.name == "demo:ramp1" for update in it.items) >= 3)
     live.subscription.dispose()
     stop = datetime.now(UTC)
-    replay = Told(client.replay_stream(RAMPS, start, stop))
+    replay = Recorded(client.replay_stream(RAMPS, start, stop))
     replay.until_end()
     assert replay.completed
     assert times(replay) == sorted(times(replay))
     for uri in RAMPS:
         name = uri.partition("://")[2]
         seen = {update.timestamp: update.value for update in live.items if update.name == name}
-        told = {update.timestamp: update.value for update in replay.items if update.name == name}
+        recorded = {update.timestamp: update.value for update in replay.items if update.name == name}
         inside = {time: value for time, value in seen.items() if start.timestamp() * 1e9 <= (time or 0)}
-        assert inside.items() <= told.items()
+        assert inside.items() <= recorded.items()
     assert_no_gap([update for update in replay.items if update.name == "demo:ramp100"])
 
 
-def test_a_replay_at_ten_times_the_speed(client: Client, watched: Told) -> None:
+def test_a_replay_at_ten_times_the_speed_takes_a_tenth_of_the_time(client: Client, watched: Recorded) -> None:
     watched.until_more(100)
     last = times(watched)[-1]
     stop = datetime.fromtimestamp(last / 1e9, UTC)
-    replay = Told(client.replay_stream([RAMP], stop - timedelta(seconds=1), stop, speed=10))
+    replay = Recorded(client.replay_stream([RAMP], stop - timedelta(seconds=1), stop, speed=10))
     replay.until_end()
     assert replay.completed
     assert 95 <= len(replay.items) <= 105
     assert_no_gap(replay.items)
 
 
-def test_a_subscriber_that_is_slow_to_hear_the_past_delays_nobody(client: Client, watched: Told) -> None:
+def test_a_slow_reader_of_the_past_delays_no_other_subscriber(client: Client, watched: Recorded) -> None:
     heard, gate = [], threading.Event()
 
     def listen(update: PVUpdate) -> None:
@@ -115,13 +115,13 @@ def test_a_subscriber_that_is_slow_to_hear_the_past_delays_nobody(client: Client
     watched.until_more(150)
     assert_no_gap(watched.items)
     assert heard == []
-    caught_up = Told(client.monitor_stream(RAMP, since=timedelta(seconds=1)))
+    caught_up = Recorded(client.monitor_stream(RAMP, since=timedelta(seconds=1)))
     caught_up.until_more(150)
     gate.set()
     slow.dispose()
 
 
-def test_the_past_of_a_pv_that_was_never_monitored_is_empty(client: Client) -> None:
-    replay = Told(client.replay_stream(["pva://demo:never:monitored"], timedelta(hours=1)))
+def test_a_pv_that_was_never_monitored_has_no_history(client: Client) -> None:
+    replay = Recorded(client.replay_stream(["pva://demo:never:monitored"], timedelta(hours=1)))
     replay.until_end()
     assert (replay.items, replay.errors, replay.completed) == ([], [], True)

@@ -1,4 +1,4 @@
-"""Scripts as users write them, tested as users can: without a broker, without an IOC, in virtual time."""
+"""Users' scripts, tested with the test kit in virtual time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_average(client: Client, source: str, target: str, count: int) -> Any:
 # and its test
 
 
-def test_the_average_is_written_back(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+def test_average_is_written(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
     current = k2eg_gateway.pv("demo:current", 0.0, units="A")
     average = k2eg_gateway.pv("demo:average", 0.0, units="A")
     write_average(k2eg_client, "pva://demo:current", "pva://demo:average", count=3)
@@ -53,9 +53,7 @@ def test_the_average_is_written_back(k2eg_gateway: ScriptedGateway, k2eg_client:
     assert average.puts == [3.0, 6.0]
 
 
-def test_a_put_that_fails_does_not_end_a_script_that_minds_it(
-    k2eg_gateway: ScriptedGateway, k2eg_client: Client
-) -> None:
+def test_a_script_can_continue_after_a_failed_put(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
     current, average = k2eg_gateway.pv("demo:current", 0.0), k2eg_gateway.pv("demo:average", 0.0)
     failures: list[Exception] = []
     k2eg_gateway.faults.refuse("put", "demo:average", message="interlock")
@@ -82,7 +80,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def test_the_example_of_a_moving_average(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+def test_the_moving_average_example(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
     example = load("moving_average")
     temperature = k2eg_gateway.pv("demo:temperature", 20.0)
     updates = k2eg_client.monitor_stream("pva://demo:temperature")
@@ -97,7 +95,7 @@ def test_the_example_of_a_moving_average(k2eg_gateway: ScriptedGateway, k2eg_cli
     ]
 
 
-def test_a_whole_script_that_waits_by_itself_runs_in_running_time(
+def test_a_script_that_waits_on_an_event_needs_a_running_clock(
     k2eg_gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = load("moving_average")
@@ -131,7 +129,7 @@ def test_blocking_calls_and_handlers(k2eg_gateway: ScriptedGateway, k: dml) -> N
     assert len(seen) == 2
 
 
-def test_a_handler_may_make_blocking_calls(k2eg_gateway: ScriptedGateway, k: dml) -> None:
+def test_a_handler_can_make_blocking_calls(k2eg_gateway: ScriptedGateway, k: dml) -> None:
     setpoint, readback = k2eg_gateway.pv("demo:set", 0.0), k2eg_gateway.pv("demo:read", 0.0, delay=2.0)
     results: list[float] = []
 
@@ -145,14 +143,14 @@ def test_a_handler_may_make_blocking_calls(k2eg_gateway: ScriptedGateway, k: dml
     assert readback.value == 4.5
 
 
-def test_timeouts_of_minutes_take_no_time(k2eg_gateway: ScriptedGateway, k: dml) -> None:
+def test_long_timeouts_take_no_real_time(k2eg_gateway: ScriptedGateway, k: dml) -> None:
     k2eg_gateway.faults.ignore("get", times=None)
     with pytest.raises(OperationTimeout, match=r"get of pva://demo:x: no reply within 600 s"):
         k.get("pva://demo:x", timeout=600.0)
     assert k2eg_gateway.clock.elapsed == 600.0
 
 
-def test_a_pv_that_is_away_times_out_in_the_gateway(k2eg_gateway: ScriptedGateway, k: dml) -> None:
+def test_a_disconnected_pv_times_out_in_the_gateway(k2eg_gateway: ScriptedGateway, k: dml) -> None:
     pv = k2eg_gateway.pv("demo:x", 1.0)
     pv.disconnect()
     with pytest.raises(OperationError, match="-3: Timeout operation"):
@@ -182,7 +180,7 @@ def test_recurring_snapshots_follow_the_clock(k2eg_gateway: ScriptedGateway, k: 
     assert len(seen) == 62  # the last, partial one
 
 
-def test_two_scripts_share_a_gateway(k2eg_gateway: ScriptedGateway) -> None:
+def test_two_scripts_can_share_a_gateway(k2eg_gateway: ScriptedGateway) -> None:
     pv = k2eg_gateway.pv("demo:x", 0)
     with dml("demo", "one") as one, dml("demo", "two") as two:
         seen: list[int] = []
@@ -204,7 +202,7 @@ def test_windows_of_reactivex_operators_are_in_virtual_time(k2eg_gateway: Script
     assert windows == [[0, 1, 2], [3]]
 
 
-def test_a_script_that_waits_for_an_event_of_its_own(k2eg_gateway: ScriptedGateway, k: dml) -> None:
+def test_a_blocking_script_with_its_own_event(k2eg_gateway: ScriptedGateway, k: dml) -> None:
     pv, reached = k2eg_gateway.pv("demo:x", 0.0), threading.Event()
     k.monitor("pva://demo:x", lambda _, data: reached.set() if data["value"] > 1.0 else None)
     k2eg_gateway.clock.schedule_relative(120.0, lambda *_: pv.post(2.0))
@@ -212,7 +210,7 @@ def test_a_script_that_waits_for_an_event_of_its_own(k2eg_gateway: ScriptedGatew
         assert reached.wait(30.0)
 
 
-def test_a_script_on_asyncio(k2eg_gateway: ScriptedGateway) -> None:
+def test_an_asyncio_script(k2eg_gateway: ScriptedGateway) -> None:
     pv = k2eg_gateway.pv("demo:x", 1.0)
 
     async def script() -> float:
@@ -228,7 +226,7 @@ def test_a_script_on_asyncio(k2eg_gateway: ScriptedGateway) -> None:
     assert k2eg_gateway.clock.elapsed >= 10.0
 
 
-def test_the_script_in_the_docstring_of_the_kit(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+def test_the_script_in_the_test_kits_docstring(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
     shown = str(kit.__doc__).partition("::\n")[2]
     lines = [line for line in shown.splitlines() if not line or line.startswith("    ")]
     script: dict[str, Any] = {"ops": ops}
@@ -237,7 +235,7 @@ def test_the_script_in_the_docstring_of_the_kit(k2eg_gateway: ScriptedGateway, k
     assert k2eg_gateway["demo:average"].puts == [3.0, 6.0]
 
 
-def test_first_of_a_client_in_the_test(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+def test_first_in_a_test(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
     k2eg_gateway.pv("demo:mode", "On", choices=["Off", "On"])
     update: PVUpdate = first(k2eg_client.monitor_stream("ca://demo:mode"))
     assert update.value == {"index": 1, "choices": ["Off", "On"]}

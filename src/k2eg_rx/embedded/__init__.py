@@ -1,6 +1,6 @@
-"""A Kafka broker in this process and a real EPICS IOC beside it, for the demo and for tests.
+"""A K2EG installation in this process, for the demo and for tests: broker, EPICS IOC and gateway.
 
-Importing this imports neither: the parts are loaded when the stack is started.
+The parts, which need the extra ``demo``, are imported when a stack starts.
 """
 
 from k2eg_rx.embedded.ioc import SoftIoc

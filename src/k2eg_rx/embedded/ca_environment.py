@@ -1,7 +1,6 @@
-"""Channel Access for one address list in this process, though libca knows nothing but the process environment.
+"""Configures Channel Access in this process by changing the process environment temporarily.
 
-In: the EPICS variables of a client. Out: a span of time in which libca, wherever in this process it starts, takes them.
-libca reads them when a context opens its first channel, and not again; any thread.
+libca has no other configuration. It reads the environment once, when a context opens its first channel.
 """
 
 from __future__ import annotations
@@ -20,34 +19,34 @@ from k2eg_rx.embedded.loopback import HOST, free_ports
 
 _log = logging.getLogger(__name__)
 
-_ASK_AGAIN_SECONDS = 0.02  # it takes about 1 ms to answer, once its port is bound
-_ASKED = 50  # so within a second
+_RETRY_SECONDS = 0.02  # a reply takes about 1 ms once the port is bound
+_ATTEMPTS = 50  # in all one second
 _REGISTER, _CONFIRM = 24, 17  # CAPROTO: REPEATER_REGISTER, REPEATER_CONFIRM
 
 _repeater_lock = threading.Lock()
-_repeater_port: list[int] = []  # of this process's repeater, once it runs
+_repeater_port: list[int] = []  # the port of this process's repeater, once it runs
 
 
 def _answers(port: int) -> bool:
-    """Whether a repeater takes registrations on the port, within a second."""
+    """Whether a repeater accepts registrations on the port within a second."""
     registration = struct.pack(">HHHHI4s", _REGISTER, 0, 0, 0, 0, socket.inet_aton(HOST))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        asker.bind((HOST, 0))  # not connected: it confirms from another port
-        asker.settimeout(_ASK_AGAIN_SECONDS)
-        for _ in range(_ASKED):
-            asker.sendto(registration, (HOST, port))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind((HOST, 0))  # not connected, because the confirmation comes from another port
+        client.settimeout(_RETRY_SECONDS)
+        for _ in range(_ATTEMPTS):
+            client.sendto(registration, (HOST, port))
             try:
-                return asker.recv(16)[:2] == struct.pack(">H", _CONFIRM)
+                return client.recv(16)[:2] == struct.pack(">H", _CONFIRM)
             except TimeoutError:
                 continue
     return False
 
 
 def _run_repeater() -> int:
-    """Runs a CA repeater on a thread of this process and a port of its own, once per process; returns the port.
+    """Runs a CA repeater on a thread and a port of this process, once per process; returns the port.
 
-    Where no repeater listens, libca starts one: the program ``caRepeater`` if there is one in the path, which then runs
-    for ever, and a thread on the site's standard port if not. Neither is wanted of a demo.
+    Without a repeater libca would start one: the program ``caRepeater``, which outlives the process, or a thread on the
+    site's standard port.
     """
     with _repeater_lock:
         if not _repeater_port:
@@ -57,25 +56,25 @@ def _run_repeater() -> int:
             library = ctypes.CDLL(str(paths.get_lib("ca")))
             (port,) = free_ports(1)
             with changed_environment({"EPICS_CA_REPEATER_PORT": str(port)}):
-                # It never returns, and does not hold the interpreter's lock: a daemon thread ends with the process.
+                # The function never returns and releases the GIL; the daemon thread ends with the process.
                 threading.Thread(
                     target=library.caRepeaterThread, args=(None,), name="k2eg-ca-repeater", daemon=True
                 ).start()
                 if not _answers(port):
-                    _log.warning("the CA repeater on port %d does not answer", port)
+                    _log.warning("CA repeater does not reply: port=%d", port)
             _repeater_port.append(port)
         return _repeater_port[0]
 
 
 @contextmanager
 def changed_environment(variables: Mapping[str, str]) -> Generator[None]:
-    """Sets variables of the process environment, and puts back what was there when it is left."""
-    before = {name: os.environ.get(name) for name in variables}
+    """Sets variables of the process environment and restores the previous values on exit."""
+    previous = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
@@ -84,11 +83,11 @@ def changed_environment(variables: Mapping[str, str]) -> Generator[None]:
 
 @contextmanager
 def channel_access(variables: Mapping[str, str]) -> Generator[None]:
-    """Has libca take these variables; leave it when a first channel has been connected.
+    """Makes libca use these variables; exit when the first channel is connected.
 
     Args:
         variables: The EPICS_CA_* variables of a client.
     """
-    wanted = {name: value for name, value in variables.items() if name.startswith("EPICS_CA_")}
-    with changed_environment(wanted | {"EPICS_CA_REPEATER_PORT": str(_run_repeater())}):
+    ca_variables = {name: value for name, value in variables.items() if name.startswith("EPICS_CA_")}
+    with changed_environment(ca_variables | {"EPICS_CA_REPEATER_PORT": str(_run_repeater())}):
         yield

@@ -1,7 +1,6 @@
-"""A real EPICS IOC as a child process: records of a database, served over Channel Access and PVAccess (QSRV).
+"""A real EPICS IOC as a child process: serves a database over Channel Access and PVAccess (QSRV).
 
-In: database files. Out: process variables on free loopback ports, and the variables a client needs to find them.
-`start` and `stop` may be called on any thread, one at a time; what the IOC prints is logged on a thread of its own.
+Thread safety: `start` and `stop` on any thread, one at a time; the IOC's output is logged on a thread of its own.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from k2eg_rx.embedded.loopback import ServerPorts, without_epics
 
 _log = logging.getLogger(__name__)
 
-_READY = "IOC Running"  # printed by epicscorelibs.ioc when iocInit has returned: all servers listen
-_PORT_TAKEN = "port was unavailable"  # rsrv then listens on another one, where nobody looks for it
-_PORT_ATTEMPTS = 3  # between choosing a port and using it somebody else may take it, which is rare enough once
-_KEPT_LINES = 50  # enough for what dbLoadRecords says about a bad database
-_EXIT_SECONDS = 3.0  # to exit after its input has ended; it takes about 0.1 s
+_READY = "IOC Running"  # printed by epicscorelibs.ioc after iocInit, when all servers listen
+_PORT_TAKEN = "port was unavailable"  # rsrv then listens on another port, which clients do not know
+_PORT_ATTEMPTS = 3  # another process may take a port before the IOC binds it, which is rare
+_KEPT_LINES = 50  # enough for the errors of dbLoadRecords
+_EXIT_SECONDS = 3.0  # to exit after the end of input; usually 0.1 s
 
 # The child ends when its input does, even if this process is killed. A copy of the pipe in a forked sibling would keep
 # the input open, so the child also checks its parent twice a second. (PR_SET_PDEATHSIG exists on Linux only and acts
@@ -43,24 +42,24 @@ runpy.run_module("pvxslibs.ioc", run_name="__main__", alter_sys=True)
 
 
 class IocError(Exception):
-    """The IOC did not start. The text has what it printed."""
+    """The IOC did not start. The text contains its output."""
 
 
 class _Attempt:
-    """One child, from its start to its end, with the thread that drains it."""
+    """A child process, with the thread that reads its output."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.decided = threading.Event()
+        self.started_or_ended = threading.Event()
         self.ready = False
         self.port_taken = False
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        self.process = subprocess.Popen(  # noqa: S603 - the command is ours
+        self.process = subprocess.Popen(  # noqa: S603 - a fixed command
             [sys.executable, "-c", _CHILD, str(os.getpid()), *arguments],
             env=dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # the Ctrl-C at a terminal is for us; we stop it
+            start_new_session=True,  # Ctrl-C on a terminal must reach this process only, which stops the IOC
         )
         self._drain = threading.Thread(target=self._read, name="k2eg-ioc-output", daemon=True)
         self._drain.start()
@@ -69,12 +68,12 @@ class _Attempt:
         for line in self.process.stdout or ():
             text = line.decode("utf-8", "replace").rstrip()
             self.lines.append(text)
-            _log.debug("ioc %d: %s", self.process.pid, text)
+            _log.debug("IOC output: pid=%d line=%s", self.process.pid, text)
             self.port_taken |= _PORT_TAKEN in text
             if text.startswith(_READY):
                 self.ready = True
-                self.decided.set()
-        self.decided.set()  # it ends, though its process may still be there
+                self.started_or_ended.set()
+        self.started_or_ended.set()  # end of output: the process is ending
 
     def stop(self) -> None:
         for end in (self._end_input, self.process.terminate, self.process.kill):
@@ -82,7 +81,7 @@ class _Attempt:
             try:
                 self.process.wait(_EXIT_SECONDS)
             except subprocess.TimeoutExpired:
-                _log.warning("ioc %d did not exit within %g s", self.process.pid, _EXIT_SECONDS)
+                _log.warning("IOC did not exit: pid=%d seconds=%g", self.process.pid, _EXIT_SECONDS)
             else:
                 break
         self._drain.join(_EXIT_SECONDS)
@@ -98,7 +97,7 @@ class SoftIoc:
     """An IOC that runs from `start` to `stop`, or as a context manager.
 
     Attributes:
-        ports: The ports it serves on. They stay the same if it is stopped and started again.
+        ports: The server's ports. They do not change over `stop` and `start`.
     """
 
     def __init__(
@@ -109,9 +108,9 @@ class SoftIoc:
     ) -> None:
         """
         Args:
-            database: The path of a database file, or of several, loaded in that order.
-            macros: What ``$(NAME)`` stands for in all of them.
-            ports: The ports to serve on; by default free ones are chosen at the first start.
+            database: The path of a database file, or several, loaded in that order.
+            macros: Values of ``$(NAME)`` in these files.
+            ports: The server's ports; by default free ones.
         """
         files = [database] if isinstance(database, str | Path) else list(database)
         definitions = ",".join(f"{name}={value}" for name, value in (macros or {}).items())
@@ -124,26 +123,26 @@ class SoftIoc:
 
     @property
     def client_environment(self) -> dict[str, str]:
-        """The EPICS variables with which a client finds this IOC, and only it.
+        """The EPICS variables for a client of this IOC only.
 
-        For a PVAccess client they are its configuration. libca reads them from the process environment, when the
-        first Channel Access context of the process is made and never again: put them into `os.environ` before.
+        A PVAccess client takes them as configuration. libca reads them from the process environment once, when the
+        process creates its first Channel Access context: set them in `os.environ` before.
         """
         return self.ports.ca_client_environment | self.ports.pva_client_environment
 
     @property
     def pid(self) -> int | None:
-        """The process id, or None while it does not run."""
+        """The process id; None while the IOC is stopped."""
         return self._attempt.process.pid if self._attempt else None
 
     def start(self, timeout: float = 20.0) -> Self:
-        """Starts the IOC and returns it when it serves its records.
+        """Starts the IOC and returns when it serves its records.
 
         Args:
-            timeout: For how many seconds to wait; it takes about 0.5 s on an idle machine.
+            timeout: Maximum duration in seconds; usually 0.5 s.
 
         Raises:
-            IocError: It ended, or did not get ready in time.
+            IocError: The IOC ended or did not start in time.
         """
         if self._attempt is not None:
             return self
@@ -160,18 +159,18 @@ class SoftIoc:
 
     def _launch(self, timeout: float) -> _Attempt:
         environment = without_epics() | self.ports.ca_server_environment | self.ports.pva_server_environment
-        # Its own client side (database links) sees the IOC itself and nothing of the site.
+        # The IOC's own client (database links) connects to this IOC only, not to the site.
         environment |= self.client_environment | {"PVXS_QSRV_ENABLE": "YES"}
         attempt = _Attempt(self._arguments, environment)
-        in_time = attempt.decided.wait(timeout)
+        in_time = attempt.started_or_ended.wait(timeout)
         if attempt.ready:
             return attempt
         attempt.stop()
-        how = f"ended with code {attempt.process.returncode}" if in_time else f"was not ready within {timeout:g} s"
-        raise IocError("\n".join([f"the IOC {how}; it printed:", *attempt.lines]))
+        reason = f"ended with code {attempt.process.returncode}" if in_time else f"did not start within {timeout:g} s"
+        raise IocError("\n".join([f"the IOC {reason}; its output:", *attempt.lines]))
 
     def stop(self) -> None:
-        """Ends the IOC, the hard way if need be: within seconds its process is gone. Idempotent."""
+        """Stops the IOC, with SIGKILL if it does not exit itself. Idempotent."""
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.stop()

@@ -1,7 +1,4 @@
-"""EPICS on the loopback interface: free ports, and the variables with which servers and clients find each other.
-
-In: nothing. Out: port numbers, maps of environment variables. Pure but for asking the kernel for ports; any thread.
-"""
+"""EPICS on the loopback interface: free ports and the environment variables for servers and clients."""
 
 from __future__ import annotations
 
@@ -14,15 +11,15 @@ from dataclasses import dataclass
 HOST = "127.0.0.1"
 
 _ADDRESS_LISTS = ("EPICS_CA_ADDR_LIST", "EPICS_PVA_ADDR_LIST")
-_PORT_ATTEMPTS = 50  # each succeeds unless somebody happens to have that number for UDP
+_PORT_ATTEMPTS = 50  # an attempt fails only if the number is in use for UDP
 
 
-def _both_kinds(held: ExitStack) -> int:
+def _tcp_and_udp_port(sockets: ExitStack) -> int:
     for _ in range(_PORT_ATTEMPTS):
-        stream = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        stream = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         stream.bind((HOST, 0))
         port: int = stream.getsockname()[1]
-        datagram = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        datagram = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         try:
             datagram.bind((HOST, port))
         except OSError:
@@ -32,9 +29,9 @@ def _both_kinds(held: ExitStack) -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns different port numbers, each free for TCP and for UDP just now."""
-    with ExitStack() as held:
-        return [_both_kinds(held) for _ in range(count)]
+    """Returns distinct port numbers that are free for TCP and UDP at present."""
+    with ExitStack() as sockets:
+        return [_tcp_and_udp_port(sockets) for _ in range(count)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class ServerPorts:
     Attributes:
         ca: Channel Access, TCP and UDP.
         pva: PVAccess, TCP.
-        pva_search: PVAccess, the UDP port on which it is searched for.
+        pva_search: PVAccess, the UDP port for search requests.
     """
 
     ca: int
@@ -53,12 +50,12 @@ class ServerPorts:
 
     @classmethod
     def free(cls) -> ServerPorts:
-        """Returns ports that nobody uses just now."""
+        """Returns ports that are free at present."""
         return cls(*free_ports(3))
 
     @property
     def pva_server_environment(self) -> dict[str, str]:
-        """What a PVAccess server needs to serve on these ports and the loopback interface only."""
+        """Variables for a PVAccess server on these ports, loopback interface only."""
         return {
             "EPICS_PVAS_SERVER_PORT": str(self.pva),
             "EPICS_PVAS_BROADCAST_PORT": str(self.pva_search),
@@ -69,7 +66,7 @@ class ServerPorts:
 
     @property
     def ca_server_environment(self) -> dict[str, str]:
-        """What a Channel Access server needs to serve on these ports and the loopback interface only."""
+        """Variables for a Channel Access server on these ports, loopback interface only."""
         return {
             "EPICS_CAS_SERVER_PORT": str(self.ca),
             "EPICS_CAS_INTF_ADDR_LIST": HOST,
@@ -79,7 +76,7 @@ class ServerPorts:
 
     @property
     def pva_client_environment(self) -> dict[str, str]:
-        """What a PVAccess client needs to find the server, and only it."""
+        """Variables for a PVAccess client of this server only."""
         return {
             "EPICS_PVA_ADDR_LIST": f"{HOST}:{self.pva_search}",
             "EPICS_PVA_AUTO_ADDR_LIST": "NO",
@@ -88,15 +85,14 @@ class ServerPorts:
 
     @property
     def ca_client_environment(self) -> dict[str, str]:
-        """What a Channel Access client needs to find the server, and only it."""
+        """Variables for a Channel Access client of this server only."""
         return {"EPICS_CA_ADDR_LIST": f"{HOST}:{self.ca}", "EPICS_CA_AUTO_ADDR_LIST": "NO"}
 
 
 def merge_client_environments(*environments: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables with which one client finds the servers of all the given ones.
+    """Returns the variables for a client of all the servers.
 
-    The address lists are joined; of any other variable (the port on which a PVAccess client hears beacons) the first
-    stands.
+    Address lists are joined; of other variables (a PVAccess client's beacon port) the first value is used.
     """
     merged: dict[str, str] = {}
     for environment in environments:
@@ -110,6 +106,6 @@ def merge_client_environments(*environments: Mapping[str, str]) -> dict[str, str
 
 
 def without_epics(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Returns an environment (by default this process's) without the EPICS variables of the site it runs at."""
+    """Returns an environment, by default this process's, without EPICS variables."""
     source = os.environ if environment is None else environment
     return {name: value for name, value in source.items() if not name.startswith("EPICS_")}

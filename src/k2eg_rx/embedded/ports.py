@@ -1,6 +1,6 @@
-"""The ports of this process's embedded stacks: always the same, because libca takes one list of addresses for good.
+"""The ports of this process's embedded stacks: always the same, because libca reads its address list once.
 
-In: nothing. Out: ports, for one stack at a time. Any thread.
+Thread safety: any thread; one stack at a time holds the ports.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import threading
 from k2eg_rx.embedded.loopback import ServerPorts
 
 _lock = threading.Lock()
-_ports: list[ServerPorts] = []  # one, once they are chosen
-_claimed: list[ServerPorts] = []  # the same, while a stack has them
+_ports: list[ServerPorts] = []  # at most one entry, chosen for the first stack
+_claimed: list[ServerPorts] = []  # the same entry while a stack holds the ports
 
 
 def claim_ports() -> ServerPorts:
-    """Returns the ports. Give them back with `release_ports`.
+    """Returns the ports; `release_ports` releases them.
 
     Raises:
-        RuntimeError: Another stack has them.
+        RuntimeError: Another stack holds them.
     """
     with _lock:
         if _claimed:
             raise RuntimeError(
-                "an embedded stack runs in this process: one at a time, for Channel Access knows only one"
+                "an embedded stack is running in this process: only one at a time is possible over Channel Access"
             )
         if not _ports:
             _ports.append(ServerPorts.free())
@@ -32,6 +32,6 @@ def claim_ports() -> ServerPorts:
 
 
 def release_ports() -> None:
-    """Gives the ports back."""
+    """Releases the ports."""
     with _lock:
         _claimed.clear()

@@ -1,8 +1,9 @@
-"""A whole K2EG installation in this process: a Kafka broker, a real EPICS IOC, a table server and the gateway.
+"""A K2EG installation in this process: Kafka broker, EPICS IOC, table server and gateway.
 
-In: nothing, or a database and the address of a broker. Out: the settings with which a client uses it, here or in
-another process. The broker, the table server and the gateway run on threads of this process, the IOC is a child; all
-are on the loopback interface and free ports. `start` and `close` may be called on any thread, one at a time.
+Broker, table server and gateway run on threads of this process, the IOC is a child process; all use free ports of the
+loopback interface.
+
+Thread safety: `start` and `close` on any thread, one at a time.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ _log = logging.getLogger(__name__)
 
 DEMO_DATABASE = Path(__file__).parent / "database" / "demo.db"
 
-# Those of the environment `demo` (conf/demo.ini), by which other processes use a running stack.
+# The values of environment `demo` (conf/demo.ini), with which other processes use a running stack.
 ENVIRONMENT = "demo"
 COMMAND_TOPIC = "k2eg-demo-commands"
 _GATEWAY = "k2eg-demo-gateway"
 _KAFKA = {
-    "fetch.wait.max.ms": "5",  # the embedded broker answers a fetch only when this time is over
-    "session.timeout.ms": "6000",  # and has the members of a group wait for each other for this long, less a second
+    "fetch.wait.max.ms": "5",  # the embedded broker replies to a fetch only after this time
+    "session.timeout.ms": "6000",  # a rebalance of the embedded broker takes this time less one second
 }
 
 _RECORD = re.compile(r"""^\s*g?record\s*\(\s*\w+\s*,\s*"?([^\s")]+)"?\s*\)""", re.MULTILINE)
@@ -47,20 +48,20 @@ TABLE_ROWS: Sequence[dict[str, Any]] = (
     {"element": "BPM1", "device_name": "BPMS:DEMO:230", "s": 1.85, "length": 0.08},
 )
 
-_CLOSE_SECONDS = 2.0  # for all of it: a demo has 3 s to end, its client among them
-_LEAST_SECONDS = 0.2  # for a part, even if those before it took all the time
+_CLOSE_SECONDS = 2.0  # for all parts: a demo ends within 3 s, its client included
+_MIN_SECONDS = 0.2  # per part, even if earlier parts used up the time
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Something that runs, and how to end it."""
+    """A running part and its close function."""
 
     name: str
     close: Callable[[], object]
 
 
 class EmbeddedStack:
-    """A K2EG installation that runs from `start` to `close`, or as a context manager."""
+    """A K2EG installation that runs from `start` to `close`; also a context manager."""
 
     def __init__(
         self,
@@ -70,14 +71,14 @@ class EmbeddedStack:
     ) -> None:
         """
         Args:
-            database: The IOC's database file, or files; by default the demo's.
-            broker_address: A Kafka broker to use, ``host:port``; by default one is started in this process.
+            database: The IOC's database file or files; by default the demo's.
+            broker_address: The address of a Kafka broker, ``host:port``; by default a broker starts in this process.
             ports: The IOC's ports; by default free ones, the same for all stacks of this process. See `start`.
         """
         given = DEMO_DATABASE if database is None else database
         self._databases = [given] if isinstance(given, str | Path) else list(given)
         self._ports = ports
-        self._foreign_broker = broker_address
+        self._external_broker = broker_address
         self._broker_address = broker_address
         self._client_environment: dict[str, str] = {}
         self._parts: list[_Part] = []
@@ -95,7 +96,7 @@ class EmbeddedStack:
 
     @property
     def client_environment(self) -> dict[str, str]:
-        """The EPICS variables with which an EPICS client finds the stack's PVs, and only them."""
+        """The EPICS variables for an EPICS client of the stack's PVs only."""
         return dict(self._client_environment)
 
     def settings(self, app_name: str) -> Settings:
@@ -113,14 +114,14 @@ class EmbeddedStack:
         )
 
     def start(self) -> Self:
-        """Starts everything and returns the stack when the gateway takes commands.
+        """Starts all parts and returns the stack when the gateway accepts commands.
 
-        libca takes one list of addresses for the whole life of a process. So one stack can run at a time; a later one
-        uses the same ports. With ports given, whoever gives them sees to it that libca has them in its list.
+        libca reads its address list once per process. Therefore one stack can run at a time, and later ones use the
+        same ports. A caller that passes ports must ensure that libca's list contains them.
 
         Raises:
-            RuntimeError: Another stack runs in this process.
-            Exception: A part did not start; those before it are stopped again.
+            RuntimeError: Another stack is running in this process.
+            Exception: A part did not start; the parts before it are stopped.
         """
         if self._parts:
             return self
@@ -132,46 +133,46 @@ class EmbeddedStack:
         return self
 
     def close(self) -> None:
-        """Stops everything, in the reverse order, within seconds. Idempotent; never raises."""
+        """Stops all parts in reverse order, within seconds. Idempotent; never raises."""
         deadline = time.monotonic() + _CLOSE_SECONDS
         while self._parts:
             part = self._parts.pop()
-            _close(part, max(deadline - time.monotonic(), _LEAST_SECONDS))
+            _close(part, max(deadline - time.monotonic(), _MIN_SECONDS))
 
-    def _runs(self, name: str, close: Callable[[], object]) -> None:
+    def _add_part(self, name: str, close: Callable[[], object]) -> None:
         self._parts.append(_Part(name, close))
 
     def _start(self) -> None:
-        # Imported here: the extras are needed by those only who start a stack.
+        # Imported here, because only a running stack needs the extra.
         from k2eg_rx.embedded.broker import EmbeddedBroker  # noqa: PLC0415
         from k2eg_rx.embedded.gateway import start_gateway  # noqa: PLC0415
         from k2eg_rx.embedded.ioc import SoftIoc  # noqa: PLC0415
         from k2eg_rx.embedded.loopback import merge_client_environments  # noqa: PLC0415
         from k2eg_rx.embedded.table_server import TableServer  # noqa: PLC0415
 
-        if self._foreign_broker is None:
+        if self._external_broker is None:
             broker = EmbeddedBroker()
-            self._runs("broker", broker.close)
+            self._add_part("broker", broker.close)
             self._broker_address = broker.address
         record = _first_record(self._databases)
         ioc = SoftIoc(self._databases, ports=self._ports or self._own_ports())
-        self._runs("IOC", ioc.stop)
+        self._add_part("IOC", ioc.stop)
         ioc.start()
         table = TableServer(TABLE_PV, TABLE_COLUMNS, TABLE_ROWS)
-        self._runs("table", table.stop)
+        self._add_part("table", table.stop)
         table.start()
         self._client_environment = merge_client_environments(ioc.client_environment, table.client_environment)
         start_gateway(
             self.settings(_GATEWAY),
             self._client_environment,
             record,
-            self._runs,
-            manage_topics=self._foreign_broker is not None,
+            self._add_part,
+            manage_topics=self._external_broker is not None,
         )
 
     def _own_ports(self) -> ServerPorts:
         ports = claim_ports()
-        self._runs("ports", release_ports)
+        self._add_part("ports", release_ports)
         return ports
 
     def __enter__(self) -> Self:
@@ -184,25 +185,25 @@ class EmbeddedStack:
 
 
 def _first_record(databases: Sequence[str | Path]) -> str:
-    """Returns the name of a record: one that the gateway can look for to see that Channel Access works."""
+    """Returns the name of the first record, which the gateway reads to check Channel Access."""
     for database in databases:
         found = _RECORD.search(Path(database).read_text())
         if found:
             return found[1]
-    raise ValueError(f"there is no record in {', '.join(map(str, databases))}")
+    raise ValueError(f"no record in {', '.join(map(str, databases))}")
 
 
 def _close(part: _Part, seconds: float) -> None:
-    """Closes a part on a thread of its own, so that one that hangs holds up nothing."""
+    """Closes a part on a thread of its own, so that a part that hangs does not block the others."""
 
     def close() -> None:
         try:
             part.close()
         except Exception:
-            _log.exception("%s did not close properly", part.name)
+            _log.exception("closing a part failed: part=%s", part.name)
 
     closing = threading.Thread(target=close, name=f"k2eg-close-{part.name}", daemon=True)
     closing.start()
     closing.join(seconds)
     if closing.is_alive():
-        _log.warning("%s did not close within %.1f s", part.name, seconds)
+        _log.warning("closing a part timed out: part=%s seconds=%.1f", part.name, seconds)

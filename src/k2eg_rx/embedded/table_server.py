@@ -1,7 +1,6 @@
-"""An NTTable served over PVAccess out of this process, writable by any client.
+"""Serves a writable NTTable over PVAccess from this process.
 
-In: columns and rows; puts of clients. Out: the process variable, and the variables a client needs to find it.
-Puts are answered on PVAccess worker threads; the other methods may be called on any thread, one at a time.
+Thread safety: puts run on PVAccess worker threads; other methods on any thread, one at a time.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ _server: Any = p4p_server
 _raw: Any = p4p_raw
 
 
-class _Rows:
-    """Takes the puts: the columns given replace those there, if the table is one afterwards."""
+class _PutHandler:
+    """Executes puts: given columns replace the current ones if all columns then have one length."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # between reading the other columns and posting
@@ -39,7 +38,7 @@ class _Rows:
                 for label in current["value"]
             }
             if len(set(lengths.values())) > 1:
-                operation.done(error=f"the columns of a table have one length, not {lengths}")
+                operation.done(error=f"the columns of a table must have one length, got {lengths}")
                 return
             given["timeStamp"] = _stamp()
             pv.post(given)
@@ -55,8 +54,8 @@ class TableServer:
     """A PVAccess server with one NTTable; runs from `start` to `stop`, or as a context manager.
 
     Attributes:
-        pv_name: The table's name.
-        ports: The ports it serves on.
+        pv_name: The table's PV name.
+        ports: The server's ports.
     """
 
     def __init__(
@@ -68,16 +67,16 @@ class TableServer:
     ) -> None:
         """
         Args:
-            pv_name: The table's name.
-            columns: The type of each column's elements by its label, in p4p's letters: ``s`` string, ``d`` double,
+            pv_name: The table's PV name.
+            columns: The element type of each column by its label, in p4p's type codes: ``s`` string, ``d`` double,
                 ``i`` int, ``l`` long, ``?`` boolean, ...
-            rows: What the table holds at first: in each row a value for each label.
-            ports: The ports to serve on; by default free ones are chosen.
+            rows: The initial rows, each with a value per label.
+            ports: The server's ports; by default free ones.
         """
         self.pv_name = pv_name
         self.ports = ports or ServerPorts.free()
         self._table = _nt.NTTable(list(columns.items()))
-        # By column: NTTable.wrap leaves out the columns, and the time, of a table without rows.
+        # By column: NTTable.wrap omits columns and time of a table without rows.
         self._initial = self._table.Value(
             self._table.type,
             {
@@ -90,25 +89,25 @@ class TableServer:
 
     @property
     def client_environment(self) -> dict[str, str]:
-        """The EPICS variables with which a client finds this server, and only it."""
+        """The EPICS variables for a client of this server only."""
         return self.ports.pva_client_environment
 
     @property
     def columns(self) -> dict[str, list[Any]]:
-        """The columns as they are now."""
+        """The current columns."""
         value = self._pv.current()["value"]
         return {label: np.asarray(value[label]).tolist() for label in value}
 
     def start(self) -> Self:
-        """Serves the table and returns the server."""
+        """Starts the server and returns it."""
         if self._server is None:
-            self._pv = _raw.SharedPV(handler=_Rows(), initial=self._initial)
+            self._pv = _raw.SharedPV(handler=_PutHandler(), initial=self._initial)
             environment = self.ports.pva_server_environment
             self._server = _server.Server(providers=[{self.pv_name: self._pv}], conf=environment, useenv=False)
         return self
 
     def stop(self) -> None:
-        """Stops serving. Idempotent."""
+        """Stops the server. Idempotent."""
         server, self._server = self._server, None
         if server is not None:
             server.stop()
