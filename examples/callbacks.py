@@ -1,9 +1,9 @@
-"""The callback API: read, write and watch a PV.
+"""Reads, writes and monitors a PV with the callback API.
 
     k2eg demo                     # in one terminal
     python examples/callbacks.py  # in another
 
-Prints a set point, moves it, and then follows the sum that depends on it for a few updates.
+Prints a set point, changes it in steps, and prints the sum that follows it.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ def main() -> None:
     parser.add_argument("-e", "--environment", default="demo")
     parser.add_argument("--setpoint", default="pva://demo:setpoint1")
     parser.add_argument("--sum", default="pva://demo:sum")
-    parser.add_argument("--steps", type=int, default=3, help="how often to move the set point")
+    parser.add_argument("--steps", type=int, default=3, help="number of steps")
     options = parser.parse_args()
-    moved = threading.Event()
+    updated = threading.Event()
 
     def on_update(pv_name: str, data: dict[str, Any]) -> None:
         print(f"{pv_name} = {data['value']:.3f} {data['display']['units']}, severity {data['alarm']['severity']}")
-        moved.set()
+        updated.set()
 
     with dml(options.environment, "example-callbacks") as client:
         start = client.get(options.setpoint, timeout=5.0)["value"]
         print(f"{options.setpoint} is {start:.3f}")
         client.monitor(options.sum, on_update, timeout=5.0)
         for step in range(1, options.steps + 1):
-            moved.clear()
+            updated.clear()
             client.put(options.setpoint, start + 0.1 * step, timeout=5.0)
-            if not moved.wait(5.0):
-                raise SystemExit(f"{options.sum} did not follow")
+            if not updated.wait(5.0):
+                raise SystemExit(f"no update of {options.sum} within 5 s")
         client.put(options.setpoint, start, timeout=5.0)
 
 

@@ -1,31 +1,30 @@
-"""Stream processing: two PVs joined by EPICS time, and what follows from them written back.
+"""Joins two PVs by EPICS time and writes a value computed from both.
 
     k2eg demo                     # in one terminal
     python examples/correlate.py  # in another
 
-Pairs the updates of two PVs that belong to the same instant, multiplies them, and writes the product to a set point,
-at most a few times a second.
+Pairs the updates of two PVs with nearly the same EPICS time, multiplies their values, and writes the product to a set
+point, at most five times a second.
 """
 
 from __future__ import annotations
 
 import argparse
-import threading
 
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg_rx import Client, PVUpdate, Reply
+from k2eg_rx import Client, PVUpdate, Reply, first
 
 NANOSECONDS = 1_000_000_000
 Pair = tuple[PVUpdate, PVUpdate]
 
 
 def same_instant(left: Observable[PVUpdate], right: Observable[PVUpdate], tolerance: float) -> Observable[Pair]:
-    """Returns the pairs of updates whose EPICS times are at most `tolerance` seconds apart.
+    """Returns pairs of updates whose EPICS times differ by at most `tolerance` seconds.
 
-    Every new update is looked at beside the newest of the other PV: one step of memory for each is enough for PVs
-    that update at the same rate.
+    Each update is compared with the newest one of the other PV, which suffices for PVs with equal update rates. For
+    other PVs use `k2eg_rx.operators.align`.
     """
 
     def close(pair: Pair) -> bool:
@@ -46,12 +45,9 @@ def main() -> None:
     parser.add_argument("--left", default="pva://demo:sine10")
     parser.add_argument("--right", default="ca://demo:ramp10")
     parser.add_argument("--target", default="pva://demo:setpoint2")
-    parser.add_argument("--tolerance", type=float, default=0.02, help="seconds between what belongs together")
-    parser.add_argument("--count", type=int, default=20, help="how many products to write")
+    parser.add_argument("--tolerance", type=float, default=0.02, help="maximum time difference of a pair in seconds")
+    parser.add_argument("--count", type=int, default=20, help="number of products to write")
     options = parser.parse_args()
-    over = threading.Event()
-    errors: list[Exception] = []
-
     with Client(options.environment, "example-correlate") as client:
 
         def write(product: float) -> Observable[str]:
@@ -60,24 +56,17 @@ def main() -> None:
 
             return client.put_stream(options.target, product, timeout=5.0).pipe(ops.map(line))
 
-        def failed(error: Exception) -> None:
-            errors.append(error)
-            over.set()
-
         pairs = same_instant(
             client.monitor_stream(options.left), client.monitor_stream(options.right), options.tolerance
         )
         writes: Observable[Observable[str]] = pairs.pipe(
             ops.map(lambda pair: float(pair[0].value) * float(pair[1].value) / 100),
-            ops.sample(0.2),  # a set point is no place for every update
+            ops.sample(0.2),  # five writes a second
             ops.take(options.count),
             ops.map(write),
         )
-        one_by_one: Observable[str] = writes.pipe(ops.merge(max_concurrent=1))
-        one_by_one.subscribe(print, failed, over.set)
-        over.wait()
-    if errors:
-        raise SystemExit(f"failed: {errors[0]}")
+        lines: Observable[str] = writes.pipe(ops.merge(max_concurrent=1))  # one put at a time
+        first(lines.pipe(ops.do_action(print), ops.count()))  # waits for the end; raises an error of the stream
 
 
 if __name__ == "__main__":

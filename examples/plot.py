@@ -1,15 +1,15 @@
-"""Some seconds of several PVs as a pandas frame, a few figures of each, and a plot as PNG.
+"""Collects some seconds of several PVs into a pandas frame, and plots them.
 
     k2eg demo                               # in one terminal
     python examples/plot.py --file pvs.png  # in another
 
-It is written as a notebook is: an editor that knows ``# %%`` runs it cell by cell. It needs the extra ``examples``.
+Editors that support ``# %%`` cells run this file like a notebook. It needs the extra ``examples``.
 """
 
 # pyright: reportUnknownMemberType=false
-# (matplotlib does not tell the types of all its arguments)
+# (matplotlib does not annotate all its arguments)
 
-# %% What is needed, and what may be chosen
+# %% Imports and options
 from __future__ import annotations
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import reactivex as rx
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure  # not pyplot, which is for windows: this needs no screen
+from matplotlib.figure import Figure  # pyplot would need a display
 from reactivex import operators as ops
 
 from k2eg_rx import Client, first
@@ -28,24 +28,24 @@ DEFAULT_PVS = ["pva://demo:sine10", "pva://demo:temperature", "ca://demo:bpm1", 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("-e", "--environment", default="demo")
-parser.add_argument("--pv", action="append", help="a PV with a number; may be given more than once")
-parser.add_argument("--seconds", type=float, default=10.0, help="how long to collect")
-parser.add_argument("--file", type=Path, default=Path("pvs.png"), help="the PNG")
-options, _ = parser.parse_known_args()  # a notebook has arguments of its own
+parser.add_argument("--pv", action="append", help="a numeric PV; can be repeated")
+parser.add_argument("--seconds", type=float, default=10.0, help="duration")
+parser.add_argument("--file", type=Path, default=Path("pvs.png"), help="the PNG file to write")
+options, _ = parser.parse_known_args()  # in a notebook there are further arguments
 
 # %% Collect updates
 with Client(options.environment, "example-plot") as client:
     live = client.monitor_many_stream(options.pv or DEFAULT_PVS)
     updates = first(live.pipe(ops.take_until(rx.timer(options.seconds)), ops.to_list()))
 if not updates:
-    raise SystemExit(f"no update came within {options.seconds:g} s")
+    raise SystemExit(f"no update within {options.seconds:g} s")
 units = {update.name: update.units for update in updates}
 
-# %% A row for each update: time, pv, value, severity, ...
+# %% A row per update: time, pv, value, severity, ...
 frame = to_dataframe(updates)
 print(frame.groupby("pv")["value"].describe().round(3).to_string())
 
-# %% A panel for each unit, a line for each PV, and red dots where it was in alarm
+# %% A panel per unit, a line per PV, red dots for values in alarm
 panels = sorted(set(units.values()))
 newest = frame["time"].max()
 figure = Figure(figsize=(9.0, 2.5 * len(panels)), layout="constrained")
@@ -58,7 +58,7 @@ for unit, axes in zip(panels, rows_of_axes[:, 0], strict=True):
         axes.plot(alarmed["time"], alarmed["value"], "o", markersize=4, color="tab:red")
     axes.set_ylabel(unit or "no unit")
     axes.grid(alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside the data
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside the plot
 bottom = rows_of_axes[-1, 0]
 bottom.set_xlim(newest - pd.Timedelta(seconds=options.seconds), newest)  # the first value of a PV may be days old
 bottom.xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator()))

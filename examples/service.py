@@ -1,10 +1,10 @@
-"""An asyncio service: the orbit's RMS, worked out from several PVs, for whoever asks over HTTP.
+"""An asyncio HTTP service that reports the RMS of an orbit, computed from several PVs.
 
     k2eg demo                   # in one terminal
-    python examples/service.py  # in another; it prints its address, for a browser or curl
+    python examples/service.py  # in another; open the printed address in a browser
 
-Iterates over the updates of several PVs at the same time, keeps the newest of each, and answers every request with what
-follows from them, as JSON. Ctrl-C or SIGTERM ends it: the requests, the iterations, and then the client.
+Iterates over several PVs concurrently, keeps the newest update of each, and replies to requests with JSON. Ctrl-C or
+SIGTERM cancels the requests and iterations and closes the client.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from typing import Any
 from k2eg_rx import PVUpdate, Severity, aio
 
 DEFAULT_PVS = [f"pva://demo:bpm{number}" for number in range(1, 9)]
-REQUEST_SECONDS = 5.0  # within which a request has to be sent: nobody holds a connection for ever
+REQUEST_SECONDS = 5.0  # for a request to arrive; frees connections of clients that send none
 
 
 class Orbit:
-    """The newest positions of some monitors. Belongs to the event loop."""
+    """The newest positions of several monitors; used on the event loop only."""
 
     def __init__(self, uris: list[str]) -> None:
         self._newest: dict[str, PVUpdate | None] = dict.fromkeys(uris)
 
     async def follow(self, client: aio.Client, uri: str) -> None:
-        """Keeps a PV's newest update, until the client is closed."""
+        """Keeps a PV's newest update until the client is closed."""
         async with client.monitor(uri, capacity=1, overflow="latest") as updates:
             async for update in updates:
                 self._newest[uri] = update
 
     def report(self) -> dict[str, Any]:
-        """Returns what is served: the RMS of the valid positions, and each of them; null for what is not known."""
+        """Returns the RMS of the valid positions and each position; None for unknown ones."""
         valid = {
             uri: float(update.value)
             for uri, update in self._newest.items()
@@ -48,7 +48,7 @@ class Orbit:
 
 
 async def respond(orbit: Orbit, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers the one HTTP request of a connection."""
+    """Replies to the HTTP request of a connection."""
     try:
         async with asyncio.timeout(REQUEST_SECONDS):
             request = await reader.readuntil(b"\r\n\r\n")
@@ -61,11 +61,11 @@ async def respond(orbit: Orbit, reader: asyncio.StreamReader, writer: asyncio.St
             writer.write(f"{head}Connection: close\r\n\r\n".encode() + content)
             await writer.drain()
     except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        pass  # it has gone, or does not speak HTTP
+        pass  # the client has disconnected or does not speak HTTP
 
 
 async def serve(environment: str, uris: list[str], port: int) -> None:
-    """Serves until it is cancelled, or one of its tasks fails: then all others are cancelled, and the client closed."""
+    """Serves until cancelled or until a task fails; then cancels all tasks and closes the client."""
     orbit = Orbit(uris)
     async with aio.Client(environment, "example-service") as client, asyncio.TaskGroup() as tasks:
         for uri in uris:
@@ -73,17 +73,19 @@ async def serve(environment: str, uris: list[str], port: int) -> None:
 
         stopping = asyncio.Event()
 
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if stopping.is_set():
                 writer.close()
             else:
-                answer = tasks.create_task(respond(orbit, reader, writer))
-                answer.add_done_callback(lambda _: writer.close())  # not by `respond`, which may be cancelled unbegun
+                reply = tasks.create_task(respond(orbit, reader, writer))
+                reply.add_done_callback(
+                    lambda _: writer.close()
+                )  # not in `respond`, which may be cancelled before it starts
 
-        server = await asyncio.start_server(connected, "127.0.0.1", port)  # for this machine alone
+        server = await asyncio.start_server(on_connection, "127.0.0.1", port)  # reachable from this machine only
         try:
             host, chosen = server.sockets[0].getsockname()
-            print(f"serving http://{host}:{chosen}/ (Ctrl-C ends it)", flush=True)
+            print(f"serving http://{host}:{chosen}/ (Ctrl-C to stop)", flush=True)
             await asyncio.Event().wait()
         finally:
             stopping.set()
@@ -104,8 +106,8 @@ def main() -> None:
     """Runs the example."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-e", "--environment", default="demo")
-    parser.add_argument("--pv", action="append", help="a monitor; may be given more than once")
-    parser.add_argument("--port", type=int, default=0, help="to listen on; 0 for any that is free")
+    parser.add_argument("--pv", action="append", help="a PV of a monitor; can be repeated")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 for a free one")
     options = parser.parse_args()
     asyncio.run(serve_until_signalled(options.environment, options.pv or DEFAULT_PVS, options.port))
 
