@@ -1,11 +1,10 @@
-"""What a get costs in the client, in a batch of a thousand and one after another, beside the least code that does both.
+"""Cost of a get in the client, in batches of 1,000 and one by one, compared with a minimal client.
 
     python benchmarks/batches.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
 
-The least code produces all commands and consumes until every reply is there: a producer and a consumer of
-confluent-kafka, each reply decoded for its id. It knows no deadlines and repeats nothing. Processor time is that of
-this process, with all its threads, those of librdkafka included; the broker and the responder, which answers every
-command at once, are processes of their own. Of the batches of a round the median counts.
+The minimal client is a producer and a consumer of confluent-kafka: it produces all commands and consumes until every
+reply has arrived, decoding each for its id; it has no timeouts or retries. Processor time is that of this process with
+all its threads; broker and responder are other processes. Of the batches of a round the median counts.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from laboratory import Laboratory, laboratory
 from latency import Bare
 from measuring import Row, at_most, run
 
-GETS = 1000  # in a batch
-SINGLE_GETS = 300  # one after another, in a round
-BATCHES = 5  # in a round; two more before it are not counted
+GETS = 1000  # per batch
+SINGLE_GETS = 300  # one by one, per round
+BATCHES = 5  # per round, after two that are not counted
 
 Cost = tuple[float, float]  # microseconds per get: processor, wall
 
 
 class Reader(Bare):
-    """A client of the least code that reads many PVs at once."""
+    """A minimal client that reads many PVs concurrently."""
 
     def get_many(self, uris: Sequence[str]) -> None:
         """Reads PVs."""
@@ -50,7 +49,7 @@ def _cost(action: Callable[[], object], gets: int) -> Cost:
 
 
 def _costs(get_many: Callable[[Sequence[str]], object], get: Callable[[str], object]) -> tuple[Cost, Cost]:
-    """Returns what a get costs in a batch, and alone."""
+    """Returns the cost of a get in a batch, and alone."""
     uris = [f"pva://bench:{number}" for number in range(GETS)]
     for _ in range(2):
         get_many(uris)
@@ -82,7 +81,7 @@ def _bare(place: Laboratory) -> tuple[Cost, Cost]:
 
 
 def measure(kafka: str, rounds: int) -> list[Row]:
-    """Returns the rows of a get in a batch and of one alone, in processor time and in time."""
+    """Returns the rows of gets in batches and one by one, in processor and wall time."""
     with laboratory(kafka) as place:
         measured = [(_ours(place), _bare(place)) for _ in range(rounds)]
 

@@ -1,11 +1,10 @@
-"""What a flood of monitor events does to a get: its median round trip beside one, against the same client's idle one.
+"""Median round trip of a get during a flood of monitor events, compared with an idle client.
 
     python benchmarks/flood.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
 
-The flood comes from a process of its own that produces as fast as the broker takes it. Its subscriber decodes each
-event, or reads the newest only. A machine with few processors shares them among flood, broker and client, so the ratio
-says as much of the machine as of the client. How much, the rows of a bare echo tell: produce and consume in another
-process, which has nothing to do with the flood, beside the same one and idle.
+The flood is produced by another process as fast as the broker accepts it. Its subscriber decodes each event, or reads
+only the newest. On a machine with few processors, flood, broker and client compete: the ratio depends on it.
+For comparison, the rows of a bare echo show produce and consume in another process, during the flood and idle.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from latency import Bare, milliseconds
 from measuring import Row, at_most, run
 from responder import HEADER, structure
 
-GETS = 500  # half a second beside the flood: in its first tenth it is not what it is afterwards
-_WARM_UP = 2000  # gets, before the first of which a broker has not compiled what it does most
+GETS = 500  # half a second of the flood; its first tenth is not representative
+_WARM_UP = 2000  # gets until the broker has compiled its hot code
 URI = "pva://bench:get"
 TIMEOUT = 30.0
 PVS = 10
 POLICIES = ("block", "latest", "drop_oldest")
-_BODIES = 500  # different ones of a PV, so that none is taken for a repetition of the last
+_BODIES = 500  # distinct values of a PV, so that no value repeats the last
 
 
 def _pour(address: str, names: list[str], stop: Event) -> None:
@@ -70,12 +69,12 @@ def _poured(address: str, names: list[str]) -> Iterator[None]:
 
 
 def _median(get: Callable[[], object], count: int = GETS) -> float:
-    """The median round trip of gets one after the other, in milliseconds."""
+    """Returns the median round trip of gets one by one, in milliseconds."""
     return statistics.median(milliseconds(get) for _ in range(count))
 
 
 def _serve_echo(settings: Settings, pipe: Connection) -> None:
-    """Is the process of the bare echo: measures itself as often as it is asked."""
+    """Runs the process of the bare echo, which measures itself on request."""
     bare = Bare(settings)
     while pipe.recv():
         pipe.send(_median(lambda: bare.get(URI)))
@@ -84,7 +83,7 @@ def _serve_echo(settings: Settings, pipe: Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """Medians of a round in milliseconds, beside a flood and idle; and the events a second that were handed over."""
+    """Medians of a round in milliseconds, with a flood and idle, and the events delivered per second."""
 
     get: float
     idle_get: float
@@ -133,7 +132,7 @@ def _rows(overflow: str, rounds: Sequence[Beside]) -> Iterator[Row]:
 
 
 def measure(kafka: str, rounds: int) -> list[Row]:
-    """Returns two rows for each policy of the flood's subscriber."""
+    """Returns two rows per overflow policy of the flood's subscriber."""
     measured: dict[str, list[Beside]] = {overflow: [] for overflow in POLICIES}
     with laboratory(kafka) as place, measured_process(_serve_echo, place.settings()) as echo:
         with Client("bench", "flood", settings=place.settings()) as client:

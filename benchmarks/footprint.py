@@ -1,11 +1,11 @@
-"""What a client costs: processor time per event, and memory per monitored PV; and how both grow.
+"""Footprint of a client: processor time per event and memory per monitored PV.
 
     python benchmarks/footprint.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
 
 Each figure is of a process of its own, librdkafka's threads included: a client that monitors a number of PVs with a
-number of subscribers each, every one of which looks at the decoded structure. Events of full NTScalars (some 550 bytes)
-come as fast as they are produced. The topics have one partition each here: 15,000 partitions would be a benchmark of
-the broker. Memory is what the process has more (resident) once each PV has had an event, than before the first monitor.
+number of subscribers each, all of which read the decoded structure. Events are full NTScalars (550 bytes), produced as
+fast as possible. Topics have one partition here, because 15,000 partitions would measure the broker. Memory is the
+increase of resident memory from before the first monitor until each PV has had an event.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from measuring import Row, run
 
 PV_COUNTS = (10, 100, 1000, 5000)
 SUBSCRIBER_COUNTS = (1, 10, 100)
-DELIVERIES = 60_000  # handler calls in a round
+DELIVERIES = 60_000  # handler calls per round
 _PATIENCE = 4 * TIMEOUT
 _PAGE = 4096
-_SETTLE = 0.5  # seconds for what came with the first events to be over
+_SETTLE = 0.5  # seconds until the work of the first events is done
 
 
 def _resident() -> int:
@@ -40,7 +40,7 @@ def _resident() -> int:
 
 
 class _Counter:
-    """Counts handler calls of many workers, and tells when there are as many as expected."""
+    """Counts handler calls on several threads and signals the expected number."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -66,7 +66,7 @@ class _Counter:
 
 
 def _watch(settings: Settings, names: Sequence[str], subscribers: int, pipe: Connection) -> None:
-    """Is the process that is measured."""
+    """Runs the measured process."""
     with Client("bench", "footprint", settings=settings, silence=3600.0) as client:
         first(client.ready_stream(TIMEOUT))
         gc.collect()
@@ -93,7 +93,7 @@ def _watch(settings: Settings, names: Sequence[str], subscribers: int, pipe: Con
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """The process that is measured, from outside. `memory` is in bytes."""
+    """The measured process, as seen by the benchmark. `memory` is in bytes."""
 
     place: Laboratory
     names: Sequence[str]
@@ -102,7 +102,7 @@ class Watcher:
     memory: int
 
     def cost(self) -> float:
-        """Returns microseconds of processor time per handler call, of one round."""
+        """Returns microseconds of processor time per handler call, for one round."""
         events = max(len(self.names), DELIVERIES // self.subscribers)
         self.pipe.send(events)
         self.pipe.recv()
@@ -112,7 +112,7 @@ class Watcher:
 
 @contextmanager
 def watcher(place: Laboratory, count: int, subscribers: int) -> Iterator[Watcher]:
-    """Starts one; its PVs have had their first event."""
+    """Starts a process and waits for the first event of each PV."""
     names = place.new_pvs(count, partitions=1)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

@@ -1,17 +1,14 @@
-"""What a gateway can do between EPICS and Kafka: events of one fast PV and of 1,000 slow ones, gets, and latency.
+"""Throughput and latency of the gateway: one fast PV, 1,000 slow PVs, and gets.
 
     python benchmarks/gateway.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
 
-Source, gateway, broker and p4p's own client are processes of their own; this one is the K2EG client. "Per core" is by
-the processor time of the gateway's process, so it holds on a machine that has other things to do. What the source
-posted and the topic does not have was merged, by PVAccess or in the gateway; what the gateway itself dropped, which it
-counts, is named beside it. Each event of a PV is looked at: a value that is older than the one before it ends the
-benchmark.
+Source, gateway, broker and p4p's client are processes of their own; this one is the K2EG client. "Per core" divides by
+the processor time of the gateway's process and so holds on a busy machine. Posts that are missing in the topic were
+merged by PVAccess or the gateway; events that the gateway dropped are listed. The order of each PV's values is checked.
 
-The baseline `deployed` is the C++ gateway that laboratories run, as it was measured for this project on two shared
-cores with everything on the loopback interface: one PV that is posted to 1,000, 5,000 and 20,000 times a second gave
-894, 1,165 and 2,984 events a second in its topic, and it answers about 46 gets a second and core. These figures are of
-another day; the others are of the same round.
+The baseline `deployed` is the C++ gateway used by laboratories, measured for this project on two shared cores over the
+loopback interface: a PV posted at 1,000, 5,000 and 20,000 Hz gave 894, 1,165 and 2,984 events per second, and 46 gets
+per second and core. These figures are of another day; all others are of the same round.
 """
 
 from __future__ import annotations
@@ -31,20 +28,20 @@ from k2eg_rx import PVUpdate, first
 from measuring import Row, Target, at_least, at_most, run
 
 DEPLOYED = "deployed"
-DEPLOYED_EVENTS = {1000: 894.0, 5000: 1165.0, 20_000: 2984.0}  # by posts a second
-DEPLOYED_GETS = 46.0  # a second and core
+DEPLOYED_EVENTS = {1000: 894.0, 5000: 1165.0, 20_000: 2984.0}  # by posts per second
+DEPLOYED_GETS = 46.0  # per second and core
 
 FAST_SECONDS = 2.0
 IN_FLIGHT = (1, 10, 100)
 GET_SECONDS = 1.5
-GETS = 50  # in a row, of ours and of p4p's in turn
-LATENCY_SECONDS = {10: 4.0, 100: 2.0, 1000: 2.0}  # by updates a second
+GETS = 50  # one by one, alternating between gateway and p4p
+LATENCY_SECONDS = {10: 4.0, 100: 2.0, 1000: 2.0}  # by updates per second
 SLOW_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What came through the gateway.
+    """The events that passed through the gateway.
 
     Attributes:
         rate: Events a second.
@@ -64,7 +61,7 @@ class Flow:
 
 
 def fast(site: Site, consumer: Consumer, rate: int) -> Flow:
-    """Measures one PV that is posted to at a rate, from the first post until its last event was read."""
+    """Measures one PV posted at a rate, from the first post until its last event is read."""
     before = site.gateway.ask("numbers")
     start = time.time_ns()
     first_value = site.post(site.fast, rate, FAST_SECONDS)
@@ -86,7 +83,7 @@ def fast(site: Site, consumer: Consumer, rate: int) -> Flow:
 
 
 def slow(site: Site, consumer: Consumer) -> Flow:
-    """Measures the slow PVs for some seconds; they go on before and after."""
+    """Measures the slow PVs for some seconds of their continuous updates."""
     before = site.gateway.ask("numbers")
     end = time.monotonic() + SLOW_SECONDS
     arrivals = Arrivals()
@@ -106,7 +103,7 @@ def slow(site: Site, consumer: Consumer) -> Flow:
 
 
 class _Gets:
-    """Keeps gets under way, each begun by the end of another, until the time is over.
+    """Keeps a number of gets in progress until the time is over.
 
     `_left` belongs to the lock; the rest is set before the first get.
     """
@@ -122,7 +119,7 @@ class _Gets:
         self._end = time.monotonic() + GET_SECONDS
 
     def run(self, in_flight: int) -> tuple[int, float]:
-        """Returns how many gets were answered in how many seconds."""
+        """Returns the number of replies and the seconds they took."""
         start = time.monotonic()
         for _ in range(in_flight):
             self._next()
@@ -153,7 +150,7 @@ class _Gets:
 
 
 def gets(site: Site, in_flight: int) -> tuple[float, float]:
-    """Measures gets that are under way at once; returns how many a second, and a second of the gateway's processor."""
+    """Measures concurrent gets; returns gets per second, and per second of the gateway's processor time."""
     before = site.gateway.ask("numbers")
     count, seconds = _Gets(site, in_flight).run(in_flight)
     after = site.gateway.ask("numbers")
@@ -161,7 +158,7 @@ def gets(site: Site, in_flight: int) -> tuple[float, float]:
 
 
 def one_get(site: Site) -> tuple[float, float]:
-    """Measures one get after the other; returns the medians in milliseconds, ours and p4p's own."""
+    """Measures gets one by one; returns the medians in milliseconds, of the gateway and of p4p."""
     pv = site.static[0]
     ours: list[float] = []
     for _ in range(GETS):
@@ -172,7 +169,7 @@ def one_get(site: Site) -> tuple[float, float]:
 
 
 class _Handler:
-    """A subscriber that notes how long updates took from the source's time stamp to here.
+    """A subscriber that records the latency of updates since the source's timestamp.
 
     `latencies` belongs to the thread on which it is called; the benchmark's looks at it when `seen` has the last value.
     """
@@ -195,7 +192,7 @@ def _percentile(figures: Sequence[float], percent: int) -> float:
 
 
 def latency(site: Site, handler: _Handler, rate: int) -> tuple[list[float], list[float]]:
-    """Measures the way of updates to a handler; returns median and p99 in milliseconds, ours and p4p's own."""
+    """Measures the latency of updates; returns median and p99 in milliseconds, of the gateway and of p4p."""
     site.peer.ask("begin", pv=site.timed)
     handler.latencies = []
     handler.first = site.post(site.timed, rate, LATENCY_SECONDS[rate])
@@ -205,12 +202,12 @@ def latency(site: Site, handler: _Handler, rate: int) -> tuple[list[float], list
         if time.monotonic() > deadline:
             raise SystemExit("the last update has not come")
         time.sleep(0.01)
-    theirs = site.peer.ask("end")[1:]  # the first is the value that was there
+    theirs = site.peer.ask("end")[1:]  # the first is the initial value
     return [[_percentile(figures, percent) for percent in (50, 99)] for figures in (handler.latencies, theirs)]
 
 
 class _Rows:
-    """Collects figures, a round at a time, into rows. The order of rows is that of their first figures."""
+    """Collects figures into rows, a round at a time; rows are in the order of their first figures."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, Any]] = {}
@@ -242,7 +239,7 @@ class _Rows:
 
 
 def _note(flows: Sequence[Flow]) -> str:
-    """What else is to be known of all rounds together."""
+    """Returns the figures over all rounds."""
     if not flows:
         return ""
     posted, age = statistics.median(flow.posted for flow in flows), statistics.median(flow.age for flow in flows)
@@ -253,7 +250,7 @@ def _note(flows: Sequence[Flow]) -> str:
 def _fast_rows(rows: _Rows, rate: int, flow: Flow) -> None:
     name = f"one PV, {rate:,} posts/s"
     deployed = DEPLOYED_EVENTS[rate]
-    target = at_least(3) if rate / deployed > 3 else None  # of so many posts no gateway could make more events
+    target = at_least(3) if rate / deployed > 3 else None  # a gateway cannot publish more events than there are posts
     rows.add(name, "events/s", flow.rate, baseline=deployed, against=DEPLOYED, target=target, flow=flow)
     rows.add(f"{name}, per core", "events/s/core", flow.per_core)
 
@@ -269,7 +266,7 @@ def _get_rows(rows: _Rows, site: Site) -> None:
         rate, per_core = gets(site, in_flight)
         rows.add(f"gets, {in_flight} under way", "gets/s", rate)
         name = f"gets, {in_flight} under way, per core"
-        target = at_least(10) if in_flight > 1 else None  # the deployed gateway's figure is that of a busy one too
+        target = at_least(10) if in_flight > 1 else None  # the deployed gateway was measured with concurrent gets too
         rows.add(name, "gets/s/core", per_core, baseline=DEPLOYED_GETS, against=DEPLOYED, target=target)
     ours, theirs = one_get(site)
     rows.add("a get", "ms", ours, baseline=theirs, against="p4p's own get")
@@ -284,7 +281,7 @@ def _latency_rows(rows: _Rows, site: Site, handler: _Handler) -> None:
 
 
 def measure(kafka: str, rounds: int) -> list[Row]:
-    """Returns the gateway's rows, measured on an Apache Kafka at an address."""
+    """Returns the gateway's rows, measured with the Apache Kafka at an address."""
     rows = _Rows()
     with ExitStack() as running:
         site = Site(kafka, running)
@@ -292,7 +289,7 @@ def measure(kafka: str, rounds: int) -> list[Row]:
         running.callback(consumer.close)
         handler = _Handler()
         subscription = site.client.monitor_stream(f"pva://{site.timed}").subscribe(handler)
-        fast(site, consumer, 5000)  # the broker's compiler, and what else is slow at first
+        fast(site, consumer, 5000)  # warm-up of the broker
         gets(site, 10)
         latency(site, handler, 100)
         for _ in range(rounds):
@@ -304,7 +301,7 @@ def measure(kafka: str, rounds: int) -> list[Row]:
         with site.records():
             slow_ones = site.monitor(site.slow)
             running.callback(slow_ones.close)
-            Arrivals().read(slow_ones, lambda arrivals: len(arrivals.events) >= 2 * SLOW)  # all are connected
+            Arrivals().read(slow_ones, lambda arrivals: len(arrivals.events) >= 2 * SLOW)  # all PVs are connected
             for _ in range(rounds):
                 _slow_rows(rows, slow(site, slow_ones))
     return list(rows.rows())

@@ -1,12 +1,11 @@
-"""The processes around the gateway that is measured, one role each: `Process` starts one, and is its other end.
+"""The processes of the gateway benchmark, one role each; `Process` starts and controls one.
 
-In: on standard input a JSON object a line, with the name of a method of the role under "do" and its arguments. Out: a
-JSON object a line, each answer when the method is done. A role does one thing at a time, on its main thread; it ends
-with its input.
+A role reads tasks from standard input, one JSON object per line: the method's name under "do", and its arguments. It
+writes each result as a JSON line, runs one task at a time on its main thread, and ends with its input.
 
-    source   a PVAccess server in Python, whose PVs are posted to as fast as asked for
-    gateway  `k2eg gateway` as it is run in earnest, and its numbers
-    peer     p4p's own client: its gets and its monitor beside ours
+    source   a PVAccess server in Python that posts to its PVs
+    gateway  `k2eg gateway` with production settings, and its metrics
+    peer     p4p's client: gets and a monitor, for comparison
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-_ANSWER_SECONDS = 60.0  # nothing here takes half as long
-_EXIT_SECONDS = 15.0  # a gateway that sends what it still has takes a few
-_SLICE = 0.001  # seconds: what is due in one is posted in a row, for a shorter sleep is not to be had
+_ANSWER_SECONDS = 60.0  # twice the longest answer
+_EXIT_SECONDS = 15.0  # a gateway that flushes its records takes a few
+_SLICE = 0.001  # seconds: posts due in one slice are made together, since sleeps are not shorter
 _NANO = 1_000_000_000
 
 
@@ -48,17 +47,17 @@ class Process:
         )
 
     def tell(self, do: str, **arguments: Any) -> None:
-        """Has the role begin something; `answer` tells of its end."""
+        """Starts a task of the role; `answer` waits for its result."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
         self._process.stdin.flush()
 
     def is_done(self) -> bool:
-        """Whether the answer is there."""
+        """Whether the answer has arrived."""
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def answer(self) -> Any:
-        """Returns the role's answer to what it was told to do; waits for it."""
+        """Waits for the result of the task and returns it."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], _ANSWER_SECONDS)[0]:
             raise RuntimeError(f"the {self._role} does not answer")
@@ -68,7 +67,7 @@ class Process:
         return json.loads(line)
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """Has the role do something and returns its answer."""
+        """Runs a task of the role and returns its result."""
         self.tell(do, **arguments)
         return self.answer()
 
@@ -91,7 +90,7 @@ class Process:
 
 
 class Source:
-    """A PVAccess server; each PV an NTScalar with all that an analog record has.
+    """A PVAccess server; each PV is an NTScalar with the fields of an analog record.
 
     Args:
         pvs: The names of its PVs.
@@ -112,7 +111,7 @@ class Source:
         self._server: Any = server.Server(providers=[self._pvs])
 
     def post(self, pv: str, first: int, rate: float, seconds: float) -> dict[str, Any]:
-        """Posts whole numbers from `first` on to a PV, with the time; returns how many in how long."""
+        """Posts whole numbers from `first` on, with timestamps; returns their number and the seconds."""
         post, value_of, type_ = self._pvs[pv].post, self._value, self._type
         start, number = time.monotonic(), 0
         while (elapsed := time.monotonic() - start) < seconds:
@@ -133,7 +132,7 @@ class Source:
 
 
 class GatewayProcess:
-    """A gateway, of an environment made here.
+    """A gateway with settings of its own.
 
     Args:
         broker: Kafka's address.
@@ -149,7 +148,7 @@ class GatewayProcess:
         self._gateway = self._running.enter_context(gateway(settings))
 
     def numbers(self) -> dict[str, float]:
-        """Returns its metrics, and the processor seconds that it took until now."""
+        """Returns the gateway's metrics and its processor time in seconds."""
         return {**self._gateway.metrics.as_dict(), "cpu": time.process_time()}
 
     def close(self) -> None:
@@ -158,7 +157,7 @@ class GatewayProcess:
 
 
 class Peer:
-    """p4p without anything above it."""
+    """A plain p4p client, for comparison."""
 
     def __init__(self) -> None:
         from p4p.client import raw
@@ -169,7 +168,7 @@ class Peer:
         self._monitor: Any = None
 
     def gets(self, pv: str, count: int) -> list[float]:
-        """Reads a PV so often, one after the other; returns how long each took, in milliseconds."""
+        """Reads a PV repeatedly, one by one; returns each duration in milliseconds."""
         took: list[float] = []
         held: list[Any] = []  # p4p closes the channel with the last operation on it
         for _ in range(count):
@@ -182,16 +181,16 @@ class Peer:
         return took
 
     def begin(self, pv: str) -> None:
-        """Begins to note the latency of a PV's updates."""
+        """Starts recording the latency of a PV's updates."""
         connected, opened = threading.Event(), threading.Lock()
 
         def signal() -> None:
-            with opened:  # it comes before p4p has returned the monitor
+            with opened:  # the first update may precede p4p's return of the monitor
                 monitor = self._monitor
             while (value := monitor.pop()) is not None:
                 connected.set()
                 if not isinstance(value, Exception):
-                    value.todict()  # as whoever uses it would
+                    value.todict()  # as an application would
                     now = time.time_ns()
                     stamp = value["timeStamp.secondsPastEpoch"] * _NANO + value["timeStamp.nanoseconds"]
                     self._latencies.append((now - stamp) / 1e6)
@@ -216,9 +215,9 @@ _ROLES = {"source": Source, "gateway": GatewayProcess, "peer": Peer}
 
 
 def main() -> None:
-    """Plays a role until the input ends."""
+    """Runs a role until the input ends."""
     role: Any = _ROLES[sys.argv[1]](**json.loads(sys.argv[2]))
-    # what a library prints is not an answer
+    # output of libraries must not mix with answers
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     answers.write("{}\n")

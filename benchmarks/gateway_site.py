@@ -1,6 +1,6 @@
-"""What the gateway's benchmark works in: an EPICS source, an IOC, a gateway, p4p and a client; and what comes out.
+"""The setup of the gateway benchmark: EPICS source, IOC, gateway, p4p and client.
 
-In: a broker. Out: the processes, and the events that are read from Kafka, checked for their order.
+It also reads the published events from Kafka and checks their order.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from k2eg_rx.embedded import ServerPorts, SoftIoc, merge_client_environments, wi
 from k2eg_rx.pv import monitor_topic
 
 TIMEOUT = 60.0
-STATIC = 100  # PVs that are read
+STATIC = 100  # PVs to read
 SLOW = 1000
-SLOW_RATE = 1  # a second, as the records' SCAN says
-_TOPICS = 100  # made in one request
+SLOW_RATE = 1  # per second, the records' SCAN
+_TOPICS = 100  # created per request
 
 _RECORD = """record(calc, "{name}") {{ field(INPA, "{name}") field(CALC, "A+1") field(SCAN, "1 second")
   field(EGU, "mm") field(HOPR, "100") field(LOPR, "-100") field(HIHI, "1e9") field(HHSV, "MAJOR") }}
@@ -38,7 +38,7 @@ _RECORD = """record(calc, "{name}") {{ field(INPA, "{name}") field(CALC, "A+1") 
 
 
 class Site:
-    """All that is around the gateway, and it.
+    """The gateway and the processes around it.
 
     Args:
         broker: Kafka's address.
@@ -72,11 +72,11 @@ class Site:
         settings = Settings("benchmark", broker, self._commands, reply, {})
         self.client = running.enter_context(Client("benchmark", "benchmark", settings=settings))
         self._producer = Producer({"bootstrap.servers": broker})
-        self._posted = 1  # 0 is what a PV has at first
+        self._posted = 1  # 0 is a PV's initial value
 
     @contextmanager
     def records(self) -> Generator[None]:
-        """An IOC with the slow PVs runs as long as the context."""
+        """Runs an IOC with the slow PVs within the context."""
         with tempfile.TemporaryDirectory(prefix="k2eg-benchmark-") as folder:
             database = Path(folder) / "slow.db"
             database.write_text("".join(_RECORD.format(name=name) for name in self.slow))
@@ -84,7 +84,7 @@ class Site:
                 yield
 
     def monitor(self, names: Sequence[str]) -> Consumer:
-        """Has PVs monitored; returns a consumer that is assigned to all of their topics, from the first event on.
+        """Monitors PVs; returns a consumer assigned to all their topics, from the first event on.
 
         The topics are there before, with one partition: a PV's events all go to one, by their key.
         """
@@ -105,12 +105,12 @@ class Site:
         return consumer
 
     def post(self, pv: str, rate: float, seconds: float) -> int:
-        """Has the source begin to post whole numbers to a PV; returns the first. `posted` tells of the end."""
+        """Starts posting whole numbers to a PV; returns the first. `posted` waits for the end."""
         self.source.tell("post", pv=pv, first=self._posted, rate=rate, seconds=seconds)
         return self._posted
 
     def posted(self) -> dict[str, float]:
-        """Waits until the source has posted; returns how often, and in how many seconds."""
+        """Waits for the end of posting; returns number of posts and seconds."""
         answer: dict[str, float] = self.source.answer()
         self._posted += int(answer["posts"])
         return answer
@@ -141,7 +141,7 @@ class Arrivals:
     events: list[tuple[int, Message]] = field(default_factory=list)
 
     def read(self, consumer: Consumer, enough: Callable[[Arrivals], bool]) -> None:
-        """Adds what comes until it is enough.
+        """Reads events until a condition holds.
 
         Raises:
             SystemExit: It never is.
@@ -151,7 +151,7 @@ class Arrivals:
             if time.monotonic() > deadline:
                 raise SystemExit("the last events are missing")
             first = consumer.poll(0.05)
-            if first is not None:  # `consume` would wait for all its time
+            if first is not None:  # `consume` waits for its whole timeout
                 batch, now = [first, *consumer.consume(1000, 0)], time.time_ns()
                 self.events += [(now, message) for message in batch if message.error() is None]
 
@@ -178,7 +178,7 @@ class Arrivals:
         return values
 
     def age(self) -> float:
-        """Returns the median of the events' ages when they were read, in milliseconds."""
+        """Returns the median age of the events when read, in milliseconds."""
         if not self.events:
             raise SystemExit("there are no events")
         ages: list[float] = []

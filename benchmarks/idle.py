@@ -1,9 +1,9 @@
-"""What a client costs that has nothing to do: its processor time while the PVs that it monitors stand still.
+"""Processor time of an idle client whose monitored PVs do not change.
 
     python benchmarks/idle.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
 
-Each figure is of a process of its own, librdkafka's threads included, set against a bare consumer with Kafka's own
-settings, which is assigned to the same topics and polls. The topics have as many partitions as a gateway makes.
+Each figure is of a process of its own, librdkafka's threads included. The baseline is a bare consumer with Kafka's
+default settings, assigned to the same topics. Topics have as many partitions as a gateway creates.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from laboratory import TIMEOUT, BareReader, laboratory, measured_process
 from measuring import Row, run
 
 PV_COUNTS = (1, 100, 2000)
-_LAPSE = 3.0  # seconds, of which the processor time is taken
-_SETTLE = 3.0  # seconds in which what comes with the start is over
+_LAPSE = 3.0  # seconds per measurement
+_SETTLE = 3.0  # seconds until the work of the start is done
 
 
 def _tell(pipe: Connection) -> None:
-    """Tells its processor time, in milliseconds a second, as often as it is asked."""
+    """Reports the processor time in milliseconds per second, on request."""
     time.sleep(_SETTLE)
     while pipe.recv():
         before = time.process_time()
@@ -32,7 +32,7 @@ def _tell(pipe: Connection) -> None:
 
 
 def _watch(settings: Settings, names: Sequence[str], pipe: Connection) -> None:
-    """Is the process of a client."""
+    """Runs the process of a client."""
     with Client("bench", "idle", settings=settings, silence=3600.0) as client:
         uris = [f"pva://{name}" for name in names]
         client.monitor_many_stream(uris).subscribe(lambda _: None)
@@ -41,7 +41,7 @@ def _watch(settings: Settings, names: Sequence[str], pipe: Connection) -> None:
 
 
 def _watch_bare(settings: Settings, names: Sequence[str], pipe: Connection) -> None:
-    """Is the process of a bare consumer."""
+    """Runs the process of a bare consumer."""
     reader = BareReader(settings.broker_url, names, {})
     batches = reader.batches()
     next(batches)
@@ -56,7 +56,7 @@ def _watch_bare(settings: Settings, names: Sequence[str], pipe: Connection) -> N
 
 
 def measure(kafka: str, rounds: int) -> list[Row]:
-    """Returns a row for each number of PVs."""
+    """Returns a row per number of PVs."""
     rows: list[Row] = []
     with laboratory(kafka) as place:
         for count in PV_COUNTS:

@@ -1,4 +1,4 @@
-"""What the client's benchmarks work in: topics on the broker, a responder, settings, and events produced beforehand."""
+"""The setup of the client benchmarks: topics, a responder, settings and events produced beforehand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from k2eg_rx.pv import monitor_topic
 from responder import HEADER, PARTITIONS, responder, structure
 
 TIMEOUT = 30.0
-_BODIES = 1000  # different ones, so that no decoder profits from what it has seen before
+_BODIES = 1000  # distinct, so that decoders cannot cache results
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Laboratory:
         return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
 
     def settings(self) -> Settings:
-        """Returns an environment with a reply topic that nobody else uses."""
+        """Returns settings with a unique reply topic."""
         reply_topic = f"bench-{uuid.uuid4().hex[:12]}-reply"
         self.create([reply_topic], partitions=1)
         return Settings(
@@ -45,7 +45,7 @@ class Laboratory:
         )
 
     def create(self, topics: Iterable[str], partitions: int = PARTITIONS) -> None:
-        """Makes topics; returns when the broker knows them, which takes a while for thousands."""
+        """Creates topics and waits until the broker knows them."""
         admin = self._admin()
         missing = set(topics)
         for created in admin.create_topics([NewTopic(topic, partitions, 1) for topic in missing]).values():
@@ -56,19 +56,19 @@ class Laboratory:
 
     def delete(self, topics: Iterable[str]) -> None:
         """Deletes topics."""
-        admin = self._admin()  # kept: its futures end with it
+        admin = self._admin()  # kept: its futures are cancelled with it
         for deleted in admin.delete_topics(list(topics)).values():
             deleted.result(TIMEOUT)
 
     def new_pvs(self, count: int, partitions: int = PARTITIONS) -> list[str]:
-        """Returns the names of PVs that were never there before, whose topics exist."""
+        """Returns unique PV names whose topics exist."""
         mark = uuid.uuid4().hex[:8]
         names = [f"bench:{mark}:{number}" for number in range(count)]
         self.create(map(monitor_topic, names), partitions)
         return names
 
     def produce(self, names: Sequence[str], count: int) -> None:
-        """Produces `count` events of full NTScalars, of one PV after the other."""
+        """Produces `count` events of full NTScalars, for the PVs in turn."""
         producer = Producer({"bootstrap.servers": self.address, "linger.ms": 20, "batch.num.messages": 1000})
         topics = [monitor_topic(name) for name in names]
         keys = [name.encode() for name in names]
@@ -92,7 +92,7 @@ class Laboratory:
 
 @contextmanager
 def laboratory(address: str, *, first_events: bool = False) -> Iterator[Laboratory]:
-    """Gives a laboratory on a broker, whose responder has a first event for each monitor if that is asked for."""
+    """Runs a laboratory on a broker; on request its responder publishes a first event per monitor."""
     command_topic = f"bench-{uuid.uuid4().hex[:12]}-commands"
     place = Laboratory(address, command_topic)
     place.create([command_topic], partitions=1)
@@ -102,7 +102,7 @@ def laboratory(address: str, *, first_events: bool = False) -> Iterator[Laborato
 
 @contextmanager
 def measured_process(target: Callable[..., None], *arguments: object) -> Iterator[Callable[[], float]]:
-    """Gives what has a process of its own measure itself once more, and waits for the figure.
+    """Yields a function that lets a process measure itself and returns the figure.
 
     Args:
         target: What runs there. It gets a pipe beside its arguments: each true value that comes asks for a figure, a
@@ -128,7 +128,7 @@ def measured_process(target: Callable[..., None], *arguments: object) -> Iterato
 
 
 class BareReader:
-    """The least code that reads PVs' topics: one consumer, manually assigned at their ends, in one loop."""
+    """A minimal reader of PVs' topics: one consumer, assigned at their ends, in one loop."""
 
     batch = 500
 
@@ -142,10 +142,10 @@ class BareReader:
         self._consumer.assign(everything)
 
     def batches(self) -> Iterator[list[Message]]:
-        """Gives what comes, a batch at a time."""
+        """Yields batches of messages."""
         while True:
             yield [message for message in self._consumer.consume(self.batch, 0.1) if message.error() is None]
 
     def close(self) -> None:
-        """Leaves."""
+        """Closes the consumer."""
         self._consumer.close()

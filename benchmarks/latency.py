@@ -1,12 +1,11 @@
-"""How long things take, beside the least code that does the same.
+"""Latency of gets, client construction and first events, compared with a minimal client.
 
     python benchmarks/latency.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
 
-A get against a bare produce and consume of command and reply; making a client until it can receive replies, and the
-time from subscribing to a monitor until its first event, against what a client does that joins a consumer group for its
-reply topic and re-subscribes for each PV. All commands are answered at once by a process that does nothing else, so no
-EPICS and no gateway is in these figures. The broker lets groups wait for nobody
-(``group.initial.rebalance.delay.ms=0``); Kafka's default adds 3 s to each first join.
+A get is compared with produce and consume of command and reply. Construction of a client until it can receive replies,
+and the time from subscribing to a monitor until its first event, are compared with a client that joins a consumer group
+for its reply topic and re-subscribes for each PV. A responder replies at once, so EPICS and gateway are not included.
+The broker's ``group.initial.rebalance.delay.ms`` is 0; Kafka's default adds 3 s to each first join.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from k2eg_rx.pv import monitor_topic
 from laboratory import TIMEOUT, Laboratory, laboratory
 from measuring import Row, at_most, run
 
-GETS = 200  # in a round
+GETS = 200  # per round
 STARTS = 5
 
 
 class Bare:
-    """A client of the least code: one producer, one consumer.
+    """A minimal client: one producer, one consumer.
 
     Args:
         settings: The environment.
@@ -54,16 +53,16 @@ class Bare:
             self.subscribe([])
         else:
             self._consumer.assign([TopicPartition(settings.reply_topic, 0, OFFSET_END)])
-            self._consumer.poll(0.5)  # the end is looked up
+            self._consumer.poll(0.5)  # resolves the end offset
 
     def subscribe(self, topics: list[str]) -> None:
-        """Has topics read beside the reply topic; returns when the group has assigned them."""
+        """Reads topics in addition to the reply topic; returns when they are assigned."""
         wanted = {self._settings.reply_topic, *topics}
 
         def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             for partition in partitions:
                 if partition.topic != self._settings.reply_topic:
-                    partition.offset = OFFSET_BEGINNING  # at the end it would miss what comes before it has found it
+                    partition.offset = OFFSET_BEGINNING  # from the end it would miss events before the end is resolved
             consumer.assign(partitions)
             self._assigned = {partition.topic for partition in partitions}
 
@@ -84,7 +83,7 @@ class Bare:
         return reply_id
 
     def until(self, wanted: Callable[[Message], bool]) -> None:
-        """Polls until a message is the wanted one."""
+        """Polls until a message matches."""
         deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
             message = self._consumer.poll(0.5)
@@ -105,13 +104,13 @@ class Bare:
         self.until(lambda message: message.topic() == topic)
 
     def close(self) -> None:
-        """Leaves."""
+        """Closes producer and consumer."""
         self._consumer.close()
         self._producer.flush(TIMEOUT)
 
 
 def milliseconds(action: Callable[[], object]) -> float:
-    """Returns how long an action took."""
+    """Returns the duration of an action in milliseconds."""
     start = time.perf_counter()
     action()
     return (time.perf_counter() - start) * 1000

@@ -1,7 +1,7 @@
-"""What every benchmark has in common: rows of figures measured side by side, their table, and the machine they are of.
+"""Shared by all benchmarks: rows of figures with baselines, tables, and the machine's description.
 
-A row holds one figure per round for what is measured and, where there is one, for the baseline of the same round. Its
-ratio is the median of the rounds' ratios, so that a machine that slows down for a while slows both down.
+A row holds a figure per round and, where there is one, the baseline of the same round. Its ratio is the median of the
+rounds' ratios, so that a temporarily slow machine affects both sides.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(_ROOT / "tests" / "kafka"))  # the broker that the tests start
+sys.path.insert(0, str(_ROOT / "tests" / "kafka"))  # the test suite's broker
 
 _MEMORY = Path("/dev/shm")
-_ROOM = 8 << 30  # bytes; `throughput` produces some 100 MB twice a round, and deletes its topics after the last
+_ROOM = 8 << 30  # bytes; `throughput` produces 100 MB twice per round and deletes its topics at the end
 
 LEAST_ROUNDS = 5
 _PACKAGES = ("k2eg", "reactivex", "confluent-kafka", "msgpack", "msgspec", "p4p", "aioca", "numpy")
@@ -35,13 +35,13 @@ _PACKAGES = ("k2eg", "reactivex", "confluent-kafka", "msgpack", "msgspec", "p4p"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a ratio is to be; without a baseline, what the figure itself is to be."""
+    """The target of a ratio; without a baseline, of the figure itself."""
 
     bound: float
     at_least: bool
 
     def is_met(self, figure: float) -> bool:
-        """Whether a figure is on the right side."""
+        """Whether a figure meets the target."""
         return figure >= self.bound if self.at_least else figure <= self.bound
 
     def __str__(self) -> str:
@@ -49,12 +49,12 @@ class Target:
 
 
 def at_least(bound: float) -> Target:
-    """Returns the target of something that should be large."""
+    """Returns a lower limit."""
     return Target(bound, at_least=True)
 
 
 def at_most(bound: float) -> Target:
-    """Returns the target of something that should be small."""
+    """Returns an upper limit."""
     return Target(bound, at_least=False)
 
 
@@ -82,13 +82,13 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """The median of the rounds' ratios, ours to the baseline."""
+        """The median over rounds of the ratio to the baseline."""
         if not self.baseline:
             return None
         return statistics.median(a / b for a, b in zip(self.ours, self.baseline, strict=True))
 
     @property
-    def verdict(self) -> str:
+    def result(self) -> str:
         """Whether the target is met; an empty string if there is none."""
         if self.target is None:
             return ""
@@ -96,7 +96,7 @@ class Row:
         return "met" if self.target.is_met(figure) else "NOT MET"
 
     def raw(self) -> dict[str, Any]:
-        """Returns it for JSON."""
+        """Returns the row as a JSON object."""
         return {
             "name": self.name,
             "unit": self.unit,
@@ -105,7 +105,7 @@ class Row:
             "against": self.against,
             "ratio": self.ratio,
             "target": str(self.target) if self.target else None,
-            "verdict": self.verdict,
+            "verdict": self.result,
             "note": self.note,
         }
 
@@ -123,7 +123,7 @@ def table(title: str, rows: Sequence[Row]) -> str:
         target = str(row.target) if row.target else ""
         lines.append(
             f"{row.name:52}{_number(statistics.median(row.ours)):>10}{base:>10} {row.unit:14}"
-            f"{f'{ratio:.2f}' if ratio is not None else '':>7}  {target:9}{row.verdict:9}"
+            f"{f'{ratio:.2f}' if ratio is not None else '':>7}  {target:9}{row.result:9}"
             f"{'; '.join(text for text in (row.against, row.note) if text)}".rstrip()
         )
     return "\n".join(lines)
@@ -150,7 +150,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def machine() -> dict[str, Any]:
-    """Returns what the figures are of: the machine, its load now, the versions, the commit."""
+    """Returns the machine, its load, the versions and the commit."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(),
@@ -173,7 +173,7 @@ def _folder() -> Path | None:
 
 @contextlib.contextmanager
 def kafka(address: str | None = None) -> Iterator[str]:
-    """Gives the address of an Apache Kafka: the one named, or one that runs as long as the context."""
+    """Yields the address of an Apache Kafka: the given one, or one that runs within the context."""
     if address:
         yield address
         return
@@ -186,7 +186,7 @@ def kafka(address: str | None = None) -> Iterator[str]:
             Path(folder),
             # what is deleted is gone, and with it its memory maps: the system allows a process 65,530
             {"log.segment.delete.delay.ms": "1000"},
-            # as it is run in earnest: with the compiler that the tests' broker does without
+            # as in production: with the compiler that the tests' broker disables
             java_options=("-XX:TieredStopAtLevel=4", "-Xmx1g"),
         )
         with broker:
@@ -202,7 +202,7 @@ def run(title: str, benchmark: Benchmark, arguments: Sequence[str] | None = None
 
 
 def main(benchmarks: dict[str, Benchmark], description: str, arguments: Sequence[str] | None = None) -> None:
-    """Runs benchmarks one after the other, prints a table of each, and writes all raw figures to one file."""
+    """Runs benchmarks one by one, prints a table of each, and writes all raw figures to one file."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=LEAST_ROUNDS, help="of each measurement (default %(default)s)")
     parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker that runs already; else one is started")

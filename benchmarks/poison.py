@@ -1,10 +1,10 @@
-"""Bad records on every topic that a client reads, good ones in between: what becomes of either.
+"""Sends undecodable records between good ones on all topics of a client, and checks the outcome.
 
     python benchmarks/poison.py [--count 100000] [--seed 1] [--json FILE]
 
-The client reads from a broker in memory, so that what is measured is the client. Poison is made of the messages that a
-deployed gateway really sent (tests/data/recorded.jsonl), spoilt, and from scratch. Each bad record has to be counted,
-each good one has to arrive, and nothing may be logged as an exception.
+The client reads from the in-memory broker. Bad records are damaged messages of a deployed gateway
+(tests/data/recorded.jsonl) and generated ones. Each bad record must be counted, each good one delivered, and no
+exception logged.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ PV, SNAPSHOT = "poison:pv", "poison-snapshot"
 ADDRESS = PVAddress.parse(f"pva://{PV}")
 COMMANDS, REPLIES = "commands", "poison-reply"
 EVENTS, ITERATIONS = monitor_topic(PV), snapshot_topic(SNAPSHOT)
-HALF = "\ud800"  # of a character: JSON can spell it, UTF-8 cannot
+HALF = "\ud800"  # a surrogate: valid in JSON escapes, not in UTF-8
 MSGPACK: Headers = (("k2eg-ser-type", b"Msgpack"),)
 JSON: Headers = (("k2eg-ser-type", b"Json"),)
-LARGEST = 64 * 1024  # the client's bound here: larger records are cheap to make
-GOOD_EVERY = 10  # a good event for so many bad records
-ASK_EVERY = 200  # a get and a snapshot's iteration for so many
-PATIENCE = 60.0  # seconds for what should happen
+LARGEST = 64 * 1024  # the client's size limit here
+GOOD_EVERY = 10  # bad records per good event
+ASK_EVERY = 200  # bad records per get and snapshot iteration
+TIMEOUT = 60.0  # seconds
 
 
 class Poison(NamedTuple):
-    """A record to spoil a topic with."""
+    """A bad record and its topic."""
 
     topic: str
     key: bytes | None
@@ -55,18 +55,18 @@ class Poison(NamedTuple):
 
 @dataclass
 class Report:
-    """What became of the records.
+    """The outcome: counts of records by their handling.
 
     Attributes:
-        poison: Bad records sent; some are good by chance, or nobody's business.
-        discarded: Records that the client counted as breaking the wire.
-        expected: How many do, by a decoder that looks at one at a time.
-        kinds: The discards by kind.
-        good_events: Good events sent, and how many arrived in order.
-        good_gets: Gets answered, of those asked.
-        good_iterations: Iterations that arrived, of those sent.
-        exceptions: What was logged as an exception, or worse than a warning.
-        seconds: From the first record to the last.
+        poison: Bad records sent; some are valid by chance or not for this client.
+        discarded: Records that the client counted as undecodable.
+        expected: Number of undecodable records according to a decoder of single records.
+        kinds: Discarded records by kind.
+        good_events: Good events sent, and those received in order.
+        good_gets: Gets with a reply, and all gets.
+        good_iterations: Iterations received, and all sent.
+        exceptions: Log lines with exceptions or above level WARNING.
+        seconds: Duration from the first to the last record.
     """
 
     poison: int = 0
@@ -81,13 +81,13 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        """Whether all is as it should be."""
+        """Whether all checks passed."""
         pairs = (self.good_events, self.good_gets, self.good_iterations)
         return self.discarded == self.expected and all(a == b for a, b in pairs) and not self.exceptions
 
 
 def recorded() -> list[tuple[bytes, Headers]]:
-    """Returns the bodies and headers that a deployed gateway sent."""
+    """Returns recorded bodies and headers of a deployed gateway."""
     messages = map(json.loads, RECORDED.read_text().splitlines())
     return [
         (base64.b64decode(message["value_b64"]), tuple((name, text.encode()) for name, text in message["headers"]))
@@ -96,7 +96,7 @@ def recorded() -> list[tuple[bytes, Headers]]:
 
 
 class Spoiler:
-    """Makes bad records, the same ones for the same seed."""
+    """Generates bad records, reproducibly for a seed."""
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)
@@ -117,7 +117,7 @@ class Spoiler:
         )
 
     def records(self, count: int) -> Iterator[Poison]:
-        """Returns so many bad records."""
+        """Returns a number of bad records."""
         chance = self._chance
         for _ in range(count):
             body, headers = chance.choice(self._seeds)
@@ -155,7 +155,7 @@ class Spoiler:
         return self._chance.randbytes(self._chance.randrange(200))
 
     def _nest(self, _: bytearray) -> bytes:
-        """What is too deep, or only just not, where a plain value belongs."""
+        """Returns nesting at and beyond the depth limit in place of a plain value."""
         depth = self._chance.choice((10, 900, 1015, 1020, 1100, 20_000))
         name = self._chance.choice((PV, "error", "reply_id", "message_type", "iter_index"))
         if self._chance.random() < 0.5:
@@ -163,12 +163,12 @@ class Spoiler:
         return b"\x81" + pack(name) + b"\x91" * depth + b"\x01"
 
     def _lie(self, body: bytearray) -> bytes:
-        """Lengths that are not true, and a byte that begins nothing."""
+        """Returns wrong lengths and an unused MessagePack byte."""
         heads = (b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\x7f\xff\xff\xff")
         return self._chance.choice((*heads, b"\xc1")) + bytes(body)
 
     def _renamed(self, _: bytearray) -> bytes:
-        """Maps of the right names and of any values."""
+        """Returns maps with the right keys and arbitrary values."""
         names: Sequence[Any] = ("error", "reply_id", "message", "message_type", "timestamp", "iter_index", PV, SNAPSHOT)
         values: Sequence[Any] = (0, -1, 1, 2**63, 1.5, "x", None, [], {}, {"value": 1}, True, [[{}]], PV)
         as_json = self._chance.random() < 0.4
@@ -180,14 +180,14 @@ class Spoiler:
 
 
 class Judge:
-    """Says which records break the wire, one at a time."""
+    """Decides which records violate the protocol, one at a time."""
 
     def __init__(self) -> None:
         self.expected = 0
         self._last: bytes | None = None
 
     def see(self, poison: Poison) -> None:
-        """Takes a record in the order of its topic."""
+        """Adds a record, in the order of its topic."""
         record = Record(poison.topic, 0, 0, poison.key, poison.value, poison.headers)
         if len(poison.value or b"") > LARGEST:
             self.expected += 1
@@ -211,52 +211,52 @@ class Judge:
                 PVUpdate(ADDRESS, record).load()
 
     def see_good(self, value: bytes) -> None:
-        """Takes a good event."""
+        """Adds a good event."""
         self._last = value
 
 
 class Gateway(Receiver):
-    """Answers every command, well."""
+    """Replies to every command successfully."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         transport = MemoryTransport(broker)
         self._sink = transport.sink()
         self._source = transport.events(self, None)
-        self._source.read(COMMANDS).result(PATIENCE)
+        self._source.read(COMMANDS).result(TIMEOUT)
         self._closing: list[Callable[[float], None]] = [self._source.close, self._sink.close, transport.close]
 
     def ready(self) -> bool:
-        """Always."""
+        """Always ready."""
         return True
 
     def receive(self, records: Sequence[Record]) -> None:
-        """Answers."""
+        """Replies to commands."""
         for record in records:
             command = json.loads(record.value or b"")
             body = {"error": 0, "reply_id": command["reply_id"], PV: {"value": 1}}
             self._sink.send(command["reply_topic"], pack(body), headers=MSGPACK)
 
     def close(self) -> None:
-        """Ends it."""
+        """Stops replying."""
         for close in self._closing:
             close(1.0)
 
 
 class Trouble(logging.Handler):
-    """Keeps what was logged as an exception, or worse than a warning."""
+    """Records log lines with exceptions or above level WARNING."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Takes a line."""
+        """Records a log line."""
         if record.exc_info or record.levelno > logging.WARNING:
             self.said.append(logging.Formatter().format(record))
 
 
 class Run:
-    """A client, and what is sent to it.
+    """A client and the records sent to it.
 
     Use as a context manager; `feed` as often as is wanted, then `report`.
     """
@@ -296,7 +296,7 @@ class Run:
     def _event(self, update: PVUpdate) -> None:
         with self._news:
             match update.value:
-                case {"good": int(number)}:  # poison may say anything but that
+                case {"good": int(number)}:  # bad records never contain this
                     self._events.append(number)
                 case _:
                     pass
@@ -309,7 +309,7 @@ class Run:
             self._news.notify()
 
     def feed(self, poison: Iterable[Poison]) -> None:
-        """Sends bad records, and good ones between them."""
+        """Sends bad records with good ones between them."""
         began = time.perf_counter()
         for bad in poison:
             self._judge.see(bad)
@@ -328,7 +328,7 @@ class Run:
         self._broker.append(EVENTS, value, PV.encode(), MSGPACK)
 
     def _ask(self) -> None:
-        """A get and an iteration; what was sent before is through then."""
+        """Runs a get and an iteration, after which earlier records have been processed."""
         self._send_event()
         self._taken += 1
         common = {"snapshot_name": SNAPSHOT, "timestamp": -1, "iter_index": self._taken}
@@ -337,16 +337,16 @@ class Run:
             self._broker.append(ITERATIONS, pack(body), SNAPSHOT.encode(), MSGPACK)
         self._asked += 1
         try:
-            self._answered += first(self.client.get_stream(ADDRESS.uri, PATIENCE)).value == 1
+            self._answered += first(self.client.get_stream(ADDRESS.uri, TIMEOUT)).value == 1
         except K2EGError as error:
             self._trouble.said.append(repr(error))
         with self._news:
             self._news.wait_for(
-                lambda: len(self._events) >= self._sent and len(self._iterations) >= self._taken, PATIENCE
+                lambda: len(self._events) >= self._sent and len(self._iterations) >= self._taken, TIMEOUT
             )
 
     def report(self) -> Report:
-        """Returns what became of all that was fed."""
+        """Returns the outcome for all records sent."""
         self._ask()
         report = self._report
         counts: Counter[str] = Counter()
@@ -363,7 +363,7 @@ class Run:
 
 
 def main() -> int:
-    """Runs it and prints the figures; 1 if something does not hold."""
+    """Runs the check and prints the figures; returns 1 if a check failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,7 +1,7 @@
-"""A gateway of the least code, in a process of its own: it answers every command at once, from no EPICS at all.
+"""A minimal gateway in a process of its own: replies to every command at once, without EPICS.
 
-What is measured against it is the client and Kafka, and nothing else. A get is answered with the structure of a full
-NTScalar; a monitor with success, and with a first event where that is asked for. Further events are the benchmark's.
+Benchmarks against it measure client and Kafka only. It replies to a get with the structure of a full NTScalar and to a
+monitor with success, on request also with a first event. The benchmark produces all other events.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgpack
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 HEADER = [("k2eg-ser-type", b"Msgpack")]
-PARTITIONS = 3  # of a PV's topic, as the deployed gateway makes it
+PARTITIONS = 3  # of a PV's topic, as the deployed gateway creates it
 _START_SECONDS = 60.0
 
 
@@ -82,7 +82,7 @@ def _serve(address: str, command_topic: str, first_events: bool, ready: Event, s
         if message is None:
             continue
         if message.error() is not None:
-            ready.set()  # the end of the empty topic: from here on all is read
+            ready.set()  # the end of the empty topic is known: all later commands are read
             continue
         command = json.loads(message.value() or b"{}")
         producer.produce(command["reply_topic"], msgpack.packb(_answer(command)), key=b"reply", headers=HEADER)
@@ -97,7 +97,7 @@ def _serve(address: str, command_topic: str, first_events: bool, ready: Event, s
 
 @contextmanager
 def responder(address: str, command_topic: str, *, first_events: bool = False) -> Iterator[None]:
-    """Answers the commands of a topic that exists and is empty, as long as the context lasts.
+    """Replies to the commands of an existing, empty topic within the context.
 
     Args:
         address: The broker.

@@ -1,9 +1,9 @@
-"""All benchmarks on Apache Kafka, one after the other, with one table each and one file of raw figures.
+"""Runs all benchmarks on Apache Kafka, with a table each and one file of raw figures.
 
     python benchmarks/run.py [--rounds 5] [--only NAME]... [--kafka HOST:PORT] [--json FILE]
 
-A broker is started for them, from the artifacts that the tests use, unless one is named. Nothing else should run on the
-machine meanwhile; ratios are of the same rounds, so they bear more than the figures do.
+A broker is started from the artifacts of the test suite unless an address is given. Nothing else should run on the
+machine meanwhile. Ratios compare figures of the same round and are more reliable than the figures.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BENCHMARKS = {
     "batches": batches.measure,
     "flood": flood.measure,
     "gateway": gateway.measure,
-    # those with thousands of topics at the end: the broker takes its time to remove them
+    # those with thousands of topics last, because the broker deletes them slowly
     "footprint": footprint.measure,
     "idle": idle.measure,
     "start": start.measure,

@@ -1,10 +1,10 @@
-"""Where the processor time of an event goes in a client, stage by stage.
+"""Processor time of an event in a client, by stage.
 
     python benchmarks/stages.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
 
-Runs the client's side of `throughput` with a clock around the stages: taking messages from librdkafka, making records
-of them, routing them, and decoding and handing over. The clock is the thread's own, so waiting for Python's lock does
-not count. It reaches into private parts, since a public seam there would cost every event.
+Runs the client's side of `throughput` and measures its stages: reading messages from librdkafka, creating records,
+routing, decoding and delivery. It uses thread time, so waiting for the GIL does not count. It patches private
+functions, because a public hook there would cost time for every event.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STAGES: tuple[tuple[str, Any, str], ...] = (
 
 @contextmanager
 def _timed() -> Iterator[Counter[str]]:
-    """Puts clocks around the stages; gives the seconds of each."""
+    """Measures the stages; yields the seconds of each."""
     spent: Counter[str] = Counter()
 
     def clocked(name: str, stage: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,7 +53,7 @@ def _timed() -> Iterator[Counter[str]]:
 
 
 def measure(kafka: str, rounds: int) -> list[Row]:
-    """Returns a row for each stage, of decoded events and of the newest ones."""
+    """Returns a row per stage, for decoded events and for the newest ones."""
     rows: list[Row] = []
     with laboratory(kafka) as place:
         for decode in (True, False):

@@ -1,10 +1,10 @@
-"""How long 2,000 PVs take, from the making of a client until each has had its first event.
+"""Time from the construction of a client until 2,000 PVs have their first event.
 
     python benchmarks/start.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
 
-Through the gateway, from a PVAccess server that posts nothing: a first event is a PV's value as it was. Where the PVs'
-topics are there already, and where the gateway has to make them first; that is set against an administration client
-that makes as many and waits until they can be written to, since what the broker takes for that nobody else can save.
+The gateway serves a PVAccess server that posts nothing, so a first event is a PV's initial value. One row is for topics
+that exist; one for topics that the gateway creates first, compared with an administration client that creates as many
+topics and waits until they can be written to.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from measuring import Row, run
 from responder import PARTITIONS
 
 PVS = 2000
-_AT_ONCE = 500  # topics in a request; Kafka takes 10,000 records of metadata
+_AT_ONCE = 500  # topics per request; Kafka accepts 10,000 metadata records
 _TIMEOUT = 120.0
-_LOOK = 0.1  # seconds between looks at the cluster
+_POLL_SECONDS = 0.1  # between two queries of the cluster
 
 
 class Topics:
-    """The topics of a round's PVs, made and deleted beside the client."""
+    """Creates and deletes the topics of a round's PVs."""
 
     def __init__(self, broker: str, names: Sequence[str]) -> None:
         self._admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
         self._names = names
 
     def make(self) -> float:
-        """Makes them; returns the seconds until each partition can be written to."""
+        """Creates the topics; returns the seconds until each partition can be written to."""
         since = time.perf_counter()
         for some in self._portions():
             new = [NewTopic(name, PARTITIONS, 1) for name in some]
@@ -47,7 +47,7 @@ class Topics:
                 made.result(_TIMEOUT)
         self._until(lambda leaders: all(leaders.get(name, 0) == PARTITIONS for name in self._names))
         while any(known.exception() for known in self._admin.list_offsets(self._ends()).values()):
-            time.sleep(_LOOK)
+            time.sleep(_POLL_SECONDS)
         return time.perf_counter() - since
 
     def _ends(self) -> dict[TopicPartition, OffsetSpec]:
@@ -55,7 +55,7 @@ class Topics:
         return {TopicPartition(name, number): latest for name in self._names for number in range(PARTITIONS)}
 
     def delete(self) -> None:
-        """Deletes them; returns when they are gone. To be called when no gateway is there that would miss them."""
+        """Deletes the topics and waits for it. No gateway may be running that uses them."""
         for some in self._portions():
             for deleted in self._admin.delete_topics(some, request_timeout=_TIMEOUT).values():
                 deleted.result(_TIMEOUT)
@@ -71,13 +71,13 @@ class Topics:
             known = self._admin.list_topics(timeout=_TIMEOUT).topics
             if enough({name: sum(p.leader >= 0 for p in topic.partitions.values()) for name, topic in known.items()}):
                 return
-            time.sleep(_LOOK)
+            time.sleep(_POLL_SECONDS)
         raise SystemExit("the broker has not made or deleted the topics")
 
 
 @contextmanager
 def _site(broker: str) -> Iterator[tuple[Settings, list[str]]]:
-    """Gives an environment with a gateway on it, and the names of the PVs that are there."""
+    """Yields settings with a running gateway, and the names of its PVs."""
     mark = uuid.uuid4().hex[:8]
     names = [f"bench:{mark}:{number}" for number in range(PVS)]
     settings = Settings("bench", broker, f"bench-{mark}-commands", f"bench-{mark}-reply", {})
@@ -91,7 +91,7 @@ def _site(broker: str) -> Iterator[tuple[Settings, list[str]]]:
 
 
 def _first_events(settings: Settings, names: Sequence[str]) -> float:
-    """Returns the seconds until each PV has had its first event."""
+    """Returns the seconds until each PV has its first event."""
     missing = set(names)
     done = threading.Event()
 
@@ -128,7 +128,7 @@ def _missing(broker: str) -> tuple[float, float]:
 
 
 def measure(kafka: str, rounds: int) -> list[Row]:
-    """Returns the rows of topics that are there, and that are missing."""
+    """Returns the rows for existing and for missing topics."""
     there = tuple(_there(kafka) for _ in range(rounds))
     ours, bare = zip(*(_missing(kafka) for _ in range(rounds)), strict=True)
     return [

@@ -1,13 +1,13 @@
-"""How many events a second a client hands over, beside the least code that reads and decodes the same records.
+"""Events per second that a client delivers, compared with a minimal reader of the same records.
 
     python benchmarks/throughput.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
 
-Each round produces full NTScalars (some 550 bytes) to topics that a client monitors and a bare consumer is assigned to,
-while both are held; then one of the two is let go and timed until it has them all, then the other. So both begin with
-the same prefetch and neither competes with the producer. Who is first is at an advantage, so a round does it twice, in
-either order, and counts the time of both together. "Decoding" hands a decoded dict to a handler, against `consume` and
-`msgpack.unpackb`; "latest" is a subscriber with ``overflow="latest"`` that looks ten times a second, against `consume`
-alone.
+Each round produces full NTScalars (550 bytes) to topics that a client monitors and a bare consumer is assigned to,
+while both are blocked. Then one of them is released and timed until it has all events, then the other; so both start
+with the same prefetch and do not compete with the producer. A round measures both orders and adds the times, because
+the first has an advantage. "Decoding" passes a decoded dict to a handler, compared with `consume` and
+`msgpack.unpackb`; "latest" is a subscriber with ``overflow="latest"`` that reads ten times a second, compared with
+`consume`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from k2eg_rx.pv import monitor_topic
 from laboratory import TIMEOUT, BareReader, Laboratory, laboratory
 from measuring import Row, at_least, run
 
-EVENTS = 150_000  # decoded; some 100 MB: several times what either prefetches
-NEWEST_EVENTS = 450_000  # where hardly any is decoded: fewer are over in a look or two, and what is timed is the start
+EVENTS = 150_000  # decoded; 100 MB, several times the prefetch of both
+NEWEST_EVENTS = 450_000  # with few decoded; fewer events would measure the start only
 COUNTS = (1, 10, 1000)
-_FASTEST = 4e6  # events a second that nobody reaches
-_LOOK = 0.1  # seconds between two looks of the subscriber that wants the latest only
-# The prefetch of the bare consumer is the client's, else what either has in hand at the start would decide.
+_FASTEST = 4e6  # events per second that no client reaches
+_POLL_SECONDS = 0.1  # between two polls of the subscriber to the newest values
+# Both prefetch the same amount, otherwise the records read before the start would decide.
 _PREFETCH = {"queued.max.messages.kbytes": 16 * 1024, "fetch.max.bytes": 16 * 1024 * 1024, "fetch.queue.backoff.ms": 20}
-_SETTLE = 1.0  # seconds in which the broker ends what it has to do with them
-_HELD = 3  # events of the gate's PV: one in the handler, the others fill its mailbox
+_SETTLE = 1.0  # seconds until the broker has finished writing
+_HELD = 3  # events of the gate's PV: one in the handler, the others fill its queue
 
 
 @dataclass
 class Gate:
-    """Holds a client's event pump: a subscriber with a full mailbox that has not returned.
+    """Blocks a client's poll thread with a subscriber that does not return and a full queue.
 
     `opened` is set by the benchmark's thread, `shut` by the subscriber's.
     """
@@ -48,13 +48,13 @@ class Gate:
     shut: threading.Event = field(default_factory=threading.Event)
 
     def hold(self, _update: PVUpdate) -> None:
-        """Is the subscriber."""
+        """Blocks until released."""
         self.shut.set()
         self.opened.wait()
 
 
 class Decoding:
-    """A subscriber that wants every event decoded. It counts on a worker's thread; the benchmark's waits."""
+    """A subscriber that decodes and counts every event."""
 
     def __init__(self, client: Client, uris: Sequence[str], total: int) -> None:
         self._total = total
@@ -69,7 +69,7 @@ class Decoding:
                 self._done.set()
 
     def came(self) -> int:
-        """Returns how many events it had."""
+        """Returns the number of events."""
         return self._count
 
     def wait(self) -> None:
@@ -80,7 +80,7 @@ class Decoding:
 
 
 class Looking:
-    """A subscriber that looks at the newest event of each PV ten times a second."""
+    """A subscriber that reads the newest event of each PV ten times a second."""
 
     def __init__(self, client: Client, uris: Sequence[str], total: int) -> None:
         self._client = client
@@ -94,22 +94,22 @@ class Looking:
     def _look(self, _update: PVUpdate) -> None:
         self._seen += 1
         if self._seen % self._pvs == 0:
-            self._stopped.wait(_LOOK)
+            self._stopped.wait(_POLL_SECONDS)
 
     def came(self) -> int:
-        """Returns how many events were replaced or seen."""
+        """Returns the number of events replaced or seen."""
         return self._client.status.dropped - self._dropped + self._seen
 
     def wait(self) -> None:
-        """Waits until all have come but those that may wait in the mailbox, one a PV."""
+        """Waits for all events but those in the queue, one per PV."""
         while (left := self._total - self._pvs - self.came()) > 0:
-            time.sleep(max(left / _FASTEST, 0.001))  # to look more often would take the processor from those that read
+            time.sleep(max(left / _FASTEST, 0.001))  # polling more often would slow down the readers
         self._subscription.dispose()
         self._stopped.set()
 
 
 def _let_go(gate: Gate, subscriber: Decoding | Looking) -> float:
-    """Returns how long the client takes."""
+    """Returns the seconds the client takes."""
     start = time.perf_counter()
     gate.opened.set()
     subscriber.wait()
@@ -121,7 +121,7 @@ def _unpacked(message: Message) -> object:
 
 
 def _read(reader: BareReader, total: int, use: Callable[[Message], object] | None) -> float:
-    """Returns how long the least code takes."""
+    """Returns the seconds the minimal reader takes."""
     start = time.perf_counter()
     for batch in reader.batches():
         if use is not None:
@@ -134,12 +134,12 @@ def _read(reader: BareReader, total: int, use: Callable[[Message], object] | Non
 
 
 def _shut(place: Laboratory, gate_name: str, gate: Gate) -> None:
-    """Has the client's event pump held: first the subscriber, then its mailbox has what it cannot take."""
+    """Blocks the client's poll thread: first the subscriber, then its full queue."""
     for _ in range(2):
         place.produce([gate_name], _HELD)
         if not gate.shut.wait(TIMEOUT):
             raise SystemExit("no event came")
-        time.sleep(0.5)  # until they are in its hands; that they were is seen below
+        time.sleep(0.5)  # until the poll thread has read them, which is checked below
 
 
 def one_round(place: Laboratory, names: Sequence[str], *, decode: bool, ours_first: bool) -> tuple[float, float]:
@@ -172,7 +172,7 @@ def _in_either_order(place: Laboratory, names: Sequence[str], *, decode: bool) -
 
 
 def measure(kafka: str, rounds: int) -> list[Row]:
-    """Returns the rows of both comparisons, for each number of PVs."""
+    """Returns the rows of both comparisons per number of PVs."""
     rows: list[Row] = []
     with laboratory(kafka) as place:
         for decode in (True, False):
