@@ -1,4 +1,4 @@
-"""What users write has to type-check strictly, and what they must not write has not."""
+"""Typical programs type-check in strict mode, and typical mistakes do not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @cache
 def diagnostics() -> list[dict[str, Any]]:
-    """What the type checker says of all programs, in one run."""
+    """Returns the type checker's diagnostics for all programs, from one run."""
     command = [
         sys.executable,
         "-m",

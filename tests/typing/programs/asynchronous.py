@@ -1,5 +1,5 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""The streams for asyncio: what is awaited and iterated over keeps its type."""
+"""`k2eg_rx.aio`: results and items have precise types."""
 
 import asyncio
 from contextlib import aclosing

@@ -1,5 +1,5 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""The documented client, as a script uses it, and what a type checker tells of its results."""
+"""`dml` as scripts use it: results have precise types."""
 
 from typing import Any, assert_type
 

@@ -1,5 +1,5 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""Mistakes that a type checker has to see: an ignore comment that it does not need is an error itself."""
+"""Mistakes that the type checker must report; an unnecessary ignore comment is an error."""
 
 from k2eg.dml import dml
 from k2eg.serialization import NTTable, Scalar

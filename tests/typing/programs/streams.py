@@ -1,5 +1,5 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""The reactive client: the items of its streams keep their types through a pipe."""
+"""`k2eg_rx.Client`: items of streams keep their types in a pipe."""
 
 from typing import Any, assert_type
 
