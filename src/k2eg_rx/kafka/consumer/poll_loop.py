@@ -1,9 +1,9 @@
-"""The thread that owns a consumer: reads, and hands over a batch at a time.
+"""Poll loop: owns a consumer, reads batches of records and passes them to a `Receiver`.
 
-In: records from Kafka; actions, from any thread. Out: batches of `Record`, to a `Receiver`, on the pump's thread.
-Nobody else touches the consumer, from its constructor to its close: what others want done with it they queue. "The
-pump's thread" is the one that has the turn (see `relay`): in a flood it does itself what its receiver makes to do, and
-if that takes long, another thread becomes the pump's.
+During floods the subscribers are called on the poll thread itself; if they take long, another thread resumes polling
+(see `Handoff`). *Poll thread* means the thread that runs the loop at the moment.
+
+Thread safety: only the poll thread uses the consumer; other threads queue actions by `PollLoop.queue`.
 """
 
 from __future__ import annotations
@@ -33,50 +33,47 @@ _log = logging.getLogger(__name__)
 
 Action = Callable[[Consumer], None]
 
-LARGEST_BATCH = 128  # records: more of them leave the processor's cache between the steps, and cost twice as much there
-# Records, while hardly any of a batch is wanted: the others are hardly looked at.
-LARGEST_CONFLATED_BATCH = 512
-_SMALL_BATCH = 32  # records: some 0.15 ms until somebody else gets a turn
-_SMALL_BATCH_PAUSE = 0.001  # seconds between such batches while more are there: about what a request takes
-# Seconds that a poll waits for a record, and with it a queued action for its turn. Actions come in bursts, as a program
-# starts and subscribes: while one lasts, polls are short.
+LARGEST_BATCH = 128  # records; larger batches exceed the processor's cache and cost twice as much per record
+LARGEST_CONFLATED_BATCH = 512  # records, while conflation drops most of a batch unread
+_SMALL_BATCH = 32  # records, about 0.15 ms of work before other threads may run
+_SMALL_BATCH_PAUSE = 0.001  # seconds between small batches of a flood, about the duration of a request
+# Seconds that a poll waits for a record, which delays queued actions. Actions come in bursts, when a program starts and
+# subscribes: polls are short meanwhile.
 POLL_TIMEOUT = 0.02  # 50 wake-ups a second
-IDLE_POLL_TIMEOUT = 0.1  # for a consumer that nothing is done with after its start
+IDLE_POLL_TIMEOUT = 0.1  # for consumers without actions after their start
 _BURST_POLL_TIMEOUT = 0.005
-_BURST_SECONDS = 2.0  # seconds after an action in which another may follow
-# Messages in a batch from which on more are likely to be there already, and its receiver's work is done here; beside
-# requests, too.
-_FLOOD_SIZE = _SMALL_BATCH
-_SINGLE_REQUESTS = 32  # topics whose leader is asked for one by one; for more, the whole cluster's in one go
+_BURST_SECONDS = 2.0  # seconds after an action in which another is likely
+_FLOOD_SIZE = _SMALL_BATCH  # messages in a batch from which more are likely to wait, and work is run inline
+_SINGLE_REQUESTS = 32  # topics whose metadata is requested one by one; for more, one request for all topics
 
 
 class PollLoopListener(Protocol):
-    """What a pump tells about itself, on its thread."""
+    """Receives the findings of a poll loop, on its thread."""
 
     def on_topic_missing(self, topic: str) -> None:
-        """A topic that is read is not found; it may be a mistake."""
+        """A subscribed topic is not found; it may be a mistake."""
         ...
 
     def on_partition_count(self, topic: str, partitions: int) -> None:
-        """A topic that is read has another number of partitions now; none if it was deleted."""
+        """A subscribed topic has another number of partitions; 0 if it was deleted."""
         ...
 
     def on_failed(self, error: TransportError) -> None:
-        """There is no consumer and there will be none."""
+        """The consumer could not be made; nothing will be read."""
         ...
 
 
 class PollLoop:
-    """Reads for one receiver; partitions are assigned by actions.
+    """Reads for one receiver; actions assign the partitions.
 
     Args:
-        name: The thread's.
-        properties: The consumer's.
-        receiver: Where records go.
-        watcher: Gets to know what is wrong.
-        health: Gets to know of the consumer's errors.
-        failures: Puts errors into words.
-        poll: Seconds that a poll waits, but for bursts of actions.
+        name: The threads' name.
+        properties: The consumer's properties.
+        receiver: Receives the records.
+        listener: Receives missing topics, changed partition counts and a final error.
+        health: Receives the consumer's errors.
+        translator: Words errors.
+        poll_timeout: Seconds that a poll waits, except in bursts of actions.
     """
 
     is_member = False  # of its consumer group
@@ -108,7 +105,7 @@ class PollLoop:
         self._watchdog = ConnectionWatchdog(health)
         self._consumer: Consumer | None = None
         self._max_batch = LARGEST_BATCH
-        self._more_expected = False  # whether there are likely to be more records already
+        self._more_expected = False  # whether more records are likely to wait
         self._handoff = Handoff(name, self._run)
 
     def start(self) -> None:
@@ -116,16 +113,16 @@ class PollLoop:
         self._handoff.start()
 
     def queue(self, action: Action) -> None:
-        """Has something done with the consumer, on its thread, after what was queued before."""
+        """Runs an action with the consumer on the poll thread, in the order queued."""
         self._actions.append(action)
         self._signal.set()
 
     def wake(self) -> None:
-        """Has the receiver asked again whether it is ready."""
+        """Checks again whether the receiver is ready."""
         self._signal.set()
 
     def close(self, timeout: float) -> None:
-        """Has the consumer closed and waits for it, unless called on the pump's own thread. Idempotent."""
+        """Closes the consumer and waits for it, unless called on the poll thread. Idempotent."""
         self._deadline = time.monotonic() + timeout
         self._closing = True
         self._signal.set()
@@ -147,7 +144,7 @@ class PollLoop:
                         consumer = self._consumer = self._replace(consumer)
                 except KafkaException as failure:
                     _log.warning("%s", self._translator.error(failure, "reading from Kafka"))
-                    self._signal.wait(1.0)  # whatever it is, it is not cured by asking a thousand times
+                    self._signal.wait(1.0)  # limits the rate of retries and of log lines
         finally:
             if self._handoff.has_turn():
                 self._leave(consumer)
@@ -165,18 +162,18 @@ class PollLoop:
         return (topic for topic, _ in self.lag.starts)
 
     def _replace(self, consumer: Consumer) -> Consumer:
-        _log.warning("a consumer has lost its brokers, though they answer to others: a new one takes its place")
+        _log.warning("consumer has lost its brokers, which answer other clients; replacing it")
         new = self._make()
         self._resume_on(new, consumer)
         close_in_background(consumer)
         return new
 
     def _resume_on(self, new: Consumer, old: Consumer) -> None:
-        """Has a consumer read on where another one was."""
+        """Assigns the partitions to a new consumer, at the positions of the old one."""
         new.incremental_assign(self._positions(old))
 
     def _positions(self, consumer: Consumer) -> list[TopicPartition]:
-        """Returns where a consumer is in what is read."""
+        """Returns the positions of the partitions that are read."""
         starts = self.lag.starts
         reached = consumer.position([TopicPartition(topic, partition) for topic, partition in starts])
         return [
@@ -211,10 +208,10 @@ class PollLoop:
             self._process(consumer, messages)
         finally:
             if work is not None:
-                self._handoff.run_inline(work)  # the last thing, since this thread may not be the pump's afterwards
+                self._handoff.run_inline(work)  # last, since another thread may poll afterwards
 
     def _is_read(self, message: Message) -> bool:
-        """Whether it is still wanted: its topic may have been released, and read again from further on, meanwhile."""
+        """Whether a message is wanted: its topic may have been released, and subscribed again at a later offset."""
         start = self.lag.starts.get((message.topic() or "", message.partition() or 0))
         return message.error() is not None or (start is not None and (message.offset() or 0) >= start)
 
@@ -231,15 +228,15 @@ class PollLoop:
         try:
             return self._receiver.ready()
         except Exception:
-            _log.exception("a receiver raised when asked whether it is ready")
-            return True  # it is broken either way; its records must not pile up
+            _log.exception("receiver raised in ready")
+            return True  # records must not pile up for a broken receiver
 
     def _wait_until_ready(self, _consumer: Consumer) -> None:
-        """Waits for the receiver, an action, or the time to look at the lag. Kafka and the prefetch keep the rest."""
+        """Waits for the receiver, an action, or the next lag measurement. Kafka and the prefetch keep the records."""
         self._signal.wait(INTERVAL)
 
     def _fetch(self, consumer: Consumer) -> list[Message]:
-        """Takes what there is. Waiting for more than one record would delay the first."""
+        """Fetches the messages that are available. Waiting for more than one would delay the first."""
         messages = consumer.consume(self._batch_size(), 0) if self._more_expected else []
         if not messages and (first := consumer.poll(self._poll_timeout())) is not None:
             messages = [first, *consumer.consume(self._batch_size() - 1, 0)]
@@ -265,7 +262,7 @@ class PollLoop:
         conflation_filter = self._receiver.conflation_filter() if len(messages) > 1 else None
         if conflation_filter is None:
             return messages
-        keys = [message.key() for message in messages]  # an error has none, so it is not sifted out
+        keys = [message.key() for message in messages]  # errors have none, so that they are kept
         wanted = conflation_filter(keys, lambda number: len(messages[number]))
         if wanted is None:
             return messages
@@ -278,7 +275,7 @@ class PollLoop:
         try:
             self._receiver.receive(records)
         except Exception:
-            _log.exception("a receiver raised on %d records from %s on", len(records), records[0][:3])
+            _log.exception("receiver raised: records=%d first=%s", len(records), records[0][:3])
 
     def _handle_errors(self, consumer: Consumer, messages: Sequence[Message]) -> None:
         for message in messages:
@@ -299,24 +296,24 @@ class PollLoop:
 
     def _forbid(self, error: KafkaError, topic: str) -> None:
         if not topic and not self.is_member:
-            return  # librdkafka looks for the coordinator of whatever group it is told, though it has no use for one
+            return  # librdkafka looks for a coordinator even if no group is joined
         group = "" if topic else str(self._properties["group.id"])
         reason = self._translator.reason(error, topic, group)
         _log.warning("%s", reason)
         self._health.forbid(Permission(topic or group, is_group=not topic), reason, required=not topic)
 
     def released(self, topic: str) -> None:
-        """Takes note that nobody wants a topic any more."""
+        """Drops a missing permission for a topic that was released."""
         self._health.allow(Permission(topic))
 
     def _restart_partition(self, consumer: Consumer, partition: TopicPartition) -> None:
-        """Reads a partition from elsewhere; after a failed reset librdkafka has stopped it, and `seek` refuses."""
+        """Restarts a partition at another offset. librdkafka stops it after a failed reset, so `seek` fails."""
         if (partition.topic, partition.partition) in self.lag.starts:
             consumer.incremental_unassign([partition])
             consumer.incremental_assign([partition])
 
     def _restart_offset(self, topic: str, partition: int) -> int:
-        """Where to go on with a partition that has no record at the offset we were to read."""
+        """Returns the offset to continue at, where no record exists at the expected offset."""
         _log.warning(
             "records of %s[%d] were deleted before they were read (retention); reading on from the oldest there is",
             topic,
@@ -325,9 +322,9 @@ class PollLoop:
         return OFFSET_BEGINNING
 
     def refresh_metadata(self, consumer: Consumer, topics: Collection[str]) -> None:
-        """Has librdkafka look for the leaders of topics at once; by itself it does so once a second.
+        """Makes librdkafka look for the leaders of topics at once, instead of within a second.
 
-        A question with no time to wait for its answer does it: the answer is taken note of when it comes.
+        A request without time for its answer suffices: librdkafka processes the answer when it comes.
         """
         for question in [(topic,) for topic in topics] if len(topics) <= _SINGLE_REQUESTS else [()]:
             with contextlib.suppress(KafkaException):
