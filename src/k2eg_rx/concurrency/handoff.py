@@ -2,7 +2,7 @@
 
 Calling subscribers on the thread that has just read their events keeps the events in one processor's cache, but a
 subscriber may block, and reading must not wait for it. The cost and the benefit are in
-docs/decisions/0010-who-calls-subscribers.md.
+docs/decisions/0010-floods.md.
 """
 
 from __future__ import annotations
