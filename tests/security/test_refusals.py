@@ -1,4 +1,4 @@
-"""What librdkafka says, and whether waiting may help: a refusal fails what is asked, a broker that is away does not."""
+"""Classification of librdkafka errors: refusals fail operations, an absent broker does not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENDED = AT + "SSL handshake failed: Disconnected: SSL connection closed by peer:
         (KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down", False),
     ],
 )
-def test_only_what_somebody_has_to_change_is_a_refusal(code: int, text: str, refused: bool) -> None:
+def test_only_faults_of_credentials_and_certificates_are_refusals(code: int, text: str, refused: bool) -> None:
     error = KafkaError(code, text)
     assert is_refusal(error) is refused
     health, announced = _health()
@@ -49,7 +49,7 @@ def _health(tls_diagnosis: str = "") -> tuple[Health, StatusEvents]:
     ), announced
 
 
-def test_what_is_wrong_with_a_certificate_is_said_in_place_of_all_that_may_be() -> None:
+def test_a_tls_diagnosis_replaces_the_general_text() -> None:
     health, announced = _health("it has expired")
     health.on_error(KafkaError(KafkaError._SSL, VERIFY))
     health.on_no_answer()
@@ -60,7 +60,7 @@ def test_what_is_wrong_with_a_certificate_is_said_in_place_of_all_that_may_be() 
     assert "check that ssl.ca.location in [kafka] holds the authority" in announced.status.reason
 
 
-def test_a_missing_right_is_told_until_it_is_there_the_vital_one_first() -> None:
+def test_missing_permissions_are_reported_required_ones_first() -> None:
     health, announced = _health()
     health.on_answer()
     health.forbid(Permission("replies"), "no replies")
@@ -68,7 +68,7 @@ def test_a_missing_right_is_told_until_it_is_there_the_vital_one_first() -> None
     assert announced.status == TransportStatus(ConnectionState.UP, "no replies", refused=True)
     health.on_answer()
     assert announced.status.reason == "no replies"
-    assert health.suspicious, "nobody would ask again"
+    assert health.suspicious, "permissions would not be checked again"
     health.allow(Permission("replies"))
     health.on_answer()
     assert announced.status == TransportStatus(ConnectionState.UP, "no PV")
@@ -81,6 +81,6 @@ def test_a_missing_right_is_told_until_it_is_there_the_vital_one_first() -> None
 @pytest.mark.parametrize(
     "text", [ENDED, AT + "Disconnected: connection reset by peer (after 0ms in state SSL_HANDSHAKE)"]
 )
-def test_a_handshake_that_breaks_off_is_told_as_such(text: str) -> None:
+def test_an_interrupted_handshake_gives_tls_advice(text: str) -> None:
     reason = ErrorTranslator("broker:9093").reason(KafkaError(KafkaError._TRANSPORT, text))
     assert "check in [kafka] that security.protocol is what this port speaks" in reason

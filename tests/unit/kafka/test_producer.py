@@ -1,4 +1,4 @@
-"""When the sink's thread polls its producer, and when it rests; with a producer that has a script."""
+"""Polling of the producer by the sink's thread."""
 
 from collections import deque
 from typing import Any
@@ -10,7 +10,7 @@ from k2eg_rx.kafka.producer import KafkaSink
 
 
 class ScriptedProducer:
-    """Has so many records under way at each look, and so many reports at each poll."""
+    """Returns scripted numbers of records in flight and of reports."""
 
     def __init__(self, under_way: list[int], reports: list[int]) -> None:
         self._under_way = deque(under_way)
@@ -27,7 +27,7 @@ class ScriptedProducer:
 
 @pytest.fixture
 def sink() -> KafkaSink:
-    """Without its thread, which the test stands for."""
+    """A sink without its thread."""
     sink: Any = object.__new__(KafkaSink)
     sink._deadline, sink._failed, sink._topic = None, deque(), ""
     return sink
@@ -38,15 +38,15 @@ def listen(sink: Any, producer: ScriptedProducer) -> list[float]:
     return producer.timeouts
 
 
-def test_with_nothing_under_way_it_rests_at_once(sink: KafkaSink) -> None:
+def test_polling_ends_at_once_without_records_in_flight(sink: KafkaSink) -> None:
     assert listen(sink, ScriptedProducer([0], [0])) == [0]
 
 
-def test_it_waits_for_what_is_under_way_however_long_that_takes(sink: KafkaSink) -> None:
+def test_polling_continues_while_records_are_in_flight(sink: KafkaSink) -> None:
     poll, linger = module._POLL, module._LINGER
     assert listen(sink, ScriptedProducer([1, 1, 1, 0, 0], [0, 0, 0, 1, 0])) == [0, poll, poll, poll, linger]
 
 
-def test_it_lingers_as_long_as_reports_come(sink: KafkaSink) -> None:
+def test_polling_lingers_while_reports_come(sink: KafkaSink) -> None:
     linger = module._LINGER
     assert listen(sink, ScriptedProducer([0, 0, 0], [1, 1, 0])) == [0, linger, linger]

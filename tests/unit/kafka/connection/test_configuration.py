@@ -1,4 +1,4 @@
-"""What librdkafka is told."""
+"""librdkafka properties of each client type."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_security_goes_to_every_role():
         ("group.id", "another"),
     ],
 )
-def test_what_correctness_rests_on_is_ours_and_that_is_said(name, value, caplog):
+def test_fixed_properties_win_with_a_warning(name, value, caplog):
     environment = Settings("test", "broker:9092", "commands", "replies", {name: value})
     with caplog.at_level(logging.WARNING):
         properties = group_properties(environment, "a-group")
@@ -74,7 +74,7 @@ def test_what_correctness_rests_on_is_ours_and_that_is_said(name, value, caplog)
     assert f"[kafka] {name} is not used" in caplog.text
 
 
-def test_a_value_that_is_ours_anyway_is_not_complained_about(caplog):
+def test_a_fixed_property_with_the_same_value_gives_no_warning(caplog):
     environment = Settings(
         "test", "broker:9092", "c", "r", {"enable.auto.commit": "FALSE", "group.protocol": "classic"}
     )
@@ -88,16 +88,16 @@ def test_no_static_membership():
         assert "group.instance.id" not in role
 
 
-def test_nothing_is_committed_by_who_reads_everything():
+def test_consumers_without_a_group_do_not_commit():
     for properties in (replies_properties(settings()), events_properties(settings())):
         assert properties["enable.auto.commit"] is False
 
 
-def test_a_user_of_acls_can_name_the_group_that_nobody_joins():
+def test_the_unused_group_id_can_be_set_for_acls():
     assert events_properties(settings(group_id="allowed"))["group.id"] == "allowed"
 
 
-def test_what_a_producer_may_send_does_not_hinder_a_consumer():
+def test_message_max_bytes_is_not_passed_to_consumers():
     """librdkafka refuses to make a consumer that may fetch less than one message."""
     environment = settings(message_max_bytes="50000000")
     assert sink_properties(environment)["message.max.bytes"] == "50000000"

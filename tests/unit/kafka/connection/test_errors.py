@@ -1,4 +1,4 @@
-"""Kafka's errors in our words."""
+"""Translation of Kafka errors."""
 
 from __future__ import annotations
 
@@ -54,24 +54,24 @@ def test_every_code_has_a_text(translator, code):
         (KafkaError._QUEUE_FULL, ["too many records wait"]),
     ],
 )
-def test_what_to_do_is_said(translator, code, words):
+def test_the_text_has_advice(translator, code, words):
     text = translator.reason(KafkaError(code), "the-topic")
     assert [word for word in words if word not in text] == []
 
 
-def test_librdkafkas_own_words_are_kept_but_for_how_long_it_took(translator):
+def test_librdkafkas_text_is_kept_without_durations(translator):
     error = KafkaError(
         KafkaError._TRANSPORT, "b:9/1: Connect failed: refused (after 3ms in state CONNECT, 2 suppressed)"
     )
     assert translator.reason(error).endswith("(b:9/1: Connect failed: refused)")
 
 
-def test_a_broken_handshake_is_a_matter_of_tls(translator):
+def test_a_failed_handshake_gives_tls_advice(translator):
     error = KafkaError(KafkaError._TRANSPORT, "SSL handshake failed: connecting to a PLAINTEXT broker listener?")
     assert "ssl.ca.location" in translator.reason(error)
 
 
-def test_secrets_are_blotted_out(translator):
+def test_secrets_are_masked(translator):
     assert "hunter2!" not in translator.reason(KafkaError(KafkaError._FAIL, "user bob, password hunter2!, refused"))
 
 
@@ -88,7 +88,7 @@ def test_the_value_of_a_wrong_property_is_not_shown(translator, words):
     assert "security.protocol" in text or "session.timeout.ms" in text
 
 
-def test_what_a_secret_is_can_be_told_by_its_name():
+def test_secrets_are_recognised_by_property_name():
     properties = {
         "sasl.password": "1",
         "ssl.key.password": "2",
@@ -105,7 +105,7 @@ def test_an_exception_without_an_error_has_a_text_too(translator):
     assert kafka_error(KafkaException()).code() == KafkaError._FAIL
 
 
-def test_errors_are_sorted():
+def test_errors_are_classified():
     assert is_gone(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
     assert not is_gone(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
     assert is_final(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))

@@ -1,4 +1,4 @@
-"""From answers and errors to the state of the connection."""
+"""Connection state derived from answers and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class World:
         self.suspicions = 0
         self.health = Health(
             self, ErrorTranslator("broker:9092"), clock=lambda: self.now
-        )  # the world hears the announcements
+        )  # the world receives the status
         self.health.on_suspicion = self._suspect
 
     def announce(self, status: TransportStatus) -> None:
@@ -36,7 +36,7 @@ def world() -> World:
     return World()
 
 
-def test_nothing_is_known_until_a_broker_answered(world):
+def test_the_state_is_unknown_until_a_broker_answers(world):
     assert world.health.suspicious
     assert world.states == []
     world.health.on_answer()
@@ -44,7 +44,7 @@ def test_nothing_is_known_until_a_broker_answered(world):
     assert world.states == [TransportStatus(ConnectionState.UP)]
 
 
-def test_an_error_raises_a_suspicion_and_no_more(world):
+def test_an_error_makes_the_state_suspicious_only(world):
     world.health.on_answer()
     world.trouble(KafkaError._TRANSPORT)
     world.trouble(KafkaError._ALL_BROKERS_DOWN)
@@ -56,7 +56,7 @@ def test_an_error_raises_a_suspicion_and_no_more(world):
     assert world.states == [TransportStatus(ConnectionState.UP)]
 
 
-def test_silence_after_an_error_is_down_with_the_most_telling_reason(world):
+def test_no_answer_after_errors_is_down_with_the_most_specific_reason(world):
     world.health.on_answer()
     world.trouble(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
     world.trouble(KafkaError._AUTHENTICATION, "bad credentials")
@@ -66,7 +66,7 @@ def test_silence_after_an_error_is_down_with_the_most_telling_reason(world):
     assert "bad credentials" in world.states[-1].reason
 
 
-def test_silence_without_an_error_is_slow_at_first_and_down_after_a_while(world):
+def test_no_answer_without_an_error_is_down_after_five_seconds(world):
     world.health.on_no_answer()
     assert world.states == []
     world.now = 5.0
@@ -75,7 +75,7 @@ def test_silence_without_an_error_is_slow_at_first_and_down_after_a_while(world)
     assert "broker:9092" in world.states[-1].reason
 
 
-def test_an_answer_is_up_again_and_forgets_the_reason(world):
+def test_an_answer_clears_the_reason(world):
     world.trouble(KafkaError._AUTHENTICATION, "bad credentials")
     world.health.on_no_answer()
     world.health.on_answer()
@@ -86,7 +86,7 @@ def test_an_answer_is_up_again_and_forgets_the_reason(world):
     assert "credentials" not in world.states[-1].reason
 
 
-def test_errors_that_are_not_about_the_connection_are_none(world):
+def test_other_errors_do_not_affect_the_state(world):
     world.health.on_answer()
     world.trouble(KafkaError._MAX_POLL_EXCEEDED)
     world.trouble(KafkaError.TOPIC_AUTHORIZATION_FAILED)

@@ -1,4 +1,4 @@
-"""What librdkafka says: not too often, and listened to."""
+"""librdkafka's log: repetitions and partition counts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_warnings_about_properties_of_other_roles_do_not_pass():
     assert not Repetitions().filter(record("CONFWARN [x] linger.ms is a producer property and will be ignored"))
 
 
-def test_it_does_not_remember_for_ever():
+def test_the_memory_is_bounded():
     now = 0.0
     said = Repetitions(clock=lambda: now)
     for n in range(1000):
@@ -44,7 +44,7 @@ def test_it_does_not_remember_for_ever():
         ("[thrd:main]: Topic t partition count changed from 1 to 12", ("t", 12)),
     ],
 )
-def test_a_change_of_a_partition_count_is_told(words, told):
+def test_a_changed_partition_count_is_reported(words, told):
     heard: list[tuple[str, int]] = []
     ConsumerLog(lambda topic, partitions: heard.append((topic, partitions))).log(
         logging.INFO, "%s [%s] %s", "PARTCNT", "k2eg-rx#consumer-1", words
@@ -52,7 +52,7 @@ def test_a_change_of_a_partition_count_is_told(words, told):
     assert heard == [told]
 
 
-def test_other_words_are_passed_on(caplog):
+def test_other_messages_are_logged(caplog):
     heard: list[object] = []
     with caplog.at_level(logging.INFO, logger="k2eg_rx.kafka.librdkafka"):
         ConsumerLog(lambda *told: heard.append(told)).log(

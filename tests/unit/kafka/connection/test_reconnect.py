@@ -1,4 +1,4 @@
-"""When a client is given up: it has no broker time and again, while the cluster answers to others."""
+"""Replacement of clients that have lost their brokers while the cluster answers others."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class World:
         self.asked += 1
         raise KafkaException(KafkaError(self.code))
 
-    def verdicts(self, seconds: int) -> list[bool]:
-        verdicts: list[bool] = []
+    def checks(self, seconds: int) -> list[bool]:
+        results: list[bool] = []
         for _ in range(seconds):
             self.now += 1.0
-            verdicts.append(self.watchdog.is_disconnected(self, "t"))
-        return verdicts
+            results.append(self.watchdog.is_disconnected(self, "t"))
+        return results
 
 
 @pytest.fixture
@@ -47,41 +47,41 @@ def world() -> World:
     return World()
 
 
-def test_one_that_has_a_broker_is_looked_at_once_in_a_while(world):
-    assert not any(world.verdicts(60))
+def test_a_connected_client_is_checked_every_five_seconds(world):
+    assert not any(world.checks(60))
     assert world.asked == 12
 
 
-def test_one_without_while_others_have_one_is_given_up(world):
+def test_a_client_without_a_broker_is_replaced_while_others_get_answers(world):
     world.code = KafkaError._TRANSPORT
-    assert world.verdicts(10).index(True) == 7, "five seconds until the first look, and three more looks"
+    assert world.checks(10).index(True) == 7, "five seconds until the first look, and three more looks"
 
 
-def test_while_nobody_is_answered_it_may_be_the_cluster(world):
+def test_a_client_is_kept_while_the_cluster_does_not_answer(world):
     world.code, world.answers = KafkaError._TRANSPORT, False
-    assert not any(world.verdicts(60))
+    assert not any(world.checks(60))
     world.answers = True
-    assert world.verdicts(5).index(True) == 3, "from the first answer on"
+    assert world.checks(5).index(True) == 3, "from the first answer on"
 
 
-def test_one_that_connects_again_is_kept(world):
+def test_a_reconnected_client_is_kept(world):
     world.code = KafkaError._TRANSPORT
-    assert not any(world.verdicts(7))
+    assert not any(world.checks(7))
     world.code = KafkaError._TIMED_OUT
-    assert not any(world.verdicts(20))
+    assert not any(world.checks(20))
     world.code = KafkaError._TRANSPORT
-    assert world.verdicts(9).index(True) >= 3
+    assert world.checks(9).index(True) >= 3
 
 
-def test_after_trouble_it_looks_at_once(world):
-    world.verdicts(6)
+def test_an_error_triggers_a_check_at_once(world):
+    world.checks(6)
     assert world.asked == 1
     world.health.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
-    world.verdicts(1)
+    world.checks(1)
     assert world.asked == 2
 
 
-def test_the_one_that_takes_its_place_has_its_time(world):
+def test_the_new_client_is_checked_as_long(world):
     world.code = KafkaError._TRANSPORT
-    verdicts = world.verdicts(30)
-    assert [second for second, cut in enumerate(verdicts) if cut] == [7, 15, 23]
+    results = world.checks(30)
+    assert [second for second, cut in enumerate(results) if cut] == [7, 15, 23]

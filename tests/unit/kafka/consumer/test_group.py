@@ -1,4 +1,4 @@
-"""What a member of a group commits, reads and subscribes to; by hand, on the test's thread."""
+"""Commits, assignments and subscriptions of a group member, on the test's thread."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_what_still_comes_of_a_partition_that_was_taken_away_is_left_to_its_new_
     assert world.consumer.stored == {("t", 0): 2}
 
 
-def test_what_was_received_and_not_used_goes_to_whoever_gets_the_partition(world):
+def test_undelivered_records_go_to_the_next_owner_of_the_partition(world):
     world.unused = {("t", 0): 1}
     world.revoke()
     assert world.reclaimed == [{("t", 0)}]
@@ -248,7 +248,7 @@ def test_a_receiver_that_raises_has_used_it_all(world, caplog):
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = time.monotonic()
@@ -293,7 +293,7 @@ def test_a_start_within_a_topic_is_committed_if_no_other_one_is(world, clock):
 
 
 @pytest.mark.parametrize(("metadata", "start"), [("start", 2), ("", 7)])
-def test_the_lowest_start_counts_until_somebody_has_read_on(world, clock, metadata, start):
+def test_the_lowest_start_counts_until_a_member_has_read_on(world, clock, metadata, start):
     world.consumer.group["another", 0] = 7
     world.consumer.metadata["another", 0] = metadata
     world.queue_begin_another(2)

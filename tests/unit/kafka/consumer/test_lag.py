@@ -1,4 +1,4 @@
-"""The figure of what waits."""
+"""Consumer lag."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def world() -> World:
     return World()
 
 
-def test_it_is_the_sum_of_what_is_ahead(world):
+def test_the_lag_is_the_sum_over_partitions(world):
     world.lag.add([TopicPartition("t", 0, 5), TopicPartition("t", 1, 0)])
     world.consumer.ends = {("t", 0): 15, ("t", 1): 3}
     world.consumer.positions = {("t", 0): 12}
@@ -54,12 +54,12 @@ def test_it_is_the_sum_of_what_is_ahead(world):
     assert world.refresh() == 0
 
 
-def test_what_was_not_fetched_yet_is_not_known(world):
+def test_unfetched_partitions_have_no_lag(world):
     world.lag.add([TopicPartition("t", 0, 5)])
     assert world.refresh() == 0
 
 
-def test_what_is_not_read_any_more_does_not_count(world):
+def test_removed_partitions_do_not_count(world):
     world.lag.add([TopicPartition("t", 0, 0), TopicPartition("u", 0, 0)])
     world.consumer.ends = {("t", 0): 10, ("u", 0): 1}
     assert world.refresh() == 11
@@ -68,7 +68,7 @@ def test_what_is_not_read_any_more_does_not_count(world):
     assert world.refresh() == 1
 
 
-def test_it_is_asked_for_once_a_second(world):
+def test_it_is_measured_once_a_second(world):
     world.lag.add([TopicPartition("t", 0, 0)])
     world.refresh()
     world.lag.refresh(world.consumer)
@@ -83,7 +83,7 @@ def test_many_partitions_take_turns(world):
     assert [world.refresh() for _ in range(4)] == [256, 512, 600, 600]
 
 
-def test_a_failure_leaves_the_figure_as_it_is(world):
+def test_a_failure_keeps_the_lag(world):
     world.lag.add([TopicPartition("t", 0, 0)])
     world.consumer.ends = {("t", 0): 4}
     world.refresh()

@@ -1,4 +1,4 @@
-"""From librdkafka's messages to records, and what a pump does on its turns; by hand, on the test's thread."""
+"""Records of librdkafka messages, and single steps of the poll loop on the test's thread."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class FakeConsumer:
 
 
 class World(Receiver):
-    """The pump, and everything around it."""
+    """A poll loop with fakes."""
 
     def __init__(self) -> None:
         self.is_ready = True
@@ -139,7 +139,7 @@ def test_a_batch_has_an_end(world):
     assert world.offsets == list(range(300))
 
 
-def test_batches_are_small_while_others_need_the_processor(world):
+def test_batches_are_small_while_requests_are_in_flight(world):
     world.prefer_small_batches = lambda: True
     world.step(*(message(n) for n in range(300)))
     world.prefer_small_batches = lambda: False
@@ -147,26 +147,26 @@ def test_batches_are_small_while_others_need_the_processor(world):
     assert [len(batch) for batch in world.batches] == [32, 128]
 
 
-def test_others_have_the_processor_between_small_batches_of_a_flood_and_only_then(world, monkeypatch):
+def test_the_loop_pauses_between_small_batches_of_a_flood_only(world, monkeypatch):
     slept: list[float] = []
     monkeypatch.setattr("k2eg_rx.kafka.consumer.poll_loop.time.sleep", slept.append)
     world.prefer_small_batches = lambda: True
     world.step(*(message(n) for n in range(70)))
-    assert slept == []  # nobody knows yet that there are so many
+    assert slept == []  # not known as a flood yet
     world.step()
     assert len(slept) == 1
     world.step()
     assert [len(batch) for batch in world.batches] == [32, 32, 6]
     assert len(slept) == 2
     world.step(message(70))
-    assert len(slept) == 2  # one by one they take no time from anybody
+    assert len(slept) == 2  # no flood
     world.prefer_small_batches = lambda: False
     world.step(*(message(n) for n in range(71, 300)))
     world.step()
     assert len(slept) == 2
 
 
-def test_what_a_sieve_does_not_want_never_becomes_a_record(world):
+def test_conflated_messages_do_not_become_records(world):
     world.conflation_filter = lambda: (
         lambda keys, _: [n for n in range(len(keys)) if n % 4 == 0] if len(keys) > 1 else None
     )
@@ -175,7 +175,7 @@ def test_what_a_sieve_does_not_want_never_becomes_a_record(world):
     assert world.offsets == [0, 4, 8, 11]
 
 
-def test_batches_are_larger_while_a_sieve_leaves_hardly_anything_of_them(world):
+def test_batches_are_larger_while_most_is_conflated(world):
     batches: list[int] = []
 
     def newest(keys, size_of):
@@ -237,13 +237,13 @@ def test_what_was_read_before_a_topic_was_released_and_read_again_is_not_receive
 
 
 @pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION])
-def test_a_topic_that_is_not_found_is_told(world, code):
+def test_a_missing_topic_is_reported(world, code):
     world.step(message(1), message(error=code))
     assert world.gone_topics == ["t"]
     assert world.offsets == [1]
 
 
-def test_records_that_were_deleted_are_gone_past_and_told(world, caplog):
+def test_deleted_records_are_skipped_with_a_warning(world, caplog):
     world.poll_loop.lag.add([TopicPartition("t", 0, 3)])
     world.step(message(error=KafkaError._AUTO_OFFSET_RESET))
     assert world.consumer.unassigned == [("t", 0)]
@@ -256,14 +256,14 @@ def test_a_partition_that_is_not_read_any_more_is_not_started_again(world):
     assert world.consumer.assigned == []
 
 
-def test_another_error_is_told_once(world, caplog):
+def test_other_errors_are_logged_once(world, caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(5):
             world.step(message(error=KafkaError._BAD_MSG))
     assert caplog.text.count("reading t") == 1
 
 
-def test_leaders_are_asked_for_without_waiting_one_by_one_or_all_in_one_go(world):
+def test_metadata_is_requested_without_waiting_for_single_or_all_topics(world):
     world.poll_loop.refresh_metadata(world.consumer, ["a", "b"])
     assert world.consumer.asked == [("a", 0), ("b", 0)]
     world.consumer.asked.clear()

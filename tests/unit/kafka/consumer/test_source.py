@@ -1,4 +1,4 @@
-"""Which topics a source reads: its bookkeeping, with a pump and positions that only take notes."""
+"""Subscriptions of a source, with a fake poll loop and resolver."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class World:
         self.source = ExactSource(self.resolver, lambda listener: self.poll_loop)
 
     def run(self) -> list[tuple[str, list[tuple[str, int, int]]]]:
-        """Does what is queued, as the pump would; returns what was done with the consumer."""
+        """Runs the queued actions; returns the calls of the consumer."""
         while self.poll_loop.actions:
             self.poll_loop.actions.pop(0)(self.consumer)
         return self.consumer.calls
@@ -103,12 +103,12 @@ def test_a_start_assigned_before_the_release_is_undone(world):
     assert world.poll_loop.lag.starts == {}
 
 
-def test_reading_again_is_the_same_reading(world):
+def test_reading_twice_is_one_subscription(world):
     assert world.source.read("t") is world.source.read("t")
     assert len(world.resolver.added) == 1
 
 
-def test_reading_after_a_release_or_a_failure_is_another(world):
+def test_reading_after_a_release_or_failure_is_a_new_subscription(world):
     first = world.source.read("t")
     world.source.release("t")
     second = world.source.read("t")
@@ -118,7 +118,7 @@ def test_reading_after_a_release_or_a_failure_is_another(world):
     assert not third.done()
 
 
-def test_who_waits_for_a_released_topic_is_told(world):
+def test_a_release_fails_a_pending_read(world):
     ready = world.source.read("t")
     world.source.release("t")
     with pytest.raises(TransportError, match="released"):
@@ -130,7 +130,7 @@ def test_releasing_what_is_not_read_does_nothing(world):
     assert world.poll_loop.actions == []
 
 
-def test_what_the_consumer_finds_out_goes_to_positions_while_the_topic_is_read(world):
+def test_consumer_findings_are_passed_to_the_resolver_while_subscribed(world):
     world.source.read("t")
     for topic in ("t", "another"):
         world.source.on_topic_missing(topic)
@@ -139,7 +139,7 @@ def test_what_the_consumer_finds_out_goes_to_positions_while_the_topic_is_read(w
     assert world.resolver.lost == [("t", False), ("t", True), ("t", False)]
 
 
-def test_a_consumer_that_cannot_be_had_fails_all_that_waits_and_all_that_comes(world):
+def test_a_missing_consumer_fails_pending_and_later_reads(world):
     waiting = world.source.read("t")
     world.source.on_failed(TransportError("no consumer"))
     for ready in (waiting, world.source.read("u")):

@@ -1,4 +1,4 @@
-"""Where topics are read from, and topics that come and go: `OffsetResolver` by hand, on the test's thread."""
+"""Initial offsets, missing and deleted topics: `OffsetResolver` on the test's thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from k2eg_rx.kafka.metadata.topic_subscription import Phase, TopicSubscription
 
 
 class FakeCluster:
-    """Topics as lists of end offsets; counts what is asked."""
+    """Topics as lists of end offsets; records the requests."""
 
     def __init__(self) -> None:
         self.topics: dict[str, list[int]] = {}
@@ -172,10 +172,10 @@ def test_a_broker_that_is_slow_to_answer_is_asked_for_missing_topics_less_often(
     world.read("t")
     assert world.step() == pytest.approx(0.4)
     world.read("reply", FakeCreation())
-    assert world.step() == pytest.approx(0.005), "somebody waits for this one"
+    assert world.step() == pytest.approx(0.005), "a client waits for this one"
 
 
-def test_what_was_released_is_forgotten(world):
+def test_released_subscriptions_are_dropped(world):
     absent, asked = world.read("absent"), world.read("asked")
     world.step()
     absent.released = asked.released = True
@@ -294,7 +294,7 @@ def test_the_slow_look_at_many_topics_takes_them_a_few_at_a_time(world):
     assert [len(asked) for asked in world.cluster.asked] == [10, 4, 4, 2]
 
 
-def test_nothing_is_asked_while_all_is_well(world):
+def test_no_requests_while_the_connection_is_up(world):
     world.cluster.topics["t"] = [0]
     world.read("t")
     world.step()
@@ -355,7 +355,7 @@ def test_a_reply_topic_that_was_deleted_is_made_again_for_as_long_as_it_takes(wo
     assert world.target.begun[1:] == [("reply", {0: 0})]
 
 
-def test_who_waits_cannot_cancel_it_for_the_others(world):
+def test_callers_cannot_cancel_a_shared_future(world):
     subscription = world.read("t")
     assert not subscription.ready.cancel()
     world.step()
@@ -365,7 +365,7 @@ def test_who_waits_cannot_cancel_it_for_the_others(world):
         pytest.fail("the position was cancelled")
 
 
-def test_what_comes_after_closing_fails(world):
+def test_subscriptions_after_closing_fail(world):
     waiting = world.read("t")
     world.resolver.close(1.0)
     late = world.read("u")

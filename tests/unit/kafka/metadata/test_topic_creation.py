@@ -1,4 +1,4 @@
-"""A missing reply topic: asked for, created, given up."""
+"""Creation of a missing reply topic."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def world() -> World:
     return World()
 
 
-def test_first_it_is_asked_for_so_that_the_broker_may_make_it(world):
+def test_automatic_creation_is_triggered_first(world):
     assert world.step() is None
     assert world.step(after=0.1) is None
     assert world.creator.asked == ["reply"]
@@ -77,7 +77,7 @@ def test_success_is_waited_for(world):
     assert world.step(after=0.1) is None
 
 
-def test_after_ten_seconds_it_is_given_up_with_the_command(world):
+def test_it_fails_after_ten_seconds_with_the_command(world):
     world.step()
     world.step(after=1.0)
     error = world.step(after=10.0)
@@ -87,7 +87,7 @@ def test_after_ten_seconds_it_is_given_up_with_the_command(world):
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_afterwards_all_starts_again(world, finished):
+def test_the_creation_restarts_afterwards(world, finished):
     world.step()
     world.step(after=0.5)
     if finished:
