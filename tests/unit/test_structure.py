@@ -116,3 +116,24 @@ def test_unit_tests_mirror_the_sources() -> None:
         if not any(subject == module or subject.startswith(f"{module}_") for module in modules):
             lost.append(name)
     assert lost == [], "each unit test stands where its module stands, with its name"
+
+
+# Words that hide the subject of a sentence; CONTRIBUTING.md says how docstrings are written here.
+VAGUE = re.compile(
+    r"(?i:\b(somebody|someone|nobody|anybody|everybody|whoever|is told|are told|gets? to know|takes? note)\b)"
+    r"|^\s*(\"\"\"|#)?\s*In: |\bOut: "
+)
+WRITTEN = [
+    path
+    for folder in ("src", "examples", "benchmarks", "docs")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.suffix in {".py", ".md"}
+]
+
+
+@pytest.mark.parametrize("path", [*WRITTEN, *ROOT.glob("*.md")], ids=lambda path: str(path.relative_to(ROOT)))
+def test_sentences_have_a_subject(path: Path) -> None:
+    if path == Path(__file__):
+        return
+    lines = path.read_text().splitlines()
+    assert [f"{number}: {line.strip()}" for number, line in enumerate(lines, 1) if VAGUE.search(line)] == []

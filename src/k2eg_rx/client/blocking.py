@@ -105,7 +105,7 @@ class _VirtualLoop:
 def first(stream: Observable[_T], timeout: float | None = None) -> _T:
     """Subscribes to a stream, blocks, and returns its first item.
 
-    `reactivex.operators.first` is an operator: it makes a stream of one item and neither subscribes nor blocks. This
+    `reactivex.operators.first` is an operator: it returns an Observable and neither subscribes nor blocks. This
     function unsubscribes after the first item. Operators in the stream's pipe run on the calling thread. It may be
     called in a subscriber.
 
