@@ -66,15 +66,15 @@ class Monitors(HotStreams[_Monitor]):
 
     Args:
         context: The parts of the client.
-        past: Reads the history of PVs.
+        history: Reads the history of PVs.
         shares_events: Whether other members of a group get the events that this client has not delivered.
     """
 
     _PER_COMMAND = 500  # some 50 kB of JSON; brokers accept 1 MB by default
 
-    def __init__(self, context: HotStreamContext, past: HistoryReader, *, shares_events: bool) -> None:
+    def __init__(self, context: HotStreamContext, history: HistoryReader, *, shares_events: bool) -> None:
         super().__init__(context)
-        self._past = past
+        self._history = history
         self._shares_events = shares_events
         self._deleted_topics: set[str] = set()
         self._source.on_gone = self.topic_deleted
@@ -107,11 +107,11 @@ class Monitors(HotStreams[_Monitor]):
         distinct, label = _distinct(addresses)
 
         def attach(subscriber: SubscriberInput[PVUpdate], gate: ReplayGate) -> abc.DisposableBase:
-            query = HistoryQuery(self._past, distinct, Interval(since()), label, capacity)
+            query = HistoryQuery(self._history, distinct, Interval(since()), label, capacity)
             splice = Splice(subscriber, capacity)
             monitors = self._attach(distinct, splice)
             positions = [monitor.position for monitor in monitors]
-            catch_up = self._past.start(CatchUp(query, splice, subscriber, gate, positions))
+            catch_up = self._history.start(CatchUp(query, splice, subscriber, gate, positions))
 
             def detach() -> None:
                 catch_up.dispose()

@@ -98,7 +98,7 @@ class Setpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SetpointLimits:
     """Range of values that may be written, both ends included."""
 
     low: float
@@ -106,7 +106,7 @@ class Limits:
     on_limit: OnLimit
 
     @classmethod
-    def checked(cls, limits: tuple[float, float], on_limit: OnLimit) -> Limits:
+    def checked(cls, limits: tuple[float, float], on_limit: OnLimit) -> SetpointLimits:
         """Returns the limits.
 
         Raises:
@@ -156,7 +156,7 @@ class _Writer(Stage[Any, PutReport]):
         scheduler: abc.SchedulerBase,
         *,
         uri: str,
-        limits: Limits,
+        limits: SetpointLimits,
         period: float,
         put: Callable[[float], Observable[Any]] | None,
     ) -> None:
@@ -357,7 +357,7 @@ def put_to(
         >>> writing.dispose()  # nothing is sent any more
     """
     address = PVAddress.parse(uri)
-    allowed = Limits.checked(limits, on_limit)
+    allowed = SetpointLimits.checked(limits, on_limit)
     period = 1.0 / positive(rate, "rate")
 
     def put(value: float) -> Observable[Any]:

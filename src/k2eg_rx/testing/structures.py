@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
-from k2eg_rx.protocol import NANOSECONDS, Severity, Structure, plain
+from k2eg_rx.protocol import NANOSECONDS, Severity, Structure, nanoseconds_of, plain
 from k2eg_rx.pv import Protocol
 
 START = 1_767_225_600 * NANOSECONDS
@@ -18,7 +18,6 @@ START = 1_767_225_600 * NANOSECONDS
 
 # Choices of display.form (EPICS V4 Normative Types, display_t), as QSRV sends them.
 _FORMS = ("Default", "String", "Binary", "Decimal", "Hex", "Exponential", "Engineering")
-_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_LIMITS = (math.nan, math.nan, math.nan, math.nan)
 
 Timestamp = int | datetime | None
@@ -33,7 +32,7 @@ def nanoseconds(timestamp: int | datetime) -> int:
     if isinstance(timestamp, datetime):
         if timestamp.tzinfo is None:
             raise ValueError(f"timestamp must have a time zone, such as datetime.UTC, got {timestamp}")
-        return (timestamp - _UNIX_EPOCH) // timedelta(microseconds=1) * 1000
+        return nanoseconds_of(timestamp)
     if isinstance(timestamp, bool) or not isinstance(timestamp, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"timestamp must be integer nanoseconds since the Unix epoch or a datetime, got {timestamp!r}")
     return timestamp

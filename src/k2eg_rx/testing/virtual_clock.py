@@ -20,12 +20,12 @@ from reactivex.disposable import Disposable
 from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 from reactivex.scheduler.scheduleditem import ScheduledItem
 
+from k2eg_rx.protocol import nanoseconds_of
 from k2eg_rx.testing.stepper import Step
 
 _State = TypeVar("_State")
 
 START_TIME = datetime(2026, 1, 1, tzinfo=UTC)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _MAX_ACTIONS = 20_000  # at one instant: enough for thousands of requests, and some seconds of real time
 _MAX_WAIT = 3600.0  # seconds of virtual time: above the timeouts of scripts
@@ -85,7 +85,7 @@ class VirtualClock(PeriodicScheduler):
     @property
     def nanoseconds(self) -> int:
         """The current time in integer nanoseconds since the Unix epoch, as EPICS time."""
-        return (self._now - _EPOCH) // timedelta(microseconds=1) * 1000
+        return nanoseconds_of(self._now)
 
     def time(self) -> float:
         """Returns the current time in Unix seconds."""
