@@ -1,7 +1,7 @@
-"""Apache Kafka for the tests that need it: one for the session, or one of a test's own that may be killed.
+"""Fixtures for tests on Apache Kafka: a broker of the session, and brokers of one test.
 
-It comes from Maven Central, with java and mvn of this machine. K2EG_TEST_KAFKA=host:port names one that runs already.
-Where neither is to be had, those tests are skipped.
+Apache Kafka is fetched from Maven Central with the machine's java and mvn. K2EG_TEST_KAFKA=host:port selects a running
+broker instead. Tests that need a broker are skipped if there is none.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import pytest
-from apache_kafka import ApacheKafka, ForeignKafka
+from apache_kafka import ApacheKafka, ExternalKafka
 from hypothesis import HealthCheck, settings
 from kafka_distribution import Distribution, Unavailable, find_distribution
 
@@ -23,42 +23,42 @@ _FOUND: pytest.StashKey[Distribution | Unavailable] = pytest.StashKey()
 _FETCHING = "fetching Apache Kafka from Maven Central, once (60 MB) ..."
 
 
-# The machine may be busy: how long an example takes says nothing about the code.
+# The duration of an example depends on the machine's load, so it is no error.
 settings.register_profile("k2eg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("k2eg")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds this project's options."""
+    """Adds the options of this project."""
     parser.addoption(
         "--broker", choices=("embedded", "apache"), default="embedded", help="the Kafka broker of the system tests"
     )
-    parser.addoption("--update-public-api", action="store_true", help="write tests/data/public_api.txt anew")
+    parser.addoption("--update-public-api", action="store_true", help="rewrite tests/data/public_api.txt")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Adds the mark by which ``-m 'not apache_kafka'`` leaves these tests out."""
+    """Registers the marker of tests on Apache Kafka, and restores Ctrl-C."""
     config.addinivalue_line("markers", f"{MARK}: needs an Apache Kafka")
-    # A shell has what it runs in the background ignore Ctrl-C, and so would every program that a test starts.
+    # A shell starts background processes with SIGINT ignored, which the processes started by tests would inherit.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Marks what asks for a broker by name; a parameter of a fixture has to be marked where it is listed."""
+    """Marks tests that use a broker fixture; a fixture's parameter must be marked where it is listed."""
     on_apache = item.config.getoption("--broker") == "apache" and "stack" in _fixtures(item)
     if on_apache or _fixtures(item) & {"apache_kafka", "kafka_distribution"}:
         item.add_marker(MARK)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fetches the broker, if a test needs it, before the time of the first test runs."""
+    """Fetches Apache Kafka if a test needs it, since a test's timeout is too short for that."""
     if any(item.get_closest_marker(MARK) for item in session.items) and not session.config.option.collectonly:
         _find(session.config)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips here, so that pytest says why in one line for all tests."""
+    """Skips tests without a broker; here, since pytest then reports all of them in one line."""
     owned = KAFKA_VARIABLE not in os.environ or "kafka_distribution" in _fixtures(item)
     if owned and item.get_closest_marker(MARK) and isinstance(found := _find(item.config), Unavailable):
         pytest.skip(str(found))
@@ -80,7 +80,7 @@ def _find(config: pytest.Config) -> Distribution | Unavailable:
 
 @pytest.fixture(scope="session")
 def kafka_distribution(request: pytest.FixtureRequest) -> Distribution:
-    """What an Apache Kafka of our own is started with."""
+    """Java and the class path of Apache Kafka."""
     found = _find(request.config)
     assert isinstance(found, Distribution)  # else the test was skipped
     return found
@@ -89,10 +89,10 @@ def kafka_distribution(request: pytest.FixtureRequest) -> Distribution:
 @pytest.fixture(scope="session")
 def apache_kafka(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ApacheKafka | ForeignKafka]:
-    """The Apache Kafka that all tests share, at its `address`."""
+) -> Iterator[ApacheKafka | ExternalKafka]:
+    """The Apache Kafka shared by the tests of the session."""
     if KAFKA_VARIABLE in os.environ:
-        yield ForeignKafka(os.environ[KAFKA_VARIABLE])
+        yield ExternalKafka(os.environ[KAFKA_VARIABLE])
         return
     broker = ApacheKafka(request.getfixturevalue("kafka_distribution"), tmp_path_factory.mktemp("apache-kafka"))
     try:
@@ -105,7 +105,7 @@ def apache_kafka(
 def make_apache_kafka(
     kafka_distribution: Distribution, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., ApacheKafka]]:
-    """What starts an Apache Kafka for one test, which may do with it as it likes; takes what `ApacheKafka` takes."""
+    """Starts an Apache Kafka that a test may kill; takes properties, listeners and options of `ApacheKafka`."""
     with ExitStack() as brokers:
 
         def make(

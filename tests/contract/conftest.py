@@ -17,7 +17,7 @@ from typing import Protocol
 
 import confluent_kafka
 import pytest
-from apache_kafka import ApacheKafka, ForeignKafka
+from apache_kafka import ApacheKafka, ExternalKafka
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -215,7 +215,7 @@ class MockCluster:
 class ApacheBackend:
     """An Apache Kafka broker, shared by all tests."""
 
-    def __init__(self, broker: ApacheKafka | ForeignKafka) -> None:
+    def __init__(self, broker: ApacheKafka | ExternalKafka) -> None:
         self._broker = broker
         self._admin = AdminClient({"bootstrap.servers": broker.address}, logger=logging.getLogger("contract"))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apache_kafka import ApacheKafka, ForeignKafka
+from apache_kafka import ApacheKafka, ExternalKafka
 
 from k2eg_rx import Client, PVUpdate
 from k2eg_rx.settings import Settings
@@ -157,7 +157,7 @@ def make_site() -> Iterator[Callable[[str], Site]]:
 
 
 @pytest.fixture
-def site(apache_kafka: ApacheKafka | ForeignKafka, make_site: Callable[[str], Site]) -> Site:
+def site(apache_kafka: ApacheKafka | ExternalKafka, make_site: Callable[[str], Site]) -> Site:
     """A `Site` on the broker of all tests, which stays up."""
     return make_site(apache_kafka.address)
 

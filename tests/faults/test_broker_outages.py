@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from apache_kafka import ApacheKafka
-from patience import stretched
+from timeouts import scaled_by_load
 
 from k2eg_rx import Client, ConnectionState, K2EGError, OperationTimeout, Status, first
 
@@ -101,12 +101,12 @@ def test_streams_outlive_a_broker_that_dies_and_one_that_freezes(
         witness.wait_for_progress()
         gets.wait_for(None)
 
-        broker.freeze()
+        broker.suspend()
         frozen = time.monotonic()
         statuses.wait_for(ConnectionState.UP, ConnectionState.DOWN)
         gets.wait_for(OperationTimeout)
         time.sleep(max(0.0, frozen + FROZEN - time.monotonic()))
-        broker.thaw()
+        broker.resume()
         statuses.wait_for(ConnectionState.DOWN, ConnectionState.UP)
         witness.wait_for_progress()
         gets.wait_for(None)
@@ -118,7 +118,7 @@ def test_streams_outlive_a_broker_that_dies_and_one_that_freezes(
     assert witness.ends == []
     assert {name: values for name, values in witness.values.items() if not consecutive(values)} == {}
     assert {kind for kind, _ in outcomes} == {None, OperationTimeout}
-    assert max(seconds for _, seconds in outcomes) < GET_TIMEOUT + stretched(3.0), "in time"
+    assert max(seconds for _, seconds in outcomes) < GET_TIMEOUT + scaled_by_load(3.0), "in time"
     assert all(
         reason for state, reason in zip(statuses.seen, statuses.reasons, strict=True) if state is ConnectionState.DOWN
     )

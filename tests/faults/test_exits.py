@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from patience import stretched
+from timeouts import scaled_by_load
 
 PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
 AT_ONCE = 1.0  # seconds for a Ctrl-C, on a machine that has nothing else to do
@@ -131,7 +131,7 @@ def test_ctrl_c_ends_a_script_that_waits(start: Start) -> None:
         took = time.monotonic() - interrupted
     assert script.returncode == -signal.SIGINT
     assert complaints.rstrip().endswith("KeyboardInterrupt")
-    assert took < stretched(AT_ONCE)
+    assert took < scaled_by_load(AT_ONCE)
 
 
 def test_a_forked_child_that_uses_the_client_is_told_so_and_ends(start: Start) -> None:

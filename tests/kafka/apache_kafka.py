@@ -1,7 +1,8 @@
-"""A single-node Apache Kafka (KRaft) as a child process, for tests: it can be killed, frozen and started again.
+"""A single-node Apache Kafka (KRaft) as a child process that tests can kill.
 
-In: a folder, properties. Out: a broker on free ports of the loopback interface. The methods may be called on any
-thread, one at a time; each start has a thread of its own, which waits for the broker's end.
+It listens on free ports of the loopback interface, and can be killed, suspended and restarted.
+
+Thread safety: one call at a time, from any thread.
 """
 
 from __future__ import annotations
@@ -36,25 +37,25 @@ _STORAGE = "kafka.tools.StorageTool"
 _BROKER = "kafka.Kafka"
 _CONTROLLER = "CONTROLLER"
 
-# Below the ports from which Linux takes those of outgoing connections: while a broker is down nobody takes its port by
-# chance, not even a client that connects to that very port and so to itself.
+# Below the range of outgoing connections (32768 and up). While a broker is down, a client that connects to its port
+# from a port of that range may be connected to itself, and the broker could not restart.
 _PORTS = range(20_000, 32_000)
 
-_START_SECONDS = 300.0  # it takes 3 s of processor time, on machines that have other things to do
-_STOP_SECONDS = 60.0  # it takes 0.5 s; the first time it makes the class archive, some 5 s
-_ASK_SECONDS = 0.2  # between questions whether it is ready
-_TAIL = 40  # lines of the log in an error
+_START_SECONDS = 300.0  # a start takes 3 s of processor time; the machine may be busy
+_STOP_SECONDS = 60.0  # a stop takes 0.5 s, and about 5 s if it writes the class archive
+_POLL_SECONDS = 0.2  # seconds between checks for readiness
+_TAIL = 40  # lines of the log in an error; a Java stack trace fits
 
 _JAVA_OPTIONS = (
     "-Xmx512m",
     "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",  # a broker that lives for minutes spends more time compiling than it gains
+    "-XX:TieredStopAtLevel=1",  # in a run of minutes the optimizing compiler costs more time than it saves
     "-XX:+ExitOnOutOfMemoryError",
-    "-Xlog:cds=error",  # else it names each class that is not put into the archive
+    "-Xlog:cds=error",  # warnings name each class that is not archived
     "-Dlog4j2.level=INFO",
 )
 
-# One node, little memory, and no waiting for others that might come.
+# One node, little memory, and no delay for further group members.
 _PROPERTIES: Mapping[str, str] = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -64,14 +65,14 @@ _PROPERTIES: Mapping[str, str] = {
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",
-    # One that was killed is let in again when the session of the one before is over; 9 s and 2 s by default.
+    # The controller rejects a restarted broker until the session of the killed one has expired; 9 s and 2 s by default.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
-    "log.index.size.max.bytes": str(1 << 20),  # each partition maps two files of that size; 10 MiB by default
-    "log.cleaner.dedupe.buffer.size": str(4 << 20),  # taken from the heap at the start; 128 MiB by default
+    "log.index.size.max.bytes": str(1 << 20),  # each partition maps two files of this size; 10 MiB by default
+    "log.cleaner.dedupe.buffer.size": str(4 << 20),  # allocated at the start; 128 MiB by default
 }
 
-# The kernel kills the broker when the thread that started it ends, be it because the tests were killed.
+# The kernel kills the broker when the thread that started it ends, also if the tests are killed.
 _DIE_WITH_PARENT = """
 import ctypes, os, sys
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
@@ -83,16 +84,16 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 _silent = logging.getLogger("k2eg-tests.apache-kafka")
 _silent.addHandler(logging.NullHandler())
-_silent.propagate = False  # that a broker which is starting refuses connections is no news
+_silent.propagate = False  # a starting broker refuses connections, which is expected
 
 
 class BrokerError(Exception):
-    """The broker did not start. The text has the end of its log."""
+    """The broker did not start. The text ends with the last lines of its log."""
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignKafka:
-    """A broker that somebody else started; it cannot be stopped."""
+class ExternalKafka:
+    """A running broker given by its address; it cannot be stopped."""
 
     address: str
 
@@ -101,8 +102,8 @@ class ApacheKafka:
     """A broker that runs from `start` to `stop`, or as a context manager.
 
     Attributes:
-        ports: The port of each listener, by the listener's name. They stay the same as long as the object lives.
-        log: The file with what the broker said.
+        ports: The port of each listener, by the listener's name; constant over restarts.
+        log: The file with the broker's output.
     """
 
     def __init__(
@@ -115,11 +116,11 @@ class ApacheKafka:
     ) -> None:
         """
         Args:
-            distribution: The programs.
-            folder: Where data, log and configuration go; an empty one.
-            properties: The broker's properties, beyond ours and above them.
-            listeners: Further listeners beside the open one: names, and the security protocol of each.
-            java_options: Further options for ``java``, above ours.
+            distribution: Java and the class path.
+            folder: An empty folder for data, log and configuration.
+            properties: Broker properties; they override the defaults of this module.
+            listeners: Further listeners beside the plaintext one: names and security protocols.
+            java_options: Options for ``java``; they override the defaults of this module.
         """
         self._distribution = distribution
         self._folder = folder
@@ -146,23 +147,23 @@ class ApacheKafka:
 
     @property
     def address(self) -> str:
-        """Where it listens for anybody, without encryption: ``host:port``."""
+        """The address of the plaintext listener: ``host:port``."""
         return self.address_of(PLAINTEXT)
 
     def address_of(self, listener: str) -> str:
-        """Returns where a listener listens: ``host:port``."""
+        """Returns the address of a listener: ``host:port``."""
         return f"{HOST}:{self.ports[listener]}"
 
     @property
     def pid(self) -> int | None:
-        """The process id, or None while it does not run."""
+        """The process id; None while the broker does not run."""
         return self._process.pid if self._process else None
 
     def start(self, timeout: float = _START_SECONDS) -> Self:
-        """Starts the broker and returns it when it answers and takes topics; the second time with its old data.
+        """Starts the broker with its previous data, if any; returns when topics can be created.
 
         Raises:
-            BrokerError: It ended, or did not get ready in time.
+            BrokerError: The process exited, or was not ready in time.
         """
         if self._process is None:
             deadline = time.monotonic() + timeout
@@ -177,12 +178,12 @@ class ApacheKafka:
         return self
 
     def stop(self) -> None:
-        """Has the broker end in good order, the hard way if it does not. Idempotent."""
+        """Shuts the broker down; kills it if that takes too long. Idempotent."""
         process = self._process
         if process is None:
             return
         process.terminate()
-        self.thaw()
+        self.resume()
         try:
             process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -193,18 +194,18 @@ class ApacheKafka:
             self._new_archive.replace(self._distribution.class_archive)
 
     def kill(self) -> None:
-        """Ends the broker as a power cut does. Idempotent."""
+        """Kills the process, as a power cut does. Idempotent."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
 
-    def freeze(self) -> None:
-        """Has the broker stand still, its connections open; see `thaw`."""
+    def suspend(self) -> None:
+        """Suspends the process (SIGSTOP); its connections stay open."""
         self._signal(signal.SIGSTOP)
 
-    def thaw(self) -> None:
-        """Has the broker go on."""
+    def resume(self) -> None:
+        """Resumes the process after `suspend`."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
@@ -212,7 +213,7 @@ class ApacheKafka:
             self._process.send_signal(number)
 
     def remove_data(self) -> None:
-        """Stops it and removes what it stored; the log stays."""
+        """Stops the broker and removes its data; the log is kept."""
         self.stop()
         shutil.rmtree(self._data, ignore_errors=True)
 
@@ -235,7 +236,7 @@ class ApacheKafka:
             code = tool.wait()
         if code != 0:
             shutil.rmtree(self._data, ignore_errors=True)
-            raise BrokerError(f"Apache Kafka: its storage was not formatted (code {code})\n{self.log_tail()}")
+            raise BrokerError(f"Apache Kafka: formatting the storage failed with code {code}:\n{self.log_tail()}")
 
     def _await_ready(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         properties: dict[str, str | int | float | bool] = {
@@ -246,20 +247,20 @@ class ApacheKafka:
         admin = AdminClient(properties, logger=_silent)
         while process.poll() is None:
             with contextlib.suppress(KafkaException):
-                if admin.list_topics(timeout=_ASK_SECONDS).brokers:  # it is among them when topics may be put on it
+                if admin.list_topics(timeout=_POLL_SECONDS).brokers:  # listed once topics can be placed on it
                     return
             if time.monotonic() > deadline:
-                raise BrokerError(f"Apache Kafka was not ready in time; its log ends:\n{self.log_tail()}")
-        raise BrokerError(f"Apache Kafka ended with code {process.returncode}; its log ends:\n{self.log_tail()}")
+                raise BrokerError(f"Apache Kafka was not ready in time; the end of its log:\n{self.log_tail()}")
+        raise BrokerError(f"Apache Kafka ended with code {process.returncode}; the end of its log:\n{self.log_tail()}")
 
     def _launch(self, main_class: str, *arguments: str, archive: bool = False) -> subprocess.Popen[bytes]:
-        programs = self._distribution
-        sharing = [f"-XX:SharedArchiveFile={programs.class_archive}"]
+        installed = self._distribution
+        sharing = [f"-XX:SharedArchiveFile={installed.class_archive}"]
         self._new_archive = None
-        if archive and not programs.class_archive.exists():
-            self._new_archive = programs.class_archive.with_suffix(f".{uuid.uuid4().hex}")
+        if archive and not installed.class_archive.exists():
+            self._new_archive = installed.class_archive.with_suffix(f".{uuid.uuid4().hex}")
             sharing = [f"-XX:ArchiveClassesAtExit={self._new_archive}"]
-        command = [programs.java, *self._java_options, *sharing, "-cp", programs.class_path, main_class, *arguments]
+        command = [installed.java, *self._java_options, *sharing, "-cp", installed.class_path, main_class, *arguments]
         return _start_process(command, self._folder, self.log)
 
     def __enter__(self) -> Self:
@@ -272,7 +273,7 @@ class ApacheKafka:
 
 
 def _start_process(command: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Starts a process that lives no longer than this one."""
+    """Starts a process that the kernel kills when this one ends."""
     started: Future[subprocess.Popen[bytes]] = Future()
     stub = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
 
@@ -285,23 +286,23 @@ def _start_process(command: Sequence[str], folder: Path, log: Path) -> subproces
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # the Ctrl-C at a terminal is for the tests, which then stop it
+                    start_new_session=True,  # Ctrl-C at a terminal interrupts the tests, which then stop the broker
                 )
         except BaseException as failure:
             started.set_exception(failure)
             return
         started.set_result(process)
-        process.wait()  # this thread started it, so it has to live as long
+        process.wait()  # the kernel kills the broker when this thread ends
 
     threading.Thread(target=run, name="apache-kafka", daemon=True).start()
     return started.result()
 
 
 def _free_ports(count: int) -> list[int]:
-    chance = random.SystemRandom()  # the other one is made to repeat itself by property tests
+    generator = random.SystemRandom()  # property tests seed the default generator
     ports: list[int] = []
     while len(ports) < count:
-        port = chance.choice(_PORTS)
+        port = generator.choice(_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
             if port not in ports:

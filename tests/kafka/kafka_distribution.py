@@ -1,7 +1,9 @@
-"""Apache Kafka out of Maven Central: its class path, looked up once for each version of pom.xml beside this file.
+"""Fetches Apache Kafka from Maven Central and resolves its class path.
 
-In: ``java`` and ``mvn`` of this machine. Out: what a broker is started with. The jars stay in Maven's own repository;
-what is found out is kept in a cache folder outside the checkout. Any thread and any process.
+Uses ``java`` and ``mvn`` of the machine. The jars stay in Maven's repository; the class path is resolved once for each
+content of pom.xml, and kept in a cache folder outside the checkout.
+
+Thread safety: may be called from any thread and process.
 """
 
 from __future__ import annotations
@@ -18,28 +20,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _POM = Path(__file__).with_name("pom.xml")
-_LEAST_JAVA = 17  # the broker's classes are made for it
-_FETCH_SECONDS = 900.0  # 60 MB; about 20 s from a mirror nearby
+_MIN_JAVA = 17  # the broker's classes are compiled for it
+_FETCH_SECONDS = 900.0  # 60 MB; about 20 s from a nearby mirror
 
 _VERSION = re.compile(r'version "(\d+)')
-_HOW_TO_GET = (
-    f"install Java {_LEAST_JAVA} or newer and Maven (openjdk-{_LEAST_JAVA}-jre-headless and maven on Debian),"
-    " or set K2EG_TEST_KAFKA=host:port to a broker of your own"
+_ADVICE = (
+    f"install Java {_MIN_JAVA} or newer and Maven (openjdk-{_MIN_JAVA}-jre-headless and maven on Debian),"
+    " or set K2EG_TEST_KAFKA=host:port to a running broker"
 )
 
 
 class Unavailable(Exception):
-    """Apache Kafka is not to be had here. The text is one line that says why, and how to get it."""
+    """Apache Kafka cannot run on this machine. The text is one line with the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """What a broker is started with.
+    """What starting a broker needs.
 
     Attributes:
         java: The path of ``java``.
-        class_path: Of all jars.
-        class_archive: Where the classes are kept as this ``java`` loads them fastest; made by the first broker.
+        class_path: The class path of all jars.
+        class_archive: The path of the class data archive for this ``java``; the first broker writes the file.
     """
 
     java: str
@@ -48,13 +50,13 @@ class Distribution:
 
 
 def find_distribution(fetching: Callable[[], object] = lambda: None) -> Distribution:
-    """Returns Apache Kafka; the first time it is fetched.
+    """Returns Apache Kafka, after fetching it if necessary.
 
     Args:
-        fetching: Called if it has to be fetched, which takes a while.
+        fetching: Called before a download, which may take minutes.
 
     Raises:
-        Unavailable: It is not to be had here.
+        Unavailable: Java or Maven is missing, too old, or failed.
     """
     java, version = _find_java()
     folder = _cache_folder() / hashlib.sha256(_POM.read_bytes()).hexdigest()[:16]
@@ -63,7 +65,7 @@ def find_distribution(fetching: Callable[[], object] = lambda: None) -> Distribu
     class_path = _read(stored)
     if class_path is None:
         with _locked(folder / "lock"):
-            class_path = _read(stored)  # another test run may have been first
+            class_path = _read(stored)  # another test run may have stored it meanwhile
             if class_path is None:
                 fetching()
                 class_path = _resolve(stored)
@@ -75,19 +77,19 @@ def _cache_folder() -> Path:
 
 
 def _find_java() -> tuple[str, str]:
-    """Returns the path of ``java``, and what it says of itself."""
+    """Returns the path of ``java`` and the text of ``java -version``."""
     java = shutil.which("java")
     if java is None:
-        raise Unavailable(f"no Apache Kafka: java is not found; {_HOW_TO_GET}")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = _VERSION.search(said)
-    if version is None or int(version[1]) < _LEAST_JAVA:
-        raise Unavailable(f"no Apache Kafka: java is {version[1] if version else 'unknown'}; {_HOW_TO_GET}")
-    return java, said
+        raise Unavailable(f"no Apache Kafka: java is not found; {_ADVICE}")
+    text = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = _VERSION.search(text)
+    if version is None or int(version[1]) < _MIN_JAVA:
+        raise Unavailable(f"no Apache Kafka: java is {version[1] if version else 'unknown'}; {_ADVICE}")
+    return java, text
 
 
 def _read(stored: Path) -> str | None:
-    """Returns the stored class path, if all its jars are still there."""
+    """Returns the stored class path; None if a jar is missing."""
     try:
         class_path = stored.read_text()
     except FileNotFoundError:
@@ -98,7 +100,7 @@ def _read(stored: Path) -> str | None:
 def _resolve(stored: Path) -> str:
     maven = shutil.which("mvn")
     if maven is None:
-        raise Unavailable(f"no Apache Kafka: mvn is not found; {_HOW_TO_GET}")
+        raise Unavailable(f"no Apache Kafka: mvn is not found; {_ADVICE}")
     fresh = stored.with_suffix(".new")
     goal = ["dependency:build-classpath", f"-Dmdep.outputFile={fresh}"]
     try:
@@ -112,19 +114,19 @@ def _resolve(stored: Path) -> str:
             check=True,
         )
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"no Apache Kafka: mvn was not done in {_FETCH_SECONDS:g} s; {_HOW_TO_GET}") from None
+        raise Unavailable(f"no Apache Kafka: mvn did not finish within {_FETCH_SECONDS:g} s; {_ADVICE}") from None
     except subprocess.CalledProcessError as failure:
         first = next((line for line in failure.stdout.splitlines() if "ERROR" in line), f"code {failure.returncode}")
-        raise Unavailable(f"no Apache Kafka: mvn could not fetch it: {first}; {_HOW_TO_GET}") from None
+        raise Unavailable(f"no Apache Kafka: mvn could not fetch it: {first}; {_ADVICE}") from None
     fresh.replace(stored)
     for archive in stored.parent.glob("*.jsa"):
-        archive.unlink()  # made from other jars; java would leave it aside without a word
+        archive.unlink()  # made from other jars: java would ignore it silently, and no new one would be made
     return stored.read_text()
 
 
 @contextmanager
 def _locked(path: Path) -> Generator[None]:
-    """Waits until no other process is here; the lock is gone with the process that has it."""
+    """Holds a file lock, which the kernel releases if the process is killed."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from patience import stretched
 from reactivex import operators as ops
+from timeouts import scaled_by_load
 
 from k2eg.dml import dml
 from k2eg_rx import Client, ConnectionState, TransportError, first
@@ -113,7 +113,7 @@ def _told(ask: Callable[[], object], secrecy: Any) -> str:
     before = time.monotonic()
     with pytest.raises(TransportError) as caught:
         ask()
-    assert time.monotonic() - before < stretched(LIMIT)
+    assert time.monotonic() - before < scaled_by_load(LIMIT)
     secrecy.add(caught.value)
     return str(caught.value)
 
@@ -202,7 +202,7 @@ def test_a_gateway_in_a_program_is_told_the_same(site: Any, secrecy: Any) -> Non
     with pytest.raises(TransportError) as caught, gateway(settings):
         pytest.fail("it runs")
     assert words in str(caught.value)
-    assert time.monotonic() - before < stretched(LIMIT)
+    assert time.monotonic() - before < scaled_by_load(LIMIT)
     secrecy.add(caught.value)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import ResourceType
-from patience import stretched
 from reactivex import operators as ops
+from timeouts import scaled_by_load
 
 from k2eg_rx import Client, OperationTimeout, TransportError, first
 from k2eg_rx.embedded.loopback import without_epics
@@ -50,7 +50,7 @@ def _told(client: Client, secrecy: Any) -> str:
     before = time.monotonic()
     with pytest.raises(TransportError) as caught:
         first(client.get_stream("pva://x"))
-    assert time.monotonic() - before < stretched(LIMIT)
+    assert time.monotonic() - before < scaled_by_load(LIMIT)
     secrecy.add(caught.value)
     return str(caught.value)
 
@@ -59,7 +59,7 @@ def _reason(client: Client, words: str) -> str:
     """The reason in the status, as soon as it has some words in it."""
     before = time.monotonic()
     status = first(client.status_stream().pipe(ops.filter(lambda status: words in status.reason)))
-    assert time.monotonic() - before < stretched(LIMIT)
+    assert time.monotonic() - before < scaled_by_load(LIMIT)
     return status.reason
 
 

@@ -25,7 +25,9 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_LARGEST_BATCH = 500  # records
+# Records of one read. Live batches are smaller (128), to be decoded while they are in the processor's cache; these wait
+# in the buffers of a merge, and fewer reads save checks of all partitions. A bisection ends within one read.
+_LARGEST_BATCH = 500
 _SINGLE_REQUESTS = 32  # topics requested one by one; for more, one request for all topics of the cluster is cheaper
 _WAKE_TIMEOUT = 0.005  # seconds; the answer is not needed
 _PROBE_TIMEOUT = 1.0  # seconds for one record, which takes a few milliseconds
