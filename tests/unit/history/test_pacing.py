@@ -1,4 +1,4 @@
-"""Playing items at the pace of their event times, in virtual time."""
+"""Items emitted at the pace of their event times, in virtual time."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ def seconds(item: int) -> int:
 
 
 class Source:
-    """An iterator that tells how far it is, and whether it was closed."""
+    """An iterator that counts the items taken from it and the calls of `close`."""
 
     def __init__(self, *items: int, error: Exception | None = None) -> None:
-        self.left = list(items)
-        self.pulled = 0
+        self._remaining = list(items)
+        self.taken = 0
         self.closed = 0
-        self.error = error
+        self._error = error
 
     def __iter__(self) -> Iterator[int]:
         return self
 
     def __next__(self) -> int:
         assert not self.closed
-        if not self.left:
-            raise self.error or StopIteration
-        self.pulled += 1
-        return self.left.pop(0)
+        if not self._remaining:
+            raise self._error or StopIteration
+        self.taken += 1
+        return self._remaining.pop(0)
 
     def close(self) -> None:
         self.closed += 1
 
 
-def played(source, speed, *, timestamp=seconds, disposed=1000.0):
+def emissions(source, speed, *, timestamp=seconds, disposed=1000.0):
     scheduler = TestScheduler()
     result = scheduler.start(lambda: play(source, timestamp, speed, scheduler), disposed=disposed)
     return [(message.time, message.value) for message in result.messages]
 
 
-def test_items_are_spaced_as_they_were():
-    messages = played([100, 101, 105], 1)
+def test_a_speed_of_one_keeps_the_original_intervals():
+    messages = emissions([100, 101, 105], 1)
     assert messages == [
         (200.0, on_next(0, 100).value),
         (201.0, on_next(0, 101).value),
@@ -57,51 +57,51 @@ def test_items_are_spaced_as_they_were():
     ]
 
 
-def test_a_speed_of_sixty_plays_an_hour_in_a_minute():
-    assert [time for time, _ in played([0, 1800, 3600], 60)] == [200.0, 230.0, 260.0, 260.0]
+def test_a_speed_of_60_plays_an_hour_in_a_minute():
+    assert [time for time, _ in emissions([0, 1800, 3600], 60)] == [200.0, 230.0, 260.0, 260.0]
 
 
-def test_a_speed_below_one_is_slower_than_it_was():
-    assert [time for time, _ in played([0, 1, 2], 0.5)] == [200.0, 202.0, 204.0, 204.0]
+def test_a_speed_below_one_stretches_the_intervals():
+    assert [time for time, _ in emissions([0, 1, 2], 0.5)] == [200.0, 202.0, 204.0, 204.0]
 
 
-def test_without_a_speed_everything_comes_at_once():
-    assert [time for time, _ in played([0, 3600, 7200], None)] == [200.0] * 4
+def test_without_a_speed_all_items_are_emitted_at_once():
+    assert [time for time, _ in emissions([0, 3600, 7200], None)] == [200.0] * 4
 
 
-def test_an_item_without_a_time_comes_at_once_and_does_not_start_the_clock():
+def test_an_item_without_a_time_is_emitted_at_once_and_starts_no_interval():
     times = {0: None, 1: 50 * SECOND, 2: None, 3: 52 * SECOND}
-    assert [time for time, _ in played([0, 1, 2, 3], 1, timestamp=times.get)] == [200.0, 200.0, 200.0, 202.0, 202.0]
+    assert [time for time, _ in emissions([0, 1, 2, 3], 1, timestamp=times.get)] == [200.0, 200.0, 200.0, 202.0, 202.0]
 
 
-def test_an_item_from_before_the_last_comes_at_once():
-    assert [time for time, _ in played([10, 20, 15, 21], 1)] == [200.0, 210.0, 210.0, 211.0, 211.0]
+def test_an_item_older_than_its_predecessor_is_emitted_at_once():
+    assert [time for time, _ in emissions([10, 20, 15, 21], 1)] == [200.0, 210.0, 210.0, 211.0, 211.0]
 
 
-def test_nanoseconds_are_not_lost_in_a_long_play():
+def test_nanoseconds_are_not_lost_with_large_timestamps():
     third = SECOND // 3
-    messages = played([0, 1, 2, 3], 1, timestamp=lambda item: 1_700_000_000 * SECOND + item * third)
+    messages = emissions([0, 1, 2, 3], 1, timestamp=lambda item: 1_700_000_000 * SECOND + item * third)
     assert [time for time, _ in messages] == pytest.approx([200, 200 + 1 / 3, 200 + 2 / 3, 201, 201], abs=1e-5)
 
 
-def test_only_the_item_that_waits_is_pulled_in_advance():
+def test_only_the_next_item_is_taken_in_advance():
     source = Source(0, 10, 20, 30)
     scheduler = TestScheduler()
-    pulled: list[tuple[float, int]] = []
+    taken: list[tuple[float, int]] = []
     for time in (205.0, 215.0, 225.0):
-        scheduler.schedule_absolute(time, lambda *_: pulled.append((scheduler.clock, source.pulled)))
+        scheduler.schedule_absolute(time, lambda *_: taken.append((scheduler.clock, source.taken)))
     scheduler.start(lambda: play(source, seconds, 1, scheduler))
-    assert [count for _, count in pulled] == [2, 3, 4]
+    assert [count for _, count in taken] == [2, 3, 4]
     assert source.closed == 1
 
 
-def test_unsubscribing_closes_the_iterable_while_an_item_waits():
+def test_unsubscribing_closes_the_iterable_while_an_item_is_pending():
     source = Source(0, 10, 20)
-    assert [time for time, _ in played(source, 1, disposed=215.0)] == [200.0, 210.0]
-    assert (source.pulled, source.closed) == (3, 1)
+    assert [time for time, _ in emissions(source, 1, disposed=215.0)] == [200.0, 210.0]
+    assert (source.taken, source.closed) == (3, 1)
 
 
-def test_a_generator_is_closed_when_a_subscriber_has_had_enough():
+def test_a_generator_is_closed_when_its_subscriber_unsubscribes():
     closed: list[int] = []
 
     def items() -> Iterator[int]:
@@ -123,62 +123,62 @@ def test_a_generator_is_closed_when_a_subscriber_has_had_enough():
     assert (got, closed) == ([0, 1, 2], [1])
 
 
-def test_an_iterable_is_never_closed_while_an_item_is_pulled():
-    closed_in_pull: list[int] = []
+def test_an_iterable_is_not_closed_while_an_item_is_taken_from_it():
+    closed_during_next: list[int] = []
 
-    class Leaving(Source):
+    class UnsubscribingSource(Source):
         def __next__(self) -> int:
             item = super().__next__()
             if item == 2:
                 subscription.dispose()
-                closed_in_pull.append(self.closed)
+                closed_during_next.append(self.closed)
             return item
 
-    source = Leaving(0, 1, 2, 3)
+    source = UnsubscribingSource(0, 1, 2, 3)
     scheduler = TestScheduler()
     got: list[int] = []
     subscription = play(source, seconds, None, scheduler).subscribe(got.append)
     scheduler.start()
-    assert (closed_in_pull, source.closed, got) == ([0], 1, [0, 1])
+    assert (closed_during_next, source.closed, got) == ([0], 1, [0, 1])
 
 
-def test_an_exception_of_the_iterable_is_the_streams_error():
+def test_an_exception_of_the_iterable_fails_the_stream():
     source = Source(0, 1, error=OSError("disk"))
-    messages = played(source, 1)
+    messages = emissions(source, 1)
     assert [time for time, _ in messages] == [200.0, 201.0, 201.0]
     assert messages[-1][1].kind == "E"
     assert isinstance(messages[-1][1].exception, OSError)
     assert source.closed == 1
 
 
-def test_an_iterable_that_cannot_be_iterated_is_an_error():
+def test_an_exception_of_iter_fails_the_stream():
     class Broken:
         def __iter__(self) -> Iterator[int]:
             raise OSError("no file")
 
-    (message,) = played(Broken(), 1)
+    (message,) = emissions(Broken(), 1)
     assert isinstance(message[1].exception, OSError)
 
 
-def test_an_exception_of_the_timestamp_is_the_streams_error():
-    messages = played([1], 1, timestamp=lambda item: {}[item])
+def test_an_exception_of_the_timestamp_function_fails_the_stream():
+    messages = emissions([1], 1, timestamp=lambda item: {}[item])
     assert isinstance(messages[-1][1].exception, KeyError)
 
 
-def test_a_subscriber_that_raises_ends_the_play_and_closes_the_iterable():
+def test_an_exception_of_the_subscriber_closes_the_iterable():
     source = Source(0, 1, 2)
     scheduler = TestScheduler()
 
-    def refuse(item: int) -> None:
+    def fail(item: int) -> None:
         raise RuntimeError(item)
 
-    play(source, seconds, 1, scheduler).subscribe(refuse)
+    play(source, seconds, 1, scheduler).subscribe(fail)
     with pytest.raises(RuntimeError):
         scheduler.start()
-    assert (source.pulled, source.closed) == (1, 1)
+    assert (source.taken, source.closed) == (1, 1)
 
 
-def test_every_subscription_plays_from_the_beginning():
+def test_each_subscription_plays_from_the_start():
     stream = play([1, 2], seconds, None, scheduler := TestScheduler())
     got: list[int] = []
     stream.subscribe(got.append)
@@ -197,6 +197,6 @@ def test_the_scheduler_given_to_subscribe_is_used():
 
 
 @pytest.mark.parametrize("speed", [0, -1, float("nan"), float("inf"), True, "fast"])
-def test_a_speed_that_is_none_is_refused(speed):
+def test_an_invalid_speed_is_rejected(speed):
     with pytest.raises(ValueError, match="speed"):
         play([], seconds, speed)

@@ -1,4 +1,4 @@
-"""Time travel of a client, in virtual time: the whole way from the call to the subscriber, without threads."""
+"""Replays and monitors with history, from the client's call to the subscriber, in virtual time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytest_plugins = ["k2eg_rx.testing.fixtures"]
 HOUR = timedelta(hours=1)
 
 
-class Seen:
-    """What a subscriber got, and when."""
+class Recorder:
+    """A subscriber that records its updates and their times."""
 
     def __init__(self, gateway: ScriptedGateway, stream) -> None:
         self._gateway = gateway
@@ -34,7 +34,7 @@ class Seen:
     def _complete(self) -> None:
         self.completed = True
 
-    def told(self) -> list[tuple[object, bool]]:
+    def values_and_replayed(self) -> list[tuple[object, bool]]:
         return [(update.value, update.replayed) for update in self.updates]
 
     def values(self) -> list[object]:
@@ -43,131 +43,131 @@ class Seen:
 
 @pytest.fixture
 def recorded(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> ScriptedGateway:
-    """A PV that somebody has monitored for five minutes, one value a minute; then nobody."""
+    """A PV with five minutes of history, one value a minute; no longer monitored."""
     pv = k2eg_gateway.pv("demo:x", 0.0)
-    watched = k2eg_client.monitor_stream("pva://demo:x").subscribe()
+    monitor = k2eg_client.monitor_stream("pva://demo:x").subscribe()
     k2eg_gateway.clock.settle()
     for n in range(1, 6):
         k2eg_gateway.advance(60.0)
         pv.post(float(n))
-    watched.dispose()
+    monitor.dispose()
     k2eg_gateway.clock.settle()
     return k2eg_gateway
 
 
 def test_history_comes_first_and_then_live_updates(recorded, k2eg_client):
-    seen = Seen(recorded, k2eg_client.monitor_stream("pva://demo:x", since=timedelta(seconds=150)))
+    subscriber = Recorder(recorded, k2eg_client.monitor_stream("pva://demo:x", since=timedelta(seconds=150)))
     recorded.clock.settle()
-    assert seen.told() == [(3.0, True), (4.0, True), (5.0, True)]
+    assert subscriber.values_and_replayed() == [(3.0, True), (4.0, True), (5.0, True)]
     recorded["demo:x"].post(6.0)
-    assert seen.told()[-1] == (6.0, False)
+    assert subscriber.values_and_replayed()[-1] == (6.0, False)
 
 
 def test_since_counts_from_the_subscription(recorded, k2eg_client):
     stream = k2eg_client.monitor_stream("pva://demo:x", since=timedelta(seconds=150))
     recorded.advance(60.0)
-    seen = Seen(recorded, stream)
+    subscriber = Recorder(recorded, stream)
     recorded.clock.settle()
-    assert seen.values()[:2] == [4.0, 5.0]
+    assert subscriber.values()[:2] == [4.0, 5.0]
 
 
-def test_a_live_subscriber_gets_no_history_of_another(recorded, k2eg_client):
-    live = Seen(recorded, k2eg_client.monitor_stream("pva://demo:x"))
+def test_the_history_of_one_subscriber_is_not_delivered_to_another(recorded, k2eg_client):
+    live = Recorder(recorded, k2eg_client.monitor_stream("pva://demo:x"))
     recorded.clock.settle()
-    before = live.told()
-    past = Seen(recorded, k2eg_client.monitor_stream("pva://demo:x", since=HOUR))
+    before = live.values_and_replayed()
+    with_history = Recorder(recorded, k2eg_client.monitor_stream("pva://demo:x", since=HOUR))
     recorded.clock.settle()
-    assert past.values() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-    assert live.told() == before
+    assert with_history.values() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert live.values_and_replayed() == before
     assert not any(replayed for _, replayed in before)
 
 
-def test_a_replay_at_a_speed_takes_its_time(recorded, k2eg_client):
-    began = recorded.clock.elapsed
-    seen = Seen(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR, speed=60))
+def test_a_replay_at_a_speed_keeps_the_intervals(recorded, k2eg_client):
+    started = recorded.clock.elapsed
+    subscriber = Recorder(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR, speed=60))
     recorded.advance(10.0)
-    assert seen.values() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-    assert [round(time - began, 3) for time in seen.times] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-    assert seen.completed
-    assert all(replayed for _, replayed in seen.told())
+    assert subscriber.values() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert [round(time - started, 3) for time in subscriber.times] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert subscriber.completed
+    assert all(replayed for _, replayed in subscriber.values_and_replayed())
 
 
-def test_a_replay_without_a_speed_takes_none(recorded, k2eg_client):
-    seen = Seen(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR))
+def test_a_replay_without_a_speed_is_emitted_at_once(recorded, k2eg_client):
+    subscriber = Recorder(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR))
     recorded.clock.settle()
-    assert (seen.values(), seen.completed) == ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], True)
+    assert (subscriber.values(), subscriber.completed) == ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], True)
 
 
 def test_a_replay_ends_before_its_stop(recorded, k2eg_client):
     stream = k2eg_client.replay_stream(["pva://demo:x"], timedelta(seconds=250), timedelta(seconds=100))
-    seen = Seen(recorded, stream)
+    subscriber = Recorder(recorded, stream)
     recorded.clock.settle()
-    assert (seen.values(), seen.completed) == ([1.0, 2.0, 3.0], True)
+    assert (subscriber.values(), subscriber.completed) == ([1.0, 2.0, 3.0], True)
 
 
-def test_a_replay_asks_no_gateway(recorded, k2eg_client):
-    asked = len(recorded.commands)
-    Seen(recorded, k2eg_client.replay_stream(["pva://demo:x", "pva://demo:nobody"], HOUR))
+def test_a_replay_sends_no_commands(recorded, k2eg_client):
+    sent = len(recorded.commands)
+    Recorder(recorded, k2eg_client.replay_stream(["pva://demo:x", "pva://demo:unknown"], HOUR))
     recorded.advance(10.0)
-    assert len(recorded.commands) == asked
+    assert len(recorded.commands) == sent
 
 
-def test_a_broker_that_stays_away_fails_a_replay_when_the_timeout_is_over(recorded, k2eg_client):
+def test_a_replay_fails_after_the_timeout_if_the_broker_stays_unreachable(recorded, k2eg_client):
     recorded.broker.go_down()
-    seen = Seen(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR))
+    subscriber = Recorder(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR))
     recorded.advance(k2eg_client.timeout - 0.1)
-    assert seen.errors == []
+    assert subscriber.errors == []
     recorded.advance(1.0)
-    (error,) = seen.errors
+    (error,) = subscriber.errors
     assert isinstance(error, OperationTimeout)
     assert str(error).startswith("replay of pva://demo:x: no reply within 12 s")
 
 
-def test_a_broker_that_comes_back_in_time_does_no_harm(recorded, k2eg_client):
+def test_a_replay_continues_when_the_broker_returns_within_the_timeout(recorded, k2eg_client):
     recorded.broker.go_down()
-    seen = Seen(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR))
+    subscriber = Recorder(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR))
     recorded.advance(5.0)
     recorded.broker.come_up()
     recorded.advance(1.0)
-    assert (len(seen.updates), seen.completed) == (6, True)
+    assert (len(subscriber.updates), subscriber.completed) == (6, True)
 
 
 def test_unsubscribing_ends_a_replay(recorded, k2eg_client):
-    seen = Seen(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR, speed=1))
+    subscriber = Recorder(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR, speed=1))
     recorded.advance(70.0)
-    seen.subscription.dispose()
+    subscriber.subscription.dispose()
     recorded.advance(600.0)
-    assert seen.values() == [0.0, 1.0]
-    assert not seen.completed
+    assert subscriber.values() == [0.0, 1.0]
+    assert not subscriber.completed
 
 
 def test_closing_the_client_fails_a_replay_and_completes_a_monitor(recorded, k2eg_client):
-    replay = Seen(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR, speed=1))
-    monitor = Seen(recorded, k2eg_client.monitor_stream("pva://demo:x", since=HOUR))
+    replay = Recorder(recorded, k2eg_client.replay_stream(["pva://demo:x"], HOUR, speed=1))
+    monitor = Recorder(recorded, k2eg_client.monitor_stream("pva://demo:x", since=HOUR))
     recorded.clock.settle()
     k2eg_client.close()
     assert isinstance(replay.errors[0], ClientClosedError)
     assert monitor.completed
 
 
-def test_the_newest_only_is_a_choice_for_the_past_too(recorded, k2eg_client):
-    seen = Seen(recorded, k2eg_client.monitor_stream("pva://demo:x", since=HOUR, overflow="latest"))
+def test_overflow_latest_applies_to_history_too(recorded, k2eg_client):
+    subscriber = Recorder(recorded, k2eg_client.monitor_stream("pva://demo:x", since=HOUR, overflow="latest"))
     recorded.clock.settle()
-    assert seen.values()[-1] == 5.0
-    assert k2eg_client.status.dropped + len(seen.updates) == 6
+    assert subscriber.values()[-1] == 5.0
+    assert k2eg_client.status.dropped + len(subscriber.updates) == 6
 
 
 @pytest.mark.parametrize(
     "since", [datetime(2026, 1, 1), datetime(2100, 1, 1, tzinfo=UTC), timedelta(seconds=-1), "yesterday"]
 )
-def test_a_time_that_is_none_is_refused_at_the_call(k2eg_client, since):
+def test_an_invalid_time_is_rejected_by_the_call(k2eg_client, since):
     with pytest.raises(ValueError, match="since"):
         k2eg_client.monitor_stream("pva://demo:x", since=since)
     with pytest.raises(ValueError, match="start"):
         k2eg_client.replay_stream(["pva://demo:x"], since)
 
 
-def test_other_bad_arguments_are_refused_at_the_call(k2eg_client):
+def test_other_invalid_arguments_are_rejected_by_the_call(k2eg_client):
     with pytest.raises(ValueError, match="speed"):
         k2eg_client.replay_stream(["pva://demo:x"], HOUR, speed=0)
     with pytest.raises(ValueError, match="must be before"):
@@ -180,7 +180,7 @@ def test_other_bad_arguments_are_refused_at_the_call(k2eg_client):
         k2eg_client.replay_stream("pva://demo:x", HOUR)
 
 
-def test_a_closed_client_raises_at_the_call(k2eg_client):
+def test_a_call_on_a_closed_client_raises(k2eg_client):
     k2eg_client.close()
     with pytest.raises(ClientClosedError):
         k2eg_client.replay_stream(["pva://demo:x"], HOUR)

@@ -1,4 +1,4 @@
-"""Joining history to live updates: what is held, spilled, repeated or skipped; all on one thread."""
+"""Joining history to live updates: held, spilled, repeated and skipped updates; all on one thread."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def live(*offsets: int) -> list[PVUpdate]:
     return [PVUpdate(PV, record(offset)) for offset in offsets]
 
 
-class Box:
+class Recorder:
+    """A subscriber input that records its updates and its end."""
+
     newest_only = False
 
     def __init__(self) -> None:
@@ -50,12 +52,12 @@ class Box:
     def finish(self, error: Exception | None = None) -> None:
         self.ends.append(error)
 
-    def told(self) -> list[tuple[object, bool]]:
+    def values_and_replayed(self) -> list[tuple[object, bool]]:
         return [(item.value, item.replayed) for item in self.items]
 
 
 class Topic:
-    """One partition, which grows; and a history of it."""
+    """A topic with one partition that grows, and its history."""
 
     def __init__(self, count: int) -> None:
         self.records = [record(offset) for offset in range(count)]
@@ -78,17 +80,17 @@ class Topic:
 
 
 class FakeQuery:
-    """A history query of one topic that does not wait."""
+    """A history query of one topic that never blocks."""
 
     def __init__(self, topic: Topic, interval: Interval = EVER) -> None:
         self.topic = topic
         self.selection = Selection([PV], interval, DecodeErrorCounter(), 10_000)
         self.pause = 0.0
-        self.silent = False
+        self.is_silent = False
         self.suspended = 0
 
     def begin(self) -> Merge | None:
-        return None if self.silent else Merge(self.topic, self.selection, self.topic.locate(0, None, 0.0))
+        return None if self.is_silent else Merge(self.topic, self.selection, self.topic.locate(0, None, 0.0))
 
     def advance(self, merge: Merge, *, patient: bool = False) -> list[object]:
         return merge.advance(0.0)
@@ -101,15 +103,17 @@ class FakeQuery:
 
 
 class Bench:
+    """A catch-up task whose steps the test runs."""
+
     def __init__(self, topic: Topic, *, capacity: int = 1000, interval: Interval = EVER) -> None:
         self.topic = topic
-        self.box = Box()
+        self.recorder = Recorder()
         self.position: Future[None] = Future()
         self.common = BackpressureGate(lambda: None)
         self.gate = ReplayGate(self.common)
-        self.splice = Splice(self.box, capacity)
+        self.splice = Splice(self.recorder, capacity)
         self.query = FakeQuery(topic, interval)
-        self.task = CatchUp(self.query, self.splice, self.box, self.gate, [self.position])
+        self.task = CatchUp(self.query, self.splice, self.recorder, self.gate, [self.position])
 
     def step(self, count: int = 1) -> float | None:
         pause: float | None = 0.0
@@ -118,34 +122,34 @@ class Bench:
         return pause
 
     def run(self) -> None:
-        """Runs until it goes live."""
+        """Runs the task until it goes live."""
         if not self.position.done():
             self.position.set_result(None)
         for _ in range(10_000):
             if self.task.step() is None:
                 return
-        raise AssertionError("it never goes live")
+        raise AssertionError("the task does not go live")
 
     def values(self) -> list[object]:
-        return [item.value for item in self.box.items]
+        return [item.value for item in self.recorder.items]
 
 
 @pytest.fixture(autouse=True)
-def few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def low_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("k2eg_rx.history.splice._MIN_HELD", 4)
 
 
-def test_nothing_is_asked_before_the_live_updates_are_certain_to_come() -> None:
+def test_history_is_not_read_before_the_live_position_is_known() -> None:
     bench = Bench(Topic(3))
     assert bench.step() == 1.0
     assert not bench.splice.wakeup.is_notified
     bench.position.set_result(None)
     assert bench.splice.wakeup.is_notified
     bench.run()
-    assert bench.box.told() == [(0, True), (1, True), (2, True)]
+    assert bench.recorder.values_and_replayed() == [(0, True), (1, True), (2, True)]
 
 
-def test_a_position_that_cannot_be_had_is_an_error() -> None:
+def test_a_failed_position_is_raised() -> None:
     bench = Bench(Topic(3))
     bench.position.set_exception(TransportError("no"))
     with pytest.raises(TransportError, match="no"):
@@ -160,11 +164,11 @@ def test_live_updates_are_held_and_follow_the_history() -> None:
     assert bench.values() == [0, 1, 2]
     bench.run()
     bench.splice.offer(bench.topic.grow(1))
-    assert bench.box.told() == [(0, True), (1, True), (2, True), (3, False), (4, False), (5, False)]
+    assert bench.recorder.values_and_replayed() == [(0, True), (1, True), (2, True), (3, False), (4, False), (5, False)]
 
 
 def test_late_live_updates_are_not_delivered_twice() -> None:
-    """It was in Kafka when the end was asked for, and comes live before, meanwhile and after."""
+    """Records below the end of the history also arrive live: before, during and after the catch-up."""
     bench = Bench(Topic(6))
     bench.splice.offer(live(0, 1))
     bench.position.set_result(None)
@@ -174,20 +178,20 @@ def test_late_live_updates_are_not_delivered_twice() -> None:
     bench.splice.offer(live(4, 5))
     bench.splice.offer(bench.topic.grow(2))
     assert bench.values() == list(range(8))
-    assert [item.value for item in bench.box.items if not item.replayed] == [6, 7]
+    assert [item.value for item in bench.recorder.items if not item.replayed] == [6, 7]
 
 
-def test_more_than_can_be_held_is_read_back() -> None:
+def test_spilled_updates_are_read_from_kafka() -> None:
     bench = Bench(Topic(3), capacity=4)
     bench.position.set_result(None)
     bench.step(2)
     bench.splice.offer(bench.topic.grow(30))
     bench.run()
     assert bench.values() == list(range(33))
-    assert [item.value for item in bench.box.items if not item.replayed] == [29, 30, 31, 32]
+    assert [item.value for item in bench.recorder.items if not item.replayed] == [29, 30, 31, 32]
 
 
-def test_reading_goes_on_while_updates_are_spilled() -> None:
+def test_reading_continues_while_updates_are_spilled() -> None:
     bench = Bench(Topic(3), capacity=4)
     bench.position.set_result(None)
     for _ in range(20):
@@ -196,11 +200,11 @@ def test_reading_goes_on_while_updates_are_spilled() -> None:
     bench.run()
     bench.splice.offer(bench.topic.grow(1))
     assert bench.values() == list(range(len(bench.topic.records)))
-    marks = [item.replayed for item in bench.box.items]
-    assert marks == sorted(marks, reverse=True)
+    replayed = [item.replayed for item in bench.recorder.items]
+    assert replayed == sorted(replayed, reverse=True)
 
 
-def test_a_topic_that_appears_meanwhile_is_read_from_the_spilled_offsets() -> None:
+def test_a_topic_created_during_the_catch_up_is_read_from_the_spilled_offsets() -> None:
     topic = Topic(0)
     bench = Bench(topic, capacity=4)
     topic.locate = lambda *_: {}  # type: ignore[method-assign]
@@ -228,29 +232,29 @@ def test_a_full_queue_pauses_its_own_history_only() -> None:
 
 
 def test_live_updates_do_not_repeat_the_history() -> None:
-    """A gateway publishes the newest value once more for whoever subscribes: new offset, same bytes."""
+    """A gateway publishes the newest value again at each activation: new offset, same bytes."""
     bench = Bench(Topic(3))
     bench.run()
-    again = record(2)._replace(offset=3, timestamp_ms=(T0 + 9) * 1000)
-    bench.splice.offer([PVUpdate(PV, again)])
+    repeated = record(2)._replace(offset=3, timestamp_ms=(T0 + 9) * 1000)
+    bench.splice.offer([PVUpdate(PV, repeated)])
     bench.splice.offer([PVUpdate(PV, record(4))])
-    bench.splice.offer([PVUpdate(PV, record(4)._replace(offset=5))])  # the route itself looks at these
+    bench.splice.offer([PVUpdate(PV, record(4)._replace(offset=5))])  # the route, not the splice, filters these
     assert bench.values() == [0, 1, 2, 4, 4]
 
 
-def test_without_a_past_from_then_on_the_last_known_update_comes_first() -> None:
+def test_an_empty_history_starts_with_the_last_known_update() -> None:
     bench = Bench(Topic(3), interval=Interval((T0 + 100) * 1_000_000_000))
-    bench.splice.offer(live(2))  # what the route gives every later subscriber
+    bench.splice.offer(live(2))  # as the route does for later subscribers
     bench.run()
     bench.splice.offer(bench.topic.grow(1))
-    assert bench.box.told() == [(2, False), (3, False)]
+    assert bench.recorder.values_and_replayed() == [(2, False), (3, False)]
 
 
 def test_the_first_subscriber_gets_the_last_known_update_from_kafka() -> None:
-    bench = Bench(Topic(3), interval=Interval((T0 + 30) * 1_000_000_000))  # within the margin in which it is found
+    bench = Bench(Topic(3), interval=Interval((T0 + 30) * 1_000_000_000))  # within the margin of the lookup by time
     bench.run()
     bench.splice.offer(bench.topic.grow(1))
-    assert bench.box.told() == [(2, False), (3, False)]
+    assert bench.recorder.values_and_replayed() == [(2, False), (3, False)]
 
 
 def test_an_update_in_the_last_millisecond_of_the_history_is_delivered() -> None:
@@ -260,38 +264,38 @@ def test_an_update_in_the_last_millisecond_of_the_history_is_delivered() -> None
     assert bench.values() == [0, 1, 2, 3]
 
 
-def test_the_last_known_update_comes_even_if_the_past_has_read_over_it_unseen() -> None:
-    """It is older than the past reaches back, but for a broker that cannot look times up."""
+def test_the_last_known_update_is_delivered_although_the_history_skipped_it() -> None:
+    """The update is older than the interval; it is read only because the lookup by time is inexact."""
     bench = Bench(Topic(3), interval=Interval((T0 + 1000) * 1_000_000_000))
     bench.splice.offer(live(2))
     bench.run()
-    assert bench.box.told() == [(2, False)]
+    assert bench.recorder.values_and_replayed() == [(2, False)]
 
 
-def test_a_topic_that_is_made_again_is_live_from_its_first_record() -> None:
+def test_a_recreated_topic_is_live_from_its_first_record() -> None:
     bench = Bench(Topic(10))
     bench.run()
-    younger = [PVUpdate(PV, record(n, f"again {n}", stamp=(T0 + 100 + n) * 1000)) for n in range(3)]
-    bench.splice.offer(younger)
-    assert bench.values()[10:] == ["again 0", "again 1", "again 2"]
+    recreated = [PVUpdate(PV, record(n, f"new {n}", stamp=(T0 + 100 + n) * 1000)) for n in range(3)]
+    bench.splice.offer(recreated)
+    assert bench.values()[10:] == ["new 0", "new 1", "new 2"]
 
 
 def test_the_end_of_the_live_stream_ends_the_history() -> None:
     bench = Bench(Topic(3))
     error = TransportError("no activation")
     bench.splice.finish(error)
-    assert bench.box.ends == [error]
+    assert bench.recorder.ends == [error]
     assert bench.splice.ended.is_set()
     assert bench.splice.wakeup.is_notified
 
 
-def test_a_broker_that_does_not_answer_is_asked_again() -> None:
+def test_a_step_without_a_result_is_repeated_after_a_pause() -> None:
     bench = Bench(Topic(3))
     bench.position.set_result(None)
-    bench.query.silent = True
+    bench.query.is_silent = True
     bench.query.pause = 0.02
     assert bench.step(3) == 0.02
-    bench.query.silent = False
+    bench.query.is_silent = False
     bench.run()
     assert bench.values() == [0, 1, 2]
 
@@ -301,5 +305,5 @@ def test_a_failure_is_reported_and_resources_are_closed() -> None:
     error = TransportError("refused")
     bench.task.fail(error)
     bench.task.close()
-    assert bench.box.ends == [error]
+    assert bench.recorder.ends == [error]
     assert bench.topic.closed == 1

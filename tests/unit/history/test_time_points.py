@@ -1,4 +1,4 @@
-"""Points in time as callers give them."""
+"""Conversion of times and durations that callers pass."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -15,9 +15,9 @@ def test_a_time_is_exact_to_the_microsecond():
     assert past_moment(NOW, "since", NOW) == NOON
 
 
-def test_a_time_of_another_zone_is_the_same_time():
-    there = datetime(2026, 3, 1, 4, tzinfo=timezone(timedelta(hours=-8)))
-    assert past_moment(there, "since", NOW) == NOON
+def test_a_time_in_another_zone_is_converted():
+    pacific = datetime(2026, 3, 1, 4, tzinfo=timezone(timedelta(hours=-8)))
+    assert past_moment(pacific, "since", NOW) == NOON
 
 
 def test_a_duration_counts_back_from_now():
@@ -37,18 +37,18 @@ def test_a_duration_counts_back_from_now():
         (None, "datetime with a time zone, or a timedelta"),
     ],
 )
-def test_other_values_are_refused(moment, reason):
+def test_invalid_values_are_rejected(moment, reason):
     with pytest.raises(ValueError, match=f"since.*{reason}"):
         past_moment(moment, "since", NOW)
 
 
-def test_an_interval_may_be_open_at_its_end():
+def test_an_interval_may_have_no_stop():
     assert past_interval(timedelta(seconds=2), None, NOW) == (NOON - 2_000_000_000, None)
     assert past_interval(timedelta(seconds=2), NOW, NOW) == (NOON - 2_000_000_000, NOON)
 
 
 @pytest.mark.parametrize("stop", [timedelta(seconds=2), timedelta(seconds=3)])
-def test_an_interval_that_is_empty_is_refused(stop):
+def test_an_empty_interval_is_rejected(stop):
     with pytest.raises(ValueError, match=r"start must be before stop"):
         past_interval(timedelta(seconds=2), stop, NOW)
 
