@@ -1,4 +1,4 @@
-"""The operators' scheduler, with timers in virtual time and a pool that runs when the test says so."""
+"""The operators' scheduler, with timers in virtual time and a pool that the test runs."""
 
 import logging
 import time
@@ -43,7 +43,7 @@ def scheduler(timers: TestScheduler, pool: Pool) -> SharedScheduler:
     return SharedScheduler(timers, pool.submit)
 
 
-def test_what_is_due_runs_on_the_pool_not_on_the_thread_of_the_timers(
+def test_due_actions_run_on_the_pool_not_on_the_timer_thread(
     scheduler: SharedScheduler, timers: TestScheduler, pool: Pool
 ) -> None:
     done: list[Any] = []
@@ -56,7 +56,7 @@ def test_what_is_due_runs_on_the_pool_not_on_the_thread_of_the_timers(
     assert done == [(scheduler, "state")]
 
 
-def test_an_absolute_time_is_one_by_its_own_clock(
+def test_absolute_times_refer_to_the_schedulers_clock(
     scheduler: SharedScheduler, timers: TestScheduler, pool: Pool
 ) -> None:
     timers.advance_to(5.0)
@@ -67,7 +67,7 @@ def test_an_absolute_time_is_one_by_its_own_clock(
     assert len(pool.tasks) == 1
 
 
-def test_what_is_cancelled_does_not_run_not_even_when_it_is_due_already(
+def test_a_cancelled_action_does_not_run_even_if_it_is_already_due(
     scheduler: SharedScheduler, timers: TestScheduler, pool: Pool
 ) -> None:
     done: list[str] = []
@@ -83,7 +83,7 @@ def test_what_is_cancelled_does_not_run_not_even_when_it_is_due_already(
     assert done == []
 
 
-def test_the_timers_outlive_a_pool_that_gets_no_thread(
+def test_an_exhausted_pool_does_not_stop_the_timers(
     scheduler: SharedScheduler, timers: TestScheduler, pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
     scheduler.schedule_relative(1.0, lambda *_: None)
@@ -93,8 +93,8 @@ def test_the_timers_outlive_a_pool_that_gets_no_thread(
     assert "timed action dropped" in caplog.text
 
 
-def test_the_shared_scheduler_goes_on_steadily_whatever_the_systems_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shared_scheduler_is_steady_when_the_system_clock_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     before, passed = SHARED.now, time.monotonic()
-    assert abs(before - datetime.now(UTC)) < timedelta(days=1)  # the time of day, corrections since the start aside
+    assert abs(before - datetime.now(UTC)) < timedelta(days=1)  # the time of day, but for clock corrections since then
     monkeypatch.setattr("time.monotonic", lambda: passed + 3600.0)
     assert timedelta(seconds=3599) < SHARED.now - before < timedelta(seconds=3601)

@@ -1,4 +1,4 @@
-"""The timer scheduler: what wakes its thread, what is forgotten, and the order of actions."""
+"""The timer scheduler: wake-ups of its thread, cancellation and the order of actions."""
 
 import gc
 import threading
@@ -50,7 +50,7 @@ class TestWithoutThread:
         condition: Any = timers._condition
         return condition.count
 
-    def test_the_thread_is_woken_for_what_is_due_before_all_else(self, timers: TimerScheduler) -> None:
+    def test_the_thread_is_woken_for_an_earlier_due_time(self, timers: TimerScheduler) -> None:
         timers.schedule_relative(10, nothing)
         assert self.wakes(timers) == 1
         timers.schedule_relative(20, nothing)
@@ -60,19 +60,19 @@ class TestWithoutThread:
         timers.schedule(nothing)
         assert self.wakes(timers) == 3
 
-    def test_later_timeouts_of_one_length_do_not_wake_the_thread(self, timers: TimerScheduler) -> None:
+    def test_repeated_timeouts_of_equal_length_do_not_wake_the_thread(self, timers: TimerScheduler) -> None:
         for _ in range(100):
             timers.schedule_relative(10, nothing).dispose()
         assert self.wakes(timers) == 1
 
-    def test_a_closed_scheduler_takes_no_actions(self, timers: TimerScheduler) -> None:
+    def test_a_closed_scheduler_accepts_no_actions(self, timers: TimerScheduler) -> None:
         timers.dispose()
         with pytest.raises(SchedulerClosedError):
             timers.schedule_relative(10, nothing)
         timers.call_soon(nothing).dispose()
         timers.call_later(10, nothing).dispose()
 
-    def test_a_step_of_the_systems_clock_is_not_seen(
+    def test_a_step_of_the_system_clock_does_not_affect_now(
         self, timers: TimerScheduler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Stepped(datetime):
@@ -82,7 +82,7 @@ class TestWithoutThread:
 
         before = timers.now
         monkeypatch.setattr("k2eg_rx.concurrency.timers.datetime", Stepped)
-        assert TimerScheduler().now.year == 2100  # a clock that starts now does see it
+        assert TimerScheduler().now.year == 2100  # a new scheduler starts at the system time
         assert timedelta() <= timers.now - before < timedelta(days=1)
 
     def test_a_cancelled_action_is_released(self, timers: TimerScheduler) -> None:
@@ -100,7 +100,7 @@ class TestWithoutThread:
         assert released() is None
 
 
-def test_actions_run_in_the_order_of_their_time_on_the_schedulers_thread(timers: TimerScheduler) -> None:
+def test_actions_run_in_order_of_time_on_the_schedulers_thread(timers: TimerScheduler) -> None:
     called: SimpleQueue[str] = SimpleQueue()
     timers.call_later(0.04, lambda: called.put("last"))
     timers.call_later(0.02, lambda: called.put("second"))
@@ -108,13 +108,13 @@ def test_actions_run_in_the_order_of_their_time_on_the_schedulers_thread(timers:
     assert [called.get(timeout=TIMEOUT) for _ in range(3)] == [NAME, "second", "last"]
 
 
-def test_actions_of_the_same_time_run_in_the_order_of_scheduling(timers: TimerScheduler) -> None:
+def test_actions_of_equal_time_run_in_order_of_scheduling(timers: TimerScheduler) -> None:
     called: SimpleQueue[int] = SimpleQueue()
-    go_on = threading.Event()
-    timers.call_soon(lambda: go_on.wait(TIMEOUT))
+    proceed = threading.Event()
+    timers.call_soon(lambda: proceed.wait(TIMEOUT))
     for number in range(50):
         timers.call_soon(lambda number=number: called.put(number))
-    go_on.set()
+    proceed.set()
     assert [called.get(timeout=TIMEOUT) for _ in range(50)] == list(range(50))
 
 
@@ -128,20 +128,20 @@ def test_a_cancelled_action_does_not_run(timers: TimerScheduler) -> None:
     assert called.empty()
 
 
-def test_cancelled_actions_do_not_pile_up(timers: TimerScheduler) -> None:
+def test_cancelled_actions_do_not_accumulate(timers: TimerScheduler) -> None:
     for _ in range(5000):
         timers.call_later(3600.0, nothing).dispose()
     assert len(timers._heap) < 2000
 
 
-def test_an_action_that_raises_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_action_that_raises_does_not_affect_others(caplog: pytest.LogCaptureFixture) -> None:
     errors: list[int] = []
     timers = TimerScheduler(NAME, lambda: errors.append(1))
     called = threading.Event()
 
     def fail(kind: type[BaseException]) -> Callable[[], None]:
         def failing() -> None:
-            raise kind("a fault of the action's")
+            raise kind("the action failed")
 
         return failing
 
@@ -178,7 +178,7 @@ def test_disposing_a_timer_disposes_what_its_action_returned(
     assert disposed.wait(TIMEOUT)
 
 
-def test_periodic_actions_of_reactivex_run_on_it(timers: TimerScheduler) -> None:
+def test_it_runs_periodic_actions_of_reactivex(timers: TimerScheduler) -> None:
     counts: SimpleQueue[int] = SimpleQueue()
     done = threading.Event()
     rx.interval(0.001, scheduler=timers).pipe(ops.take(3)).subscribe(counts.put, on_completed=done.set)
@@ -186,7 +186,7 @@ def test_periodic_actions_of_reactivex_run_on_it(timers: TimerScheduler) -> None
     assert [counts.get_nowait() for _ in range(3)] == [0, 1, 2]
 
 
-def test_draining_runs_what_is_due_and_drops_the_rest() -> None:
+def test_drain_runs_due_actions_and_drops_the_others() -> None:
     timers = TimerScheduler(NAME)
     called: list[str] = []
     timers.call_later(3600.0, lambda: called.append("late"))
@@ -209,7 +209,7 @@ def test_an_action_may_drain_its_scheduler() -> None:
     timers.drain()
 
 
-def test_closing_runs_nothing_more(caplog: pytest.LogCaptureFixture) -> None:
+def test_close_drops_all_actions(caplog: pytest.LogCaptureFixture) -> None:
     errors: list[int] = []
     timers = TimerScheduler(NAME, lambda: errors.append(1))
     running, closed = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""The worker pool: inline execution, and the order of tasks and rests."""
+"""The worker pool: inline execution, and the order of submitted and resubmitted tasks."""
 
 from __future__ import annotations
 
@@ -11,94 +11,94 @@ NAME = "pool-test"
 TIMEOUT = 60.0
 
 
-def test_tasks_of_a_collecting_thread_run_on_it_until_they_are_passed_on():
+def test_collected_tasks_run_inline_until_they_are_passed_on():
     pool = WorkerPool(4, NAME)
     ran: list[tuple[str, str]] = []
-    others = threading.Event()
+    passed_on = threading.Event()
 
-    def note(name: str) -> None:
+    def record(name: str) -> None:
         ran.append((name, threading.current_thread().name))
 
     here = threading.current_thread().name
     work = pool.collect_inline()
-    pool.submit(lambda: (note("one"), pool.submit(lambda: note("made by one"))))
-    pool.submit(lambda: note("two"))
+    pool.submit(lambda: (record("one"), pool.submit(lambda: record("submitted by one"))))
+    pool.submit(lambda: record("two"))
     assert ran == []
     work.run()
-    assert ran == [("one", here), ("two", here), ("made by one", here)]
+    assert ran == [("one", here), ("two", here), ("submitted by one", here)]
     assert work.completed == 3
 
     work = pool.collect_inline()
     for _ in range(2):
-        pool.submit(lambda: (note("passed on"), others.set()))
+        pool.submit(lambda: (record("passed on"), passed_on.set()))
     work.pass_on()
-    pool.submit(lambda: note("too late"))
+    pool.submit(lambda: record("too late"))
     work.run()
     pool.close(TIMEOUT)
-    assert others.is_set()
+    assert passed_on.is_set()
     assert ran[3:] == [("passed on", NAME)] * 2 + [("too late", NAME)]
     assert work.completed == 0
 
 
-def test_inline_execution_ends():
-    """A task that submits itself again would otherwise keep the thread for ever."""
+def test_inline_execution_is_bounded():
+    """A task that submits itself again would otherwise occupy the thread forever."""
     pool = WorkerPool(1, NAME)
-    went_on_elsewhere = threading.Event()
+    ran_in_pool = threading.Event()
 
-    def again() -> None:
+    def submit_again() -> None:
         if threading.current_thread().name == NAME:
-            went_on_elsewhere.set()
+            ran_in_pool.set()
         else:
-            pool.submit(again)
+            pool.submit(submit_again)
 
     work = pool.collect_inline()
-    pool.submit(again)
+    pool.submit(submit_again)
     work.run()
-    assert went_on_elsewhere.wait(TIMEOUT)
+    assert ran_in_pool.wait(TIMEOUT)
     pool.close(TIMEOUT)
 
 
-def test_rests_are_left_to_the_next_inline_execution(monkeypatch):
-    """So that the poll thread takes over from a pool thread that has used up its turn."""
+def test_resubmitted_tasks_run_in_the_next_inline_execution(monkeypatch):
+    """The poll thread takes over from a pool thread that used up its time slice."""
     monkeypatch.setattr(module, "_INLINE_GAP", TIMEOUT)
     pool = WorkerPool(1, NAME)
     ran: list[str] = []
-    has_run, rested = threading.Event(), threading.Event()
+    started, rest_ran = threading.Event(), threading.Event()
 
     def rest() -> None:
         ran.append(threading.current_thread().name)
-        rested.set()
+        rest_ran.set()
 
     def begin() -> None:
         pool.resubmit(rest)
-        has_run.set()
+        started.set()
 
-    pool.collect_inline().run()  # there is a flood
+    pool.collect_inline().run()  # inline executions are frequent
     pool.submit(begin)
-    assert has_run.wait(TIMEOUT)
+    assert started.wait(TIMEOUT)
     pool.collect_inline().run()
-    assert rested.is_set()
+    assert rest_ran.is_set()
     assert ran == [threading.current_thread().name]
     pool.close(TIMEOUT)
 
 
-def test_a_rest_runs_in_the_pool_if_no_inline_execution_comes():
+def test_resubmitted_tasks_run_in_the_pool_without_a_next_inline_execution():
     pool = WorkerPool(1, NAME)
-    done: list[str] = []
+    ran: list[str] = []
     ended = threading.Event()
 
     def rest() -> None:
-        done.append(threading.current_thread().name)
+        ran.append(threading.current_thread().name)
         ended.set()
 
     pool.collect_inline().run()
     pool.submit(lambda: pool.resubmit(rest))
     assert ended.wait(TIMEOUT)
-    assert done == [NAME]
+    assert ran == [NAME]
     pool.close(TIMEOUT)
 
 
-def test_a_rest_runs_after_the_other_tasks():
+def test_resubmitted_tasks_run_after_other_tasks():
     pool = WorkerPool(1, NAME)
     order: list[str] = []
     ended = threading.Event()

@@ -1,4 +1,4 @@
-"""Who hands over events stands aside while somebody is at a request, and only then."""
+"""Dispatch threads yield while a request is in flight, and only then."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from k2eg_rx.concurrency.yielding import RequestPriority
 
 
 class Time:
-    """In place of the module `time`: seconds that pass as the test says, and the sleeps that were asked for."""
+    """Replaces the module `time`: the test sets the time; sleeps are recorded."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -27,7 +27,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     return time
 
 
-def test_nobody_stands_aside_for_nobody(time: Time) -> None:
+def test_a_dispatch_thread_does_not_yield_without_requests(time: Time) -> None:
     RequestPriority().yield_to_requests()
     assert time.slept == []
 

@@ -1,4 +1,4 @@
-"""The dispatcher and its queues, on a virtual scheduler that the tests drive."""
+"""The dispatcher and its queues, on a virtual scheduler."""
 
 import logging
 import sys
@@ -46,6 +46,8 @@ class Source:
 
 
 class Bench:
+    """A dispatcher with records of its callbacks; `poison` items are undecodable, `fatal` ones raise."""
+
     def __init__(self) -> None:
         self.poison: set[int] = set()
         self.fatal: set[int] = set()
@@ -101,28 +103,28 @@ def test_items_are_delivered_in_order_by_the_scheduler(bench: Bench, scheduler: 
 def test_items_and_end_that_come_as_a_drain_ends_are_delivered(
     bench: Bench, scheduler: TestScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From another thread, between finding the queue empty and what follows from that."""
-    source, told = Source(), list[object]()
+    """Simulates another thread between the drain's check for an empty queue and its end."""
+    source, received = Source(), list[object]()
     bench.dispatcher.stream(source.attach, "a").subscribe(
-        lambda item: told.append(item.number), on_completed=lambda: told.append("end"), scheduler=scheduler
+        lambda item: received.append(item.number), on_completed=lambda: received.append("end"), scheduler=scheduler
     )
     take = SubscriberQueue._take
 
-    def take_and_be_overtaken(queue: SubscriberQueue[Item]) -> object:
+    def take_and_offer_more(queue: SubscriberQueue[Item]) -> object:
         taken = take(queue)
-        if told == [1] and len(source.queues) == 1:
+        if received == [1] and len(source.queues) == 1:
             monkeypatch.undo()
             source.offer(2)
             source.queues[0].finish()
         return taken
 
-    monkeypatch.setattr(SubscriberQueue, "_take", take_and_be_overtaken)
+    monkeypatch.setattr(SubscriberQueue, "_take", take_and_offer_more)
     source.offer(1)
     scheduler.start()
-    assert told == [1, 2, "end"]
+    assert received == [1, 2, "end"]
 
 
-def test_more_items_than_one_turn_takes_are_all_delivered(bench: Bench, scheduler: TestScheduler) -> None:
+def test_more_items_than_one_slice_are_all_delivered(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
     bench.dispatcher.stream(source.attach, "a", capacity=10_000).subscribe(seen.append, scheduler=scheduler)
     source.offer(*range(5000))
@@ -130,7 +132,7 @@ def test_more_items_than_one_turn_takes_are_all_delivered(bench: Bench, schedule
     assert numbers(seen) == list(range(5000))
 
 
-def test_a_full_blocking_queue_pauses_the_gate_until_there_is_room(bench: Bench, scheduler: TestScheduler) -> None:
+def test_a_full_blocking_queue_pauses_the_gate_until_it_has_room(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
     bench.dispatcher.stream(source.attach, "a", Overflow.BLOCK, 4).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3)
@@ -177,17 +179,17 @@ def test_drop_oldest_keeps_the_newest_and_counts_the_rest(bench: Bench, schedule
     assert bench.dispatcher.dropped == 2
 
 
-def test_a_raising_subscriber_gets_its_error_and_the_others_go_on(
+def test_a_raising_subscriber_gets_its_error_and_others_continue(
     bench: Bench, scheduler: TestScheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, seen = Source(), list[Item]()
     errors: list[Exception] = []
     stream = bench.dispatcher.stream(source.attach, "pva://a")
 
-    def bad(item: Item) -> None:
+    def fail(item: Item) -> None:
         raise RuntimeError(f"boom {item.number}")
 
-    stream.subscribe(bad, errors.append, scheduler=scheduler)
+    stream.subscribe(fail, errors.append, scheduler=scheduler)
     stream.subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2)
     scheduler.start()
@@ -202,35 +204,35 @@ def test_a_subscriber_that_exits_ends_its_subscription_only(bench: Bench, schedu
     source, seen = Source(), list[Item]()
     errors: list[Exception] = []
 
-    def leave(*_: object) -> None:
+    def exit_(*_: object) -> None:
         sys.exit(3)
 
     def next_(item: Item) -> None:
         if where != "on_completed":
-            leave() if where == "on_next" else int("x")
+            exit_() if where == "on_next" else int("x")
 
     stream = bench.dispatcher.stream(source.attach, "a")
-    stream.subscribe(next_, leave if where == "on_error" else errors.append, leave, scheduler=scheduler)
+    stream.subscribe(next_, exit_ if where == "on_error" else errors.append, exit_, scheduler=scheduler)
     stream.subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2)
     for queue in source.queues:
         queue.finish()
     scheduler.start()
-    told = ["a subscriber raised SystemExit(3); it ends its subscription only, not the program"]
-    assert [str(error) for error in errors] == (told if where == "on_next" else [])
+    expected = ["a subscriber raised SystemExit(3); it ends its subscription only, not the program"]
+    assert [str(error) for error in errors] == (expected if where == "on_next" else [])
     assert numbers(seen) == [1, 2]
     assert source.disposed == 2
 
 
-def test_a_raise_behind_operators_reaches_on_error_too(bench: Bench, scheduler: TestScheduler) -> None:
+def test_an_exception_downstream_of_operators_reaches_on_error(bench: Bench, scheduler: TestScheduler) -> None:
     source = Source()
     errors: list[Exception] = []
     stream = bench.dispatcher.stream(source.attach, "a").pipe(ops.map(lambda item: item.number), ops.map(str))
 
-    def bad(text: str) -> None:
+    def fail(text: str) -> None:
         raise RuntimeError(text)
 
-    stream.subscribe(bad, errors.append, scheduler=scheduler)
+    stream.subscribe(fail, errors.append, scheduler=scheduler)
     source.offer(1, 2)
     scheduler.start()
     assert [str(error) for error in errors] == ["1"]
@@ -257,9 +259,7 @@ def test_an_undecodable_item_is_counted_and_the_next_one_delivered(bench: Bench,
     assert bench.discarded == [("undecodable", "pva://a")]
 
 
-def test_an_item_that_cannot_be_what_was_asked_for_ends_the_subscription(
-    bench: Bench, scheduler: TestScheduler
-) -> None:
+def test_an_item_that_fails_in_prepare_fails_the_stream(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
     errors: list[Exception] = []
     bench.fatal = {2}
@@ -270,7 +270,7 @@ def test_an_item_that_cannot_be_what_was_asked_for_ends_the_subscription(
     assert isinstance(errors[0], OperationError)
 
 
-def test_the_end_comes_after_the_queued_items(bench: Bench, scheduler: TestScheduler) -> None:
+def test_completion_follows_the_queued_items(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[object]()
     stream = bench.dispatcher.stream(source.attach, "a")
     stream.subscribe(seen.append, None, lambda: seen.append("end"), scheduler=scheduler)
@@ -282,7 +282,7 @@ def test_the_end_comes_after_the_queued_items(bench: Bench, scheduler: TestSched
     assert source.disposed == 1
 
 
-def test_a_subscriber_that_unsubscribes_itself_gets_no_more(bench: Bench, scheduler: TestScheduler) -> None:
+def test_a_subscriber_that_unsubscribes_itself_gets_no_more_items(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[Item]()
     bench.dispatcher.stream(source.attach, "a").pipe(ops.take(2)).subscribe(seen.append, scheduler=scheduler)
     source.offer(1, 2, 3, 4)
@@ -308,17 +308,17 @@ def test_schedulers_that_operators_pass_on_are_not_used(bench: Bench, passed_on:
     assert executor == bench.dispatcher._execute_on(None)  # pyright: ignore[reportPrivateUsage]
 
 
-def test_a_closed_scheduler_ends_the_subscription_quietly(bench: Bench) -> None:
-    class Gone(TestScheduler):
+def test_a_closed_scheduler_ends_the_subscription_without_an_error(bench: Bench) -> None:
+    class ClosedScheduler(TestScheduler):
         def schedule(self, action: object, state: object = None) -> Disposable:
-            raise RuntimeError("gone")
+            raise RuntimeError("closed")
 
     source = Source()
-    bench.dispatcher.stream(source.attach, "a").subscribe(scheduler=Gone())
+    bench.dispatcher.stream(source.attach, "a").subscribe(scheduler=ClosedScheduler())
     source.offer(1)
 
 
-def test_a_closed_dispatcher_refuses_new_subscribers(bench: Bench) -> None:
+def test_a_closed_dispatcher_rejects_new_subscribers(bench: Bench) -> None:
     bench.dispatcher.close(0)
     errors: list[Exception] = []
     bench.dispatcher.stream(Source().attach, "a").subscribe(on_error=errors.append)
@@ -326,33 +326,33 @@ def test_a_closed_dispatcher_refuses_new_subscribers(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("capacity", [0, -1])
-def test_a_capacity_below_one_is_refused(bench: Bench, capacity: int) -> None:
+def test_a_capacity_below_one_is_rejected(bench: Bench, capacity: int) -> None:
     with pytest.raises(ValueError, match="capacity"):
         bench.dispatcher.stream(Source().attach, "a", capacity=capacity)
 
 
-def test_an_unknown_policy_is_refused(bench: Bench) -> None:
+def test_an_unknown_overflow_policy_is_rejected(bench: Bench) -> None:
     with pytest.raises(ValueError, match="newest"):
         bench.dispatcher.stream(Source().attach, "a", overflow="newest")  # pyright: ignore[reportArgumentType]
 
 
 def test_many_items_are_delivered_in_slices_with_yields_between(scheduler: TestScheduler) -> None:
-    ways: list[int] = []
+    yields: list[int] = []
     source, seen = Source(), list[Item]()
     dispatcher = Dispatcher(
         lambda item: None,
         lambda error, label: None,
         lambda: None,
         WorkerPool(32, "k2eg-subscriber"),
-        yield_to_requests=lambda: ways.append(len(seen)),
+        yield_to_requests=lambda: yields.append(len(seen)),
     )
     dispatcher.stream(source.attach, "a").subscribe(seen.append, scheduler=scheduler)
     source.offer(*range(10))
     scheduler.start()
-    assert ways == []
+    assert yields == []
     source.offer(*range(150))
     scheduler.start()
-    assert ways == [74, 138]
+    assert yields == [74, 138]
     dispatcher.close(0)
 
 
@@ -361,7 +361,7 @@ def _even(item: Item) -> bool:
 
 
 @pytest.mark.parametrize("overflow", [Overflow.BLOCK, Overflow.DROP_OLDEST])
-def test_reclaimed_items_are_not_delivered_and_the_rest_keeps_its_order(
+def test_reclaimed_items_are_not_delivered_and_the_others_keep_their_order(
     bench: Bench, scheduler: TestScheduler, overflow: Overflow
 ) -> None:
     source, seen = Source(), list[Item]()
@@ -373,19 +373,19 @@ def test_reclaimed_items_are_not_delivered_and_the_rest_keeps_its_order(
     assert numbers(seen) == [1, 3, 5, 6]
 
 
-def test_items_of_a_slice_in_delivery_are_reclaimed_too(bench: Bench, scheduler: TestScheduler) -> None:
-    source, seen, recalled = Source(), list[int](), list[int]()
+def test_items_of_the_slice_being_delivered_are_reclaimed(bench: Bench, scheduler: TestScheduler) -> None:
+    source, seen, reclaimed = Source(), list[int](), list[int]()
 
-    def see(item: Item) -> None:
+    def receive(item: Item) -> None:
         seen.append(item.number)
         if item.number == 2:
             source.offer(7, 8)
-            recalled.extend(numbers(source.queues[0].reclaim_undelivered(_even)))
+            reclaimed.extend(numbers(source.queues[0].reclaim_undelivered(_even)))
 
-    bench.dispatcher.stream(source.attach, "a").subscribe(see, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a").subscribe(receive, scheduler=scheduler)
     source.offer(1, 2, 3, 4, 5, 6)
     scheduler.start()
-    assert recalled == [4, 6, 8]
+    assert reclaimed == [4, 6, 8]
     assert seen == [1, 2, 3, 5, 7]
 
 
@@ -399,16 +399,16 @@ def test_the_newest_item_of_a_name_is_reclaimed(bench: Bench, scheduler: TestSch
     assert numbers(seen) == [3]
 
 
-def test_an_older_item_of_a_name_that_is_put_back_counts_as_dropped(bench: Bench, scheduler: TestScheduler) -> None:
+def test_an_older_item_returned_to_the_queue_counts_as_dropped(bench: Bench, scheduler: TestScheduler) -> None:
     source, seen = Source(), list[int]()
 
-    def see(item: Item) -> None:
+    def receive(item: Item) -> None:
         seen.append(item.number)
         if item.number == 1:
             source.offer(5, name="b")
             source.queues[0].reclaim_undelivered(lambda _: False)
 
-    bench.dispatcher.stream(source.attach, "a", Overflow.LATEST).subscribe(see, scheduler=scheduler)
+    bench.dispatcher.stream(source.attach, "a", Overflow.LATEST).subscribe(receive, scheduler=scheduler)
     source.offer(1)
     source.offer(3, name="b")
     scheduler.start()
@@ -430,8 +430,8 @@ def test_reclaiming_makes_room_in_a_full_queue(bench: Bench, scheduler: TestSche
 
 
 def test_an_item_is_either_delivered_or_reclaimed(bench: Bench) -> None:
-    """Between two threads, with a switch of threads as often as can be."""
-    source, seen, recalled = Source(), list[int](), list[int]()
+    """Two threads race, with the shortest switch interval."""
+    source, seen, reclaimed = Source(), list[int](), list[int]()
     done = threading.Event()
     interval = sys.getswitchinterval()
     total = 20_000
@@ -442,11 +442,11 @@ def test_an_item_is_either_delivered_or_reclaimed(bench: Bench) -> None:
     try:
         for start in range(0, total, 100):
             source.offer(*range(start, start + 100))
-            recalled.extend(numbers(source.queues[0].reclaim_undelivered(_even)))
+            reclaimed.extend(numbers(source.queues[0].reclaim_undelivered(_even)))
         source.queues[0].finish()
         assert done.wait(60.0)
     finally:
         sys.setswitchinterval(interval)
-    assert sorted(seen + recalled) == list(range(total))
+    assert sorted(seen + reclaimed) == list(range(total))
     assert seen == sorted(seen)
-    assert recalled == sorted(recalled)
+    assert reclaimed == sorted(reclaimed)

@@ -1,4 +1,4 @@
-"""The gate of a replay, before and after it joins the common gate."""
+"""The gate of a history stream, before and after it joins the common gate."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_before_joining_only_its_own_source_is_paused(bench):
+def test_before_joining_only_the_history_is_paused(bench):
     bench.gate.pause()
     assert (bench.gate.is_open(), bench.common.is_open()) == (False, True)
     bench.gate.resume()
@@ -58,8 +58,8 @@ def test_joining_twice_counts_once(bench):
     assert bench.common.is_open()
 
 
-def test_it_may_be_paused_again_before_it_is_resumed(bench):
-    """A queue resumes its gate after it has released its lock."""
+def test_pauses_are_counted(bench):
+    """A queue resumes its gate after it releases its lock, so the next pause may come first."""
     bench.gate.pause()
     bench.gate.pause()
     bench.gate.resume()
