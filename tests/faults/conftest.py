@@ -1,4 +1,4 @@
-"""What the faults are made with: a gateway that can be killed, clients, and a witness of what reached them."""
+"""Fixtures of the fault tests: a gateway that can be killed, clients, and a collector of updates."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ from apache_kafka import ApacheKafka, ExternalKafka
 from k2eg_rx import Client, PVUpdate
 from k2eg_rx.settings import Settings
 
-PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
-HANGS = 900.0  # seconds for a whole test; what should happen and does not is noticed far earlier
+PATIENCE = 120.0  # seconds until a test fails; a passing test never waits that long
+TEST_TIMEOUT = 900.0  # seconds for a whole test; a single wait fails much earlier
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives these tests time, since they start brokers and processes, stop and restart them, on machines that may be
-    busy; and has one that hangs fail alone: the other method of ending it ends the interpreter and all that it said."""
+    """Extends the timeout of these tests, which start and restart brokers and processes on machines that may be busy.
+
+    The method "signal" fails a test that hangs; "thread" would end the interpreter, and with it the output.
+    """
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(HANGS, method="signal"))
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT, method="signal"))
 
 
-class Witness:
-    """Remembers what came of each PV, in order, and how the stream ended, should it."""
+class Collector:
+    """Keeps the values of each PV in order, and how the streams ended."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.values: dict[str, list[int]] = defaultdict(list)
         self.ends: list[object] = []
 
-    def see(self, update: PVUpdate) -> None:
+    def on_next(self, update: PVUpdate) -> None:
         with self.changed:
             self.values[update.name].append(update.value)
             self.changed.notify_all()
 
-    def end(self, error: object = "completed") -> None:
+    def on_end(self, error: object = "completed") -> None:
         with self.changed:
             self.ends.append(error)
             self.changed.notify_all()
@@ -55,28 +57,28 @@ class Witness:
                 last = {name: values[-3:] for name, values in sorted(self.values.items())[:5]}
                 pytest.fail(f"waited for {what}; {len(self.values)} PVs, {last}, ends: {self.ends}")
 
-    def wait_for_last(self, last: Mapping[str, int]) -> None:
-        """Waits until it has seen the last value of each PV."""
+    def wait_for_last_values(self, last: Mapping[str, int]) -> None:
+        """Waits until the last value of each PV has arrived."""
         self.wait_until(
             lambda: all(self.values[name][-1:] == [value] for name, value in last.items()), "each PV's last value"
         )
 
     def wait_for_progress(self, count: int = 3) -> None:
-        """Waits until every PV has so many more values."""
+        """Waits for a number of further values of each PV."""
         with self.changed:
-            had = {name: len(values) for name, values in self.values.items()}
+            before = {name: len(values) for name, values in self.values.items()}
         self.wait_until(
-            lambda: all(len(self.values[name]) >= number + count for name, number in had.items()), "news of each PV"
+            lambda: all(len(self.values[name]) >= number + count for name, number in before.items()), "further values"
         )
 
 
 class GatewayProcess:
-    """A gateway of its own process, whose PVs count."""
+    """A gateway in a process of its own; its PVs count."""
 
-    def __init__(self, **asked: Any) -> None:
+    def __init__(self, **arguments: Any) -> None:
         script = Path(__file__).with_name("gateway_process.py")
         self._process = subprocess.Popen(
-            [sys.executable, script, json.dumps(asked)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, script, json.dumps(arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._read() == "ready\n"
 
@@ -89,27 +91,27 @@ class GatewayProcess:
         self._process.stdin.write(line)
         self._process.stdin.flush()
 
-    def quiet(self) -> dict[str, int]:
-        """Has the PVs stand still; returns the last value of each."""
-        self._write("quiet\n")
+    def pause(self) -> dict[str, int]:
+        """Stops the counting; returns the last value of each PV."""
+        self._write("pause\n")
         return json.loads(self._read())["last"]
 
-    def tick(self) -> None:
-        """Has the PVs go on."""
-        self._write("tick\n")
+    def resume(self) -> None:
+        """Continues the counting."""
+        self._write("resume\n")
 
     def kill(self) -> None:
-        """Ends it as a power cut does. Idempotent."""
+        """Kills the process, as a power cut does. Idempotent."""
         self._process.kill()
         self._process.communicate()
 
 
 class Site:
-    """A broker, with a command topic of its own; makes gateways and clients.
+    """A broker with a command topic of the test; makes gateways and clients.
 
     Args:
         broker: The broker's address.
-        stack: Closes what is made.
+        stack: Closes the gateways and clients.
     """
 
     def __init__(self, broker: str, stack: ExitStack) -> None:
@@ -120,7 +122,7 @@ class Site:
     def gateway(
         self, rate: float = 20.0, first: int = 0, kafka: Mapping[str, str] | None = None, **options: Any
     ) -> GatewayProcess:
-        """Returns a gateway that takes commands."""
+        """Returns a running gateway."""
         gateway = GatewayProcess(
             broker=self.broker,
             commands=f"commands-{self.name}",
@@ -133,11 +135,11 @@ class Site:
         return gateway
 
     def settings(self, app_name: str, **kafka: str) -> Settings:
-        """Returns a client's environment."""
+        """Returns the settings of a client."""
         return Settings("faults", self.broker, f"commands-{self.name}", f"{app_name}-reply", kafka)
 
     def client(self, app_name: str | None = None, group_name: str | None = None, **arguments: Any) -> Client:
-        """Returns a client, by default of an application of its own."""
+        """Returns a client; by default its application name is unique."""
         name = app_name or f"app-{uuid.uuid4().hex[:8]}"
         arguments.setdefault("timeout", PATIENCE)  # of activations
         return self._stack.enter_context(
@@ -145,28 +147,28 @@ class Site:
         )
 
     def uris(self, count: int) -> list[str]:
-        """Returns PVs that no other test has."""
+        """Returns URIs of PVs that no other test uses."""
         return [f"pva://{self.name}:pv{number:04}" for number in range(count)]
 
 
 @pytest.fixture
 def make_site() -> Iterator[Callable[[str], Site]]:
-    """What makes a `Site` of a broker's address."""
+    """Makes a `Site` of a broker's address."""
     with ExitStack() as stack:
         yield lambda address: Site(address, stack)
 
 
 @pytest.fixture
 def site(apache_kafka: ApacheKafka | ExternalKafka, make_site: Callable[[str], Site]) -> Site:
-    """A `Site` on the broker of all tests, which stays up."""
+    """A `Site` on the shared broker, which stays up."""
     return make_site(apache_kafka.address)
 
 
 @pytest.fixture
-def witness() -> Witness:
-    return Witness()
+def collector() -> Collector:
+    return Collector()
 
 
 @pytest.fixture
-def make_witness() -> type[Witness]:
-    return Witness
+def make_collector() -> type[Collector]:
+    return Collector

@@ -1,8 +1,8 @@
-"""A gateway as a process that can be killed: our own, over a provider whose every PV counts.
+"""A gateway process over a provider whose PVs count.
 
-In: one argument, a JSON object (`broker`, `commands`, `rate`, `first`, `options`); on standard input ``quiet`` and
-``tick``. Out: a line ``ready`` once commands are taken, and for each ``quiet`` a JSON object with the last value of
-every PV that is subscribed to. The end of the input ends it.
+The argument is a JSON object with `broker`, `commands`, `rate`, `first`, `kafka` and `options`. The process prints
+``ready`` once it consumes commands. It reads lines: ``pause`` stops the counting and prints a JSON object with the last
+value of each subscribed PV, ``resume`` continues. It exits at the end of the input.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class _Subscription:
         self.close = close
 
 
-class Counting:
-    """PVs of every name; those subscribed to count, all at one rate. `nobody` answers no get.
+class CountingProvider:
+    """Has a PV of every name; subscribed PVs count, all at one rate. A get of `silent` is never answered.
 
     Args:
-        rate: Steps a second.
+        rate: Steps per second.
         first: The first value of every PV.
     """
 
@@ -43,8 +43,8 @@ class Counting:
         self._lock = threading.RLock()
         self._values: dict[str, int] = {}
         self._listeners: dict[object, tuple[str, Callable[[Structure], None]]] = {}
-        self.ticking = threading.Event()
-        self.ticking.set()
+        self.counting = threading.Event()
+        self.counting.set()
         threading.Thread(target=self._count, daemon=True).start()
 
     def _structure(self, name: str) -> Structure:
@@ -61,11 +61,11 @@ class Counting:
 
     def _count(self) -> None:
         due = time.monotonic()
-        while self.ticking.wait():
+        while self.counting.wait():
             due = max(due + self._period, time.monotonic() - 1.0)
             time.sleep(max(0.0, due - time.monotonic()))
             with self._lock:
-                if self.ticking.is_set():
+                if self.counting.is_set():
                     self._step()
 
     def _step(self) -> None:
@@ -74,14 +74,14 @@ class Counting:
         for name, on_update in list(self._listeners.values()):
             on_update(self._structure(name))
 
-    def quiet(self) -> dict[str, int]:
+    def pause(self) -> dict[str, int]:
         with self._lock:
-            self.ticking.clear()
+            self.counting.clear()
             return dict(self._values)
 
     def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
         future: Future[PVReading] = Future()
-        if address.name != "nobody":
+        if address.name != "silent":
             future.set_result(PVReading(self._structure(address.name), {}))
         return future
 
@@ -99,9 +99,9 @@ class Counting:
             self._listeners[key] = (address.name, on_update)
             on_connection(True)
             on_update(self._structure(address.name))
-        return _Subscription(lambda: self._forget(key))
+        return _Subscription(lambda: self._unsubscribe(key))
 
-    def _forget(self, key: object) -> None:
+    def _unsubscribe(self, key: object) -> None:
         with self._lock:
             self._listeners.pop(key, None)
 
@@ -110,19 +110,20 @@ class Counting:
 
 
 def main() -> None:
-    asked = json.loads(sys.argv[1])
-    provider = Counting(asked["rate"], asked["first"])
-    settings = with_gateway_defaults(Settings("faults", asked["broker"], asked["commands"], "unused", asked["kafka"]))
+    arguments = json.loads(sys.argv[1])
+    commands, kafka = arguments["commands"], arguments["kafka"]
+    provider = CountingProvider(arguments["rate"], arguments["first"])
+    settings = with_gateway_defaults(Settings("faults", arguments["broker"], commands, "unused", kafka))
     transport = KafkaTransport(settings)
-    options = GatewayOptions(**asked["options"])
+    options = GatewayOptions(**arguments["options"])
     admin = KafkaTopicAdmin(settings) if options.create_topics else None
-    with Gateway(transport, {"pva": provider, "ca": provider}, options, asked["commands"], admin) as gateway:
+    with Gateway(transport, {"pva": provider, "ca": provider}, options, commands, admin) as gateway:
         print("ready", flush=True)
         for line in sys.stdin:
-            if line == "tick\n":
-                provider.ticking.set()
+            if line == "resume\n":
+                provider.counting.set()
             else:
-                print(json.dumps({"last": provider.quiet(), "counters": gateway.metrics.as_dict()}), flush=True)
+                print(json.dumps({"last": provider.pause(), "counters": gateway.metrics.as_dict()}), flush=True)
     transport.close(1.0)
 
 

@@ -1,4 +1,4 @@
-"""Scripts that end without a word, that are interrupted, and that fork."""
+"""Scripts that exit without closing the client, that are interrupted, and that fork."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from timeouts import scaled_by_load
 
-PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
-AT_ONCE = 1.0  # seconds for a Ctrl-C, on a machine that has nothing else to do
-SESSION = 45.0  # seconds after which a broker forgets a member of a group that says nothing
-ASK = 0.2  # seconds between questions: nobody tells when a group changes
+PATIENCE = 120.0  # seconds until a test fails; a passing test never waits that long
+INTERRUPT_LIMIT = 1.0  # seconds from Ctrl-C to the exit, on an idle machine
+SESSION = 45.0  # seconds after which a broker removes a group member that sends no heartbeats
+POLL_INTERVAL = 0.2  # seconds between requests; Kafka does not report group changes
 
 OPENING = """
 import os, sys, threading, time
@@ -30,24 +30,24 @@ k = dml("site", name)
 k.wait_for_backends(30)
 """
 
-FORGETS = """
-came = threading.Event()
-k.monitor(uri, lambda name, data: came.set())
-assert came.wait(30)
+WITHOUT_CLOSE = """
+arrived = threading.Event()
+k.monitor(uri, lambda name, data: arrived.set())
+assert arrived.wait(30)
 print(k.get(uri, timeout=30)["value"] >= 0, flush=True)
 sys.stdin.read()
 """
 
-WAITS = """
-def tell():
+BLOCKED = """
+def report():
     while not k.status.pending:
         time.sleep(0.01)
     print("waiting", flush=True)
-threading.Thread(target=tell, daemon=True).start()
-k.get("pva://nobody", timeout=60)
+threading.Thread(target=report, daemon=True).start()
+k.get("pva://silent", timeout=60)
 """
 
-FORKS = """
+FORKED = """
 child = os.fork()
 if child == 0:
     try:
@@ -67,7 +67,7 @@ Start = Callable[[str], subprocess.Popen[str]]
 
 @pytest.fixture
 def start(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """What starts a script whose environment has a gateway."""
+    """Starts a script in an environment with a gateway."""
     site.gateway()
     (tmp_path / "site.ini").write_text(
         f"[DEFAULT]\nkafka_broker_url={site.broker}\nk2eg_cmd_topic=commands-{site.name}\n"
@@ -76,34 +76,34 @@ def start(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     monkeypatch.setenv("K2EG_PYTHON_CONFIGURATION_PATH_FOLDER", str(tmp_path))
     (uri,) = site.uris(1)
 
-    def started(script: str) -> subprocess.Popen[str]:
+    def start_script(script: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", OPENING + script, uri, f"script-{site.name}"]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
-    return started
+    return start_script
 
 
 @pytest.fixture
 def wait_for_members(site: Any) -> Callable[[int], float]:
-    """What waits until a script's group has so many members, and returns how many seconds that took."""
+    """Waits until the script's presence group has a number of members; returns the seconds that took."""
     admin, group = AdminClient({"bootstrap.servers": site.broker}), f"script-{site.name}-presence"
 
     def wait(count: int) -> float:
-        since = time.monotonic()
+        started = time.monotonic()
         while True:
             described = admin.describe_consumer_groups([group], request_timeout=PATIENCE)[group]
-            with suppress(KafkaException):  # a broker that has just begun loads what it knows of groups
+            with suppress(KafkaException):  # the coordinator may still be loading its groups
                 if len(described.result(PATIENCE).members) == count:
-                    return time.monotonic() - since
-            assert time.monotonic() - since < PATIENCE, f"waited for {count} members"
-            time.sleep(ASK)
+                    return time.monotonic() - started
+            assert time.monotonic() - started < PATIENCE, f"waited for {count} members"
+            time.sleep(POLL_INTERVAL)
 
     return wait
 
 
-def heard_of(script: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a script says until it ends; one that does not is ended, or nobody would hear that it did not."""
+def output_of(script: subprocess.Popen[str]) -> tuple[str, str]:
+    """Returns the output and errors of a script; kills a script that does not end."""
     try:
         return script.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -111,32 +111,32 @@ def heard_of(script: subprocess.Popen[str]) -> tuple[str, str]:
         pytest.fail("the script does not end")
 
 
-def test_a_script_that_forgets_to_close_ends_and_is_gone(
+def test_a_script_without_close_ends_and_leaves_its_group(
     start: Start, wait_for_members: Callable[[int], float]
 ) -> None:
-    with start(FORGETS) as script:
+    with start(WITHOUT_CLOSE) as script:
         wait_for_members(1)
-        said, complaints = heard_of(script)
-    assert (script.returncode, said, complaints) == (0, "True\n", "")
-    assert wait_for_members(0) < SESSION / 2, "it has left, and was not given up"
+        output, errors = output_of(script)
+    assert (script.returncode, output, errors) == (0, "True\n", "")
+    assert wait_for_members(0) < SESSION / 2, "the session expired instead"
 
 
-def test_ctrl_c_ends_a_script_that_waits(start: Start) -> None:
-    with start(WAITS) as script:
+def test_ctrl_c_ends_a_blocked_script(start: Start) -> None:
+    with start(BLOCKED) as script:
         assert script.stdout is not None
         assert script.stdout.readline() == "waiting\n"
         interrupted = time.monotonic()
         script.send_signal(signal.SIGINT)
-        _, complaints = heard_of(script)
-        took = time.monotonic() - interrupted
+        _, errors = output_of(script)
+        duration = time.monotonic() - interrupted
     assert script.returncode == -signal.SIGINT
-    assert complaints.rstrip().endswith("KeyboardInterrupt")
-    assert took < scaled_by_load(AT_ONCE)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert duration < scaled_by_load(INTERRUPT_LIMIT)
 
 
-def test_a_forked_child_that_uses_the_client_is_told_so_and_ends(start: Start) -> None:
-    with start(FORKS) as script:
-        said, complaints = heard_of(script)
-    assert (script.returncode, complaints) == (0, "")
-    assert said.startswith("this client was made before a fork"), said
-    assert said.endswith("True\n")
+def test_using_the_client_in_a_forked_child_raises(start: Start) -> None:
+    with start(FORKED) as script:
+        output, errors = output_of(script)
+    assert (script.returncode, errors) == (0, "")
+    assert output.startswith("this client was made before a fork"), output
+    assert output.endswith("True\n")

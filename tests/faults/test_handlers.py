@@ -1,4 +1,4 @@
-"""Handlers that raise, that call back into the client, and that unsubscribe themselves, on Apache Kafka."""
+"""Handlers that raise, that call the client, and that unsubscribe themselves."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from reactivex import abc
 
 from k2eg_rx import PVUpdate, first
 
-PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
+PATIENCE = 120.0  # seconds until a test fails; a passing test never waits that long
 
 
 class Calls:
-    """What a handler was called with, and what came of its own calls."""
+    """Collects what handlers report."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -31,46 +31,46 @@ class Calls:
             return list(self.items)
 
 
-def test_what_handlers_do_is_their_own(site: Any, witness: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_handlers_do_not_affect_other_subscribers(site: Any, collector: Any, caplog: pytest.LogCaptureFixture) -> None:
     gateway = site.gateway()
     client = site.client()
     (uri,) = site.uris(1)
-    client.monitor_stream(uri).subscribe(witness.see, witness.end, witness.end)
+    client.monitor_stream(uri).subscribe(collector.on_next, collector.on_end, collector.on_end)
 
     errors = Calls()
 
     def fails(_update: PVUpdate) -> None:
-        raise RuntimeError("the handler's own")
+        raise RuntimeError("in the handler")
 
     client.monitor_stream(uri).subscribe(fails, errors.add)
 
-    answers = Calls()
+    replies = Calls()
 
-    def asks(update: PVUpdate) -> None:
-        if len(answers.items) < 3:
+    def requests(update: PVUpdate) -> None:
+        if len(replies.items) < 3:
             put = first(client.put_stream(uri, update.value, timeout=PATIENCE))
-            answers.add((put.error, first(client.get_stream(uri, timeout=PATIENCE)).name))
+            replies.add((put.error, first(client.get_stream(uri, timeout=PATIENCE)).name))
 
-    client.monitor_stream(uri).subscribe(asks)
+    client.monitor_stream(uri).subscribe(requests)
 
-    seen = Calls()
+    received = Calls()
     subscriptions: list[abc.DisposableBase] = []
     subscribed = threading.Event()
 
-    def leaves(update: PVUpdate) -> None:
-        seen.add(update.value)
+    def unsubscribes(update: PVUpdate) -> None:
+        received.add(update.value)
         assert subscribed.wait(PATIENCE)
         subscriptions[0].dispose()
 
-    subscriptions.append(client.monitor_stream(uri).subscribe(leaves))
+    subscriptions.append(client.monitor_stream(uri).subscribe(unsubscribes))
     subscribed.set()
 
     (error,) = errors.wait_for(1)
     assert isinstance(error, RuntimeError)
     assert uri.removeprefix("pva://") in caplog.text
-    assert answers.wait_for(3) == [(0, uri.removeprefix("pva://"))] * 3
-    witness.wait_for_progress(10)
-    assert len(seen.items) == 1, "none after it has unsubscribed"
+    assert replies.wait_for(3) == [(0, uri.removeprefix("pva://"))] * 3
+    collector.wait_for_progress(10)
+    assert len(received.items) == 1, "updates after unsubscribing"
 
     closed = Calls()
 
@@ -78,11 +78,11 @@ def test_what_handlers_do_is_their_own(site: Any, witness: Any, caplog: pytest.L
         client.close()
         closed.add(client.status.monitors)
 
-    witness.wait_for_last(gateway.quiet())
-    gateway.tick()
+    collector.wait_for_last_values(gateway.pause())
+    gateway.resume()
     client.monitor_stream(uri).subscribe(closes)
     assert closed.wait_for(1) == [0]
-    witness.wait_until(lambda: bool(witness.ends), "the end of the stream")
-    assert witness.ends == ["completed"]
-    (values,) = witness.values.values()
-    assert values == list(range(values[0], values[0] + len(values))), "the others miss nothing"
+    collector.wait_until(lambda: bool(collector.ends), "the end of the stream")
+    assert collector.ends == ["completed"]
+    (values,) = collector.values.values()
+    assert values == list(range(values[0], values[0] + len(values))), "another subscriber misses values"

@@ -1,4 +1,4 @@
-"""Ten thousand gets and a thousand monitors that come and go leave nothing behind."""
+"""Leaks of threads, files, requests, topics and memory over 10,000 gets and 1,000 monitors."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from reactivex import operators as ops
 
 from k2eg_rx import Client, OperationTimeout, first
 
-PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
-ASK = 0.1  # seconds between looks at what the system knows of this process
+PATIENCE = 120.0  # seconds until a test fails; a passing test never waits that long
+POLL_INTERVAL = 0.1  # seconds between measurements
 GETS = 1_000
 BATCHES = 10
-WARMING = 3  # batches after which the allocator has what it keeps
-AT_ONCE = 64
+WARM_UP = 3  # batches after which the allocator's reserve no longer grows
+CONCURRENT = 64
 MONITORS = 20
 ROUNDS = 50
-RSS_SLACK = 12 << 20  # what the allocator keeps goes up and down by some MiB; a get that is kept takes 16 kB
+RSS_SLACK = 12 << 20  # bytes; the allocator's reserve varies by some MiB, and a leaked get takes 16 kB
 
 
-def resident() -> int:
-    """The bytes of memory that this process has."""
+def resident_bytes() -> int:
+    """Returns the resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def belongings(client: Client, others: set[threading.Thread]) -> dict[str, int]:
-    """What there could be too much of; the threads of others may end meanwhile."""
+def resources(client: Client, others: set[threading.Thread]) -> dict[str, int]:
+    """Counts what could leak; does not count the threads of `others`, which may end meanwhile."""
     status = client.status
     return {
         "threads": len(set(threading.enumerate()) - others),
@@ -45,20 +45,20 @@ def belongings(client: Client, others: set[threading.Thread]) -> dict[str, int]:
 
 
 def gets(client: Client, uri: str, count: int) -> Counter[str]:
-    """Gets a PV so many times, each tenth time one that does not answer."""
+    """Gets a PV a number of times, and every tenth time one that does not answer; counts the results."""
 
     def get(number: int) -> Observable[str]:
         if number % 10:
             return client.get_stream(uri, timeout=PATIENCE).pipe(ops.map(lambda data: "value"))
-        asked = client.get_stream("pva://nobody", timeout=0.1)
-        return asked.pipe(ops.map(lambda data: "?"), ops.catch(lambda error, _: rx.of(type(error).__name__)))
+        unanswered = client.get_stream("pva://silent", timeout=0.1)
+        return unanswered.pipe(ops.map(lambda data: "?"), ops.catch(lambda error, _: rx.of(type(error).__name__)))
 
-    several = rx.from_iterable(range(count)).pipe(ops.map(get), ops.merge(max_concurrent=AT_ONCE), ops.to_list())
+    several = rx.from_iterable(range(count)).pipe(ops.map(get), ops.merge(max_concurrent=CONCURRENT), ops.to_list())
     return Counter(first(several))
 
 
 def cycles(client: Client, uris: list[str], rounds: int) -> None:
-    """Monitors PVs and stops, in each second round before an event has come."""
+    """Monitors PVs and unsubscribes, in every second round before an event has arrived."""
     for number in range(rounds):
         streams = [client.monitor_stream(uri) for uri in uris]
         if number % 2:
@@ -68,16 +68,16 @@ def cycles(client: Client, uris: list[str], rounds: int) -> None:
             first(rx.merge(*(stream.pipe(ops.take(1)) for stream in streams)).pipe(ops.to_list()))
 
 
-def test_gets_and_monitors_leave_nothing_behind(site: Any) -> None:
-    site.gateway(operation_timeout=30.0)  # for the one that never answers; the others are not to fail for a pause
+def test_gets_and_monitors_leak_nothing(site: Any) -> None:
+    site.gateway(operation_timeout=30.0)  # for the silent PV; the others must not fail during a pause of the machine
     others = set(threading.enumerate())
     client = site.client()
     uris = site.uris(MONITORS)
-    for _ in range(WARMING):
+    for _ in range(WARM_UP):
         gets(client, uris[0], GETS)
-    cycles(client, uris, WARMING)
+    cycles(client, uris, WARM_UP)
     gc.collect()
-    memory, before = resident(), belongings(client, others)
+    memory, before = resident_bytes(), resources(client, others)
     assert (before["requests"], before["monitors"], before["topics"]) == (0, 0, 0)
 
     for _ in range(BATCHES):
@@ -85,8 +85,8 @@ def test_gets_and_monitors_leave_nothing_behind(site: Any) -> None:
     cycles(client, uris, ROUNDS)
 
     deadline = time.monotonic() + PATIENCE
-    while any(count > before[kind] for kind, count in belongings(client, others).items()):
-        assert time.monotonic() < deadline, (before, belongings(client, others))
-        time.sleep(ASK)
+    while any(count > before[kind] for kind, count in resources(client, others).items()):
+        assert time.monotonic() < deadline, (before, resources(client, others))
+        time.sleep(POLL_INTERVAL)
     gc.collect()
-    assert resident() - memory < RSS_SLACK, f"{(resident() - memory) >> 20} MiB more"
+    assert resident_bytes() - memory < RSS_SLACK, f"{(resident_bytes() - memory) >> 20} MiB more"

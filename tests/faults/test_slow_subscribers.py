@@ -1,4 +1,4 @@
-"""A subscriber that sleeps through a flood: what is lost, what is counted, who waits, and how much memory it takes."""
+"""A subscriber that blocks during a flood: losses, counters, memory, and other subscribers."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from confluent_kafka import Producer
 
 from k2eg_rx import Client, PVUpdate, first
 
-PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
+PATIENCE = 120.0  # seconds until a test fails; a passing test never waits that long
 FLOOD = 40_000  # events
-SIZE = 4_000  # bytes of each: 160 MB, some ten times what a client prefetches
-# What a consumer prefetches (16 MiB) and one answer more, a mailbox, and what the allocator keeps.
-RSS_SLACK = 72 << 20
-PREFETCHED = 2_000  # events that wait in the client for its subscriber, at least, when it has read what it may
-SMALL = 20_000  # events, where it is their number that counts
+SIZE = 4_000  # bytes of each: 160 MB in total, about ten times the consumer's prefetch
+RSS_SLACK = 72 << 20  # bytes: the prefetch (16 MiB), one more fetch, the subscriber's queue, the allocator's reserve
+PREFETCHED = 2_000  # events that a client holds at least once its buffers are full
+SMALL = 20_000  # events, where only their number matters
 CAPACITY = 100
 
 
-def resident() -> int:
-    """The bytes of memory that this process has."""
+def resident_bytes() -> int:
+    """Returns the resident memory of this process."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def flood(broker: str, name: str, count: int, size: int = 0) -> None:
-    """Produces events of a PV with the values 1 to `count`, as fast as the broker takes them; returns when it has."""
+    """Produces events of a PV with the values 1 to `count` at full speed; returns when all are acknowledged."""
     producer = Producer({"bootstrap.servers": broker, "queue.buffering.max.kbytes": 8192, "linger.ms": 5})
     topic, padding = name.replace(":", "_"), b"x" * size
     for value in range(1, count + 1):
@@ -49,27 +48,27 @@ def flood(broker: str, name: str, count: int, size: int = 0) -> None:
     assert producer.flush(PATIENCE) == 0
 
 
-class Sleeper:
-    """Keeps values, and sleeps from the first one on until it is woken."""
+class BlockingSubscriber:
+    """Collects values; its callback blocks at the first one until it is released."""
 
-    def __init__(self, *, asleep: bool = True) -> None:
+    def __init__(self, *, blocks: bool = True) -> None:
         self.changed = threading.Condition()
         self.values: list[int] = []
         self.ends: list[object] = []
-        self.sleeps = threading.Event()
-        self._woken = threading.Event()
-        if not asleep:
-            self._woken.set()
+        self.blocked = threading.Event()
+        self._released = threading.Event()
+        if not blocks:
+            self._released.set()
 
-    def see(self, update: PVUpdate) -> None:
+    def on_next(self, update: PVUpdate) -> None:
         with self.changed:
             self.values.append(update.value)
             self.changed.notify_all()
-        self.sleeps.set()
-        self._woken.wait()
+        self.blocked.set()
+        self._released.wait()
 
-    def wake(self) -> None:
-        self._woken.set()
+    def release(self) -> None:
+        self._released.set()
 
     def wait_for(self, value: int) -> None:
         with self.changed:
@@ -77,58 +76,60 @@ class Sleeper:
 
 
 @pytest.fixture
-def sleeper() -> Iterator[Sleeper]:
-    sleeper = Sleeper()
-    yield sleeper
-    sleeper.wake()  # or closing would wait for it
+def blocking() -> Iterator[BlockingSubscriber]:
+    blocking = BlockingSubscriber()
+    yield blocking
+    blocking.release()  # closing the client waits for callbacks
 
 
-def gets_work(client: Client, uri: str) -> None:
+def check_get(client: Client, uri: str) -> None:
     assert first(client.get_stream(uri, timeout=PATIENCE)).name == uri.removeprefix("pva://")
 
 
-def test_one_that_blocks_loses_nothing_and_memory_is_bounded(site: Any, sleeper: Sleeper) -> None:
+def test_a_blocked_subscriber_loses_nothing_and_memory_is_bounded(site: Any, blocking: BlockingSubscriber) -> None:
     site.gateway(rate=0.001)  # one event of each PV
     client = site.client()
     (uri,) = site.uris(1)
-    client.monitor_stream(uri).subscribe(sleeper.see, sleeper.ends.append)
-    assert sleeper.sleeps.wait(PATIENCE)
-    gets_work(client, uri)
-    before = resident()
+    client.monitor_stream(uri).subscribe(blocking.on_next, blocking.ends.append)
+    assert blocking.blocked.wait(PATIENCE)
+    check_get(client, uri)
+    before = resident_bytes()
     flood(site.broker, uri.removeprefix("pva://"), FLOOD, SIZE)
     deadline = time.monotonic() + PATIENCE
-    while client.status.lag < PREFETCHED:  # looked at once a second; of the rest it will know when it reads on
+    while client.status.lag < PREFETCHED:  # measured once a second; fetches beyond the buffers wait
         assert time.monotonic() < deadline, client.status
         time.sleep(0.1)
-    gets_work(client, uri)
-    asleep = resident()
-    assert sleeper.values == [0]
-    sleeper.wake()
-    sleeper.wait_for(FLOOD)
-    assert sleeper.values == list(range(FLOOD + 1))
-    assert (client.status.dropped, sleeper.ends) == (0, [])
-    for grown in (asleep - before, resident() - before):
-        assert grown < RSS_SLACK, f"{grown >> 20} MiB more, of {FLOOD * SIZE >> 20} MiB"
+    check_get(client, uri)
+    blocked = resident_bytes()
+    assert blocking.values == [0]
+    blocking.release()
+    blocking.wait_for(FLOOD)
+    assert blocking.values == list(range(FLOOD + 1))
+    assert (client.status.dropped, blocking.ends) == (0, [])
+    for growth in (blocked - before, resident_bytes() - before):
+        assert growth < RSS_SLACK, f"{growth >> 20} MiB more, of {FLOOD * SIZE >> 20} MiB"
 
 
 @pytest.mark.parametrize("overflow", ["latest", "drop_oldest"])
-def test_one_that_drops_counts_what_it_drops_and_nobody_else_waits(site: Any, sleeper: Sleeper, overflow: str) -> None:
+def test_drops_are_counted_and_do_not_affect_other_subscribers(
+    site: Any, blocking: BlockingSubscriber, overflow: str
+) -> None:
     site.gateway(rate=0.001)
     client = site.client()
     (uri,) = site.uris(1)
-    client.monitor_stream(uri, overflow=overflow, capacity=CAPACITY).subscribe(sleeper.see, sleeper.ends.append)
-    other = Sleeper(asleep=False)
-    client.monitor_stream(uri).subscribe(other.see, other.ends.append)
-    assert sleeper.sleeps.wait(PATIENCE)
+    client.monitor_stream(uri, overflow=overflow, capacity=CAPACITY).subscribe(blocking.on_next, blocking.ends.append)
+    other = BlockingSubscriber(blocks=False)
+    client.monitor_stream(uri).subscribe(other.on_next, other.ends.append)
+    assert blocking.blocked.wait(PATIENCE)
     flood(site.broker, uri.removeprefix("pva://"), SMALL)
     other.wait_for(SMALL)
-    assert other.values == list(range(SMALL + 1)), "in full, while the first one sleeps"
-    gets_work(client, uri)
-    waiting = 1 if overflow == "latest" else CAPACITY
-    assert sleeper.values == [0]
-    assert client.status.dropped == SMALL - waiting
-    sleeper.wake()
-    sleeper.wait_for(SMALL)
-    assert sleeper.values == [0, *range(SMALL - waiting + 1, SMALL + 1)]
-    assert client.status.dropped == SMALL - waiting
-    assert (sleeper.ends, other.ends) == ([], [])
+    assert other.values == list(range(SMALL + 1)), "the other subscriber misses values"
+    check_get(client, uri)
+    queued = 1 if overflow == "latest" else CAPACITY
+    assert blocking.values == [0]
+    assert client.status.dropped == SMALL - queued
+    blocking.release()
+    blocking.wait_for(SMALL)
+    assert blocking.values == [0, *range(SMALL - queued + 1, SMALL + 1)]
+    assert client.status.dropped == SMALL - queued
+    assert (blocking.ends, other.ends) == ([], [])
