@@ -13,18 +13,18 @@ from k2eg_rx.kafka.consumer import poll_loop
 PATIENCE = 60.0
 
 
-def _shared(*receivers):
+def _received(*receivers):
     return sorted(value for receiver in receivers for value in receiver.values if value is not None)
 
 
 def _wait_for_both(bench, receivers, topic):
-    """Sends until each of the members got something: then the partitions are shared out."""
+    """Sends records until both members have received one, so both have partitions; returns their number."""
     first, second = receivers
     sent = 0
     for _ in range(2000):
         if first.records and second.records:
             break
-        bench.send(topic, f"warming up {sent:04}", key=b"%d" % (sent % 16))
+        bench.send(topic, f"first {sent:04}", key=b"%d" % (sent % 16))
         sent += 1
         with first.changed:
             first.changed.wait(0.02)
@@ -38,19 +38,19 @@ def test_each_record_goes_to_one_of_two_members(bench, make_receiver):
     receivers = [make_receiver(), make_receiver()]
     for receiver in receivers:
         bench.events(receiver, "sharing").read(topic).result(PATIENCE)
-    warming = _wait_for_both(bench, receivers, topic)
+    first_count = _wait_for_both(bench, receivers, topic)
     sent = [b"%04d" % n for n in range(500)]
     for n, value in enumerate(sent):
         bench.send(topic, value, key=b"%d" % (n % 16))
-    expected = sorted(sent + [b"warming up %04d" % n for n in range(warming)])
-    receivers[0].wait_until(lambda: len(_shared(*receivers)) >= len(expected), "all of it")
-    assert _shared(*receivers) == expected
+    expected = sorted(sent + [b"first %04d" % n for n in range(first_count)])
+    receivers[0].wait_until(lambda: len(_received(*receivers)) >= len(expected), "all records")
+    assert _received(*receivers) == expected
     # The first member had all four partitions at first; only later records show the assignment.
     after = [{record.partition for record in receiver.records if record.value in sent} for receiver in receivers]
     assert [len(partitions) for partitions in after] == [2, 2]
 
 
-def test_nothing_is_lost_or_doubled_when_members_come_and_go_while_records_flow(bench, make_receiver, caplog):
+def test_no_record_is_lost_or_repeated_while_members_join_and_leave(bench, make_receiver, caplog):
     topic = bench.topic(partitions=4)
     receivers = [make_receiver() for _ in range(3)]
     members = [bench.events(receivers[0], "changing")]
@@ -75,28 +75,28 @@ def test_nothing_is_lost_or_doubled_when_members_come_and_go_while_records_flow(
                 receiver.changed.wait(0.05)
         members.pop(0).close(5.0)
         send_some()
-    receivers[-1].wait_until(lambda: len(set(_shared(*receivers))) >= len(sent), "all of it")
-    assert sorted(set(_shared(*receivers))) == sent
-    # The sessions here are so short that a busy machine misses one; and the mock cluster, unlike Apache Kafka, refuses
-    # a commit while a next rebalance begins. Either must be logged.
+    receivers[-1].wait_until(lambda: len(set(_received(*receivers))) >= len(sent), "all records")
+    assert sorted(set(_received(*receivers))) == sent
+    # Sessions are so short here that one may expire on a busy machine; and the mock cluster, unlike Apache Kafka,
+    # rejects a commit while the next rebalance begins. Either must be logged.
     excuses = ["session expired"]
     if type(bench.backend).__name__ == "MockCluster":
         excuses.append("commit before a rebalance failed")
     if not any(excuse in caplog.text for excuse in excuses):
-        assert _shared(*receivers) == sent
+        assert _received(*receivers) == sent
 
 
-def test_a_failed_commit_is_logged_and_records_come_twice(mock_bench, make_receiver, caplog):
+def test_a_failed_commit_is_logged_and_records_are_repeated(mock_bench, make_receiver, caplog):
     topic = mock_bench.topic(partitions=2)
     first, second = make_receiver(), make_receiver()
-    mock_bench.events(first, "hindered").read(topic).result(PATIENCE)
+    mock_bench.events(first, "commit-fails").read(topic).result(PATIENCE)
     mock_bench.send(topic, "one")
     first.wait(1)
     mock_bench.backend.refuse_commits(1000)
     for n in range(20):
         mock_bench.send(topic, b"%02d" % n, key=b"%d" % n)
     first.wait(21)
-    mock_bench.events(second, "hindered").read(topic).result(PATIENCE)
+    mock_bench.events(second, "commit-fails").read(topic).result(PATIENCE)
     second.wait(1)
     assert set(second.values) <= set(first.values)
     messages = [
@@ -124,7 +124,7 @@ def test_a_group_resumes_at_its_committed_offsets(bench, make_receiver):
     assert second.values == [b"two"]
 
 
-def test_a_group_that_received_nothing_keeps_its_start(bench, make_receiver):
+def test_a_group_without_received_records_keeps_its_start_offsets(bench, make_receiver):
     """The start offset is fixed by `read` and kept for the next member."""
     topic = bench.topic()
     bench.send(topic, "old")
@@ -150,30 +150,30 @@ def test_a_group_reads_a_topic_that_appears_later_from_its_beginning(bench, rece
 
 
 def test_a_group_starts_at_its_first_members_offsets(bench, make_receiver):
-    """One has waited for the topic; the other finds it with records in it, and perhaps sooner."""
+    """One member reads the topic before it exists; the other joins when it has records."""
     topic = bench.topic(None)
-    waiting, late = make_receiver(ready=False), make_receiver()
-    source = bench.events(waiting, "beginning")
+    early, late = make_receiver(ready=False), make_receiver()
+    source = bench.events(early, "beginning")
     source.read(topic).result(PATIENCE)
     bench.backend.create_topic(topic, 2)
     for key in (b"a", b"b", b"c", b"d"):
         bench.send(topic, b"first of " + key, key=key)
-    both = (waiting, late)
+    both = (early, late)
     for receiver in both:
-        receiver.on_receive = lambda _: _tell(both)
+        receiver.on_receive = lambda _: _notify(both)
     bench.events(late, "beginning").read(topic).result(PATIENCE)
-    waiting.open(source)
-    late.wait_until(lambda: len(_shared(*both)) >= 4, "all four")
-    assert _shared(*both) == [b"first of a", b"first of b", b"first of c", b"first of d"]
+    early.open(source)
+    late.wait_until(lambda: len(_received(*both)) >= 4, "all records")
+    assert _received(*both) == [b"first of a", b"first of b", b"first of c", b"first of d"]
 
 
-def _tell(receivers) -> None:
+def _notify(receivers) -> None:
     for receiver in receivers:
         with receiver.changed:
             receiver.changed.notify_all()
 
 
-def test_topics_added_one_after_the_other(bench, receiver):
+def test_topics_can_be_added_one_after_the_other(bench, receiver):
     topics = [bench.topic() for _ in range(3)]
     source = bench.events(receiver, "growing")
     for topic in topics:
@@ -185,8 +185,8 @@ def test_topics_added_one_after_the_other(bench, receiver):
     receiver.wait_for(b"still there")
 
 
-def test_a_member_that_is_not_ready_stays_in_the_group_and_loses_nothing(bench, receiver):
-    """For longer than its patience, after which it pauses its partitions, and twice."""
+def test_a_member_that_is_not_ready_stays_in_the_group_and_loses_no_record(bench, receiver):
+    """It is not ready for longer than a second, twice; it pauses its partitions meanwhile."""
     topic = bench.topic(partitions=2)
     source = bench.events(receiver, "pausing")
     source.read(topic).result(PATIENCE)
@@ -204,53 +204,52 @@ def test_a_member_that_is_not_ready_stays_in_the_group_and_loses_nothing(bench, 
     assert len(receiver.records) == 201
 
 
-def test_a_group_and_a_single_source_do_not_disturb_each_other(bench, make_receiver):
+def test_a_group_and_a_source_without_group_are_independent(bench, make_receiver):
     topic = bench.topic()
-    shared, alone = make_receiver(), make_receiver()
-    bench.events(shared, "one-of-two").read(topic).result(PATIENCE)
-    bench.events(alone).read(topic).result(PATIENCE)
+    member, single = make_receiver(), make_receiver()
+    bench.events(member, "one-of-two").read(topic).result(PATIENCE)
+    bench.events(single).read(topic).result(PATIENCE)
     bench.send(topic, *map(str, range(20)))
-    for receiver in (shared, alone):
+    for receiver in (member, single):
         receiver.wait(20)
         assert receiver.in_order()
 
 
 @pytest.mark.parametrize("name", ["k2eg", "my-K2EG-group", "K2eg2", ""])
-def test_a_name_that_gateways_do_not_count_is_refused(bench, receiver, name):
+def test_a_group_name_reserved_for_gateways_is_rejected(bench, receiver, name):
     with pytest.raises(ValueError, match="group_name"):
         bench.transport.events(receiver, name)
 
 
 @pytest.mark.parametrize("without", ["store_offsets", "commit"])
 def test_each_way_of_committing_is_sufficient(mock_bench, make_receiver, monkeypatch, without):
-    """What is stored is committed once a second, for a member that dies; the rest when it hands over."""
+    """Stored offsets are committed every second, in case the member dies; the others at a rebalance."""
     monkeypatch.setattr(
-        poll_loop, "Consumer", type("Forgetful", (poll_loop.Consumer,), {without: lambda *_, **__: None})
+        poll_loop, "Consumer", type("PartialConsumer", (poll_loop.Consumer,), {without: lambda *_, **__: None})
     )
     topic = mock_bench.topic()
     first, second = make_receiver(), make_receiver()
-    source = mock_bench.events(first, "careful")
+    source = mock_bench.events(first, "committing")
     source.read(topic).result(PATIENCE)
     mock_bench.send(topic, "one")
     first.wait_for(b"one")
     source.close(5.0)
-    mock_bench.events(second, "careful").read(topic).result(PATIENCE)
+    mock_bench.events(second, "committing").read(topic).result(PATIENCE)
     mock_bench.send(topic, "two")
     second.wait_for(b"two")
     assert second.values == [b"two"]
 
 
-class _Witnessed(poll_loop.Consumer):
-    """Tells when it has asked to join the next generation of its group; commits nothing by itself, now and then or as
-    it closes."""
+class _TracedConsumer(poll_loop.Consumer):
+    """Sets `joining` while it joins the next generation of its group; does not commit automatically."""
 
-    made: ClassVar[list[_Witnessed]] = []
+    created: ClassVar[list[_TracedConsumer]] = []
 
     def __init__(self, properties, logger) -> None:
         self.joining = threading.Event()
         self._logger = logger
         super().__init__({**properties, "debug": "cgrp"}, logger=self)
-        _Witnessed.made.append(self)
+        _TracedConsumer.created.append(self)
 
     def log(self, level, text, *words) -> None:
         if "CGRPJOINSTATE" in words:
@@ -261,23 +260,23 @@ class _Witnessed(poll_loop.Consumer):
         pass
 
 
-def test_a_member_that_leaves_during_a_rebalance_commits_all_the_same(apache_bench, make_receiver, monkeypatch, caplog):
-    """It has joined the next generation of the group already, while another takes seconds to."""
-    monkeypatch.setattr(poll_loop, "Consumer", _Witnessed)
-    monkeypatch.setattr(_Witnessed, "made", [])
+def test_a_member_that_leaves_during_a_rebalance_commits_its_offsets(apache_bench, make_receiver, monkeypatch, caplog):
+    """It joined the next generation of the group already; another member takes seconds to do so."""
+    monkeypatch.setattr(poll_loop, "Consumer", _TracedConsumer)
+    monkeypatch.setattr(_TracedConsumer, "created", [])
     topic = apache_bench.topic(partitions=4)
-    receivers = staying, leaving, coming = [make_receiver() for _ in range(3)]
+    receivers = staying, leaving, joining = [make_receiver() for _ in range(3)]
     late = apache_bench.another_transport(**{"heartbeat.interval.ms": "3000"})
     apache_bench.events(staying, "busy", late).read(topic).result(PATIENCE)
     member = apache_bench.events(leaving, "busy")
     member.read(topic).result(PATIENCE)
     sent = _wait_for_both(apache_bench, [staying, leaving], topic)
-    _, witnessed = _Witnessed.made
-    apache_bench.events(coming, "busy").read(topic).result(PATIENCE)
-    assert witnessed.joining.wait(PATIENCE)
+    _, leaving_consumer = _TracedConsumer.created
+    apache_bench.events(joining, "busy").read(topic).result(PATIENCE)
+    assert leaving_consumer.joining.wait(PATIENCE)
     member.close(PATIENCE)
     for n in range(16):
         apache_bench.send(topic, b"last %02d" % n, key=b"%d" % n)
-    staying.wait_until(lambda: coming.records and len(set(_shared(*receivers))) >= sent + 16, "all of it")
-    assert [value for value, times in Counter(_shared(*receivers)).items() if times > 1] == []
+    staying.wait_until(lambda: joining.records and len(set(_received(*receivers))) >= sent + 16, "all records")
+    assert [value for value, times in Counter(_received(*receivers)).items() if times > 1] == []
     assert "commit before a rebalance failed" not in caplog.text

@@ -1,4 +1,4 @@
-"""Transport.history: locating an interval of time, and reading partitions."""
+"""The history of a transport: locating an interval of time, and reading partitions."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ PATIENCE = 60.0
 
 @pytest.fixture
 def histories(bench) -> Iterator[list[History]]:
-    made: list[History] = []
-    yield made
-    for history in made:
+    opened: list[History] = []
+    yield opened
+    for history in opened:
         history.close()
 
 
 @pytest.fixture
-def past(bench, histories):
-    """What makes a history."""
+def open_history(bench, histories):
+    """A function that opens the history of topics."""
 
-    def make(*topics: str) -> History:
+    def open_topics(*topics: str) -> History:
         histories.append(bench.transport.history(topics))
         return histories[-1]
 
-    return make
+    return open_topics
 
 
-def located(history: History, start_ms: int = 0, stop_ms: int | None = None) -> dict[Partition, Span]:
+def locate(history: History, start_ms: int = 0, stop_ms: int | None = None) -> dict[Partition, Span]:
     spans = history.locate(start_ms, stop_ms, PATIENCE)
     assert spans is not None
     return dict(spans)
 
 
 def read(history: History, spans: dict[Partition, Span]) -> dict[Partition, list[Record]]:
-    """All records of some spans, and those after them that came along."""
+    """Reads all records of spans; a read may return later records too."""
     got: dict[Partition, list[Record]] = defaultdict(list)
     positions = {partition: span.begin for partition, span in spans.items()}
     deadline = time.monotonic() + PATIENCE
@@ -56,20 +56,20 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def between(bench, topic: str) -> int:
-    """A time after the records sent before, and before those sent after."""
-    time.sleep(0.005)  # Kafka counts milliseconds
+def time_between_records() -> int:
+    """Returns a time after the records that were sent and before those that will be."""
+    time.sleep(0.005)  # Kafka's timestamps are in milliseconds
     at = now_ms()
     time.sleep(0.005)
     return at
 
 
-def test_all_records_of_all_partitions_are_read_in_order(bench, past):
+def test_all_records_of_all_partitions_are_read_in_order(bench, open_history):
     topic = bench.topic(partitions=3)
     for key in range(6):
         bench.send(topic, *(f"{key} {n}" for n in range(300)), key=b"%d" % key)
-    history = past(topic)
-    spans = located(history)
+    history = open_history(topic)
+    spans = locate(history)
     assert sum(span.end - span.begin for span in spans.values()) == 1800
     got = read(history, spans)
     for partition, records in got.items():
@@ -78,16 +78,16 @@ def test_all_records_of_all_partitions_are_read_in_order(bench, past):
     assert values == {b"%d %d" % (key, n) for key in range(6) for n in range(300)}
 
 
-def test_records_are_found_by_the_time_of_kafka(bench, past):
+def test_records_are_located_by_kafkas_timestamp(bench, open_history):
     """The mock cluster cannot look up times: it returns everything, and the reader filters."""
     topic = bench.topic()
     bench.send(topic, "a", "b")
-    since = between(bench, topic)
+    since = time_between_records()
     bench.send(topic, "c", "d", "e")
-    until = between(bench, topic)
+    until = time_between_records()
     bench.send(topic, "f")
-    history = past(topic)
-    span = located(history, since, until)[topic, 0]
+    history = open_history(topic)
+    span = locate(history, since, until)[topic, 0]
     assert (span.begin, span.end) in {(2, 5), (0, 6)}
     if (span.begin, span.end) != (2, 5):
         assert type(bench.backend).__name__ == "MockCluster"
@@ -95,55 +95,55 @@ def test_records_are_found_by_the_time_of_kafka(bench, past):
     assert [record.value for record in records if since <= record.timestamp_ms < until] == [b"c", b"d", b"e"]
 
 
-def test_a_time_after_the_last_record_is_the_end(bench, past):
+def test_a_time_after_the_last_record_is_the_end(bench, open_history):
     topic = bench.topic()
     bench.send(topic, "a")
-    later = between(bench, topic)
-    span = located(past(topic), later)[topic, 0]
+    later = time_between_records()
+    span = locate(open_history(topic), later)[topic, 0]
     assert span == Span(1, 1) or (span == Span(0, 1) and type(bench.backend).__name__ == "MockCluster")
 
 
-def test_a_time_before_all_records_is_the_beginning(bench, past):
+def test_a_time_before_all_records_is_the_beginning(bench, open_history):
     topic = bench.topic()
     bench.send(topic, "a")
-    assert located(past(topic), now_ms() - 3_600_000)[topic, 0] == Span(0, 1)
+    assert locate(open_history(topic), now_ms() - 3_600_000)[topic, 0] == Span(0, 1)
 
 
-def test_an_empty_partition_has_an_empty_span(bench, past):
+def test_an_empty_partition_has_an_empty_span(bench, open_history):
     topic = bench.topic(partitions=2)
     bench.send(topic, "a", key=b"k")
-    spans = located(past(topic))
+    spans = locate(open_history(topic))
     assert sorted(spans.values()) == [Span(0, 0), Span(0, 1)]
 
 
-def test_a_missing_topic_has_no_spans_and_is_not_created(bench, past):
+def test_a_missing_topic_has_no_spans_and_is_not_created(bench, open_history):
     topic, missing = bench.topic(), bench.topic(None)
     bench.send(topic, "a")
     for _ in range(2):
-        assert {partition[0] for partition in located(past(topic, missing))} == {topic}
+        assert {partition[0] for partition in locate(open_history(topic, missing))} == {topic}
 
 
-def test_many_topics_at_once(bench, past):
+def test_many_topics_are_read_together(bench, open_history):
     topics = [bench.topic(partitions=2) for _ in range(40)]
     for topic in topics:
         bench.send(topic, topic, key=b"k")
-    history = past(*topics)
-    got = read(history, located(history))
+    history = open_history(*topics)
+    got = read(history, locate(history))
     assert sorted(record.value for records in got.values() for record in records) == sorted(map(str.encode, topics))
 
 
-def test_partitions_that_are_left_out_are_not_read(bench, past):
-    """Two partitions read by turns, neither loses or repeats a record."""
+def test_only_the_requested_partitions_are_read(bench, open_history):
+    """Two partitions are read in turn; no record is lost or repeated."""
     one, two = bench.topic(), bench.topic()
     for topic in (one, two):
         bench.send(topic, *map(str, range(2000)))
-    history = past(one, two)
-    spans = located(history)
+    history = open_history(one, two)
+    spans = locate(history)
     positions = {(one, 0): 0, (two, 0): 0}
     turn = 0
     deadline = time.monotonic() + PATIENCE
-    while behind := [partition for partition in positions if positions[partition] < spans[partition].end]:
-        wanted = behind[turn % len(behind)]
+    while unfinished := [partition for partition in positions if positions[partition] < spans[partition].end]:
+        wanted = unfinished[turn % len(unfinished)]
         records, _ = history.read({wanted: positions[wanted]}, 0.1)
         for record in records:
             if record[:2] == wanted:
@@ -153,19 +153,19 @@ def test_partitions_that_are_left_out_are_not_read(bench, past):
         assert time.monotonic() < deadline
 
 
-def test_a_partition_can_be_read_again_from_before(bench, past):
+def test_a_partition_can_be_read_again_from_an_earlier_offset(bench, open_history):
     topic = bench.topic()
     bench.send(topic, *map(str, range(20)))
-    history = past(topic)
+    history = open_history(topic)
     for begin in (0, 5, 0):
         (records,) = read(history, {(topic, 0): Span(begin, 20)}).values()
         assert [record.offset for record in records] == list(range(begin, 20))
 
 
-def test_the_end_is_returned_and_later_records_are_read_too(bench, past):
+def test_the_end_is_returned_and_later_records_are_read_too(bench, open_history):
     topic = bench.topic()
     bench.send(topic, "a")
-    history = past(topic)
+    history = open_history(topic)
     position, ends = 0, {}
     deadline = time.monotonic() + PATIENCE
     while not ends:
@@ -178,25 +178,25 @@ def test_the_end_is_returned_and_later_records_are_read_too(bench, past):
     assert [record.value for record in records] == [b"b"]
 
 
-def test_a_history_disturbs_no_source(bench, past, receiver):
+def test_a_history_does_not_affect_sources(bench, open_history, receiver):
     topic = bench.topic()
     bench.send(topic, *map(str, range(500)))
     bench.events(receiver).read(topic).result(PATIENCE)
-    history = past(topic)
-    read(history, located(history))
+    history = open_history(topic)
+    read(history, locate(history))
     bench.send(topic, "live")
     receiver.wait_for(b"live")
     assert receiver.values == [b"live"]
 
 
-def test_a_time_in_a_long_topic_is_found_without_reading_all_of_it(bench, past):
+def test_a_time_in_a_long_topic_is_located_without_reading_all_of_it(bench, open_history):
     topic = bench.topic()
     bench.send(topic, *map(str, range(3000)))
     late_ms = time.time_ns() // 1_000_000 + 1
     while time.time_ns() // 1_000_000 <= late_ms:
-        time.sleep(0.001)  # Kafka's clock has milliseconds
+        time.sleep(0.001)  # Kafka's timestamps are in milliseconds
     bench.send(topic, "late")
-    history = past(topic)
+    history = open_history(topic)
     spans = history.locate(late_ms, None, PATIENCE)
     assert spans is not None
     assert sum(span.end - span.begin for span in spans.values()) <= 500 * len(spans)
@@ -204,24 +204,24 @@ def test_a_time_in_a_long_topic_is_found_without_reading_all_of_it(bench, past):
     assert values[-1] == b"late"
 
 
-# In memory nothing is ever removed.
+# The memory transport has no retention.
 @pytest.mark.parametrize("bench", ["mock", pytest.param("apache", marks=pytest.mark.apache_kafka)], indirect=True)
-def test_records_that_retention_has_removed_are_skipped(bench, past):
+def test_records_removed_by_retention_are_skipped(bench, open_history):
     topic = bench.topic()
     bench.send(topic, *map(str, range(20)))
-    history = past(topic)
-    spans = located(history)
+    history = open_history(topic)
+    spans = locate(history)
     bench.backend.lose_records(topic, 15)
     (records,) = read(history, spans).values()
     if type(bench.backend).__name__ == "ApacheBackend":
         assert [record.offset for record in records] == list(range(15, 20))
 
 
-def test_an_unavailable_broker_is_waited_for_until_the_timeout(bench, past):
+def test_locate_waits_for_an_unavailable_broker_until_the_timeout(bench, open_history):
     topic = bench.topic()
     bench.send(topic, "a")
-    history = past(topic)
-    located(history)
+    history = open_history(topic)
+    locate(history)
     bench.backend.go_down()
     assert history.locate(0, None, 0.2) is None
     bench.backend.come_up()
@@ -232,7 +232,7 @@ def test_an_unavailable_broker_is_waited_for_until_the_timeout(bench, past):
     assert [record.value for record in records] == [b"a"]
 
 
-def test_close_is_idempotent(bench, past):
-    history = past(bench.topic())
+def test_close_is_idempotent(bench, open_history):
+    history = open_history(bench.topic())
     history.close()
     history.close()

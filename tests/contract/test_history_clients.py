@@ -1,4 +1,4 @@
-"""History in clients, without gap or duplicate, over every transport."""
+"""Clients get history and live updates without gap or duplicate, over each transport."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def body(name: str, value: object, time_ns: int | None) -> bytes:
 
 
 class Gateway(Receiver):
-    """Acknowledges monitors and publishes what the test says."""
+    """A gateway that acknowledges monitors and publishes the values that a test gives it."""
 
     def __init__(self, bench: Any) -> None:
-        self.mark = uuid.uuid4().hex[:8]
-        self.commands, self.replies = f"commands-{self.mark}", f"replies-{self.mark}"
+        self.suffix = uuid.uuid4().hex[:8]
+        self.commands, self.replies = f"commands-{self.suffix}", f"replies-{self.suffix}"
         self._bench = bench
         self._sink = bench.sink()
-        self.asked: list[str] = []
+        self.activated: list[str] = []
         self.changed = threading.Condition()
         bench.backend.create_topic(self.commands)
         source: RecordSource = bench.events(self)
@@ -55,14 +55,14 @@ class Gateway(Receiver):
         for record in records:
             command = json.loads(record.value or b"{}")
             with self.changed:
-                self.asked.extend(command.get("pv_name_list") or [command["pv_name"]])
+                self.activated.extend(command.get("pv_name_list") or [command["pv_name"]])
                 self.changed.notify_all()
             reply = pack({"error": 0, "reply_id": command["reply_id"], "message": "yes"})
             self._sink.send(command["reply_topic"], reply, key=b"k", headers=HEADERS)
 
-    def wait_until_asked(self, *names: str) -> None:
+    def wait_for_activation(self, *names: str) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: set(self.asked) >= {f"pva://{name}" for name in names}, PATIENCE)
+            assert self.changed.wait_for(lambda: set(self.activated) >= {f"pva://{name}" for name in names}, PATIENCE)
 
     def settings(self) -> Settings:
         address = getattr(self._bench.backend, "address", None) or getattr(
@@ -71,13 +71,13 @@ class Gateway(Receiver):
         return Settings("contract", address, self.commands, self.replies)
 
     def pv(self, name: str = "pv", partitions: int = 3) -> str:
-        """A PV of its own, whose topic is there."""
-        name = f"{name}:{self.mark}:{len(self._bench.topic(None))}{uuid.uuid4().hex[:4]}"
+        """Creates the topic of a new PV; returns the PV's name."""
+        name = f"{name}:{self.suffix}:{len(self._bench.topic(None))}{uuid.uuid4().hex[:4]}"
         self._bench.backend.create_topic(monitor_topic(name), partitions)
         return name
 
     def publish(self, name: str, *values: object, at: int | None = None, timed: bool = True) -> None:
-        """Publishes values, each with its time, and waits until they are in the broker."""
+        """Publishes values and waits for their delivery. A value's time is the current one, or `at` plus its index."""
         sent = threading.Semaphore(0)
         for n, value in enumerate(values):
             time_ns = time.time_ns() if at is None else at + n
@@ -92,8 +92,8 @@ class Gateway(Receiver):
             assert sent.acquire(timeout=PATIENCE)
 
 
-class Box:
-    """A subscriber that keeps what it gets."""
+class Subscriber:
+    """A subscriber that records its notifications; with `hold`, it blocks until `gate` is set."""
 
     def __init__(self, stream: rx.Observable[Any], *, hold: bool = False) -> None:
         self.changed = threading.Condition()
@@ -148,15 +148,15 @@ def gateway(bench) -> Gateway:
 
 @pytest.fixture
 def clients(bench, gateway) -> Iterator[Callable[..., Client]]:
-    made: list[Client] = []
+    opened: list[Client] = []
 
-    def make(**arguments: Any) -> Client:
+    def open_client(**arguments: Any) -> Client:
         transport = bench.another_transport()
-        made.append(Client("contract", "test", settings=gateway.settings(), transport=transport, **arguments))
-        return made[-1]
+        opened.append(Client("contract", "test", settings=gateway.settings(), transport=transport, **arguments))
+        return opened[-1]
 
-    yield make
-    for client in made:
+    yield open_client
+    for client in opened:
         client.close()
 
 
@@ -168,29 +168,29 @@ def client(clients) -> Client:
 def test_history_comes_first_and_then_live_updates(client, gateway):
     pv = gateway.pv()
     gateway.publish(pv, *range(100))
-    box = Box(client.monitor_stream(f"pva://{pv}", since=HOUR))
-    box.wait_for(99)
+    subscriber = Subscriber(client.monitor_stream(f"pva://{pv}", since=HOUR))
+    subscriber.wait_for(99)
     gateway.publish(pv, *range(100, 150))
-    box.wait_for(149)
-    assert box.values == list(range(150))
-    assert box.replayed[:100] == list(range(100))
-    assert not box.updates[-1].replayed
-    gateway.wait_until_asked(pv)  # nothing was published for having been asked
-    assert gateway.asked == [f"pva://{pv}"]
+    subscriber.wait_for(149)
+    assert subscriber.values == list(range(150))
+    assert subscriber.replayed[:100] == list(range(100))
+    assert not subscriber.updates[-1].replayed
+    gateway.wait_for_activation(pv)  # this gateway publishes no value at an activation
+    assert gateway.activated == [f"pva://{pv}"]
 
 
-def test_updates_before_the_start_are_left_out(client, gateway):
+def test_updates_before_the_start_are_not_delivered(client, gateway):
     pv = gateway.pv()
     now = time.time_ns()
     gateway.publish(pv, "old", at=now - 30 * SECOND)
-    gateway.publish(pv, "young", at=now - 5 * SECOND)
+    gateway.publish(pv, "new", at=now - 5 * SECOND)
     for since in (timedelta(seconds=20), datetime.now(UTC) - timedelta(seconds=20)):
-        box = Box(client.monitor_stream(f"pva://{pv}", since=since))
-        box.wait_for("young")
-        assert (box.values, box.replayed) == (["young"], ["young"])
+        subscriber = Subscriber(client.monitor_stream(f"pva://{pv}", since=since))
+        subscriber.wait_for("new")
+        assert (subscriber.values, subscriber.replayed) == (["new"], ["new"])
 
 
-def test_without_a_gap_or_a_duplicate_while_the_gateway_never_pauses(clients, gateway):
+def test_no_update_is_lost_or_repeated_while_the_gateway_publishes(clients, gateway):
     pv = gateway.pv()
     stop = threading.Event()
     published: list[int] = []
@@ -200,37 +200,40 @@ def test_without_a_gap_or_a_duplicate_while_the_gateway_never_pauses(clients, ga
             start = len(published)
             gateway.publish(pv, *range(start, start + 20))
             published.extend(range(start, start + 20))
-            stop.wait(0.01)  # some thousand a second: at full speed no reader would ever be faster
+            stop.wait(0.01)  # a thousand updates a second or so: at full speed no reader would catch up
 
     publisher = threading.Thread(target=publish)
     publisher.start()
     try:
         client = clients()
-        live = Box(client.monitor_stream(f"pva://{pv}"))
-        boxes = [Box(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=capacity)) for capacity in (5, 50, 1000)]
-        boxes += [Box(clients().monitor_stream(f"pva://{pv}", since=HOUR)) for _ in range(2)]
-        for box in boxes:
-            box.wait(lambda box=box: box.updates and not box.updates[-1].replayed)
+        live = Subscriber(client.monitor_stream(f"pva://{pv}"))
+        subscribers = [
+            Subscriber(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=capacity))
+            for capacity in (5, 50, 1000)
+        ]
+        subscribers += [Subscriber(clients().monitor_stream(f"pva://{pv}", since=HOUR)) for _ in range(2)]
+        for subscriber in subscribers:
+            subscriber.wait(lambda subscriber=subscriber: subscriber.updates and not subscriber.updates[-1].replayed)
     finally:
         stop.set()
         publisher.join()
-    for box in [live, *boxes]:
-        box.wait_for(published[-1])
-    for box in boxes:
-        assert box.values == published
-        firsts_live = next(n for n, update in enumerate(box.updates) if not update.replayed)
-        assert not any(update.replayed for update in box.updates[firsts_live:])
+    for subscriber in [live, *subscribers]:
+        subscriber.wait_for(published[-1])
+    for subscriber in subscribers:
+        assert subscriber.values == published
+        first_live = next(n for n, update in enumerate(subscriber.updates) if not update.replayed)
+        assert not any(update.replayed for update in subscriber.updates[first_live:])
     assert live.values == published[live.values[0] :]
     assert live.replayed == []
 
 
-def test_a_slow_subscriber_to_history_delays_no_other(client, gateway):
-    """It is fed from Kafka for as long as it is behind, in order, and nothing is lost."""
+def test_a_slow_subscriber_to_history_does_not_delay_others(client, gateway):
+    """While it is behind, its updates are read from Kafka, in order and without loss."""
     pv = gateway.pv()
     gateway.publish(pv, *range(500))
-    slow = Box(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=10), hold=True)
-    live = Box(client.monitor_stream(f"pva://{pv}", capacity=10))
-    gateway.wait_until_asked(pv)
+    slow = Subscriber(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=10), hold=True)
+    live = Subscriber(client.monitor_stream(f"pva://{pv}", capacity=10))
+    gateway.wait_for_activation(pv)
     for n in range(500, 1000, 10):
         gateway.publish(pv, *range(n, n + 10))
         live.wait_for(n + 9)
@@ -244,119 +247,121 @@ def test_a_slow_subscriber_to_history_delays_no_other(client, gateway):
     assert live.values[-500:] == list(range(501, 1001))
 
 
-def test_several_pvs_are_merged_by_their_time(client, gateway):
+def test_several_pvs_are_merged_by_event_time(client, gateway):
     names = [gateway.pv(f"pv{n}") for n in range(3)]
     start = time.time_ns() - 60 * SECOND
     for n, name in enumerate(names):
         for step in range(40):
             gateway.publish(name, step * 3 + n, at=start + (step * 3 + n) * 1_000_000)
     uris = [f"pva://{name}" for name in names]
-    box = Box(client.monitor_many_stream(uris, since=HOUR))
-    box.wait(lambda: len(box.updates) >= 120)
-    assert box.values == list(range(120))
-    replay = Box(client.replay_stream(uris, HOUR))
+    subscriber = Subscriber(client.monitor_many_stream(uris, since=HOUR))
+    subscriber.wait(lambda: len(subscriber.updates) >= 120)
+    assert subscriber.values == list(range(120))
+    replay = Subscriber(client.replay_stream(uris, HOUR))
     replay.wait_for_end()
     assert (replay.values, replay.completed) == (list(range(120)), True)
 
 
-def test_a_pv_without_updates_since_then_has_its_last_value(client, gateway):
+def test_a_pv_without_updates_since_the_start_has_its_last_value(client, gateway):
     pv = gateway.pv()
-    live = Box(client.monitor_stream(f"pva://{pv}"))
-    box = Box(client.monitor_stream(f"pva://{pv}", since=timedelta(seconds=1)))
-    gateway.wait_until_asked(pv)
+    live = Subscriber(client.monitor_stream(f"pva://{pv}"))
+    subscriber = Subscriber(client.monitor_stream(f"pva://{pv}", since=timedelta(seconds=1)))
+    gateway.wait_for_activation(pv)
     gateway.publish(pv, "old", at=time.time_ns() - 30 * SECOND)
     live.wait_for("old")
-    box.wait_for("old")
-    late = Box(client.monitor_stream(f"pva://{pv}", since=timedelta(seconds=1)))
+    subscriber.wait_for("old")
+    late = Subscriber(client.monitor_stream(f"pva://{pv}", since=timedelta(seconds=1)))
     late.wait_for("old")
     gateway.publish(pv, "new")
-    for each in (live, box, late):
+    for each in (live, subscriber, late):
         each.wait_for("new")
         assert each.values == ["old", "new"]
     assert late.replayed == []
 
 
 def test_a_pv_without_a_topic_has_no_history(client, gateway):
-    pv = f"later:{gateway.mark}"
-    box = Box(client.monitor_stream(f"pva://{pv}", since=HOUR))
-    gateway.wait_until_asked(pv)
+    pv = f"later:{gateway.suffix}"
+    subscriber = Subscriber(client.monitor_stream(f"pva://{pv}", since=HOUR))
+    gateway.wait_for_activation(pv)
     gateway._bench.backend.create_topic(monitor_topic(pv), 3)
     gateway.publish(pv, 1, 2)
-    box.wait_for(2)
-    assert box.values == [1, 2]
+    subscriber.wait_for(2)
+    assert subscriber.values == [1, 2]
 
 
-def test_what_is_published_again_for_another_client_is_delivered_once(client, gateway):
+def test_a_value_published_again_for_another_client_is_delivered_once(client, gateway):
     pv = gateway.pv()
     at = time.time_ns()
     for _ in range(3):
         gateway.publish(pv, 1, at=at)
-    box = Box(client.monitor_stream(f"pva://{pv}", since=HOUR))
-    box.wait_for(1)
+    subscriber = Subscriber(client.monitor_stream(f"pva://{pv}", since=HOUR))
+    subscriber.wait_for(1)
     gateway.publish(pv, 1, at=at)
     gateway.publish(pv, 2)
-    box.wait_for(2)
-    assert box.values == [1, 2]
+    subscriber.wait_for(2)
+    assert subscriber.values == [1, 2]
 
 
 def test_pvs_that_share_a_topic_are_separated(client, gateway):
-    colon, under = f"a:{gateway.mark}", f"a_{gateway.mark}"
+    colon, under = f"a:{gateway.suffix}", f"a_{gateway.suffix}"
     gateway._bench.backend.create_topic(monitor_topic(colon), 3)
     for n in range(20):
         gateway.publish(colon, ("colon", n))
         gateway.publish(under, ("under", n))
-    replay = Box(client.replay_stream([f"pva://{under}"], HOUR))
+    replay = Subscriber(client.replay_stream([f"pva://{under}"], HOUR))
     replay.wait_for_end()
     assert replay.values == [["under", n] for n in range(20)]
 
 
-def test_an_interval_is_from_its_start_to_before_its_stop(client, gateway):
+def test_an_interval_includes_its_start_and_excludes_its_stop(client, gateway):
     pv = gateway.pv()
     start = (time.time_ns() // SECOND - 60) * SECOND
     for n in range(10):
         gateway.publish(pv, n, at=start + n * SECOND)
-    began = datetime.fromtimestamp(start // SECOND, UTC)
-    replay = Box(client.replay_stream([f"pva://{pv}"], began + timedelta(seconds=2), began + timedelta(seconds=5)))
+    first_time = datetime.fromtimestamp(start // SECOND, UTC)
+    replay = Subscriber(
+        client.replay_stream([f"pva://{pv}"], first_time + timedelta(seconds=2), first_time + timedelta(seconds=5))
+    )
     replay.wait_for_end()
     assert replay.values == [2, 3, 4]
     assert all(update.replayed for update in replay.updates)
 
 
-def test_an_event_without_a_time_counts_by_kafka_time(client, gateway):
+def test_an_event_without_a_time_is_selected_by_kafkas_timestamp(client, gateway):
     pv = gateway.pv()
     gateway.publish(pv, "timeless", timed=False)
     gateway.publish(pv, "last")
-    replay = Box(client.replay_stream([f"pva://{pv}"], timedelta(seconds=30)))
+    replay = Subscriber(client.replay_stream([f"pva://{pv}"], timedelta(seconds=30)))
     replay.wait_for_end()
     assert replay.values == ["timeless", "last"]
 
 
 def test_an_empty_replay_completes(client, gateway):
-    there, missing = gateway.pv(), "pva://no:such:pv"
-    for uri in (f"pva://{there}", missing):
-        replay = Box(client.replay_stream([uri], HOUR))
+    existing, missing = gateway.pv(), "pva://no:such:pv"
+    for uri in (f"pva://{existing}", missing):
+        replay = Subscriber(client.replay_stream([uri], HOUR))
         replay.wait_for_end()
         assert (replay.updates, replay.completed) == ([], True)
-    assert gateway.asked == []
+    assert gateway.activated == []
 
 
-def test_a_replay_at_a_speed_comes_in_its_time(client, gateway):
+def test_a_replay_at_a_speed_keeps_the_intervals(client, gateway):
     pv = gateway.pv()
     start = time.time_ns() - 600 * SECOND
     for n in range(4):
         gateway.publish(pv, n, at=start + n * 60 * SECOND)
-    began = time.monotonic()
-    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR, speed=600))
+    started = time.monotonic()
+    replay = Subscriber(client.replay_stream([f"pva://{pv}"], HOUR, speed=600))
     replay.wait_for_end()
     assert replay.values == [0, 1, 2, 3]
-    assert time.monotonic() - began >= 0.3  # three minutes at 600; no sooner, however slow the machine is
+    assert time.monotonic() - started >= 0.3  # three minutes at speed 600
 
 
-def test_a_slow_subscriber_to_a_replay_gets_it_all(client, gateway):
+def test_a_slow_subscriber_to_a_replay_gets_all_updates(client, gateway):
     pv = gateway.pv()
     gateway.publish(pv, *range(2000))
-    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR, capacity=7), hold=True)
-    other = Box(client.replay_stream([f"pva://{pv}"], HOUR))
+    replay = Subscriber(client.replay_stream([f"pva://{pv}"], HOUR, capacity=7), hold=True)
+    other = Subscriber(client.replay_stream([f"pva://{pv}"], HOUR))
     other.wait_for_end()
     assert replay.values == []
     replay.gate.set()
@@ -369,7 +374,7 @@ def test_an_undecodable_record_is_skipped_and_counted(client, gateway):
     gateway.publish(pv, 1)
     gateway._bench.send(monitor_topic(pv), b"\xc1", key=pv.encode())
     gateway.publish(pv, 2)
-    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR))
+    replay = Subscriber(client.replay_stream([f"pva://{pv}"], HOUR))
     replay.wait_for_end()
     assert replay.values == [1, 2]
     assert client.status.discarded == 1
@@ -381,9 +386,9 @@ def test_unsubscribing_ends_the_history_reader(client, gateway):
     streams = [client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=5)]
     streams.append(client.replay_stream([f"pva://{pv}"], HOUR, speed=0.001))
     for stream in streams:
-        box = Box(stream.pipe(ops.take(3)))
-        box.wait_for_end()
-        assert box.values == [0, 1, 2]
+        subscriber = Subscriber(stream.pipe(ops.take(3)))
+        subscriber.wait_for_end()
+        assert subscriber.values == [0, 1, 2]
     wait_until_no_reader()
     assert client.status.monitors == 0
 
@@ -391,27 +396,27 @@ def test_unsubscribing_ends_the_history_reader(client, gateway):
 def test_closing_the_client_ends_its_replays(client, gateway):
     pv = gateway.pv()
     gateway.publish(pv, *range(2000))
-    past = Box(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=5), hold=True)
-    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR, speed=0.001))
+    monitor = Subscriber(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=5), hold=True)
+    replay = Subscriber(client.replay_stream([f"pva://{pv}"], HOUR, speed=0.001))
     replay.wait(lambda: len(replay.updates) == 1)
     closer = threading.Thread(target=client.close)
     closer.start()
     wait_until_no_reader()
-    past.gate.set()
+    monitor.gate.set()
     closer.join(PATIENCE)
     assert isinstance(replay.errors[0], ClientClosedError)
-    past.wait_for_end()
-    assert past.completed
-    assert past.values == list(range(len(past.values)))
+    monitor.wait_for_end()
+    assert monitor.completed
+    assert monitor.values == list(range(len(monitor.values)))
 
 
-def test_an_unavailable_broker_fails_a_replay_in_time(clients, gateway, bench):
+def test_a_replay_fails_after_the_timeout_if_the_broker_is_unavailable(clients, gateway, bench):
     client = clients(timeout=1.5)
     pv = gateway.pv()
     gateway.publish(pv, 1)
     bench.backend.go_down()
-    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR))
-    monitor = Box(client.monitor_stream(f"pva://{pv}", since=HOUR))
+    replay = Subscriber(client.replay_stream([f"pva://{pv}"], HOUR))
+    monitor = Subscriber(client.monitor_stream(f"pva://{pv}", since=HOUR))
     replay.wait_for_end()
     monitor.wait_for_end()
     for error in (replay.errors[0], monitor.errors[0]):
@@ -420,26 +425,26 @@ def test_an_unavailable_broker_fails_a_replay_in_time(clients, gateway, bench):
     wait_until_no_reader()
 
 
-def test_an_outage_while_history_is_read_is_harmless(clients, gateway, bench):
-    client = clients(timeout=50.0)  # a broker takes its time to start
+def test_history_continues_after_an_outage(clients, gateway, bench):
+    client = clients(timeout=50.0)  # a broker may take long to start
     pv = gateway.pv()
     gateway.publish(pv, *range(3000))
-    boxes = [
-        Box(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=5), hold=True),
-        Box(client.replay_stream([f"pva://{pv}"], HOUR, capacity=5), hold=True),
+    subscribers = [
+        Subscriber(client.monitor_stream(f"pva://{pv}", since=HOUR, capacity=5), hold=True),
+        Subscriber(client.replay_stream([f"pva://{pv}"], HOUR, capacity=5), hold=True),
     ]
-    gateway.wait_until_asked(pv)
+    gateway.wait_for_activation(pv)
     bench.backend.go_down()
-    for box in boxes:
-        box.gate.set()
+    for subscriber in subscribers:
+        subscriber.gate.set()
     bench.backend.come_up()
-    for box in boxes:
-        box.wait_for(2999)
+    for subscriber in subscribers:
+        subscriber.wait_for(2999)
     gateway.publish(pv, 3000)
-    boxes[0].wait_for(3000)
-    assert boxes[0].values == list(range(3001))
-    boxes[1].wait_for_end()
-    assert (boxes[1].values, boxes[1].completed) == (list(range(3000)), True)
+    subscribers[0].wait_for(3000)
+    assert subscribers[0].values == list(range(3001))
+    subscribers[1].wait_for_end()
+    assert (subscribers[1].values, subscribers[1].completed) == (list(range(3000)), True)
 
 
 def test_a_group_shares_no_history_but_each_member_may_replay(clients, gateway):
@@ -448,14 +453,14 @@ def test_a_group_shares_no_history_but_each_member_may_replay(clients, gateway):
     gateway.publish(pv, 1, 2)
     with pytest.raises(ValueError, match="group_name"):
         client.monitor_stream(f"pva://{pv}", since=HOUR)
-    replay = Box(client.replay_stream([f"pva://{pv}"], HOUR))
+    replay = Subscriber(client.replay_stream([f"pva://{pv}"], HOUR))
     replay.wait_for_end()
     assert replay.values == [1, 2]
 
 
 def wait_until_no_reader() -> None:
-    """The thread of a reader ends by itself, soon after."""
+    """Waits for the threads of history tasks, which end soon after their subscription."""
     for thread in threading.enumerate():
-        if thread.name == "k2eg-past":
+        if thread.name == "k2eg-history":
             thread.join(PATIENCE)
             assert not thread.is_alive()

@@ -1,4 +1,4 @@
-"""Closing a transport's parts: on any thread, repeatedly, in bounded time."""
+"""Closing the parts of a transport: on any thread, repeatedly, in bounded time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from k2eg_rx.errors import TransportError
 
 PATIENCE = 60.0
-BOUND = 5.0  # seconds given to close, far more than it takes
+CLOSE_TIMEOUT = 5.0  # seconds, far more than it takes
 
 
 def live_threads() -> set[str]:
@@ -26,11 +26,11 @@ def test_close_is_idempotent_in_any_order(bench, receiver):
     source.read(topic).result(PATIENCE)
     ready.result(PATIENCE)
     for _ in range(2):
-        bench.transport.close(BOUND)
-        presence.close(BOUND)
-        sink.close(BOUND)
-        source.close(BOUND)
-        replies.close(BOUND)
+        bench.transport.close(CLOSE_TIMEOUT)
+        presence.close(CLOSE_TIMEOUT)
+        sink.close(CLOSE_TIMEOUT)
+        source.close(CLOSE_TIMEOUT)
+        replies.close(CLOSE_TIMEOUT)
 
 
 def test_close_ends_all_threads(bench, receiver):
@@ -43,25 +43,25 @@ def test_close_ends_all_threads(bench, receiver):
     ready.result(PATIENCE)
     assert live_threads() >= bench.threads("k2eg-replies", "k2eg-events", "k2eg-sink", "k2eg-status")
     for part in parts:
-        part.close(BOUND)
+        part.close(CLOSE_TIMEOUT)
     assert live_threads() == before
 
 
 def test_a_source_can_be_closed_in_receive(bench, receiver):
-    """The call comes on the source's own thread, which cannot join itself."""
+    """The call is made on the source's own thread, which cannot join itself."""
     topic = bench.topic()
     source = bench.events(receiver)
     source.read(topic).result(PATIENCE)
     closed = threading.Event()
 
     def close(records):
-        source.close(BOUND)
+        source.close(CLOSE_TIMEOUT)
         closed.set()
 
     receiver.on_receive = close
     bench.send(topic, "one")
     assert closed.wait(PATIENCE)
-    source.close(BOUND)
+    source.close(CLOSE_TIMEOUT)
     bench.send(topic, "two")
     assert receiver.values == [b"one"]
 
@@ -72,7 +72,7 @@ def test_nothing_is_received_after_close(bench, receiver):
     source.read(topic).result(PATIENCE)
     bench.send(topic, "one")
     receiver.wait_for(b"one")
-    source.close(BOUND)
+    source.close(CLOSE_TIMEOUT)
     bench.send(topic, "two")
     assert receiver.values == [b"one"]
 
@@ -89,19 +89,19 @@ def test_a_blocked_receiver_does_not_block_close(bench, receiver):
     source.close(0.1)
     assert time.monotonic() - before < PATIENCE / 2
     released.set()
-    source.close(BOUND)
+    source.close(CLOSE_TIMEOUT)
 
 
 def test_read_after_close_fails(bench, receiver):
     source = bench.events(receiver)
-    source.close(BOUND)
+    source.close(CLOSE_TIMEOUT)
     with pytest.raises(TransportError, match="closed"):
         source.read(bench.topic()).result(PATIENCE)
 
 
 def test_release_and_wake_after_close_do_nothing(bench, receiver):
     source = bench.events(receiver)
-    source.close(BOUND)
+    source.close(CLOSE_TIMEOUT)
     source.release("anything")
     source.wake()
     assert source.lag() == 0
@@ -109,21 +109,21 @@ def test_release_and_wake_after_close_do_nothing(bench, receiver):
 
 def test_read_fails_after_the_transport_is_closed(kafka_bench, receiver):
     source = kafka_bench.events(receiver)
-    kafka_bench.transport.close(BOUND)
+    kafka_bench.transport.close(CLOSE_TIMEOUT)
     with pytest.raises(TransportError, match="closed"):
         source.read("anything").result(PATIENCE)
 
 
-def test_close_fails_futures_of_positions(bench, receiver):
+def test_close_fails_pending_reads(bench, receiver):
     bench.backend.go_down()
     source = bench.events(receiver)
     ready = source.read("anything")
-    source.close(BOUND)
+    source.close(CLOSE_TIMEOUT)
     with pytest.raises(TransportError, match="closed"):
         ready.result(PATIENCE)
 
 
-def test_construction_and_close_take_bounded_time_while_the_broker_is_down(bench, receiver):
+def test_creation_and_close_take_bounded_time_while_the_broker_is_down(bench, receiver):
     bench.backend.go_down()
     transport = bench.another_transport()
     source, ready = transport.replies(receiver, "reply")
@@ -133,5 +133,5 @@ def test_construction_and_close_take_bounded_time_while_the_broker_is_down(bench
     assert not ready.done()
     before = time.monotonic()
     for part in parts:
-        part.close(BOUND)
-    assert time.monotonic() - before < len(parts) * BOUND + 1
+        part.close(CLOSE_TIMEOUT)
+    assert time.monotonic() - before < len(parts) * CLOSE_TIMEOUT + 1

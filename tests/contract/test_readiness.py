@@ -1,4 +1,4 @@
-"""Backpressure: a receiver that is not ready loses nothing, and the source's memory is bounded."""
+"""Backpressure: a receiver that is not ready loses no record; the source's memory is bounded."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ def test_nothing_is_received_before_the_receiver_is_ready(bench, make_receiver):
     source = bench.events(receiver)
     source.read(topic).result(PATIENCE)
     bench.send(topic, *map(str, range(100)))
-    receiver.wait_until(lambda: receiver.asked > 0, "the source to ask")
+    receiver.wait_until(lambda: receiver.asked > 0, "a call of ready")
     assert receiver.records == []
     receiver.open(source)
     receiver.wait(100)
     assert receiver.values == [b"%d" % n for n in range(100)]
 
 
-def test_repeated_pauses_lose_nothing(bench, receiver):
+def test_repeated_pauses_lose_no_record(bench, receiver):
     topic = bench.topic(partitions=3)
     source = bench.events(receiver)
     source.read(topic).result(PATIENCE)
     for n in range(20):
         receiver.shut(source)
-        had = len(receiver.records)
+        before = len(receiver.records)
         bench.send(topic, *(f"{n}-{k}" for k in range(50)), key=b"%d" % n)
-        assert len(receiver.records) == had
+        assert len(receiver.records) == before
         receiver.open(source)
         if n % 2:
-            receiver.wait(had + 50)
+            receiver.wait(before + 50)
     receiver.wait(1000)
     assert receiver.in_order()
 
@@ -49,7 +49,7 @@ def test_a_batch_is_bounded(bench, receiver):
     assert receiver.in_order()
 
 
-def test_a_receiver_that_is_full_after_a_batch_gets_no_other(bench, receiver):
+def test_a_receiver_that_is_not_ready_after_a_batch_gets_no_further_one(bench, receiver):
     topic = bench.topic()
     source = bench.events(receiver)
     source.read(topic).result(PATIENCE)

@@ -1,4 +1,4 @@
-"""Reading topics: start offsets, order, and the content of records."""
+"""Reading of topics: start offsets, order and content of records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_topic_is_read_from_its_end(bench, receiver):
 
 
 def test_every_record_after_the_position_is_received_under_constant_load(bench, make_receiver):
-    """Records that are acknowledged after the future of `read` is done arrive without a gap."""
+    """Records acknowledged after the future of `read` is done are received without a gap."""
     topic = bench.topic(partitions=3)
     sink = bench.sink()
     stop = threading.Event()
@@ -84,7 +84,7 @@ def test_a_tombstone_has_no_value(bench, receiver):
     assert (record.key, record.value) == (b"k", None)
 
 
-def test_a_record_can_have_a_megabyte(bench, receiver):
+def test_a_record_may_have_a_megabyte(bench, receiver):
     topic = bench.topic()
     bench.events(receiver).read(topic).result(PATIENCE)
     big = bytes(range(256)) * 4096
@@ -100,9 +100,9 @@ def test_records_of_a_partition_arrive_in_order(bench, receiver):
     receiver.wait(800)
     assert receiver.in_order()
     for key in range(8):
-        mine = [record for record in receiver.records if record.key == b"key %d" % key]
-        assert [record.value for record in mine] == [b"%d %d" % (key, n) for n in range(100)]
-        assert len({record.partition for record in mine}) == 1
+        of_key = [record for record in receiver.records if record.key == b"key %d" % key]
+        assert [record.value for record in of_key] == [b"%d %d" % (key, n) for n in range(100)]
+        assert len({record.partition for record in of_key}) == 1
 
 
 def test_a_topic_that_is_created_later_is_read_from_its_beginning(bench, receiver):
@@ -129,7 +129,7 @@ def test_adding_a_topic_does_not_interrupt_the_others(bench, receiver):
 
 
 def test_many_topics_can_be_added_at_once(bench, receiver):
-    """More than are looked up one at a time."""
+    """More topics than are looked up one by one."""
     topics = [bench.topic(partitions=2) for _ in range(100)]
     source = bench.events(receiver)
     for ready in [source.read(topic) for topic in topics]:

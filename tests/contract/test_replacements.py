@@ -21,7 +21,7 @@ class Disconnections:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._lock = threading.Lock()
-        self._left: dict[str, int] = {}
+        self._remaining: dict[str, int] = {}
         self.done = threading.Event()
         monkeypatch.setattr(
             ConnectionWatchdog, "is_disconnected", lambda watchdog, client, topic: self._is_disconnected()
@@ -31,16 +31,16 @@ class Disconnections:
         """Reports a thread's client as disconnected, and its replacements until `times` is reached."""
         self.done.clear()
         with self._lock:
-            self._left[thread] = times
+            self._remaining[thread] = times
 
     def _is_disconnected(self) -> bool:
         name = threading.current_thread().name
         with self._lock:
-            left = self._left.get(name, 0)
-            if left == 0:
+            remaining = self._remaining.get(name, 0)
+            if remaining == 0:
                 return False
-            self._left[name] = left - 1
-        if left == 1:
+            self._remaining[name] = remaining - 1
+        if remaining == 1:
             self.done.set()
         return True
 

@@ -1,4 +1,4 @@
-"""The sink: sending, delivery reports, and failures."""
+"""The sink: sending, delivery reports and failures."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ PATIENCE = 60.0
 
 
 class Reports:
+    """An `on_delivery` callback that records its calls."""
+
     def __init__(self) -> None:
         self.all: queue.SimpleQueue[TransportError | None] = queue.SimpleQueue()
         self.threads: set[str] = set()
@@ -100,9 +102,9 @@ def test_records_of_a_thread_keep_their_order(bench, receiver):
     bench.events(receiver).read(topic).result(PATIENCE)
     sink = bench.sink()
 
-    def send(which: int) -> None:
+    def send(sender: int) -> None:
         for n in range(100):
-            sink.send(topic, b"%d/%d" % (which, n), key=b"%d" % which)
+            sink.send(topic, b"%d/%d" % (sender, n), key=b"%d" % sender)
 
     threads = [threading.Thread(target=send, args=(n,)) for n in range(5)]
     for thread in threads:
@@ -110,9 +112,9 @@ def test_records_of_a_thread_keep_their_order(bench, receiver):
     for thread in threads:
         thread.join()
     receiver.wait(500)
-    for which in range(5):
-        mine = [record.value for record in receiver.records if record.key == b"%d" % which]
-        assert mine == [b"%d/%d" % (which, n) for n in range(100)]
+    for sender in range(5):
+        of_sender = [record.value for record in receiver.records if record.key == b"%d" % sender]
+        assert of_sender == [b"%d/%d" % (sender, n) for n in range(100)]
 
 
 def test_closing_presence_is_idempotent(bench):

@@ -17,6 +17,8 @@ PATIENCE = 60.0
 
 
 class Listener:
+    """A status listener that records its calls."""
+
     def __init__(self) -> None:
         self.states: queue.SimpleQueue[TransportStatus] = queue.SimpleQueue()
         self.threads: set[str] = set()
@@ -64,14 +66,14 @@ def test_an_outage_is_reported_with_a_reason_and_its_end_once(bench, listener, r
     assert listener.wait_for(ConnectionState.DOWN).reason
     bench.backend.come_up()
     states = [listener.wait_for(ConnectionState.UP)]
-    bench.send(topic, "after it")
-    receiver.wait_for(b"after it")
-    while not listener.states.empty():  # a broker that has just started may be slow once more on a busy machine
+    bench.send(topic, "after the outage")
+    receiver.wait_for(b"after the outage")
+    while not listener.states.empty():  # on a busy machine, a broker that has just started may time out again
         states.append(listener.next())
     assert all(one != other for one, other in itertools.pairwise(states)), "a status was reported twice"
 
 
-def test_an_error_of_a_listener_is_logged_and_affects_no_other(bench, listener, caplog):
+def test_an_error_of_a_listener_is_logged_and_does_not_affect_others(bench, listener, caplog):
     def fail(status):
         raise RuntimeError("an error of the listener")
 

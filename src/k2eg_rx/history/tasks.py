@@ -1,7 +1,7 @@
 """Step-wise background tasks and the threads that run them.
 
-Thread safety: tasks may be started and stopped on any thread. Each runs on a daemon thread of its own (``k2eg-past``),
-or on a scheduler in virtual time, where a step must not block.
+Thread safety: tasks may be started and stopped on any thread. Each runs on a daemon thread of its own
+(``k2eg-history``), or on a scheduler in virtual time, where a step must not block.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class TaskRunner:
         """Starts a task; disposing the result ends it, without waiting for that."""
         thread = None
         if self._scheduler is None:
-            thread = threading.Thread(target=self._run, args=(task,), name="k2eg-past", daemon=True)
+            thread = threading.Thread(target=self._run, args=(task,), name="k2eg-history", daemon=True)
         with self._lock:
             closed = self._closed
             if not closed:
