@@ -1,11 +1,11 @@
-"""A broker that lets in only whom it knows, certificates good and bad, and environments that use them.
+"""Fixtures of the security tests: a secured broker, certificates, and environments that use them.
 
-One Apache Kafka for all these tests. Its open listener is the administrator's; the others ask for SCRAM-SHA-512 over
-TLS, for a client's certificate, or show a certificate that nobody should accept.
+All tests share one Apache Kafka. Its plaintext listener is for the administrator; the others require SCRAM-SHA-512 over
+TLS or a client certificate, or present an invalid certificate.
 """
 
 # pyright: reportPrivateImportUsage=false
-# what confluent_kafka.admin documents, but does not list
+# confluent_kafka.admin does not list in __all__ all that it documents
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from kafka_distribution import Distribution
 
 from k2eg_rx.settings import FOLDER_VARIABLE, Settings, load_settings
 
-PASSWORD = "correct-Horse-Battery-41"  # of every user here; never to be seen anywhere
+PASSWORD = "correct-Horse-Battery-41"  # of every user; must not appear in any output
 WRONG_PASSWORD = "stale-Paper-Clip-17"
 PASSWORD_VARIABLE = "K2EG_TEST_PASSWORD"
 HOST = "127.0.0.1"
-PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
-ENDS_WITHIN = 240.0  # seconds for a process of its own to start, do its work and end on a busy machine
+PATIENCE = 120.0  # seconds until a test fails; a passing test never waits that long
+RUN_LIMIT = 240.0  # seconds for a run of the command line on a busy machine
 
 SASL, MTLS, EXPIRED, ELSEWHERE = "SASL", "MTLS", "EXPIRED", "ELSEWHERE"
 _LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -54,22 +54,25 @@ _LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 _silent = logging.getLogger("k2eg-tests.secured-kafka")
 _silent.addHandler(logging.NullHandler())
 _silent.propagate = False
-HANGS = 900.0  # seconds for a whole test; what should happen and does not is noticed far earlier
+TEST_TIMEOUT = 900.0  # seconds for a whole test; a single wait fails much earlier
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives these tests time, since they start brokers and processes, stop and restart them, on machines that may be
-    busy; and has one that hangs fail alone: the other method of ending it ends the interpreter and all that it said."""
+    """Extends the timeout of these tests, which start a broker and processes on machines that may be busy.
+
+    The method "signal" fails a test that hangs; "thread" would end the interpreter, and with it the output.
+    """
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(HANGS, method="signal"))
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT, method="signal"))
 
 
 class Certificates:
-    """The authority that the site trusts, another one, and certificates as PEM files.
+    """A trusted certificate authority, another one, and certificates as PEM files.
 
     Attributes:
-        folder: Where ``NAME.crt``, ``NAME.key`` and, of both, ``NAME.pem`` are; ``site.pem`` is the authority's.
+        folder: Has ``NAME.crt``, ``NAME.key`` and ``NAME.pem`` (key and chain) of each certificate; ``site.pem`` is
+            the trusted authority, ``other.pem`` the other one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,7 +93,7 @@ class Certificates:
     def _store(self, name: str, certificate: trustme.LeafCert) -> None:
         chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
         private = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
-        key = private.private_bytes(  # the one form that Java reads
+        key = private.private_bytes(  # PKCS #8, the only form that Java reads
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         (self.folder / f"{name}.crt").write_bytes(chain)
@@ -123,7 +126,7 @@ def _broker_properties(certificates: Certificates) -> dict[str, str]:
 
 
 class SecuredKafka:
-    """The broker, with what its administrator does."""
+    """A secured broker and its administration."""
 
     def __init__(self, broker: ApacheKafka) -> None:
         self.broker = broker
@@ -131,23 +134,23 @@ class SecuredKafka:
         self.add_user("operator")
 
     def address(self, listener: str) -> str:
-        """Returns where a listener listens."""
+        """Returns the address of a listener."""
         return self.broker.address_of(listener)
 
     def add_user(self, name: str) -> None:
-        """Lets somebody in, by the password that is everybody's."""
+        """Adds a user with the common password, without permissions."""
         credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(name, credential, PASSWORD.encode())
-        for done in self._admin.alter_user_scram_credentials([change]).values():
-            done.result(PATIENCE)
+        for future in self._admin.alter_user_scram_credentials([change]).values():
+            future.result(PATIENCE)
 
     def create_topics(self, *names: str) -> None:
         """Creates topics."""
-        for done in self._admin.create_topics([NewTopic(name, 1) for name in names]).values():
-            done.result(PATIENCE)
+        for future in self._admin.create_topics([NewTopic(name, 1) for name in names]).values():
+            future.result(PATIENCE)
 
     def allow(self, user: str, name: str, *operations: str, kind: ResourceType = ResourceType.TOPIC) -> None:
-        """Gives a user rights to a topic or a group; READ and WRITE bring DESCRIBE along."""
+        """Permits a user operations on a topic or a group; READ and WRITE imply DESCRIBE."""
         bindings = [
             AclBinding(
                 kind,
@@ -160,13 +163,13 @@ class SecuredKafka:
             )
             for operation in operations
         ]
-        for done in self._admin.create_acls(bindings).values():
-            done.result(PATIENCE)
+        for future in self._admin.create_acls(bindings).values():
+            future.result(PATIENCE)
 
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """The certificates."""
+    """The certificates of the session."""
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
@@ -174,7 +177,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def kafka(
     kafka_distribution: Distribution, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SecuredKafka]:
-    """The broker."""
+    """The secured broker of the session."""
     listeners = {SASL: "SASL_SSL", MTLS: "SSL", EXPIRED: "SASL_SSL", ELSEWHERE: "SASL_SSL"}
     folder = tmp_path_factory.mktemp("secured-kafka")
     broker = ApacheKafka(kafka_distribution, folder, _broker_properties(certificates), listeners)
@@ -186,11 +189,11 @@ def kafka(
 
 @dataclass
 class Site:
-    """Environment files, and the processes that use them.
+    """Environment files, and processes that use them.
 
     Attributes:
-        folder: Where the files are.
-        variables: The process environment of those who use them.
+        folder: The folder of the files.
+        variables: Environment variables of the processes.
     """
 
     kafka: SecuredKafka
@@ -200,7 +203,7 @@ class Site:
     commands: str = field(default_factory=lambda: f"commands-{uuid.uuid4().hex[:8]}")
 
     def scram(self, user: str = "operator", **changes: str) -> dict[str, str]:
-        """Returns the [kafka] section of somebody with a password."""
+        """Returns the [kafka] section of a user with a password."""
         return {
             "security.protocol": "SASL_SSL",
             "ssl.ca.location": self.certificates.path("site.pem"),
@@ -210,7 +213,7 @@ class Site:
         } | {name.replace("_", "."): value for name, value in changes.items()}
 
     def mutual_tls(self, name: str = "operator") -> dict[str, str]:
-        """Returns the [kafka] section of somebody with a certificate."""
+        """Returns the [kafka] section of a user with a certificate."""
         return {
             "security.protocol": "SSL",
             "ssl.ca.location": self.certificates.path("site.pem"),
@@ -219,7 +222,7 @@ class Site:
         }
 
     def write(self, listener: str, section: Mapping[str, str], name: str = "site") -> None:
-        """Writes an environment's file."""
+        """Writes an environment file."""
         lines = [
             "[DEFAULT]",
             f"kafka_broker_url={self.kafka.address(listener)}",
@@ -230,14 +233,14 @@ class Site:
         (self.folder / f"{name}.ini").write_text("\n".join(lines) + "\n")
 
     def settings(self, listener: str, section: Mapping[str, str], app_name: str = "app") -> Settings:
-        """Returns what an environment's file amounts to."""
+        """Writes an environment file and loads it."""
         self.write(listener, section)
         return load_settings("site", app_name, self.folder)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Starts the command line in the environment written last."""
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts the command line with the environment file written last."""
         return subprocess.Popen(
-            [sys.executable, "-m", "k2eg.cli", "-e", "site", "-a", "app", *words],
+            [sys.executable, "-m", "k2eg.cli", "-e", "site", "-a", "app", *arguments],
             env={**os.environ, **self.variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -245,47 +248,47 @@ class Site:
             text=True,
         )
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Runs the command line to its end."""
-        with self.start(*words) as process:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs the command line and waits for its exit."""
+        with self.start(*arguments) as process:
             try:
-                out, err = process.communicate(timeout=ENDS_WITHIN)
+                out, err = process.communicate(timeout=RUN_LIMIT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 out, err = process.communicate()
-                pytest.fail(f"k2eg {' '.join(words)} did not end; it said: {out!r} {err!r}")
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
+                pytest.fail(f"k2eg {' '.join(arguments)} did not end; output: {out!r} {err!r}")
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 @pytest.fixture
 def site(kafka: SecuredKafka, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Environment files in a folder of the test's own, and a command topic of its own."""
+    """Environment files in the test's folder, with a command topic of the test."""
     monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
     site = Site(kafka, certificates, tmp_path, {FOLDER_VARIABLE: str(tmp_path)})
     kafka.create_topics(site.commands)
     return site
 
 
-class Secrecy:
-    """Searches what has been said for what may not be."""
+class SecretScanner:
+    """Searches logs, texts and exceptions for secrets."""
 
     def __init__(self, logs: pytest.LogCaptureFixture, secrets: Sequence[str]) -> None:
         self._logs = logs
         self._secrets = secrets
         self._texts: list[str] = []
 
-    def add(self, *said: str | BaseException) -> None:
-        """Takes a text, or an exception: in every form, with those that led to it."""
-        for item in said:
+    def add(self, *items: str | BaseException) -> None:
+        """Adds texts, and exceptions with their causes and tracebacks."""
+        for item in items:
             if isinstance(item, str):
                 self._texts.append(item)
             else:
                 self._texts.append(f"{item!r} {item}" + "".join(traceback.format_exception(item)))
 
     def check(self) -> None:
-        """Fails if a secret was said, here or in a log."""
-        form = logging.Formatter()
-        logged = [f"{form.format(record)} {record.args!r}" for record in self._logs.records]
+        """Fails if a secret is in an added text or in a log record."""
+        formatter = logging.Formatter()
+        logged = [f"{formatter.format(record)} {record.args!r}" for record in self._logs.records]
         for text in (*self._texts, *logged):
             for secret in self._secrets:
                 assert secret not in text, text
@@ -293,10 +296,10 @@ class Secrecy:
 
 
 @pytest.fixture
-def secrecy(caplog: pytest.LogCaptureFixture, certificates: Certificates) -> Iterator[Secrecy]:
-    """What is searched at the end of the test: all that was logged, at any level, and what the test adds."""
+def scanner(caplog: pytest.LogCaptureFixture, certificates: Certificates) -> Iterator[SecretScanner]:
+    """Searches the log at all levels, and what the test adds, for secrets at the end of the test."""
     caplog.set_level(logging.DEBUG)
     keys = [path.read_text().splitlines()[1] for path in certificates.folder.glob("*.key")]
-    secrecy = Secrecy(caplog, [PASSWORD, WRONG_PASSWORD, *keys])
-    yield secrecy
-    secrecy.check()
+    scanner = SecretScanner(caplog, [PASSWORD, WRONG_PASSWORD, *keys])
+    yield scanner
+    scanner.check()

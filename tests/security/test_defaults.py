@@ -1,4 +1,4 @@
-"""What this project adds to librdkafka's properties weakens nothing: the check of the broker's name least of all."""
+"""Default librdkafka properties and shipped environments: none of them weakens security."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from k2eg_rx.kafka.connection import configuration
 from k2eg_rx.settings import Settings, environments, load_settings, shipped_folder
 
-# A handshake needs a broker; what one would be checked by does not.
+# librdkafka lists its effective properties without a broker, in the log of "conf".
 SECTION = {"security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "u", "debug": "conf"}
 SETTINGS = Settings("site", "127.0.0.1:1", "commands", "app-reply", kafka=SECTION | {"sasl.password": "secret"})
 
@@ -31,7 +31,7 @@ _SECURITY = re.compile(r"^(ssl\.|sasl\.|security\.|enable\.ssl|enable\.sasl|http
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_property_of_security_is_set_that_the_section_does_not_set(role: str) -> None:
+def test_security_properties_come_from_the_kafka_section_only(role: str) -> None:
     _, properties = ROLES[role]
     added = {name for name in properties if _SECURITY.match(name) and name not in SETTINGS.kafka}
     assert not added
@@ -39,7 +39,7 @@ def test_no_property_of_security_is_set_that_the_section_does_not_set(role: str)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_librdkafka_itself_says_that_it_checks_certificates_and_names(role: str) -> None:
+def test_librdkafka_verifies_certificates_and_host_names(role: str) -> None:
     effective = _effective(*ROLES[role])
     assert effective["security.protocol"] == "sasl_ssl"
     assert effective.get("enable.ssl.certificate.verification", "true") == "true"
@@ -47,40 +47,40 @@ def test_librdkafka_itself_says_that_it_checks_certificates_and_names(role: str)
     assert effective["sasl.password"] == "[redacted]"
 
 
-def test_the_look_at_the_effective_properties_sees_what_is_weakened() -> None:
+def test_effective_properties_show_a_weakened_one() -> None:
     maker, properties = ROLES["sink"]
     weak = _effective(maker, {**properties, "ssl.endpoint.identification.algorithm": "none"})
     assert weak["ssl.endpoint.identification.algorithm"] == "none"
 
 
 def _effective(make: Callable[..., object], properties: dict[str, object]) -> dict[str, str]:
-    """The properties that are not librdkafka's defaults, as it lists them itself when it is made."""
-    said: list[str] = []
+    """Returns the properties that differ from librdkafka's defaults, which it logs at its start."""
+    lines: list[str] = []
     logger = logging.Logger("effective", logging.DEBUG)
-    logger.addHandler(_Keeping(said))
+    logger.addHandler(_LogCollector(lines))
     client: Any = make(properties, logger=logger)
-    client.poll(0.2)  # which delivers the log
+    client.poll(0.2)  # delivers the log
     if isinstance(client, Consumer):
         client.close()
-    return {found[1]: found[2] for line in said if (found := re.search(r"\]:\s+([a-z.]+) = (.*)$", line))}
+    return {found[1]: found[2] for line in lines if (found := re.search(r"\]:\s+([a-z.]+) = (.*)$", line))}
 
 
-class _Keeping(logging.Handler):
-    def __init__(self, said: list[str]) -> None:
+class _LogCollector(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
         super().__init__()
-        self._said = said
+        self._lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._said.append(record.getMessage())
+        self._lines.append(record.getMessage())
 
 
 @pytest.mark.parametrize("name", environments(shipped_folder()))
-def test_the_environments_that_come_along_weaken_nothing_and_hold_no_password(
+def test_shipped_environments_weaken_nothing_and_hold_no_password(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
     monkeypatch.setenv("K2EG_KAFKA_USER", "user-of-the-test")
     monkeypatch.setenv("K2EG_KAFKA_PASSWORD", "password-of-the-test")
-    monkeypatch.setenv("K2EG_DEMO_BROKER_FILE", str(shipped_folder() / "demo.ini"))  # any file will do
+    monkeypatch.setenv("K2EG_DEMO_BROKER_FILE", str(shipped_folder() / "demo.ini"))  # any existing file
     section = load_settings(name, "app", shipped_folder()).kafka
     assert "enable.ssl.certificate.verification" not in section
     assert "ssl.endpoint.identification.algorithm" not in section

@@ -1,4 +1,4 @@
-"""Two thousand bad records on the topics that a client reads: it counts them, and the good ones between them arrive."""
+"""Invalid records on a client's topics are counted, and the valid ones between them arrive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from k2eg_rx.protocol.msgpack_codec import pack
 
 _PATH = Path(__file__).parents[2] / "benchmarks" / "poison.py"
-MADE, GENERATED, AT_ONCE = 2000, 60, 20  # so many spoilt records; so many times so many from scratch
+CORRUPTED = 2000  # records
+BATCHES, BATCH = 60, 20  # number of generated batches, and records in each
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]  # on a busy machine
 
 
@@ -36,33 +37,33 @@ POISON: Any = _benchmark()
 
 @pytest.fixture
 def run() -> Iterator[Any]:
-    """A client, and a gateway that answers well."""
+    """A client, and a gateway whose records are valid."""
     with POISON.Run() as run:
         yield run
 
 
-def test_spoilt_messages_of_a_real_gateway_are_counted_and_the_good_ones_arrive(run: Any) -> None:
-    run.feed(POISON.Spoiler(seed=7).records(MADE))
+def test_corrupted_messages_are_counted_and_valid_ones_arrive(run: Any) -> None:
+    run.feed(POISON.Spoiler(seed=7).records(CORRUPTED))
     report = run.report()
     assert report.holds, report
-    assert report.poison == MADE
-    assert report.expected > MADE / 2
+    assert report.poison == CORRUPTED
+    assert report.expected > CORRUPTED / 2
     assert set(report.kinds) == {"header", "serialization", "undecodable", "shape", "size"}
     assert run.client.status.pending == 0
 
 
-def test_poison_that_once_took_the_records_beside_it_along(run: Any) -> None:
+def test_invalid_names_and_deep_nesting_do_not_lose_the_records_beside_them(run: Any) -> None:
     poison, deep = POISON.Poison, b"\x91" * 1015 + b"\x01"
     run.feed(
         [
-            poison(POISON.EVENTS, None, b'{"\\ud800": 1}', POISON.JSON),  # a name that UTF-8 cannot spell
+            poison(POISON.EVENTS, None, b'{"\\ud800": 1}', POISON.JSON),  # a lone surrogate, which UTF-8 cannot encode
             poison(POISON.REPLIES, b"", b"\x82\xa8reply_id\xa1x\xa5error" + deep, POISON.MSGPACK),
             poison(POISON.ITERATIONS, b"", b"\x81\xacmessage_type" + deep, POISON.MSGPACK),
         ]
     )
     report = run.report()
     assert report.holds, report
-    assert report.discarded == 2  # the first is no PV's that is monitored here
+    assert report.discarded == 2  # the first is not about a monitored PV
 
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=5) | st.binary()
@@ -81,18 +82,18 @@ RECORDS = st.builds(
 )
 
 
-def test_records_from_scratch_are_counted_and_the_good_ones_arrive(run: Any) -> None:
+def test_generated_records_are_counted_and_valid_ones_arrive(run: Any) -> None:
     @settings(
-        max_examples=GENERATED,
+        max_examples=BATCHES,
         deadline=None,
         database=None,
         suppress_health_check=SLOW,
     )
-    @given(st.lists(RECORDS, min_size=AT_ONCE, max_size=AT_ONCE))
+    @given(st.lists(RECORDS, min_size=BATCH, max_size=BATCH))
     def feed(records: list[Any]) -> None:
         run.feed(records)
 
     feed()
     report = run.report()
     assert report.holds, report
-    assert report.poison >= GENERATED * AT_ONCE
+    assert report.poison >= BATCHES * BATCH

@@ -30,51 +30,51 @@ ENDED = AT + "SSL handshake failed: Disconnected: SSL connection closed by peer:
         (KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down", False),
     ],
 )
-def test_only_faults_of_credentials_and_certificates_are_refusals(code: int, text: str, refused: bool) -> None:
+def test_only_credential_and_certificate_errors_are_refusals(code: int, text: str, refused: bool) -> None:
     error = KafkaError(code, text)
     assert is_refusal(error) is refused
-    health, announced = _health()
+    health, events = _health()
     health.on_error(error)
     health.on_no_answer()
-    assert announced.status.connection is ConnectionState.DOWN
-    assert announced.status.refused is refused
+    assert events.status.connection is ConnectionState.DOWN
+    assert events.status.refused is refused
     health.on_answer()
-    assert announced.status == TransportStatus(ConnectionState.UP)
+    assert events.status == TransportStatus(ConnectionState.UP)
 
 
 def _health(tls_diagnosis: str = "") -> tuple[Health, StatusEvents]:
-    announced = StatusEvents()
+    events = StatusEvents()
     return Health(
-        announced, ErrorTranslator("broker:9093"), tls_diagnosis=lambda _: tls_diagnosis, required_topics=["replies"]
-    ), announced
+        events, ErrorTranslator("broker:9093"), tls_diagnosis=lambda _: tls_diagnosis, required_topics=["replies"]
+    ), events
 
 
 def test_a_tls_diagnosis_replaces_the_general_text() -> None:
-    health, announced = _health("it has expired")
+    health, events = _health("it has expired")
     health.on_error(KafkaError(KafkaError._SSL, VERIFY))
     health.on_no_answer()
-    assert announced.status.reason == "it has expired"
-    health, announced = _health()
+    assert events.status.reason == "it has expired"
+    health, events = _health()
     health.on_error(KafkaError(KafkaError._SSL, VERIFY))
     health.on_no_answer()
-    assert "check that ssl.ca.location in [kafka] holds the authority" in announced.status.reason
+    assert "check that ssl.ca.location in [kafka] holds the authority" in events.status.reason
 
 
 def test_missing_permissions_are_reported_required_ones_first() -> None:
-    health, announced = _health()
+    health, events = _health()
     health.on_answer()
     health.forbid(Permission("replies"), "no replies")
     health.forbid(Permission("a-pv"), "no PV")
-    assert announced.status == TransportStatus(ConnectionState.UP, "no replies", refused=True)
+    assert events.status == TransportStatus(ConnectionState.UP, "no replies", refused=True)
     health.on_answer()
-    assert announced.status.reason == "no replies"
+    assert events.status.reason == "no replies"
     assert health.suspicious, "permissions would not be checked again"
     health.allow(Permission("replies"))
     health.on_answer()
-    assert announced.status == TransportStatus(ConnectionState.UP, "no PV")
+    assert events.status == TransportStatus(ConnectionState.UP, "no PV")
     health.allow(Permission("a-pv"))
     health.on_answer()
-    assert announced.status == TransportStatus(ConnectionState.UP)
+    assert events.status == TransportStatus(ConnectionState.UP)
     assert not health.suspicious
 
 

@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaError
 
 from k2eg_rx.kafka.connection.tls import TLSDiagnosis
 
-PATIENCE = 60.0
+PATIENCE = 60.0  # seconds until a test fails; a passing test never waits that long
 VARYING = re.compile(r"ssl://\S+|\(after \d+ms in state \w+\)|[\w/.]+:\d+:\w+ ")
 
 # the server's certificate, the trusted authority, and words of the diagnosis

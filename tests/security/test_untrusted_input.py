@@ -1,4 +1,4 @@
-"""What comes from outside is bounded in size and depth, and nothing in the source could ever execute it."""
+"""Untrusted input is bounded in size and depth, and the source never executes it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 MSGPACK = [("k2eg-ser-type", b"Msgpack")]
 JSON = [("k2eg-ser-type", b"Json")]
 LIMIT = 1000
-PATIENCE = 120.0  # seconds until something that should happen is missing; a green test never waits that long
+PATIENCE = 120.0  # seconds until a test fails; a passing test never waits that long
 
 
 @pytest.fixture
@@ -40,9 +40,7 @@ def broker() -> MemoryBroker:
     return broker
 
 
-def test_a_message_that_is_too_large_is_counted_and_not_decoded(
-    broker: MemoryBroker, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_oversized_messages_are_counted_and_not_decoded(broker: MemoryBroker, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     settings = Settings("memory", "memory", "commands", "replies", max_message_bytes=LIMIT)
     values: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -55,30 +53,30 @@ def test_a_message_that_is_too_large_is_counted_and_not_decoded(
         broker.append(monitor_topic("x"), pack({"x": {"value": "last"}}), b"x", MSGPACK)
         assert len(values.get(timeout=PATIENCE)) > LIMIT / 2
         assert values.get(timeout=PATIENCE) == "last"
-        # two of each topic are too large; and the one reply that fits answers nothing
+        # two messages of each topic are too large, and the reply that fits has no reply id
         first(client.status_stream().pipe(ops.filter(lambda status: status.discarded == 5)))
     assert caplog.text.count(f"at most {LIMIT} bytes (setting max_message_bytes), got {LIMIT + 1}") == 2
 
 
 def _sized(name: str, size: int) -> bytes:
-    """A message about a PV of exactly so many bytes."""
+    """Returns a message about a PV with a size in bytes."""
     empty = len(pack({name: {"value": "." * 500}})) - 500
     return pack({name: {"value": "." * (size - empty)}})
 
 
-def test_a_command_that_is_too_large_is_counted_and_not_looked_into() -> None:
+def test_oversized_commands_are_counted_and_not_decoded() -> None:
     metrics = Metrics()
     handler = CommandHandler({}, GatewayContext(TestScheduler(), metrics, GatewayOptions(max_command_bytes=LIMIT)))
-    said: list[OutgoingRecord] = []
+    outgoing_records: list[OutgoingRecord] = []
     for size in (LIMIT, LIMIT + 1):
         command = json.dumps({"command": "x" * (size - 53), "reply_topic": "r", "reply_id": "id"}).encode()
-        handler.handle(Record("commands", 0, 0, None, command)).subscribe(said.append)
+        handler.handle(Record("commands", 0, 0, None, command)).subscribe(outgoing_records.append)
         assert len(command) == size
-    assert [outgoing.topic for outgoing in said] == ["r"]  # that there is no such command
+    assert [outgoing.topic for outgoing in outgoing_records] == ["r"]  # the error of an unknown command
     assert (metrics.commands, metrics.poison) == (2, 1)
 
 
-def test_the_bound_is_the_environments(tmp_path: Path) -> None:
+def test_the_limits_are_set_in_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "site.ini"
     required = "[DEFAULT]\nkafka_broker_url=b:1\nk2eg_cmd_topic=c\n"
     file.write_text(required)
@@ -106,7 +104,7 @@ def test_nesting_is_bounded(depth: int) -> None:
 
 
 @pytest.mark.parametrize("wrong", [b"\x91" * 1015 + b"\x01", pack("." * 1_000_000)])
-def test_what_is_wrong_is_shown_in_short_however_deep_or_long_it_is(wrong: bytes) -> None:
+def test_errors_are_short_for_deep_and_long_values(wrong: bytes) -> None:
     body = b"\x82" + pack("reply_id") + pack("id") + pack("error") + wrong
     with pytest.raises(WireError) as caught:
         decode_reply(Record("t", 0, 0, b"x", body, MSGPACK))
@@ -120,41 +118,41 @@ _FORBIDDEN_ATTRIBUTES = {
     ("os", "system"),
     ("os", "popen"),
     ("subprocess", "getoutput"),
-    ("marshal", "load"),  # to dump, for the key of a table, executes nothing
+    ("marshal", "load"),  # marshal.dumps, which makes keys of tables, executes nothing
     ("marshal", "loads"),
 }
 
 
-def _faults(tree: ast.AST) -> list[str]:
-    """What in a module could execute what it was given."""
-    faults: list[str] = []
+def _violations(tree: ast.AST) -> list[str]:
+    """Returns the constructs of a module that could execute their input."""
+    violations: list[str] = []
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id=name)) if name in _FORBIDDEN_CALLS:
-                faults.append(name)
+                violations.append(name)
             case ast.Attribute(value=ast.Name(id=module), attr=name) if (module, name) in _FORBIDDEN_ATTRIBUTES:
-                faults.append(f"{module}.{name}")
+                violations.append(f"{module}.{name}")
             case ast.keyword(arg="shell", value=value) if not (
                 isinstance(value, ast.Constant) and value.value is False
             ):
-                faults.append("shell")
+                violations.append("shell")
             case ast.Import(names=names):
-                faults += [a.name for a in names if a.name.partition(".")[0] in _FORBIDDEN_IMPORTS]
+                violations += [a.name for a in names if a.name.partition(".")[0] in _FORBIDDEN_IMPORTS]
             case ast.ImportFrom(module=str() as module) if module.partition(".")[0] in _FORBIDDEN_FROM:
-                faults.append(module)
+                violations.append(module)
             case _:
                 pass
-    return faults
+    return violations
 
 
-def test_nothing_in_the_source_executes_what_it_was_given() -> None:
+def test_the_source_executes_no_input() -> None:
     modules = list(SOURCE.rglob("*.py"))
     assert len(modules) > 50
-    assert {str(path): found for path in modules if (found := _faults(ast.parse(path.read_text())))} == {}
+    assert {str(path): found for path in modules if (found := _violations(ast.parse(path.read_text())))} == {}
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "source",
     [
         "eval(x)",
         "exec(x)",
@@ -167,5 +165,5 @@ def test_nothing_in_the_source_executes_what_it_was_given() -> None:
         "from marshal import loads",
     ],
 )
-def test_that_test_would_see_it(bad: str) -> None:
-    assert _faults(ast.parse(bad))
+def test_violations_are_found(source: str) -> None:
+    assert _violations(ast.parse(source))
