@@ -1,4 +1,4 @@
-"""Schema and column types of frames; no value loses digits."""
+"""Schema and column types of data frames, and the precision of their values."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_stream_emits_one_frame_on_completion() -> None:
     assert list(frame["value"]) == [1.5, 2.5]
 
 
-def test_each_subscription_has_a_frame_of_its_own() -> None:
+def test_each_subscription_gets_its_own_frame() -> None:
     frames = rx.of(update("x", 1)).pipe(to_dataframe())
     assert len(frames.run()) == len(frames.run()) == 1
 
@@ -83,7 +83,7 @@ def test_time_is_exact_to_the_nanosecond() -> None:
     )
 
 
-def test_missing_and_impossible_times_are_nat() -> None:
+def test_missing_and_unrepresentable_times_are_nat() -> None:
     far = PVData("x", {"value": 1, "timeStamp": {"secondsPastEpoch": 2**50, "nanoseconds": 0}})
     assert missing(frame_of(update("x", 1, timestamp=None), far, update("x", 1))["time"]) == [True, True, False]
 
@@ -103,7 +103,7 @@ def test_a_failed_get_is_a_row_with_the_error() -> None:
 
 
 @dataclass
-class Duck:
+class CustomResult:
     """A result that is recognised by its attributes."""
 
     uri: str
@@ -112,10 +112,10 @@ class Duck:
 
 
 def test_a_result_is_recognised_by_its_attributes() -> None:
-    assert list(frame_of(Duck("pva://x", None, KeyError()))["error"]) == ["KeyError"]
+    assert list(frame_of(CustomResult("pva://x", None, KeyError()))["error"]) == ["KeyError"]
 
 
-def test_a_snapshot_has_a_row_for_each_sample_and_for_each_pv_without() -> None:
+def test_a_snapshot_has_a_row_per_sample_and_per_pv_without_samples() -> None:
     orbit = snapshot(
         "orbit",
         {"a": [update("a", 1, timestamp=SECOND + 5), update("a", 2, timestamp=SECOND + 6)], "b": None},
@@ -139,13 +139,13 @@ def test_rows_have_the_error_of_their_snapshot() -> None:
 
 
 def test_severities_compare_and_may_be_missing() -> None:
-    frame = frame_of(update("x", 1, severity=0), update("x", 2, severity=2), Duck("pva://y", None, KeyError()))
+    frame = frame_of(update("x", 1, severity=0), update("x", 2, severity=2), CustomResult("pva://y", None, KeyError()))
     assert list((frame["severity"] >= "MINOR").fillna(False)) == [False, True, False]
     assert list(frame["severity"])[:2] == ["NO_ALARM", "MAJOR"]
     assert list(frame["severity"].cat.codes) == [0, 2, -1]
 
 
-def test_status_is_the_number_of_the_gateway() -> None:
+def test_status_is_the_number_from_the_gateway() -> None:
     data = [{"value": 1, "alarm": {"severity": 1, "status": status}} for status in (3, 2**70)]
     frame = to_dataframe([*(PVData("x", one) for one in data), PVData("x", {"value": 1})])
     assert frame["status"][0] == 3
@@ -184,7 +184,7 @@ def test_enums_are_labels_with_an_index_column() -> None:
         ([], "object"),
     ],
 )
-def test_a_column_has_the_type_of_its_values_and_loses_nothing(values: list[Any], dtype: str) -> None:
+def test_a_column_has_the_type_of_its_values_without_loss(values: list[Any], dtype: str) -> None:
     series = pd.Series(column(values))
     assert str(series.dtype) == dtype
     kept = list(series)
@@ -258,7 +258,7 @@ def test_aligned_updates_are_wide_by_default() -> None:
     assert list(long["pv"]) == ["a", "b", "a", "b"]
 
 
-def test_partial_instants_have_gaps() -> None:
+def test_partial_instants_have_missing_values() -> None:
     instants = [Aligned(5, None, {"a": update("a", 1)}, ("b",)), Aligned(6, None, {"b": update("b", 0.5)}, ("a",))]
     frame = to_dataframe(instants)
     assert str(frame["a"].dtype) == "Int64"
@@ -266,13 +266,13 @@ def test_partial_instants_have_gaps() -> None:
     assert missing(frame["b"]) == [True, False]
 
 
-def test_a_pv_that_is_always_missing_has_a_column() -> None:
+def test_a_pv_without_values_has_a_column() -> None:
     frame = to_dataframe(Aligned(5, None, {"a": update("a", 1)}, ("b",)))
     assert list(frame.columns) == ["a", "b"]
     assert missing(frame["b"]) == [True]
 
 
-def test_snapshots_wide_have_the_newest_sample_of_each_pv() -> None:
+def test_a_wide_frame_has_the_newest_sample_of_each_pv_per_snapshot() -> None:
     one = snapshot("s", {"a": [update("a", 1), update("a", 2)], "b": None}, timestamp=2 * SECOND, window=1.0)
     two = snapshot("s", {"a": 3, "b": 4.5}, timestamp=4 * SECOND, window=1.0)
     frame = to_dataframe([two, one], form="wide")
@@ -310,20 +310,20 @@ def test_updates_of_equal_time_share_a_row_and_none_is_lost() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, EPICS_EPOCH])
-def test_a_time_that_was_never_set_is_not_a_time(seconds: int) -> None:
+def test_a_time_that_was_never_set_is_missing(seconds: int) -> None:
     frame = to_dataframe([update("a", 1, timestamp=seconds * SECOND)])
     assert pd.isna(frame["time"][0])
 
 
 def test_a_failed_get_is_a_column_without_values() -> None:
     frame = to_dataframe(
-        [GetResult("pva://x", PVData("x", {"value": 5})), Duck("pva://y", None, KeyError())], form="wide"
+        [GetResult("pva://x", PVData("x", {"value": 5})), CustomResult("pva://y", None, KeyError())], form="wide"
     )
     assert list(frame.columns) == ["x", "y"]
     assert missing(frame["y"]) == [True]
 
 
-def test_an_empty_wide_frame() -> None:
+def test_an_empty_wide_frame_has_no_rows() -> None:
     frame = to_dataframe([], form="wide")
     assert (len(frame), list(frame.columns), str(frame.index.dtype)) == (0, [], "datetime64[ns, UTC]")
 
@@ -351,7 +351,7 @@ def test_scalars_have_a_dimension_and_waveforms_two() -> None:
     assert data["status"].dims == ("time", "pv")
 
 
-def test_gaps_are_nan_among_numbers_and_minus_one_among_alarms() -> None:
+def test_missing_numbers_are_nan_and_missing_severities_minus_one() -> None:
     data = to_xarray(
         [
             update("a", 1, timestamp=SECOND + 1),
@@ -366,7 +366,7 @@ def test_gaps_are_nan_among_numbers_and_minus_one_among_alarms() -> None:
     assert data["severity"].sel(pv="a").values.tolist() == [0, -1, -1]
 
 
-def test_waveforms_of_different_pvs_share_a_dimension_if_they_are_as_long() -> None:
+def test_waveforms_of_equal_length_share_a_dimension() -> None:
     aligned = Aligned(5, None, {name: update(name, [0.5] * length) for name, length in (("a", 3), ("b", 3), ("c", 2))})
     data = to_xarray(aligned)
     assert [data[name].dims[1] for name in "abc"] == ["element_3", "element_3", "element_2"]
@@ -379,7 +379,7 @@ def test_ragged_waveforms_are_rejected_with_the_name_of_the_pv() -> None:
         to_xarray(series("w", [[1, 2], [1, 2, 3]]))
 
 
-def test_a_pv_that_is_a_waveform_and_then_not() -> None:
+def test_a_pv_with_waveforms_and_scalars_is_an_array_of_objects() -> None:
     first, second = to_xarray(series("w", [[1, 2], "off"]))["w"].values
     assert first.tolist() == [1, 2]
     assert second == "off"
@@ -399,7 +399,7 @@ def test_reserved_names_are_rejected() -> None:
             to_xarray(update(name, 1))
 
 
-def test_an_empty_dataset() -> None:
+def test_an_empty_dataset_has_no_times() -> None:
     data: Any = rx.empty().pipe(to_xarray()).run()
     assert dict(data.sizes) == {"time": 0, "pv": 0}
     assert data["time"].dtype == "datetime64[ns]"
@@ -414,7 +414,7 @@ def test_an_empty_dataset() -> None:
     ).filter(any)
 )
 @settings(max_examples=50, deadline=None)
-def test_stacking_loses_nothing(rows: list[list[float] | None]) -> None:
+def test_stacking_keeps_all_values(rows: list[list[float] | None]) -> None:
     array = stacked([None if row is None else array_of(row) for row in rows])
     assert array.shape == (len(rows), 3)
     for row, was in zip(rows, array, strict=True):
@@ -428,7 +428,7 @@ def test_large_integers_are_stacked_as_objects_if_some_are_missing() -> None:
 
 @given(st.integers(-(2**63) + 1, 2**63 - 1))
 @settings(max_examples=50, deadline=None)
-def test_every_time_survives(time: int) -> None:
+def test_each_time_is_kept_exactly(time: int) -> None:
     assert times([time, None]).view(np.int64).tolist() == [time, -(2**63)]
 
 
@@ -456,15 +456,15 @@ def test_an_unknown_form_is_rejected() -> None:
         to_dataframe([], form="tall")  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
-def test_an_error_of_the_source_is_passed_on() -> None:
+def test_an_error_of_the_source_fails_the_stream() -> None:
     errors: list[Exception] = []
     rx.throw(KeyError("source")).pipe(to_dataframe()).subscribe(on_error=errors.append)
     assert [type(error) for error in errors] == [KeyError]
 
 
-def test_start_is_the_time_in_the_examples() -> None:
+def test_start_is_the_time_of_the_examples() -> None:
     assert frame_of(update("x", 1))["time"][0].value == START
 
 
-def test_the_examples_of_the_documentation() -> None:
+def test_the_examples_of_the_documentation_work() -> None:
     assert doctest.testmod(k2eg_rx.frames.to_frames) == (0, 12)

@@ -1,4 +1,4 @@
-"""`record` and `replay_file`: files, times and completion, in virtual time and on a real disk."""
+"""`record` and `replay_file`: files, times and completion, in virtual time, on a real disk."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from k2eg_rx.testing import series, snapshot, update
 SECOND = 1_000_000_000
 
 
-class Watch:
-    """A subscriber that keeps items, errors and completion."""
+class Subscriber:
+    """A subscriber that records its notifications."""
 
     def __init__(self, stream: Observable[Any], **options: Any) -> None:
         self.items: list[Any] = []
@@ -41,21 +41,21 @@ class Watch:
         self.completed = True
 
 
-def played(path: Any, **options: Any) -> list[Any]:
-    """Returns the items of a recording, replayed in virtual time."""
+def read_back(path: Any, **options: Any) -> list[Any]:
+    """Returns the items of a recording."""
     clock = HistoricalScheduler()
-    watch = Watch(replay_file(path, scheduler=clock, **options))
+    subscriber = Subscriber(replay_file(path, scheduler=clock, **options))
     clock.start()
-    assert watch.errors == []
-    assert watch.completed
-    return watch.items
+    assert subscriber.errors == []
+    assert subscriber.completed
+    return subscriber.items
 
 
-def failure(path: Any, **options: Any) -> Exception:
+def replay_error(path: Any, **options: Any) -> Exception:
     clock = HistoricalScheduler()
-    watch = Watch(replay_file(path, scheduler=clock, **options))
+    subscriber = Subscriber(replay_file(path, scheduler=clock, **options))
     clock.start()
-    (error,) = watch.errors
+    (error,) = subscriber.errors
     return error
 
 
@@ -73,28 +73,28 @@ def names_in(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-def where(items: list[Any]) -> list[Any]:
+def names_and_records(items: list[Any]) -> list[Any]:
     return [(item.name, item.record) for item in items]
 
 
-def test_items_are_passed_on_and_in_the_file_at_completion(path: Path, clock: HistoricalScheduler) -> None:
+def test_items_are_emitted_and_in_the_file_after_completion(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
-    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    subscriber = Subscriber(source.pipe(record(path, scheduler=clock)))
     updates = series("demo:x", [1.5, "on", [1, 2, 3]])
-    for one in updates:
-        source.on_next(one)
-    assert watch.items == updates
+    for each in updates:
+        source.on_next(each)
+    assert subscriber.items == updates
     assert names_in(path.parent) == [partial_of(path).name, journal_of(path).name][::-1]
     source.on_completed()
-    assert watch.completed
+    assert subscriber.completed
     assert names_in(path.parent) == ["run.parquet"]
-    again = played(path)
-    assert where(again) == where(updates)
-    assert [one.value for one in again] == [1.5, "on", [1, 2, 3]]
-    assert [one.replayed for one in again] == [True] * 3
+    restored = read_back(path)
+    assert names_and_records(restored) == names_and_records(updates)
+    assert [each.value for each in restored] == [1.5, "on", [1, 2, 3]]
+    assert [each.replayed for each in restored] == [True] * 3
 
 
-def test_updates_values_and_snapshots_in_one_file(path: Path, clock: HistoricalScheduler) -> None:
+def test_a_file_may_have_updates_values_and_snapshots(path: Path, clock: HistoricalScheduler) -> None:
     items = [
         update("x", 1),
         PVData("y", {"value": [1, 2]}),
@@ -102,10 +102,10 @@ def test_updates_values_and_snapshots_in_one_file(path: Path, clock: HistoricalS
         snapshot("orbit", {}, iteration=2),
     ]
     rx.from_iterable(items).pipe(record(path, scheduler=clock)).subscribe()
-    first, second, third, fourth = played(path)
-    assert where([first]) == where([items[0]])
+    first, second, third, fourth = read_back(path)
+    assert names_and_records([first]) == names_and_records([items[0]])
     assert (type(second), second.name, second.data) == (PVData, "y", {"value": [1, 2]})
-    assert [one["value"] for one in third.data["a"]] == [1, 2]
+    assert [each["value"] for each in third.data["a"]] == [1, 2]
     assert third.data["b"] == []
     assert fourth == items[3]
 
@@ -126,37 +126,37 @@ def test_other_programs_read_the_file(path: Path, clock: HistoricalScheduler) ->
     assert list(frame["severity"]) == [0, 2]
 
 
-def test_an_empty_stream_leaves_an_empty_file(path: Path, clock: HistoricalScheduler) -> None:
-    watch: Watch = Watch(rx.empty().pipe(record(path, scheduler=clock)))
-    assert watch.completed
-    assert played(path) == []
+def test_an_empty_stream_creates_an_empty_file(path: Path, clock: HistoricalScheduler) -> None:
+    subscriber: Subscriber = Subscriber(rx.empty().pipe(record(path, scheduler=clock)))
+    assert subscriber.completed
+    assert read_back(path) == []
     assert len(pd.read_parquet(path)) == 0
 
 
 def test_items_before_an_error_are_in_the_file(path: Path, clock: HistoricalScheduler) -> None:
     updates = series("x", [1, 2])
     broken = rx.concat(rx.from_iterable(updates), rx.throw(OSError("gone")))
-    watch = Watch(broken.pipe(record(path, scheduler=clock)))
-    assert [str(error) for error in watch.errors] == ["gone"]
-    assert where(played(path)) == where(updates)
+    subscriber = Subscriber(broken.pipe(record(path, scheduler=clock)))
+    assert [str(error) for error in subscriber.errors] == ["gone"]
+    assert names_and_records(read_back(path)) == names_and_records(updates)
 
 
 def test_items_before_dispose_are_in_the_file(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
-    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    subscriber = Subscriber(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", 1))
-    watch.subscription.dispose()
+    subscriber.subscription.dispose()
     source.on_next(update("x", 2))
-    watch.subscription.dispose()
+    subscriber.subscription.dispose()
     assert names_in(path.parent) == ["run.parquet"]
-    assert [one.value for one in played(path)] == [1]
+    assert [each.value for each in read_back(path)] == [1]
 
 
-def test_dispose_within_on_next(path: Path, clock: HistoricalScheduler) -> None:
+def test_dispose_within_on_next_completes_the_file(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
-    watch = Watch(source.pipe(record(path, scheduler=clock), ops.take(1)))
+    subscriber = Subscriber(source.pipe(record(path, scheduler=clock), ops.take(1)))
     source.on_next(update("x", 1))
-    assert watch.completed
+    assert subscriber.completed
     assert names_in(path.parent) == ["run.parquet"]
 
 
@@ -170,62 +170,62 @@ def test_an_exception_of_the_subscriber_keeps_the_recording(path: Path, clock: H
     with pytest.raises(KeyError):
         source.on_next(update("x", 1))
     subscription.dispose()
-    assert [one.value for one in played(path)] == [1]
+    assert [each.value for each in read_back(path)] == [1]
 
 
-def test_waiting_rows_are_written_after_a_second(path: Path, clock: HistoricalScheduler) -> None:
+def test_buffered_rows_are_written_after_a_second(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
-    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    subscriber = Subscriber(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", 1))
     clock.advance_by(0.9)
-    assert played(path) == []
+    assert read_back(path) == []
     clock.advance_by(0.2)
-    assert [one.value for one in played(path)] == [1]
-    watch.subscription.dispose()
+    assert [each.value for each in read_back(path)] == [1]
+    subscriber.subscription.dispose()
 
 
 def test_a_virtual_runtime_supplies_the_clock(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
     before = threading.active_count()
     with use_runtime(Runtime(scheduler=clock, wait=lambda done: None)):
-        watch = Watch(source.pipe(record(path)))
+        subscriber = Subscriber(source.pipe(record(path)))
     source.on_next(update("x", 1))
     assert threading.active_count() == before
     clock.advance_by(1.1)
-    assert [one.value for one in played(path)] == [1]
-    watch.subscription.dispose()
+    assert [each.value for each in read_back(path)] == [1]
+    subscriber.subscription.dispose()
 
 
-def test_waiting_rows_are_written_at_flush_rows(path: Path, clock: HistoricalScheduler) -> None:
+def test_buffered_rows_are_written_at_flush_rows(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[Any] = Subject()
-    watch = Watch(source.pipe(record(path, flush_rows=3, scheduler=clock)))
+    subscriber = Subscriber(source.pipe(record(path, flush_rows=3, scheduler=clock)))
     source.on_next(update("x", 1))
     source.on_next(update("x", 2))
-    assert played(path) == []
+    assert read_back(path) == []
     source.on_next(snapshot("s", {"a": [update("a", 1), update("a", 2)]}))
-    assert [isinstance(item, PVUpdate) for item in played(path)] == [True, True, False]
-    watch.subscription.dispose()
+    assert [isinstance(item, PVUpdate) for item in read_back(path)] == [True, True, False]
+    subscriber.subscription.dispose()
 
 
-def test_large_values_are_written_early(path: Path, clock: HistoricalScheduler) -> None:
+def test_large_values_are_written_at_once(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[Any] = Subject()
-    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    subscriber = Subscriber(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", [0.5] * 1_000_000))
-    assert len(played(path)) == 1
-    watch.subscription.dispose()
+    assert len(read_back(path)) == 1
+    subscriber.subscription.dispose()
 
 
-def test_row_groups(path: Path, clock: HistoricalScheduler) -> None:
+def test_row_groups_end_at_row_group_rows(path: Path, clock: HistoricalScheduler) -> None:
     import pyarrow.parquet
 
     stream = rx.from_iterable(series("x", range(25)))
     stream.pipe(record(path, row_group_rows=10, flush_rows=4, scheduler=clock)).subscribe()
     metadata = pyarrow.parquet.read_metadata(path)
     assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [12, 12, 1]
-    assert [one.value for one in played(path)] == list(range(25))
+    assert [each.value for each in read_back(path)] == list(range(25))
 
 
-def test_rotation_by_size(path: Path, clock: HistoricalScheduler) -> None:
+def test_files_rotate_by_size(path: Path, clock: HistoricalScheduler) -> None:
     updates = series("x", range(100))
     stream = rx.from_iterable(updates)
     stream.pipe(record(path, rotate_bytes=10_000, flush_rows=7, scheduler=clock)).subscribe()
@@ -234,18 +234,18 @@ def test_rotation_by_size(path: Path, clock: HistoricalScheduler) -> None:
     assert names[:2] == ["run-0002.parquet", "run-0003.parquet"]
     assert names[-1] == "run.parquet"
     assert all((path.parent / name).stat().st_size < 20_000 for name in names)
-    assert where(played(path)) == where(updates)
-    assert where(played(path.parent)) == where(updates)
-    assert where(played([path.parent / name for name in names])) == where(updates)
-    assert where(played([path, path.parent])) == where(updates)
-    second = [one.value for one in played(path.parent / "run-0002.parquet")]
+    assert names_and_records(read_back(path)) == names_and_records(updates)
+    assert names_and_records(read_back(path.parent)) == names_and_records(updates)
+    assert names_and_records(read_back([path.parent / name for name in names])) == names_and_records(updates)
+    assert names_and_records(read_back([path, path.parent])) == names_and_records(updates)
+    second = [each.value for each in read_back(path.parent / "run-0002.parquet")]
     assert second[0] > 0
     assert second == list(range(second[0], second[0] + len(second)))
 
 
-def test_rotation_by_time(path: Path, clock: HistoricalScheduler) -> None:
+def test_files_rotate_by_time(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
-    watch = Watch(source.pipe(record(path, rotate_every=60.0, scheduler=clock)))
+    subscriber = Subscriber(source.pipe(record(path, rotate_every=60.0, scheduler=clock)))
     source.on_next(update("x", 1))
     clock.advance_by(59)
     assert not path.exists()
@@ -254,18 +254,18 @@ def test_rotation_by_time(path: Path, clock: HistoricalScheduler) -> None:
     clock.advance_by(600)  # no items: no file is opened
     assert names_in(path.parent) == ["run.parquet"]
     source.on_next(update("x", 2))
-    watch.subscription.dispose()
+    subscriber.subscription.dispose()
     assert names_in(path.parent) == ["run-0002.parquet", "run.parquet"]
-    assert [one.value for one in played(path)] == [1, 2]
+    assert [each.value for each in read_back(path)] == [1, 2]
 
 
 def test_rotation_skips_existing_names(path: Path, clock: HistoricalScheduler) -> None:
-    taken = path.parent / "run-0002.parquet"
-    taken.write_bytes(b"another's")
+    existing = path.parent / "run-0002.parquet"
+    existing.write_bytes(b"other")
     rx.from_iterable(series("x", range(100))).pipe(record(path, rotate_bytes=30_000, scheduler=clock)).subscribe()
-    assert taken.read_bytes() == b"another's"
+    assert existing.read_bytes() == b"other"
     assert (path.parent / "run-0003.parquet").exists()
-    assert [one.value for one in played(path)] == list(range(100))
+    assert [each.value for each in read_back(path)] == list(range(100))
 
 
 def test_a_file_is_never_overwritten(path: Path, clock: HistoricalScheduler) -> None:
@@ -273,31 +273,31 @@ def test_a_file_is_never_overwritten(path: Path, clock: HistoricalScheduler) -> 
     rx.of(update("x", 1)).pipe(operator).subscribe()
     with pytest.raises(ValueError, match=r"must not exist, got .*run\.parquet"):
         record(path)
-    watch = Watch(rx.of(update("x", 2)).pipe(operator))
-    assert [str(error) for error in watch.errors] == [
+    subscriber = Subscriber(rx.of(update("x", 2)).pipe(operator))
+    assert [str(error) for error in subscriber.errors] == [
         f"{path}: file exists and is not overwritten: choose another name"
     ]
-    assert [one.value for one in played(path)] == [1]
+    assert [each.value for each in read_back(path)] == [1]
 
 
-def test_a_file_created_meanwhile_is_not_overwritten(path: Path, clock: HistoricalScheduler) -> None:
+def test_a_file_created_during_the_recording_is_not_overwritten(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[PVUpdate] = Subject()
-    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    subscriber = Subscriber(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", 1))
-    path.write_bytes(b"another's")
+    path.write_bytes(b"other")
     source.on_completed()
-    assert path.read_bytes() == b"another's"
-    (error,) = watch.errors
+    assert path.read_bytes() == b"other"
+    (error,) = subscriber.errors
     assert isinstance(error, RecordingError)
     assert "file exists meanwhile" in str(error)
     path.unlink()
-    assert [one.value for one in played(path)] == [1]
+    assert [each.value for each in read_back(path)] == [1]
 
 
-def test_two_recorders_of_one_file(path: Path, clock: HistoricalScheduler) -> None:
+def test_a_file_has_one_recorder_at_a_time(path: Path, clock: HistoricalScheduler) -> None:
     operator = record(path, scheduler=clock)
-    first: Watch = Watch(rx.never().pipe(operator))
-    second: Watch = Watch(rx.never().pipe(operator))
+    first: Subscriber = Subscriber(rx.never().pipe(operator))
+    second: Subscriber = Subscriber(rx.never().pipe(operator))
     assert first.errors == []
     assert "file is being recorded" in str(second.errors[0])
     with pytest.raises(ValueError, match="must not be in use"):
@@ -308,52 +308,52 @@ def test_two_recorders_of_one_file(path: Path, clock: HistoricalScheduler) -> No
     assert names_in(path.parent) == ["run.parquet"]
 
 
-def test_a_path_that_cannot_be_written(tmp_path: Path, clock: HistoricalScheduler) -> None:
+def test_a_missing_folder_fails_the_stream(tmp_path: Path, clock: HistoricalScheduler) -> None:
     path = tmp_path / "missing" / "run.parquet"
-    watch: Watch = Watch(rx.of(update("x", 1)).pipe(record(path, scheduler=clock)))
-    assert watch.items == []
-    (error,) = watch.errors
+    subscriber: Subscriber = Subscriber(rx.of(update("x", 1)).pipe(record(path, scheduler=clock)))
+    assert subscriber.items == []
+    (error,) = subscriber.errors
     assert isinstance(error, RecordingError)
     assert str(error) == f"{path}: writing failed: No such file or directory"
 
 
-def test_a_file_that_cannot_be_opened_leaves_nothing(path: Path, clock: HistoricalScheduler) -> None:
+def test_a_partial_file_that_cannot_be_opened_fails_the_stream(path: Path, clock: HistoricalScheduler) -> None:
     partial_of(path).mkdir()
-    watch: Watch = Watch(rx.never().pipe(record(path, scheduler=clock)))
-    assert "Is a directory" in str(watch.errors[0])
+    subscriber: Subscriber = Subscriber(rx.never().pipe(record(path, scheduler=clock)))
+    assert "Is a directory" in str(subscriber.errors[0])
     assert names_in(path.parent) == [partial_of(path).name]
 
 
-def test_data_is_synchronized_before_it_counts_as_written(
+def test_data_is_synchronized_before_items_are_emitted(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done: list[str] = []
+    calls: list[str] = []
 
-    def note(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*args: Any) -> Any:
-            done.append(name)
+    def traced(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            calls.append(name)
             return original(*args)
 
-        return noted
+        return call
 
     for name in ("write", "fdatasync", "fsync"):
-        monkeypatch.setattr(os, name, note(name, getattr(os, name)))
-    monkeypatch.setattr(Path, "rename", note("rename", Path.rename))
-    monkeypatch.setattr(Path, "unlink", note("unlink", Path.unlink))
+        monkeypatch.setattr(os, name, traced(name, getattr(os, name)))
+    monkeypatch.setattr(Path, "rename", traced("rename", Path.rename))
+    monkeypatch.setattr(Path, "unlink", traced("unlink", Path.unlink))
     source: Subject[PVUpdate] = Subject()
-    source.pipe(record(path, flush_rows=1, scheduler=clock)).subscribe(lambda _: done.append("passed on"))
-    assert done == ["write", "fdatasync", "fsync"]  # the journal's begin, and its name in the folder
-    done.clear()
+    source.pipe(record(path, flush_rows=1, scheduler=clock)).subscribe(lambda _: calls.append("emitted"))
+    assert calls == ["write", "fdatasync", "fsync"]  # the journal's header, and its folder entry
+    calls.clear()
     source.on_next(update("x", 1))
-    assert done == ["write", "fdatasync", "passed on"]
-    done.clear()
+    assert calls == ["write", "fdatasync", "emitted"]
+    calls.clear()
     source.on_completed()
-    # the file, its name in the folder; only then the journal goes
-    assert done == ["fsync", "rename", "fsync", "unlink", "fsync"]
+    # first the file and its folder entry, then the removal of the journal
+    assert calls == ["fsync", "rename", "fsync", "unlink", "fsync"]
 
 
 class FullDisk:
-    """Lets writes of a file descriptor fail, after a few bytes, once it is full."""
+    """Replaces `os.write`; while `full`, long writes are cut to ten bytes and others fail with ENOSPC."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.full = False
@@ -368,43 +368,43 @@ class FullDisk:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_fails_the_stream_and_keeps_what_was_written(
+def test_a_full_disk_fails_the_stream_and_keeps_written_rows(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = FullDisk(monkeypatch)
     source: Subject[PVUpdate] = Subject()
-    watch = Watch(source.pipe(record(path, flush_rows=2, scheduler=clock)))
+    subscriber = Subscriber(source.pipe(record(path, flush_rows=2, scheduler=clock)))
     source.on_next(update("x", 1))
     source.on_next(update("x", 2))
     disk.full = True
     source.on_next(update("x", 3))
     source.on_next(update("x", 4))
-    assert [one.value for one in watch.items] == [1, 2, 3]
-    (error,) = watch.errors
+    assert [each.value for each in subscriber.items] == [1, 2, 3]
+    (error,) = subscriber.errors
     assert str(error) == (
         f"{path}: writing failed: No space left on device; the last 2 rows are lost; rows recorded before are in "
         f"{journal_of(path)}: replay_file reads it, recover turns it into a Parquet file"
     )
     source.on_next(update("x", 5))
-    assert len(watch.items) == 3
+    assert len(subscriber.items) == 3
     disk.full = False
-    assert [one.value for one in played(path)] == [1, 2]
+    assert [each.value for each in read_back(path)] == [1, 2]
     assert "incomplete batch" not in caplog.text  # the journal is truncated
     assert recover(path) == [path]
-    assert [one.value for one in played(path)] == [1, 2]
+    assert [each.value for each in read_back(path)] == [1, 2]
     assert names_in(path.parent) == ["run.parquet"]
 
 
-def test_a_full_disk_fails_the_stream_without_items(
+def test_a_full_disk_fails_the_stream_at_a_timed_flush(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = FullDisk(monkeypatch)
     source: Subject[PVUpdate] = Subject()
-    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    subscriber = Subscriber(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", 1))
     disk.full = True
     clock.advance_by(2)
-    assert "No space left on device" in str(watch.errors[0])
+    assert "No space left on device" in str(subscriber.errors[0])
     assert not source.observers
 
 
@@ -420,12 +420,12 @@ def test_a_full_disk_without_on_error_is_logged(
     assert "its subscriber has no on_error" in caplog.text
 
 
-def test_a_source_that_raises_at_subscription_leaves_nothing_open(path: Path, clock: HistoricalScheduler) -> None:
-    def refuse(*_: Any) -> Any:
-        raise KeyError("refused")
+def test_a_source_that_raises_at_subscription_completes_the_file(path: Path, clock: HistoricalScheduler) -> None:
+    def fail(*_: Any) -> Any:
+        raise KeyError("failed")
 
     with pytest.raises(KeyError):
-        rx.create(refuse).pipe(record(path, scheduler=clock)).subscribe()
+        rx.create(fail).pipe(record(path, scheduler=clock)).subscribe()
     assert names_in(path.parent) == ["run.parquet"]
 
 
@@ -446,42 +446,44 @@ def test_a_failure_during_on_next_is_emitted_after_it(
     assert calls == ["handled", "RecordingError"]
 
 
-def test_a_full_disk_at_the_end(path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_commit_fails_the_stream(
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def commit(self: OpenFile) -> None:
         raise RecordingError(self.path, "no")
 
     monkeypatch.setattr(OpenFile, "commit", commit)
     source: Subject[PVUpdate] = Subject()
-    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    subscriber = Subscriber(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", 1))
     source.on_completed()
-    assert not watch.completed
-    assert [type(error) for error in watch.errors] == [RecordingError]
-    assert [one.value for one in played(path)] == [1]
+    assert not subscriber.completed
+    assert [type(error) for error in subscriber.errors] == [RecordingError]
+    assert [each.value for each in read_back(path)] == [1]
 
 
-def test_the_error_of_the_source_precedes_that_of_the_disk(
+def test_the_sources_error_precedes_the_recorders(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def commit(self: OpenFile) -> None:
         raise RecordingError(self.path, "full")
 
     monkeypatch.setattr(OpenFile, "commit", commit)
-    watch: Watch = Watch(rx.throw(KeyError("source")).pipe(record(path, scheduler=clock)))
-    assert [type(error) for error in watch.errors] == [KeyError]
-    assert "full" in watch.errors[0].__notes__[0]
-    other: Watch = Watch(rx.never().pipe(record(path.with_name("other.parquet"), scheduler=clock)))
+    subscriber: Subscriber = Subscriber(rx.throw(KeyError("source")).pipe(record(path, scheduler=clock)))
+    assert [type(error) for error in subscriber.errors] == [KeyError]
+    assert "full" in subscriber.errors[0].__notes__[0]
+    other: Subscriber = Subscriber(rx.never().pipe(record(path.with_name("other.parquet"), scheduler=clock)))
     other.subscription.dispose()
     assert "other.parquet: full" in caplog.text
 
 
 def test_an_unrecordable_item_fails_the_stream_and_keeps_the_file(path: Path, clock: HistoricalScheduler) -> None:
     source: Subject[Any] = Subject()
-    watch = Watch(source.pipe(record(path, scheduler=clock)))
+    subscriber = Subscriber(source.pipe(record(path, scheduler=clock)))
     source.on_next(update("x", 1))
     source.on_next(2.5)
-    assert "got float" in str(watch.errors[0])
-    assert [one.value for one in played(path)] == [1]
+    assert "got float" in str(subscriber.errors[0])
+    assert [each.value for each in read_back(path)] == [1]
 
 
 @pytest.mark.parametrize(
@@ -495,7 +497,7 @@ def test_an_unrecordable_item_fails_the_stream_and_keeps_the_file(path: Path, cl
         ({"flush_every": 0}, "flush_every"),
     ],
 )
-def test_bad_numbers_raise_at_the_call(path: Path, options: dict[str, Any], word: str) -> None:
+def test_invalid_options_are_rejected_by_the_call(path: Path, options: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         record(path, **options)
 
@@ -519,14 +521,14 @@ def recorded(path: Path, *items: Any) -> Path:
     return path
 
 
-def test_the_pace_follows_publication(path: Path) -> None:
-    # the first is days old by EPICS time, as the first update of a monitor is
+def test_replay_is_paced_by_time_of_publication(path: Path) -> None:
+    # the first update has an old EPICS time, as the first one of a monitor may have
     recorded(path, update("a", 0, timestamp=5, arrival_ms=10**10), *series("x", [1, 2, 3], every=60.0, start=10**16))
-    began = datetime(2026, 1, 1, tzinfo=UTC)
-    clock = HistoricalScheduler(began)
+    start_time = datetime(2026, 1, 1, tzinfo=UTC)
+    clock = HistoricalScheduler(start_time)
     seen: list[tuple[float, Any]] = []
     replay_file(path, speed=60.0, scheduler=clock).subscribe(
-        lambda one: seen.append(((clock.now - began).total_seconds(), one.value))
+        lambda item: seen.append(((clock.now - start_time).total_seconds(), item.value))
     )
     clock.start()
     assert seen == [(0.0, 0), (0.0, 1), (1.0, 2), (2.0, 3)]
@@ -535,12 +537,12 @@ def test_the_pace_follows_publication(path: Path) -> None:
 def test_each_subscription_replays_from_the_start(path: Path) -> None:
     clock = HistoricalScheduler()
     stream = replay_file(recorded(path, *series("x", [1, 2])), scheduler=clock)
-    first, second = Watch(stream), Watch(stream)
+    first, second = Subscriber(stream), Subscriber(stream)
     clock.start()
-    assert [one.value for one in first.items] == [one.value for one in second.items] == [1, 2]
+    assert [each.value for each in first.items] == [each.value for each in second.items] == [1, 2]
 
 
-def test_replay_of_some_pvs(path: Path) -> None:
+def test_pvs_selects_the_pvs_of_a_replay(path: Path) -> None:
     recorded(
         path,
         update("a", 1),
@@ -549,66 +551,68 @@ def test_replay_of_some_pvs(path: Path) -> None:
         snapshot("s", {"b": 5}),
         PVData("a", {"value": 6}),
     )
-    first, second, third = played(path, pvs=["pva://a"])
+    first, second, third = read_back(path, pvs=["pva://a"])
     assert (first.value, list(second.data), third.value) == (1, ["a"], 6)
 
 
-def test_replay_of_an_interval(path: Path) -> None:
+def test_start_and_stop_select_an_interval(path: Path) -> None:
     recorded(path, *series("x", range(10), start=1000 * SECOND))
-    values = [one.value for one in played(path, start=1002 * SECOND, stop=1005 * SECOND)]
+    values = [each.value for each in read_back(path, start=1002 * SECOND, stop=1005 * SECOND)]
     assert values == [2, 3, 4]
     from_seven = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=1007)
-    assert [one.value for one in played(path, start=from_seven)] == [7, 8, 9]
+    assert [each.value for each in read_back(path, start=from_seven)] == [7, 8, 9]
 
 
 def test_several_recordings_are_merged_by_time(tmp_path: Path) -> None:
     even = recorded(tmp_path / "even.parquet", *series("e", [0, 2, 4], every=2.0))
     odd = recorded(tmp_path / "odd.parquet", *series("o", [1, 3], every=2.0, start=update("x").timestamp or 0 + SECOND))
-    assert sorted(one.value for one in played([odd, even])) == [0, 1, 2, 3, 4]
-    assert [one.value for one in played([even, odd])] == [0, 1, 2, 3, 4]
-    assert [one.value for one in played(tmp_path)] == [0, 1, 2, 3, 4]
+    assert sorted(each.value for each in read_back([odd, even])) == [0, 1, 2, 3, 4]
+    assert [each.value for each in read_back([even, odd])] == [0, 1, 2, 3, 4]
+    assert [each.value for each in read_back(tmp_path)] == [0, 1, 2, 3, 4]
 
 
-def test_a_folder_may_have_other_files(tmp_path: Path) -> None:
+def test_other_files_of_a_folder_are_ignored(tmp_path: Path) -> None:
     recorded(tmp_path / "run.parquet", update("x", 1))
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
-    (tmp_path / "_torn.parquet.journal").write_bytes(b"")
-    recorded(tmp_path / "_aside.parquet", update("x", 2))
-    assert [one.value for one in played(tmp_path)] == [1]
+    (tmp_path / "_empty.parquet.journal").write_bytes(b"")
+    recorded(tmp_path / "_ignored.parquet", update("x", 2))
+    assert [each.value for each in read_back(tmp_path)] == [1]
 
 
-def test_a_file_of_another_recording_under_a_similar_name(path: Path) -> None:
-    recorded(path.parent / "run-0002.parquet", update("x", "another's"))
+def test_a_file_of_another_recording_with_a_similar_name_is_ignored(path: Path) -> None:
+    recorded(path.parent / "run-0002.parquet", update("x", "other"))
     recorded(path, update("x", "own"))
-    assert [one.value for one in played(path)] == ["own"]
+    assert [each.value for each in read_back(path)] == ["own"]
 
 
-def test_files_that_are_no_recordings(tmp_path: Path) -> None:
-    other, broken, torn = (tmp_path / name for name in ("other.parquet", "broken.parquet", "torn.parquet"))
+def test_files_that_are_not_recordings_fail_the_replay(tmp_path: Path) -> None:
+    other, broken, journal_only = (
+        tmp_path / name for name in ("other.parquet", "broken.parquet", "journal_only.parquet")
+    )
     pd.DataFrame({"a": [1]}).to_parquet(other)
     broken.write_bytes(b"PAR1")
-    journal_of(torn).write_bytes(b"")
+    journal_of(journal_only).write_bytes(b"")
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert str(failure(other)) == f"{other}: file is not a recording of k2eg"
-    assert f"{broken}: file cannot be read" in str(failure(broken))
-    assert "journal is empty" in str(failure(torn))
-    assert "the folder has no recordings" in str(failure(empty))
-    assert all(isinstance(failure(one), RecordingError) for one in (other, broken, torn, empty))
+    assert str(replay_error(other)) == f"{other}: file is not a recording of k2eg"
+    assert f"{broken}: file cannot be read" in str(replay_error(broken))
+    assert "journal is empty" in str(replay_error(journal_only))
+    assert "the folder has no recordings" in str(replay_error(empty))
+    assert all(isinstance(replay_error(each), RecordingError) for each in (other, broken, journal_only, empty))
 
 
-def test_a_recording_of_another_version(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_of_another_version_fails_the_replay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("k2eg_rx.recording.recorder.VERSION", "9")
-    assert "version must be '1', got '9'" in str(failure(recorded(path, update("x", 1))))
+    assert "version must be '1', got '9'" in str(replay_error(recorded(path, update("x", 1))))
 
 
-def test_a_damaged_file_is_an_error_with_its_name(path: Path) -> None:
+def test_a_damaged_file_fails_the_replay_with_its_name(path: Path) -> None:
     recorded(path, *series("x", range(1000)))
     content = bytearray(path.read_bytes())
     content[100:3000] = b"\xff" * 2900
     path.write_bytes(content)
-    error = failure(path)
+    error = replay_error(path)
     assert isinstance(error, RecordingError)
     assert f"{path}: file is damaged" in str(error)
 
@@ -625,7 +629,7 @@ def test_a_damaged_file_is_an_error_with_its_name(path: Path) -> None:
         ({"start": 5, "stop": 5}, "after start"),
     ],
 )
-def test_bad_arguments_of_replay_raise(tmp_path: Path, options: dict[str, Any], word: str) -> None:
+def test_invalid_arguments_of_replay_are_rejected(tmp_path: Path, options: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         replay_file(**({"path": tmp_path} | options))
 
@@ -633,47 +637,47 @@ def test_bad_arguments_of_replay_raise(tmp_path: Path, options: dict[str, Any], 
 # --- recovery ---
 
 
-def cut_short(path: Path, values: range, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """Records, and leaves the files of a killed recorder. Returns the journal's content."""
+def record_and_kill(path: Path, values: range, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Records, and restores the files as a killed recorder leaves them; returns the journal's content."""
     source: Subject[PVUpdate] = Subject()
-    watch = Watch(source.pipe(record(path, flush_rows=5, scheduler=clock)))
-    for one in series("x", values):
-        source.on_next(one)
+    subscriber = Subscriber(source.pipe(record(path, flush_rows=5, scheduler=clock)))
+    for each in series("x", values):
+        source.on_next(each)
     content = {file: file.read_bytes() for file in (journal_of(path), partial_of(path))}
-    watch.subscription.dispose()
+    subscriber.subscription.dispose()
     path.unlink()
-    for file, left in content.items():
-        file.write_bytes(left)
+    for file, data in content.items():
+        file.write_bytes(data)
     return content[journal_of(path)]
 
 
 def test_a_journal_is_replayed_and_recovered_up_to_the_last_flush(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut_short(path, range(23), clock, monkeypatch)
+    record_and_kill(path, range(23), clock, monkeypatch)
     with pytest.raises(ValueError, match="with recover"):
         record(path)
-    assert [one.value for one in played(path)] == list(range(20))
-    assert [one.value for one in played(journal_of(path))] == list(range(20))
-    assert [one.value for one in played(path.parent)] == list(range(20))
+    assert [each.value for each in read_back(path)] == list(range(20))
+    assert [each.value for each in read_back(journal_of(path))] == list(range(20))
+    assert [each.value for each in read_back(path.parent)] == list(range(20))
     assert recover(path.parent) == [path]
     assert names_in(path.parent) == ["run.parquet"]
-    assert [one.value for one in played(path)] == list(range(20))
+    assert [each.value for each in read_back(path)] == list(range(20))
     assert recover(path) == []
 
 
-def test_a_journal_truncated_anywhere(
+def test_a_truncated_journal_is_replayed_up_to_its_last_complete_batch(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = cut_short(path, range(20), clock, monkeypatch)
+    whole = record_and_kill(path, range(20), clock, monkeypatch)
     counts: set[int] = set()
     for length in range(0, len(whole), 211):
         journal_of(path).write_bytes(whole[:length])
         error = None
         try:
-            values = [one.value for one in played(path)]
+            values = [each.value for each in read_back(path)]
         except AssertionError:
-            error = failure(path)
+            error = replay_error(path)
             assert "journal is empty" in str(error)
             continue
         assert values == list(range(len(values)))
@@ -682,26 +686,26 @@ def test_a_journal_truncated_anywhere(
     assert "incomplete batch" in caplog.text
 
 
-def test_a_recorder_killed_before_anything_was_flushed(
+def test_recovery_after_a_kill_before_the_first_flush(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut_short(path, range(1), clock, monkeypatch)
-    assert played(path) == []
+    record_and_kill(path, range(1), clock, monkeypatch)
+    assert read_back(path) == []
     assert recover(path) == [path]
     assert len(pd.read_parquet(path)) == 0
 
 
-def test_a_recorder_killed_before_anything_was_recorded(path: Path) -> None:
+def test_recovery_after_a_kill_before_the_journals_header(path: Path) -> None:
     journal_of(path).write_bytes(b"")
     partial_of(path).write_bytes(b"PAR1")
     assert recover(path) == []
     assert names_in(path.parent) == []
 
 
-def test_a_recorder_killed_after_the_file_was_complete(path: Path) -> None:
+def test_recovery_after_a_kill_before_the_journals_removal(path: Path) -> None:
     recorded(path, update("x", 1))
     journal_of(path).write_bytes(b"")
-    assert [one.value for one in played(path)] == [1]
+    assert [each.value for each in read_back(path)] == [1]
     assert recover(path) == []
     assert names_in(path.parent) == ["run.parquet"]
 

@@ -1,4 +1,4 @@
-"""Rows restore their items; columns for other programs."""
+"""Conversion of items to rows and back, and the columns for other programs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from k2eg_rx.transport.interfaces import Record
 
 NOW = 1_800_000_000_000_000_000
 
-# a structure takes a while to draw; without a deadline, for the machine may be busy
-fairly = settings(max_examples=40, deadline=None)
+# fewer examples, as structures are slow to generate; no deadline, as the machine may be busy
+examples = settings(max_examples=40, deadline=None)
 
 scalars = (
     st.none()
@@ -45,34 +45,34 @@ structures = st.fixed_dictionaries(
 )
 
 
-def exactly(value: Any) -> Any:
+def exact_form(value: Any) -> Any:
     """Returns a form that is equal only for identical values: types, bits of NaN and sign of zero included."""
     match value:
         case float():
             return struct.pack(">d", value)
         case dict():
-            return {key: exactly(item) for key, item in value.items()}
+            return {key: exact_form(item) for key, item in value.items()}
         case list() | tuple():
-            return type(value), [exactly(item) for item in value]
+            return type(value), [exact_form(item) for item in value]
         case _:
             return type(value), value
 
 
-def again(item: Recordable) -> Any:
+def restored_from(item: Recordable) -> Any:
     assembler = Assembler()
-    fed = [assembler.feed(row) for row in rows_of(item, NOW)]
-    assert fed[:-1] == [None] * (len(fed) - 1)
-    assert fed[-1] is not None
-    return fed[-1][1]
+    results = [assembler.feed(row) for row in rows_of(item, NOW)]
+    assert results[:-1] == [None] * (len(results) - 1)
+    assert results[-1] is not None
+    return results[-1][1]
 
 
-@fairly
+@examples
 @given(values)
-def test_packing_is_lossless(value: Any) -> None:
-    assert exactly(unpack_exactly(pack_exactly(value))) == exactly(value)
+def test_packing_restores_the_exact_value(value: Any) -> None:
+    assert exact_form(unpack_exactly(pack_exactly(value))) == exact_form(value)
 
 
-@fairly
+@examples
 @given(
     st.builds(
         Record,
@@ -86,54 +86,54 @@ def test_packing_is_lossless(value: Any) -> None:
         st.integers(-1, 2**50),
     )
 )
-def test_an_update_keeps_any_record(record: Record) -> None:
+def test_an_update_is_restored_with_its_record(record: Record) -> None:
     address = PVAddress.parse("ca://X:Y.alarm.severity")
-    restored = again(PVUpdate(address, record))
+    restored = restored_from(PVUpdate(address, record))
     assert restored.address == address
     assert restored.name == "X:Y.alarm.severity"
     assert restored.record == record
     assert type(restored.record.headers) is type(record.headers)
 
 
-@fairly
+@examples
 @given(structures)
-def test_updates_of_every_value_type(structure: dict[str, Any]) -> None:
+def test_an_update_is_restored_with_its_structure(structure: dict[str, Any]) -> None:
     wire = msgpack.packb({"x": structure}, default=lambda _: None, unicode_errors="replace")
     original = PVUpdate(PVAddress.parse("pva://x"), Record("x", 0, 1, b"x", wire, [("k2eg-ser-type", b"Msgpack")]))
-    restored = again(original)
-    assert exactly(restored.data) == exactly(original.data)
+    restored = restored_from(original)
+    assert exact_form(restored.data) == exact_form(original.data)
     assert restored.timestamp == original.timestamp
 
 
-@fairly
+@examples
 @given(structures)
-def test_value_of_a_get(structure: dict[str, Any]) -> None:
-    restored = again(PVData("x", structure))
+def test_a_get_result_is_restored(structure: dict[str, Any]) -> None:
+    restored = restored_from(PVData("x", structure))
     assert type(restored) is PVData
     assert restored.name == "x"
-    assert exactly(restored.data) == exactly(structure)
+    assert exact_form(restored.data) == exact_form(structure)
 
 
-@fairly
+@examples
 @given(
     st.dictionaries(st.text(), st.lists(structures, max_size=3), max_size=3),
     st.integers(),
     st.integers(),
     st.text(st.characters(categories=["Cs", "Ll"])),
 )
-def test_a_snapshot(data: dict[str, Any], timestamp: int, iteration: int, text: str) -> None:
+def test_a_snapshot_is_restored(data: dict[str, Any], timestamp: int, iteration: int, text: str) -> None:
     original = Snapshot("s", {pv: Samples(items) for pv, items in data.items()}, timestamp, iteration, 5, 6, -1, text)
-    restored = again(original)
+    restored = restored_from(original)
     assert {name: getattr(restored, name) for name in Snapshot.__slots__ if name != "data"} == {
         name: getattr(original, name) for name in Snapshot.__slots__ if name != "data"
     }
     assert list(restored.data) == list(original.data)
     assert all(type(samples) is Samples for samples in restored.data.values())
-    assert exactly({pv: list(samples) for pv, samples in restored.data.items()}) == exactly(data)
+    assert exact_form({pv: list(samples) for pv, samples in restored.data.items()}) == exact_form(data)
 
 
-def row_of(value: object, **about: Any) -> Row:
-    (row,) = rows_of(update("x", value, **about), NOW)
+def row_of(value: object, **options: Any) -> Row:
+    (row,) = rows_of(update("x", value, **options), NOW)
     return row
 
 
@@ -150,14 +150,14 @@ def row_of(value: object, **about: Any) -> Row:
         ({"s": [1.0]}, None, (None, None, None)),
     ],
 )
-def test_columns_of_a_value(
+def test_a_value_has_its_columns(
     value: object, choices: list[str] | None, expected: tuple[float | None, int | None, str | None]
 ) -> None:
     row = row_of(value, choices=choices)
     assert (row.value, row.value_int, row.text) == expected
 
 
-def test_columns_of_an_update() -> None:
+def test_an_update_has_columns_for_alarm_and_time() -> None:
     row = row_of(math.nan, severity=2, fields={"alarm": {"severity": 2, "status": 3}}, timestamp=NOW + 1, arrival_ms=7)
     assert (row.kind, row.pv, row.protocol, row.time, row.severity, row.status) == ("update", "x", "pva", NOW + 1, 2, 3)
     assert row.published == 7_000_000
@@ -167,7 +167,7 @@ def test_columns_of_an_update() -> None:
     "value",
     [{"index": 9, "choices": ["a"]}, {"index": -1, "choices": ["a"]}, {"index": 0, "choices": [3]}],
 )
-def test_an_enum_without_a_label(value: dict[str, Any]) -> None:
+def test_an_enum_without_a_label_has_no_text(value: dict[str, Any]) -> None:
     (row,) = rows_of(PVData("x", {"value": value}), NOW)
     assert (row.value, row.text) == (value["index"], None)
 
@@ -182,21 +182,21 @@ def test_numbers_too_large_for_a_column_are_in_the_body_only() -> None:
     assert (row.value, row.value_int, row.status, row.time) == (None, None, None, None)
 
 
-def test_published_is_kafka_time_or_epics_time_or_time_of_recording() -> None:
+def test_published_is_kafkas_timestamp_or_epics_time_or_the_recording_time() -> None:
     wire = pack_exactly({"x": {"value": 1}})
     header = [("k2eg-ser-type", b"Msgpack")]
-    without = PVUpdate(PVAddress.parse("pva://x"), Record("x", 0, 0, None, wire, header, -1))
+    without_time = PVUpdate(PVAddress.parse("pva://x"), Record("x", 0, 0, None, wire, header, -1))
     assert row_of(1, timestamp=5_000_000_000, arrival_ms=9).published == 9_000_000
     timed = update("x", 1, timestamp=5_000_000_001)
-    unarrived = PVUpdate(timed.address, timed.record._replace(timestamp_ms=-1))
-    assert rows_of(unarrived, NOW)[0].published == 5_000_000_001
-    assert rows_of(without, NOW)[0].published == NOW
+    without_kafka_time = PVUpdate(timed.address, timed.record._replace(timestamp_ms=-1))
+    assert rows_of(without_kafka_time, NOW)[0].published == 5_000_000_001
+    assert rows_of(without_time, NOW)[0].published == NOW
     assert rows_of(PVData("x", timed.data), NOW)[0].published == NOW
     assert rows_of(snapshot("s", {"x": 1}, timestamp=2_000_000_000, window=1.0), NOW)[0].published == 3_000_000_000
     assert rows_of(Snapshot("s", {}), NOW)[0].published == NOW
 
 
-def test_a_snapshot_is_a_row_and_one_for_each_sample() -> None:
+def test_a_snapshot_has_a_row_and_one_per_sample() -> None:
     rows = rows_of(snapshot("orbit", {"a": [update("a", 1), update("a", 2)], "b": None}, iteration=7), NOW)
     assert [(row.kind, row.snapshot, row.iteration, row.pv, row.value_int) for row in rows] == [
         (Kind.SNAPSHOT, "orbit", 7, None, None),
@@ -205,27 +205,27 @@ def test_a_snapshot_is_a_row_and_one_for_each_sample() -> None:
     ]
 
 
-def test_an_undecodable_update_is_kept() -> None:
+def test_an_undecodable_update_is_recorded() -> None:
     broken = PVUpdate(PVAddress.parse("pva://x"), Record("x", 0, 0, None, b"\xc1", [("k2eg-ser-type", b"Msgpack")]))
     (row,) = rows_of(broken, NOW)
     assert (row.body, row.value, row.published) == (b"\xc1", None, NOW)
     with pytest.raises(WireError):
-        _ = again(broken).data
+        _ = restored_from(broken).data
 
 
-def test_json_survives_too() -> None:
+def test_a_json_record_is_restored() -> None:
     body = json.dumps({"x": {"value": [10**30, "\ud800", None]}}).encode()
     original = PVUpdate(PVAddress.parse("ca://x"), Record("x", 0, 0, None, body, [("k2eg-ser-type", "Json")]))
-    assert again(original).value == [10**30, "\ud800", None]
+    assert restored_from(original).value == [10**30, "\ud800", None]
 
 
 def test_invalid_unicode_is_replaced_in_columns_only() -> None:
     original = PVData("x", {"value": "\ud800a"})
     assert rows_of(original, NOW)[0].text == "?a"
-    assert again(original).value == "\ud800a"
+    assert restored_from(original).value == "\ud800a"
 
 
-def test_other_items_raise() -> None:
+def test_unsupported_items_are_rejected() -> None:
     with pytest.raises(ValueError, match="must be PVUpdate, PVData or Snapshot, got float"):
         rows_of(1.5, NOW)
     with pytest.raises(ValueError, match="cannot be recorded"):
@@ -235,13 +235,13 @@ def test_other_items_raise() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        Row("strange", 0),
+        Row("unknown", 0),
         Row(Kind.SAMPLE, 0, pv="x", body=pack_exactly({})),
         Row(Kind.VALUE, 0, pv="x"),
         Row(Kind.VALUE, 0, body=pack_exactly({})),
         Row(Kind.VALUE, 0, pv="x", body=b"\xc1"),
     ],
 )
-def test_damaged_rows_raise(row: Row) -> None:
+def test_damaged_rows_are_rejected(row: Row) -> None:
     with pytest.raises(UNPACK_ERRORS):
         Assembler().feed(row)
