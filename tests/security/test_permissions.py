@@ -142,7 +142,9 @@ def test_no_permission_for_a_group_that_shares_events(site: Any, user: str, sett
     site.kafka.allow(user, site.commands, "WRITE")
     site.kafka.create_topics(monitor_topic(user))
     site.kafka.allow(user, monitor_topic(user), "READ")
-    with Client("site", settings.reply_topic.removesuffix("-reply"), f"share-{user}", settings=settings) as client:
+    with Client(
+        "site", settings.reply_topic.removesuffix("-reply"), group_name=f"share-{user}", settings=settings
+    ) as client:
         client.monitor_stream(f"pva://{user}").subscribe(on_error=print)
         scanner.add(_reason(client, f"group 'share-{user}'"))
 
