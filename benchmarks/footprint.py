@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import cast
 
 from reactivex import Observable
 
@@ -122,7 +123,7 @@ def watcher(place: Laboratory, count: int, subscribers: int) -> Iterator[Watcher
         theirs.close()
         ours.recv()
         place.produce(names, count)
-        yield Watcher(place, names, subscribers, ours, ours.recv())
+        yield Watcher(place, names, subscribers, cast(Connection, ours), ours.recv())
         ours.send(0)
         process.join(TIMEOUT)
     finally:

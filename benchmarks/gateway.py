@@ -203,7 +203,8 @@ def latency(site: Site, handler: _Handler, rate: int) -> tuple[list[float], list
             raise SystemExit("the last update has not come")
         time.sleep(0.01)
     theirs = site.peer.ask("end")[1:]  # the first is the initial value
-    return [[_percentile(figures, percent) for percent in (50, 99)] for figures in (handler.latencies, theirs)]
+    ours, theirs = ([_percentile(figures, percent) for percent in (50, 99)] for figures in (handler.latencies, theirs))
+    return ours, theirs
 
 
 class _Rows:

@@ -54,6 +54,7 @@ class Process:
 
     def is_done(self) -> bool:
         """Whether the answer has arrived."""
+        assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def answer(self) -> Any:

@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -201,7 +201,7 @@ def run(title: str, benchmark: Benchmark, arguments: Sequence[str] | None = None
     main({title: benchmark}, title, arguments)
 
 
-def main(benchmarks: dict[str, Benchmark], description: str, arguments: Sequence[str] | None = None) -> None:
+def main(benchmarks: Mapping[str, Benchmark], description: str, arguments: Sequence[str] | None = None) -> None:
     """Runs benchmarks one by one, prints a table of each, and writes all raw figures to one file."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=LEAST_ROUNDS, help="of each measurement (default %(default)s)")

@@ -117,9 +117,8 @@ def _zipped(names: Sequence[str]) -> Operator:
 
 
 def _grouped(operator: Operator) -> Operator:
-    return lambda source: source.pipe(
-        ops.group_by(lambda event: event.name), ops.flat_map(lambda group: group.pipe(operator))
-    )
+    merged: Operator = ops.flat_map(lambda group: group.pipe(operator))
+    return lambda source: source.pipe(ops.group_by(lambda event: event.name), merged)
 
 
 def _pairs(load: Load, timers: abc.SchedulerBase) -> Iterator[tuple[str, Operator, Operator, str]]:
@@ -128,7 +127,7 @@ def _pairs(load: Load, timers: abc.SchedulerBase) -> Iterator[tuple[str, Operato
     severity = pv_ops.field("alarm.severity")
     yield 'field("alarm.severity")', severity, ops.map(lambda event: event.data["alarm"]["severity"]), "map"
     yield "timestamps()", pv_ops.timestamps(), ops.map(lambda event: event.timestamp), "map"
-    plain = ops.distinct_until_changed(lambda event: (event.name, event.value))
+    plain: Operator = ops.distinct_until_changed(lambda event: (event.name, event.value))
     yield "changed()", pv_ops.changed(), plain, "distinct_until_changed"
     plain = ops.distinct_until_changed(lambda event: event.severity)
     yield "alarms()", pv_ops.alarms(), plain, "distinct_until_changed"
@@ -150,7 +149,7 @@ def _pairs(load: Load, timers: abc.SchedulerBase) -> Iterator[tuple[str, Operato
     )
     writing = pv_ops.put_to(_Bench(), "pva://ring:corrector", limits=(-1.0, 1.0))
     plain = rx.compose(ops.throttle_first(0.1, timers), ops.map(lambda number: max(-1.0, min(1.0, number))))
-    mapped = ops.map(lambda event: event.value)
+    mapped: Operator = ops.map(lambda event: event.value)
     yield (
         "value(), put_to(...)",
         rx.compose(pv_ops.value(), writing),

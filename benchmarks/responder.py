@@ -17,7 +17,7 @@ from typing import Any
 import msgpack
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-HEADER = [("k2eg-ser-type", b"Msgpack")]
+HEADER: list[tuple[str, str | bytes | None]] = [("k2eg-ser-type", b"Msgpack")]
 PARTITIONS = 3  # of a PV's topic, as the deployed gateway creates it
 _START_SECONDS = 60.0
 

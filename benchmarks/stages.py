@@ -10,7 +10,7 @@ functions, because a public hook there would cost time for every event.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -32,9 +32,9 @@ _STAGES: tuple[tuple[str, Any, str], ...] = (
 
 
 @contextmanager
-def _timed() -> Iterator[Counter[str]]:
+def _timed() -> Iterator[dict[str, float]]:
     """Measures the stages; yields the seconds of each."""
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
 
     def clocked(name: str, stage: Callable[..., Any]) -> Callable[..., Any]:
         def run_stage(*arguments: Any) -> Any:

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
@@ -50,7 +51,7 @@ class Topics:
             time.sleep(_POLL_SECONDS)
         return time.perf_counter() - since
 
-    def _ends(self) -> dict[TopicPartition, OffsetSpec]:
+    def _ends(self) -> dict[TopicPartition, Any]:
         latest = OffsetSpec.latest()
         return {TopicPartition(name, number): latest for name in self._names for number in range(PARTITIONS)}
 

@@ -32,7 +32,11 @@ COUNTS = (1, 10, 1000)
 _FASTEST = 4e6  # events per second that no client reaches
 _POLL_SECONDS = 0.1  # between two polls of the subscriber to the newest values
 # Both prefetch the same amount, otherwise the records read before the start would decide.
-_PREFETCH = {"queued.max.messages.kbytes": 16 * 1024, "fetch.max.bytes": 16 * 1024 * 1024, "fetch.queue.backoff.ms": 20}
+_PREFETCH: dict[str, str | int] = {
+    "queued.max.messages.kbytes": 16 * 1024,
+    "fetch.max.bytes": 16 * 1024 * 1024,
+    "fetch.queue.backoff.ms": 20,
+}
 _SETTLE = 1.0  # seconds until the broker has finished writing
 _HELD = 3  # events of the gate's PV: one in the handler, the others fill its queue
 

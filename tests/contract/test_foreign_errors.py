@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import confluent_kafka
 import pytest
@@ -56,7 +57,7 @@ def use_everything(address: str, receiver) -> list[BaseException]:
     """Calls every method of the transport and of what it makes; returns what they raised or reported."""
     raised: list[BaseException] = []
 
-    def attempt(call: Callable[..., object], *arguments: object, **options: object) -> object:
+    def attempt(call: Callable[..., object], *arguments: object, **options: object) -> Any:
         try:
             return call(*arguments, **options)
         except Exception as error:

@@ -84,7 +84,7 @@ class Recorder(list[Any]):
         self.completed = True
 
 
-def values(stream: rx.Observable[PVUpdate]) -> Recorder:
+def values(stream: rx.Observable[Any]) -> Recorder:
     return Recorder(stream.pipe(ops.map(lambda update: update.value)))
 
 
@@ -814,7 +814,7 @@ def test_since_replays_history_in_virtual_time(gateway: ScriptedGateway, client:
 
 
 def test_replay_speed_applies_to_virtual_time(gateway: ScriptedGateway) -> None:
-    played: list[tuple[float, str]] = []
+    played: list[str] = []
     play([("a", 0), ("b", 60 * SECOND)], lambda event: event[1]).subscribe(lambda event: played.append(event[0]))
     gateway.settle()
     assert played == ["a", "b"]

@@ -34,7 +34,7 @@ def create_topics(broker: str, topics: Sequence[str]) -> None:
     admin = AdminClient({"bootstrap.servers": broker})
     for future in admin.create_topics([NewTopic(topic, 1) for topic in topics], request_timeout=PATIENCE).values():
         future.result(PATIENCE)
-    request = {TopicPartition(topic, 0): OffsetSpec.latest() for topic in topics}
+    request: dict[TopicPartition, Any] = {TopicPartition(topic, 0): OffsetSpec.latest() for topic in topics}
     deadline = time.monotonic() + PATIENCE
     while any(future.exception() for future in admin.list_offsets(request, request_timeout=PATIENCE).values()):
         assert time.monotonic() < deadline, "topics cannot be read"

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
@@ -88,7 +89,7 @@ def second_magnet(client: Client) -> None:
     first(client.put_stream("pva://demo:setpoint2", 2.5))
 
 
-def objects(text: str) -> list[dict[str, object]]:
+def objects(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 

@@ -299,7 +299,11 @@ def test_a_missing_topic_while_the_event_loop_closes_is_ignored(caplog: pytest.L
     loop = EventLoop(lambda: failures.append(1))
     topics = Topics(InstantTopicAdmin(), loop, create=True)
     made, late = threading.Event(), threading.Event()
-    call_soon(loop, lambda: topics.ensure("a", 3).subscribe(on_completed=made.set))
+
+    def create() -> None:
+        topics.ensure("a", 3).subscribe(on_completed=made.set)
+
+    call_soon(loop, create)
     assert made.wait(SECONDS)
     running, all_queued, closed = threading.Event(), threading.Event(), threading.Event()
 

@@ -1,7 +1,7 @@
 """A transport without threads: the test acts as the gateway, and all calls are on its thread."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -10,7 +10,16 @@ import pytest
 from k2eg_rx import Client
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.settings import Settings
-from k2eg_rx.transport.interfaces import ConnectionState, Headers, Receiver, Record, TransportError, TransportStatus
+from k2eg_rx.transport.interfaces import (
+    ConnectionState,
+    Headers,
+    History,
+    Offsets,
+    Receiver,
+    Record,
+    TransportError,
+    TransportStatus,
+)
 
 HEADERS: Headers = [("k2eg-ser-type", b"Msgpack")]
 
@@ -26,6 +35,7 @@ class ScriptedSource:
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
+        self.on_gone: Callable[[str], None] = lambda _: None
         self.topics: list[str] = []
         self.held: list[Future[None]] = []
         self.hold = False
@@ -41,6 +51,9 @@ class ScriptedSource:
 
     def release(self, topic: str) -> None:
         self.topics.remove(topic)
+
+    def release_for_rebalance(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
+        raise NotImplementedError
 
     def wake(self) -> None:
         self.woken += 1
@@ -105,6 +118,9 @@ class ScriptedTransport:
         self.group_name = group_name
         self.event_source = ScriptedSource(receiver)
         return self.event_source
+
+    def history(self, topics: Sequence[str]) -> History:
+        raise NotImplementedError
 
     def sink(self) -> ScriptedSink:
         return self.out

@@ -268,7 +268,7 @@ def test_commands_not_sent_before_close_have_an_error(run: Run, transport: Any) 
 
 def test_close_releases_blocked_threads_at_once(run: Run, transport: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     full = threading.Semaphore(0)
-    from k2eg_rx.concurrency.worker_pool import blocking_section
+    from k2eg_rx.concurrency.worker_pool import WorkerPool, blocking_section
 
     def watched() -> Any:
         full.release()
@@ -276,14 +276,14 @@ def test_close_releases_blocked_threads_at_once(run: Run, transport: Any, monkey
 
     monkeypatch.setattr("k2eg_rx.aio.async_queue.blocking_section", watched)
     waits: list[float] = []
-    wait_for = k2eg_rx.concurrency.worker_pool.WorkerPool.wait_for
+    wait_for = WorkerPool.wait_for
 
     def watched_wait(self: Any, condition: Any, predicate: Any, timeout: float) -> bool:
         waits.append(timeout)
         assert wait_for(self, condition, predicate, timeout)
         return True
 
-    monkeypatch.setattr(k2eg_rx.concurrency.worker_pool.WorkerPool, "wait_for", watched_wait)
+    monkeypatch.setattr(WorkerPool, "wait_for", watched_wait)
 
     async def main(client: aio.Client) -> list[int]:
         updates = client.monitor("pva://x", capacity=2)

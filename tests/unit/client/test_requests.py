@@ -24,7 +24,7 @@ class Sink:
         self.sent: list[Any] = []
         self.reports: list[Any] = []
 
-    def send(self, topic: str, value: bytes, *, on_delivery: Any, **_: Any) -> None:
+    def send(self, topic: str, value: bytes, *, on_delivery: Any = None, **_: Any) -> None:
         self.sent.append(value)
         self.reports.append(on_delivery)
 

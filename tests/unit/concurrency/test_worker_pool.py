@@ -11,6 +11,10 @@ NAME = "pool-test"
 TIMEOUT = 60.0
 
 
+def all_of(*_results: object) -> None:
+    """Makes one task of several expressions."""
+
+
 def test_collected_tasks_run_inline_until_they_are_passed_on():
     pool = WorkerPool(4, NAME)
     ran: list[tuple[str, str]] = []
@@ -21,7 +25,7 @@ def test_collected_tasks_run_inline_until_they_are_passed_on():
 
     here = threading.current_thread().name
     work = pool.collect_inline()
-    pool.submit(lambda: (record("one"), pool.submit(lambda: record("submitted by one"))))
+    pool.submit(lambda: all_of(record("one"), pool.submit(lambda: record("submitted by one"))))
     pool.submit(lambda: record("two"))
     assert ran == []
     work.run()
@@ -30,7 +34,7 @@ def test_collected_tasks_run_inline_until_they_are_passed_on():
 
     work = pool.collect_inline()
     for _ in range(2):
-        pool.submit(lambda: (record("passed on"), passed_on.set()))
+        pool.submit(lambda: all_of(record("passed on"), passed_on.set()))
     work.pass_on()
     pool.submit(lambda: record("too late"))
     work.run()
@@ -104,7 +108,7 @@ def test_resubmitted_tasks_run_after_other_tasks():
     ended = threading.Event()
 
     def begin() -> None:
-        pool.resubmit(lambda: (order.append("rest"), ended.set()))
+        pool.resubmit(lambda: all_of(order.append("rest"), ended.set()))
         pool.submit(lambda: order.append("another"))
         order.append("begin")
 
@@ -118,7 +122,7 @@ def test_a_task_that_fails_does_not_end_inline_execution(caplog):
     pool = WorkerPool(1, NAME)
     work = pool.collect_inline()
     ran: list[int] = []
-    pool.submit(lambda: 1 / 0)
+    pool.submit(lambda: all_of(1 / 0))
     pool.submit(lambda: ran.append(1))
     work.run()
     assert ran == [1]

@@ -3,7 +3,7 @@
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -85,7 +85,7 @@ def scheduler() -> TestScheduler:
     return TestScheduler()
 
 
-def numbers(seen: list[Item]) -> list[int]:
+def numbers(seen: Sequence[Item]) -> list[int]:
     return [item.number for item in seen]
 
 

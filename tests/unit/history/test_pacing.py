@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from reactivex.testing import ReactiveTest, TestScheduler
@@ -41,7 +42,7 @@ class Source:
         self.closed += 1
 
 
-def emissions(source, speed, *, timestamp=seconds, disposed=1000.0):
+def emissions(source, speed, *, timestamp=seconds, disposed=1000.0) -> list[tuple[float, Any]]:
     scheduler = TestScheduler()
     result = scheduler.start(lambda: play(source, timestamp, speed, scheduler), disposed=disposed)
     return [(message.time, message.value) for message in result.messages]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from typing import Any, cast
 
 import pytest
 
@@ -52,6 +53,12 @@ class Recorder:
     def finish(self, error: Exception | None = None) -> None:
         self.ends.append(error)
 
+    def cancel_and_drain(self) -> Sequence[PVUpdate]:
+        raise AssertionError
+
+    def reclaim_undelivered(self, is_wanted: Callable[[PVUpdate], bool]) -> Sequence[PVUpdate]:
+        raise AssertionError
+
     def values_and_replayed(self) -> list[tuple[object, bool]]:
         return [(item.value, item.replayed) for item in self.items]
 
@@ -71,7 +78,7 @@ class Topic:
     def locate(self, start_ms: int, stop_ms: int | None, timeout: float) -> dict[Partition, Span]:
         return {("a", 0): Span(0, len(self.records)), ("a", 1): Span(0, 0)}
 
-    def read(self, wanted: dict[Partition, int], timeout: float) -> Excerpt:
+    def read(self, wanted: Mapping[Partition, int], timeout: float) -> Excerpt:
         start = wanted.get(("a", 0), len(self.records))
         return Excerpt(self.records[start : start + 50], {("a", 0): len(self.records)})
 
@@ -92,7 +99,7 @@ class FakeQuery:
     def begin(self) -> Merge | None:
         return None if self.is_silent else Merge(self.topic, self.selection, self.topic.locate(0, None, 0.0))
 
-    def advance(self, merge: Merge, *, patient: bool = False) -> list[object]:
+    def advance(self, merge: Merge, *, patient: bool = False) -> Sequence[object]:
         return merge.advance(0.0)
 
     def suspend(self) -> None:
@@ -113,7 +120,7 @@ class Bench:
         self.gate = ReplayGate(self.common)
         self.splice = Splice(self.recorder, capacity)
         self.query = FakeQuery(topic, interval)
-        self.task = CatchUp(self.query, self.splice, self.recorder, self.gate, [self.position])
+        self.task = CatchUp(cast(Any, self.query), self.splice, self.recorder, self.gate, [self.position])
 
     def step(self, count: int = 1) -> float | None:
         pause: float | None = 0.0

@@ -332,7 +332,7 @@ class TestHeld:
 )
 def test_bad_arguments_raise_at_the_call(options: dict[str, Any], words: str):
     with pytest.raises(ValueError, match=words):
-        align(**({"pvs": ["a", "b"]} | options))
+        align(**{"pvs": ["a", "b"], **options})
 
 
 def test_a_drop_handler_that_raises_ends_the_stream():

@@ -9,7 +9,7 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from k2eg_rx.operators import combine_pvs, latest_by_pv, value
-from k2eg_rx.protocol.messages import PVData
+from k2eg_rx.protocol.messages import PVData, PVUpdate
 from k2eg_rx.testing import update
 
 UPDATES = [update("x", 1), update("other", 9), update("y", 2), update("x", 3)]
@@ -22,7 +22,7 @@ def combined(pvs: Any, **arguments: Any) -> list[dict[str, Any]]:
 
 
 def test_latest_by_pv_has_the_newest_update_of_every_pv() -> None:
-    found: list[dict[str, PVData]] = []
+    found: list[dict[str, PVUpdate]] = []
     stream = rx.from_iterable(UPDATES).pipe(latest_by_pv())
     stream.subscribe(found.append)
     stream.subscribe(found.append)  # a new subscription

@@ -32,7 +32,7 @@ def shown(notification: Any) -> str:
     return "end" if notification.kind == "C" else str(notification.exception)
 
 
-def numbers(scheduler: TestScheduler, *times: float, end: float = 0, error: float = 0) -> Observable[int]:
+def numbers(scheduler: TestScheduler, *times: int, end: int = 0, error: int = 0) -> Observable[int]:
     messages: list[Any] = [on_next(time, number) for number, time in enumerate(times)]
     messages += [on_completed(end)] if end else []
     messages += [on_error(error, Exception("failed"))] if error else []

@@ -44,7 +44,7 @@ class Monitor:
     def subscribe(self, **arguments: Any) -> abc.DisposableBase:
         return (
             self.stream()
-            .pipe(retry_activation(**({"jitter": 0.0} | arguments)))
+            .pipe(retry_activation(**{"jitter": 0.0, **arguments}))
             .subscribe(
                 self.items.append,
                 self.ends.append,

@@ -39,7 +39,8 @@ def test_a_scalar_that_fits_is_converted(kind: str, value: object, expected: obj
 
 
 def test_nan_and_the_infinities_are_floats() -> None:
-    assert math.isnan(checked_scalar("double", math.nan))
+    checked: Any = checked_scalar("double", math.nan)
+    assert math.isnan(checked)
     assert checked_scalar("float", -math.inf) == -math.inf
 
 

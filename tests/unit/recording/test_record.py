@@ -631,7 +631,7 @@ def test_a_damaged_file_fails_the_replay_with_its_name(path: Path) -> None:
 )
 def test_invalid_arguments_of_replay_are_rejected(tmp_path: Path, options: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
-        replay_file(**({"path": tmp_path} | options))
+        replay_file(**{"path": tmp_path, **options})
 
 
 # --- recovery ---

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import reactivex
 from reactivex import Observable
+from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from k2eg_rx.gateway.commands.dispatch import handle_each
@@ -61,7 +62,7 @@ def test_disposing_ends_all_inner_streams() -> None:
     ended: list[int] = []
 
     def answer(item: int) -> Observable[int]:
-        return reactivex.never().pipe(reactivex.operators.finally_action(lambda: ended.append(item)))
+        return reactivex.never().pipe(ops.finally_action(lambda: ended.append(item)))
 
     subscription = source.pipe(handle_each(answer, lambda *_: None)).subscribe()
     for item in range(3):

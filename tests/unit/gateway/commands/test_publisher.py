@@ -148,8 +148,8 @@ def test_a_missing_topic_is_reported_once_until_it_is_handled(sink: Sink, contex
     missing: list[str] = []
     publisher = Publisher(sink, context, missing.append)
     scheduler: Any = context.scheduler
-    publisher.send(OutgoingRecord("t", None, b"v", Serialization.JSON))
-    publisher.send(OutgoingRecord("t", None, b"w", Serialization.JSON))
+    publisher.send(OutgoingRecord("t", b"", b"v", Serialization.JSON))
+    publisher.send(OutgoingRecord("t", b"", b"w", Serialization.JSON))
     for report in sink.reports:
         report(MissingTopicError("t is gone", "t"))
     assert missing == [], "on_missing is called by the scheduler only"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 from confluent_kafka import KafkaError
 
@@ -16,7 +18,7 @@ class World:
         self.states: list[TransportStatus] = []
         self.suspicions = 0
         self.health = Health(
-            self, ErrorTranslator("broker:9092"), clock=lambda: self.now
+            cast(Any, self), ErrorTranslator("broker:9092"), clock=lambda: self.now
         )  # the world receives the status
         self.health.on_suspicion = self._suspect
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
@@ -39,7 +40,7 @@ class FakeConsumer:
     def __init__(self) -> None:
         self.messages: deque[Message] = deque()
         self.group: Offsets = {}
-        self.metadata: dict[tuple[str, int], str] = {}
+        self.metadata: dict[tuple[str, int], str | None] = {}
         self.stored: Offsets = {}
         self.subscriptions: list[list[str]] = []
         self.assigned: list[TopicPartition] = []
@@ -106,7 +107,7 @@ class World(Receiver):
         self.is_ready = True
         self.unused: Offsets = {}
         self.reclaimed: list[Collection[tuple[str, int]]] = []
-        self.consumer = FakeConsumer()
+        self.consumer: Any = FakeConsumer()
         translator = ErrorTranslator("broker:9092")
         self.poll_loop = GroupPollLoop(
             "test", {}, receiver=self, listener=self, health=Health(StatusEvents(), translator), translator=translator
@@ -123,6 +124,8 @@ class World(Receiver):
         self.reclaimed.append(set(partitions))
         return self.unused
 
+    def begin(self, starts: object) -> None: ...
+    def halt(self, subscription: TopicSubscription) -> None: ...
     def on_topic_missing(self, topic: str) -> None: ...
     def on_partition_count(self, topic: str, partitions: int) -> None: ...
     def on_failed(self, error: TransportError) -> None: ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
@@ -31,7 +33,7 @@ class FakeConsumer:
 class World:
     def __init__(self) -> None:
         self.now = 10.0
-        self.consumer = FakeConsumer()
+        self.consumer: Any = FakeConsumer()
         self.lag = Lag(clock=lambda: self.now)
 
     def refresh(self) -> int:

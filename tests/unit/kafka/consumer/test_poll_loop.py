@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
@@ -68,7 +69,7 @@ class World(Receiver):
         self.is_ready = True
         self.batches: list[list[Record]] = []
         self.gone_topics: list[str] = []
-        self.consumer = FakeConsumer()
+        self.consumer: Any = FakeConsumer()
         translator = ErrorTranslator("broker:9092")
         self.poll_loop = PollLoop(
             "test", {}, receiver=self, listener=self, health=Health(StatusEvents(), translator), translator=translator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -64,7 +64,7 @@ class World:
         self.resolver = FakeResolver()
         self.poll_loop = FakePollLoop()
         self.consumer = FakeConsumer()
-        self.source = ExactSource(self.resolver, lambda listener: self.poll_loop)
+        self.source = ExactSource(cast(Any, self.resolver), lambda listener: cast(Any, self.poll_loop))
 
     def run(self) -> list[tuple[str, list[tuple[str, int, int]]]]:
         """Runs the queued actions; returns the calls of the consumer."""
@@ -149,5 +149,5 @@ def test_a_missing_consumer_fails_pending_and_later_reads(world):
 
 def test_presence_takes_no_partition():
     consumer = FakeConsumer()
-    _read_nothing(consumer, [object()])
+    _read_nothing(cast(Any, consumer), [cast(Any, object())])
     assert consumer.calls == [("assign", [])]

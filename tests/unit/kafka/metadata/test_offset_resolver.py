@@ -67,7 +67,7 @@ class FakeTarget:
 
 class FakeCreation:
     def __init__(self, *errors: TransportError | None) -> None:
-        self.errors = list(errors)
+        self.errors: list[TransportError | None] = list(errors)
         self.finished = 0
 
     def step(self) -> TransportError | None:
