@@ -76,7 +76,7 @@ def test_no_permission_for_the_reply_topic(site: Any, settings: Settings, scanne
     with _client(settings) as client:
         text = _error_of(client, scanner)
     assert f"topic {settings.reply_topic!r}" in text
-    assert "have its ACLs extended (READ" in text
+    assert "ask for ACLs (READ" in text
 
 
 def test_a_reply_topic_with_describe_but_without_read(site: Any, user: str, settings: Settings, scanner: Any) -> None:
@@ -142,11 +142,10 @@ def test_no_permission_for_a_group_that_shares_events(site: Any, user: str, sett
     site.kafka.allow(user, site.commands, "WRITE")
     site.kafka.create_topics(monitor_topic(user))
     site.kafka.allow(user, monitor_topic(user), "READ")
-    with Client(
-        "site", settings.reply_topic.removesuffix("-reply"), group_name=f"share-{user}", settings=settings
-    ) as client:
+    app_name, group = settings.reply_topic.removesuffix("-reply"), f"share-{user}"
+    with Client("site", app_name, group_name=group, settings=settings) as client:
         client.monitor_stream(f"pva://{user}").subscribe(on_error=print)
-        scanner.add(_reason(client, f"group 'share-{user}'"))
+        scanner.add(_reason(client, f"group {group!r}"))
 
 
 def test_a_gateway_without_permission_for_its_command_topic(site: Any, user: str, scanner: Any) -> None:

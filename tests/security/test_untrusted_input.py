@@ -87,7 +87,7 @@ def test_the_limits_are_set_in_the_environment(tmp_path: Path) -> None:
     assert GatewayOptions.from_section(settings.section("gateway")).max_command_bytes == 45
     for wrong in ("0", "-1", "many", "1.5"):
         file.write_text(f"{required}max_message_bytes={wrong}\n")
-        with pytest.raises(ValueError, match=f"max_message_bytes: '{wrong}' is not a whole number above 0"):
+        with pytest.raises(ValueError, match=f"max_message_bytes must be a whole number above 0, got '{wrong}'"):
             load_settings("site", "app", tmp_path)
 
 
