@@ -37,12 +37,12 @@ def all_roles(environment: Settings) -> dict[str, dict[str, object]]:
     }
 
 
-def test_every_role_goes_to_the_environments_broker():
+def test_every_role_uses_the_brokers_of_the_environment():
     environment = settings(bootstrap_servers="elsewhere:1")
     assert {role["bootstrap.servers"] for role in all_roles(environment).values()} == {"broker:9092"}
 
 
-def test_the_environment_wins_over_our_defaults():
+def test_the_environment_overrides_defaults():
     environment = settings(fetch_wait_max_ms="5", linger_ms="20", enable_idempotence="false", client_id="mine")
     assert events_properties(environment)["fetch.wait.max.ms"] == "5"
     assert sink_properties(environment)["linger.ms"] == "20"
@@ -50,7 +50,7 @@ def test_the_environment_wins_over_our_defaults():
     assert {role["client.id"] for role in all_roles(environment).values()} == {"mine"}
 
 
-def test_security_goes_to_every_role():
+def test_every_role_gets_the_security_properties():
     environment = settings(security_protocol="SASL_SSL", sasl_password="secret")
     for role in all_roles(environment).values():
         assert (role["security.protocol"], role["sasl.password"]) == ("SASL_SSL", "secret")
@@ -66,7 +66,7 @@ def test_security_goes_to_every_role():
         ("group.id", "another"),
     ],
 )
-def test_fixed_properties_win_with_a_warning(name, value, caplog):
+def test_fixed_properties_override_the_environment_with_a_warning(name, value, caplog):
     environment = Settings("test", "broker:9092", "commands", "replies", {name: value})
     with caplog.at_level(logging.WARNING):
         properties = group_properties(environment, "a-group")
@@ -98,23 +98,23 @@ def test_the_unused_group_id_can_be_set_for_acls():
 
 
 def test_message_max_bytes_is_not_passed_to_consumers():
-    """librdkafka refuses to make a consumer that may fetch less than one message."""
+    """librdkafka rejects a consumer whose fetch.max.bytes is below message.max.bytes."""
     environment = settings(message_max_bytes="50000000")
     assert sink_properties(environment)["message.max.bytes"] == "50000000"
     assert "message.max.bytes" not in events_properties(environment)
 
 
 @pytest.mark.parametrize("name", ["", "k2eg", "my-k2eg-app", "K2EG", "xK2eGx"])
-def test_a_group_that_gateways_do_not_count_is_refused(name):
+def test_a_group_name_that_gateways_ignore_is_rejected(name):
     with pytest.raises(ValueError, match="group_name"):
         check_group_name(name)
 
 
 @given(st.text("kK2eEgG-x"))
-def test_no_presence_group_is_one_that_gateways_do_not_count(app_name):
+def test_gateways_do_not_ignore_presence_groups(app_name):
     assert "k2eg" not in presence_group(app_name).lower()
 
 
-def test_a_presence_group_is_the_applications():
+def test_a_presence_group_has_the_application_name():
     assert presence_group("orbit") == "orbit-presence"
     assert presence_group("my-K2EG-app") == "my-kg-app-presence"

@@ -12,14 +12,14 @@ from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
 
 
-class World:
+class Harness:
+    """A `Health` with a clock; receives the statuses."""
+
     def __init__(self) -> None:
         self.now = 0.0
         self.states: list[TransportStatus] = []
         self.suspicions = 0
-        self.health = Health(
-            cast(Any, self), ErrorTranslator("broker:9092"), clock=lambda: self.now
-        )  # the world receives the status
+        self.health = Health(cast(Any, self), ErrorTranslator("broker:9092"), clock=lambda: self.now)
         self.health.on_suspicion = self._suspect
 
     def announce(self, status: TransportStatus) -> None:
@@ -29,68 +29,68 @@ class World:
     def _suspect(self) -> None:
         self.suspicions += 1
 
-    def trouble(self, code: int, words: str | None = None) -> None:
-        self.health.on_error(KafkaError(code, words))
+    def on_error(self, code: int, text: str | None = None) -> None:
+        self.health.on_error(KafkaError(code, text))
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_the_state_is_unknown_until_a_broker_answers(world):
-    assert world.health.suspicious
-    assert world.states == []
-    world.health.on_answer()
-    assert not world.health.suspicious
-    assert world.states == [TransportStatus(ConnectionState.UP)]
+def test_the_state_is_unknown_until_a_broker_answers(harness):
+    assert harness.health.suspicious
+    assert harness.states == []
+    harness.health.on_answer()
+    assert not harness.health.suspicious
+    assert harness.states == [TransportStatus(ConnectionState.UP)]
 
 
-def test_an_error_makes_the_state_suspicious_only(world):
-    world.health.on_answer()
-    world.trouble(KafkaError._TRANSPORT)
-    world.trouble(KafkaError._ALL_BROKERS_DOWN)
-    assert world.health.suspicious
-    assert world.suspicions == 1
-    assert world.states == [TransportStatus(ConnectionState.UP)]
-    world.health.on_answer()
-    assert not world.health.suspicious
-    assert world.states == [TransportStatus(ConnectionState.UP)]
+def test_an_error_makes_the_state_suspicious_only(harness):
+    harness.health.on_answer()
+    harness.on_error(KafkaError._TRANSPORT)
+    harness.on_error(KafkaError._ALL_BROKERS_DOWN)
+    assert harness.health.suspicious
+    assert harness.suspicions == 1
+    assert harness.states == [TransportStatus(ConnectionState.UP)]
+    harness.health.on_answer()
+    assert not harness.health.suspicious
+    assert harness.states == [TransportStatus(ConnectionState.UP)]
 
 
-def test_no_answer_after_errors_is_down_with_the_most_specific_reason(world):
-    world.health.on_answer()
-    world.trouble(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
-    world.trouble(KafkaError._AUTHENTICATION, "bad credentials")
-    world.trouble(KafkaError._TRANSPORT, "disconnected")
-    world.health.on_no_answer()
-    assert world.states[-1].connection is ConnectionState.DOWN
-    assert "bad credentials" in world.states[-1].reason
+def test_no_answer_after_errors_is_down_with_the_most_specific_reason(harness):
+    harness.health.on_answer()
+    harness.on_error(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
+    harness.on_error(KafkaError._AUTHENTICATION, "bad credentials")
+    harness.on_error(KafkaError._TRANSPORT, "disconnected")
+    harness.health.on_no_answer()
+    assert harness.states[-1].connection is ConnectionState.DOWN
+    assert "bad credentials" in harness.states[-1].reason
 
 
-def test_no_answer_without_an_error_is_down_after_five_seconds(world):
-    world.health.on_no_answer()
-    assert world.states == []
-    world.now = 5.0
-    world.health.on_no_answer()
-    assert world.states[-1].connection is ConnectionState.DOWN
-    assert "broker:9092" in world.states[-1].reason
+def test_no_answer_without_an_error_is_down_after_five_seconds(harness):
+    harness.health.on_no_answer()
+    assert harness.states == []
+    harness.now = 5.0
+    harness.health.on_no_answer()
+    assert harness.states[-1].connection is ConnectionState.DOWN
+    assert "broker:9092" in harness.states[-1].reason
 
 
-def test_an_answer_clears_the_reason(world):
-    world.trouble(KafkaError._AUTHENTICATION, "bad credentials")
-    world.health.on_no_answer()
-    world.health.on_answer()
-    assert world.states[-1] == TransportStatus(ConnectionState.UP)
-    world.trouble(KafkaError._TRANSPORT, "refused")
-    world.health.on_no_answer()
-    assert "refused" in world.states[-1].reason
-    assert "credentials" not in world.states[-1].reason
+def test_an_answer_clears_the_reason(harness):
+    harness.on_error(KafkaError._AUTHENTICATION, "bad credentials")
+    harness.health.on_no_answer()
+    harness.health.on_answer()
+    assert harness.states[-1] == TransportStatus(ConnectionState.UP)
+    harness.on_error(KafkaError._TRANSPORT, "refused")
+    harness.health.on_no_answer()
+    assert "refused" in harness.states[-1].reason
+    assert "credentials" not in harness.states[-1].reason
 
 
-def test_other_errors_do_not_affect_the_state(world):
-    world.health.on_answer()
-    world.trouble(KafkaError._MAX_POLL_EXCEEDED)
-    world.trouble(KafkaError.TOPIC_AUTHORIZATION_FAILED)
-    assert not world.health.suspicious
-    assert world.suspicions == 0
+def test_other_errors_do_not_affect_the_state(harness):
+    harness.health.on_answer()
+    harness.on_error(KafkaError._MAX_POLL_EXCEEDED)
+    harness.on_error(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    assert not harness.health.suspicious
+    assert harness.suspicions == 0

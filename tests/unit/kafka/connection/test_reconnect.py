@@ -11,13 +11,13 @@ from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 
 
-class World:
-    """A client, seconds that pass, and a cluster that answers to others when it is doubted, or does not."""
+class Harness:
+    """A watched client, a clock, and a cluster that answers other clients if `answers` is set."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.code = KafkaError._TIMED_OUT  # asked, and no time to wait for the answer
-        self.asked = 0
+        self.code = KafkaError._TIMED_OUT  # of a connected client, since the request does not wait
+        self.requests = 0
         self.answers = True
         self.health = Health(StatusEvents(), ErrorTranslator("broker:9092"), clock=lambda: self.now)
         self.health.on_answer()
@@ -31,7 +31,7 @@ class World:
 
     def list_topics(self, topic: str, timeout: float) -> None:
         assert (topic, timeout) == ("t", 0)
-        self.asked += 1
+        self.requests += 1
         raise KafkaException(KafkaError(self.code))
 
     def checks(self, seconds: int) -> list[bool]:
@@ -43,45 +43,45 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_a_connected_client_is_checked_every_five_seconds(world):
-    assert not any(world.checks(60))
-    assert world.asked == 12
+def test_a_connected_client_is_checked_every_five_seconds(harness):
+    assert not any(harness.checks(60))
+    assert harness.requests == 12
 
 
-def test_a_client_without_a_broker_is_replaced_while_others_get_answers(world):
-    world.code = KafkaError._TRANSPORT
-    assert world.checks(10).index(True) == 7, "five seconds until the first look, and three more looks"
+def test_a_client_without_a_broker_is_replaced_while_others_get_answers(harness):
+    harness.code = KafkaError._TRANSPORT
+    assert harness.checks(10).index(True) == 7, "five seconds until the first check, and three further checks"
 
 
-def test_a_client_is_kept_while_the_cluster_does_not_answer(world):
-    world.code, world.answers = KafkaError._TRANSPORT, False
-    assert not any(world.checks(60))
-    world.answers = True
-    assert world.checks(5).index(True) == 3, "from the first answer on"
+def test_a_client_is_kept_while_the_cluster_does_not_answer(harness):
+    harness.code, harness.answers = KafkaError._TRANSPORT, False
+    assert not any(harness.checks(60))
+    harness.answers = True
+    assert harness.checks(5).index(True) == 3, "from the first answer on"
 
 
-def test_a_reconnected_client_is_kept(world):
-    world.code = KafkaError._TRANSPORT
-    assert not any(world.checks(7))
-    world.code = KafkaError._TIMED_OUT
-    assert not any(world.checks(20))
-    world.code = KafkaError._TRANSPORT
-    assert world.checks(9).index(True) >= 3
+def test_a_reconnected_client_is_kept(harness):
+    harness.code = KafkaError._TRANSPORT
+    assert not any(harness.checks(7))
+    harness.code = KafkaError._TIMED_OUT
+    assert not any(harness.checks(20))
+    harness.code = KafkaError._TRANSPORT
+    assert harness.checks(9).index(True) >= 3
 
 
-def test_an_error_triggers_a_check_at_once(world):
-    world.checks(6)
-    assert world.asked == 1
-    world.health.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
-    world.checks(1)
-    assert world.asked == 2
+def test_an_error_triggers_a_check_at_once(harness):
+    harness.checks(6)
+    assert harness.requests == 1
+    harness.health.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    harness.checks(1)
+    assert harness.requests == 2
 
 
-def test_the_new_client_is_checked_as_long(world):
-    world.code = KafkaError._TRANSPORT
-    results = world.checks(30)
-    assert [second for second, cut in enumerate(results) if cut] == [7, 15, 23]
+def test_a_replacement_is_checked_for_the_same_time(harness):
+    harness.code = KafkaError._TRANSPORT
+    results = harness.checks(30)
+    assert [second for second, disconnected in enumerate(results) if disconnected] == [7, 15, 23]

@@ -27,7 +27,7 @@ def _offsets(partitions: Sequence[TopicPartition]) -> Offsets:
 
 
 class Unfetched(TopicPartition):
-    """A partition of which the coordinator does not say where the group left off."""
+    """A partition whose committed offset the coordinator does not return."""
 
     @property
     def error(self) -> KafkaError:
@@ -35,7 +35,7 @@ class Unfetched(TopicPartition):
 
 
 class FakeConsumer:
-    """A member that is alone in its group."""
+    """The only member of a group."""
 
     def __init__(self) -> None:
         self.messages: deque[Message] = deque()
@@ -44,10 +44,10 @@ class FakeConsumer:
         self.stored: Offsets = {}
         self.subscriptions: list[list[str]] = []
         self.assigned: list[TopicPartition] = []
-        self.refusals: list[int] = []  # of commits, by Kafka's number
+        self.commit_errors: list[int] = []  # codes
         self.failed_fetches = 0
-        self.knows_positions = True  # it does not where it has not given a record yet
-        self.paused: set[tuple[str, int]] = set()  # also of what is not assigned any more, as librdkafka has it
+        self.knows_positions = True  # librdkafka has no position before the first record
+        self.paused: set[tuple[str, int]] = set()  # as in librdkafka, unassigned partitions stay paused
 
     def subscribe(self, topics: list[str], **callbacks: object) -> None:
         self.subscriptions.append(topics)
@@ -66,8 +66,8 @@ class FakeConsumer:
         return [TopicPartition(*key, self.group.get(key, OFFSET_INVALID), self.metadata.get(key, "")) for key in keys]
 
     def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
-        if self.refusals:
-            raise KafkaException(KafkaError(self.refusals.pop()))
+        if self.commit_errors:
+            raise KafkaException(KafkaError(self.commit_errors.pop()))
         self.group.update(_offsets(offsets))
         self.metadata.update({(p.topic, p.partition): p.metadata for p in offsets})
 
@@ -93,19 +93,21 @@ class FakeConsumer:
         pass
 
     def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        at = _offsets(self.assigned) if self.knows_positions else {}
+        positions = _offsets(self.assigned) if self.knows_positions else {}
         keys = [(p.topic, p.partition) for p in partitions]
-        return [TopicPartition(*key, at.get(key, OFFSET_INVALID)) for key in keys]
+        return [TopicPartition(*key, positions.get(key, OFFSET_INVALID)) for key in keys]
 
     def get_watermark_offsets(self, partition: TopicPartition, cached: bool) -> tuple[int, int]:
         return 0, 0
 
 
-class World(Receiver):
+class Harness(Receiver):
+    """A poll loop of a group with a fake consumer."""
+
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.is_ready = True
-        self.unused: Offsets = {}
+        self.undelivered: Offsets = {}
         self.reclaimed: list[Collection[tuple[str, int]]] = []
         self.consumer: Any = FakeConsumer()
         translator = ErrorTranslator("broker:9092")
@@ -122,7 +124,7 @@ class World(Receiver):
 
     def reclaim_undelivered(self, partitions: Collection[tuple[str, int]]) -> Offsets:
         self.reclaimed.append(set(partitions))
-        return self.unused
+        return self.undelivered
 
     def begin(self, starts: object) -> None: ...
     def halt(self, subscription: TopicSubscription) -> None: ...
@@ -137,8 +139,8 @@ class World(Receiver):
         self.poll_loop.queue(lambda consumer: self.poll_loop.halt(consumer, self.subscription))
 
     def queue_begin_another(self, start: int) -> None:
-        group_offsets = [(TopicSubscription("another", self), {0: start})]
-        self.poll_loop.queue(lambda consumer: self.poll_loop.begin(consumer, group_offsets))
+        initial_offsets = [(TopicSubscription("another", self), {0: start})]
+        self.poll_loop.queue(lambda consumer: self.poll_loop.begin(consumer, initial_offsets))
 
     def step(self, *offsets: int) -> None:
         self.consumer.messages.extend(Message(topic="t", partition=0, offset=n, value=b"x") for n in offsets)
@@ -152,101 +154,101 @@ class World(Receiver):
 
 
 @pytest.fixture
-def world() -> World:
-    world = World()
-    world.queue_begin()
-    world.step()
-    world.assign()
-    world.step(0, 1)
-    assert [record.offset for record in world.records] == [0, 1]
-    assert world.consumer.stored == {("t", 0): 2}
-    return world
+def harness() -> Harness:
+    harness = Harness()
+    harness.queue_begin()
+    harness.step()
+    harness.assign()
+    harness.step(0, 1)
+    assert [record.offset for record in harness.records] == [0, 1]
+    assert harness.consumer.stored == {("t", 0): 2}
+    return harness
 
 
-def test_what_was_received_of_a_released_topic_is_committed(world):
-    world.subscription.released = True
-    world.queue_halt()
-    world.step()
-    world.revoke()
-    assert world.consumer.group == {("t", 0): 2}
-    assert world.consumer.subscriptions == [["t"], []]
+def test_received_records_of_a_released_topic_are_committed(harness):
+    harness.subscription.released = True
+    harness.queue_halt()
+    harness.step()
+    harness.revoke()
+    assert harness.consumer.group == {("t", 0): 2}
+    assert harness.consumer.subscriptions == [["t"], []]
 
 
-def test_nothing_is_committed_of_a_deleted_topic(world):
-    world.consumer.group.clear()  # as the broker does
-    world.queue_halt()
-    world.step()
-    world.revoke()
-    assert world.consumer.group == {}
-    assert world.consumer.stored == {("t", 0): OFFSET_INVALID}
+def test_no_offset_of_a_deleted_topic_is_committed(harness):
+    harness.consumer.group.clear()  # as the broker does
+    harness.queue_halt()
+    harness.step()
+    harness.revoke()
+    assert harness.consumer.group == {}
+    assert harness.consumer.stored == {("t", 0): OFFSET_INVALID}
 
 
-def test_a_record_that_is_in_hand_when_its_topic_is_deleted_is_received_and_not_committed(world):
-    world.consumer.group.clear()
-    world.consumer.poll = lambda timeout, poll=world.consumer.poll: (world.queue_halt(), poll(timeout))[1]
-    world.step(2)
-    assert [record.offset for record in world.records] == [0, 1, 2]
-    world.revoke()
-    assert world.consumer.group == {}
-    assert world.consumer.stored == {("t", 0): OFFSET_INVALID}
+def test_a_record_polled_during_the_deletion_of_its_topic_is_received_and_not_committed(harness):
+    harness.consumer.group.clear()
+    harness.consumer.poll = lambda timeout, poll=harness.consumer.poll: (harness.queue_halt(), poll(timeout))[1]
+    harness.step(2)
+    assert [record.offset for record in harness.records] == [0, 1, 2]
+    harness.revoke()
+    assert harness.consumer.group == {}
+    assert harness.consumer.stored == {("t", 0): OFFSET_INVALID}
 
 
-def test_a_topic_that_is_made_again_at_once_is_subscribed_to_anew(world):
-    """Else the member kept the partitions that were deleted, and where it was in them."""
-    world.consumer.group.clear()
-    world.queue_halt()
-    world.queue_begin()
-    world.step()
-    assert world.consumer.subscriptions == [["t"], [], ["t"]]
-    world.revoke()
-    assert world.consumer.group == {("t", 0): 0}
-    world.assign()
-    world.step(0)
-    world.revoke()
-    assert world.consumer.group == {("t", 0): 1}
+def test_a_topic_created_again_at_once_is_subscribed_again(harness):
+    """Otherwise the member would keep the deleted partitions and their positions."""
+    harness.consumer.group.clear()
+    harness.queue_halt()
+    harness.queue_begin()
+    harness.step()
+    assert harness.consumer.subscriptions == [["t"], [], ["t"]]
+    harness.revoke()
+    assert harness.consumer.group == {("t", 0): 0}
+    harness.assign()
+    harness.step(0)
+    harness.revoke()
+    assert harness.consumer.group == {("t", 0): 1}
 
 
-def test_what_still_comes_of_a_partition_that_was_taken_away_is_left_to_its_new_reader(world):
-    poll = world.consumer.poll
+def test_records_of_a_revoked_partition_are_left_to_its_new_owner(harness):
+    poll = harness.consumer.poll
 
     def revoke_and_poll(timeout: float) -> Message | None:
-        world.consumer.poll = poll  # once: the next one would forget what this one gives
-        world.revoke()
+        harness.consumer.poll = poll  # revoked once only
+        harness.revoke()
         return poll(timeout)
 
-    world.consumer.poll = revoke_and_poll
-    world.step(2)
-    assert [record.offset for record in world.records] == [0, 1]
-    assert world.consumer.group == {("t", 0): 2}
-    assert world.consumer.stored == {("t", 0): 2}
+    harness.consumer.poll = revoke_and_poll
+    harness.step(2)
+    assert [record.offset for record in harness.records] == [0, 1]
+    assert harness.consumer.group == {("t", 0): 2}
+    assert harness.consumer.stored == {("t", 0): 2}
 
 
-def test_undelivered_records_go_to_the_next_owner_of_the_partition(world):
-    world.unused = {("t", 0): 1}
-    world.revoke()
-    assert world.reclaimed == [{("t", 0)}]
-    assert world.consumer.group == {("t", 0): 1}
-    assert world.consumer.stored == {("t", 0): 1}
-    world.assign()
-    assert _offsets(world.consumer.assigned) == {("t", 0): 1}
+def test_undelivered_records_go_to_the_next_owner_of_the_partition(harness):
+    harness.undelivered = {("t", 0): 1}
+    harness.revoke()
+    assert harness.reclaimed == [{("t", 0)}]
+    assert harness.consumer.group == {("t", 0): 1}
+    assert harness.consumer.stored == {("t", 0): 1}
+    harness.assign()
+    assert _offsets(harness.consumer.assigned) == {("t", 0): 1}
 
 
-def test_a_member_that_leaves_recalls_what_it_has_not_used(world):
-    world.unused = {("t", 0): 1}
-    world.poll_loop._leave(world.consumer)
-    assert world.consumer.group == {("t", 0): 1}
+def test_a_leaving_member_commits_only_delivered_records(harness):
+    harness.undelivered = {("t", 0): 1}
+    harness.poll_loop._leave(harness.consumer)
+    assert harness.consumer.group == {("t", 0): 1}
 
 
-def test_more_than_was_received_is_not_given_back(world):
-    world.unused = {("t", 0): 7, ("other", 0): 0}
-    world.revoke()
-    assert world.consumer.group == {("t", 0): 2}
+def test_reclaimed_offsets_do_not_exceed_the_received_ones(harness):
+    harness.undelivered = {("t", 0): 7, ("other", 0): 0}
+    harness.revoke()
+    assert harness.consumer.group == {("t", 0): 2}
 
 
-def test_a_receiver_that_raises_has_used_it_all(world, caplog):
-    world.reclaim_undelivered = world.poll_loop._receiver.reclaim_undelivered = lambda partitions: 1 / 0
-    world.revoke()
-    assert world.consumer.group == {("t", 0): 2}
+def test_if_reclaiming_raises_all_received_records_count_as_delivered(harness, caplog):
+    harness.reclaim_undelivered = harness.poll_loop._receiver.reclaim_undelivered = lambda partitions: 1 / 0
+    harness.revoke()
+    assert harness.consumer.group == {("t", 0): 2}
     assert "raised" in caplog.text
 
 
@@ -267,122 +269,122 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_start_is_committed_before_its_topic_is_subscribed_to(world, clock):
-    world.queue_begin_another(0)
-    world.step()
-    assert world.consumer.group["another", 0] == 0
-    assert world.consumer.subscriptions[-1] == ["another", "t"]
+def test_an_initial_offset_is_committed_before_the_subscription(harness, clock):
+    harness.queue_begin_another(0)
+    harness.step()
+    assert harness.consumer.group["another", 0] == 0
+    assert harness.consumer.subscriptions[-1] == ["another", "t"]
 
 
-def test_a_start_within_a_topic_waits_for_one_at_its_beginning(world, clock):
-    """By a member that saw that the topic was missing, and finds it later."""
-    world.queue_begin_another(2)
-    world.step()
-    assert ("another", 0) not in world.consumer.group
-    world.consumer.group["another", 0] = 0
+def test_a_later_initial_offset_waits_for_an_offset_at_the_beginning(harness, clock):
+    """A member that found the topic missing commits its beginning once it discovers the topic."""
+    harness.queue_begin_another(2)
+    harness.step()
+    assert ("another", 0) not in harness.consumer.group
+    harness.consumer.group["another", 0] = 0
     clock.now += group_offsets.RETRY
-    world.step()
-    assert world.consumer.group["another", 0] == 0
-    assert world.consumer.subscriptions[-1] == ["another", "t"]
+    harness.step()
+    assert harness.consumer.group["another", 0] == 0
+    assert harness.consumer.subscriptions[-1] == ["another", "t"]
 
 
-def test_a_start_within_a_topic_is_committed_if_no_other_one_is(world, clock):
-    world.queue_begin_another(2)
-    world.step()
+def test_a_later_initial_offset_is_committed_if_there_is_no_other(harness, clock):
+    harness.queue_begin_another(2)
+    harness.step()
     clock.now += group_offsets.GRACE + group_offsets.RETRY
-    world.step()
-    assert world.consumer.group["another", 0] == 2
-    assert world.consumer.subscriptions[-1] == ["another", "t"]
+    harness.step()
+    assert harness.consumer.group["another", 0] == 2
+    assert harness.consumer.subscriptions[-1] == ["another", "t"]
 
 
 @pytest.mark.parametrize(("metadata", "start"), [("start", 2), ("", 7)])
-def test_the_lowest_start_counts_until_a_member_has_read_on(world, clock, metadata, start):
-    world.consumer.group["another", 0] = 7
-    world.consumer.metadata["another", 0] = metadata
-    world.queue_begin_another(2)
-    world.step()
-    assert world.consumer.group["another", 0] == start
-    world.consumer.group["another", 0] = 7
-    world.consumer.metadata["another", 0] = metadata
-    world.poll_loop._on_assign(world.consumer, [TopicPartition("another", 0)])
-    assert _offsets(world.consumer.assigned) == {("another", 0): start}
-    assert world.consumer.group["another", 0] == start
+def test_the_lowest_initial_offset_applies_until_a_member_has_read_records(harness, clock, metadata, start):
+    harness.consumer.group["another", 0] = 7
+    harness.consumer.metadata["another", 0] = metadata
+    harness.queue_begin_another(2)
+    harness.step()
+    assert harness.consumer.group["another", 0] == start
+    harness.consumer.group["another", 0] = 7
+    harness.consumer.metadata["another", 0] = metadata
+    harness.poll_loop._on_assign(harness.consumer, [TopicPartition("another", 0)])
+    assert _offsets(harness.consumer.assigned) == {("another", 0): start}
+    assert harness.consumer.group["another", 0] == start
 
 
-def test_a_start_that_a_rebalance_is_in_the_way_of_is_committed_after_it(world, clock):
-    world.revoke()
-    world.queue_begin_another(0)
-    world.step()
-    assert world.consumer.subscriptions == [["t"]]
-    world.assign()
-    world.consumer.refusals = [KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS]
+def test_an_initial_offset_is_committed_after_a_rebalance(harness, clock):
+    harness.revoke()
+    harness.queue_begin_another(0)
+    harness.step()
+    assert harness.consumer.subscriptions == [["t"]]
+    harness.assign()
+    harness.consumer.commit_errors = [KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS]
     for _ in range(2):
-        world.step()
-        world.step()
-        assert ("another", 0) not in world.consumer.group
+        harness.step()
+        harness.step()
+        assert ("another", 0) not in harness.consumer.group
         clock.now += group_offsets.RETRY
-    world.step()
-    assert world.consumer.group["another", 0] == 0
-    assert world.consumer.subscriptions == [["t"], ["another", "t"]]
+    harness.step()
+    assert harness.consumer.group["another", 0] == 0
+    assert harness.consumer.subscriptions == [["t"], ["another", "t"]]
 
 
-def test_a_start_that_cannot_be_committed_is_waited_for_no_longer_than_ten_seconds(world, clock):
-    world.revoke()
-    for _ in range(2):  # as long each time
-        world.queue_begin_another(0)
-        world.step()
-        assert world.consumer.subscriptions[-1] == ["t"]
+def test_committing_an_initial_offset_times_out_after_ten_seconds(harness, clock):
+    harness.revoke()
+    for _ in range(2):  # the second time for as long
+        harness.queue_begin_another(0)
+        harness.step()
+        assert harness.consumer.subscriptions[-1] == ["t"]
         clock.now += group_offsets.PATIENCE
-        world.step()
-        assert world.consumer.subscriptions[-1] == ["another", "t"]
-        world.poll_loop._topics = world.poll_loop._subscribed = frozenset("t")
-        world.consumer.subscriptions.append(["t"])
+        harness.step()
+        assert harness.consumer.subscriptions[-1] == ["another", "t"]
+        harness.poll_loop._topics = harness.poll_loop._subscribed = frozenset("t")
+        harness.consumer.subscriptions.append(["t"])
 
 
-def test_only_a_member_may_commit_so_one_that_is_none_yet_joins(world, clock):
-    world.consumer.refusals = [KafkaError.UNKNOWN_MEMBER_ID]
-    world.queue_begin_another(0)
-    world.step()
-    assert world.consumer.subscriptions == [["t"], ["another", "t"]]
+def test_a_consumer_that_is_not_yet_a_member_joins_without_a_commit(harness, clock):
+    harness.consumer.commit_errors = [KafkaError.UNKNOWN_MEMBER_ID]
+    harness.queue_begin_another(0)
+    harness.step()
+    assert harness.consumer.subscriptions == [["t"], ["another", "t"]]
 
 
-def test_where_the_group_left_off_is_asked_for_until_the_coordinator_says_so(world):
-    world.revoke()
-    world.consumer.failed_fetches = 2
-    world.assign()
-    assert world.consumer.failed_fetches == 0
-    assert _offsets(world.consumer.assigned) == {("t", 0): 2}
+def test_committed_offsets_are_requested_until_the_coordinator_returns_them(harness):
+    harness.revoke()
+    harness.consumer.failed_fetches = 2
+    harness.assign()
+    assert harness.consumer.failed_fetches == 0
+    assert _offsets(harness.consumer.assigned) == {("t", 0): 2}
 
 
 @pytest.mark.parametrize("knows_positions", [True, False])
-def test_a_partition_that_is_read_from_elsewhere_leaves_the_others_where_they_are(world, knows_positions):
-    world.consumer.knows_positions = knows_positions
-    world.revoke()
-    world.poll_loop._on_assign(world.consumer, [TopicPartition("t", 0), TopicPartition("t", 1)])
-    world.poll_loop._restart_partition(world.consumer, TopicPartition("t", 1, 9))
-    assert _offsets(world.consumer.assigned) == {("t", 0): 2, ("t", 1): 9}
-    world.poll_loop._restart_partition(world.consumer, TopicPartition("t", 5, 9))
-    assert _offsets(world.consumer.assigned) == {("t", 0): 2, ("t", 1): 9}
+def test_restarting_a_partition_keeps_the_positions_of_others(harness, knows_positions):
+    harness.consumer.knows_positions = knows_positions
+    harness.revoke()
+    harness.poll_loop._on_assign(harness.consumer, [TopicPartition("t", 0), TopicPartition("t", 1)])
+    harness.poll_loop._restart_partition(harness.consumer, TopicPartition("t", 1, 9))
+    assert _offsets(harness.consumer.assigned) == {("t", 0): 2, ("t", 1): 9}
+    harness.poll_loop._restart_partition(harness.consumer, TopicPartition("t", 5, 9))
+    assert _offsets(harness.consumer.assigned) == {("t", 0): 2, ("t", 1): 9}
 
 
-def test_a_partition_that_is_paused_when_it_is_given_up_is_read_when_it_comes_back(world, monkeypatch):
+def test_a_partition_revoked_while_paused_is_resumed_when_assigned_again(harness, monkeypatch):
     monkeypatch.setattr(group, "_PAUSE_AFTER", 0.0)
     monkeypatch.setattr(group, "_PAUSED_POLL", 0.0)
-    world.is_ready = False
-    world.step()
-    assert world.consumer.paused == {("t", 0)}
-    world.revoke()
-    world.is_ready = True
-    world.step()
-    world.assign()
-    assert world.consumer.paused == set()
+    harness.is_ready = False
+    harness.step()
+    assert harness.consumer.paused == {("t", 0)}
+    harness.revoke()
+    harness.is_ready = True
+    harness.step()
+    harness.assign()
+    assert harness.consumer.paused == set()
 
 
-def test_a_partition_that_comes_while_nothing_more_is_welcome_waits(world, monkeypatch):
+def test_a_partition_assigned_while_the_receiver_is_not_ready_is_paused(harness, monkeypatch):
     monkeypatch.setattr(group, "_PAUSE_AFTER", 0.0)
     monkeypatch.setattr(group, "_PAUSED_POLL", 0.0)
-    world.revoke()
-    world.is_ready = False
-    world.step()
-    world.assign()
-    assert world.consumer.paused == {("t", 0)}
+    harness.revoke()
+    harness.is_ready = False
+    harness.step()
+    harness.assign()
+    assert harness.consumer.paused == {("t", 0)}

@@ -36,7 +36,7 @@ class FakeConsumer:
         self.messages: deque[Message] = deque()
         self.assigned: list[tuple[str, int, int]] = []
         self.unassigned: list[tuple[str, int]] = []
-        self.asked: list[tuple[object, ...]] = []
+        self.requests: list[tuple[object, ...]] = []
         self.on_poll = lambda: None
 
     def poll(self, timeout: float) -> Message | None:
@@ -53,7 +53,7 @@ class FakeConsumer:
         self.unassigned.extend((p.topic, p.partition) for p in partitions)
 
     def list_topics(self, *topic: str, timeout: float) -> None:
-        self.asked.append((*topic, timeout))
+        self.requests.append((*topic, timeout))
 
     def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         return partitions
@@ -62,13 +62,13 @@ class FakeConsumer:
         return 0, 0
 
 
-class World(Receiver):
+class Harness(Receiver):
     """A poll loop with fakes."""
 
     def __init__(self) -> None:
         self.is_ready = True
         self.batches: list[list[Record]] = []
-        self.gone_topics: list[str] = []
+        self.missing_topics: list[str] = []
         self.consumer: Any = FakeConsumer()
         translator = ErrorTranslator("broker:9092")
         self.poll_loop = PollLoop(
@@ -82,7 +82,7 @@ class World(Receiver):
         self.batches.append(list(records))
 
     def on_topic_missing(self, topic: str) -> None:
-        self.gone_topics.append(topic)
+        self.missing_topics.append(topic)
 
     def on_partition_count(self, topic: str, partitions: int) -> None:
         pass
@@ -100,11 +100,11 @@ class World(Receiver):
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_a_record_has_all_that_the_message_had():
+def test_a_record_has_all_fields_of_the_message():
     (record,) = records_of([message(7)])
     same = Record("t", 0, 7, b"k", b"v7", [("h", b"x")], 1234)
     assert isinstance(record, Record)
@@ -127,56 +127,56 @@ def test_errors_are_not_records():
     assert [record.offset for record in records_of([message(1), message(error=KafkaError._FAIL), message(2)])] == [1, 2]
 
 
-def test_what_there_is_comes_in_one_batch(world):
-    world.step(*(message(n) for n in range(10)))
-    assert [len(batch) for batch in world.batches] == [10]
+def test_waiting_messages_are_one_batch(harness):
+    harness.step(*(message(n) for n in range(10)))
+    assert [len(batch) for batch in harness.batches] == [10]
 
 
-def test_a_batch_has_an_end(world):
-    world.step(*(message(n) for n in range(300)))
-    world.step()
-    world.step()
-    assert [len(batch) for batch in world.batches] == [128, 128, 44]
-    assert world.offsets == list(range(300))
+def test_the_size_of_a_batch_is_limited(harness):
+    harness.step(*(message(n) for n in range(300)))
+    harness.step()
+    harness.step()
+    assert [len(batch) for batch in harness.batches] == [128, 128, 44]
+    assert harness.offsets == list(range(300))
 
 
-def test_batches_are_small_while_requests_are_in_flight(world):
-    world.prefer_small_batches = lambda: True
-    world.step(*(message(n) for n in range(300)))
-    world.prefer_small_batches = lambda: False
-    world.step()
-    assert [len(batch) for batch in world.batches] == [32, 128]
+def test_batches_are_small_while_requests_are_in_flight(harness):
+    harness.prefer_small_batches = lambda: True
+    harness.step(*(message(n) for n in range(300)))
+    harness.prefer_small_batches = lambda: False
+    harness.step()
+    assert [len(batch) for batch in harness.batches] == [32, 128]
 
 
-def test_the_loop_pauses_between_small_batches_of_a_flood_only(world, monkeypatch):
+def test_the_loop_pauses_between_small_batches_of_a_flood_only(harness, monkeypatch):
     slept: list[float] = []
     monkeypatch.setattr("k2eg_rx.kafka.consumer.poll_loop.time.sleep", slept.append)
-    world.prefer_small_batches = lambda: True
-    world.step(*(message(n) for n in range(70)))
-    assert slept == []  # not known as a flood yet
-    world.step()
+    harness.prefer_small_batches = lambda: True
+    harness.step(*(message(n) for n in range(70)))
+    assert slept == []  # not recognised as a flood yet
+    harness.step()
     assert len(slept) == 1
-    world.step()
-    assert [len(batch) for batch in world.batches] == [32, 32, 6]
+    harness.step()
+    assert [len(batch) for batch in harness.batches] == [32, 32, 6]
     assert len(slept) == 2
-    world.step(message(70))
+    harness.step(message(70))
     assert len(slept) == 2  # no flood
-    world.prefer_small_batches = lambda: False
-    world.step(*(message(n) for n in range(71, 300)))
-    world.step()
+    harness.prefer_small_batches = lambda: False
+    harness.step(*(message(n) for n in range(71, 300)))
+    harness.step()
     assert len(slept) == 2
 
 
-def test_conflated_messages_do_not_become_records(world):
-    world.conflation_filter = lambda: (
+def test_conflated_messages_do_not_become_records(harness):
+    harness.conflation_filter = lambda: (
         lambda keys, _: [n for n in range(len(keys)) if n % 4 == 0] if len(keys) > 1 else None
     )
-    world.step(*(message(n) for n in range(10)))
-    world.step(message(11))
-    assert world.offsets == [0, 4, 8, 11]
+    harness.step(*(message(n) for n in range(10)))
+    harness.step(message(11))
+    assert harness.offsets == [0, 4, 8, 11]
 
 
-def test_batches_are_larger_while_most_is_conflated(world):
+def test_batches_are_larger_while_most_messages_are_conflated(harness):
     batches: list[int] = []
 
     def newest(keys, size_of):
@@ -184,89 +184,89 @@ def test_batches_are_larger_while_most_is_conflated(world):
         batches.append(len(keys))
         return [len(keys) - 1]
 
-    world.conflation_filter = lambda: newest
-    world.step(*(message(n) for n in range(1000)))
-    world.step()
-    world.conflation_filter = lambda: lambda keys, _: None
-    world.step(*(message(n) for n in range(1000)))
-    world.step()
+    harness.conflation_filter = lambda: newest
+    harness.step(*(message(n) for n in range(1000)))
+    harness.step()
+    harness.conflation_filter = lambda: lambda keys, _: None
+    harness.step(*(message(n) for n in range(1000)))
+    harness.step()
     assert batches == [128, 512]
-    assert [len(batch) for batch in world.batches] == [1, 1, 512, 128]
+    assert [len(batch) for batch in harness.batches] == [1, 1, 512, 128]
 
 
-def test_actions_are_done_in_order_before_anything_is_read(world):
+def test_actions_run_in_order_before_a_poll(harness):
     done: list[str] = []
     for name in ("one", "two"):
-        world.poll_loop.queue(lambda consumer, name=name: done.append(name))
-    world.consumer.on_poll = lambda: done.append("read")
-    world.step()
+        harness.poll_loop.queue(lambda consumer, name=name: done.append(name))
+    harness.consumer.on_poll = lambda: done.append("read")
+    harness.step()
     assert done == ["one", "two", "read"]
 
 
-def test_actions_are_done_while_the_receiver_is_not_ready_and_nothing_is_read(world):
+def test_actions_run_without_a_poll_while_the_receiver_is_not_ready(harness):
     done: list[str] = []
-    world.is_ready = False
-    world.poll_loop.queue(lambda consumer: done.append("action"))
-    world.poll_loop._wait_until_ready = lambda consumer: done.append("held")
-    world.step(message())
+    harness.is_ready = False
+    harness.poll_loop.queue(lambda consumer: done.append("action"))
+    harness.poll_loop._wait_until_ready = lambda consumer: done.append("held")
+    harness.step(message())
     assert done == ["action", "held"]
-    assert world.batches == []
-    assert len(world.consumer.messages) == 1
+    assert harness.batches == []
+    assert len(harness.consumer.messages) == 1
 
 
-def test_what_was_read_of_a_topic_that_is_released_meanwhile_is_not_received(world):
-    world.poll_loop.lag.add([TopicPartition("t", 0, 0), TopicPartition("u", 0, 0)])
+def test_records_of_a_topic_released_during_the_poll_are_dropped(harness):
+    harness.poll_loop.lag.add([TopicPartition("t", 0, 0), TopicPartition("u", 0, 0)])
 
     def release() -> None:
-        world.poll_loop.queue(lambda consumer: world.poll_loop.lag.remove([TopicPartition("t", 0)]))
+        harness.poll_loop.queue(lambda consumer: harness.poll_loop.lag.remove([TopicPartition("t", 0)]))
 
-    world.consumer.on_poll = release
-    world.step(message(1), message(2, topic="u"))
-    assert world.offsets == [2]
+    harness.consumer.on_poll = release
+    harness.step(message(1), message(2, topic="u"))
+    assert harness.offsets == [2]
 
 
-def test_what_was_read_before_a_topic_was_released_and_read_again_is_not_received(world):
-    world.poll_loop.lag.add([TopicPartition("t", 0, 0)])
+def test_records_from_before_a_topic_was_released_and_read_again_are_dropped(harness):
+    harness.poll_loop.lag.add([TopicPartition("t", 0, 0)])
 
     def read_again() -> None:
-        world.poll_loop.queue(lambda consumer: world.poll_loop.lag.remove([TopicPartition("t", 0)]))
-        world.poll_loop.queue(lambda consumer: world.poll_loop.lag.add([TopicPartition("t", 0, 5)]))
+        harness.poll_loop.queue(lambda consumer: harness.poll_loop.lag.remove([TopicPartition("t", 0)]))
+        harness.poll_loop.queue(lambda consumer: harness.poll_loop.lag.add([TopicPartition("t", 0, 5)]))
 
-    world.consumer.on_poll = read_again
-    world.step(*(message(n) for n in range(3, 8)))
-    assert world.offsets == [5, 6, 7]
+    harness.consumer.on_poll = read_again
+    harness.step(*(message(n) for n in range(3, 8)))
+    assert harness.offsets == [5, 6, 7]
 
 
 @pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION])
-def test_a_missing_topic_is_reported(world, code):
-    world.step(message(1), message(error=code))
-    assert world.gone_topics == ["t"]
-    assert world.offsets == [1]
+def test_a_missing_topic_is_reported(harness, code):
+    harness.step(message(1), message(error=code))
+    assert harness.missing_topics == ["t"]
+    assert harness.offsets == [1]
 
 
-def test_deleted_records_are_skipped_with_a_warning(world, caplog):
-    world.poll_loop.lag.add([TopicPartition("t", 0, 3)])
-    world.step(message(error=KafkaError._AUTO_OFFSET_RESET))
-    assert world.consumer.unassigned == [("t", 0)]
-    assert world.consumer.assigned == [("t", 0, OFFSET_BEGINNING)]
+def test_deleted_records_are_skipped_with_a_warning(harness, caplog):
+    harness.poll_loop.lag.add([TopicPartition("t", 0, 3)])
+    harness.step(message(error=KafkaError._AUTO_OFFSET_RESET))
+    assert harness.consumer.unassigned == [("t", 0)]
+    assert harness.consumer.assigned == [("t", 0, OFFSET_BEGINNING)]
     assert "t[0] were deleted" in caplog.text
 
 
-def test_a_partition_that_is_not_read_any_more_is_not_started_again(world):
-    world.step(message(error=KafkaError._AUTO_OFFSET_RESET))
-    assert world.consumer.assigned == []
+def test_a_released_partition_is_not_restarted(harness):
+    harness.step(message(error=KafkaError._AUTO_OFFSET_RESET))
+    assert harness.consumer.assigned == []
 
 
-def test_other_errors_are_logged_once(world, caplog):
+def test_other_errors_are_logged_once(harness, caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(5):
-            world.step(message(error=KafkaError._BAD_MSG))
+            harness.step(message(error=KafkaError._BAD_MSG))
     assert caplog.text.count("reading t") == 1
 
 
-def test_metadata_is_requested_without_waiting_for_single_or_all_topics(world):
-    world.poll_loop.refresh_metadata(world.consumer, ["a", "b"])
-    assert world.consumer.asked == [("a", 0), ("b", 0)]
-    world.consumer.asked.clear()
-    world.poll_loop.refresh_metadata(world.consumer, [f"t{n}" for n in range(1000)])
-    assert world.consumer.asked == [(0,)]
+def test_metadata_is_requested_without_waiting_for_single_or_all_topics(harness):
+    harness.poll_loop.refresh_metadata(harness.consumer, ["a", "b"])
+    assert harness.consumer.requests == [("a", 0), ("b", 0)]
+    harness.consumer.requests.clear()
+    harness.poll_loop.refresh_metadata(harness.consumer, [f"t{n}" for n in range(1000)])
+    assert harness.consumer.requests == [(0,)]

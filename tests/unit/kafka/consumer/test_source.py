@@ -19,10 +19,10 @@ class FakeConsumer:
         self.calls: list[tuple[str, list[tuple[str, int, int]]]] = []
 
     def __getattr__(self, name: str) -> Callable[[list[Any]], None]:
-        def note(partitions: list[Any]) -> None:
+        def record_call(partitions: list[Any]) -> None:
             self.calls.append((name, [(p.topic, p.partition, p.offset) for p in partitions]))
 
-        return note
+        return record_call
 
 
 class FakePollLoop:
@@ -50,16 +50,16 @@ class FakePollLoop:
 class FakeResolver:
     def __init__(self) -> None:
         self.added: list[TopicSubscription] = []
-        self.lost: list[tuple[str, bool]] = []
+        self.missing: list[tuple[str, bool]] = []
 
     def add(self, subscription: TopicSubscription) -> None:
         self.added.append(subscription)
 
     def on_missing(self, subscription: TopicSubscription, *, deleted: bool = False) -> None:
-        self.lost.append((subscription.topic, deleted))
+        self.missing.append((subscription.topic, deleted))
 
 
-class World:
+class Harness:
     def __init__(self) -> None:
         self.resolver = FakeResolver()
         self.poll_loop = FakePollLoop()
@@ -74,80 +74,80 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_starts_are_assigned_as_they_are(world):
-    world.source.read("t")
-    world.source.begin([(world.resolver.added[0], {0: 4, 1: 0})])
-    assert world.run() == [("incremental_assign", [("t", 0, 4), ("t", 1, 0)])]
-    assert world.poll_loop.refreshed == [["t"]]
-    assert world.poll_loop.lag.starts == {("t", 0): 4, ("t", 1): 0}
+def test_initial_offsets_are_assigned_unchanged(harness):
+    harness.source.read("t")
+    harness.source.begin([(harness.resolver.added[0], {0: 4, 1: 0})])
+    assert harness.run() == [("incremental_assign", [("t", 0, 4), ("t", 1, 0)])]
+    assert harness.poll_loop.refreshed == [["t"]]
+    assert harness.poll_loop.lag.starts == {("t", 0): 4, ("t", 1): 0}
 
 
-def test_a_start_found_after_the_release_is_not_assigned(world):
-    world.source.read("t")
-    world.source.release("t")
-    world.source.begin([(world.resolver.added[0], {0: 4})])
-    assert world.run() == []
-    assert world.poll_loop.lag.starts == {}
+def test_initial_offsets_found_after_the_release_are_not_assigned(harness):
+    harness.source.read("t")
+    harness.source.release("t")
+    harness.source.begin([(harness.resolver.added[0], {0: 4})])
+    assert harness.run() == []
+    assert harness.poll_loop.lag.starts == {}
 
 
-def test_a_start_assigned_before_the_release_is_undone(world):
-    world.source.read("t")
-    world.source.begin([(world.resolver.added[0], {0: 4})])
-    world.run()
-    world.source.release("t")
-    assert world.run()[1:] == [("incremental_unassign", [("t", 0, 4)])]
-    assert world.poll_loop.lag.starts == {}
+def test_a_release_unassigns_partitions(harness):
+    harness.source.read("t")
+    harness.source.begin([(harness.resolver.added[0], {0: 4})])
+    harness.run()
+    harness.source.release("t")
+    assert harness.run()[1:] == [("incremental_unassign", [("t", 0, 4)])]
+    assert harness.poll_loop.lag.starts == {}
 
 
-def test_reading_twice_is_one_subscription(world):
-    assert world.source.read("t") is world.source.read("t")
-    assert len(world.resolver.added) == 1
+def test_reading_twice_is_one_subscription(harness):
+    assert harness.source.read("t") is harness.source.read("t")
+    assert len(harness.resolver.added) == 1
 
 
-def test_reading_after_a_release_or_failure_is_a_new_subscription(world):
-    first = world.source.read("t")
-    world.source.release("t")
-    second = world.source.read("t")
-    world.resolver.added[1].fail(TransportError("forbidden"))
-    third = world.source.read("t")
+def test_reading_after_a_release_or_failure_is_a_new_subscription(harness):
+    first = harness.source.read("t")
+    harness.source.release("t")
+    second = harness.source.read("t")
+    harness.resolver.added[1].fail(TransportError("forbidden"))
+    third = harness.source.read("t")
     assert len({id(first), id(second), id(third)}) == 3
     assert not third.done()
 
 
-def test_a_release_fails_a_pending_read(world):
-    ready = world.source.read("t")
-    world.source.release("t")
+def test_a_release_fails_a_pending_read(harness):
+    ready = harness.source.read("t")
+    harness.source.release("t")
     with pytest.raises(TransportError, match="released"):
         ready.result(0)
 
 
-def test_releasing_what_is_not_read_does_nothing(world):
-    world.source.release("t")
-    assert world.poll_loop.actions == []
+def test_releasing_an_unread_topic_does_nothing(harness):
+    harness.source.release("t")
+    assert harness.poll_loop.actions == []
 
 
-def test_consumer_findings_are_passed_to_the_resolver_while_subscribed(world):
-    world.source.read("t")
+def test_missing_topics_are_reported_to_the_resolver_while_subscribed(harness):
+    harness.source.read("t")
     for topic in ("t", "another"):
-        world.source.on_topic_missing(topic)
-        world.source.on_partition_count(topic, 0)
-        world.source.on_partition_count(topic, 5)
-    assert world.resolver.lost == [("t", False), ("t", True), ("t", False)]
+        harness.source.on_topic_missing(topic)
+        harness.source.on_partition_count(topic, 0)
+        harness.source.on_partition_count(topic, 5)
+    assert harness.resolver.missing == [("t", False), ("t", True), ("t", False)]
 
 
-def test_a_missing_consumer_fails_pending_and_later_reads(world):
-    waiting = world.source.read("t")
-    world.source.on_failed(TransportError("no consumer"))
-    for ready in (waiting, world.source.read("u")):
+def test_a_missing_consumer_fails_pending_and_later_reads(harness):
+    waiting = harness.source.read("t")
+    harness.source.on_failed(TransportError("no consumer"))
+    for ready in (waiting, harness.source.read("u")):
         with pytest.raises(TransportError, match="no consumer"):
             ready.result(0)
 
 
-def test_presence_takes_no_partition():
+def test_presence_assigns_no_partition():
     consumer = FakeConsumer()
     _read_nothing(cast(Any, consumer), [cast(Any, object())])
     assert consumer.calls == [("assign", [])]

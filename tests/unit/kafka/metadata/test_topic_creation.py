@@ -12,18 +12,18 @@ from k2eg_rx.kafka.metadata.topic_creation import TopicCreation
 
 class FakeCreator:
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.triggered: list[str] = []
         self.created: list[Future[None]] = []
 
     def trigger_auto_creation(self, topic: str) -> None:
-        self.asked.append(topic)
+        self.triggered.append(topic)
 
     def create(self, topic: str) -> Future[None]:
         self.created.append(Future())
         return self.created[-1]
 
 
-class World:
+class Harness:
     def __init__(self) -> None:
         self.now = 50.0
         self.creator = FakeCreator()
@@ -35,64 +35,64 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_automatic_creation_is_triggered_first(world):
-    assert world.step() is None
-    assert world.step(after=0.1) is None
-    assert world.creator.asked == ["reply"]
-    assert world.creator.created == []
+def test_automatic_creation_is_triggered_first(harness):
+    assert harness.step() is None
+    assert harness.step(after=0.1) is None
+    assert harness.creator.triggered == ["reply"]
+    assert harness.creator.created == []
 
 
-def test_then_it_is_created(world):
-    world.step()
-    assert world.step(after=0.5) is None
-    assert world.step(after=0.1) is None
-    assert len(world.creator.created) == 1
+def test_a_topic_not_created_automatically_is_created_by_request(harness):
+    harness.step()
+    assert harness.step(after=0.5) is None
+    assert harness.step(after=0.1) is None
+    assert len(harness.creator.created) == 1
 
 
-def test_a_refusal_is_passed_on(world):
-    world.step()
-    world.step(after=0.5)
+def test_a_refusal_is_returned(harness):
+    harness.step()
+    harness.step(after=0.5)
     refusal = TransportError("not allowed; make reply")
-    world.creator.created[0].set_exception(refusal)
-    assert world.step(after=0.1) is refusal
+    harness.creator.created[0].set_exception(refusal)
+    assert harness.step(after=0.1) is refusal
 
 
-def test_another_failure_is_one_of_ours_too(world):
-    world.step()
-    world.step(after=0.5)
-    world.creator.created[0].set_exception(RuntimeError("broken"))
-    error = world.step(after=0.1)
+def test_another_failure_becomes_a_transport_error(harness):
+    harness.step()
+    harness.step(after=0.5)
+    harness.creator.created[0].set_exception(RuntimeError("broken"))
+    error = harness.step(after=0.1)
     assert isinstance(error, TransportError)
     assert "broken" in str(error)
 
 
-def test_success_is_waited_for(world):
-    world.step()
-    world.step(after=0.5)
-    world.creator.created[0].set_result(None)
-    assert world.step(after=0.1) is None
+def test_a_created_topic_is_no_error(harness):
+    harness.step()
+    harness.step(after=0.5)
+    harness.creator.created[0].set_result(None)
+    assert harness.step(after=0.1) is None
 
 
-def test_it_fails_after_ten_seconds_with_the_command(world):
-    world.step()
-    world.step(after=1.0)
-    error = world.step(after=10.0)
+def test_the_creation_times_out_after_ten_seconds_with_the_command(harness):
+    harness.step()
+    harness.step(after=1.0)
+    error = harness.step(after=10.0)
     assert isinstance(error, TransportError)
     assert "'reply'" in str(error)
     assert "make reply" in str(error)
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_the_creation_restarts_afterwards(world, finished):
-    world.step()
-    world.step(after=0.5)
+def test_a_creation_can_be_repeated(harness, finished):
+    harness.step()
+    harness.step(after=0.5)
     if finished:
-        world.creation.finish()
+        harness.creation.finish()
     else:
-        world.step(after=10.0)
-    world.step(after=100.0)
-    assert world.creator.asked == ["reply", "reply"]
+        harness.step(after=10.0)
+    harness.step(after=100.0)
+    assert harness.creator.triggered == ["reply", "reply"]
