@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -129,7 +130,8 @@ def test_many_topics_are_read_together(bench, open_history):
         bench.send(topic, topic, key=b"k")
     history = open_history(*topics)
     got = read(history, locate(history))
-    assert sorted(record.value for records in got.values() for record in records) == sorted(map(str.encode, topics))
+    values: list[Any] = [record.value for records in got.values() for record in records]
+    assert sorted(values) == sorted(map(str.encode, topics))
 
 
 def test_only_the_requested_partitions_are_read(bench, open_history):

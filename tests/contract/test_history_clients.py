@@ -213,7 +213,9 @@ def test_no_update_is_lost_or_repeated_while_the_gateway_publishes(clients, gate
         ]
         subscribers += [Subscriber(clients().monitor_stream(f"pva://{pv}", since=HOUR)) for _ in range(2)]
         for subscriber in subscribers:
-            subscriber.wait(lambda subscriber=subscriber: subscriber.updates and not subscriber.updates[-1].replayed)
+            subscriber.wait(
+                lambda subscriber=subscriber: bool(subscriber.updates) and not subscriber.updates[-1].replayed
+            )
     finally:
         stop.set()
         publisher.join()

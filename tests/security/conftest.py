@@ -4,9 +4,6 @@ All tests share one Apache Kafka. Its plaintext listener is for the administrato
 TLS or a client certificate, or present an invalid certificate.
 """
 
-# pyright: reportPrivateImportUsage=false
-# confluent_kafka.admin does not list in __all__ all that it documents
-
 from __future__ import annotations
 
 import logging

@@ -1,8 +1,5 @@
 """Missing permissions: errors name the topic or group, and clients recover once a permission is granted."""
 
-# pyright: reportPrivateImportUsage=false
-# confluent_kafka.admin does not list in __all__ all that it documents
-
 from __future__ import annotations
 
 import time
