@@ -1,4 +1,4 @@
-"""The in-process broker: it listens, it stops."""
+"""The in-process broker: its listener, its end, its output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _connect(address: str) -> None:
     socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def test_it_listens_on_loopback_until_it_is_closed() -> None:
+def test_the_broker_listens_on_loopback_until_it_is_closed() -> None:
     with EmbeddedBroker() as broker:
         assert broker.address.startswith("127.0.0.1:")
         _connect(broker.address)
@@ -22,18 +22,18 @@ def test_it_listens_on_loopback_until_it_is_closed() -> None:
         _connect(broker.address)
 
 
-def test_closing_twice_is_allowed() -> None:
+def test_close_is_idempotent() -> None:
     broker = EmbeddedBroker()
     broker.close()
     broker.close()
 
 
-def test_two_brokers_do_not_meet() -> None:
+def test_two_brokers_have_different_addresses() -> None:
     with EmbeddedBroker() as one, EmbeddedBroker() as other:
         assert one.address != other.address
 
 
-def test_it_says_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_broker_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with EmbeddedBroker() as broker:
         _connect(broker.address)
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""Nothing of confluent_kafka's comes out of our transport, whatever it raises."""
+"""Exceptions of confluent_kafka leave the transport only as a TransportError."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PATIENCE = 60.0
 
 
 def used(client: type, *modules: ModuleType) -> list[str]:
-    """Which methods of a client our modules call."""
+    """Returns the methods of a client that modules call."""
     sources = "".join(inspect.getsource(module) for module in modules)
     return sorted(name for name in dir(client) if not name.startswith("_") and f".{name}(" in sources)
 
 
 def failing(base: type, broken: str) -> Callable[..., object]:
-    """A class like a client's, one method of which fails."""
+    """Returns a subclass of a client in which one method fails."""
 
     class Failing(base):
         def __getattribute__(self, name: str) -> object:
@@ -46,15 +46,15 @@ def failing(base: type, broken: str) -> Callable[..., object]:
 
 
 @pytest.fixture
-def escaped(monkeypatch) -> list[BaseException]:
-    """What ended a thread."""
+def uncaught(monkeypatch) -> list[BaseException]:
+    """Collects exceptions that end a thread."""
     caught: list[BaseException] = []
     monkeypatch.setattr(threading, "excepthook", lambda failure: caught.append(failure.exc_value))
     return caught
 
 
 def use_everything(address: str, receiver) -> list[BaseException]:
-    """Calls every method of the transport and of what it makes; returns what they raised or reported."""
+    """Calls all methods of a transport and its parts; returns the errors raised and reported."""
     raised: list[BaseException] = []
 
     def attempt(call: Callable[..., object], *arguments: object, **options: object) -> Any:
@@ -102,26 +102,28 @@ def use_everything(address: str, receiver) -> list[BaseException]:
     ],
     ids=lambda value: value.__name__.rpartition(".")[2] if inspect.ismodule(value) else value,
 )
-def test_a_method_that_fails_ends_no_thread_and_shows_as_our_error(
-    mock_bench, receiver, monkeypatch, escaped, module, name, method
+def test_a_failing_method_ends_no_thread_and_raises_a_transport_error(
+    mock_bench, receiver, monkeypatch, uncaught, module, name, method
 ):
     monkeypatch.setattr(module, name, failing(getattr(module, name), method))
     errors = use_everything(mock_bench.backend.address, receiver)
     assert [error for error in errors if type(error) is not TransportError] == []
-    assert escaped == []
+    assert uncaught == []
 
 
 @pytest.mark.parametrize(
     ("module", "name"),
     [(poll_loop, "Consumer"), (presence, "Consumer"), (producer, "Producer"), (cluster, "AdminClient")],
 )
-def test_a_client_that_cannot_be_made_shows_as_our_error(mock_bench, receiver, monkeypatch, escaped, module, name):
+def test_a_client_that_cannot_be_made_raises_a_transport_error(
+    mock_bench, receiver, monkeypatch, uncaught, module, name
+):
     def fail(*arguments: object, **options: object) -> None:
         raise KafkaException(KafkaError(KafkaError._INVALID_ARG, "cannot be made"))
 
     monkeypatch.setattr(module, name, fail)
     errors = use_everything(mock_bench.backend.address, receiver)
     assert [error for error in errors if type(error) is not TransportError] == []
-    assert escaped == []
+    assert uncaught == []
     if module is not presence:
         assert any("cannot be made" in str(error) for error in errors)

@@ -1,4 +1,4 @@
-"""Topics that go, come back, are refused or lose records."""
+"""Topics that are deleted, created again, forbidden or lose records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNKNOWN_TOPIC_OR_PART, TOPIC_AUTHORIZATION_FAILED = 3, 29
 
 
 class Log(logging.Handler):
-    """Waits for words in the log."""
+    """Collects the log, and waits for words in it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,32 +47,32 @@ def log() -> Iterator[Log]:
     logger.setLevel(level)
 
 
-def _delete_and_make_again(bench, receiver, log, group_name):
+def _check_deleted_and_created_again(bench, receiver, log, group_name):
     topic = bench.topic(partitions=3)
     bench.events(receiver, group_name).read(topic).result(PATIENCE)
-    bench.send(topic, "one", key=b"a")  # into partition 0 of Kafka's three, the one that is there again afterwards
+    bench.send(topic, "one", key=b"a")  # to partition 0, the only one of the new topic
     receiver.wait_for(b"one")
     bench.backend.delete_topic(topic)
     if not isinstance(bench.backend, MemoryBackend):
         log.wait_for(f"topic {topic} is gone")
     bench.backend.create_topic(topic, 1)
-    sink = bench.sink(bench.another_transport())  # the other one remembers three partitions
+    sink = bench.sink(bench.another_transport())  # the first one has metadata of three partitions
     sink.send(topic, b"two")
     receiver.wait_for(b"two")
     assert receiver.values == [b"one", b"two"]
 
 
-def test_a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning(bench, receiver, log):
-    _delete_and_make_again(bench, receiver, log, None)
+def test_a_topic_created_again_is_read_from_its_beginning(bench, receiver, log):
+    _check_deleted_and_created_again(bench, receiver, log, None)
 
 
 @pytest.mark.parametrize("bench", ["memory", pytest.param("apache", marks=pytest.mark.apache_kafka)], indirect=True)
-def test_a_group_reads_a_topic_that_is_deleted_and_made_again_from_its_beginning(bench, receiver, log):
-    """The mock cluster keeps what a group has committed of a topic that is deleted."""
-    _delete_and_make_again(bench, receiver, log, "sharing")
+def test_a_group_reads_a_topic_created_again_from_its_beginning(bench, receiver, log):
+    """Not on the mock cluster, which keeps a group's committed offsets of deleted topics."""
+    _check_deleted_and_created_again(bench, receiver, log, "sharing")
 
 
-def test_another_topic_goes_on_when_one_is_deleted(kafka_bench, receiver, log):
+def test_deleting_a_topic_does_not_affect_another(kafka_bench, receiver, log):
     deleted, kept = kafka_bench.topic(), kafka_bench.topic()
     source = kafka_bench.events(receiver)
     source.read(deleted).result(PATIENCE)
@@ -81,12 +81,12 @@ def test_another_topic_goes_on_when_one_is_deleted(kafka_bench, receiver, log):
     receiver.wait_for(b"last")
     kafka_bench.backend.delete_topic(deleted)
     log.wait_for(f"topic {deleted} is gone")
-    kafka_bench.send(kept, "still there")
-    receiver.wait_for(b"still there")
+    kafka_bench.send(kept, "after the deletion")
+    receiver.wait_for(b"after the deletion")
 
 
 @pytest.mark.parametrize("group_name", [None, "late"])
-def test_records_deleted_before_they_were_read_are_told_and_the_rest_is_read(kafka_bench, receiver, log, group_name):
+def test_records_deleted_before_they_were_read_are_logged_and_the_rest_is_read(kafka_bench, receiver, log, group_name):
     topic = kafka_bench.topic()
     transport = kafka_bench.another_transport(**{"queued.max.messages.kbytes": "500", "fetch.max.bytes": "1000000"})
     source = kafka_bench.events(receiver, group_name, transport)
@@ -105,7 +105,7 @@ def test_records_deleted_before_they_were_read_are_told_and_the_rest_is_read(kaf
     assert len(offsets) < 102
 
 
-def test_a_topic_that_may_not_be_read_is_told(mock_bench, receiver):
+def test_a_forbidden_topic_is_an_error_until_it_is_allowed(mock_bench, receiver):
     topic, other = mock_bench.topic(), mock_bench.topic()
     mock_bench.backend.refuse_topic(topic, TOPIC_AUTHORIZATION_FAILED)
     source = mock_bench.events(receiver)
@@ -118,7 +118,7 @@ def test_a_topic_that_may_not_be_read_is_told(mock_bench, receiver):
     receiver.wait_for(b"allowed now")
 
 
-def test_a_reply_topic_that_cannot_be_created_is_told_with_the_command(mock_bench, receiver, monkeypatch):
+def test_a_reply_topic_that_cannot_be_created_is_an_error_with_the_command(mock_bench, receiver, monkeypatch):
     monkeypatch.setattr(creation, "_LIMIT", 1.0)
     topic = mock_bench.topic(name="reply")
     mock_bench.backend.refuse_topic(topic, UNKNOWN_TOPIC_OR_PART)
@@ -129,7 +129,7 @@ def test_a_reply_topic_that_cannot_be_created_is_told_with_the_command(mock_benc
     source.read(topic).result(PATIENCE)
 
 
-def test_a_reply_topic_that_is_deleted_is_made_again(kafka_bench, receiver, log):
+def test_a_deleted_reply_topic_is_created_again(kafka_bench, receiver, log):
     topic = kafka_bench.topic(None, name="reply")
     _, ready = kafka_bench.replies(receiver, topic)
     ready.result(PATIENCE)
@@ -141,15 +141,15 @@ def test_a_reply_topic_that_is_deleted_is_made_again(kafka_bench, receiver, log)
     receiver.wait_for(b"two")
 
 
-def test_presence_joins_when_its_topic_appears_and_reads_nothing(kafka_bench, log):
+def test_presence_joins_when_its_topic_is_created(kafka_bench, log):
     topic = kafka_bench.topic(None)
     presence = kafka_bench.transport.presence(topic, "application")
     kafka_bench.backend.create_topic(topic)
-    kafka_bench.send(topic, "not for it")
+    kafka_bench.send(topic, "not read")
     presence.close(5.0)
 
 
-def test_nothing_is_printed(kafka_bench, receiver, log, capfd):
+def test_clients_print_nothing(kafka_bench, receiver, log, capfd):
     topic = kafka_bench.topic()
     kafka_bench.events(receiver).read(topic).result(PATIENCE)
     presence = kafka_bench.transport.presence(topic, "application")
