@@ -33,7 +33,7 @@ class Collected(Generic[_T]):
         self.items: list[_T] = []
         self.errors: list[Exception] = []
         self.completed = False
-        self.began = datetime.now(UTC)  # of a PV there may be events of others on the broker, from before
+        self.started = datetime.now(UTC)  # the broker may have older events of the PVs, from other tests
         self._condition = threading.Condition()
         self.subscription = stream.subscribe(self._next, self._error, self._end)
 
@@ -60,7 +60,7 @@ class Collected(Generic[_T]):
 
     def until_count(self, count: int) -> list[_T]:
         """Waits for a number of items in total; returns all."""
-        return self.until(lambda it: len(it.items) >= count or it.errors).items
+        return self.until(lambda collected: len(collected.items) >= count or collected.errors).items
 
     def until_more(self, count: int) -> list[_T]:
         """Waits for a number of further items; returns all."""
@@ -68,7 +68,7 @@ class Collected(Generic[_T]):
 
     def until_end(self) -> None:
         """Waits until the stream has completed or failed."""
-        self.until(lambda it: it.completed or it.errors)
+        self.until(lambda collected: collected.completed or collected.errors)
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class PvsServer:
 def records_ioc() -> Iterator[SoftIoc]:
     """An IOC with the records of tests/data/records.db.
 
-    libca reads its addresses once in a process, and the stack gives it those of its own IOC: this one is found as a
-    name server, which adds to them. It has to run before libca starts, hence for all tests.
+    libca reads its addresses once per process, and the stack sets them to its own IOC. This IOC is found as a name
+    server, whose address is additional. It must run before libca starts, and so is started for all tests.
     """
     with SoftIoc(DATA / "records.db") as ioc, pytest.MonkeyPatch.context() as environment:
         environment.setenv("EPICS_CA_NAME_SERVERS", f"{HOST}:{ioc.ports.ca}")

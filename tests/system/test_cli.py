@@ -1,4 +1,4 @@
-"""The command line in processes of its own, against the session's stack."""
+"""The command line in subprocesses, against the session's stack."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from k2eg_rx import Client, OperationError, SnapshotProperties, first
 from k2eg_rx.embedded import EmbeddedStack
 from k2eg_rx.embedded.stack import COMMAND_TOPIC
 
-ENDS_WITHIN = 30.0  # seconds for a process of its own to start, do its work and end on a busy machine
+ENDS_WITHIN = 30.0  # seconds for a subprocess to start, work and end on a busy machine
 WRITTEN = ("pva://demo:setpoint1", "pva://demo:mode", "pva://demo:message")
 INI = "[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic={commands}\n[kafka]\nfetch.wait.max.ms=5\n"
 
@@ -75,7 +75,7 @@ def run(start: Start) -> Run:
 
 
 @pytest.fixture
-def put_back(client: Client) -> Iterator[None]:
+def restored_pvs(client: Client) -> Iterator[None]:
     """Restores the demo's PVs afterwards, because all tests share the stack."""
     before = [(uri, first(client.get_stream(uri)).value) for uri in WRITTEN]
     yield
@@ -135,15 +135,15 @@ def test_ctrl_c_ends_a_blocking_get(start: Start, stack: EmbeddedStack) -> None:
             "bootstrap.servers": stack.broker_address,
             "group.id": "cli-test",
             "fetch.wait.max.ms": 5,
-            "allow.auto.create.topics": True,  # the first command makes the topic, and this may be the first
+            "allow.auto.create.topics": True,  # the first command creates the topic, and this may be the first
         }
     )
     deadline = time.monotonic() + ENDS_WITHIN
     while not (partitions := commands.list_topics(COMMAND_TOPIC, timeout=5.0).topics[COMMAND_TOPIC].partitions):
-        assert time.monotonic() < deadline, "the topic of commands is not made"
-        commands.poll(0.05)  # some round trips' time
+        assert time.monotonic() < deadline, "the command topic is not created"
+        commands.poll(0.05)  # a few round trips
     commands.assign([TopicPartition(COMMAND_TOPIC, number, OFFSET_END) for number in partitions])
-    for number in partitions:  # fixes the ends before the command goes out
+    for number in partitions:  # resolves the end offsets before the command is sent
         commands.get_watermark_offsets(TopicPartition(COMMAND_TOPIC, number), timeout=ENDS_WITHIN)
     commands.poll(0)
     with start("get", "--timeout", "60", "pva://demo:blocking") as process:
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_a_blocking_get(start: Start, stack: EmbeddedStack) -> None:
     assert (process.returncode, out, err) == (130, "", "")
 
 
-@pytest.mark.usefixtures("put_back")
+@pytest.mark.usefixtures("restored_pvs")
 def test_put_prints_the_reply_and_the_value_read_back(run: Run) -> None:
     done = run("put", "--verify", "pva://demo:setpoint1", "-1e0")
     assert (done.returncode, done.stderr) == (0, "")
@@ -167,14 +167,14 @@ def test_put_prints_the_reply_and_the_value_read_back(run: Run) -> None:
     assert read.endswith("  -1.000 A")
 
 
-@pytest.mark.usefixtures("put_back")
+@pytest.mark.usefixtures("restored_pvs")
 def test_put_accepts_an_enums_label(run: Run) -> None:
     done = run("put", "--json", "--verify", "pva://demo:mode", "Ramping")
     assert done.returncode == 0
     assert objects(done.stdout)[1]["value"] == "Ramping"
 
 
-@pytest.mark.usefixtures("put_back")
+@pytest.mark.usefixtures("restored_pvs")
 def test_put_string_sends_a_number_as_text(run: Run) -> None:
     done = run("put", "--verify", "--string", "pva://demo:message", "42")
     assert done.returncode == 0
@@ -192,7 +192,7 @@ def test_monitor_stops_after_count_updates(run: Run) -> None:
     done = run("monitor", "--json", "--count", "20", "pva://demo:ramp100")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 20
-    # a gateway publishes the present value once more for each client that asks for the PV
+    # a gateway publishes the current value again for each client that activates the PV
     values = list(dict.fromkeys(found["value"] for found in objects(done.stdout)))
     assert len(values) > 10
     assert values == [(values[0] + number) % 100 for number in range(len(values))]
@@ -251,9 +251,9 @@ def test_a_recurring_snapshot_is_stopped_at_the_end(run: Run, client: Client, fr
     assert (done.returncode, done.stderr) == (0, "")
     iterations = [found["iteration"] for found in objects(done.stdout)]
     assert iterations == [1, 2, 3]
-    with pytest.raises(OperationError) as refused:  # a trigger is refused for what does not run
+    with pytest.raises(OperationError) as rejected:  # a trigger of a snapshot that does not run is rejected
         first(client.snapshot_trigger_stream(name))
-    assert refused.value.error == -2
+    assert rejected.value.error == -2
 
 
 def test_ctrl_c_stops_a_recurring_snapshot(start: Start, client: Client, fresh_app_name: str) -> None:

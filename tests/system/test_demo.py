@@ -30,7 +30,7 @@ TOUR_SECONDS = 55.0
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
-# Makes the terminal on standard input the controlling one, so that Ctrl-C typed there is a SIGINT here.
+# Makes the terminal on standard input the controlling one, so that Ctrl-C typed there sends SIGINT.
 ON_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -40,9 +40,9 @@ os.execv(sys.executable, [sys.executable, "-m", "k2eg.cli", *sys.argv[1:]])
 
 @dataclass
 class ProcessEnvironment:
-    """A process environment with a mark by which all descendants can be found."""
+    """A process environment with a marker that identifies all descendants."""
 
-    mark: str
+    marker: str
     variables: dict[str, str]
     broker_file: Path
 
@@ -79,11 +79,11 @@ class ProcessEnvironment:
                 demo.kill()
 
     def processes(self) -> list[int]:
-        """Returns the processes that have the mark."""
+        """Returns the processes that have the marker."""
         found: list[int] = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if self.mark.encode() in (folder / "environ").read_bytes():
+                if self.marker.encode() in (folder / "environ").read_bytes():
                     found.append(int(folder.name))
             except OSError:
                 continue
@@ -92,16 +92,16 @@ class ProcessEnvironment:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[ProcessEnvironment]:
-    mark = uuid.uuid4().hex
+    marker = uuid.uuid4().hex
     broker_file = tmp_path / "broker"
     variables = {
         **os.environ,
-        "K2EG_TEST_MARK": mark,
+        "K2EG_TEST_MARK": marker,
         DEMO_BROKER_VARIABLE: str(broker_file),
         FOLDER_VARIABLE: str(shipped_folder()),
         "TERM": "xterm-256color",
     }
-    environment = ProcessEnvironment(mark, variables, broker_file)
+    environment = ProcessEnvironment(marker, variables, broker_file)
     yield environment
     for process in environment.processes():
         os.kill(process, signal.SIGKILL)
@@ -155,7 +155,7 @@ class Terminal:
 
 
 def wait_while_reading(terminal: Terminal, seconds: float) -> int:
-    """Waits for the process to end, and reads its output so that it does not block on it."""
+    """Waits for the process to end while reading its output, so that it does not block."""
     deadline = time.monotonic() + seconds
     descriptor = os.pidfd_open(terminal.process.pid)
     try:
@@ -179,8 +179,8 @@ def test_the_demo_shows_live_pvs_until_ctrl_c(environment: ProcessEnvironment) -
         assert environment.processes() == []
         assert not environment.broker_file.exists()
         assert terminal.text.endswith("stopped\r\n")
-        assert terminal.text.rindex("\x1b[?1049l") > terminal.text.rindex("\x1b[?1049h")  # the first screen is back
-        assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")  # and so is the cursor
+        assert terminal.text.rindex("\x1b[?1049l") > terminal.text.rindex("\x1b[?1049h")  # leaves the alternate screen
+        assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")  # shows the cursor
         assert terminal.modes_now() == terminal.modes
 
 

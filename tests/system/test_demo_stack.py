@@ -1,4 +1,4 @@
-"""The embedded stack: start, settings, and complete cleanup."""
+"""The embedded stack: start, settings and cleanup."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_parts_are_closed_in_reverse_even_if_some_fail_or_hang(
     recorder.release.set()
 
 
-def test_a_failed_start_stops_the_parts_before(tmp_path: Path) -> None:
+def test_a_failed_start_stops_the_parts_started_before(tmp_path: Path) -> None:
     database = tmp_path / "bad.db"
     database.write_text('record(ai, "x") { field(NOPE, "1") }')
     before, variables = children(), dict(os.environ)
-    stack = EmbeddedStack(database, ports=ServerPorts.free())  # the session's stack has this process's own
+    stack = EmbeddedStack(database, ports=ServerPorts.free())  # the session's stack uses the ports of this process
     with pytest.raises(IocError):
         stack.start()
     assert children() == before

@@ -87,7 +87,7 @@ def test_stopping_one_handler_does_not_affect_another(k: dml) -> None:
     k.stop_monitor("pva://demo:ramp100", stopped)
     last = stopped.calls.qsize()
     other.take(30 + other.calls.qsize())
-    assert stopped.calls.qsize() - last <= 1  # one call may have been under way
+    assert stopped.calls.qsize() - last <= 1  # one call may have been in progress
     k.stop_monitor("demo:ramp100")
     assert k.status.monitors == 0
 
@@ -125,12 +125,12 @@ def test_a_put_calls_the_handler(k: dml) -> None:
 def test_a_failing_handler_is_called_again(k: dml, caplog: pytest.LogCaptureFixture) -> None:
     handler = Handler()
 
-    def bad(name: str, data: dict[str, Any]) -> None:
+    def fail(name: str, data: dict[str, Any]) -> None:
         handler(name, data)
         raise RuntimeError("a bug of the handler")
 
     with caplog.at_level(logging.ERROR):
-        k.monitor("pva://demo:ramp10", bad)
+        k.monitor("pva://demo:ramp10", fail)
         handler.take(3)
         k.stop_monitor("demo:ramp10")
     assert "handler failed" in caplog.text

@@ -70,11 +70,14 @@ def test_a_recurring_snapshot_calls_its_handler_with_each_iteration(k: dml, fres
     assert k.snapshot_recurring(asked, handler, timeout=TIMEOUT)["error"] == 0
     iterations = handler.take(4)
     assert k.snapshot_stop(fresh_app_name, timeout=TIMEOUT)["error"] == 0
-    assert [one["iteration"] for one in iterations] == [1, 2, 3, 4]
-    assert all(set(one) == NAMES | TIMES for one in iterations)
-    assert all(one["header_timestamp"] <= one["tail_timestamp"] == one["timestamp"] for one in iterations)
+    assert [iteration["iteration"] for iteration in iterations] == [1, 2, 3, 4]
+    assert all(set(iteration) == NAMES | TIMES for iteration in iterations)
+    assert all(
+        iteration["header_timestamp"] <= iteration["tail_timestamp"] == iteration["timestamp"]
+        for iteration in iterations
+    )
     assert all(earlier["timestamp"] < later["timestamp"] for earlier, later in pairwise(iterations))
-    assert [len(one["demo:mode"]) for one in iterations] == [1] * 4
+    assert [len(iteration["demo:mode"]) for iteration in iterations] == [1] * 4
     assert iterations[-1]["demo:ramp100"][0]["value"] == iterations[-1]["demo:ramp100"]["value"]
 
 
@@ -84,11 +87,11 @@ def test_a_triggered_snapshot_has_an_iteration_per_trigger_and_one_at_its_stop(k
     k.snapshot_recurring(asked, handler, timeout=TIMEOUT)
     for number, trigger in enumerate([k.snapshost_trigger, k.snapshot_trigger], start=1):
         assert trigger(fresh_app_name, timeout=TIMEOUT)["error"] == 0
-        assert [one["iteration"] for one in handler.take(1)] == [number]
+        assert [iteration["iteration"] for iteration in handler.take(1)] == [number]
     with pytest.raises(Empty):
         handler.calls.get(block=False)
     k.snapshot_stop(fresh_app_name, timeout=TIMEOUT)
-    assert [one["iteration"] for one in handler.take(1)] == [3]
+    assert [iteration["iteration"] for iteration in handler.take(1)] == [3]
 
 
 def test_a_buffered_snapshot_has_every_value_with_the_filtered_fields(k: dml, fresh_app_name: str) -> None:
@@ -104,10 +107,10 @@ def test_a_buffered_snapshot_has_every_value_with_the_filtered_fields(k: dml, fr
     k.snapshot_recurring(asked, handler, timeout=TIMEOUT)
     iterations = handler.take(3)
     k.snapshot_stop(fresh_app_name)
-    ramp = [sample["value"] for one in iterations for sample in one["demo:ramp100"]]
+    ramp = [sample["value"] for iteration in iterations for sample in iteration["demo:ramp100"]]
     assert len(ramp) > 50
     assert all((later - earlier) % 100 == 1 for earlier, later in pairwise(ramp)), ramp
-    assert all(set(sample) == {"value"} for one in iterations for sample in one["demo:ramp100"])
+    assert all(set(sample) == {"value"} for iteration in iterations for sample in iteration["demo:ramp100"])
 
 
 def test_a_filter_for_a_field_that_a_pv_lacks_is_rejected(k: dml, fresh_app_name: str) -> None:
@@ -126,7 +129,7 @@ def test_a_name_can_be_used_again_after_its_stop(k: dml, fresh_app_name: str) ->
         handler = Handler()
         asked = SnapshotProperties(snapshot_name=fresh_app_name, pv_uri_list=["pva://demo:sum"], time_window=window)
         k.snapshot_recurring(asked, handler, timeout=TIMEOUT)
-        assert [one["iteration"] for one in handler.take(2)] == [1, 2]
+        assert [iteration["iteration"] for iteration in handler.take(2)] == [1, 2]
         k.snapshot_stop(fresh_app_name, timeout=TIMEOUT)
 
 

@@ -1,6 +1,6 @@
-"""What went wrong with the client that laboratories used before: each flaw, and that it is not here.
+"""Flaws of the previous client of the laboratories, which this one does not have.
 
-The names of the tests say the flaw's contrary.
+Each test is named after the correct behaviour.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ def test_a_slow_request_does_not_delay_another(client: Client) -> None:
 def test_updates_of_a_pv_stay_in_order(client: Client) -> None:
     inversions: list[tuple[float, float]] = []
     last = [-1.0]
-    over = threading.Event()
+    completed = threading.Event()
 
     def check(update: PVUpdate) -> None:
         if last[0] >= 0 and (update.value - last[0]) % 100 != 1:
             inversions.append((last[0], update.value))
         last[0] = update.value
-        time.sleep(0.001)  # a handler that takes its time, so that workers would have something to reorder
+        time.sleep(0.001)  # slow enough that a pool of threads would reorder updates
 
     updates = client.monitor_stream("pva://demo:ramp100").pipe(ops.take(500))
-    updates.subscribe(check, on_completed=over.set)
-    assert over.wait(TIMEOUT)
+    updates.subscribe(check, on_completed=completed.set)
+    assert completed.wait(TIMEOUT)
     assert inversions == []
 
 
@@ -106,16 +106,16 @@ def test_the_first_event_is_not_lost(stack: EmbeddedStack, fresh_app_name: str) 
             assert update.name == "demo:table"
 
 
-def test_a_new_monitor_does_not_disturb_running_ones(client: Client) -> None:
+def test_a_new_monitor_does_not_interrupt_running_ones(client: Client) -> None:
     values: list[float] = []
     enough = threading.Event()
 
-    def keep(update: PVUpdate) -> None:
+    def append(update: PVUpdate) -> None:
         values.append(update.value)
         if len(values) >= 300:
             enough.set()
 
-    client.monitor_stream("pva://demo:ramp100").subscribe(keep)
+    client.monitor_stream("pva://demo:ramp100").subscribe(append)
     for uri in ("pva://demo:sum", "ca://demo:mode", "pva://demo:message", "ca://demo:sine1", "pva://demo:waveform"):
         first(client.monitor_stream(uri))
     assert enough.wait(TIMEOUT)
@@ -134,18 +134,18 @@ def test_a_second_instance_does_not_fence_the_first(stack: EmbeddedStack, fresh_
 def test_a_handlers_exception_is_logged_and_the_handler_called_again(
     dml: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    again = threading.Event()
+    called_again = threading.Event()
     calls: list[str] = []
 
     def handler(name: str, data: dict[str, Any]) -> None:
         calls.append(name)
         if len(calls) > 1:
-            again.set()
+            called_again.set()
         raise RuntimeError("a bug of the handler")
 
     with caplog.at_level(logging.ERROR):
         dml.monitor("pva://demo:ramp10", handler)
-        assert again.wait(TIMEOUT)
+        assert called_again.wait(TIMEOUT)
         dml.stop_monitor("demo:ramp10")
     assert "a bug of the handler" in caplog.text
     assert "demo:ramp10" in caplog.text
@@ -163,17 +163,17 @@ def test_the_documented_puts_work(dml: Any) -> None:
 def test_put_and_get_and_close_work_inside_a_handler(stack: EmbeddedStack, fresh_app_name: str) -> None:
     client = k2eg.dml("demo", fresh_app_name, settings=stack.settings(fresh_app_name))
     results: list[Any] = []
-    over = threading.Event()
+    completed = threading.Event()
 
     def handler(name: str, data: dict[str, Any]) -> None:
-        if over.is_set():
+        if completed.is_set():
             return
         client.put("pva://demo:setpoint2", 3.5)
         results.append(client.get("pva://demo:setpoint2")["value"])
         client.close()
-        over.set()
+        completed.set()
 
     client.monitor("pva://demo:ramp100", handler)
-    assert over.wait(TIMEOUT)
+    assert completed.wait(TIMEOUT)
     assert results == [3.5]
     client.close()

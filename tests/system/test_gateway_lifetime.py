@@ -43,7 +43,7 @@ class Subscription:
 
 
 class Provider:
-    """Answers gets with the PV name, except `slow` and `raises`; tests post updates to its subscriptions."""
+    """Returns a PV's name as its value; gets of `slow` never complete, those of `raises` raise."""
 
     def __init__(self) -> None:
         self.gets = threading.Semaphore(0)
@@ -53,7 +53,7 @@ class Provider:
     def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
         future: Future[PVReading] = Future()
         if address.base == "raises":
-            raise RuntimeError("boom")
+            raise RuntimeError("failed")
         if address.base != "slow":
             future.set_result(PVReading({"value": address.name}))
         self.gets.release()
@@ -83,7 +83,7 @@ class Provider:
 
 
 class Reader(Receiver):
-    """Reads topics of a transport and waits for records."""
+    """A receiver that reads topics of a transport and waits for records."""
 
     def __init__(self, transport: Transport, *topics: str) -> None:
         self.records: list[Record] = []
@@ -108,7 +108,7 @@ class Reader(Receiver):
 
 
 class GatewayUnderTest:
-    """A gateway over a transport, with a client."""
+    """A gateway over a transport, with a sink for commands and a reader of replies."""
 
     def __init__(self, transport: Transport, **options: Any) -> None:
         self.provider = Provider()
@@ -208,7 +208,7 @@ def test_closing_answers_pending_commands_and_ends_all_threads(
     assert threads_of_the_gateway() == []
 
 
-def test_no_record_of_the_command_topic_ends_the_gateway(memory: GatewayUnderTest) -> None:
+def test_invalid_records_of_the_command_topic_do_not_stop_the_gateway(memory: GatewayUnderTest) -> None:
     memory.gateway.start()
     for value in (b"", b"\xff", b"{}", b"[]", b'{"command": 3}', b"[" * 100_000, b'{"command":"get"}'):
         memory.sink.send(COMMANDS, value)
@@ -265,19 +265,19 @@ def test_the_event_loop_continues_after_an_exception(threads_of_the_gateway: Cal
     names: list[str] = []
     done = threading.Event()
 
-    def boom() -> None:
-        raise RuntimeError("boom")
+    def fail() -> None:
+        raise RuntimeError("failed")
 
-    def fine() -> None:
+    def succeed() -> None:
         names.append(threading.current_thread().name)
         done.set()
 
-    call_soon(loop, boom)
-    call_soon(loop, fine)
+    call_soon(loop, fail)
+    call_soon(loop, succeed)
     assert done.wait(SECONDS)
     assert (failures, names) == ([1], ["k2eg-gateway"])
     loop.close(SECONDS)
-    call_soon(loop, fine)
+    call_soon(loop, succeed)
     assert threads_of_the_gateway() == []
 
 
@@ -298,13 +298,13 @@ def test_a_missing_topic_while_the_event_loop_closes_is_ignored(caplog: pytest.L
     failures: list[int] = []
     loop = EventLoop(lambda: failures.append(1))
     topics = Topics(InstantTopicAdmin(), loop, create=True)
-    made, late = threading.Event(), threading.Event()
+    created, late = threading.Event(), threading.Event()
 
     def create() -> None:
-        topics.ensure("a", 3).subscribe(on_completed=made.set)
+        topics.ensure("a", 3).subscribe(on_completed=created.set)
 
     call_soon(loop, create)
-    assert made.wait(SECONDS)
+    assert created.wait(SECONDS)
     running, all_queued, closed = threading.Event(), threading.Event(), threading.Event()
 
     def block() -> None:

@@ -72,8 +72,8 @@ def recorded() -> dict[str, Case]:
 CASES = recorded()
 
 NOT_REPRODUCED = {
-    r"startup/.*": "a restart of the gateway; this one does not restore monitors",
-    r"disconnect/.*": "servers that stop and start within a case",
+    r"startup/.*": "needs a restart of the gateway; this one does not restore monitors",
+    r"disconnect/.*": "needs servers that stop and start within a case",
 }
 
 
@@ -360,10 +360,10 @@ def replies_of(replay: Replay, case: Case) -> list[dict[str, Any]]:
 def test_replies(replay: Replay, name: str) -> None:
     case = CASES[name]
     if not case.reply_ids():
-        return  # commands without an id have a test of their own
-    ours, difference = replies_of(replay, case), difference_of(name)
+        return  # commands without an id are compared in another test
+    replies, difference = replies_of(replay, case), difference_of(name)
     was = sorted(map(summary, case.replies), key=repr)
-    now = sorted(map(summary, ours), key=repr)
+    now = sorted(map(summary, replies), key=repr)
     if difference is None:
         assert now == was
     elif difference.replies is None:
@@ -374,7 +374,7 @@ def test_replies(replay: Replay, name: str) -> None:
         for code, words in codes:
             assert any(matches(entry, code, words) for entry in now), f"{code} {words}: {now}"
     if difference is None:
-        compare_bodies(case.replies, ours)
+        compare_bodies(case.replies, replies)
 
 
 def matches(entry: tuple[Any, ...], code: int, words: str | None) -> bool:
@@ -392,8 +392,8 @@ def compare_bodies(was: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]])
 
 
 def test_gets_without_an_id_are_answered_as_recorded(replay: Replay) -> None:
-    without = [case for name, case in CASES.items() if is_reproduced(name) and not case.reply_ids()]
-    was = [reply for case in without for reply in case.replies if reply["body"]["reply_id"] == ""]
+    cases = [case for name, case in CASES.items() if is_reproduced(name) and not case.reply_ids()]
+    was = [reply for case in cases for reply in case.replies if reply["body"]["reply_id"] == ""]
     assert sorted(map(summary, replay.replies[""]), key=repr) == sorted(map(summary, was), key=repr)
 
 
@@ -410,21 +410,21 @@ def test_monitor_events(replay: Replay, name: str) -> None:
     for event in CASES[name].events:
         if event["topic"] == "other-topic":
             continue  # requested in a case that is not recorded here
-        ours = [each for each in replay.events.get(event["topic"], []) if each["key"] == event["key"]]
-        assert ours, f"no event of {event['key']} on {event['topic']}"
+        events = [each for each in replay.events.get(event["topic"], []) if each["key"] == event["key"]]
+        assert events, f"no event of {event['key']} on {event['topic']}"
         if f"ca://{event['key']}" in texts and any(
-            f"pva://{event['key']}" in other for other in asked_for(event["topic"])
+            f"pva://{event['key']}" in other for other in commands_for(event["topic"])
         ):
             continue  # a topic of both protocols: one subscription each here, one in the deployed gateway
-        compare_bodies([event], ours)
+        compare_bodies([event], events)
 
 
-def asked_for(topic: str) -> list[str]:
+def commands_for(topic: str) -> list[str]:
     texts = (text for name in MONITORS for _, text in CASES[name].commands)
     return [text for text in texts if f'"monitor_dest_topic": "{topic}"' in text]
 
 
-def test_a_pv_that_does_not_exist_is_silent(replay: Replay) -> None:
+def test_a_missing_pv_has_no_events(replay: Replay) -> None:
     assert not [
         key for events in replay.events.values() for key in {each["key"] for each in events} if "no:such" in key
     ]
@@ -476,19 +476,19 @@ def test_recurring_snapshots(replay: Replay, name: str) -> None:
         compare_iterations(name, was, replay.events[topic])
 
 
-def compare_iterations(name: str, was: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) -> None:
-    assert {each["key"] for each in was} == {each["key"] for each in ours}
-    again = was[0]["topic"] == "rn-2x"  # two consecutive cases use this name
-    all_of_ours = iterations(ours)
-    indices = [iteration[0]["iter_index"] for iteration in all_of_ours]
-    if not again:
+def compare_iterations(name: str, was: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> None:
+    assert {each["key"] for each in was} == {each["key"] for each in now}
+    is_shared_name = was[0]["topic"] == "rn-2x"  # two consecutive cases use this name
+    iterations_now = iterations(now)
+    indices = [iteration[0]["iter_index"] for iteration in iterations_now]
+    if not is_shared_name:
         assert indices == list(range(1, len(indices) + 1))
-    assert all(iteration[-1]["message_type"] == 2 for iteration in all_of_ours)
-    compare_bodies(was, ours)
+    assert all(iteration[-1]["message_type"] == 2 for iteration in iterations_now)
+    compare_bodies(was, now)
     first_was = iterations(was)[0]
     if name in TIMING or first_was[-1]["message_type"] != 2:
         return
-    pvs_was, pvs_now = [pv_of(body) for body in first_was], [pv_of(body) for body in all_of_ours[0]]
+    pvs_was, pvs_now = [pv_of(body) for body in first_was], [pv_of(body) for body in iterations_now[0]]
     if "timedbuffered" in " ".join(text.lower() for _, text in CASES[name].commands):
         pvs_was, pvs_now = sorted(set(pvs_was)), sorted(set(pvs_now))
     if name == ONE_STREAM_EACH:

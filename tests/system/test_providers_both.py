@@ -125,7 +125,7 @@ def test_a_put_is_read_back_as_given(
         ("t:wfst", ["a", 1], "type string[]; ['a', 1] has at [1] 1, which is not a string"),
     ],
 )
-def test_a_put_that_would_not_read_back_is_refused_and_changes_nothing(
+def test_a_value_that_would_not_read_back_is_rejected_and_not_written(
     get: Callable[[str], Any], put: Callable[[str, object], None], name: str, value: object, why: str
 ) -> None:
     before = get(name)
@@ -137,7 +137,7 @@ def test_a_put_that_would_not_read_back_is_refused_and_changes_nothing(
 
 
 @pytest.mark.parametrize("fields", [{}, {"foo": 1}])
-def test_a_put_without_known_fields_is_refused(
+def test_a_put_without_known_fields_is_rejected(
     provider: Provider, address: Callable[[str], PVAddress], fields: dict[str, Any]
 ) -> None:
     with pytest.raises(ProviderError, match=NOTHING):
@@ -164,29 +164,29 @@ def test_a_field_is_a_record_field_or_a_structure_path(provider: Provider, addre
 
 
 def test_operations_on_a_missing_pv_time_out(provider: Provider, address: Callable[[str], PVAddress]) -> None:
-    getting = provider.get(address("no:such:pv"), 0.1)
-    putting = provider.put(address("no:such:pv"), {"value": 1}, 0.1)
+    get = provider.get(address("no:such:pv"), 0.1)
+    put = provider.put(address("no:such:pv"), {"value": 1}, 0.1)
     with pytest.raises(ProviderTimeout, match=r"^no:such:pv: no answer within 0\.1 s$"):
-        getting.result(TIMEOUT)
+        get.result(TIMEOUT)
     with pytest.raises(ProviderTimeout, match=r"^no:such:pv: no answer within 0\.1 s; nothing was written$"):
-        putting.result(TIMEOUT)
+        put.result(TIMEOUT)
 
 
-def test_a_cancelled_operation_is_forgotten(provider: Provider, address: Callable[[str], PVAddress]) -> None:
-    getting = provider.get(address("no:such:pv:either"), TIMEOUT)
-    assert getting.cancel()
+def test_a_pending_operation_can_be_cancelled(provider: Provider, address: Callable[[str], PVAddress]) -> None:
+    get = provider.get(address("no:such:pv:either"), TIMEOUT)
+    assert get.cancel()
     with pytest.raises(CancelledError):
-        getting.result(TIMEOUT)
+        get.result(TIMEOUT)
     assert provider.get(address("t:static"), TIMEOUT).result(TIMEOUT).types["value"] == "double"
 
 
-def test_many_at_once_all_answer(provider: Provider, address: Callable[[str], PVAddress]) -> None:
+def test_many_concurrent_gets_complete(provider: Provider, address: Callable[[str], PVAddress]) -> None:
     names = ["t:ao", "t:static", "t:wfd", "t:mbbo"] * 50
-    getting = [provider.get(address(name), TIMEOUT) for name in names]
-    assert all("value" in future.result(TIMEOUT).structure for future in getting)
+    gets = [provider.get(address(name), TIMEOUT) for name in names]
+    assert all("value" in future.result(TIMEOUT).structure for future in gets)
 
 
-def test_a_subscription_gives_the_current_value_and_each_update_in_order(
+def test_a_subscription_delivers_the_current_value_and_each_update_in_order(
     provider: Provider, address: Callable[[str], PVAddress], put: Callable[[str, object], None]
 ) -> None:
     put("t:static", 0.0)
@@ -212,7 +212,7 @@ def test_a_subscription_gives_the_current_value_and_each_update_in_order(
     assert connections.empty()
 
 
-def test_changes_of_limits_and_units_arrive(
+def test_changes_of_limits_and_units_are_delivered(
     provider: Provider, address: Callable[[str], PVAddress], put: Callable[[str, object], None]
 ) -> None:
     put("t:static2.EGU", "mm")
@@ -251,14 +251,14 @@ def test_a_failing_subscriber_is_logged_and_its_subscription_continues(
     put("t:lout", 0)
     seen: SimpleQueue[int] = SimpleQueue()
 
-    def raising(update: Any) -> None:
+    def fail_on_update(update: Any) -> None:
         seen.put(update["value"])
-        raise RuntimeError("a fault in the subscriber")
+        raise RuntimeError("an error of on_update")
 
-    def raising_too(connected: bool) -> None:
-        raise RuntimeError("another fault")
+    def fail_on_connection(connected: bool) -> None:
+        raise RuntimeError("an error of on_connection")
 
-    subscription = provider.subscribe(address("t:lout"), raising, raising_too)
+    subscription = provider.subscribe(address("t:lout"), fail_on_update, fail_on_connection)
     assert seen.get(timeout=TIMEOUT) == 0
     put("t:lout", 1)
     assert seen.get(timeout=TIMEOUT) == 1
@@ -274,12 +274,12 @@ def test_a_callback_may_close_its_subscription_and_use_the_provider(
     ended: SimpleQueue[Any] = SimpleQueue()
     subscriptions: list[Any] = []
 
-    def once(update: Any) -> None:
+    def close_and_put(update: Any) -> None:
         opened.wait(TIMEOUT)
         subscriptions[0].close()
         provider.put(address("t:lout"), {"value": update["value"] + 1}, TIMEOUT).add_done_callback(ended.put)
 
-    subscriptions.append(provider.subscribe(address("t:lout"), once, lambda connected: None))
+    subscriptions.append(provider.subscribe(address("t:lout"), close_and_put, lambda connected: None))
     opened.set()
     assert ended.get(timeout=TIMEOUT).exception() is None
     put("t:lout", 7)
@@ -354,10 +354,10 @@ def test_closing_right_after_a_call_fails_the_call(
     make: Callable[[], Provider], provider: Provider, address: Callable[[str], PVAddress]
 ) -> None:
     for _ in range(10):
-        own = make()
-        own.subscribe(address("t:fast"), lambda update: None, lambda connected: None)
-        pending = own.get(address("no:such:pv"), 60.0)
-        own.close()
+        provider_to_close = make()
+        provider_to_close.subscribe(address("t:fast"), lambda update: None, lambda connected: None)
+        pending = provider_to_close.get(address("no:such:pv"), 60.0)
+        provider_to_close.close()
         with pytest.raises(ProviderError, match="provider is closed"):
             pending.result(0)
 

@@ -117,7 +117,7 @@ def test_library_threads_keep_their_python_state_between_callbacks() -> None:
 import threading
 from k2eg_rx.gateway.epics.ca_loop import CALoop
 
-state = threading.local()  # vanishes with the Python state of its thread
+state = threading.local()  # lost with the Python state of its thread
 calls = {}
 loop = CALoop._current.loop
 call_soon = loop.call_soon_threadsafe
@@ -143,7 +143,7 @@ ioc.stop()
 
 
 def test_an_open_provider_is_closed_when_the_process_ends(tmp_path: Path) -> None:
-    busy = tmp_path / "busy.db"  # so that libca has many channels to close
+    busy = tmp_path / "busy.db"  # many channels for libca to close
     busy.write_text(
         "".join(f'record(calc, "busy{n}") {{ field(CALC, "VAL+1") field(SCAN, ".1 second") }}\n' for n in range(500))
     )
@@ -259,7 +259,7 @@ def test_long_strings_are_read_and_written_with_a_dollar_suffix(
         ("t:ro", 9.0, "^t:ro: Channel write request failed; its record does not take it, as one with DISP=1$"),
     ],
 )
-def test_limits_of_the_protocol_and_refusals_of_the_server_are_errors(
+def test_limits_of_the_protocol_and_rejections_by_the_server_raise(
     put: Callable[[str, object], None], name: str, value: object, why: str
 ) -> None:
     with pytest.raises(ProviderError, match=why):
@@ -273,9 +273,7 @@ def test_a_put_with_completion_0_succeeds_when_sent(read: Callable[[str], PVRead
     provider.close()
 
 
-def test_the_first_value_comes_exactly_once(
-    provider: ChannelAccessProvider, put: Callable[[str, object], None]
-) -> None:
+def test_the_first_value_is_delivered_once(provider: ChannelAccessProvider, put: Callable[[str, object], None]) -> None:
     put("t:lout", 1)
     updates: SimpleQueue[Any] = SimpleQueue()
     for _ in range(5):
@@ -290,7 +288,7 @@ def test_the_first_value_comes_exactly_once(
         subscription.close()
 
 
-def test_strings_and_enums_can_be_subscribed_to(
+def test_strings_and_enums_can_be_monitored(
     provider: ChannelAccessProvider, put: Callable[[str, object], None]
 ) -> None:
     put("t:bo", "Off")
@@ -309,7 +307,7 @@ def test_strings_and_enums_can_be_subscribed_to(
         subscription.close()
 
 
-def test_providers_share_a_thread_that_ends_with_the_last() -> None:
+def test_providers_share_a_thread_that_ends_with_the_last_one() -> None:
     reports = run_script(
         """
 import threading

@@ -45,8 +45,8 @@ def value_of(ioc: SoftIoc, name: str) -> float:
 
 
 @contextmanager
-def watched(pid: int | None) -> Iterator[int]:
-    """Yields a descriptor that becomes readable when the process has ended."""
+def process_descriptor(pid: int | None) -> Iterator[int]:
+    """Yields a descriptor that becomes readable when the process ends."""
     assert pid is not None
     descriptor = os.pidfd_open(pid)
     try:
@@ -65,7 +65,7 @@ def test_it_serves_records_between_start_and_stop(database: Path) -> None:
     ioc.start()
     assert ioc.start() is ioc
     assert value_of(ioc, "x") == 1.0
-    with watched(ioc.pid) as process, socket.socket() as probe:
+    with process_descriptor(ioc.pid) as process, socket.socket() as probe:
         ioc.stop()
         ioc.stop()
         assert ended(process)
@@ -80,7 +80,7 @@ def test_it_serves_several_databases_with_macros(tmp_path: Path, database: Path)
         assert (value_of(ioc, "my:x"), value_of(ioc, "my:y")) == (7.0, 2.0)
 
 
-def test_it_comes_back_on_the_same_ports(database: Path) -> None:
+def test_it_restarts_on_the_same_ports(database: Path) -> None:
     ioc = SoftIoc(database)
     with ioc:
         before = ioc.client_environment
@@ -129,7 +129,7 @@ def test_its_output_is_logged(database: Path, caplog: pytest.LogCaptureFixture) 
 
 @pytest.mark.parametrize("fork", ["", "if os.fork() == 0: sys.stdin.read(); os._exit(0)"])
 def test_it_ends_when_its_owner_is_killed(database: Path, fork: str) -> None:
-    """Even if a fork of the owner keeps the pipe to the IOC's input open."""
+    """It ends even if a fork of the owner keeps the pipe to the IOC's input open."""
     script = (
         "import os, sys\n"
         "from k2eg_rx.embedded.ioc import SoftIoc\n"
@@ -147,16 +147,16 @@ def test_it_ends_when_its_owner_is_killed(database: Path, fork: str) -> None:
     )
     with owner:
         assert owner.stdout is not None
-        with watched(int(owner.stdout.readline())) as process:
+        with process_descriptor(int(owner.stdout.readline())) as process:
             owner.send_signal(signal.SIGKILL)
             assert ended(process)
 
 
 def test_it_is_killed_if_it_does_not_exit(database: Path, caplog: pytest.LogCaptureFixture) -> None:
     ioc = SoftIoc(database).start()
-    with watched(ioc.pid) as process:
+    with process_descriptor(ioc.pid) as process:
         assert ioc.pid is not None
-        os.kill(ioc.pid, signal.SIGSTOP)  # so it neither sees the end of its input nor handles SIGTERM
+        os.kill(ioc.pid, signal.SIGSTOP)  # it neither reads the end of its input nor handles SIGTERM
         ioc.stop()
         assert ended(process)
     assert "did not exit" in caplog.text

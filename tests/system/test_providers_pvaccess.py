@@ -43,9 +43,9 @@ def plain(item: Any) -> Any:
     """Returns a structure with lists instead of arrays."""
     match item:
         case dict():
-            return {name: plain(held) for name, held in item.items()}
+            return {name: plain(field) for name, field in item.items()}
         case list():
-            return [plain(held) for held in item]
+            return [plain(element) for element in item]
         case np.ndarray():
             return item.tolist()
         case _:
@@ -108,7 +108,7 @@ def untouched() -> Iterator[PVAccessProvider]:
 
 def without_time(structure: Any) -> str:
     """Returns a structure as text, so that NaN equals NaN and the order of fields counts."""
-    return repr({name: held for name, held in plain(structure).items() if name != "timeStamp"})
+    return repr({name: field for name, field in plain(structure).items() if name != "timeStamp"})
 
 
 def test_recorded_structures_exist() -> None:
@@ -179,7 +179,7 @@ def test_the_types_of_a_table_are_those_of_its_columns(read: Callable[[str], PVR
         ("P:TABLE", {"value": {"element": ["A"], "device_name": ["a"], "s": [1.0], "n": [5]}}),
     ],
 )
-def test_a_put_of_fields_leaves_the_others(
+def test_a_put_of_fields_does_not_change_others(
     get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None], name: str, fields: dict[str, Any]
 ) -> None:
     before = get(name)
@@ -189,19 +189,19 @@ def test_a_put_of_fields_leaves_the_others(
     def expected(was: Any, given: Any) -> Any:
         if not isinstance(given, dict) or not isinstance(was, dict) or set(given) - set(was):
             return given
-        return {field: expected(held, given[field]) if field in given else held for field, held in was.items()}
+        return {field: expected(current, given[field]) if field in given else current for field, current in was.items()}
 
     for structure in (before, after):
         structure.pop("timeStamp", None)
     assert after == expected(before, fields)
 
 
-def test_an_enum_takes_a_label(get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None]) -> None:
+def test_an_enum_accepts_a_label(get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None]) -> None:
     put("P:ENUM", {"value": "C"})
     assert get("P:ENUM")["value"] == {"index": 2, "choices": ["A", "B", "C"]}
 
 
-def test_a_structure_path_can_be_put(get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None]) -> None:
+def test_a_structure_path_can_be_written(get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None]) -> None:
     put("P:CUSTOM.sub.x", {"value": 3.25})
     assert get("P:CUSTOM.sub.x") == {"value": 3.25}
     with pytest.raises(ProviderError, match="No fields to update"):
@@ -221,7 +221,7 @@ def test_a_structure_path_can_be_put(get: Callable[[str], Any], put: Callable[[s
         ("P:BOOL", {"value": 2}, "is neither true nor false"),
     ],
 )
-def test_refusals_of_the_server_and_type_errors_are_errors(
+def test_rejections_by_the_server_and_invalid_types_raise(
     get: Callable[[str], Any], put: Callable[[str, dict[str, Any]], None], name: str, fields: dict[str, Any], why: str
 ) -> None:
     before = get(name)
@@ -233,7 +233,7 @@ def test_refusals_of_the_server_and_type_errors_are_errors(
 # --- subscriptions
 
 
-def test_changes_of_union_member_and_array_length_arrive_whole(provider: PVAccessProvider) -> None:
+def test_changed_union_members_and_array_lengths_are_delivered_completely(provider: PVAccessProvider) -> None:
     spec = Type([("value", ("U", None, [("i", "i"), ("text", "s")])), ("n", "ad"), ("note", "s")])
     pv = SharedPV(initial=Value(spec, {"value": ("i", 1), "n": [1.0], "note": "kept"}))
     ports = ServerPorts.free()
@@ -252,7 +252,7 @@ def test_changes_of_union_member_and_array_length_arrive_whole(provider: PVAcces
     ]
 
 
-def test_a_burst_arrives_without_loss_and_in_order(provider: PVAccessProvider) -> None:
+def test_a_burst_of_updates_is_delivered_completely_and_in_order(provider: PVAccessProvider) -> None:
     spec = Type([("value", "i")])
     pv = SharedPV(initial=Value(spec, {"value": 0}))
     ports = ServerPorts.free()
@@ -268,7 +268,7 @@ def test_a_burst_arrives_without_loss_and_in_order(provider: PVAccessProvider) -
 
 
 def test_library_threads_keep_their_python_state_between_callbacks(provider: PVAccessProvider) -> None:
-    state = threading.local()  # vanishes with the Python state of its thread
+    state = threading.local()  # lost with the Python state of its thread
     callbacks: SimpleQueue[tuple[int, int]] = SimpleQueue()
 
     def count(_: object) -> None:
@@ -277,7 +277,7 @@ def test_library_threads_keep_their_python_state_between_callbacks(provider: PVA
 
     seen: Counter[int] = Counter()
     while max((calls for thread, calls in seen.items() if thread != threading.get_ident()), default=0) < 3:
-        # p4p has several threads, and a future that is already done calls back on this one
+        # p4p has several threads; the callback of a completed future runs on this one
         provider.get(address("P:RW"), TIMEOUT).add_done_callback(count)
         thread, calls = callbacks.get(timeout=TIMEOUT)
         seen[thread] += 1
@@ -285,11 +285,11 @@ def test_library_threads_keep_their_python_state_between_callbacks(provider: PVA
 
 
 def test_a_slow_callback_blocks_neither_calls_nor_close(provider: PVAccessProvider) -> None:
-    entered, go_on = threading.Event(), threading.Event()
+    entered, proceed = threading.Event(), threading.Event()
 
     def slow(update: Any) -> None:
         entered.set()
-        go_on.wait(TIMEOUT)
+        proceed.wait(TIMEOUT)
 
     subscription = provider.subscribe(address("P:RW"), slow, lambda connected: None)
     assert entered.wait(TIMEOUT)
@@ -298,27 +298,27 @@ def test_a_slow_callback_blocks_neither_calls_nor_close(provider: PVAccessProvid
     other.close()
     subscription.close()
     assert not getting.done(), "the get must wait for the slow callback"
-    go_on.set()
+    proceed.set()
     assert "value" in getting.result(TIMEOUT).structure
 
 
-def test_it_reconnects_when_the_server_comes_back() -> None:
+def test_it_reconnects_when_the_server_restarts() -> None:
     updates: SimpleQueue[Any] = SimpleQueue()
     connections: SimpleQueue[bool] = SimpleQueue()
-    ioc = SoftIoc(DATA / "records.db", {"P": "again:"})
+    ioc = SoftIoc(DATA / "records.db", {"P": "restart:"})
     with ioc:
         provider = PVAccessProvider(ioc.client_environment)
-        provider.subscribe(address("again:t:static"), updates.put, connections.put)
+        provider.subscribe(address("restart:t:static"), updates.put, connections.put)
         assert connections.get(timeout=TIMEOUT) is True
-        provider.put(address("again:t:static"), {"value": 7.0}, TIMEOUT).result(TIMEOUT)
+        provider.put(address("restart:t:static"), {"value": 7.0}, TIMEOUT).result(TIMEOUT)
         assert [updates.get(timeout=TIMEOUT)["value"] for _ in range(2)] == [42.0, 7.0]
     assert connections.get(timeout=TIMEOUT) is False
     with pytest.raises(ProviderTimeout):
-        provider.get(address("again:t:static"), 0.1).result(TIMEOUT)
+        provider.get(address("restart:t:static"), 0.1).result(TIMEOUT)
     with ioc:
         assert connections.get(timeout=RECONNECTION) is True
         assert updates.get(timeout=RECONNECTION)["value"] == 42.0
-        assert provider.get(address("again:t:static"), RECONNECTION).result(RECONNECTION).types["value"] == "double"
+        assert provider.get(address("restart:t:static"), RECONNECTION).result(RECONNECTION).types["value"] == "double"
         provider.close()
     assert connections.empty()
 
@@ -328,11 +328,11 @@ def test_it_reconnects_to_a_pv_of_another_type() -> None:
     ports = ServerPorts.free()
     provider = PVAccessProvider(ports.pva_client_environment)
     provider.subscribe(address("own"), updates.put, lambda connected: None)
-    for spec, held, structure in (
+    for spec, value, structure in (
         ([("value", "i")], {"value": 1}, {"value": 1}),
         ([("value", ("U", None, [("a", "i")]))], {"value": ("a", 5)}, {"value": {"a": 5}}),
     ):
-        pv = SharedPV(initial=Value(Type(spec), held))
+        pv = SharedPV(initial=Value(Type(spec), value))
         with Server(providers=[{"own": pv}], conf=ports.pva_server_environment, useenv=False):
             assert updates.get(timeout=RECONNECTION) == structure
     provider.close()
@@ -355,7 +355,7 @@ def test_a_channel_stays_open_between_operations(records_ioc: SoftIoc) -> None:
 # --- the table server of the demo
 
 
-def test_a_table_server_takes_tables_and_columns_of_equal_length() -> None:
+def test_a_table_server_accepts_tables_and_columns_of_equal_length() -> None:
     rows = [{"name": "one", "n": 1}, {"name": "two", "n": 2}]
     with TableServer("my:table", {"name": "s", "n": "i"}, rows) as server:
         provider = PVAccessProvider(server.client_environment)

@@ -1,4 +1,4 @@
-"""Recordings of live streams, of killed recorders, and on a full disk."""
+"""Recordings of live streams, by killed recorders, and on a full disk."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from k2eg_rx.recording import record, recover, replay_file
 from k2eg_rx.recording.file_names import journal_of
 from k2eg_rx.testing import update
 
-TIMEOUT = 60.0  # the machine may be busy
+TIMEOUT = 60.0  # seconds, on a busy machine
 
-# Records numbers and says how many it has recorded, as fast as it can, until it is killed.
+# Records numbers as fast as possible and prints each emitted one, until it is killed.
 RECORDER = """
 import sys
 from itertools import count
@@ -51,36 +51,36 @@ rx.from_iterable(series("x", range(3_000))).pipe(operator).subscribe(on_error=la
 """
 
 
-def played(path: Path, **options: Any) -> list[Any]:
+def read_back(path: Path, **options: Any) -> list[Any]:
     return first(replay_file(path, **options).pipe(ops.to_list(), ops.timeout(TIMEOUT)))
 
 
-def killed_after(path: Path, enough: int, rotate_bytes: int) -> int:
-    """Kills a recorder. Returns how many numbers it had reported as recorded."""
+def kill_recorder_after(path: Path, threshold: int, rotate_bytes: int) -> int:
+    """Kills a recorder after it prints a number; returns how many numbers it emitted."""
     command = [sys.executable, "-c", RECORDER, str(path), str(rotate_bytes)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as recorder:
         assert recorder.stdout is not None
-        said = -1
-        while said < enough:
-            said = int(recorder.stdout.readline())
+        emitted = -1
+        while emitted < threshold:
+            emitted = int(recorder.stdout.readline())
         recorder.send_signal(signal.SIGKILL)
-        rest = recorder.stdout.read().split("\n")[:-1]  # the last line may be torn
+        rest = recorder.stdout.read().split("\n")[:-1]  # the last line may be incomplete
     assert recorder.returncode == -signal.SIGKILL
-    return (int(rest[-1]) if rest else said) + 1
+    return (int(rest[-1]) if rest else emitted) + 1
 
 
-# one file, killed between its beginning and its first row group or after some; and files in quick succession
-@pytest.mark.parametrize(("enough", "rotate_bytes"), [(15, 10**9), (333, 10**9), (1000, 20_000), (2011, 60_000)])
-def test_a_killed_recorder_loses_unflushed_rows_only(tmp_path: Path, enough: int, rotate_bytes: int) -> None:
+# one file, killed before its first row group or after several ones; and quickly rotating files
+@pytest.mark.parametrize(("threshold", "rotate_bytes"), [(15, 10**9), (333, 10**9), (1000, 20_000), (2011, 60_000)])
+def test_a_killed_recorder_loses_unflushed_rows_only(tmp_path: Path, threshold: int, rotate_bytes: int) -> None:
     path = tmp_path / "run.parquet"
-    said = killed_after(path, enough, rotate_bytes)
-    numbers = [item.value for item in played(path)]
+    emitted = kill_recorder_after(path, threshold, rotate_bytes)
+    numbers = [item.value for item in read_back(path)]
     assert numbers == list(range(len(numbers)))
-    # it passes a number on after it flushed, if that was its turn; of ten at most nine wait
-    assert len(numbers) > said - 10
+    # rows are flushed in tens, before the tenth item is emitted: at most nine emitted rows are buffered
+    assert len(numbers) > emitted - 10
     recover(tmp_path)
     assert not list(tmp_path.glob("_*"))
-    assert [item.value for item in played(path)] == numbers
+    assert [item.value for item in read_back(path)] == numbers
 
 
 def test_a_full_disk_fails_the_stream_and_keeps_written_rows(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_full_disk_fails_the_stream_and_keeps_written_rows(tmp_path: Path) -> 
     assert done.stdout.startswith(f"{path}: writing failed: File too large; the last 10 rows are lost")
     assert done.stderr == ""
     assert [file.name for file in tmp_path.iterdir()] == [journal_of(path).name]
-    numbers = [item.value for item in played(path)]
+    numbers = [item.value for item in read_back(path)]
     assert len(numbers) > 50
     assert numbers == list(range(len(numbers)))
 
@@ -103,10 +103,10 @@ def test_a_live_monitor_is_replayed_unchanged(client: Client, tmp_path: Path) ->
             record(tmp_path / "run.parquet"), ops.take(20), ops.to_list(), ops.timeout(TIMEOUT)
         )
     )
-    again = played(tmp_path / "run.parquet")
-    assert [one.record for one in again] == [one.record for one in live]
-    assert [(one.address, one.timestamp) for one in again] == [(one.address, one.timestamp) for one in live]
-    assert [repr(one.data) for one in again] == [repr(one.data) for one in live]
+    restored = read_back(tmp_path / "run.parquet")
+    assert [item.record for item in restored] == [item.record for item in live]
+    assert [(item.address, item.timestamp) for item in restored] == [(item.address, item.timestamp) for item in live]
+    assert [repr(item.data) for item in restored] == [repr(item.data) for item in live]
 
 
 def test_a_recurring_snapshot_is_replayed_unchanged(client: Client, tmp_path: Path, fresh_app_name: str) -> None:
@@ -122,10 +122,10 @@ def test_a_recurring_snapshot_is_replayed_unchanged(client: Client, tmp_path: Pa
         )
     )
     first(client.snapshot_stop_stream(fresh_app_name))
-    assert [repr(one) for one in played(tmp_path / "run.parquet")] == [repr(one) for one in live]
+    assert [repr(item) for item in read_back(tmp_path / "run.parquet")] == [repr(item) for item in live]
 
 
-def test_waiting_rows_are_flushed_without_new_items(tmp_path: Path) -> None:
+def test_buffered_rows_are_flushed_without_new_items(tmp_path: Path) -> None:
     path = tmp_path / "run.parquet"
     subscription = rx.concat(rx.of(update("x", 1)), rx.never()).pipe(record(path, flush_every=0.05)).subscribe()
     try:
@@ -134,15 +134,15 @@ def test_waiting_rows_are_flushed_without_new_items(tmp_path: Path) -> None:
             ops.filter(lambda _: journal_of(path).stat().st_size > size), ops.timeout(TIMEOUT)
         )
         first(flushed)
-        assert [one.value for one in played(path)] == [1]
+        assert [item.value for item in read_back(path)] == [1]
     finally:
         subscription.dispose()
 
 
 def test_dispose_on_another_thread_during_items(tmp_path: Path) -> None:
-    """The file is complete and has all items passed on, and at most one more."""
-    for turn in range(20):
-        path = tmp_path / f"run{turn}.parquet"
+    """The file is complete: it has all emitted items and at most one more."""
+    for number in range(20):
+        path = tmp_path / f"run{number}.parquet"
         source: Subject[PVUpdate] = Subject()
         seen: list[PVUpdate] = []
         enough = threading.Event()
@@ -159,14 +159,14 @@ def test_dispose_on_another_thread_during_items(tmp_path: Path) -> None:
         assert enough.wait(TIMEOUT)
         subscription.dispose()
         feeding.join(TIMEOUT)
-        numbers = [item.value for item in played(path)]
+        numbers = [item.value for item in read_back(path)]
         assert numbers == list(range(len(numbers)))
         assert len(seen) <= len(numbers) <= len(seen) + 1
         assert not list(tmp_path.glob("_*"))
 
 
 def feed(source: Subject[PVUpdate], enough: threading.Event) -> None:
-    after = iter(range(200))  # it goes on for a while after the other thread has begun to unsubscribe
+    after = iter(range(200))  # continues for a while after the other thread starts to unsubscribe
     for number in count():
         if enough.is_set() and next(after, None) is None:
             return
@@ -183,5 +183,5 @@ def test_the_flushing_thread_ends_with_the_subscription(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("module", "examples"), [("record", 8), ("replay", 11)])
-def test_the_examples_of_the_documentation(module: str, examples: int) -> None:
+def test_the_examples_of_the_documentation_work(module: str, examples: int) -> None:
     assert doctest.testmod(import_module(f"k2eg_rx.recording.{module}")) == (0, examples)

@@ -102,9 +102,9 @@ def test_a_late_subscriber_of_many_pvs_receives_the_last_update_of_each(client: 
     uris = ["pva://demo:setpoint1", "ca://demo:setpoint2", "pva://demo:mode", "pva://demo:table"]
     seen = Collected(client.monitor_many_stream(uris))
     names = {"demo:setpoint1", "demo:setpoint2", "demo:mode", "demo:table"}
-    seen.until(lambda it: {item.name for item in it.items} == names)
+    seen.until(lambda collected: {item.name for item in collected.items} == names)
     late = Collected(client.monitor_many_stream(uris))
-    late.until(lambda it: {item.name for item in it.items} == names)
+    late.until(lambda collected: {item.name for item in collected.items} == names)
     late.subscription.dispose()
     seen.subscription.dispose()
 
@@ -245,6 +245,8 @@ def test_the_status_has_connection_and_monitors(client: Client) -> None:
     seen = Collected(client.status_stream())
     first(client.ready_stream())
     monitor = Collected(client.monitor_stream("pva://demo:ramp10"))
-    seen.until(lambda it: any(status.connection.value == "up" and status.monitors == 1 for status in it.items))
+    seen.until(
+        lambda collected: any(status.connection.value == "up" and status.monitors == 1 for status in collected.items)
+    )
     monitor.subscription.dispose()
     seen.subscription.dispose()

@@ -35,26 +35,26 @@ def assert_no_gap(updates: Sequence[PVUpdate]) -> None:
 
 @pytest.fixture
 def watched(client: Client) -> Iterator[Recorded]:
-    """Monitors the fast ramp, for a second before the test starts."""
+    """Monitors the fast ramp from a second before the test."""
     live = Recorded(client.monitor_stream(RAMP))
     live.until_more(100)
     yield live
     live.subscription.dispose()
 
 
-def test_since_continues_from_past_to_live_without_a_gap(client: Client, watched: Recorded) -> None:
+def test_since_continues_from_history_to_live_without_a_gap(client: Client, watched: Recorded) -> None:
     first_seen = times(watched)[0]
-    past = Recorded(client.monitor_stream(RAMP, since=watched.began - timedelta(seconds=1)))
-    past.until(lambda it: it.items and not it.items[-1].replayed)
-    past.until_more(50)
-    assert_no_gap(past.items[-150:])
-    recorded = times(past)
-    assert first_seen in recorded  # also if it is of a record that was not processed yet: 1990
+    subscriber = Recorded(client.monitor_stream(RAMP, since=watched.started - timedelta(seconds=1)))
+    subscriber.until(lambda collected: collected.items and not collected.items[-1].replayed)
+    subscriber.until_more(50)
+    assert_no_gap(subscriber.items[-150:])
+    recorded = times(subscriber)
+    assert first_seen in recorded  # even if its record was not processed yet and has the time 1990
     processed = [time for time in recorded if time != UNPROCESSED]
     assert processed == sorted(set(processed))
-    marks = [update.replayed for update in past.items]
-    assert marks == sorted(marks, reverse=True)
-    assert marks.count(True) >= 100
+    replayed = [update.replayed for update in subscriber.items]
+    assert replayed == sorted(replayed, reverse=True)
+    assert replayed.count(True) >= 100
     assert_no_gap(watched.items)
     assert not any(update.replayed for update in watched.items)
 
@@ -62,22 +62,22 @@ def test_since_continues_from_past_to_live_without_a_gap(client: Client, watched
 def test_another_client_reads_the_same_history(
     client: Client, watched: Recorded, stack: EmbeddedStack, fresh_app_name: str
 ) -> None:
-    began = datetime.now(UTC)
+    start = datetime.now(UTC)
     watched.until_more(100)
     name = f"{fresh_app_name}-other"
     with Client("demo", name, settings=stack.settings(name)) as other:
-        past = Recorded(other.monitor_stream(RAMP, since=began))
-        past.until_more(120)
-        assert min(times(past)) >= began.timestamp() * 1e9
-        assert_no_gap(past.items)
-        seen = [update.timestamp for update in watched.items if update.timestamp in times(past)]
+        subscriber = Recorded(other.monitor_stream(RAMP, since=start))
+        subscriber.until_more(120)
+        assert min(times(subscriber)) >= start.timestamp() * 1e9
+        assert_no_gap(subscriber.items)
+        seen = [update.timestamp for update in watched.items if update.timestamp in times(subscriber)]
         assert len(seen) >= 90
 
 
 def test_a_replayed_interval_equals_the_live_updates(client: Client) -> None:
     start = datetime.now(UTC)
     live = Recorded(client.monitor_many_stream(RAMPS))
-    live.until(lambda it: sum(update.name == "demo:ramp1" for update in it.items) >= 3)
+    live.until(lambda collected: sum(update.name == "demo:ramp1" for update in collected.items) >= 3)
     live.subscription.dispose()
     stop = datetime.now(UTC)
     replay = Recorded(client.replay_stream(RAMPS, start, stop))
@@ -104,17 +104,17 @@ def test_a_replay_at_ten_times_the_speed_takes_a_tenth_of_the_time(client: Clien
     assert_no_gap(replay.items)
 
 
-def test_a_slow_reader_of_the_past_delays_no_other_subscriber(client: Client, watched: Recorded) -> None:
-    heard, gate = [], threading.Event()
+def test_a_slow_subscriber_to_history_does_not_delay_others(client: Client, watched: Recorded) -> None:
+    received, gate = [], threading.Event()
 
-    def listen(update: PVUpdate) -> None:
+    def receive(update: PVUpdate) -> None:
         gate.wait(TIMEOUT)
-        heard.append(update)
+        received.append(update)
 
-    slow = client.monitor_stream(RAMP, since=timedelta(minutes=5), capacity=10).subscribe(listen)
+    slow = client.monitor_stream(RAMP, since=timedelta(minutes=5), capacity=10).subscribe(receive)
     watched.until_more(150)
     assert_no_gap(watched.items)
-    assert heard == []
+    assert received == []
     caught_up = Recorded(client.monitor_stream(RAMP, since=timedelta(seconds=1)))
     caught_up.until_more(150)
     gate.set()
