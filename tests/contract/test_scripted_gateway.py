@@ -537,7 +537,7 @@ def test_an_error_in_a_running_clock_is_raised_at_the_end(gateway: ScriptedGatew
 
     def fail(*_: object) -> None:
         tried.set()
-        raise LookupError("a fault of the script")
+        raise LookupError("an error of the script")
 
     gateway.clock.schedule(fail)
     with pytest.raises(LookupError), gateway.clock.running():
@@ -768,7 +768,7 @@ def test_a_buffered_snapshot_has_every_value_and_partial_pushes(
     assert isinstance(messages[-1], SnapshotTail)
 
 
-# scripts with clients of their own
+# scripts that create their own clients
 
 
 def test_any_environment_or_only_the_given_one_exists() -> None:

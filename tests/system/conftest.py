@@ -73,7 +73,7 @@ class Collected(Generic[_T]):
 
 @dataclass(frozen=True)
 class PvsServer:
-    """Serves the PVAccess variables of tests/data/pvs.py in a process of their own."""
+    """Serves the PVAccess variables of tests/data/pvs.py in a subprocess."""
 
     client_environment: Mapping[str, str]
 

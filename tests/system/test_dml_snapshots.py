@@ -66,8 +66,8 @@ def test_a_snapshot_calls_its_handler_with_the_id_returned(k: dml) -> None:
 
 def test_a_recurring_snapshot_calls_its_handler_with_each_iteration(k: dml, fresh_app_name: str) -> None:
     handler = Handler()
-    asked = SnapshotProperties(snapshot_name=fresh_app_name, pv_uri_list=URIS, time_window=100)
-    assert k.snapshot_recurring(asked, handler, timeout=TIMEOUT)["error"] == 0
+    properties = SnapshotProperties(snapshot_name=fresh_app_name, pv_uri_list=URIS, time_window=100)
+    assert k.snapshot_recurring(properties, handler, timeout=TIMEOUT)["error"] == 0
     iterations = handler.take(4)
     assert k.snapshot_stop(fresh_app_name, timeout=TIMEOUT)["error"] == 0
     assert [iteration["iteration"] for iteration in iterations] == [1, 2, 3, 4]
@@ -83,8 +83,8 @@ def test_a_recurring_snapshot_calls_its_handler_with_each_iteration(k: dml, fres
 
 def test_a_triggered_snapshot_has_an_iteration_per_trigger_and_one_at_its_stop(k: dml, fresh_app_name: str) -> None:
     handler = Handler()
-    asked = SnapshotProperties(snapshot_name=fresh_app_name, pv_uri_list=["pva://demo:sum"], triggered=True)
-    k.snapshot_recurring(asked, handler, timeout=TIMEOUT)
+    properties = SnapshotProperties(snapshot_name=fresh_app_name, pv_uri_list=["pva://demo:sum"], triggered=True)
+    k.snapshot_recurring(properties, handler, timeout=TIMEOUT)
     for number, trigger in enumerate([k.snapshost_trigger, k.snapshot_trigger], start=1):
         assert trigger(fresh_app_name, timeout=TIMEOUT)["error"] == 0
         assert [iteration["iteration"] for iteration in handler.take(1)] == [number]
@@ -96,7 +96,7 @@ def test_a_triggered_snapshot_has_an_iteration_per_trigger_and_one_at_its_stop(k
 
 def test_a_buffered_snapshot_has_every_value_with_the_filtered_fields(k: dml, fresh_app_name: str) -> None:
     handler = Handler()
-    asked = SnapshotProperties(
+    properties = SnapshotProperties(
         snapshot_name=fresh_app_name,
         pv_uri_list=["pva://demo:ramp100"],
         time_window=500,
@@ -104,7 +104,7 @@ def test_a_buffered_snapshot_has_every_value_with_the_filtered_fields(k: dml, fr
         type=SnapshotType.TIMED_BUFFERED,
         pv_field_filter_list=["value"],
     )
-    k.snapshot_recurring(asked, handler, timeout=TIMEOUT)
+    k.snapshot_recurring(properties, handler, timeout=TIMEOUT)
     iterations = handler.take(3)
     k.snapshot_stop(fresh_app_name)
     ramp = [sample["value"] for iteration in iterations for sample in iteration["demo:ramp100"]]
@@ -114,21 +114,23 @@ def test_a_buffered_snapshot_has_every_value_with_the_filtered_fields(k: dml, fr
 
 
 def test_a_filter_for_a_field_that_a_pv_lacks_is_rejected(k: dml, fresh_app_name: str) -> None:
-    asked = SnapshotProperties(
+    properties = SnapshotProperties(
         snapshot_name=fresh_app_name,
         pv_uri_list=["pva://demo:sum", "ca://demo:mode"],
         type="timedbuffered",
         pv_field_filter_list=["value", "display"],
     )
     with pytest.raises(ValueError, match="ca://demo:mode has no field 'display'"):
-        k.snapshot_recurring(asked, print, timeout=TIMEOUT)
+        k.snapshot_recurring(properties, print, timeout=TIMEOUT)
 
 
 def test_a_name_can_be_used_again_after_its_stop(k: dml, fresh_app_name: str) -> None:
     for window in (100, 200):
         handler = Handler()
-        asked = SnapshotProperties(snapshot_name=fresh_app_name, pv_uri_list=["pva://demo:sum"], time_window=window)
-        k.snapshot_recurring(asked, handler, timeout=TIMEOUT)
+        properties = SnapshotProperties(
+            snapshot_name=fresh_app_name, pv_uri_list=["pva://demo:sum"], time_window=window
+        )
+        k.snapshot_recurring(properties, handler, timeout=TIMEOUT)
         assert [iteration["iteration"] for iteration in handler.take(2)] == [1, 2]
         k.snapshot_stop(fresh_app_name, timeout=TIMEOUT)
 

@@ -30,7 +30,7 @@ ENUM = {"value": {"index": 0, "choices": ["Off", "On"]}}
 
 
 class Results:
-    """A subscriber on a scheduler of its own, which runs when the test reads the results."""
+    """A subscriber on its own scheduler, which runs when the test reads the results."""
 
     def __init__(self, stream: Any) -> None:
         self._scheduler = TestScheduler()

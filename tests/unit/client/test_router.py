@@ -38,9 +38,9 @@ class Recorder:
         raise AssertionError
 
     def reclaim_undelivered(self, is_wanted: Callable[[PVUpdate], bool]) -> Sequence[PVUpdate]:
-        recalled = [item for item in self.items if is_wanted(item)]
+        reclaimed = [item for item in self.items if is_wanted(item)]
         self.items = [item for item in self.items if not is_wanted(item)]
-        return recalled
+        return reclaimed
 
     def values(self) -> list[object]:
         return [item.value for item in self.items]
@@ -323,10 +323,10 @@ def test_undelivered_events_of_a_sole_subscriber_are_reclaimed_by_partition(rout
 
 def test_a_reclaimed_event_is_no_repetition_when_read_again(router: EventRouter) -> None:
     _, recorder = add_route(router, "pva://x")
-    again = event("x", 1, 4, timed=True)
-    router.receive([again])
+    record = event("x", 1, 4, timed=True)
+    router.receive([record])
     router.reclaim_undelivered([("x", 0)])
-    router.receive([again])
+    router.receive([record])
     assert recorder.values() == [1]
 
 
