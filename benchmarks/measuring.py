@@ -166,8 +166,7 @@ def machine() -> dict[str, Any]:
 
 
 def _folder() -> Path | None:
-    """Returns where the broker's files are to be: in memory, if there is room. It reads and writes them through the
-    system's cache anyway, and the disk of a shared machine is what is least alike from round to round."""
+    """Returns the folder for the broker's files: in memory if there is room, since disks of shared machines vary."""
     return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM else None
 
 

@@ -24,10 +24,10 @@ from laboratory import laboratory
 from measuring import Row, run
 
 _STAGES: tuple[tuple[str, Any, str], ...] = (
-    ("consume", PollLoop, "_gather"),
+    ("consume", PollLoop, "_fetch"),
     ("make records", poll_loop, "records_of"),
     ("route", PollLoop, "_deliver"),
-    ("decode and hand over", SubscriberQueue, "_hand_over"),
+    ("decode and deliver", SubscriberQueue, "_deliver"),
 )
 
 
