@@ -40,7 +40,7 @@ def resources(client: Client, others: set[threading.Thread]) -> dict[str, int]:
         "files": len(os.listdir("/proc/self/fd")),
         "requests": status.pending,
         "monitors": status.monitors,
-        "topics": len(client._core.event_source._readings),  # type: ignore[attr-defined]
+        "topics": len(client._core.event_source._subscriptions),  # type: ignore[attr-defined]
     }
 
 
