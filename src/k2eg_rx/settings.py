@@ -6,9 +6,10 @@ Thread safety: `Settings` are immutable.
 from __future__ import annotations
 
 import configparser
+import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,10 @@ DEMO_BROKER_VARIABLE = "K2EG_DEMO_BROKER_FILE"
 # A body of empty maps takes about 70 times its size when decoded: 1.2 GB at worst. A camera image of five million
 # 16-bit pixels fits; brokers accept at most 1 MiB by default.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+_DEFAULT = "DEFAULT"
+_KEYS = ("kafka_broker_url", "k2eg_cmd_topic", "reply_topic", "max_message_bytes")  # of [DEFAULT]
+_SECTIONS = (_DEFAULT, "kafka", "gateway")  # the transport knows the keys of [kafka], the gateway those of [gateway]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _APP_NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -33,7 +38,7 @@ class Settings:
         command_topic: The topic from which the gateway reads commands.
         reply_topic: The topic to which the gateway sends this application's replies.
         kafka: librdkafka properties. Hidden in `repr` because they may contain secrets.
-        sections: The other sections of the file, such as ``[gateway]``, unchanged. Hidden in `repr` too.
+        sections: The other section of the file, ``[gateway]``, unchanged. Hidden in `repr` too.
         source: The file, or None.
         max_message_bytes: The largest record body in bytes that is decoded; larger ones are skipped and counted.
     """
@@ -122,8 +127,28 @@ def _max_message_bytes(values: Mapping[str, str], path: Path) -> int:
     return int(text)
 
 
-def _parse(path: Path) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None)
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns a hint at the known name that a misspelt one resembles most, or else at all known names."""
+    options = list(known)
+    lower = {option.lower(): option for option in options}
+    found = difflib.get_close_matches(name.lower(), lower, n=1)
+    return f"did you mean {lower[found[0]]}?" if found else f"known are {', '.join(options)}"
+
+
+def _check_names(sections: Mapping[str, Mapping[str, str]], path: Path) -> None:
+    """Raises ValueError for an unknown section or key, which would otherwise have no effect, without a word."""
+    for section in sections:
+        if section not in _SECTIONS:
+            raise ValueError(f"{path}: unknown section [{section:.80}]: {nearest(section[:80], _SECTIONS)}")
+    for key in sections.get(_DEFAULT, {}):
+        if key not in _KEYS:
+            hint = "librdkafka's properties belong into [kafka]" if "." in key else nearest(key[:80], _KEYS)
+            raise ValueError(f"{path}: unknown key {key:.80} in [DEFAULT]: {hint}")
+
+
+def _parse(path: Path) -> dict[str, Mapping[str, str]]:
+    """Returns the sections of a file, [DEFAULT] as one of them, so that no key passes into the others."""
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
         parser.read_string(path.read_text(), source=str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -131,7 +156,7 @@ def _parse(path: Path) -> configparser.ConfigParser:
     except configparser.Error as error:
         # without the parser's text, which quotes the line: it may contain a password
         raise ValueError(f"{path}: is not a valid .ini file ({type(error).__name__})") from None
-    return parser
+    return {name: dict(parser.items(name)) for name in parser.sections()}
 
 
 def check_app_name(app_name: str) -> None:
@@ -154,7 +179,7 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
         folder: The folder of the file; by default `configuration_folder`.
 
     Raises:
-        ValueError: The environment does not exist, or its file lacks a key or has an invalid one.
+        ValueError: The environment does not exist, or its file lacks a key or has an invalid or unknown one.
     """
     check_app_name(app_name)
     folder = folder or configuration_folder()
@@ -165,12 +190,9 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
             f" (set {FOLDER_VARIABLE} to look elsewhere)"
         )
     path = folder / f"{environment_id}.ini"
-    parser = _parse(path)
-    defaults = parser.defaults()
-    own = {
-        name: {key: value for key, value in parser.items(name) if parser.has_option(name, key) and key not in defaults}
-        for name in parser.sections()
-    }
+    own = _parse(path)
+    _check_names(own, path)
+    defaults = own.pop(_DEFAULT, {})
     kafka = {key: _expand(value, f"{path}: [kafka] {key}") for key, value in own.pop("kafka", {}).items()}
     return Settings(
         environment_id=environment_id,

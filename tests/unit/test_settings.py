@@ -84,6 +84,36 @@ def test_other_sections_are_kept_without_the_defaults(folder: Path) -> None:
     assert dict(settings.section("other")) == {}
 
 
+def test_a_key_of_the_defaults_keeps_its_own_value_in_another_section(folder: Path) -> None:
+    write(folder, PLAIN + "max_message_bytes=5\n[gateway]\nmax_message_bytes=7\n")
+    settings = load_settings("site", "app")
+    assert (settings.max_message_bytes, dict(settings.section("gateway"))) == (5, {"max_message_bytes": "7"})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (PLAIN + "[Kafka]\nsecurity.protocol=hush\n", "unknown section [Kafka]: did you mean kafka?"),
+        (PLAIN + "[gatway]\ngroup=hush\n", "unknown section [gatway]: did you mean gateway?"),
+        (PLAIN.replace("DEFAULT", "Default"), "unknown section [Default]: did you mean DEFAULT?"),
+        (PLAIN.replace("DEFAULT", "DEFALT"), "unknown section [DEFALT]: did you mean DEFAULT?"),
+        (PLAIN + "[archive]\na=hush\n", "unknown section [archive]: known are DEFAULT, kafka, gateway"),
+        (
+            PLAIN + "max_mesage_bytes=hush\n",
+            "unknown key max_mesage_bytes in [DEFAULT]: did you mean max_message_bytes?",
+        ),
+        (PLAIN + "security.protocol=hush\n", "unknown key security.protocol in [DEFAULT]: librdkafka's properties"),
+        (PLAIN + "color=hush\n", "unknown key color in [DEFAULT]: known are kafka_broker_url"),
+    ],
+)
+def test_an_unknown_section_or_key_is_an_error_with_the_nearest_known_name(folder: Path, text: str, words: str) -> None:
+    write(folder, text)
+    with pytest.raises(ValueError, match=r"site\.ini: unknown") as caught:
+        load_settings("site", "app")
+    assert words in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
 def test_secrets_are_not_shown(folder: Path) -> None:
     write(folder, PLAIN + "[kafka]\nsasl.password=hush\n[gateway]\ntoken=hush\n")
     assert "hush" not in repr(load_settings("site", "app"))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
-from k2eg_rx.settings import MAX_MESSAGE_BYTES
+from k2eg_rx.settings import MAX_MESSAGE_BYTES, nearest
+
+_log = logging.getLogger(__name__)
 
 _GROUP = re.compile(r"[A-Za-z0-9._-]+")
 _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
@@ -19,7 +22,8 @@ class GatewayOptions:
     """Timeouts, limits and the consumer group of a gateway. Durations are in seconds.
 
     Attributes:
-        group: The consumer group that reads the command topic; the gateways of a group share the commands.
+        group: The consumer group that reads the command topic; the gateways of a group share the commands. A name
+            with "k2eg" in it is accepted with a warning.
         operation_timeout: How long EPICS may take for a get or a put.
         max_put_age: A put that has waited longer in Kafka is refused.
         max_get_age: A get that has waited longer in Kafka is refused.
@@ -45,11 +49,9 @@ class GatewayOptions:
     max_command_bytes: int = MAX_MESSAGE_BYTES
 
     def __post_init__(self) -> None:
-        if not _GROUP.fullmatch(self.group) or "k2eg" in self.group.lower():
-            # sites exclude groups with "k2eg" in their name when they count the consumers of a topic
+        if not _GROUP.fullmatch(self.group):
             raise ValueError(
-                "[gateway] group must consist of letters, digits, '.', '_' and '-', without 'k2eg' in it, "
-                f"got {self.group!r}"
+                f"[gateway] group must consist of letters, digits, '.', '_' and '-', got {self.group[:80]!r}"
             )
         for name in ("operation_timeout", "max_put_age", "max_get_age"):
             if not 0 < getattr(self, name) < math.inf:
@@ -74,9 +76,16 @@ class GatewayOptions:
         values: dict[str, Any] = {}
         for name, text in section.items():
             if name not in kinds:
-                raise ValueError(f"[gateway] {name} is not an option; the options are {', '.join(sorted(kinds))}")
+                raise ValueError(f"[gateway] {name[:80]} is not an option: {nearest(name[:80], sorted(kinds))}")
             values[name] = _convert(name, text.strip(), kinds[name])
-        return cls(**values)
+        options = cls(**values)
+        if "k2eg" in options.group.lower():
+            _log.warning(
+                "group name contains 'k2eg': group=%s reason=deployed gateways have such names, and share the commands"
+                " with this gateway if the group is the same; programs that count consumers leave such groups out",
+                options.group,
+            )
+        return options
 
 
 def _convert(name: str, text: str, kind: type) -> str | float | int | bool:

@@ -28,7 +28,8 @@ def test_a_section_is_parsed() -> None:
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"operation_timeuot": "1"}, "operation_timeuot is not an option; the options are create_topics, group"),
+        ({"operation_timeuot": "1"}, "operation_timeuot is not an option: did you mean operation_timeout?"),
+        ({"colour": "1"}, "colour is not an option: known are create_topics, group"),
         ({"operation_timeout": "soon"}, "operation_timeout must be a number, got 'soon'"),
         ({"operation_timeout": "0"}, "operation_timeout must be a time above 0 s, got 0.0"),
         ({"max_put_age": "nan"}, "max_put_age"),
@@ -36,7 +37,7 @@ def test_a_section_is_parsed() -> None:
         ({"max_pending": "1.5"}, "max_pending must be a whole number, got '1.5'"),
         ({"max_pending": "0"}, "max_pending must be above 0, got 0"),
         ({"create_topics": "maybe"}, "create_topics must be 'yes' or 'no', got 'maybe'"),
-        ({"group": "my-K2EG-group"}, "without 'k2eg' in it"),
+        ({"group": "my group"}, "got 'my group'"),
         ({"group": ""}, "got ''"),
     ],
 )
@@ -44,3 +45,11 @@ def test_errors_name_the_option(section: dict[str, str], words: str) -> None:
     with pytest.raises(ValueError, match=r"\[gateway\]") as raised:
         GatewayOptions.from_section(section)
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(("group", "warns"), [("lcls-k2eg", True), ("my-K2EG-group", True), ("epics-gateway", False)])
+def test_a_group_name_with_k2eg_is_accepted_with_a_warning(
+    group: str, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert GatewayOptions.from_section({"group": group}).group == group
+    assert ("share the commands" in caplog.text) is warns
