@@ -5,6 +5,7 @@ Thread safety: the parts do not change between the construction and `close`, so 
 
 from __future__ import annotations
 
+import logging
 import time
 
 from reactivex import abc
@@ -27,12 +28,15 @@ from k2eg_rx.protocol import PVUpdate
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport import (
     ClientTransports,
+    ConnectionLog,
     DecodeErrorCounter,
     SizeFilter,
     Transport,
     TransportStatus,
     time_left,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class Core:
@@ -122,6 +126,9 @@ class Core:
         )
         self.monitors = Monitors(context, self.history, shares_events=self._shares_events)
         self.recurring = RecurringSnapshots(context)
+        self._connection_log = ConnectionLog(
+            _log, timers, lambda: {"unsent_commands": self.sender.unsent}, lambda: f"pending={len(self._pending)}"
+        )
         self._transports.on_status(self._on_status)
 
     def close(self, timeout: float) -> None:
@@ -131,6 +138,7 @@ class Core:
             timeout: Maximum seconds to take.
         """
         deadline = time.monotonic() + timeout
+        self._connection_log.close()
         if self._shares_events:
             self.event_source.close(timeout)  # before the routes: events that find none would be lost to the group
         self.monitors.close()
@@ -145,6 +153,7 @@ class Core:
         self._own_timers.dispose()
 
     def _on_status(self, status: TransportStatus) -> None:
+        self._connection_log.on_status(status)
         self.status.update(status)
         self.sender.refuse(TransportError(status.reason) if status.refused else None)
 

@@ -152,6 +152,7 @@ class CommandSender:
 
     Attributes:
         refusal: The error of a broker that refuses this client; None while it does not.
+        unsent: Commands that did not reach Kafka; written on the sink's thread.
     """
 
     def __init__(
@@ -163,6 +164,7 @@ class CommandSender:
         self.reply_topic = reply_topic
         self.ready = ready
         self.refusal: BehaviorSubject[TransportError | None] = BehaviorSubject(None)
+        self.unsent = 0
 
     def refuse(self, error: TransportError | None) -> None:
         """Fails pending requests and, until called with None, all later ones."""
@@ -203,6 +205,7 @@ class CommandSender:
 
     def _delivered(self, reply_id: str, error: TransportError | None) -> None:
         if error is not None:
+            self.unsent += 1
             self._pending.fail((reply_id,), error)
 
     def unregister(self, reply_ids: Iterable[str]) -> list[str]:

@@ -55,7 +55,7 @@ from k2eg_rx.protocol import (
     parse_command,
 )
 from k2eg_rx.pv import Protocol
-from k2eg_rx.transport import Record, RecordSource, Transport, TransportStatus
+from k2eg_rx.transport import ConnectionLog, Record, RecordSource, Transport, TransportStatus
 
 _log = logging.getLogger(__name__)
 
@@ -168,6 +168,7 @@ class Gateway:
         self._commands = CommandSource(self._loop, self._capacity)
         self._handler = CommandHandler(providers, context, admin, self._commands.capacity_available)
         self._publisher = Publisher(transport.sink(), context, self._handler.topic_missing)
+        self._connection_log = ConnectionLog(_log, self._loop, self.metrics.losses)
         self._source: RecordSource | None = None
         self._subscription: abc.DisposableBase | None = None
         self._close_lock = threading.Lock()
@@ -193,7 +194,8 @@ class Gateway:
         handled = handle_each(handler.handle, lambda record, error: handler.on_failure(record, error, emit))
         self._subscription = self._commands.records().pipe(handled).subscribe(emit)
         started: Future[None] = Future()
-        self._transport.on_status(lambda status: _on_status(status, started))
+        self._transport.on_status(self._connection_log.on_status)
+        self._transport.on_status(lambda status: _fail_if_refused(status, started))
         self._source = self._transport.events(self._commands, self._options.group)
         self._commands.wake = self._source.wake
         _chain_future(self._source.read(self._command_topic), started)
@@ -224,6 +226,7 @@ class Gateway:
             if self._closed:
                 return
             self._closed = True
+        self._connection_log.close()
         if self._source is not None:
             self._source.close(timeout / 4)
         self._drain(min(_DRAIN_TIMEOUT, timeout / 4))
@@ -275,10 +278,8 @@ class Gateway:
         self.close()
 
 
-def _on_status(status: TransportStatus, started: Future[None]) -> None:
-    """Logs the connection status; a refused connection fails the start at once."""
-    level = logging.WARNING if status.reason else logging.INFO
-    _log.log(level, "Kafka connection changed: state=%s reason=%s", status.connection.value, status.reason or "none")
+def _fail_if_refused(status: TransportStatus, started: Future[None]) -> None:
+    """Fails the start at once if the broker refuses the connection."""
     if status.refused:
         with suppress(InvalidStateError):
             started.set_exception(TransportError(status.reason))

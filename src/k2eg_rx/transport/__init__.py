@@ -1,6 +1,7 @@
 """The seam to a broker: sources, sinks and histories of records."""
 
 from k2eg_rx.protocol import Headers, Record
+from k2eg_rx.transport.connection_log import ConnectionLog
 from k2eg_rx.transport.decode_errors import DecodeErrorCounter, SizeFilter, oversized
 from k2eg_rx.transport.interfaces import (
     ConflationFilter,
@@ -26,6 +27,7 @@ from k2eg_rx.transport.session import ClientTransports, time_left
 __all__ = [
     "ClientTransports",
     "ConflationFilter",
+    "ConnectionLog",
     "ConnectionState",
     "DecodeErrorCounter",
     "Excerpt",

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-_LOG_PERIOD = 10.0  # seconds between two lines of one warning, so that many losses do not flood the log
+_LOG_PERIOD = 60.0  # seconds between two lines of one warning, so that a long outage does not flood the log
+
+_LOSSES = ("dropped_updates", "dropped_samples", "dropped_records", "undelivered")
 
 
 @dataclass(slots=True)
@@ -46,13 +48,17 @@ class Metrics:
         """The sum of all `dropped_*` figures."""
         return self.dropped_updates + self.dropped_samples + self.dropped_records
 
+    def losses(self) -> dict[str, int]:
+        """Returns the figures that count what was lost between EPICS and Kafka, by name."""
+        return {name: getattr(self, name) for name in _LOSSES}
+
     def as_dict(self) -> dict[str, int]:
         """Returns the figures by name."""
         return asdict(self)
 
 
 class RateLimitedWarning:
-    """Logs the first occurrence of a problem at once, then one line per 10 s with the number of occurrences.
+    """Logs the first occurrence of a problem at once, then one line per minute with the number of occurrences.
 
     Thread safety: not thread-safe; callers hold a lock or use one thread.
 

@@ -1,5 +1,8 @@
 """Routes librdkafka's log to a Python logger and suppresses repetitions.
 
+While a broker is away, each client of each thread says so at level ERROR some twenty times a second. That is one event,
+which the connection's status reports; here one line a minute per broker, at level INFO, keeps the details.
+
 librdkafka reports a changed partition count, or the deletion of a topic, only in its log: `ConsumerLog` parses it.
 
 Thread safety: called on the thread that polls the client.
@@ -12,9 +15,11 @@ import re
 import time
 from collections.abc import Callable
 
-_PAUSE = 60.0  # seconds: while a broker is away librdkafka says so some twenty times a second
+_PAUSE = 60.0  # seconds
 _MOST_KNOWN = 200  # bounds the memory; when it is reached all are forgotten and at worst logged again
 _VARYING = re.compile(r" \(after \d+ms in state .*\)")
+_CONNECTION_FAILED = "FAIL"  # librdkafka's facility
+_BROKER = re.compile(r"\]: (?:GroupCoordinator: )?(?:\w+://)?(\S+?)(?:/\w+)?: ")
 
 
 class Repetitions(logging.Filter):
@@ -35,6 +40,11 @@ class Repetitions(logging.Filter):
         if "CONFWARN" in text:  # each client gets the whole [kafka] section, with properties of other client types
             return False
         key = _VARYING.sub("", text)
+        if isinstance(record.args, tuple) and record.args[:1] == (_CONNECTION_FAILED,):
+            record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+            key = match[1] if (match := _BROKER.search(text)) else key
+            if not librdkafka_log.isEnabledFor(logging.INFO):
+                return False
         now = self._clock()
         if now - self._said.get(key, -_PAUSE) < _PAUSE:
             return False

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 
-from k2eg_rx.kafka.connection.librdkafka_log import ConsumerLog, Repetitions
+from k2eg_rx.kafka.connection.librdkafka_log import ConsumerLog, Repetitions, librdkafka_log
 
 
 def record(text: str) -> logging.LogRecord:
@@ -23,6 +24,43 @@ def test_a_text_passes_once_a_minute():
     assert repetitions.filter(record("FAIL [b] Connect failed (after 0ms in state CONNECT)"))
     now = 160.0
     assert repetitions.filter(record("FAIL [a] Connect failed (after 0ms in state CONNECT)"))
+
+
+@pytest.fixture
+def info_enabled() -> Iterator[None]:
+    level = librdkafka_log.level
+    librdkafka_log.setLevel(logging.INFO)
+    yield
+    librdkafka_log.setLevel(level)
+
+
+def failure(client: str, broker: str, text: str) -> logging.LogRecord:
+    words = ("FAIL", client, f"[thrd:{broker}]: {broker}: {text}")
+    return logging.LogRecord("librdkafka", logging.ERROR, __file__, 1, "%s [%s] %s", words, None)
+
+
+@pytest.mark.usefixtures("info_enabled")
+def test_a_lost_broker_is_one_line_a_minute_for_all_clients_and_no_error():
+    now = 100.0
+    repetitions = Repetitions(clock=lambda: now)
+    first = failure("k2eg-rx#consumer-1", "10.0.0.1:9092/1", "Disconnected (after 9ms in state UP)")
+    assert repetitions.filter(first)
+    assert (first.levelno, first.levelname) == (logging.INFO, "INFO")
+    for client in range(2, 50):
+        for broker in ("10.0.0.1:9092/1", "10.0.0.1:9092/bootstrap", "ssl://10.0.0.1:9092/bootstrap"):
+            assert not repetitions.filter(failure(f"k2eg-rx#producer-{client}", broker, "Connect to x failed"))
+    assert not repetitions.filter(failure("c", "GroupCoordinator: 10.0.0.1:9092", "Connect to x failed"))
+    assert repetitions.filter(failure("c", "10.0.0.2:9092/2", "Connect to x failed")), "another broker"
+    now = 160.0
+    assert repetitions.filter(failure("k2eg-rx#producer-50", "10.0.0.1:9092/1", "Connect to x failed"))
+
+
+def test_a_lost_broker_is_not_logged_at_level_warning():
+    librdkafka_log.setLevel(logging.WARNING)
+    try:
+        assert not Repetitions().filter(failure("c", "10.0.0.1:9092/1", "Connect to x failed"))
+    finally:
+        librdkafka_log.setLevel(logging.NOTSET)
 
 
 def test_warnings_about_properties_of_other_roles_do_not_pass():
