@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,16 +14,35 @@ Protocol = Literal["pva", "ca"]
 
 # EPICS Base forbids white space, quotes, '.' and '$' in a record name (dbLexRoutines.c, dbRecordNameValidate);
 # the first '.' starts the field path. All other characters occur at real sites: + [ ] < > ; { } / # - _ :
-_NAME = re.compile(r"[^\s\x00-\x1f\x7f\"'.$]+")
-# A field path may carry a channel filter in JSON, hence quotes and blanks; never a control character.
-_FIELD = re.compile(r"[^\x00-\x1f\x7f]+")
+_NAME = re.compile(r"[^\s\"'.$]+")
+# A field path may carry a channel filter in JSON, hence quotes and blanks.
+_FIELD = re.compile(r".+")
+# Unicode categories of characters that a terminal or a log executes or hides instead of showing them: controls (C0 and
+# C1), formats (bidirectional, zero width), surrogates (which cannot be encoded either), line and paragraph separators.
+_CONTROL_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+MAX_URI_LENGTH = (
+    4096  # characters; the longest are channel filters. A gateway keeps a name in several tables and caches
+)
 
 _CACHED = 10_000  # parsed addresses, about 4 MB: programs use the same PVs repeatedly
 
 _TOPIC_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _SNAPSHOT_UNSAFE = re.compile(r"[^A-Za-z0-9-]")
+_TOPIC = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]+")
 MAX_TOPIC_LENGTH = 249  # org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH
 _DIGEST_LENGTH = 16
+
+
+def has_control(text: str) -> bool:
+    """Returns whether a text has control or invisible formatting characters, line breaks, or unpaired surrogates."""
+    if text.isascii():
+        return not text.isprintable()
+    return any(unicodedata.category(character) in _CONTROL_CATEGORIES for character in text)
+
+
+def is_topic_name(name: str) -> bool:
+    """Returns whether Kafka accepts the name of a topic."""
+    return len(name) <= MAX_TOPIC_LENGTH and _TOPIC.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +82,12 @@ class PVAddress:
     @classmethod
     @functools.lru_cache(_CACHED)
     def _parsed(cls, uri: str) -> PVAddress:
+        if len(uri) > MAX_URI_LENGTH:
+            raise ValueError(
+                f"{uri[:60]!r}...: a PV's URI must have at most {MAX_URI_LENGTH} characters, got {len(uri)}"
+            )
+        if has_control(uri):
+            raise ValueError(f"{uri!a}: a PV's URI must have no control characters")
         protocol, separator, rest = uri.partition("://")
         if not separator or protocol not in ("pva", "ca"):
             raise ValueError(f"{uri!r}: the protocol must be 'pva' or 'ca', as in 'pva://my:pv'")
@@ -69,11 +95,9 @@ class PVAddress:
         if not base:
             raise ValueError(f"{uri!r}: the PV's name is missing after '{protocol}://'")
         if not _NAME.fullmatch(base):
-            raise ValueError(
-                f"{uri!r}: a PV's name must have no white space, control characters, quotes or '$', got {base!r}"
-            )
+            raise ValueError(f"{uri!r}: a PV's name must have no white space, quotes or '$', got {base!r}")
         if dot and not _FIELD.fullmatch(field):
-            raise ValueError(f"{uri!r}: the field after the dot is missing or has a control character")
+            raise ValueError(f"{uri!r}: the field after the dot is missing")
         return cls(protocol, base, field)
 
     @property

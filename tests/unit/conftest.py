@@ -39,10 +39,13 @@ class ScriptedSource:
         self.topics: list[str] = []
         self.held: list[Future[None]] = []
         self.hold = False
+        self.failure: Exception | None = None
         self.woken = 0
         self.closed = False
 
     def read(self, topic: str) -> Future[None]:
+        if self.failure is not None:
+            raise self.failure
         self.topics.append(topic)
         if not self.hold:
             return done()
@@ -50,7 +53,8 @@ class ScriptedSource:
         return self.held[-1]
 
     def release(self, topic: str) -> None:
-        self.topics.remove(topic)
+        if topic in self.topics:
+            self.topics.remove(topic)
 
     def release_for_rebalance(self, topics: Collection[str], unused: Callable[[], Offsets]) -> None:
         raise NotImplementedError

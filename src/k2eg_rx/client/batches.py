@@ -335,7 +335,11 @@ class Batches:
     def _stream(self, make: Callable[[SubscriberInput[_R]], _Batch[_R]], operation: str, count: int) -> Observable[_R]:
         def attach(subscriber: SubscriberInput[_R]) -> abc.DisposableBase:
             batch = make(subscriber)
-            batch.start(self._timers)
+            try:
+                batch.start(self._timers)
+            except BaseException:
+                batch.dispose()
+                raise
             return Disposable(batch.dispose)
 
         # a queue that never fills: results must not hold back the events of monitors

@@ -196,12 +196,12 @@ class CommandSender:
         when_done([self.ready, *after], ready)
 
     def _send(self, reply_id: str, command: Command) -> None:
-        body, key = encode_command(command, self.reply_topic, reply_id), command_key(command)
-        delivered = partial(self._delivered, reply_id)
         try:
+            body, key = encode_command(command, self.reply_topic, reply_id), command_key(command)
+            delivered = partial(self._delivered, reply_id)
             self._sink.send(self._command_topic, body, key=key, on_delivery=delivered)
-        except TransportError as error:
-            delivered(error)
+        except Exception as error:  # of this command only, also if it cannot be encoded
+            self._pending.fail((reply_id,), error)
 
     def _delivered(self, reply_id: str, error: TransportError | None) -> None:
         if error is not None:

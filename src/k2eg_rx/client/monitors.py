@@ -111,7 +111,11 @@ class Monitors(HotStreams[_Monitor]):
             splice = Splice(subscriber, capacity)
             monitors = self._attach(distinct, splice)
             positions = [monitor.position for monitor in monitors]
-            catch_up = self._history.start(CatchUp(query, splice, subscriber, gate, positions))
+            try:
+                catch_up = self._history.start(CatchUp(query, splice, subscriber, gate, positions))
+            except BaseException:
+                self._detach(monitors, splice)
+                raise
 
             def detach() -> None:
                 catch_up.dispose()
@@ -151,23 +155,31 @@ class Monitors(HotStreams[_Monitor]):
     def _attach(self, addresses: Sequence[PVAddress], subscriber: SubscriberInput[PVUpdate]) -> list[_Monitor]:
         """Adds a subscriber to PVs; those that are not monitored yet are activated together."""
         with self._lock:
-            new = [_Monitor(address) for address in addresses if address.name not in self._streams]
-            for monitor in new:
-                self._streams[monitor.key] = monitor
-                self._router.add_pv(monitor.route)
-            monitors = [self._streams[address.name] for address in addresses]
-            for monitor in monitors:
-                self._router.attach(monitor.route, subscriber)
-            self._open(new)
+            new = {address.name: _Monitor(address) for address in addresses if address.name not in self._streams}
+            monitors = [new.get(address.name) or self._streams[address.name] for address in addresses]
+            try:
+                for monitor in new.values():
+                    self._streams[monitor.key] = monitor
+                    self._router.add_pv(monitor.route)
+                for monitor in monitors:
+                    self._router.attach(monitor.route, subscriber)
+                self._open(list(new.values()))
+            except BaseException:  # a monitor that stayed would keep later subscribers waiting for ever
+                self._remove_subscriber(monitors, subscriber)
+                raise
         return monitors
 
     def _detach(self, monitors: Sequence[_Monitor], subscriber: SubscriberInput[PVUpdate]) -> None:
         with self._lock:
             if self._shares_events:
                 self._release_undelivered([each for each in monitors if each.subscribers == (subscriber,)], subscriber)
-            for monitor in monitors:
-                if self._router.detach(monitor.route, subscriber) == 0:
-                    self._remove(monitor)
+            self._remove_subscriber(monitors, subscriber)
+
+    def _remove_subscriber(self, monitors: Sequence[_Monitor], subscriber: SubscriberInput[PVUpdate]) -> None:
+        """Removes a subscriber from PVs, and those PVs that have no other. `_lock` is held."""
+        for monitor in monitors:
+            if self._router.detach(monitor.route, subscriber) == 0:
+                self._remove(monitor)
 
     def _release_undelivered(self, monitors: Sequence[_Monitor], subscriber: SubscriberInput[PVUpdate]) -> None:
         """Leaves events that the last subscriber of PVs was not called with to other members of the group."""

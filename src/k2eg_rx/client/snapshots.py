@@ -39,7 +39,7 @@ from k2eg_rx.protocol import (
     State,
     decode_snapshot_message,
 )
-from k2eg_rx.pv import PVAddress, snapshot_topic
+from k2eg_rx.pv import PVAddress, is_topic_name, snapshot_topic
 from k2eg_rx.transport import Record
 
 # The deployed gateway publishes a last, partial iteration shortly before or after its reply to a stop.
@@ -194,12 +194,17 @@ class RecurringSnapshots(HotStreams[_Recurring]):
                 is_new = recurring is None
                 if recurring is None:
                     recurring = _Recurring(command, addresses, self._drops)
-                    self._streams[recurring.key] = recurring
-                    self._router.add_messages(recurring.key, recurring)
-                with self._router.lock:
-                    add(recurring, subscriber)
-                if is_new:
-                    self._open([recurring], self._field_checks(command, addresses) if check_fields else None)
+                try:
+                    if is_new:
+                        self._streams[recurring.key] = recurring
+                        self._router.add_messages(recurring.key, recurring)
+                    with self._router.lock:
+                        add(recurring, subscriber)
+                    if is_new:
+                        self._open([recurring], self._field_checks(command, addresses) if check_fields else None)
+                except BaseException:  # a snapshot that stayed would keep later subscribers waiting for ever
+                    self._detach(recurring, subscriber)
+                    raise
             return Disposable(lambda: self._detach(recurring, subscriber))
 
         return self._dispatcher.stream(attach, f"snapshot {command.snapshot_name}", overflow, capacity)
@@ -235,7 +240,9 @@ class RecurringSnapshots(HotStreams[_Recurring]):
     def _activated(self, stream: _Recurring, reply: Reply) -> None:
         topic = reply.body.get("publishing_topic")
         with self._lock:
-            if self._streams.get(stream.key) is stream and isinstance(topic, str) and topic not in stream.topics:
+            if not isinstance(topic, str) or not is_topic_name(topic) or topic in stream.topics:
+                return
+            if self._streams.get(stream.key) is stream:
                 stream.add_topic(topic)  # a gateway with another rule for the name
                 self._router.add_messages(topic, stream)
                 self._source.read(topic)

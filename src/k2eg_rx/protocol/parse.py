@@ -31,9 +31,8 @@ from k2eg_rx.protocol.commands import (
 )
 from k2eg_rx.protocol.encode import MONITOR_KEY, PARSE_ERROR_KEY, Serialization
 from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS
-from k2eg_rx.pv import MAX_TOPIC_LENGTH
+from k2eg_rx.pv import is_topic_name
 
-_TOPIC = re.compile(rf"(?!\.\.?$)[A-Za-z0-9._-]{{1,{MAX_TOPIC_LENGTH}}}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")
 
 _msgpack: Any = msgpack  # has no types
@@ -200,7 +199,7 @@ def _monitor(body: _Body, reply_to: ReplyTo) -> Command:
     topic = body.text("monitor_dest_topic") or reply_to.topic
     if not topic:
         raise _Incomplete
-    if not _TOPIC.fullmatch(topic):
+    if not is_topic_name(topic):
         raise _Incomplete(MONITOR_KEY, f"Kafka has no topic of the name {topic!r}")
     return MonitorCommand(pv_name, topic)
 
@@ -260,7 +259,7 @@ _PARSERS: dict[str, Callable[[_Body, ReplyTo], Command]] = {
 def _reply_to(body: _Body, fields: dict[str, Any]) -> ReplyTo:
     topic = body.text("reply_topic") or ""
     return ReplyTo(
-        topic=topic if _TOPIC.fullmatch(topic) else "",
+        topic=topic if is_topic_name(topic) else "",
         reply_id=body.text("reply_id") or "",
         serialization=Serialization.named(fields.get("serialization")),
     )

@@ -155,6 +155,50 @@ def test_a_failed_activation_fails_the_stream_and_the_next_subscription_retries(
     assert again.errors == []
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda client: client.monitor_stream("pva://a"),
+        lambda client: client.monitor_many_stream(["pva://a", "pva://b"]),
+        lambda client: client.snapshot_recurring_stream(SnapshotProperties("a", ["pva://a"])),
+        lambda client: client.snapshot_events_stream(SnapshotProperties("a", ["pva://a"])),
+    ],
+)
+def test_a_subscription_that_fails_at_once_leaves_no_dead_route(client: Client, transport: Any, make: Any) -> None:
+    transport.event_source.failure = RuntimeError("no thread")
+    failed = Seen().of(make(client))
+    assert [str(error) for error in failed.now().errors] == ["no thread"]
+    assert (client.status.monitors, client.status.pending, transport.event_source.topics) == (0, 0, [])
+    transport.event_source.failure = None
+    again = Seen().of(make(client))
+    assert "a" in transport.event_source.topics
+    assert again.now().errors == []
+
+
+def test_a_subscription_that_fails_leaves_other_subscribers_their_pvs(client: Client, transport: Any) -> None:
+    first = Seen().of(client.monitor_stream("pva://a"))
+    transport.event_source.failure = RuntimeError("no thread")
+    failed = Seen().of(client.monitor_many_stream(["pva://a", "pva://b"]))
+    transport.event("a", "a", 1)
+    assert (first.values(), failed.values(), len(failed.errors)) == ([1], [], 1)
+    assert client.status.monitors == 1
+
+
+def test_a_command_that_cannot_be_encoded_fails_alone(client: Client, transport: Any) -> None:
+    raw = {"a": 1, "b": b"raw"}  # JSON has no bytes
+    seen = Seen().of(client.snapshot_trigger_stream("s", tags=raw))
+    get = Seen().of(client.get_stream("pva://x"))
+    assert isinstance(seen.now().errors[0], TypeError)
+    assert ([command["command"] for command in transport.commands], client.status.pending) == (["get"], 1)
+    assert get.now().errors == []
+
+
+def test_an_impossible_topic_in_a_reply_is_not_read(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"])))
+    transport.reply(transport.commands[0], publishing_topic="no topic")
+    assert (transport.event_source.topics, seen.now().errors) == (["s"], [])
+
+
 def test_many_pvs_are_activated_by_one_command_and_arrive_in_order(client: Client, transport: Any) -> None:
     uris = ["pva://a", "ca://b", "pva://a"]
     seen = Seen().of(client.monitor_many_stream(uris))
@@ -362,6 +406,10 @@ def test_a_put_to_a_field_is_not_sent_to_a_gateway_that_would_write_the_record(c
         lambda client: client.get_stream("pva://x", timeout="1"),
         lambda client: client.put_stream("http://x", 1),
         lambda client: client.monitor_stream("pva://"),
+        lambda client: client.monitor_stream("pva://a\udc80b"),
+        lambda client: client.get_many_stream(["pva://a", "pva://a\u202eb"]),
+        lambda client: client.put_stream("pva://a.B\x9bC", 1),
+        lambda client: client.snapshot_recurring_stream(SnapshotProperties("s\x1b", ["pva://x"])),
         lambda client: client.monitor_stream("pva://x", overflow="newest"),
         lambda client: client.monitor_stream("pva://x", capacity=0),
         lambda client: client.monitor_many_stream([]),

@@ -160,7 +160,11 @@ class PVAccessProvider:
             if self._closed:
                 raise ProviderError(_CLOSED)
             self._subscriptions.add(subscription)
-        subscription.open()
+        try:
+            subscription.open()
+        except BaseException:  # p4p refuses the PV's name, for example
+            self._remove(subscription)
+            raise
         return subscription
 
     def close(self) -> None:

@@ -134,5 +134,10 @@ class PVASubscription:
             self._timers.call_later(_RETRY_SECONDS, self._reopen)
 
     def _reopen(self) -> None:
-        if not self._subscriber.closed:
+        if self._subscriber.closed:
+            return
+        try:
             self.open()
+        except Exception:
+            _log.exception("subscribing again failed: pv=%s retry=%g s", self._address, _RETRY_SECONDS)
+            self._timers.call_later(_RETRY_SECONDS, self._reopen)

@@ -195,14 +195,14 @@ class GroupPollLoop(PollLoop):
     def _subscribe(self, consumer: Consumer) -> None:
         if self._topics == self._subscribed:
             return
-        self._subscribed = self._topics
-        self._joining = bool(self._topics)
-        if self._topics:
+        topics = self._topics
+        if topics:
             consumer.subscribe(
-                sorted(self._topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+                sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
         else:
             consumer.unsubscribe()
+        self._subscribed, self._joining = topics, bool(topics)  # last: a failed attempt is repeated
 
     def _wait_until_ready(self, consumer: Consumer) -> None:
         now = time.monotonic()

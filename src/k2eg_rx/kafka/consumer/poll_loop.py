@@ -223,6 +223,8 @@ class PollLoop:
                 action(consumer)
             except KafkaException as failure:
                 _log.error("%s", self._translator.error(failure, "changing what is read"))
+            except Exception:  # of this action only; the thread reads for all topics
+                _log.exception("changing what is read failed")
 
     def _is_ready(self) -> bool:
         try:

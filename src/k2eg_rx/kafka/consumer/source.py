@@ -145,13 +145,16 @@ class ExactSource(TopicSource[PollLoop]):
     def _assign(self, consumer: Consumer, starts: Sequence[tuple[TopicSubscription, PartitionOffsets]]) -> None:
         starts = [(subscription, ends) for subscription, ends in starts if not subscription.released]
         partitions: list[TopicPartition] = []
+        assigned: list[tuple[TopicSubscription, list[TopicPartition]]] = []
         for subscription, ends in starts:
             added = [TopicPartition(subscription.topic, partition, offset) for partition, offset in ends.items()]
-            self._assigned.setdefault(subscription, []).extend(added)
+            assigned.append((subscription, added))
             partitions.extend(added)
         if partitions:
             consumer.incremental_assign(partitions)
             self._poll_loop.lag.add(partitions)
+        for subscription, added in assigned:
+            self._assigned.setdefault(subscription, []).extend(added)
         self._poll_loop.refresh_metadata(consumer, [subscription.topic for subscription, _ in starts])
 
     def _unassign(self, consumer: Consumer, subscription: TopicSubscription) -> None:
