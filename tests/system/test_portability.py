@@ -41,7 +41,7 @@ sys.exit(cli.main(["-h"]))
 """
 
 SIGNALS = """
-from k2eg.cli.signals import TerminationSignals
+from k2eg_rx.concurrency import TerminationSignals
 with TerminationSignals() as signals:
     signals.defer()
     assert not signals.wait(0.0)

@@ -7,8 +7,10 @@ Thread safety: main thread only, where Python handles Ctrl-C.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 import sys
 import traceback
 from argparse import Namespace
@@ -48,17 +50,23 @@ def main(words: Sequence[str] | None = None) -> int:
         return _code(exit_)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:
-        # The reader has ended (`| head`). The interpreter flushes once more at exit, which must not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
+        if isinstance(error, OSError) and _is_output_closed(error):
+            # The interpreter flushes once more at exit, which must not fail.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         if arguments.debug:
             traceback.print_exc()
         print(f"k2eg: {_one_line(error)}", file=sys.stderr)
         return _FAILED
     else:
         return code
-    return 0
+
+
+def _is_output_closed(error: OSError) -> bool:
+    """Returns whether an error says that the reader has ended (`| head`), or that the terminal was closed."""
+    is_terminal = stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
+    return error.errno == errno.EPIPE or (error.errno == errno.EIO and is_terminal)
 
 
 def _code(exit_: SystemExit) -> int:

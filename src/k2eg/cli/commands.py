@@ -9,7 +9,7 @@ import uuid
 from argparse import Namespace
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from reactivex import Observable
@@ -31,6 +31,7 @@ from k2eg_rx import (
     TransportError,
     first,
 )
+from k2eg_rx.concurrency import TerminationSignals
 from k2eg_rx.errors import require_extra
 
 _T = TypeVar("_T")
@@ -56,6 +57,13 @@ def _client(settings: Settings, arguments: Namespace) -> Generator[Client]:
         yield client
     finally:
         client.close(_CLOSE_SECONDS)
+
+
+@contextmanager
+def _until_signal() -> Generator[None]:
+    """Ends its body at Ctrl-C, SIGTERM or SIGHUP, which is the usual way to end a stream, not a failure."""
+    with TerminationSignals(), suppress(KeyboardInterrupt):
+        yield
 
 
 def print_line(text: str) -> None:
@@ -124,7 +132,7 @@ def put(arguments: Namespace, settings: Settings) -> None:
 
 
 def monitor(arguments: Namespace, settings: Settings) -> None:
-    """Prints the updates of PVs until the count or duration is reached, or Ctrl-C.
+    """Prints the updates of PVs until the count or duration is reached, or a signal ends it.
 
     Raises:
         K2EGError: The monitor could not be activated.
@@ -140,14 +148,11 @@ def monitor(arguments: Namespace, settings: Settings) -> None:
 
     printer = StreamPrinter(show, arguments.count)
     reporter = ConnectionReporter()
-    with _client(settings, arguments) as client:
+    with _until_signal(), _client(settings, arguments) as client:
         client.status_stream().subscribe(reporter.on_status)
         updates = client.monitor_many_stream(uris, overflow=arguments.overflow)
         updates.subscribe(printer.on_next, printer.end, printer.end)
-        try:
-            _wait_for_updates(printer, silent, client, arguments)
-        except KeyboardInterrupt:
-            printer.end()  # Ctrl-C is the usual way to end a monitor, not a failure
+        _wait_for_updates(printer, silent, client, arguments)
 
 
 def _wait_for_updates(printer: StreamPrinter, silent: dict[str, str], client: Client, arguments: Namespace) -> None:
@@ -172,16 +177,17 @@ def _wait_for_updates(printer: StreamPrinter, silent: dict[str, str], client: Cl
 
 
 def snapshot(arguments: Namespace, settings: Settings) -> None:
-    """Takes a one-shot snapshot, or a recurring one until the count is reached or Ctrl-C.
+    """Takes a one-shot snapshot, or a recurring one until the count is reached or a signal ends it.
 
     Raises:
         K2EGError: The gateway refused or did not reply.
         CommandError: PVs had no value in a one-shot snapshot.
     """
-    with _client(settings, arguments) as client:
-        if arguments.every is None:
+    if arguments.every is None:
+        with _client(settings, arguments) as client:
             _one_shot(arguments, client)
-        else:
+    else:
+        with _until_signal(), _client(settings, arguments) as client:
             _recurring(arguments, client)
 
 
@@ -217,7 +223,7 @@ def _recurring(arguments: Namespace, client: Client) -> None:
     client.status_stream().subscribe(ConnectionReporter().on_status)
     iterations = client.snapshot_recurring_stream(properties)
     iterations.subscribe(printer.on_next, printer.end, printer.end)
-    ours = True
+    ours, interrupted = True, False
     try:
         started = first(client.snapshot_activation_stream(name, arguments.timeout))
         ours = "publishing_topic" in started.body
@@ -228,12 +234,26 @@ def _recurring(arguments: Namespace, client: Client) -> None:
         printer.wait()
     except KeyboardInterrupt:
         printer.end()
+        interrupted = True
     except OperationTimeout as error:
         ours = False  # no gateway confirmed the start: there is nothing to stop
         raise _explained(error, client) from error
     finally:
         if ours:
-            first(client.snapshot_stop_stream(name, arguments.timeout))
+            _stop(name, client, arguments.timeout, interrupted=interrupted)
+
+
+def _stop(name: str, client: Client, timeout: float, *, interrupted: bool) -> None:
+    """Stops a recurring snapshot; without a connection, waits for it only a moment."""
+    if client.status.connection is not ConnectionState.UP:
+        timeout = min(timeout, _CLOSE_SECONDS)
+    try:
+        first(client.snapshot_stop_stream(name, timeout))
+    except K2EGError as error:
+        text = f"snapshot {name} was not stopped, the gateway may go on with it: {error}"
+        if not interrupted:
+            raise CommandError(text) from error
+        print_note(text)
 
 
 def gateway(settings: Settings) -> int:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from k2eg.cli.demo_registry import DemoRegistration
 from k2eg.cli.formatting import Formatter
 from k2eg.cli.live_rows import LiveRows
-from k2eg.cli.signals import TerminationSignals
 from k2eg_rx import Client, PVAddress, PVUpdate
+from k2eg_rx.concurrency import TerminationSignals
 from k2eg_rx.errors import require_extra
 
 if TYPE_CHECKING:

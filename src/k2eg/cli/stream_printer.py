@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from k2eg_rx import ConnectionState, Status
@@ -15,7 +16,8 @@ from k2eg_rx import ConnectionState, Status
 
 def print_note(text: str) -> None:
     """Prints a remark on standard error, where scripts do not read it."""
-    print(f"k2eg: {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # the terminal was closed
+        print(f"k2eg: {text}", file=sys.stderr, flush=True)
 
 
 class StreamPrinter:

@@ -1,8 +1,9 @@
-"""Threads, timers and schedulers."""
+"""Threads, timers, schedulers and signals."""
 
 from k2eg_rx.concurrency.handoff import Handoff
 from k2eg_rx.concurrency.runtime import PRODUCTION, Runtime, current_runtime, use_runtime
 from k2eg_rx.concurrency.schedulers import chosen_scheduler, scheduler_or
+from k2eg_rx.concurrency.signals import TerminationSignals
 from k2eg_rx.concurrency.timers import SchedulerClosedError, TimerScheduler
 from k2eg_rx.concurrency.worker_pool import Task, TaskExecutor, WorkerPool, blocking_section
 from k2eg_rx.concurrency.yielding import RequestPriority
@@ -15,6 +16,7 @@ __all__ = [
     "SchedulerClosedError",
     "Task",
     "TaskExecutor",
+    "TerminationSignals",
     "TimerScheduler",
     "WorkerPool",
     "blocking_section",

@@ -1,14 +1,14 @@
-"""Runs a gateway as a process, from the settings of an environment until SIGTERM or SIGINT."""
+"""Runs a gateway as a process, from the settings of an environment until a signal ends it."""
 
 from __future__ import annotations
 
 import logging
-import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+from k2eg_rx.concurrency import TerminationSignals
 from k2eg_rx.errors import K2EGError
 from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
 from k2eg_rx.gateway.epics.provider import Provider
@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 _START_TIMEOUT = 30.0  # seconds; less than one if the broker is up
 _CLOSE_TIMEOUT = 2.0  # seconds for each part
+_STOP_CHECK = 1.0  # seconds between checks of the event that a caller may set; signals need none
 
 # librdkafka defaults of a gateway; the [kafka] section overrides them.
 _KAFKA_DEFAULTS = {
@@ -72,7 +73,9 @@ def gateway(settings: Settings) -> Generator[Gateway]:
 def run_gateway(
     settings: Settings, stop: threading.Event | None = None, ready: Callable[[], None] | None = None
 ) -> int:
-    """Runs a gateway until SIGTERM or SIGINT; returns the exit code of the process.
+    """Runs a gateway until SIGTERM, SIGINT or SIGHUP; returns the exit code of the process.
+
+    A signal ends it with code 0, also while it starts and while Kafka is away; closing takes a few seconds at most.
 
     Thread safety: blocks the calling thread. Signals are handled only if it is the main thread.
 
@@ -82,34 +85,37 @@ def run_gateway(
         ready: Called when the gateway accepts commands.
     """
     stop = stop or threading.Event()
-    try:
-        with _stop_on_signals(stop), gateway(settings) as running:
-            if ready is not None:
-                ready()
-            # with a timeout, because an unbounded wait is not interrupted by signals on all platforms
-            while not stop.wait(1.0):
-                pass
-            _log.info("gateway stopping: metrics=%s", running.metrics.as_dict())
-    except (ValueError, K2EGError) as error:
-        _log.error("gateway cannot run: %s", error)
-        return 1
+    running: Gateway | None = None
+    before: Mapping[str, int] = {}
+    with TerminationSignals() as signals:
+        try:
+            with gateway(settings) as running:
+                signals.defer()
+                if ready is not None:
+                    ready()
+                # with a timeout, because an unbounded wait is not interrupted by signals on all platforms
+                while not stop.is_set() and not signals.wait(_STOP_CHECK):
+                    pass
+                before = running.metrics.losses()
+                _log.info("gateway stopping: reason=%s metrics=%s", _reason(signals), running.metrics.as_dict())
+        except KeyboardInterrupt:
+            _log.info("gateway stopped while it was starting: reason=%s", _reason(signals))
+        except (ValueError, K2EGError) as error:
+            _log.error("gateway cannot run: %s", error)
+            return 1
+    if running is not None:
+        _log_end(running.metrics.losses(), before)
     return 0
 
 
-@contextmanager
-def _stop_on_signals(stop: threading.Event) -> Generator[None]:
-    """Makes SIGTERM and SIGINT set an event; does nothing outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _reason(signals: TerminationSignals) -> str:
+    return signals.received.name if signals.received else "stop requested"
 
-    def on_signal(number: int, _frame: object) -> None:
-        _log.info("signal received: signal=%s", signal.Signals(number).name)
-        stop.set()
 
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _log_end(losses: Mapping[str, int], before: Mapping[str, int]) -> None:
+    """Logs in one line what was not delivered because the gateway ended."""
+    lost = [f"{name}={count - before[name]}" for name, count in losses.items() if count > before[name]]
+    if lost:
+        _log.warning("gateway stopped: not delivered: %s", " ".join(lost))
+    else:
+        _log.info("gateway stopped: everything was delivered")

@@ -1,6 +1,6 @@
-"""Turns Ctrl-C and SIGTERM into an event to wait for, so that a program stops its parts in order.
+"""Turns Ctrl-C, SIGTERM and SIGHUP into an event to wait for, so that a program stops its parts in order.
 
-Thread safety: main thread only, where Python runs signal handlers.
+Thread safety: main thread, where Python runs signal handlers. On another one nothing is handled, and `wait` only waits.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import select
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
@@ -20,11 +21,15 @@ _SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP"
 class TerminationSignals:
     """Handles the signals that end a program, from `__enter__` to `__exit__`.
 
-    A signal raises KeyboardInterrupt until `defer` is called; afterwards it only ends `wait`, so that a second Ctrl-C
-    cannot interrupt the shutdown.
+    The first signal raises KeyboardInterrupt unless `defer` was called before. Otherwise signals only end `wait`, so
+    that a second Ctrl-C cannot interrupt the shutdown. A SIGHUP that is ignored stays so: the program runs in nohup.
+
+    Attributes:
+        received: The first signal; None before it.
     """
 
     def __init__(self) -> None:
+        self.received: signal.Signals | None = None
         # A signal handler may not take a lock, which Event.set does, but it may write to a socket. A pair of sockets
         # rather than a pipe: on Windows, select takes sockets only.
         self._receiver, self._sender = socket.socketpair()
@@ -42,15 +47,19 @@ class TerminationSignals:
         return bool(readable)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if not self._deferred:
-            raise KeyboardInterrupt
+        del frame
+        self.received = self.received or signal.Signals(number)
         with suppress(BlockingIOError):  # the buffer is full of signals: one is enough
             self._sender.send(b".")
+        if not self._deferred:
+            self._deferred = True
+            raise KeyboardInterrupt
 
     def __enter__(self) -> Self:
-        for number in _SIGNALS:
-            self._previous[number] = signal.signal(number, self._handle)
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
