@@ -107,7 +107,9 @@ class dml(Client):  # noqa: N801 - the documented name
         """
         return first(self.get_stream(pv_url, timeout)).data
 
-    def put(self, pv_url: str, value: object, timeout: float | None = None, *, check: bool = True) -> dict[str, Any]:
+    def put(
+        self, pv_url: str, value: object, timeout: float | None = None, *, wait: bool = False, check: bool = True
+    ) -> dict[str, Any]:
         """Writes a PV and returns the gateway's reply.
 
         Args:
@@ -116,6 +118,8 @@ class dml(Client):  # noqa: N801 - the documented name
                 an enum's index or label; it is converted to the PV's type, which the first put reads with a get. Or a
                 `k2eg.serialization.MessagePackSerializable` (`Scalar`, `Vector`, `NTTable`, `Generic`), sent unchanged.
             timeout: Seconds.
+            wait: Whether the reply waits until the record has completed what the put started, such as a motor's move;
+                it then has ``completed``: True. Otherwise the put is written at once. Other gateways ignore it.
             check: False sends a plain value unchanged; the gateway may then write a wrong value and report success.
 
         Raises:
@@ -123,7 +127,7 @@ class dml(Client):  # noqa: N801 - the documented name
             OperationTimeout: No reply arrived in time; the put may still be executed.
             OperationError: The gateway could not write the PV.
         """
-        return dict(first(self.put_stream(pv_url, value, timeout, check=check)).body)
+        return dict(first(self.put_stream(pv_url, value, timeout, wait=wait, check=check)).body)
 
     def get_many(self, pv_uri_list: Sequence[str], timeout: float | None = None) -> dict[str, Structure | Exception]:
         """Reads many PVs concurrently; returns a structure or an error by URI.
@@ -156,7 +160,7 @@ class dml(Client):  # noqa: N801 - the documented name
         return {uri: by_uri[uri] if uri in by_uri else _closed() for uri in pv_uri_list}
 
     def put_many(
-        self, values: Mapping[str, object], timeout: float | None = None, *, check: bool = True
+        self, values: Mapping[str, object], timeout: float | None = None, *, wait: bool = False, check: bool = True
     ) -> dict[str, dict[str, Any] | Exception]:
         """Writes many PVs concurrently, in no particular order; returns a reply or an error by URI.
 
@@ -165,6 +169,7 @@ class dml(Client):  # noqa: N801 - the documented name
         Args:
             values: The values to write, by URI, as for `put`.
             timeout: Seconds for all PVs together.
+            wait: As for `put`.
             check: As for `put`.
 
         Returns:
@@ -184,7 +189,7 @@ class dml(Client):  # noqa: N801 - the documented name
             ...     print({uri: type(reply).__name__ for uri, reply in replies.items()}, x.value, y.value)
             {'pva://my:x': 'dict', 'pva://my:y': 'ValueError'} 1.5 0
         """
-        results = first(self.put_many_stream(values, timeout, check=check).pipe(ops.to_list()))
+        results = first(self.put_many_stream(values, timeout, wait=wait, check=check).pipe(ops.to_list()))
         by_uri = {put.uri: put.error or dict(put.result().body) for put in results}
         return {uri: by_uri[uri] if uri in by_uri else _closed() for uri in values}
 

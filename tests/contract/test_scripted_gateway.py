@@ -132,6 +132,16 @@ def test_an_enum_is_put_by_label_and_read_as_index(gateway: ScriptedGateway, cli
         first(client.put_stream("pva://demo:mode", "Broken"))
 
 
+def test_a_put_waits_if_asked_to(gateway: ScriptedGateway, client: Client) -> None:
+    motor = gateway.pv("demo:x", 1.5)
+    assert not first(client.put_stream(X, 2.5)).completed
+    assert first(client.put_stream(X, 3.5, wait=True)).completed
+    motor.delay = 20.0  # longer than a gateway waits for other puts
+    assert first(client.put_many_stream({X: 4.5}, 60.0, wait=True)).result().completed
+    with pytest.raises(OperationError, match="Timeout operation: demo:x: no answer within 8 s"):
+        first(client.put_stream(X, 5.5, 10.0, wait=True))
+
+
 def test_a_structure_without_a_value_is_put_by_field(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:s", fields={"a": 7, "sub": {"b": 1.5, "c": "x"}})
     first(client.put_stream("pva://demo:s", {"sub": {"b": 2.5}}))

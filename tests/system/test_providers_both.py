@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -362,15 +362,50 @@ def test_closing_right_after_a_call_fails_the_call(
             pending.result(0)
 
 
-def test_a_put_waits_for_processing_up_to_the_completion_time(
-    kind: Kind, records_ioc: SoftIoc, address: Callable[[str], PVAddress], get: Callable[[str], Any]
+@pytest.fixture
+def put_and_wait(provider: Provider, address: Callable[[str], PVAddress]) -> Callable[[str, object], Future[None]]:
+    """Returns a function that starts a put that waits, and returns once later puts can no longer overtake it."""
+
+    def put_and_wait(name: str, value: object) -> Future[None]:
+        written = threading.Event()
+        put = provider.put(address(name), {"value": value}, TIMEOUT, wait=True, on_written=written.set)
+        assert written.wait(TIMEOUT)
+        return put
+
+    return put_and_wait
+
+
+def test_a_put_to_a_busy_record_acts_at_once(
+    put_and_wait: Callable[[str, object], Future[None]],
+    put: Callable[[str, object], None],
+    get: Callable[[str], Any],
 ) -> None:
-    for completion, still_processing in ((0.2, 1), (TIMEOUT, 0)):
-        provider = (
-            ChannelAccessProvider(completion=completion)
-            if kind == "ca"
-            else PVAccessProvider(records_ioc.client_environment, completion=completion)
-        )
-        provider.put(address("t:slow.A"), {"value": 1.0}, TIMEOUT).result(TIMEOUT)
-        assert get("t:slow.PACT") == still_processing
-        provider.close()
+    first = put_and_wait("t:slow.A", 1.0)
+    put("t:slow.A", 2.0)
+    put("t:slow.B", 3.0)
+    assert (get("t:slow.A"), get("t:slow.B")) == (2.0, 3.0)
+    assert get("t:slow.PACT") == 1, "both were written while the record was busy"
+    assert not first.done()
+    first.result(TIMEOUT)
+
+
+def test_puts_that_wait_for_one_busy_record_hold_nothing_else_back(
+    put_and_wait: Callable[[str, object], Future[None]],
+    put: Callable[[str, object], None],
+    get: Callable[[str], Any],
+) -> None:
+    waiting = [put_and_wait("t:slow.A", value) for value in (7.0, 8.0)]
+    put("t:slow.A", 9.0)
+    put_and_wait("t:lout", 11).result(TIMEOUT)
+    put("t:long", 12)
+    assert (get("t:slow.A"), get("t:long"), get("t:lout")) == (9.0, 12, 11)
+    assert not waiting[-1].done()
+    for each in waiting:
+        each.result(TIMEOUT)
+
+
+def test_a_put_that_waits_longer_than_its_timeout_says_that_it_was_sent(
+    provider: Provider, address: Callable[[str], PVAddress]
+) -> None:
+    with pytest.raises(ProviderTimeout, match="the value was sent, and its record did not complete it within 0"):
+        provider.put(address("t:slow.A"), {"value": 1.0}, 0.2, wait=True).result(TIMEOUT)

@@ -266,13 +266,6 @@ def test_limits_of_the_protocol_and_rejections_by_the_server_raise(
         put(name, value)
 
 
-def test_a_put_with_completion_0_succeeds_when_sent(read: Callable[[str], PVReading]) -> None:
-    provider = ChannelAccessProvider(completion=0)
-    provider.put(address("t:long"), {"value": 17}, TIMEOUT).result(TIMEOUT)
-    assert provider.get(address("t:long"), TIMEOUT).result(TIMEOUT).structure["value"] == 17
-    provider.close()
-
-
 def test_the_first_value_is_delivered_once(provider: ChannelAccessProvider, put: Callable[[str, object], None]) -> None:
     put("t:lout", 1)
     updates: SimpleQueue[Any] = SimpleQueue()

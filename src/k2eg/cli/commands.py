@@ -119,8 +119,13 @@ def put(arguments: Namespace, settings: Settings) -> None:
     formatter = _formatter(arguments, [arguments.uri])
     with _client(settings, arguments) as client:
         try:
-            reply = first(client.put_stream(arguments.uri, value, arguments.timeout, check=not arguments.no_check))
+            sent = client.put_stream(
+                arguments.uri, value, arguments.timeout, wait=arguments.wait, check=not arguments.no_check
+            )
+            reply = first(sent)
             print_line(formatter.reply(arguments.uri, reply))
+            if arguments.wait and not reply.completed:
+                print_note("this gateway does not wait: whether the record has completed is not known")
             if arguments.verify:
                 print_line(formatter.pv(first(client.get_stream(arguments.uri, arguments.timeout))))
         except OperationTimeout as error:

@@ -175,7 +175,8 @@ class Formatter:
     def reply(self, uri: str, reply: Reply) -> str:
         """Returns the line for the gateway's reply to a put."""
         if self.json:
-            return json.dumps({"uri": uri, "error": reply.error, "message": reply.message})
+            completed = {"completed": True} if reply.completed else {}
+            return json.dumps({"uri": uri, "error": reply.error, "message": reply.message} | completed)
         return f"{uri}: {printable(reply.message) or 'done'}"
 
     def snapshot(self, snapshot: Snapshot) -> str:

@@ -133,13 +133,16 @@ class Client:
         """
         return await first(self.streams.get_stream(uri, timeout))
 
-    async def put(self, uri: str, value: object, timeout: float | None = None, *, check: bool = True) -> Reply:
+    async def put(
+        self, uri: str, value: object, timeout: float | None = None, *, wait: bool = False, check: bool = True
+    ) -> Reply:
         """Writes a PV and returns the gateway's reply.
 
         Args:
             uri: The PV.
             value: As for `k2eg_rx.Client.put_stream`.
             timeout: Seconds.
+            wait: As for `k2eg_rx.Client.put_stream`.
             check: As for `k2eg_rx.Client.put_stream`.
 
         Raises:
@@ -147,7 +150,7 @@ class Client:
             OperationTimeout: No reply arrived in time; the put may still be executed.
             OperationError: The gateway could not write the PV.
         """
-        return await first(self.streams.put_stream(uri, value, timeout, check=check))
+        return await first(self.streams.put_stream(uri, value, timeout, wait=wait, check=check))
 
     async def get_many(self, uris: Iterable[str], timeout: float | None = None) -> dict[str, GetResult]:
         """Reads PVs concurrently; returns a result by URI, with data or an error, in the given order.
@@ -177,16 +180,18 @@ class Client:
         return {uri: by_uri.get(uri) or GetResult(uri, error=_closed()) for uri in given}
 
     async def put_many(
-        self, values: Mapping[str, object], timeout: float | None = None, *, check: bool = True
+        self, values: Mapping[str, object], timeout: float | None = None, *, wait: bool = False, check: bool = True
     ) -> dict[str, PutResult]:
         """Writes PVs concurrently; returns a result by URI, with a reply or an error, in the given order.
 
         Args:
             values: The values to write, by URI.
             timeout: Seconds for all PVs together.
+            wait: As for `k2eg_rx.Client.put_stream`.
             check: As for `k2eg_rx.Client.put_stream`.
         """
-        results = await self._all(self.streams.put_many_stream(values, timeout, check=check), len(values))
+        puts = self.streams.put_many_stream(values, timeout, wait=wait, check=check)
+        results = await self._all(puts, len(values))
         by_uri = {put.uri: put for put in results}
         return {uri: by_uri.get(uri) or PutResult(uri, error=_closed()) for uri in values}
 

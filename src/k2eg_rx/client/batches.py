@@ -19,7 +19,16 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from k2eg_rx.client.correlation import CommandSender
-from k2eg_rx.client.get_put import LATE_PUT_HINT, Conversion, Puts, conversion_of, data_of, is_spurious, type_command
+from k2eg_rx.client.get_put import (
+    LATE_PUT_HINT,
+    Conversion,
+    Puts,
+    conversion_of,
+    data_of,
+    is_spurious,
+    put_command,
+    type_command,
+)
 from k2eg_rx.client.requests import check_reply
 from k2eg_rx.delivery import Dispatcher, SubscriberInput
 from k2eg_rx.errors import OperationTimeout
@@ -237,11 +246,13 @@ class _PutBatch(_Batch[PutResult]):
         timeout: float,
         subscriber: SubscriberInput[PutResult],
         *,
+        wait: bool,
         check: bool,
     ) -> None:
         super().__init__(sender, {uri: address for uri, (address, _) in values.items()}, timeout, subscriber)
         self._puts = puts
         self._values = values
+        self._wait = wait
         self._check = check
         self._conversions: dict[str, bytes | Conversion] = {}  # of PVs whose type was requested
         self._sent: set[str] = set()
@@ -267,7 +278,11 @@ class _PutBatch(_Batch[PutResult]):
 
     def _put(self, fields: Mapping[str, bytes]) -> None:
         with self._lock:
-            puts = {uri: PutCommand(uri, packed) for uri, packed in fields.items() if uri in self._waiting}
+            puts = {
+                uri: put_command(self._addresses[uri], packed, self._timeout, wait=self._wait)
+                for uri, packed in fields.items()
+                if uri in self._waiting
+            }
             self._sent.update(puts)  # the others have timed out with `_NOT_SENT_HINT`
         self._send(puts)
 
@@ -322,13 +337,16 @@ class Batches:
         return self._stream(batch, "get", len(by_uri))
 
     def put_many(
-        self, values: Iterable[tuple[PVAddress, object]], timeout: float, *, check: bool
+        self, values: Iterable[tuple[PVAddress, object]], timeout: float, *, wait: bool = False, check: bool
     ) -> Observable[PutResult]:
-        """Returns one result per PV; each subscription sends the commands. For `check` see `conversion_of`."""
+        """Returns one result per PV; each subscription sends the commands.
+
+        For `wait` see `put_command`, for `check` see `conversion_of`.
+        """
         by_uri = {address.uri: (address, value) for address, value in values}
 
         def batch(subscriber: SubscriberInput[PutResult]) -> _PutBatch:
-            return _PutBatch(self._sender, self._puts, by_uri, timeout, subscriber, check=check)
+            return _PutBatch(self._sender, self._puts, by_uri, timeout, subscriber, wait=wait, check=check)
 
         return self._stream(batch, "put", len(by_uri))
 

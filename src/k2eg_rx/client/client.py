@@ -110,7 +110,7 @@ class Client:
         return self._request(get_request(address, seconds))
 
     def put_stream(
-        self, uri: str, value: object, timeout: float | None = None, *, check: bool = True
+        self, uri: str, value: object, timeout: float | None = None, *, wait: bool = False, check: bool = True
     ) -> Observable[Reply]:
         """Returns the gateway's reply to a put as a single-item Observable.
 
@@ -121,11 +121,14 @@ class Client:
             value: A plain or numpy value: a number, string, sequence, mapping of fields, mapping of columns for a
                 table, an enum's index or label. Or a `MessagePackSerializable`, which is sent as given.
             timeout: Seconds until `OperationTimeout`; the gateway may still execute the put after that.
+            wait: Whether the reply waits until the record has completed what the put started, such as a motor's move.
+                Otherwise the put is written at once. A gateway without support ignores it: `Reply.completed` tells.
             check: False sends a plain value without regard to the PV's type. The deployed gateway then writes wrong
                 values without an error: an enum's label sets index 0, a scalar empties an array.
         """
         address, seconds = PVAddress.parse(uri), self._seconds(timeout)
-        return self._dispatched(self._core.puts.put(address, value, seconds, check=check), address.uri)
+        put = self._core.puts.put(address, value, seconds, wait=wait, check=check)
+        return self._dispatched(put, address.uri)
 
     def get_many_stream(self, uris: Iterable[str], timeout: float | None = None) -> Observable[GetResult]:
         """Returns one result per PV, with data or an error, in the order of arrival.
@@ -154,7 +157,7 @@ class Client:
         return self._core.batches.get_many(addresses, seconds)
 
     def put_many_stream(
-        self, values: Mapping[str, object], timeout: float | None = None, *, check: bool = True
+        self, values: Mapping[str, object], timeout: float | None = None, *, wait: bool = False, check: bool = True
     ) -> Observable[PutResult]:
         """Returns one result per PV, with a reply or an error, in the order of arrival.
 
@@ -164,6 +167,7 @@ class Client:
         Args:
             values: The values to write, by URI; see `put_stream`.
             timeout: Seconds for all PVs together.
+            wait: As for `put_stream`.
             check: As for `put_stream`.
 
         Example:
@@ -183,7 +187,7 @@ class Client:
         given = dict(values)
         addresses, seconds = self._addresses(given), self._seconds(timeout)
         pairs = zip(addresses, given.values(), strict=True)
-        return self._core.batches.put_many(pairs, seconds, check=check)
+        return self._core.batches.put_many(pairs, seconds, wait=wait, check=check)
 
     def monitor_stream(
         self,

@@ -34,6 +34,9 @@ from k2eg_rx.pv import PVAddress
 LATE_PUT_HINT = "the command may still be carried out: it waits in Kafka for the gateway"
 # A race in the deployed gateway makes it reply this for a healthy PV, rarely. The spelling is the gateway's.
 _SPURIOUS = (-2, "Operaton cancelled")
+# The gateway gives up a put that waits before the client does, so that its reply says what is known.
+_WAIT_MARGIN = 2.0  # seconds, as between the default timeouts of client and gateway
+_WAIT_SHARE = 0.8  # of timeouts shorter than 10 s
 
 PVType = tuple[Structure, Mapping[str, Any] | None]
 Conversion = Callable[[PVType], bytes]  # returns the packed fields of a put for a PV's type, or raises ValueError
@@ -65,6 +68,19 @@ def get_request(address: PVAddress, timeout: float) -> Request[PVData]:
 def type_command(address: PVAddress) -> GetCommand:
     """Returns the command for a PV's type."""
     return GetCommand(address.uri, describe=True)
+
+
+def put_command(address: PVAddress, fields: bytes, timeout: float, *, wait: bool) -> PutCommand:
+    """Returns the command for a put.
+
+    Args:
+        address: The PV.
+        fields: The packed fields.
+        timeout: Seconds that the client waits for the reply.
+        wait: Whether the gateway waits for the record, a little less long than the client.
+    """
+    limit = max(timeout * _WAIT_SHARE, timeout - _WAIT_MARGIN)
+    return PutCommand(address.uri, fields, wait, max(1, int(limit * 1000)) if wait else 0)
 
 
 def conversion_of(address: PVAddress, value: object, *, check: bool) -> bytes | Conversion:
@@ -108,7 +124,9 @@ class Puts:
         self._lock = threading.Lock()
         self._types: dict[str, PVType] = {}
 
-    def put(self, address: PVAddress, value: object, timeout: float, *, check: bool) -> Observable[Reply]:
+    def put(
+        self, address: PVAddress, value: object, timeout: float, *, wait: bool = False, check: bool
+    ) -> Observable[Reply]:
         """Returns the reply to a put as a single-item Observable; each subscription sends a command.
 
         The Observable fails with ValueError if the value does not fit the PV.
@@ -117,6 +135,7 @@ class Puts:
             address: The PV.
             value: As for `conversion_of`.
             timeout: Seconds for the reply, and as many for the PV's type where it has to be requested.
+            wait: As for `put_command`.
             check: As for `conversion_of`.
 
         Raises:
@@ -125,7 +144,7 @@ class Puts:
         conversion = conversion_of(address, value, check=check)
 
         def send(fields: bytes) -> Observable[Reply]:
-            command = PutCommand(address.uri, fields)
+            command = put_command(address, fields, timeout, wait=wait)
             reply = self._requests.reply(command, address.uri, timeout, hint=LATE_PUT_HINT)
             return reply.pipe(ops.do_action(on_error=lambda _: self.forget(address)))
 

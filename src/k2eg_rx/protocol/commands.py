@@ -33,12 +33,22 @@ class GetCommand:
 
 @dataclass(frozen=True, slots=True)
 class PutCommand:
-    """Write fields of a PV. `fields` is a MessagePack map: field name to value."""
+    """Write fields of a PV.
+
+    Attributes:
+        pv_name: The PV's URI.
+        fields: A MessagePack map: field name to value.
+        wait: Whether the reply waits until the record has completed what the put started. Gateways that do not
+            support it ignore it.
+        wait_timeout_msec: How long the gateway waits; 0 for as long as for other puts.
+    """
 
     operation: ClassVar[str] = "put"
 
     pv_name: str
     fields: bytes
+    wait: bool = False
+    wait_timeout_msec: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +155,10 @@ def _fields(command: Command) -> dict[str, Any]:
     match command:
         case GetCommand(pv_name, describe):
             return {"pv_name": pv_name} | ({"describe": True} if describe else {})
-        case PutCommand(pv_name, fields):
-            return {"pv_name": pv_name, "value": base64.b64encode(fields).decode()}
+        case PutCommand(pv_name, fields, wait, timeout):
+            fields_ = {"pv_name": pv_name, "value": base64.b64encode(fields).decode()}
+            fields_ |= {"wait": True} if wait else {}
+            return fields_ | ({"wait_timeout_msec": timeout} if wait and timeout > 0 else {})
         case MonitorCommand(pv_name, topic):
             return {"pv_name": pv_name, "activate": True, "monitor_dest_topic": topic}
         case MultiMonitorCommand(pv_names):

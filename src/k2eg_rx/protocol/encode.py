@@ -145,7 +145,13 @@ def encode_value(
 
 
 def encode_reply(
-    serialization: Serialization, reply_id: str, error: int, message: str | None = None, topic: str | None = None
+    serialization: Serialization,
+    reply_id: str,
+    error: int,
+    message: str | None = None,
+    topic: str | None = None,
+    *,
+    completed: bool = False,
 ) -> bytes:
     """Returns a reply without a PV's value.
 
@@ -155,12 +161,15 @@ def encode_reply(
         error: 0 for success, negative for a failure, 1 for the end of a one-shot snapshot.
         message: The text; None where the protocol has none.
         topic: The topic of a recurring snapshot that was started.
+        completed: Whether it is about a put whose record has completed, which only our gateway says.
     """
     body: dict[str, Any] = {"error": error, "reply_id": reply_id}
     if message is not None:
         body["message"] = message
     if topic is not None:
         body["publishing_topic"] = topic
+    if completed:
+        body["completed"] = True
     return _encode(serialization, body)
 
 

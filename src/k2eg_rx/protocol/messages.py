@@ -246,6 +246,11 @@ class Reply:
     message: str = ""
     body: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    @property
+    def completed(self) -> bool:
+        """Whether the gateway says that a put's record has completed; otherwise the value was written."""
+        return self.body.get("completed") is True
+
 
 @dataclass(frozen=True, slots=True)
 class SnapshotHeader:

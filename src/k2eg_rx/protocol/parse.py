@@ -184,9 +184,11 @@ def _put(body: _Body, _: ReplyTo) -> Command:
         raise _IncompletePut(pv_name)
     try:
         # wrong padding is accepted: the deployed gateway's decoder counts digits only
-        return PutCommand(pv_name, base64.b64decode(digits + "=" * (-len(digits) % 4)))
+        packed = base64.b64decode(digits + "=" * (-len(digits) % 4))
     except binascii.Error:
         raise _IncompletePut(pv_name) from None
+    wait = body.flag("wait")
+    return PutCommand(pv_name, packed, wait, max(0, body.number("wait_timeout_msec", 0)) if wait else 0)
 
 
 class _IncompletePut(_Incomplete):

@@ -94,7 +94,15 @@ class ScriptedProvider:
         """Reads a PV; see `Provider.get`."""
         return self._run_connected(address, timeout, partial(self._read, address))
 
-    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(
+        self,
+        address: PVAddress,
+        fields: Mapping[str, Any],
+        timeout: float,
+        *,
+        wait: bool = False,  # noqa: ARG002 - scripted PVs have completed once they are written
+        on_written: Callable[[], None] = lambda: None,
+    ) -> Future[None]:
         """Writes fields of a PV; see `Provider.put`. A put that a PV has begun is executed even after a timeout."""
         written: dict[str, Any] = dict(fields)
 
@@ -104,6 +112,7 @@ class ScriptedProvider:
             for step in reversed(path):
                 item = {step: item}
             pv.put(item)
+            on_written()
 
         return self._run_connected(address, timeout, write, late=True)
 

@@ -45,6 +45,7 @@ class ScriptedProvider:
     def __init__(self) -> None:
         self.gets: list[tuple[PVAddress, float, Future[PVReading]]] = []
         self.puts: list[tuple[PVAddress, dict[str, Any], float, Future[None]]] = []
+        self.awaited: list[tuple[str, Callable[[], None]]] = []  # puts that wait, with `on_written`
         self.subscriptions: list[ScriptedSubscription] = []
         self.raises: Exception | None = None
 
@@ -53,8 +54,18 @@ class ScriptedProvider:
         self.gets.append((address, timeout, Future()))
         return self.gets[-1][2]
 
-    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(
+        self,
+        address: PVAddress,
+        fields: Mapping[str, Any],
+        timeout: float,
+        *,
+        wait: bool = False,
+        on_written: Callable[[], None] = lambda: None,
+    ) -> Future[None]:
         self._raise()
+        if wait:
+            self.awaited.append((address.name, on_written))
         self.puts.append((address, dict(fields), timeout, Future()))
         return self.puts[-1][3]
 

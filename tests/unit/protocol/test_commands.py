@@ -35,6 +35,10 @@ TABLE: list[tuple[Command, dict[str, Any]]] = [
         {"command": "put", "pv_name": "pva://x", "value": base64.b64encode(b"\x81\xa5value*").decode()},
     ),
     (
+        PutCommand("pva://x", b"\x80", True, 5000),
+        {"command": "put", "pv_name": "pva://x", "value": "gA==", "wait": True, "wait_timeout_msec": 5000},
+    ),
+    (
         MonitorCommand("ca://a:b", "a_b"),
         {"command": "monitor", "pv_name": "ca://a:b", "activate": True, "monitor_dest_topic": "a_b"},
     ),

@@ -40,6 +40,8 @@ def body(**fields: Any) -> bytes:
         GetCommand("pva://a"),
         GetCommand("pva://a", describe=True),
         PutCommand("pva://a", pack_fields({"value": 1})),
+        PutCommand("pva://a", pack_fields({"value": 1}), wait=True),
+        PutCommand("pva://a", pack_fields({"value": 1}), wait=True, wait_timeout_msec=5000),
         MonitorCommand("pva://a", "topic"),
         MultiMonitorCommand(("pva://a", "ca://b")),
         SnapshotCommand(("pva://a",), 250),
@@ -178,6 +180,13 @@ def test_wrong_padding_of_base64_is_accepted(padding: str) -> None:
     parsed = parse_command(body(command="put", pv_name="pva://a", value=value))
     assert isinstance(parsed, ParsedCommand)
     assert parsed.command == PutCommand("pva://a", packed)
+
+
+@pytest.mark.parametrize(("wait", "limit"), [("yes", 5), (1, 5), (True, "5"), (True, -5), (..., 5)])
+def test_a_put_waits_only_if_it_says_so_clearly(wait: object, limit: object) -> None:
+    parsed = parse_command(body(command="put", pv_name="pva://a", value="gA==", wait=wait, wait_timeout_msec=limit))
+    assert isinstance(parsed, ParsedCommand)
+    assert parsed.command == PutCommand("pva://a", b"\x80", wait is True, 0)
 
 
 def test_fields_of_a_put() -> None:

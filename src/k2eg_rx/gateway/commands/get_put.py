@@ -1,8 +1,10 @@
 """Gets and puts: one reply each, within the gateway's timeout, in the order of each PV's commands.
 
-A put starts when the previous put to the same PV has completed, and a get when the puts before it have, so that it
-reads what they wrote. A put may take as long as a motor moves, so it blocks later commands for 0.5 s at most; by then
-the server has it. Record fields are PVs of their own: a put to `X.STOP` does not wait for one to `X`.
+A put starts when the previous put to the same PV has been written, and a get when the puts before it have, so that it
+reads what they wrote; a slow server holds later commands back for 0.5 s at most. A put that waits for its record may
+take as long as a motor moves: later commands are carried out meanwhile, and a second one that waits is refused, because
+EPICS would write it after puts that came later. Record fields are PVs of their own: a put to `X.STOP` does not wait for
+one to `X`.
 
 Thread safety: belongs to the event loop thread; the callbacks of providers' futures are moved to it.
 """
@@ -14,7 +16,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 import reactivex
@@ -35,13 +36,18 @@ from k2eg_rx.pv import Protocol, PVAddress
 _log = logging.getLogger(__name__)
 
 _SWEEP_PERIOD = 0.25  # seconds between checks for expired operations, and so the delay of a timeout reply
-_MAX_BLOCKING = 0.5  # seconds that a put may block later commands of its PV; a slower record waits for a device
+_MAX_BLOCKING = 0.5  # seconds that a put may block later commands of its PV; a slower server hangs
+_LONGEST_WAIT = 3600.0  # seconds that a put may wait for its record: long scans take minutes
 _PROVIDER_GRACE = 1.0  # seconds after the deadline at which an operation fails even if its provider has not answered
 
 # Reply texts of the deployed gateway, including their spelling.
 MALFORMED = "PV name malformed"
 TIMEOUT = "Timeout operation"
 _SUCCESS = "Successfull operation"
+
+_STILL_RUNNING = (
+    "nothing was written: an earlier put to this PV still waits for its record; put without waiting to write now"
+)
 
 
 class _Operation:
@@ -73,6 +79,11 @@ class _Operation:
         """Whether the provider was called."""
         return self.ticket is not None and self.ticket.started
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is a put that waits for its record."""
+        return isinstance(self.request.command, PutCommand) and self.request.command.wait
+
 
 class GetPutHandler:
     """Carries out gets and puts.
@@ -97,7 +108,8 @@ class GetPutHandler:
         self._capacity_available = capacity_available
         self._queues = KeyedQueue()
         self._sweep_scheduled = False
-        self._pending: dict[_Operation, None] = {}  # in the order of their deadlines, as all have the same timeout
+        self._pending: dict[_Operation, None] = {}
+        self._awaited: dict[str, _Operation] = {}  # started puts that wait for their record, by PV
 
     @property
     def pending(self) -> int:
@@ -113,7 +125,7 @@ class GetPutHandler:
             self._metrics.refused += 1
             return reactivex.of(reply(request.reply_to, request.command.pv_name, -1, MALFORMED))
 
-        def call(timeout: float) -> Future[Any]:
+        def call(_: _Operation, timeout: float) -> Future[Any]:
             return provider_of(self._providers, address).get(address, timeout)
 
         return self._operation(request, address, call, self._options.max_get_age, blocking=False)
@@ -129,8 +141,15 @@ class GetPutHandler:
         except ValueError:
             return refusal_stream(self._metrics, request.reply_to, command.pv_name, -4, MALFORMED)
 
-        def call(timeout: float) -> Future[Any]:
-            return provider_of(self._providers, address).put(address, fields, timeout)
+        def call(operation: _Operation, timeout: float) -> Future[Any]:
+            provider = provider_of(self._providers, address)
+            if not command.wait:
+                return provider.put(address, fields, timeout)
+            if operation.key in self._awaited:
+                raise ProviderError(_STILL_RUNNING)
+            self._awaited[operation.key] = operation
+            on_written = partial(call_soon, self._scheduler, partial(self._unblock, operation))
+            return provider.put(address, fields, timeout, wait=True, on_written=on_written)
 
         return self._operation(request, address, call, self._options.max_put_age, blocking=True)
 
@@ -138,7 +157,7 @@ class GetPutHandler:
         self,
         request: CommandRequest[Any],
         address: PVAddress,
-        call: Callable[[float], Future[Any]],
+        call: Callable[[_Operation, float], Future[Any]],
         max_age: float,
         *,
         blocking: bool,
@@ -146,7 +165,7 @@ class GetPutHandler:
         def subscribe(
             observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            deadline = self._scheduler.now + timedelta(seconds=self._options.operation_timeout)
+            deadline = self._scheduler.now + timedelta(seconds=self._timeout_of(request.command))
             operation = _Operation(request, address.uri, deadline, observer)
             operation.ticket = Ticket(partial(self._start, operation, address, call, max_age), blocking=blocking)
             self._pending[operation] = None
@@ -157,8 +176,17 @@ class GetPutHandler:
 
         return reactivex.create(subscribe)
 
+    def _timeout_of(self, command: GetCommand | PutCommand) -> float:
+        if isinstance(command, PutCommand) and command.wait_timeout_msec:
+            return min(command.wait_timeout_msec / 1000, _LONGEST_WAIT)
+        return self._options.operation_timeout
+
     def _start(
-        self, operation: _Operation, address: PVAddress, call: Callable[[float], Future[Any]], max_age: float
+        self,
+        operation: _Operation,
+        address: PVAddress,
+        call: Callable[[_Operation, float], Future[Any]],
+        max_age: float,
     ) -> None:
         age = operation.request.age(self._clock())
         if age > max_age:
@@ -172,17 +200,18 @@ class GetPutHandler:
             self._reply(operation, -3, TIMEOUT)
             return
         try:
-            future = call(remaining)
+            future = call(operation, remaining)
         except Exception as error:
             self._fail(operation, error)
             return
         if operation.ticket is not None and operation.ticket.blocking:
-            unblock = partial(self._unblock, operation)
-            operation.unblock_timer.disposable = self._scheduler.schedule_relative(_MAX_BLOCKING, unblock)
+            operation.unblock_timer.disposable = self._scheduler.schedule_relative(
+                _MAX_BLOCKING, lambda _scheduler, _state: self._unblock(operation)
+            )
         finish = partial(self._finish, operation, address)
         future.add_done_callback(lambda done: call_soon(self._scheduler, partial(finish, done)))
 
-    def _unblock(self, operation: _Operation, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
+    def _unblock(self, operation: _Operation) -> None:
         """Lets the next command of the PV start while this one is still running."""
         if operation.ticket is not None:
             self._queues.release(operation.key, operation.ticket)
@@ -195,7 +224,7 @@ class GetPutHandler:
             if isinstance(result, PVReading):
                 self._end(operation, self._value_reply(operation, address, result))
             else:
-                self._reply(operation, 0, _SUCCESS)
+                self._reply(operation, 0, _SUCCESS, completed=operation.waits)
         except Exception as error:
             self._fail(operation, error)
 
@@ -210,7 +239,7 @@ class GetPutHandler:
     def _fail(self, operation: _Operation, error: Exception) -> None:
         match error:
             case ProviderTimeout():
-                self._reply(operation, -3, TIMEOUT)
+                self._reply(operation, -3, f"{TIMEOUT}: {error}" if operation.waits else TIMEOUT)
             case ProviderError():
                 self._reply(operation, -2, str(error))
             case WireError():
@@ -224,10 +253,11 @@ class GetPutHandler:
                 self._metrics.failures += 1
                 self._reply(operation, -2, f"{type(error).__name__}: {error}")
 
-    def _reply(self, operation: _Operation, error: int, message: str) -> None:
+    def _reply(self, operation: _Operation, error: int, message: str, *, completed: bool = False) -> None:
         request = operation.request
-        answerable = request.reply_to.complete or isinstance(request.command, GetCommand)
-        outgoing = reply(request.reply_to, request.command.pv_name, error, message) if answerable else None
+        outgoing = None
+        if request.reply_to.complete or isinstance(request.command, GetCommand):
+            outgoing = reply(request.reply_to, request.command.pv_name, error, message, completed=completed)
         self._end(operation, outgoing)
 
     def _end(self, operation: _Operation, outgoing: OutgoingRecord | None = None) -> None:
@@ -235,6 +265,8 @@ class GetPutHandler:
         if operation not in self._pending:
             return
         del self._pending[operation]
+        if self._awaited.get(operation.key) is operation:
+            del self._awaited[operation.key]
         if outgoing is not None:
             operation.observer.on_next(outgoing)
         operation.observer.on_completed()
@@ -255,7 +287,7 @@ class GetPutHandler:
 
     def _sweep(self, now: datetime) -> None:
         """Times out operations that still wait in their queue, and those whose provider never answered."""
-        for operation in list(takewhile(lambda operation: operation.deadline <= now, self._pending)):
+        for operation in [operation for operation in self._pending if operation.deadline <= now]:
             if not operation.started or operation.deadline + timedelta(seconds=_PROVIDER_GRACE) <= now:
                 self._reply(operation, -3, TIMEOUT)
 

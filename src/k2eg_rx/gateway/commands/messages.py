@@ -77,7 +77,13 @@ class PVValue:
 
 
 def reply(
-    reply_to: ReplyTo, key: str, error: int, message: str | None = None, publishing_topic: str | None = None
+    reply_to: ReplyTo,
+    key: str,
+    error: int,
+    message: str | None = None,
+    publishing_topic: str | None = None,
+    *,
+    completed: bool = False,
 ) -> OutgoingRecord:
     """Returns a reply without a PV value.
 
@@ -87,6 +93,8 @@ def reply(
         error: 0 for success, negative for a failure, 1 for the end of a one-shot snapshot.
         message: The explanation.
         publishing_topic: The topic of a recurring snapshot that was started.
+        completed: Whether it is about a put whose record has completed.
     """
-    body = encode_reply(reply_to.serialization, reply_to.reply_id, error, message, publishing_topic)
+    serialization, reply_id = reply_to.serialization, reply_to.reply_id
+    body = encode_reply(serialization, reply_id, error, message, publishing_topic, completed=completed)
     return OutgoingRecord(reply_to.topic, key.encode(), body, reply_to.serialization)

@@ -22,10 +22,18 @@ from k2eg_rx.gateway.epics.native_threads import keep_thread_state
 cadef: Any = _epics_cadef
 _log = logging.getLogger(__name__)
 
+_OP_PUT = 1  # CA_OP_PUT of cadef.h
+
+# The status of the newest failed plain put of each channel, by its name. Thread safety: single operations of a dict.
+failed_puts: dict[str, int] = {}
+
 
 @cadef.exception_handler
-def _log_exception(arguments: Any) -> None:
-    """Logs what libca would print on stderr, such as the loss of a server."""
+def _on_exception(arguments: Any) -> None:
+    """Keeps the status of a failed put, and logs what libca would print on stderr, such as the loss of a server."""
+    if arguments.op == _OP_PUT and arguments.chid:
+        failed_puts[cadef.ca_name(arguments.chid)] = arguments.stat
+        return
     context = (arguments.ctx or b"").decode("utf-8", "replace")
     _log.info("Channel Access event: %s (%s)", cadef.ca_message(arguments.stat), context)
 
@@ -92,7 +100,7 @@ class CALoop:
         await aioca.connect(name, wait=False, timeout=None)
         if not self._handles_exceptions:  # only now has aioca created the context that the handler belongs to,
             self._handles_exceptions = True
-            cadef.ca_add_exception_event(_log_exception, None)
+            cadef.ca_add_exception_event(_on_exception, None)
             # and registered its own exit handler; handlers registered later run earlier
             atexit.register(CALoop.end_with_the_process)
         await aioca.connect(name, timeout=None)

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import aioca
 
 from k2eg_rx.gateway.epics.ca_loop import CALoop, cadef
+from k2eg_rx.gateway.epics.ca_puts import PlainPuts, put_and_wait
 from k2eg_rx.gateway.epics.ca_subscription import CASubscription
 from k2eg_rx.gateway.epics.ca_values import ChannelType, checked_put, structure_of, types_of
 from k2eg_rx.gateway.epics.provider import (
-    PUT_COMPLETION,
     ProviderError,
     ProviderTimeout,
     PVReading,
@@ -38,7 +38,6 @@ _aioca: Any = aioca
 
 _CLOSED = "the Channel Access provider is closed"
 _CLOSE_SECONDS = 5.0  # for cancelled tasks to end, none of which waits for anything
-_PUT_FAILED = 160  # ECA_PUTFAIL of caerr.h
 _FTVL_SECONDS = 1.0  # a record answers within a round trip; a channel that is not a record never does
 _EPICS_ERRORS = (aioca.CANothing, cadef.CAException, cadef.Disconnected)
 
@@ -50,34 +49,37 @@ class ChannelAccessProvider:
 
     libca reads the EPICS_CA_* environment variables at the first use of Channel Access in the process: set them before.
     Channels stay open until the last provider of the process is closed, which closes all channels of aioca.
-
-    Args:
-        completion: Seconds that a put waits for record processing to complete; refusals arrive in this time. After it
-            the put counts as successful.
     """
 
-    def __init__(self, *, completion: float = PUT_COMPLETION) -> None:
-        self._completion = completion
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._closed = False
         self._thread = CALoop.acquire()
         # the rest belongs to the loop's thread
         self._tasks: dict[object, asyncio.Task[Any]] = {}
         self._is_signed: dict[str, bool] = {}
-        self._late_puts: set[asyncio.Future[Any]] = set()
+        self._plain_puts = PlainPuts()
 
     def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
         """See `Provider.get`."""
         return self._submit(address.name, lambda: self._get(address), timeout, lambda: no_answer(address.name, timeout))
 
-    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(
+        self,
+        address: PVAddress,
+        fields: Mapping[str, Any],
+        timeout: float,
+        *,
+        wait: bool = False,
+        on_written: Callable[[], None] = lambda: None,
+    ) -> Future[None]:
         """See `Provider.put`. Only the value can be put over Channel Access."""
         sent = threading.Event()
         return self._submit(
             address.name,
-            lambda: self._put(address, fields, sent),
+            lambda: self._put(address, fields, sent, wait=wait, on_written=on_written),
             timeout,
-            lambda: no_answer(address.name, timeout, sent),
+            lambda: no_answer(address.name, timeout, sent, wait=wait),
         )
 
     def subscribe(
@@ -194,7 +196,15 @@ class ChannelAccessProvider:
             types = {"value": types.get(address.field, "any")}
         return PVReading(structure, types)
 
-    async def _put(self, address: PVAddress, fields: Mapping[str, Any], sent: threading.Event) -> None:
+    async def _put(
+        self,
+        address: PVAddress,
+        fields: Mapping[str, Any],
+        sent: threading.Event,
+        *,
+        wait: bool,
+        on_written: Callable[[], None],
+    ) -> None:
         name = channel_name(address)
         if "value" not in fields:
             raise ProviderError(NOTHING_TO_PUT)
@@ -205,32 +215,10 @@ class ChannelAccessProvider:
         if channel.kind == "enum":
             choices = (await _aioca.caget(name, format=aioca.FORMAT_CTRL, timeout=None)).enums
         value, datatype = checked_put(channel, fields["value"], address.name, choices)
-        sent.set()
-        caput = asyncio.ensure_future(_aioca.caput(name, value, datatype=datatype, wait=True, timeout=None))
-        try:
-            await self._wait_for_completion(caput)
-        except asyncio.CancelledError:
-            caput.cancel()
-            raise
-        except aioca.CANothing as error:
-            if error.errorcode == _PUT_FAILED:
-                raise ProviderError(f"{error}; its record does not take it, as one with DISP=1") from None
-            raise
-
-    async def _wait_for_completion(self, caput: asyncio.Future[Any]) -> None:
-        """Waits for a put for at most `completion` seconds; raises the exception of one that failed in this time."""
-        done, _ = await asyncio.wait([caput], timeout=self._completion)
-        for put in done:
-            put.result()
-        if not done:
-            self._late_puts.add(caput)
-            caput.add_done_callback(self._on_late_put)
-
-    def _on_late_put(self, caput: asyncio.Future[Any]) -> None:
-        """Logs the failure of a put whose success was reported before it completed."""
-        self._late_puts.discard(caput)
-        if not caput.cancelled() and (error := caput.exception()) is not None:
-            _log.warning("put failed after its success was reported: error=%s", error)
+        if wait:
+            await put_and_wait(name, value, datatype, sent.set, on_written)
+        else:
+            await self._plain_puts.put(name, value, datatype, sent.set)
 
     def _call_soon(self, action: Callable[[], object]) -> None:
         self._thread.loop.call_soon_threadsafe(action)
@@ -254,7 +242,4 @@ class ChannelAccessProvider:
             if isinstance(started, CASubscription):
                 started.close()  # prevents callbacks while it ends
             task.cancel()
-        tasks += [asyncio.ensure_future(put) for put in self._late_puts]
-        for put in self._late_puts:
-            put.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -24,10 +24,6 @@ _log = logging.getLogger(__name__)
 # [] appended for an array), "enum", "union", "any" or "structure"; a nested map for the columns of a table.
 TypeMap = dict[str, Any]
 
-# Seconds that the reply to a put waits for record processing to complete. Servers refuse a put at once, and nearly all
-# records finish in this time. For those that take longer, such as motors, the reply says that the put was accepted.
-PUT_COMPLETION = 0.5
-
 
 @dataclass(frozen=True, slots=True)
 class PVReading:
@@ -72,8 +68,26 @@ class Provider(Protocol):
         """Reads a PV, or the field that the address names, within `timeout` seconds."""
         ...
 
-    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
-        """Writes fields of a PV. A value that would not read back as given is refused before anything is written."""
+    def put(
+        self,
+        address: PVAddress,
+        fields: Mapping[str, Any],
+        timeout: float,
+        *,
+        wait: bool = False,
+        on_written: Callable[[], None] = lambda: None,
+    ) -> Future[None]:
+        """Writes fields of a PV. A value that would not read back as given is refused before anything is written.
+
+        Args:
+            address: The PV.
+            fields: The values by field.
+            timeout: In seconds.
+            wait: Whether the future waits until the record has completed what the put started. Otherwise it is done
+                once the server has taken the values.
+            on_written: With `wait`, called on any thread once later puts can no longer overtake this one. Not called
+                for every put that fails.
+        """
         ...
 
     def subscribe(
@@ -154,14 +168,17 @@ def selected_field(structure: Structure, address: PVAddress) -> Structure:
         raise ProviderError(error.message) from None
 
 
-def no_answer(name: str, timeout: float, sent: threading.Event | None = None) -> ProviderTimeout:
+def no_answer(name: str, timeout: float, sent: threading.Event | None = None, *, wait: bool = False) -> ProviderTimeout:
     """Returns the error of an operation that timed out.
 
     Args:
         name: The PV.
         timeout: In seconds.
         sent: For a put: set once the value was sent.
+        wait: Whether the put waits for its record.
     """
+    if wait and sent is not None and sent.is_set():
+        return ProviderTimeout(f"{name}: the value was sent, and its record did not complete it within {timeout:g} s")
     text = f"{name}: no answer within {timeout:g} s"
     if sent is not None:
         text += "; it was sent, and may still be carried out" if sent.is_set() else "; nothing was written"

@@ -22,7 +22,6 @@ from reactivex.abc import DisposableBase
 from k2eg_rx.concurrency import TimerScheduler
 from k2eg_rx.gateway.epics.native_threads import keep_thread_state
 from k2eg_rx.gateway.epics.provider import (
-    PUT_COMPLETION,
     ProviderError,
     ProviderTimeout,
     PVReading,
@@ -78,15 +77,13 @@ class PVAccessProvider:
 
     Args:
         conf: The EPICS_PVA_* variables to use instead of those in the environment.
-        completion: Seconds that a put waits for record processing to complete; refusals arrive in this time. After it
-            the put counts as successful.
     """
 
-    def __init__(self, conf: Mapping[str, str] | None = None, *, completion: float = PUT_COMPLETION) -> None:
+    def __init__(self, conf: Mapping[str, str] | None = None) -> None:
         useenv = conf is None
         self._context: Any = _raw.Context("pva", conf=dict(conf or {}), useenv=useenv, nt=False)
-        self._completion = completion
-        self._put_request = _raw.Context.makeRequest("field()record[process=passive,block=true]")
+        self._put_request = _raw.Context.makeRequest("field()record[process=passive]")
+        self._waiting_put_request = _raw.Context.makeRequest("field()record[process=passive,block=true]")
         self._monitor_request = _raw.Context.makeRequest(f"field()record[queueSize={_QUEUE_SIZE}]")
         self._timers = TimerScheduler("k2eg-pva")
         self._lock = threading.Lock()
@@ -118,29 +115,35 @@ class PVAccessProvider:
             return PVReading(structure, types)
         return PVReading(selected_field(structure, address), types_of(spec, address.field))
 
-    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(
+        self,
+        address: PVAddress,
+        fields: Mapping[str, Any],
+        timeout: float,
+        *,
+        wait: bool = False,
+        on_written: Callable[[], None] = lambda: None,
+    ) -> Future[None]:
         """See `Provider.put`."""
         name = channel_name(address)
         if address.field and not address.is_record_field:
             fields = _nested(address.field, fields)
         sent = threading.Event()
-        started: Future[Future[None]] = Future()
+        request = self._waiting_put_request if wait else self._put_request
 
         def build(value: Any) -> None:
             fill(value, fields, address.name)
             sent.set()
-            started.add_done_callback(complete_later)
-
-        def complete_later(put: Future[Future[None]]) -> None:
-            self._timers.call_later(self._completion, lambda: _complete(put.result(), None))
+            if wait:
+                on_written()  # a later put goes through the same connection, after this one
 
         def start(done: Callable[[object], None]) -> Any:
             # get=True: the checks need the current value, such as the labels of an enum
-            return self._context.put(name, done, builder=build, request=self._put_request, get=True)
+            return self._context.put(name, done, builder=build, request=request, get=True)
 
-        put = self._start(name, timeout, start, lambda _: None, lambda: no_answer(address.name, timeout, sent))
-        started.set_result(put)
-        return put
+        return self._start(
+            name, timeout, start, lambda _: None, lambda: no_answer(address.name, timeout, sent, wait=wait)
+        )
 
     def subscribe(
         self,

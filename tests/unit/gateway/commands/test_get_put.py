@@ -192,6 +192,50 @@ def test_a_slow_put_blocks_later_commands_briefly(gateway: Any) -> None:
     assert [body["error"] for body in gateway.bodies()] == [0, 0, 0]
 
 
+def test_a_put_that_waits_holds_later_commands_back_only_until_it_is_written(gateway: Any) -> None:
+    gateway.command("put", pv_name="pva://motor", value=packed(value=100), wait=True)
+    gateway.command("put", pv_name="pva://motor", value=packed(value=0))
+    assert [fields["value"] for _, fields, _, _ in gateway.pva.puts] == [100]
+    ((name, on_written),) = gateway.pva.awaited
+    assert name == "motor"
+    on_written()
+    gateway.settle()
+    assert [fields["value"] for _, fields, _, _ in gateway.pva.puts] == [100, 0]
+    gateway.pva.puts[1][3].set_result(None)
+    gateway.settle()
+    assert gateway.bodies() == [{"error": 0, "reply_id": "id", "message": "Successfull operation"}]
+    gateway.pva.puts[0][3].set_result(None)
+    gateway.settle()
+    assert gateway.bodies() == [{"error": 0, "reply_id": "id", "message": "Successfull operation", "completed": True}]
+
+
+def test_a_second_put_that_waits_is_refused(gateway: Any) -> None:
+    for value in (1, 2):
+        gateway.command("put", pv_name="pva://motor", value=packed(value=value), wait=True)
+        gateway.advance(1.0)
+    assert [fields["value"] for _, fields, _, _ in gateway.pva.puts] == [1]
+    (body,) = gateway.bodies()
+    assert body["error"] == -2
+    assert body["message"].startswith("nothing was written: an earlier put to this PV still waits for its record")
+    gateway.pva.puts[0][3].set_result(None)
+    gateway.settle()
+    gateway.command("put", pv_name="pva://motor", value=packed(value=3), wait=True)
+    assert [fields["value"] for _, fields, _, _ in gateway.pva.puts] == [1, 3]
+
+
+def test_a_put_waits_as_long_as_its_command_says(gateway: Any) -> None:
+    gateway.command("put", pv_name="pva://motor", value=packed(value=1), wait=True, wait_timeout_msec=60_000)
+    gateway.command("put", pv_name="pva://other", value=packed(value=1))
+    assert [timeout for _, _, timeout, _ in gateway.pva.puts] == [pytest.approx(60.0), pytest.approx(10.0)]
+    gateway.advance(12.0)
+    assert [body["message"] for body in gateway.bodies()] == ["Timeout operation"], "of the other put"
+    gateway.pva.puts[0][3].set_exception(ProviderTimeout("motor: the value was sent"))
+    gateway.settle()
+    assert gateway.bodies() == [
+        {"error": -3, "reply_id": "id", "message": "Timeout operation: motor: the value was sent"}
+    ]
+
+
 def test_commands_that_waited_too_long_in_kafka_are_refused(gateway: Any) -> None:
     gateway.command("put", pv_name="pva://a", value=packed(value=1), age=29.0)
     gateway.command("get", pv_name="pva://b", age=59.0)
