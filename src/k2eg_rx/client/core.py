@@ -60,7 +60,7 @@ class Core:
         transport: The transport to a gateway; None for the runtime's.
         app_name: The application.
         group_name: The consumer group that shares the events, if any.
-        timeout: Seconds that activations may take.
+        timeout: Seconds after which activations without a reply are repeated.
         silence: Seconds without an event after which a monitor or a recurring snapshot is activated again.
         runtime: The scheduler, executor and transport.
     """
@@ -166,6 +166,7 @@ class Core:
             decode_errors=self._decode_errors.counts(),
             snapshot_drops=self.recurring.drops(),
             monitors=len(self.monitors),
+            unconfirmed=self.monitors.unconfirmed() + self.recurring.unconfirmed(),
             pending=len(self._pending),
         )
 

@@ -56,9 +56,12 @@ class _Monitor(HotStream):
     def subscribers(self) -> Sequence[SubscriberInput[Any]]:
         return self.route.subscribers
 
-    def take_heard(self) -> bool:
-        heard, self.route.heard = self.route.heard, False
-        return heard
+    @property
+    def heard(self) -> bool:
+        return self.route.heard
+
+    def set_heard(self, *, heard: bool) -> None:
+        self.route.heard = heard
 
 
 class Monitors(HotStreams[_Monitor]):
@@ -70,7 +73,7 @@ class Monitors(HotStreams[_Monitor]):
         shares_events: Whether other members of a group get the events that this client has not delivered.
     """
 
-    _PER_COMMAND = 500  # some 50 kB of JSON; brokers accept 1 MB by default
+    _MAX_PER_COMMAND = 500  # some 50 kB of JSON; brokers accept 1 MB by default
 
     def __init__(self, context: HotStreamContext, history: HistoryReader, *, shares_events: bool) -> None:
         super().__init__(context)
@@ -82,7 +85,7 @@ class Monitors(HotStreams[_Monitor]):
     def updates(self, addresses: Sequence[PVAddress], overflow: Overflow, capacity: int) -> Observable[PVUpdate]:
         """Returns the updates of PVs as one stream, in the order in which they arrive.
 
-        PVs that are not monitored yet are activated together. A failed activation fails the streams of its PVs; the
+        PVs that are not monitored yet are activated together. A refused activation fails the streams of its PVs; the
         next subscription tries again.
         """
         distinct, label = _distinct(addresses)
@@ -149,7 +152,7 @@ class Monitors(HotStreams[_Monitor]):
     def _reactivate_deleted(self, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
         with self._lock:
             topics, self._deleted_topics = self._deleted_topics, set()
-            monitors = [each for each in self._streams.values() if each.active and each.route.topic in topics]
+            monitors = [each for each in self._streams.values() if each.is_active() and each.route.topic in topics]
         self._reactivate(monitors)
 
     def _attach(self, addresses: Sequence[PVAddress], subscriber: SubscriberInput[PVUpdate]) -> list[_Monitor]:
@@ -192,11 +195,13 @@ class Monitors(HotStreams[_Monitor]):
         if topics:
             self._source.release_for_rebalance(topics, unused)
 
-    def _activate(self, streams: Sequence[_Monitor], after: Sequence[Future[None]] = ()) -> Observable[Reply]:
+    def _activate(
+        self, streams: Sequence[_Monitor], timeout: float, after: Sequence[Future[None]] = ()
+    ) -> Observable[Reply]:
         addresses = [monitor.route.address for monitor in streams]
         uris = tuple(address.uri for address in addresses)
         command = MonitorCommand(uris[0], streams[0].route.topic) if len(uris) == 1 else MultiMonitorCommand(uris)
-        return self._requests.reply(command, _label(addresses), self._timeout, after=after)
+        return self._requests.reply(command, _label(addresses), timeout, after=after)
 
     def _close_routes(self, stream: _Monitor) -> None:
         self._router.remove_pv(stream.route)

@@ -213,6 +213,11 @@ class Requests:
         self._sender = sender
         self._timers = timers
 
+    @property
+    def reply_topic_ready(self) -> Future[None]:
+        """Done when the reply topic is being read; no command is sent before that."""
+        return self._sender.ready
+
     def single(self, request: Request[_T]) -> Observable[_T]:
         """Returns the request's result as a single-item Observable; each subscription sends the command."""
 

@@ -49,7 +49,7 @@ class PVRoute:
         self.subscribers: tuple[SubscriberInput[PVUpdate], ...] = ()
         self.newest_only = False
         self.last: Record | None = None
-        self.heard = True
+        self.heard = False
         self.newest: Record | None = None
         self.conflated = 0
         self.filtered = 0

@@ -80,8 +80,7 @@ class _Recurring(HotStream):
         self._topics = [snapshot_topic(command.snapshot_name)]
         self.snapshot_subscribers: tuple[SubscriberInput[Snapshot], ...] = ()
         self.message_subscribers: tuple[SubscriberInput[SnapshotMessage], ...] = ()
-        self.ending = False
-        self._heard = True
+        self._heard = False
         self._assembler = IterationAssembler(command.snapshot_name, addresses, counts=drops)
         self._header: Record | None = None  # of the latest iteration
 
@@ -98,12 +97,15 @@ class _Recurring(HotStream):
         self._topics.append(topic)
 
     @property
+    def heard(self) -> bool:
+        return self._heard
+
+    def set_heard(self, *, heard: bool) -> None:
+        self._heard = heard
+
+    @property
     def subscribers(self) -> Sequence[SubscriberInput[Any]]:
         return (*self.snapshot_subscribers, *self.message_subscribers)
-
-    def take_heard(self) -> bool:
-        heard, self._heard = self._heard, False
-        return heard
 
     def accept(self, record: Record, outgoing: Outgoing) -> None:
         """Adds a record's message, and the iteration that it completes; see `MessageRoute`."""
@@ -232,10 +234,12 @@ class RecurringSnapshots(HotStreams[_Recurring]):
             if not recurring.subscribers:
                 self._remove(recurring)
 
-    def _activate(self, streams: Sequence[_Recurring], after: Sequence[Future[None]] = ()) -> Observable[Reply]:
+    def _activate(
+        self, streams: Sequence[_Recurring], timeout: float, after: Sequence[Future[None]] = ()
+    ) -> Observable[Reply]:
         (recurring,) = streams
         command = recurring.command
-        return self._requests.reply(command, command.snapshot_name, self._timeout, after=after)
+        return self._requests.reply(command, command.snapshot_name, timeout, after=after)
 
     def _activated(self, stream: _Recurring, reply: Reply) -> None:
         topic = reply.body.get("publishing_topic")
@@ -275,8 +279,7 @@ class RecurringSnapshots(HotStreams[_Recurring]):
             recurring = self._streams.get(topic)
             if recurring is None:
                 return
-            recurring.ending = True
-            recurring.active = False  # do not start it again while it is silent
+            recurring.ending = True  # it is not started again
 
         def end(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
             self._end([recurring])

@@ -33,6 +33,8 @@ class Status:
             samples of an ``unknown_pv``, ``unusable`` ones without the requested field, and those in ``excess`` of
             the bound.
         monitors: Monitored PVs.
+        unconfirmed: Monitored PVs and recurring snapshots without data whose activation had to be repeated, as no
+            gateway has replied to it.
         pending: Requests waiting for a reply.
     """
 
@@ -44,6 +46,7 @@ class Status:
     decode_errors: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int], hash=False)
     snapshot_drops: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
     monitors: int = 0
+    unconfirmed: int = 0
     pending: int = 0
 
     @property

@@ -116,9 +116,8 @@ def retry_activation(
 ) -> Callable[[Observable[_T]], Observable[_T]]:
     """Subscribes again when a monitor could not be activated, after increasing delays.
 
-    An active monitor survives outages by itself. Its activation fails if the gateway is down, the PV does not exist or
-    the broker is unreachable. This operator then activates it again after `backoff` seconds, then after longer delays.
-    An update resets the delay.
+    A monitor survives outages by itself, at its start too. It fails if the gateway or the broker refuses it. This
+    operator then activates it again after `backoff` seconds, then after longer delays. An update resets the delay.
 
     `OperationError`, `OperationTimeout` and `TransportError` are retried. Other errors are passed on: a closed client,
     a bad argument, an exception of the subscriber. Put this operator directly behind the monitor: it would also retry

@@ -19,6 +19,7 @@ from k2eg_rx.transport.interfaces import (
     RecordSource,
     SourceClosedError,
     Span,
+    TransientError,
     Transport,
     TransportStatus,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "SizeFilter",
     "SourceClosedError",
     "Span",
+    "TransientError",
     "Transport",
     "TransportStatus",
     "oversized",

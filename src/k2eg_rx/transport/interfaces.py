@@ -37,6 +37,10 @@ class MissingTopicError(TransportError):
         return str(self.args[0])
 
 
+class TransientError(TransportError):
+    """The broker is away or overloaded; the same request may succeed later."""
+
+
 class SourceClosedError(TransportError):
     """A source was closed before a topic's offsets were resolved."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka import KafkaError, KafkaException
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.transport import MissingTopicError
+from k2eg_rx.transport import MissingTopicError, TransientError
 
 _UNREACHABLE = (
     "the broker {broker} cannot be reached: check kafka_broker_url, that the broker runs, and that no firewall is in"
@@ -119,6 +119,22 @@ _GONE = frozenset(
 )
 _FINAL = frozenset(
     {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.TOPIC_EXCEPTION, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
+)
+
+_TRANSIENT = frozenset(
+    {
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._TIMED_OUT,
+        KafkaError._QUEUE_FULL,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.NOT_ENOUGH_REPLICAS,
+        KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    }
 )
 
 _FORBIDDEN = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
@@ -235,7 +251,8 @@ class ErrorTranslator:
     def error(
         self, failure: KafkaError | KafkaException, doing: str, topic: str = "", group: str = ""
     ) -> TransportError:
-        """Returns the `TransportError` for an error; a `MissingTopicError` if the topic does not exist.
+        """Returns the `TransportError` for an error: a `MissingTopicError` if the topic does not exist, a
+        `TransientError` if the broker is away.
 
         Args:
             failure: confluent_kafka's error.
@@ -244,4 +261,7 @@ class ErrorTranslator:
             group: The consumer group concerned, if any.
         """
         text = f"{doing}: {self.reason(failure, topic, group)}"
-        return MissingTopicError(text, topic) if topic and is_gone(kafka_error(failure)) else TransportError(text)
+        error = kafka_error(failure)
+        if topic and is_gone(error):
+            return MissingTopicError(text, topic)
+        return TransientError(text) if error.code() in _TRANSIENT else TransportError(text)

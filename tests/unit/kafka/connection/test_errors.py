@@ -14,7 +14,7 @@ from k2eg_rx.kafka.connection.errors import (
     secrets_in,
     weight_of_trouble,
 )
-from k2eg_rx.transport.interfaces import MissingTopicError
+from k2eg_rx.transport.interfaces import MissingTopicError, TransientError
 
 CODES = {name: code for name, code in vars(KafkaError).items() if isinstance(code, int)}
 
@@ -28,12 +28,28 @@ def translator() -> ErrorTranslator:
 def test_every_code_has_a_text(translator, code):
     error = translator.error(KafkaException(KafkaError(code)), "doing something", "the-topic")
     gone = is_gone(kafka_error(KafkaException(KafkaError(code))))
-    assert type(error) is (MissingTopicError if gone else TransportError)
+    assert isinstance(error, MissingTopicError) == gone
     text = str(error)
     assert text.startswith("doing something: ")
     assert len(text) > len("doing something: ") + 5
     assert "KafkaError{" not in text
     assert "{" not in text
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (KafkaError._MSG_TIMED_OUT, TransientError),
+        (KafkaError._ALL_BROKERS_DOWN, TransientError),
+        (KafkaError._QUEUE_FULL, TransientError),
+        (KafkaError.NOT_ENOUGH_REPLICAS, TransientError),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, TransportError),
+        (KafkaError.MSG_SIZE_TOO_LARGE, TransportError),
+        (KafkaError._AUTHENTICATION, TransportError),
+    ],
+)
+def test_an_error_that_passes_by_itself_is_transient(translator, code, kind):
+    assert type(translator.error(KafkaError(code), "doing something", "the-topic")) is kind
 
 
 @pytest.mark.parametrize(
