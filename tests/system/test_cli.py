@@ -273,9 +273,12 @@ def test_a_running_snapshot_is_not_stopped(run: Run, client: Client, fresh_app_n
     properties = SnapshotProperties(snapshot_name=name, pv_uri_list=["pva://demo:sum"], time_window=200)
     client.snapshot_recurring_stream(properties).subscribe(lambda _: None)
     first(client.snapshot_activation_stream(name))
-    done = run("snapshot", "--every", "5000", "--count", "1", "--name", name, "pva://demo:sum")
+    done = run("snapshot", "--every", "200", "--count", "1", "--name", name, "pva://demo:sum")
     assert done.returncode == 0
     assert f"snapshot {name} is already running" in done.stderr
+    refused = run("snapshot", "--every", "5000", "--count", "1", "--name", name, "pva://demo:sum")
+    assert refused.returncode == 1
+    assert "in use with time_window_msec=200, not 5000" in refused.stderr
     assert first(client.snapshot_trigger_stream(name)).error == 0
     first(client.snapshot_stop_stream(name))
 

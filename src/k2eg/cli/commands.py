@@ -21,6 +21,7 @@ from k2eg_rx import (
     Client,
     ConnectionState,
     K2EGError,
+    OperationError,
     OperationTimeout,
     PVAddress,
     PVUpdate,
@@ -233,13 +234,14 @@ def _recurring(arguments: Namespace, client: Client) -> None:
         started = first(client.snapshot_activation_stream(name, arguments.timeout))
         ours = "publishing_topic" in started.body
         if not ours:
-            print_note(
-                f"snapshot {name} is already running: its properties stay as they are, and it is not stopped at the end"
-            )
+            print_note(f"snapshot {name} is already running: it is joined, and not stopped at the end")
         printer.wait()
     except KeyboardInterrupt:
         printer.end()
         interrupted = True
+    except OperationError:
+        ours = False  # refused: a snapshot of that name is another client's
+        raise
     except OperationTimeout as error:
         ours = False  # no gateway confirmed the start: there is nothing to stop
         raise _explained(error, client) from error

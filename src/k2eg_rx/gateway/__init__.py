@@ -7,7 +7,7 @@ Commands
     - Every invalid command with a reply topic and a reply id gets a negative reply. The deployed gateway does not
       answer invalid MessagePack in a put (-2), a malformed PV name in a monitor (-1) or the command `info` (-1).
     - `pv://` is not a protocol: -1; -4 for a put, -6 for a recurring snapshot.
-    - PV names may contain every character that EPICS allows.
+    - PV names may contain every character that EPICS allows. PV and snapshot names must have no control characters.
     - A PV name with a field reads and writes the field, not the record.
     - The same PV over both protocols is two PVs: a snapshot reports both.
 
@@ -34,6 +34,10 @@ Recurring snapshots
     - Filter fields that a PV lacks are left out; a filter with a dotted name is refused (-7).
     - A buffered snapshot reports the latest value of each PV without an update in the window, in every window.
     - A trigger directly after the start command finds the snapshot.
+    - The name of a running snapshot with other PVs or properties is refused (-8, with a text that says which); a start
+      with the same ones, in any order, joins it.
+    - A snapshot ends when neither its topic nor a reply topic it was requested from has had consumers for
+      `monitor_expiration`.
     - Values lost to a full buffer are reported in `error_message` of the tail.
 
 Monitors

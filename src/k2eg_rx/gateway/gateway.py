@@ -126,6 +126,16 @@ class CommandHandler:
         """Recreates a topic that no longer exists, and publishes the current values of its PVs to it."""
         self.topics.recreate(topic, lambda: self.monitors.republish(topic))
 
+    def expire(self, listeners: Mapping[str, int] | None) -> None:
+        """Ends monitors and recurring snapshots whose topics have had no consumers for `monitor_expiration`.
+
+        Args:
+            listeners: The number of consumers per topic; None if unknown, which ends nothing.
+        """
+        now, expiration = self._context.scheduler.now, self._context.options.monitor_expiration
+        self.monitors.expire(listeners, now, expiration)
+        self.recurring.expire(listeners, now, expiration)
+
     def on_failure(self, record: Record, error: Exception, emit: Callable[[OutgoingRecord], None]) -> None:
         """Logs and counts an unexpected exception, and emits a negative reply if the command allows one."""
         _log.error("command failed", exc_info=error)
@@ -207,14 +217,13 @@ class Gateway:
             ) from None
         if self._options.monitor_expiration:
             period = min(_MAX_LISTENER_CHECK_PERIOD, self._options.monitor_expiration / 4)
-            self._loop.schedule_periodic(period, self._expire_monitors)
+            self._loop.schedule_periodic(period, self._look_for_consumers)
         _log.info("gateway started: command_topic=%s group=%s", self._command_topic, self._options.group)
 
-    def _expire_monitors(self, _state: object = None) -> None:
-        monitors = self._handler.monitors
-        if len(monitors):
-            expiration = self._options.monitor_expiration
-            self._handler.topics.listeners(lambda counts: monitors.expire(counts, self._loop.now, expiration))
+    def _look_for_consumers(self, _state: object = None) -> None:
+        handler = self._handler
+        if len(handler.monitors) or len(handler.recurring):
+            handler.topics.listeners(handler.expire)
 
     def close(self, timeout: float = 5.0) -> None:
         """Stops reading commands, waits up to 1 s for running gets and puts, and fails the rest. Idempotent.

@@ -19,8 +19,8 @@ from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.get_put import MALFORMED
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
-from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
-from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, Topics
+from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, shown
+from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, ConsumedTopics, Topics
 from k2eg_rx.gateway.runtime.metrics import Metrics, RateLimitedWarning
 from k2eg_rx.protocol import MONITOR_KEY, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
 from k2eg_rx.pv import PVAddress, monitor_topic
@@ -32,9 +32,7 @@ class _Monitor:
     """Publication of one PV to one topic.
 
     Attributes:
-        consumed_topics: The topics whose consumers keep the monitor active: its own and the reply topics of the
-            clients that requested it. Clients that read events without a consumer group join one for the reply topic.
-        unconsumed_since: When its topics were first found without consumers.
+        consumed_topics: The topics whose consumers keep the monitor active.
         end: Ends the monitor.
         publish: Emits a record on the stream of the command that started the monitor.
     """
@@ -44,8 +42,7 @@ class _Monitor:
         self.topic = topic
         self.key = address.name.encode()
         self.serialization = serialization
-        self.consumed_topics = {topic}
-        self.unconsumed_since: datetime | None = None
+        self.consumed_topics = ConsumedTopics(topic)
         self.end: Callable[[], None] = lambda: None
         self.publish: Callable[[OutgoingRecord], None] = lambda _: None
 
@@ -134,7 +131,7 @@ class Monitors:
             try:
                 address = PVAddress.parse(pv_name)
             except ValueError:
-                text = f"{MALFORMED}: {pv_name!r}"
+                text = f"{MALFORMED}: '{shown(pv_name)}'"
                 return refusal_stream(self._metrics, request.reply_to, MONITOR_KEY, -1, text)
             targets.append((address, monitor_topic(address.name)))
         return self._stream(request, targets, "Monitor activated")
@@ -150,8 +147,12 @@ class Monitors:
             if reply_to.complete:
                 observer.on_next(reply(reply_to, MONITOR_KEY, 0, text))
             stream = _CommandStream(observer, self._remove)
-            for address, topic in targets:
-                self._activate(address, topic, reply_to, stream)
+            try:
+                for address, topic in targets:
+                    self._activate(address, topic, reply_to, stream)
+            except BaseException:  # a monitor that stayed would publish nothing, and later requests would join it
+                stream.dispose()
+                raise
             stream.all_started()
             return Disposable(stream.dispose)
 
@@ -173,8 +174,7 @@ class Monitors:
         else:
             topic_ready.subscribe()  # the topic may have been deleted since
             self._publish_latest(monitor, stream.publish)
-        if reply_to.topic:
-            monitor.consumed_topics.add(reply_to.topic)
+        monitor.consumed_topics.add(reply_to.topic)
 
     def _find(self, address: PVAddress, topic: str) -> _Monitor | None:
         """Returns the active monitor of a PV on a topic, over either protocol.
@@ -236,18 +236,8 @@ class Monitors:
         return OutgoingRecord(monitor.topic, monitor.key, body, monitor.serialization)
 
     def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
-        """Ends the monitors whose topics have had no consumers for too long.
-
-        Args:
-            listeners: The number of consumers per topic; None if unknown, which ends nothing.
-            now: The scheduler's time.
-            expiration: Seconds without consumers after which a monitor ends.
-        """
+        """Ends the monitors whose topics have had no consumers for too long; see `ConsumedTopics.have_expired`."""
         for monitor in list(self._active.values()):
-            if listeners is None or any(listeners.get(topic) for topic in monitor.consumed_topics):
-                monitor.unconsumed_since = None
-            elif monitor.unconsumed_since is None:
-                monitor.unconsumed_since = now
-            elif (now - monitor.unconsumed_since).total_seconds() >= expiration:
+            if monitor.consumed_topics.have_expired(listeners, now, expiration):
                 _log.info("monitor expired: pv=%s topic=%s reason=no consumers", monitor.address, monitor.topic)
                 monitor.end()

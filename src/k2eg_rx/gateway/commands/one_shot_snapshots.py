@@ -17,7 +17,7 @@ from reactivex import operators as ops
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
-from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
+from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, shown
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.protocol import SNAPSHOT_KEY, ReplyTo, SnapshotCommand, encode_value
 from k2eg_rx.pv import PVAddress
@@ -73,5 +73,5 @@ class OneShotSnapshots:
         try:
             address = PVAddress.parse(pv_name)
         except ValueError:
-            return reactivex.of(reply(reply_to, SNAPSHOT_KEY, -1, f"PV '{pv_name}'name malformed"))
+            return reactivex.of(reply(reply_to, SNAPSHOT_KEY, -1, f"PV '{shown(pv_name)}'name malformed"))
         return self._channels.stream(address).pipe(ops.take(1), ops.map(value_reply), ops.catch(error_reply))

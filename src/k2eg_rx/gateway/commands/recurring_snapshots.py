@@ -6,7 +6,8 @@ Thread safety: belongs to the event loop thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 
 import reactivex
 from reactivex import Observable, abc
@@ -17,9 +18,9 @@ from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.iterations import IterationBuilder, Message, UnencodedData
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
 from k2eg_rx.gateway.commands.one_shot_snapshots import MAX_WINDOW_MSEC
-from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, reply_stream
+from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, reply_stream, shown
 from k2eg_rx.gateway.commands.schedule import SnapshotTiming, WindowEvent, window_events
-from k2eg_rx.gateway.commands.topics import SNAPSHOT_PARTITIONS, Topics
+from k2eg_rx.gateway.commands.topics import SNAPSHOT_PARTITIONS, ConsumedTopics, Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.protocol import (
@@ -34,9 +35,12 @@ from k2eg_rx.protocol import (
     encode_header,
     encode_tail,
 )
-from k2eg_rx.pv import PVAddress, snapshot_topic
+from k2eg_rx.pv import PVAddress, has_control, snapshot_topic
 
 _log = logging.getLogger(__name__)
+
+_IN_USE = -8  # a code of this gateway: the deployed one confirms the start, and goes on with the PVs that it has
+_SHOWN_PVS = 3  # in the text of a refusal
 
 
 class _InvalidSnapshotError(Exception):
@@ -58,12 +62,14 @@ def _validate(command: RepeatingSnapshotCommand) -> tuple[PVAddress, ...]:
         raise _InvalidSnapshotError(-4, f"The time window is not valid {name}")
     if not name:
         raise _InvalidSnapshotError(-5, f"The snapshot name is not valid {name}")
+    if has_control(name):
+        raise _InvalidSnapshotError(-5, f"The snapshot name is not valid {name!a}: it must have no control characters")
     addresses: list[PVAddress] = []
     for pv_name in command.pv_name_list:
         try:
             addresses.append(PVAddress.parse(pv_name))
         except ValueError:
-            raise _InvalidSnapshotError(-6, f"The pv uri {pv_name} is not parsable") from None
+            raise _InvalidSnapshotError(-6, f"The pv uri {shown(pv_name)} is not parsable") from None
     if not 0 <= command.sub_push_delay_msec <= MAX_WINDOW_MSEC:
         raise _InvalidSnapshotError(-7, f"The sub push delay is not valid {name}")
     for field in command.pv_field_filter_list:
@@ -71,6 +77,34 @@ def _validate(command: RepeatingSnapshotCommand) -> tuple[PVAddress, ...]:
             text = f"The field filter {field!r} is not valid: it keeps top-level fields {name}"
             raise _InvalidSnapshotError(-7, text)
     return tuple(addresses)
+
+
+def _comparable(command: RepeatingSnapshotCommand) -> dict[str, object]:
+    """Returns the properties in which two start commands of one snapshot must agree."""
+    return {
+        "time_window_msec": command.time_window_msec,
+        "repeat_delay_msec": command.repeat_delay_msec,
+        "sub_push_delay_msec": command.sub_push_delay_msec,
+        "triggered": command.triggered,
+        "type": str(command.type),
+        "pv_field_filter_list": sorted(set(command.pv_field_filter_list)),
+    }
+
+
+def _difference(running: RepeatingSnapshotCommand, other: RepeatingSnapshotCommand) -> str:
+    """Returns in what a command differs from that of the running snapshot; empty if it is the same."""
+    has, wants = set(running.pv_name_list), set(other.pv_name_list)
+    if has != wants:
+        parts = [f"also {_some(has - wants)}"] if has - wants else []
+        parts += [f"not {_some(wants - has)}"] if wants - has else []
+        return f"other PVs: it has {' and '.join(parts)}"
+    mine, theirs = _comparable(running), _comparable(other)
+    return ", ".join(f"{name}={mine[name]!r}, not {theirs[name]!r}" for name in mine if mine[name] != theirs[name])
+
+
+def _some(names: Collection[str]) -> str:
+    more = len(names) - _SHOWN_PVS
+    return ", ".join(sorted(names)[:_SHOWN_PVS]) + (f" ... ({more} more)" if more > 0 else "")
 
 
 class _RunningSnapshot:
@@ -83,6 +117,7 @@ class _RunningSnapshot:
         limit: The number of values to buffer.
 
     Attributes:
+        consumed_topics: The topics whose consumers keep the snapshot running.
         trigger: Ends the current iteration; does nothing unless the snapshot is triggered.
         stop: Publishes the last iteration and ends the snapshot.
     """
@@ -94,6 +129,7 @@ class _RunningSnapshot:
         self.addresses = addresses
         self.serialization = reply_to.serialization
         self.topic = snapshot_topic(command.snapshot_name)
+        self.consumed_topics = ConsumedTopics(self.topic)
         self.key = command.snapshot_name.encode()
         window = command.time_window_msec / 1000
         self.timing = SnapshotTiming(window, command.repeat_delay_msec / 1000, command.sub_push_delay_msec / 1000)
@@ -132,32 +168,55 @@ class RecurringSnapshots:
         return len(self._running)
 
     def start(self, request: CommandRequest[RepeatingSnapshotCommand]) -> Observable[OutgoingRecord]:
-        """Returns the reply to a start command, followed by the iterations until the snapshot is stopped."""
+        """Returns the reply to a start command, followed by the iterations until the snapshot is stopped.
+
+        A snapshot that runs already is joined by a command of the same PVs and properties; others are refused.
+        """
         command, reply_to = request.command, request.reply_to
         try:
             addresses = _validate(command)
         except _InvalidSnapshotError as error:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, error.error, str(error))
         name = command.snapshot_name
-        if snapshot_topic(name) in self._running:
-            return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot {name} is already running"))
+        joined = self._running.get(snapshot_topic(name))
+        if joined is not None:
+            return self._join(joined, request)
         running = _RunningSnapshot(command, addresses, reply_to, self._buffer_limit)
         started = reply(reply_to, RECURRING_KEY, 0, f"The snapshot '{name}' has been started", running.topic)
 
         def subscribe(
             observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
+            running.consumed_topics.add(reply_to.topic)
             self._running[running.topic] = running
+            subscriptions = CompositeDisposable(Disposable(lambda: self._remove(running)))
+            try:
+                self._run(running, observer, subscriptions)
+            except BaseException:  # a snapshot that stayed would publish nothing, and later starts would join it
+                subscriptions.dispose()
+                raise
             observer.on_next(started)
-            return self._run(running, observer)
+            return subscriptions
 
         return reactivex.create(subscribe)
+
+    def _join(
+        self, running: _RunningSnapshot, request: CommandRequest[RepeatingSnapshotCommand]
+    ) -> Observable[OutgoingRecord]:
+        name, reply_to = request.command.snapshot_name, request.reply_to
+        difference = _difference(running.command, request.command)
+        if difference:
+            text = f"Snapshot {name} is in use with {difference}; stop it first, or use another name"
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, _IN_USE, text)
+        running.consumed_topics.add(reply_to.topic)
+        return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot {name} is already running"))
 
     def trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:
         """Makes a triggered snapshot publish an iteration; returns the reply. No effect on timed snapshots."""
         name, reply_to = request.command.snapshot_name, request.reply_to
-        if not name:
-            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, "The snapshot name is empty")
+        if not name or has_control(name):
+            text = f"The snapshot name has control characters: {name!a}" if name else "The snapshot name is empty"
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, text)
         running = self._running.get(snapshot_topic(name))
         if running is None:
             text = f"Snapshot '{name}' has not been found"
@@ -168,15 +227,29 @@ class RecurringSnapshots:
     def stop(self, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
         """Makes a snapshot publish its last iteration and end; returns the reply."""
         name, reply_to = request.command.snapshot_name, request.reply_to
-        if not name:
-            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, "The snapshot name is empty")
+        if not name or has_control(name):
+            text = f"The snapshot name has control characters: {name!a}" if name else "The snapshot name is empty"
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, text)
         running = self._running.get(snapshot_topic(name))
         if running is None:
             return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' is already stopped"))
         running.stop()
         return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been stopped"))
 
-    def _run(self, running: _RunningSnapshot, observer: abc.ObserverBase[OutgoingRecord]) -> abc.DisposableBase:
+    def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
+        """Stops the snapshots whose topics have had no consumers for too long; see `ConsumedTopics.have_expired`."""
+        for running in list(self._running.values()):
+            if running.consumed_topics.have_expired(listeners, now, expiration):
+                name = running.command.snapshot_name
+                _log.info("snapshot expired: snapshot=%s topic=%s reason=no consumers", name, running.topic)
+                running.stop()
+
+    def _run(
+        self,
+        running: _RunningSnapshot,
+        observer: abc.ObserverBase[OutgoingRecord],
+        subscriptions: CompositeDisposable,
+    ) -> None:
         """Subscribes to the PVs and emits iterations until `running.stop` is called."""
         builder = running.builder
 
@@ -202,13 +275,13 @@ class RecurringSnapshots:
             observer.on_completed()
 
         running.stop = stop
-        subscriptions = [self._topics.ensure(running.topic, SNAPSHOT_PARTITIONS).subscribe()]
-        subscriptions.extend(self._collect(running, address) for address in running.addresses)
+        subscriptions.add(self._topics.ensure(running.topic, SNAPSHOT_PARTITIONS).subscribe())
+        for address in running.addresses:
+            subscriptions.add(self._collect(running, address))
         if running.command.triggered:
             running.trigger = trigger
         else:
-            subscriptions.append(window_events(running.timing, self._scheduler).subscribe(on_window_event))
-        return CompositeDisposable([*subscriptions, Disposable(lambda: self._remove(running))])
+            subscriptions.add(window_events(running.timing, self._scheduler).subscribe(on_window_event))
 
     def _remove(self, running: _RunningSnapshot) -> None:
         if self._running.get(running.topic) is running:

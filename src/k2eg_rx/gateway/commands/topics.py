@@ -40,6 +40,7 @@ _MAX_REQUESTS = 2  # concurrent requests: one waits for the broker's log files, 
 _RETRY_DELAY = 1.0  # seconds until a failed request is repeated, at first; doubles with each failure
 _MAX_RETRY_DELAY = 30.0  # seconds; some brokers do not support the request at all
 _RECREATE_DELAY = 0.5  # seconds before a missing topic is recreated: its deletion may still be in progress
+_MAX_REPLY_TOPICS = 1000  # applications that are remembered per monitor; a laboratory has fewer
 
 
 class TopicAdmin(Protocol):
@@ -69,6 +70,44 @@ class TopicAdmin(Protocol):
     def close(self) -> None:
         """Closes the connection to Kafka."""
         ...
+
+
+class ConsumedTopics:
+    """The topics whose consumers keep a monitor or a snapshot active: its own, and the reply topics of its clients.
+
+    Clients that read events without a consumer group join one for the reply topic.
+
+    Args:
+        topic: Its own topic.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self._own = topic
+        self._reply_topics: dict[str, None] = {}  # the latest one last
+        self._unconsumed_since: datetime | None = None
+
+    def add(self, reply_topic: str) -> None:
+        """Adds the reply topic of a client that has requested the monitor or snapshot, if it has one."""
+        self._unconsumed_since = None
+        self._reply_topics.pop(reply_topic, None)
+        if reply_topic:
+            self._reply_topics[reply_topic] = None
+        if len(self._reply_topics) > _MAX_REPLY_TOPICS:
+            del self._reply_topics[next(iter(self._reply_topics))]
+
+    def have_expired(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> bool:
+        """Returns whether none of the topics has had consumers for too long.
+
+        Args:
+            listeners: The number of consumers per topic; None if unknown.
+            now: The scheduler's time.
+            expiration: Seconds without consumers, from the first check that found none.
+        """
+        if listeners is None or any(listeners.get(topic) for topic in (self._own, *self._reply_topics)):
+            self._unconsumed_since = None
+            return False
+        self._unconsumed_since = self._unconsumed_since or now
+        return (now - self._unconsumed_since).total_seconds() >= expiration
 
 
 class Topics:
@@ -178,7 +217,10 @@ class Topics:
         self._partitions.update(batch)
         for topic in batch:
             for observer in self._waiting.pop(topic, []):
-                observer.on_completed()
+                try:
+                    observer.on_completed()
+                except Exception:  # of this observer only
+                    _log.exception("waiting for a topic failed: topic=%s", topic)
 
     def recreate(self, topic: str, on_created: Callable[[], None]) -> None:
         """Creates a missing topic again, if this gateway created it before.

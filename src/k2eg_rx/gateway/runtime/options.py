@@ -29,7 +29,7 @@ class GatewayOptions:
         max_get_age: A get that has waited longer in Kafka is refused.
         max_pending: Gets and puts that may wait or run; while it is reached, commands stay in Kafka.
         create_topics: Whether to create the topics of PVs and snapshots, with the deployed gateway's partitions.
-        monitor_expiration: A monitor ends after this time without consumers; 0 means never.
+        monitor_expiration: A monitor or recurring snapshot ends after this time without consumers; 0 means never.
         update_buffer: Approximate bytes of EPICS updates that may wait for the event loop.
         snapshot_buffer: Values that one recurring snapshot may buffer.
         outgoing_buffer: Records that may wait for room in the Kafka producer's queue.

@@ -212,7 +212,7 @@ def test_the_oldest_updates_are_dropped(new_gateway: Any) -> None:
 
 
 def check_consumers(gateway: Any, listeners: dict[str, int] | None) -> None:
-    gateway.handler.monitors.expire(listeners, gateway.scheduler.now, 3600.0)
+    gateway.handler.expire(listeners)
     gateway.settle()
 
 
@@ -245,6 +245,44 @@ def test_consumers_of_its_topic_or_a_reply_topic_keep_a_monitor(gateway: Any, li
     gateway.advance(601)
     check_consumers(gateway, {})
     assert not gateway.pva.open("a")
+
+
+def test_an_activation_that_fails_leaves_no_monitor_behind(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        ensure = gateway.handler.topics.ensure
+        patch.setattr(gateway.handler.topics, "ensure", lambda topic, n: 1 / 0 if topic == "b" else ensure(topic, n))
+        gateway.command("multi-monitor", pv_name_list=["pva://a", "pva://b", "pva://c"])
+    assert gateway.bodies()[-1]["error"] == -2
+    assert (len(gateway.handler.monitors), gateway.pva.open("a")) == (0, [])
+    gateway.command("multi-monitor", pv_name_list=["pva://a", "pva://b"])
+    gateway.sent()
+    gateway.update("b", 1)
+    assert gateway.bodies("b") == [{"b": {"value": 1}}]
+
+
+def test_the_reply_topics_that_keep_a_monitor_are_bounded(gateway: Any) -> None:
+    for number in range(1500):
+        gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a", reply_topic=f"app{number}")
+    check_consumers(gateway, {"app0": 1})
+    gateway.advance(3600)
+    check_consumers(gateway, {"app1499": 1})
+    gateway.advance(3600)
+    check_consumers(gateway, {"app0": 1})
+    assert gateway.pva.open("a")
+    gateway.advance(3600)
+    check_consumers(gateway, {"app0": 1})
+    assert not gateway.pva.open("a")
+
+
+@pytest.mark.parametrize("command", ["get", "put", "monitor", "multi-monitor", "snapshot", "repeating_snapshot"])
+@pytest.mark.parametrize("name", ["pva://a\x1b[2J", "ca://a\u202eb", "pva://a.B\x9b", "pva://a\nb"])
+def test_pv_names_with_control_characters_are_malformed(gateway: Any, command: str, name: str) -> None:
+    packed = "gaV2YWx1ZQE="  # {"value": 1}
+    gateway.command(command, pv_name=name, pv_name_list=[name], value=packed, monitor_dest_topic="a", snapshot_name="s")
+    body = gateway.bodies()[0]
+    assert body["error"] < 0
+    assert body["message"].isprintable()
+    assert not gateway.pva.subscriptions
 
 
 @pytest.mark.parametrize("raises", [None, RuntimeError("boom")])

@@ -104,17 +104,93 @@ def test_iterations_restart_at_1_after_a_stop(gateway: Any) -> None:
         assert indices == [1, 2, 3]
 
 
-def test_starting_a_running_snapshot_replies_without_a_topic(gateway: Any) -> None:
-    start(gateway, "pva://a", name="My_Snap")
+def test_the_same_snapshot_is_joined_and_the_reply_has_no_topic(gateway: Any) -> None:
+    start(gateway, "pva://a", "pva://b", name="My_Snap", pv_field_filter_list=["value", "alarm"])
     gateway.sent()
-    start(gateway, "pva://b", name="my snap", time_window_msec=10)
+    start(gateway, "pva://b", "pva://a", name="my snap", type="NORMAL", pv_field_filter_list=["alarm", "value"])
     assert gateway.bodies() == [{"error": 0, "reply_id": "id", "message": "Snapshot my snap is already running"}]
     gateway.advance(1.0)
-    assert parts(gateway, "my_snap") == [("header", 1), ("tail", 1)], "the parameters of the first start are kept"
+    assert parts(gateway, "my_snap") == [("header", 1), ("tail", 1)]
     gateway.command("repeating_snapshot_stop", snapshot_name="MY.SNAP")
     bodies = gateway.bodies()
     assert bodies[0]["snapshot_name"] == "My_Snap"
     assert bodies[-1]["message"] == "Snapshot 'MY.SNAP' has been stopped"
+
+
+@pytest.mark.parametrize(
+    ("pvs", "fields", "text"),
+    [
+        (["pva://a", "pva://c"], {}, "other PVs: it has also pva://b and not pva://c;"),
+        (["pva://a"], {}, "other PVs: it has also pva://b;"),
+        (["ca://a", "pva://b"], {}, "other PVs: it has also pva://a and not ca://a;"),
+        ([f"pva://{c}" for c in "abcdefg"], {}, "other PVs: it has not pva://c, pva://d, pva://e ... (2 more);"),
+        ([], {"time_window_msec": 10}, "time_window_msec=1000, not 10;"),
+        ([], {"repeat_delay_msec": 5}, "repeat_delay_msec=0, not 5;"),
+        ([], {"sub_push_delay_msec": 5}, "sub_push_delay_msec=0, not 5;"),
+        ([], {"triggered": True}, "triggered=False, not True;"),
+        ([], {"type": "timedbuffered"}, "type='normal', not 'timedbuffered';"),
+        ([], {"pv_field_filter_list": ["value"]}, "pv_field_filter_list=[], not ['value'];"),
+    ],
+)
+def test_a_name_in_use_with_another_definition_is_refused(gateway: Any, pvs: Any, fields: Any, text: str) -> None:
+    start(gateway)
+    gateway.sent()
+    start(gateway, *pvs, name="S", **fields)
+    message = f"Snapshot S is in use with {text} stop it first, or use another name"
+    assert gateway.bodies() == [{"error": -8, "reply_id": "id", "message": message}]
+    gateway.advance(1.0)
+    assert parts(gateway) == [("header", 1), ("tail", 1)], "the running one goes on as it was"
+
+
+def check_consumers(gateway: Any, listeners: dict[str, int] | None) -> None:
+    gateway.handler.expire(listeners)
+    gateway.settle()
+
+
+def test_a_snapshot_without_consumers_ends_like_a_monitor(gateway: Any) -> None:
+    start(gateway, "pva://a")
+    start(gateway, "pva://b", name="other", reply_topic="others")
+    check_consumers(gateway, {"others": 1})
+    gateway.advance(3599)
+    check_consumers(gateway, {"others": 1})
+    assert len(gateway.handler.recurring) == 2
+    gateway.advance(1)
+    check_consumers(gateway, {"others": 1})
+    gateway.sent()
+    gateway.advance(5.0)
+    assert (parts(gateway, "s"), gateway.pva.open("a")) == ([], [])
+    assert len(gateway.pva.open("b")) == 1
+    start(gateway, "pva://c")
+    assert gateway.bodies()[0]["publishing_topic"] == "s", "its name is free"
+
+
+@pytest.mark.parametrize("listeners", [{"s": 1}, {"replies": 1}, {"joined": 1}, None])
+def test_consumers_of_its_topic_or_a_reply_topic_keep_a_snapshot(gateway: Any, listeners: Any) -> None:
+    start(gateway, "pva://a")
+    start(gateway, "pva://a", reply_topic="joined")
+    for _ in range(5):
+        check_consumers(gateway, listeners)
+        gateway.advance(2000)
+    assert len(gateway.handler.recurring) == 1
+
+
+def test_a_start_that_fails_leaves_no_snapshot_behind(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.handler.topics, "ensure", lambda *_: 1 / 0)
+        start(gateway, "pva://a")
+    assert [body["error"] for body in gateway.bodies()] == [-2]
+    assert (len(gateway.handler.recurring), gateway.pva.open("a")) == (0, [])
+    start(gateway, "pva://a")
+    assert gateway.bodies()[0]["publishing_topic"] == "s"
+
+
+@pytest.mark.parametrize("command", ["repeating_snapshot", "repeating_snapshot_trigger", "repeating_snapshot_stop"])
+def test_a_snapshot_name_with_control_characters_is_refused(gateway: Any, command: str) -> None:
+    gateway.command(command, snapshot_name="s\x1b[2J\u202e", pv_name_list=["pva://a"])
+    ((body),) = gateway.bodies()
+    assert body["error"] < 0
+    assert "control characters" in body["message"]
+    assert body["message"].isprintable()
 
 
 def test_triggered_publishes_nothing_before_a_trigger(gateway: Any) -> None:
