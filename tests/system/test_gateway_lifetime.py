@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -10,15 +11,21 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from k2eg_rx.embedded.broker import EmbeddedBroker
+from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import HOST, free_ports, without_epics
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway import Gateway, GatewayOptions, PVReading
+from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.topics import Topics
+from k2eg_rx.gateway.commands.update_queue import UpdateQueue
+from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
+from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.kafka import KafkaTransport
@@ -328,6 +335,57 @@ def test_a_missing_topic_while_the_event_loop_closes_is_ignored(caplog: pytest.L
     loop.close(SECONDS)
     topics.close(SECONDS)
     assert (failures, caplog.text, late.is_set()) == ([], "", False)
+
+
+class Lines(logging.Handler):
+    """A handler whose messages a test waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: SimpleQueue[str] = SimpleQueue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.put(record.getMessage())
+
+
+@pytest.fixture
+def connection_lines() -> Iterator[SimpleQueue[str]]:
+    log, lines = logging.getLogger("k2eg_rx.gateway.commands.connections"), Lines()
+    level = log.level
+    log.addHandler(lines)
+    log.setLevel(logging.INFO)
+    yield lines.texts
+    log.removeHandler(lines)
+    log.setLevel(level)
+
+
+def test_a_stopped_ioc_is_one_line_and_its_return_another(tmp_path: Path, connection_lines: SimpleQueue[str]) -> None:
+    (tmp_path / "x.db").write_text("".join(f'record(ao, "x{n}") {{ field(PINI, "YES") }}\n' for n in range(50)))
+    loop = EventLoop(lambda: None)
+    context = GatewayContext(loop)
+    updates = threading.Semaphore(0)
+    ioc = SoftIoc(tmp_path / "x.db")
+    with ioc:
+        provider = PVAccessProvider(ioc.client_environment)
+        channels = Channels({"pva": provider}, UpdateQueue(context), context)
+
+        def subscribe() -> None:
+            for number in range(50):
+                channels.stream(PVAddress.parse(f"pva://x{number}")).subscribe(lambda _: updates.release())
+
+        call_soon(loop, subscribe)
+        for _ in range(50):
+            assert updates.acquire(timeout=SECONDS)
+        assert context.metrics.pvs_connected == 50
+    lost = connection_lines.get(timeout=SECONDS)
+    assert lost.startswith("EPICS server lost: protocol=pva pvs=50 names=x")
+    assert lost.endswith(" and 45 more")
+    assert context.metrics.pvs_disconnected == 50
+    with ioc:
+        back = connection_lines.get(timeout=3 * SECONDS)  # p4p searches less often after a while
+    provider.close()
+    loop.close(SECONDS)
+    assert back.startswith("EPICS server is back: protocol=pva pvs=50 of 50 away=")
 
 
 def run(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:

@@ -170,6 +170,7 @@ subscription = provider.subscribe(
     lambda connected: events.put(connected),
 )
 report(events=[events.get(timeout=10) for _ in range(2)])
+report(server_is_known=subscription.server.endswith(f":{ioc.ports.ca}"))
 ioc.stop()
 report(events=[events.get(timeout=10)])
 try:
@@ -186,6 +187,7 @@ report(left=events.empty())
     )
     assert reports == [
         {"events": [True, 42.0]},
+        {"server_is_known": True},
         {"events": [False]},
         {"error": "t:static: no answer within 0.1 s"},
         {"events": [True, 42.0]},

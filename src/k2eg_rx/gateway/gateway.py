@@ -85,7 +85,7 @@ class CommandHandler:
         self._context = context
         self._logged_reasons: set[str] = set()
         self.topics = Topics(admin, context.scheduler, create=context.options.create_topics)
-        self.channels = Channels(providers, UpdateQueue(context), context.metrics)
+        self.channels = Channels(providers, UpdateQueue(context), context)
         self.get_put = GetPutHandler(providers, context, capacity_available)
         self.monitors = Monitors(self.channels, self.topics, context.metrics)
         self.snapshots = OneShotSnapshots(self.channels, context)

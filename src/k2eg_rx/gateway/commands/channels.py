@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
+from k2eg_rx.gateway.commands.connections import Connections
 from k2eg_rx.gateway.commands.messages import PVValue
 from k2eg_rx.gateway.commands.update_queue import UpdateQueue, UpdateSource
-from k2eg_rx.gateway.epics.provider import Provider, ProviderError, Subscription
+from k2eg_rx.gateway.epics.provider import Provider, ProviderError, Subscription, server_of
+from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.protocol import Structure
 from k2eg_rx.pv import Protocol, PVAddress
@@ -44,6 +46,7 @@ class Channel(Observable[PVValue]):
         subscribe: Opens the EPICS subscription, given callbacks for updates and for disconnection.
         on_unused: Called when the last observer is gone.
         metrics: Counts exceptions of observers.
+        connections: Keeps the PV's connection state.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Channel(Observable[PVValue]):
         subscribe: Callable[[Callable[[Structure], None], Callable[[], None]], Subscription],
         on_unused: Callable[[], None],
         metrics: Metrics,
+        connections: Connections,
     ) -> None:
         super().__init__()
         self.latest: PVValue | None = None
@@ -60,6 +64,7 @@ class Channel(Observable[PVValue]):
         self._subscribe_pv = subscribe
         self._on_unused = on_unused
         self._metrics = metrics
+        self._connections = connections
         self._observers: list[abc.ObserverBase[PVValue]] = []
         self._subscription: Subscription | None = None
 
@@ -70,10 +75,12 @@ class Channel(Observable[PVValue]):
     ) -> abc.DisposableBase:
         self._observers.append(observer)
         if len(self._observers) == 1:
+            self._connections.opened(self._address)
             try:
                 self._subscription = self._subscribe_pv(self._on_update, self._on_disconnect)
             except Exception:
                 self._observers.clear()
+                self._connections.closed(self._address)
                 self._on_unused()
                 raise
         elif self.latest is not None:
@@ -81,6 +88,10 @@ class Channel(Observable[PVValue]):
         return Disposable(lambda: self._remove(observer))
 
     def _on_update(self, structure: Structure) -> None:
+        if not self._observers:
+            return  # it was queued when the last one left
+        if self.latest is None:
+            self._connections.connected(self._address)
         value = self.latest = PVValue(self._name, structure)
         for observer in tuple(self._observers):
             try:
@@ -91,6 +102,8 @@ class Channel(Observable[PVValue]):
 
     def _on_disconnect(self) -> None:
         """Forgets the latest value, so that new observers wait for the next one."""
+        if self._observers and self.latest is not None:
+            self._connections.disconnected(self._address, server_of(self._subscription))
         self.latest = None
 
     def _remove(self, observer: abc.ObserverBase[PVValue]) -> None:
@@ -99,6 +112,7 @@ class Channel(Observable[PVValue]):
         if self._observers or subscription is None:
             return
         self._subscription = None
+        self._connections.closed(self._address)
         self._on_unused()
         try:
             subscription.close()
@@ -110,10 +124,11 @@ class Channel(Observable[PVValue]):
 class Channels:
     """The PVs that have an EPICS subscription."""
 
-    def __init__(self, providers: Mapping[Protocol, Provider], queue: UpdateQueue, metrics: Metrics) -> None:
+    def __init__(self, providers: Mapping[Protocol, Provider], queue: UpdateQueue, context: GatewayContext) -> None:
         self._providers = providers
         self._queue = queue
-        self._metrics = metrics
+        self._metrics = context.metrics
+        self._connections = Connections(context)
         self._open: dict[PVAddress, Channel] = {}
 
     def __len__(self) -> int:
@@ -142,7 +157,9 @@ class Channels:
             def subscribe(on_update: Callable[[Structure], None], on_disconnect: Callable[[], None]) -> Subscription:
                 return self._subscribe(address, UpdateSource(self._queue, on_update, on_disconnect))
 
-            channel = self._open[address] = Channel(address, subscribe, lambda: self._remove(address), self._metrics)
+            channel = self._open[address] = Channel(
+                address, subscribe, lambda: self._remove(address), self._metrics, self._connections
+            )
         return channel
 
     def latest(self, address: PVAddress) -> PVValue | None:

@@ -36,6 +36,9 @@ class CASubscription:
         on_connection: See `Provider.subscribe`.
         connect: Waits until the channel is connected, and returns its type.
         on_close: Called when the subscription is closed.
+
+    Attributes:
+        server: The address of the server of the latest connection.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class CASubscription:
         self._subscriber = Subscriber(address, on_update, on_connection)
         self._connect = connect
         self._on_close = on_close
+        self.server = ""
 
     def close(self) -> None:
         """See `Subscription.close`."""
@@ -75,6 +79,7 @@ class CASubscription:
 
         Then both subscriptions are created anew, because the channel may have another type after reconnection.
         """
+        self.server = (await _aioca.cainfo(self._name, wait=False, timeout=None)).host
         updates = _Updates(channel, self._subscriber.update)
         self._subscriber.connection(True)
         subscriptions = [

@@ -57,6 +57,14 @@ class Subscription(Protocol):
         ...
 
 
+def server_of(subscription: Subscription | None) -> str:
+    """Returns the address of the server that a subscription was last connected to: ``host:port``.
+
+    Empty before the first connection, and where the EPICS library does not tell it: ``server`` is optional.
+    """
+    return getattr(subscription, "server", "")
+
+
 class Provider(Protocol):
     """A client of one EPICS protocol.
 

@@ -30,6 +30,9 @@ class Metrics:
         dropped_samples: Values discarded because a recurring snapshot's buffer was full.
         dropped_records: Records discarded because the producer's queue was full or refused them.
         undelivered: Records that Kafka did not acknowledge.
+        pvs_connected: Subscribed PVs that are connected and have a value; now, as the two below.
+        pvs_disconnected: Subscribed PVs that have lost their connection.
+        pvs_never_connected: Subscribed PVs that have not had a value since their subscription.
     """
 
     commands: int = 0
@@ -42,6 +45,9 @@ class Metrics:
     dropped_samples: int = 0
     dropped_records: int = 0
     undelivered: int = 0
+    pvs_connected: int = 0
+    pvs_disconnected: int = 0
+    pvs_never_connected: int = 0
 
     @property
     def dropped(self) -> int:
