@@ -115,7 +115,7 @@ class dml(Client):  # noqa: N801 - the documented name
         Args:
             pv_url: The PV.
             value: A plain or numpy value: a number, string, list, array, mapping of fields or of a table's columns,
-                an enum's index or label; it is converted to the PV's type, which the first put reads with a get. Or a
+                an enum's index or label; it is converted to the PV's type, which the client reads with a get. Or a
                 `k2eg.serialization.MessagePackSerializable` (`Scalar`, `Vector`, `NTTable`, `Generic`), sent unchanged.
             timeout: Seconds.
             wait: Whether the reply waits until the record has completed what the put started, such as a motor's move;

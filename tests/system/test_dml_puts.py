@@ -44,6 +44,24 @@ def test_plain_values_are_written_in_the_pvs_type(k: dml) -> None:
 
 
 @pytest.mark.parametrize("uri", ["pva://demo:mode", "ca://demo:mode"])
+def test_a_label_is_that_of_the_record_as_it_is_now(k: dml, uri: str) -> None:
+    try:
+        k.put(uri, "Ramping", timeout=TIMEOUT)
+        for field, label in (("ONST", "Ramping"), ("TWST", "Standby"), ("FRST", "Service")):
+            k.put(f"ca://demo:mode.{field}", label, timeout=TIMEOUT)
+        for label, index in (("Ramping", 1), ("Standby", 2), ("Service", 4)):
+            k.put(uri, label, timeout=TIMEOUT)
+            assert k.get(uri, timeout=TIMEOUT)["value"]["index"] == index
+        with pytest.raises(
+            ValueError, match="is not one of its labels: 'Off', 'Ramping', 'Standby', 'Beam', 'Service'"
+        ):
+            k.put(uri, "Maintenance", timeout=TIMEOUT)
+    finally:
+        for field, label in (("ONST", "Standby"), ("TWST", "Ramping"), ("FRST", "")):
+            k.put(f"ca://demo:mode.{field}", label, timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize("uri", ["pva://demo:mode", "ca://demo:mode"])
 def test_an_enum_accepts_label_index_and_mapping(k: dml, uri: str) -> None:
     values: list[tuple[Any, int]] = [
         ("Beam", 3),

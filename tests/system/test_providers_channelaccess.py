@@ -196,6 +196,27 @@ report(left=events.empty())
     ]
 
 
+def test_the_sign_of_characters_is_that_of_the_record_as_it_is_now(tmp_path: Path) -> None:
+    database = tmp_path / "characters.db"
+    record = 'record(waveform, "chars") {{ field(FTVL, "{}") field(NELM, "4") field(INP, {{const: [{}, 1]}}) }}'
+    database.write_text(record.format("UCHAR", 200))
+    reports = run_script(
+        f"""
+report(values=get("chars")["value"].tolist())
+ioc.stop()
+open(sys.argv[1], "w").write({record.format("CHAR", -56)!r})
+ioc.start()
+report(values=get("chars")["value"].tolist(), slice=get("chars.[0:0]")["value"])
+provider.put(PVAddress.parse("ca://chars"), {{"value": [-1, 2]}}, 30).result(30)
+report(values=get("chars")["value"].tolist())
+provider.close()
+ioc.stop()
+""",
+        database=database,
+    )
+    assert reports == [{"values": [200, 1]}, {"values": [-56, 1], "slice": -56}, {"values": [-1, 2]}]
+
+
 def test_a_new_provider_works_after_the_last_one_was_closed() -> None:
     reports = run_script(
         """

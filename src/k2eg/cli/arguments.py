@@ -123,7 +123,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     put = commands.add_parser("put", parents=timed, allow_abbrev=False, help="write a PV")
     put.add_argument("uri", type=_pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
-    put.add_argument("value", metavar="VALUE", help="a number, text, an enum's label; a list or an object in JSON")
+    put.add_argument(
+        "value", metavar="VALUE", help="a number, text, an enum's label or index; a list or an object in JSON"
+    )
     put.add_argument("-c", "--wait", action="store_true", help="wait until the record has completed, as caput -c does")
     put.add_argument("--string", action="store_true", help="send VALUE as text even if it is a number")
     put.add_argument("--no-check", action="store_true", help="send VALUE without converting it to the PV's type")

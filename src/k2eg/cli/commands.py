@@ -24,6 +24,7 @@ from k2eg_rx import (
     OperationError,
     OperationTimeout,
     PVAddress,
+    PVData,
     PVUpdate,
     Settings,
     Snapshot,
@@ -109,6 +110,12 @@ def get(arguments: Namespace, settings: Settings) -> None:
         raise failures[-1]
 
 
+def _as_label(text: str, data: PVData) -> str | None:
+    """Returns the label that a text is, or None: labels may look like numbers, and come first, as for caput."""
+    labels = data.choices or []
+    return next((word for word in (text, text.strip()) if word in labels), None)
+
+
 def put(arguments: Namespace, settings: Settings) -> None:
     """Writes a PV and prints the gateway's reply.
 
@@ -120,6 +127,8 @@ def put(arguments: Namespace, settings: Settings) -> None:
     formatter = _formatter(arguments, [arguments.uri])
     with _client(settings, arguments) as client:
         try:
+            if not isinstance(value, str) and not arguments.no_check:
+                value = _as_label(arguments.value, first(client.get_stream(arguments.uri, arguments.timeout))) or value
             sent = client.put_stream(
                 arguments.uri, value, arguments.timeout, wait=arguments.wait, check=not arguments.no_check
             )

@@ -1,7 +1,9 @@
 """Gets and puts of single PVs.
 
-A put of a plain value is converted to the PV's type and checked before it is sent. The type is requested once per PV
-and cached until a put to it fails.
+A put of a plain value is converted to the PV's type and checked before it is sent. A gateway that describes types
+checks puts itself, against the PV as it is then: its types are kept, and requested anew when a value does not fit or a
+put failed. For other gateways the type is requested before each put, since they write wrong values to a PV that has
+another type, or other labels, by now.
 """
 
 from __future__ import annotations
@@ -105,7 +107,8 @@ def conversion_of(address: PVAddress, value: object, *, check: bool) -> bytes | 
 
     def convert(pv_type: PVType) -> bytes:
         structure, types = pv_type
-        return pack_fields(fields_for(value, structure, types, address.uri))
+        # a gateway that describes types finds the index of a label itself, when it writes
+        return pack_fields(fields_for(value, structure, types, address.uri, sends_labels=types is not None))
 
     return convert
 
@@ -160,17 +163,19 @@ class Puts:
     def known_fields(self, address: PVAddress, conversion: bytes | Conversion) -> bytes | None:
         """Returns the packed fields of a put; None if the PV's type has to be requested first.
 
-        Raises:
-            ValueError: The value does not fit the PV.
+        That is if it is not known, or if the value does not fit it: the PV may have another type by now.
         """
         if isinstance(conversion, bytes):
             return conversion
         with self._lock:
             pv_type = self._types.get(address.uri)
-        return None if pv_type is None else conversion(pv_type)
+        try:
+            return None if pv_type is None else conversion(pv_type)
+        except ValueError:
+            return None
 
     def learn(self, address: PVAddress, reply: Reply, conversion: bytes | Conversion) -> bytes:
-        """Caches a PV's type; returns the packed fields of a put.
+        """Keeps a PV's type if the gateway described it; returns the packed fields of a put.
 
         Args:
             address: The PV.
@@ -188,8 +193,9 @@ class Puts:
             raise OperationError(FIELD_IGNORED, text, PutCommand.operation, address.uri)
         types = reply.body.get("pv_type")
         pv_type = (structure, cast("dict[str, Any]", types) if isinstance(types, dict) else None)
-        with self._lock:
-            self._types[address.uri] = pv_type
+        if pv_type[1] is not None:
+            with self._lock:
+                self._types[address.uri] = pv_type
         return conversion if isinstance(conversion, bytes) else conversion(pv_type)
 
     def forget(self, address: PVAddress) -> None:

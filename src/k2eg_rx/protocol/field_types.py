@@ -85,9 +85,17 @@ class ArrayType:
 
 @dataclass(frozen=True, slots=True)
 class EnumType:
-    """An NTEnum's value. A put always sends a map with the index: deployed gateways read anything else as 0."""
+    """An NTEnum's value. A put always sends a map with the index: deployed gateways read anything else as 0.
+
+    Attributes:
+        choices: The labels, which may have changed meanwhile.
+        sends_labels: Whether a put sends a label as it is, for the gateway to find its index when it writes.
+        names: The names of its parts.
+        is_open: False: its values are checked.
+    """
 
     choices: Sequence[str]
+    sends_labels: bool = False
     names: Sequence[str] = ("index", "choices")
     is_open: bool = False
 
@@ -100,7 +108,16 @@ class EnumType:
             check_names("field", dict.fromkeys(self.names), fields)
             if fields.get("choices", list(self.choices)) != list(self.choices):
                 raise TypeMismatch("has other labels; the labels of an enum cannot be changed by a plain value")
-        return {"index": checked_choice(cast("object", value), self.choices)}
+        index = checked_choice(cast("object", value), self.choices)
+        label = self._label(cast("object", value), index) if self.sends_labels else None
+        return {"index": index if label is None else label}
+
+    def _label(self, value: object, index: int) -> str | None:
+        """Returns the label that a value names, or None if it names an index."""
+        if isinstance(value, dict):  # with the labels, as a get returned it, the label is meant
+            fields = cast("dict[str, Any]", value)
+            value = self.choices[index] if fields.get("choices") else fields["index"]
+        return value if isinstance(value, str) and list(self.choices).count(value) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

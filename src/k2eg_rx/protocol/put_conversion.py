@@ -71,7 +71,9 @@ def _array(current: object, reported: object, integer: str) -> ArrayType:
     return ArrayType(ScalarType(kinds.pop() if len(kinds) == 1 else "any"))
 
 
-def _type(current: object, reported: object, integers: tuple[str, str], is_table: bool = False) -> FieldType:
+def _type(
+    current: object, reported: object, integers: tuple[str, str], *, is_table: bool = False, sends_labels: bool = False
+) -> FieldType:
     """Returns a field's type as reported, or else inferred from its current value."""
     if isinstance(current, dict) and reported not in ("union", "any"):
         parts = cast("Structure", current)
@@ -79,9 +81,11 @@ def _type(current: object, reported: object, integers: tuple[str, str], is_table
         if is_table:
             return TableType({name: _array(column, inner.get(name), integers[1]) for name, column in parts.items()})
         if reported == "enum" or parts.keys() == {"index", "choices"}:
-            return EnumType(tuple(parts.get("choices", ())))
+            return EnumType(tuple(parts.get("choices", ())), sends_labels)
         elsewhere = (integers[1], integers[1])
-        return StructureType({name: _type(part, inner.get(name), elsewhere) for name, part in parts.items()})
+        return StructureType(
+            {name: _type(part, inner.get(name), elsewhere, sends_labels=sends_labels) for name, part in parts.items()}
+        )
     if isinstance(current, list) or (isinstance(reported, str) and reported.endswith("[]")):
         return _array(cast("object", current), reported, integers[1])
     return ScalarType(reported if isinstance(reported, str) else _inferred(type(cast("object", current)), integers[0]))
@@ -97,7 +101,9 @@ def _names_fields(given: object, whole: StructureType, of_value: FieldType) -> b
     return names.keys() <= whole.fields.keys() or not (of_value.names or of_value.is_open)
 
 
-def fields_for(value: Any, structure: Structure, types: Mapping[str, Any] | None, pv_uri: str) -> dict[str, Any]:
+def fields_for(
+    value: Any, structure: Structure, types: Mapping[str, Any] | None, pv_uri: str, *, sends_labels: bool = False
+) -> dict[str, Any]:
     """Returns the fields that a put of a plain value sends.
 
     Args:
@@ -107,6 +113,7 @@ def fields_for(value: Any, structure: Structure, types: Mapping[str, Any] | None
         types: The pvData types of its fields as the gateway reported them: ``{"value": "short[]"}``, for a table
             ``{"value": {"column": "double[]"}}``. None infers them from the structure, integers with 64 bits.
         pv_uri: The PV, for the error.
+        sends_labels: Whether labels of enums are sent as they are, to a gateway that finds their index.
 
     Raises:
         ValueError: The value does not fit the PV. The text has the PV, its type, the value and the reason.
@@ -114,7 +121,13 @@ def fields_for(value: Any, structure: Structure, types: Mapping[str, Any] | None
     reported = types or {}
     integers, has_labels = _integers(structure), "labels" in structure
     fields = {
-        name: _type(part, reported.get(name), integers, is_table=has_labels and name == "value")
+        name: _type(
+            part,
+            reported.get(name),
+            integers,
+            is_table=has_labels and name == "value",
+            sends_labels=sends_labels,
+        )
         for name, part in structure.items()
     }
     whole = StructureType(fields)

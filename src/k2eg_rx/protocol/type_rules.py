@@ -8,6 +8,7 @@ Gateways have to be strict because EPICS libraries are not: they round, wrap, an
 from __future__ import annotations
 
 import math
+import re
 import reprlib
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ INTEGER_RANGES: Mapping[str, tuple[int, int]] = {
 }
 _LARGEST = {"float": 3.4028234663852886e38, "double": math.inf}  # the largest finite binary32; any float is a double
 _EXACT = {"float": 2**24, "double": 2**53}  # each integer up to here is a float of that type
+
+_DIGITS = re.compile(r"\s*[0-9]{1,9}\s*")  # an index as text
 
 _long_values_shortened = reprlib.Repr()
 _long_values_shortened.maxstring = _long_values_shortened.maxother = 80  # keeps an error message on one line
@@ -171,19 +174,22 @@ def checked_choice(value: object, choices: Sequence[str]) -> int:
     """Returns the index of an enum's choice.
 
     Args:
-        value: An index, a label, or a map with either as ``index``, as a get returns it.
+        value: An index, a label, or a map with either as ``index``, as a get returns it. A text that is no label may be
+            an index in digits, as for caput; not in a map.
         choices: The enum's labels. If there are none, because a server hides them, any index that is not negative fits.
 
     Raises:
         TypeMismatch: There is no such choice.
     """
     known = ", ".join(map(repr, choices))
-    if isinstance(value, Mapping):
-        value = cast("Mapping[str, object]", value).get("index")
-    if isinstance(value, str):
-        if value not in choices:
+    given = cast("Mapping[str, object]", value).get("index") if isinstance(value, Mapping) else value
+    if isinstance(given, str):
+        if given in choices:
+            return list(choices).index(given)
+        if isinstance(value, Mapping) or not _DIGITS.fullmatch(given):
             raise TypeMismatch(f"is not one of its labels: {known}")
-        return list(choices).index(value)
+        given = int(given)
+    value = given
     try:
         index = int(checked_scalar("int", value))
     except TypeMismatch:

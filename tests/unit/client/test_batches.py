@@ -374,9 +374,9 @@ class TestPutMany:
         assert [item.result().error for item in results.items] == [0, 0]
         assert results.ends == 1
 
-    def test_cached_types_are_not_requested(self, client: Client, transport: Any) -> None:
+    def test_described_types_are_not_requested_again(self, client: Client, transport: Any) -> None:
         Results(client.put_many_stream({"pva://a": 1}))
-        transport.reply(transport.commands[0], a={"value": 0})
+        transport.reply(transport.commands[0], a={"value": 0}, pv_type={"value": "int"})
         Results(client.put_many_stream({"pva://a": 2, "pva://b": 2}))
         assert [(c["command"], c["pv_name"]) for c in transport.commands] == [
             ("get", "pva://a"),

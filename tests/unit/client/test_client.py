@@ -368,19 +368,49 @@ def put_fields(command: dict[str, Any]) -> object:
     return unpack(base64.b64decode(command["value"]))
 
 
-def test_put_requests_the_type_once_and_converts_the_value(client: Client, transport: Any) -> None:
+def test_put_requests_a_described_type_once_and_leaves_labels_to_the_gateway(client: Client, transport: Any) -> None:
     seen = Seen().of(client.put_stream("pva://e", "On"))
     assert transport.commands[0]["describe"] is True
-    transport.reply(transport.commands[0], e={"value": {"index": 0, "choices": ["Off", "On"]}})
-    assert put_fields(transport.commands[1]) == {"value": {"index": 1}}
+    labels = {"value": {"index": 0, "choices": ["Off", "On"]}}
+    transport.reply(transport.commands[0], e=labels, pv_type={"value": "enum"})
+    assert put_fields(transport.commands[1]) == {"value": {"index": "On"}}
     transport.reply(transport.commands[1], message="Successfull operation")
     assert seen.now().items[0].error == 0
-    Seen().of(client.put_stream("pva://e", 0))
-    assert [c["command"] for c in transport.commands] == ["get", "put", "put"]
-    wrong = Seen().of(client.put_stream("pva://e", "Half"))
+    for given, sent in ((0, 0), ("Off", "Off"), ({"index": 1}, 1), (labels["value"], "Off"), ("1", 1)):
+        Seen().of(client.put_stream("pva://e", given))
+        assert put_fields(transport.commands[-1]) == {"value": {"index": sent}}
+    assert [c["command"] for c in transport.commands] == ["get"] + ["put"] * 6
+
+
+def test_put_of_a_value_that_does_not_fit_requests_the_type_anew(client: Client, transport: Any) -> None:
+    Seen().of(client.put_stream("pva://e", "On"))
+    transport.reply(
+        transport.commands[0], e={"value": {"index": 0, "choices": ["Off", "On"]}}, pv_type={"value": "enum"}
+    )
+    transport.reply(transport.commands[1])
+    wanted = Seen().of(client.put_stream("pva://e", "Half"))
+    assert transport.commands[2]["command"] == "get"
+    relabelled = {"value": {"index": 0, "choices": ["Off", "Half", "On"]}}
+    transport.reply(transport.commands[2], e=relabelled, pv_type={"value": "enum"})
+    assert put_fields(transport.commands[3]) == {"value": {"index": "Half"}}
+    transport.reply(transport.commands[3])
+    assert wanted.now().items[0].error == 0
+    wrong = Seen().of(client.put_stream("pva://e", [1.5]))
+    transport.reply(transport.commands[4], e={"value": 0.5}, pv_type={"value": "double"})
     assert isinstance(wrong.now().errors[0], ValueError)
-    assert "pva://e" in str(wrong.errors[0])
-    assert len(transport.commands) == 3
+    assert "pva://e (double): cannot put [1.5]" in str(wrong.errors[0])
+    assert len(transport.commands) == 5
+
+
+def test_put_requests_the_type_each_time_from_a_gateway_that_does_not_describe_it(
+    client: Client, transport: Any
+) -> None:
+    for choices, index in ((["Slow", "Fast"], 1), (["Fast", "Slow"], 0)):
+        Seen().of(client.put_stream("pva://e", "Fast"))
+        assert transport.commands[-1]["command"] == "get"
+        transport.reply(transport.commands[-1], e={"value": {"index": 0, "choices": choices}})
+        assert put_fields(transport.commands[-1]) == {"value": {"index": index}}
+        transport.reply(transport.commands[-1])
 
 
 def test_serializable_values_and_unchecked_ones_are_sent_as_given(client: Client, transport: Any) -> None:

@@ -168,6 +168,17 @@ def test_an_unknown_choice_is_refused(value: object, why: str) -> None:
         checked_choice(value, ["Zero", "One", "Two"])
 
 
+@pytest.mark.parametrize(("value", "index"), [("2", 1), ("5", 2), (2, 2), ("0", 0), ("3", 3), (" 3 ", 3)])
+def test_a_text_is_a_label_first_and_then_an_index(value: object, index: int) -> None:
+    assert checked_choice(value, ["1", "2", "5", "10"]) == index
+
+
+@pytest.mark.parametrize("value", ["4", "-1", "1.0", "", {"index": "0"}, "²"])
+def test_a_text_that_is_neither_a_label_nor_an_index_is_refused(value: object) -> None:
+    with pytest.raises(TypeMismatch):
+        checked_choice(value, ["1", "2", "5", "10"])
+
+
 def test_without_labels_any_index_fits_but_no_label() -> None:
     assert checked_choice(7, []) == 7
     with pytest.raises(TypeMismatch):

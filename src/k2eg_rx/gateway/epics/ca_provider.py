@@ -17,6 +17,7 @@ import aioca
 
 from k2eg_rx.gateway.epics.ca_loop import CALoop, cadef
 from k2eg_rx.gateway.epics.ca_puts import PlainPuts, put_and_wait
+from k2eg_rx.gateway.epics.ca_signs import RecordSigns
 from k2eg_rx.gateway.epics.ca_subscription import CASubscription
 from k2eg_rx.gateway.epics.ca_values import ChannelType, checked_put, structure_of, types_of
 from k2eg_rx.gateway.epics.provider import (
@@ -38,8 +39,6 @@ _aioca: Any = aioca
 
 _CLOSED = "the Channel Access provider is closed"
 _CLOSE_SECONDS = 5.0  # for cancelled tasks to end, none of which waits for anything
-_FTVL_SECONDS = 1.0  # a record answers within a round trip; a channel that is not a record never does
-_EPICS_ERRORS = (aioca.CANothing, cadef.CAException, cadef.Disconnected)
 
 Result = TypeVar("Result")
 
@@ -57,7 +56,7 @@ class ChannelAccessProvider:
         self._thread = CALoop.acquire()
         # the rest belongs to the loop's thread
         self._tasks: dict[object, asyncio.Task[Any]] = {}
-        self._is_signed: dict[str, bool] = {}
+        self._signs = RecordSigns()
         self._plain_puts = PlainPuts()
 
     def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
@@ -165,22 +164,8 @@ class ChannelAccessProvider:
             info = await _aioca.cainfo(name, wait=False, timeout=None)
             if info.state == cadef.cs_conn:  # otherwise it disconnected in between
                 break
-        is_characters = info.datatype == aioca.DBR_CHAR and info.count > 1
-        signed = is_characters and await self._has_signed_characters(name.removesuffix(".VAL"))
+        signed = info.datatype == aioca.DBR_CHAR and await self._signs.is_signed(name)
         return ChannelType.of(name, info.datatype, info.count, signed=signed)
-
-    async def _has_signed_characters(self, name: str) -> bool:
-        """Returns whether a record's FTVL field is CHAR; Channel Access itself does not carry the sign."""
-        if "." in name:
-            return False  # a field that is an array of characters
-        if name not in self._is_signed:
-            try:
-                async with asyncio.timeout(_FTVL_SECONDS):
-                    ftvl = await _aioca.caget(f"{name}.FTVL", datatype=aioca.DBR_ENUM_STR, timeout=None)
-            except (TimeoutError, *_EPICS_ERRORS):
-                ftvl = ""
-            self._is_signed[name] = ftvl == "CHAR"
-        return self._is_signed[name]
 
     async def _get(self, address: PVAddress) -> PVReading:
         name = channel_name(address)
@@ -242,4 +227,5 @@ class ChannelAccessProvider:
             if isinstance(started, CASubscription):
                 started.close()  # prevents callbacks while it ends
             task.cancel()
+        self._signs.close()
         await asyncio.gather(*tasks, return_exceptions=True)

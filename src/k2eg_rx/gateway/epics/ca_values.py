@@ -58,6 +58,7 @@ _ALARMS: tuple[tuple[str, int], ...] = (
 _UNKNOWN_ALARM = ("", 6)
 _NEVER = (EPICS_EPOCH, 0)  # the timestamp of a record that was never processed
 
+_SIGN = 0x80  # the bit of a character that is its sign, if it has one
 LONGEST_STRING = 39  # bytes: MAX_STRING_SIZE of EPICS without the terminating zero
 
 
@@ -117,6 +118,8 @@ class ChannelType:
 
 def _value(channel: ChannelType, value: Any) -> Any:
     if not channel.is_array:
+        if channel.kind == "byte":
+            return (int(value) ^ _SIGN) - _SIGN
         return str(value) if channel.kind == "string" else float(value) if channel.kind in _FLOATING else int(value)
     if channel.kind == "string":
         return value.tolist()
@@ -218,6 +221,8 @@ def checked_put(channel: ChannelType, value: object, pv_name: str, choices: list
             return f"{checked}\0", aioca.DBR_CHAR_STR
         if channel.kind == "string":
             _check_length(str(checked), LONGEST_STRING)
+        if channel.kind == "byte":
+            checked = int(checked) % 256  # as the unsigned character with the same bits
     except TypeMismatch as error:
         raise refusal(pv_name, "value", channel.type_name, value, error) from None
     return checked, None

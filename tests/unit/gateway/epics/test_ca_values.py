@@ -112,6 +112,14 @@ def test_characters_are_signed_if_the_record_says_so() -> None:
     assert structure_of(channel(aioca.DBR_CHAR, 20, signed=True), held, limits())["value"].tolist() == [72, -1]
 
 
+def test_a_single_character_has_its_sign_too() -> None:
+    for signed, value in ((False, 200), (True, -56)):
+        held = channel(aioca.DBR_CHAR, signed=signed)
+        structure = structure_of(held, timed(200), limits())
+        assert (structure["value"], types_of(held, structure)["value"]) == (value, "byte" if signed else "ubyte")
+        assert check(held, value) == (200, None)
+
+
 def test_enums_and_strings_have_no_limits() -> None:
     control = SimpleNamespace(enums=["Off", "On"])
     enum = structure_of(channel(aioca.DBR_ENUM), timed(1), control)
