@@ -6,7 +6,6 @@ client's pool; the calls of one handler are in order and one at a time.
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -31,11 +30,12 @@ from k2eg_rx import (
     pv_name_of,
 )
 from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Transport
 
 __all__ = ["OperationError", "OperationTimeout", "dml"]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _T = TypeVar("_T")
 

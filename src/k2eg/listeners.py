@@ -5,7 +5,6 @@ Thread safety: a stream calls its listener on the client's pool threads, one ite
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
@@ -15,7 +14,9 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
-_log = logging.getLogger(__name__)
+from k2eg_rx.texts import get_logger
+
+_log = get_logger(__name__)
 
 _T = TypeVar("_T")
 

@@ -11,9 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.util import find_spec
 
+from k2eg_rx.texts import printable
+
 
 class K2EGError(Exception):
-    """Base class of this library's errors, bad arguments excepted."""
+    """Base class of this library's errors, bad arguments excepted. Its text is one line, without control characters."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class OperationError(K2EGError):
@@ -35,7 +40,7 @@ class OperationError(K2EGError):
 
     def __str__(self) -> str:
         what = f"{self.operation} of {self.subject}: " if self.operation else ""
-        return f"{what}the gateway answered with error {self.error}: {self.message or 'no message'}"
+        return printable(f"{what}the gateway answered with error {self.error}: {self.message or 'no message'}")
 
 
 class OperationTimeout(K2EGError, TimeoutError):
@@ -57,7 +62,7 @@ class OperationTimeout(K2EGError, TimeoutError):
 
     def __str__(self) -> str:
         text = f"{self.operation} of {self.subject}: no reply within {self.waited:g} s"
-        return f"{text}; {self.hint}" if self.hint else text
+        return printable(f"{text}; {self.hint}" if self.hint else text)
 
 
 class EmptyStreamError(K2EGError):
@@ -82,7 +87,7 @@ class WireError(K2EGError):
         self.text = text
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.text}"
+        return printable(f"{self.kind}: {self.text}")
 
 
 class ClientClosedError(K2EGError):

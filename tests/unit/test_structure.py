@@ -118,6 +118,16 @@ def test_unit_tests_mirror_the_sources() -> None:
     assert lost == [], "each unit test stands where its module stands, with its name"
 
 
+def test_every_module_logs_by_the_logger_that_escapes() -> None:
+    own = {"src/k2eg_rx/texts.py", "src/k2eg/cli/__init__.py"}  # which make the loggers, and the program's handler
+    raw = [
+        name
+        for path in SOURCES
+        if "getLogger(" in path.read_text() and (name := str(path.relative_to(ROOT))) not in own
+    ]
+    assert raw == [], "use k2eg_rx.texts.get_logger"
+
+
 # Words that hide the subject of a sentence; CONTRIBUTING.md says how docstrings are written here.
 VAGUE = re.compile(
     r"(?i:\b(somebody|someone|nobody|anybody|everybody|whoever|is told|are told|gets? to know|takes? note)\b)"

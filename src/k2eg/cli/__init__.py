@@ -12,13 +12,14 @@ import logging
 import os
 import stat
 import sys
-import traceback
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from k2eg.cli.arguments import parse_arguments
+from k2eg.cli.output import escape_what_encodings_lack, print_lines, print_note
+from k2eg_rx.texts import LineFormatter, traceback_text
 
 if TYPE_CHECKING:
     from k2eg_rx import Settings
@@ -39,6 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
         arguments = parse_arguments(sys.argv[1:] if words is None else words)
     except SystemExit as exit_:
         return _code(exit_)
+    escape_what_encodings_lack()
     try:
         if arguments.version:
             print(f"k2eg {metadata.version('k2eg')}")
@@ -56,8 +58,8 @@ def main(words: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         if arguments.debug:
-            traceback.print_exc()
-        print(f"k2eg: {_one_line(error)}", file=sys.stderr)
+            print_lines(traceback_text(error), sys.stderr)
+        print_note(_one_line(error))
         return _FAILED
     else:
         return code
@@ -76,8 +78,9 @@ def _code(exit_: SystemExit) -> int:
 def _configure_logs(*, debug: bool, service: bool) -> None:
     """Sends logs to standard error: all with --debug, those of level INFO for the gateway, otherwise none."""
     if debug or service:
-        format_ = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-        logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format=format_)
+        handler = logging.StreamHandler()
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
     else:
         logging.getLogger().addHandler(logging.NullHandler())
 

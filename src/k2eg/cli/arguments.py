@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from k2eg.cli.value_parser import is_number
 from k2eg_rx.pv import PVAddress
+from k2eg_rx.texts import printable
 
 ENVIRONMENT_VARIABLE = "K2EG_CLI_DEFAULT_ENVIRONMENT"
 APP_NAME_VARIABLE = "K2EG_CLI_DEFAULT_APP_NAME"
@@ -34,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports an error in one line instead of the whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (help: {self.prog} -h)\n")
+        self.exit(2, f"{self.prog}: {printable(message)} (help: {self.prog} -h)\n")
 
 
 def _pv_uri(text: str) -> str:

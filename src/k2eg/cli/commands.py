@@ -15,7 +15,8 @@ from typing import TypeVar
 from reactivex import Observable
 
 from k2eg.cli.formatting import Formatter
-from k2eg.cli.stream_printer import ConnectionReporter, StreamPrinter, print_note
+from k2eg.cli.output import print_lines, print_note
+from k2eg.cli.stream_printer import ConnectionReporter, StreamPrinter
 from k2eg.cli.value_parser import parse_value
 from k2eg_rx import (
     Client,
@@ -68,10 +69,6 @@ def _until_signal() -> Generator[None]:
         yield
 
 
-def print_line(text: str) -> None:
-    print(text, flush=True)
-
-
 def _start(stream: Observable[_T]) -> Future[_T]:
     """Subscribes to a single-item Observable; the future gets its item or error."""
     future: Future[_T] = Future()
@@ -99,7 +96,7 @@ def get(arguments: Namespace, settings: Settings) -> None:
     with _client(settings, arguments) as client:
         for future in [_start(client.get_stream(uri, arguments.timeout)) for uri in uris]:
             try:
-                print_line(formatter.pv(future.result()))
+                print_lines(formatter.pv(future.result()))
             except OperationTimeout as error:
                 failures.append(_explained(error, client))
             except K2EGError as error:
@@ -133,11 +130,11 @@ def put(arguments: Namespace, settings: Settings) -> None:
                 arguments.uri, value, arguments.timeout, wait=arguments.wait, check=not arguments.no_check
             )
             reply = first(sent)
-            print_line(formatter.reply(arguments.uri, reply))
+            print_lines(formatter.reply(arguments.uri, reply))
             if arguments.wait and not reply.completed:
                 print_note("this gateway does not wait: whether the record has completed is not known")
             if arguments.verify:
-                print_line(formatter.pv(first(client.get_stream(arguments.uri, arguments.timeout))))
+                print_lines(formatter.pv(first(client.get_stream(arguments.uri, arguments.timeout))))
         except OperationTimeout as error:
             raise _explained(error, client) from error
         except ValueError as error:
@@ -157,9 +154,18 @@ def monitor(arguments: Namespace, settings: Settings) -> None:
     formatter = _formatter(arguments, uris)
     silent = {PVAddress.parse(uri).name: uri for uri in uris}
 
+    unshown = set[str]()
+
     def show(update: PVUpdate) -> None:
         silent.pop(update.name, None)
-        print_line(formatter.pv(update))
+        try:
+            text = formatter.pv(update)
+        except Exception as error:  # of one PV: the others go on
+            if update.name not in unshown:
+                print_note(f"{update.name} has a value that cannot be shown: {error}")
+            unshown.add(update.name)
+            return
+        print_lines(text)
 
     printer = StreamPrinter(show, arguments.count)
     reporter = ConnectionReporter()
@@ -214,7 +220,7 @@ def _one_shot(arguments: Namespace, client: Client) -> None:
         taken = first(client.snapshot_stream(arguments.uris, timeout, duration=window))
     except OperationTimeout as error:
         raise _explained(error, client) from error
-    print_line(_formatter(arguments, arguments.uris).snapshot(taken))
+    print_lines(_formatter(arguments, arguments.uris).snapshot(taken))
     empty = [name for name, samples in taken.data.items() if not samples]
     if empty:
         raise CommandError(f"snapshot: no value of {', '.join(empty)}; does the PV exist?")
@@ -232,7 +238,7 @@ def _recurring(arguments: Namespace, client: Client) -> None:
     formatter = _formatter(arguments, arguments.uris)
 
     def show(taken: Snapshot) -> None:
-        print_line(formatter.snapshot(taken))
+        print_lines(formatter.snapshot(taken))
 
     printer = StreamPrinter(show, arguments.count)
     client.status_stream().subscribe(ConnectionReporter().on_status)

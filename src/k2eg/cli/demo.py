@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from k2eg.cli.demo_registry import DemoRegistration
 from k2eg.cli.formatting import Formatter
 from k2eg.cli.live_rows import LiveRows
+from k2eg.cli.output import print_lines
 from k2eg_rx import Client, PVAddress, PVUpdate
 from k2eg_rx.concurrency import TerminationSignals
 from k2eg_rx.errors import require_extra
@@ -150,4 +151,4 @@ def _show_lines(lines: Sequence[str], rows: LiveRows, wait: Callable[[float], bo
         for row in rows.rows(time.monotonic()):
             if row.data is not None and shown.get(row.name) is not row.data:
                 shown[row.name] = row.data
-                print(formatter.pv(row.data), flush=True)
+                print_lines(formatter.pv(row.data))

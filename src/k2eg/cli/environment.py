@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from typing import NoReturn
 
 from k2eg.cli.arguments import ENVIRONMENT_VARIABLE
 from k2eg.cli.demo_registry import require_running_demo
+from k2eg.cli.output import print_note
 from k2eg_rx.settings import (
     FOLDER_VARIABLE,
     Settings,
@@ -42,5 +42,5 @@ def settings_for(arguments: Namespace) -> Settings:
 
 
 def _refuse(text: str) -> NoReturn:
-    print(f"k2eg: {text}", file=sys.stderr)
+    print_note(text)
     raise SystemExit(_USAGE)

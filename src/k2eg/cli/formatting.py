@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from k2eg_rx import PVData, Reply, Severity, Snapshot
+from k2eg_rx import PVData, Reply, Severity, Snapshot, texts
 from k2eg_rx.protocol import columns_of, format_number
 
 _NANOSECONDS = 1_000_000_000
 _SHOWN_ELEMENTS = 8  # of an array: about 60 characters, the rest of a line after name and time
+_TIME_WIDTH = 26  # of a time with microseconds
 _SHOWN_ROWS = 20  # of a table, on a terminal of 24 lines
 
 
 def printable(text: str) -> str:
-    """Returns a text with control characters escaped, so that a PV cannot control the terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+    """Returns a text with control characters escaped, in full, so that a PV cannot control the terminal."""
+    return texts.printable(text, None)
 
 
 def _element(value: object, precision: int | None = None) -> str:
@@ -83,18 +84,29 @@ def structure_lines(structure: Mapping[str, Any], indent: int = 0) -> Iterator[s
 
 
 def local_time(timestamp: int | None) -> str:
-    """Returns nanoseconds since the Unix epoch as local time with microseconds; ``<undefined>`` for None."""
+    """Returns nanoseconds since the Unix epoch as local time with microseconds; ``<undefined>`` for None.
+
+    A time that no calendar has, as of a server whose clock is wrong, is given in seconds: ``1000000000000.000000 s``.
+    """
     if timestamp is None:
-        return "<undefined>".ljust(26)  # the length of a time
+        return "<undefined>".ljust(_TIME_WIDTH)
     seconds, nanoseconds = divmod(timestamp, _NANOSECONDS)
-    moment = datetime.fromtimestamp(seconds).astimezone()
-    return f"{moment:%Y-%m-%d %H:%M:%S}.{nanoseconds // 1000:06d}"
+    try:
+        moment = f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds}.{nanoseconds // 1000:06d} s".ljust(_TIME_WIDTH)
+    return f"{moment}.{nanoseconds // 1000:06d}"
 
 
-def utc_time(timestamp: int) -> str:
-    """Returns nanoseconds since the Unix epoch in ISO 8601, UTC."""
+def utc_time(timestamp: int | None) -> str | None:
+    """Returns nanoseconds since the Unix epoch in ISO 8601, UTC; None for a time that no calendar has."""
+    if timestamp is None:
+        return None
     seconds, nanoseconds = divmod(timestamp, _NANOSECONDS)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def format_alarm(data: PVData) -> str:
@@ -134,7 +146,7 @@ def pv_object(data: PVData, *, full: bool = False) -> dict[str, object]:
         **({} if data.label is None else {"index": int(data)}),
         "units": data.units,
         "severity": data.severity.name,
-        "timestamp": None if timestamp is None else utc_time(timestamp),
+        "timestamp": utc_time(timestamp),
         "timestamp_ns": timestamp,
         **({"data": jsonable(data.data)} if full else {}),
     }
@@ -159,7 +171,7 @@ class Formatter:
         if self.json:
             return json.dumps(pv_object(data, full=self.full))
         parts = [
-            data.name.ljust(self.name_width),
+            printable(data.name).ljust(self.name_width),
             local_time(data.timestamp),
             f"{format_value(data)} {printable(data.units)}".rstrip(),
             format_alarm(data),
@@ -191,10 +203,10 @@ class Formatter:
             return json.dumps({"snapshot": snapshot.name} | head | {"pvs": samples})
         lines: list[str] = []
         for pv, found in snapshot.data.items():
-            lines += (line for sample in found for line in self.pv(PVData(pv, sample)).splitlines())
+            lines += (line for sample in found for line in self.pv(PVData(pv, sample)).split("\n"))
             if not found:
-                lines.append(f"{pv.ljust(self.name_width)}  no value")
+                lines.append(f"{printable(pv).ljust(self.name_width)}  no value")
         if snapshot.iteration:
-            head = f"{snapshot.name} {snapshot.iteration}  {local_time(snapshot.timestamp * 1_000_000)}"
+            head = f"{printable(snapshot.name)} {snapshot.iteration}  {local_time(snapshot.timestamp * 1_000_000)}"
             lines = [head, *(f"  {line}" for line in lines)]
         return "\n".join(lines)

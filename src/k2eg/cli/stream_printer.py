@@ -5,19 +5,12 @@ Thread safety: the client's worker threads deliver items and statuses; the comma
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
+from k2eg.cli.output import print_note
 from k2eg_rx import ConnectionState, Status
-
-
-def print_note(text: str) -> None:
-    """Prints a remark on standard error, where scripts do not read it."""
-    with suppress(OSError):  # the terminal was closed
-        print(f"k2eg: {text}", file=sys.stderr, flush=True)
 
 
 class StreamPrinter:

@@ -5,7 +5,6 @@ Thread safety: the parts do not change between the construction and `close`, so 
 
 from __future__ import annotations
 
-import logging
 import time
 
 from reactivex import abc
@@ -26,6 +25,7 @@ from k2eg_rx.history import HistoryReader, Replays
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.protocol import PVUpdate
 from k2eg_rx.settings import Settings
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import (
     ClientTransports,
     ConnectionLog,
@@ -36,7 +36,7 @@ from k2eg_rx.transport import (
     time_left,
 )
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class Core:

@@ -29,9 +29,10 @@ from k2eg_rx.client.router import EventRouter
 from k2eg_rx.delivery import Dispatcher, SubscriberInput
 from k2eg_rx.errors import OperationTimeout
 from k2eg_rx.protocol import Reply
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import RecordSource, SourceClosedError, TransientError
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # The deployed gateway replies to the activation of many PVs when it has created all their topics, at up to 0.5 s each.
 _LATE_REPLY = 300.0  # seconds that a reply to an activation is waited for; it counts even if the command was repeated

@@ -7,14 +7,14 @@ docs/decisions/0010-floods.md.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import InlineWork
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _CHECK_INTERVAL = 0.005  # seconds: inline work that completes no task in between counts as slow
 _IDLE_CHECKS = 100  # checks without inline work after which the watcher sleeps

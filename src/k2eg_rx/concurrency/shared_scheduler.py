@@ -6,7 +6,6 @@ Thread safety: all methods may be called on any thread; actions run on the pool'
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
@@ -18,8 +17,9 @@ from reactivex.scheduler.scheduleditem import ScheduledItem
 
 from k2eg_rx.concurrency.timers import TimerScheduler
 from k2eg_rx.concurrency.worker_pool import Task, WorkerPool
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _State = TypeVar("_State")
 

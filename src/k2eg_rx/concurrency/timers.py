@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +17,9 @@ from reactivex import abc, typing
 from reactivex.disposable import Disposable
 from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 
-_log = logging.getLogger(__name__)
+from k2eg_rx.texts import get_logger
+
+_log = get_logger(__name__)
 
 _State = TypeVar("_State")
 

@@ -5,7 +5,6 @@ Thread safety: any thread.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -13,9 +12,10 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Protocol
 
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import InlineWork
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 Task = Callable[[], None]
 

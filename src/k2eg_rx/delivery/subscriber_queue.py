@@ -7,7 +7,6 @@ time, where `execute` runs the queue's tasks.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,8 +18,9 @@ from k2eg_rx.concurrency import Task
 from k2eg_rx.delivery.buffers import Buffer, Overflow, buffer_for
 from k2eg_rx.delivery.gates import BackpressureGate
 from k2eg_rx.errors import K2EGError, WireError
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _T = TypeVar("_T")
 _T_contra = TypeVar("_T_contra", contravariant=True)

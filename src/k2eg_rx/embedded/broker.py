@@ -10,15 +10,15 @@ Thread safety: any thread; the broker runs on librdkafka's threads.
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import Self
 
 from confluent_kafka import KafkaException, Producer
 
 from k2eg_rx.errors import TransportError
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _START_TIMEOUT = 10.0  # seconds; it takes about 10 ms, longer on a busy machine
 _SYSLOG_WARNING = 4  # log lines stay in librdkafka's queue until polled, so only warnings are requested

@@ -6,7 +6,6 @@ libca has no other configuration. It reads the environment once, when a context 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import socket
 import struct
@@ -16,8 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from k2eg_rx.embedded.loopback import HOST, free_ports
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _RETRY_SECONDS = 0.02  # a reply takes about 1 ms once the port is bound
 _ATTEMPTS = 50  # in all one second

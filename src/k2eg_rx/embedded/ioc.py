@@ -5,7 +5,6 @@ Thread safety: `start` and `stop` on any thread, one at a time; the IOC's output
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -17,8 +16,9 @@ from types import TracebackType
 from typing import Self
 
 from k2eg_rx.embedded.loopback import ServerPorts, without_epics
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _READY = "IOC Running"  # printed by epicscorelibs.ioc after iocInit, when all servers listen
 _PORT_TAKEN = "port was unavailable"  # rsrv then listens on another port, which clients do not know

@@ -8,7 +8,6 @@ Thread safety: `start` and `close` on any thread, one at a time.
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 import time
@@ -20,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from k2eg_rx.embedded.ports import claim_ports, release_ports
 from k2eg_rx.settings import Settings
+from k2eg_rx.texts import get_logger
 
 if TYPE_CHECKING:
     from k2eg_rx.embedded.loopback import ServerPorts
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 DEMO_DATABASE = Path(__file__).parent / "database" / "demo.db"
 

@@ -11,7 +11,6 @@ producer's thread only enqueue.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
@@ -55,9 +54,10 @@ from k2eg_rx.protocol import (
     parse_command,
 )
 from k2eg_rx.pv import Protocol
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import ConnectionLog, Record, RecordSource, Transport, TransportStatus
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _MAX_LISTENER_CHECK_PERIOD = 60.0  # seconds
 _DRAIN_TIMEOUT = 1.0  # seconds that closing waits for running gets and puts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,8 +17,9 @@ from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.kafka import KafkaTopicAdmin, KafkaTransport
 from k2eg_rx.pv import Protocol
 from k2eg_rx.settings import Settings
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _START_TIMEOUT = 30.0  # seconds; less than one if the broker is up
 _CLOSE_TIMEOUT = 2.0  # seconds for each part

@@ -6,7 +6,6 @@ or on the given scheduler. A slow subscriber delays the iterable, so nothing pil
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -19,8 +18,9 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable
 
 from k2eg_rx.concurrency import chosen_scheduler, current_runtime
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _T = TypeVar("_T")
 

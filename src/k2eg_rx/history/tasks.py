@@ -6,7 +6,6 @@ Thread safety: tasks may be started and stopped on any thread. Each runs on a da
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,8 +16,9 @@ from reactivex import abc
 from reactivex.disposable import Disposable, SerialDisposable
 
 from k2eg_rx.errors import ClientClosedError, K2EGError
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class Wakeup:

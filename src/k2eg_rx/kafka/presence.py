@@ -9,7 +9,6 @@ Thread safety: the thread ``k2eg-presence`` owns the consumer.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -19,8 +18,9 @@ from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_gone
 from k2eg_rx.kafka.connection.health import Health, Permission
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Seconds. Leaving takes milliseconds, except while the member is joining: then librdkafka waits for the group. `close`
 # does not: the thread continues to leave, and the broker drops the member when its session expires.

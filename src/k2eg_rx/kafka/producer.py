@@ -6,7 +6,6 @@ Thread safety: `KafkaSink.send` and `KafkaSink.close` may be called from any thr
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -22,9 +21,10 @@ from k2eg_rx.kafka.connection.errors import ErrorTranslator, kafka_error
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Headers
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 OnDelivery = Callable[[TransportError | None], None]
 _Report = Callable[[KafkaError | None, Message], None]

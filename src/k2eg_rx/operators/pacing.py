@@ -9,7 +9,6 @@ All of them emit the last item, so that a display does not end with an old value
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,8 +18,9 @@ from reactivex import Observable, abc
 from k2eg_rx.arguments import at_least_one, positive
 from k2eg_rx.operators.stage import Stage, staged
 from k2eg_rx.protocol import PVData
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _T = TypeVar("_T")
 

@@ -22,8 +22,9 @@ from k2eg_rx.errors import ClientClosedError, K2EGError
 from k2eg_rx.operators.stage import RESOLUTION, Stage, staged
 from k2eg_rx.protocol import PVData
 from k2eg_rx.pv import PVAddress
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 DEFAULT_RATE = 1.0  # hertz: slow enough for an operator to follow
 

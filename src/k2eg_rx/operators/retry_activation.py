@@ -5,7 +5,6 @@ Thread safety: one subscription to the source at a time; retries run on a thread
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from reactivex.disposable import CompositeDisposable, SerialDisposable, SingleAs
 from k2eg_rx.arguments import non_negative, positive
 from k2eg_rx.concurrency import scheduler_or
 from k2eg_rx.errors import OperationError, OperationTimeout, TransportError
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _T = TypeVar("_T")
 

@@ -7,7 +7,6 @@ source. `dispose` takes no lock: it never waits for a subscriber, and a call in 
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -16,8 +15,9 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from k2eg_rx.concurrency import scheduler_or
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")

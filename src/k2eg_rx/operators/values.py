@@ -10,6 +10,7 @@ from reactivex import operators as ops
 
 from k2eg_rx.errors import K2EGError
 from k2eg_rx.protocol import PVData, numpy_module, value_with_arrays, with_arrays
+from k2eg_rx.texts import printable
 
 
 class MissingFieldError(K2EGError, LookupError):
@@ -28,7 +29,7 @@ class MissingFieldError(K2EGError, LookupError):
         self.found = found
 
     def __str__(self) -> str:
-        return f"{self.name} has no field {self.path!r}: {self.found}"
+        return printable(f"{self.name} has no field {self.path!r}: {self.found}")
 
 
 def _found(steps: list[str], parent: object) -> str:

@@ -8,7 +8,6 @@ Thread safety: an encoder or writer belongs to one recorder; functions may run o
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -18,11 +17,12 @@ import pyarrow.parquet
 
 from k2eg_rx.recording.errors import RecordingError
 from k2eg_rx.recording.rows import ESSENTIAL, Row
+from k2eg_rx.texts import get_logger
 
 _pa: Any = pyarrow
 _parquet: Any = pyarrow.parquet
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 ARROW_ERRORS: tuple[type[Exception], ...] = (OSError, _pa.ArrowException)
 

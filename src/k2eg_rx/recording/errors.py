@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from k2eg_rx.errors import K2EGError
+from k2eg_rx.texts import printable
 
 
 class RecordingError(K2EGError):
@@ -21,7 +22,7 @@ class RecordingError(K2EGError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return printable(f"{self.path}: {self.reason}")
 
 
 def reason_of(error: Exception) -> str:

@@ -6,7 +6,6 @@ flushed on a timer's thread. `dispose` may run on any thread and completes the f
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,11 +23,12 @@ from k2eg_rx.protocol import nanoseconds_of
 from k2eg_rx.recording.errors import RecordingError
 from k2eg_rx.recording.file_names import journal_of
 from k2eg_rx.recording.rows import Recordable
+from k2eg_rx.texts import get_logger
 
 if TYPE_CHECKING:
     from k2eg_rx.recording.recorder import Recorder
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _T = TypeVar("_T", bound=Recordable)
 

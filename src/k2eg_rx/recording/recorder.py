@@ -5,7 +5,6 @@ Thread safety: the lock of the subscription protects all state.
 
 from __future__ import annotations
 
-import logging
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from k2eg_rx.recording.arrow import batch_of
 from k2eg_rx.recording.file_names import ID_KEY, NUMBER_KEY, VERSION, VERSION_KEY, journal_of, numbered
 from k2eg_rx.recording.rows import Row, rows_of
 from k2eg_rx.recording.storage import OpenFile
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _NANOSECONDS = 1_000_000_000
 _FLUSH_BYTES = 8 * 1024 * 1024  # bytes of rows: a few waveforms take as much memory as many numbers

@@ -5,7 +5,6 @@ Thread safety: `send` on any thread; delivery reports run on the sink's thread, 
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -14,9 +13,10 @@ from collections.abc import Callable
 from k2eg_rx.errors import TransportError
 from k2eg_rx.testing.memory_broker import MemoryBroker
 from k2eg_rx.testing.stepper import Stepper
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Headers
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 OnDelivery = Callable[[TransportError | None], None]
 

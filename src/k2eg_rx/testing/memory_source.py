@@ -5,7 +5,6 @@ Thread safety: methods on any thread; the receiver is called on the source's thr
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,10 +12,11 @@ from concurrent.futures import Future
 from k2eg_rx.errors import TransportError
 from k2eg_rx.testing.memory_broker import MemoryBroker, Offsets, Partition
 from k2eg_rx.testing.stepper import Stepper
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Offsets as Unused
 from k2eg_rx.transport import Receiver, Record, SourceClosedError
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _MAX_BATCH = 500  # as over Kafka
 

@@ -5,14 +5,14 @@ Thread safety: steps run on the thread that runs the clock.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import ConnectionState, TransportStatus
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 Step = Callable[[], bool]
 """Does a bounded amount of work; returns whether there was any."""

@@ -5,7 +5,6 @@ Thread safety: `DecodeErrorCounter` any thread; `SizeFilter` is called on a poll
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections import Counter
@@ -14,9 +13,10 @@ from operator import itemgetter
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.protocol import Record
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport.interfaces import Receiver
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class DecodeErrorCounter:

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.protocol import Headers, Record
+from k2eg_rx.texts import printable
 
 Partition = tuple[str, int]  # a topic's name and the number of one of its partitions
 Offsets = Mapping[Partition, int]
@@ -34,7 +35,7 @@ class MissingTopicError(TransportError):
         self.topic = topic
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return printable(str(self.args[0]))
 
 
 class TransientError(TransportError):

@@ -21,6 +21,25 @@ TIME = {"secondsPastEpoch": 1_700_000_000, "nanoseconds": 123_456_789, "userTag"
 TABLE = {"labels": ["Element", "S"], "value": {"element": ["Q1", "BPM2"], "s": [0.5, 12.25]}}
 
 
+@pytest.mark.parametrize("seconds", [10**12, -(10**12), 2**63 - 1, -(2**63), -86_400, 95_617_584_000])
+def test_a_time_that_no_calendar_has_costs_no_value(seconds: int) -> None:
+    pv = PVData("t:off", structure(1.5) | {"timeStamp": {"secondsPastEpoch": seconds, "nanoseconds": 5, "userTag": 0}})
+    assert Formatter().pv(pv).endswith("  1.5")
+    shown = json.loads(Formatter(json=True).pv(pv))
+    assert (shown["value"], shown["timestamp_ns"]) == (1.5, pv.timestamp)
+    assert local_time(pv.timestamp).startswith(("1969", "5000", str(seconds)[:5]))
+
+
+def test_a_time_that_no_calendar_has_is_given_in_seconds() -> None:
+    assert local_time(10**21 + 5000) == "1000000000000.000005 s".ljust(26)
+    assert utc_time(10**21) is None
+
+
+@pytest.mark.parametrize("precision", [20_000_000, 10**9, 2**31 - 1])
+def test_a_precision_beyond_that_of_numbers_makes_no_long_lines(precision: int) -> None:
+    assert len(format_value(PVData("p", structure(1.5, display={"precision": precision})))) < 40
+
+
 def structure(value: object, **parts: Any) -> dict[str, Any]:
     return {"value": value, "alarm": {"severity": 0, "status": 0, "message": ""}, "timeStamp": TIME, **parts}
 

@@ -5,7 +5,6 @@ Thread safety: everything here belongs to the event loop thread.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 
 from reactivex import Observable, abc
@@ -19,8 +18,9 @@ from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.protocol import Structure
 from k2eg_rx.pv import Protocol, PVAddress
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def provider_of(providers: Mapping[Protocol, Provider], address: PVAddress) -> Provider:

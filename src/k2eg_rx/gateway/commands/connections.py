@@ -8,7 +8,6 @@ Thread safety: everything here belongs to the event loop thread.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import Enum
@@ -17,8 +16,9 @@ from reactivex import abc
 
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.pv import PVAddress
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _GATHER = 1.0  # seconds in which PVs that disconnect count as one loss; those of a server take milliseconds
 _RETURN = 10.0  # seconds after the first PV's return, after which those that are still missing are named

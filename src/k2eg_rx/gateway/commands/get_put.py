@@ -11,7 +11,6 @@ Thread safety: belongs to the event loop thread; the callbacks of providers' fut
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from datetime import datetime, timedelta
@@ -32,8 +31,9 @@ from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.protocol import GetCommand, PutCommand, PutError, encode_value, parse_fields
 from k2eg_rx.pv import Protocol, PVAddress
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _SWEEP_PERIOD = 0.25  # seconds between checks for expired operations, and so the delay of a timeout reply
 _MAX_BLOCKING = 0.5  # seconds that a put may block later commands of its PV; a slower server hangs

@@ -5,7 +5,6 @@ Thread safety: belongs to the event loop thread.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
@@ -24,8 +23,9 @@ from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, ConsumedTopics, Topic
 from k2eg_rx.gateway.runtime.metrics import Metrics, RateLimitedWarning
 from k2eg_rx.protocol import MONITOR_KEY, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
 from k2eg_rx.pv import PVAddress, monitor_topic
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class _Monitor:

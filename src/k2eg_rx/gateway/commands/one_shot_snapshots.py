@@ -7,7 +7,6 @@ Thread safety: belongs to the event loop thread.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import reactivex
@@ -21,8 +20,9 @@ from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, sh
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.protocol import SNAPSHOT_KEY, ReplyTo, SnapshotCommand, encode_value
 from k2eg_rx.pv import PVAddress
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 MAX_WINDOW_MSEC = 365 * 24 * 3600 * 1000  # a year; anything longer is a mistake and may overflow dates
 

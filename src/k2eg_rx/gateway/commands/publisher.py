@@ -6,7 +6,6 @@ too, the oldest records are dropped, counted and logged.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 
@@ -18,9 +17,10 @@ from k2eg_rx.gateway.commands.messages import OutgoingRecord
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import MissingTopicError, RecordSink
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _RETRY_DELAY = 0.05  # seconds until a full producer queue is tried again; a reachable broker empties it in a few
 

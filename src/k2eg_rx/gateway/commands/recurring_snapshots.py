@@ -5,7 +5,6 @@ Thread safety: belongs to the event loop thread.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
@@ -36,8 +35,9 @@ from k2eg_rx.protocol import (
     encode_tail,
 )
 from k2eg_rx.pv import PVAddress, has_control, snapshot_topic
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _IN_USE = -8  # a code of this gateway: the deployed one confirms the start, and goes on with the PVs that it has
 _SHOWN_PVS = 3  # in the text of a refusal

@@ -5,7 +5,6 @@ Thread safety: belongs to the event loop thread. Blocking admin requests run on 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timedelta
@@ -19,8 +18,9 @@ from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposab
 from k2eg_rx.concurrency import WorkerPool
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # as the deployed gateway creates them
 PV_PARTITIONS = 3

@@ -9,7 +9,6 @@ Thread safety: EPICS threads enqueue and never block; a lock guards the queues.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -19,8 +18,9 @@ from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.protocol import Structure
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _BATCH = 500  # updates per turn of the event loop, about 10 ms of work; commands and timers run in between
 _STRUCTURE_BYTES = 2000  # memory of a scalar PV's structure, roughly

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import threading
 from collections.abc import Callable
 from contextvars import Context
@@ -18,9 +17,10 @@ import aioca
 from epicscorelibs.ca import cadef as _epics_cadef
 
 from k2eg_rx.gateway.epics.native_threads import keep_thread_state
+from k2eg_rx.texts import get_logger
 
 cadef: Any = _epics_cadef
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _OP_PUT = 1  # CA_OP_PUT of cadef.h
 

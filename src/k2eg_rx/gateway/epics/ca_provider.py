@@ -7,7 +7,6 @@ process share; a slow callback delays everything that is read over Channel Acces
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
@@ -32,8 +31,9 @@ from k2eg_rx.gateway.epics.provider import (
 from k2eg_rx.gateway.epics.pv_types import NOTHING_TO_PUT
 from k2eg_rx.protocol import Structure
 from k2eg_rx.pv import PVAddress
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _aioca: Any = aioca
 

@@ -8,7 +8,6 @@ Thread safety: belongs to the Channel Access thread, except `close`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,9 +17,10 @@ from k2eg_rx.gateway.epics.ca_values import ChannelType, structure_of
 from k2eg_rx.gateway.epics.provider import Subscriber
 from k2eg_rx.protocol import Structure
 from k2eg_rx.pv import PVAddress
+from k2eg_rx.texts import get_logger
 
 _aioca: Any = aioca
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _RETRY_SECONDS = 5.0  # after a server refused a subscription, which it may do again at once
 _CHECK_SECONDS = 30.0  # aioca does not report that it gave up a subscription, for example for lack of access rights

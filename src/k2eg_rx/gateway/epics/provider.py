@@ -7,7 +7,6 @@ Structures have the form of `k2eg_rx.protocol.structures`. Arrays may be numpy a
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -17,8 +16,9 @@ from typing import Any, Protocol
 from k2eg_rx.errors import OperationError
 from k2eg_rx.protocol import Structure, select_field
 from k2eg_rx.pv import PVAddress
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Field types by pvData name (boolean, byte, ubyte, short, ushort, int, uint, long, ulong, float, double, string, with
 # [] appended for an array), "enum", "union", "any" or "structure"; a nested map for the columns of a table.

@@ -6,7 +6,6 @@ returned the subscription are handled on the thread ``k2eg-pva``. Two callbacks 
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +18,10 @@ from k2eg_rx.gateway.epics.provider import Subscriber
 from k2eg_rx.gateway.epics.pva_values import UpdateReader, spec_of
 from k2eg_rx.protocol import Structure
 from k2eg_rx.pv import PVAddress
+from k2eg_rx.texts import get_logger
 
 _raw: Any = p4p_raw
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _RETRY_SECONDS = 5.0  # after a server ended or refused a subscription, which it may do again at once
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Mapping
@@ -10,8 +9,9 @@ from dataclasses import dataclass, fields
 from typing import Any, cast
 
 from k2eg_rx.settings import MAX_MESSAGE_BYTES, nearest
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _GROUP = re.compile(r"[A-Za-z0-9._-]+")
 _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}

@@ -6,17 +6,17 @@ group rebalances and the safety of puts depend.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from k2eg_rx.settings import Settings
+from k2eg_rx.texts import get_logger
 
 Properties = dict[str, Any]
 
 RETENTION_MS = 3_600_000  # an hour, as on the gateway's own topics; no request waits longer for its reply
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _DEFAULTS: Properties = {
     "client.id": "k2eg-rx",

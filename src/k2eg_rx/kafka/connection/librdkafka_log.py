@@ -15,6 +15,8 @@ import re
 import time
 from collections.abc import Callable
 
+from k2eg_rx.texts import get_logger
+
 _PAUSE = 60.0  # seconds
 _MOST_KNOWN = 200  # bounds the memory; when it is reached all are forgotten and at worst logged again
 _VARYING = re.compile(r" \(after \d+ms in state .*\)")
@@ -54,7 +56,7 @@ class Repetitions(logging.Filter):
         return True
 
 
-librdkafka_log = logging.getLogger("k2eg_rx.kafka.librdkafka")
+librdkafka_log = get_logger("k2eg_rx.kafka.librdkafka")
 librdkafka_log.addHandler(logging.NullHandler())
 librdkafka_log.addFilter(Repetitions())
 

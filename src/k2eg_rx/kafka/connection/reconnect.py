@@ -8,7 +8,6 @@ standstill, and before an orderly shutdown. The owner of an affected client repl
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,8 +17,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from k2eg_rx.kafka.connection.errors import kafka_error
 from k2eg_rx.kafka.connection.health import Health
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _HEALTHY_INTERVAL = 5.0  # seconds between checks of a connected client: each requests one topic's metadata
 _INTERVAL = 1.0  # seconds between checks otherwise; `OffsetResolver` probes the cluster as often

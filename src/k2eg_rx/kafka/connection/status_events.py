@@ -5,14 +5,14 @@ Thread safety: all methods may be called from any thread; listeners run on the t
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable
 
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import ConnectionState, TransportStatus
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 Listener = Callable[[TransportStatus], None]
 

@@ -15,7 +15,6 @@ second): nothing is lost, but events may repeat.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
 
@@ -29,9 +28,10 @@ from k2eg_rx.kafka.consumer.lag import Partition
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop, PollLoopListener
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
 from k2eg_rx.kafka.metadata.topic_subscription import TopicSubscription
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Offsets, Receiver
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _COORDINATOR_TIMEOUT = 10.0  # seconds to wait for the group's committed offsets after an assignment
 # Seconds of a receiver that is not ready, after which the partitions are paused. Pausing discards the prefetch, but

@@ -9,15 +9,15 @@ Thread safety: used by the thread that owns the consumer.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from k2eg_rx.kafka.consumer.lag import Partition
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Errors of a commit while the group rebalances. The second: Kafka answers a member's requests in order, so a commit
 # after a request to join waits until all members have joined, and then belongs to a generation that is over.

@@ -6,7 +6,6 @@ Thread safety: used by one thread, which makes the reader.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -19,9 +18,10 @@ from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background
 from k2eg_rx.kafka.consumer.records import records_of
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Excerpt, Partition, Record, Span
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _T = TypeVar("_T")
 

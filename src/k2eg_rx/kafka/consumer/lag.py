@@ -7,13 +7,14 @@ Thread safety: used by the thread that owns the consumer; `Lag.total` may be rea
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-_log = logging.getLogger(__name__)
+from k2eg_rx.texts import get_logger
+
+_log = get_logger(__name__)
 
 Partition = tuple[str, int]
 

@@ -9,7 +9,6 @@ Thread safety: only the poll thread uses the consumer; other threads queue actio
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections import deque
@@ -27,9 +26,10 @@ from k2eg_rx.kafka.connection.librdkafka_log import ConsumerLog
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background
 from k2eg_rx.kafka.consumer.lag import INTERVAL, Lag
 from k2eg_rx.kafka.consumer.records import records_of
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Receiver, Record
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 Action = Callable[[Consumer], None]
 

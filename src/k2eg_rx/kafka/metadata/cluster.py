@@ -5,7 +5,6 @@ Thread safety: used by the thread of `OffsetResolver`; every call blocks, for a 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future
 from itertools import islice
@@ -28,8 +27,9 @@ from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_final, is_gone, 
 from k2eg_rx.kafka.connection.health import Health, Permission
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.settings import Settings
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _METADATA_TIMEOUT = 1.0  # seconds; an answer takes milliseconds, and without one the thread must continue
 _OFFSETS_TIMEOUT = 3.0  # seconds; the broker may have to elect a leader first

@@ -10,7 +10,6 @@ Thread safety: look-ups, `Target` and `Creation` run on the thread ``k2eg-offset
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -20,8 +19,9 @@ from typing import Protocol
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets, TopicMetadata
 from k2eg_rx.kafka.metadata.topic_subscription import FIRST_DELAY, Phase, TopicSubscription
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _LONGEST_DELAY = 1.0  # seconds; a PV that does not exist may be waited for all day
 _LONGEST_DELAY_OF_MANY = 5.0

@@ -6,7 +6,6 @@ Thread safety: used by one thread, the gateway's for topics. Every call blocks f
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -26,8 +25,9 @@ from k2eg_rx.kafka.connection.configuration import RETENTION_MS, admin_propertie
 from k2eg_rx.kafka.connection.errors import ErrorTranslator, kafka_error, secrets_in
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.settings import Settings
+from k2eg_rx.texts import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _RETENTION_BYTES = 50 * 1024 * 1024  # per partition, the deployed gateway's
 # Seconds. An answer takes some 50 ms, on a busy broker a second for each hundred topics; a broker that does not know
