@@ -200,6 +200,10 @@ class MockCluster:
         self._call("rd_kafka_mock_clear_request_errors", self._cluster, commits, result=None)
         self._call("rd_kafka_mock_push_request_errors_array", self._cluster, commits, ctypes.c_size_t(count), refusals)
 
+    def answer_after(self, seconds: float) -> None:
+        """Delays every answer; requests are carried out at once."""
+        self._on_cluster("rd_kafka_mock_broker_set_rtt", ctypes.c_int32(1), ctypes.c_int(round(seconds * 1000)))
+
     def go_down(self) -> None:
         self._on_cluster("rd_kafka_mock_broker_set_down", ctypes.c_int32(1))
 

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from k2eg_rx.errors import TransportError
+from k2eg_rx.transport.interfaces import UnconfirmedError
 
 PATIENCE = 60.0
 
@@ -156,4 +157,30 @@ def test_a_failure_without_a_report_is_logged(mock_bench, caplog):
     mock_bench.backend.go_down()
     sink.send("some-topic", b"value")
     sink.close(PATIENCE)
-    assert "not sent to 'some-topic'" in caplog.text
+    assert "'some-topic'" in caplog.text
+    assert "message.timeout.ms" in caplog.text
+
+
+def test_nothing_is_stored_twice_when_the_broker_answers_too_late(mock_bench, receiver, reports):
+    """librdkafka would time a request out that the broker has stored, and send what follows it once more."""
+    bench, topic = mock_bench, mock_bench.topic()
+    bench.events(receiver).read(topic).result(PATIENCE)
+    sink = bench.sink(bench.another_transport(**{"message.timeout.ms": "1000", "socket.timeout.ms": "2000"}))
+    sink.send(topic, b"first", on_delivery=reports)
+    assert reports.next() is None
+    bench.backend.answer_after(4.0)
+    outcomes = {}
+    for n in range(200):
+        sink.send(topic, b"%d" % n, key=b"k", on_delivery=lambda error, n=n: outcomes.setdefault(n, error))
+    sink.send(topic, b"late", on_delivery=reports)
+    assert reports.next() is not None
+    bench.backend.answer_after(0.0)
+    sink.send(topic, b"last", on_delivery=reports)
+    assert reports.next() is None
+    receiver.wait_for(b"last")
+    numbers = [int(value) for value in receiver.values if value.isdigit()]
+    assert numbers == sorted(set(numbers)), "in order, each once"
+    certain = {n for n, error in outcomes.items() if error is not None and not isinstance(error, UnconfirmedError)}
+    assert not certain & set(numbers), "reported as not sent, but stored"
+    assert {n for n, error in outcomes.items() if error is None} <= set(numbers)
+    assert len(outcomes) == 200

@@ -84,6 +84,7 @@ class ScriptedSink:
         key: bytes | None = None,
         headers: Headers = (),
         on_delivery: Callable[[TransportError | None], None] | None = None,
+        timestamp_ms: int | None = None,
     ) -> None:
         if self.failure is not None:
             raise self.failure

@@ -17,7 +17,7 @@ from reactivex.subject import BehaviorSubject
 
 from k2eg_rx.errors import K2EGError, TransportError, WireError
 from k2eg_rx.protocol import Command, Reply, command_key, decode_reply, encode_command
-from k2eg_rx.transport import DecodeErrorCounter, Receiver, Record, RecordSink
+from k2eg_rx.transport import DecodeErrorCounter, Receiver, Record, RecordSink, UnconfirmedError
 
 
 def new_reply_id() -> str:
@@ -198,12 +198,14 @@ class CommandSender:
     def _send(self, reply_id: str, command: Command) -> None:
         try:
             body, key = encode_command(command, self.reply_topic, reply_id), command_key(command)
-            delivered = partial(self._delivered, reply_id)
+            delivered = partial(self._delivered, reply_id, command.operation)
             self._sink.send(self._command_topic, body, key=key, on_delivery=delivered)
         except Exception as error:  # of this command only, also if it cannot be encoded
             self._pending.fail((reply_id,), error)
 
-    def _delivered(self, reply_id: str, error: TransportError | None) -> None:
+    def _delivered(self, reply_id: str, operation: str, error: TransportError | None) -> None:
+        if isinstance(error, UnconfirmedError):
+            error = UnconfirmedError(f"the {operation} may have been carried out, or may still be: {error}")
         if error is not None:
             self.unsent += 1
             self._pending.fail((reply_id,), error)

@@ -30,7 +30,7 @@ from k2eg_rx.delivery import Dispatcher, SubscriberInput
 from k2eg_rx.errors import OperationTimeout
 from k2eg_rx.protocol import Reply
 from k2eg_rx.texts import get_logger
-from k2eg_rx.transport import RecordSource, SourceClosedError, TransientError
+from k2eg_rx.transport import RecordSource, SourceClosedError, TransientError, UnconfirmedError
 
 _log = get_logger(__name__)
 
@@ -207,7 +207,9 @@ class HotStreams(ABC, Generic[_S]):
                 stream.confirm(reply)
 
         def fail(error: Exception) -> None:
-            if not isinstance(error, OperationTimeout | TransientError):  # those are left to the timer
+            if not isinstance(
+                error, OperationTimeout | TransientError | UnconfirmedError
+            ):  # those are left to the timer
                 timer.dispose()
                 self._fail([stream for stream in streams if not stream.confirmed], error)
 

@@ -25,22 +25,27 @@ _START_TIMEOUT = 30.0  # seconds; less than one if the broker is up
 _CLOSE_TIMEOUT = 2.0  # seconds for each part
 _STOP_CHECK = 1.0  # seconds between checks of the event that a caller may set; signals need none
 
-# librdkafka defaults of a gateway; the [kafka] section overrides them.
+# Defaults of a gateway; the [kafka] section overrides them.
 _KAFKA_DEFAULTS = {
-    # Events exist nowhere else, so they outlast a broker restart in a queue bounded by number and bytes. A client's
-    # commands, in contrast, expire after seconds, because a late command is unwanted.
-    "message.timeout.ms": "300000",
+    # What is beyond waits in the `Publisher`, which knows what to drop. Half a second of 20,000 events a second.
+    "queue.buffering.max.messages": "10000",
     # The remaining gateways take over the commands of one that was killed, or lost its session while the broker was
     # away, when that session expires. 6 s is the least that brokers allow; the default is 45 s.
     "session.timeout.ms": "6000",
     # Commands that were received but not committed are carried out again if this gateway is killed.
     "auto.commit.interval.ms": "200",
 }
+# Not to be overridden: events exist nowhere else, so they do not expire but are dropped where the `Publisher` has no
+# more room. A client's commands, in contrast, expire after seconds, because a late command is unwanted.
+_KAFKA_RULES = {"message.timeout.ms": "0"}
 
 
 def with_gateway_defaults(settings: Settings) -> Settings:
-    """Returns settings with the gateway's defaults for Kafka; values in `settings.kafka` take precedence."""
-    return replace(settings, kafka={**_KAFKA_DEFAULTS, **settings.kafka})
+    """Returns settings with a gateway's properties for Kafka; `settings.kafka` overrides the defaults among them."""
+    asked = {name: value for name, value in settings.kafka.items() if name != "delivery.timeout.ms"}
+    for name in settings.kafka.keys() & {*_KAFKA_RULES, "delivery.timeout.ms"}:
+        _log.warning("property ignored: [kafka] %s reason=records of a gateway wait for as long as there is room", name)
+    return replace(settings, kafka={**_KAFKA_DEFAULTS, **asked, **_KAFKA_RULES})
 
 
 @contextmanager

@@ -1,4 +1,9 @@
-"""Record sink over a librdkafka producer, with a report for each record.
+"""Record sink over a librdkafka producer: a queue of its own, expiry of its own, and a report for each record.
+
+librdkafka gets a record only while records are being confirmed, and keeps it until the broker has confirmed or refused
+it. All others wait here, where they can expire and are then certain not to be sent. A record that librdkafka has may
+be stored although no confirmation came, so it is never sent by another producer: its report is an `UnconfirmedError`.
+See decision 0016.
 
 Thread safety: `KafkaSink.send` and `KafkaSink.close` may be called from any thread; delivery reports run on the thread
 ``k2eg-sink``.
@@ -11,34 +16,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import Properties
-from k2eg_rx.kafka.connection.errors import ErrorTranslator, kafka_error
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_forbidden, kafka_error
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
+from k2eg_rx.kafka.in_flight import OnDelivery, PendingRecord, Sending
 from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Headers
 
 _log = get_logger(__name__)
-
-OnDelivery = Callable[[TransportError | None], None]
-_Report = Callable[[KafkaError | None, Message], None]
-
-
-class _PendingRecord(NamedTuple):
-    """A delivery report of a producer that is being replaced, with what its successor needs to resend the record."""
-
-    report: _Report
-    error: KafkaError | None
-    message: Message
-    headers: Headers
-    sent_at: float
-
 
 _POLL = 0.1  # seconds; a report ends a poll at once
 # Seconds without polling after reports: under load the next ones are handled together, and the thread does not compete
@@ -49,15 +41,25 @@ _REPORT_PAUSE = 0.005
 _LINGER = 0.01
 _IDLE_POLL = 1.0  # seconds between polls without records in flight, for errors and logs
 _PURGE_TIMEOUT = 1.0  # seconds for the reports of purged records, which need no broker
+# Records that librdkafka has at most: at 100,000 records a second, the confirmations of 50 ms.
+_WINDOW = 5000
+# Seconds without a confirmation after which further records wait here while the cluster has not answered. Kafka
+# confirms in milliseconds; the shorter, the fewer records are in doubt when a producer has to be given up.
+_STALL = 0.25
+_SUSPECT_INTERVAL = 1.0  # seconds between probes of the cluster while records are not confirmed
+_MAX_WAITING_BYTES = 64 * 1024 * 1024  # of the records that wait here; librdkafka has as many at most
+_PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 
 
 class KafkaSink:
     """Sends records; owns a producer and the thread that polls it.
 
-    A producer that failed fatally, or lost its brokers permanently, is replaced.
+    A producer that failed fatally, lost its brokers permanently, or did not get a record confirmed in time, is given
+    up; the records that wait get a new one.
 
     Args:
-        properties: The producer's properties.
+        properties: The producer's properties. ``message.timeout.ms`` is this sink's, not librdkafka's, which would send
+            the records behind an expired one a second time; 0 means that records do not expire.
         health: Receives errors and successful deliveries.
         translator: Words errors.
 
@@ -66,27 +68,41 @@ class KafkaSink:
     """
 
     def __init__(self, properties: Properties, health: Health, translator: ErrorTranslator) -> None:
-        self._properties: Properties = {**properties, "error_cb": health.on_error}
+        self._expiry = float(properties.get("delivery.timeout.ms", properties["message.timeout.ms"])) / 1000
+        self._properties: Properties = {
+            **{name: value for name, value in properties.items() if name != "delivery.timeout.ms"},
+            "message.timeout.ms": 0,
+            "error_cb": health.on_error,
+        }
+        self._capacity = int(properties["queue.buffering.max.messages"])
         self._health = health
         self._translator = translator
-        self._producer: Producer | None = self._make()
-        self._failed: deque[Producer] = deque()
-        self._fatal: KafkaError | None = None
+        self._sending: Sending | None = self._make()
+        self._failed: deque[Sending] = deque()
         self._watchdog = ConnectionWatchdog(health)
         self._topic = ""  # the latest one, for the watchdog
-        # Reports of a producer that is being replaced, collected until all have come; otherwise None.
-        self._pending: list[_PendingRecord] | None = None
+        self._waiting: deque[PendingRecord] = deque()
+        self._waiting_bytes = 0
+        self._progress = 0.0  # time of the last report, or of the first record in flight
+        self._suspected = 0.0
         self._lock = threading.Lock()
         self._work = threading.Event()
         self._deadline: float | None = None
         self._thread = threading.Thread(target=self._run, name="k2eg-sink", daemon=True)
         self._thread.start()
 
-    def _make(self) -> Producer:
+    def _make(self) -> Sending:
         try:
-            return Producer(self._properties, logger=librdkafka_log)
+            producer = Producer(self._properties, logger=librdkafka_log)
         except KafkaException as failure:
             raise self._translator.error(failure, "cannot start a Kafka producer") from failure
+        return Sending(producer, self._not_confirmed("the connection to the broker was lost"))
+
+    def _not_sent(self, error: KafkaError | KafkaException, topic: str) -> TransportError:
+        return self._translator.error(error, f"not sent to {topic!r}", topic)
+
+    def _not_confirmed(self, cause: str) -> Callable[[str], TransportError]:
+        return lambda topic: self._translator.unconfirmed(topic, cause)
 
     def send(
         self,
@@ -96,40 +112,75 @@ class KafkaSink:
         key: bytes | None = None,
         headers: Headers = (),
         on_delivery: OnDelivery | None = None,
+        timestamp_ms: int | None = None,
     ) -> None:
         """Queues a record; see `RecordSink.send`."""
-        sent_at = time.time()
-
-        def report(error: KafkaError | None, message: Message) -> None:
-            if self._pending is None:
-                self._report(topic, error, on_delivery)
-            else:
-                self._pending.append(_PendingRecord(report, error, message, headers, sent_at))
-
+        record = PendingRecord(
+            self._on_report,
+            topic,
+            value,
+            key=key,
+            headers=headers,
+            on_delivery=on_delivery,
+            timestamp_ms=timestamp_ms,
+        )
         with self._lock:
             if self._deadline is not None:
                 raise TransportError(f"cannot send to {topic!r}: the sink is closed")
             self._topic = topic
-            try:
-                self._produce(topic, value, key, on_delivery=report, headers=list(headers) or None)
-            except BufferError as failure:
-                full = KafkaException(KafkaError(KafkaError._QUEUE_FULL))
-                raise self._translator.error(full, f"cannot send to {topic!r}", topic) from failure
-            except KafkaException as failure:
-                raise self._translator.error(failure, f"cannot send to {topic!r}", topic) from failure
+            if self._waiting or not self._may_hand_over(record.at):
+                self._enqueue(record)
+            else:
+                try:
+                    self._hand_over(record)
+                except BufferError:
+                    self._enqueue(record)
+                except KafkaException as failure:
+                    raise self._translator.error(failure, f"cannot send to {topic!r}", topic) from failure
         if not self._work.is_set():
             self._work.set()
 
-    def _produce(self, *record: Any, **more: Any) -> None:
-        self._producer = self._producer or self._make()
+    def _enqueue(self, record: PendingRecord) -> None:
+        """Lets a record wait here. The lock is held."""
+        in_flight = 0 if self._sending is None else len(self._sending.in_flight)
+        size = record.size
+        if in_flight + len(self._waiting) >= self._capacity or (
+            self._waiting and self._waiting_bytes + size > _MAX_WAITING_BYTES
+        ):
+            full = KafkaException(KafkaError(KafkaError._QUEUE_FULL))
+            error = self._translator.error(full, f"cannot send to {record.topic!r}", record.topic)
+            raise error from BufferError("the sink's queue is full")
+        self._waiting.append(record)
+        self._waiting_bytes += size
+
+    def _may_hand_over(self, now: float) -> bool:
+        """Whether librdkafka may get another record. The lock is held."""
+        in_flight = 0 if self._sending is None else len(self._sending.in_flight)
+        if in_flight == 0:
+            return not self._health.is_down
+        return in_flight < _WINDOW and (now - self._progress < _STALL or not self._health.suspicious)
+
+    def _hand_over(self, record: PendingRecord) -> None:
+        """Passes a record to librdkafka. The lock is held.
+
+        Raises:
+            BufferError: librdkafka's queue is full.
+            KafkaException: librdkafka refuses the record.
+        """
+        sending = self._sending = self._sending or self._make()
         try:
-            self._producer.produce(*record, **more)
+            self._produce(sending, record)
         except KafkaException as failure:
             if kafka_error(failure).code() != KafkaError._FATAL:
                 raise
-            self._failed.append(self._producer)
-            self._producer = self._make()
-            self._producer.produce(*record, **more)
+            self._failed.append(sending)
+            sending = self._sending = self._make()
+            self._produce(sending, record)
+
+    def _produce(self, sending: Sending, record: PendingRecord) -> None:
+        if not sending.in_flight:
+            self._progress = time.monotonic()
+        sending.produce(record)
 
     def close(self, timeout: float) -> None:
         """Flushes the queue, for at most ``timeout`` seconds; see `RecordSink.close`."""
@@ -144,112 +195,159 @@ class KafkaSink:
         while self._deadline is None:
             self._work.wait(_IDLE_POLL)
             self._work.clear()
-            self._drop_failed()
-            if (producer := self._producer) is not None:
-                self._poll_reports(producer)
-        self._drop_failed()
-        if self._producer is not None:
-            self._flush(self._producer, max(self._deadline - time.monotonic(), 0.0))
-            self._producer = None
+            self._give_up_failed()
+            self._poll_reports()
+        self._finish(self._deadline)
 
-    def _poll_reports(self, producer: Producer) -> None:
-        try:
-            reports = producer.poll(0)
-            while self._deadline is None and not self._failed and not self._is_disconnected(producer):
-                under_way = len(producer) > 0
-                if not under_way and not reports:
+    def _poll_reports(self) -> None:
+        """Serves reports, and moves waiting records on, until there are none."""
+        reports = 0
+        timeout = 0.0
+        while (sending := self._sending) is not None or self._waiting:
+            if sending is None:
+                time.sleep(timeout)
+            else:
+                try:
+                    reports = sending.producer.poll(timeout)
+                except KafkaException as failure:
+                    self._fail(sending, kafka_error(failure))
+                    continue
+            if self._deadline is not None or self._failed:
+                return
+            if sending is not None and self._topic and self._watchdog.is_disconnected(sending.producer, self._topic):
+                _log.warning("producer has lost its brokers, which answer other clients; replacing it")
+                self._give_up(sending)
+                continue
+            self._move_on()
+            is_busy = bool(self._waiting) or (self._sending is not None and len(self._sending.producer) > 0)
+            if not is_busy and not reports:
+                return
+            if reports:
+                time.sleep(_REPORT_PAUSE)
+            timeout = _POLL if is_busy else _LINGER
+
+    def _move_on(self) -> None:
+        """Reports expired records, passes on those that librdkafka may get, and asks whether the cluster is there."""
+        now = time.monotonic()
+        if self._waiting:
+            self._expire_waiting(now)
+            self._pass_on(now)
+        sending = self._sending
+        if sending is None or not sending.in_flight:
+            return
+        if self._expiry:
+            with self._lock:  # no record is added meanwhile
+                oldest = next(iter(sending.in_flight), None)
+            if oldest is not None and now - oldest.at > self._expiry:
+                sending.error = self._not_confirmed(
+                    f"the broker did not confirm it within {self._expiry:g} s (message.timeout.ms)"
+                )
+                self._give_up(sending)
+                return
+        if now - self._progress > _STALL and now - self._suspected > _SUSPECT_INTERVAL:
+            self._suspected = now
+            self._health.suspect()
+
+    def _expire_waiting(self, now: float) -> None:
+        error = KafkaError(KafkaError._MSG_TIMED_OUT)
+        while self._expiry and (record := self._take(lambda first: now - first.at > self._expiry)) is not None:
+            self._report(record, self._not_sent(error, record.topic))
+
+    def _take(self, condition: Callable[[PendingRecord], bool]) -> PendingRecord | None:
+        """Removes and returns the oldest waiting record if it meets a condition."""
+        with self._lock:
+            if not self._waiting or not condition(self._waiting[0]):
+                return None
+            record = self._waiting.popleft()
+            self._waiting_bytes -= record.size
+            return record
+
+    def _pass_on(self, now: float) -> None:
+        """Passes waiting records to librdkafka."""
+        refused: list[tuple[PendingRecord, KafkaException]] = []
+        wall = time.time() - now
+        with self._lock:
+            while self._waiting and self._may_hand_over(now):
+                record = self._waiting[0]
+                size = record.size
+                if record.timestamp_ms is None:  # when it was sent: gateways reject puts by their age
+                    record.timestamp_ms = round((wall + record.at) * 1000)
+                try:
+                    self._hand_over(record)
+                except BufferError:
                     break
-                if reports:
-                    time.sleep(_REPORT_PAUSE)
-                reports = producer.poll(_POLL if under_way else _LINGER)
-        except KafkaException as failure:
-            self._drop(producer, kafka_error(failure))
+                except KafkaException as failure:
+                    refused.append((record, failure))
+                self._waiting.popleft()
+                self._waiting_bytes -= size
+        for record, failure in refused:
+            self._report(record, self._not_sent(failure, record.topic))
 
-    def _is_disconnected(self, producer: Producer) -> bool:
-        """Whether the producer had lost its brokers and was replaced."""
-        is_disconnected = bool(self._topic) and self._watchdog.is_disconnected(producer, self._topic)
-        if is_disconnected:
-            self._replace(producer)
-        return is_disconnected
+    def _finish(self, deadline: float) -> None:
+        """Sends what waits until the deadline; reports the rest."""
+        while (left := deadline - time.monotonic()) > 0:
+            self._move_on()
+            if not self._waiting and (self._sending is None or len(self._sending.producer) == 0):
+                break
+            with suppress(KafkaException):
+                time.sleep(min(left, _POLL)) if self._sending is None else self._sending.producer.poll(min(left, _POLL))
+        self._give_up_failed()
+        if self._sending is not None:
+            self._sending.error = self._not_confirmed("closed before the broker confirmed it")
+            self._give_up(self._sending)
+        closed = KafkaError(KafkaError._PURGE_QUEUE)
+        while (record := self._take(lambda _: True)) is not None:
+            self._report(record, self._not_sent(closed, record.topic))
 
-    def _replace(self, producer: Producer) -> None:
-        """Replaces the producer; its pending records are resent in order, before those of later `send` calls."""
-        _log.warning("producer has lost its brokers, which answer other clients; replacing it")
-        with self._lock:  # `send` waits, which keeps the order
-            new = self._make()
-            self._pending = []
-            self._flush(producer, 0.0)
-            pending, self._pending = self._pending, None
-            errors = [self._resend(new, record) for record in pending]
-            self._producer = new
-        for (report, _, message, *_), error in zip(pending, errors, strict=True):
-            if error is None or error.code() != KafkaError._PURGE_QUEUE:
-                report(error, message)
-
-    def _resend(self, producer: Producer, record: _PendingRecord) -> KafkaError | None:
-        """Passes a record to the new producer; returns its error, or that of the old producer if it was accepted."""
-        report, error, message, headers, sent_at = record
-        if error is None or error.code() != KafkaError._PURGE_QUEUE:
-            return error
-        if time.time() - sent_at > float(self._properties["message.timeout.ms"]) / 1000:
-            return KafkaError(KafkaError._MSG_TIMED_OUT)
-        try:
-            producer.produce(
-                message.topic() or "",
-                message.value(),
-                message.key(),
-                on_delivery=report,
-                headers=list(headers) or None,
-                timestamp=round(sent_at * 1000),  # gateways reject puts by their age
-            )
-        except KafkaException as failure:
-            return kafka_error(failure)
-        except BufferError:
-            return KafkaError(KafkaError._QUEUE_FULL)
-        return error
-
-    def _drop_failed(self) -> None:
-        """Reports the pending records of producers that failed fatally, as `send` noticed."""
+    def _give_up_failed(self) -> None:
+        """Gives up producers that failed fatally, as `send` noticed."""
         while self._failed:
-            producer = self._failed.popleft()
+            sending = self._failed.popleft()
             error = KafkaError(KafkaError._FATAL)
             try:
-                producer.poll(0)
+                sending.producer.poll(0)
             except KafkaException as failure:
                 error = kafka_error(failure)
-            self._drop(producer, error)
+            self._fail(sending, error)
 
-    def _drop(self, producer: Producer, error: KafkaError) -> None:
-        """Drops a producer that failed fatally; the next record gets a new one.
-
-        An idempotent producer fails fatally if it may not write to a topic.
-        """
-        with self._lock:
-            if self._producer is producer:
-                self._producer = None
+    def _fail(self, sending: Sending, error: KafkaError) -> None:
+        """Gives up a producer that failed fatally, as an idempotent one does if it may not write to a topic."""
         _log.warning("%s", self._translator.error(error, "producer failed, the next record gets a new one"))
-        self._fatal = error
-        self._flush(producer, 0.0)
-        self._fatal = None
+        if is_forbidden(error):  # the broker has none of its records
+            sending.error = partial(self._not_sent, error)
+        else:
+            sending.error = self._not_confirmed(self._translator.reason(error))
+        self._give_up(sending)
 
-    def _flush(self, producer: Producer, timeout: float) -> None:
-        with suppress(KafkaException):
-            producer.flush(timeout)
-        if len(producer) > 0:
-            producer.purge()
-            with suppress(KafkaException):
-                producer.flush(_PURGE_TIMEOUT)
+    def _give_up(self, sending: Sending) -> None:
+        """Ends a producer. Each record it has is reported; the next record gets a new producer."""
+        with self._lock:
+            if self._sending is sending:
+                self._sending = None
+        sending.give_up()
 
-    def _report(self, topic: str, error: KafkaError | None, on_delivery: OnDelivery | None) -> None:
-        if error is not None:
-            error = self._fatal or error  # the cause; purging reports only the effect
+    def _on_report(self, record: PendingRecord, error: KafkaError | None) -> None:
+        """Reports a record that librdkafka had. Called by librdkafka."""
+        sending = record.sending
+        if sending is None:
+            return
+        record.sending = None
+        sending.in_flight.pop(record, None)
+        self._progress = time.monotonic()
         if error is None:
             self._health.on_answer()
-        if on_delivery is None:
+            self._report(record, None)
+        elif error.code() in _PURGED:
+            self._report(record, sending.error(record.topic))
+        else:
+            self._report(record, self._not_sent(error, record.topic))
+
+    def _report(self, record: PendingRecord, error: TransportError | None) -> None:
+        if record.on_delivery is None:
             if error is not None:
-                _log.warning("%s", self._translator.error(error, f"not sent to {topic!r}", topic))
+                _log.warning("%s", error)
             return
         try:
-            on_delivery(None if error is None else self._translator.error(error, f"not sent to {topic!r}", topic))
+            record.on_delivery(error)
         except Exception:
-            _log.exception("delivery callback raised: topic=%s", topic)
+            _log.exception("delivery callback raised: topic=%s", record.topic)

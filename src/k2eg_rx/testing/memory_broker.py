@@ -201,15 +201,17 @@ class MemoryBroker:
         """Returns a consumer group. The caller holds the lock."""
         return self._groups.setdefault(name, Group())
 
-    def append(self, name: str, value: bytes, key: bytes | None, headers: Headers) -> TransportError | None:
-        """Adds a record; returns the error if that fails."""
+    def append(
+        self, name: str, value: bytes, key: bytes | None, headers: Headers, timestamp_ms: int | None = None
+    ) -> TransportError | None:
+        """Adds a record, by default with the time of the call; returns the error if that fails."""
         with self.changed:
             if self.creates_topics:
                 self.create_topic(name)
             topic = self._topics.get(name)
             if topic is None:
                 return TransportError(f"not sent to {name!r}: topic {name!r} does not exist")
-            topic.append(value, key, headers, int(self._clock() * 1000))
+            topic.append(value, key, headers, int(self._clock() * 1000) if timestamp_ms is None else timestamp_ms)
             self.changed.notify_all()
             return None
 

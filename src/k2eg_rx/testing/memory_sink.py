@@ -31,7 +31,7 @@ class MemorySink:
 
     def __init__(self, broker: MemoryBroker, stepper: Stepper | None = None) -> None:
         self._broker = broker
-        self._queue: deque[tuple[str, bytes, bytes | None, Headers, OnDelivery | None]] = deque()
+        self._queue: deque[tuple[str, bytes, bytes | None, Headers, OnDelivery | None, int | None]] = deque()
         self._deadline: float | None = None
         self._thread: threading.Thread | None = None
         self._remove_step: Callable[[], None] = lambda: None
@@ -49,12 +49,13 @@ class MemorySink:
         key: bytes | None = None,
         headers: Headers = (),
         on_delivery: OnDelivery | None = None,
+        timestamp_ms: int | None = None,
     ) -> None:
         """Queues a record; see `RecordSink.send`."""
         with self._broker.changed:
             if self._deadline is not None:
                 raise TransportError(f"cannot send to {topic!r}: the sink is closed")
-            self._queue.append((topic, value, key, headers, on_delivery))
+            self._queue.append((topic, value, key, headers, on_delivery, timestamp_ms))
             self._broker.changed.notify_all()
 
     def close(self, timeout: float) -> None:
@@ -89,9 +90,9 @@ class MemorySink:
         with self._broker.changed:
             if not self._queue:  # `close` and the clock's thread have sent records at the same time
                 return
-            topic, value, key, headers, on_delivery = self._queue.popleft()
+            topic, value, key, headers, on_delivery, timestamp_ms = self._queue.popleft()
             error = (
-                self._broker.append(topic, value, key, headers)
+                self._broker.append(topic, value, key, headers, timestamp_ms)
                 if self._broker.is_up
                 else TransportError(f"not sent to {topic!r}: closed before it was sent")
             )

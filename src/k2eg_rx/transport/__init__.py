@@ -17,11 +17,13 @@ from k2eg_rx.transport.interfaces import (
     Receiver,
     RecordSink,
     RecordSource,
+    RecordTooLargeError,
     SourceClosedError,
     Span,
     TransientError,
     Transport,
     TransportStatus,
+    UnconfirmedError,
 )
 from k2eg_rx.transport.session import ClientTransports, time_left
 
@@ -44,12 +46,14 @@ __all__ = [
     "Record",
     "RecordSink",
     "RecordSource",
+    "RecordTooLargeError",
     "SizeFilter",
     "SourceClosedError",
     "Span",
     "TransientError",
     "Transport",
     "TransportStatus",
+    "UnconfirmedError",
     "oversized",
     "time_left",
 ]

@@ -42,6 +42,14 @@ class TransientError(TransportError):
     """The broker is away or overloaded; the same request may succeed later."""
 
 
+class RecordTooLargeError(TransportError):
+    """A record is larger than the broker or the topic accepts. It was not stored."""
+
+
+class UnconfirmedError(TransportError):
+    """A record was sent but not confirmed: the broker may have stored it. It is not sent again."""
+
+
 class SourceClosedError(TransportError):
     """A source was closed before a topic's offsets were resolved."""
 
@@ -199,8 +207,9 @@ class RecordSink(Protocol):
         key: bytes | None = None,
         headers: Headers = (),
         on_delivery: Callable[[TransportError | None], None] | None = None,
+        timestamp_ms: int | None = None,
     ) -> None:
-        """Queues a record. Records of one topic and key are sent in the order of the calls.
+        """Queues a record. Records of one topic and key are sent in the order of the calls, each at most once.
 
         Args:
             topic: The topic.
@@ -208,11 +217,14 @@ class RecordSink(Protocol):
             key: The record's key, which also selects the partition.
             headers: Kafka headers.
             on_delivery: Called once, on the sink's own thread, with None when the broker has the record, or with the
-                error; a `MissingTopicError` if the topic does not exist. Must not block.
+                error: `UnconfirmedError` if the broker may have it, any other if it does not, such as
+                `MissingTopicError` or `RecordTooLargeError`. Must not block.
+            timestamp_ms: The record's Kafka time stamp in Unix milliseconds; None: the time of the call.
 
         Raises:
             MissingTopicError: The topic does not exist.
-            TransportError: The queue is full, or the sink is closed.
+            RecordTooLargeError: The record is too large for the client's own limit.
+            TransportError: The queue is full (the cause is a `BufferError`), or the sink is closed.
         """
         ...
 

@@ -14,7 +14,7 @@ from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, 
 from k2eg_rx.protocol.commands import GetCommand, PutCommand
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.transport.decode_errors import DecodeErrorCounter
-from k2eg_rx.transport.interfaces import Record
+from k2eg_rx.transport.interfaces import Record, UnconfirmedError
 
 HEADERS = [("k2eg-ser-type", b"Msgpack")]
 
@@ -234,6 +234,15 @@ def test_a_failed_delivery_fails_the_request_at_once(setup: Setup) -> None:
     setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     setup.sink.reports[0](TransportError("the broker refused"))
     assert str(setup.errors[0]) == "the broker refused"
+    assert len(setup.pending) == 0
+
+
+def test_an_unconfirmed_put_may_have_been_written(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    setup.subscribe(setup.requests.reply(PutCommand("pva://x", b""), "pva://x", 3.0))
+    setup.sink.reports[0](UnconfirmedError("sent but not confirmed"))
+    assert isinstance(setup.errors[0], UnconfirmedError)
+    assert str(setup.errors[0]) == "the put may have been carried out, or may still be: sent but not confirmed"
     assert len(setup.pending) == 0
 
 

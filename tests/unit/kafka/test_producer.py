@@ -1,52 +1,371 @@
-"""Polling of the producer by the sink's thread."""
+"""The sink: what librdkafka gets, what waits and expires, and which reports are certain."""
+
+from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
+from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka import in_flight
 from k2eg_rx.kafka import producer as module
+from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.producer import KafkaSink
+from k2eg_rx.transport.interfaces import RecordTooLargeError, UnconfirmedError
+
+
+class Clock:
+    """Replaces the time module in the sink."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now + 1e9
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
 
 
 class ScriptedProducer:
-    """Returns scripted numbers of records in flight and of reports."""
+    """A producer whose records are confirmed by the test."""
 
-    def __init__(self, in_flight: list[int], reports: list[int]) -> None:
-        self._in_flight = deque(in_flight)
-        self._reports = deque(reports)
-        self.timeouts: list[float] = []
+    made: list[ScriptedProducer]
+
+    def __init__(self, properties: dict[str, Any], **_: Any) -> None:
+        self.properties = properties
+        self.records: deque[tuple[bytes, Any, int]] = deque()
+        self.values: list[bytes] = []
+        self.reports: deque[Any] = deque()
+        self.polled: list[float] = []
+        self.purged = False
+        self.failure: BaseException | None = None
+        self.on_poll: deque[Any] = deque()
+        ScriptedProducer.made.append(self)
 
     def __len__(self) -> int:
-        return self._in_flight.popleft()
+        return len(self.records) + len(self.reports)
+
+    def produce(self, topic: str, value: bytes, key: Any, on_delivery: Any, headers: Any, timestamp: int) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.records.append((value, on_delivery, timestamp))
+        self.values.append(value)
+
+    def report(self, error: KafkaError | None = None) -> None:
+        """Makes the next poll report the oldest record."""
+        self.reports.append((self.records.popleft()[1], error))
 
     def poll(self, timeout: float) -> int:
-        self.timeouts.append(timeout)
-        return self._reports.popleft()
+        self.polled.append(timeout)
+        if self.on_poll:
+            self.on_poll.popleft()()
+        count = len(self.reports)
+        while self.reports:
+            call, error = self.reports.popleft()
+            call(error, None)
+        return count
+
+    def flush(self, timeout: float) -> None:
+        self.poll(timeout)
+
+    def purge(self) -> None:
+        self.purged = True
+        while self.records:
+            self.report(KafkaError(KafkaError._PURGE_QUEUE))
+
+
+class ScriptedHealth:
+    """The connection state, as the test sets it."""
+
+    def __init__(self) -> None:
+        self.is_down = self.suspicious = False
+        self.disruptions = self.suspected = self.answers = 0
+        self.last_answer = 0.0
+
+    def on_error(self, error: KafkaError) -> None:
+        pass
+
+    def on_answer(self) -> None:
+        self.answers += 1
+
+    def suspect(self) -> None:
+        self.suspected += 1
+        self.suspicious = True
+
+
+class NoThread:
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+
+class Bench:
+    """A sink without its thread; keeps the reports by value."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **properties: Any) -> None:
+        ScriptedProducer.made = []
+        self.clock = Clock()
+        self.health = ScriptedHealth()
+        self.reports: dict[bytes, list[TransportError | None]] = {}
+        monkeypatch.setattr(module, "Producer", ScriptedProducer)
+        monkeypatch.setattr(module, "time", self.clock)
+        monkeypatch.setattr(in_flight, "time", self.clock)
+        monkeypatch.setattr(module.ConnectionWatchdog, "is_disconnected", lambda *_: False)
+        health: Any = self.health
+        with monkeypatch.context() as patched:
+            patched.setattr(module.threading, "Thread", NoThread)
+            self.sink: Any = KafkaSink(
+                {"message.timeout.ms": 10_000, "queue.buffering.max.messages": 100, **properties},
+                health,
+                ErrorTranslator("broker:9092"),
+            )
+
+    @property
+    def producer(self) -> ScriptedProducer:
+        return ScriptedProducer.made[-1]
+
+    def send(self, *values: bytes, **options: Any) -> None:
+        for value in values:
+            self.sink.send("t", value, on_delivery=self.reports.setdefault(value, []).append, **options)
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.sink._move_on()
+
+    def confirm(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.producer.report()
+        self.producer.poll(0)
+        self.sink._move_on()
+
+    def kinds(self) -> dict[bytes, list[type]]:
+        return {value: [type(error) for error in errors] for value, errors in self.reports.items()}
 
 
 @pytest.fixture
-def sink() -> KafkaSink:
-    """A sink without its thread."""
-    sink: Any = object.__new__(KafkaSink)
-    sink._deadline, sink._failed, sink._topic = None, deque(), ""
-    return sink
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
 
 
-def poll_timeouts(sink: Any, producer: ScriptedProducer) -> list[float]:
-    sink._poll_reports(producer)
-    return producer.timeouts
+def test_librdkafka_never_expires_a_record(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would resend the records behind an expired one, which the broker may have stored."""
+    assert bench.producer.properties["message.timeout.ms"] == 0
+    other = Bench(monkeypatch, **{"delivery.timeout.ms": "3000"})
+    assert "delivery.timeout.ms" not in other.producer.properties
+    assert other.sink._expiry == 3.0
 
 
-def test_polling_ends_at_once_without_records_in_flight(sink: KafkaSink) -> None:
-    assert poll_timeouts(sink, ScriptedProducer([0], [0])) == [0]
+def test_confirmed_records_are_passed_on_at_once(bench: Bench) -> None:
+    bench.send(b"1", b"2")
+    assert bench.producer.values == [b"1", b"2"]
+    bench.confirm(2)
+    assert bench.reports == {b"1": [None], b"2": [None]}
+    assert bench.health.answers == 2
 
 
-def test_polling_continues_while_records_are_in_flight(sink: KafkaSink) -> None:
+def test_records_wait_while_none_is_confirmed_and_the_cluster_does_not_answer(bench: Bench) -> None:
+    bench.send(b"1")
+    bench.pass_time(0.3)
+    assert bench.health.suspected == 1
+    bench.send(b"2", b"3")
+    bench.pass_time(0.1)
+    assert bench.producer.values == [b"1"]
+    bench.confirm()
+    assert bench.producer.values == [b"1", b"2", b"3"]
+    assert [stamp for *_, stamp in bench.producer.records] == [round((1e9 + 1000.3) * 1000)] * 2, "when it was sent"
+
+
+def test_records_do_not_wait_for_a_slow_topic_while_the_cluster_answers(bench: Bench) -> None:
+    bench.send(b"1")
+    bench.pass_time(0.3)
+    bench.health.suspicious = False
+    bench.send(b"2")
+    assert bench.producer.values == [b"1", b"2"]
+
+
+def test_librdkafka_gets_no_more_than_a_window(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WINDOW", 3)
+    bench.send(*(b"%d" % n for n in range(6)))
+    assert len(bench.producer.values) == 3
+    bench.confirm(2)
+    assert bench.producer.values == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_what_expires_while_it_waits_is_certain_not_to_be_sent(bench: Bench) -> None:
+    bench.health.is_down = True
+    bench.send(b"put")
+    bench.pass_time(10.1)
+    (error,) = bench.reports[b"put"]
+    assert isinstance(error, TransportError)
+    assert not isinstance(error, UnconfirmedError)
+    assert "not sent to 't'" in str(error)
+    assert "message.timeout.ms" in str(error)
+    bench.health.is_down = False
+    bench.pass_time(0.1)
+    assert bench.producer.values == []
+
+
+def test_what_is_not_confirmed_in_time_is_in_doubt_and_never_sent_again(bench: Bench) -> None:
+    bench.send(b"put")
+    bench.health.suspicious = True
+    bench.pass_time(5.0)
+    bench.send(b"later")
+    bench.pass_time(5.1)
+    (error,) = bench.reports[b"put"]
+    assert isinstance(error, UnconfirmedError)
+    assert "may have been stored" in str(error)
+    assert "within 10 s (message.timeout.ms)" in str(error)
+    old, bench.health.is_down = bench.producer, True
+    assert old.purged
+    bench.pass_time(0.1)
+    bench.health.is_down = False
+    bench.pass_time(0.1)
+    assert bench.producer is not old
+    assert (old.values, bench.producer.values) == ([b"put"], [b"later"])
+
+
+def test_without_expiry_records_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, **{"message.timeout.ms": "0"})
+    bench.send(b"1")
+    bench.health.suspicious = True
+    bench.pass_time(1.0)
+    bench.send(b"2")
+    bench.pass_time(1e6)
+    assert bench.kinds() == {b"1": [], b"2": []}
+
+
+def test_a_full_queue_refuses_records(bench: Bench) -> None:
+    bench.health.is_down = True
+    bench.send(*(b"%d" % n for n in range(100)))
+    with pytest.raises(TransportError, match="too many records wait") as caught:
+        bench.send(b"too many")
+    assert isinstance(caught.value.__cause__, BufferError)
+
+
+def test_the_bytes_that_wait_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_WAITING_BYTES", 10)
+    bench.health.is_down = True
+    bench.send(b"12345678")
+    with pytest.raises(TransportError, match="too many records wait"):
+        bench.send(b"901")
+
+
+def test_a_fatal_failure_leaves_in_doubt_what_librdkafka_had_and_sends_the_rest(bench: Bench) -> None:
+    bench.send(b"1", b"2")
+    bench.health.suspicious = True
+    bench.pass_time(0.3)
+    bench.send(b"3", b"4")
+    old = bench.producer
+    bench.sink._fail(bench.sink._sending, KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER))
+    bench.pass_time(0.0)
+    assert bench.producer is not old
+    assert bench.producer.values == [b"3", b"4"]
+    bench.confirm(2)
+    assert bench.kinds() == {
+        b"1": [UnconfirmedError],
+        b"2": [UnconfirmedError],
+        b"3": [type(None)],
+        b"4": [type(None)],
+    }
+
+
+def test_a_refused_permission_is_certain(bench: Bench) -> None:
+    bench.send(b"1")
+    bench.sink._fail(bench.sink._sending, KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    (error,) = bench.reports[b"1"]
+    assert not isinstance(error, UnconfirmedError)
+    assert "no permission" in str(error)
+
+
+def test_send_replaces_a_producer_that_has_failed(bench: Bench) -> None:
+    bench.send(b"1")
+    old = bench.producer
+    old.failure = KafkaException(KafkaError(KafkaError._FATAL))
+    bench.send(b"2")
+    assert bench.producer.values == [b"2"]
+    bench.sink._give_up_failed()
+    assert bench.kinds() == {b"1": [UnconfirmedError], b"2": []}
+
+
+def test_too_large_a_record_has_an_error_of_its_own(bench: Bench) -> None:
+    bench.send(b"1")
+    bench.producer.report(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+    bench.producer.poll(0)
+    assert bench.kinds() == {b"1": [RecordTooLargeError]}
+    bench.producer.failure = BufferError("full")
+    with pytest.raises(RecordTooLargeError):
+        bench.send(b"larger than librdkafka's empty queue")
+
+
+def test_records_that_librdkafka_refuses_later_are_reported(bench: Bench) -> None:
+    bench.health.is_down = True
+    bench.send(b"1", b"2")
+    bench.health.is_down = False
+    bench.producer.failure = KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+    bench.pass_time(0.1)
+    assert bench.kinds() == {b"1": [RecordTooLargeError], b"2": [RecordTooLargeError]}
+
+
+def test_records_wait_for_room_in_librdkafka(bench: Bench) -> None:
+    bench.send(b"1")
+    bench.producer.failure = BufferError("full")
+    bench.send(b"2")
+    bench.producer.failure = None
+    bench.pass_time(0.1)
+    assert bench.producer.values == [b"1", b"2"]
+
+
+def test_closing_reports_what_was_not_sent_and_what_is_in_doubt(bench: Bench) -> None:
+    bench.send(b"1")
+    bench.health.suspicious = True
+    bench.pass_time(0.3)
+    bench.send(b"2")
+    bench.sink._finish(bench.clock.now)
+    assert bench.kinds() == {b"1": [UnconfirmedError], b"2": [TransportError]}
+    assert all("closed before" in str(error) for (error,) in bench.reports.values())
+
+
+def test_a_record_is_reported_once(bench: Bench) -> None:
+    bench.send(b"1")
+    call = bench.producer.records[0][1]
+    bench.confirm()
+    call(KafkaError(KafkaError._PURGE_QUEUE), None)
+    assert bench.reports == {b"1": [None]}
+
+
+def polls(bench: Bench) -> list[float]:
+    bench.sink._poll_reports()
+    return bench.producer.polled
+
+
+def test_polling_ends_at_once_without_records_in_flight(bench: Bench) -> None:
+    assert polls(bench) == [0]
+
+
+def test_polling_continues_while_records_are_in_flight(bench: Bench) -> None:
     poll, linger = module._POLL, module._LINGER
-    assert poll_timeouts(sink, ScriptedProducer([1, 1, 1, 0, 0], [0, 0, 0, 1, 0])) == [0, poll, poll, poll, linger]
+    bench.send(b"1")
+    bench.producer.on_poll.extend([lambda: None, lambda: None, bench.producer.report])
+    assert polls(bench) == [0, poll, poll, linger]
 
 
-def test_polling_lingers_while_reports_arrive(sink: KafkaSink) -> None:
-    linger = module._LINGER
-    assert poll_timeouts(sink, ScriptedProducer([0, 0, 0], [1, 1, 0])) == [0, linger, linger]
+def test_polling_continues_while_records_wait(bench: Bench) -> None:
+    bench.health.is_down = True
+    bench.send(b"1")
+
+    def come_up() -> None:
+        bench.health.is_down = False
+
+    bench.producer.on_poll.extend([lambda: None, come_up, lambda: None, bench.producer.report])
+    polls(bench)
+    assert bench.reports == {b"1": [None]}

@@ -81,8 +81,13 @@ _MOST_PARTITION_FETCH = 1024 * 1024  # Kafka's own default
 _PRODUCER_DEFAULTS: Properties = {
     "linger.ms": 0,
     "enable.idempotence": True,  # a put that is resent after a lost connection is executed once
-    "message.timeout.ms": 10_000,  # as the gateway's own timeout; an error is better than a late put
-    "message.max.bytes": 100 * 1024 * 1024,  # before compression; the broker sets the limit
+    # As the gateway's own timeout; an error is better than a late put. Used by `KafkaSink`, not by librdkafka.
+    "message.timeout.ms": 10_000,
+    # Before compression; the topic sets the limit. Not more: brokers close the connection at a request of 100 MiB
+    # (socket.request.max.bytes), after which the same request would be repeated for ever.
+    "message.max.bytes": 64 * 1024 * 1024,
+    "queue.buffering.max.messages": 100_000,  # in librdkafka and in `KafkaSink` together
+    "queue.buffering.max.kbytes": 64 * 1024,  # in librdkafka, which gets few records at a time; 1 GiB by default
     "compression.type": "snappy",  # as the deployed gateway
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka import KafkaError, KafkaException
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.transport import MissingTopicError, TransientError
+from k2eg_rx.transport import MissingTopicError, RecordTooLargeError, TransientError, UnconfirmedError
 
 _UNREACHABLE = (
     "the broker {broker} cannot be reached: check kafka_broker_url, that the broker runs, and that no firewall is in"
@@ -89,7 +89,6 @@ _ADVICE: Mapping[int, str] = {
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND: "too few replicas of {topic} are in sync: some brokers are down",
     KafkaError._QUEUE_FULL: "too many records wait to be sent: the broker {broker} accepts them too slowly or is away",
     KafkaError._PURGE_QUEUE: _CLOSED,
-    KafkaError._PURGE_INFLIGHT: "closed before the broker confirmed it; it may have been sent",
     KafkaError._INVALID_ARG: _BAD_PROPERTY,
     KafkaError._NOT_CONFIGURED: _BAD_PROPERTY,
     KafkaError._UNSUPPORTED_FEATURE: "this broker is too old for the request",
@@ -109,6 +108,7 @@ _TROUBLE: Mapping[int, int] = {
     KafkaError.ILLEGAL_SASL_STATE: 4,
 }
 
+_TOO_LARGE_CODES = frozenset(code for code, advice in _ADVICE.items() if advice == _TOO_LARGE)
 _GONE = frozenset(
     {
         KafkaError._UNKNOWN_TOPIC,
@@ -251,8 +251,7 @@ class ErrorTranslator:
     def error(
         self, failure: KafkaError | KafkaException, doing: str, topic: str = "", group: str = ""
     ) -> TransportError:
-        """Returns the `TransportError` for an error: a `MissingTopicError` if the topic does not exist, a
-        `TransientError` if the broker is away.
+        """Returns the `TransportError` for an error, of the subclass for it.
 
         Args:
             failure: confluent_kafka's error.
@@ -264,4 +263,11 @@ class ErrorTranslator:
         error = kafka_error(failure)
         if topic and is_gone(error):
             return MissingTopicError(text, topic)
+        if error.code() in _TOO_LARGE_CODES:
+            return RecordTooLargeError(text)
         return TransientError(text) if error.code() in _TRANSIENT else TransportError(text)
+
+    def unconfirmed(self, topic: str, cause: str) -> UnconfirmedError:
+        """Returns the error of a record that the broker may have stored."""
+        text = f"sent to {topic!r} but not confirmed, so it may have been stored or may be lost: {cause}"
+        return UnconfirmedError(self.without_secrets(text))

@@ -74,6 +74,11 @@ class Health:
         """Whether the cluster has to be probed: until its first answer, and after an error until the next one."""
         return self._suspicious
 
+    @property
+    def is_down(self) -> bool:
+        """Whether the cluster was found to be unreachable, and has not answered since."""
+        return self._status_events.status.connection is ConnectionState.DOWN
+
     def on_answer(self) -> None:
         """Records that a broker answered."""
         self._last_answer = self._clock()

@@ -34,6 +34,7 @@ class Sink:
         key: bytes | None = None,
         headers: Any = (),
         on_delivery: Callable[[TransportError | None], None] | None = None,
+        timestamp_ms: int | None = None,
     ) -> None:
         if topic == "bad":
             raise TransportError("too large")

@@ -14,7 +14,7 @@ from k2eg_rx.kafka.connection.errors import (
     secrets_in,
     weight_of_trouble,
 )
-from k2eg_rx.transport.interfaces import MissingTopicError, TransientError
+from k2eg_rx.transport.interfaces import MissingTopicError, RecordTooLargeError, TransientError
 
 CODES = {name: code for name, code in vars(KafkaError).items() if isinstance(code, int)}
 
@@ -29,6 +29,8 @@ def test_every_code_has_a_text(translator, code):
     error = translator.error(KafkaException(KafkaError(code)), "doing something", "the-topic")
     gone = is_gone(kafka_error(KafkaException(KafkaError(code))))
     assert isinstance(error, MissingTopicError) == gone
+    too_large = code in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG_SIZE)
+    assert isinstance(error, RecordTooLargeError) == too_large
     text = str(error)
     assert text.startswith("doing something: ")
     assert len(text) > len("doing something: ") + 5
@@ -44,7 +46,7 @@ def test_every_code_has_a_text(translator, code):
         (KafkaError._QUEUE_FULL, TransientError),
         (KafkaError.NOT_ENOUGH_REPLICAS, TransientError),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, TransportError),
-        (KafkaError.MSG_SIZE_TOO_LARGE, TransportError),
+        (KafkaError.MSG_SIZE_TOO_LARGE, RecordTooLargeError),
         (KafkaError._AUTHENTICATION, TransportError),
     ],
 )

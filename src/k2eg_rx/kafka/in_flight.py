@@ -1,0 +1,119 @@
+"""A librdkafka producer together with the records that it has, and their reports.
+
+Thread safety: records are added under the lock of the sink; reports and `Sending.give_up` run on the thread
+``k2eg-sink``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.transport import Headers
+
+OnDelivery = Callable[[TransportError | None], None]
+
+_PURGE_TIMEOUT = 1.0  # seconds for the reports of purged records, which need no broker
+
+
+class PendingRecord:
+    """A record from `KafkaSink.send` until its report, which librdkafka makes by calling it.
+
+    Attributes:
+        at: When it was sent, by the monotonic clock.
+        timestamp_ms: Its Kafka time stamp; None: the time at which librdkafka gets it.
+        sending: The producer that has it, with its other records.
+    """
+
+    __slots__ = ("_on_report", "at", "headers", "key", "on_delivery", "sending", "timestamp_ms", "topic", "value")
+
+    def __init__(
+        self,
+        on_report: Callable[[PendingRecord, KafkaError | None], None],
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None,
+        headers: Headers,
+        on_delivery: OnDelivery | None,
+        timestamp_ms: int | None,
+    ) -> None:
+        self._on_report = on_report
+        self.topic = topic
+        self.value: bytes | None = value
+        self.key = key
+        self.headers = headers
+        self.on_delivery = on_delivery
+        self.timestamp_ms = timestamp_ms
+        self.at = time.monotonic()
+        self.sending: Sending | None = None
+
+    @property
+    def size(self) -> int:
+        """The bytes of the value; 0 once librdkafka has it."""
+        return len(self.value or b"")
+
+    def __call__(self, error: KafkaError | None, _message: object) -> None:
+        self._on_report(self, error)
+
+
+class Sending:
+    """A producer and the records that it has.
+
+    Attributes:
+        producer: The producer.
+        in_flight: Its records, the oldest first.
+        error: Returns the error of a record that is purged, given its topic.
+
+    Args:
+        producer: The producer.
+        error: The initial `error`.
+    """
+
+    def __init__(self, producer: Producer, error: Callable[[str], TransportError]) -> None:
+        self.producer = producer
+        self.in_flight: dict[PendingRecord, None] = {}
+        self.error = error
+
+    def produce(self, record: PendingRecord) -> None:
+        """Passes a record to librdkafka.
+
+        Raises:
+            BufferError: librdkafka's queue is full.
+            KafkaException: librdkafka refuses the record.
+        """
+        record.sending = self
+        self.in_flight[record] = None
+        try:
+            self.producer.produce(
+                record.topic,
+                record.value,
+                record.key,
+                on_delivery=record,
+                headers=list(record.headers) or None,
+                timestamp=record.timestamp_ms or 0,
+            )
+        except BufferError:
+            del self.in_flight[record]
+            if self.in_flight:
+                raise
+            raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)) from None  # for an empty queue
+        except BaseException:
+            del self.in_flight[record]
+            raise
+        record.value = None  # librdkafka has a copy
+
+    def give_up(self) -> None:
+        """Takes the records from librdkafka. Each one is reported, by its own outcome if that is known."""
+        with suppress(KafkaException):
+            self.producer.flush(0.0)
+        if len(self.producer) > 0:
+            self.producer.purge()
+            with suppress(KafkaException):
+                self.producer.flush(_PURGE_TIMEOUT)
+        for record in list(self.in_flight):
+            record(KafkaError(KafkaError._PURGE_INFLIGHT), None)
