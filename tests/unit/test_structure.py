@@ -96,6 +96,7 @@ ABOUT_PACKAGES = {
     "test_documentation.py",
     "test_extras_missing.py",
     "test_public_api.py",
+    "test_soak_check.py",  # of benchmarks
     "test_structure.py",
 }
 
