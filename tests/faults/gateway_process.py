@@ -85,7 +85,15 @@ class CountingProvider:
             future.set_result(PVReading(self._structure(address.name), {}))
         return future
 
-    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(
+        self,
+        address: PVAddress,
+        fields: Mapping[str, Any],
+        timeout: float,
+        *,
+        wait: bool = False,
+        on_written: Callable[[], None] = lambda: None,
+    ) -> Future[None]:
         future: Future[None] = Future()
         future.set_result(None)
         return future

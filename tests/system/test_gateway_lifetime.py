@@ -66,7 +66,15 @@ class Provider:
         self.gets.release()
         return future
 
-    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(
+        self,
+        address: PVAddress,
+        fields: Mapping[str, Any],
+        timeout: float,
+        *,
+        wait: bool = False,
+        on_written: Callable[[], None] = lambda: None,
+    ) -> Future[None]:
         future: Future[None] = Future()
         future.set_result(None)
         return future
