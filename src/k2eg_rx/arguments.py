@@ -68,3 +68,20 @@ def addressed(uris: Iterable[str]) -> list[PVAddress]:
     if not addresses:
         raise ValueError("the list of PV URIs must not be empty")
     return addresses
+
+
+def check_one_protocol(addresses: Iterable[PVAddress], what: str) -> None:
+    """Checks that no PV is requested over both protocols, where the protocol of K2EG cannot tell them apart.
+
+    Args:
+        addresses: The PVs.
+        what: What is by the PVs' names, for the error.
+
+    Raises:
+        ValueError: A PV is requested over both.
+    """
+    seen: dict[str, PVAddress] = {}
+    for address in addresses:
+        first = seen.setdefault(address.name, address)
+        if first != address:
+            raise ValueError(f"{first} and {address} cannot be requested together: {what} are by the PV's name")

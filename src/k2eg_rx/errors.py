@@ -77,7 +77,8 @@ class WireError(K2EGError):
     """A record violates the protocol.
 
     Attributes:
-        kind: The violation, a key to count by: ``header``, ``serialization``, ``undecodable``, ``shape``, ``size``.
+        kind: The violation, a key to count by: ``header``, ``serialization``, ``undecodable``, ``shape``, ``size``,
+            ``protocol``.
         text: The details.
     """
 

@@ -250,6 +250,50 @@ def test_a_pv_of_one_protocol_does_not_exist_over_the_other(gateway: ScriptedGat
         gateway.pv("demo:x", 2.0)
 
 
+@pytest.mark.parametrize("overflow", ["block", "latest", "drop_oldest"])
+def test_a_client_monitors_a_pv_over_both_protocols(gateway: ScriptedGateway, client: Client, overflow: str) -> None:
+    over = {protocol: gateway.pv(f"{protocol}://demo:x", protocol) for protocol in ("pva", "ca")}
+    both = Recorder(client.monitor_many_stream([X, "ca://demo:x"], overflow=overflow))
+    alone = values(client.monitor_stream("ca://demo:x"))
+    gateway.settle()
+    over["ca"].post("ca again")
+    over["pva"].post("pva again")
+    assert {(item.address.uri, item.value) for item in both} == {
+        (X, "pva"),
+        ("ca://demo:x", "ca"),
+        (X, "pva again"),
+        ("ca://demo:x", "ca again"),
+    }
+    assert alone == ["ca", "ca again"]
+    with gateway.client("other") as other:  # the other way round
+        late = values(other.monitor_stream("ca://demo:x"))
+        gateway.settle()
+        assert late == ["ca again"]
+    gateway.go_down()
+    gateway.come_up()
+    gateway.advance(61.0)  # another gateway carries the PV under other names
+    over["pva"].post("new")
+    over["ca"].post("new")
+    assert [item.address.uri for item in both if item.value == "new"] == [X, "ca://demo:x"]
+    assert client.status.discarded == 0
+
+
+def test_the_history_of_a_pv_is_that_of_the_protocol(gateway: ScriptedGateway, client: Client) -> None:
+    over = {protocol: gateway.pv(f"{protocol}://demo:x", protocol) for protocol in ("pva", "ca")}
+    Recorder(client.monitor_many_stream([X, "ca://demo:x"]))
+    gateway.settle()
+    gateway.advance(1.0)
+    for protocol, pv in over.items():
+        pv.post(f"{protocol} again")
+    for protocol in over:
+        uri = f"{protocol}://demo:x"
+        past = values(client.replay_stream([uri], timedelta(hours=1)))
+        since = values(client.monitor_stream(uri, since=timedelta(hours=1)))
+        gateway.settle()
+        assert past == since == [protocol, f"{protocol} again"]
+    assert client.status.discarded == 0
+
+
 # time
 
 

@@ -53,6 +53,31 @@ def test_get_of_a_missing_pv_times_out(client: Client) -> None:
         first(client.get_stream("pva://no:such:pv", timeout=0.5))
 
 
+@pytest.mark.parametrize(("first_one", "other"), [("pva", "ca"), ("ca", "pva")])
+def test_a_pv_is_monitored_over_both_protocols(
+    client: Client, stack: EmbeddedStack, fresh_app_name: str, first_one: str, other: str
+) -> None:
+    pv = {"pva": "demo:ramp10", "ca": "demo:sine10"}[first_one]
+    alone = Collected(client.monitor_stream(f"{first_one}://{pv}"))
+    alone.until_count(2)
+    both = Collected(client.monitor_many_stream([f"{first_one}://{pv}", f"{other}://{pv}"]))
+
+    def has_all(collected: Collected[PVUpdate]) -> bool:
+        protocols = [item.address.protocol for item in collected.items]
+        return min(protocols.count("pva"), protocols.count("ca")) >= 5
+
+    both.until(has_all)
+    with Client("demo", f"{fresh_app_name}-2", settings=stack.settings(f"{fresh_app_name}-2")) as second:
+        late = Collected(second.monitor_stream(f"{other}://{pv}"))
+        late.until_count(3)
+        assert {item.address.protocol for item in late.items} == {other}
+    for protocol in ("pva", "ca"):
+        times = [item.timestamp for item in both.items if item.address.protocol == protocol]
+        assert times == sorted(set(times)), "updates repeat or are out of order"
+    assert {item.address.protocol for item in alone.items} == {first_one}
+    assert client.status.discarded == 0
+
+
 def test_a_put_is_visible_over_the_other_protocol(client: Client) -> None:
     for number, (write, read) in enumerate([("pva", "ca"), ("ca", "pva")]):
         first(client.put_stream(f"{write}://demo:setpoint1", 2.0 + number))

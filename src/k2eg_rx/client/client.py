@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 from reactivex import Observable, abc
 from reactivex import operators as ops
 
-from k2eg_rx.arguments import addressed, named, positive
+from k2eg_rx.arguments import addressed, check_one_protocol, named, positive
 from k2eg_rx.client.batches import GetResult, PutResult
 from k2eg_rx.client.blocking import RequestObservable
 from k2eg_rx.client.core import Core
@@ -286,6 +286,7 @@ class Client:
             ...     return stream.subscribe(lambda update: print(update.name, update.value))
         """
         addresses, interval = self._addresses(uris), self._core.history.interval(start, stop)
+        check_one_protocol(addresses, "updates in a history")
         return self._core.replays.updates(addresses, interval, speed, capacity)
 
     def activation_stream(self, uris: Iterable[str], timeout: float | None = None) -> Observable[Reply]:
@@ -312,6 +313,7 @@ class Client:
         """
         addresses, seconds = self._addresses(uris), self._seconds(timeout)
         window = None if duration is None else positive(duration, "duration")
+        check_one_protocol(addresses, "the values of a snapshot")
         snapshot = one_shot_snapshot(self._core.requests, addresses, seconds, window)
         return self._dispatched(snapshot, f"snapshot of {len(addresses)} PVs")
 

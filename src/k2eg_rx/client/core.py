@@ -20,10 +20,10 @@ from k2eg_rx.client.snapshots import RecurringSnapshots
 from k2eg_rx.client.status import Status, StatusBoard
 from k2eg_rx.concurrency import RequestPriority, Runtime, TimerScheduler
 from k2eg_rx.delivery import Dispatcher
-from k2eg_rx.errors import TransportError
+from k2eg_rx.errors import TransportError, WireError
 from k2eg_rx.history import HistoryReader, Replays
 from k2eg_rx.kafka import KafkaTransport
-from k2eg_rx.protocol import PVUpdate
+from k2eg_rx.protocol import OTHER_PROTOCOL, PVUpdate
 from k2eg_rx.settings import Settings
 from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import (
@@ -83,7 +83,7 @@ class Core:
         timers: abc.SchedulerBase = runtime.scheduler if runtime.is_virtual else self._own_timers
         priority = RequestPriority()
         self.dispatcher = Dispatcher(
-            _decode,
+            self._decode,
             self._decode_errors.add,
             self._wake,
             runtime.executor(),
@@ -177,8 +177,12 @@ class Core:
     def _wake(self) -> None:
         self.event_source.wake()
 
-
-def _decode(item: object) -> None:
-    """Decodes an update on the subscriber's thread, so that dropped updates are never decoded."""
-    if isinstance(item, PVUpdate):
-        item.load()
+    def _decode(self, item: object) -> None:
+        """Decodes an update on the subscriber's thread, so that dropped updates are never decoded."""
+        if isinstance(item, PVUpdate):
+            try:
+                item.load()
+            except WireError as error:
+                if error.kind == OTHER_PROTOCOL:
+                    self.monitors.reject_event(item.address)
+                raise

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
+import reactivex as rx
 from reactivex import Observable, abc
+from reactivex import operators as ops
 from reactivex.disposable import Disposable
 
+from k2eg_rx.arguments import check_one_protocol
 from k2eg_rx.client.hot_streams import HotStream, HotStreamContext, HotStreams
 from k2eg_rx.client.router import first_offsets
-from k2eg_rx.client.routes import PVRoute
+from k2eg_rx.client.routes import Naming, PVRoute
 from k2eg_rx.delivery import Overflow, ReplayGate, SubscriberInput
 from k2eg_rx.history import CatchUp, HistoryQuery, HistoryReader, Interval, Splice
 from k2eg_rx.protocol import MonitorCommand, MultiMonitorCommand, PVUpdate, Reply
@@ -26,8 +30,20 @@ _DELETION_DELAY = 0.5  # seconds: until then a deleted topic is created anew, an
 
 def _distinct(addresses: Sequence[PVAddress]) -> tuple[list[PVAddress], str]:
     """Returns each PV once, and the label of a stream of them."""
-    distinct = list({address.name: address for address in addresses}.values())
+    distinct = list({address.uri: address for address in addresses}.values())
     return distinct, _label(distinct)
+
+
+def _over_other_protocol(address: PVAddress) -> PVAddress:
+    """Returns the same PV over the other protocol."""
+    return replace(address, protocol="ca" if address.protocol == "pva" else "pva")
+
+
+def _indistinct(address: PVAddress, other: PVAddress) -> ValueError:
+    return ValueError(
+        f"{address} cannot be monitored beside {other} in one client: this gateway publishes a PV over one protocol"
+        " only and does not say which; use one of them"
+    )
 
 
 def _label(addresses: Sequence[PVAddress]) -> str:
@@ -43,10 +59,11 @@ class _Monitor(HotStream):
     def __init__(self, address: PVAddress) -> None:
         super().__init__()
         self.route = PVRoute(address, monitor_topic(address.name))
+        self.route.naming = Naming.UNKNOWN
 
     @property
     def key(self) -> str:
-        return self.route.address.name
+        return self.route.address.uri
 
     @property
     def topics(self) -> Sequence[str]:
@@ -80,6 +97,7 @@ class Monitors(HotStreams[_Monitor]):
         self._history = history
         self._shares_events = shares_events
         self._deleted_topics: set[str] = set()
+        self._tells_protocols = True  # whether the gateway tells a PV's two protocols apart, as far as known
         self._source.on_gone = self.topic_deleted
 
     def updates(self, addresses: Sequence[PVAddress], overflow: Overflow, capacity: int) -> Observable[PVUpdate]:
@@ -89,6 +107,7 @@ class Monitors(HotStreams[_Monitor]):
         next subscription tries again.
         """
         distinct, label = _distinct(addresses)
+        self._check_protocols(distinct)
 
         def attach(subscriber: SubscriberInput[PVUpdate]) -> abc.DisposableBase:
             monitors = self._attach(distinct, subscriber)
@@ -108,6 +127,7 @@ class Monitors(HotStreams[_Monitor]):
             capacity: As for `updates`.
         """
         distinct, label = _distinct(addresses)
+        check_one_protocol(distinct, "updates in a history")
 
         def attach(subscriber: SubscriberInput[PVUpdate], gate: ReplayGate) -> abc.DisposableBase:
             query = HistoryQuery(self._history, distinct, Interval(since()), label, capacity)
@@ -135,10 +155,10 @@ class Monitors(HotStreams[_Monitor]):
             ValueError: This client does not monitor one of the PVs.
         """
         with self._lock:
-            missing = [address.uri for address in addresses if address.name not in self._streams]
+            missing = [address.uri for address in addresses if address.uri not in self._streams]
             if missing:
                 raise ValueError(f"not monitored by this client: {', '.join(missing)}; subscribe to them first")
-            monitors = [self._streams[address.name] for address in addresses]
+            monitors = [self._streams[address.uri] for address in addresses]
         return self._replies(monitors, MonitorCommand.operation, _label(addresses), timeout)
 
     def topic_deleted(self, topic: str) -> None:
@@ -158,8 +178,9 @@ class Monitors(HotStreams[_Monitor]):
     def _attach(self, addresses: Sequence[PVAddress], subscriber: SubscriberInput[PVUpdate]) -> list[_Monitor]:
         """Adds a subscriber to PVs; those that are not monitored yet are activated together."""
         with self._lock:
-            new = {address.name: _Monitor(address) for address in addresses if address.name not in self._streams}
-            monitors = [new.get(address.name) or self._streams[address.name] for address in addresses]
+            self._check_protocols(addresses)
+            new = {address.uri: _Monitor(address) for address in addresses if address.uri not in self._streams}
+            monitors = [new.get(address.uri) or self._streams[address.uri] for address in addresses]
             try:
                 for monitor in new.values():
                     self._streams[monitor.key] = monitor
@@ -200,8 +221,66 @@ class Monitors(HotStreams[_Monitor]):
     ) -> Observable[Reply]:
         addresses = [monitor.route.address for monitor in streams]
         uris = tuple(address.uri for address in addresses)
-        command = MonitorCommand(uris[0], streams[0].route.topic) if len(uris) == 1 else MultiMonitorCommand(uris)
-        return self._requests.reply(command, _label(addresses), timeout, after=after)
+        command = (
+            MonitorCommand(uris[0], streams[0].route.topic, uri_keys=True)
+            if len(uris) == 1
+            else MultiMonitorCommand(uris, uri_keys=True)
+        )
+        reply = self._requests.reply(command, _label(addresses), timeout, after=after)
+
+        def start(_: object = None) -> Observable[Reply]:
+            for stream in streams:
+                self._set_naming(stream, Naming.UNKNOWN)  # the gateway may have been replaced by another one
+            return reply.pipe(ops.do_action(lambda reply: self._note_naming(streams, reply)))
+
+        return rx.defer(start)
+
+    def _note_naming(self, streams: Sequence[_Monitor], reply: Reply) -> None:
+        """Takes from the reply to an activation under which names the topics carry the PVs."""
+        by_uri = reply.body.get("uri_keys")
+        uris: list[Any] = cast("list[Any]", by_uri) if isinstance(by_uri, list) else []
+        for stream in streams:
+            self._set_naming(stream, Naming.URI if stream.key in uris else Naming.NAME)
+        self._tells_protocols = isinstance(by_uri, list)
+        if not self._tells_protocols:
+            with self._lock:
+                places = {key: place for place, key in enumerate(self._streams)}
+                others = {each: self._streams.get(_over_other_protocol(each.route.address).uri) for each in streams}
+            for stream, other in others.items():
+                if other is not None and stream.key in places:
+                    later, first = sorted((stream, other), key=lambda each: places[each.key], reverse=True)
+                    self._end([later], _indistinct(later.route.address, first.route.address))
+
+    def _set_naming(self, stream: _Monitor, naming: Naming) -> None:
+        with self._lock:
+            if self._streams.get(stream.key) is stream:
+                self._router.set_naming(stream.route, naming)
+
+    def _check_protocols(self, addresses: Sequence[PVAddress]) -> None:
+        """Checks that the gateway can tell the PVs' protocols apart.
+
+        Raises:
+            ValueError: It cannot, and a PV is monitored over the other protocol in this client, or in the list.
+        """
+        if self._tells_protocols:
+            return
+        with self._lock:
+            uris = {address.uri for address in addresses} | self._streams.keys()
+        for address in addresses:
+            other = _over_other_protocol(address)
+            if other.uri in uris and address.uri not in self._streams:
+                raise _indistinct(address, other)
+
+    def reject_event(self, address: PVAddress) -> None:
+        """Activates a PV again whose name the topic now carries over the other protocol, as a decoded event tells.
+
+        That is so when another gateway has taken over and had the other protocol's request first.
+        """
+        with self._lock:
+            stream = self._streams.get(address.uri)
+            if stream is None or stream.route.naming is Naming.UNKNOWN:
+                return
+        self._reactivate([stream])
 
     def _close_routes(self, stream: _Monitor) -> None:
         self._router.remove_pv(stream.route)

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import compress, count, islice
 from operator import ne
 
-from k2eg_rx.client.routes import MessageRoute, Outgoing, PVRoute
+from k2eg_rx.client.routes import MessageRoute, Naming, Outgoing, PVRoute
 from k2eg_rx.delivery import SubscriberInput
 from k2eg_rx.errors import WireError
 from k2eg_rx.protocol import PVUpdate, decode_body
@@ -80,17 +80,34 @@ class EventRouter:
             self._conflated = None
             keyed = self._pvs.setdefault(route.topic, {})
             for key in route.kafka_keys():
-                keyed.setdefault(key, route)
+                first = keyed.setdefault(key, route)
+                if first is not route and first.address.base == route.address.base:
+                    first.other, route.other = route, first
 
     def remove_pv(self, route: PVRoute) -> None:
         """Removes the route of a PV."""
         with self.lock:
             self._conflated = None
             keyed = self._pvs.get(route.topic, {})
-            for key in [key for key, other in keyed.items() if other is route]:
-                del keyed[key]
+            other, route.other = route.other, None
+            shared: set[bytes] = set()
+            if other is not None:
+                other.other, shared = None, other.kafka_keys()
+            for key in [key for key, at in keyed.items() if at is route]:
+                if other is not None and key in shared:
+                    keyed[key] = other
+                else:
+                    del keyed[key]
             if not keyed:
                 self._pvs.pop(route.topic, None)
+
+    def set_naming(self, route: PVRoute, naming: Naming) -> None:
+        """Sets under which name the topic carries a PV."""
+        with self.lock:
+            if route.naming is not naming:
+                self.remove_pv(route)
+                route.naming = naming
+                self.add_pv(route)
 
     def attach(self, route: PVRoute, subscriber: SubscriberInput[PVUpdate]) -> None:
         """Adds a subscriber, which gets the last update, if any, and all later ones."""
@@ -136,7 +153,9 @@ class EventRouter:
             return {}  # a snapshot's records may have any key
         keys = Counter(key for keyed in self._pvs.values() for key in keyed)
         routes = [item for keyed in self._pvs.values() for item in keyed.items()]
-        return {key: route for key, route in routes if route.newest_only and keys[key] == 1}
+        return {
+            key: route for key, route in routes if route.newest_only and keys[key] == 1 and not route.is_ambiguous()
+        }
 
     def _filter(self, keys: Sequence[bytes | None], size_of: Callable[[int], int]) -> Iterable[int] | None:
         ends = _ends_of_runs(keys)
@@ -175,6 +194,8 @@ class EventRouter:
             for record in records:
                 keyed = pvs.get(record.topic)
                 route = None if keyed is None or record.key is None else keyed.get(record.key)
+                if route is not None and route.is_ambiguous():
+                    route = route.of_protocol(record)
                 if route is None:
                     self._route_other(record, keyed, outgoing)
                 elif route.newest_only:
@@ -230,4 +251,5 @@ class EventRouter:
     def _by_body(record: Record, keyed: dict[bytes, PVRoute]) -> PVRoute | None:
         """Returns the route of an event without a key, by the name in its body."""
         names = (str(name).encode(errors="replace") for name in decode_body(record))
-        return next((keyed[name] for name in names if name in keyed), None)
+        route = next((keyed[name] for name in names if name in keyed), None)
+        return None if route is None else route.of_protocol(record)

@@ -5,14 +5,26 @@ Thread safety: routes belong to the router's lock.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any, Protocol
 
 from k2eg_rx.delivery import SubscriberInput
-from k2eg_rx.protocol import PVUpdate, repeats
+from k2eg_rx.protocol import PVUpdate, protocol_of, repeats
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport import Record
 
 Outgoing = dict[SubscriberInput[Any], list[Any]]  # the items of a batch by subscriber
+
+
+class Naming(Enum):
+    """Under which name a topic carries a PV. The gateway's reply to an activation tells it.
+
+    A topic carries a PV under its name over one protocol. A gateway that supports both uses the URI for the other one.
+    """
+
+    NAME = "name"
+    URI = "uri"
+    UNKNOWN = "unknown"  # accepts both; an event's header, if it has one, names its protocol
 
 
 class PVRoute:
@@ -21,6 +33,8 @@ class PVRoute:
     Attributes:
         address: The PV.
         topic: The topic of its events.
+        naming: Under which name the topic carries the PV.
+        other: The route of the same PV over the other protocol, where events under the name may belong to either.
         subscribers: The PV's subscribers.
         newest_only: Whether there are subscribers and all want only the newest event.
         last: The last event, for later subscribers. As a record, since an update would keep what was decoded of it in
@@ -37,8 +51,10 @@ class PVRoute:
         "filtered",
         "heard",
         "last",
+        "naming",
         "newest",
         "newest_only",
+        "other",
         "subscribers",
         "topic",
     )
@@ -46,6 +62,8 @@ class PVRoute:
     def __init__(self, address: PVAddress, topic: str) -> None:
         self.address = address
         self.topic = topic
+        self.naming = Naming.NAME
+        self.other: PVRoute | None = None
         self.subscribers: tuple[SubscriberInput[PVUpdate], ...] = ()
         self.newest_only = False
         self.last: Record | None = None
@@ -55,8 +73,22 @@ class PVRoute:
         self.filtered = 0
 
     def kafka_keys(self) -> set[bytes]:
-        """Returns the keys of the PV's events: its name, or the record's for a gateway that does not support fields."""
-        return {self.address.name.encode(), self.address.base.encode()}
+        """Returns the keys of the PV's events: its URI or name, or the record's if the gateway ignores fields."""
+        named = {self.address.name.encode(), self.address.base.encode()}
+        uri = {self.address.uri.encode()}
+        return {Naming.NAME: named, Naming.URI: uri, Naming.UNKNOWN: named | uri}[self.naming]
+
+    def is_ambiguous(self) -> bool:
+        """Returns whether events under the PV's name may be of the other protocol."""
+        return self.other is not None or self.naming is Naming.UNKNOWN
+
+    def of_protocol(self, record: Record) -> PVRoute | None:
+        """Returns the route of an event that has reached this one: this or the other one; None if it is of neither."""
+        protocol = protocol_of(record.headers)
+        if protocol is None or protocol == self.address.protocol:
+            return self
+        other = self.other
+        return other if other is not None and other.address.protocol == protocol else None
 
     def set_subscribers(self, subscribers: tuple[SubscriberInput[PVUpdate], ...]) -> None:
         """Replaces the subscribers."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
+from k2eg_rx.protocol import PVUpdate
+
 _T = TypeVar("_T")
 
 
@@ -75,7 +77,8 @@ class LatestBuffer(Generic[_T]):
     def add(self, items: Iterable[_T]) -> int:
         dropped = 0
         for item in items:
-            name = getattr(item, "name", None)
+            # two protocols of one PV are two PVs
+            name = item.address.uri if isinstance(item, PVUpdate) else getattr(item, "name", None)
             dropped += name in self._items
             self._items[name] = item
         return dropped

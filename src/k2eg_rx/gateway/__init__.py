@@ -42,7 +42,9 @@ Recurring snapshots
 
 Monitors
     - A malformed PV name in a multi-monitor refuses the whole command.
-    - A topic carries a PV over one protocol: the first one requested, unless that one has no value.
+    - A topic carries a PV under its name over one protocol: the first one requested, unless that one has no value. For
+      commands with `uri_keys: true` it carries the other one too, under the PV's URI; the reply lists such URIs.
+    - Events have the header `k2eg-protocol`, `pva` or `ca`.
     - A monitor ends when neither its topic nor a reply topic it was requested from has had consumers for
       `monitor_expiration`. The topic remains.
     - Monitors are not restored after a restart.

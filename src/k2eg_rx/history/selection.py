@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from k2eg_rx.errors import OperationError, WireError
-from k2eg_rx.protocol import PVUpdate, ReplayedUpdate, decode_body, repeats
+from k2eg_rx.protocol import PVUpdate, ReplayedUpdate, decode_body, protocol_of, repeats
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.transport import DecodeErrorCounter, Record, oversized
 
@@ -80,7 +80,7 @@ class Selection:
         self._keyed: dict[str, dict[bytes, PVAddress]] = {}
         for address in addresses:
             keyed = self._keyed.setdefault(monitor_topic(address.name), {})
-            for key in (address.name.encode(), address.base.encode()):
+            for key in (address.name.encode(), address.base.encode(), address.uri.encode()):
                 keyed.setdefault(key, address)
         self.last: dict[str, Record] = {}
         self.reported: set[str] = set()
@@ -102,7 +102,7 @@ class Selection:
         """Returns a record's update; None if it is outside the interval, repeats the last one, or is undecodable."""
         try:
             address = self._address(record)
-            if address is None:
+            if address is None or protocol_of(record.headers) not in (None, address.protocol):
                 return None
             last = self.last.get(address.name)
             if last is not None and repeats(record.value, last.value):

@@ -16,7 +16,7 @@ from k2eg_rx.protocol.commands import (
     encode_command,
     pack_fields,
 )
-from k2eg_rx.protocol.decode import decode_body
+from k2eg_rx.protocol.decode import OTHER_PROTOCOL, decode_body, protocol_of
 from k2eg_rx.protocol.encode import (
     MONITOR_KEY,
     PARSE_ERROR_KEY,
@@ -101,6 +101,7 @@ __all__ = [
     "FIELD_IGNORED",
     "MONITOR_KEY",
     "NANOSECONDS",
+    "OTHER_PROTOCOL",
     "PARSE_ERROR_KEY",
     "RECURRING_KEY",
     "SNAPSHOT_KEY",
@@ -183,6 +184,7 @@ __all__ = [
     "parse_fields",
     "plain",
     "precision_of",
+    "protocol_of",
     "repeats",
     "select_field",
     "severity_of",

@@ -53,21 +53,27 @@ class PutCommand:
 
 @dataclass(frozen=True, slots=True)
 class MonitorCommand:
-    """Publish a PV's updates to a topic."""
+    """Publish a PV's updates to a topic.
+
+    With `uri_keys`, a gateway that supports it publishes a PV under its URI if the topic carries its name over the
+    other protocol, and its reply lists such URIs; others ignore it.
+    """
 
     operation: ClassVar[str] = "monitor"
 
     pv_name: str
     monitor_dest_topic: str
+    uri_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MultiMonitorCommand:
-    """Publish the updates of several PVs, each to its own topic."""
+    """Publish the updates of several PVs, each to its own topic. For `uri_keys` see `MonitorCommand`."""
 
     operation: ClassVar[str] = "multi-monitor"
 
     pv_name_list: tuple[str, ...]
+    uri_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +165,11 @@ def _fields(command: Command) -> dict[str, Any]:
             fields_ = {"pv_name": pv_name, "value": base64.b64encode(fields).decode()}
             fields_ |= {"wait": True} if wait else {}
             return fields_ | ({"wait_timeout_msec": timeout} if wait and timeout > 0 else {})
-        case MonitorCommand(pv_name, topic):
-            return {"pv_name": pv_name, "activate": True, "monitor_dest_topic": topic}
-        case MultiMonitorCommand(pv_names):
-            return {"pv_name_list": pv_names, "activate": True}
+        case MonitorCommand(pv_name, topic, uri_keys):
+            fields_ = {"pv_name": pv_name, "activate": True, "monitor_dest_topic": topic}
+            return fields_ | ({"uri_keys": True} if uri_keys else {})
+        case MultiMonitorCommand(pv_names, uri_keys):
+            return {"pv_name_list": pv_names, "activate": True} | ({"uri_keys": True} if uri_keys else {})
         case SnapshotCommand(pv_names, window):
             fields_ = {"pv_name_list": pv_names}
             return fields_ if window is None else fields_ | {"time_window_msec": window}

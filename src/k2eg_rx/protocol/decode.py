@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from k2eg_rx.protocol.records import Headers, Record
 
 SERIALIZATION_HEADER = "k2eg-ser-type"
-_USUAL_HEADERS = [(SERIALIZATION_HEADER, b"Msgpack")]  # as gateways write it; other spellings are accepted
+OTHER_PROTOCOL = "protocol"  # the kind of the error for an event of the other protocol
+PROTOCOL_HEADER = "k2eg-protocol"  # of a PV's event: `pva` or `ca`; the deployed gateway does not write it
+# as gateways write them, by the protocol that is wanted; other spellings are accepted
+_USUAL_HEADERS = {
+    protocol: [
+        [(SERIALIZATION_HEADER, b"Msgpack")],
+        [(SERIALIZATION_HEADER, b"Msgpack"), (PROTOCOL_HEADER, protocol.encode())],
+    ]
+    for protocol in ("pva", "ca", "")
+}
 
 
 def _serialization(headers: Headers) -> str:
@@ -24,20 +33,35 @@ def _serialization(headers: Headers) -> str:
     raise WireError("header", f"no header {SERIALIZATION_HEADER!r}")
 
 
-def decode_body(record: Record) -> dict[str, Any]:
+def protocol_of(headers: Headers) -> str | None:
+    """Returns the protocol that an event's headers name; None if they name none."""
+    for name, value in headers:
+        if name == PROTOCOL_HEADER and value is not None:
+            return value if isinstance(value, str) else value.decode("ascii", "replace")
+    return None
+
+
+def decode_body(record: Record, protocol: str = "") -> dict[str, Any]:
     """Returns a record's body as a map.
 
+    Args:
+        record: The record.
+        protocol: The protocol of the PV, of whose events this should be one; empty for other records.
+
     Raises:
-        WireError: The header is missing, the serialization unknown, or the body is undecodable or not a map.
+        WireError: The header is missing, the serialization unknown, the body is undecodable or not a map, or the event
+            came over the other protocol.
     """
     headers, value = record.headers, record.value
-    if value is not None and headers == _USUAL_HEADERS:  # the fast path, for nearly every event
+    if value is not None and headers in _USUAL_HEADERS[protocol]:  # the fast path, for nearly every event
         try:
             decoded = quick_unpack(value)
         except Exception:  # decoded again below, which raises the right error
             decoded = None
         if isinstance(decoded, dict):
             return cast("dict[str, Any]", decoded)
+    if protocol and protocol_of(headers) not in (None, protocol):
+        raise WireError(OTHER_PROTOCOL, f"an event over another protocol than {protocol}")
     serialization = _serialization(headers)
     if value is None:
         raise WireError("undecodable", "no body")

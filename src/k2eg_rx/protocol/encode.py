@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, cast
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.protocol.decode import SERIALIZATION_HEADER
+from k2eg_rx.protocol.decode import PROTOCOL_HEADER, SERIALIZATION_HEADER
 from k2eg_rx.protocol.messages import SnapshotHeader, SnapshotTail
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.protocol.records import Headers
@@ -47,6 +47,10 @@ class Serialization(Enum):
     def headers(self) -> Headers:
         """The headers of a record."""
         return ((SERIALIZATION_HEADER, self.value),)
+
+    def event_headers(self, protocol: str) -> Headers:
+        """Returns the headers of a PV's event over a protocol."""
+        return (*self.headers, (PROTOCOL_HEADER, protocol))
 
 
 def _native(value: Any) -> object:
@@ -152,6 +156,7 @@ def encode_reply(
     topic: str | None = None,
     *,
     completed: bool = False,
+    uri_keys: Sequence[str] | None = None,
 ) -> bytes:
     """Returns a reply without a PV's value.
 
@@ -162,6 +167,7 @@ def encode_reply(
         message: The text; None where the protocol has none.
         topic: The topic of a recurring snapshot that was started.
         completed: Whether it is about a put whose record has completed, which only our gateway says.
+        uri_keys: The PVs whose events have the URI as their key; only our gateway says that.
     """
     body: dict[str, Any] = {"error": error, "reply_id": reply_id}
     if message is not None:
@@ -170,6 +176,8 @@ def encode_reply(
         body["publishing_topic"] = topic
     if completed:
         body["completed"] = True
+    if uri_keys is not None:
+        body["uri_keys"] = list(uri_keys)
     return _encode(serialization, body)
 
 

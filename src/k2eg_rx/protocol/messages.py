@@ -208,7 +208,7 @@ class PVUpdate(PVData):
         self.record = record
 
     def _decode(self) -> Structure:
-        body = decode_body(self.record)
+        body = decode_body(self.record, self.address.protocol)
         structure = body.get(self.name)  # the usual case first, before the search in `structure_of`
         return cast("Structure", structure) if isinstance(structure, dict) else structure_of(self.address, body)
 

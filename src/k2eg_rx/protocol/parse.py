@@ -203,11 +203,11 @@ def _monitor(body: _Body, reply_to: ReplyTo) -> Command:
         raise _Incomplete
     if not is_topic_name(topic):
         raise _Incomplete(MONITOR_KEY, f"Kafka has no topic of the name {topic!r}")
-    return MonitorCommand(pv_name, topic)
+    return MonitorCommand(pv_name, topic, uri_keys=body.flag("uri_keys"))
 
 
 def _multi_monitor(body: _Body, _: ReplyTo) -> Command:
-    return MultiMonitorCommand(body.pv_names())
+    return MultiMonitorCommand(body.pv_names(), uri_keys=body.flag("uri_keys"))
 
 
 def _snapshot(body: _Body, reply_to: ReplyTo) -> Command:

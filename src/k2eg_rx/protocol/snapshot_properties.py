@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from k2eg_rx.arguments import check_one_protocol
 from k2eg_rx.protocol.commands import RepeatingSnapshotCommand, SnapshotType
 from k2eg_rx.pv import MAX_TOPIC_LENGTH, PVAddress
 
@@ -120,7 +121,7 @@ def _check_pvs(properties: SnapshotProperties) -> None:
     uris: Any = properties.pv_uri_list  # scripts may set anything
     if not isinstance(uris, list | tuple) or not uris:
         raise ValueError("must be a list of at least one PV URI")
-    _ = properties.addresses
+    check_one_protocol(properties.addresses, "the data of a snapshot")
 
 
 def _check_window(properties: SnapshotProperties) -> None:

@@ -118,9 +118,10 @@ def structure_of(address: PVAddress, body: Mapping[str, Any]) -> Structure:
         WireError: The body has no structure of that PV.
         OperationError: The gateway sent the record instead of its field, or the structure has no such field.
     """
-    structure = body.get(address.name)
-    if isinstance(structure, dict):
-        return cast("Structure", structure)
+    for name in (address.name, address.uri):  # the URI where a topic carries a PV over both protocols
+        structure = body.get(name)
+        if isinstance(structure, dict):
+            return cast("Structure", structure)
     whole = body.get(address.base) if address.field else None
     if not isinstance(whole, dict):
         raise WireError("shape", f"no structure of {address.name!r} in a message about {reprlib.repr(list(body))}")

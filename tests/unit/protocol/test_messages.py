@@ -56,9 +56,9 @@ def test_an_update_is_decoded_once_on_first_use(monkeypatch: pytest.MonkeyPatch)
     decoded: list[Record] = []
     decode = messages.decode_body
 
-    def count(record: Record) -> dict[str, Any]:
+    def count(record: Record, protocol: str = "") -> dict[str, Any]:
         decoded.append(record)
-        return decode(record)
+        return decode(record, protocol)
 
     monkeypatch.setattr(messages, "decode_body", count)
     one = update({"my:pv": STRUCTURE})

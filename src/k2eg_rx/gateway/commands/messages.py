@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from k2eg_rx.protocol import ReplyTo, Serialization, Structure, encode_event, encode_reply, encode_structure
+from k2eg_rx.protocol import Headers, ReplyTo, Serialization, Structure, encode_event, encode_reply, encode_structure
 
 
 class OutgoingRecord(NamedTuple):
-    """A record for Kafka. A named tuple, because they are cheap to create: one per event."""
+    """A record for Kafka. A named tuple, because they are cheap to create: one per event.
+
+    `protocol` is that of a PV's event, else empty.
+    """
 
     topic: str
     key: bytes
     value: bytes
     serialization: Serialization
+    protocol: str = ""
+
+    @property
+    def headers(self) -> Headers:
+        """The record's headers."""
+        return _headers(self.serialization, self.protocol)
+
+
+@lru_cache
+def _headers(serialization: Serialization, protocol: str) -> Headers:
+    return serialization.event_headers(protocol) if protocol else serialization.headers
 
 
 _PLACEHOLDER = b"\x00fragment"  # cannot occur in JSON text, and stands at the end of a MessagePack event
@@ -66,13 +81,17 @@ class PVValue:
             fragment = self._fragments[key] = encode_structure(serialization, structure)
         return fragment
 
-    def event(self, serialization: Serialization) -> bytes:
+    def event(self, serialization: Serialization, name: str = "") -> bytes:
         """Returns the body of a monitor event.
+
+        Args:
+            serialization: JSON or MessagePack.
+            name: The name under which the structure stands, if not the PV's.
 
         Raises:
             WireError: The value cannot be serialized.
         """
-        before, after = _event_frame(serialization, self.name)
+        before, after = _event_frame(serialization, name or self.name)
         return before + self.fragment(serialization) + after
 
 
@@ -84,6 +103,7 @@ def reply(
     publishing_topic: str | None = None,
     *,
     completed: bool = False,
+    uri_keys: Sequence[str] | None = None,
 ) -> OutgoingRecord:
     """Returns a reply without a PV value.
 
@@ -94,7 +114,15 @@ def reply(
         message: The explanation.
         publishing_topic: The topic of a recurring snapshot that was started.
         completed: Whether it is about a put whose record has completed.
+        uri_keys: The PVs that are published under their URIs, for a client that accepts them.
     """
-    serialization, reply_id = reply_to.serialization, reply_to.reply_id
-    body = encode_reply(serialization, reply_id, error, message, publishing_topic, completed=completed)
+    body = encode_reply(
+        reply_to.serialization,
+        reply_to.reply_id,
+        error,
+        message,
+        publishing_topic,
+        completed=completed,
+        uri_keys=uri_keys,
+    )
     return OutgoingRecord(reply_to.topic, key.encode(), body, reply_to.serialization)

@@ -5,7 +5,7 @@ Thread safety: belongs to the event loop thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -32,15 +32,18 @@ class _Monitor:
     """Publication of one PV to one topic.
 
     Attributes:
+        name: The name of its events: Kafka key, and key of the structure. The PV's name, or its URI where the topic
+            carries the PV over the other protocol under its name.
         consumed_topics: The topics whose consumers keep the monitor active.
         end: Ends the monitor.
         publish: Emits a record on the stream of the command that started the monitor.
     """
 
-    def __init__(self, address: PVAddress, topic: str, serialization: Serialization) -> None:
+    def __init__(self, address: PVAddress, topic: str, serialization: Serialization, name: str) -> None:
         self.address = address
         self.topic = topic
-        self.key = address.name.encode()
+        self.name = name
+        self.key = name.encode()
         self.serialization = serialization
         self.consumed_topics = ConsumedTopics(topic)
         self.end: Callable[[], None] = lambda: None
@@ -106,7 +109,7 @@ class Monitors:
         self._topics = topics
         self._metrics = metrics
         self._unencodable = RateLimitedWarning(_log, "{} values cannot be serialized")
-        self._active: dict[tuple[str, str], _Monitor] = {}  # by PV name and topic
+        self._active: dict[tuple[str, str], _Monitor] = {}  # by name and topic
 
     def __len__(self) -> int:
         return len(self._active)
@@ -139,17 +142,19 @@ class Monitors:
     def _stream(
         self, request: CommandRequest[Any], targets: list[tuple[PVAddress, str]], text: str
     ) -> Observable[OutgoingRecord]:
-        reply_to = request.reply_to
+        reply_to, uri_keys = request.reply_to, request.command.uri_keys
 
         def subscribe(
             observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
+            names = self._names(targets, uri_keys=uri_keys)
             if reply_to.complete:
-                observer.on_next(reply(reply_to, MONITOR_KEY, 0, text))
+                by_uri = [name for name in names if "://" in name] if uri_keys else None
+                observer.on_next(reply(reply_to, MONITOR_KEY, 0, text, uri_keys=by_uri))
             stream = _CommandStream(observer, self._remove)
             try:
-                for address, topic in targets:
-                    self._activate(address, topic, reply_to, stream)
+                for (address, topic), name in zip(targets, names, strict=True):
+                    self._activate(address, topic, name, reply_to, stream)
             except BaseException:  # a monitor that stayed would publish nothing, and later requests would join it
                 stream.dispose()
                 raise
@@ -162,35 +167,53 @@ class Monitors:
         self,
         address: PVAddress,
         topic: str,
+        name: str,
         reply_to: ReplyTo,
         stream: _CommandStream,
     ) -> None:
         """Starts a monitor; if it is active already, publishes the PV's latest value once more."""
-        monitor = self._find(address, topic)
+        monitor = self._active.get((name, topic))
         topic_ready = self._topic_ready(topic, reply_to)
         if monitor is None:
-            monitor = self._active[address.name, topic] = _Monitor(address, topic, reply_to.serialization)
+            monitor = self._active[name, topic] = _Monitor(address, topic, reply_to.serialization, name)
             self._start(monitor, topic_ready, stream.add(monitor))
         else:
             topic_ready.subscribe()  # the topic may have been deleted since
             self._publish_latest(monitor, stream.publish)
         monitor.consumed_topics.add(reply_to.topic)
 
-    def _find(self, address: PVAddress, topic: str) -> _Monitor | None:
-        """Returns the active monitor of a PV on a topic, over either protocol.
+    def _names(self, targets: Sequence[tuple[PVAddress, str]], *, uri_keys: bool) -> list[str]:
+        """Returns the names of the events of PVs on their topics."""
+        users: dict[tuple[str, str], PVAddress] = {}  # of a name and topic, in this command
+        names: list[str] = []
+        for address, topic in targets:
+            named = self._active.get((address.name, topic))
+            user = users.get((address.name, topic)) if named is None else named.address
+            names.append(self._name(address, topic, user, uri_keys=uri_keys))
+            users.setdefault((names[-1], topic), address)
+        return names
 
-        Events do not name the protocol, so a topic carries a PV over one of them. As with the deployed gateway, that is
-        the first one requested; but one without a value is replaced.
+    def _name(self, address: PVAddress, topic: str, user: PVAddress | None, *, uri_keys: bool) -> str:
+        """Returns the name of a PV's events on a topic: the PV's name, or its URI if the name has another user.
+
+        Under its name a topic carries a PV over one protocol: as with the deployed gateway, the first one requested.
+        For clients that accept URIs as names it carries the other one beside it. For others, one without a value is
+        replaced.
         """
-        monitor = self._active.get((address.name, topic))
-        if monitor is None or monitor.address == address or self._channels.latest(monitor.address) is not None:
-            return monitor
-        _log.info("monitor replaced: topic=%s old=%s new=%s reason=no value", topic, monitor.address, address)
-        monitor.end()
-        return None
+        if user is None:
+            return address.uri if uri_keys and (address.uri, topic) in self._active else address.name
+        if user == address:
+            return address.name
+        if uri_keys:
+            return address.uri
+        named = self._active.get((address.name, topic))
+        if named is not None and self._channels.latest(named.address) is None:
+            _log.info("monitor replaced: topic=%s old=%s new=%s reason=no value", topic, named.address, address)
+            named.end()
+        return address.name
 
     def _remove(self, monitor: _Monitor) -> None:
-        key = monitor.address.name, monitor.topic
+        key = monitor.name, monitor.topic
         if self._active.get(key) is monitor:
             del self._active[key]
 
@@ -228,12 +251,12 @@ class Monitors:
 
     def _event(self, monitor: _Monitor, value: PVValue) -> OutgoingRecord | None:
         try:
-            body = value.event(monitor.serialization)
+            body = value.event(monitor.serialization, monitor.name)
         except WireError as error:
             self._metrics.unencodable += 1
             self._unencodable.count(f"pv={monitor.address} error={error}")
             return None
-        return OutgoingRecord(monitor.topic, monitor.key, body, monitor.serialization)
+        return OutgoingRecord(monitor.topic, monitor.key, body, monitor.serialization, monitor.address.protocol)
 
     def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
         """Ends the monitors whose topics have had no consumers for too long; see `ConsumedTopics.have_expired`."""

@@ -65,9 +65,9 @@ class Publisher:
 
     def _try_send(self, outgoing: OutgoingRecord) -> bool:
         """Returns False if the producer queue is full; True if the record was accepted or refused for good."""
-        topic, key, value, serialization = outgoing
+        topic, key, value = outgoing[:3]
         try:
-            self._sink.send(topic, value, key=key, headers=serialization.headers, on_delivery=self._on_delivery)
+            self._sink.send(topic, value, key=key, headers=outgoing.headers, on_delivery=self._on_delivery)
         except Exception as error:
             if isinstance(error, TransportError) and isinstance(error.__cause__, BufferError):
                 return False  # confluent-kafka raises BufferError for a full queue

@@ -123,6 +123,53 @@ def test_a_protocol_without_a_value_is_replaced(gateway: Any) -> None:
     assert gateway.bodies("a") == [{"a": {"value": "completed ca"}}]
 
 
+def updates(gateway: Any, **values: Any) -> list[tuple[str, str, dict[str, Any]]]:
+    """Updates PV `a` over protocols; returns key, protocol header and body of the events."""
+    gateway.sent()
+    for protocol, value in values.items():
+        getattr(gateway, protocol).update("a", value)
+    gateway.settle()
+    count = len(gateway.outgoing)
+    sent = gateway.sent()
+    headers = [dict(outgoing.headers)["k2eg-protocol"] for outgoing in gateway.outgoing[count - len(sent) :]]
+    return [(each.key, header, each.body) for each, header in zip(sent, headers, strict=True)]
+
+
+def test_a_client_that_accepts_uris_as_names_gets_both_protocols(gateway: Any) -> None:
+    gateway.command("multi-monitor", pv_name_list=["pva://a"])
+    assert updates(gateway, pva=1) == [("a", "pva", {"a": {"value": 1}})]
+    gateway.command("multi-monitor", pv_name_list=["pva://a", "ca://a"], uri_keys=True)
+    replies = [body for body in gateway.bodies() if "error" in body]
+    assert [(body["error"], body["uri_keys"]) for body in replies] == [(0, ["ca://a"])]
+    assert updates(gateway, pva=2, ca=3) == [
+        ("a", "pva", {"a": {"value": 2}}),
+        ("ca://a", "ca", {"ca://a": {"value": 3}}),
+    ]
+    gateway.command("monitor", pv_name="ca://a", monitor_dest_topic="a", uri_keys=True)
+    assert gateway.bodies() == [
+        {"error": 0, "reply_id": "id", "message": "Monitor activated for ca://a", "uri_keys": ["ca://a"]},
+        {"ca://a": {"value": 3}},
+    ]
+
+
+def test_both_protocols_of_a_new_pv_in_one_command_are_both_published(gateway: Any) -> None:
+    gateway.command("multi-monitor", pv_name_list=["ca://a", "pva://a"], uri_keys=True)
+    assert [body["uri_keys"] for body in gateway.bodies()] == [["pva://a"]]
+    assert updates(gateway, pva=1, ca=2) == [
+        ("pva://a", "pva", {"pva://a": {"value": 1}}),
+        ("a", "ca", {"a": {"value": 2}}),
+    ]
+
+
+def test_a_client_that_knows_names_only_gets_the_protocol_that_has_the_name(gateway: Any) -> None:
+    gateway.command("multi-monitor", pv_name_list=["pva://a", "ca://a"], uri_keys=True)
+    updates(gateway, pva=1, ca=2)
+    gateway.command("multi-monitor", pv_name_list=["ca://a"])
+    assert "uri_keys" not in gateway.bodies()[0]
+    assert len(gateway.ca.open("a")) == 1
+    assert [key for key, _, _ in updates(gateway, pva=3, ca=4)] == ["a", "ca://a"]
+
+
 def test_without_a_topic_events_go_to_the_reply_topic(gateway: Any) -> None:
     gateway.command("monitor", pv_name="pva://a", reply_topic="mine")
     gateway.update("a", 1)
