@@ -46,14 +46,19 @@ class _Log:
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab")
         self._lock = threading.Lock()
-        self._flushed = 0.0
+        threading.Thread(target=self._flush_often, daemon=True).start()
+
+    def _flush_often(self) -> None:
+        while True:
+            time.sleep(_FLUSH)
+            with self._lock:
+                self._file.flush()
 
     def add(self, data: bytes, *, now: bool = False) -> None:
         with self._lock:
             self._file.write(data)
-            if now or time.monotonic() > self._flushed + _FLUSH:
+            if now:
                 self._file.flush()
-                self._flushed = time.monotonic()
 
     def add_line(self, fields: dict[str, Any]) -> None:
         self.add(json.dumps(fields).encode() + b"\n", now=True)

@@ -1,7 +1,8 @@
 """Routes librdkafka's log to a Python logger and suppresses repetitions.
 
-While a broker is away, each client of each thread says so at level ERROR some twenty times a second. That is one event,
-which the connection's status reports; here one line a minute per broker, at level INFO, keeps the details.
+While a broker is away, each client of each thread says so at level ERROR some twenty times a second, and when it is
+back, once for each partition. That is one event, which the connection's status reports; here one line a minute per
+broker and kind of line, at level INFO, keeps the details.
 
 librdkafka reports a changed partition count, or the deletion of a topic, only in its log: `ConsumerLog` parses it.
 
@@ -20,7 +21,9 @@ from k2eg_rx.texts import get_logger
 _PAUSE = 60.0  # seconds
 _MOST_KNOWN = 200  # bounds the memory; when it is reached all are forgotten and at worst logged again
 _VARYING = re.compile(r" \(after \d+ms in state .*\)")
-_CONNECTION_FAILED = "FAIL"  # librdkafka's facility
+# librdkafka's facilities of lines about outages: a connection failed; a request timed out; a partition has no leader
+# yet; a group's session expired, which `group.py` reports; an idempotent producer waits for the coordinator
+_OUTAGE = ("FAIL", "REQTMOUT", "METADATAUPDATE", "SESSTMOUT", "GETPID")
 _BROKER = re.compile(r"\]: (?:GroupCoordinator: )?(?:\w+://)?(\S+?)(?:/\w+)?: ")
 
 
@@ -42,9 +45,10 @@ class Repetitions(logging.Filter):
         if "CONFWARN" in text:  # each client gets the whole [kafka] section, with properties of other client types
             return False
         key = _VARYING.sub("", text)
-        if isinstance(record.args, tuple) and record.args[:1] == (_CONNECTION_FAILED,):
+        if isinstance(record.args, tuple) and record.args and record.args[0] in _OUTAGE:
             record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
-            key = match[1] if (match := _BROKER.search(text)) else key
+            broker = _BROKER.search(text) if record.args[0] == "FAIL" else None
+            key = f"{record.args[0]} {broker[1] if broker else ''}"
             if not librdkafka_log.isEnabledFor(logging.INFO):
                 return False
         now = self._clock()

@@ -55,6 +55,24 @@ def test_a_lost_broker_is_one_line_a_minute_for_all_clients_and_no_error():
     assert repetitions.filter(failure("k2eg-rx#producer-50", "10.0.0.1:9092/1", "Connect to x failed"))
 
 
+@pytest.mark.usefixtures("info_enabled")
+@pytest.mark.parametrize("facility", ["REQTMOUT", "METADATAUPDATE", "SESSTMOUT", "GETPID"])
+def test_other_lines_of_an_outage_are_one_a_minute_for_all_partitions(facility: str):
+    repetitions = Repetitions()
+
+    def line(topic: str) -> logging.LogRecord:
+        words = (
+            facility,
+            "k2eg-rx#producer-3",
+            f"[thrd:main]: Partition {topic}(id)[0]: new leader-1 not found in cache",
+        )
+        return logging.LogRecord("librdkafka", logging.WARNING, __file__, 1, "%s [%s] %s", words, None)
+
+    lines = [line(f"t{number}") for number in range(1000)]
+    assert [repetitions.filter(each) for each in lines].count(True) == 1
+    assert lines[0].levelno == logging.INFO
+
+
 def test_a_lost_broker_is_not_logged_at_level_warning():
     librdkafka_log.setLevel(logging.WARNING)
     try:
