@@ -15,7 +15,9 @@ from reactivex.testing import TestScheduler
 from k2eg_rx import Client, first
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway import GatewayOptions, Metrics
+from k2eg_rx.gateway.commands.claims import Claims
 from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.commands.source import ReceivedCommand
 from k2eg_rx.gateway.gateway import CommandHandler
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.protocol.decode import decode_body
@@ -70,7 +72,8 @@ def test_oversized_commands_are_counted_and_not_decoded() -> None:
     outgoing_records: list[OutgoingRecord] = []
     for size in (LIMIT, LIMIT + 1):
         command = json.dumps({"command": "x" * (size - 53), "reply_topic": "r", "reply_id": "id"}).encode()
-        handler.handle(Record("commands", 0, 0, None, command)).subscribe(outgoing_records.append)
+        record = Record("commands", 0, 0, None, command)
+        handler.handle(ReceivedCommand(record, Claims().of(record))).subscribe(outgoing_records.append)
         assert len(command) == size
     assert [outgoing.topic for outgoing in outgoing_records] == ["r"]  # the error of an unknown command
     assert (metrics.commands, metrics.poison) == (2, 1)

@@ -65,6 +65,12 @@ class ScriptedSource:
     def lag(self) -> int:
         return 0
 
+    def owns(self, partition: tuple[str, int], offset: int) -> bool:
+        return True
+
+    def confirm(self, done: Callable[[], None]) -> None:
+        done()
+
     def close(self, timeout: float) -> None:
         self.closed = True
 

@@ -207,6 +207,13 @@ class EventRouter:
         for subscriber, items in outgoing.items():
             subscriber.offer(items)
 
+    def commit_first(self, values: Sequence[bytes | None]) -> bool:  # noqa: ARG002
+        """Returns False: events may be received again after a crash; see `Receiver.commit_first`."""
+        return False
+
+    def on_revoked(self, partitions: Collection[Partition], *, handed_over: bool) -> None:
+        """Does nothing: events that were received are delivered."""
+
     def reclaim_undelivered(self, partitions: Collection[Partition]) -> Offsets:
         """Takes back events that no subscriber was called with; see `Receiver.reclaim_undelivered`.
 

@@ -53,7 +53,7 @@ Monitors
 from k2eg_rx.gateway.commands.dispatch import handle_each
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.commands.publisher import Publisher
-from k2eg_rx.gateway.commands.source import CommandSource
+from k2eg_rx.gateway.commands.source import CommandSource, ReceivedCommand
 from k2eg_rx.gateway.commands.topics import TopicAdmin
 from k2eg_rx.gateway.epics.provider import (
     Provider,
@@ -82,6 +82,7 @@ __all__ = [
     "ProviderError",
     "ProviderTimeout",
     "Publisher",
+    "ReceivedCommand",
     "Subscriber",
     "Subscription",
     "TopicAdmin",

@@ -30,7 +30,7 @@ from k2eg_rx.gateway.commands.one_shot_snapshots import OneShotSnapshots
 from k2eg_rx.gateway.commands.publisher import Publisher
 from k2eg_rx.gateway.commands.recurring_snapshots import RecurringSnapshots
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
-from k2eg_rx.gateway.commands.source import CommandSource
+from k2eg_rx.gateway.commands.source import CommandSource, ReceivedCommand
 from k2eg_rx.gateway.commands.topics import TopicAdmin, Topics
 from k2eg_rx.gateway.commands.update_queue import UpdateQueue
 from k2eg_rx.gateway.epics.provider import Provider
@@ -73,6 +73,7 @@ class CommandHandler:
         context: Scheduler, metrics, options and clock.
         admin: Creates Kafka topics and counts their listeners; None where neither is possible.
         capacity_available: Called when a get or a put has ended.
+        confirm: Confirms open claims; calls its argument on the event loop thread after the attempt.
     """
 
     def __init__(
@@ -81,12 +82,13 @@ class CommandHandler:
         context: GatewayContext,
         admin: TopicAdmin | None = None,
         capacity_available: Callable[[], None] = lambda: None,
+        confirm: Callable[[Callable[[], None]], None] = lambda done: done(),
     ) -> None:
         self._context = context
         self._logged_reasons: set[str] = set()
         self.topics = Topics(admin, context.scheduler, create=context.options.create_topics)
         self.channels = Channels(providers, UpdateQueue(context), context)
-        self.get_put = GetPutHandler(providers, context, capacity_available)
+        self.get_put = GetPutHandler(providers, context, capacity_available, confirm)
         self.monitors = Monitors(self.channels, self.topics, context.metrics)
         self.snapshots = OneShotSnapshots(self.channels, context)
         self.recurring = RecurringSnapshots(self.channels, self.topics, context)
@@ -101,8 +103,9 @@ class CommandHandler:
             RepeatingSnapshotStopCommand: self.recurring.stop,
         }
 
-    def handle(self, record: Record) -> Observable[OutgoingRecord]:
-        """Returns the replies and events for a record of the command topic."""
+    def handle(self, received: ReceivedCommand) -> Observable[OutgoingRecord]:
+        """Returns the replies and events for a command."""
+        record = received.record
         metrics = self._context.metrics
         metrics.commands += 1
         parsed = self._parse(record)
@@ -114,7 +117,7 @@ class CommandHandler:
             return reactivex.empty()
         if isinstance(parsed, Refusal):
             return refusal_stream(metrics, parsed.reply_to, parsed.key, parsed.error, parsed.message)
-        request = CommandRequest(parsed.command, parsed.reply_to, record.timestamp_ms)
+        request = CommandRequest(parsed.command, parsed.reply_to, received.claim, record.timestamp_ms)
         return self._handlers[type(parsed.command)](request)
 
     def _parse(self, record: Record) -> Parsed:
@@ -136,11 +139,11 @@ class CommandHandler:
         self.monitors.expire(listeners, now, expiration)
         self.recurring.expire(listeners, now, expiration)
 
-    def on_failure(self, record: Record, error: Exception, emit: Callable[[OutgoingRecord], None]) -> None:
+    def on_failure(self, received: ReceivedCommand, error: Exception, emit: Callable[[OutgoingRecord], None]) -> None:
         """Logs and counts an unexpected exception, and emits a negative reply if the command allows one."""
         _log.error("command failed", exc_info=error)
         self._context.metrics.failures += 1
-        parsed = self._parse(record)
+        parsed = self._parse(received.record)
         if not isinstance(parsed, Unanswerable) and parsed.reply_to.complete:
             emit(reply(parsed.reply_to, PARSE_ERROR_KEY, -2, f"the gateway failed: {type(error).__name__}: {error}"))
 
@@ -176,7 +179,10 @@ class Gateway:
         self._loop = EventLoop(self._count_failure)
         context = GatewayContext(self._loop, self.metrics, options)
         self._commands = CommandSource(self._loop, self._capacity)
-        self._handler = CommandHandler(providers, context, admin, self._commands.capacity_available)
+        self._handler = CommandHandler(
+            providers, context, admin, self._commands.capacity_available, self._commands.confirm
+        )
+        self._commands.on_claims_ended = self._handler.get_put.end_revoked
         self._publisher = Publisher(transport.sink(), context, self._handler.topic_missing)
         self._connection_log = ConnectionLog(_log, self._loop, self.metrics.losses)
         self._source: RecordSource | None = None
@@ -201,13 +207,13 @@ class Gateway:
         """
         emit = self._publisher.send
         handler = self._handler
-        handled = handle_each(handler.handle, lambda record, error: handler.on_failure(record, error, emit))
-        self._subscription = self._commands.records().pipe(handled).subscribe(emit)
+        handled = handle_each(handler.handle, lambda received, error: handler.on_failure(received, error, emit))
+        self._subscription = self._commands.commands().pipe(handled).subscribe(emit)
         started: Future[None] = Future()
         self._transport.on_status(self._connection_log.on_status)
         self._transport.on_status(lambda status: _fail_if_refused(status, started))
         self._source = self._transport.events(self._commands, self._options.group)
-        self._commands.wake = self._source.wake
+        self._commands.attach(self._source)
         _chain_future(self._source.read(self._command_topic), started)
         try:
             started.result(timeout)

@@ -19,6 +19,7 @@ from k2eg_rx.gateway import (
     OutgoingRecord,
     Provider,
     Publisher,
+    ReceivedCommand,
     handle_each,
 )
 from k2eg_rx.pv import Protocol
@@ -62,15 +63,17 @@ class GatewayProcess:
         self._latency = latency
         self._arrival = clock.now  # of the last record, so that records stay in order
 
-        def handle(record: Record) -> Observable[OutgoingRecord]:
-            return command_filter(record, self._handler.handle)
+        def handle(received: ReceivedCommand) -> Observable[OutgoingRecord]:
+            return command_filter(
+                received.record, lambda record: self._handler.handle(received._replace(record=record))
+            )
 
-        def failed(record: Record, error: Exception) -> None:
-            self._handler.on_failure(record, error, self._send)
+        def failed(received: ReceivedCommand, error: Exception) -> None:
+            self._handler.on_failure(received, error, self._send)
 
-        self._subscription = self._commands.records().pipe(handle_each(handle, failed)).subscribe(self._send)
+        self._subscription = self._commands.commands().pipe(handle_each(handle, failed)).subscribe(self._send)
         self._source = transport.events(self._commands, options.group)
-        self._commands.wake = self._source.wake
+        self._commands.attach(self._source)
 
     def listen(self, command_topic: str) -> None:
         """Reads commands from a topic, from the position of its consumer group."""

@@ -144,6 +144,14 @@ class MemorySource:
                 for topic, number in self._partitions()
             )
 
+    def owns(self, partition: tuple[str, int], offset: int) -> bool:  # noqa: ARG002 - positions never expire
+        """Returns True: a partition has one reader until its records are received; see `RecordSource.owns`."""
+        return True
+
+    def confirm(self, done: Callable[[], None]) -> None:
+        """See `RecordSource.confirm`."""
+        done()
+
     def close(self, timeout: float) -> None:
         """Stops reading and ends the thread; see `RecordSource.close`."""
         with self._broker.changed:

@@ -72,7 +72,9 @@ class SizeFilter:
 
     def __init__(self, receiver: Receiver, limit: int, decode_errors: DecodeErrorCounter) -> None:
         self.ready = receiver.ready
+        self.commit_first = receiver.commit_first
         self.reclaim_undelivered = receiver.reclaim_undelivered
+        self.on_revoked = receiver.on_revoked
         self.collect_inline = receiver.collect_inline
         self.prefer_small_batches = receiver.prefer_small_batches
         self.conflation_filter = receiver.conflation_filter

@@ -138,6 +138,13 @@ class Receiver(FloodHints, Protocol):
         """Takes a batch of records, in offset order per partition. Must neither raise nor block."""
         ...
 
+    def commit_first(self, values: Sequence[bytes | None]) -> bool:  # noqa: ARG002
+        """Whether the records with these values must not be received again by any member of the group.
+
+        The source then commits their offsets before it passes them to `receive`; see `RecordSource.owns`.
+        """
+        return False
+
     def reclaim_undelivered(self, partitions: Collection[Partition]) -> Offsets:  # noqa: ARG002
         """Drops the records of partitions that no subscriber was called with. Called before a group gives them up.
 
@@ -145,6 +152,15 @@ class Receiver(FloodHints, Protocol):
             The lowest offset of the dropped records per partition, from which the partition's next owner reads on.
         """
         return {}
+
+    def on_revoked(self, partitions: Collection[Partition], *, handed_over: bool) -> None:
+        """Ends the receiver's right to act on records of partitions, which other members of the group may read now.
+
+        Args:
+            partitions: The partitions.
+            handed_over: Whether the offsets that `reclaim_undelivered` returned just before are committed. Otherwise
+                the session has expired or the commit failed: what was committed earlier is not received again.
+        """
 
 
 class RecordSource(Protocol):
@@ -189,6 +205,21 @@ class RecordSource(Protocol):
 
     def lag(self) -> int:
         """Returns how many records of the topics are on the broker but not received yet, as far as known."""
+        ...
+
+    def owns(self, partition: Partition, offset: int) -> bool:
+        """Whether no other member of the group has received a record, or can receive it from now on.
+
+        It holds for a while after a commit that covers the record. Any thread; does not wait for the broker.
+        """
+        ...
+
+    def confirm(self, done: Callable[[], None]) -> None:
+        """Commits the offsets of received records, so that `owns` holds for them again if they are still this member's.
+
+        Args:
+            done: Called after the attempt, on a thread of the source; must not block.
+        """
         ...
 
     def close(self, timeout: float) -> None:

@@ -121,11 +121,12 @@ class VirtualGateway:
         self.context = GatewayContext(
             self.scheduler, self.metrics, GatewayOptions(**options), lambda: UNIX + self.scheduler.now.timestamp()
         )
-        self.handler = CommandHandler({"pva": self.pva, "ca": self.ca}, self.context)
         self.commands = CommandSource(self.scheduler, lambda: 1000)
+        self.handler = CommandHandler({"pva": self.pva, "ca": self.ca}, self.context, confirm=self.commands.confirm)
+        self.commands.on_claims_ended = self.handler.get_put.end_revoked
         emit = self.outgoing.append
-        answer = handle_each(self.handler.handle, lambda record, error: self.handler.on_failure(record, error, emit))
-        self.subscription = self.commands.records().pipe(answer).subscribe(emit)
+        answer = handle_each(self.handler.handle, lambda command, error: self.handler.on_failure(command, error, emit))
+        self.subscription = self.commands.commands().pipe(answer).subscribe(emit)
         self._seen = 0
 
     def command(self, command: str, *, age: float | None = None, **fields: Any) -> None:

@@ -23,6 +23,7 @@ from reactivex.disposable import Disposable, SerialDisposable
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import provider_of
+from k2eg_rx.gateway.commands.claims import LOST, UNCONFIRMED, ClaimState
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
 from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
@@ -75,6 +76,11 @@ class _Operation:
         self.unblock_timer = SerialDisposable()
 
     @property
+    def is_put(self) -> bool:
+        """Whether it must not be carried out twice."""
+        return isinstance(self.request.command, PutCommand)
+
+    @property
     def started(self) -> bool:
         """Whether the provider was called."""
         return self.ticket is not None and self.ticket.started
@@ -92,6 +98,7 @@ class GetPutHandler:
         providers: The EPICS clients, by protocol.
         context: Scheduler, metrics, options and clock.
         capacity_available: Called when an operation has ended.
+        confirm: Confirms open claims; calls its argument on the event loop thread after the attempt.
     """
 
     def __init__(
@@ -99,6 +106,7 @@ class GetPutHandler:
         providers: Mapping[Protocol, Provider],
         context: GatewayContext,
         capacity_available: Callable[[], None] = lambda: None,
+        confirm: Callable[[Callable[[], None]], None] = lambda done: done(),
     ) -> None:
         self._providers = providers
         self._options = context.options
@@ -106,7 +114,10 @@ class GetPutHandler:
         self._metrics = context.metrics
         self._clock = context.clock
         self._capacity_available = capacity_available
+        self._confirm = confirm
         self._queues = KeyedQueue()
+        self._confirming = False
+        self._unconfirmed: dict[_Operation, Callable[[], None]] = {}  # puts to begin once their claims are confirmed
         self._sweep_scheduled = False
         self._pending: dict[_Operation, None] = {}
         self._awaited: dict[str, _Operation] = {}  # started puts that wait for their record, by PV
@@ -168,6 +179,8 @@ class GetPutHandler:
             deadline = self._scheduler.now + timedelta(seconds=self._timeout_of(request.command))
             operation = _Operation(request, address.uri, deadline, observer)
             operation.ticket = Ticket(partial(self._start, operation, address, call, max_age), blocking=blocking)
+            if operation.is_put:
+                request.claim.open()
             self._pending[operation] = None
             if not self._sweep_scheduled:
                 self._schedule_sweep()
@@ -199,6 +212,8 @@ class GetPutHandler:
         if remaining <= 0:
             self._reply(operation, -3, TIMEOUT)
             return
+        if not self._begin(operation, partial(self._start, operation, address, call, max_age)):
+            return
         try:
             future = call(operation, remaining)
         except Exception as error:
@@ -210,6 +225,40 @@ class GetPutHandler:
             )
         finish = partial(self._finish, operation, address)
         future.add_done_callback(lambda done: call_soon(self._scheduler, partial(finish, done)))
+
+    def _begin(self, operation: _Operation, start: Callable[[], None]) -> bool:
+        """Takes the claim to a put; returns False if it must not be carried out, or not before `start` is called."""
+        claim = operation.request.claim
+        if not operation.is_put or claim.begin():
+            return True
+        if claim.state is ClaimState.CONFIRM:
+            self._unconfirmed[operation] = start
+            self._request_confirmation()
+        else:
+            self._refuse(operation, LOST)
+        return False
+
+    def _request_confirmation(self) -> None:
+        if not self._confirming:
+            self._confirming = True
+            self._confirm(self._retry_unconfirmed)
+
+    def _retry_unconfirmed(self) -> None:
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        for operation, start in unconfirmed.items():
+            if operation in self._pending:
+                start()
+        self._confirming = False  # the next attempt is made by the sweep
+
+    def end_revoked(self) -> None:
+        """Ends the puts that have not begun and went to another gateway, or have to be refused."""
+        for operation in list(self._pending):
+            if operation.is_put and operation.request.claim.state in (ClaimState.LOST, ClaimState.HANDED_OVER):
+                self._refuse(operation, LOST)
+
+    def _refuse(self, operation: _Operation, text: str) -> None:
+        self._metrics.refused += 1
+        self._reply(operation, -3, f"the {operation.request.command.operation} was {text}")
 
     def _unblock(self, operation: _Operation) -> None:
         """Lets the next command of the PV start while this one is still running."""
@@ -256,7 +305,10 @@ class GetPutHandler:
     def _reply(self, operation: _Operation, error: int, message: str, *, completed: bool = False) -> None:
         request = operation.request
         outgoing = None
-        if request.reply_to.complete or isinstance(request.command, GetCommand):
+        answerable = request.reply_to.complete or isinstance(request.command, GetCommand)
+        if operation.is_put and not request.claim.answer():
+            answerable = False  # another gateway carries it out and answers
+        if answerable:
             outgoing = reply(request.reply_to, request.command.pv_name, error, message, completed=completed)
         self._end(operation, outgoing)
 
@@ -267,6 +319,7 @@ class GetPutHandler:
         del self._pending[operation]
         if self._awaited.get(operation.key) is operation:
             del self._awaited[operation.key]
+        self._unconfirmed.pop(operation, None)
         if outgoing is not None:
             operation.observer.on_next(outgoing)
         operation.observer.on_completed()
@@ -279,6 +332,8 @@ class GetPutHandler:
         def sweep(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
             self._sweep_scheduled = False
             self._sweep(self._scheduler.now)
+            if self._unconfirmed:
+                self._request_confirmation()
             if self._pending and not self._sweep_scheduled:
                 self._schedule_sweep()
 
@@ -288,12 +343,15 @@ class GetPutHandler:
     def _sweep(self, now: datetime) -> None:
         """Times out operations that still wait in their queue, and those whose provider never answered."""
         for operation in [operation for operation in self._pending if operation.deadline <= now]:
-            if not operation.started or operation.deadline + timedelta(seconds=_PROVIDER_GRACE) <= now:
+            if operation in self._unconfirmed:
+                self._refuse(operation, UNCONFIRMED)
+            elif not operation.started or operation.deadline + timedelta(seconds=_PROVIDER_GRACE) <= now:
                 self._reply(operation, -3, TIMEOUT)
 
     def abandon(self) -> None:
         """Fails all waiting and running operations, because the gateway is stopping."""
         for operation in reversed(list(self._pending)):  # last first, so that no waiting one starts now
             what = operation.request.command.operation
-            state = "may still be carried out" if operation.started else "was not carried out"
+            begun = operation.started and operation not in self._unconfirmed
+            state = "may still be carried out" if begun else "was not carried out"
             self._reply(operation, -2, f"the gateway is stopping: the {what} {state}")

@@ -14,6 +14,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
+from k2eg_rx.gateway.commands.claims import LOST, UNCONFIRMED, ClaimState
 from k2eg_rx.gateway.commands.iterations import IterationBuilder, Message, UnencodedData
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
 from k2eg_rx.gateway.commands.one_shot_snapshots import MAX_WINDOW_MSEC
@@ -221,6 +222,14 @@ class RecurringSnapshots:
         if running is None:
             text = f"Snapshot '{name}' has not been found"
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -2, text)
+        claim = request.claim.open()
+        if not claim.begin():
+            text = LOST if claim.state is ClaimState.LOST else UNCONFIRMED
+            return (
+                refusal_stream(self._metrics, reply_to, RECURRING_KEY, -3, text)
+                if claim.answer()
+                else reactivex.empty()
+            )
         running.trigger()
         return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been armed"))
 

@@ -7,6 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 import reactivex
 from reactivex import Observable
 
+from k2eg_rx.gateway.commands.claims import Claim
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.protocol import ReplyTo
@@ -21,11 +22,13 @@ class CommandRequest(NamedTuple, Generic[_Command]):
     Attributes:
         command: The parsed command.
         reply_to: Topic, id and serialization of the reply.
+        claim: The right to carry the command out.
         timestamp_ms: The Kafka timestamp of the command in Unix milliseconds; -1 if unknown.
     """
 
     command: _Command
     reply_to: ReplyTo
+    claim: Claim
     timestamp_ms: int = -1
 
     def age(self, now: float) -> float:

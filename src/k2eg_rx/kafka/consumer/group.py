@@ -7,6 +7,9 @@ In a rebalance every member gives up all its partitions, commits what was delive
 Records that were fetched or received but not delivered are dropped and not committed: the next owner of the partition
 reads them. Nothing is committed of a deleted topic, since the offset would apply to a new topic of that name.
 
+Records that must not be received twice (`Receiver.commit_first`) are received after their offsets were committed. While
+the coordinator does not accept the commit, they are held back, with all records after them.
+
 Kafka refuses commits of a member whose session has expired; librdkafka's mock cluster refuses them as soon as the next
 rebalance has begun. Either is logged, and another member receives again what was received since the last commit (one
 second): nothing is lost, but events may repeat.
@@ -16,15 +19,23 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from k2eg_rx.kafka.connection.configuration import Properties
-from k2eg_rx.kafka.connection.errors import ErrorTranslator, kafka_error
+from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
-from k2eg_rx.kafka.consumer.group_offsets import COMMITTED_TIMEOUT, REBALANCE_ERRORS, InitialOffsets, partition_of
+from k2eg_rx.kafka.consumer.group_offsets import (
+    REBALANCE_ERRORS,
+    InitialOffsets,
+    commit,
+    fetch_committed,
+    partition_of,
+    topic_partitions,
+)
 from k2eg_rx.kafka.consumer.lag import Partition
+from k2eg_rx.kafka.consumer.ownership import Ownership, elapsed
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop, PollLoopListener
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
 from k2eg_rx.kafka.metadata.topic_subscription import TopicSubscription
@@ -33,7 +44,6 @@ from k2eg_rx.transport import Offsets, Receiver
 
 _log = get_logger(__name__)
 
-_COORDINATOR_TIMEOUT = 10.0  # seconds to wait for the group's committed offsets after an assignment
 # Seconds of a receiver that is not ready, after which the partitions are paused. Pausing discards the prefetch, but
 # allows polling, which keeps the member in the group.
 _PAUSE_AFTER = 1.0
@@ -43,10 +53,6 @@ _PAUSED_POLL = 0.1  # seconds between polls of paused partitions: the delay of t
 def _partition_of(message: Message) -> Partition:
     partition = message.partition()
     return message.topic() or "", -1 if partition is None else partition
-
-
-def _topic_partitions(offsets: Iterable[tuple[Partition, int]], metadata: str = "") -> list[TopicPartition]:
-    return [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in offsets]
 
 
 class GroupPollLoop(PollLoop):
@@ -78,6 +84,8 @@ class GroupPollLoop(PollLoop):
         self._lost_positions: dict[Partition, int] = {}
         self._unresolved: set[Partition] = set()  # assigned, but the committed offset is unknown
         self._pending: list[Message] = []
+        self._held: list[Message] = []  # to be received once their offsets are committed
+        self.ownership = Ownership(self._properties)
         # Released topics: their records count as not received. Any thread adds, the poll thread removes; each access is
         # one atomic operation.
         self.released_topics: set[str] = set()
@@ -125,28 +133,38 @@ class GroupPollLoop(PollLoop):
         lower = {key: offset for key, offset in unused.items() if offset < self._received.get(key, -1)}
         self._received.update(lower)
         with contextlib.suppress(KafkaException):  # the partitions are no longer assigned
-            consumer.store_offsets(offsets=_topic_partitions(lower.items()))
+            consumer.store_offsets(offsets=topic_partitions(lower.items()))
 
     def _discard_offsets(self, consumer: Consumer, topic: str) -> None:
         """Prevents commits for a deleted topic."""
         received = {key for key in self._received if key[0] == topic}
         self._received = {key: offset for key, offset in self._received.items() if key not in received}
         with contextlib.suppress(KafkaException):  # the partitions are no longer assigned
-            consumer.store_offsets(offsets=_topic_partitions((key, OFFSET_INVALID) for key in received))
+            consumer.store_offsets(offsets=topic_partitions((key, OFFSET_INVALID) for key in received))
 
     def _commit(
         self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]], metadata: str = ""
     ) -> KafkaError | None:
-        """Commits offsets; returns the error, if any."""
-        partitions = _topic_partitions(offsets, metadata)
-        if not partitions:
-            return None
+        return commit(consumer, topic_partitions(offsets, metadata))
+
+    def confirm(self, consumer: Consumer) -> None:
+        """Commits the offsets of received records, as proof that they are this member's."""
+        self._commit_as_proof(consumer, dict(self._received))
+
+    def _commit_as_proof(self, consumer: Consumer, offsets: Mapping[Partition, int]) -> bool:
+        """Commits offsets; returns whether the coordinator accepted them."""
+        sent_at = elapsed()
+        if not offsets or self._commit(consumer, offsets.items()) is not None:
+            return False
+        self.ownership.extend(sent_at, offsets)
+        return True
+
+    def _on_given_up(self, keys: Collection[Partition], *, handed_over: bool) -> None:
+        """Tells the receiver that other members may read partitions from now on."""
         try:
-            consumer.commit(offsets=partitions, asynchronous=False)
-        except KafkaException as failure:
-            _log.info("commit failed: error=%s", failure)
-            return kafka_error(failure)
-        return None
+            self._receiver.on_revoked(keys, handed_over=handed_over)
+        except Exception:
+            _log.exception("receiver raised when partitions were revoked: partitions=%d", len(keys))
 
     def _leave(self, consumer: Consumer) -> None:
         """Commits what was delivered, after a rebalance in progress, and leaves the group."""
@@ -160,6 +178,7 @@ class GroupPollLoop(PollLoop):
             failure = self._commit(consumer, self._received.items())
         if failure is not None:
             self._warn_uncommitted(len(self._received), failure)
+        self._on_given_up(list(self.lag.starts), handed_over=failure is None)
         self._received.clear()  # librdkafka commits nothing while it closes; it would wait in vain
         super()._leave(consumer)
 
@@ -181,8 +200,9 @@ class GroupPollLoop(PollLoop):
         """Joins the group with a new consumer, which is another member to the group."""
         self._must_rejoin = False
         lost = list(self.lag.starts)
+        self._on_given_up(lost, handed_over=False)
         self._forget(set(lost))
-        self.lag.remove(_topic_partitions((key, 0) for key in lost))
+        self.lag.remove(topic_partitions((key, 0) for key in lost))
         self._subscribed, self._joining = frozenset(), False
         self._blocked_since, self._paused = None, False
         self._subscribe(new)
@@ -221,6 +241,8 @@ class GroupPollLoop(PollLoop):
 
         A message of a partition that was revoked just before is dropped: its new owner reads it.
         """
+        if self._held:
+            return self._poll_while_held(consumer)
         self._blocked_since = None
         if self._paused:
             self._paused = False
@@ -237,11 +259,22 @@ class GroupPollLoop(PollLoop):
         self._pending = []
         return messages
 
+    def _poll_while_held(self, consumer: Consumer) -> list[Message]:
+        """Takes part in a rebalance, perhaps; returns the held messages that are still this member's."""
+        if not self._paused:
+            self._paused = True
+            consumer.pause(consumer.assignment())
+        message = consumer.poll(0)
+        if message is not None:
+            self._pending.append(message)
+        self._signal.wait(_PAUSED_POLL)
+        held, self._held = self._held, []
+        return held
+
     def _is_read(self, message: Message) -> bool:  # noqa: ARG002
         return True  # no other member receives it
 
     def _process(self, consumer: Consumer, messages: Sequence[Message]) -> None:
-        super()._process(consumer, messages)
         received = {
             _partition_of(message): (message.offset() or 0) + 1
             for message in messages
@@ -249,31 +282,31 @@ class GroupPollLoop(PollLoop):
             and message.topic() not in self._deleted
             and message.topic() not in self.released_topics
         }
+        values = [message.value() for message in messages if message.error() is None]
+        first = bool(received) and self._receiver.commit_first(values)
+        if first and not self._commit_before_delivery(consumer, received):
+            self._held = list(messages)
+            return
+        super()._process(consumer, messages)
         self._received.update(received)
-        if received:
-            consumer.store_offsets(offsets=_topic_partitions(received.items()))  # librdkafka commits them every second
+        if received and not first:
+            consumer.store_offsets(offsets=topic_partitions(received.items()))  # librdkafka commits them every second
+
+    def _commit_before_delivery(self, consumer: Consumer, offsets: Mapping[Partition, int]) -> bool:
+        """Commits the offsets after a batch; returns whether the coordinator accepted them."""
+        # Stored first: otherwise librdkafka might commit an older stored offset right after this commit.
+        consumer.store_offsets(offsets=topic_partitions(offsets.items()))
+        if self._commit_as_proof(consumer, offsets):
+            return True
+        reached = {key: self._received.get(key, self.lag.starts.get(key, OFFSET_INVALID)) for key in offsets}
+        consumer.store_offsets(offsets=topic_partitions(reached.items()))
+        return False
 
     def _restart_offset(self, topic: str, partition: int) -> int:
         if (topic, partition) not in self._unresolved:
             return super()._restart_offset(topic, partition)
         self._unresolved.discard((topic, partition))  # the group has not read the partition
         return self._initial_offsets.get((topic, partition)) or 0
-
-    def _fetch_committed(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition] | None:
-        """Returns the group's committed offsets; None if the coordinator, which may be moving, does not answer."""
-        deadline = time.monotonic() + _COORDINATOR_TIMEOUT
-        while True:
-            try:
-                committed = consumer.committed(partitions, timeout=COMMITTED_TIMEOUT)
-                failure = next((partition.error for partition in committed if partition.error is not None), None)
-                if failure is None:
-                    return committed
-            except KafkaException as raised:
-                failure = raised
-            _log.info("committed offsets not known yet: error=%s", failure)
-            if self._closing or time.monotonic() > deadline:
-                return None
-            time.sleep(_PAUSED_POLL)
 
     def _restart_partition(self, consumer: Consumer, partition: TopicPartition) -> None:
         """Restarts a partition at another offset. An assignment by the group can only be replaced as a whole."""
@@ -286,7 +319,7 @@ class GroupPollLoop(PollLoop):
         if self._closing:
             consumer.assign(partitions)
             return
-        committed = self._fetch_committed(consumer, partitions)
+        committed = fetch_committed(consumer, partitions, lambda: self._closing)
         if committed is None:
             self._unresolved.update(map(partition_of, partitions))
             self._must_rejoin = True
@@ -299,7 +332,7 @@ class GroupPollLoop(PollLoop):
                 for p in committed
             }
             fresh = [(partition_of(p), begin[partition_of(p)]) for p in committed if p.offset != begin[partition_of(p)]]
-            starts = _topic_partitions(begin.items())
+            starts = topic_partitions(begin.items())
         consumer.assign(starts)
         self.lag.add(starts)
         if self._paused:
@@ -314,6 +347,7 @@ class GroupPollLoop(PollLoop):
         failure = self._commit(consumer, [(key, offset) for key, offset in self._received.items() if key in keys])
         if failure is not None:
             self._warn_uncommitted(len(keys), failure)
+        self._on_given_up(keys, handed_over=failure is None)
         self._unassign(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -321,6 +355,7 @@ class GroupPollLoop(PollLoop):
             "consumer group session expired (session.timeout.ms without a heartbeat), other members may receive records"
             " since the last commit again"
         )
+        self._on_given_up(set(map(partition_of, partitions)), handed_over=False)
         self._unassign(consumer, partitions)
 
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -331,6 +366,8 @@ class GroupPollLoop(PollLoop):
 
     def _forget(self, keys: set[Partition]) -> None:
         self._lost_positions.update((key, offset) for key, offset in self._received.items() if key in keys)
+        self.ownership.drop(keys)
         self._pending = [message for message in self._pending if _partition_of(message) not in keys]
+        self._held = [message for message in self._held if _partition_of(message) not in keys]
         self._received = {key: offset for key, offset in self._received.items() if key not in keys}
         self._unresolved -= keys

@@ -1,4 +1,4 @@
-"""Initial offsets of a consumer group in partitions that it has not read before.
+"""Offsets of a consumer group: commits, committed offsets, and initial offsets of partitions not read before.
 
 The first member that subscribes to a topic commits the initial offsets, for whichever member is assigned the
 partitions. Members that subscribe at about the same time may have resolved different offsets: the lowest counts until a
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from k2eg_rx.kafka.connection.errors import kafka_error
 from k2eg_rx.kafka.consumer.lag import Partition
 from k2eg_rx.texts import get_logger
 
@@ -23,6 +24,7 @@ _log = get_logger(__name__)
 # after a request to join waits until all members have joined, and then belongs to a generation that is over.
 REBALANCE_ERRORS = frozenset({KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION})
 
+_COORDINATOR_TIMEOUT = 10.0  # seconds to wait for the group's committed offsets after an assignment
 COMMITTED_TIMEOUT = 5.0  # seconds; the whole group waits for a member that is being assigned partitions
 PATIENCE = 10.0  # seconds that a rebalance may delay the commit of initial offsets
 # Seconds for another member to commit offset 0: one that has waited for the topic looks for it once a second and reads
@@ -37,6 +39,44 @@ Commit = Callable[[Consumer, Iterable[tuple[Partition, int]], str], KafkaError |
 def partition_of(partition: TopicPartition) -> Partition:
     """Returns the topic and number of a partition."""
     return partition.topic, partition.partition
+
+
+def topic_partitions(offsets: Iterable[tuple[Partition, int]], metadata: str = "") -> list[TopicPartition]:
+    """Returns offsets in the form that librdkafka takes."""
+    return [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in offsets]
+
+
+def commit(consumer: Consumer, offsets: list[TopicPartition]) -> KafkaError | None:
+    """Commits offsets and waits for the coordinator; returns the error, if any."""
+    if not offsets:
+        return None
+    try:
+        committed: list[TopicPartition] | None = consumer.commit(offsets=offsets, asynchronous=False)
+        error = next((partition.error for partition in committed or () if partition.error is not None), None)
+    except KafkaException as failure:
+        error = kafka_error(failure)
+    if error is not None:
+        _log.info("commit failed: error=%s", error)
+    return error
+
+
+def fetch_committed(
+    consumer: Consumer, partitions: list[TopicPartition], gives_up: Callable[[], bool]
+) -> list[TopicPartition] | None:
+    """Returns the group's committed offsets; None if the coordinator, which may be moving, does not answer."""
+    deadline = time.monotonic() + _COORDINATOR_TIMEOUT
+    while True:
+        try:
+            committed = consumer.committed(partitions, timeout=COMMITTED_TIMEOUT)
+            failure = next((partition.error for partition in committed if partition.error is not None), None)
+            if failure is None:
+                return committed
+        except KafkaException as raised:
+            failure = raised
+        _log.info("committed offsets not known yet: error=%s", failure)
+        if gives_up() or time.monotonic() > deadline:
+            return None
+        time.sleep(RETRY)
 
 
 class InitialOffsets:

@@ -18,7 +18,7 @@ from k2eg_rx.kafka.consumer.poll_loop import PollLoop, PollLoopListener
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
 from k2eg_rx.kafka.metadata.offset_resolver import OffsetResolver
 from k2eg_rx.kafka.metadata.topic_subscription import Creation, TopicSubscription
-from k2eg_rx.transport import Offsets, SourceClosedError
+from k2eg_rx.transport import Offsets, Partition, SourceClosedError
 
 _P = TypeVar("_P", bound=PollLoop)
 
@@ -82,6 +82,14 @@ class TopicSource(Generic[_P]):
     def lag(self) -> int:
         """Returns the number of records not received yet; see `RecordSource.lag`."""
         return self._poll_loop.lag.total
+
+    def owns(self, partition: Partition, offset: int) -> bool:  # noqa: ARG002 - it shares no partitions
+        """Returns True; see `RecordSource.owns`."""
+        return True
+
+    def confirm(self, done: Callable[[], None]) -> None:
+        """See `RecordSource.confirm`; there is nothing to commit."""
+        done()
 
     def close(self, timeout: float) -> None:
         """Stops the poll thread; see `RecordSource.close`."""
@@ -188,3 +196,16 @@ class GroupSource(TopicSource[GroupPollLoop]):
         self._poll_loop.queue(lambda consumer: self._poll_loop.release_for_rebalance(consumer, offsets))
         for topic in topics:
             self.release(topic)
+
+    def owns(self, partition: Partition, offset: int) -> bool:
+        """Whether a record is this member's alone; see `RecordSource.owns`."""
+        return self._poll_loop.ownership.covers(partition, offset)
+
+    def confirm(self, done: Callable[[], None]) -> None:
+        """Commits the offsets of received records; see `RecordSource.confirm`."""
+
+        def commit(consumer: Consumer) -> None:
+            self._poll_loop.confirm(consumer)
+            done()
+
+        self._poll_loop.queue(commit)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from k2eg_rx.gateway.commands.claims import Claims
+from k2eg_rx.gateway.commands.source import ReceivedCommand
 from k2eg_rx.protocol.commands import MultiMonitorCommand, encode_command
 from k2eg_rx.protocol.encode import Serialization
 from k2eg_rx.transport.interfaces import Record
@@ -338,7 +340,8 @@ def test_a_command_stream_completes_with_its_last_monitor(gateway: Any, raises: 
 
     def send(reply_id: str) -> None:
         command = encode_command(MultiMonitorCommand(("pva://a", "ca://b")), "replies", reply_id)
-        answer = gateway.handler.handle(Record("commands", 0, 0, None, command))
+        record = Record("commands", 0, 0, None, command)
+        answer = gateway.handler.handle(ReceivedCommand(record, Claims().of(record)))
         answer.subscribe(on_completed=lambda: completed.append(reply_id))
 
     gateway.pva.raises = raises

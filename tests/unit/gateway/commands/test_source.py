@@ -16,7 +16,7 @@ class SourceUnderTest:
         self.woken = 0
         self.commands.wake = self._wake
         self.emitted: list[int] = []
-        self.commands.records().subscribe(lambda record: self.emitted.append(record.offset))
+        self.commands.commands().subscribe(lambda command: self.emitted.append(command.record.offset))
 
     def _wake(self) -> None:
         self.woken += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.status_events import StatusEvents
-from k2eg_rx.kafka.consumer import group, group_offsets
+from k2eg_rx.kafka.consumer import group, group_offsets, ownership
 from k2eg_rx.kafka.consumer.group import GroupPollLoop
 from k2eg_rx.kafka.metadata.topic_subscription import TopicSubscription
 from k2eg_rx.transport.interfaces import Receiver, Record
@@ -107,6 +108,9 @@ class Harness(Receiver):
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.is_ready = True
+        self.commits_first = False
+        self.on_receive: Callable[[], None] = lambda: None
+        self.revoked: list[tuple[Collection[tuple[str, int]], bool]] = []
         self.undelivered: Offsets = {}
         self.reclaimed: list[Collection[tuple[str, int]]] = []
         self.consumer: Any = FakeConsumer()
@@ -120,7 +124,14 @@ class Harness(Receiver):
         return self.is_ready
 
     def receive(self, records: Sequence[Record]) -> None:
+        self.on_receive()
         self.records.extend(records)
+
+    def commit_first(self, values: Sequence[bytes | None]) -> bool:
+        return self.commits_first and values != []
+
+    def on_revoked(self, partitions: Collection[tuple[str, int]], *, handed_over: bool) -> None:
+        self.revoked.append((set(partitions), handed_over))
 
     def reclaim_undelivered(self, partitions: Collection[tuple[str, int]]) -> Offsets:
         self.reclaimed.append(set(partitions))
@@ -163,6 +174,101 @@ def harness() -> Harness:
     assert [record.offset for record in harness.records] == [0, 1]
     assert harness.consumer.stored == {("t", 0): 2}
     return harness
+
+
+def test_records_are_committed_before_they_are_received_if_the_receiver_asks_for_it(harness):
+    seen: list[Offsets] = []
+    harness.on_receive = lambda: seen.append(dict(harness.consumer.group))
+    harness.step(2)
+    assert seen == [{("t", 0): 0}], "only the initial offset"
+    assert not harness.poll_loop.ownership.covers(("t", 0), 2)
+    harness.commits_first = True
+    harness.step(3, 4)
+    assert seen[1:] == [{("t", 0): 5}]
+    assert harness.poll_loop.ownership.covers(("t", 0), 4)
+    assert not harness.poll_loop.ownership.covers(("t", 0), 5)
+    assert not harness.poll_loop.ownership.covers(("t", 1), 0)
+
+
+def test_records_wait_until_the_coordinator_accepts_their_offsets(harness, monkeypatch):
+    monkeypatch.setattr(group, "_PAUSED_POLL", 0.0)
+    harness.commits_first = True
+    harness.consumer.commit_errors = [KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.REBALANCE_IN_PROGRESS]
+    harness.step(2)
+    assert harness.consumer.stored == {("t", 0): 2}, "librdkafka must not commit them either"
+    harness.step(3)
+    assert [record.offset for record in harness.records] == [0, 1]
+    assert harness.consumer.paused == {("t", 0)}
+    harness.step()
+    harness.step()
+    assert [record.offset for record in harness.records] == [0, 1, 2, 3]
+    assert harness.consumer.paused == set()
+    assert harness.consumer.group == {("t", 0): 4}
+
+
+def test_records_that_wait_for_their_commit_are_left_to_the_next_owner(harness, monkeypatch):
+    monkeypatch.setattr(group, "_PAUSED_POLL", 0.0)
+    harness.commits_first = True
+    harness.consumer.commit_errors = [KafkaError.REBALANCE_IN_PROGRESS]
+    harness.step(2)
+    harness.revoke()
+    assert harness.consumer.group == {("t", 0): 2}
+    harness.step()
+    assert [record.offset for record in harness.records] == [0, 1]
+    assert not harness.poll_loop.ownership.covers(("t", 0), 1)
+
+
+def test_the_ownership_of_records_ends_with_time_and_is_confirmed_by_a_commit(harness, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(ownership, "elapsed", lambda: now)
+    monkeypatch.setattr(group, "elapsed", lambda: now)
+    owned = partial(harness.poll_loop.ownership.covers, ("t", 0), 1)
+    assert not owned(), "nothing was committed yet"
+    harness.poll_loop.confirm(harness.consumer)
+    assert owned()
+    now += 22.0  # a session lasts 45 s
+    assert owned()
+    now += 1.0
+    assert not owned()
+    harness.consumer.commit_errors = [KafkaError.ILLEGAL_GENERATION]
+    harness.poll_loop.confirm(harness.consumer)
+    assert not owned()
+    harness.poll_loop.confirm(harness.consumer)
+    assert owned()
+    harness.revoke()
+    assert not owned()
+    harness.assign()
+    harness.poll_loop.confirm(harness.consumer)
+    assert not owned(), "no record was received since the assignment"
+
+
+def test_a_commit_that_fails_for_a_partition_confirms_nothing(harness):
+    class Refused(TopicPartition):
+        error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+
+    harness.consumer.commit = lambda offsets, asynchronous: [Refused("t", 0)]
+    harness.poll_loop.confirm(harness.consumer)
+    assert not harness.poll_loop.ownership.covers(("t", 0), 1)
+
+
+def test_the_receiver_is_notified_of_partitions_that_other_members_may_read(harness):
+    harness.revoke()
+    assert harness.revoked == [({("t", 0)}, True)]
+    harness.assign()
+    harness.step(2)
+    harness.consumer.commit_errors = [KafkaError.REBALANCE_IN_PROGRESS]
+    harness.revoke()
+    assert harness.revoked[1:] == [({("t", 0)}, False)]
+    harness.assign()
+    harness.poll_loop._on_lost(harness.consumer, [TopicPartition("t", 0)])
+    assert harness.revoked[2:] == [({("t", 0)}, False)]
+    assert len(harness.reclaimed) == 2, "without a session there is no handover"
+    harness.assign()
+    harness.poll_loop._resume_on(FakeConsumer(), harness.consumer)
+    assert harness.revoked[3:] == [({("t", 0)}, False)]
+    harness.assign()
+    harness.poll_loop._leave(harness.consumer)
+    assert harness.revoked[4:] == [({("t", 0)}, True)]
 
 
 def test_received_records_of_a_released_topic_are_committed(harness):
