@@ -17,7 +17,7 @@ from k2eg_rx.client.monitors import Monitors
 from k2eg_rx.client.requests import Requests, closed_before_reply
 from k2eg_rx.client.router import EventRouter
 from k2eg_rx.client.snapshots import RecurringSnapshots
-from k2eg_rx.client.status import Status, StatusBoard
+from k2eg_rx.client.status import LossCounter, Status, StatusBoard
 from k2eg_rx.concurrency import RequestPriority, Runtime, TimerScheduler
 from k2eg_rx.delivery import Dispatcher
 from k2eg_rx.errors import TransportError, WireError
@@ -79,6 +79,7 @@ class Core:
         limit = settings.max_message_bytes
         self._shares_events = group_name is not None
         self._decode_errors = DecodeErrorCounter()
+        self._losses = LossCounter()
         self._own_timers = TimerScheduler()  # starts its thread when it is used
         timers: abc.SchedulerBase = runtime.scheduler if runtime.is_virtual else self._own_timers
         priority = RequestPriority()
@@ -92,7 +93,12 @@ class Core:
         self.status = StatusBoard(self._measure, timers)
         self._pending = PendingRequests(self._decode_errors, priority.note)
         router = EventRouter(
-            self._decode_errors, self._has_room, self.dispatcher.collect_inline, priority.is_due, limit=limit
+            self._decode_errors,
+            self._has_room,
+            self.dispatcher.collect_inline,
+            priority.is_due,
+            limit=limit,
+            on_notice=self._losses.add,
         )
         self._transports = ClientTransports(
             transport or (runtime.transport or KafkaTransport)(settings),
@@ -168,6 +174,8 @@ class Core:
             monitors=len(self.monitors),
             unconfirmed=self.monitors.unconfirmed() + self.recurring.unconfirmed(),
             pending=len(self._pending),
+            lost=self._losses.counts(),
+            loss_reasons=self._losses.reasons(),
         )
 
     def _has_room(self) -> bool:

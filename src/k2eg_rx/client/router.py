@@ -19,7 +19,7 @@ from operator import ne
 from k2eg_rx.client.routes import MessageRoute, Naming, Outgoing, PVRoute
 from k2eg_rx.delivery import SubscriberInput
 from k2eg_rx.errors import WireError
-from k2eg_rx.protocol import PVUpdate, decode_body
+from k2eg_rx.protocol import NOTICE_KEY, Notice, PVUpdate, decode_body, decode_notice
 from k2eg_rx.transport import ConflationFilter, DecodeErrorCounter, InlineWork, Offsets, Partition, Record
 
 
@@ -53,6 +53,7 @@ class EventRouter:
         collect_inline: See `Receiver.collect_inline`.
         prefer_small_batches: See `Receiver.prefer_small_batches`.
         limit: Maximum size of a body in bytes; larger records are rejected before they get here.
+        on_notice: Called with notices about PVs that have a route, on the event poll thread.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class EventRouter:
         has_room: Callable[[], bool],
         collect_inline: Callable[[], InlineWork | None] = lambda: None,
         prefer_small_batches: Callable[[], bool] = lambda: False,
+        *,
         limit: float = math.inf,
+        on_notice: Callable[[Notice], None] = lambda _: None,
     ) -> None:
         self.lock = threading.RLock()
         self._pvs: dict[str, dict[bytes, PVRoute]] = {}
@@ -73,6 +76,7 @@ class EventRouter:
         self.collect_inline = collect_inline
         self.prefer_small_batches = prefer_small_batches
         self._limit = limit
+        self._on_notice = on_notice
 
     def add_pv(self, route: PVRoute) -> None:
         """Adds the route of a PV."""
@@ -242,8 +246,11 @@ class EventRouter:
         return sole
 
     def _route_other(self, record: Record, keyed: dict[bytes, PVRoute] | None, outgoing: Outgoing) -> None:
-        """Routes a record that has no PV's key: an event without a key, or a snapshot's message."""
+        """Routes a record that has no PV's key: an event without a key, a notice, or a snapshot's message."""
         try:
+            if keyed is not None and record.key == NOTICE_KEY:
+                self._receive_notice(decode_notice(record), keyed)
+                return
             route = self._by_body(record, keyed) if keyed is not None and record.key is None else None
             messages = self._messages.get(record.topic)
             if route is not None:
@@ -253,6 +260,12 @@ class EventRouter:
                 messages.accept(record, outgoing)
         except WireError as error:
             self._decode_errors.add(error, record.topic)
+
+    def _receive_notice(self, notice: Notice, keyed: dict[bytes, PVRoute]) -> None:
+        route = keyed.get(notice.pv_name.encode(errors="replace"))
+        if route is not None:
+            route.heard = True  # the gateway is there
+            self._on_notice(notice)
 
     @staticmethod
     def _by_body(record: Record, keyed: dict[bytes, PVRoute]) -> PVRoute | None:

@@ -13,7 +13,11 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.subject import Subject
 
+from k2eg_rx.protocol import Notice
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import ConnectionState, TransportStatus
+
+_log = get_logger(__name__)
 
 _INTERVAL = 1.0  # seconds between readings of the counters: often enough for a display, and no measurable load
 
@@ -36,6 +40,9 @@ class Status:
         unconfirmed: Monitored PVs and recurring snapshots without data whose activation had to be repeated, as no
             gateway has replied to it.
         pending: Requests waiting for a reply.
+        lost: Updates of monitored PVs that the gateway did not publish, by PV: too large for Kafka, not serializable,
+            or beyond what the gateway keeps in an outage. Only gateways of this library say so.
+        loss_reasons: The latest reason for each PV in `lost`.
     """
 
     connection: ConnectionState
@@ -48,11 +55,40 @@ class Status:
     monitors: int = 0
     unconfirmed: int = 0
     pending: int = 0
+    lost: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
+    loss_reasons: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
     @property
     def discarded(self) -> int:
         """The total of `decode_errors`."""
         return sum(self.decode_errors.values())
+
+
+class LossCounter:
+    """Counts the updates that a gateway did not publish; logs the first of each PV.
+
+    Thread safety: written by the event poll thread; each figure is replaced as a whole.
+    """
+
+    def __init__(self) -> None:
+        self._lost: dict[str, int] = {}
+        self._reasons: dict[str, str] = {}
+
+    def add(self, notice: Notice) -> None:
+        """Counts the updates of a notice."""
+        name = notice.pv_name
+        if name not in self._lost:
+            _log.warning("updates not published: pv=%s lost=%d reason=%s", name, notice.lost, notice.reason)
+        self._lost = {**self._lost, name: self._lost.get(name, 0) + notice.lost}
+        self._reasons = {**self._reasons, name: notice.reason}
+
+    def counts(self) -> Mapping[str, int]:
+        """Returns the numbers by PV."""
+        return self._lost
+
+    def reasons(self) -> Mapping[str, str]:
+        """Returns the latest reason by PV."""
+        return self._reasons
 
 
 class StatusBoard:

@@ -183,7 +183,9 @@ class Gateway:
             providers, context, admin, self._commands.capacity_available, self._commands.confirm
         )
         self._commands.on_claims_ended = self._handler.get_put.end_revoked
-        self._publisher = Publisher(transport.sink(), context, self._handler.topic_missing)
+        self._publisher = Publisher(
+            transport.sink(), context, self._handler.topic_missing, self._handler.monitors.republish
+        )
         self._connection_log = ConnectionLog(_log, self._loop, self.metrics.losses)
         self._source: RecordSource | None = None
         self._subscription: abc.DisposableBase | None = None

@@ -8,7 +8,8 @@ import pytest
 from k2eg_rx.client.router import EventRouter
 from k2eg_rx.client.routes import PVRoute
 from k2eg_rx.errors import OperationError
-from k2eg_rx.protocol.messages import PVUpdate
+from k2eg_rx.protocol.encode import Serialization, encode_notice
+from k2eg_rx.protocol.messages import NOTICE_KEY, Notice, PVUpdate
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.transport.decode_errors import DecodeErrorCounter
@@ -357,3 +358,22 @@ def test_a_snapshots_unused_record_is_reclaimed(router: EventRouter) -> None:
     assert router.reclaim_undelivered([("s", 1)]) == {}
     snapshot.begin = None
     assert router.reclaim_undelivered([("s", 0)]) == {}
+
+
+def notice(name: str, topic: str = "a") -> Record:
+    body = encode_notice(Serialization.MSGPACK, Notice(name, 3, "too large"))
+    return Record(topic, 1, 0, NOTICE_KEY, body, [("k2eg-ser-type", b"Msgpack")])
+
+
+def test_a_notice_about_a_monitored_pv_is_passed_on_and_is_no_event(decode_errors: DecodeErrorCounter) -> None:
+    notices: list[Notice] = []
+    router = EventRouter(decode_errors, lambda: True, on_notice=notices.append)
+    route, recorder = add_route(router, "pva://a")
+    route.heard = False
+    router.receive([notice("a"), notice("other")])
+    assert notices == [Notice("a", 3, "too large")]
+    assert route.heard, "the gateway is there"
+    assert recorder.items == []
+    assert decode_errors.total == 0
+    router.receive([notice("a")._replace(value=b"\x80")])
+    assert decode_errors.total == 1

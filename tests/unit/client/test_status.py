@@ -1,8 +1,10 @@
 """The stream of the client's status, in virtual time."""
 
+import pytest
 from reactivex.testing import TestScheduler
 
-from k2eg_rx.client.status import Status, StatusBoard
+from k2eg_rx.client.status import LossCounter, Status, StatusBoard
+from k2eg_rx.protocol.messages import Notice
 from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
 
 
@@ -36,3 +38,13 @@ def test_discarded_is_the_total_of_decode_errors() -> None:
     status = Status(ConnectionState.UP, decode_errors={("shape", "x"): 2, ("size", "y"): 1})
     assert status.discarded == 3
     assert status in {status}
+
+
+def test_losses_are_counted_by_pv_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    losses = LossCounter()
+    losses.add(Notice("a", 1, "too large"))
+    before = losses.counts()
+    losses.add(Notice("a", 2, "an outage"))
+    assert (before, losses.counts()) == ({"a": 1}, {"a": 3}), "a reading does not change"
+    assert losses.reasons() == {"a": "an outage"}
+    assert [line for line in caplog.messages if "pv=a" in line][1:] == []

@@ -24,7 +24,7 @@ from reactivex.disposable import Disposable, SerialDisposable
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import provider_of
 from k2eg_rx.gateway.commands.claims import LOST, UNCONFIRMED, ClaimState
-from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply, value_record
 from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, PVReading
@@ -283,7 +283,7 @@ class GetPutHandler:
         fragment = PVValue(address.name, reading.structure).fragment(reply_to.serialization)
         types = reading.types if command.describe else None
         body = encode_value(reply_to.serialization, reply_to.reply_id, address.name, fragment, types)
-        return OutgoingRecord(reply_to.topic, command.pv_name.encode(), body, reply_to.serialization)
+        return value_record(reply_to, command.pv_name, address.uri, body)
 
     def _fail(self, operation: _Operation, error: Exception) -> None:
         match error:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from k2eg_rx.gateway.commands.messages import PVValue
 from k2eg_rx.protocol import SnapshotHeader, SnapshotTail
 from k2eg_rx.pv import PVAddress
+
+_MAX_NOTES = 10  # in one tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class IterationBuilder:
         self._header_sent = False
         self._index = 1
         self._lost = 0
+        self._notes: dict[str, str] = {}  # by PV or subject, for the next tail
 
     def add(self, address: PVAddress, value: PVValue, now: float) -> int:
         """Adds a PV's value; returns the number of values discarded for it (0 or 1)."""
@@ -71,6 +75,16 @@ class IterationBuilder:
         self._buffer.popleft()
         self._lost += 1
         return 1
+
+    def note(self, subject: str, reason: str, number: int) -> None:
+        """Lets the next tail say that messages were not published.
+
+        Args:
+            subject: The PV, or an empty string for messages of several.
+            reason: Why.
+            number: The number of messages.
+        """
+        self._notes[subject] = f"{subject or f'{number} messages of earlier iterations'}: {reason}"
 
     def open(self) -> None:
         """Opens a window after a pause. Without pauses, a window opens where the previous one ends."""
@@ -128,7 +142,9 @@ class IterationBuilder:
 
     def _complete(self, timestamp: int, values: Sequence[PVValue]) -> list[Message]:
         messages = self._data(timestamp, values)
-        text = f"{self._lost} values are missing: no more than {self._limit} are held back" if self._lost else ""
+        texts = [f"{self._lost} values are missing: no more than {self._limit} are held back"] if self._lost else []
+        text = "; ".join([*texts, *islice(self._notes.values(), _MAX_NOTES)])
+        self._notes.clear()
         messages.append(SnapshotTail(self._name, timestamp, self._index, error_message=text))
         self._index += 1
         self._header_sent = False

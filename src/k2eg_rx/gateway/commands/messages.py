@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from k2eg_rx.protocol import Headers, ReplyTo, Serialization, Structure, encode_event, encode_reply, encode_structure
+from k2eg_rx.protocol import (
+    NOTICE_KEY,
+    Headers,
+    Notice,
+    ReplyTo,
+    Serialization,
+    Structure,
+    encode_event,
+    encode_notice,
+    encode_reply,
+    encode_structure,
+)
 
 
 class OutgoingRecord(NamedTuple):
     """A record for Kafka. A named tuple, because they are cheap to create: one per event.
 
-    `protocol` is that of a PV's event, else empty.
+    Attributes:
+        topic: The topic.
+        key: The Kafka key.
+        value: The body.
+        serialization: That of the body, for the header.
+        protocol: That of a PV's event, else empty.
+        droppable: Whether it may be dropped for newer ones of its topic and key: an event or a snapshot's message.
+        instead: Called if it cannot be published, with the reason and the number of such records. Returns a small
+            record to publish in its place, if any.
     """
 
     topic: str
@@ -20,6 +39,8 @@ class OutgoingRecord(NamedTuple):
     value: bytes
     serialization: Serialization
     protocol: str = ""
+    droppable: bool = False
+    instead: Callable[[str, int], OutgoingRecord | None] | None = None
 
     @property
     def headers(self) -> Headers:
@@ -93,6 +114,28 @@ class PVValue:
         """
         before, after = _event_frame(serialization, name or self.name)
         return before + self.fragment(serialization) + after
+
+
+def value_record(reply_to: ReplyTo, key: str, pv_name: str, body: bytes) -> OutgoingRecord:
+    """Returns the record of a reply with a PV's value. If the value is too large, a negative reply takes its place.
+
+    Args:
+        reply_to: Topic, id and serialization of the reply.
+        key: The Kafka key.
+        pv_name: The PV, for the text of the negative reply.
+        body: The encoded reply.
+    """
+
+    def too_large(reason: str, _number: int) -> OutgoingRecord:
+        return reply(reply_to, key, -2, f"{pv_name}: {reason}")
+
+    return OutgoingRecord(reply_to.topic, key.encode(), body, reply_to.serialization, instead=too_large)
+
+
+def notice(topic: str, serialization: Serialization, pv_name: str, reason: str, number: int) -> OutgoingRecord:
+    """Returns the record that tells clients of updates of a monitored PV that were not published."""
+    body = encode_notice(serialization, Notice(pv_name, number, reason))
+    return OutgoingRecord(topic, NOTICE_KEY, body, serialization, droppable=True)
 
 
 def reply(

@@ -17,10 +17,10 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.get_put import MALFORMED
-from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, notice, reply
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, shown
 from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, ConsumedTopics, Topics
-from k2eg_rx.gateway.runtime.metrics import Metrics, RateLimitedWarning
+from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.protocol import MONITOR_KEY, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.texts import get_logger
@@ -46,8 +46,13 @@ class _Monitor:
         self.key = name.encode()
         self.serialization = serialization
         self.consumed_topics = ConsumedTopics(topic)
+        self.logged = False  # that a value cannot be serialized
         self.end: Callable[[], None] = lambda: None
         self.publish: Callable[[OutgoingRecord], None] = lambda _: None
+
+    def notice(self, reason: str, number: int) -> OutgoingRecord:
+        """Returns the record that tells clients of updates that are not published."""
+        return notice(self.topic, self.serialization, self.name, reason, number)
 
 
 class _CommandStream:
@@ -108,7 +113,6 @@ class Monitors:
         self._channels = channels
         self._topics = topics
         self._metrics = metrics
-        self._unencodable = RateLimitedWarning(_log, "{} values cannot be serialized")
         self._active: dict[tuple[str, str], _Monitor] = {}  # by name and topic
 
     def __len__(self) -> int:
@@ -225,9 +229,7 @@ class Monitors:
         """Subscribes to the PV and publishes its events once the topic exists."""
 
         def on_value(value: PVValue) -> None:
-            event = self._event(monitor, value)
-            if event is not None:
-                monitor.publish(event)
+            monitor.publish(self._event(monitor, value))
 
         def on_error(error: Exception) -> None:
             _log.warning("monitor ended: pv=%s error=%s", monitor.address, error)
@@ -245,18 +247,23 @@ class Monitors:
 
     def _publish_latest(self, monitor: _Monitor, publish: Callable[[OutgoingRecord], None]) -> None:
         latest = self._channels.latest(monitor.address)
-        event = None if latest is None else self._event(monitor, latest)
-        if event is not None:
-            publish(event)
+        if latest is not None:
+            publish(self._event(monitor, latest))
 
-    def _event(self, monitor: _Monitor, value: PVValue) -> OutgoingRecord | None:
+    def _event(self, monitor: _Monitor, value: PVValue) -> OutgoingRecord:
+        """Returns the event of a value; a notice if the value cannot be serialized."""
         try:
             body = value.event(monitor.serialization, monitor.name)
         except WireError as error:
             self._metrics.unencodable += 1
-            self._unencodable.count(f"pv={monitor.address} error={error}")
-            return None
-        return OutgoingRecord(monitor.topic, monitor.key, body, monitor.serialization, monitor.address.protocol)
+            if not monitor.logged:
+                monitor.logged = True
+                _log.warning(
+                    "value cannot be serialized: pv=%s error=%s (further ones count only)", monitor.address, error
+                )
+            return monitor.notice(f"the value cannot be serialized: {error}", 1)
+        protocol = monitor.address.protocol
+        return OutgoingRecord(monitor.topic, monitor.key, body, monitor.serialization, protocol, True, monitor.notice)
 
     def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
         """Ends the monitors whose topics have had no consumers for too long; see `ConsumedTopics.have_expired`."""

@@ -15,7 +15,7 @@ from reactivex import operators as ops
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
-from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply, value_record
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, shown
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.protocol import SNAPSHOT_KEY, ReplyTo, SnapshotCommand, encode_value
@@ -63,7 +63,7 @@ class OneShotSnapshots:
         def value_reply(value: PVValue) -> OutgoingRecord:
             fragment = value.fragment(reply_to.serialization)
             body = encode_value(reply_to.serialization, reply_to.reply_id, value.name, fragment)
-            return OutgoingRecord(reply_to.topic, SNAPSHOT_KEY.encode(), body, reply_to.serialization)
+            return value_record(reply_to, SNAPSHOT_KEY, pv_name, body)
 
         def error_reply(error: Exception, _: Any) -> Observable[OutgoingRecord]:
             _log.warning("snapshot without a PV: pv=%s error=%s", pv_name, error)

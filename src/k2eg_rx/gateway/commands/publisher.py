@@ -1,95 +1,213 @@
-"""Publishes the gateway's records to Kafka, in order.
+"""Publishes the gateway's records to Kafka, in order per PV, from a bounded queue that outlasts an outage.
 
-The queue of the Kafka producer is bounded. While it is full, records wait in a second bounded queue; when that is full
-too, the oldest records are dropped, counted and logged.
+A record is passed to the sink while those before it of its PV are being confirmed. Otherwise it waits here, where the
+options say how much may wait and what is dropped beyond. Nothing is sent twice; records that may or may not be stored
+are counted, and the PV's current value is published after them.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.commands.outgoing_queue import Lane, OutgoingQueue
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.texts import get_logger
-from k2eg_rx.transport import MissingTopicError, RecordSink
+from k2eg_rx.transport import MissingTopicError, RecordSink, RecordTooLargeError, UnconfirmedError
 
 _log = get_logger(__name__)
 
-_RETRY_DELAY = 0.05  # seconds until a full producer queue is tried again; a reachable broker empties it in a few
+_RETRY_DELAY = 0.05  # seconds until waiting records are tried again; a reachable broker confirms in a few milliseconds
+_TURN = 100  # records of one PV that are passed on before those of the next
+# Seconds of a tick. A PV whose records were not confirmed within one to two ticks gets no further ones into the sink:
+# a topic without a leader does not fill the sink, and an outage fills the queue of this module.
+_TICK = 0.25
+_PRUNING = 240  # ticks between removals of lanes without records
+_LOST = "Kafka was away or too slow for longer than the gateway's buffer holds, or did not confirm them"
 
 
 class Publisher:
-    """Passes records to a `RecordSink` and retries those that find its queue full.
+    """Passes records to a `RecordSink`.
 
     Thread safety: belongs to the event loop thread; delivery reports arrive on the producer's thread.
 
     Args:
         sink: The Kafka producer.
-        context: Scheduler, metrics and options.
+        context: Scheduler, metrics, options and clock.
         on_missing: Called on the event loop thread with a topic that Kafka does not know. Reports of the same topic
             that arrive before this call are merged into it.
+        on_lost: Called on the event loop thread with a topic whose newest event may not be stored.
     """
 
     def __init__(
-        self, sink: RecordSink, context: GatewayContext, on_missing: Callable[[str], None] = lambda _: None
+        self,
+        sink: RecordSink,
+        context: GatewayContext,
+        on_missing: Callable[[str], None] = lambda _: None,
+        on_lost: Callable[[str], None] = lambda _: None,
     ) -> None:
+        options = context.options
         self._sink = sink
         self._on_missing = on_missing
-        self._missing: set[str] = set()  # topics with a pending `on_missing` call; used by two threads, atomically
-        self._limit = context.options.outgoing_buffer
+        self._on_lost = on_lost
+        self._missing: set[str] = set()  # topics with a pending `on_missing` call
+        self._lost: set[str] = set()  # topics for `on_lost`, when there is room
         self._scheduler = context.scheduler
+        self._clock = context.clock
         self._metrics = context.metrics
-        self._waiting: deque[OutgoingRecord] = deque()
+        self._queue = OutgoingQueue(options.outgoing_buffer, options.outgoing_buffer_bytes, options.outgoing_overflow)
+        self._lanes: dict[tuple[object, ...], Lane] = {}  # by topic and key
+        self._sent = 0
+        self._reported = 0  # written by the producer's thread
+        self._tick = 0
+        self._ticking = False
+        self._timer = SerialDisposable()
         self._retry = SerialDisposable()
-        self._full = RateLimitedWarning(_log, "{} records dropped: the producer queue is full")
+        self._too_large: set[tuple[object, ...]] = set()  # logged, by topic and key
+        self._full = RateLimitedWarning(_log, "{} records dropped: Kafka is away or too slow")
         self._refused = RateLimitedWarning(_log, "{} records refused by the Kafka client")
         self._undelivered = RateLimitedWarning(_log, "{} records not acknowledged by Kafka")
 
     def send(self, outgoing: OutgoingRecord) -> None:
-        """Sends a record now, or when the producer queue has room. Never raises."""
-        if self._waiting or not self._try_send(outgoing):
-            self._waiting.append(outgoing)
-            if len(self._waiting) == 1:
-                self._schedule_retry()
-            elif len(self._waiting) > self._limit:
-                self._waiting.popleft()
-                self._metrics.dropped_records += 1
-                self._full.count()
+        """Sends a record now, or when Kafka accepts it. Never raises."""
+        name = outgoing[:2]
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = Lane()
+        if lane.waiting or self._is_stalled(lane) or not self._try_send(lane, outgoing, None):
+            self._wait(lane, outgoing)
 
-    def _try_send(self, outgoing: OutgoingRecord) -> bool:
-        """Returns False if the producer queue is full; True if the record was accepted or refused for good."""
-        topic, key, value = outgoing[:3]
+    def _is_stalled(self, lane: Lane) -> bool:
+        return lane.sent != lane.reported and self._tick - lane.since > 1
+
+    def _try_send(self, lane: Lane, outgoing: OutgoingRecord, timestamp_ms: int | None) -> bool:
+        """Returns False if the sink is full; True if the record was accepted or refused for good."""
+        if lane.sent == lane.reported:
+            lane.since = self._tick
         try:
-            self._sink.send(topic, value, key=key, headers=outgoing.headers, on_delivery=self._on_delivery)
+            self._sink.send(
+                outgoing.topic,
+                outgoing.value,
+                key=outgoing.key,
+                headers=outgoing.headers,
+                on_delivery=partial(self._delivered, lane, outgoing),
+                timestamp_ms=timestamp_ms,
+            )
         except Exception as error:
             if isinstance(error, TransportError) and isinstance(error.__cause__, BufferError):
-                return False  # confluent-kafka raises BufferError for a full queue
+                return False
             self._metrics.dropped_records += 1
-            self._refused.count(f"topic={topic} error={error!r}")
-            self._report_missing_topic(error)
-        else:
-            self._metrics.published += 1
+            self._refused.count(f"topic={outgoing.topic} error={error!r}")
+            self._failed(lane, outgoing, error)
+            return True
+        lane.sent += 1
+        self._sent += 1
+        self._metrics.published += 1
+        if not self._ticking:
+            self._schedule_tick()
         return True
 
-    def _on_delivery(self, error: TransportError | None) -> None:
-        """Counts failed deliveries. Called on the producer's thread, the only writer of `undelivered`."""
+    def _wait(self, lane: Lane, outgoing: OutgoingRecord) -> None:
+        if not len(self._queue):
+            self._schedule_retry()
+        for owner, dropped in self._queue.add(lane, outgoing, round(self._clock() * 1000)):
+            self._metrics.dropped_records += 1
+            self._full.count(f"key={dropped.key.decode(errors='replace')} topic={dropped.topic}")
+            self._count_lost(owner, dropped)
+            if dropped.droppable and not owner.waiting:
+                self._lost.add(dropped.topic)
+
+    @staticmethod
+    def _count_lost(lane: Lane, outgoing: OutgoingRecord) -> None:
+        if outgoing.instead is not None and outgoing.droppable:
+            lane.lost += 1
+            lane.tell = outgoing.instead
+
+    def _schedule_retry(self) -> None:
+        def retry(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            self._pass_on()
+            if len(self._queue):
+                self._schedule_retry()
+            else:
+                self._recover()
+
+        self._retry.disposable = self._scheduler.schedule_relative(_RETRY_DELAY, retry)
+
+    def _pass_on(self) -> None:
+        """Passes waiting records to the sink, as far as it takes them."""
+        progress = True
+        while progress:
+            progress = False
+            for lane in self._queue.lanes():
+                for _ in range(_TURN):
+                    if not lane.waiting or self._is_stalled(lane):
+                        break
+                    if not self._try_send(lane, *self._queue.first(lane)):
+                        return
+                    self._queue.pop(lane)
+                    progress = True
+                self._queue.rotate(lane)
+
+    def _recover(self) -> None:
+        """Publishes the current values of PVs whose newest event may be lost."""
+        topics, self._lost = self._lost, set()
+        for topic in topics:
+            self._on_lost(topic)
+
+    def _delivered(self, lane: Lane, outgoing: OutgoingRecord, error: TransportError | None) -> None:
+        """Counts a report. Called on the producer's thread, the only writer of what it counts."""
+        lane.reported += 1
+        lane.since = self._tick
+        self._reported += 1
         if error is not None:
             self._metrics.undelivered += 1
-            self._undelivered.count(error)
-            self._report_missing_topic(error)
+            call_soon(self._scheduler, partial(self._failed, lane, outgoing, error))
+        elif lane.lost:
+            call_soon(self._scheduler, partial(self._tell, lane))
 
-    def _report_missing_topic(self, error: Exception) -> None:
-        """Schedules `on_missing` if the error names a missing topic. Called on both threads."""
-        if not isinstance(error, MissingTopicError) or error.topic in self._missing:
+    def _tell(self, lane: Lane) -> None:
+        """Tells the clients of a lane what they have missed, now that Kafka accepts its records again."""
+        number, lane.lost = lane.lost, 0
+        notice = lane.tell(_LOST, number) if number and lane.tell is not None else None
+        if notice is not None:
+            self.send(notice)
+
+    def _failed(self, lane: Lane, outgoing: OutgoingRecord, error: Exception) -> None:
+        """Handles a record that Kafka refused or did not confirm."""
+        if isinstance(error, RecordTooLargeError):
+            self._on_too_large(outgoing, error)
             return
-        topic = error.topic
+        self._count_lost(lane, outgoing)
+        self._undelivered.count(error)
+        if isinstance(error, MissingTopicError):
+            self._report_missing(error.topic)
+        elif isinstance(error, UnconfirmedError) and outgoing.droppable:
+            if not self._lost and not len(self._queue):
+                call_soon(self._scheduler, self._recover)
+            self._lost.add(outgoing.topic)
+
+    def _on_too_large(self, outgoing: OutgoingRecord, error: RecordTooLargeError) -> None:
+        """Publishes a small record in place of one that is too large."""
+        self._metrics.oversized += 1
+        if outgoing[:2] not in self._too_large:
+            self._too_large.add(outgoing[:2])
+            key = outgoing.key.decode(errors="replace")
+            _log.warning("value too large for Kafka: key=%s bytes=%d error=%s", key, len(outgoing.value), error)
+        reason = f"the value has {len(outgoing.value)} bytes, which Kafka does not accept: {error}"
+        instead = None if outgoing.instead is None else outgoing.instead(reason, 1)
+        if instead is not None:
+            self.send(instead)
+
+    def _report_missing(self, topic: str) -> None:
+        if topic in self._missing:
+            return
         self._missing.add(topic)
 
         def report() -> None:
@@ -98,20 +216,25 @@ class Publisher:
 
         call_soon(self._scheduler, report)
 
-    def _schedule_retry(self) -> None:
-        def retry(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            while self._waiting and self._try_send(self._waiting[0]):
-                self._waiting.popleft()
-            if self._waiting:
-                self._schedule_retry()
+    def _schedule_tick(self) -> None:
+        def tick(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            self._tick += 1
+            if self._tick % _PRUNING == 0:
+                self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.is_idle()}
+            self._ticking = self._sent != self._reported
+            if self._ticking:
+                self._schedule_tick()
 
-        self._retry.disposable = self._scheduler.schedule_relative(_RETRY_DELAY, retry)
+        self._ticking = True
+        self._timer.disposable = self._scheduler.schedule_relative(_TICK, tick)
 
     def close(self, timeout: float) -> None:
-        """Flushes the producer for at most `timeout` seconds; drops records that still wait for room in its queue."""
+        """Flushes the producer for at most `timeout` seconds; drops records that it does not take."""
         self._retry.dispose()
-        if self._waiting:
-            self._metrics.dropped_records += len(self._waiting)
-            _log.warning("records dropped at close: count=%d reason=producer queue full", len(self._waiting))
-            self._waiting.clear()
+        self._timer.dispose()
+        self._pass_on()
+        number = self._queue.clear()
+        if number:
+            self._metrics.dropped_records += number
+            _log.warning("records dropped at close: count=%d reason=Kafka does not accept them", number)
         self._sink.close(timeout)

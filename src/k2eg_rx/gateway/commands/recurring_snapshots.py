@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 import reactivex
 from reactivex import Observable, abc
@@ -313,6 +314,7 @@ class RecurringSnapshots:
 
     def _encode(self, running: _RunningSnapshot, message: Message) -> OutgoingRecord | None:
         form = running.serialization
+        subject = message.value.name if isinstance(message, UnencodedData) else ""
         try:
             if isinstance(message, UnencodedData):
                 fragment = message.value.fragment(form, running.command.pv_field_filter_list)
@@ -323,9 +325,11 @@ class RecurringSnapshots:
                 body = encode_tail(form, message)
         except WireError as error:
             self._metrics.unencodable += 1
-            self._unencodable.count(f"snapshot={running.command.snapshot_name} error={error}")
+            self._unencodable.count(f"snapshot={running.command.snapshot_name} subject={subject} error={error}")
+            running.builder.note(subject, f"the value cannot be serialized: {error}", 1)
             return None
-        return OutgoingRecord(running.topic, running.key, body, form)
+        instead = partial(running.builder.note, subject)
+        return OutgoingRecord(running.topic, running.key, body, form, droppable=True, instead=instead)
 
     def _timestamp(self) -> int:
         return int(self._clock() * 1000)

@@ -26,10 +26,11 @@ class Metrics:
         poison: Commands that cannot be answered: unreadable, too large, or without a reply topic or reply id.
         failures: Unexpected exceptions; each one is logged.
         unencodable: Values that cannot be serialized.
+        oversized: Records that are too large for Kafka.
         dropped_updates: EPICS updates discarded because the update queue was full.
         dropped_samples: Values discarded because a recurring snapshot's buffer was full.
-        dropped_records: Records discarded because the producer's queue was full or refused them.
-        undelivered: Records that Kafka did not acknowledge.
+        dropped_records: Records discarded because no more may wait for Kafka, or the producer refused them.
+        undelivered: Records that Kafka refused, or did not confirm in an outage.
         pvs_connected: Subscribed PVs that are connected and have a value; now, as the two below.
         pvs_disconnected: Subscribed PVs that have lost their connection.
         pvs_never_connected: Subscribed PVs that have not had a value since their subscription.
@@ -41,6 +42,7 @@ class Metrics:
     poison: int = 0
     failures: int = 0
     unencodable: int = 0
+    oversized: int = 0
     dropped_updates: int = 0
     dropped_samples: int = 0
     dropped_records: int = 0

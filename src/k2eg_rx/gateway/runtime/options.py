@@ -14,6 +14,15 @@ from k2eg_rx.texts import get_logger
 _log = get_logger(__name__)
 
 _GROUP = re.compile(r"[A-Za-z0-9._-]+")
+_OVERFLOWS = ("latest", "drop_oldest")
+_SIZES = (
+    "max_pending",
+    "update_buffer",
+    "snapshot_buffer",
+    "outgoing_buffer",
+    "outgoing_buffer_bytes",
+    "max_command_bytes",
+)
 _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
 
@@ -32,7 +41,10 @@ class GatewayOptions:
         monitor_expiration: A monitor or recurring snapshot ends after this time without consumers; 0 means never.
         update_buffer: Approximate bytes of EPICS updates that may wait for the event loop.
         snapshot_buffer: Values that one recurring snapshot may buffer.
-        outgoing_buffer: Records that may wait for room in the Kafka producer's queue.
+        outgoing_buffer: Records that may wait for Kafka in an outage.
+        outgoing_buffer_bytes: Their approximate memory.
+        outgoing_overflow: Which are dropped beyond: with "latest" the older ones of PVs that have several, so that the
+            newest value of each PV stays; with "drop_oldest" the oldest of all.
         max_command_bytes: Larger commands are dropped without parsing.
     """
 
@@ -45,7 +57,9 @@ class GatewayOptions:
     monitor_expiration: float = 3600.0
     update_buffer: int = 256 * 1024 * 1024
     snapshot_buffer: int = 100_000
-    outgoing_buffer: int = 10_000
+    outgoing_buffer: int = 250_000
+    outgoing_buffer_bytes: int = 256 * 1024 * 1024
+    outgoing_overflow: str = "latest"
     max_command_bytes: int = MAX_MESSAGE_BYTES
 
     def __post_init__(self) -> None:
@@ -61,7 +75,11 @@ class GatewayOptions:
                 "[gateway] monitor_expiration must be a time in seconds, or 0 for never, "
                 f"got {self.monitor_expiration!r}"
             )
-        for name in ("max_pending", "update_buffer", "snapshot_buffer", "outgoing_buffer", "max_command_bytes"):
+        if self.outgoing_overflow not in _OVERFLOWS:
+            raise ValueError(
+                f"[gateway] outgoing_overflow must be 'latest' or 'drop_oldest', got {self.outgoing_overflow[:80]!r}"
+            )
+        for name in _SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"[gateway] {name} must be above 0, got {getattr(self, name)!r}")
 

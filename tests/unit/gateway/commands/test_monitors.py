@@ -199,12 +199,21 @@ def test_a_disconnect_is_silent_and_forgets_the_latest_value(gateway: Any) -> No
     assert [sent.topic for sent in gateway.sent()] == ["a", "other"]
 
 
-def test_a_value_that_cannot_be_serialized_is_counted_and_skipped(gateway: Any) -> None:
+def test_a_value_that_cannot_be_serialized_is_counted_logged_once_and_told(
+    gateway: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
     gateway.update("a", object())
+    gateway.update("a", object())
     gateway.update("a", 2)
-    assert gateway.bodies("a") == [{"a": {"value": 2}}]
-    assert gateway.metrics.unencodable == 1
+    first, second, event = gateway.bodies("a")
+    assert event == {"a": {"value": 2}}
+    assert first == second
+    assert first["k2eg-notice"]["pv_name"] == "a"
+    assert first["k2eg-notice"]["lost"] == 1
+    assert first["k2eg-notice"]["reason"].startswith("the value cannot be serialized: ")
+    assert [line for line in caplog.messages if "pv=pva://a" in line][1:] == []
+    assert gateway.metrics.unencodable == 2
 
 
 def test_an_exception_of_the_provider_ends_only_its_monitor(gateway: Any) -> None:

@@ -1,4 +1,4 @@
-"""Publisher: order, a full producer queue, refused and undelivered records."""
+"""Publisher: order, outages, records that Kafka refuses or does not confirm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from k2eg_rx.gateway.commands.publisher import Publisher
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.protocol.encode import Serialization
-from k2eg_rx.transport.interfaces import MissingTopicError
+from k2eg_rx.transport.interfaces import MissingTopicError, RecordTooLargeError, UnconfirmedError
 
 
 class Sink:
@@ -23,6 +23,7 @@ class Sink:
     def __init__(self) -> None:
         self.room = 1000
         self.sent: list[tuple[str, bytes, bytes | None, Any]] = []
+        self.stamps: list[int | None] = []
         self.reports: list[Callable[[TransportError | None], None]] = []
         self.closed: float | None = None
 
@@ -37,11 +38,12 @@ class Sink:
         timestamp_ms: int | None = None,
     ) -> None:
         if topic == "bad":
-            raise TransportError("too large")
+            raise TransportError("not a topic")
         if self.room == 0:
             raise TransportError("full") from BufferError("Local: Queue full")
         self.room -= 1
         self.sent.append((topic, value, key, headers))
+        self.stamps.append(timestamp_ms)
         assert on_delivery is not None
         self.reports.append(on_delivery)
 
@@ -56,7 +58,7 @@ def sink() -> Sink:
 
 @pytest.fixture
 def context() -> GatewayContext:
-    return GatewayContext(TestScheduler(), options=GatewayOptions(outgoing_buffer=5))
+    return GatewayContext(TestScheduler(), options=GatewayOptions(outgoing_buffer=5), clock=lambda: 1234.5)
 
 
 @pytest.fixture
@@ -66,6 +68,15 @@ def publisher(sink: Sink, context: GatewayContext) -> Publisher:
 
 def record(number: int, topic: str = "t") -> OutgoingRecord:
     return OutgoingRecord(topic, b"key", str(number).encode(), Serialization.JSON)
+
+
+def event(number: int, name: str = "pv") -> OutgoingRecord:
+    """An event; what is said about lost ones is a record of the topic `told`."""
+
+    def tell(reason: str, lost: int) -> OutgoingRecord:
+        return OutgoingRecord("told", name.encode(), b"%d" % -lost, Serialization.JSON)
+
+    return OutgoingRecord(name, name.encode(), b"%d" % number, Serialization.JSON, "pva", True, tell)
 
 
 def advance(context: GatewayContext, seconds: float) -> None:
@@ -104,16 +115,93 @@ def test_records_wait_in_order_for_a_full_producer_queue(
     assert (context.metrics.published, context.metrics.dropped) == (6, 0)
 
 
-def test_beyond_the_limit_the_oldest_records_are_dropped_and_counted(
+def test_what_is_beyond_the_limit_is_dropped_counted_and_told(
     publisher: Publisher, sink: Sink, context: GatewayContext
 ) -> None:
     sink.room = 0
     for number in range(8):
-        publisher.send(record(number))
+        publisher.send(event(number))
     sink.room = 1000
     advance(context, 0.1)
     assert values(sink) == [3, 4, 5, 6, 7]
     assert context.metrics.dropped_records == context.metrics.dropped == 3
+    sink.reports[0](None)
+    sink.reports[1](None)
+    advance(context, 0.1)
+    assert sink.sent[5:] == [("told", b"-3", b"pv", (("k2eg-ser-type", "Json"),))], "once Kafka takes records again"
+
+
+def test_a_pv_that_is_not_confirmed_waits_and_holds_back_no_other(
+    publisher: Publisher, sink: Sink, context: GatewayContext
+) -> None:
+    publisher.send(event(1, "a"))
+    publisher.send(event(10, "b"))
+    sink.reports[1](None)
+    advance(context, 1.0)
+    publisher.send(event(2, "a"))
+    publisher.send(event(3, "a"))
+    publisher.send(event(11, "b"))
+    assert values(sink) == [1, 10, 11]
+    sink.reports[2](None)
+    advance(context, 1.0)
+    sink.reports[0](None)
+    advance(context, 0.1)
+    assert values(sink) == [1, 10, 11, 2, 3]
+    assert sink.stamps == [None, None, None, 1234500, 1234500], "the time at which they came"
+
+
+def test_after_records_that_may_be_lost_the_current_value_is_published(sink: Sink, context: GatewayContext) -> None:
+    lost: list[str] = []
+    publisher = Publisher(sink, context, on_lost=lost.append)
+    publisher.send(event(1))
+    publisher.send(event(2))
+    sink.reports[0](UnconfirmedError("may be stored"))
+    sink.reports[1](UnconfirmedError("may be stored"))
+    advance(context, 0.1)
+    assert lost == ["pv"], "once for both"
+    publisher.send(event(3))
+    sink.reports[2](None)
+    advance(context, 0.1)
+    assert values(sink) == [1, 2, 3, -2], "nothing is sent twice"
+
+
+def test_a_pv_of_which_all_records_were_dropped_is_published_again(sink: Sink) -> None:
+    context = GatewayContext(
+        TestScheduler(), options=GatewayOptions(outgoing_buffer=2, outgoing_overflow="drop_oldest")
+    )
+    lost: list[str] = []
+    publisher = Publisher(sink, context, on_lost=lost.append)
+    sink.room = 0
+    publisher.send(event(1, "slow"))
+    for number in range(5):
+        publisher.send(event(number, "fast"))
+    sink.room = 1000
+    advance(context, 0.1)
+    assert values(sink) == [3, 4]
+    assert lost == ["slow"]
+
+
+def test_too_large_a_value_is_replaced_by_a_small_record_and_logged_once(
+    publisher: Publisher, sink: Sink, context: GatewayContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(2):
+        publisher.send(event(number, "wave"))
+        sink.reports[-1](RecordTooLargeError("raise max.message.bytes"))
+        advance(context, 0.1)
+    assert [topic for topic, *_ in sink.sent] == ["wave", "told", "wave", "told"]
+    assert context.metrics.oversized == 2
+    (line,) = [line for line in caplog.messages if "too large" in line]
+    assert "key=wave" in line
+    assert "max.message.bytes" in line
+
+
+def test_lanes_without_records_are_forgotten(publisher: Publisher, sink: Sink, context: GatewayContext) -> None:
+    publisher.send(record(1))
+    advance(context, 59.0)
+    sink.reports[0](None)
+    publisher.send(record(2, "other"))
+    advance(context, 2.0)
+    assert list(publisher._lanes) == [("other", b"key")]
 
 
 def test_a_refused_record_does_not_block_others(publisher: Publisher, sink: Sink, context: GatewayContext) -> None:
