@@ -58,6 +58,7 @@ class IterationBuilder:
         self._buffer: deque[tuple[float, PVAddress, PVValue]] = deque()
         self._reported: set[PVAddress] = set()  # PVs with data in the current iteration
         self._open = True
+        self._held = False
         self._header_sent = False
         self._index = 1
         self._lost = 0
@@ -77,7 +78,7 @@ class IterationBuilder:
         return 1
 
     def note(self, subject: str, reason: str, number: int) -> None:
-        """Lets the next tail say that messages were not published.
+        """Keeps a note about messages that were not published, for the next tail to be encoded.
 
         Args:
             subject: The PV, or an empty string for messages of several.
@@ -86,9 +87,22 @@ class IterationBuilder:
         """
         self._notes[subject] = f"{subject or f'{number} messages of earlier iterations'}: {reason}"
 
-    def open(self) -> None:
-        """Opens a window after a pause. Without pauses, a window opens where the previous one ends."""
+    def take_notes(self) -> str:
+        """Returns the notes since the last call in one text."""
+        text = "; ".join(islice(self._notes.values(), _MAX_NOTES))
+        self._notes.clear()
+        return text
+
+    def hold(self) -> None:
+        """Keeps only the latest value of each PV until `open`, which the first window begins with."""
+        self._open, self._held = False, True
+
+    def open(self, now: float) -> None:
+        """Opens a window after a pause or `hold`. Without pauses, a window opens where the previous one ends."""
         self._open = True
+        for address, value in self._latest.items() if self._held else ():
+            self.add(address, value, now)
+        self._held = False
 
     def push(self, timestamp: int) -> list[Message]:
         """Returns the values since the last push, within a window.
@@ -142,9 +156,7 @@ class IterationBuilder:
 
     def _complete(self, timestamp: int, values: Sequence[PVValue]) -> list[Message]:
         messages = self._data(timestamp, values)
-        texts = [f"{self._lost} values are missing: no more than {self._limit} are held back"] if self._lost else []
-        text = "; ".join([*texts, *islice(self._notes.values(), _MAX_NOTES)])
-        self._notes.clear()
+        text = f"{self._lost} values are missing: no more than {self._limit} are held back" if self._lost else ""
         messages.append(SnapshotTail(self._name, timestamp, self._index, error_message=text))
         self._index += 1
         self._header_sent = False

@@ -6,6 +6,7 @@ Thread safety: belongs to the event loop thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -260,7 +261,7 @@ class RecurringSnapshots:
         observer: abc.ObserverBase[OutgoingRecord],
         subscriptions: CompositeDisposable,
     ) -> None:
-        """Subscribes to the PVs and emits iterations until `running.stop` is called."""
+        """Subscribes to the PVs and emits iterations once the topic exists, until `running.stop` is called."""
         builder = running.builder
 
         def emit(messages: Sequence[Message]) -> None:
@@ -271,7 +272,7 @@ class RecurringSnapshots:
 
         def on_window_event(event: WindowEvent) -> None:
             if event is WindowEvent.OPEN:
-                builder.open()
+                builder.open(self._now())
             elif event is WindowEvent.PUSH:
                 emit(builder.push(self._timestamp()))
             else:
@@ -284,14 +285,24 @@ class RecurringSnapshots:
             emit(builder.stop(self._timestamp(), self._now()))
             observer.on_completed()
 
+        early_triggers: list[None] = []
+
+        def start() -> None:
+            builder.open(self._now())
+            if running.command.triggered:
+                running.trigger = trigger
+                for _ in early_triggers:
+                    trigger()
+            else:
+                subscriptions.add(window_events(running.timing, self._scheduler).subscribe(on_window_event))
+
         running.stop = stop
-        subscriptions.add(self._topics.ensure(running.topic, SNAPSHOT_PARTITIONS).subscribe())
+        builder.hold()  # until the topic exists: iterations before that would be lost
+        if running.command.triggered:
+            running.trigger = lambda: early_triggers.append(None)
         for address in running.addresses:
             subscriptions.add(self._collect(running, address))
-        if running.command.triggered:
-            running.trigger = trigger
-        else:
-            subscriptions.add(window_events(running.timing, self._scheduler).subscribe(on_window_event))
+        subscriptions.add(self._topics.ensure(running.topic, SNAPSHOT_PARTITIONS).subscribe(on_completed=start))
 
     def _remove(self, running: _RunningSnapshot) -> None:
         if self._running.get(running.topic) is running:
@@ -322,7 +333,9 @@ class RecurringSnapshots:
             elif isinstance(message, SnapshotHeader):
                 body = encode_header(form, message)
             else:
-                body = encode_tail(form, message)
+                notes = running.builder.take_notes()  # of the data encoded just before, too
+                text = "; ".join(filter(None, (message.error_message, notes)))
+                body = encode_tail(form, replace(message, error_message=text))
         except WireError as error:
             self._metrics.unencodable += 1
             self._unencodable.count(f"snapshot={running.command.snapshot_name} subject={subject} error={error}")

@@ -26,10 +26,10 @@ _log = get_logger(__name__)
 PV_PARTITIONS = 3
 SNAPSHOT_PARTITIONS = 1
 
-# Seconds without any response of Kafka after which waiting for a topic ends. A response takes 0.1 to 5 s; where it is
-# late it comes after 11 s or never. Records for a topic that does not exist are lost, or create it with another number
-# of partitions, so waiting continues as long as Kafka answers requests for other topics.
-_SILENCE_LIMIT = 12.0
+# Seconds without any response of Kafka after which waiting for a topic ends. A response takes 0.1 to 11 s, and comes
+# after any outage. Records for a topic that does not exist are lost, or create it with another number of partitions;
+# but a broker that never answers these requests should not keep monitors from starting.
+_SILENCE_LIMIT = 300.0
 # Seconds that a created topic is assumed to exist, which saves a request when several commands need it at once. Short,
 # as topics may be deleted at any time; clients repeat a command 0.5 s after they notice.
 _CREATED_TTL = 0.3
@@ -38,7 +38,7 @@ _CREATED_TTL = 0.3
 _FIRST_BATCH, _MAX_BATCH = 100, 400
 _MAX_REQUESTS = 2  # concurrent requests: one waits for the broker's log files, the other is at the controller
 _RETRY_DELAY = 1.0  # seconds until a failed request is repeated, at first; doubles with each failure
-_MAX_RETRY_DELAY = 30.0  # seconds; some brokers do not support the request at all
+_MAX_RETRY_DELAY = 10.0  # seconds; monitors wait for the topics, and some brokers do not support the request at all
 _RECREATE_DELAY = 0.5  # seconds before a missing topic is recreated: its deletion may still be in progress
 _MAX_REPLY_TOPICS = 1000  # applications that are remembered per monitor; a laboratory has fewer
 
@@ -131,16 +131,15 @@ class Topics:
         self._running_requests = 0
         self._batch_size = _FIRST_BATCH
         self._last_response: datetime | None = None
-        self._is_silent = False  # Kafka did not respond to the latest request
         self._retry_delay = _RETRY_DELAY
         self._recreating: dict[str, abc.DisposableBase] = {}
-        self._failed = RateLimitedWarning(_log, "{} requests to create topics failed; events are published anyway")
+        self._failed = RateLimitedWarning(_log, "{} requests to create topics failed")
         self._worker = WorkerPool(_MAX_REQUESTS, "k2eg-gateway-topics")
 
     def ensure(self, topic: str, partitions: int) -> Observable[Any]:
-        """Returns an empty stream that completes when the topic exists.
+        """Returns an empty stream that completes when the topic exists or Kafka refuses to create it.
 
-        It also completes when Kafka does not respond, so that a monitor starts in any case.
+        It also completes when Kafka does not respond for minutes, so that a monitor starts in any case.
         """
 
         def subscribe(observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
@@ -149,9 +148,6 @@ class Topics:
                 return Disposable()
             self._requested.setdefault(topic, partitions)
             self._schedule_request(0.0)  # one request for all topics of this turn of the event loop
-            if self._is_silent:
-                observer.on_completed()
-                return Disposable()
             self._waiting.setdefault(topic, []).append(observer)
             timer = SerialDisposable()
             self._complete_on_silence(self._scheduler.now, observer, timer)
@@ -203,17 +199,17 @@ class Topics:
             self._last_response = self._scheduler.now
             until = self._last_response + timedelta(seconds=_CREATED_TTL)
             self._exists_until.update(dict.fromkeys(batch, until))  # refused ones too, so as not to repeat at once
-            self._is_silent, self._retry_delay = False, _RETRY_DELAY
+            self._retry_delay = _RETRY_DELAY
             for topic, reason in done.result().items():
                 self._failed.count(f"topic={topic} error={reason}")
             self._send_requests()
         else:
             self._failed.count(error)
             self._requested = {**batch, **self._requested}
-            self._is_silent = True
             if not self._request_scheduled:  # otherwise the concurrent request failed just before
                 self._schedule_request(self._retry_delay)
                 self._retry_delay = min(2 * self._retry_delay, _MAX_RETRY_DELAY)
+            return  # what waits for the topics goes on waiting
         self._partitions.update(batch)
         for topic in batch:
             for observer in self._waiting.pop(topic, []):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -436,3 +438,89 @@ def test_a_value_that_cannot_be_serialized_is_missing_and_counted(gateway: Any) 
 def test_a_very_long_window_is_started_at_once(gateway: Any) -> None:
     start(gateway, "pva://a", time_window_msec=365 * 24 * 3600 * 1000, sub_push_delay_msec=1, type="timedbuffered")
     assert [body["error"] for body in gateway.bodies()] == [0]
+
+
+class SlowAdmin:
+    """Creates topics when the test lets it."""
+
+    def __init__(self) -> None:
+        self.created = threading.Event()
+
+    def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
+        assert self.created.wait(60)
+        return {}
+
+    def listeners(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self.created.set()
+
+
+@pytest.fixture
+def slow(new_gateway: Callable[..., Any]) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """A gateway whose topics take long to make, and a function that makes them."""
+    gateway, admin = new_gateway(), SlowAdmin()
+    topics = gateway.handler.topics
+    topics._admin, topics._create = admin, True
+
+    def make() -> None:
+        admin.created.set()
+        deadline = threading.Event()
+        while topics._running_requests and not deadline.wait(0.001):
+            gateway.settle()
+
+    yield gateway, make
+    topics.close(5.0)
+
+
+def test_the_first_iteration_waits_for_the_topic(slow: tuple[Any, Callable[[], None]]) -> None:
+    """It would be published to no topic, and no client would see it."""
+    gateway, make = slow
+    start(gateway, "pva://a", name="s", time_window_msec=1000, type="timedbuffered")
+    gateway.update("a", 1)
+    gateway.update("a", 2)
+    gateway.advance(20.0)
+    assert [sent.topic for sent in gateway.sent()] == ["replies"]
+    make()
+    gateway.update("a", 3)
+    gateway.advance(1.0)
+    sent = gateway.bodies("s")
+    assert {body["iter_index"] for body in sent} == {1}
+    assert [body["a"]["value"] for body in sent if "a" in body] == [2, 3], "from the newest value on"
+
+
+def test_triggers_wait_for_the_topic(slow: tuple[Any, Callable[[], None]]) -> None:
+    gateway, make = slow
+    start(gateway, "pva://a", name="s", triggered=True)
+    gateway.update("a", 1)
+    gateway.command("repeating_snapshot_trigger", snapshot_name="s")
+    gateway.command("repeating_snapshot_trigger", snapshot_name="s")
+    assert gateway.bodies("s") == []
+    make()
+    assert [body["iter_index"] for body in gateway.bodies("s") if body["message_type"] == 2] == [1, 2]
+
+
+def test_a_monitor_publishes_the_newest_value_when_its_topic_exists(slow: tuple[Any, Callable[[], None]]) -> None:
+    gateway, make = slow
+    gateway.command("monitor", pv_name="pva://m", monitor_dest_topic="m")
+    gateway.advance(100.0)
+    assert gateway.bodies("m") == []
+    make()
+    gateway.update("m", 7)
+    assert gateway.bodies("m") == [{"m": {"value": 7}}]
+
+
+def test_a_value_that_cannot_be_published_is_named_in_the_next_tail(gateway: Any) -> None:
+    start(gateway, "pva://a", "pva://b", name="s")
+    gateway.update("a", object())
+    gateway.update("b", 1)
+    gateway.advance(1.0)
+    (tail,) = [body for body in gateway.bodies("s") if body["message_type"] == 2]
+    assert tail["error_message"].startswith("a: the value cannot be serialized: ")
+    instead = next(each.instead for each in gateway.outgoing if each.topic == "s" and b'"b"' in each.value)
+    assert instead("too large", 1) is None
+    gateway.update("a", 2)
+    gateway.advance(1.0)
+    (tail,) = [body for body in gateway.bodies("s") if body["message_type"] == 2]
+    assert tail["error_message"] == "b: too large"

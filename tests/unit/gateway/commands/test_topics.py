@@ -98,12 +98,12 @@ def test_a_topic_requested_twice_is_created_once() -> None:
     assert bench.admin.requests == [{"a": 3}]
 
 
-def test_waiting_ends_when_kafka_is_silent() -> None:
+def test_waiting_ends_only_when_kafka_is_silent_for_minutes() -> None:
     bench = TopicsUnderTest()
     bench.ensure("a")
-    bench.scheduler.advance_by(11.9)
+    bench.scheduler.advance_by(299.0)
     assert bench.created == []
-    bench.scheduler.advance_by(0.2)
+    bench.scheduler.advance_by(2.0)
     assert bench.created == ["a"]
     bench.work()
     assert bench.created == ["a"]
@@ -114,14 +114,14 @@ def test_waiting_continues_while_kafka_responds() -> None:
     for number in range(1000):
         bench.ensure(f"t{number}")
     for count in (100, 300):
-        bench.scheduler.advance_by(10)
+        bench.scheduler.advance_by(250)
         bench.topics._worker.tasks.pop(0)()  # type: ignore[attr-defined]
         bench.settle()
         assert len(bench.created) == count
-    bench.scheduler.advance_by(11.9)
+    bench.scheduler.advance_by(299)
     assert len(bench.created) == 300
-    bench.scheduler.advance_by(0.2)
-    assert len(bench.created) == 1000, "12 s after the last response"
+    bench.scheduler.advance_by(2)
+    assert len(bench.created) == 1000, "minutes after the last response"
 
 
 def test_the_first_of_many_topics_do_not_wait_for_the_last() -> None:
@@ -143,16 +143,15 @@ def test_the_first_of_many_topics_do_not_wait_for_the_last() -> None:
     assert len(bench.admin.requests[-1]) == 100
 
 
-def test_after_a_failure_waiting_ends_and_the_request_is_repeated() -> None:
+def test_after_a_failure_the_request_is_repeated_until_the_topic_exists() -> None:
     bench = TopicsUnderTest()
     bench.admin.error = RuntimeError("no answer")
     bench.ensure("a")
     bench.work()
     bench.ensure("b")
-    assert bench.created == ["a", "b"]
     bench.work()
     assert len(bench.admin.requests) == 1
-    for pause in (1, 2, 4, 8, 16, 30, 30):
+    for pause in (1, 2, 4, 8, 10, 10):
         bench.admin.requests.clear()
         bench.scheduler.advance_by(pause - 0.5)
         bench.work()
@@ -160,16 +159,14 @@ def test_after_a_failure_waiting_ends_and_the_request_is_repeated() -> None:
         bench.scheduler.advance_by(0.5)
         bench.work()
         assert bench.admin.requests == [{"a": 3, "b": 3}]
+    assert bench.created == [], "a monitor has nowhere to publish to, and keeps its newest value"
     bench.admin.error = None
-    bench.scheduler.advance_by(30)
+    bench.scheduler.advance_by(10)
     bench.work()
+    assert bench.created == ["a", "b"]
     bench.scheduler.advance_by(60)
     bench.work()
     assert len(bench.admin.requests) == 2, "both topics exist now"
-    bench.ensure("c")
-    assert "c" not in bench.created, "new topics are waited for again"
-    bench.work()
-    assert bench.created[-1] == "c"
 
 
 def test_concurrent_failures_cause_one_retry() -> None:
