@@ -14,6 +14,7 @@ import random
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -44,6 +45,7 @@ _PORTS = range(20_000, 32_000)
 _START_SECONDS = 300.0  # a start takes 3 s of processor time; the machine may be busy
 _STOP_SECONDS = 60.0  # a stop takes 0.5 s, and about 5 s if it writes the class archive
 _POLL_SECONDS = 0.2  # seconds between checks for readiness
+_BATCH_SIZE = struct.Struct(">qi")  # a record batch begins with its first offset and the number of bytes that follow
 _TAIL = 40  # lines of the log in an error; a Java stack trace fits
 
 _JAVA_OPTIONS = (
@@ -217,6 +219,17 @@ class ApacheKafka:
         self.stop()
         shutil.rmtree(self._data, ignore_errors=True)
 
+    def lose_records(self, topic: str, batches: int) -> None:
+        """Removes the last record batches of a topic's only partition with records.
+
+        A power cut does so, as Kafka acknowledges records before they are on disk. The broker must not run.
+        """
+        ((log, starts),) = ((log, starts) for log in self._data.glob(f"{topic}-*/*.log") if (starts := _batches(log)))
+        with log.open("r+b") as file:
+            file.truncate(starts[-batches])
+        for derived in (*log.parent.glob("*index"), *log.parent.glob("*.snapshot")):
+            derived.unlink()
+
     def log_tail(self) -> str:
         """Returns the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL:])
@@ -270,6 +283,18 @@ class ApacheKafka:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _batches(log: Path) -> list[int]:
+    """Returns the positions of the record batches in a file of a log."""
+    content, starts, at = log.read_bytes(), list[int](), 0
+    while at + _BATCH_SIZE.size <= len(content):
+        _, size = _BATCH_SIZE.unpack_from(content, at)
+        if size <= 0:  # the rest of the file is not used yet
+            break
+        starts.append(at)
+        at += _BATCH_SIZE.size + size
+    return starts
 
 
 def _start_process(command: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:

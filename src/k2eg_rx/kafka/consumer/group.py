@@ -35,6 +35,7 @@ from k2eg_rx.kafka.consumer.group_offsets import (
     topic_partitions,
 )
 from k2eg_rx.kafka.consumer.lag import Partition
+from k2eg_rx.kafka.consumer.lost_positions import LostPosition, assign_validated
 from k2eg_rx.kafka.consumer.ownership import Ownership, elapsed
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop, PollLoopListener
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
@@ -82,6 +83,9 @@ class GroupPollLoop(PollLoop):
         # Offsets reached in partitions that were given up. If they are assigned again and no other member has read
         # further, reading continues there, so that a member whose session expired receives nothing twice.
         self._lost_positions: dict[Partition, int] = {}
+        # The leader epochs of the latest records. By them librdkafka notices that other records have their offsets now
+        # (KIP-320), also if the log was truncated while no member read it.
+        self._epochs: dict[Partition, int] = {}
         self._unresolved: set[Partition] = set()  # assigned, but the committed offset is unknown
         self._pending: list[Message] = []
         self._held: list[Message] = []  # to be received once their offsets are committed
@@ -108,9 +112,9 @@ class GroupPollLoop(PollLoop):
         """Unsubscribes from a topic."""
         self._topics -= {subscription.topic}
         self._initial_offsets.drop(subscription.topic)
-        self._lost_positions = {
-            key: offset for key, offset in self._lost_positions.items() if key[0] != subscription.topic
-        }
+        for values in (self._lost_positions, self._epochs):
+            for key in [key for key in values if key[0] == subscription.topic]:
+                del values[key]
         if not subscription.released:
             self._deleted.add(subscription.topic)
             self._discard_offsets(consumer, subscription.topic)
@@ -133,7 +137,7 @@ class GroupPollLoop(PollLoop):
         lower = {key: offset for key, offset in unused.items() if offset < self._received.get(key, -1)}
         self._received.update(lower)
         with contextlib.suppress(KafkaException):  # the partitions are no longer assigned
-            consumer.store_offsets(offsets=topic_partitions(lower.items()))
+            consumer.store_offsets(offsets=self._with_epochs(lower.items()))
 
     def _discard_offsets(self, consumer: Consumer, topic: str) -> None:
         """Prevents commits for a deleted topic."""
@@ -145,7 +149,7 @@ class GroupPollLoop(PollLoop):
     def _commit(
         self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]], metadata: str = ""
     ) -> KafkaError | None:
-        return commit(consumer, topic_partitions(offsets, metadata))
+        return commit(consumer, self._with_epochs(offsets, metadata))
 
     def confirm(self, consumer: Consumer) -> None:
         """Commits the offsets of received records, as proof that they are this member's."""
@@ -165,6 +169,9 @@ class GroupPollLoop(PollLoop):
             self._receiver.on_revoked(keys, handed_over=handed_over)
         except Exception:
             _log.exception("receiver raised when partitions were revoked: partitions=%d", len(keys))
+
+    def _with_epochs(self, offsets: Iterable[tuple[Partition, int]], metadata: str = "") -> list[TopicPartition]:
+        return [TopicPartition(*key, offset, metadata, self._epochs.get(key, -1)) for key, offset in offsets]
 
     def _leave(self, consumer: Consumer) -> None:
         """Commits what was delivered, after a rebalance in progress, and leaves the group."""
@@ -202,7 +209,7 @@ class GroupPollLoop(PollLoop):
         lost = list(self.lag.starts)
         self._on_given_up(lost, handed_over=False)
         self._forget(set(lost))
-        self.lag.remove(topic_partitions((key, 0) for key in lost))
+        self.forget(topic_partitions((key, 0) for key in lost))
         self._subscribed, self._joining = frozenset(), False
         self._blocked_since, self._paused = None, False
         self._subscribe(new)
@@ -275,13 +282,17 @@ class GroupPollLoop(PollLoop):
         return True  # no other member receives it
 
     def _process(self, consumer: Consumer, messages: Sequence[Message]) -> None:
-        received = {
-            _partition_of(message): (message.offset() or 0) + 1
+        latest = {
+            _partition_of(message): message
             for message in messages
             if message.error() is None
             and message.topic() not in self._deleted
             and message.topic() not in self.released_topics
         }
+        received = {key: (message.offset() or 0) + 1 for key, message in latest.items()}
+        self._epochs.update(
+            (key, epoch) for key, message in latest.items() if (epoch := message.leader_epoch()) is not None
+        )
         values = [message.value() for message in messages if message.error() is None]
         first = bool(received) and self._receiver.commit_first(values)
         if first and not self._commit_before_delivery(consumer, received):
@@ -290,29 +301,51 @@ class GroupPollLoop(PollLoop):
         super()._process(consumer, messages)
         self._received.update(received)
         if received and not first:
-            consumer.store_offsets(offsets=topic_partitions(received.items()))  # librdkafka commits them every second
+            consumer.store_offsets(offsets=self._with_epochs(received.items()))  # librdkafka commits them every second
 
     def _commit_before_delivery(self, consumer: Consumer, offsets: Mapping[Partition, int]) -> bool:
         """Commits the offsets after a batch; returns whether the coordinator accepted them."""
         # Stored first: otherwise librdkafka might commit an older stored offset right after this commit.
-        consumer.store_offsets(offsets=topic_partitions(offsets.items()))
+        consumer.store_offsets(offsets=self._with_epochs(offsets.items()))
         if self._commit_as_proof(consumer, offsets):
             return True
         reached = {key: self._received.get(key, self.lag.starts.get(key, OFFSET_INVALID)) for key in offsets}
-        consumer.store_offsets(offsets=topic_partitions(reached.items()))
+        consumer.store_offsets(offsets=self._with_epochs(reached.items()))
         return False
 
-    def _restart_offset(self, topic: str, partition: int) -> int:
-        if (topic, partition) not in self._unresolved:
-            return super()._restart_offset(topic, partition)
-        self._unresolved.discard((topic, partition))  # the group has not read the partition
-        return self._initial_offsets.get((topic, partition)) or 0
+    def _on_position_lost(self, consumer: Consumer, partition: Partition, lost: LostPosition | None) -> None:
+        if partition in self._unresolved and lost is None:  # the group has not read the partition
+            self._unresolved.discard(partition)
+            self._restart_partition(consumer, TopicPartition(*partition, self._initial_offsets.get(partition) or 0))
+        elif lost is not None and lost.departure is None and partition in self._epochs:
+            # The record was fetched before the leader epochs were compared, which shows where to continue.
+            self._restart_partition(consumer, *self._with_epochs([(partition, lost.offset)]))
+        else:
+            super()._on_position_lost(consumer, partition, lost)
 
     def _restart_partition(self, consumer: Consumer, partition: TopicPartition) -> None:
         """Restarts a partition at another offset. An assignment by the group can only be replaced as a whole."""
         if partition_of(partition) in self.lag.starts:
             others = [other for other in self._positions(consumer) if partition_of(other) != partition_of(partition)]
-            consumer.assign([*others, partition])
+            self.lag.add([partition])
+            assign_validated(consumer, [*others, partition], [partition])
+            if not self._paused:
+                consumer.resume([partition])
+            self._received[partition_of(partition)] = partition.offset
+            self._epochs.pop(partition_of(partition), None)
+            consumer.store_offsets(offsets=[partition])
+
+    def _start_offset(self, committed: TopicPartition) -> int:
+        """Returns where to start reading an assigned partition: no record is to be received twice."""
+        key, offset = partition_of(committed), self._initial_offsets.start_offset(committed)
+        epoch = committed.leader_epoch if offset == committed.offset else None
+        own_offset, own_epoch = self._lost_positions.pop(key, -1), self._epochs.pop(key, None)
+        has_other_log = epoch is not None and own_epoch is not None and epoch > own_epoch  # truncated since, perhaps
+        if own_offset >= offset and not has_other_log:
+            offset, epoch = own_offset, own_epoch
+        if epoch is not None:
+            self._epochs[key] = epoch
+        return offset
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._joining = False
@@ -325,15 +358,10 @@ class GroupPollLoop(PollLoop):
             self._must_rejoin = True
             starts, fresh = partitions, []
         else:
-            begin = {
-                partition_of(p): max(
-                    self._initial_offsets.start_offset(p), self._lost_positions.pop(partition_of(p), 0)
-                )
-                for p in committed
-            }
+            begin = {partition_of(p): self._start_offset(p) for p in committed}
             fresh = [(partition_of(p), begin[partition_of(p)]) for p in committed if p.offset != begin[partition_of(p)]]
-            starts = topic_partitions(begin.items())
-        consumer.assign(starts)
+            starts = self._with_epochs(begin.items())
+        assign_validated(consumer, starts, starts)
         self.lag.add(starts)
         if self._paused:
             consumer.pause(starts)
@@ -361,7 +389,7 @@ class GroupPollLoop(PollLoop):
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._joining = bool(self._subscribed)
         self._forget(set(map(partition_of, partitions)))
-        self.lag.remove(partitions)
+        self.forget(partitions)
         consumer.unassign()
 
     def _forget(self, keys: set[Partition]) -> None:

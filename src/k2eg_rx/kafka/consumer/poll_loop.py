@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from k2eg_rx.concurrency import Handoff
 from k2eg_rx.errors import TransportError
@@ -24,10 +24,11 @@ from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_forbidden, is_go
 from k2eg_rx.kafka.connection.health import Health, Permission
 from k2eg_rx.kafka.connection.librdkafka_log import ConsumerLog
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background
-from k2eg_rx.kafka.consumer.lag import INTERVAL, Lag
+from k2eg_rx.kafka.consumer.lag import INTERVAL, Lag, Partition
+from k2eg_rx.kafka.consumer.lost_positions import LostPosition, StoppedPartitions
 from k2eg_rx.kafka.consumer.records import records_of
 from k2eg_rx.texts import get_logger
-from k2eg_rx.transport import Receiver, Record
+from k2eg_rx.transport import Receiver, Record, Span
 
 _log = get_logger(__name__)
 
@@ -56,6 +57,10 @@ class PollLoopListener(Protocol):
 
     def on_partition_count(self, topic: str, partitions: int) -> None:
         """A subscribed topic has another number of partitions; 0 if it was deleted."""
+        ...
+
+    def on_position_lost(self, topic: str, partition: int) -> None:
+        """The record at the position in a partition does not exist; `PollLoop.relocate` continues."""
         ...
 
     def on_failed(self, error: TransportError) -> None:
@@ -102,6 +107,7 @@ class PollLoop:
         self._deadline = 0.0
         self._logged: set[tuple[str, int]] = set()
         self.lag = Lag()
+        self._stopped = StoppedPartitions()
         self._watchdog = ConnectionWatchdog(health)
         self._consumer: Consumer | None = None
         self._max_batch = LARGEST_BATCH
@@ -173,12 +179,14 @@ class PollLoop:
         new.incremental_assign(self._positions(old))
 
     def _positions(self, consumer: Consumer) -> list[TopicPartition]:
-        """Returns the positions of the partitions that are read."""
+        """Returns the positions of the partitions that are read, with the leader epochs of the last records."""
+        return self._positions_of(consumer, self.lag.starts)
+
+    def _positions_of(self, consumer: Consumer, partitions: Iterable[Partition]) -> list[TopicPartition]:
         starts = self.lag.starts
-        reached = consumer.position([TopicPartition(topic, partition) for topic, partition in starts])
         return [
-            TopicPartition(at.topic, at.partition, at.offset if at.offset >= 0 else starts[at.topic, at.partition])
-            for at in reached
+            at if at.offset >= 0 else TopicPartition(at.topic, at.partition, starts[at.topic, at.partition])
+            for at in consumer.position([TopicPartition(*partition) for partition in partitions])
         ]
 
     def _leave(self, consumer: Consumer) -> None:
@@ -287,9 +295,7 @@ class PollLoop:
             if is_gone(error):
                 self._listener.on_topic_missing(topic)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET and partition is not None:
-                self._restart_partition(
-                    consumer, TopicPartition(topic, partition, self._restart_offset(topic, partition))
-                )
+                self._on_position_lost(consumer, (topic, partition), LostPosition.of(message))
             elif is_forbidden(error):
                 self._forbid(error, topic)
             elif (topic, error.code()) not in self._logged:
@@ -308,20 +314,34 @@ class PollLoop:
         """Drops a missing permission for a topic that was released."""
         self._health.allow(Permission(topic))
 
+    def _on_position_lost(self, consumer: Consumer, partition: Partition, lost: LostPosition | None) -> None:
+        if partition not in self.lag.starts:
+            return
+        (at,) = self._positions_of(consumer, [partition])
+        lost = lost or LostPosition(at.offset)
+        if self._stopped.add(partition, lost, at.offset):
+            self._listener.on_position_lost(*partition)
+
+    def relocate(self, consumer: Consumer, partition: Partition, held: Span) -> None:
+        """Continues a partition whose position was lost, given the offsets that its log holds.
+
+        Has no effect on a partition that was released or assigned anew meanwhile.
+        """
+        lost = self._stopped.take(partition)
+        if lost is not None:
+            _log.warning("%s", lost.warning(partition, held))
+            self._restart_partition(consumer, TopicPartition(*partition, lost.continuation(held)))
+
     def _restart_partition(self, consumer: Consumer, partition: TopicPartition) -> None:
         """Restarts a partition at another offset. librdkafka stops it after a failed reset, so `seek` fails."""
-        if (partition.topic, partition.partition) in self.lag.starts:
-            consumer.incremental_unassign([partition])
-            consumer.incremental_assign([partition])
+        self.lag.add([partition])
+        consumer.incremental_unassign([partition])
+        consumer.incremental_assign([partition])
 
-    def _restart_offset(self, topic: str, partition: int) -> int:
-        """Returns the offset to continue at, where no record exists at the expected offset."""
-        _log.warning(
-            "records of %s[%d] were deleted before they were read (retention); reading on from the oldest there is",
-            topic,
-            partition,
-        )
-        return OFFSET_BEGINNING
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """Removes partitions that are no longer read."""
+        self._stopped.forget(partitions)
+        self.lag.remove(partitions)
 
     def refresh_metadata(self, consumer: Consumer, topics: Collection[str]) -> None:
         """Makes librdkafka look for the leaders of topics at once, instead of within a second.

@@ -18,7 +18,7 @@ from k2eg_rx.kafka.consumer.poll_loop import PollLoop, PollLoopListener
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
 from k2eg_rx.kafka.metadata.offset_resolver import OffsetResolver
 from k2eg_rx.kafka.metadata.topic_subscription import Creation, TopicSubscription
-from k2eg_rx.transport import Offsets, Partition, SourceClosedError
+from k2eg_rx.transport import Offsets, Partition, SourceClosedError, Span
 
 _P = TypeVar("_P", bound=PollLoop)
 
@@ -116,6 +116,17 @@ class TopicSource(Generic[_P]):
         if subscription is not None:
             self._resolver.on_missing(subscription, deleted=partitions == 0)
 
+    def on_position_lost(self, topic: str, partition: int) -> None:
+        """Looks up where to continue a partition."""
+        subscription = self._subscriptions.get(topic)
+        if subscription is not None:
+            self._resolver.on_position_lost(subscription, partition)
+
+    def relocate(self, subscription: TopicSubscription, partition: int, held: Span) -> None:
+        """Continues a partition; see `Target.relocate`."""
+        place = subscription.topic, partition
+        self._poll_loop.queue(lambda consumer: self._poll_loop.relocate(consumer, place, held))
+
     def on_failed(self, error: TransportError) -> None:
         """Fails pending and further subscriptions."""
         with self._lock:
@@ -168,7 +179,7 @@ class ExactSource(TopicSource[PollLoop]):
     def _unassign(self, consumer: Consumer, subscription: TopicSubscription) -> None:
         partitions = self._assigned.pop(subscription, [])
         if partitions:
-            self._poll_loop.lag.remove(partitions)
+            self._poll_loop.forget(partitions)
             consumer.incremental_unassign(partitions)
 
 

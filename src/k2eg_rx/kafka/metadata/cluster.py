@@ -28,6 +28,7 @@ from k2eg_rx.kafka.connection.health import Health, Permission
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.settings import Settings
 from k2eg_rx.texts import get_logger
+from k2eg_rx.transport import Partition, Span
 
 _log = get_logger(__name__)
 
@@ -57,6 +58,9 @@ class Cluster:
         translator: Words errors.
         health: Receives answers, errors and timeouts; knows the missing permissions.
 
+    Attributes:
+        cluster_id: The identity of the cluster that answered last; another one after its disks were replaced.
+
     Raises:
         TransportError: librdkafka rejects the settings.
     """
@@ -68,6 +72,7 @@ class Cluster:
         self._admin: Any = self._client(create_topics=False)
         self._creator: Any = None
         self._failed_requests = 0  # in a row, for want of a broker
+        self.cluster_id: str | None = None
 
     def _client(self, *, create_topics: bool) -> Any:  # its futures are untyped
         properties = admin_properties(self._settings, create_topics=create_topics)
@@ -120,15 +125,16 @@ class Cluster:
 
     def _list_topics(self, client: Any, *topic: str) -> Mapping[str, KafkaTopicMetadata] | None:
         try:
-            known: Mapping[str, KafkaTopicMetadata] = client.list_topics(*topic, timeout=_METADATA_TIMEOUT).topics
+            answer = client.list_topics(*topic, timeout=_METADATA_TIMEOUT)
         except KafkaException as failure:
             client.poll(0)  # runs the error callback, which reports the cause
             self._health.on_no_answer()
             self._count_failed_request(failure)
             return None
         self._failed_requests = 0
+        self.cluster_id = answer.cluster_id
         self._health.on_answer()
-        return known
+        return answer.topics
 
     def _count_failed_request(self, failure: KafkaException) -> None:
         self._failed_requests = self._failed_requests + 1 if kafka_error(failure).code() == KafkaError._TRANSPORT else 0
@@ -153,22 +159,38 @@ class Cluster:
         ends: dict[str, PartitionOffsets] = {topic: {} for topic in partition_counts}
         partitions = (TopicPartition(topic, n) for topic, count in partition_counts.items() for n in range(count))
         while some := list(islice(partitions, _OFFSETS_AT_ONCE)):
-            for partition, offset in self._end_offsets_of(some):
+            for partition, offset in self._offsets_of(some, OffsetSpec.latest()):
                 if offset is None:
                     ends.pop(partition.topic, None)
                 elif partition.topic in ends:
                     ends[partition.topic][partition.partition] = offset
         return ends
 
-    def _end_offsets_of(self, partitions: Collection[TopicPartition]) -> Iterator[tuple[TopicPartition, int | None]]:
+    def held_offsets(self, partitions: Collection[Partition]) -> dict[Partition, Span]:
+        """Returns the offsets that partitions hold, without partitions of which they are unknown at the moment."""
+        asked = [TopicPartition(*partition) for partition in partitions]
+        if not asked:
+            return {}
+        pairs = zip(
+            self._offsets_of(asked, OffsetSpec.earliest()), self._offsets_of(asked, OffsetSpec.latest()), strict=True
+        )
+        return {
+            (partition.topic, partition.partition): Span(first, end)
+            for (partition, first), (_, end) in pairs
+            if first is not None and end is not None
+        }
+
+    def _offsets_of(
+        self, partitions: Collection[TopicPartition], spec: Any
+    ) -> Iterator[tuple[TopicPartition, int | None]]:
         asked: Mapping[TopicPartition, Future[Any]] = self._admin.list_offsets(
-            dict.fromkeys(partitions, OffsetSpec.latest()), request_timeout=_OFFSETS_TIMEOUT
+            dict.fromkeys(partitions, spec), request_timeout=_OFFSETS_TIMEOUT
         )
         for partition, future in asked.items():
             try:
                 yield partition, future.result().offset
             except KafkaException as failure:
-                _log.debug("no end offset: partition=%s[%d] error=%s", partition.topic, partition.partition, failure)
+                _log.debug("no offset: partition=%s[%d] error=%s", partition.topic, partition.partition, failure)
                 yield partition, None
 
     def trigger_auto_creation(self, topic: str) -> None:

@@ -13,13 +13,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets, TopicMetadata
+from k2eg_rx.kafka.metadata.held_offsets import HeldOffsets
 from k2eg_rx.kafka.metadata.topic_subscription import FIRST_DELAY, Phase, TopicSubscription
 from k2eg_rx.texts import get_logger
+from k2eg_rx.transport import Partition, Span
 
 _log = get_logger(__name__)
 
@@ -43,7 +45,10 @@ _IDLE = 10.0  # seconds; nothing is due then, but logs are written
 class ClusterMetadata(Protocol):
     """The part of `Cluster` that `OffsetResolver` uses."""
 
+    @property
+    def cluster_id(self) -> str | None: ...
     def partition_counts(self, topics: Sequence[str]) -> Mapping[str, TopicMetadata] | None: ...
+    def held_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, Span]: ...
     def end_offsets(self, partition_counts: Mapping[str, int]) -> Mapping[str, PartitionOffsets]: ...
     def probe(self) -> bool: ...
     def poll(self) -> None: ...
@@ -67,6 +72,7 @@ class OffsetResolver:
         self._clock = clock
         self._added: deque[TopicSubscription] = deque()
         self._reported_missing: deque[tuple[TopicSubscription, bool]] = deque()
+        self._held_offsets = HeldOffsets(cluster, self._on_deleted, clock)
         self._subscriptions: list[TopicSubscription] = []
         self._unchecked: deque[TopicSubscription] = deque()
         self._next_check = clock() + _CHECK
@@ -95,6 +101,11 @@ class OffsetResolver:
             deleted: Whether the topic was certainly deleted; one of its name is then read from its beginning.
         """
         self._reported_missing.append((subscription, deleted))
+        self._signal.set()
+
+    def on_position_lost(self, subscription: TopicSubscription, partition: int) -> None:
+        """Looks up at once where to continue a partition: the record at the reader's position does not exist."""
+        self._held_offsets.add(subscription, partition)
         self._signal.set()
 
     def wake(self) -> None:
@@ -133,6 +144,7 @@ class OffsetResolver:
     def step(self) -> float:
         """Performs what is due; returns the seconds until something is due again."""
         self._take_requests()
+        self._held_offsets.step()
         now = self._clock()
         due = [
             subscription for subscription in self._subscriptions if subscription.due <= now + _SLACK
@@ -151,10 +163,15 @@ class OffsetResolver:
         while self._reported_missing:
             subscription, deleted = self._reported_missing.popleft()
             if subscription.phase is Phase.ACTIVE and not subscription.released:
-                subscription.due, subscription.seen_missing = 0.0, True
                 if deleted:
-                    self._stop(subscription)
+                    self._on_deleted(subscription)
+                else:
+                    subscription.due, subscription.seen_missing = 0.0, True
         self._subscriptions = [subscription for subscription in self._subscriptions if not subscription.released]
+
+    def _on_deleted(self, subscription: TopicSubscription) -> None:
+        subscription.due, subscription.seen_missing = 0.0, True
+        self._stop(subscription)
 
     def _to_check(self, now: float) -> list[TopicSubscription]:
         """Returns the next few active topics to check for new partitions."""
@@ -170,7 +187,7 @@ class OffsetResolver:
 
     def _seconds_until_due(self) -> float:
         now = self._clock()
-        times = [subscription.due for subscription in self._subscriptions]
+        times = [self._held_offsets.due, *(subscription.due for subscription in self._subscriptions)]
         times.append(now + _CHECK_PAUSE if self._unchecked else self._next_check)
         if self._is_suspicious():
             times.append(self._next_probe)
@@ -282,6 +299,7 @@ class OffsetResolver:
             target.begin([(subscription, ends) for subscription, ends in starts if subscription.target is target])
         for subscription, ends in starts:
             subscription.phase, subscription.delay = Phase.ACTIVE, FIRST_DELAY
+            subscription.cluster_id = self._cluster.cluster_id
             subscription.partitions = max(subscription.partitions, *(n + 1 for n in ends), 0)
             if subscription.creation is not None:
                 subscription.creation.finish()

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
+from k2eg_rx.transport import Span
 
 FIRST_DELAY = 0.02  # seconds: a gateway creates a monitor's topic some 10 ms after the command
 _FIRST_DELAY_OF_OURS = 0.005  # seconds: a topic created by this client exists at once or after some 100 ms
@@ -37,6 +38,10 @@ class Target(Protocol):
 
     def halt(self, subscription: TopicSubscription) -> None:
         """Stops reading a topic that was deleted."""
+        ...
+
+    def relocate(self, subscription: TopicSubscription, partition: int, held: Span) -> None:
+        """Continues a partition whose position was lost, given the offsets that its log holds."""
         ...
 
 
@@ -67,6 +72,7 @@ class TopicSubscription:
         due: When to look up the topic next, by the resolver's clock.
         delay: Seconds until the look-up after that.
         seen_missing: Whether the topic was found missing, and therefore has to be read from its beginning.
+        cluster_id: The cluster in which the topic was found.
     """
 
     topic: str
@@ -79,6 +85,7 @@ class TopicSubscription:
     due: float = 0.0
     delay: float = FIRST_DELAY
     seen_missing: bool = False
+    cluster_id: str | None = None
 
     def __post_init__(self) -> None:
         self.ready.set_running_or_notify_cancel()  # shared by all callers of `read`: none may cancel it

@@ -18,7 +18,7 @@ from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.kafka.consumer import group, group_offsets, ownership
 from k2eg_rx.kafka.consumer.group import GroupPollLoop
 from k2eg_rx.kafka.metadata.topic_subscription import TopicSubscription
-from k2eg_rx.transport.interfaces import Receiver, Record
+from k2eg_rx.transport.interfaces import Receiver, Record, Span
 
 Offsets = dict[tuple[str, int], int]
 
@@ -43,6 +43,9 @@ class FakeConsumer:
         self.group: Offsets = {}
         self.metadata: dict[tuple[str, int], str | None] = {}
         self.stored: Offsets = {}
+        self.epochs: dict[tuple[str, int], int | None] = {}  # with the committed offsets
+        self.validated: list[int | None] = []
+        self.stored_epochs: dict[tuple[str, int], int | None] = {}
         self.subscriptions: list[list[str]] = []
         self.assigned: list[TopicPartition] = []
         self.commit_errors: list[int] = []  # codes
@@ -64,19 +67,31 @@ class FakeConsumer:
             self.failed_fetches -= 1
             return [Unfetched(p.topic, p.partition) for p in partitions]
         keys = [(p.topic, p.partition) for p in partitions]
-        return [TopicPartition(*key, self.group.get(key, OFFSET_INVALID), self.metadata.get(key, "")) for key in keys]
+        return [
+            TopicPartition(*key, self.group.get(key, OFFSET_INVALID), self.metadata.get(key, ""), self.epoch_of(key))
+            for key in keys
+        ]
+
+    def epoch_of(self, key: tuple[str, int]) -> int:
+        epoch = self.epochs.get(key)
+        return -1 if epoch is None else epoch
 
     def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
         if self.commit_errors:
             raise KafkaException(KafkaError(self.commit_errors.pop()))
         self.group.update(_offsets(offsets))
         self.metadata.update({(p.topic, p.partition): p.metadata for p in offsets})
+        self.epochs.update({(p.topic, p.partition): p.leader_epoch for p in offsets})
 
     def store_offsets(self, offsets: list[TopicPartition]) -> None:
         self.stored.update(_offsets(offsets))
+        self.stored_epochs.update({(p.topic, p.partition): p.leader_epoch for p in offsets})
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         self.assigned = partitions
+
+    def seek(self, partition: TopicPartition) -> None:
+        self.validated.append(partition.leader_epoch)
 
     def unassign(self) -> None:
         self.assigned = []
@@ -141,6 +156,8 @@ class Harness(Receiver):
     def halt(self, subscription: TopicSubscription) -> None: ...
     def on_topic_missing(self, topic: str) -> None: ...
     def on_partition_count(self, topic: str, partitions: int) -> None: ...
+    def on_position_lost(self, topic: str, partition: int) -> None: ...
+    def relocate(self, subscription: TopicSubscription, partition: int, held: Span) -> None: ...
     def on_failed(self, error: TransportError) -> None: ...
 
     def queue_begin(self) -> None:
@@ -153,9 +170,26 @@ class Harness(Receiver):
         initial_offsets = [(TopicSubscription("another", self), {0: start})]
         self.poll_loop.queue(lambda consumer: self.poll_loop.begin(consumer, initial_offsets))
 
-    def step(self, *offsets: int) -> None:
-        self.consumer.messages.extend(Message(topic="t", partition=0, offset=n, value=b"x") for n in offsets)
+    def step(self, *offsets: int, epoch: int = -1) -> None:
+        self.consumer.messages.extend(
+            Message(topic="t", partition=0, offset=n, value=b"x", leader_epoch=epoch) for n in offsets
+        )
         self.poll_loop._step(self.consumer)
+
+    def lose(self, offset: int, held: Span) -> None:
+        error = KafkaError(KafkaError._AUTO_OFFSET_RESET, "Broker: Offset out of range")
+        self.consumer.messages.append(Message(topic="t", partition=0, offset=offset, error=error))
+        self.poll_loop._step(self.consumer)
+        self.poll_loop.queue(lambda consumer: self.poll_loop.relocate(consumer, ("t", 0), held))
+        self.step()
+
+    def commit_by_another(self, offset: int, epoch: int | None) -> None:
+        self.consumer.group["t", 0], self.consumer.epochs["t", 0] = offset, epoch
+
+    @property
+    def start(self) -> tuple[int, int | None]:
+        (partition,) = self.consumer.assigned
+        return partition.offset, partition.leader_epoch
 
     def assign(self) -> None:
         self.poll_loop._on_assign(self.consumer, [TopicPartition("t", 0)])
@@ -494,3 +528,65 @@ def test_a_partition_assigned_while_the_receiver_is_not_ready_is_paused(harness,
     harness.step()
     harness.assign()
     assert harness.consumer.paused == {("t", 0)}
+
+
+def test_offsets_are_stored_committed_and_assigned_with_the_leader_epoch_of_their_records(harness):
+    """By it librdkafka notices that the log was truncated, and that other records have the same offsets now."""
+    harness.step(2, 3, epoch=0)
+    harness.step(4, epoch=3)
+    assert harness.consumer.stored_epochs == {("t", 0): 3}
+    harness.revoke()
+    assert harness.consumer.epochs == {("t", 0): 3}
+    harness.assign()
+    assert harness.start == (5, 3)
+    assert harness.consumer.validated == [3]
+
+
+@pytest.mark.parametrize(
+    ("committed", "start"),
+    [
+        pytest.param((9, 4), (9, 4), id="another member has read on"),
+        pytest.param((9, None), (9, None), id="another member has read on, and commits no epochs"),
+        pytest.param((3, 3), (5, 3), id="own records that were not committed"),
+        pytest.param((3, None), (5, 3), id="own records, committed in part without an epoch"),
+        pytest.param((3, 4), (3, 4), id="another member has read a truncated log"),
+    ],
+)
+def test_a_start_offset_has_the_epoch_of_its_own_record(harness, committed, start):
+    """With an older epoch, librdkafka would take the log for truncated, and repeat records."""
+    harness.step(2, 3, 4, epoch=3)
+    harness.revoke()
+    harness.commit_by_another(*committed)
+    harness.assign()
+    assert harness.start == start
+
+
+def test_a_position_out_of_range_is_assigned_again_with_its_leader_epoch_to_learn_where_to_continue(harness):
+    harness.step(2, 3, 4, epoch=7)
+    harness.lose(5, Span(0, 3))
+    assert harness.start == (5, 7)
+    assert harness.consumer.validated == [7]
+    assert harness.consumer.paused == set()
+    harness.lose(5, Span(0, 3))  # once only
+    assert harness.start == (3, None)
+
+
+def test_after_a_truncated_log_the_offset_of_the_continuation_is_committed(harness):
+    harness.step(2, 3, 4)
+    harness.lose(5, Span(0, 3))
+    assert harness.start == (3, None)
+    assert harness.consumer.stored == {("t", 0): 3}
+    harness.revoke()
+    assert harness.consumer.group == {("t", 0): 3}
+    harness.assign()
+    assert harness.start == (3, None)
+
+
+def test_a_committed_offset_that_was_unknown_and_is_out_of_range_is_relocated(harness):
+    """Not at the initial offset, where records would be received again."""
+    harness.revoke()
+    harness.poll_loop._unresolved.add(("t", 0))
+    harness.assign()
+    harness.poll_loop._unresolved.add(("t", 0))
+    harness.lose(5, Span(0, 3))
+    assert harness.start == (3, None)

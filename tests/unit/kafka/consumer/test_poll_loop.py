@@ -8,14 +8,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_INVALID, KafkaError, Message, TopicPartition
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop, records_of
-from k2eg_rx.transport.interfaces import Receiver, Record
+from k2eg_rx.transport.interfaces import Receiver, Record, Span
+
+OUT_OF_RANGE = (
+    "fetch failed due to requested offset not available on the broker: Broker: Offset out of range (broker 1)"
+)
+TRUNCATED = (
+    "Partition log truncation detected at offset {} (leader epoch 0): broker end offset is {} (offset leader epoch 0)."
+    " Reset to INVALID.: Local: Partition log truncation detected (broker 1)"
+)  # librdkafka 2.16
 
 
 def message(offset: int = 0, *, topic: str = "t", partition: int = 0, error: int | None = None) -> Message:
@@ -29,6 +37,10 @@ def message(offset: int = 0, *, topic: str = "t", partition: int = 0, error: int
         timestamp=(1, 1234),
         error=None if error is None else KafkaError(error),
     )
+
+
+def lost(offset: int, text: str = OUT_OF_RANGE) -> Message:
+    return Message(topic="t", partition=0, offset=offset, error=KafkaError(KafkaError._AUTO_OFFSET_RESET, text))
 
 
 class FakeConsumer:
@@ -69,6 +81,7 @@ class Harness(Receiver):
         self.is_ready = True
         self.batches: list[list[Record]] = []
         self.missing_topics: list[str] = []
+        self.lost_positions: list[tuple[str, int]] = []
         self.consumer: Any = FakeConsumer()
         translator = ErrorTranslator("broker:9092")
         self.poll_loop = PollLoop(
@@ -86,6 +99,13 @@ class Harness(Receiver):
 
     def on_partition_count(self, topic: str, partitions: int) -> None:
         pass
+
+    def on_position_lost(self, topic: str, partition: int) -> None:
+        self.lost_positions.append((topic, partition))
+
+    def relocate(self, held: Span) -> None:
+        self.poll_loop.queue(lambda consumer: self.poll_loop.relocate(consumer, ("t", 0), held))
+        self.step()
 
     def on_failed(self, error: TransportError) -> None:
         pass
@@ -246,14 +266,75 @@ def test_a_missing_topic_is_reported(harness, code):
 
 def test_deleted_records_are_skipped_with_a_warning(harness, caplog):
     harness.poll_loop.lag.add([TopicPartition("t", 0, 3)])
-    harness.step(message(error=KafkaError._AUTO_OFFSET_RESET))
+    harness.step(lost(3))
+    assert harness.lost_positions == [("t", 0)]
+    assert harness.consumer.assigned == []
+    harness.relocate(Span(7, 20))
     assert harness.consumer.unassigned == [("t", 0)]
-    assert harness.consumer.assigned == [("t", 0, OFFSET_BEGINNING)]
-    assert "t[0] were deleted" in caplog.text
+    assert harness.consumer.assigned == [("t", 0, 7)]
+    assert "t[0] were deleted before they were read (retention)" in caplog.text
+    assert "lost=4" in caplog.text
 
 
-def test_a_released_partition_is_not_restarted(harness):
-    harness.step(message(error=KafkaError._AUTO_OFFSET_RESET))
+@pytest.mark.parametrize(
+    ("error", "held", "start"),
+    [
+        pytest.param(lost(10), Span(0, 6), 6, id="beyond the end: at the end"),
+        pytest.param(lost(10), Span(0, 12), 10, id="beyond the end until now: at the same offset"),
+        pytest.param(
+            lost(OFFSET_INVALID, TRUNCATED.format(10, 6)),
+            Span(0, 9),
+            6,
+            id="after the common part, at records not read",
+        ),
+        pytest.param(
+            lost(OFFSET_INVALID, TRUNCATED.format(10, 6)), Span(0, 30), 6, id="also if the log has grown beyond"
+        ),
+        pytest.param(
+            lost(OFFSET_INVALID, TRUNCATED.format(10, 6)), Span(8, 30), 8, id="the rest of the common part was deleted"
+        ),
+        pytest.param(
+            lost(OFFSET_INVALID, TRUNCATED.format(10, -1)), Span(2, 30), 2, id="nothing in common: all is new"
+        ),
+    ],
+)
+def test_after_a_truncated_log_reading_continues_at_the_first_record_that_was_not_read(
+    harness, caplog, error, held, start
+):
+    harness.poll_loop.lag.add([TopicPartition("t", 0, 10)])
+    harness.step(error)
+    harness.relocate(held)
+    assert harness.consumer.assigned == [("t", 0, start)]
+    assert harness.poll_loop.lag.starts == {("t", 0): start}, "otherwise the records are dropped"
+    assert "the log of t[0] was truncated, as by a power cut of the broker" in caplog.text
+    assert f"read_to=10 continued_at={start}" in caplog.text
+
+
+def test_a_position_that_is_reported_lost_again_after_the_relocation_is_ignored(harness):
+    """Otherwise records would be received twice."""
+    harness.poll_loop.lag.add([TopicPartition("t", 0, 10)])
+    harness.step(lost(10))
+    harness.relocate(Span(0, 6))
+    harness.step(message(6), lost(10))
+    harness.relocate(Span(0, 7))
+    harness.step(lost(3))
+    harness.relocate(Span(5, 7))
+    assert harness.consumer.assigned == [("t", 0, 6)]
+    harness.consumer.position = lambda partitions: [TopicPartition("t", 0, 10)]
+    harness.step(lost(10))
+    harness.relocate(Span(0, 7))
+    assert harness.consumer.assigned == [("t", 0, 6), ("t", 0, 7)]
+
+
+def test_a_partition_released_or_assigned_anew_is_not_relocated(harness):
+    harness.step(lost(3))
+    assert harness.lost_positions == []
+    harness.poll_loop.lag.add([TopicPartition("t", 0, 3)])
+    harness.step(lost(3))
+    harness.poll_loop.forget([TopicPartition("t", 0)])
+    harness.relocate(Span(7, 20))
+    harness.poll_loop.lag.add([TopicPartition("t", 0, 3)])
+    harness.relocate(Span(7, 20))
     assert harness.consumer.assigned == []
 
 

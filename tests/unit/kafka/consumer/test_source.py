@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.consumer.lag import Lag
 from k2eg_rx.kafka.consumer.source import ExactSource
 from k2eg_rx.kafka.metadata.topic_subscription import TopicSubscription
 from k2eg_rx.kafka.presence import _read_nothing
+from k2eg_rx.transport import Span
 
 
 class FakeConsumer:
@@ -37,6 +39,12 @@ class FakePollLoop:
     def queue(self, action: Callable[[Any], None]) -> None:
         self.actions.append(action)
 
+    def forget(self, partitions: list[Any]) -> None:
+        self.lag.remove(partitions)
+
+    def relocate(self, consumer: Any, partition: tuple[str, int], held: Span) -> None:
+        consumer.relocate([TopicPartition(*partition, held.begin)])
+
     def refresh_metadata(self, consumer: object, topics: list[str]) -> None:
         self.refreshed.append(list(topics))
 
@@ -51,12 +59,16 @@ class FakeResolver:
     def __init__(self) -> None:
         self.added: list[TopicSubscription] = []
         self.missing: list[tuple[str, bool]] = []
+        self.lost: list[tuple[str, int]] = []
 
     def add(self, subscription: TopicSubscription) -> None:
         self.added.append(subscription)
 
     def on_missing(self, subscription: TopicSubscription, *, deleted: bool = False) -> None:
         self.missing.append((subscription.topic, deleted))
+
+    def on_position_lost(self, subscription: TopicSubscription, partition: int) -> None:
+        self.lost.append((subscription.topic, partition))
 
 
 class Harness:
@@ -137,6 +149,16 @@ def test_missing_topics_are_reported_to_the_resolver_while_subscribed(harness):
         harness.source.on_partition_count(topic, 0)
         harness.source.on_partition_count(topic, 5)
     assert harness.resolver.missing == [("t", False), ("t", True), ("t", False)]
+
+
+def test_lost_positions_are_looked_up_while_subscribed_and_relocated_on_the_poll_thread(harness):
+    harness.source.read("t")
+    for topic in ("t", "another"):
+        harness.source.on_position_lost(topic, 1)
+    assert harness.resolver.lost == [("t", 1)]
+    harness.source.relocate(harness.resolver.added[0], 1, Span(3, 8))
+    assert harness.consumer.calls == []
+    assert harness.run() == [("relocate", [("t", 1, 3)])]
 
 
 def test_a_missing_consumer_fails_pending_and_later_reads(harness):

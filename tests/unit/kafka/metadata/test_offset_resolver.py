@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import CancelledError
 
 import pytest
@@ -11,6 +11,7 @@ from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets, TopicMetadata
 from k2eg_rx.kafka.metadata.offset_resolver import OffsetResolver
 from k2eg_rx.kafka.metadata.topic_subscription import Phase, TopicSubscription
+from k2eg_rx.transport import Partition, Span
 
 
 class FakeCluster:
@@ -20,6 +21,7 @@ class FakeCluster:
         self.topics: dict[str, list[int]] = {}
         self.metadata: dict[str, TopicMetadata] = {}
         self.unknown_ends: set[str] = set()
+        self.cluster_id = "first"
         self.silent = False
         self.on_request = lambda: None
         self.requests: list[list[str]] = []
@@ -38,6 +40,13 @@ class FakeCluster:
             topic: dict(enumerate(self.topics[topic])) for topic in partition_counts if topic not in self.unknown_ends
         }
 
+    def held_offsets(self, partitions: Collection[Partition]) -> Mapping[Partition, Span]:
+        return {
+            (topic, number): Span(1, self.topics[topic][number])
+            for topic, number in partitions
+            if topic not in self.unknown_ends
+        }
+
     def probe(self) -> bool:
         self.probes += 1
         return not self.silent
@@ -53,6 +62,7 @@ class FakeTarget:
     def __init__(self) -> None:
         self.batches: list[list[tuple[str, PartitionOffsets]]] = []
         self.halted: list[str] = []
+        self.relocated: list[tuple[str, int, Span]] = []
 
     @property
     def begun(self) -> list[tuple[str, PartitionOffsets]]:
@@ -63,6 +73,9 @@ class FakeTarget:
 
     def halt(self, subscription: TopicSubscription) -> None:
         self.halted.append(subscription.topic)
+
+    def relocate(self, subscription: TopicSubscription, partition: int, held: Span) -> None:
+        self.relocated.append((subscription.topic, partition, held))
 
 
 class FakeCreation:
@@ -372,3 +385,62 @@ def test_subscriptions_after_closing_fail(harness):
     for subscription in (waiting, late):
         with pytest.raises(TransportError, match="closed"):
             subscription.ready.result(0)
+
+
+def test_what_the_log_of_a_lost_position_holds_is_looked_up_at_once(harness):
+    harness.cluster.topics["t"] = [7, 9]
+    subscription = harness.read("t")
+    harness.step()
+    harness.cluster.topics["t"] = [5, 9]
+    for _ in range(2):
+        harness.resolver.on_position_lost(subscription, 0)
+    harness.step()
+    assert harness.target.relocated == [("t", 0, Span(1, 5))]
+    harness.step(1.0)
+    assert len(harness.target.relocated) == 1
+    assert harness.target.halted == []
+
+
+def test_the_look_up_of_a_lost_position_is_repeated_until_it_is_answered(harness):
+    harness.cluster.topics["t"] = [7]
+    subscription = harness.read("t")
+    harness.step()
+    harness.cluster.silent = True
+    harness.resolver.on_position_lost(subscription, 0)
+    assert harness.step() == 0.5
+    harness.cluster.silent = False
+    harness.cluster.unknown_ends.add("t")
+    assert harness.step(0.5) == 0.5
+    harness.cluster.unknown_ends.clear()
+    assert harness.target.relocated == []
+    harness.step(0.5)
+    assert harness.target.relocated == [("t", 0, Span(1, 7))]
+
+
+def test_a_lost_position_in_a_cluster_that_was_set_up_anew_is_one_of_a_new_topic(harness):
+    """Its log is shorter than what was read, like a truncated one, but all of its records are new."""
+    harness.cluster.topics["t"] = [7]
+    subscription = harness.read("t")
+    harness.step()
+    harness.cluster.topics["t"], harness.cluster.cluster_id = [2], "second"
+    harness.resolver.on_position_lost(subscription, 0)
+    harness.step()
+    assert harness.target.halted == ["t"]
+    assert harness.target.begun == [("t", {0: 7}), ("t", {0: 0})]
+    assert harness.target.relocated == []
+
+
+def test_a_lost_position_in_a_topic_that_is_gone_waits_for_the_topic(harness):
+    harness.cluster.topics["t"] = [7]
+    subscription = harness.read("t")
+    harness.step()
+    harness.cluster.topics.clear()
+    harness.resolver.on_position_lost(subscription, 0)
+    harness.step()
+    assert harness.target.halted == ["t"]
+    assert subscription.phase is Phase.MISSING
+    harness.resolver.on_position_lost(subscription, 0)
+    harness.cluster.topics["t"] = [2]
+    harness.step(1.0)
+    assert harness.target.begun == [("t", {0: 7}), ("t", {0: 0})]
+    assert harness.target.relocated == []
