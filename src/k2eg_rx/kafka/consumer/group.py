@@ -325,14 +325,17 @@ class GroupPollLoop(PollLoop):
 
     def _restart_partition(self, consumer: Consumer, partition: TopicPartition) -> None:
         """Restarts a partition at another offset. An assignment by the group can only be replaced as a whole."""
-        if partition_of(partition) in self.lag.starts:
-            others = [other for other in self._positions(consumer) if partition_of(other) != partition_of(partition)]
+        key = partition_of(partition)
+        if key in self.lag.starts:
+            self._on_given_up({key}, handed_over=False)  # what is received from now on may have the same offsets
+            self.ownership.drop({key})
+            others = [other for other in self._positions(consumer) if partition_of(other) != key]
             self.lag.add([partition])
             assign_validated(consumer, [*others, partition], [partition])
             if not self._paused:
                 consumer.resume([partition])
-            self._received[partition_of(partition)] = partition.offset
-            self._epochs.pop(partition_of(partition), None)
+            self._received[key] = partition.offset
+            self._epochs.pop(key, None)
             consumer.store_offsets(offsets=[partition])
 
     def _start_offset(self, committed: TopicPartition) -> int:

@@ -573,9 +573,11 @@ def test_a_position_out_of_range_is_assigned_again_with_its_leader_epoch_to_lear
 
 def test_after_a_truncated_log_the_offset_of_the_continuation_is_committed(harness):
     harness.step(2, 3, 4)
+    harness.revoked.clear()
     harness.lose(5, Span(0, 3))
     assert harness.start == (3, None)
     assert harness.consumer.stored == {("t", 0): 3}
+    assert harness.revoked == [({("t", 0)}, False)], "other commands have the same offsets now"
     harness.revoke()
     assert harness.consumer.group == {("t", 0): 3}
     harness.assign()
