@@ -3,6 +3,12 @@
 It replaces the deployed C++ gateway: the same topics, keys, reply codes and texts, and the same fields in the same
 order. A topic keeps the serialization of its first monitor, as there. The intended differences are:
 
+Bounds
+    - The options `max_...` of the `[gateway]` section bound what one application, that is reply topic, and all together
+      may use: names in a command, gets and puts under way and waiting, triggers that wait, PVs and topics of monitors
+      and snapshots. What exceeds a bound is refused (-10, with a text that names the bound and the option), and delays
+      no other application.
+
 Commands
     - Every invalid command with a reply topic and a reply id gets a negative reply. The deployed gateway does not
       answer invalid MessagePack in a put (-2), a malformed PV name in a monitor (-1) or the command `info` (-1).
@@ -27,13 +33,15 @@ Gets and puts
 One-shot snapshots
     - A snapshot does not take updates from monitors of the same PVs.
     - A negative time window is refused (-4) and completed.
+    - The window starts when all PVs have been subscribed to.
     - A malformed PV name is reported (-1) and does not drop the other PVs.
 
 Recurring snapshots
     - `repeat_delay_msec` and the field filter apply to all types of snapshot.
     - Filter fields that a PV lacks are left out; a filter with a dotted name is refused (-7).
     - A buffered snapshot reports the latest value of each PV without an update in the window, in every window.
-    - A trigger directly after the start command finds the snapshot.
+    - A trigger directly after the start command finds the snapshot. Commands after a stop wait until it is carried out.
+    - A window that ends while the iteration before is still being published goes on until the next end.
     - The name of a running snapshot with other PVs or properties is refused (-8, with a text that says which); a start
       with the same ones, in any order, joins it.
     - A snapshot ends when neither its topic nor a reply topic it was requested from has had consumers for

@@ -24,6 +24,7 @@ from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.dispatch import handle_each
 from k2eg_rx.gateway.commands.get_put import GetPutHandler
+from k2eg_rx.gateway.commands.limits import Usage
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.commands.monitors import Monitors
 from k2eg_rx.gateway.commands.one_shot_snapshots import OneShotSnapshots
@@ -60,6 +61,9 @@ from k2eg_rx.transport import ConnectionLog, Record, RecordSource, Transport, Tr
 _log = get_logger(__name__)
 
 _MAX_LISTENER_CHECK_PERIOD = 60.0  # seconds
+# Commands that may wait between the poll thread and the event loop. Gets and puts that wait for EPICS do not count: the
+# commands of other applications are behind them in the same topic.
+_MAX_UNHANDLED = 10_000
 _DRAIN_TIMEOUT = 1.0  # seconds that closing waits for running gets and puts
 
 
@@ -89,9 +93,10 @@ class CommandHandler:
         self.topics = Topics(admin, context.scheduler, create=context.options.create_topics)
         self.channels = Channels(providers, UpdateQueue(context), context)
         self.get_put = GetPutHandler(providers, context, capacity_available, confirm)
-        self.monitors = Monitors(self.channels, self.topics, context.metrics)
-        self.snapshots = OneShotSnapshots(self.channels, context)
-        self.recurring = RecurringSnapshots(self.channels, self.topics, context)
+        usage = Usage(context.options)
+        self.monitors = Monitors(self.channels, self.topics, context, usage)
+        self.snapshots = OneShotSnapshots(self.channels, context, usage)
+        self.recurring = RecurringSnapshots(self.channels, self.topics, context, usage)
         self._handlers: Mapping[type, Callable[[CommandRequest[Any]], Observable[OutgoingRecord]]] = {
             GetCommand: self.get_put.get,
             PutCommand: self.get_put.put,
@@ -196,7 +201,7 @@ class Gateway:
         self.metrics.failures += 1
 
     def _capacity(self) -> int:
-        return self._options.max_pending - self._handler.get_put.pending
+        return _MAX_UNHANDLED
 
     def start(self, timeout: float = 30.0) -> None:
         """Starts reading commands. Every command that is sent after this method returns is carried out.

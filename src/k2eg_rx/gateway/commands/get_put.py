@@ -1,5 +1,9 @@
 """Gets and puts: one reply each, within the gateway's timeout, in the order of each PV's commands.
 
+Each application, that is reply topic, has a bounded number of gets and puts under way; see `FairShares`. A get or put
+beyond that waits until another one of its application ends, so that many PVs that do not answer delay only the
+application that asks for them. A put waits no longer than its timeout, since later puts to its PV wait for it.
+
 A put starts when the previous put to the same PV has been written, and a get when the puts before it have, so that it
 reads what they wrote; a slow server holds later commands back for 0.5 s at most. A put that waits for its record may
 take as long as a motor moves: later commands are carried out meanwhile, and a second one that waits is refused, because
@@ -13,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -24,6 +28,7 @@ from reactivex.disposable import Disposable, SerialDisposable
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import provider_of
 from k2eg_rx.gateway.commands.claims import LOST, UNCONFIRMED, ClaimState
+from k2eg_rx.gateway.commands.limits import OVER_LIMIT, FairShares, Slot
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply, value_record
 from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
@@ -39,11 +44,13 @@ _log = get_logger(__name__)
 _SWEEP_PERIOD = 0.25  # seconds between checks for expired operations, and so the delay of a timeout reply
 _MAX_BLOCKING = 0.5  # seconds that a put may block later commands of its PV; a slower server hangs
 _LONGEST_WAIT = 3600.0  # seconds that a put may wait for its record: long scans take minutes
+_SWEEP_BATCH = 250  # timeout replies per turn of the event loop, about 10 ms of work
 _PROVIDER_GRACE = 1.0  # seconds after the deadline at which an operation fails even if its provider has not answered
 
 # Reply texts of the deployed gateway, including their spelling.
 MALFORMED = "PV name malformed"
 TIMEOUT = "Timeout operation"
+_BEHIND = "nothing was written, it waited behind others of its application ([gateway] max_pending_per_application)"
 _SUCCESS = "Successfull operation"
 
 _STILL_RUNNING = (
@@ -58,6 +65,7 @@ class _Operation:
         request: The command.
         key: The PV's URI, its key in the `KeyedQueue`.
         deadline: Scheduler time at which it times out.
+        start_by: Scheduler time at which a put that waits for its application is given up.
         observer: Receives the reply.
     """
 
@@ -66,13 +74,16 @@ class _Operation:
         request: CommandRequest[Any],
         key: str,
         deadline: datetime,
+        start_by: datetime,
         observer: abc.ObserverBase[OutgoingRecord],
     ) -> None:
         self.request = request
         self.key = key
         self.deadline = deadline
+        self.start_by = start_by
         self.observer = observer
         self.ticket: Ticket | None = None
+        self.slot: Slot | None = None
         self.unblock_timer = SerialDisposable()
 
     @property
@@ -83,7 +94,22 @@ class _Operation:
     @property
     def started(self) -> bool:
         """Whether the provider was called."""
-        return self.ticket is not None and self.ticket.started
+        return self.slot is not None and self.slot.running
+
+    @property
+    def waits_for_its_application(self) -> bool:
+        """Whether its application has too many operations under way."""
+        return self.slot is not None and self.slot.waiting
+
+    @property
+    def expires_at(self) -> datetime:
+        """When it has to be answered in any case."""
+        if self.started:
+            return self.deadline + timedelta(seconds=_PROVIDER_GRACE)
+        if not self.waits_for_its_application:
+            return self.deadline
+        # the time of a get begins when it starts; a put must not hold up later ones of its PV for long
+        return datetime.max.replace(tzinfo=UTC) if isinstance(self.request.command, GetCommand) else self.start_by
 
     @property
     def waits(self) -> bool:
@@ -116,6 +142,7 @@ class GetPutHandler:
         self._capacity_available = capacity_available
         self._confirm = confirm
         self._queues = KeyedQueue()
+        self._shares = FairShares(context.options)
         self._confirming = False
         self._unconfirmed: dict[_Operation, Callable[[], None]] = {}  # puts to begin once their claims are confirmed
         self._sweep_scheduled = False
@@ -176,15 +203,23 @@ class GetPutHandler:
         def subscribe(
             observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            deadline = self._scheduler.now + timedelta(seconds=self._timeout_of(request.command))
-            operation = _Operation(request, address.uri, deadline, observer)
-            operation.ticket = Ticket(partial(self._start, operation, address, call, max_age), blocking=blocking)
+            now = self._scheduler.now
+            deadline = now + timedelta(seconds=self._timeout_of(request.command))
+            start_by = now + timedelta(seconds=self._options.operation_timeout)
+            operation = _Operation(request, address.uri, deadline, start_by, observer)
+            start = partial(self._start_guarded, operation, partial(self._start, operation, address, call, max_age))
+            operation.ticket = Ticket(partial(self._enter, operation, start), blocking=blocking)
             if operation.is_put:
                 request.claim.open()
             self._pending[operation] = None
             if not self._sweep_scheduled:
                 self._schedule_sweep()
-            self._queues.enter(operation.key, operation.ticket)
+            refusal = self._shares.refusal(request.reply_to.topic)
+            if refusal:
+                self._metrics.refused += 1
+                self._reply(operation, OVER_LIMIT, refusal)
+            else:
+                self._queues.enter(operation.key, operation.ticket)
             return Disposable(lambda: self._end(operation))
 
         return reactivex.create(subscribe)
@@ -193,6 +228,23 @@ class GetPutHandler:
         if isinstance(command, PutCommand) and command.wait_timeout_msec:
             return min(command.wait_timeout_msec / 1000, _LONGEST_WAIT)
         return self._options.operation_timeout
+
+    def _enter(self, operation: _Operation, start: Callable[[], None]) -> None:
+        """Starts an operation when its application may have one more under way."""
+        slot = self._shares.enter(operation.request.reply_to.topic, start)
+        operation.slot = slot
+        if operation not in self._pending:  # ended while starting
+            self._shares.release(slot)
+
+    def _start_guarded(self, operation: _Operation, start: Callable[[], None]) -> None:
+        if operation not in self._pending:
+            return
+        if operation.slot is not None and isinstance(operation.request.command, GetCommand):  # it has waited
+            operation.deadline = self._scheduler.now + timedelta(seconds=self._options.operation_timeout)
+        try:
+            start()
+        except Exception as error:
+            self._fail(operation, error)
 
     def _start(
         self,
@@ -320,33 +372,44 @@ class GetPutHandler:
         if self._awaited.get(operation.key) is operation:
             del self._awaited[operation.key]
         self._unconfirmed.pop(operation, None)
-        if outgoing is not None:
-            operation.observer.on_next(outgoing)
-        operation.observer.on_completed()
-        operation.unblock_timer.dispose()
-        if operation.ticket is not None:
-            self._queues.release(operation.key, operation.ticket)
-        self._capacity_available()
+        try:
+            if outgoing is not None:
+                operation.observer.on_next(outgoing)
+            operation.observer.on_completed()
+        finally:
+            operation.unblock_timer.dispose()
+            if operation.slot is not None:
+                self._shares.release(operation.slot)
+            if operation.ticket is not None:
+                self._queues.release(operation.key, operation.ticket)
+            self._capacity_available()
 
-    def _schedule_sweep(self) -> None:
+    def _schedule_sweep(self, period: float = _SWEEP_PERIOD) -> None:
         def sweep(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
             self._sweep_scheduled = False
-            self._sweep(self._scheduler.now)
+            more = self._sweep(self._scheduler.now)
             if self._unconfirmed:
                 self._request_confirmation()
             if self._pending and not self._sweep_scheduled:
-                self._schedule_sweep()
+                self._schedule_sweep(0.0 if more else _SWEEP_PERIOD)
 
         self._sweep_scheduled = True
-        self._scheduler.schedule_relative(_SWEEP_PERIOD, sweep)
+        self._scheduler.schedule_relative(period, sweep)
 
-    def _sweep(self, now: datetime) -> None:
-        """Times out operations that still wait in their queue, and those whose provider never answered."""
-        for operation in [operation for operation in self._pending if operation.deadline <= now]:
-            if operation in self._unconfirmed:
-                self._refuse(operation, UNCONFIRMED)
-            elif not operation.started or operation.deadline + timedelta(seconds=_PROVIDER_GRACE) <= now:
-                self._reply(operation, -3, TIMEOUT)
+    def _sweep(self, now: datetime) -> bool:
+        """Times out operations that still wait in their queue, and those whose provider never answered.
+
+        Returns:
+            Whether there may be more of them.
+        """
+        unconfirmed = [operation for operation in self._unconfirmed if operation.deadline <= now]
+        for operation in unconfirmed:
+            self._refuse(operation, UNCONFIRMED)
+        expired = [operation for operation in self._pending if operation.expires_at <= now]
+        for operation in expired[:_SWEEP_BATCH]:
+            behind = f": {_BEHIND}" if operation.waits_for_its_application else ""
+            self._reply(operation, -3, f"{TIMEOUT}{behind}")
+        return len(expired) > _SWEEP_BATCH
 
     def abandon(self) -> None:
         """Fails all waiting and running operations, because the gateway is stopping."""

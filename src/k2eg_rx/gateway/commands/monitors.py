@@ -12,18 +12,20 @@ from typing import Any
 
 import reactivex
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.get_put import MALFORMED
+from k2eg_rx.gateway.commands.limits import OVER_LIMIT, MonitorShare, Usage, too_many_names
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, notice, reply
-from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, shown
+from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, ConsumedTopics, Topics
-from k2eg_rx.gateway.runtime.metrics import Metrics
+from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.event_loop import in_slices
 from k2eg_rx.protocol import MONITOR_KEY, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
 from k2eg_rx.pv import PVAddress, monitor_topic
-from k2eg_rx.texts import get_logger
+from k2eg_rx.texts import get_logger, printable
 
 _log = get_logger(__name__)
 
@@ -34,13 +36,17 @@ class _Monitor:
     Attributes:
         name: The name of its events: Kafka key, and key of the structure. The PV's name, or its URI where the topic
             carries the PV over the other protocol under its name.
+        share: What the command that started it has taken of its application's bounds.
         consumed_topics: The topics whose consumers keep the monitor active.
         end: Ends the monitor.
         publish: Emits a record on the stream of the command that started the monitor.
     """
 
-    def __init__(self, address: PVAddress, topic: str, serialization: Serialization, name: str) -> None:
+    def __init__(
+        self, address: PVAddress, topic: str, serialization: Serialization, name: str, share: MonitorShare
+    ) -> None:
         self.address = address
+        self.share = share
         self.topic = topic
         self.name = name
         self.key = name.encode()
@@ -60,13 +66,18 @@ class _CommandStream:
 
     Args:
         observer: The subscriber of the stream.
+        share: What the command has taken of its application's bounds.
         on_end: Called with each monitor that ends.
 
     Attributes:
+        share: See above.
         publish: Emits a record on the stream.
     """
 
-    def __init__(self, observer: abc.ObserverBase[OutgoingRecord], on_end: Callable[[_Monitor], None]) -> None:
+    def __init__(
+        self, observer: abc.ObserverBase[OutgoingRecord], share: MonitorShare, on_end: Callable[[_Monitor], None]
+    ) -> None:
+        self.share = share
         self.publish = observer.on_next
         self._observer = observer
         self._on_end = on_end
@@ -106,13 +117,17 @@ class Monitors:
     Args:
         channels: The PVs.
         topics: Creates the monitors' topics.
-        metrics: Counts refused commands and values that cannot be serialized.
+        context: Scheduler, metrics and options.
+        usage: Bounds PVs and topics.
     """
 
-    def __init__(self, channels: Channels, topics: Topics, metrics: Metrics) -> None:
+    def __init__(self, channels: Channels, topics: Topics, context: GatewayContext, usage: Usage) -> None:
         self._channels = channels
         self._topics = topics
-        self._metrics = metrics
+        self._scheduler = context.scheduler
+        self._metrics = context.metrics
+        self._options = context.options
+        self._usage = usage
         self._active: dict[tuple[str, str], _Monitor] = {}  # by name and topic
 
     def __len__(self) -> int:
@@ -133,12 +148,15 @@ class Monitors:
 
         A malformed PV name refuses the whole command; the reply names it.
         """
+        refusal = too_many_names(len(request.command.pv_name_list), self._options)
+        if refusal:
+            return refusal_stream(self._metrics, request.reply_to, MONITOR_KEY, OVER_LIMIT, refusal)
         targets: list[tuple[PVAddress, str]] = []
         for pv_name in request.command.pv_name_list:
             try:
                 address = PVAddress.parse(pv_name)
             except ValueError:
-                text = f"{MALFORMED}: '{shown(pv_name)}'"
+                text = f"{MALFORMED}: '{printable(pv_name, 200)}'"
                 return refusal_stream(self._metrics, request.reply_to, MONITOR_KEY, -1, text)
             targets.append((address, monitor_topic(address.name)))
         return self._stream(request, targets, "Monitor activated")
@@ -152,18 +170,39 @@ class Monitors:
             observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             names = self._names(targets, uri_keys=uri_keys)
+            new = sum((name, topic) not in self._active for (_, topic), name in zip(targets, names, strict=True))
+            share = MonitorShare(self._usage, reply_to.topic, new)
+            if share.refusal:
+                self._metrics.refused += 1
+                if reply_to.complete:
+                    observer.on_next(reply(reply_to, MONITOR_KEY, OVER_LIMIT, share.refusal))
+                observer.on_completed()
+                return Disposable()
             if reply_to.complete:
                 by_uri = [name for name in names if "://" in name] if uri_keys else None
                 observer.on_next(reply(reply_to, MONITOR_KEY, 0, text, uri_keys=by_uri))
-            stream = _CommandStream(observer, self._remove)
-            try:
-                for (address, topic), name in zip(targets, names, strict=True):
-                    self._activate(address, topic, name, reply_to, stream)
-            except BaseException:  # a monitor that stayed would publish nothing, and later requests would join it
+            stream = _CommandStream(observer, share, self._remove)
+
+            def activate(named: tuple[tuple[PVAddress, str], str]) -> None:
+                (address, topic), name = named
+                self._activate(address, topic, name, reply_to, stream)
+
+            def all_started() -> None:
+                share.give_back_rest()
+                stream.all_started()
+
+            def fail(error: Exception) -> None:
+                dispose()  # a monitor that stayed would publish nothing, and later requests would join it
+                observer.on_error(error)
+
+            def dispose() -> None:
+                activations.dispose()
+                share.give_back_rest()
                 stream.dispose()
-                raise
-            stream.all_started()
-            return Disposable(stream.dispose)
+
+            activations, named = SerialDisposable(), list(zip(targets, names, strict=True))
+            activations.disposable = in_slices(self._scheduler, named, activate, all_started, fail)
+            return Disposable(dispose)
 
         return reactivex.create(subscribe)
 
@@ -179,7 +218,8 @@ class Monitors:
         monitor = self._active.get((name, topic))
         topic_ready = self._topic_ready(topic, reply_to)
         if monitor is None:
-            monitor = self._active[name, topic] = _Monitor(address, topic, reply_to.serialization, name)
+            monitor = self._active[name, topic] = _Monitor(address, topic, reply_to.serialization, name, stream.share)
+            stream.share.use_one()
             self._start(monitor, topic_ready, stream.add(monitor))
         else:
             topic_ready.subscribe()  # the topic may have been deleted since
@@ -220,6 +260,7 @@ class Monitors:
         key = monitor.name, monitor.topic
         if self._active.get(key) is monitor:
             del self._active[key]
+            monitor.share.give_back_one()
 
     def _topic_ready(self, topic: str, reply_to: ReplyTo) -> Observable[Any]:
         """Returns a stream that completes when the topic exists. Clients create their reply topics themselves."""
@@ -267,7 +308,10 @@ class Monitors:
 
     def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
         """Ends the monitors whose topics have had no consumers for too long; see `ConsumedTopics.have_expired`."""
-        for monitor in list(self._active.values()):
-            if monitor.consumed_topics.have_expired(listeners, now, expiration):
-                _log.info("monitor expired: pv=%s topic=%s reason=no consumers", monitor.address, monitor.topic)
-                monitor.end()
+        monitors = self._active.values()
+        expired = [monitor for monitor in monitors if monitor.consumed_topics.have_expired(listeners, now, expiration)]
+        in_slices(self._scheduler, expired, self._expire)
+
+    def _expire(self, monitor: _Monitor) -> None:
+        _log.info("monitor expired: pv=%s topic=%s reason=no consumers", monitor.address, monitor.topic)
+        monitor.end()

@@ -5,25 +5,28 @@ Thread safety: belongs to the event loop thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
 import reactivex
-from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex import Observable, Subject, abc
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.claims import LOST, UNCONFIRMED, ClaimState
+from k2eg_rx.gateway.commands.iteration_output import IterationOutput
 from k2eg_rx.gateway.commands.iterations import IterationBuilder, Message, UnencodedData
+from k2eg_rx.gateway.commands.limits import OVER_LIMIT, Usage, too_many_names
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
-from k2eg_rx.gateway.commands.one_shot_snapshots import MAX_WINDOW_MSEC
-from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, reply_stream, shown
+from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, reply_stream
 from k2eg_rx.gateway.commands.schedule import SnapshotTiming, WindowEvent, window_events
+from k2eg_rx.gateway.commands.snapshot_definitions import InvalidSnapshotError, difference, validated
 from k2eg_rx.gateway.commands.topics import SNAPSHOT_PARTITIONS, ConsumedTopics, Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.event_loop import SlicedDisposable, in_slices
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.protocol import (
     RECURRING_KEY,
@@ -38,76 +41,11 @@ from k2eg_rx.protocol import (
     encode_tail,
 )
 from k2eg_rx.pv import PVAddress, has_control, snapshot_topic
-from k2eg_rx.texts import get_logger
+from k2eg_rx.texts import get_logger, printable
 
 _log = get_logger(__name__)
 
 _IN_USE = -8  # a code of this gateway: the deployed one confirms the start, and goes on with the PVs that it has
-_SHOWN_PVS = 3  # in the text of a refusal
-
-
-class _InvalidSnapshotError(Exception):
-    """A start command is invalid; `error` is the reply's code."""
-
-    def __init__(self, error: int, text: str) -> None:
-        super().__init__(text)
-        self.error = error
-
-
-def _validate(command: RepeatingSnapshotCommand) -> tuple[PVAddress, ...]:
-    """Returns the PVs of a valid start command, in order."""
-    name = command.snapshot_name
-    if command.type not in tuple(SnapshotType):
-        raise _InvalidSnapshotError(-1, "The snapshot type Unknown is not supported")
-    if not 0 <= command.repeat_delay_msec <= MAX_WINDOW_MSEC:
-        raise _InvalidSnapshotError(-3, f"The repeat delay is not valid {name}")
-    if not 0 <= command.time_window_msec <= MAX_WINDOW_MSEC:
-        raise _InvalidSnapshotError(-4, f"The time window is not valid {name}")
-    if not name:
-        raise _InvalidSnapshotError(-5, f"The snapshot name is not valid {name}")
-    if has_control(name):
-        raise _InvalidSnapshotError(-5, f"The snapshot name is not valid {name!a}: it must have no control characters")
-    addresses: list[PVAddress] = []
-    for pv_name in command.pv_name_list:
-        try:
-            addresses.append(PVAddress.parse(pv_name))
-        except ValueError:
-            raise _InvalidSnapshotError(-6, f"The pv uri {shown(pv_name)} is not parsable") from None
-    if not 0 <= command.sub_push_delay_msec <= MAX_WINDOW_MSEC:
-        raise _InvalidSnapshotError(-7, f"The sub push delay is not valid {name}")
-    for field in command.pv_field_filter_list:
-        if not field or "." in field:
-            text = f"The field filter {field!r} is not valid: it keeps top-level fields {name}"
-            raise _InvalidSnapshotError(-7, text)
-    return tuple(addresses)
-
-
-def _comparable(command: RepeatingSnapshotCommand) -> dict[str, object]:
-    """Returns the properties in which two start commands of one snapshot must agree."""
-    return {
-        "time_window_msec": command.time_window_msec,
-        "repeat_delay_msec": command.repeat_delay_msec,
-        "sub_push_delay_msec": command.sub_push_delay_msec,
-        "triggered": command.triggered,
-        "type": str(command.type),
-        "pv_field_filter_list": sorted(set(command.pv_field_filter_list)),
-    }
-
-
-def _difference(running: RepeatingSnapshotCommand, other: RepeatingSnapshotCommand) -> str:
-    """Returns in what a command differs from that of the running snapshot; empty if it is the same."""
-    has, wants = set(running.pv_name_list), set(other.pv_name_list)
-    if has != wants:
-        parts = [f"also {_some(has - wants)}"] if has - wants else []
-        parts += [f"not {_some(wants - has)}"] if wants - has else []
-        return f"other PVs: it has {' and '.join(parts)}"
-    mine, theirs = _comparable(running), _comparable(other)
-    return ", ".join(f"{name}={mine[name]!r}, not {theirs[name]!r}" for name in mine if mine[name] != theirs[name])
-
-
-def _some(names: Collection[str]) -> str:
-    more = len(names) - _SHOWN_PVS
-    return ", ".join(sorted(names)[:_SHOWN_PVS]) + (f" ... ({more} more)" if more > 0 else "")
 
 
 class _RunningSnapshot:
@@ -121,8 +59,10 @@ class _RunningSnapshot:
 
     Attributes:
         consumed_topics: The topics whose consumers keep the snapshot running.
-        trigger: Ends the current iteration; does nothing unless the snapshot is triggered.
+        ended: Completes when the last iteration is published and the name is free.
+        trigger: Ends the current iteration; does nothing unless the snapshot is triggered. False if too many wait.
         stop: Publishes the last iteration and ends the snapshot.
+        stopping: Whether `stop` was called.
     """
 
     def __init__(
@@ -143,8 +83,14 @@ class _RunningSnapshot:
             max_age=window if command.triggered else None,
             limit=limit,
         )
-        self.trigger: Callable[[], None] = lambda: None
+        self.ended: Subject[OutgoingRecord] = Subject()
+        self.trigger: Callable[[], bool] = lambda: True
         self.stop: Callable[[], None] = lambda: None
+        self.stopping = False
+
+    def after(self, handle: Callable[[], Observable[OutgoingRecord]]) -> Observable[OutgoingRecord]:
+        """Returns the answer to a command that has to wait until this snapshot has ended."""
+        return reactivex.concat(self.ended, reactivex.defer(lambda _: handle()))
 
 
 class RecurringSnapshots:
@@ -154,14 +100,16 @@ class RecurringSnapshots:
         channels: The PVs.
         topics: Creates the snapshots' topics.
         context: Scheduler, metrics, options and clock.
+        usage: Bounds PVs and topics.
     """
 
-    def __init__(self, channels: Channels, topics: Topics, context: GatewayContext) -> None:
+    def __init__(self, channels: Channels, topics: Topics, context: GatewayContext, usage: Usage) -> None:
         self._channels = channels
         self._topics = topics
         self._scheduler = context.scheduler
         self._metrics = context.metrics
-        self._buffer_limit = context.options.snapshot_buffer
+        self._options = context.options
+        self._usage = usage
         self._clock = context.clock
         self._unencodable = RateLimitedWarning(_log, "{} values cannot be serialized")
         self._overflow = RateLimitedWarning(_log, "{} values dropped: a snapshot's buffer is full")
@@ -177,22 +125,31 @@ class RecurringSnapshots:
         """
         command, reply_to = request.command, request.reply_to
         try:
-            addresses = _validate(command)
-        except _InvalidSnapshotError as error:
+            addresses = validated(command)
+        except InvalidSnapshotError as error:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, error.error, str(error))
         name = command.snapshot_name
+        refusal = too_many_names(len(addresses), self._options)
+        if refusal:
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, OVER_LIMIT, refusal)
         joined = self._running.get(snapshot_topic(name))
+        if joined is not None and joined.stopping:
+            return joined.after(lambda: self.start(request))
         if joined is not None:
             return self._join(joined, request)
-        running = _RunningSnapshot(command, addresses, reply_to, self._buffer_limit)
+        running = _RunningSnapshot(command, addresses, reply_to, self._options.snapshot_buffer)
         started = reply(reply_to, RECURRING_KEY, 0, f"The snapshot '{name}' has been started", running.topic)
 
         def subscribe(
             observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
+            refusal = self._usage.take(reply_to.topic, pvs=len(addresses), topics=1)
+            if refusal:
+                return refusal_stream(self._metrics, reply_to, RECURRING_KEY, OVER_LIMIT, refusal).subscribe(observer)
+            taken = Disposable(lambda: self._usage.give_back(reply_to.topic, pvs=len(addresses), topics=1))
             running.consumed_topics.add(reply_to.topic)
             self._running[running.topic] = running
-            subscriptions = CompositeDisposable(Disposable(lambda: self._remove(running)))
+            subscriptions = CompositeDisposable(taken, Disposable(lambda: self._remove(running)))
             try:
                 self._run(running, observer, subscriptions)
             except BaseException:  # a snapshot that stayed would publish nothing, and later starts would join it
@@ -207,9 +164,9 @@ class RecurringSnapshots:
         self, running: _RunningSnapshot, request: CommandRequest[RepeatingSnapshotCommand]
     ) -> Observable[OutgoingRecord]:
         name, reply_to = request.command.snapshot_name, request.reply_to
-        difference = _difference(running.command, request.command)
-        if difference:
-            text = f"Snapshot {name} is in use with {difference}; stop it first, or use another name"
+        other = difference(running.command, request.command)
+        if other:
+            text = f"Snapshot {name} is in use with {other}; stop it first, or use another name"
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, _IN_USE, text)
         running.consumed_topics.add(reply_to.topic)
         return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot {name} is already running"))
@@ -218,9 +175,15 @@ class RecurringSnapshots:
         """Makes a triggered snapshot publish an iteration; returns the reply. No effect on timed snapshots."""
         name, reply_to = request.command.snapshot_name, request.reply_to
         if not name or has_control(name):
-            text = f"The snapshot name has control characters: {name!a}" if name else "The snapshot name is empty"
+            text = (
+                f"The snapshot name has control characters: {printable(name, 200)!r}"
+                if name
+                else "The snapshot name is empty"
+            )
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, text)
         running = self._running.get(snapshot_topic(name))
+        if running is not None and running.stopping:
+            return running.after(lambda: self.trigger(request))
         if running is None:
             text = f"Snapshot '{name}' has not been found"
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -2, text)
@@ -232,16 +195,25 @@ class RecurringSnapshots:
                 if claim.answer()
                 else reactivex.empty()
             )
-        running.trigger()
+        if not running.trigger():
+            bound = self._options.max_waiting_triggers
+            text = f"Snapshot '{name}' has {bound} triggers waiting, no more may wait ([gateway] max_waiting_triggers)"
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, OVER_LIMIT, text)
         return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been armed"))
 
     def stop(self, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
         """Makes a snapshot publish its last iteration and end; returns the reply."""
         name, reply_to = request.command.snapshot_name, request.reply_to
         if not name or has_control(name):
-            text = f"The snapshot name has control characters: {name!a}" if name else "The snapshot name is empty"
+            text = (
+                f"The snapshot name has control characters: {printable(name, 200)!r}"
+                if name
+                else "The snapshot name is empty"
+            )
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, text)
         running = self._running.get(snapshot_topic(name))
+        if running is not None and running.stopping:
+            return running.after(lambda: self.stop(request))
         if running is None:
             return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' is already stopped"))
         running.stop()
@@ -263,50 +235,65 @@ class RecurringSnapshots:
     ) -> None:
         """Subscribes to the PVs and emits iterations once the topic exists, until `running.stop` is called."""
         builder = running.builder
+        windows = SerialDisposable()
 
-        def emit(messages: Sequence[Message]) -> None:
-            for message in messages:
-                outgoing = self._encode(running, message)
-                if outgoing is not None:
-                    observer.on_next(outgoing)
+        def publish(message: Message) -> None:
+            outgoing = self._encode(running, message)
+            if outgoing is not None:
+                observer.on_next(outgoing)
+
+        output = IterationOutput(
+            self._scheduler,
+            publish,
+            triggered=lambda: builder.end(self._timestamp(), self._now()),
+            last=lambda: builder.stop(self._timestamp(), self._now()),
+            ended=observer.on_completed,
+            max_triggers=self._options.max_waiting_triggers,
+        )
 
         def on_window_event(event: WindowEvent) -> None:
             if event is WindowEvent.OPEN:
                 builder.open(self._now())
+            elif output.busy:
+                return  # the iteration before is still being published: this one goes on
             elif event is WindowEvent.PUSH:
-                emit(builder.push(self._timestamp()))
+                output.send(builder.push(self._timestamp()))
             else:
-                emit(builder.end(self._timestamp(), self._now(), pause=running.timing.delay > 0))
-
-        def trigger() -> None:
-            emit(builder.end(self._timestamp(), self._now()))
+                output.send(builder.end(self._timestamp(), self._now(), pause=running.timing.delay > 0))
 
         def stop() -> None:
-            emit(builder.stop(self._timestamp(), self._now()))
-            observer.on_completed()
-
-        early_triggers: list[None] = []
+            running.stopping = True
+            windows.dispose()
+            output.finish()
 
         def start() -> None:
             builder.open(self._now())
             if running.command.triggered:
-                running.trigger = trigger
-                for _ in early_triggers:
-                    trigger()
+                output.open()
             else:
-                subscriptions.add(window_events(running.timing, self._scheduler).subscribe(on_window_event))
+                windows.disposable = window_events(running.timing, self._scheduler).subscribe(on_window_event)
 
         running.stop = stop
         builder.hold()  # until the topic exists: iterations before that would be lost
         if running.command.triggered:
-            running.trigger = lambda: early_triggers.append(None)
-        for address in running.addresses:
-            subscriptions.add(self._collect(running, address))
+            running.trigger = output.trigger
+        values = SlicedDisposable(self._scheduler)
+        for part in (output, windows, values):
+            subscriptions.add(part)
+        subscriptions.add(
+            in_slices(
+                self._scheduler,
+                running.addresses,
+                lambda address: values.add(self._collect(running, address)),
+                failed=observer.on_error,
+            )
+        )
         subscriptions.add(self._topics.ensure(running.topic, SNAPSHOT_PARTITIONS).subscribe(on_completed=start))
 
     def _remove(self, running: _RunningSnapshot) -> None:
         if self._running.get(running.topic) is running:
             del self._running[running.topic]
+        running.ended.on_completed()
 
     def _collect(self, running: _RunningSnapshot, address: PVAddress) -> abc.DisposableBase:
         """Subscribes to a PV; one whose subscription fails is missing from the iterations."""
@@ -336,7 +323,11 @@ class RecurringSnapshots:
                 notes = running.builder.take_notes()  # of the data encoded just before, too
                 text = "; ".join(filter(None, (message.error_message, notes)))
                 body = encode_tail(form, replace(message, error_message=text))
-        except WireError as error:
+        except Exception as error:  # of this message only: the others are published
+            if not isinstance(error, WireError):
+                _log.exception("encoding failed: snapshot=%s", running.command.snapshot_name)
+                self._metrics.failures += 1
+                return None
             self._metrics.unencodable += 1
             self._unencodable.count(f"snapshot={running.command.snapshot_name} subject={subject} error={error}")
             running.builder.note(subject, f"the value cannot be serialized: {error}", 1)

@@ -11,7 +11,6 @@ from k2eg_rx.gateway.commands.claims import Claim
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.protocol import ReplyTo
-from k2eg_rx.pv import has_control
 
 _Command = TypeVar("_Command")
 
@@ -34,15 +33,6 @@ class CommandRequest(NamedTuple, Generic[_Command]):
     def age(self, now: float) -> float:
         """Returns the age of the command in seconds at Unix time `now`; 0 if unknown."""
         return now - self.timestamp_ms / 1000 if self.timestamp_ms >= 0 else 0.0
-
-
-_SHOWN = 200  # characters
-
-
-def shown(name: str) -> str:
-    """Returns a name from a command that is not valid, for a text: shortened, control characters escaped."""
-    name = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
-    return ascii(name)[1:-1] if has_control(name) else name
 
 
 def reply_stream(reply_to: ReplyTo, *outgoing: OutgoingRecord) -> Observable[OutgoingRecord]:

@@ -16,7 +16,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from k2eg_rx.concurrency import WorkerPool
-from k2eg_rx.gateway.runtime.event_loop import call_soon
+from k2eg_rx.gateway.runtime.event_loop import call_soon, in_slices
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.texts import get_logger
 
@@ -211,12 +211,15 @@ class Topics:
                 self._retry_delay = min(2 * self._retry_delay, _MAX_RETRY_DELAY)
             return  # what waits for the topics goes on waiting
         self._partitions.update(batch)
-        for topic in batch:
-            for observer in self._waiting.pop(topic, []):
-                try:
-                    observer.on_completed()
-                except Exception:  # of this observer only
-                    _log.exception("waiting for a topic failed: topic=%s", topic)
+        waiting = [(topic, observer) for topic in batch for observer in self._waiting.pop(topic, [])]
+        in_slices(self._scheduler, waiting, lambda pair: self._complete(*pair))
+
+    @staticmethod
+    def _complete(topic: str, observer: abc.ObserverBase[Any]) -> None:
+        try:
+            observer.on_completed()
+        except Exception:  # of this observer only
+            _log.exception("waiting for a topic failed: topic=%s", topic)
 
     def recreate(self, topic: str, on_created: Callable[[], None]) -> None:
         """Creates a missing topic again, if this gateway created it before.

@@ -15,14 +15,6 @@ _log = get_logger(__name__)
 
 _GROUP = re.compile(r"[A-Za-z0-9._-]+")
 _OVERFLOWS = ("latest", "drop_oldest")
-_SIZES = (
-    "max_pending",
-    "update_buffer",
-    "snapshot_buffer",
-    "outgoing_buffer",
-    "outgoing_buffer_bytes",
-    "max_command_bytes",
-)
 _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
 
@@ -36,7 +28,17 @@ class GatewayOptions:
         operation_timeout: How long EPICS may take for a get or a put.
         max_put_age: A put that has waited longer in Kafka is refused.
         max_get_age: A get that has waited longer in Kafka is refused.
-        max_pending: Gets and puts that may wait or run; while it is reached, commands stay in Kafka.
+        max_pending: Gets and puts that may run at a time. While it is reached, those of applications with less than
+            an equal share still start. An application is a reply topic.
+        max_pending_per_application: Gets and puts of one application that may run at a time; further ones wait.
+        max_waiting: Gets and puts that may wait because of these bounds; further ones are refused.
+        max_waiting_per_application: Gets and puts of one application that may wait.
+        max_waiting_triggers: Triggers of one recurring snapshot that may wait until its last iteration is published.
+        max_names: PV names that one command may have.
+        max_pvs: PVs that monitors and snapshots may have, each counted for every monitor and snapshot that has it.
+        max_pvs_per_application: PVs that the monitors and snapshots of one application may have.
+        max_topics: Topics that monitors and recurring snapshots may publish to.
+        max_topics_per_application: Topics that the monitors and recurring snapshots of one application may publish to.
         create_topics: Whether to create the topics of PVs and snapshots, with the deployed gateway's partitions.
         monitor_expiration: A monitor or recurring snapshot ends after this time without consumers; 0 means never.
         update_buffer: Approximate bytes of EPICS updates that may wait for the event loop.
@@ -52,7 +54,16 @@ class GatewayOptions:
     operation_timeout: float = 10.0
     max_put_age: float = 30.0
     max_get_age: float = 60.0
-    max_pending: int = 10_000
+    max_pending: int = 30_000  # a get of a PV that does not answer takes about 10 kB for 10 s
+    max_pending_per_application: int = 10_000
+    max_waiting: int = 100_000  # about 2 kB each
+    max_waiting_per_application: int = 50_000
+    max_waiting_triggers: int = 1_000
+    max_names: int = 10_000  # a command of 1 MB, the default of brokers, has some 20,000
+    max_pvs: int = 200_000  # more than one process can serve at 1 Hz
+    max_pvs_per_application: int = 50_000
+    max_topics: int = 100_000  # 300,000 partitions: more than most Kafka clusters bear
+    max_topics_per_application: int = 50_000
     create_topics: bool = True
     monitor_expiration: float = 3600.0
     update_buffer: int = 256 * 1024 * 1024
@@ -79,7 +90,7 @@ class GatewayOptions:
             raise ValueError(
                 f"[gateway] outgoing_overflow must be 'latest' or 'drop_oldest', got {self.outgoing_overflow[:80]!r}"
             )
-        for name in _SIZES:
+        for name in (option.name for option in fields(self) if type(option.default) is int):
             if getattr(self, name) < 1:
                 raise ValueError(f"[gateway] {name} must be above 0, got {getattr(self, name)!r}")
 

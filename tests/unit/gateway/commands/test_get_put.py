@@ -346,3 +346,69 @@ def test_thousands_of_gets_run_concurrently(gateway: Any, reading: Callable[...,
     gateway.settle()
     assert len({body["reply_id"] for body in gateway.bodies()}) == 2000
     assert gateway.handler.get_put.pending == 0
+
+
+def test_pvs_that_do_not_answer_delay_only_their_application(new_gateway: Any, reading: Callable[..., Any]) -> None:
+    gateway = new_gateway(max_pending_per_application=3)
+    for number in range(5):
+        gateway.command("get", pv_name=f"pva://dead{number}", reply_id=f"dead{number}", reply_topic="a")
+    gateway.command("get", pv_name="pva://x", reply_topic="b")
+    assert [address.name for address, _, _ in gateway.pva.gets] == ["dead0", "dead1", "dead2", "x"]
+    gateway.pva.gets[-1][2].set_result(reading(1))
+    gateway.settle()
+    assert gateway.bodies("b") == [{"error": 0, "reply_id": "id", "x": {"value": 1}}]
+    gateway.advance(9.0)
+    for _, _, future in gateway.pva.gets[:3]:
+        future.set_exception(ProviderTimeout("no answer"))
+    gateway.settle()
+    assert [(address.name, timeout) for address, timeout, _ in gateway.pva.gets[4:]] == [("dead3", 10), ("dead4", 10)]
+    gateway.sent()
+    gateway.advance(12.0)
+    assert [(body["reply_id"], body["error"]) for body in gateway.bodies("a")] == [("dead3", -3), ("dead4", -3)]
+
+
+def test_a_get_that_waits_for_its_application_waits_no_longer_than_its_age(new_gateway: Any) -> None:
+    gateway = new_gateway(max_pending_per_application=1, operation_timeout=100.0)
+    gateway.command("get", pv_name="pva://dead", age=0.0)
+    gateway.command("get", pv_name="pva://x", age=0.0, reply_id="late")
+    gateway.advance(102.0)
+    assert "waited 10" in next(body["message"] for body in gateway.bodies() if body["reply_id"] == "late")
+    assert len(gateway.pva.gets) == 1
+
+
+def test_a_put_that_waits_for_its_application_times_out_and_writes_nothing(new_gateway: Any) -> None:
+    gateway = new_gateway(max_pending_per_application=1)
+    gateway.command("get", pv_name="pva://dead", reply_topic="a")
+    gateway.command("put", pv_name="pva://x", value=packed(value=1), reply_topic="a", reply_id="waits")
+    gateway.command("put", pv_name="pva://x", value=packed(value=2), reply_topic="b")
+    assert gateway.pva.puts == [], "the puts to a PV stay in order"
+    gateway.advance(10.3)
+    late = next(body for body in gateway.bodies("a") if body["reply_id"] == "waits")
+    assert late["error"] == -3
+    assert "nothing was written" in late["message"]
+    assert "[gateway] max_pending_per_application" in late["message"]
+
+
+def test_what_exceeds_the_bound_on_waiting_is_refused_at_once(new_gateway: Any) -> None:
+    gateway = new_gateway(max_pending_per_application=1, max_waiting_per_application=1)
+    for number in range(2):
+        gateway.command("get", pv_name=f"pva://dead{number}")
+    gateway.command("get", pv_name="pva://x", reply_id="get")
+    gateway.command("put", pv_name="pva://x", value=packed(value=1), reply_id="put")
+    bodies = gateway.bodies()
+    assert [(body["reply_id"], body["error"]) for body in bodies] == [("get", -10), ("put", -10)]
+    assert all("1 may wait ([gateway] max_waiting_per_application)" in body["message"] for body in bodies)
+    gateway.advance(11.5)
+    gateway.sent()
+    gateway.command("put", pv_name="pva://x", value=packed(value=2), reply_topic="b")
+    assert [fields for _, fields, _, _ in gateway.pva.puts] == [{"value": 2}]
+
+
+def test_an_exception_while_starting_ends_the_operation(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.handler.get_put, "_clock", lambda: 1 / 0)
+        gateway.command("put", pv_name="pva://x", value=packed(value=1))
+    assert gateway.bodies()[0]["error"] == -2
+    assert gateway.handler.get_put.pending == 0
+    gateway.command("put", pv_name="pva://x", value=packed(value=2))
+    assert [fields for _, fields, _, _ in gateway.pva.puts] == [{"value": 2}]

@@ -150,8 +150,8 @@ def check_consumers(gateway: Any, listeners: dict[str, int] | None) -> None:
 
 
 def test_a_snapshot_without_consumers_ends_like_a_monitor(gateway: Any) -> None:
-    start(gateway, "pva://a")
-    start(gateway, "pva://b", name="other", reply_topic="others")
+    start(gateway, "pva://a", triggered=True)
+    start(gateway, "pva://b", name="other", reply_topic="others", triggered=True)
     check_consumers(gateway, {"others": 1})
     gateway.advance(3599)
     check_consumers(gateway, {"others": 1})
@@ -168,8 +168,8 @@ def test_a_snapshot_without_consumers_ends_like_a_monitor(gateway: Any) -> None:
 
 @pytest.mark.parametrize("listeners", [{"s": 1}, {"replies": 1}, {"joined": 1}, None])
 def test_consumers_of_its_topic_or_a_reply_topic_keep_a_snapshot(gateway: Any, listeners: Any) -> None:
-    start(gateway, "pva://a")
-    start(gateway, "pva://a", reply_topic="joined")
+    start(gateway, "pva://a", triggered=True)
+    start(gateway, "pva://a", reply_topic="joined", triggered=True)
     for _ in range(5):
         check_consumers(gateway, listeners)
         gateway.advance(2000)
