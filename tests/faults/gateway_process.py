@@ -99,7 +99,11 @@ class CountingProvider:
         return future
 
     def subscribe(
-        self, address: PVAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+        self,
+        address: PVAddress,
+        on_update: Callable[[Structure], None],
+        on_connection: Callable[[bool], None],
+        on_unreadable: Callable[[], None] = lambda: None,
     ) -> _Subscription:
         key = object()
         with self._lock:

@@ -80,7 +80,11 @@ class Provider:
         return future
 
     def subscribe(
-        self, address: PVAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+        self,
+        address: PVAddress,
+        on_update: Callable[[Structure], None],
+        on_connection: Callable[[bool], None],
+        on_unreadable: Callable[[], None] = lambda: None,
     ) -> Subscription:
         subscription = Subscription()
         with self.changed:

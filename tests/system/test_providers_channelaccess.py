@@ -234,6 +234,23 @@ ioc.stop()
 # --- types and limits of Channel Access
 
 
+def test_empty_values_of_one_element_are_read_monitored_and_written(
+    provider: ChannelAccessProvider, read: Callable[[str], PVReading], put: Callable[[str, object], None]
+) -> None:
+    assert read("t:lsoempty").structure["value"] == ""
+    assert read("t:wfst1").structure["value"] == ""
+    assert read("t:wfd1").structure["value"] == 0.0
+    texts: SimpleQueue[str] = SimpleQueue()
+    subscription = provider.subscribe(
+        address("t:lsoempty"), lambda update: texts.put(update["value"]), lambda connected: None
+    )
+    assert texts.get(timeout=TIMEOUT) == ""
+    for text in ("one", "", "two", ""):
+        put("t:lsoempty", text)
+        assert texts.get(timeout=TIMEOUT) == text
+    subscription.close()
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

@@ -16,6 +16,7 @@ import msgpack
 import numpy as np
 import pytest
 from p4p import Type, Value
+from p4p.nt import NTEnum, NTScalar
 from p4p.server import Server
 from p4p.server.raw import SharedPV
 
@@ -300,6 +301,60 @@ def test_a_slow_callback_blocks_neither_calls_nor_close(provider: PVAccessProvid
     assert not getting.done(), "the get must wait for the slow callback"
     proceed.set()
     assert "value" in getting.result(TIMEOUT).structure
+
+
+TEXT = NTScalar.buildType("s")
+UNION = [("d", "d"), ("f", "f"), ("s", "s"), ("ad", "ad"), ("st", ("S", None, [("x", "d")]))]
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[PVAccessProvider, dict[str, SharedPV]]]:
+    """A provider, and PVs of a server in this process that are not valid UTF-8 or have unions in arrays."""
+    unions = Value(Type([("value", ("aU", None, UNION))]))
+    unions["value"] = [("d", 1.5), ("f", 0.5), ("s", "two"), ("ad", [1.0]), ("ad", []), ("st", {"x": 2.5})]
+    labels = NTEnum().wrap({"index": 1, "choices": ["a"]})
+    labels["value.choices"] = ["Off", b"20 \xb0C"]
+    pvs = {
+        "my:text": SharedPV(initial=Value(TEXT, {"value": b"20 \xb0C"})),
+        "my:labels": SharedPV(initial=labels, handler=Storing()),
+        "my:unions": SharedPV(initial=unions),
+    }
+    with Server(providers=[pvs], isolate=True) as server:
+        provider = PVAccessProvider(server.conf())
+        yield provider, pvs
+        provider.close()
+
+
+class Storing:
+    def put(self, pv: Any, operation: Any) -> None:
+        pv.post(operation.value())
+        operation.done()
+
+
+def test_texts_that_are_not_utf8_are_read_and_cost_no_update(
+    served: tuple[PVAccessProvider, dict[str, SharedPV]],
+) -> None:
+    provider, pvs = served
+    texts: SimpleQueue[str] = SimpleQueue()
+    subscription = provider.subscribe(
+        address("my:text"), lambda update: texts.put(update["value"]), lambda connected: None
+    )
+    assert texts.get(timeout=TIMEOUT) == "20 \ufffdC"
+    for posted, shown in (("good", "good"), (b"\xff", "\ufffd"), ("again", "again")):
+        pvs["my:text"].post(Value(TEXT, {"value": posted}))
+        assert texts.get(timeout=TIMEOUT) == shown
+    subscription.close()
+    assert provider.get(address("my:text"), TIMEOUT).result(TIMEOUT).structure["value"] == "again"
+    provider.put(address("my:labels"), {"value": "20 \ufffdC"}, TIMEOUT).result(TIMEOUT)
+    labels = provider.get(address("my:labels"), TIMEOUT).result(TIMEOUT).structure["value"]
+    assert labels == {"index": 1, "choices": ["Off", "20 \ufffdC"]}
+
+
+def test_unions_in_arrays_have_their_selected_member(served: tuple[PVAccessProvider, dict[str, SharedPV]]) -> None:
+    provider, _ = served
+    structure = provider.get(address("my:unions"), TIMEOUT).result(TIMEOUT).structure
+    expected = [{"d": 1.5}, {"f": 0.5}, {"s": "two"}, {"ad": [1.0]}, {"ad": []}, {"st": {"x": 2.5}}]
+    assert plain(structure)["value"] == expected
 
 
 def test_it_reconnects_when_the_server_restarts() -> None:

@@ -117,7 +117,11 @@ class ScriptedProvider:
         return self._run_connected(address, timeout, write, late=True)
 
     def subscribe(
-        self, address: PVAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+        self,
+        address: PVAddress,
+        on_update: Callable[[Structure], None],
+        on_connection: Callable[[bool], None],
+        on_unreadable: Callable[[], None] = lambda: None,  # noqa: ARG002 - scripted values can be read
     ) -> ScriptedSubscription:
         """Subscribes to a PV; see `Provider.subscribe`."""
         subscription = ScriptedSubscription(address, on_update, on_connection, self._remove)

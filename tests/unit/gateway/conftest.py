@@ -47,6 +47,7 @@ class ScriptedProvider:
         self.puts: list[tuple[PVAddress, dict[str, Any], float, Future[None]]] = []
         self.awaited: list[tuple[str, Callable[[], None]]] = []  # puts that wait, with `on_written`
         self.subscriptions: list[ScriptedSubscription] = []
+        self.on_unreadable: Callable[[], None] = lambda: None  # of the newest subscription
         self.raises: Exception | None = None
 
     def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
@@ -70,10 +71,15 @@ class ScriptedProvider:
         return self.puts[-1][3]
 
     def subscribe(
-        self, address: PVAddress, on_update: Callable[[Structure], None], on_connection: Callable[[bool], None]
+        self,
+        address: PVAddress,
+        on_update: Callable[[Structure], None],
+        on_connection: Callable[[bool], None],
+        on_unreadable: Callable[[], None] = lambda: None,
     ) -> ScriptedSubscription:
         self._raise()
         self.subscriptions.append(ScriptedSubscription(address, on_update, on_connection))
+        self.on_unreadable = on_unreadable
         return self.subscriptions[-1]
 
     def close(self) -> None:

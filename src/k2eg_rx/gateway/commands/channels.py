@@ -6,6 +6,7 @@ Thread safety: everything here belongs to the event loop thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
@@ -15,6 +16,7 @@ from k2eg_rx.gateway.commands.messages import PVValue
 from k2eg_rx.gateway.commands.update_queue import UpdateQueue, UpdateSource
 from k2eg_rx.gateway.epics.provider import Provider, ProviderError, Subscription, server_of
 from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.protocol import Structure
 from k2eg_rx.pv import Protocol, PVAddress
@@ -128,6 +130,7 @@ class Channels:
         self._providers = providers
         self._queue = queue
         self._metrics = context.metrics
+        self._scheduler = context.scheduler
         self._connections = Connections(context)
         self._open: dict[PVAddress, Channel] = {}
 
@@ -175,4 +178,8 @@ class Channels:
             if not connected:
                 source.disconnected()
 
-        return provider_of(self._providers, address).subscribe(address, source.put, on_connection)
+        def count() -> None:
+            self._metrics.unreadable += 1
+
+        provider = provider_of(self._providers, address)
+        return provider.subscribe(address, source.put, on_connection, partial(call_soon, self._scheduler, count))

@@ -86,6 +86,7 @@ class ChannelAccessProvider:
         address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
+        on_unreadable: Callable[[], None] = lambda: None,
     ) -> Subscription:
         """See `Provider.subscribe`."""
         name = channel_name(address)
@@ -94,6 +95,7 @@ class ChannelAccessProvider:
             name,
             on_update,
             on_connection,
+            on_unreadable,
             connect=lambda: self._connect(name),
             on_close=self._on_subscription_closed,
         )
@@ -170,9 +172,9 @@ class ChannelAccessProvider:
     async def _get(self, address: PVAddress) -> PVReading:
         name = channel_name(address)
         channel = await self._connect(name)
-        reads = [_aioca.caget(name, format=aioca.FORMAT_TIME, timeout=None)]
+        reads = [_aioca.caget(name, format=aioca.FORMAT_TIME, count=channel.count, timeout=None)]
         if channel.has_control:
-            reads.append(_aioca.caget(name, format=aioca.FORMAT_CTRL, timeout=None))
+            reads.append(_aioca.caget(name, format=aioca.FORMAT_CTRL, count=channel.count, timeout=None))
         parts = await asyncio.gather(*reads)
         structure = structure_of(channel, parts[0], parts[-1])
         types = types_of(channel, structure)

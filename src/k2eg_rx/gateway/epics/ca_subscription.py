@@ -34,6 +34,7 @@ class CASubscription:
         name: The channel name.
         on_update: See `Provider.subscribe`.
         on_connection: See `Provider.subscribe`.
+        on_unreadable: See `Provider.subscribe`.
         connect: Waits until the channel is connected, and returns its type.
         on_close: Called when the subscription is closed.
 
@@ -47,13 +48,14 @@ class CASubscription:
         name: str,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
+        on_unreadable: Callable[[], None] = lambda: None,
         *,
         connect: Callable[[], Awaitable[ChannelType]],
         on_close: Callable[[CASubscription], None],
     ) -> None:
         self._address = address
         self._name = name
-        self._subscriber = Subscriber(address, on_update, on_connection)
+        self._subscriber = Subscriber(address, on_update, on_connection, on_unreadable)
         self._connect = connect
         self._on_close = on_close
         self.server = ""
@@ -80,11 +82,16 @@ class CASubscription:
         Then both subscriptions are created anew, because the channel may have another type after reconnection.
         """
         self.server = (await _aioca.cainfo(self._name, wait=False, timeout=None)).host
-        updates = _Updates(channel, self._subscriber.update)
+        updates = _Updates(channel, self._subscriber.read)
         self._subscriber.connection(True)
         subscriptions = [
             _aioca.camonitor(
-                self._name, updates.on_value, format=aioca.FORMAT_TIME, all_updates=True, notify_disconnect=True
+                self._name,
+                updates.on_value,
+                format=aioca.FORMAT_TIME,
+                count=channel.count,
+                all_updates=True,
+                notify_disconnect=True,
             )
         ]
         if channel.has_control:
@@ -94,6 +101,7 @@ class CASubscription:
                     updates.on_control,
                     events=aioca.DBE_PROPERTY,
                     format=aioca.FORMAT_CTRL,
+                    count=channel.count,
                     all_updates=True,
                 )
             )
@@ -113,10 +121,10 @@ class CASubscription:
 class _Updates:
     """Joins the two kinds of updates of one connection; values wait until the first limits have arrived."""
 
-    def __init__(self, channel: ChannelType, emit: Callable[[Structure], None]) -> None:
+    def __init__(self, channel: ChannelType, read: Callable[[Callable[[], Structure]], None]) -> None:
         self.disconnected = asyncio.Event()
         self._channel = channel
-        self._emit = emit
+        self._read = read
         self._control: Any = None
         self._waiting: list[Any] = []
         self._latest: Any = None
@@ -128,7 +136,7 @@ class _Updates:
             self._waiting.append(value)
         else:
             self._latest = value
-            self._emit(structure_of(self._channel, value, self._control))
+            self._read(lambda: structure_of(self._channel, value, self._control))
 
     def on_control(self, control: Any) -> None:
         self._control = control

@@ -106,6 +106,11 @@ class ChannelType:
         return self.elements != 1 and not self.long_string
 
     @property
+    def count(self) -> int:
+        """How many elements to request: 0 for those that there are, which for an empty text is none at all."""
+        return 1 if self.elements == 1 else 0
+
+    @property
     def has_control(self) -> bool:
         """Whether FORMAT_CTRL has limits, units or labels."""
         return self.kind != "string"

@@ -103,8 +103,16 @@ class Provider(Protocol):
         address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
+        on_unreadable: Callable[[], None] = lambda: None,
     ) -> Subscription:
-        """Subscribes to a PV: its current value, then each update. Reconnects until it is closed."""
+        """Subscribes to a PV: its current value, then each update. Reconnects until it is closed.
+
+        Args:
+            address: The PV.
+            on_update: Called with each update.
+            on_connection: Called when the PV connects and disconnects.
+            on_unreadable: Called for each update that could not be read; the subscription goes on.
+        """
         ...
 
     def close(self) -> None:
@@ -126,12 +134,29 @@ class Subscriber:
         address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
+        on_unreadable: Callable[[], None] = lambda: None,
     ) -> None:
         self.closed = False
         self._address = address
         self._on_update = on_update
         self._on_connection = on_connection
+        self._on_unreadable = on_unreadable
         self._field_missing = False
+        self._unreadable_logged = False
+
+    def read(self, read: Callable[[], Structure]) -> None:
+        """Calls `on_update` with what a function reads; if that fails, this update is lost and counted."""
+        try:
+            structure = read()
+        except Exception as error:
+            if not self._unreadable_logged:
+                self._unreadable_logged = True
+                text = "update cannot be read, further ones of this PV count only: pv=%s error=%s: %s"
+                _log.warning(text, self._address, type(error).__name__, error, exc_info=True)
+            if not self.closed:
+                self._on_unreadable()
+            return
+        self.update(structure)
 
     def update(self, structure: Structure) -> None:
         """Calls `on_update` with the value, or with its selected field; logs once when the field is missing."""

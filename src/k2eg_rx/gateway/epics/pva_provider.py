@@ -150,6 +150,7 @@ class PVAccessProvider:
         address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
+        on_unreadable: Callable[[], None] = lambda: None,
     ) -> Subscription:
         """See `Provider.subscribe`."""
 
@@ -157,7 +158,13 @@ class PVAccessProvider:
             return self._context.monitor(channel_name(address), on_signal, request=self._monitor_request)
 
         subscription = PVASubscription(
-            address, on_update, on_connection, monitor=monitor, timers=self._timers, on_close=self._remove
+            address,
+            on_update,
+            on_connection,
+            on_unreadable,
+            monitor=monitor,
+            timers=self._timers,
+            on_close=self._remove,
         )
         with self._lock:
             if self._closed:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from k2eg_rx.gateway.epics.provider import ProviderError
 from k2eg_rx.gateway.epics.pv_types import NOTHING_TO_PUT, checked_array, refusal
-from k2eg_rx.gateway.epics.pva_values import KINDS, Spec, is_enum, is_table, kind_of, members_of, spec_of
+from k2eg_rx.gateway.epics.pva_values import KINDS, Spec, ValueReader, is_enum, is_table, kind_of, members_of, spec_of
 from k2eg_rx.protocol import (
     TypeMismatch,
     array_of,
@@ -41,7 +41,7 @@ class _Assignments:
             path, member = f"{prefix}{name}", members[name]
             try:
                 if is_enum(member):
-                    self._collect_choice(path, item)
+                    self._collect_choice(path, member, item)
                 elif kind_of(member) == "structure":
                     inner = map_of(item)
                     if is_table(spec) and name == "value":
@@ -52,8 +52,8 @@ class _Assignments:
             except TypeMismatch as error:
                 raise refusal(self._pv_name, path, kind_of(member), item, error) from None
 
-    def _collect_choice(self, path: str, item: object) -> None:
-        choices: list[str] = self._current[f"{path}.choices"]
+    def _collect_choice(self, path: str, spec: Spec, item: object) -> None:
+        choices: list[str] = ValueReader(spec).read(self._current[path])["choices"]
         if isinstance(item, Mapping) and "choices" in item:  # as a get returns it
             given = list(map(str, checked_array("string", map_of(cast("object", item))["choices"])))
             if given != choices:

@@ -36,6 +36,7 @@ class PVASubscription:
         address: The requested PV.
         on_update: See `Provider.subscribe`.
         on_connection: See `Provider.subscribe`.
+        on_unreadable: See `Provider.subscribe`.
         monitor: Creates the p4p subscription.
         timers: Runs what must not block p4p's worker thread.
         on_close: Called when the subscription is closed.
@@ -46,13 +47,14 @@ class PVASubscription:
         address: PVAddress,
         on_update: Callable[[Structure], None],
         on_connection: Callable[[bool], None],
+        on_unreadable: Callable[[], None] = lambda: None,
         *,
         monitor: Monitor,
         timers: TimerScheduler,
         on_close: Callable[[PVASubscription], None],
     ) -> None:
         self._address = address
-        self._subscriber = Subscriber(address, on_update, on_connection)
+        self._subscriber = Subscriber(address, on_update, on_connection, on_unreadable)
         self._monitor = monitor
         self._timers = timers
         self._on_close = on_close
@@ -108,11 +110,15 @@ class PVASubscription:
         if isinstance(item, Exception):
             self._on_interruption(item)
             return
-        if self._reader is None:  # the first value of a connection; only here can its type change
-            self._reader = UpdateReader(spec_of(item))
+        if not self._connected:
             self._connected = True
             self._subscriber.connection(True)
-        self._subscriber.update(self._reader.read(item))
+        self._subscriber.read(lambda: self._read(item))
+
+    def _read(self, item: Any) -> Structure:
+        if self._reader is None:  # the first value of a connection; only here can its type change
+            self._reader = UpdateReader(spec_of(item))
+        return self._reader.read(item)
 
     def _on_interruption(self, reason: Exception) -> None:
         self._reader = None

@@ -1,7 +1,8 @@
 """Converts p4p values of all PVAccess types to structures, with fields in the server's order.
 
-`Value.todict` is native and correct, except that it loses the selected member of unions and returns None for some empty
-arrays. Only those are read here; the selected member of a union is found by trying (``value["u->member"]``).
+`Value.todict` is native and correct, except that it loses the selected member of unions, returns None for some empty
+arrays, and fails if a text is not UTF-8. Only those are read here; the selected member of a union is found by trying
+(``value["u->member"]``), and the rest in what a value prints.
 
 Of a subscription's updates only changed fields are read: usually value and time, out of some forty fields.
 
@@ -17,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 import p4p
 
+from k2eg_rx.gateway.epics import pva_printed
 from k2eg_rx.gateway.epics.provider import TypeMap
 from k2eg_rx.gateway.epics.pv_types import DTYPES
 from k2eg_rx.protocol import Structure
@@ -133,8 +135,8 @@ def _special_reader(spec: Spec) -> _FieldReader | None:
         case ("U", _, _):
             return _union_reader(members_of(spec))
         case ("aU", _, _):
-            union = _union_reader(members_of(spec))
-            return lambda value, path: [union(value, f"{path}[{index}]") for index in range(len(value[path]))]
+            members = members_of(spec)
+            return lambda value, path: _read_unions(value, path, value[path], members)
         case _:
             return None
 
@@ -171,6 +173,55 @@ def _union_reader(members: Mapping[str, Spec]) -> _FieldReader:
     return read
 
 
+def _read_unions(value: Any, path: str, held: list[Any], members: Members) -> list[Structure]:
+    lines = pva_printed.elements(value, path) if held else []
+    read: list[Structure] = []
+    for index, (each, line) in enumerate(zip(held, lines, strict=True)):
+        element = value[f"{path}[{index}]"] if isinstance(each, list) else each  # structures in arrays are lists there
+        read.append(_read_element(element, line, members))
+    return read
+
+
+def _read_element(held: Any, line: str, members: Members) -> Structure:
+    """Returns an element of an array of unions: by its selected member, or by "" if that cannot be told."""
+    if held is None and "null" in line:
+        return {}
+    return {pva_printed.selected(line, members) or "": _read_variant(held)[""]}
+
+
+def _read_carefully(value: Any, members: Members) -> Structure:
+    """Returns a value of which a text is not UTF-8, read field by field, which takes several times as long."""
+    return {name: _read_field_carefully(value, name, spec) for name, spec in members.items()}
+
+
+def _read_field_carefully(value: Any, name: str, spec: Spec) -> Any:
+    match spec:
+        case ("S", _, _):
+            return _read_carefully(value[name], members_of(spec))
+        case ("aS", _, _):
+            return [_read_carefully(element, members_of(spec)) for element in value[name]]
+        case _:
+            pass
+    try:
+        return (_special_reader(spec) or _plain_reader(spec))(value, name)
+    except UnicodeDecodeError:
+        pass
+    match spec:
+        case ("aU", _, _) | "av":
+            members = members_of(spec) if isinstance(spec, tuple) else None
+            lines = enumerate(pva_printed.elements(value, name))
+            return [_read_element_carefully(value, f"{name}[{index}]", line, members) for index, line in lines]
+        case _:
+            member, text = pva_printed.text(value, name)
+            return text if spec in ("s", "as") else {member: text}
+
+
+def _read_element_carefully(value: Any, path: str, line: str, members: Members | None) -> Structure:
+    text = pva_printed.text_of_element(line)
+    held = value[path] if text is None else text
+    return {"": _read_variant(held)[""]} if members is None else _read_element(held, line, members)
+
+
 def _read_variant(held: Any) -> Structure:
     if isinstance(held, _value_class):
         return {"": ValueReader(spec_of(held)).read(held)}
@@ -185,11 +236,15 @@ class ValueReader:
     """Reads the values of one type. The type of a PV may change at each connection."""
 
     def __init__(self, spec: Spec) -> None:
-        self._read = _structure_reader(members_of(spec))
+        self._members = members_of(spec)
+        self._read = _structure_reader(self._members)
 
     def read(self, value: Any) -> Structure:
         """Returns a value as an independent structure, which later updates do not change."""
-        return self._read(value) if self._read is not None else value.todict()
+        try:
+            return self._read(value) if self._read is not None else value.todict()
+        except UnicodeDecodeError:
+            return _read_carefully(value, self._members)
 
 
 class ValueReaderCache:
@@ -235,20 +290,26 @@ class UpdateReader:
 
     def read(self, value: Any) -> Structure:
         """Returns the PV's whole value after an update."""
-        last = self._last
+        last, self._last = self._last, None  # until this one is read: if that fails, the next one is read whole
         fields, parts, unchanged = self._plan(frozenset(value.changedSet()))
         # A server may mark the whole value; the set does not show it, but then every field counts as changed.
         if last is None or (unchanged is not None and value.changed(unchanged)):
-            self._last = structure = self._whole.read(value)
-            return structure
+            return self._read_whole(value)
         structure = last.copy()
-        for name, read_field in fields:
-            structure[name] = read_field(value, name)
-        for name, members in parts:
-            structure[name] = part = structure[name].copy()
-            for member, path in members:
-                part[member] = value[path]
+        try:
+            for name, read_field in fields:
+                structure[name] = read_field(value, name)
+            for name, members in parts:
+                structure[name] = part = structure[name].copy()
+                for member, path in members:
+                    part[member] = value[path]
+        except UnicodeDecodeError:
+            return self._read_whole(value)
         self._last = structure
+        return structure
+
+    def _read_whole(self, value: Any) -> Structure:
+        self._last = structure = self._whole.read(value)
         return structure
 
     def _plan(self, marked: frozenset[str]) -> _Plan:

@@ -27,6 +27,7 @@ class Metrics:
         failures: Unexpected exceptions; each one is logged.
         unencodable: Values that cannot be serialized.
         oversized: Records that are too large for Kafka.
+        unreadable: EPICS updates that could not be read; the first one of each PV is logged.
         dropped_updates: EPICS updates discarded because the update queue was full.
         dropped_samples: Values discarded because a recurring snapshot's buffer was full.
         dropped_records: Records discarded because no more may wait for Kafka, or the producer refused them.
@@ -43,6 +44,7 @@ class Metrics:
     failures: int = 0
     unencodable: int = 0
     oversized: int = 0
+    unreadable: int = 0
     dropped_updates: int = 0
     dropped_samples: int = 0
     dropped_records: int = 0

@@ -46,6 +46,14 @@ def test_queued_updates_are_dropped_when_the_last_subscriber_leaves(gateway: Any
     assert gateway.metrics.failures == 0
 
 
+def test_updates_that_cannot_be_read_are_counted(gateway: Any) -> None:
+    gateway.handler.channels.stream(A).subscribe()
+    gateway.pva.on_unreadable()
+    gateway.pva.on_unreadable()
+    gateway.settle()
+    assert gateway.metrics.unreadable == 2
+
+
 def test_an_exception_in_an_observer_does_not_affect_the_others(gateway: Any) -> None:
     values: list[PVValue] = []
 

@@ -271,3 +271,70 @@ def test_the_number_of_cached_types_is_bounded() -> None:
     for number in range(1500):
         known.read(Value(Type([(f"f{number}", "i")]), {}))
     assert len(known._readers) <= 1000
+
+
+BAD = b"20 \xb0C"  # Latin-1
+SHOWN = "20 \ufffdC"
+TEXT_UNION = ("U", None, [("d", "d"), ("s", "s"), ("as", "as"), ("st", ("S", None, [("t", "s")]))])
+
+
+@pytest.mark.parametrize(
+    ("spec", "held", "expected"),
+    [
+        ("s", BAD, SHOWN),
+        ("as", ["é", BAD, '"\\"\n'], ["é", SHOWN, '"\\"\n']),
+        (("S", None, [("t", "s"), ("x", "d")]), {"t": BAD, "x": 1.5}, {"t": SHOWN, "x": 1.5}),
+        (("aS", None, [("t", "s")]), [{"t": "a"}, {"t": BAD}], [{"t": "a"}, {"t": SHOWN}]),
+        ("v", BAD, {"": SHOWN}),
+        ("v", ["a", BAD], {"": ["a", SHOWN]}),
+        ("av", [1, BAD, ["a", BAD]], [{"": 1}, {"": SHOWN}, {"": ["a", SHOWN]}]),
+        (TEXT_UNION, ("s", BAD), {"s": SHOWN}),
+        (TEXT_UNION, ("as", ["a", BAD]), {"as": ["a", SHOWN]}),
+        (
+            ("aU", None, TEXT_UNION[2]),
+            [("d", 1.5), ("s", BAD), ("as", [BAD])],
+            [{"d": 1.5}, {"s": SHOWN}, {"as": [SHOWN]}],
+        ),
+    ],
+)
+def test_texts_that_are_not_utf8_have_replacement_characters(spec: Any, held: Any, expected: Any) -> None:
+    value = Value(Type([("f", spec), ("text", "s"), ("array", "ad")]), {"f": held, "text": "µ", "array": [0.5]})
+    assert read(value) == {"f": expected, "text": "µ", "array": [0.5]}
+
+
+def test_updates_with_such_texts_are_read_in_full() -> None:
+    value = NTScalar("d", display=True).wrap(1.0)
+    reader = UpdateReader(spec_of(value))
+    reader.read(value)
+    for number, units, shown in (
+        (2.0, "um", "um"),
+        (3.0, b"\xb5m", "\ufffdm"),
+        (4.0, None, "\ufffdm"),
+        (5.0, "m", "m"),
+    ):
+        value.unmark()
+        value["value"] = number
+        if units is not None:
+            value["display.units"] = units
+        update = reader.read(value)
+        assert (update["value"], update["display"]["units"]) == (number, shown)
+
+
+def test_an_update_after_one_that_could_not_be_read_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = NTScalar("d", display=True).wrap(1.0)
+    reader = UpdateReader(spec_of(value))
+    reader.read(value)
+    value.unmark()
+    value["display.units"] = "mm"
+    with monkeypatch.context() as broken:
+        broken.setattr(reader, "_plan", lambda _: ([("display", boom)], [], "alarm"))
+        with pytest.raises(RuntimeError):
+            reader.read(value)
+    value.unmark()
+    value["value"] = 2.0
+    update = reader.read(value)
+    assert (update["value"], update["display"]["units"]) == (2.0, "mm")
+
+
+def boom(_value: Any, _path: str) -> Any:
+    raise RuntimeError("boom")
