@@ -24,7 +24,8 @@ class PendingRecord:
     """A record from `KafkaSink.send` until its report, which librdkafka makes by calling it.
 
     Attributes:
-        at: When it was sent, by the monotonic clock.
+        at: When it was sent, then when librdkafka got it, by the monotonic clock. It may take the expiry each time:
+            otherwise one that waited long would end the producer with all its records as soon as it is passed on.
         timestamp_ms: Its Kafka time stamp; None: the time at which librdkafka gets it.
         sending: The producer that has it, with its other records.
     """
@@ -106,6 +107,7 @@ class Sending:
             del self.in_flight[record]
             raise
         record.value = None  # librdkafka has a copy
+        record.at = time.monotonic()
 
     def give_up(self) -> None:
         """Takes the records from librdkafka. Each one is reported, by its own outcome if that is known."""

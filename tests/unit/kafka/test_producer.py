@@ -234,6 +234,20 @@ def test_what_is_not_confirmed_in_time_is_in_doubt_and_never_sent_again(bench: B
     assert (old.values, bench.producer.values) == ([b"put"], [b"later"])
 
 
+def test_a_record_that_waited_long_has_its_full_time_to_be_confirmed(bench: Bench) -> None:
+    """Else it would end the producer, and leave in doubt what was sent with it."""
+    bench.health.is_down = True
+    bench.send(b"old")
+    bench.pass_time(9.9)
+    bench.health.is_down = False
+    bench.send(b"new")
+    bench.pass_time(0.05)
+    assert bench.producer.values == [b"old", b"new"]
+    bench.pass_time(1.0)
+    bench.confirm(2)
+    assert bench.reports == {b"old": [None], b"new": [None]}
+
+
 def test_without_expiry_records_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch, **{"message.timeout.ms": "0"})
     bench.send(b"1")
