@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.transport.interfaces import UnconfirmedError
+from k2eg_rx.transport.interfaces import ConnectionState, UnconfirmedError
 
 PATIENCE = 60.0
 
@@ -159,6 +159,27 @@ def test_a_failure_without_a_report_is_logged(mock_bench, caplog):
     sink.close(PATIENCE)
     assert "'some-topic'" in caplog.text
     assert "message.timeout.ms" in caplog.text
+
+
+def test_a_record_given_up_in_an_outage_is_not_sent(bench, receiver, reports):
+    topic = bench.topic()
+    bench.events(receiver).read(topic).result(PATIENCE)
+    # on a busy machine a broker may take longer to start than the default timeout of ten seconds
+    transport = bench.another_transport(**{"message.timeout.ms": "300000"})
+    sink = bench.sink(transport)
+    sink.send(topic, b"first", on_delivery=reports)
+    assert reports.next() is None
+    down = threading.Event()
+    transport.on_status(lambda status: down.set() if status.connection is ConnectionState.DOWN else None)
+    bench.backend.go_down()
+    assert down.wait(PATIENCE)
+    sink.send(topic, b"given up", on_delivery=reports, still_wanted=lambda: False)
+    sink.send(topic, b"last", on_delivery=reports, still_wanted=lambda: True)
+    bench.backend.come_up()
+    assert "given up" in str(reports.next())
+    assert reports.next() is None
+    receiver.wait_for(b"last")
+    assert receiver.values == [b"first", b"last"]
 
 
 def test_nothing_is_stored_twice_when_the_broker_answers_too_late(mock_bench, receiver, reports):

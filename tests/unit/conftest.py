@@ -91,6 +91,7 @@ class ScriptedSink:
         headers: Headers = (),
         on_delivery: Callable[[TransportError | None], None] | None = None,
         timestamp_ms: int | None = None,
+        still_wanted: Callable[[], bool] | None = None,
     ) -> None:
         if self.failure is not None:
             raise self.failure

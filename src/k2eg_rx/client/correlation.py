@@ -16,7 +16,7 @@ from typing import Protocol
 from reactivex.subject import BehaviorSubject
 
 from k2eg_rx.errors import K2EGError, TransportError, WireError
-from k2eg_rx.protocol import Command, Reply, command_key, decode_reply, encode_command
+from k2eg_rx.protocol import Command, PutCommand, Reply, command_key, decode_reply, encode_command
 from k2eg_rx.transport import DecodeErrorCounter, Receiver, Record, RecordSink, UnconfirmedError
 
 
@@ -199,7 +199,9 @@ class CommandSender:
         try:
             body, key = encode_command(command, self.reply_topic, reply_id), command_key(command)
             delivered = partial(self._delivered, reply_id, command.operation)
-            self._sink.send(self._command_topic, body, key=key, on_delivery=delivered)
+            # a put that its caller has given up, for example in an outage, is not to be written later
+            still_wanted = partial(self._pending.__contains__, reply_id) if isinstance(command, PutCommand) else None
+            self._sink.send(self._command_topic, body, key=key, on_delivery=delivered, still_wanted=still_wanted)
         except Exception as error:  # of this command only, also if it cannot be encoded
             self._pending.fail((reply_id,), error)
 

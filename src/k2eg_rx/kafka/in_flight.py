@@ -30,7 +30,18 @@ class PendingRecord:
         sending: The producer that has it, with its other records.
     """
 
-    __slots__ = ("_on_report", "at", "headers", "key", "on_delivery", "sending", "timestamp_ms", "topic", "value")
+    __slots__ = (
+        "_on_report",
+        "at",
+        "headers",
+        "key",
+        "on_delivery",
+        "sending",
+        "still_wanted",
+        "timestamp_ms",
+        "topic",
+        "value",
+    )
 
     def __init__(
         self,
@@ -42,6 +53,7 @@ class PendingRecord:
         headers: Headers,
         on_delivery: OnDelivery | None,
         timestamp_ms: int | None,
+        still_wanted: Callable[[], bool] | None = None,
     ) -> None:
         self._on_report = on_report
         self.topic = topic
@@ -50,6 +62,7 @@ class PendingRecord:
         self.headers = headers
         self.on_delivery = on_delivery
         self.timestamp_ms = timestamp_ms
+        self.still_wanted = still_wanted
         self.at = time.monotonic()
         self.sending: Sending | None = None
 

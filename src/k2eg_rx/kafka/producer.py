@@ -113,6 +113,7 @@ class KafkaSink:
         headers: Headers = (),
         on_delivery: OnDelivery | None = None,
         timestamp_ms: int | None = None,
+        still_wanted: Callable[[], bool] | None = None,
     ) -> None:
         """Queues a record; see `RecordSink.send`."""
         record = PendingRecord(
@@ -123,6 +124,7 @@ class KafkaSink:
             headers=headers,
             on_delivery=on_delivery,
             timestamp_ms=timestamp_ms,
+            still_wanted=still_wanted,
         )
         with self._lock:
             if self._deadline is not None:
@@ -264,24 +266,29 @@ class KafkaSink:
 
     def _pass_on(self, now: float) -> None:
         """Passes waiting records to librdkafka."""
-        refused: list[tuple[PendingRecord, KafkaException]] = []
+        refused: list[tuple[PendingRecord, TransportError]] = []
         wall = time.time() - now
         with self._lock:
             while self._waiting and self._may_hand_over(now):
                 record = self._waiting[0]
                 size = record.size
+                is_wanted = record.still_wanted is None or record.still_wanted()
                 if record.timestamp_ms is None:  # when it was sent: gateways reject puts by their age
                     record.timestamp_ms = round((wall + record.at) * 1000)
                 try:
-                    self._hand_over(record)
+                    if is_wanted:
+                        self._hand_over(record)
+                    else:
+                        given_up = TransportError(f"not sent to {record.topic!r}: given up before that")
+                        refused.append((record, given_up))
                 except BufferError:
                     break
                 except KafkaException as failure:
-                    refused.append((record, failure))
+                    refused.append((record, self._not_sent(failure, record.topic)))
                 self._waiting.popleft()
                 self._waiting_bytes -= size
-        for record, failure in refused:
-            self._report(record, self._not_sent(failure, record.topic))
+        for record, error in refused:
+            self._report(record, error)
 
     def _finish(self, deadline: float) -> None:
         """Sends what waits until the deadline; reports the rest."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.testing.memory_broker import MemoryBroker
@@ -31,7 +32,7 @@ class MemorySink:
 
     def __init__(self, broker: MemoryBroker, stepper: Stepper | None = None) -> None:
         self._broker = broker
-        self._queue: deque[tuple[str, bytes, bytes | None, Headers, OnDelivery | None, int | None]] = deque()
+        self._queue: deque[tuple[Any, ...]] = deque()
         self._deadline: float | None = None
         self._thread: threading.Thread | None = None
         self._remove_step: Callable[[], None] = lambda: None
@@ -50,12 +51,13 @@ class MemorySink:
         headers: Headers = (),
         on_delivery: OnDelivery | None = None,
         timestamp_ms: int | None = None,
+        still_wanted: Callable[[], bool] | None = None,
     ) -> None:
         """Queues a record; see `RecordSink.send`."""
         with self._broker.changed:
             if self._deadline is not None:
                 raise TransportError(f"cannot send to {topic!r}: the sink is closed")
-            self._queue.append((topic, value, key, headers, on_delivery, timestamp_ms))
+            self._queue.append((topic, value, key, headers, on_delivery, timestamp_ms, still_wanted))
             self._broker.changed.notify_all()
 
     def close(self, timeout: float) -> None:
@@ -90,12 +92,13 @@ class MemorySink:
         with self._broker.changed:
             if not self._queue:  # `close` and the clock's thread have sent records at the same time
                 return
-            topic, value, key, headers, on_delivery, timestamp_ms = self._queue.popleft()
-            error = (
-                self._broker.append(topic, value, key, headers, timestamp_ms)
-                if self._broker.is_up
-                else TransportError(f"not sent to {topic!r}: closed before it was sent")
-            )
+            topic, value, key, headers, on_delivery, timestamp_ms, still_wanted = self._queue.popleft()
+            if not self._broker.is_up:
+                error: TransportError | None = TransportError(f"not sent to {topic!r}: closed before it was sent")
+            elif still_wanted is not None and not still_wanted():
+                error = TransportError(f"not sent to {topic!r}: given up before that")
+            else:
+                error = self._broker.append(topic, value, key, headers, timestamp_ms)
         if on_delivery is not None:
             _report(on_delivery, error)
 

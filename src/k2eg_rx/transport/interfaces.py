@@ -239,6 +239,7 @@ class RecordSink(Protocol):
         headers: Headers = (),
         on_delivery: Callable[[TransportError | None], None] | None = None,
         timestamp_ms: int | None = None,
+        still_wanted: Callable[[], bool] | None = None,
     ) -> None:
         """Queues a record. Records of one topic and key are sent in the order of the calls, each at most once.
 
@@ -251,6 +252,8 @@ class RecordSink(Protocol):
                 error: `UnconfirmedError` if the broker may have it, any other if it does not, such as
                 `MissingTopicError` or `RecordTooLargeError`. Must not block.
             timestamp_ms: The record's Kafka time stamp in Unix milliseconds; None: the time of the call.
+            still_wanted: Asked, on any thread, before a record is sent that had to wait: if not, it is not sent but
+                reported with an error. Must not block.
 
         Raises:
             MissingTopicError: The topic does not exist.

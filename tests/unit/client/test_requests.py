@@ -23,8 +23,10 @@ class Sink:
     def __init__(self) -> None:
         self.sent: list[Any] = []
         self.reports: list[Any] = []
+        self.still_wanted: list[Any] = []
 
-    def send(self, topic: str, value: bytes, *, on_delivery: Any = None, **_: Any) -> None:
+    def send(self, topic: str, value: bytes, *, on_delivery: Any = None, still_wanted: Any = None, **_: Any) -> None:
+        self.still_wanted.append(still_wanted)
         self.sent.append(value)
         self.reports.append(on_delivery)
 
@@ -235,6 +237,18 @@ def test_a_failed_delivery_fails_the_request_at_once(setup: Setup) -> None:
     setup.sink.reports[0](TransportError("the broker refused"))
     assert str(setup.errors[0]) == "the broker refused"
     assert len(setup.pending) == 0
+
+
+def test_a_put_that_was_given_up_is_not_sent_later(setup: Setup) -> None:
+    setup.ready.set_result(None)
+    setup.subscribe(setup.requests.reply(PutCommand("pva://x", b""), "pva://x", 3.0))
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
+    put, get = setup.sink.still_wanted
+    assert put()
+    setup.timers.advance_by(3.1)
+    assert isinstance(setup.errors[0], OperationTimeout)
+    assert not put()
+    assert get is None, "only writes must not be late"
 
 
 def test_an_unconfirmed_put_may_have_been_written(setup: Setup) -> None:

@@ -248,6 +248,21 @@ def test_a_record_that_waited_long_has_its_full_time_to_be_confirmed(bench: Benc
     assert bench.reports == {b"old": [None], b"new": [None]}
 
 
+def test_a_record_that_is_given_up_while_it_waits_is_not_sent(bench: Bench) -> None:
+    wanted = [True]
+    bench.send(b"0", still_wanted=lambda: wanted[0])
+    bench.confirm()
+    bench.health.is_down = True
+    bench.send(b"1", b"2", still_wanted=lambda: wanted[0])
+    bench.send(b"3")
+    wanted.clear()
+    wanted.append(False)
+    bench.health.is_down = False
+    bench.pass_time(0.1)
+    assert bench.producer.values == [b"0", b"3"]
+    assert [str(error) for error in bench.reports[b"1"]] == ["not sent to 't': given up before that"]
+
+
 def test_without_expiry_records_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch, **{"message.timeout.ms": "0"})
     bench.send(b"1")

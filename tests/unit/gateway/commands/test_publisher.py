@@ -36,6 +36,7 @@ class Sink:
         headers: Any = (),
         on_delivery: Callable[[TransportError | None], None] | None = None,
         timestamp_ms: int | None = None,
+        still_wanted: Callable[[], bool] | None = None,
     ) -> None:
         if topic == "bad":
             raise TransportError("not a topic")
