@@ -9,6 +9,10 @@ Bounds
       and snapshots. What exceeds a bound is refused (-10, with a text that names the bound and the option), and delays
       no other application.
 
+Topics
+    - A topic is refused (-11) if it is the command topic, an internal one of Kafka, in use for something else, or does
+      not match the option `reply_topics`, `monitor_topics` or `snapshot_topics`.
+
 Commands
     - Every invalid command with a reply topic and a reply id gets a negative reply. The deployed gateway does not
       answer invalid MessagePack in a put (-2), a malformed PV name in a monitor (-1) or the command `info` (-1).

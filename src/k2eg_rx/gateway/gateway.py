@@ -32,12 +32,13 @@ from k2eg_rx.gateway.commands.publisher import Publisher
 from k2eg_rx.gateway.commands.recurring_snapshots import RecurringSnapshots
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.commands.source import CommandSource, ReceivedCommand
+from k2eg_rx.gateway.commands.topic_rules import TopicRules
 from k2eg_rx.gateway.commands.topics import TopicAdmin, Topics
 from k2eg_rx.gateway.commands.update_queue import UpdateQueue
 from k2eg_rx.gateway.epics.provider import Provider
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
-from k2eg_rx.gateway.runtime.metrics import Metrics
+from k2eg_rx.gateway.runtime.metrics import Metrics, RateLimitedWarning
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.protocol import (
     PARSE_ERROR_KEY,
@@ -90,13 +91,14 @@ class CommandHandler:
     ) -> None:
         self._context = context
         self._logged_reasons: set[str] = set()
+        self._refused_replies = RateLimitedWarning(_log, "{} commands dropped: their reply topics are refused")
         self.topics = Topics(admin, context.scheduler, create=context.options.create_topics)
         self.channels = Channels(providers, UpdateQueue(context), context)
         self.get_put = GetPutHandler(providers, context, capacity_available, confirm)
-        usage = Usage(context.options)
-        self.monitors = Monitors(self.channels, self.topics, context, usage)
+        usage, self._rules = Usage(context.options), TopicRules(context)
+        self.monitors = Monitors(self.channels, self.topics, context, usage, self._rules)
         self.snapshots = OneShotSnapshots(self.channels, context, usage)
-        self.recurring = RecurringSnapshots(self.channels, self.topics, context, usage)
+        self.recurring = RecurringSnapshots(self.channels, self.topics, context, usage, self._rules)
         self._handlers: Mapping[type, Callable[[CommandRequest[Any]], Observable[OutgoingRecord]]] = {
             GetCommand: self.get_put.get,
             PutCommand: self.get_put.put,
@@ -114,6 +116,11 @@ class CommandHandler:
         metrics = self._context.metrics
         metrics.commands += 1
         parsed = self._parse(record)
+        if not isinstance(parsed, Unanswerable) and parsed.reply_to.topic:
+            refusal = self._rules.reply_topic(parsed.reply_to.topic)
+            if refusal:
+                self._refused_replies.count(refusal)
+                parsed = Unanswerable("reply topic refused")
         if isinstance(parsed, Unanswerable):
             metrics.poison += 1
             if parsed.reason not in self._logged_reasons:
@@ -182,7 +189,7 @@ class Gateway:
         self._transport = transport
         self._command_topic = command_topic
         self._loop = EventLoop(self._count_failure)
-        context = GatewayContext(self._loop, self.metrics, options)
+        context = GatewayContext(self._loop, self.metrics, options, command_topic=command_topic)
         self._commands = CommandSource(self._loop, self._capacity)
         self._handler = CommandHandler(
             providers, context, admin, self._commands.capacity_available, self._commands.confirm

@@ -125,7 +125,11 @@ class VirtualGateway:
         self.ca = ScriptedProvider()
         self.outgoing: list[OutgoingRecord] = []
         self.context = GatewayContext(
-            self.scheduler, self.metrics, GatewayOptions(**options), lambda: UNIX + self.scheduler.now.timestamp()
+            self.scheduler,
+            self.metrics,
+            GatewayOptions(**options),
+            lambda: UNIX + self.scheduler.now.timestamp(),
+            "commands",
         )
         self.commands = CommandSource(self.scheduler, lambda: 1000)
         self.handler = CommandHandler({"pva": self.pva, "ca": self.ca}, self.context, confirm=self.commands.confirm)

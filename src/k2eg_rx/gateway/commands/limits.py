@@ -75,12 +75,13 @@ class MonitorShare:
     """The PVs and topics that one command has taken of its application's bounds: one of each for each monitor.
 
     Attributes:
+        application: The application.
         refusal: Why nothing was taken; an empty string if it was.
     """
 
     def __init__(self, usage: Usage, application: str, count: int) -> None:
         self._usage = usage
-        self._application = application
+        self.application = application
         self.refusal = usage.take(application, pvs=count, topics=count)
         self._unused = 0 if self.refusal else count
 
@@ -89,16 +90,16 @@ class MonitorShare:
         if self._unused:
             self._unused -= 1
         else:
-            self._usage.give_back(self._application, pvs=-1, topics=-1)
+            self._usage.give_back(self.application, pvs=-1, topics=-1)
 
     def give_back_one(self) -> None:
         """Gives back that of a monitor that has ended."""
-        self._usage.give_back(self._application, pvs=1, topics=1)
+        self._usage.give_back(self.application, pvs=1, topics=1)
 
     def give_back_rest(self) -> None:
         """Gives back what no monitor uses."""
         unused, self._unused = self._unused, 0
-        self._usage.give_back(self._application, pvs=unused, topics=unused)
+        self._usage.give_back(self.application, pvs=unused, topics=unused)
 
 
 class Slot:

@@ -20,6 +20,7 @@ from k2eg_rx.gateway.commands.get_put import MALFORMED
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, MonitorShare, Usage, too_many_names
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, notice, reply
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
+from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
 from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, ConsumedTopics, Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import in_slices
@@ -119,9 +120,13 @@ class Monitors:
         topics: Creates the monitors' topics.
         context: Scheduler, metrics and options.
         usage: Bounds PVs and topics.
+        rules: Checks the monitors' topics.
     """
 
-    def __init__(self, channels: Channels, topics: Topics, context: GatewayContext, usage: Usage) -> None:
+    def __init__(
+        self, channels: Channels, topics: Topics, context: GatewayContext, usage: Usage, rules: TopicRules
+    ) -> None:
+        self._rules = rules
         self._channels = channels
         self._topics = topics
         self._scheduler = context.scheduler
@@ -165,6 +170,12 @@ class Monitors:
         self, request: CommandRequest[Any], targets: list[tuple[PVAddress, str]], text: str
     ) -> Observable[OutgoingRecord]:
         reply_to, uri_keys = request.reply_to, request.command.uri_keys
+        for _, topic in targets:
+            refusal = self._rules.monitor_topic(topic, reply_to.topic)
+            if refusal:
+                return refusal_stream(
+                    self._metrics, reply_to, MONITOR_KEY, TOPIC_REFUSED, f"monitor refused: {refusal}"
+                )
 
         def subscribe(
             observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
@@ -220,6 +231,7 @@ class Monitors:
         if monitor is None:
             monitor = self._active[name, topic] = _Monitor(address, topic, reply_to.serialization, name, stream.share)
             stream.share.use_one()
+            self._rules.add_monitor(topic, stream.share.application)
             self._start(monitor, topic_ready, stream.add(monitor))
         else:
             topic_ready.subscribe()  # the topic may have been deleted since
@@ -261,6 +273,7 @@ class Monitors:
         if self._active.get(key) is monitor:
             del self._active[key]
             monitor.share.give_back_one()
+            self._rules.remove_monitor(monitor.topic, monitor.share.application)
 
     def _topic_ready(self, topic: str, reply_to: ReplyTo) -> Observable[Any]:
         """Returns a stream that completes when the topic exists. Clients create their reply topics themselves."""

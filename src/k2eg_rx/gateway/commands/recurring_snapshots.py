@@ -24,6 +24,7 @@ from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, reply_stream
 from k2eg_rx.gateway.commands.schedule import SnapshotTiming, WindowEvent, window_events
 from k2eg_rx.gateway.commands.snapshot_definitions import InvalidSnapshotError, difference, validated
+from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
 from k2eg_rx.gateway.commands.topics import SNAPSHOT_PARTITIONS, ConsumedTopics, Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import SlicedDisposable, in_slices
@@ -101,9 +102,13 @@ class RecurringSnapshots:
         topics: Creates the snapshots' topics.
         context: Scheduler, metrics, options and clock.
         usage: Bounds PVs and topics.
+        rules: Checks the snapshots' topics.
     """
 
-    def __init__(self, channels: Channels, topics: Topics, context: GatewayContext, usage: Usage) -> None:
+    def __init__(
+        self, channels: Channels, topics: Topics, context: GatewayContext, usage: Usage, rules: TopicRules
+    ) -> None:
+        self._rules = rules
         self._channels = channels
         self._topics = topics
         self._scheduler = context.scheduler
@@ -137,6 +142,9 @@ class RecurringSnapshots:
             return joined.after(lambda: self.start(request))
         if joined is not None:
             return self._join(joined, request)
+        refusal = self._rules.snapshot_topic(snapshot_topic(name))
+        if refusal:
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, TOPIC_REFUSED, f"snapshot refused: {refusal}")
         running = _RunningSnapshot(command, addresses, reply_to, self._options.snapshot_buffer)
         started = reply(reply_to, RECURRING_KEY, 0, f"The snapshot '{name}' has been started", running.topic)
 
@@ -149,6 +157,7 @@ class RecurringSnapshots:
             taken = Disposable(lambda: self._usage.give_back(reply_to.topic, pvs=len(addresses), topics=1))
             running.consumed_topics.add(reply_to.topic)
             self._running[running.topic] = running
+            self._rules.add_snapshot(running.topic)
             subscriptions = CompositeDisposable(taken, Disposable(lambda: self._remove(running)))
             try:
                 self._run(running, observer, subscriptions)
@@ -293,6 +302,7 @@ class RecurringSnapshots:
     def _remove(self, running: _RunningSnapshot) -> None:
         if self._running.get(running.topic) is running:
             del self._running[running.topic]
+            self._rules.remove_snapshot(running.topic)
         running.ended.on_completed()
 
     def _collect(self, running: _RunningSnapshot, address: PVAddress) -> abc.DisposableBase:

@@ -21,9 +21,11 @@ class GatewayContext:
         metrics: The gateway's counts.
         options: The gateway's options.
         clock: Returns Unix time in seconds, for command ages and snapshot timestamps.
+        command_topic: The topic of the commands, which the gateway never publishes to.
     """
 
     scheduler: abc.SchedulerBase
     metrics: Metrics = field(default_factory=Metrics)
     options: GatewayOptions = field(default_factory=GatewayOptions)
     clock: Callable[[], float] = time.time
+    command_topic: str = ""

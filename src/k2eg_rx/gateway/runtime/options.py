@@ -39,6 +39,9 @@ class GatewayOptions:
         max_pvs_per_application: PVs that the monitors and snapshots of one application may have.
         max_topics: Topics that monitors and recurring snapshots may publish to.
         max_topics_per_application: Topics that the monitors and recurring snapshots of one application may publish to.
+        reply_topics: A regular expression that reply topics have to match as a whole; commands with others are dropped.
+        monitor_topics: The same for the topics of monitors; others are refused.
+        snapshot_topics: The same for the topics of recurring snapshots.
         create_topics: Whether to create the topics of PVs and snapshots, with the deployed gateway's partitions.
         monitor_expiration: A monitor or recurring snapshot ends after this time without consumers; 0 means never.
         update_buffer: Approximate bytes of EPICS updates that may wait for the event loop.
@@ -64,6 +67,9 @@ class GatewayOptions:
     max_pvs_per_application: int = 50_000
     max_topics: int = 100_000  # 300,000 partitions: more than most Kafka clusters bear
     max_topics_per_application: int = 50_000
+    reply_topics: str = ".*"
+    monitor_topics: str = ".*"
+    snapshot_topics: str = ".*"
     create_topics: bool = True
     monitor_expiration: float = 3600.0
     update_buffer: int = 256 * 1024 * 1024
@@ -90,6 +96,13 @@ class GatewayOptions:
             raise ValueError(
                 f"[gateway] outgoing_overflow must be 'latest' or 'drop_oldest', got {self.outgoing_overflow[:80]!r}"
             )
+        for name in ("reply_topics", "monitor_topics", "snapshot_topics"):
+            try:
+                re.compile(getattr(self, name))
+            except re.error as error:
+                raise ValueError(
+                    f"[gateway] {name} must be a regular expression ({error}), got {getattr(self, name)[:80]!r}"
+                ) from None
         for name in (option.name for option in fields(self) if type(option.default) is int):
             if getattr(self, name) < 1:
                 raise ValueError(f"[gateway] {name} must be above 0, got {getattr(self, name)!r}")

@@ -35,6 +35,8 @@ def test_a_section_is_parsed() -> None:
         ({"max_put_age": "nan"}, "max_put_age"),
         ({"monitor_expiration": "-1"}, "monitor_expiration"),
         ({"max_pending": "1.5"}, "max_pending must be a whole number, got '1.5'"),
+        ({"reply_topics": "("}, "reply_topics must be a regular expression"),
+        ({"max_names": "0"}, "max_names must be above 0, got 0"),
         ({"max_pending": "0"}, "max_pending must be above 0, got 0"),
         ({"create_topics": "maybe"}, "create_topics must be 'yes' or 'no', got 'maybe'"),
         ({"group": "my group"}, "got 'my group'"),
