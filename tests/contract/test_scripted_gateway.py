@@ -496,6 +496,22 @@ def test_a_get_waits_for_a_pv_to_connect(gateway: ScriptedGateway, client: Clien
     assert (seen, gateway.clock.elapsed) == ([1], 4.0)
 
 
+def test_the_status_names_disconnected_pvs(gateway: ScriptedGateway, client: Client) -> None:
+    pv, _ = gateway.pv("demo:x", 1.0), gateway.pv("demo:y", 1.0)
+    updates: list[object] = []
+    client.monitor_many_stream(["pva://demo:x", "pva://demo:y"]).subscribe(lambda update: updates.append(update.value))
+    gateway.clock.advance(5.0)
+    assert client.status.disconnected == ()
+    pv.disconnect()
+    gateway.clock.advance(5.0)
+    assert client.status.disconnected == ("pva://demo:x",)
+    pv.connect()
+    gateway.clock.advance(5.0)
+    assert client.status.disconnected == ()
+    assert updates[:2] == [1.0, 1.0]
+    assert client.status.discarded == 0
+
+
 def test_a_pv_that_disconnects_during_its_delay_does_not_reply(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1, delay=3.0)
     seen = values(client.get_stream(X))

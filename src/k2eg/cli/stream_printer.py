@@ -60,10 +60,11 @@ class StreamPrinter:
 
 
 class ConnectionReporter:
-    """Prints a note when the connection to the broker is lost and when it is back."""
+    """Prints a note when the connection to the broker, or a PV's to the gateway, is lost and when it is back."""
 
     def __init__(self) -> None:
         self._down = False
+        self._disconnected: dict[str, None] = {}
 
     def on_status(self, status: Status) -> None:
         """Takes the client's status."""
@@ -73,3 +74,10 @@ class ConnectionReporter:
         elif status.connection is ConnectionState.UP and self._down:
             self._down = False
             print_note("the connection to the broker is back")
+        before, self._disconnected = self._disconnected, dict.fromkeys(status.disconnected)
+        for uri in self._disconnected:
+            if uri not in before:
+                print_note(f"{uri} is disconnected: its last value may be old")
+        for uri in before:
+            if uri not in self._disconnected:
+                print_note(f"{uri} is connected again")

@@ -172,6 +172,7 @@ class Core:
             decode_errors=self._decode_errors.counts(),
             snapshot_drops=self.recurring.drops(),
             monitors=len(self.monitors),
+            disconnected=tuple(self.monitors.disconnected()),
             unconfirmed=self.monitors.unconfirmed() + self.recurring.unconfirmed(),
             pending=len(self._pending),
             lost=self._losses.counts(),

@@ -161,6 +161,11 @@ class Monitors(HotStreams[_Monitor]):
             monitors = [self._streams[address.uri] for address in addresses]
         return self._replies(monitors, MonitorCommand.operation, _label(addresses), timeout)
 
+    def disconnected(self) -> Sequence[str]:
+        """Returns the URIs of the PVs that the gateway reports as lost."""
+        with self._lock:
+            return [stream.key for stream in self._streams.values() if stream.route.is_lost()]
+
     def topic_deleted(self, topic: str) -> None:
         """Activates the PVs of a deleted topic again, together with those of other topics deleted with it."""
         with self._lock:

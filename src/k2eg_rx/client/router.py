@@ -19,7 +19,7 @@ from operator import ne
 from k2eg_rx.client.routes import MessageRoute, Naming, Outgoing, PVRoute
 from k2eg_rx.delivery import SubscriberInput
 from k2eg_rx.errors import WireError
-from k2eg_rx.protocol import NOTICE_KEY, Notice, PVUpdate, decode_body, decode_notice
+from k2eg_rx.protocol import NOTICE_KEY, Notice, PVUpdate, connection_event, decode_body, decode_notice
 from k2eg_rx.transport import ConflationFilter, DecodeErrorCounter, InlineWork, Offsets, Partition, Record
 
 
@@ -246,7 +246,12 @@ class EventRouter:
         return sole
 
     def _route_other(self, record: Record, keyed: dict[bytes, PVRoute] | None, outgoing: Outgoing) -> None:
-        """Routes a record that has no PV's key: an event without a key, a notice, or a snapshot's message."""
+        """Routes a record without a PV's key: an event without a key, a notice, a connection, a snapshot's message."""
+        if keyed is not None and (event := connection_event(record)) is not None:
+            route = keyed.get(event.name.encode())
+            if route is not None:
+                route.lost = None if event.connected else record
+            return
         try:
             if keyed is not None and record.key == NOTICE_KEY:
                 self._receive_notice(decode_notice(record), keyed)

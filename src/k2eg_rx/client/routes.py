@@ -43,6 +43,7 @@ class PVRoute:
         newest: The newest event of the current batch, where `newest_only`.
         conflated: Events of the current batch that `newest` has replaced.
         filtered: Events that the conflation filter has left out since the last one that was published.
+        lost: The gateway's record that it has lost the PV; None after one that the PV is connected again.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class PVRoute:
         "filtered",
         "heard",
         "last",
+        "lost",
         "naming",
         "newest",
         "newest_only",
@@ -71,6 +73,12 @@ class PVRoute:
         self.newest: Record | None = None
         self.conflated = 0
         self.filtered = 0
+        self.lost: Record | None = None
+
+    def is_lost(self) -> bool:
+        """Returns whether the gateway has lost the PV and no newer event has arrived, from another gateway perhaps."""
+        lost, last = self.lost, self.last
+        return lost is not None and (last is None or last.timestamp_ms <= lost.timestamp_ms)
 
     def kafka_keys(self) -> set[bytes]:
         """Returns the keys of the PV's events: its URI or name, or the record's if the gateway ignores fields."""

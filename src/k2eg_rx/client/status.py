@@ -5,7 +5,7 @@ Thread safety: the transport reports changes on its own threads; the counters ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
 import reactivex as rx
@@ -37,6 +37,8 @@ class Status:
             samples of an ``unknown_pv``, ``unusable`` ones without the requested field, and those in ``excess`` of
             the bound.
         monitors: Monitored PVs.
+        disconnected: URIs of monitored PVs that the gateway has lost; their last values may be old. The deployed
+            gateway does not tell.
         unconfirmed: Monitored PVs and recurring snapshots without data whose activation had to be repeated, as no
             gateway has replied to it.
         pending: Requests waiting for a reply.
@@ -53,6 +55,7 @@ class Status:
     decode_errors: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int], hash=False)
     snapshot_drops: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
     monitors: int = 0
+    disconnected: Sequence[str] = ()
     unconfirmed: int = 0
     pending: int = 0
     lost: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)

@@ -56,6 +56,9 @@ Monitors
     - A malformed PV name in a multi-monitor refuses the whole command.
     - A topic carries a PV under its name over one protocol: the first one requested, unless that one has no value. For
       commands with `uri_keys: true` it carries the other one too, under the PV's URI; the reply lists such URIs.
+    - A record in the monitor's topic says that the PV is lost, or connected again. It has the header `k2eg-connection`,
+      a key that no PV has, and no `k2eg-ser-type`, so that other clients skip it: `protocol/connections.py`. A request
+      for the monitor of a lost PV repeats it. Its partition may be another one than that of the PV's events.
     - Events have the header `k2eg-protocol`, `pva` or `ca`.
     - A monitor ends when neither its topic nor a reply topic it was requested from has had consumers for
       `monitor_expiration`. The topic remains.

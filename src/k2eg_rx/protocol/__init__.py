@@ -16,6 +16,7 @@ from k2eg_rx.protocol.commands import (
     encode_command,
     pack_fields,
 )
+from k2eg_rx.protocol.connections import CONNECTION_HEADERS, ConnectionEvent, connection_event
 from k2eg_rx.protocol.decode import OTHER_PROTOCOL, decode_body, protocol_of
 from k2eg_rx.protocol.encode import (
     MONITOR_KEY,
@@ -101,6 +102,7 @@ from k2eg_rx.protocol.type_rules import (
 from k2eg_rx.protocol.values import Generic, MessagePackSerializable, NTTable, Scalar, Vector, plain
 
 __all__ = [
+    "CONNECTION_HEADERS",
     "EPICS_EPOCH",
     "FIELD_IGNORED",
     "MONITOR_KEY",
@@ -113,6 +115,7 @@ __all__ = [
     "UNPACK_ERRORS",
     "Alarm",
     "Command",
+    "ConnectionEvent",
     "Generic",
     "GetCommand",
     "Headers",
@@ -165,6 +168,7 @@ __all__ = [
     "choice_of",
     "columns_of",
     "command_key",
+    "connection_event",
     "datetime_of",
     "decode_body",
     "decode_notice",

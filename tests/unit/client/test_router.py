@@ -8,6 +8,7 @@ import pytest
 from k2eg_rx.client.router import EventRouter
 from k2eg_rx.client.routes import PVRoute
 from k2eg_rx.errors import OperationError
+from k2eg_rx.protocol import CONNECTION_HEADERS, ConnectionEvent
 from k2eg_rx.protocol.encode import Serialization, encode_notice
 from k2eg_rx.protocol.messages import NOTICE_KEY, Notice, PVUpdate
 from k2eg_rx.protocol.msgpack_codec import pack
@@ -125,6 +126,36 @@ def test_a_repeated_event_is_routed_once(router: EventRouter) -> None:
     assert late.values() == [1]
     router.receive([event("x", 2), event("x", 2)])
     assert recorder.values() == [1, 2, 2]
+
+
+def connection(name: str, at: int, *, connected: bool) -> Record:
+    change = ConnectionEvent(name, connected=connected, since=at * 1_000_000)
+    return Record(monitor_topic(name), 1, 0, change.key, change.body, CONNECTION_HEADERS, at)
+
+
+def at(record: Record, milliseconds: int) -> Record:
+    return record._replace(timestamp_ms=milliseconds)
+
+
+def test_a_connection_record_marks_its_pv_as_lost_and_is_no_update(
+    router: EventRouter, decode_errors: DecodeErrorCounter
+) -> None:
+    route, recorder = add_route(router, "pva://a:b")
+    other, _ = add_route(router, "pva://a_b")
+    router.receive([at(event("a:b", 1), 100), connection("a:b", 100, connected=False)])
+    assert (route.is_lost(), other.is_lost()) == (True, False)
+    router.receive([connection("a:b", 200, connected=True)])
+    assert not route.is_lost()
+    assert recorder.values() == [1]
+    assert not decode_errors.counts()
+
+
+def test_a_newer_event_shows_that_another_gateway_has_the_pv(router: EventRouter) -> None:
+    route, _ = add_route(router, "pva://x")
+    router.receive([connection("x", 100, connected=False)])
+    assert route.is_lost()
+    router.receive([at(event("x", 1, offset=1), 101)])
+    assert not route.is_lost()
 
 
 def test_routing_does_not_decode(router: EventRouter) -> None:

@@ -124,14 +124,18 @@ class Channel(Observable[PVValue]):
 
 
 class Channels:
-    """The PVs that have an EPICS subscription."""
+    """The PVs that have an EPICS subscription.
+
+    Attributes:
+        connections: Their connection states.
+    """
 
     def __init__(self, providers: Mapping[Protocol, Provider], queue: UpdateQueue, context: GatewayContext) -> None:
         self._providers = providers
         self._queue = queue
         self._metrics = context.metrics
         self._scheduler = context.scheduler
-        self._connections = Connections(context)
+        self.connections = Connections(context)
         self._open: dict[PVAddress, Channel] = {}
 
     def __len__(self) -> int:
@@ -161,7 +165,7 @@ class Channels:
                 return self._subscribe(address, UpdateSource(self._queue, on_update, on_disconnect))
 
             channel = self._open[address] = Channel(
-                address, subscribe, lambda: self._remove(address), self._metrics, self._connections
+                address, subscribe, lambda: self._remove(address), self._metrics, self.connections
             )
         return channel
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import Enum
 
 from reactivex import abc
+from reactivex.disposable import Disposable
 
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.pv import PVAddress
@@ -72,6 +73,7 @@ class Connections:
         self._scheduler = context.scheduler
         self._metrics = context.metrics
         self._states: dict[PVAddress, _State] = {}
+        self._listeners: dict[PVAddress, list[Callable[[bool], None]]] = {}
         self._losses: dict[PVAddress, _Loss] = {}  # of each disconnected PV
         self._gathering: dict[tuple[str, str], _Loss] = {}  # by protocol and server
 
@@ -84,9 +86,36 @@ class Connections:
         self._set(address, None)
         self._found(address)
 
+    def lost_since(self, address: PVAddress) -> datetime | None:
+        """Returns when a PV was lost; None if it is connected or never was."""
+        loss = self._losses.get(address)
+        return None if loss is None else loss.since
+
+    def listen(self, address: PVAddress, listener: Callable[[bool], None]) -> abc.DisposableBase:
+        """Calls a listener with False when a PV is lost, and with True when it is connected again.
+
+        It is not called for the first connection.
+        """
+        listeners = self._listeners.setdefault(address, [])
+        listeners.append(listener)
+
+        def remove() -> None:
+            listeners.remove(listener)
+            if not listeners and self._listeners.get(address) is listeners:
+                del self._listeners[address]
+
+        return Disposable(remove)
+
+    def _notify(self, address: PVAddress, *, connected: bool) -> None:
+        for listener in tuple(self._listeners.get(address, ())):
+            listener(connected)
+
     def connected(self, address: PVAddress) -> None:
         """Records the first value of a connection."""
+        is_return = self._states.get(address) is _State.DISCONNECTED
         self._set(address, _State.CONNECTED)
+        if is_return:
+            self._notify(address, connected=True)
         loss = self._found(address)
         if loss is None or not loss.is_logged:
             return
@@ -112,6 +141,7 @@ class Connections:
         loss.lost[address] = None
         loss.missing.add(address)
         self._losses[address] = loss
+        self._notify(address, connected=False)
 
     def _set(self, address: PVAddress, state: _State | None) -> None:
         before = self._states.pop(address, None)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from k2eg_rx.protocol import (
+    CONNECTION_HEADERS,
     NOTICE_KEY,
     Headers,
     Notice,
@@ -46,6 +47,15 @@ class OutgoingRecord(NamedTuple):
     def headers(self) -> Headers:
         """The record's headers."""
         return _headers(self.serialization, self.protocol)
+
+
+class ConnectionRecord(OutgoingRecord):
+    """A record that tells that a PV was lost, or is connected again."""
+
+    @property
+    def headers(self) -> Headers:
+        """The record's headers; without that of the serialization, so that deployed clients skip it."""
+        return CONNECTION_HEADERS
 
 
 @lru_cache

@@ -18,13 +18,13 @@ from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.get_put import MALFORMED
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, MonitorShare, Usage, too_many_names
-from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, notice, reply
+from k2eg_rx.gateway.commands.messages import ConnectionRecord, OutgoingRecord, PVValue, notice, reply
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
 from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, ConsumedTopics, Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import in_slices
-from k2eg_rx.protocol import MONITOR_KEY, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
+from k2eg_rx.protocol import MONITOR_KEY, ConnectionEvent, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.texts import get_logger, printable
 
@@ -285,11 +285,15 @@ class Monitors:
         def on_value(value: PVValue) -> None:
             monitor.publish(self._event(monitor, value))
 
+        def on_connection(connected: bool) -> None:
+            monitor.publish(self._connection(monitor, self._scheduler.now, connected=connected))
+
         def on_error(error: Exception) -> None:
             _log.warning("monitor ended: pv=%s error=%s", monitor.address, error)
             monitor.end()
 
         def subscribe() -> None:
+            disposables.add(self._channels.connections.listen(monitor.address, on_connection))
             disposables.add(self._channels.stream(monitor.address).subscribe(on_value, on_error))
 
         disposables.add(topic_ready.subscribe(on_completed=subscribe))
@@ -300,9 +304,20 @@ class Monitors:
             self._publish_latest(monitor, monitor.publish)
 
     def _publish_latest(self, monitor: _Monitor, publish: Callable[[OutgoingRecord], None]) -> None:
+        """Publishes the latest value once more, or that the PV is disconnected."""
+        lost_since = self._channels.connections.lost_since(monitor.address)
+        if lost_since is not None:
+            publish(self._connection(monitor, lost_since, connected=False))
+            return
         latest = self._channels.latest(monitor.address)
         if latest is not None:
             publish(self._event(monitor, latest))
+
+    def _connection(self, monitor: _Monitor, since: datetime, *, connected: bool) -> OutgoingRecord:
+        event = ConnectionEvent(monitor.name, connected, round(since.timestamp() * 1000) * 1_000_000)
+        return ConnectionRecord(
+            monitor.topic, event.key, event.body, monitor.serialization, monitor.address.protocol, droppable=True
+        )
 
     def _event(self, monitor: _Monitor, value: PVValue) -> OutgoingRecord:
         """Returns the event of a value; a notice if the value cannot be serialized."""

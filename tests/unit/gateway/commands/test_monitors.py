@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from k2eg_rx.gateway.commands.claims import Claims
+from k2eg_rx.gateway.commands.messages import OutgoingRecord
 from k2eg_rx.gateway.commands.source import ReceivedCommand
+from k2eg_rx.protocol import connection_event
 from k2eg_rx.protocol.commands import MultiMonitorCommand, encode_command
 from k2eg_rx.protocol.encode import Serialization
 from k2eg_rx.transport.interfaces import Record
@@ -186,17 +188,31 @@ def test_monitor_without_a_reply_topic_or_id_publishes(gateway: Any, missing: st
     assert [sent.topic for sent in gateway.sent()] == ["a"]
 
 
-def test_a_disconnect_is_silent_and_forgets_the_latest_value(gateway: Any) -> None:
+def connections(outgoing: list[OutgoingRecord]) -> list[tuple[str, bool]]:
+    """Returns the topics and contents of the connection records among sent ones."""
+    records = [Record(each.topic, 0, 0, each.key, each.value, each.headers) for each in outgoing]
+    events = [(record.topic, connection_event(record)) for record in records]
+    return [(topic, event.connected) for topic, event in events if event is not None]
+
+
+def test_a_disconnect_is_published_and_forgets_the_latest_value(gateway: Any) -> None:
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
     gateway.update("a", 1)
+    assert connections(gateway.outgoing) == []
     gateway.pva.connected("a", False)
     gateway.settle()
-    gateway.sent()
+    assert connections(gateway.outgoing) == [("a", False)]
+    lost = gateway.outgoing[-1]
+    assert "k2eg-ser-type" not in dict(lost.headers), "deployed clients skip a record without it"
+    gateway.outgoing.clear()
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="other")
-    assert [sent.key for sent in gateway.sent()] == ["monitor-error-key"] * 2
+    assert connections(gateway.outgoing) == [("a", False)], "again for the client that asks again"
+    assert gateway.outgoing[1].value == lost.value, "with the time of the loss"
+    gateway.outgoing.clear()
     gateway.update("a", 2)
-    assert [sent.topic for sent in gateway.sent()] == ["a", "other"]
+    assert connections(gateway.outgoing) == [("a", True), ("other", True)]
+    assert [each.topic for each in gateway.outgoing if each.key == b"a"] == ["a", "other"]
 
 
 def test_a_value_that_cannot_be_serialized_is_counted_logged_once_and_told(
