@@ -733,6 +733,42 @@ def test_a_restarted_gateway_executes_recent_commands_only(gateway: ScriptedGate
     assert len(third) == 1
 
 
+@pytest.mark.parametrize("overflow", ["latest", "drop_oldest"])
+def test_after_an_outage_each_value_comes_once_in_order_and_losses_are_told(overflow: str) -> None:
+    options = GatewayOptions(outgoing_buffer=20, outgoing_overflow=overflow)
+    with ScriptedGateway(options=options) as gateway, gateway.client() as client:
+        fast, slow = gateway.pv("demo:fast", 0), gateway.pv("demo:slow", 0)
+        seen: dict[str, list[int]] = {"demo:fast": [], "demo:slow": []}
+        client.monitor_many_stream(["pva://demo:fast", "pva://demo:slow"]).subscribe(
+            lambda update: seen[update.name].append(update.value)
+        )
+        gateway.settle()
+        gateway.broker.go_down()
+        fast.post(1)
+        gateway.advance(1.0)
+        slow.post(1)
+        gateway.advance(1.0)
+        slow.post(2)
+        for number in range(2, 102):
+            fast.post(number)
+            gateway.advance(0.01)
+        gateway.broker.come_up()
+        gateway.advance(2.0)
+        fast.post(102)
+        slow.post(3)
+        gateway.advance(2.0)
+        for values in seen.values():
+            assert values == sorted(set(values)), "in order, each once"
+        assert seen["demo:fast"][-2:] == [101, 102]
+        assert 2 in seen["demo:slow"], "the newest value of a slow PV is not lost to a fast one"
+        missing = 103 - len(seen["demo:fast"])
+        assert missing >= 80
+        lost = client.status.lost
+        assert lost["demo:fast"] == missing
+        assert lost.get("demo:slow", 0) == (0 if overflow == "latest" else 1)
+        assert "buffer" in client.status.loss_reasons["demo:fast"]
+
+
 def test_commands_and_events_wait_for_a_broker_that_is_down(gateway: ScriptedGateway, client: Client) -> None:
     pv = gateway.pv("demo:x", 1)
     seen, status = values(client.monitor_stream(X)), Recorder(client.status_stream())

@@ -58,7 +58,7 @@ class GatewayProcess:
         self._commands = CommandSource(clock, self._capacity)
         self._handler = CommandHandler(providers, context, None, self._commands.capacity_available)
         self._options = options
-        self._publisher = Publisher(transport.sink(), context)
+        self._publisher = Publisher(transport.sink(), context, on_lost=self._handler.monitors.republish)
         self._clock = clock
         self._latency = latency
         self._arrival = clock.now  # of the last record, so that records stay in order
