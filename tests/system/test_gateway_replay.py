@@ -28,7 +28,7 @@ from k2eg_rx.embedded.broker import EmbeddedBroker
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import merge_client_environments, without_epics
 from k2eg_rx.kafka import KafkaTransport
-from k2eg_rx.protocol.decode import decode_body
+from k2eg_rx.protocol.decode import PROTOCOL_HEADER, decode_body
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport.interfaces import Receiver, Record
 
@@ -36,6 +36,7 @@ pytestmark = pytest.mark.timeout(360)  # the replay takes about 20 s, mostly rec
 
 DATA = Path(__file__).parents[1] / "data"
 COMMANDS = "replayed-commands"
+OWN_HEADERS = {PROTOCOL_HEADER}  # the deployed gateway does not write them
 GATEWAY = """
 import sys
 from k2eg_rx.gateway.service import run_gateway
@@ -141,6 +142,11 @@ DIFFERENCES = [
         [STARTED, (0, "Snapshot 'rt-imm' has been armed"), STOPPED],
     ),
     Difference(
+        "a name in use with other PVs is refused",
+        r"rsnap/start twice same name",
+        [STARTED, (-8, "Snapshot rn-2x is in use with other PVs"), STOPPED],
+    ),
+    Difference(
         "a filter field that a PV lacks is skipped",
         r"rsnap/timedbuffered/(msgpack/filter value,timeStamp,nonexistent|json/filter nothing valid)",
         [STARTED, STOPPED],
@@ -200,10 +206,10 @@ class Replay:
 
 
 def message_of(record: Record) -> dict[str, Any]:
-    ((header, form),) = record.headers
-    form = form.decode() if isinstance(form, bytes) else form
+    texts = [[name, value.decode() if isinstance(value, bytes) else value] for name, value in record.headers]
+    headers = [header for header in texts if header[0] not in OWN_HEADERS]
     key = None if record.key is None else record.key.decode()
-    return {"topic": record.topic, "key": key, "headers": [[header, form]], "body": decode_body(record)}
+    return {"topic": record.topic, "key": key, "headers": headers, "body": decode_body(record)}
 
 
 def expected_replies(name: str, case: Case) -> int:
