@@ -13,8 +13,10 @@ from typing import Literal
 Protocol = Literal["pva", "ca"]
 
 # EPICS Base forbids white space, quotes, '.' and '$' in a record name (dbLexRoutines.c, dbRecordNameValidate);
-# the first '.' starts the field path. All other characters occur at real sites: + [ ] < > ; { } / # - _ :
+# all other characters occur at real sites: + [ ] < > ; { } / # - _ :
 _NAME = re.compile(r"[^\s\"'.$]+")
+# The first single '.' starts the field path; '..' is a '.' of the name itself, as PVAccess servers may have them.
+_PARTS = re.compile(r"((?:[^.]|\.\.)*)(?:(\.)(.*))?", re.DOTALL)
 # A field path may carry a channel filter in JSON, hence quotes and blanks.
 _FIELD = re.compile(r".+")
 # Unicode categories of characters that a terminal or a log executes or hides instead of showing them: controls (C0 and
@@ -25,6 +27,32 @@ MAX_URI_LENGTH = (
 )
 
 _CACHED = 10_000  # parsed addresses, about 4 MB: programs use the same PVs repeatedly
+
+# Keys of the maps of replies, of snapshot messages and of callbacks, of which a PV may have the name.
+_PROTOCOL_KEYS = frozenset(
+    {
+        "error",
+        "reply_id",
+        "message",
+        "pv_type",
+        "publishing_topic",
+        "completed",
+        "uri_keys",
+        "message_type",
+        "timestamp",
+        "iter_index",
+        "iteration",
+        "header_timestamp",
+        "tail_timestamp",
+        "snapshot_name",
+        "error_message",
+        "msg_seq",
+        "total_messages",
+        "submission_seq",
+        "last_submission_data",
+        "message-size",
+    }
+)
 
 _TOPIC_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _SNAPSHOT_UNSAFE = re.compile(r"[^A-Za-z0-9-]")
@@ -51,8 +79,8 @@ class PVAddress:
 
     Attributes:
         protocol: ``pva`` or ``ca``.
-        base: The name of the record or PV, without a field.
-        field: The field path after the first dot, or an empty string.
+        base: The name of the record or PV, without a field, as in the URI: with ``..`` for each ``.`` of the name.
+        field: The field path after the first single dot, or an empty string.
         name: The name with the field and without the protocol; the key of the PV's data in replies and events.
         uri: The address as commands carry it.
     """
@@ -91,14 +119,25 @@ class PVAddress:
         protocol, separator, rest = uri.partition("://")
         if not separator or protocol not in ("pva", "ca"):
             raise ValueError(f"{uri!r}: the protocol must be 'pva' or 'ca', as in 'pva://my:pv'")
-        base, dot, field = rest.partition(".")
+        parts = _PARTS.fullmatch(rest)
+        base, dot, field = parts.groups(default="") if parts is not None else ("", "", "")
         if not base:
             raise ValueError(f"{uri!r}: the PV's name is missing after '{protocol}://'")
-        if not _NAME.fullmatch(base):
+        if not _NAME.fullmatch(base.replace("..", ":")):
             raise ValueError(f"{uri!r}: a PV's name must have no white space, quotes or '$', got {base!r}")
         if dot and not _FIELD.fullmatch(field):
             raise ValueError(f"{uri!r}: the field after the dot is missing")
         return cls(protocol, base, field)
+
+    @property
+    def pv_name(self) -> str:
+        """The name of the record or PV as EPICS has it, without a field."""
+        return self.base.replace("..", ".")
+
+    @property
+    def key(self) -> str:
+        """The key of the PV's data in replies and snapshots: its name, or the URI if the protocol has such a key."""
+        return self.uri if self.name in _PROTOCOL_KEYS else self.name
 
     @property
     def is_record_field(self) -> bool:

@@ -26,6 +26,7 @@ from k2eg_rx import (
     ConnectionState,
     OperationError,
     OperationTimeout,
+    PVAddress,
     PVUpdate,
     Scalar,
     Severity,
@@ -967,3 +968,24 @@ def test_batches_run_in_virtual_time(gateway: ScriptedGateway, client: Client) -
     results = first(client.get_many_stream(uris, timeout=30.0).pipe(ops.to_list()))
     assert [result.uri for result in results if result.error is not None] == ["pva://demo:200"]
     assert gateway.clock.elapsed == 10.0
+
+
+@pytest.mark.parametrize("name", ["error", "reply_id", "message", "timestamp", "iter_index", "lab..rack1..temp"])
+def test_every_name_can_be_read_written_monitored_and_taken(
+    gateway: ScriptedGateway, client: Client, name: str
+) -> None:
+    pv, other = gateway.pv(name, 1.0), gateway.pv("other", 5.0)
+    uri, seen = f"pva://{name}", []
+    client.monitor_stream(uri).subscribe(lambda update: seen.append((update.name, update.value)))
+    first(client.put_stream(uri, 2.0))
+    assert (first(client.get_stream(uri)).value, pv.value) == (2.0, 2.0)
+    assert seen[-1] == (name, 2.0)
+    result = first(client.get_many_stream([uri, "pva://other"]).pipe(ops.to_list()))
+    assert sorted(each.result().value for each in result) == [2.0, other.value]
+    key = PVAddress.parse(uri).key
+    once = first(client.snapshot_stream([uri, "pva://other"]))
+    assert (once.data[key]["value"], once.as_dict()[key]["value"], once.data["other"]["value"]) == (2.0, 2.0, 5.0)
+    recurring = client.snapshot_recurring_stream(SnapshotProperties("s", [uri, "pva://other"], time_window=100))
+    taken = first(recurring)
+    assert (taken.data[key]["value"], taken.data["other"]["value"]) == (2.0, 5.0)
+    assert taken.as_dict()["iteration"] == 1

@@ -33,6 +33,12 @@ PROTOCOLS = st.sampled_from(["pva", "ca"])
         ("pva://X[1]<2>;{a}/b#c+d", "pva", "X[1]<2>;{a}/b#c+d", ""),
         ("ca://x.VAL$", "ca", "x", "VAL$"),
         ("pva://a://b", "pva", "a://b", ""),
+        ("pva://lab..rack1..temp", "pva", "lab..rack1..temp", ""),
+        ("pva://lab..rack1..temp.alarm.severity", "pva", "lab..rack1..temp", "alarm.severity"),
+        ("ca://a..b.HIGH", "ca", "a..b", "HIGH"),
+        ("pva://a...b", "pva", "a..", "b"),
+        ("pva://..a....", "pva", "..a....", ""),
+        ('ca://x.VAL{"dbnd":{"abs":1..5}}', "ca", "x", 'VAL{"dbnd":{"abs":1..5}}'),
     ],
 )
 def test_a_uri_has_its_parts(uri: str, protocol: str, base: str, field: str) -> None:
@@ -91,6 +97,30 @@ def test_a_malformed_uri_is_refused_with_the_reason(uri: Any, text: str) -> None
 )
 def test_a_record_field_is_distinguished_from_a_path_in_the_structure(uri: str, expected: bool) -> None:
     assert PVAddress.parse(uri).is_record_field is expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [("pva://lab..rack1..temp.alarm", "lab.rack1.temp"), ("ca://x.HIGH", "x"), ("pva://..a....", ".a..")],
+)
+def test_two_dots_are_a_dot_of_the_name(uri: str, name: str) -> None:
+    address = PVAddress.parse(uri)
+    assert address.pv_name == name
+    assert PVAddress.parse(address.uri) == address
+
+
+@given(st.text("ab.", min_size=1))
+def test_every_name_with_dots_has_a_uri(name: str) -> None:
+    escaped = name.replace(".", "..")
+    for field in ("", "HIGH", "alarm.severity"):
+        address = PVAddress.parse(f"pva://{escaped}" + (f".{field}" if field else ""))
+        if not field or not name.endswith("."):
+            assert (address.pv_name, address.field) == (name, field)
+
+
+def test_the_key_is_the_uri_where_the_protocol_has_a_key_of_that_name() -> None:
+    keys = {name: PVAddress.parse(f"pva://{name}").key for name in ("error", "timestamp", "x", "error.HIGH")}
+    assert keys == {"error": "pva://error", "timestamp": "pva://timestamp", "x": "x", "error.HIGH": "error.HIGH"}
 
 
 def test_a_name_is_read_from_a_name_or_a_uri() -> None:

@@ -188,7 +188,7 @@ class Puts:
         """
         check_reply(reply, GetCommand.operation, address.uri)
         structure = structure_of(address, reply.body)
-        if address.name not in reply.body:
+        if address.name not in reply.body and address.uri not in reply.body:
             text = f"this gateway does not support fields and would write {address.base} itself; nothing was sent"
             raise OperationError(FIELD_IGNORED, text, PutCommand.operation, address.uri)
         types = reply.body.get("pv_type")

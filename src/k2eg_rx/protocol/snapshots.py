@@ -92,13 +92,13 @@ class _Collection:
         self._by_key: dict[str, list[PVAddress]] = {}
         self._own_key: set[str] = set()  # fields that the gateway sends under their own name
         for address in {address.name: address for address in self._addresses}.values():
-            for key in {address.name, address.base}:
+            for key in {address.name, address.base, address.key}:
                 self._by_key.setdefault(key, []).append(address)
         self.start()
 
     def start(self) -> None:
         """Discards the samples."""
-        self.data = {address.name: Samples() for address in self._addresses}
+        self.data = {address.key: Samples() for address in self._addresses}
         self.excess = 0
         self._size = 0
 
@@ -114,7 +114,7 @@ class _Collection:
         return "" if "" in reasons else reasons[0]
 
     def _add(self, address: PVAddress, key: str, structure: Structure) -> str:
-        samples = self.data[address.name]
+        samples = self.data[address.key]
         if address.field and key == address.name and key not in self._own_key:
             self._own_key.add(key)
             samples.clear()  # the samples taken from the record arrive again under this key

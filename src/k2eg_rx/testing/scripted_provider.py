@@ -139,7 +139,7 @@ class ScriptedProvider:
 
     def _subscribed(self, pv: ScriptedPV) -> list[ScriptedSubscription]:
         """Returns the subscriptions to a PV or to a field of it."""
-        base = pv.name.partition(".")[0]
+        base = PVAddress.parse(f"{self._protocol}://{pv.name}").base
         return [each for each in self._subscriptions.get(base, ()) if self._find(each.address) is pv]
 
     def _remove(self, subscription: ScriptedSubscription) -> None:

@@ -63,6 +63,7 @@ class Channel(Observable[PVValue]):
         self.latest: PVValue | None = None
         self._address = address
         self._name = address.name
+        self._key = address.key
         self._subscribe_pv = subscribe
         self._on_unused = on_unused
         self._metrics = metrics
@@ -94,7 +95,7 @@ class Channel(Observable[PVValue]):
             return  # it was queued when the last one left
         if self.latest is None:
             self._connections.connected(self._address)
-        value = self.latest = PVValue(self._name, structure)
+        value = self.latest = PVValue(self._name, structure, self._key)
         for observer in tuple(self._observers):
             try:
                 observer.on_next(value)

@@ -334,7 +334,7 @@ class GetPutHandler:
         reply_to = operation.request.reply_to
         fragment = PVValue(address.name, reading.structure).fragment(reply_to.serialization)
         types = reading.types if command.describe else None
-        body = encode_value(reply_to.serialization, reply_to.reply_id, address.name, fragment, types)
+        body = encode_value(reply_to.serialization, reply_to.reply_id, address.key, fragment, types)
         return value_record(reply_to, command.pv_name, address.uri, body)
 
     def _fail(self, operation: _Operation, error: Exception) -> None:

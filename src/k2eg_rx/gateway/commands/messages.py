@@ -82,12 +82,14 @@ class PVValue:
     Attributes:
         name: The PV name as requested, without the protocol.
         structure: The value; never modified.
+        key: Its key in replies and snapshots, see `PVAddress.key`; by default the name.
     """
 
-    __slots__ = ("_fragments", "name", "structure")
+    __slots__ = ("_fragments", "key", "name", "structure")
 
-    def __init__(self, name: str, structure: Structure) -> None:
+    def __init__(self, name: str, structure: Structure, key: str = "") -> None:
         self.name = name
+        self.key = key or name
         self.structure = structure
         self._fragments: dict[tuple[str, tuple[str, ...]], bytes] | None = None  # most values are encoded only once
 

@@ -97,7 +97,7 @@ class OneShotSnapshots:
 
         def value_reply(value: PVValue) -> OutgoingRecord:
             fragment = value.fragment(reply_to.serialization)
-            body = encode_value(reply_to.serialization, reply_to.reply_id, value.name, fragment)
+            body = encode_value(reply_to.serialization, reply_to.reply_id, value.key, fragment)
             return value_record(reply_to, SNAPSHOT_KEY, pv_name, body)
 
         def error_reply(error: Exception, _: Any) -> Observable[OutgoingRecord]:

@@ -326,7 +326,7 @@ class RecurringSnapshots:
         try:
             if isinstance(message, UnencodedData):
                 fragment = message.value.fragment(form, running.command.pv_field_filter_list)
-                body = encode_data(form, message.timestamp, message.iter_index, message.value.name, fragment)
+                body = encode_data(form, message.timestamp, message.iter_index, message.value.key, fragment)
             elif isinstance(message, SnapshotHeader):
                 body = encode_header(form, message)
             else:

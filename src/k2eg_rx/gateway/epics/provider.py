@@ -186,7 +186,7 @@ class Subscriber:
 
 def channel_name(address: PVAddress) -> str:
     """Returns the name of the channel to open: a record field has its own, a structure field is part of the PV's."""
-    return address.name if address.is_record_field else address.base
+    return f"{address.pv_name}.{address.field}" if address.is_record_field else address.pv_name
 
 
 def selected_field(structure: Structure, address: PVAddress) -> Structure:
