@@ -133,6 +133,22 @@ def test_an_enum_is_put_by_label_and_read_as_index(gateway: ScriptedGateway, cli
         first(client.put_stream("pva://demo:mode", "Broken"))
 
 
+def test_equal_postings_without_a_time_are_events_but_a_gateways_repetition_is_none(
+    gateway: ScriptedGateway, client: Client
+) -> None:
+    pv = gateway.pv("demo:x", 1)
+    pv.post(1, timestamp=0)
+    seen = values(client.monitor_stream(X))
+    for _ in range(3):
+        pv.post(1, timestamp=0)
+    assert seen == [1] * 4
+    with gateway.client("other") as other:
+        again = values(other.monitor_stream(X))
+        gateway.settle()
+        assert again == [1], "another activation publishes the value again"
+    assert seen == [1] * 4
+
+
 def test_a_put_waits_if_asked_to(gateway: ScriptedGateway, client: Client) -> None:
     motor = gateway.pv("demo:x", 1.5)
     assert not first(client.put_stream(X, 2.5)).completed

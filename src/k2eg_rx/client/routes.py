@@ -107,7 +107,7 @@ class PVRoute:
         """Adds an event for each subscriber, unless it repeats the last one."""
         self.heard = True
         last, value = self.last, record.value
-        if last is not None and value == last.value and repeats(value, last.value):
+        if last is not None and value == last.value and repeats(record, last):
             return
         self.last = record
         update = PVUpdate(self.address, record)
@@ -125,7 +125,7 @@ class PVRoute:
         """
         newest = self.newest
         before, value = newest or self.last, record.value
-        if not self.filtered and before is not None and value == before.value and repeats(value, before.value):
+        if not self.filtered and before is not None and value == before.value and repeats(record, before):
             self.heard = True
             return
         if newest is None:

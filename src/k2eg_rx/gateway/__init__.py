@@ -30,8 +30,12 @@ Values
 Gets and puts
     - A put or get that waited in Kafka for longer than `max_put_age` or `max_get_age` is refused (-3, with a text).
     - Puts to one PV are carried out in order; a get after a put reads what was put.
+    - A put is written without waiting for its record. With `wait: true` in the command it waits until the record has
+      completed, for `wait_timeout_msec` at most; the reply then has `completed: true`. Another one that waits for the
+      same PV is refused meanwhile (-2).
+    - Texts that are not UTF-8 have a replacement character for each invalid part.
     - A value that does not fit the type of its PV is refused (-2) with a text that names PV, type and value.
-    - An enum accepts a label as its `index`.
+    - An enum accepts a label as its `index`, and looks it up when it is written.
     - Over Channel Access, empty arrays and bytes can be put, and integers that would be rounded are refused (-2).
 
 One-shot snapshots
@@ -59,7 +63,8 @@ Monitors
     - A record in the monitor's topic says that the PV is lost, or connected again. It has the header `k2eg-connection`,
       a key that no PV has, and no `k2eg-ser-type`, so that other clients skip it: `protocol/connections.py`. A request
       for the monitor of a lost PV repeats it. Its partition may be another one than that of the PV's events.
-    - Events have the header `k2eg-protocol`, `pva` or `ca`.
+    - Events have the header `k2eg-protocol`, `pva` or `ca`; those published before, for another request, also
+      `k2eg-repeated`, since equal events of a PV without a time may be two postings.
     - A monitor ends when neither its topic nor a reply topic it was requested from has had consumers for
       `monitor_expiration`. The topic remains.
     - Monitors are not restored after a restart.

@@ -105,7 +105,7 @@ class Selection:
             if address is None or protocol_of(record.headers) not in (None, address.protocol):
                 return None
             last = self.last.get(address.name)
-            if last is not None and repeats(record.value, last.value):
+            if last is not None and repeats(record, last):
                 return None
             update = ReplayedUpdate(address, record)
             time = _event_time(update)

@@ -132,7 +132,7 @@ class Splice:
             elif update.name in self._reported and record.timestamp_ms <= handover[1]:
                 return False
         last = self._last.pop(update.name, None)
-        return last is None or not repeats(record.value, last.value)
+        return last is None or not repeats(record, last)
 
 
 class CatchUp:

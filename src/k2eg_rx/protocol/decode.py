@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SERIALIZATION_HEADER = "k2eg-ser-type"
 OTHER_PROTOCOL = "protocol"  # the kind of the error for an event of the other protocol
 PROTOCOL_HEADER = "k2eg-protocol"  # of a PV's event: `pva` or `ca`; the deployed gateway does not write it
+REPEATED_HEADER = "k2eg-repeated"  # of an event that was published before, for another request
 # as gateways write them, by the protocol that is wanted; other spellings are accepted
 _USUAL_HEADERS = {
     protocol: [

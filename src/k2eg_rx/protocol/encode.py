@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, cast
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.protocol.decode import PROTOCOL_HEADER, SERIALIZATION_HEADER
+from k2eg_rx.protocol.decode import PROTOCOL_HEADER, REPEATED_HEADER, SERIALIZATION_HEADER
 from k2eg_rx.protocol.messages import NOTICE_FIELD, Notice, SnapshotHeader, SnapshotTail
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.protocol.records import Headers
@@ -48,9 +48,10 @@ class Serialization(Enum):
         """The headers of a record."""
         return ((SERIALIZATION_HEADER, self.value),)
 
-    def event_headers(self, protocol: str) -> Headers:
-        """Returns the headers of a PV's event over a protocol."""
-        return (*self.headers, (PROTOCOL_HEADER, protocol))
+    def event_headers(self, protocol: str, *, repeated: bool = False) -> Headers:
+        """Returns the headers of a PV's event over a protocol, perhaps of one that was published before."""
+        headers = (*self.headers, (PROTOCOL_HEADER, protocol))
+        return (*headers, (REPEATED_HEADER, "1")) if repeated else headers
 
 
 def _native(value: Any) -> object:

@@ -6,6 +6,7 @@ both decode it, with equal results.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from k2eg_rx.errors import K2EGError, require_extra
 from k2eg_rx.protocol.arrays import value_with_arrays
-from k2eg_rx.protocol.decode import decode_body, require
+from k2eg_rx.protocol.decode import REPEATED_HEADER, decode_body, require
 from k2eg_rx.protocol.fields import (
     Alarm,
     Limits,
@@ -221,13 +222,22 @@ class ReplayedUpdate(PVUpdate):
     replayed: ClassVar[bool] = True
 
 
-def repeats(value: bytes | None, earlier: bytes | None) -> bool:
+# A time that was never set, as `timestamp_of` knows it, in MessagePack and in JSON.
+_NO_TIME = re.compile(rb'secondsPastEpoch(?:\x00|\xce\x25\x9e\x9d\x80|"\s*:\s*(?:0|631152000)\s*[,}])')
+
+
+def repeats(record: Record, earlier: Record) -> bool:
     """Whether an event repeats the previous event of its PV: equal bytes, EPICS time included.
 
     A gateway publishes a PV's current value again whenever another client activates the monitor. Two equal events of
-    a PV without a time may be two postings; they are not repeats.
+    a PV without a time may be two postings; they are repeats only if the gateway says so.
     """
-    return value == earlier and value is not None and b"timeStamp" in value
+    value = record.value
+    if value is None or value != earlier.value:
+        return False
+    if any(name == REPEATED_HEADER for name, _ in record.headers):
+        return True
+    return b"timeStamp" in value and _NO_TIME.search(value) is None
 
 
 NOTICE_FIELD = "k2eg-notice"

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.protocol import Alarm, Limits, messages
-from k2eg_rx.protocol.messages import PVData, PVUpdate
+from k2eg_rx.protocol.encode import Serialization, encode_event, encode_structure
+from k2eg_rx.protocol.messages import PVData, PVUpdate, repeats
 from k2eg_rx.protocol.msgpack_codec import pack
-from k2eg_rx.protocol.structures import Severity
+from k2eg_rx.protocol.records import Headers
+from k2eg_rx.protocol.structures import EPICS_EPOCH, Severity
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport.interfaces import Record
 
@@ -262,3 +264,27 @@ def test_completion_lists_every_accessor() -> None:
 def test_pv_data_has_slots_only() -> None:
     assert not hasattr(update({}), "__dict__")
     assert not hasattr(PVData("x", {}), "__dict__")
+
+
+@pytest.mark.parametrize("serialization", list(Serialization))
+@pytest.mark.parametrize(
+    ("fields", "headers", "repeated"),
+    [
+        ({"timeStamp": {"secondsPastEpoch": 5, "nanoseconds": 0}}, (), True),
+        ({"timeStamp": {"secondsPastEpoch": 0, "nanoseconds": 0}}, (), False),
+        ({"timeStamp": {"secondsPastEpoch": EPICS_EPOCH, "nanoseconds": 0}}, (), False),
+        ({"timeStamp": {"secondsPastEpoch": 2**63 - 1, "nanoseconds": 0}}, (), True),
+        ({"timeStamp": {"secondsPastEpoch": -1, "nanoseconds": 0}}, (), True),
+        ({}, (), False),
+        ({}, (("k2eg-repeated", b"1"),), True),
+        ({"timeStamp": {"secondsPastEpoch": 0, "nanoseconds": 0}}, (("k2eg-repeated", b"1"),), True),
+    ],
+)
+def test_equal_events_are_repeats_if_they_have_a_time_or_are_marked(
+    serialization: Serialization, fields: dict[str, Any], headers: Headers, repeated: bool
+) -> None:
+    value = encode_event(serialization, "x", encode_structure(serialization, {"value": 1, **fields}))
+    event = Record("x", 0, 1, b"x", value, headers)
+    assert repeats(event, Record("x", 0, 0, b"x", value)) is repeated
+    assert not repeats(event, Record("x", 0, 0, b"x", value + b" "))
+    assert not repeats(Record("x", 0, 1, b"x", None, headers), Record("x", 0, 0, b"x", None))

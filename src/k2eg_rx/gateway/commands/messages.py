@@ -33,6 +33,7 @@ class OutgoingRecord(NamedTuple):
         droppable: Whether it may be dropped for newer ones of its topic and key: an event or a snapshot's message.
         instead: Called if it cannot be published, with the reason and the number of such records. Returns a small
             record to publish in its place, if any.
+        repeated: Whether it is an event that was published before.
     """
 
     topic: str
@@ -42,11 +43,12 @@ class OutgoingRecord(NamedTuple):
     protocol: str = ""
     droppable: bool = False
     instead: Callable[[str, int], OutgoingRecord | None] | None = None
+    repeated: bool = False
 
     @property
     def headers(self) -> Headers:
         """The record's headers."""
-        return _headers(self.serialization, self.protocol)
+        return _headers(self.serialization, self.protocol, self.repeated)
 
 
 class ConnectionRecord(OutgoingRecord):
@@ -59,8 +61,8 @@ class ConnectionRecord(OutgoingRecord):
 
 
 @lru_cache
-def _headers(serialization: Serialization, protocol: str) -> Headers:
-    return serialization.event_headers(protocol) if protocol else serialization.headers
+def _headers(serialization: Serialization, protocol: str, repeated: bool) -> Headers:
+    return serialization.event_headers(protocol, repeated=repeated) if protocol else serialization.headers
 
 
 _PLACEHOLDER = b"\x00fragment"  # cannot occur in JSON text, and stands at the end of a MessagePack event

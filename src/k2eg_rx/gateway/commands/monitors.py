@@ -311,7 +311,7 @@ class Monitors:
             return
         latest = self._channels.latest(monitor.address)
         if latest is not None:
-            publish(self._event(monitor, latest))
+            publish(self._event(monitor, latest)._replace(repeated=True))
 
     def _connection(self, monitor: _Monitor, since: datetime, *, connected: bool) -> OutgoingRecord:
         event = ConnectionEvent(monitor.name, connected, round(since.timestamp() * 1000) * 1_000_000)

@@ -69,6 +69,8 @@ def test_a_repeated_request_publishes_the_latest_value_again(gateway: Any) -> No
     gateway.update("a", 2)
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a", reply_id="again")
     gateway.update("a", 3)
+    repeated = [dict(each.headers).get("k2eg-repeated") for each in gateway.outgoing if each.topic == "a"]
+    assert repeated == [None, None, "1", None]
     assert gateway.bodies("a") == [{"a": {"value": value}} for value in (1, 2, 2, 3)]
     assert len(gateway.pva.subscriptions) == 1
 
