@@ -169,6 +169,11 @@ def monitor_topic(pv_name: str) -> str:
     return _bounded(_TOPIC_UNSAFE.sub("_", pv_name), pv_name)
 
 
+def gateway_topic(command_topic: str) -> str:
+    """Returns the topic to which the gateways of a command topic publish their starts."""
+    return _bounded(f"{command_topic}-gateways", command_topic)
+
+
 def snapshot_topic(snapshot_name: str) -> str:
     """Returns the topic of a recurring snapshot: lower case, with ``_`` for all but letters, digits and ``-``."""
     return _bounded(_SNAPSHOT_UNSAFE.sub("_", snapshot_name).lower(), snapshot_name)

@@ -295,6 +295,50 @@ def test_a_client_monitors_a_pv_over_both_protocols(gateway: ScriptedGateway, cl
     assert client.status.discarded == 0
 
 
+def test_a_started_gateway_gets_the_monitors_and_snapshots_again_at_once(
+    gateway: ScriptedGateway, client: Client
+) -> None:
+    pv = gateway.pv("demo:x", 1)
+    seen = values(client.monitor_stream(X))
+    iterations = Recorder(client.snapshot_recurring_stream(SnapshotProperties("s", [X], time_window=100)))
+    gateway.advance(10.0)
+    gateway.go_down()
+    pv.post(2)
+    gateway.advance(5.0)
+    before = len(iterations)
+    gateway.come_up()
+    gateway.advance(2.0)
+    assert seen == [1, 2]
+    assert iterations[-1].data["demo:x"][0]["value"] == 2
+    assert len(iterations) > before
+    assert gateway.broker.topics().count("commands-gateways") == 1
+
+
+def test_the_status_tells_since_when_nothing_comes_from_a_gateway(gateway: ScriptedGateway, client: Client) -> None:
+    pv = gateway.pv("demo:x", 1)
+    seen = values(client.monitor_stream(X))
+    statuses = Recorder(client.status_stream())
+    gateway.advance(300.0)  # the PV is quiet, but the gateway answers
+    assert {(status.silent_since, status.reason) for status in statuses} == {(None, "")}
+    gateway.go_down()
+    gateway.advance(0.5)
+    asked = gateway.clock.now
+    Recorder(client.get_stream(X))
+    gateway.advance(11.0)
+    assert client.status.silent_since is None
+    gateway.advance(2.0)
+    assert client.status.silent_since is not None
+    assert client.status.silent_since.replace(tzinfo=None) == asked.replace(tzinfo=None)
+    assert "check that a gateway runs for the command topic 'commands'" in client.status.reason
+    assert client.status.connection is ConnectionState.UP
+    gateway.come_up()
+    pv.post(2)
+    gateway.advance(2.0)
+    assert (client.status.silent_since, client.status.reason) == (None, "")
+    assert statuses[-1].reason == ""
+    assert seen == [1, 2]
+
+
 def test_the_history_of_a_pv_is_that_of_the_protocol(gateway: ScriptedGateway, client: Client) -> None:
     over = {protocol: gateway.pv(f"{protocol}://demo:x", protocol) for protocol in ("pva", "ca")}
     Recorder(client.monitor_many_stream([X, "ca://demo:x"]))

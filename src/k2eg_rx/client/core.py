@@ -17,13 +17,14 @@ from k2eg_rx.client.monitors import Monitors
 from k2eg_rx.client.requests import Requests, closed_before_reply
 from k2eg_rx.client.router import EventRouter
 from k2eg_rx.client.snapshots import RecurringSnapshots
-from k2eg_rx.client.status import LossCounter, Status, StatusBoard
+from k2eg_rx.client.status import REPLY_PATIENCE, GatewayWatch, LossCounter, Status, StatusBoard
 from k2eg_rx.concurrency import RequestPriority, Runtime, TimerScheduler
 from k2eg_rx.delivery import Dispatcher
 from k2eg_rx.errors import TransportError, WireError
 from k2eg_rx.history import HistoryReader, Replays
 from k2eg_rx.kafka import KafkaTransport
-from k2eg_rx.protocol import OTHER_PROTOCOL, PVUpdate
+from k2eg_rx.protocol import OTHER_PROTOCOL, PVUpdate, Reply
+from k2eg_rx.pv import gateway_topic
 from k2eg_rx.settings import Settings
 from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import (
@@ -78,6 +79,7 @@ class Core:
     ) -> None:
         limit = settings.max_message_bytes
         self._shares_events = group_name is not None
+        self._command_topic = settings.command_topic
         self._decode_errors = DecodeErrorCounter()
         self._losses = LossCounter()
         self._own_timers = TimerScheduler()  # starts its thread when it is used
@@ -91,12 +93,16 @@ class Core:
             yield_to_requests=priority.yield_to_requests,
         )
         self.status = StatusBoard(self._measure, timers)
-        self._pending = PendingRequests(self._decode_errors, priority.note)
+        self._watch = GatewayWatch(settings.command_topic, max(timeout, REPLY_PATIENCE), timers)
+        self._pending = PendingRequests(
+            self._decode_errors, priority.note, on_reply=self._watch.received, on_start=self._on_gateway_start
+        )
         router = EventRouter(
             self._decode_errors,
             self._has_room,
             self.dispatcher.collect_inline,
             priority.is_due,
+            on_events=self._watch.received,
             limit=limit,
             on_notice=self._losses.add,
         )
@@ -115,6 +121,7 @@ class Core:
             command_topic=settings.command_topic,
             reply_topic=settings.reply_topic,
             ready=self._transports.ready,
+            on_sent=self._watch.sent,
         )
         self.requests = Requests(self.sender, timers)
         self.puts = Puts(self.requests)
@@ -128,7 +135,14 @@ class Core:
         )
         self.replays = Replays(self.history, self.dispatcher)
         context = HotStreamContext(
-            router, self.event_source, self.requests, self.dispatcher, timers, timeout=timeout, silence=silence
+            router,
+            self.event_source,
+            self.requests,
+            self.dispatcher,
+            timers,
+            timeout=timeout,
+            silence=silence,
+            on_reply=self._follow_starts,
         )
         self.monitors = Monitors(context, self.history, shares_events=self._shares_events)
         self.recurring = RecurringSnapshots(context)
@@ -163,10 +177,24 @@ class Core:
         self.status.update(status)
         self.sender.refuse(TransportError(status.reason) if status.refused else None)
 
+    def _follow_starts(self, reply: Reply) -> None:
+        """Reads the topic of the starts of gateways, if the reply to an activation tells that there is one.
+
+        The deployed gateway has none. It is not read before: looking for it would create load on the broker.
+        """
+        if isinstance(reply.body.get("gateway_topic"), str):
+            self._transports.read_beside_replies(gateway_topic(self._command_topic))
+
+    def _on_gateway_start(self) -> None:
+        self.monitors.gateway_started()
+        self.recurring.gateway_started()
+
     def _measure(self, transport: TransportStatus) -> Status:
+        silent_since = self._watch.silent_since()
         return Status(
             transport.connection,
-            reason=transport.reason,
+            reason=transport.reason or ("" if silent_since is None else self._watch.reason(silent_since)),
+            silent_since=silent_since,
             lag=self.event_source.lag(),
             dropped=self.dispatcher.dropped,
             decode_errors=self._decode_errors.counts(),

@@ -16,7 +16,16 @@ from typing import Protocol
 from reactivex.subject import BehaviorSubject
 
 from k2eg_rx.errors import K2EGError, TransportError, WireError
-from k2eg_rx.protocol import Command, PutCommand, Reply, command_key, decode_reply, encode_command
+from k2eg_rx.protocol import (
+    START_KEY,
+    Command,
+    PutCommand,
+    Reply,
+    command_key,
+    decode_reply,
+    encode_command,
+    is_answered_at_once,
+)
 from k2eg_rx.transport import DecodeErrorCounter, Receiver, Record, RecordSink, UnconfirmedError
 
 
@@ -74,11 +83,22 @@ class PendingRequests(Receiver):
     Args:
         decode_errors: Counts undecodable records.
         on_traffic: Called when requests are registered and when replies arrive.
+        on_reply: Called when replies to this client's commands have arrived; must not block.
+        on_start: Called when a gateway has started; must not block.
     """
 
-    def __init__(self, decode_errors: DecodeErrorCounter, on_traffic: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        decode_errors: DecodeErrorCounter,
+        on_traffic: Callable[[], None] = lambda: None,
+        *,
+        on_reply: Callable[[], None] = lambda: None,
+        on_start: Callable[[], None] = lambda: None,
+    ) -> None:
         self._decode_errors = decode_errors
         self._on_traffic = on_traffic
+        self._on_reply = on_reply
+        self._on_start = on_start
         self._handlers: dict[str, ReplyHandler] = {}
         self._closed: K2EGError | None = None
 
@@ -123,6 +143,9 @@ class PendingRequests(Receiver):
         self._on_traffic()
         received: dict[ReplyHandler, list[Reply]] = {}
         for record in records:
+            if record.key == START_KEY:
+                self._on_start()
+                continue
             try:
                 reply = decode_reply(record)
             except WireError as error:
@@ -131,6 +154,8 @@ class PendingRequests(Receiver):
             handler = self._handlers.get(reply.reply_id)
             if handler is not None:
                 received.setdefault(handler, []).append(reply)
+        if received:
+            self._on_reply()
         for handler, replies in received.items():
             handler.handle(replies)
 
@@ -149,6 +174,7 @@ class CommandSender:
         command_topic: The gateway's command topic.
         reply_topic: The topic the gateway replies to.
         ready: Done when the reply topic is being read.
+        on_sent: Called when Kafka has a command that a gateway answers at once; must not block.
 
     Attributes:
         refusal: The error of a broker that refuses this client; None while it does not.
@@ -156,13 +182,21 @@ class CommandSender:
     """
 
     def __init__(
-        self, pending: PendingRequests, sink: RecordSink, *, command_topic: str, reply_topic: str, ready: Future[None]
+        self,
+        pending: PendingRequests,
+        sink: RecordSink,
+        *,
+        command_topic: str,
+        reply_topic: str,
+        ready: Future[None],
+        on_sent: Callable[[], None] = lambda: None,
     ) -> None:
         self._pending = pending
         self._sink = sink
         self._command_topic = command_topic
         self.reply_topic = reply_topic
         self.ready = ready
+        self._on_sent = on_sent
         self.refusal: BehaviorSubject[TransportError | None] = BehaviorSubject(None)
         self.unsent = 0
 
@@ -198,16 +232,18 @@ class CommandSender:
     def _send(self, reply_id: str, command: Command) -> None:
         try:
             body, key = encode_command(command, self.reply_topic, reply_id), command_key(command)
-            delivered = partial(self._delivered, reply_id, command.operation)
+            delivered = partial(self._delivered, reply_id, command)
             # a put that its caller has given up, for example in an outage, is not to be written later
             still_wanted = partial(self._pending.__contains__, reply_id) if isinstance(command, PutCommand) else None
             self._sink.send(self._command_topic, body, key=key, on_delivery=delivered, still_wanted=still_wanted)
         except Exception as error:  # of this command only, also if it cannot be encoded
             self._pending.fail((reply_id,), error)
 
-    def _delivered(self, reply_id: str, operation: str, error: TransportError | None) -> None:
+    def _delivered(self, reply_id: str, command: Command, error: TransportError | None) -> None:
+        if error is None and is_answered_at_once(command):
+            self._on_sent()
         if isinstance(error, UnconfirmedError):
-            error = UnconfirmedError(f"the {operation} may have been carried out, or may still be: {error}")
+            error = UnconfirmedError(f"the {command.operation} may have been carried out, or may still be: {error}")
         if error is not None:
             self.unsent += 1
             self._pending.fail((reply_id,), error)

@@ -11,11 +11,13 @@ Activations end on the reply poll thread or the timer thread.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 import reactivex as rx
@@ -38,6 +40,10 @@ _log = get_logger(__name__)
 _LATE_REPLY = 300.0  # seconds that a reply to an activation is waited for; it counts even if the command was repeated
 _LONGEST_DELAY = 60.0  # seconds between two activations of a stream: what waits in Kafka for a gateway stays little
 _LEAST_PER_COMMAND = 10
+# Seconds after a gateway's start in which streams show that another gateway publishes them, and over which the clients
+# of a laboratory spread their commands.
+_START_DELAY = 0.5
+_START_SPREAD = 0.5
 
 
 class HotStream(ABC):
@@ -79,6 +85,7 @@ class HotStream(ABC):
 
     def take_heard(self) -> bool:
         """Returns whether a record has arrived since the last call."""
+        self.is_active()  # a record makes it so
         heard = self.heard
         self.set_heard(heard=False)
         return heard
@@ -120,6 +127,7 @@ class HotStreamContext:
         timers: The scheduler of timeouts and of the check for silent streams.
         timeout: Seconds after which an activation without a reply is repeated.
         silence: Seconds without a record after which a stream is activated again: its gateway may have restarted.
+        on_reply: Called with each reply to an activation.
     """
 
     router: EventRouter
@@ -129,6 +137,7 @@ class HotStreamContext:
     timers: abc.SchedulerBase
     timeout: float
     silence: float
+    on_reply: Callable[[Reply], None] = lambda _: None
 
 
 _S = TypeVar("_S", bound=HotStream)
@@ -146,6 +155,7 @@ class HotStreams(ABC, Generic[_S]):
         self._dispatcher = context.dispatcher
         self._timers = context.timers
         self._timeout = context.timeout
+        self._on_reply = context.on_reply
         self._per_command = self._MAX_PER_COMMAND
         self._lock = threading.RLock()
         self._streams: dict[str, _S] = {}
@@ -201,6 +211,7 @@ class HotStreams(ABC, Generic[_S]):
 
         def succeed(reply: Reply) -> None:
             timer.dispose()
+            self._on_reply(reply)
             self._adapt(len(streams), (self._timers.now - sent).total_seconds())
             for stream in streams:
                 self._activated(stream, reply)
@@ -279,12 +290,40 @@ class HotStreams(ABC, Generic[_S]):
             silent = [stream for stream in self._streams.values() if stream.is_active() and not stream.take_heard()]
         self._reactivate(silent)
 
+    def gateway_started(self) -> None:
+        """Activates those streams again that have no record in the next moment: the gateway may have replaced theirs.
+
+        Others are published by a gateway that runs beside the new one. Called on the reply poll thread.
+        """
+
+        def look(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            with self._lock:
+                for stream in self._streams.values():
+                    stream.take_heard()
+            self._timers.schedule_relative(_START_DELAY + random.uniform(0.0, _START_SPREAD), activate)
+
+        def activate(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            with self._lock:
+                lost = [stream for stream in self._streams.values() if not (stream.heard or stream.ending)]
+            self._reactivate(lost)
+
+        self._timers.schedule_relative(0.0, look)
+
     def _reactivate(self, streams: Sequence[_S]) -> None:
         """Activates streams again. A failure is only logged: the next check finds the stream silent again."""
+
+        def succeed(chunk: Sequence[_S], reply: Reply) -> None:
+            self._on_reply(reply)
+            for stream in chunk:
+                if stream.is_waiting():
+                    self._activated(stream, reply)
+                    stream.confirm(reply)
+
         for chunk in self._chunks(streams):
             first = chunk[0].key
             self._activate(chunk, self._timeout).subscribe(
-                on_error=lambda error, first=first: _log.info("reactivation failed: stream=%s error=%s", first, error)
+                partial(succeed, chunk),
+                lambda error, first=first: _log.info("reactivation failed: stream=%s error=%s", first, error),
             )
 
     def _chunks(self, streams: Sequence[_S]) -> Iterator[Sequence[_S]]:

@@ -52,6 +52,7 @@ class EventRouter:
         has_room: Returns whether the subscribers can take another batch.
         collect_inline: See `Receiver.collect_inline`.
         prefer_small_batches: See `Receiver.prefer_small_batches`.
+        on_events: Called with each batch; must not block.
         limit: Maximum size of a body in bytes; larger records are rejected before they get here.
         on_notice: Called with notices about PVs that have a route, on the event poll thread.
     """
@@ -63,6 +64,7 @@ class EventRouter:
         collect_inline: Callable[[], InlineWork | None] = lambda: None,
         prefer_small_batches: Callable[[], bool] = lambda: False,
         *,
+        on_events: Callable[[], None] = lambda: None,
         limit: float = math.inf,
         on_notice: Callable[[Notice], None] = lambda _: None,
     ) -> None:
@@ -75,6 +77,7 @@ class EventRouter:
         self.ready = has_room
         self.collect_inline = collect_inline
         self.prefer_small_batches = prefer_small_batches
+        self._on_events = on_events
         self._limit = limit
         self._on_notice = on_notice
 
@@ -191,6 +194,7 @@ class EventRouter:
 
     def receive(self, records: Sequence[Record]) -> None:
         """Routes a batch; see `Receiver.receive`."""
+        self._on_events()
         outgoing: Outgoing = {}
         touched: list[PVRoute] = []
         pvs = self._pvs

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import reactivex as rx
 from reactivex import Observable, abc
@@ -21,6 +22,9 @@ _log = get_logger(__name__)
 
 _INTERVAL = 1.0  # seconds between readings of the counters: often enough for a display, and no measurable load
 
+# Seconds: the deployed gateway reports a timeout of a get or put after 10 s.
+REPLY_PATIENCE = 12.0
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -29,6 +33,8 @@ class Status:
     Attributes:
         connection: The state of the connection to the broker.
         reason: What is wrong and what to do about it; empty while nothing is.
+        silent_since: When the first of the commands was sent since which no reply and no event has come from a gateway,
+            if that is longer ago than a reply can take; in UTC. None while replies or events come, or none is due.
         lag: Event records in Kafka that have not been read yet, as far as known.
         dropped: Events dropped by subscribers' overflow policies.
         decode_errors: Records skipped because they could not be decoded, by kind of error and topic (or stream).
@@ -50,6 +56,7 @@ class Status:
     connection: ConnectionState
     _: KW_ONLY
     reason: str = ""
+    silent_since: datetime | None = None
     lag: int = 0
     dropped: int = 0
     decode_errors: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int], hash=False)
@@ -92,6 +99,47 @@ class LossCounter:
     def reasons(self) -> Mapping[str, str]:
         """Returns the latest reason by PV."""
         return self._reasons
+
+
+class GatewayWatch:
+    """Notices that nothing comes from a gateway although a reply is due.
+
+    Thread safety: any thread; a time that is set while another thread clears it is one command's too late or too early.
+
+    Args:
+        command_topic: The topic that gateways read, for the reason.
+        patience: Seconds that a reply may take.
+        timers: The scheduler whose time is used.
+    """
+
+    def __init__(self, command_topic: str, patience: float, timers: abc.SchedulerBase) -> None:
+        self._command_topic = command_topic
+        self._patience = timedelta(seconds=patience)
+        self._timers = timers
+        self._due_since: datetime | None = None
+
+    def sent(self) -> None:
+        """Notes that a command was sent which a gateway answers at once."""
+        if self._due_since is None:
+            self._due_since = self._timers.now
+
+    def received(self) -> None:
+        """Notes a reply or an event."""
+        self._due_since = None
+
+    def silent_since(self) -> datetime | None:
+        """Returns since when a reply is overdue; None if none is."""
+        since = self._due_since
+        if since is None or self._timers.now - since < self._patience:
+            return None
+        return since if since.tzinfo else since.replace(tzinfo=UTC)
+
+    def reason(self, since: datetime) -> str:
+        """Returns what a silence means and what to do about it."""
+        return (
+            f"no reply and no event from a gateway since {since:%H:%M:%S} UTC: check that a gateway runs for the"
+            f" command topic {self._command_topic!r}"
+        )
 
 
 class StatusBoard:

@@ -67,13 +67,15 @@ Monitors
       `k2eg-repeated`, since equal events of a PV without a time may be two postings.
     - A monitor ends when neither its topic nor a reply topic it was requested from has had consumers for
       `monitor_expiration`. The topic remains.
-    - Monitors are not restored after a restart.
+    - Monitors are not restored after a restart. The gateway publishes its start to `<command topic>-gateways`, which
+      replies to activations name as `gateway_topic`; clients then request their monitors and snapshots again.
 """
 
 from k2eg_rx.gateway.commands.dispatch import handle_each
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.commands.publisher import Publisher
 from k2eg_rx.gateway.commands.source import CommandSource, ReceivedCommand
+from k2eg_rx.gateway.commands.starts import StartPublisher
 from k2eg_rx.gateway.commands.topics import TopicAdmin
 from k2eg_rx.gateway.epics.provider import (
     Provider,
@@ -103,6 +105,7 @@ __all__ = [
     "ProviderTimeout",
     "Publisher",
     "ReceivedCommand",
+    "StartPublisher",
     "Subscriber",
     "Subscription",
     "TopicAdmin",

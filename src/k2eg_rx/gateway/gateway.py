@@ -32,6 +32,7 @@ from k2eg_rx.gateway.commands.publisher import Publisher
 from k2eg_rx.gateway.commands.recurring_snapshots import RecurringSnapshots
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.commands.source import CommandSource, ReceivedCommand
+from k2eg_rx.gateway.commands.starts import StartPublisher
 from k2eg_rx.gateway.commands.topic_rules import TopicRules
 from k2eg_rx.gateway.commands.topics import TopicAdmin, Topics
 from k2eg_rx.gateway.commands.update_queue import UpdateQueue
@@ -198,6 +199,7 @@ class Gateway:
         self._publisher = Publisher(
             transport.sink(), context, self._handler.topic_missing, self._handler.monitors.republish
         )
+        self._start = StartPublisher(transport.sink, self._handler.topics, context, command_topic)
         self._connection_log = ConnectionLog(_log, self._loop, self.metrics.losses)
         self._source: RecordSource | None = None
         self._subscription: abc.DisposableBase | None = None
@@ -238,6 +240,7 @@ class Gateway:
         if self._options.monitor_expiration:
             period = min(_MAX_LISTENER_CHECK_PERIOD, self._options.monitor_expiration / 4)
             self._loop.schedule_periodic(period, self._look_for_consumers)
+        call_soon(self._loop, self._start.publish)
         _log.info("gateway started: command_topic=%s group=%s", self._command_topic, self._options.group)
 
     def _look_for_consumers(self, _state: object = None) -> None:
@@ -260,6 +263,7 @@ class Gateway:
             self._source.close(timeout / 4)
         self._drain(min(_DRAIN_TIMEOUT, timeout / 4))
         self._run_on_loop(self._stop, timeout / 4)
+        self._start.close()
         self._publisher.close(timeout / 4)
         self._handler.topics.close(0.0)
         self._loop.close(timeout / 4)

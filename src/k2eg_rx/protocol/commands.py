@@ -157,6 +157,11 @@ def command_key(command: Command) -> bytes | None:
             return None
 
 
+def is_answered_at_once(command: Command) -> bool:
+    """Returns whether a gateway answers a command within seconds, whatever becomes of it."""
+    return not isinstance(command, SnapshotCommand) and not (isinstance(command, PutCommand) and command.wait)
+
+
 def _fields(command: Command) -> dict[str, Any]:
     match command:
         case GetCommand(pv_name, describe):

@@ -25,6 +25,7 @@ PARSE_ERROR_KEY = "comand-parse-error-reply"
 MONITOR_KEY = "monitor-error-key"
 SNAPSHOT_KEY = "snapshot-dist-key"
 RECURRING_KEY = "repeating-snapshot-events"
+START_KEY = b"k2eg-gateway-start"  # of a gateway's start, which only our gateway publishes
 
 _HEADER, _DATA, _TAIL = 0, 1, 2  # message_type
 _FIXMAP = 0x80  # MessagePack: the first byte of a map of up to 15 entries contains its length
@@ -158,6 +159,7 @@ def encode_reply(
     *,
     completed: bool = False,
     uri_keys: Sequence[str] | None = None,
+    gateway_topic: str = "",
 ) -> bytes:
     """Returns a reply without a PV's value.
 
@@ -169,6 +171,7 @@ def encode_reply(
         topic: The topic of a recurring snapshot that was started.
         completed: Whether it is about a put whose record has completed, which only our gateway says.
         uri_keys: The PVs whose events have the URI as their key; only our gateway says that.
+        gateway_topic: The topic of the starts of gateways; only our gateway has one.
     """
     body: dict[str, Any] = {"error": error, "reply_id": reply_id}
     if message is not None:
@@ -179,6 +182,8 @@ def encode_reply(
         body["completed"] = True
     if uri_keys is not None:
         body["uri_keys"] = list(uri_keys)
+    if gateway_topic:
+        body["gateway_topic"] = gateway_topic
     return _encode(serialization, body)
 
 
@@ -186,6 +191,17 @@ def encode_notice(serialization: Serialization, notice: Notice) -> bytes:
     """Returns a notice about updates that were not published. Other clients skip it: it has no PV's name as a key."""
     about = {"pv_name": notice.pv_name, "lost": notice.lost, "reason": notice.reason}
     return _encode(serialization, {NOTICE_FIELD: about})
+
+
+def encode_start(gateway: str, version: str, time_ms: int) -> bytes:
+    """Returns the body of a gateway's start: JSON.
+
+    Args:
+        gateway: A name of the process, for people.
+        version: The gateway's version.
+        time_ms: The start in Unix milliseconds.
+    """
+    return _json({"gateway": gateway, "epoch": time_ms, "version": version})
 
 
 def encode_header(serialization: Serialization, header: SnapshotHeader) -> bytes:

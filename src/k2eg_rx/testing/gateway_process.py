@@ -20,6 +20,7 @@ from k2eg_rx.gateway import (
     Provider,
     Publisher,
     ReceivedCommand,
+    StartPublisher,
     handle_each,
 )
 from k2eg_rx.pv import Protocol
@@ -59,6 +60,7 @@ class GatewayProcess:
         self._handler = CommandHandler(providers, context, None, self._commands.capacity_available)
         self._options = options
         self._publisher = Publisher(transport.sink(), context, on_lost=self._handler.monitors.republish)
+        self._context = context
         self._clock = clock
         self._latency = latency
         self._arrival = clock.now  # of the last record, so that records stay in order
@@ -78,6 +80,7 @@ class GatewayProcess:
     def listen(self, command_topic: str) -> None:
         """Reads commands from a topic, from the position of its consumer group."""
         self._source.read(command_topic)
+        StartPublisher(self._transport.sink, self._handler.topics, self._context, command_topic).publish()
 
     def close(self) -> None:
         """Ends the process like SIGKILL: commands in progress get no reply. Call once."""

@@ -54,6 +54,10 @@ class ClientTransports:
             self._presence = transport.presence(settings.reply_topic, app_name)
             parts.pop_all()
 
+    def read_beside_replies(self, topic: str) -> None:
+        """Reads another topic with the consumer of the replies, which no group shares."""
+        self._reply_source.read(topic)
+
     def history(self, topics: Sequence[str]) -> History:
         """Returns a reader of what topics still hold; see `Transport.history`."""
         return self._transport.history(topics)

@@ -10,7 +10,8 @@ from reactivex.testing import TestScheduler
 
 import k2eg_rx
 from k2eg_rx import Client, OperationError, OperationTimeout, SnapshotProperties, SnapshotType, TransportError
-from k2eg_rx.transport import TransientError
+from k2eg_rx.protocol import START_KEY
+from k2eg_rx.transport import Record, TransientError
 
 TIMEOUT = 12.0
 
@@ -234,4 +235,66 @@ def test_commands_wait_for_the_reply_topic_and_are_sent_once(transport: Any, tim
         timers.advance_to(100.0)
         ready: Future[None] = transport.reply_source.held[0]
         ready.set_result(None)
+        assert len(transport.commands) == 1
+
+
+class TestGatewayStart:
+    """A gateway publishes its start; streams that are silent then are activated again."""
+
+    @staticmethod
+    def start(transport: Any) -> None:
+        record = Record("commands-gateways", 0, 0, START_KEY, b"{}", [("k2eg-ser-type", b"Json")])
+        transport.reply_source.receiver.receive([record])
+
+    def test_the_topic_is_read_only_if_a_reply_names_one(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        Seen(client.monitor_stream("pva://x"))
+        transport.reply(transport.commands[0])
+        assert transport.reply_source.topics == ["test-reply"]
+        Seen(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"])))
+        transport.reply(transport.commands[1], publishing_topic="s", gateway_topic="commands-gateways")
+        assert transport.reply_source.topics == ["test-reply", "commands-gateways"]
+
+    def test_silent_streams_are_activated_within_a_second_and_others_are_not(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        seen = Seen(client.monitor_many_stream(["pva://x", "pva://y"]))
+        Seen(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"])))
+        Seen(client.snapshot_recurring_stream(SnapshotProperties("stopped", ["pva://a"])))
+        for command in list(transport.commands):
+            transport.reply(command)
+        transport.event("x", "x", 1)
+        transport.event("y", "y", 1)
+        Seen(client.snapshot_stop_stream("stopped"))
+        transport.reply(transport.commands[-1])
+        before = len(transport.commands)
+        self.start(transport)
+        timers.advance_by(0.4)
+        transport.event("x", "x", 2)
+        assert len(transport.commands) == before
+        timers.advance_by(0.7)
+        again = [c.get("pv_name") or c["snapshot_name"] for c in transport.commands[before:]]
+        assert sorted(again) == ["pva://y", "s"]
+        transport.event("y", "y", 2)
+        assert (seen.values, seen.errors) == ([1, 1, 2, 2], [])
+
+    def test_a_stream_that_waits_for_its_activation_is_activated_too(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        Seen(client.monitor_stream("pva://x"))
+        self.start(transport)
+        timers.advance_by(1.1)
+        assert len(transport.commands) == 2
+        transport.reply(transport.commands[1])
+        timers.advance_by(1000.0)
+        assert (len(transport.commands), client.status.pending) == (2, 0)
+
+    def test_a_start_after_the_end_of_a_client_has_no_effect(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        Seen(client.monitor_stream("pva://x"))
+        client.close(0.1)
+        self.start(transport)
+        timers.advance_by(2.0)
         assert len(transport.commands) == 1

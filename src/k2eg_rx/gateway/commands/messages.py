@@ -161,6 +161,7 @@ def reply(
     *,
     completed: bool = False,
     uri_keys: Sequence[str] | None = None,
+    gateway_topic: str = "",
 ) -> OutgoingRecord:
     """Returns a reply without a PV value.
 
@@ -172,6 +173,7 @@ def reply(
         publishing_topic: The topic of a recurring snapshot that was started.
         completed: Whether it is about a put whose record has completed.
         uri_keys: The PVs that are published under their URIs, for a client that accepts them.
+        gateway_topic: The topic of the starts of gateways.
     """
     body = encode_reply(
         reply_to.serialization,
@@ -181,5 +183,6 @@ def reply(
         publishing_topic,
         completed=completed,
         uri_keys=uri_keys,
+        gateway_topic=gateway_topic,
     )
     return OutgoingRecord(reply_to.topic, key.encode(), body, reply_to.serialization)

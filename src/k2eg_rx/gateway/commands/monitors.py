@@ -118,7 +118,7 @@ class Monitors:
     Args:
         channels: The PVs.
         topics: Creates the monitors' topics.
-        context: Scheduler, metrics and options.
+        context: Scheduler, metrics, options and announcement.
         usage: Bounds PVs and topics.
         rules: Checks the monitors' topics.
     """
@@ -132,6 +132,7 @@ class Monitors:
         self._scheduler = context.scheduler
         self._metrics = context.metrics
         self._options = context.options
+        self._announcement = context.announcement
         self._usage = usage
         self._active: dict[tuple[str, str], _Monitor] = {}  # by name and topic
 
@@ -191,7 +192,8 @@ class Monitors:
                 return Disposable()
             if reply_to.complete:
                 by_uri = [name for name in names if "://" in name] if uri_keys else None
-                observer.on_next(reply(reply_to, MONITOR_KEY, 0, text, uri_keys=by_uri))
+                starts = self._announcement.topic
+                observer.on_next(reply(reply_to, MONITOR_KEY, 0, text, uri_keys=by_uri, gateway_topic=starts))
             stream = _CommandStream(observer, share, self._remove)
 
             def activate(named: tuple[tuple[PVAddress, str], str]) -> None:

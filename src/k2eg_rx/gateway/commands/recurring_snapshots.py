@@ -112,6 +112,7 @@ class RecurringSnapshots:
         self._channels = channels
         self._topics = topics
         self._scheduler = context.scheduler
+        self._announcement = context.announcement
         self._metrics = context.metrics
         self._options = context.options
         self._usage = usage
@@ -146,7 +147,8 @@ class RecurringSnapshots:
         if refusal:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, TOPIC_REFUSED, f"snapshot refused: {refusal}")
         running = _RunningSnapshot(command, addresses, reply_to, self._options.snapshot_buffer)
-        started = reply(reply_to, RECURRING_KEY, 0, f"The snapshot '{name}' has been started", running.topic)
+        text, starts = f"The snapshot '{name}' has been started", self._announcement.topic
+        started = reply(reply_to, RECURRING_KEY, 0, text, running.topic, gateway_topic=starts)
 
         def subscribe(
             observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
@@ -178,7 +180,8 @@ class RecurringSnapshots:
             text = f"Snapshot {name} is in use with {other}; stop it first, or use another name"
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, _IN_USE, text)
         running.consumed_topics.add(reply_to.topic)
-        return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot {name} is already running"))
+        text, starts = f"Snapshot {name} is already running", self._announcement.topic
+        return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, text, gateway_topic=starts))
 
     def trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:
         """Makes a triggered snapshot publish an iteration; returns the reply. No effect on timed snapshots."""

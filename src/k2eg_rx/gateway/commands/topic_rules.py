@@ -1,8 +1,8 @@
 """Checks the topics that commands make a gateway publish to.
 
 A command names its reply topic and, directly or by a PV's or snapshot's name, the topics of monitors and snapshots.
-None may be the command topic or an internal one of Kafka, each has to match the pattern of its kind, and a topic is of
-one kind while it is in use.
+None may be the command topic, that of the starts of gateways or an internal one of Kafka, each has to match the pattern
+of its kind, and a topic is of one kind while it is in use.
 
 Thread safety: belongs to the event loop thread.
 """
@@ -13,6 +13,7 @@ import re
 from collections import Counter, OrderedDict
 
 from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.pv import gateway_topic
 
 TOPIC_REFUSED = -11  # the code of replies; unknown to the deployed gateway
 
@@ -73,6 +74,8 @@ class TopicRules:
     def _refusal(self, kind: str, topic: str) -> str:
         if topic == self._command_topic:
             return f"topic {topic!r} is the command topic"
+        if topic == gateway_topic(self._command_topic):
+            return f"topic {topic!r} is that of the starts of gateways"
         if topic.startswith(_INTERNAL):
             return f"topic {topic!r} is internal to Kafka"
         pattern = self._patterns[kind]

@@ -12,6 +12,17 @@ from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 
 
+@dataclass(slots=True)
+class Announcement:
+    """Where the gateway publishes its start.
+
+    Attributes:
+        topic: The topic; empty unless it is known to exist. Any thread.
+    """
+
+    topic: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayContext:
     """Scheduler, metrics, options and clock of one gateway.
@@ -22,6 +33,7 @@ class GatewayContext:
         options: The gateway's options.
         clock: Returns Unix time in seconds, for command ages and snapshot timestamps.
         command_topic: The topic of the commands, which the gateway never publishes to.
+        announcement: Where the gateway publishes its start; replies to activations tell clients.
     """
 
     scheduler: abc.SchedulerBase
@@ -29,3 +41,4 @@ class GatewayContext:
     options: GatewayOptions = field(default_factory=GatewayOptions)
     clock: Callable[[], float] = time.time
     command_topic: str = ""
+    announcement: Announcement = field(default_factory=Announcement)

@@ -25,6 +25,7 @@ def snapshot(gateway: Any, name: str, **more: Any) -> list[tuple[int, str]]:
     ("topic", "text"),
     [
         ("commands", "topic 'commands' is the command topic"),
+        ("commands-gateways", "topic 'commands-gateways' is that of the starts of gateways"),
         ("__consumer_offsets", "topic '__consumer_offsets' is internal to Kafka"),
     ],
 )
