@@ -34,6 +34,7 @@ class OutgoingRecord(NamedTuple):
         instead: Called if it cannot be published, with the reason and the number of such records. Returns a small
             record to publish in its place, if any.
         repeated: Whether it is an event that was published before.
+        about: The PV, where the key does not name it.
     """
 
     topic: str
@@ -44,6 +45,7 @@ class OutgoingRecord(NamedTuple):
     droppable: bool = False
     instead: Callable[[str, int], OutgoingRecord | None] | None = None
     repeated: bool = False
+    about: str = ""
 
     @property
     def headers(self) -> Headers:
@@ -143,7 +145,8 @@ def value_record(reply_to: ReplyTo, key: str, pv_name: str, body: bytes) -> Outg
     def too_large(reason: str, _number: int) -> OutgoingRecord:
         return reply(reply_to, key, -2, f"{pv_name}: {reason}")
 
-    return OutgoingRecord(reply_to.topic, key.encode(), body, reply_to.serialization, instead=too_large)
+    form = reply_to.serialization
+    return OutgoingRecord(reply_to.topic, key.encode(), body, form, instead=too_large, about=pv_name)
 
 
 def notice(topic: str, serialization: Serialization, pv_name: str, reason: str, number: int) -> OutgoingRecord:

@@ -70,7 +70,7 @@ class Publisher:
         self._ticking = False
         self._timer = SerialDisposable()
         self._retry = SerialDisposable()
-        self._too_large: set[tuple[object, ...]] = set()  # logged, by topic and key
+        self._too_large: set[tuple[str, str]] = set()  # logged, by topic and PV
         self._full = RateLimitedWarning(_log, "{} records dropped: Kafka is away or too slow")
         self._refused = RateLimitedWarning(_log, "{} records refused by the Kafka client")
         self._undelivered = RateLimitedWarning(_log, "{} records not acknowledged by Kafka")
@@ -196,10 +196,10 @@ class Publisher:
     def _on_too_large(self, outgoing: OutgoingRecord, error: RecordTooLargeError) -> None:
         """Publishes a small record in place of one that is too large."""
         self._metrics.oversized += 1
-        if outgoing[:2] not in self._too_large:
-            self._too_large.add(outgoing[:2])
-            key = outgoing.key.decode(errors="replace")
-            _log.warning("value too large for Kafka: key=%s bytes=%d error=%s", key, len(outgoing.value), error)
+        pv_name = outgoing.about or outgoing.key.decode(errors="replace")
+        if (outgoing.topic, pv_name) not in self._too_large:
+            self._too_large.add((outgoing.topic, pv_name))
+            _log.warning("value too large for Kafka: pv=%s bytes=%d error=%s", pv_name, len(outgoing.value), error)
         reason = f"the value has {len(outgoing.value)} bytes, which Kafka does not accept: {error}"
         instead = None if outgoing.instead is None else outgoing.instead(reason, 1)
         if instead is not None:

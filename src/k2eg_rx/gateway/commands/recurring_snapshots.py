@@ -346,7 +346,7 @@ class RecurringSnapshots:
             running.builder.note(subject, f"the value cannot be serialized: {error}", 1)
             return None
         instead = partial(running.builder.note, subject)
-        return OutgoingRecord(running.topic, running.key, body, form, droppable=True, instead=instead)
+        return OutgoingRecord(running.topic, running.key, body, form, droppable=True, instead=instead, about=subject)
 
     def _timestamp(self) -> int:
         return int(self._clock() * 1000)

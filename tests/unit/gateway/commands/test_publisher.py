@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.errors import TransportError
-from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, value_record
 from k2eg_rx.gateway.commands.publisher import Publisher
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.protocol.encode import Serialization
+from k2eg_rx.protocol.parse import ReplyTo
 from k2eg_rx.transport.interfaces import MissingTopicError, RecordTooLargeError, UnconfirmedError
 
 
@@ -192,8 +194,22 @@ def test_too_large_a_value_is_replaced_by_a_small_record_and_logged_once(
     assert [topic for topic, *_ in sink.sent] == ["wave", "told", "wave", "told"]
     assert context.metrics.oversized == 2
     (line,) = [line for line in caplog.messages if "too large" in line]
-    assert "key=wave" in line
+    assert "pv=wave" in line
     assert "max.message.bytes" in line
+
+
+def test_too_large_a_value_in_a_reply_is_logged_with_its_pv_and_answered(
+    publisher: Publisher, sink: Sink, context: GatewayContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    to = ReplyTo("replies", "id", Serialization.JSON)
+    for name in ("pva://one", "pva://two"):
+        publisher.send(value_record(to, "snapshot", name, b"large"))
+        sink.reports[-1](RecordTooLargeError("raise max.message.bytes"))
+        advance(context, 0.1)
+    answers = [json.loads(value) for _, value, _, _ in sink.sent if value != b"large"]
+    assert [(answer["error"], answer["reply_id"]) for answer in answers] == [(-2, "id"), (-2, "id")]
+    assert answers[1]["message"].startswith("pva://two: the value has 5 bytes, which Kafka does not accept: raise")
+    assert [line.split()[5] for line in caplog.messages if "too large" in line] == ["pv=pva://one", "pv=pva://two"]
 
 
 def test_lanes_without_records_are_forgotten(publisher: Publisher, sink: Sink, context: GatewayContext) -> None:
