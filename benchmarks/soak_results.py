@@ -54,23 +54,25 @@ def _with_prefix(prefix: str, counts: Counter[str]) -> Counter[str]:
     return Counter({f"{prefix} {name}": count for name, count in counts.items()})
 
 
-def _held(site: Site) -> dict[int, list[Held]]:
-    """Returns the records of each counting PV, in the order of their offsets."""
-    names = {counter(number): number for number in range(site.pvs)}
+def _held(site: Site, counts: Counter[str]) -> dict[int, list[Held]]:
+    """Returns the events of each counting PV, in the order of their offsets; counts the other records of its topic."""
+    numbers = {counter(number).encode(): number for number in range(site.pvs)}
     held: dict[int, list[Held]] = defaultdict(list)
-    for message in read_topics(site.broker.address, [monitor_topic(name) for name in names]):
-        body = msgpack.unpackb(message.value() or b"")
-        for name in body.keys() & names.keys():
-            value = body[name]["value"]
-            held[names[name]].append(Held(message.partition() or 0, message.offset() or 0, value))
+    for message in read_topics(site.broker.address, [monitor_topic(counter(number)) for number in range(site.pvs)]):
+        number = numbers.get(message.key() or b"")
+        if number is None:  # that a PV was lost, or that updates were not published
+            counts[f"records with the header {(message.headers() or [('none', b'')])[0][0]}, no events"] += 1
+        else:
+            value = msgpack.unpackb(message.value() or b"")[counter(number)]["value"]
+            held[number].append(Held(message.partition() or 0, message.offset() or 0, value))
     return held
 
 
 def count_all(site: Site, absences: Sequence[Absence]) -> Counter[str]:
     """Returns all counts; see `soak_check.ZERO` for those that must be zero."""
-    held = _held(site)
     ticks = list(site.ticks())
     counts: Counter[str] = Counter({"values posted": len(ticks) * site.pvs})
+    held = _held(site, counts)
     for number in range(site.pvs):
         counts["values in Kafka"] += len(held[number])
         counts += _with_prefix("values", missing_from_kafka(ticks, held[number], absences))
