@@ -11,10 +11,10 @@ from typing import Any
 from gateway_process import CountingProvider
 
 from k2eg_rx import first
-from k2eg_rx.gateway import Gateway, GatewayOptions
+from k2eg_rx.gateway import Gateway, GatewayOptions, Provider
 from k2eg_rx.gateway.service import with_gateway_defaults
 from k2eg_rx.kafka import KafkaTopicAdmin, KafkaTransport
-from k2eg_rx.pv import PVAddress
+from k2eg_rx.pv import Protocol, PVAddress
 
 COUNTER, SET_POINT = "pva://power-cut:counter", "pva://power-cut:set-point"
 
@@ -42,7 +42,7 @@ def test_no_put_is_repeated_and_no_monitor_goes_back(
     with ExitStack() as stack:
         transport = KafkaTransport(settings)
         stack.callback(transport.close, 1.0)
-        providers = {"pva": provider, "ca": provider}
+        providers: Mapping[Protocol, Provider] = {"pva": provider, "ca": provider}
         admin = KafkaTopicAdmin(settings)
         stack.enter_context(Gateway(transport, providers, GatewayOptions(), settings.command_topic, admin))
         client, member = site.client(), site.client(group_name="sharing")

@@ -228,7 +228,7 @@ class _GetBatch(_Batch[GetResult]):
         return GetResult(uri, error=error)
 
     def _timed_out(self, uri: str) -> OperationTimeout:
-        return OperationTimeout("get", uri, self._timeout)
+        return OperationTimeout("get", uri, self._timeout, self._sender.why_no_reply())
 
 
 class _PutBatch(_Batch[PutResult]):
@@ -308,7 +308,9 @@ class _PutBatch(_Batch[PutResult]):
         return PutResult(uri, error=error)
 
     def _timed_out(self, uri: str) -> OperationTimeout:
-        return OperationTimeout("put", uri, self._timeout, LATE_PUT_HINT if uri in self._sent else _NOT_SENT_HINT)
+        hint = LATE_PUT_HINT if uri in self._sent else _NOT_SENT_HINT
+        hint = "; ".join(filter(None, (hint, self._sender.why_no_reply())))
+        return OperationTimeout("put", uri, self._timeout, hint)
 
 
 class Batches:

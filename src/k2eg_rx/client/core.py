@@ -123,6 +123,7 @@ class Core:
             ready=self._transports.ready,
             on_sent=self._watch.sent,
         )
+        self.sender.connection_fault = lambda: self.status.reason
         self.requests = Requests(self.sender, timers)
         self.puts = Puts(self.requests)
         self.batches = Batches(self.sender, self.puts, self.dispatcher, timers=timers)

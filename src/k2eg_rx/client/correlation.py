@@ -101,6 +101,7 @@ class PendingRequests(Receiver):
         self._on_start = on_start
         self._handlers: dict[str, ReplyHandler] = {}
         self._closed: K2EGError | None = None
+        self.has_received = False  # a reply, of whichever request
 
     def register(self, reply_ids: Iterable[str], handler: ReplyHandler) -> None:
         """Registers new ids; after `close` they fail at once."""
@@ -153,6 +154,7 @@ class PendingRequests(Receiver):
                 continue
             handler = self._handlers.get(reply.reply_id)
             if handler is not None:
+                self.has_received = True
                 received.setdefault(handler, []).append(reply)
         if received:
             self._on_reply()
@@ -179,6 +181,7 @@ class CommandSender:
     Attributes:
         refusal: The error of a broker that refuses this client; None while it does not.
         unsent: Commands that did not reach Kafka; written on the sink's thread.
+        connection_fault: Returns what is wrong with the connection; empty while nothing is.
     """
 
     def __init__(
@@ -199,6 +202,20 @@ class CommandSender:
         self._on_sent = on_sent
         self.refusal: BehaviorSubject[TransportError | None] = BehaviorSubject(None)
         self.unsent = 0
+        self.connection_fault: Callable[[], str] = lambda: ""
+
+    def why_no_reply(self) -> str:
+        """Returns what is known about the cause of a missing reply; may be empty."""
+        if fault := self.connection_fault():
+            return fault
+        if not self.ready.done():
+            return f"the reply topic {self.reply_topic!r} cannot be read yet"
+        if self._pending.has_received:
+            return ""
+        return (
+            "no gateway has replied to this client yet: check that one reads the command topic"
+            f" {self._command_topic!r}, and that the PV exists"
+        )
 
     def refuse(self, error: TransportError | None) -> None:
         """Fails pending requests and, until called with None, all later ones."""

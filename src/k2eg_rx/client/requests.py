@@ -130,7 +130,8 @@ class SingleReply(Generic[_T]):
         """Emits the timeout unless the request has ended."""
         if self._end():
             request = self._request
-            error = OperationTimeout(request.command.operation, request.subject, request.timeout, request.hint)
+            hint = "; ".join(filter(None, (request.hint, self._sender.why_no_reply())))
+            error = OperationTimeout(request.command.operation, request.subject, request.timeout, hint)
             self._observer.on_error(error)
 
     def _end(self) -> bool:

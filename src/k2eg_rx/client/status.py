@@ -162,6 +162,11 @@ class StatusBoard:
         self._last = status
         self._changes.on_next(status)
 
+    @property
+    def reason(self) -> str:
+        """What is wrong with the connection; empty while nothing is."""
+        return self._last.reason
+
     def now(self) -> Status:
         """Returns the current status."""
         return self._measure(self._last)

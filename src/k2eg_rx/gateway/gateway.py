@@ -11,7 +11,9 @@ producer's thread only enqueue.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -66,6 +68,7 @@ _MAX_LISTENER_CHECK_PERIOD = 60.0  # seconds
 # Commands that may wait between the poll thread and the event loop. Gets and puts that wait for EPICS do not count: the
 # commands of other applications are behind them in the same topic.
 _MAX_UNHANDLED = 10_000
+_STOP_CHECK = 0.5  # seconds between checks whether a start is to be given up
 _DRAIN_TIMEOUT = 1.0  # seconds that closing waits for running gets and puts
 
 
@@ -212,14 +215,15 @@ class Gateway:
     def _capacity(self) -> int:
         return _MAX_UNHANDLED
 
-    def start(self, timeout: float = 30.0) -> None:
+    def start(self, timeout: float | None = 30.0, stop: threading.Event | None = None) -> None:
         """Starts reading commands. Every command that is sent after this method returns is carried out.
 
         Args:
-            timeout: Seconds to wait for the command topic.
+            timeout: Seconds to wait for Kafka; None: without limit.
+            stop: Setting this event ends the wait.
 
         Raises:
-            TransportError: Kafka cannot be reached or the command topic cannot be read within `timeout`.
+            TransportError: Kafka refuses the connection, or the command topic cannot be read within `timeout`.
         """
         emit = self._publisher.send
         handler = self._handler
@@ -231,17 +235,26 @@ class Gateway:
         self._source = self._transport.events(self._commands, self._options.group)
         self._commands.attach(self._source)
         _chain_future(self._source.read(self._command_topic), started)
-        try:
-            started.result(timeout)
-        except TimeoutError:
-            raise TransportError(
-                f"the command topic {self._command_topic!r} must be readable within {timeout:g} s, got no answer"
-            ) from None
+        self._await_start(started, timeout, stop or threading.Event())
         if self._options.monitor_expiration:
             period = min(_MAX_LISTENER_CHECK_PERIOD, self._options.monitor_expiration / 4)
             self._loop.schedule_periodic(period, self._look_for_consumers)
         call_soon(self._loop, self._start.publish)
         _log.info("gateway started: command_topic=%s group=%s", self._command_topic, self._options.group)
+
+    def _await_start(self, started: Future[None], timeout: float | None, stop: threading.Event) -> None:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while not started.done() and not stop.is_set() and time.monotonic() < deadline:
+            with suppress(TimeoutError):
+                started.exception(min(_STOP_CHECK, deadline - time.monotonic()))
+        if started.done():
+            started.result()
+        elif stop.is_set():
+            raise TransportError("stopped while waiting for Kafka")
+        else:
+            raise TransportError(
+                f"the command topic {self._command_topic!r} must be readable within {timeout:g} s, got no answer"
+            )
 
     def _look_for_consumers(self, _state: object = None) -> None:
         handler = self._handler

@@ -21,7 +21,6 @@ from k2eg_rx.texts import get_logger
 
 _log = get_logger(__name__)
 
-_START_TIMEOUT = 30.0  # seconds; less than one if the broker is up
 _CLOSE_TIMEOUT = 2.0  # seconds for each part
 _STOP_CHECK = 1.0  # seconds between checks of the event that a caller may set; signals need none
 
@@ -49,15 +48,17 @@ def with_gateway_defaults(settings: Settings) -> Settings:
 
 
 @contextmanager
-def gateway(settings: Settings) -> Generator[Gateway]:
+def gateway(settings: Settings, stop: threading.Event | None = None) -> Generator[Gateway]:
     """Starts the gateway of an environment with its providers and Kafka connection; closes them all at the end.
+
+    Waits for Kafka for as long as `start_timeout` in `[gateway]` allows, or until `stop` is set.
 
     Yields:
         The running gateway.
 
     Raises:
         ValueError: The `[gateway]` section is invalid.
-        TransportError: Kafka cannot be reached.
+        TransportError: Kafka refuses the connection, or was not reached in time.
     """
     options = GatewayOptions.from_section(settings.section("gateway"))
     settings = with_gateway_defaults(settings)
@@ -71,7 +72,7 @@ def gateway(settings: Settings) -> Generator[Gateway]:
         stack.callback(ca.close)
         running = Gateway(transport, providers, options, settings.command_topic, admin)
         stack.callback(running.close, _CLOSE_TIMEOUT)
-        running.start(_START_TIMEOUT)
+        running.start(options.start_timeout or None, stop)
         yield running
 
 
@@ -94,7 +95,7 @@ def run_gateway(
     before: Mapping[str, int] = {}
     with TerminationSignals() as signals:
         try:
-            with gateway(settings) as running:
+            with gateway(settings, stop) as running:
                 signals.defer()
                 if ready is not None:
                     ready()
@@ -106,6 +107,9 @@ def run_gateway(
         except KeyboardInterrupt:
             _log.info("gateway stopped while it was starting: reason=%s", _reason(signals))
         except (ValueError, K2EGError) as error:
+            if stop.is_set():
+                _log.info("gateway stopped while it was starting: reason=%s", _reason(signals))
+                return 0
             _log.error("gateway cannot run: %s", error)
             return 1
     if running is not None:

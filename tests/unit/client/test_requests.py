@@ -72,7 +72,7 @@ def test_a_timeout_names_operation_subject_and_seconds_and_frees_the_request(set
     assert isinstance(error, OperationTimeout)
     assert isinstance(error, TimeoutError)
     assert (error.operation, error.subject, error.waited) == ("get", "pva://x", 3.0)
-    assert str(error) == "get of pva://x: no reply within 3 s"
+    assert str(error).startswith("get of pva://x: no reply within 3 s")
     assert len(setup.pending) == 0
     setup.reply(x={"value": 1})
     assert setup.items == []
@@ -83,7 +83,26 @@ def test_a_hint_is_appended_to_the_timeout(setup: Setup) -> None:
     stream = setup.requests.reply(PutCommand("pva://x", b"\x80"), "pva://x", 1.0, hint="it may")
     setup.subscribe(stream)
     setup.timers.advance_to(2)
-    assert str(setup.errors[0]) == "put of pva://x: no reply within 1 s; it may"
+    assert str(setup.errors[0]).startswith("put of pva://x: no reply within 1 s; it may; ")
+
+
+def test_a_timeout_names_the_cause_if_it_is_known(setup: Setup) -> None:
+    def timed_out() -> str:
+        setup.errors.clear()
+        setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 1.0))
+        setup.timers.advance_by(2)
+        return str(setup.errors[0]).removeprefix("get of pva://x: no reply within 1 s")
+
+    assert timed_out() == "; the reply topic 'replies' cannot be read yet"
+    setup.ready.set_result(None)
+    assert "no gateway has replied to this client yet: check that one reads the command topic 'commands'" in timed_out()
+    setup.sender.connection_fault = lambda: "the broker is away"
+    assert timed_out() == "; the broker is away"
+    setup.sender.connection_fault = lambda: ""
+    setup.sink.sent.clear()
+    setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 1.0))
+    setup.reply(x={"value": 1})
+    assert timed_out() == ""
 
 
 def test_waiting_for_the_reply_topic_counts_towards_the_timeout(setup: Setup) -> None:
@@ -186,7 +205,7 @@ def test_wait_raises_the_timeout_and_frees_the_request(setup: Setup) -> None:
     setup.ready.set_result(None)
     with pytest.raises(OperationTimeout) as caught:
         setup.requests.wait(value_of_x(timeout=0.001, hint="a hint"))
-    assert str(caught.value) == "get of pva://x: no reply within 0.001 s; a hint"
+    assert str(caught.value).startswith("get of pva://x: no reply within 0.001 s; a hint; ")
     assert len(setup.pending) == 0
 
 

@@ -25,6 +25,7 @@ class GatewayOptions:
     Attributes:
         group: The consumer group that reads the command topic; the gateways of a group share the commands. A name
             with "k2eg" in it is accepted with a warning.
+        start_timeout: How long a gateway waits for Kafka when it starts; 0 means without limit.
         operation_timeout: How long EPICS may take for a get or a put.
         max_put_age: A put that has waited longer in Kafka is refused.
         max_get_age: A get that has waited longer in Kafka is refused.
@@ -54,6 +55,7 @@ class GatewayOptions:
     """
 
     group: str = "epics-gateway"
+    start_timeout: float = 0.0
     operation_timeout: float = 10.0
     max_put_age: float = 30.0
     max_get_age: float = 60.0
@@ -87,11 +89,11 @@ class GatewayOptions:
         for name in ("operation_timeout", "max_put_age", "max_get_age"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"[gateway] {name} must be a time above 0 s, got {getattr(self, name)!r}")
-        if not 0 <= self.monitor_expiration < math.inf:
-            raise ValueError(
-                "[gateway] monitor_expiration must be a time in seconds, or 0 for never, "
-                f"got {self.monitor_expiration!r}"
-            )
+        for name, zero in (("monitor_expiration", "for never"), ("start_timeout", "for no limit")):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"[gateway] {name} must be a time in seconds, or 0 {zero}, got {getattr(self, name)!r}"
+                )
         if self.outgoing_overflow not in _OVERFLOWS:
             raise ValueError(
                 f"[gateway] outgoing_overflow must be 'latest' or 'drop_oldest', got {self.outgoing_overflow[:80]!r}"

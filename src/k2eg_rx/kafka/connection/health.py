@@ -20,6 +20,9 @@ from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_refusal, is_untr
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.transport import ConnectionState, TransportStatus
 
+_CREATION = (
+    5.0  # seconds for the command topic to be created automatically, by the first command, before it is reported
+)
 _SLOW_ANSWER = 5.0  # seconds without an answer and without an error that count as slow, not as down
 
 
@@ -64,6 +67,8 @@ class Health:
         self._cause: KafkaError | None = None
         self._status: tuple[KafkaError, TransportStatus] | None = None
         self._missing: dict[Permission, TransportStatus] = {}
+        self._topic_missing_since: float | None = None
+        self._topic_missing: TransportStatus | None = None
         self._last_answer = clock()
         self._suspicious = True
         self.disruptions = 0
@@ -85,8 +90,23 @@ class Health:
         if not self._suspicious:
             return  # called for each record sent: no lock while the connection is up
         with self._lock:
-            self._suspicious, self._cause = bool(self._missing), None
+            self._suspicious = bool(self._missing) or self._topic_missing_since is not None
+            self._cause = None
             self._status_events.announce(self._up_status())
+
+    def on_command_topic(self, missing: str) -> None:
+        """Records whether the command topic exists, before the answer that shows it.
+
+        Args:
+            missing: The text for the status; empty if the topic exists.
+        """
+        with self._lock:
+            now = self._clock()
+            first = now if self._topic_missing_since is None else self._topic_missing_since
+            self._topic_missing_since = first if missing else None
+            is_reported = bool(missing) and now - first >= _CREATION
+            self._topic_missing = TransportStatus(ConnectionState.UP, missing) if is_reported else None
+            self._suspicious = self._suspicious or bool(missing)
 
     def on_error(self, error: KafkaError) -> None:
         """Records an error of a client: its ``error_cb``."""
@@ -160,4 +180,4 @@ class Health:
     def _up_status(self) -> TransportStatus:
         """Returns the status while the broker answers; a missing required permission comes first."""
         statuses = sorted(self._missing.values(), key=lambda status: status.refused)
-        return statuses[-1] if statuses else TransportStatus(ConnectionState.UP)
+        return statuses[-1] if statuses else self._topic_missing or TransportStatus(ConnectionState.UP)

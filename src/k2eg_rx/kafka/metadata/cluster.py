@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AclOperation,  # pyright: ignore[reportPrivateImportUsage] - documented there
     AdminClient,
@@ -72,6 +72,9 @@ class Cluster:
         self._admin: Any = self._client(create_topics=False)
         self._creator: Any = None
         self._failed_requests = 0  # in a row, for want of a broker
+        # As for the consumers: records of a transaction that is open are received when it is committed.
+        committed = settings.kafka.get("isolation.level", "read_committed") == "read_committed"
+        self._isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         self.cluster_id: str | None = None
 
     def _client(self, *, create_topics: bool) -> Any:  # its futures are untyped
@@ -133,8 +136,16 @@ class Cluster:
             return None
         self._failed_requests = 0
         self.cluster_id = answer.cluster_id
+        if topic == (self._settings.command_topic,):
+            self._note_command_topic(answer.topics)
         self._health.on_answer()
         return answer.topics
+
+    def _note_command_topic(self, known: Mapping[str, KafkaTopicMetadata]) -> None:
+        name = self._settings.command_topic
+        error = known[name].error if name in known else None
+        missing = f"the command topic {name!r} does not exist; to create it: {self._translator.create_command(name)}"
+        self._health.on_command_topic(missing if error is not None and is_gone(error) else "")
 
     def _count_failed_request(self, failure: KafkaException) -> None:
         self._failed_requests = self._failed_requests + 1 if kafka_error(failure).code() == KafkaError._TRANSPORT else 0
@@ -184,7 +195,7 @@ class Cluster:
         self, partitions: Collection[TopicPartition], spec: Any
     ) -> Iterator[tuple[TopicPartition, int | None]]:
         asked: Mapping[TopicPartition, Future[Any]] = self._admin.list_offsets(
-            dict.fromkeys(partitions, spec), request_timeout=_OFFSETS_TIMEOUT
+            dict.fromkeys(partitions, spec), isolation_level=self._isolation, request_timeout=_OFFSETS_TIMEOUT
         )
         for partition, future in asked.items():
             try:

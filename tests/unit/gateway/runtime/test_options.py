@@ -34,6 +34,7 @@ def test_a_section_is_parsed() -> None:
         ({"operation_timeout": "0"}, "operation_timeout must be a time above 0 s, got 0.0"),
         ({"max_put_age": "nan"}, "max_put_age"),
         ({"monitor_expiration": "-1"}, "monitor_expiration"),
+        ({"start_timeout": "-1"}, "start_timeout"),
         ({"max_pending": "1.5"}, "max_pending must be a whole number, got '1.5'"),
         ({"reply_topics": "("}, "reply_topics must be a regular expression"),
         ({"max_names": "0"}, "max_names must be above 0, got 0"),

@@ -94,3 +94,20 @@ def test_other_errors_do_not_affect_the_state(harness):
     harness.on_error(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     assert not harness.health.suspicious
     assert harness.suspicions == 0
+
+
+def test_a_missing_command_topic_is_the_reason_once_no_command_has_created_it(harness):
+    health = harness.health
+    for harness.now in (1.0, 2.0):
+        health.on_command_topic("the command topic is missing")
+        health.on_answer()
+    assert harness.states == [TransportStatus(ConnectionState.UP)]
+    assert health.suspicious, "otherwise it is not looked for again"
+    harness.now = 6.0
+    health.on_command_topic("the command topic is missing")
+    health.on_answer()
+    assert harness.states[-1] == TransportStatus(ConnectionState.UP, "the command topic is missing")
+    health.on_command_topic("")
+    health.on_answer()
+    assert harness.states[-1] == TransportStatus(ConnectionState.UP)
+    assert not health.suspicious
