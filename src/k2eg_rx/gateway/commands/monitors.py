@@ -275,7 +275,8 @@ class Monitors:
         if self._active.get(key) is monitor:
             del self._active[key]
             monitor.share.give_back_one()
-            self._rules.remove_monitor(monitor.topic, monitor.share.application)
+            if self._rules.remove_monitor(monitor.topic, monitor.share.application):
+                self._topics.forget(monitor.topic)
 
     def _topic_ready(self, topic: str, reply_to: ReplyTo) -> Observable[Any]:
         """Returns a stream that completes when the topic exists. Clients create their reply topics themselves."""

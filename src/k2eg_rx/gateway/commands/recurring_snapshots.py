@@ -306,6 +306,7 @@ class RecurringSnapshots:
         if self._running.get(running.topic) is running:
             del self._running[running.topic]
             self._rules.remove_snapshot(running.topic)
+            self._topics.forget(running.topic)
         running.ended.on_completed()
 
     def _collect(self, running: _RunningSnapshot, address: PVAddress) -> abc.DisposableBase:

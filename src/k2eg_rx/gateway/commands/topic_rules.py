@@ -87,14 +87,15 @@ class TopicRules:
         """Notes that a monitor of an application publishes to a topic."""
         self._monitor_topics.setdefault(topic, Counter())[application] += 1
 
-    def remove_monitor(self, topic: str, application: str) -> None:
-        """Notes that it has ended."""
+    def remove_monitor(self, topic: str, application: str) -> bool:
+        """Notes that it has ended; returns whether it was the last one of its topic."""
         owners = self._monitor_topics[topic]
         owners[application] -= 1
         if not owners[application]:
             del owners[application]
         if not owners:
             del self._monitor_topics[topic]
+        return not owners
 
     def add_snapshot(self, topic: str) -> None:
         """Notes that a snapshot publishes to a topic."""

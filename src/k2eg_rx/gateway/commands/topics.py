@@ -125,7 +125,7 @@ class Topics:
         self._scheduler = scheduler
         self._exists_until: dict[str, datetime] = {}
         self._requested: dict[str, int] = {}  # partitions by topic, waiting for a request
-        self._partitions: dict[str, int] = {}  # of all topics requested so far
+        self._partitions: dict[str, int] = {}  # of the topics in use
         self._waiting: dict[str, list[abc.ObserverBase[Any]]] = {}
         self._request_scheduled = False
         self._running_requests = 0
@@ -143,6 +143,7 @@ class Topics:
         """
 
         def subscribe(observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+            self._partitions[topic] = partitions
             if not self._create or self._exists(topic):
                 observer.on_completed()
                 return Disposable()
@@ -198,6 +199,8 @@ class Topics:
         if error is None:
             self._last_response = self._scheduler.now
             until = self._last_response + timedelta(seconds=_CREATED_TTL)
+            now = self._last_response
+            self._exists_until = {topic: until for topic, until in self._exists_until.items() if until > now}
             self._exists_until.update(dict.fromkeys(batch, until))  # refused ones too, so as not to repeat at once
             self._retry_delay = _RETRY_DELAY
             for topic, reason in done.result().items():
@@ -210,7 +213,6 @@ class Topics:
                 self._schedule_request(self._retry_delay)
                 self._retry_delay = min(2 * self._retry_delay, _MAX_RETRY_DELAY)
             return  # what waits for the topics goes on waiting
-        self._partitions.update(batch)
         waiting = [(topic, observer) for topic in batch for observer in self._waiting.pop(topic, [])]
         in_slices(self._scheduler, waiting, lambda pair: self._complete(*pair))
 
@@ -220,6 +222,10 @@ class Topics:
             observer.on_completed()
         except Exception:  # of this observer only
             _log.exception("waiting for a topic failed: topic=%s", topic)
+
+    def forget(self, topic: str) -> None:
+        """Notes that nothing is published to a topic any more: it is not recreated."""
+        self._partitions.pop(topic, None)
 
     def recreate(self, topic: str, on_created: Callable[[], None]) -> None:
         """Creates a missing topic again, if this gateway created it before.

@@ -258,3 +258,20 @@ def test_the_first_event_of_a_monitor_waits_for_its_topic(gateway: Any) -> None:
     gateway.command("repeating_snapshot", snapshot_name="S", pv_name_list=["pva://a"])
     gateway.handler.topics._worker.tasks.pop(0)()
     assert admin.requests[-1] == {"s": 1}
+
+
+def test_what_is_known_of_topics_does_not_grow_with_time() -> None:
+    under_test = TopicsUnderTest()
+    pool: Any = under_test.topics._worker
+    for number in range(50):
+        under_test.ensure(f"t{number}")
+        under_test.settle()
+        pool.tasks.pop()()
+        under_test.scheduler.advance_by(1.0)
+        under_test.topics.forget(f"t{number}")
+    assert len(under_test.created) == 50
+    assert len(under_test.topics._exists_until) <= 1
+    assert not under_test.topics._partitions
+    under_test.topics.recreate("t1", lambda: under_test.created.append("again"))
+    under_test.scheduler.advance_by(10.0)
+    assert len(under_test.admin.requests) == 50, "a topic without a monitor is not recreated"
