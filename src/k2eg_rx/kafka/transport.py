@@ -11,6 +11,7 @@ from concurrent.futures import Future
 
 from k2eg_rx.kafka.connection.configuration import (
     Properties,
+    check_properties,
     events_properties,
     group_properties,
     history_properties,
@@ -49,6 +50,7 @@ class KafkaTransport:
     """
 
     def __init__(self, settings: Settings) -> None:
+        check_properties(settings.kafka)
         self._settings = settings
         self._translator = ErrorTranslator(settings.broker_url, secrets_in(settings.kafka))
         self._status_events = StatusEvents()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from k2eg_rx.errors import TransportError
 from k2eg_rx.settings import Settings
 from k2eg_rx.texts import get_logger
 
@@ -98,6 +99,26 @@ _NEVER = frozenset({"group.instance.id", "group.remote.assignor"})
 _NEVER_OF_A_CONSUMER = _NEVER | {"message.max.bytes"}
 
 UNNAMED_GROUP = "kg-reader"  # librdkafka requires one even without group membership
+
+
+def check_properties(properties: Mapping[str, str]) -> None:
+    """Checks the ``[kafka]`` section for properties that no client can have.
+
+    Raises:
+        TransportError: A property must not be there; the text names it and the reason.
+    """
+    for name, value in properties.items():
+        if name.endswith("_cb") or name in ("on_commit", "on_delivery", "logger"):
+            raise TransportError(f"[kafka] {name} is a function of a program, which a file cannot give: remove it")
+        if name == "transactional.id":
+            raise TransportError(
+                "[kafka] transactional.id must not be set: commands and events are sent singly; remove it"
+            )
+        if name in ("acks", "request.required.acks") and value.strip().lower() not in ("all", "-1"):
+            raise TransportError(
+                f"[kafka] {name} must be all, got {value}: a put that is repeated after a lost connection would not be"
+                " recognized by the broker, and be carried out twice"
+            )
 
 
 def _properties(

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import (
     admin_properties,
     check_group_name,
+    check_properties,
     events_properties,
     group_properties,
     presence_group,
@@ -18,6 +20,7 @@ from k2eg_rx.kafka.connection.configuration import (
     replies_properties,
     sink_properties,
 )
+from k2eg_rx.kafka.transport import KafkaTransport
 from k2eg_rx.settings import Settings
 
 
@@ -81,6 +84,25 @@ def test_a_fixed_property_with_the_same_value_gives_no_warning(caplog):
     with caplog.at_level(logging.WARNING):
         events_properties(environment)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("stats_cb", "print", "a function of a program"),
+        ("on_delivery", "print", "a function of a program"),
+        ("transactional.id", "mine", "sent singly"),
+        ("acks", "1", "must be all, got 1"),
+        ("request.required.acks", "0", "must be all, got 0"),
+    ],
+)
+def test_a_property_that_no_client_can_have_is_one_error_with_its_name(name, value, words):
+    with pytest.raises(TransportError, match=rf"\[kafka\] {name} .*{words}"):
+        KafkaTransport(Settings("test", "127.0.0.1:1", "commands", "replies", {name: value}))
+
+
+def test_acks_of_all_replicas_may_be_set():
+    check_properties({"acks": "all", "request.required.acks": "-1"})
 
 
 def test_no_static_membership():
