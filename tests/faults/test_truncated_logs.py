@@ -26,9 +26,9 @@ class WritableProvider(CountingProvider):
         super().__init__(rate=20.0, first=0)
         self.puts: list[object] = []
 
-    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float) -> Future[None]:
+    def put(self, address: PVAddress, fields: Mapping[str, Any], timeout: float, **options: Any) -> Future[None]:
         self.puts.append(fields["value"])
-        return super().put(address, fields, timeout)
+        return super().put(address, fields, timeout, **options)
 
 
 def test_no_put_is_repeated_and_no_monitor_goes_back(
