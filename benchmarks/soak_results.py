@@ -61,7 +61,8 @@ def _held(site: Site, counts: Counter[str]) -> dict[int, list[Held]]:
     for message in read_topics(site.broker.address, [monitor_topic(counter(number)) for number in range(site.pvs)]):
         number = numbers.get(message.key() or b"")
         if number is None:  # that a PV was lost, or that updates were not published
-            counts[f"records with the header {(message.headers() or [('none', b'')])[0][0]}, no events"] += 1
+            headers: Any = message.headers() or [("none", b"")]
+            counts[f"records with the header {headers[0][0]}, no events"] += 1
         else:
             value = msgpack.unpackb(message.value() or b"")[counter(number)]["value"]
             held[number].append(Held(message.partition() or 0, message.offset() or 0, value))
