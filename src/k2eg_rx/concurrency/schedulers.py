@@ -5,6 +5,8 @@ Thread safety: any thread.
 
 from __future__ import annotations
 
+from typing import Any
+
 from reactivex import abc
 from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler, TrampolineScheduler
 
@@ -15,9 +17,44 @@ from k2eg_rx.concurrency.runtime import current_runtime
 _DEFAULTS_OF_REACTIVEX = (TrampolineScheduler, ImmediateScheduler, TimeoutScheduler)
 
 
+# Schedulers of reactivex that only their own thread may use: from another one they lose actions, or wait for ever.
+_BOUND_TO_A_THREAD = {
+    "EventletScheduler": "a queue that a greenlet reads",
+    "GEventScheduler": "a queue that a greenlet reads",
+    "QtScheduler": "a signal of Qt",
+    "TkinterScheduler": "a queue that `after` of the window reads",
+    "TwistedScheduler": "`reactor.callFromThread`",
+    "WxScheduler": "`wx.CallAfter`",
+}
+
+
 def chosen_scheduler(subscribed: abc.SchedulerBase | None) -> abc.SchedulerBase | None:
-    """Returns the scheduler that was given to `subscribe`; None if it is a default of reactivex's own operators."""
-    return None if isinstance(subscribed, _DEFAULTS_OF_REACTIVEX) else subscribed
+    """Returns the scheduler that was given to `subscribe`; None if it is a default of reactivex's own operators.
+
+    reactivex's scheduler for asyncio, which `await` of an Observable uses too, is replaced by its thread-safe variant.
+
+    Raises:
+        ValueError: The scheduler works on its own thread only; the text says what to use instead.
+    """
+    if subscribed is None or isinstance(subscribed, _DEFAULTS_OF_REACTIVEX):
+        return None
+    kind = type(subscribed)
+    if kind.__module__.startswith("reactivex.scheduler."):
+        if kind.__name__ == "AsyncIOScheduler":
+            return _thread_safe(subscribed)
+        instead = _BOUND_TO_A_THREAD.get(kind.__name__)
+        if instead is not None:
+            raise ValueError(
+                f"the scheduler must accept actions of other threads, got a {kind.__name__}: subscribe without it, and"
+                f" pass items on by {instead}"
+            )
+    return subscribed
+
+
+def _thread_safe(scheduler: Any) -> abc.SchedulerBase:
+    from reactivex.scheduler.eventloop import AsyncIOThreadSafeScheduler  # noqa: PLC0415 - imports asyncio
+
+    return AsyncIOThreadSafeScheduler(scheduler._loop)
 
 
 def scheduler_or(given: abc.SchedulerBase | None, subscribed: abc.SchedulerBase | None) -> abc.SchedulerBase:

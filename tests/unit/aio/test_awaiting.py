@@ -9,6 +9,7 @@ import pytest
 import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
+from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import Subject
 
 from k2eg_rx import Client, OperationTimeout, aio
@@ -196,3 +197,30 @@ def test_a_get_works_while_all_pool_threads_are_busy(client: Client, transport: 
         assert asyncio.run(main()) == 1
     finally:
         free.set()
+
+
+def test_a_stream_can_be_awaited_in_an_idle_loop(client: Client, transport: Any) -> None:
+    """reactivex's own `await` and its scheduler for asyncio; replies come on another thread."""
+
+    def answer() -> None:
+        transport.reply(transport.commands[-1], x={"value": 1})
+
+    async def main() -> list[Any]:
+        values: list[Any] = []
+        loop = asyncio.get_running_loop()
+
+        async def awaited(stream: Any) -> Any:
+            return await stream
+
+        task = asyncio.ensure_future(awaited(client.get_stream("pva://x")))
+        while not transport.commands:
+            await asyncio.sleep(0)
+        threading.Thread(target=answer).start()
+        values.append((await asyncio.wait_for(task, 30)).value)
+        got: asyncio.Future[Any] = loop.create_future()
+        client.monitor_stream("pva://x").subscribe(got.set_result, scheduler=AsyncIOScheduler(loop))
+        threading.Thread(target=transport.event, args=("x", "x", 2)).start()
+        values.append((await asyncio.wait_for(got, 30)).value)
+        return values
+
+    assert asyncio.run(main()) == [1, 2]
