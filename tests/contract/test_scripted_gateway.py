@@ -1049,3 +1049,15 @@ def test_every_name_can_be_read_written_monitored_and_taken(
     taken = first(recurring)
     assert (taken.data[key]["value"], taken.data["other"]["value"]) == (2.0, 5.0)
     assert taken.as_dict()["iteration"] == 1
+
+
+def test_a_put_after_an_abandoned_one_has_the_last_word():
+    with ScriptedGateway() as gateway, gateway.client() as client:
+        pv = gateway.pv("mag:q", 10.0, delay=3.0)
+        abandoned = client.put_stream("pva://mag:q", 6.0, check=False).subscribe()
+        gateway.advance(1.0)
+        abandoned.dispose()
+        pv.delay = 0.5
+        first(client.put_stream("pva://mag:q", 10.0, check=False))
+        gateway.advance(20.0)
+        assert (pv.puts, pv.value) == ([6.0, 10.0], 10.0)

@@ -93,9 +93,11 @@ class CountingProvider:
         *,
         wait: bool = False,
         on_written: Callable[[], None] = lambda: None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> Future[None]:
         future: Future[None] = Future()
-        future.set_result(None)
+        if may_send():
+            future.set_result(None)
         return future
 
     def subscribe(

@@ -109,6 +109,11 @@ DIFFERENCES = [
         r"get/malformed/'(pva://variable:a/x|ca://variable:\{a\})'",
         [(-3, "Timeout operation")],
     ),
+    Difference(
+        "a put that times out says whether it was sent",
+        r"put/nonexistent.*",
+        [(-3, "Timeout operation: nothing was written, and nothing will be")],
+    ),
     Difference("a command that is not a string is answered", r"bad/command not a string", [(-1, None)]),
     Difference("info is answered", r"bad/info command", [(-1, None)]),
     Difference("type errors have a text", rf"{TYPE_ERROR}|put/.*/(out of range int8|int key)", None),

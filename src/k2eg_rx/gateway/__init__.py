@@ -78,6 +78,7 @@ from k2eg_rx.gateway.commands.source import CommandSource, ReceivedCommand
 from k2eg_rx.gateway.commands.starts import StartPublisher
 from k2eg_rx.gateway.commands.topics import TopicAdmin
 from k2eg_rx.gateway.epics.provider import (
+    NotSentError,
     Provider,
     ProviderError,
     ProviderTimeout,
@@ -98,6 +99,7 @@ __all__ = [
     "GatewayContext",
     "GatewayOptions",
     "Metrics",
+    "NotSentError",
     "OutgoingRecord",
     "PVReading",
     "Provider",

@@ -146,7 +146,8 @@ def command_key(command: Command) -> bytes | None:
     """
     match command:
         case GetCommand(pv_name) | PutCommand(pv_name) | MonitorCommand(pv_name):
-            return (pv_name.partition("://")[2] or pv_name).encode()  # a URI, checked when it was created
+            name = pv_name.partition("://")[2] or pv_name  # a URI, checked when it was created
+            return name.partition(".")[0].encode()  # X.VAL is the same channel as X
         case (
             RepeatingSnapshotCommand(snapshot_name)
             | RepeatingSnapshotTriggerCommand(snapshot_name)

@@ -5,6 +5,7 @@ Thread safety: the thread that runs the clock.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 from reactivex import abc
 
 from k2eg_rx.errors import OperationError
-from k2eg_rx.gateway import ProviderError, ProviderTimeout, PVReading, Subscriber
+from k2eg_rx.gateway import NotSentError, ProviderError, ProviderTimeout, PVReading, Subscriber
 from k2eg_rx.protocol import Structure, select_field
 from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.testing.scripted_pvs import ScriptedPV
@@ -71,6 +72,7 @@ class ScriptedProvider:
         self._clock = clock
         self._pvs: dict[str, ScriptedPV] = {}
         self._subscriptions: dict[str, list[ScriptedSubscription]] = {}  # by record name, for speed with many PVs
+        self._sent: dict[str, deque[_SentPut]] = {}  # puts that were sent and not written yet, by PV
         self._waiting: list[Callable[[], None]] = []  # attempts of gets and puts of disconnected PVs
 
     def add(self, pv: ScriptedPV) -> None:
@@ -102,8 +104,12 @@ class ScriptedProvider:
         *,
         wait: bool = False,  # noqa: ARG002 - scripted PVs have completed once they are written
         on_written: Callable[[], None] = lambda: None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> Future[None]:
-        """Writes fields of a PV; see `Provider.put`. A put that a PV has begun is executed even after a timeout."""
+        """Writes fields of a PV; see `Provider.put`.
+
+        A put that was sent is executed even after a timeout, and before puts to the PV that were sent later.
+        """
         written: dict[str, Any] = dict(fields)
 
         def write(pv: ScriptedPV) -> None:
@@ -114,7 +120,21 @@ class ScriptedProvider:
             pv.put(item)
             on_written()
 
-        return self._run_connected(address, timeout, write, late=True)
+        put = _SentPut(write)
+
+        def send(pv: ScriptedPV) -> None:
+            if not may_send():
+                raise NotSentError
+            self._sent.setdefault(pv.name, deque()).append(put)
+
+        def complete(pv: ScriptedPV) -> None:
+            sent = self._sent[pv.name]
+            while not put.is_written:
+                sent.popleft().write(pv)
+            if put.error is not None:
+                raise put.error
+
+        return self._run_connected(address, timeout, complete, send)
 
     def subscribe(
         self,
@@ -164,7 +184,11 @@ class ScriptedProvider:
             raise ProviderError(error.message) from None
 
     def _run_connected(
-        self, address: PVAddress, timeout: float, act: Callable[[ScriptedPV], _Result], *, late: bool = False
+        self,
+        address: PVAddress,
+        timeout: float,
+        act: Callable[[ScriptedPV], _Result],
+        send: Callable[[ScriptedPV], None] | None = None,
     ) -> Future[_Result]:
         """Runs a function on a PV once it is connected, after its delay; returns the future of the result.
 
@@ -172,13 +196,24 @@ class ScriptedProvider:
             address: The PV.
             timeout: Seconds.
             act: The function. It may raise `ProviderError`.
-            late: Whether to run it even if the timeout expires during the PV's delay.
+            send: Called once the PV is connected, before the delay; the function is then called even after the timeout.
+                If it raises, the future fails.
         """
         future: Future[_Result] = Future()
+        is_sent = send is None
 
         def attempt() -> None:
+            nonlocal is_sent
             pv = self._find(address)
             if pv is not None and pv.connected:
+                if send is not None and not is_sent:
+                    try:
+                        send(pv)
+                    except ProviderError as error:
+                        if not future.done():
+                            future.set_exception(error)
+                        return
+                    is_sent = True
                 self._clock.schedule_relative(pv.delay, partial(finish, pv))
             elif not future.done():
                 self._waiting.append(attempt)
@@ -186,7 +221,7 @@ class ScriptedProvider:
         def finish(pv: ScriptedPV, _scheduler: abc.SchedulerBase, _state: object = None) -> None:
             if not pv.connected:
                 attempt()
-            elif late or not future.done():
+            elif send is not None or not future.done():
                 _settle(future, partial(act, pv))
 
         def time_out(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
@@ -196,6 +231,28 @@ class ScriptedProvider:
         self._clock.schedule_relative(timeout, time_out)
         attempt()
         return future
+
+
+class _SentPut:
+    """A put that a PV has received, and that it writes once.
+
+    Attributes:
+        is_written: Whether it was written, or has failed.
+        error: Why it failed.
+    """
+
+    def __init__(self, write: Callable[[ScriptedPV], None]) -> None:
+        self._write = write
+        self.is_written = False
+        self.error: Exception | None = None
+
+    def write(self, pv: ScriptedPV) -> None:
+        """Writes the value."""
+        self.is_written = True
+        try:
+            self._write(pv)
+        except Exception as error:
+            self.error = error
 
 
 def _settle(future: Future[_Result], act: Callable[[], _Result]) -> None:

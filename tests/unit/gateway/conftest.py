@@ -13,7 +13,7 @@ from reactivex.testing import TestScheduler
 from k2eg_rx.gateway.commands.dispatch import handle_each
 from k2eg_rx.gateway.commands.messages import OutgoingRecord
 from k2eg_rx.gateway.commands.source import CommandSource
-from k2eg_rx.gateway.epics.provider import PVReading, TypeMap
+from k2eg_rx.gateway.epics.provider import NotSentError, PVReading, TypeMap
 from k2eg_rx.gateway.gateway import CommandHandler
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.metrics import Metrics
@@ -46,6 +46,8 @@ class ScriptedProvider:
         self.gets: list[tuple[PVAddress, float, Future[PVReading]]] = []
         self.puts: list[tuple[PVAddress, dict[str, Any], float, Future[None]]] = []
         self.awaited: list[tuple[str, Callable[[], None]]] = []  # puts that wait, with `on_written`
+        self.is_connected = True
+        self.unsent: list[tuple[Future[None], Callable[[], bool]]] = []  # puts that wait for the connection
         self.subscriptions: list[ScriptedSubscription] = []
         self.on_unreadable: Callable[[], None] = lambda: None  # of the newest subscription
         self.raises: Exception | None = None
@@ -63,12 +65,25 @@ class ScriptedProvider:
         *,
         wait: bool = False,
         on_written: Callable[[], None] = lambda: None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> Future[None]:
         self._raise()
         if wait:
             self.awaited.append((address.name, on_written))
-        self.puts.append((address, dict(fields), timeout, Future()))
-        return self.puts[-1][3]
+        put: Future[None] = Future()
+
+        def send() -> bool:
+            if not may_send():
+                put.set_exception(NotSentError())
+                return False
+            self.puts.append((address, dict(fields), timeout, put))
+            return True
+
+        if self.is_connected:
+            send()
+        else:
+            self.unsent.append((put, send))
+        return put
 
     def subscribe(
         self,

@@ -124,7 +124,7 @@ def test_the_fields_of_a_put_are_a_map() -> None:
 @pytest.mark.parametrize(
     ("command", "key"),
     [
-        (GetCommand("pva://a:b.HIGH"), b"a:b.HIGH"),
+        (GetCommand("pva://a:b.HIGH"), b"a:b"),
         (PutCommand("ca://a:b", b"\x80"), b"a:b"),
         (MonitorCommand("pva://a:b", "a_b"), b"a:b"),
         (RepeatingSnapshotCommand("My Snap", ("pva://a",)), b"my_snap"),

@@ -68,7 +68,7 @@ class _Tenure:
 class Claim:
     """The right to carry out one command, once."""
 
-    __slots__ = ("_claims", "_is_taken", "_offset", "_partition", "_tenure")
+    __slots__ = ("_claims", "_is_begun", "_is_taken", "_offset", "_partition", "_tenure")
 
     def __init__(self, claims: Claims, tenure: _Tenure, partition: Partition, offset: int) -> None:
         self._claims = claims
@@ -76,6 +76,7 @@ class Claim:
         self._partition = partition
         self._offset = offset
         self._is_taken = False
+        self._is_begun = False
 
     def open(self) -> Claim:
         """Announces that the command is to be begun later: it may go to the next owner of its partition."""
@@ -89,6 +90,7 @@ class Claim:
         with self._claims.lock:
             may_begin = self._state() is ClaimState.OPEN
             if may_begin:
+                self._is_begun = True
                 self._take()
             return may_begin
 
@@ -99,6 +101,12 @@ class Claim:
             if state in (ClaimState.OPEN, ClaimState.CONFIRM):
                 self._take()
             return state is not ClaimState.HANDED_OVER
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the command was begun; after `answer` it cannot change any more."""
+        with self._claims.lock:
+            return self._is_begun
 
     @property
     def state(self) -> ClaimState:

@@ -5,10 +5,12 @@ beyond that waits until another one of its application ends, so that many PVs th
 application that asks for them. A put waits no longer than its timeout, since later puts to its PV wait for it.
 
 A put starts when the previous put to the same PV has been written, and a get when the puts before it have, so that it
-reads what they wrote; a slow server holds later commands back for 0.5 s at most. A put that waits for its record may
-take as long as a motor moves: later commands are carried out meanwhile, and a second one that waits is refused, because
-EPICS would write it after puts that came later. Record fields are PVs of their own: a put to `X.STOP` does not wait for
-one to `X`.
+reads what they wrote; a slow server holds later commands back for 0.5 s at most. A put to a PV that is not connected
+holds later ones back until it is, since EPICS would carry them out in any order then.
+
+A put that waits for its record may take as long as a motor moves: later commands are carried out meanwhile, and a
+second one that waits is refused, because EPICS would write it after puts that came later. Record fields are PVs of
+their own: a put to `X.STOP` does not wait for one to `X`.
 
 Thread safety: belongs to the event loop thread; the callbacks of providers' futures are moved to it.
 """
@@ -32,7 +34,7 @@ from k2eg_rx.gateway.commands.limits import OVER_LIMIT, FairShares, Slot
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply, value_record
 from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
-from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, PVReading
+from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, PVReading, channel_name
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.protocol import GetCommand, PutCommand, PutError, encode_value, parse_fields
@@ -42,7 +44,7 @@ from k2eg_rx.texts import get_logger
 _log = get_logger(__name__)
 
 _SWEEP_PERIOD = 0.25  # seconds between checks for expired operations, and so the delay of a timeout reply
-_MAX_BLOCKING = 0.5  # seconds that a put may block later commands of its PV; a slower server hangs
+_MAX_BLOCKING = 0.5  # seconds that a put that was sent may block later commands of its PV; a slower server hangs
 _LONGEST_WAIT = 3600.0  # seconds that a put may wait for its record: long scans take minutes
 _SWEEP_BATCH = 250  # timeout replies per turn of the event loop, about 10 ms of work
 _PROVIDER_GRACE = 1.0  # seconds after the deadline at which an operation fails even if its provider has not answered
@@ -52,6 +54,9 @@ MALFORMED = "PV name malformed"
 TIMEOUT = "Timeout operation"
 _BEHIND = "nothing was written, it waited behind others of its application ([gateway] max_pending_per_application)"
 _SUCCESS = "Successfull operation"
+
+_NOT_SENT = "nothing was written, and nothing will be"
+_SENT = "the value was sent, and may have been written"
 
 _STILL_RUNNING = (
     "nothing was written: an earlier put to this PV still waits for its record; put without waiting to write now"
@@ -63,7 +68,7 @@ class _Operation:
 
     Args:
         request: The command.
-        key: The PV's URI, its key in the `KeyedQueue`.
+        key: The key of the PV's queue.
         deadline: Scheduler time at which it times out.
         start_by: Scheduler time at which a put that waits for its application is given up.
         observer: Receives the reply.
@@ -85,6 +90,7 @@ class _Operation:
         self.ticket: Ticket | None = None
         self.slot: Slot | None = None
         self.unblock_timer = SerialDisposable()
+        self.is_denied = False  # its provider was not allowed to send the value
 
     @property
     def is_put(self) -> bool:
@@ -115,6 +121,11 @@ class _Operation:
     def waits(self) -> bool:
         """Whether it is a put that waits for its record."""
         return isinstance(self.request.command, PutCommand) and self.request.command.wait
+
+
+def _queue_key(address: PVAddress) -> str:
+    """Returns what is equal for all addresses of one channel: ``X``, ``X.VAL`` and fields of the structure of ``X``."""
+    return f"{address.protocol}://{channel_name(address).removesuffix('.VAL')}"
 
 
 class GetPutHandler:
@@ -181,13 +192,14 @@ class GetPutHandler:
 
         def call(operation: _Operation, timeout: float) -> Future[Any]:
             provider = provider_of(self._providers, address)
+            may_send = partial(self._may_send, operation)
             if not command.wait:
-                return provider.put(address, fields, timeout)
-            if operation.key in self._awaited:
+                return provider.put(address, fields, timeout, may_send=may_send)
+            if self._awaited.get(operation.key, operation) is not operation:
                 raise ProviderError(_STILL_RUNNING)
             self._awaited[operation.key] = operation
             on_written = partial(call_soon, self._scheduler, partial(self._unblock, operation))
-            return provider.put(address, fields, timeout, wait=True, on_written=on_written)
+            return provider.put(address, fields, timeout, wait=True, on_written=on_written, may_send=may_send)
 
         return self._operation(request, address, call, self._options.max_put_age, blocking=True)
 
@@ -206,7 +218,7 @@ class GetPutHandler:
             now = self._scheduler.now
             deadline = now + timedelta(seconds=self._timeout_of(request.command))
             start_by = now + timedelta(seconds=self._options.operation_timeout)
-            operation = _Operation(request, address.uri, deadline, start_by, observer)
+            operation = _Operation(request, _queue_key(address), deadline, start_by, observer)
             start = partial(self._start_guarded, operation, partial(self._start, operation, address, call, max_age))
             operation.ticket = Ticket(partial(self._enter, operation, start), blocking=blocking)
             if operation.is_put:
@@ -262,33 +274,44 @@ class GetPutHandler:
             return
         remaining = (operation.deadline - self._scheduler.now).total_seconds()
         if remaining <= 0:
-            self._reply(operation, -3, TIMEOUT)
+            self._time_out(operation)
             return
-        if not self._begin(operation, partial(self._start, operation, address, call, max_age)):
+        start = partial(self._start, operation, address, call, max_age)
+        if not self._is_owned(operation, start):
             return
         try:
             future = call(operation, remaining)
         except Exception as error:
             self._fail(operation, error)
             return
-        if operation.ticket is not None and operation.ticket.blocking:
-            operation.unblock_timer.disposable = self._scheduler.schedule_relative(
-                _MAX_BLOCKING, lambda _scheduler, _state: self._unblock(operation)
-            )
-        finish = partial(self._finish, operation, address)
+        finish = partial(self._finish, operation, address, start)
         future.add_done_callback(lambda done: call_soon(self._scheduler, partial(finish, done)))
 
-    def _begin(self, operation: _Operation, start: Callable[[], None]) -> bool:
-        """Takes the claim to a put; returns False if it must not be carried out, or not before `start` is called."""
-        claim = operation.request.claim
-        if not operation.is_put or claim.begin():
+    def _is_owned(self, operation: _Operation, start: Callable[[], None]) -> bool:
+        """Whether a put may be carried out by this gateway; if that is not certain, `start` is called when it is."""
+        state = operation.request.claim.state
+        if not operation.is_put or state is ClaimState.OPEN:
             return True
-        if claim.state is ClaimState.CONFIRM:
+        if state is ClaimState.CONFIRM:
             self._unconfirmed[operation] = start
             self._request_confirmation()
         else:
             self._refuse(operation, LOST)
         return False
+
+    def _may_send(self, operation: _Operation) -> bool:
+        """Takes the claim to a put. Called by its provider, on any thread, right before the value is sent."""
+        if operation.request.claim.begin():
+            call_soon(self._scheduler, partial(self._on_sent, operation))
+            return True
+        operation.is_denied = True
+        return False
+
+    def _on_sent(self, operation: _Operation) -> None:
+        if operation in self._pending:
+            operation.unblock_timer.disposable = self._scheduler.schedule_relative(
+                _MAX_BLOCKING, lambda _scheduler, _state: self._unblock(operation)
+            )
 
     def _request_confirmation(self) -> None:
         if not self._confirming:
@@ -297,16 +320,28 @@ class GetPutHandler:
 
     def _retry_unconfirmed(self) -> None:
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
-        for operation, start in unconfirmed.items():
-            if operation in self._pending:
-                start()
-        self._confirming = False  # the next attempt is made by the sweep
+        try:
+            for operation, start in unconfirmed.items():
+                if operation in self._pending:
+                    start()
+        finally:
+            self._confirming = False  # the next attempt is made by the sweep
 
     def end_revoked(self) -> None:
         """Ends the puts that have not begun and went to another gateway, or have to be refused."""
         for operation in list(self._pending):
             if operation.is_put and operation.request.claim.state in (ClaimState.LOST, ClaimState.HANDED_OVER):
                 self._refuse(operation, LOST)
+
+    def _time_out(self, operation: _Operation, reason: str = "") -> None:
+        """Replies that an operation timed out; a put that was not sent by now is not sent later."""
+        if operation.is_put:
+            operation.request.claim.answer()
+            if operation.request.claim.is_begun:
+                reason = reason or _SENT
+            elif reason != _BEHIND:
+                reason = _NOT_SENT
+        self._reply(operation, -3, f"{TIMEOUT}: {reason}" if reason else TIMEOUT)
 
     def _refuse(self, operation: _Operation, text: str) -> None:
         self._metrics.refused += 1
@@ -317,8 +352,12 @@ class GetPutHandler:
         if operation.ticket is not None:
             self._queues.release(operation.key, operation.ticket)
 
-    def _finish(self, operation: _Operation, address: PVAddress, done: Future[Any]) -> None:
+    def _finish(self, operation: _Operation, address: PVAddress, start: Callable[[], None], done: Future[Any]) -> None:
         if operation not in self._pending:
+            return
+        if operation.is_denied:  # nothing was sent
+            operation.is_denied = False
+            start()
             return
         try:
             result = done.result()
@@ -340,7 +379,7 @@ class GetPutHandler:
     def _fail(self, operation: _Operation, error: Exception) -> None:
         match error:
             case ProviderTimeout():
-                self._reply(operation, -3, f"{TIMEOUT}: {error}" if operation.waits else TIMEOUT)
+                self._time_out(operation, str(error) if operation.waits else "")
             case ProviderError():
                 self._reply(operation, -2, str(error))
             case WireError():
@@ -407,14 +446,14 @@ class GetPutHandler:
             self._refuse(operation, UNCONFIRMED)
         expired = [operation for operation in self._pending if operation.expires_at <= now]
         for operation in expired[:_SWEEP_BATCH]:
-            behind = f": {_BEHIND}" if operation.waits_for_its_application else ""
-            self._reply(operation, -3, f"{TIMEOUT}{behind}")
+            self._time_out(operation, _BEHIND if operation.waits_for_its_application else "")
         return len(expired) > _SWEEP_BATCH
 
     def abandon(self) -> None:
         """Fails all waiting and running operations, because the gateway is stopping."""
         for operation in reversed(list(self._pending)):  # last first, so that no waiting one starts now
             what = operation.request.command.operation
-            begun = operation.started and operation not in self._unconfirmed
+            operation.request.claim.answer()  # from now on it is not sent
+            begun = operation.request.claim.is_begun if operation.is_put else operation.started
             state = "may still be carried out" if begun else "was not carried out"
             self._reply(operation, -2, f"the gateway is stopping: the {what} {state}")

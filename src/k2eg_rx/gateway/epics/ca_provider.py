@@ -20,6 +20,7 @@ from k2eg_rx.gateway.epics.ca_signs import RecordSigns
 from k2eg_rx.gateway.epics.ca_subscription import CASubscription
 from k2eg_rx.gateway.epics.ca_values import ChannelType, checked_put, structure_of, types_of
 from k2eg_rx.gateway.epics.provider import (
+    NotSentError,
     ProviderError,
     ProviderTimeout,
     PVReading,
@@ -71,12 +72,19 @@ class ChannelAccessProvider:
         *,
         wait: bool = False,
         on_written: Callable[[], None] = lambda: None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> Future[None]:
         """See `Provider.put`. Only the value can be put over Channel Access."""
         sent = threading.Event()
+
+        def send() -> None:
+            if not may_send():
+                raise NotSentError
+            sent.set()
+
         return self._submit(
             address.name,
-            lambda: self._put(address, fields, sent, wait=wait, on_written=on_written),
+            lambda: self._put(address, fields, send, wait=wait, on_written=on_written),
             timeout,
             lambda: no_answer(address.name, timeout, sent, wait=wait),
         )
@@ -187,7 +195,7 @@ class ChannelAccessProvider:
         self,
         address: PVAddress,
         fields: Mapping[str, Any],
-        sent: threading.Event,
+        send: Callable[[], None],
         *,
         wait: bool,
         on_written: Callable[[], None],
@@ -203,9 +211,9 @@ class ChannelAccessProvider:
             choices = (await _aioca.caget(name, format=aioca.FORMAT_CTRL, timeout=None)).enums
         value, datatype = checked_put(channel, fields["value"], address.name, choices)
         if wait:
-            await put_and_wait(name, value, datatype, sent.set, on_written)
+            await put_and_wait(name, value, datatype, send, on_written)
         else:
-            await self._plain_puts.put(name, value, datatype, sent.set)
+            await self._plain_puts.put(name, value, datatype, send)
 
     def _call_soon(self, action: Callable[[], object]) -> None:
         self._thread.loop.call_soon_threadsafe(action)

@@ -48,8 +48,8 @@ class PlainPuts:
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def put(self, name: str, value: Any, datatype: int | None, sent: Callable[[], None]) -> None:
-        """Writes a value to a connected channel; `sent` is called once the value is on its way.
+    async def put(self, name: str, value: Any, datatype: int | None, send: Callable[[], None]) -> None:
+        """Writes a value to a connected channel; `send` is called right before, and may raise to prevent it.
 
         Raises:
             CANothing: The server refused the value.
@@ -58,7 +58,7 @@ class PlainPuts:
         lock = self._locks.setdefault(name, asyncio.Lock())
         async with lock:  # one at a time for each channel, as errors name the channel only
             failed_puts.pop(name, None)
-            sent()
+            send()
             await _aioca.caput(name, value, datatype=datatype, wait=False, timeout=None)
             try:
                 await _aioca.caget(name, datatype=bytes, count=1, timeout=None)  # bytes are converted without an error
@@ -126,7 +126,7 @@ class _CompletedPut:
 
 
 async def put_and_wait(
-    name: str, value: Any, datatype: int | None, sent: Callable[[], None], written: Callable[[], None]
+    name: str, value: Any, datatype: int | None, send: Callable[[], None], written: Callable[[], None]
 ) -> None:
     """Writes a value and waits until the record has completed.
 
@@ -134,7 +134,7 @@ async def put_and_wait(
         name: The channel's name.
         value: The value, for aioca.
         datatype: The type to put it as.
-        sent: Called once the value is on its way.
+        send: Called right before the value is sent; may raise to prevent it.
         written: Called once later puts cannot overtake it any more.
 
     Raises:
@@ -144,7 +144,7 @@ async def put_and_wait(
     put = _CompletedPut(name)
     try:
         await put.connected
-        sent()
+        send()
         put.start(value, datatype)
         put.read.add_done_callback(lambda _: written())
         status = await put.completed

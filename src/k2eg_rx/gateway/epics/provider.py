@@ -42,6 +42,13 @@ class ProviderError(Exception):
     """An EPICS operation failed; the text is the message of the server or the library."""
 
 
+class NotSentError(ProviderError):
+    """A put was not sent because it must not be carried out any more."""
+
+    def __init__(self) -> None:
+        super().__init__("nothing was written")
+
+
 class ProviderTimeout(ProviderError):
     """The PV did not answer in time."""
 
@@ -84,6 +91,7 @@ class Provider(Protocol):
         *,
         wait: bool = False,
         on_written: Callable[[], None] = lambda: None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> Future[None]:
         """Writes fields of a PV. A value that would not read back as given is refused before anything is written.
 
@@ -95,6 +103,8 @@ class Provider(Protocol):
                 once the server has taken the values.
             on_written: With `wait`, called on any thread once later puts can no longer overtake this one. Not called
                 for every put that fails.
+            may_send: Called on any thread right before the values are sent, which may be long after the call: when the
+                PV has connected. If it returns False, nothing is sent and the future fails.
         """
         ...
 

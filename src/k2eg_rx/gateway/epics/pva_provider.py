@@ -22,6 +22,7 @@ from reactivex.abc import DisposableBase
 from k2eg_rx.concurrency import TimerScheduler
 from k2eg_rx.gateway.epics.native_threads import keep_thread_state
 from k2eg_rx.gateway.epics.provider import (
+    NotSentError,
     ProviderError,
     ProviderTimeout,
     PVReading,
@@ -123,6 +124,7 @@ class PVAccessProvider:
         *,
         wait: bool = False,
         on_written: Callable[[], None] = lambda: None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> Future[None]:
         """See `Provider.put`."""
         name = channel_name(address)
@@ -133,6 +135,8 @@ class PVAccessProvider:
 
         def build(value: Any) -> None:
             fill(value, fields, address.name)
+            if not may_send():
+                raise NotSentError
             sent.set()
             if wait:
                 on_written()  # a later put goes through the same connection, after this one

@@ -123,6 +123,26 @@ def test_a_put_that_is_never_confirmed_is_refused(gateway: Any) -> None:
     assert written(gateway) == []
 
 
+def test_a_put_is_sent_only_while_its_partition_is_owned(gateway: Any) -> None:
+    source = attach(gateway)
+    gateway.pva.is_connected = False
+    receive(gateway, put(1))
+    source.committed = 0  # nothing has confirmed it for long
+    ((_, send),) = gateway.pva.unsent
+    gateway.pva.is_connected = True
+    assert not send(), "the PV connects"
+    gateway.settle()
+    assert source.attempts == 1
+    assert written(gateway) == [1], "it is sent once it is confirmed"
+    gateway.pva.is_connected = False
+    receive(gateway, put(2, "b"))
+    assert revoke(gateway) == {PARTITION: 2}
+    assert not gateway.pva.unsent[-1][1]()
+    gateway.settle()
+    assert written(gateway) == [1]
+    assert gateway.bodies() == []
+
+
 def test_commands_that_were_not_passed_on_go_to_the_next_owner(gateway: Any) -> None:
     receive(gateway, put(5), get(6), put(7, "b"), settle=False)
     assert revoke(gateway) == {PARTITION: 5}

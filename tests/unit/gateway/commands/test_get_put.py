@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import pytest
@@ -75,7 +75,7 @@ def test_names_with_all_characters_of_epics_are_accepted(gateway: Any, name: str
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (ProviderTimeout("late"), -3, "Timeout operation"),
+        (ProviderTimeout("late"), -3, "Timeout operation{}"),
         (ProviderError("Field Disabled"), -2, "Field Disabled"),
         (CancelledError(), -2, "Operaton cancelled"),
         (RuntimeError("boom"), -2, "RuntimeError: boom"),
@@ -87,7 +87,9 @@ def test_provider_errors_are_reported_in_the_reply(gateway: Any, error: Exceptio
     gateway.command("put", pv_name="pva://b", value=packed(value=1))
     gateway.pva.puts[0][3].set_exception(error)
     gateway.settle()
-    assert gateway.bodies() == [{"error": code, "reply_id": "id", "message": text}] * 2
+    get, put = gateway.bodies()
+    assert get == {"error": code, "reply_id": "id", "message": text.format("")}
+    assert put == get | {"message": text.format(": the value was sent, and may have been written")}
 
 
 def test_an_exception_of_the_provider_is_answered(gateway: Any) -> None:
@@ -192,6 +194,62 @@ def test_a_slow_put_blocks_later_commands_briefly(gateway: Any) -> None:
     assert [body["error"] for body in gateway.bodies()] == [0, 0, 0]
 
 
+def values(gateway: Any) -> list[int]:
+    return [fields["value"] for _, fields, _, _ in gateway.pva.puts]
+
+
+def test_puts_to_a_pv_that_is_not_connected_keep_their_order(gateway: Any) -> None:
+    gateway.pva.is_connected = False
+    for value, field in ((1, ""), (2, ".VAL"), (3, ""), (4, ".display.limitLow"), (5, ".STOP")):
+        gateway.command("put", pv_name=f"pva://a{field}", value=packed(value=value), reply_id=str(value))
+        gateway.advance(0.6)
+    assert len(gateway.pva.unsent) == 2, "those to a and a.STOP"
+    gateway.pva.is_connected = True
+    for _, send in reversed(gateway.pva.unsent):
+        send()
+    for number in range(5):
+        gateway.pva.puts[number][3].set_result(None)
+        gateway.settle()
+    assert values(gateway) == [5, 1, 2, 3, 4]
+    assert [(body["reply_id"], body["error"]) for body in gateway.bodies()] == [(n, 0) for n in "51234"]
+
+
+def test_a_put_that_timed_out_is_not_sent_later(gateway: Any) -> None:
+    gateway.pva.is_connected = False
+    gateway.command("put", pv_name="pva://a", value=packed(value=1))
+    ((future, send),) = gateway.pva.unsent
+    gateway.advance(10.0)
+    future.set_exception(ProviderTimeout("late"))
+    gateway.settle()
+    (body,) = gateway.bodies()
+    assert (body["error"], body["message"]) == (-3, "Timeout operation: nothing was written, and nothing will be")
+    gateway.pva.unsent = [(Future(), send)]
+    gateway.pva.is_connected = True
+    gateway.command("put", pv_name="pva://a", value=packed(value=2))
+    assert values(gateway) == [2]
+
+
+def test_a_put_without_an_answer_of_its_provider_is_not_sent_later(gateway: Any) -> None:
+    gateway.pva.is_connected = False
+    gateway.command("put", pv_name="pva://a", value=packed(value=1))
+    gateway.advance(11.5)
+    assert [body["error"] for body in gateway.bodies()] == [-3]
+    ((_, send),) = gateway.pva.unsent
+    assert not send()
+    gateway.settle()
+    assert values(gateway) == []
+    assert gateway.bodies() == []
+
+
+def test_a_stopping_gateway_sends_no_more_puts(gateway: Any) -> None:
+    gateway.pva.is_connected = False
+    gateway.command("put", pv_name="pva://a", value=packed(value=1))
+    gateway.handler.get_put.abandon()
+    assert [body["message"] for body in gateway.bodies()] == ["the gateway is stopping: the put was not carried out"]
+    ((_, send),) = gateway.pva.unsent
+    assert not send()
+
+
 def test_a_put_that_waits_holds_later_commands_back_only_until_it_is_written(gateway: Any) -> None:
     gateway.command("put", pv_name="pva://motor", value=packed(value=100), wait=True)
     gateway.command("put", pv_name="pva://motor", value=packed(value=0))
@@ -228,7 +286,9 @@ def test_a_put_waits_as_long_as_its_command_says(gateway: Any) -> None:
     gateway.command("put", pv_name="pva://other", value=packed(value=1))
     assert [timeout for _, _, timeout, _ in gateway.pva.puts] == [pytest.approx(60.0), pytest.approx(10.0)]
     gateway.advance(12.0)
-    assert [body["message"] for body in gateway.bodies()] == ["Timeout operation"], "of the other put"
+    assert [body["message"] for body in gateway.bodies()] == [
+        "Timeout operation: the value was sent, and may have been written"
+    ], "of the other put"
     gateway.pva.puts[0][3].set_exception(ProviderTimeout("motor: the value was sent"))
     gateway.settle()
     assert gateway.bodies() == [
@@ -279,7 +339,8 @@ def test_queued_operations_time_out(new_gateway: Any) -> None:
     assert len(gateway.pva.puts) == 1, "an operation that timed out in the queue is never carried out"
     gateway.pva.puts[0][3].set_exception(ProviderTimeout("late"))
     gateway.settle()
-    assert gateway.bodies() == [{"error": -3, "reply_id": "0", "message": "Timeout operation"}]
+    text = "Timeout operation: the value was sent, and may have been written"
+    assert gateway.bodies() == [{"error": -3, "reply_id": "0", "message": text}]
     assert gateway.handler.get_put.pending == 0
     gateway.advance(5)
     assert len(gateway.pva.puts) == 1
