@@ -27,10 +27,10 @@ from k2eg_rx import (
     SnapshotProperties,
     Structure,
     first,
-    pv_name_of,
 )
+from k2eg_rx.arguments import function, instance, items_of, pv_names
 from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT
-from k2eg_rx.texts import get_logger
+from k2eg_rx.texts import get_logger, shown
 from k2eg_rx.transport import Transport
 
 __all__ = ["OperationError", "OperationTimeout", "dml"]
@@ -155,9 +155,10 @@ class dml(Client):  # noqa: N801 - the documented name
             pva://my:x 1.5
             ca://my:dead get of ca://my:dead: no reply within 2 s
         """
-        results = first(self.get_many_stream(pv_uri_list, timeout).pipe(ops.to_list()))
+        uris = items_of(pv_uri_list, "pv_uri_list", "a list of PV URIs")
+        results = first(self.get_many_stream(uris, timeout).pipe(ops.to_list()))
         by_uri = {got.uri: got.error or got.result().data for got in results}
-        return {uri: by_uri[uri] if uri in by_uri else _closed() for uri in pv_uri_list}
+        return {uri: by_uri[uri] if uri in by_uri else _closed() for uri in uris}
 
     def put_many(
         self, values: Mapping[str, object], timeout: float | None = None, *, wait: bool = False, check: bool = True
@@ -225,11 +226,11 @@ class dml(Client):  # noqa: N801 - the documented name
             OperationTimeout: No reply arrived in time.
             OperationError: The gateway rejected the command.
         """
-        seconds = self._seconds(timeout)
-        stream = self.monitor_many_stream(pv_uri_list)
-        listener = PVListener((PVAddress.parse(uri).name for uri in pv_uri_list), handler, _update_arguments)
+        seconds, uris = self._seconds(timeout), items_of(pv_uri_list, "pv_uri_list", "a list of PV URIs")
+        stream = self.monitor_many_stream(uris)
+        listener = PVListener((PVAddress.parse(uri).name for uri in uris), handler, _update_arguments)
         self._listeners.add(listener)
-        return _start(listener, stream, lambda: self.activation_stream(pv_uri_list, seconds))
+        return _start(listener, stream, lambda: self.activation_stream(uris, seconds))
 
     def stop_monitor(self, pv_name: str, handler: Handler | None = None) -> None:
         """Stops calling a PV's handlers. Does nothing if the PV has none.
@@ -240,7 +241,8 @@ class dml(Client):  # noqa: N801 - the documented name
             pv_name: The PV's name or URI.
             handler: The handler to stop; by default all of the PV's.
         """
-        self._listeners.stop(pv_name_of(pv_name), handler)
+        (name,) = pv_names([pv_name], "pv_name")
+        self._listeners.stop(name, function(handler, "handler"))
 
     def snapshot(self, pv_uri_list: Sequence[str], handler: Handler, timeout: float | None = None) -> str:
         """Starts a one-shot snapshot of several PVs and returns its id at once.
@@ -301,9 +303,10 @@ class dml(Client):  # noqa: N801 - the documented name
             OperationTimeout: No reply arrived in time.
             OperationError: The gateway rejected the command.
         """
-        seconds, name = self._seconds(timeout), properties.snapshot_name
+        seconds = self._seconds(timeout)
+        name = instance(properties, "properties", SnapshotProperties, "SnapshotProperties").snapshot_name
         stream = self.snapshot_recurring_stream(properties, check_fields=check_fields)
-        listener = Listener[Snapshot](f"snapshot {name!r}", handler, _iteration_arguments)
+        listener = Listener[Snapshot](f"snapshot {shown(name)}", handler, _iteration_arguments)
         return _start(listener, stream, lambda: self.snapshot_activation_stream(name, seconds))
 
     def snapshot_trigger(

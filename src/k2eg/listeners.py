@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
-from k2eg_rx.texts import get_logger
+from k2eg_rx.texts import get_logger, shown
 
 _log = get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Listener(Generic[_T]):
             ValueError: The handler is not callable.
         """
         if not callable(handler):
-            raise ValueError(f"the handler of {label} must be callable, got {handler!r}")
+            raise ValueError(f"the handler of {label} must be callable, got {shown(handler)}")
         self.handler = handler
         self._label = label
         self._to_arguments = to_arguments

@@ -10,6 +10,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
+from k2eg_rx.texts import shown
+
 Protocol = Literal["pva", "ca"]
 
 # EPICS Base forbids white space, quotes, '.' and '$' in a record name (dbLexRoutines.c, dbRecordNameValidate);
@@ -104,7 +106,7 @@ class PVAddress:
             ValueError: The URI is not ``pva://NAME`` or ``ca://NAME``; the text says why.
         """
         if not isinstance(uri, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
-            raise ValueError(f"a PV's URI must be a string such as 'pva://my:pv', got {uri!r}")
+            raise ValueError(f"a PV's URI must be a string such as 'pva://my:pv', got {shown(uri)}")
         return cls._parsed(uri)
 
     @classmethod
@@ -118,15 +120,15 @@ class PVAddress:
             raise ValueError(f"{uri!a}: a PV's URI must have no control characters")
         protocol, separator, rest = uri.partition("://")
         if not separator or protocol not in ("pva", "ca"):
-            raise ValueError(f"{uri!r}: the protocol must be 'pva' or 'ca', as in 'pva://my:pv'")
+            raise ValueError(f"{shown(uri)}: the protocol must be 'pva' or 'ca', as in 'pva://my:pv'")
         parts = _PARTS.fullmatch(rest)
         base, dot, field = parts.groups(default="") if parts is not None else ("", "", "")
         if not base:
-            raise ValueError(f"{uri!r}: the PV's name is missing after '{protocol}://'")
+            raise ValueError(f"{shown(uri)}: the PV's name is missing after '{protocol}://'")
         if not _NAME.fullmatch(base.replace("..", ":")):
-            raise ValueError(f"{uri!r}: a PV's name must have no white space, quotes or '$', got {base!r}")
+            raise ValueError(f"{shown(uri)}: a PV's name must have no white space, quotes or '$', got {shown(base)}")
         if dot and not _FIELD.fullmatch(field):
-            raise ValueError(f"{uri!r}: the field after the dot is missing")
+            raise ValueError(f"{shown(uri)}: the field after the dot is missing")
         return cls(protocol, base, field)
 
     @property

@@ -12,6 +12,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
+
+from k2eg_rx.texts import printable, shown
 
 FOLDER_VARIABLE = "K2EG_PYTHON_CONFIGURATION_PATH_FOLDER"
 DEMO_BROKER_VARIABLE = "K2EG_DEMO_BROKER_FILE"
@@ -24,6 +27,7 @@ _DEFAULT = "DEFAULT"
 _KEYS = ("kafka_broker_url", "k2eg_cmd_topic", "reply_topic", "max_message_bytes")  # of [DEFAULT]
 _SECTIONS = (_DEFAULT, "kafka", "gateway")  # the transport knows the keys of [kafka], the gateway those of [gateway]
 
+_LONGEST_PATH = 4000  # characters
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _APP_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -69,9 +73,16 @@ def configuration_folder() -> Path:
     return Path(named).expanduser() if named else shipped_folder()
 
 
+def _folder(folder: Path) -> Path:
+    path = Path(folder)
+    if len(str(path)) > _LONGEST_PATH:
+        raise ValueError(f"folder must be a path of at most {_LONGEST_PATH} characters, got {shown(str(path))}")
+    return path
+
+
 def environments(folder: Path | None = None) -> list[str]:
     """Returns the names of the environments in a folder, by default `configuration_folder`."""
-    folder = folder or configuration_folder()
+    folder = configuration_folder() if folder is None else _folder(folder)
     return sorted(path.stem for path in folder.glob("*.ini"))
 
 
@@ -122,8 +133,8 @@ def _reply_topic(values: Mapping[str, str], app_name: str, path: Path) -> str:
 
 def _max_message_bytes(values: Mapping[str, str], path: Path) -> int:
     text = values.get("max_message_bytes", "").strip() or str(MAX_MESSAGE_BYTES)
-    if not text.isdecimal() or int(text) == 0:
-        raise ValueError(f"{path}: max_message_bytes must be a whole number above 0, got {text!r}")
+    if not text.isdecimal() or len(text) > 10 or int(text) == 0:
+        raise ValueError(f"{path}: max_message_bytes must be a whole number above 0, got {shown(text)}")
     return int(text)
 
 
@@ -139,11 +150,11 @@ def _check_names(sections: Mapping[str, Mapping[str, str]], path: Path) -> None:
     """Raises ValueError for an unknown section or key, which would otherwise have no effect, without a word."""
     for section in sections:
         if section not in _SECTIONS:
-            raise ValueError(f"{path}: unknown section [{section:.80}]: {nearest(section[:80], _SECTIONS)}")
+            raise ValueError(f"{path}: unknown section [{printable(section, 80)}]: {nearest(section[:80], _SECTIONS)}")
     for key in sections.get(_DEFAULT, {}):
         if key not in _KEYS:
             hint = "librdkafka's properties belong into [kafka]" if "." in key else nearest(key[:80], _KEYS)
-            raise ValueError(f"{path}: unknown key {key:.80} in [DEFAULT]: {hint}")
+            raise ValueError(f"{path}: unknown key {printable(key, 80)} in [DEFAULT]: {hint}")
 
 
 def _parse(path: Path) -> dict[str, Mapping[str, str]]:
@@ -161,11 +172,13 @@ def _parse(path: Path) -> dict[str, Mapping[str, str]]:
 
 def check_app_name(app_name: str) -> None:
     """Checks an application's name. Raises ValueError if it is empty or cannot be part of a topic's name."""
+    if not isinstance(app_name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
+        raise ValueError(f"app_name must be a string, got {shown(app_name)}")
     if not app_name:
         raise ValueError("app_name must not be empty: it names the application and its reply topic")
     if not _APP_NAME.fullmatch(app_name):
         raise ValueError(
-            f"app_name must consist of letters, digits, '.', '_' and '-', got {app_name!r}; a topic is named after it"
+            f"app_name must consist of letters, digits, '.', '_' and '-', got {shown(app_name)}; it names a topic"
         )
 
 
@@ -182,11 +195,12 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
         ValueError: The environment does not exist, or its file lacks a key or has an invalid or unknown one.
     """
     check_app_name(app_name)
-    folder = folder or configuration_folder()
+    folder = configuration_folder() if folder is None else _folder(folder)
     known = environments(folder)
-    if environment_id not in known:
+    name = cast("object", environment_id)
+    if not isinstance(name, str) or environment_id not in known:
         raise ValueError(
-            f"no environment {environment_id!r} in {folder}; available: {', '.join(known) or 'none'}"
+            f"no environment {shown(environment_id)} in {folder}; available: {', '.join(known) or 'none'}"
             f" (set {FOLDER_VARIABLE} to look elsewhere)"
         )
     path = folder / f"{environment_id}.ini"

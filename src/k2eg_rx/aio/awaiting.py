@@ -13,7 +13,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.aio.scheduler import LoopScheduler
-from k2eg_rx.arguments import positive
+from k2eg_rx.arguments import instance, timeout_of
 from k2eg_rx.delivery import label_of
 from k2eg_rx.errors import EmptyStreamError, OperationTimeout
 
@@ -47,7 +47,8 @@ async def first(stream: Observable[_T], timeout: float | None = None) -> _T:
         ...     print(asyncio.run(high()))
         101.5
     """
-    seconds = None if timeout is None else positive(timeout, "timeout")
+    instance(stream, "stream", Observable, "an Observable")
+    seconds = None if timeout is None else timeout_of(timeout)
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
     items: list[_T] = []

@@ -16,7 +16,8 @@ from k2eg_rx import client as reactive
 from k2eg_rx.aio.awaiting import first
 from k2eg_rx.aio.iteration import Iteration, iterate
 from k2eg_rx.aio.threads import run_in_thread
-from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, GetResult, PutResult, Status
+from k2eg_rx.arguments import items_of
+from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, GetResult, PutResult, Status, check_arguments
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow
 from k2eg_rx.errors import ClientClosedError
 from k2eg_rx.history import Moment
@@ -77,6 +78,8 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         silence: float = DEFAULT_SILENCE,
     ) -> None:
+        check_arguments(environment_id, app_name, group_name, settings, transport, timeout=timeout, silence=silence)
+
         def connect() -> reactive.Client:
             return reactive.Client(
                 environment_id,
@@ -174,7 +177,7 @@ class Client:
             pva://my:x 1.5
             ca://my:dead get of ca://my:dead: no reply within 0.5 s
         """
-        given = uris if isinstance(uris, str) else list(uris)  # get_many_stream rejects a string
+        given = items_of(uris, "uris", "a list of PV URIs")
         results = await self._all(self.streams.get_many_stream(given, timeout), len(given))
         by_uri = {got.uri: got for got in results}
         return {uri: by_uri.get(uri) or GetResult(uri, error=_closed()) for uri in given}

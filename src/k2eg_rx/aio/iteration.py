@@ -18,6 +18,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from k2eg_rx.aio.async_queue import AsyncQueue
 from k2eg_rx.aio.threads import start_thread
+from k2eg_rx.arguments import at_least_one, instance, one_of
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow
 
 _T = TypeVar("_T")
@@ -181,6 +182,6 @@ def iterate(
     ``contextlib.aclosing`` works as well as ``async with``. A loop that is left without either stays subscribed until
     the iterator is garbage-collected.
     """
-    if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"capacity must be an integer of at least 1, got {capacity!r}")
-    return Iteration(stream, capacity=capacity, overflow=Overflow(overflow))
+    instance(stream, "stream", Observable, "an Observable")
+    policy = Overflow(one_of(overflow, "overflow", list(Overflow)))
+    return Iteration(stream, capacity=at_least_one(capacity, "capacity"), overflow=policy)

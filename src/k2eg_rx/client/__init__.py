@@ -2,7 +2,7 @@
 
 from k2eg_rx.client.batches import GetResult, PutResult
 from k2eg_rx.client.blocking import first
-from k2eg_rx.client.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, Client
+from k2eg_rx.client.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, Client, check_arguments
 from k2eg_rx.client.status import Status
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "GetResult",
     "PutResult",
     "Status",
+    "check_arguments",
     "first",
 ]

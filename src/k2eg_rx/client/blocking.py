@@ -18,7 +18,7 @@ from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase, Startable
 from reactivex.scheduler import EventLoopScheduler
 from reactivex.typing import StartableTarget
 
-from k2eg_rx.arguments import positive
+from k2eg_rx.arguments import instance, timeout_of
 from k2eg_rx.concurrency import current_runtime
 from k2eg_rx.delivery import LabelledObservable, label_of
 from k2eg_rx.errors import EmptyStreamError, OperationTimeout
@@ -130,7 +130,8 @@ def first(stream: Observable[_T], timeout: float | None = None) -> _T:
         Traceback (most recent call last):
         k2eg_rx.errors.OperationTimeout: first item of the stream: no reply within 0.5 s
     """
-    seconds = None if timeout is None else positive(timeout, "timeout")
+    instance(stream, "stream", Observable, "an Observable")
+    seconds = None if timeout is None else timeout_of(timeout)
     runtime = current_runtime()
     if runtime.wait is None and isinstance(stream, RequestObservable):
         return stream.wait(seconds)

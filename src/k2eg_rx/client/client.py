@@ -13,7 +13,21 @@ from typing import Self, TypeVar
 from reactivex import Observable, abc
 from reactivex import operators as ops
 
-from k2eg_rx.arguments import addressed, check_one_protocol, named, positive
+from k2eg_rx.arguments import (
+    LONGEST_TIMEOUT,
+    addressed,
+    at_least_one,
+    check_one_protocol,
+    flag,
+    instance,
+    mapping,
+    named,
+    non_negative,
+    one_of,
+    positive,
+    text,
+    timeout_of,
+)
 from k2eg_rx.client.batches import GetResult, PutResult
 from k2eg_rx.client.blocking import RequestObservable
 from k2eg_rx.client.core import Core
@@ -27,7 +41,8 @@ from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow, SubscriberInput
 from k2eg_rx.history import Moment
 from k2eg_rx.protocol import PVData, PVUpdate, Reply, Snapshot, SnapshotMessage, SnapshotProperties
 from k2eg_rx.pv import PVAddress
-from k2eg_rx.settings import Settings
+from k2eg_rx.settings import Settings, check_app_name
+from k2eg_rx.texts import shown
 from k2eg_rx.transport import Transport
 
 _T = TypeVar("_T")
@@ -35,6 +50,7 @@ _T = TypeVar("_T")
 DEFAULT_TIMEOUT = 12.0  # the deployed gateway itself reports a timeout of a get or put after 10 s
 DEFAULT_SILENCE = 60.0  # long enough to cost little for PVs that never change, short enough for an operator to wait
 _CLOSE_TIMEOUT = 5.0
+_SHORTEST_SILENCE = 0.001  # seconds: with less, a client would do nothing but activate monitors
 
 
 class Client:
@@ -73,10 +89,11 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         silence: float = DEFAULT_SILENCE,
     ) -> None:
+        check_arguments(environment_id, app_name, group_name, settings, transport, timeout=timeout, silence=silence)
         runtime = current_runtime()
         self.settings = settings or runtime.settings(environment_id, app_name)
         self.app_name = app_name
-        self.timeout = positive(timeout, "timeout")
+        self.timeout = float(timeout)
         self._environment_id = environment_id
         self._group_name = group_name
         self._lifecycle = Lifecycle()
@@ -86,7 +103,7 @@ class Client:
             app_name,
             group_name,
             timeout=self.timeout,
-            silence=positive(silence, "silence"),
+            silence=float(silence),
             # a transport that is given has threads of its own, which do not follow virtual time
             runtime=runtime if transport is None else PRODUCTION,
         )
@@ -127,6 +144,8 @@ class Client:
                 values without an error: an enum's label sets index 0, a scalar empties an array.
         """
         address, seconds = PVAddress.parse(uri), self._seconds(timeout)
+        flag(check, "check")
+        flag(wait, "wait")
         put = self._core.puts.put(address, value, seconds, wait=wait, check=check)
         return self._dispatched(put, address.uri)
 
@@ -182,9 +201,9 @@ class Client:
             pva://my:x Successfull operation
             pva://my:mode Successfull operation
         """
-        if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"values must be a mapping of PV URIs to values, got {values!r}")
-        given = dict(values)
+        flag(check, "check")
+        flag(wait, "wait")
+        given = mapping(values, "values", "a mapping of PV URIs to values")
         addresses, seconds = self._addresses(given), self._seconds(timeout)
         pairs = zip(addresses, given.values(), strict=True)
         return self._core.batches.put_many(pairs, seconds, wait=wait, check=check)
@@ -242,12 +261,12 @@ class Client:
             ...     stream = client.monitor_stream("pva://gun:current", since=timedelta(minutes=10))
             ...     return stream.subscribe(lambda update: print(update.replayed, update.value))
         """
-        addresses, policy = self._addresses(uris), Overflow(overflow)
+        addresses, (policy, capacity) = self._addresses(uris), _queue(overflow, capacity)
         if since is None:
             return self._core.monitors.updates(addresses, policy, capacity)
         if self._group_name is not None:
             raise ValueError(
-                f"since must be None with group_name, got {since!r}: members of a group share events; use a client"
+                f"since must be None with group_name, got {shown(since)}: members of a group share events; use a client"
                 " without group_name"
             )
         start = self._core.history.beginning(since)
@@ -286,6 +305,7 @@ class Client:
             ...     return stream.subscribe(lambda update: print(update.name, update.value))
         """
         addresses, interval = self._addresses(uris), self._core.history.interval(start, stop)
+        capacity = at_least_one(capacity, "capacity")
         check_one_protocol(addresses, "updates in a history")
         return self._core.replays.updates(addresses, interval, speed, capacity)
 
@@ -312,7 +332,7 @@ class Client:
             duration: Seconds that the gateway waits for the PVs; 1 by default.
         """
         addresses, seconds = self._addresses(uris), self._seconds(timeout)
-        window = None if duration is None else positive(duration, "duration")
+        window = None if duration is None else timeout_of(duration, "duration")
         check_one_protocol(addresses, "the values of a snapshot")
         snapshot = one_shot_snapshot(self._core.requests, addresses, seconds, window)
         return self._dispatched(snapshot, f"snapshot of {len(addresses)} PVs")
@@ -337,7 +357,8 @@ class Client:
             capacity: As for `monitor_stream`.
         """
         self._lifecycle.require_open()
-        return self._core.recurring.snapshots(properties, Overflow(overflow), capacity, check_fields=check_fields)
+        wanted, (policy, capacity) = _properties(properties, check_fields), _queue(overflow, capacity)
+        return self._core.recurring.snapshots(wanted, policy, capacity, check_fields=check_fields)
 
     def snapshot_events_stream(
         self,
@@ -353,7 +374,8 @@ class Client:
         `snapshot_recurring_stream`.
         """
         self._lifecycle.require_open()
-        return self._core.recurring.messages(properties, Overflow(overflow), capacity, check_fields=check_fields)
+        wanted, (policy, capacity) = _properties(properties, check_fields), _queue(overflow, capacity)
+        return self._core.recurring.messages(wanted, policy, capacity, check_fields=check_fields)
 
     def snapshot_activation_stream(self, name: str, timeout: float | None = None) -> Observable[Reply]:
         """Returns the gateway's reply to the start of a subscribed recurring snapshot as a single-item Observable."""
@@ -363,9 +385,7 @@ class Client:
         self, name: str, timeout: float | None = None, *, tags: Mapping[str, str] | None = None
     ) -> Observable[Reply]:
         """Returns the gateway's reply to the trigger of a triggered snapshot as a single-item Observable."""
-        return self._dispatched(
-            self._core.recurring.trigger(named(name), self._seconds(timeout), dict(tags or {})), name
-        )
+        return self._dispatched(self._core.recurring.trigger(named(name), self._seconds(timeout), _tags(tags)), name)
 
     def snapshot_stop_stream(self, name: str, timeout: float | None = None) -> Observable[Reply]:
         """Returns the gateway's reply to a stop as a single-item Observable.
@@ -402,6 +422,7 @@ class Client:
         Args:
             timeout: Maximum seconds to take.
         """
+        timeout = non_negative(timeout, "timeout", LONGEST_TIMEOUT)
         if self._lifecycle.is_forked():
             return  # the threads are the parent's
         if not self._lifecycle.begin_close():
@@ -436,4 +457,40 @@ class Client:
 
     def _seconds(self, timeout: float | None) -> float:
         self._lifecycle.require_open()
-        return self.timeout if timeout is None else positive(timeout, "timeout")
+        return self.timeout if timeout is None else timeout_of(timeout)
+
+
+def check_arguments(
+    environment_id: str,
+    app_name: str,
+    group_name: str | None,
+    settings: Settings | None,
+    transport: Transport | None,
+    *,
+    timeout: float,
+    silence: float,
+) -> None:
+    """Checks the arguments of a client. Raises ValueError; the text names the argument."""
+    text(environment_id, "environment_id")
+    check_app_name(app_name)
+    if group_name is not None:
+        text(group_name, "group_name")
+    if settings is not None:
+        instance(settings, "settings", Settings, "Settings, as load_settings returns them")
+    if transport is not None and not callable(getattr(transport, "replies", None)):
+        raise ValueError(f"transport must be a Transport, got {shown(transport)}")
+    timeout_of(timeout)
+    positive(silence, "silence", least=_SHORTEST_SILENCE)
+
+
+def _queue(overflow: Overflow | str, capacity: int) -> tuple[Overflow, int]:
+    return Overflow(one_of(overflow, "overflow", list(Overflow))), at_least_one(capacity, "capacity")
+
+
+def _properties(properties: SnapshotProperties, check_fields: bool) -> SnapshotProperties:
+    flag(check_fields, "check_fields")
+    return instance(properties, "properties", SnapshotProperties, "SnapshotProperties")
+
+
+def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
+    return {} if tags is None else mapping(tags, "tags", "a mapping of texts to texts")

@@ -2,7 +2,7 @@
 
 from k2eg_rx.concurrency.handoff import Handoff
 from k2eg_rx.concurrency.runtime import PRODUCTION, Runtime, current_runtime, use_runtime
-from k2eg_rx.concurrency.schedulers import chosen_scheduler, scheduler_or
+from k2eg_rx.concurrency.schedulers import check_scheduler, chosen_scheduler, scheduler_or
 from k2eg_rx.concurrency.signals import TerminationSignals
 from k2eg_rx.concurrency.timers import SchedulerClosedError, TimerScheduler
 from k2eg_rx.concurrency.worker_pool import Task, TaskExecutor, WorkerPool, blocking_section
@@ -20,6 +20,7 @@ __all__ = [
     "TimerScheduler",
     "WorkerPool",
     "blocking_section",
+    "check_scheduler",
     "chosen_scheduler",
     "current_runtime",
     "scheduler_or",

@@ -10,6 +10,7 @@ from typing import Any
 from reactivex import abc
 from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler, TrampolineScheduler
 
+from k2eg_rx.arguments import instance
 from k2eg_rx.concurrency.runtime import current_runtime
 
 # What reactivex's own operators pass to the streams above them where the user chose no scheduler. They would run timers
@@ -71,3 +72,9 @@ def scheduler_or(given: abc.SchedulerBase | None, subscribed: abc.SchedulerBase 
             process shares, or a test's virtual time.
     """
     return given or chosen_scheduler(subscribed) or current_runtime().scheduler
+
+
+def check_scheduler(scheduler: object) -> None:
+    """Raises ValueError unless the object is a scheduler or None."""
+    if scheduler is not None:
+        instance(scheduler, "scheduler", abc.SchedulerBase, "a scheduler of reactivex")

@@ -14,6 +14,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 from reactivex.typing import Subscription
 
+from k2eg_rx.arguments import at_least_one
 from k2eg_rx.concurrency import Task, TaskExecutor, chosen_scheduler
 from k2eg_rx.delivery.buffers import Overflow
 from k2eg_rx.delivery.gates import BackpressureGate, ReplayGate
@@ -121,8 +122,7 @@ class Dispatcher:
         overflow: Overflow,
         capacity: int,
     ) -> Observable[_T]:
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1, got {capacity}")
+        capacity = at_least_one(capacity, "capacity")
         overflow = Overflow(overflow)
 
         def subscribe(observer: abc.ObserverBase[_T], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:

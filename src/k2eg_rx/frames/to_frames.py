@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, overloa
 
 from reactivex import Observable, abc
 
+from k2eg_rx.arguments import one_of
 from k2eg_rx.errors import require_extra
 from k2eg_rx.frames.item_kinds import Framable
 
@@ -75,8 +76,8 @@ def to_dataframe(items: Framable | Iterable[Framable] | None = None, *, form: Fo
         2 2026-01-01 00:00:00+00:00     demo:mode  Ramping  NO_ALARM
     """
     require_extra("analysis", ["numpy", "pandas"], "to_dataframe")
-    if form not in (None, "long", "wide"):
-        raise ValueError(f"form must be 'long' or 'wide', got {form!r}")
+    if form is not None:
+        one_of(form, "form", ("long", "wide"))
     from k2eg_rx.frames.pandas_frames import Frame  # noqa: PLC0415 - an extra
 
     return _collected(lambda: Frame(form), items)

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable
 
+from k2eg_rx.arguments import positive
 from k2eg_rx.concurrency import chosen_scheduler, current_runtime
 from k2eg_rx.texts import get_logger
 
@@ -79,9 +80,10 @@ def checked_speed(speed: float | None) -> float | None:
     """
     if speed is None:
         return None
-    if isinstance(speed, bool) or not isinstance(speed, (int, float)) or not 0 < speed < math.inf:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"speed must be a number above 0 (1 is the original), or None for no pauses, got {speed!r}")
-    return float(speed)
+    try:
+        return positive(speed, "speed")
+    except ValueError as error:
+        raise ValueError(f"{error}; 1 is the original speed, None is for no pauses") from None
 
 
 class Pace:

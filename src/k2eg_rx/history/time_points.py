@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from k2eg_rx.protocol import nanoseconds_of
+from k2eg_rx.texts import shown
 
 Moment = datetime | timedelta
 
@@ -25,20 +26,22 @@ def past_moment(moment: Moment, name: str, now: datetime) -> int:
     """
     if isinstance(moment, timedelta):
         if moment < timedelta(0):
-            raise ValueError(f"{name} must not be negative (a timedelta is how long ago), got {moment!r}")
+            raise ValueError(f"{name} must not be negative (a timedelta is how long ago), got {shown(moment)}")
         try:
             return nanoseconds_of(now - moment)
         except OverflowError:
-            raise ValueError(f"{name} must not be before the year 1, got {moment!r}") from None
+            raise ValueError(f"{name} must not be before the year 1, got {shown(moment)}") from None
     if not isinstance(moment, datetime):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
-        raise ValueError(f"{name} must be a datetime with a time zone, or a timedelta back from now, got {moment!r}")
+        raise ValueError(
+            f"{name} must be a datetime with a time zone, or a timedelta back from now, got {shown(moment)}"
+        )
     if moment.utcoffset() is None:
         raise ValueError(
-            f"{name} must have a time zone, got {moment!r}: pass datetime(..., tzinfo=UTC), or .astimezone() of a local"
-            " time"
+            f"{name} must have a time zone, got {shown(moment)}: pass datetime(..., tzinfo=UTC), or"
+            " .astimezone() of a local time"
         )
     if moment > now:
-        raise ValueError(f"{name} must not be in the future, got {moment!r}")
+        raise ValueError(f"{name} must not be in the future, got {shown(moment)}")
     return nanoseconds_of(moment)
 
 

@@ -10,6 +10,7 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
+from k2eg_rx.arguments import whole
 from k2eg_rx.protocol import NANOSECONDS, PVData, Severity
 
 
@@ -90,7 +91,7 @@ def alarms(
         demo:t: NO_ALARM -> MINOR after 4.0 s
         demo:t: MINOR -> NO_ALARM after 6.0 s
     """
-    lowest = Severity(minimum)
+    lowest = Severity(whole(minimum, "minimum", 0, max(Severity)))
 
     def operator(source: Observable[PVData]) -> Observable[AlarmTransition]:
         def start(_: object) -> Observable[AlarmTransition]:

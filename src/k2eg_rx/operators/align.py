@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Literal
 
 from reactivex import Observable, abc
 
-from k2eg_rx.arguments import non_negative
+from k2eg_rx.arguments import LONGEST_DURATION, function, instance, mapping, non_negative, one_of, pv_names, whole
 from k2eg_rx.operators.align_join import Aligned, Joiner, JoinOptions
 from k2eg_rx.operators.drops import AlignCounts, OnDrop
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
-from k2eg_rx.pv import pv_name_of
+from k2eg_rx.texts import shown
 
 PULSE_ID_MASK = 0x1FFFF  # LCLS keeps the pulse id in the low 17 bits of a timestamp's nanoseconds
 
@@ -20,18 +21,20 @@ _CAPACITY = 20_000  # 1000 PVs at 10 Hz for 2 s: about 100 MB of scalars, reache
 
 def _max_ages(hold: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
     """Returns the maximum age of each held PV in nanoseconds."""
-    ages = {pv_name_of(pv): age for pv, age in hold.items()}
+    given = mapping(hold, "hold", "a mapping of PVs to seconds")
+    ages = dict(zip(pv_names(given, "hold"), given.values(), strict=True))
     for name, age in ages.items():
         if name not in names:
-            raise ValueError(f"hold must name PVs among those to align, got {name!r}")
-        if not age > 0:
-            raise ValueError(f"hold of {name!r} must be a maximum age above 0 seconds, got {age!r}")
+            raise ValueError(f"hold must name PVs among those to align, got {shown(name)}")
+        if isinstance(age, bool) or not isinstance(age, Real) or not age > 0:
+            raise ValueError(f"hold of {shown(name)} must be a maximum age above 0 seconds, got {shown(age)}")
     if len(ages) == len(names):
         raise ValueError("hold must leave out at least one PV, which gives the instants; it names all of them")
     return {name: age * NANOSECONDS for name, age in ages.items()}
 
 
 def _checked_mask(mask: int) -> int:
+    mask = whole(mask, "pulse_id_mask", 3)
     low = mask & -mask
     if mask <= 0 or mask >> 30 or (mask + low) & mask or mask == low:  # nanoseconds are below 2**30
         raise ValueError(f"pulse_id_mask must be two or more adjacent bits of the lower 30, got {mask:#x}")
@@ -100,25 +103,23 @@ def align(
         >>> counts.used, counts.dropped.total()
         (4, 0)
     """
-    if isinstance(pvs, str):
-        raise ValueError(f"pvs must be a list of PVs, got the string {pvs!r}")
-    names = tuple(dict.fromkeys(pv_name_of(pv) for pv in pvs))
-    if not names:
-        raise ValueError("pvs must name at least one PV, got none")
-    if on not in ("timestamp", "pulse_id"):
-        raise ValueError(f"on must be 'timestamp' or 'pulse_id', got {on!r}")
-    if incomplete not in ("drop", "partial"):
-        raise ValueError(f"incomplete must be 'drop' or 'partial', got {incomplete!r}")
-    if capacity < len(names):
+    names = pv_names(pvs, least=1)
+    one_of(on, "on", ("timestamp", "pulse_id"))
+    one_of(incomplete, "incomplete", ("drop", "partial"))
+    if whole(capacity, "capacity", 1) < len(names):
         raise ValueError(f"capacity must be at least the number of PVs, {len(names)}, got {capacity}")
+    if counts is not None:
+        instance(counts, "counts", AlignCounts, "AlignCounts")
+    function(on_drop, "on_drop")
+    mask = _checked_mask(pulse_id_mask)
     options = JoinOptions(
         names,
-        _max_ages(hold or {}, names),
-        None if tolerance is None else round(non_negative(tolerance, "tolerance") * NANOSECONDS),
-        round(non_negative(grace, "grace") * NANOSECONDS),
+        _max_ages({} if hold is None else hold, names),
+        None if tolerance is None else round(non_negative(tolerance, "tolerance", LONGEST_DURATION) * NANOSECONDS),
+        round(non_negative(grace, "grace", LONGEST_DURATION) * NANOSECONDS),
         incomplete == "partial",
         capacity,
-        _checked_mask(pulse_id_mask) if on == "pulse_id" else 0,
+        mask if on == "pulse_id" else 0,
     )
 
     def operator(source: Observable[PVUpdate]) -> Observable[Aligned]:

@@ -9,9 +9,11 @@ import reactivex as rx
 from reactivex import Observable, abc
 from reactivex import operators as ops
 
+from k2eg_rx.arguments import mapping, one_of, pv_names
 from k2eg_rx.operators.stage import Stage, staged
 from k2eg_rx.protocol import PVData, numpy_module, value_with_arrays
 from k2eg_rx.pv import pv_name_of
+from k2eg_rx.texts import shown
 
 _Update = TypeVar("_Update", bound=PVData)
 
@@ -126,17 +128,18 @@ class _Combination(Stage[PVData, dict[str, Any]]):
 def _checked_parts(pvs: object) -> dict[str, str | Observable[Any]]:
     if isinstance(pvs, Mapping):
         named = cast("Mapping[object, object]", pvs)
-    elif isinstance(pvs, Iterable) and not isinstance(pvs, str):
-        named = {pv_name_of(pv) if isinstance(pv, str) else pv: pv for pv in cast("Iterable[object]", pvs)}
+    elif isinstance(pvs, Iterable) and not isinstance(pvs, str | bytes):
+        named = {pv: pv for pv in pv_names(cast("Iterable[str]", pvs))}
     else:
         named = {}
     parts: dict[str, str | Observable[Any]] = {}
     for label, part in named.items():
         if not isinstance(label, str) or not isinstance(part, str | Observable):
-            raise ValueError(f"pvs must map labels to PV names or streams, got {label!r}: {part!r}")
+            raise ValueError(f"pvs must map labels to PV names or streams, got {shown(label)}: {shown(part)}")
         parts[label] = pv_name_of(part) if isinstance(part, str) else cast("Observable[Any]", part)
     if not parts:
-        raise ValueError(f"pvs must be a dict such as {{'label': 'pva://my:pv'}} or a list of PVs, got {pvs!r}")
+        given = shown(cast("object", pvs))
+        raise ValueError(f"pvs must be a dict such as {{'label': 'pva://my:pv'}} or a list of PVs, got {given}")
     return parts
 
 
@@ -181,11 +184,10 @@ def combine_pvs(
         {'current': 11.0, 'x': 0.5}
     """
     parts = _checked_parts(pvs)
-    initial = dict(defaults or {})
-    if incomplete not in ("wait", "partial", "fill_none"):
-        raise ValueError(f"incomplete must be 'wait', 'partial' or 'fill_none', got {incomplete!r}")
+    initial = {} if defaults is None else mapping(defaults, "defaults")
+    one_of(incomplete, "incomplete", ("wait", "partial", "fill_none"))
     if unknown := initial.keys() - parts.keys():
-        raise ValueError(f"defaults must use the labels {', '.join(parts)}, got {', '.join(sorted(unknown))}")
+        raise ValueError(f"defaults must use the labels {', '.join(parts)}, got {shown(sorted(map(str, unknown)))}")
     numpy_module()  # here, not on the thread of the first update: the import takes 0.1 s
 
     def operator(source: Observable[PVData]) -> Observable[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
-from k2eg_rx.arguments import at_least_one, positive
+from k2eg_rx.arguments import at_least_one, period_of
 from k2eg_rx.operators.stage import Stage, staged
 from k2eg_rx.protocol import PVData
 from k2eg_rx.texts import get_logger
@@ -162,7 +162,7 @@ def conflate(rate: float, *, scheduler: abc.SchedulerBase | None = None) -> Call
         a 3
         b 8
     """
-    period = 1.0 / positive(rate, "rate")
+    period = period_of(rate)
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         return staged(source, lambda observer, timing: _Newest(observer, timing, period, _pv_of), scheduler)
@@ -198,7 +198,7 @@ def sample_latest(
         1
         4
     """
-    period = 1.0 / positive(rate, "rate")
+    period = period_of(rate)
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         return staged(source, lambda observer, timing: _Newest(observer, timing, period, _one_key), scheduler)
@@ -240,8 +240,8 @@ def rate_limit(
         0.5 b
         1.0 c
     """
-    period = 1.0 / positive(rate, "rate")
-    at_least_one(capacity, "capacity")
+    period = period_of(rate)
+    capacity = at_least_one(capacity, "capacity")
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         return staged(source, lambda observer, timing: _Queued(observer, timing, period, capacity), scheduler)

@@ -12,17 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple, Protocol
+from numbers import Real
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
-from k2eg_rx.arguments import positive
+from k2eg_rx.arguments import flag, one_of, period_of, timeout_of
 from k2eg_rx.errors import ClientClosedError, K2EGError
 from k2eg_rx.operators.stage import RESOLUTION, Stage, staged
 from k2eg_rx.protocol import PVData
 from k2eg_rx.pv import PVAddress
-from k2eg_rx.texts import get_logger
+from k2eg_rx.texts import get_logger, shown
 
 _log = get_logger(__name__)
 
@@ -114,14 +115,13 @@ class SetpointLimits:
             ValueError: They are no ascending pair, or the policy is unknown.
         """
         try:
-            low, high = limits
-            is_range = bool(low <= high)  # False with NaN
-        except (TypeError, ValueError):
+            low, high = map(_limit, limits)
+            is_range = low <= high  # False with NaN
+        except (TypeError, ValueError, OverflowError):
             is_range, low, high = False, 0.0, 0.0
         if not is_range:
-            raise ValueError(f"limits must be a pair (lowest, highest) of numbers, got {limits!r}")
-        if on_limit not in ("clamp", "refuse"):
-            raise ValueError(f"on_limit must be 'clamp' or 'refuse', got {on_limit!r}")
+            raise ValueError(f"limits must be a pair (lowest, highest) of numbers, got {shown(limits)}")
+        one_of(on_limit, "on_limit", ("clamp", "refuse"))
         return cls(low, high, on_limit)
 
     def setpoint(self, wanted: Any) -> Setpoint:
@@ -138,6 +138,13 @@ class SetpointLimits:
         if self.on_limit == "refuse":
             return Setpoint(wanted, None, refusal=f"{number} is outside {self.low} to {self.high}")
         return Setpoint(wanted, min(max(number, self.low), self.high), clamped=True)
+
+
+def _limit(number: object) -> float:
+    if isinstance(number, bool) or not isinstance(number, Real):
+        raise TypeError
+    _ = float(number)  # not beyond the range of floats
+    return cast("float", number)
 
 
 class _Pending(NamedTuple):
@@ -359,10 +366,14 @@ def put_to(
     """
     address = PVAddress.parse(uri)
     allowed = SetpointLimits.checked(limits, on_limit)
-    period = 1.0 / positive(rate, "rate")
+    period = period_of(rate)
+    flag(dry_run, "dry_run")
+    seconds = None if timeout is None else timeout_of(timeout)
+    if not callable(getattr(client, "put_stream", None)):
+        raise ValueError(f"client must have the method put_stream, got {shown(client)}")
 
     def put(value: float) -> Observable[Any]:
-        return client.put_stream(address.uri, value, timeout)
+        return client.put_stream(address.uri, value, seconds)
 
     send = None if dry_run else put
 

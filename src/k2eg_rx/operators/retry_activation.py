@@ -13,8 +13,8 @@ from typing import TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SerialDisposable, SingleAssignmentDisposable
 
-from k2eg_rx.arguments import non_negative, positive
-from k2eg_rx.concurrency import scheduler_or
+from k2eg_rx.arguments import non_negative, positive, whole
+from k2eg_rx.concurrency import check_scheduler, scheduler_or
 from k2eg_rx.errors import OperationError, OperationTimeout, TransportError
 from k2eg_rx.texts import get_logger
 
@@ -154,8 +154,9 @@ def retry_activation(
     """
     if non_negative(jitter, "jitter") > 1 or not positive(factor, "factor") >= 1:
         raise ValueError(f"jitter must be 0 to 1 and factor at least 1, got {jitter!r} and {factor!r}")
-    if attempts is not None and attempts < 0:
-        raise ValueError(f"attempts must be 0 or more, or None for no limit, got {attempts!r}")
+    if attempts is not None:
+        attempts = whole(attempts, "attempts", 0)
+    check_scheduler(scheduler)
     delays = _Backoff(positive(backoff, "backoff"), factor, positive(max_backoff, "max_backoff"), jitter)
 
     def operator(source: Observable[_T]) -> Observable[_T]:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
-from k2eg_rx.concurrency import scheduler_or
+from k2eg_rx.concurrency import check_scheduler, scheduler_or
 from k2eg_rx.texts import get_logger
 
 _log = get_logger(__name__)
@@ -175,6 +175,8 @@ def staged(
         make: Makes a stage from observer and scheduler.
         scheduler: Scheduler given to the operator, if any.
     """
+
+    check_scheduler(scheduler)
 
     def subscribe(observer: abc.ObserverBase[_Out], subscribed: abc.SchedulerBase | None = None) -> abc.DisposableBase:
         return make(observer, scheduler_or(scheduler, subscribed)).run(source, subscribed)

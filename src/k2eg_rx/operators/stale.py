@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from reactivex import Observable, abc
 
-from k2eg_rx.arguments import positive
+from k2eg_rx.arguments import positive, pv_names
 from k2eg_rx.operators.stage import RESOLUTION, Stage, staged
 from k2eg_rx.protocol import PVData
-from k2eg_rx.pv import pv_name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +134,7 @@ def stale(
         10.0 demo:beat is back after 7.0
     """
     seconds = positive(after, "after")
-    if isinstance(pvs, str):
-        raise ValueError(f"pvs must be a list of PVs, got the string {pvs!r}")
-    names = tuple(dict.fromkeys(map(pv_name_of, pvs)))
+    names = pv_names(pvs)
 
     def operator(source: Observable[PVData]) -> Observable[Staleness]:
         return staged(source, lambda observer, timing: _Watch(observer, timing, seconds, names), scheduler)

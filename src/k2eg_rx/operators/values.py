@@ -10,7 +10,7 @@ from reactivex import operators as ops
 
 from k2eg_rx.errors import K2EGError
 from k2eg_rx.protocol import PVData, numpy_module, value_with_arrays, with_arrays
-from k2eg_rx.texts import printable
+from k2eg_rx.texts import printable, shown
 
 
 class MissingFieldError(K2EGError, LookupError):
@@ -113,8 +113,8 @@ def field(path: str) -> Callable[[Observable[PVData]], Observable[Any]]:
         >>> valve.pipe(field("alarm.colour")).subscribe(on_error=print).dispose()
         demo:valve has no field 'alarm.colour': alarm has severity, status, message
     """
-    if not isinstance(path, str) or not all(path.split(".")):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"path must be field names separated by dots, such as 'alarm.severity', got {path!r}")
+    if not isinstance(path, str) or len(path) > 4096 or not all(path.split(".")):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"path must be field names separated by dots, such as 'alarm.severity', got {shown(path)}")
     if path == "value":
         return value()
     numpy_module()  # as in `value`

@@ -7,25 +7,28 @@ from typing import Literal
 
 from reactivex import Observable, abc
 
-from k2eg_rx.arguments import non_negative, positive
+from k2eg_rx.arguments import LONGEST_DURATION, function, instance, non_negative, one_of, positive
 from k2eg_rx.operators.drops import OnDrop, WindowCounts
 from k2eg_rx.operators.stage import staged
 from k2eg_rx.operators.statistics import Window
 from k2eg_rx.operators.window_states import CountWindows, Span, TimeWindows, WindowOptions
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
+from k2eg_rx.texts import shown
 
 
 def _steps(length: float, every: float | None, name: str) -> tuple[float, float]:
     """Returns a window's length and the distance between window starts, checked."""
     positive(length, name)
     if every is not None and positive(every, "every") > length:
-        raise ValueError(f"every must be at most {name}, {length!r}, so that each value is in a window; got {every!r}")
+        raise ValueError(
+            f"every must be at most {name}, {length!r}, so that each value is in a window; got {shown(every)}"
+        )
     return length, length if every is None else every
 
 
 def _require_whole(number: float | None, name: str) -> None:
     if number is not None and not float(number).is_integer():
-        raise ValueError(f"{name} must be a whole number of updates, got {number!r}")
+        raise ValueError(f"{name} must be a whole number of updates, got {shown(number)}")
 
 
 def _time_span(duration: float, every: float | None, grace: float) -> Span:
@@ -93,10 +96,12 @@ def window_statistics(
     """
     if (duration is None) == (count is None):
         raise ValueError("window_statistics takes either a duration in seconds or a count of updates")
-    if by not in ("event_time", "arrival"):
-        raise ValueError(f"by must be 'event_time' or 'arrival', got {by!r}")
+    one_of(by, "by", ("event_time", "arrival"))
+    if counts is not None:
+        instance(counts, "counts", WindowCounts, "WindowCounts")
+    function(on_drop, "on_drop")
     by_arrival = by == "arrival"
-    wait = 0.0 if by_arrival else non_negative(grace, "grace")
+    wait = 0.0 if by_arrival else non_negative(grace, "grace", LONGEST_DURATION)
     span = None if duration is None else _time_span(duration, every, wait)
     length, step = (1.0, 1.0) if count is None else _steps(count, every, "count")
     if count is not None:

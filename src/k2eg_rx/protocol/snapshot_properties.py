@@ -8,16 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from k2eg_rx.arguments import check_one_protocol
 from k2eg_rx.protocol.commands import RepeatingSnapshotCommand, SnapshotType
 from k2eg_rx.pv import MAX_TOPIC_LENGTH, PVAddress
+from k2eg_rx.texts import shown
 
 # ASCII only: in the topic's name gateways replace other characters byte by byte, this library character by character.
 _NAME = re.compile(r"[\x20-\x7e]+")
 # A pvData field name. The deployed gateway crashes at the first event if a filter has another name, as a dotted one.
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LONGEST = 2**31 - 1  # milliseconds, 24 days: the deployed gateway has 32 bits for them
 _TYPES = {kind.value: kind for kind in SnapshotType}
 
 
@@ -65,7 +67,8 @@ class SnapshotProperties:
         Raises:
             ValueError: The type is neither a `SnapshotType` nor the name of one.
         """
-        found = _TYPES.get(str(self.type).lower().replace("_", ""))
+        kind = cast("object", self.type)  # scripts may set anything
+        found = _TYPES.get(kind.lower().replace("_", "")) if isinstance(kind, str) else None
         if found is None:
             raise ValueError(f"must be {' or '.join(map(repr, _TYPES))}")
         return found
@@ -80,7 +83,7 @@ class SnapshotProperties:
             try:
                 check(self)
             except ValueError as error:
-                raise ValueError(f"SnapshotProperties.{name}: {error}, got {getattr(self, name)!r}") from None
+                raise ValueError(f"SnapshotProperties.{name}: {error}, got {shown(getattr(self, name))}") from None
 
     def command(self) -> RepeatingSnapshotCommand:
         """Returns the command that starts the snapshot.
@@ -131,8 +134,8 @@ def _check_window(properties: SnapshotProperties) -> None:
 
 
 def _check_duration(value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError("must be a whole number of milliseconds, 0 or more")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LONGEST:
+        raise ValueError(f"must be a whole number of milliseconds, 0 or more, at most {_LONGEST}")
 
 
 def _check_flag(value: object) -> None:
@@ -148,7 +151,7 @@ def _check_filter(properties: SnapshotProperties) -> None:
         raise ValueError("must be a list of field names")
     for name in properties.pv_field_filter_list or ():
         if not isinstance(name, str) or not _FIELD.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"must have top-level fields of a PV, such as 'value' or 'alarm', not {name!r}")
+            raise ValueError(f"must have top-level fields of a PV, such as 'value' or 'alarm', not {shown(name)}")
 
 
 _CHECKS: dict[str, Callable[[SnapshotProperties], object]] = {

@@ -16,8 +16,8 @@ import reactivex as rx
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from k2eg_rx.arguments import at_least_one, positive
-from k2eg_rx.concurrency import current_runtime
+from k2eg_rx.arguments import at_least_one, file_path, positive
+from k2eg_rx.concurrency import check_scheduler, current_runtime
 from k2eg_rx.errors import require_extra
 from k2eg_rx.protocol import nanoseconds_of
 from k2eg_rx.recording.errors import RecordingError
@@ -93,7 +93,7 @@ def record(
     require_extra("recording", ["pyarrow"], "record")
     from k2eg_rx.recording.recorder import Limits, Recorder  # noqa: PLC0415 - an extra
 
-    first = Path(path).absolute()
+    first = file_path(path, "path").absolute()
     limits = Limits(
         None if rotate_bytes is None else at_least_one(rotate_bytes, "rotate_bytes"),
         None if rotate_every is None else positive(rotate_every, "rotate_every"),
@@ -101,6 +101,7 @@ def record(
         at_least_one(flush_rows, "flush_rows"),
     )
     interval = positive(flush_every, "flush_every")
+    check_scheduler(scheduler)
     _require_free(first)
 
     def operator(source: Observable[_T]) -> Observable[_T]:

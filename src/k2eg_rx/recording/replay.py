@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 from reactivex import Observable, abc
 from reactivex import operators as ops
 
+from k2eg_rx.arguments import file_path, items_of, pv_names
+from k2eg_rx.concurrency import check_scheduler
 from k2eg_rx.errors import require_extra
 from k2eg_rx.history import play
 from k2eg_rx.protocol import UNPACK_ERRORS, Snapshot, nanoseconds_of
-from k2eg_rx.pv import pv_name_of
 from k2eg_rx.recording.errors import RecordingError, reason_of
 from k2eg_rx.recording.file_names import files_in, journal_of, partial_of, path_of
 from k2eg_rx.recording.rows import Assembler, Recordable
+from k2eg_rx.texts import shown
 
 if TYPE_CHECKING:
     from k2eg_rx.recording.part_files import Part
@@ -84,15 +86,15 @@ def replay_file(
         ('orbit', ['bpm:2'], 0.5)
     """
     require_extra("recording", ["pyarrow"], "replay_file")
-    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
+    given = [path] if isinstance(path, str | Path) else items_of(path, "path", "a path, or a list of paths")
+    paths = [file_path(one, "path") for one in given]
     if not paths:
         raise ValueError("path must name at least one file or folder, got an empty list")
     for one in paths:
         if not one.exists() and not journal_of(path_of(one)).exists():
-            raise ValueError(f"path must be a file or folder that exists, got {one}")
-    if isinstance(pvs, str):
-        raise ValueError(f"pvs must be a list of PVs, got the string {pvs!r}")
-    wanted = None if pvs is None else frozenset(map(pv_name_of, pvs))
+            raise ValueError(f"path must be a file or folder that exists, got {shown(str(one))}")
+    check_scheduler(scheduler)
+    wanted = None if pvs is None else frozenset(pv_names(pvs))
     begin, end = _nanoseconds(start, "start"), _nanoseconds(stop, "stop")
     if begin is not None and end is not None and end <= begin:
         raise ValueError(f"stop must be after start, got {stop} and {start}")
@@ -120,9 +122,9 @@ def recover(path: str | Path) -> list[Path]:
         []
     """
     require_extra("recording", ["pyarrow"], "recover")
-    place = Path(path).absolute()
+    place = file_path(path, "path").absolute()
     if not place.exists() and not journal_of(path_of(place)).exists():
-        raise ValueError(f"path must be a file or folder that exists, got {path}")
+        raise ValueError(f"path must be a file or folder that exists, got {shown(path)}")
     files = files_in(place) if place.is_dir() else [path_of(place)]
     return [file for file in files if journal_of(file).exists() and _recovered(file)]
 
@@ -169,7 +171,7 @@ def _nanoseconds(time: Time | None, name: str) -> int | None:
             raise ValueError(f"{name} must have a time zone such as datetime.UTC, got {time}")
         return nanoseconds_of(time)
     if time is not None and (isinstance(time, bool) or not isinstance(time, int)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"{name} must be a datetime with a time zone or integer nanoseconds, got {time!r}")
+        raise ValueError(f"{name} must be a datetime with a time zone or integer nanoseconds, got {shown(time)}")
     return time
 
 

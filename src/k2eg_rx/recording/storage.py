@@ -102,7 +102,9 @@ class ParquetPart:
         self._batches: list[Batch] = []
         self._rows = 0
         self._bytes = 0
-        self._out = cast("BinaryIO", self._partial.open("wb"))
+        # A leftover of a crash is replaced; "x" follows no symbolic link, which would make it overwrite another file.
+        self._partial.unlink(missing_ok=True)
+        self._out = cast("BinaryIO", self._partial.open("xb"))
         self._writer = ParquetWriter(self._out, metadata)
 
     @property

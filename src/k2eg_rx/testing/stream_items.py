@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from k2eg_rx.arguments import LARGEST_COUNT, LONGEST_DURATION, instance, items_of, mapping, named, non_negative, whole
 from k2eg_rx.protocol import (
     NANOSECONDS,
     PVData,
@@ -24,6 +25,9 @@ from k2eg_rx.testing.structures import START, Timestamp, nanoseconds, structure
 from k2eg_rx.transport import Record
 
 _MILLISECOND = 1_000_000  # in nanoseconds
+
+
+_INT64 = 2**63 - 1
 
 
 def _address(pv: str) -> PVAddress:
@@ -102,10 +106,11 @@ def series(
         >>> [item.timestamp - item.record.offset for item in series("demo:x", [1, 2], every=0.5, start=10**9)]
         [1000000000, 1499999999]
     """
-    step = round(every * NANOSECONDS)
+    step = round(non_negative(every, "every", LONGEST_DURATION) * NANOSECONDS)
+    begin = whole(start, "start", -_INT64, _INT64)
     return [
-        update(pv, value, timestamp=start + number * step, offset=number, **about)
-        for number, value in enumerate(values)
+        update(pv, value, timestamp=begin + number * step, offset=number, **about)
+        for number, value in enumerate(items_of(values, "values", "a list of values"))
     ]
 
 
@@ -145,7 +150,11 @@ def snapshot(
         error: The error code; negative for a failure.
         error_message: The error's text.
     """
-    begin = timestamp // _MILLISECOND
-    end = begin + round(window * 1000)
-    data = {pv: _samples(value, timestamp) for pv, value in values.items()}
-    return Snapshot(name, data, end, iteration, begin, end, error, error_message)
+    begin = whole(timestamp, "timestamp", -_INT64, _INT64) // _MILLISECOND
+    end = begin + round(non_negative(window, "window", LONGEST_DURATION) * 1000)
+    given = mapping(values, "values", "a mapping of PV names to values")
+    data = {pv: _samples(value, timestamp) for pv, value in given.items()}
+    instance(error_message, "error_message", str, "a text")
+    whole(iteration, "iteration", 0, _INT64)
+    whole(error, "error", -LARGEST_COUNT)
+    return Snapshot(named(name), data, end, iteration, begin, end, error, error_message)

@@ -20,8 +20,10 @@ from reactivex.disposable import Disposable
 from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 from reactivex.scheduler.scheduleditem import ScheduledItem
 
+from k2eg_rx.arguments import LONGEST_DURATION, at_least_one, instance, non_negative, positive
 from k2eg_rx.protocol import nanoseconds_of
 from k2eg_rx.testing.stepper import Step
+from k2eg_rx.texts import shown
 
 _State = TypeVar("_State")
 
@@ -62,9 +64,11 @@ class VirtualClock(PeriodicScheduler):
         self, start: datetime = START_TIME, max_wait: float = _MAX_WAIT, max_actions: int = _MAX_ACTIONS
     ) -> None:
         super().__init__()
+        if instance(start, "start", datetime, "a datetime with a time zone").utcoffset() is None:
+            raise ValueError(f"start must have a time zone, such as datetime.UTC, got {shown(start)}")
         self._start = self._now = start
-        self._max_wait = timedelta(seconds=max_wait)
-        self._max_actions = max_actions
+        self._max_wait = timedelta(seconds=positive(max_wait, "max_wait"))
+        self._max_actions = at_least_one(max_actions, "max_actions")
         self._lock = threading.Lock()
         self._run_lock = threading.RLock()
         self._runner: int | None = None  # the thread that runs the clock; guarded by `_run_lock`
@@ -156,8 +160,7 @@ class VirtualClock(PeriodicScheduler):
             ValueError: `seconds` is negative.
             Exception: An action failed.
         """
-        if seconds < 0:
-            raise ValueError(f"seconds must be at least 0, got {seconds}")
+        seconds = non_negative(seconds, "seconds", LONGEST_DURATION)
         with self._run_lock:
             end = self._now + timedelta(seconds=seconds)
             self.settle()

@@ -84,5 +84,5 @@ def test_error_and_completion_are_passed_on() -> None:
 
 @pytest.mark.parametrize("minimum", [-1, 5])
 def test_an_unknown_minimum_raises(minimum: int) -> None:
-    with pytest.raises(ValueError, match="Severity"):
+    with pytest.raises(ValueError, match="minimum must be a whole number"):
         alarms(minimum)

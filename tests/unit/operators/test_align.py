@@ -318,7 +318,7 @@ class TestHeld:
     ("options", "words"),
     [
         ({"pvs": []}, "at least one PV"),
-        ({"pvs": "pva://a"}, "the string"),
+        ({"pvs": "pva://a"}, "a list of PVs"),
         ({"tolerance": -1.0}, "tolerance"),
         ({"grace": math.inf}, "grace"),
         ({"on": "pulse"}, "'pulse_id'"),

@@ -127,5 +127,5 @@ def test_invalid_pvs_raise_at_the_call(pvs: Any) -> None:
 def test_an_unknown_policy_or_label_raises_at_the_call() -> None:
     with pytest.raises(ValueError, match="incomplete"):
         combine_pvs(["x"], incomplete="hope")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="labels x, got z"):
+    with pytest.raises(ValueError, match=r"labels x, got \['z'\]"):
         combine_pvs(["x"], defaults={"z": 1})

@@ -8,6 +8,7 @@ import pytest
 
 from k2eg_rx.protocol.commands import RepeatingSnapshotCommand, SnapshotType
 from k2eg_rx.protocol.snapshot_properties import SnapshotProperties, check_snapshot_name
+from k2eg_rx.texts import shown
 
 URIS = ["pva://my:pv1", "ca://my:pv2"]
 
@@ -119,7 +120,7 @@ def test_an_invalid_field_is_named_with_its_value(name: str, value: Any, text: s
     with pytest.raises(ValueError, match=text) as caught:
         properties(**{name: value}).validate()
     assert str(caught.value).startswith(f"SnapshotProperties.{name}: ")
-    assert str(caught.value).endswith(f", got {value!r}")
+    assert str(caught.value).endswith(f", got {shown(value)}")
 
 
 def test_invalid_fields_make_no_command() -> None:

@@ -714,3 +714,15 @@ def test_recovery_of_a_missing_path_raises(tmp_path: Path) -> None:
     assert recover(tmp_path) == []
     with pytest.raises(ValueError, match="file or folder that exists"):
         recover(tmp_path / "run.parquet")
+
+
+@pytest.mark.parametrize("name_of", [partial_of, journal_of])
+def test_no_symbolic_link_is_followed(tmp_path: Path, name_of: Callable[[Path], Path]) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "run.parquet"
+    victim.write_text("precious")
+    recorder = record(path)  # before the link, which it would report for the journal
+    name_of(path).symlink_to(victim)
+    errors: list[Exception] = []
+    rx.from_iterable(series("demo:x", [1.0])).pipe(recorder).subscribe(on_error=errors.append)
+    assert victim.read_text() == "precious"
+    assert all(isinstance(error, RecordingError) for error in errors)

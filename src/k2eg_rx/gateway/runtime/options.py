@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
+from k2eg_rx.arguments import LONGEST_DURATION, flag, instance, mapping, non_negative, one_of, positive, whole
 from k2eg_rx.settings import MAX_MESSAGE_BYTES, nearest
-from k2eg_rx.texts import get_logger
+from k2eg_rx.texts import get_logger, shown
 
 _log = get_logger(__name__)
 
+_MOST = 2**63 - 1  # of bytes and counts
 _GROUP = re.compile(r"[A-Za-z0-9._-]+")
 _OVERFLOWS = ("latest", "drop_oldest")
 _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
@@ -82,32 +83,26 @@ class GatewayOptions:
     max_command_bytes: int = MAX_MESSAGE_BYTES
 
     def __post_init__(self) -> None:
-        if not _GROUP.fullmatch(self.group):
+        if not isinstance(self.group, str) or not _GROUP.fullmatch(self.group):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(
-                f"[gateway] group must consist of letters, digits, '.', '_' and '-', got {self.group[:80]!r}"
+                f"[gateway] group must consist of letters, digits, '.', '_' and '-', got {shown(self.group)}"
             )
+        flag(self.create_topics, "[gateway] create_topics")
         for name in ("operation_timeout", "max_put_age", "max_get_age"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"[gateway] {name} must be a time above 0 s, got {getattr(self, name)!r}")
-        for name, zero in (("monitor_expiration", "for never"), ("start_timeout", "for no limit")):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"[gateway] {name} must be a time in seconds, or 0 {zero}, got {getattr(self, name)!r}"
-                )
-        if self.outgoing_overflow not in _OVERFLOWS:
-            raise ValueError(
-                f"[gateway] outgoing_overflow must be 'latest' or 'drop_oldest', got {self.outgoing_overflow[:80]!r}"
-            )
+            positive(getattr(self, name), f"[gateway] {name}")
+        for name in ("monitor_expiration", "start_timeout"):
+            non_negative(getattr(self, name), f"[gateway] {name}", LONGEST_DURATION)
+        one_of(self.outgoing_overflow, "[gateway] outgoing_overflow", _OVERFLOWS)
         for name in ("reply_topics", "monitor_topics", "snapshot_topics"):
+            pattern = instance(getattr(self, name), f"[gateway] {name}", str, "a regular expression")
             try:
-                re.compile(getattr(self, name))
+                re.compile(pattern)
             except re.error as error:
                 raise ValueError(
-                    f"[gateway] {name} must be a regular expression ({error}), got {getattr(self, name)[:80]!r}"
+                    f"[gateway] {name} must be a regular expression ({error}), got {shown(pattern)}"
                 ) from None
         for name in (option.name for option in fields(self) if type(option.default) is int):
-            if getattr(self, name) < 1:
-                raise ValueError(f"[gateway] {name} must be above 0, got {getattr(self, name)!r}")
+            whole(getattr(self, name), f"[gateway] {name}", 1, _MOST)
 
     @classmethod
     def from_section(cls, section: Mapping[str, str]) -> GatewayOptions:
@@ -118,7 +113,7 @@ class GatewayOptions:
         """
         kinds: dict[str, type] = {option.name: type(cast("object", option.default)) for option in fields(cls)}
         values: dict[str, Any] = {}
-        for name, text in section.items():
+        for name, text in mapping(section, "section", "a mapping of options to texts").items():
             if name not in kinds:
                 raise ValueError(f"[gateway] {name[:80]} is not an option: {nearest(name[:80], sorted(kinds))}")
             values[name] = _convert(name, text.strip(), kinds[name])
