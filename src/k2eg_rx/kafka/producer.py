@@ -73,6 +73,7 @@ class KafkaSink:
             **{name: value for name, value in properties.items() if name != "delivery.timeout.ms"},
             "message.timeout.ms": 0,
             "error_cb": health.on_error,
+            "throttle_cb": health.on_throttle,
         }
         self._capacity = int(properties["queue.buffering.max.messages"])
         self._health = health

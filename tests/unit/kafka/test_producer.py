@@ -90,6 +90,8 @@ class ScriptedHealth:
         self.disruptions = self.suspected = self.answers = 0
         self.last_answer = 0.0
 
+    def on_throttle(self, event: object) -> None: ...
+
     def on_error(self, error: KafkaError) -> None:
         pass
 

@@ -9,17 +9,22 @@ Thread safety: all methods may be called from any thread, except `Health.on_no_a
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, ThrottleEvent
 
 from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_refusal, is_untrusted_certificate, weight_of_trouble
 from k2eg_rx.kafka.connection.status_events import StatusEvents
+from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import ConnectionState, TransportStatus
 
+_log = get_logger(__name__)
+
+_THROTTLE_LINES = 60.0  # seconds between lines about a quota, which delays every answer
 _CREATION = (
     5.0  # seconds for the command topic to be created automatically, by the first command, before it is reported
 )
@@ -67,6 +72,7 @@ class Health:
         self._cause: KafkaError | None = None
         self._status: tuple[KafkaError, TransportStatus] | None = None
         self._missing: dict[Permission, TransportStatus] = {}
+        self._next_throttle_line = -math.inf
         self._topic_missing_since: float | None = None
         self._topic_missing: TransportStatus | None = None
         self._last_answer = clock()
@@ -120,6 +126,20 @@ class Health:
             self.disruptions += is_first
         if is_first:
             self.on_suspicion()
+
+    def on_throttle(self, event: ThrottleEvent) -> None:
+        """Logs that a broker delays its answers to a client: its ``throttle_cb``. Once a minute."""
+        now = self._clock()
+        with self._lock:
+            if event.throttle_time <= 0 or now < self._next_throttle_line:
+                return
+            self._next_throttle_line = now + _THROTTLE_LINES
+        _log.warning(
+            "Kafka throttles this client, replies and events are late: check the quotas of its user and client.id:"
+            " broker=%s delay=%.1f s",
+            event.broker_name,
+            event.throttle_time,
+        )
 
     @property
     def last_answer(self) -> float:

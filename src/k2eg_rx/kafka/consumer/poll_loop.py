@@ -96,7 +96,7 @@ class PollLoop:
     ) -> None:
         self._default_poll_timeout = poll_timeout
         self._burst_until = time.monotonic() + _BURST_SECONDS
-        self._properties: Properties = {**properties, "error_cb": health.on_error}
+        self._properties: Properties = {**properties, "error_cb": health.on_error, "throttle_cb": health.on_throttle}
         self._receiver = receiver
         self._listener = listener
         self._health = health

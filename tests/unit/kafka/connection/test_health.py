@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, ThrottleEvent
 
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
@@ -111,3 +111,10 @@ def test_a_missing_command_topic_is_the_reason_once_no_command_has_created_it(ha
     health.on_answer()
     assert harness.states[-1] == TransportStatus(ConnectionState.UP)
     assert not health.suspicious
+
+
+def test_a_throttled_client_is_logged_once_a_minute(harness, caplog):
+    for harness.now, delay in ((1.0, 0.0), (2.0, 1.5), (30.0, 2.0), (62.0, 2.5)):
+        harness.health.on_throttle(ThrottleEvent("broker:9092/1", 1, delay))
+    assert [line.split("delay=")[1] for line in caplog.messages] == ["1.5 s", "2.5 s"]
+    assert "Kafka throttles this client" in caplog.text
