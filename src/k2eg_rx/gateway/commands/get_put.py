@@ -37,6 +37,7 @@ from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, PVReading, channel_name
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
+from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.protocol import GetCommand, PutCommand, PutError, encode_value, parse_fields
 from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.texts import get_logger
@@ -155,6 +156,7 @@ class GetPutHandler:
         self._queues = KeyedQueue()
         self._shares = FairShares(context.options)
         self._confirming = False
+        self._too_late = RateLimitedWarning(_log, "{} commands refused because of their age")
         self._unconfirmed: dict[_Operation, Callable[[], None]] = {}  # puts to begin once their claims are confirmed
         self._sweep_scheduled = False
         self._pending: dict[_Operation, None] = {}
@@ -265,11 +267,10 @@ class GetPutHandler:
         call: Callable[[_Operation, float], Future[Any]],
         max_age: float,
     ) -> None:
-        age = operation.request.age(self._clock())
-        if age > max_age:
-            what = operation.request.command.operation
-            text = f"the {what} waited {age:.1f} s, longer than the {max_age:g} s after which it is not carried out"
+        text = operation.request.too_late(self._clock(), max_age, operation.request.command.operation)
+        if text:
             self._metrics.refused += 1
+            self._too_late.count(f"pv={operation.key} reason={text}")
             self._reply(operation, -3, text)
             return
         remaining = (operation.deadline - self._scheduler.now).total_seconds()

@@ -117,6 +117,7 @@ class RecurringSnapshots:
         self._options = context.options
         self._usage = usage
         self._clock = context.clock
+        self._max_trigger_age = context.options.max_put_age
         self._unencodable = RateLimitedWarning(_log, "{} values cannot be serialized")
         self._overflow = RateLimitedWarning(_log, "{} values dropped: a snapshot's buffer is full")
         self._running: dict[str, _RunningSnapshot] = {}  # by topic
@@ -200,6 +201,9 @@ class RecurringSnapshots:
             text = f"Snapshot '{name}' has not been found"
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -2, text)
         claim = request.claim.open()
+        late = request.too_late(self._clock(), self._max_trigger_age, "trigger")
+        if late and claim.answer():
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -3, late)
         if not claim.begin():
             text = LOST if claim.state is ClaimState.LOST else UNCONFIRMED
             return (

@@ -14,6 +14,12 @@ from k2eg_rx.protocol import ReplyTo
 
 _Command = TypeVar("_Command")
 
+_CLOCK_TOLERANCE = 5.0  # seconds by which clocks may differ; synchronized ones differ by milliseconds
+_CLOCKS = (
+    "; if that is not so, the clock of its sender or of the gateway is wrong: correct it, and let Kafka set the time"
+    " stamps of the command topic (message.timestamp.type=LogAppendTime)"
+)
+
 
 class CommandRequest(NamedTuple, Generic[_Command]):
     """A command to carry out.
@@ -33,6 +39,19 @@ class CommandRequest(NamedTuple, Generic[_Command]):
     def age(self, now: float) -> float:
         """Returns the age of the command in seconds at Unix time `now`; 0 if unknown."""
         return now - self.timestamp_ms / 1000 if self.timestamp_ms >= 0 else 0.0
+
+    def too_late(self, now: float, max_age: float, what: str) -> str:
+        """Returns why the command must not be carried out any more; an empty string if it may be.
+
+        A time stamp in the future says that a clock is wrong, so that the age is unknown.
+        """
+        age = self.age(now)
+        if age > max_age:
+            text = f"the {what} waited {age:.1f} s, longer than the {max_age:g} s after which it is not carried out"
+            return f"{text}{_CLOCKS}"
+        if age < -_CLOCK_TOLERANCE:
+            return f"the {what} is not carried out: its time stamp is {-age:.1f} s in the future{_CLOCKS}"
+        return ""
 
 
 def reply_stream(reply_to: ReplyTo, *outgoing: OutgoingRecord) -> Observable[OutgoingRecord]:

@@ -302,19 +302,25 @@ def test_commands_that_waited_too_long_in_kafka_are_refused(gateway: Any) -> Non
     assert (len(gateway.pva.puts), len(gateway.pva.gets)) == (1, 1)
     gateway.command("put", pv_name="pva://c", value=packed(value=1), age=31.0)
     gateway.command("get", pv_name="pva://d", age=61.0)
-    assert gateway.bodies() == [
-        {
-            "error": -3,
-            "reply_id": "id",
-            "message": "the put waited 31.0 s, longer than the 30 s after which it is not carried out",
-        },
-        {
-            "error": -3,
-            "reply_id": "id",
-            "message": "the get waited 61.0 s, longer than the 60 s after which it is not carried out",
-        },
-    ]
+    put, get = gateway.bodies()
+    assert put["message"].startswith(
+        "the put waited 31.0 s, longer than the 30 s after which it is not carried out; if that is not so, the clock of"
+    )
+    assert get["message"].startswith("the get waited 61.0 s, longer than the 60 s after which it is not carried out")
+    assert (put["error"], get["error"]) == (-3, -3)
     assert (len(gateway.pva.puts), len(gateway.pva.gets)) == (1, 1)
+
+
+def test_a_put_with_a_time_stamp_in_the_future_is_refused(gateway: Any, caplog: pytest.LogCaptureFixture) -> None:
+    gateway.command("put", pv_name="pva://a", value=packed(value=1), age=-4.0)
+    assert values(gateway) == [1]
+    gateway.command("put", pv_name="pva://b", value=packed(value=2), age=-120.0)
+    (body,) = gateway.bodies()
+    assert body["error"] == -3
+    assert body["message"].startswith("the put is not carried out: its time stamp is 120.0 s in the future; ")
+    assert "message.timestamp.type=LogAppendTime" in body["message"]
+    assert "in the future" in caplog.text
+    assert values(gateway) == [1]
 
 
 def test_put_that_grows_too_old_in_the_queue_is_refused(new_gateway: Any) -> None:

@@ -524,3 +524,15 @@ def test_a_value_that_cannot_be_published_is_named_in_the_next_tail(gateway: Any
     gateway.advance(1.0)
     (tail,) = [body for body in gateway.bodies("s") if body["message_type"] == 2]
     assert tail["error_message"] == "b: too large"
+
+
+@pytest.mark.parametrize("age", [31.0, -6.0])
+def test_a_trigger_that_is_too_old_or_from_the_future_is_refused(gateway: Any, age: float) -> None:
+    properties = {"pv_name_list": ["pva://a"], "triggered": True, "type": "normal"}
+    gateway.command("repeating_snapshot", snapshot_name="late", **properties)
+    gateway.update("a", 1)
+    gateway.sent()
+    gateway.command("repeating_snapshot_trigger", snapshot_name="late", age=age)
+    (body,) = gateway.bodies()
+    assert body["error"] == -3
+    assert "not carried out" in body["message"]
