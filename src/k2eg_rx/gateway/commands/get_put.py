@@ -154,7 +154,7 @@ class GetPutHandler:
         self._capacity_available = capacity_available
         self._confirm = confirm
         self._queues = KeyedQueue()
-        self._shares = FairShares(context.options)
+        self._shares = FairShares(context.options, partial(call_soon, context.scheduler))
         self._confirming = False
         self._too_late = RateLimitedWarning(_log, "{} commands refused because of their age")
         self._unconfirmed: dict[_Operation, Callable[[], None]] = {}  # puts to begin once their claims are confirmed

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 
+_BURST = 20  # operations of an application that start in one turn of the event loop: up to 20 ms, for new PVs
 OVER_LIMIT = -10  # the code of replies to commands that exceed a bound; unknown to the deployed gateway
 
 
@@ -122,14 +123,18 @@ class FairShares:
     """Starts gets and puts within bounds: per application, and in all.
 
     What cannot start waits behind others of its application. If all together are at their bound, an application with
-    less than its equal share may start nevertheless, and freed places go round the applications that wait.
+    less than its equal share may start nevertheless, and freed places go round the applications that wait. In a turn of
+    the event loop each application starts a few only, so that others read, start and publish in between.
 
     Args:
         options: The bounds.
+        next_turn: Runs an action in the next turn of the event loop.
     """
 
-    def __init__(self, options: GatewayOptions) -> None:
+    def __init__(self, options: GatewayOptions, next_turn: Callable[[Callable[[], None]], None]) -> None:
         self._options = options
+        self._next_turn = next_turn
+        self._burst: Counter[str] = Counter()  # started in this turn
         self._running: Counter[str] = Counter()
         self._all_running = 0
         self._waiting: OrderedDict[str, deque[Slot]] = OrderedDict()
@@ -178,17 +183,26 @@ class FairShares:
 
     def _may_run(self, application: str) -> bool:
         running = self._running[application]
-        if running >= self._options.max_pending_per_application:
+        if running >= self._options.max_pending_per_application or self._burst[application] >= _BURST:
             return False
         applications = len(self._running) + (application not in self._running)
         share = self._options.max_pending // applications
         return self._all_running < self._options.max_pending or running < share
 
     def _run(self, slot: Slot) -> None:
+        if not self._burst:
+            self._next_turn(self._begin_turn)
+        self._burst[slot.application] += 1
         slot.running = True
         self._all_running += 1
         self._running[slot.application] += 1
         slot.start()
+
+    def _begin_turn(self) -> None:
+        self._burst.clear()
+        for application in list(self._waiting):
+            while self._start_next(application):
+                pass
 
     def _end_waiting(self, slot: Slot) -> None:
         slot.waiting = False

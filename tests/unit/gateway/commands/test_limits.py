@@ -16,7 +16,8 @@ class Operations:
     """Enters operations; records the applications of those that start, in order."""
 
     def __init__(self, **options: int) -> None:
-        self.shares = FairShares(GatewayOptions(**options))  # pyright: ignore[reportArgumentType]
+        self.turns: list[Callable[[], None]] = []
+        self.shares = FairShares(GatewayOptions(**options), self.turns.append)  # pyright: ignore[reportArgumentType]
         self.started: list[str] = []
         self.slots: list[Slot] = []
 
@@ -27,6 +28,13 @@ class Operations:
 
     def start(self, application: str) -> None:
         self.started.append(application)
+
+    def next_turn(self) -> str:
+        """Runs the next turn of the event loop; returns the applications of the operations that start."""
+        before, turns = len(self.started), len(self.turns)
+        for _ in range(turns):
+            self.turns.pop(0)()
+        return "".join(self.started[before:])
 
     def running(self) -> Counter[str]:
         return Counter(slot.application for slot in self.slots if slot.running)
@@ -45,6 +53,17 @@ def test_an_application_at_its_bound_waits_and_others_start() -> None:
     assert operations.end(0, 1) == "aa"
     assert operations.end(4, 4, 4) == ""
     assert operations.end(0, 1, 2) == "a"
+
+
+def test_a_turn_of_the_event_loop_starts_a_few_of_each_application() -> None:
+    operations = Operations().enter(50 * "a")
+    assert operations.started == 20 * ["a"]
+    assert operations.enter("ba").started[20:] == ["b"], "the others do not wait for the flood"
+    assert operations.end(0, 1, 2) == ""
+    assert operations.next_turn() == 20 * "a"
+    assert operations.next_turn() == 11 * "a"
+    assert operations.next_turn() == ""
+    assert operations.enter("a").started[-1] == "a"
 
 
 def test_those_that_end_while_they_wait_are_never_started() -> None:
@@ -77,6 +96,8 @@ def test_one_that_ends_while_starting_makes_room_without_recursion() -> None:
 
     operations.start = start  # type: ignore[method-assign]
     operations.end(0)
+    while operations.next_turn():
+        pass
     assert len(operations.started) == 5001
 
 
@@ -109,6 +130,7 @@ def test_every_operation_starts_once_in_the_order_of_its_application(steps: list
         assert sum(running.values()) <= 8
         assert all(count <= 3 for count in running.values())
     for _ in steps:
+        operations.next_turn()
         for slot in operations.slots:
             if slot.running:
                 operations.shares.release(slot)
