@@ -19,6 +19,7 @@ from k2eg_rx import Client
 from k2eg_rx.embedded import EmbeddedStack
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import HOST, ServerPorts, without_epics
+from k2eg_rx.embedded.ports import claim_ports, release_ports
 
 DATA = Path(__file__).parents[1] / "data"
 TIMEOUT = 60.0  # seconds until something that should happen is missing
@@ -82,12 +83,14 @@ class PvsServer:
 def records_ioc() -> Iterator[SoftIoc]:
     """An IOC with the records of tests/data/records.db.
 
-    libca reads its addresses once per process, and the stack sets them to its own IOC. This IOC is found as a name
-    server, whose address is additional. It must run before libca starts, and so is started for all tests.
+    libca reads its addresses once per process. So they include those of the stack, which may start after a test that
+    uses libca. This IOC is found as a name server, whose address is additional; it must run before libca starts.
     """
     with SoftIoc(DATA / "records.db") as ioc, pytest.MonkeyPatch.context() as environment:
         environment.setenv("EPICS_CA_NAME_SERVERS", f"{HOST}:{ioc.ports.ca}")
         environment.setenv("EPICS_CA_AUTO_ADDR_LIST", "NO")
+        environment.setenv("EPICS_CA_ADDR_LIST", f"{HOST}:{claim_ports().ca}")  # of the stack, which may start later
+        release_ports()
         yield ioc
 
 
