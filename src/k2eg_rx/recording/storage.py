@@ -103,7 +103,8 @@ class ParquetPart:
         self._rows = 0
         self._bytes = 0
         # A leftover of a crash is replaced; "x" follows no symbolic link, which would make it overwrite another file.
-        self._partial.unlink(missing_ok=True)
+        if self._partial.is_symlink() or self._partial.exists():
+            self._partial.unlink()
         self._out = cast("BinaryIO", self._partial.open("xb"))
         self._writer = ParquetWriter(self._out, metadata)
 

@@ -368,7 +368,7 @@ def test_every_update_is_in_its_windows_or_late(events: list[tuple[str, int, int
         ({"duration": 1.0, "count": 3}, "either"),
         ({"duration": 0.0}, "duration"),
         ({"duration": math.inf}, "duration"),
-        ({"duration": 1e-10}, "nanosecond"),
+        ({"duration": 1e-10}, "1e-06 to"),
         ({"count": 0}, "count"),
         ({"count": 2.5}, "whole"),
         ({"count": 2, "every": 3}, "every"),

@@ -623,7 +623,7 @@ def test_a_damaged_file_fails_the_replay_with_its_name(path: Path) -> None:
         ({"path": "/nowhere/run.parquet"}, "file or folder that exists"),
         ({"path": []}, "empty list"),
         ({"speed": 0}, "speed"),
-        ({"pvs": "x"}, "the string 'x'"),
+        ({"pvs": "x"}, "must be a list of PVs, got 'x'"),
         ({"start": datetime(2026, 1, 1)}, "time zone"),
         ({"stop": 1.5}, "stop"),
         ({"start": 5, "stop": 5}, "after start"),
