@@ -220,11 +220,12 @@ class ApacheKafka:
         shutil.rmtree(self._data, ignore_errors=True)
 
     def lose_records(self, topic: str, batches: int) -> None:
-        """Removes the last record batches of a topic's only partition with records.
+        """Removes the last record batches of the partition of a topic that has most of them.
 
         A power cut does so, as Kafka acknowledges records before they are on disk. The broker must not run.
         """
-        ((log, starts),) = ((log, starts) for log in self._data.glob(f"{topic}-*/*.log") if (starts := _batches(log)))
+        logs = {log: _batches(log) for log in self._data.glob(f"{topic}-*/*.log")}
+        log, starts = max(logs.items(), key=lambda item: len(item[1]))
         with log.open("r+b") as file:
             file.truncate(starts[-batches])
         for derived in (*log.parent.glob("*index"), *log.parent.glob("*.snapshot")):
