@@ -36,7 +36,9 @@ pytestmark = pytest.mark.timeout(360)  # the replay takes about 20 s, mostly rec
 
 DATA = Path(__file__).parents[1] / "data"
 COMMANDS = "replayed-commands"
-OWN_HEADERS = {PROTOCOL_HEADER}  # the deployed gateway does not write them
+# What the deployed gateway does not write, and clients that do not know it ignore.
+OWN_HEADERS = {PROTOCOL_HEADER}
+OWN_KEYS = {"gateway_topic"}
 GATEWAY = """
 import sys
 from k2eg_rx.gateway.service import run_gateway
@@ -214,7 +216,8 @@ def message_of(record: Record) -> dict[str, Any]:
     texts = [[name, value.decode() if isinstance(value, bytes) else value] for name, value in record.headers]
     headers = [header for header in texts if header[0] not in OWN_HEADERS]
     key = None if record.key is None else record.key.decode()
-    return {"topic": record.topic, "key": key, "headers": headers, "body": decode_body(record)}
+    body = {name: value for name, value in decode_body(record).items() if name not in OWN_KEYS}
+    return {"topic": record.topic, "key": key, "headers": headers, "body": body}
 
 
 def expected_replies(name: str, case: Case) -> int:
