@@ -107,7 +107,7 @@ def test_a_failing_method_ends_no_thread_and_raises_a_transport_error(
 ):
     monkeypatch.setattr(module, name, failing(getattr(module, name), method))
     errors = use_everything(mock_bench.backend.address, receiver)
-    assert [error for error in errors if type(error) is not TransportError] == []
+    assert [error for error in errors if not isinstance(error, TransportError)] == []
     assert uncaught == []
 
 
@@ -123,7 +123,7 @@ def test_a_client_that_cannot_be_made_raises_a_transport_error(
 
     monkeypatch.setattr(module, name, fail)
     errors = use_everything(mock_bench.backend.address, receiver)
-    assert [error for error in errors if type(error) is not TransportError] == []
+    assert [error for error in errors if not isinstance(error, TransportError)] == []
     assert uncaught == []
     if module is not presence:
         assert any("cannot be made" in str(error) for error in errors)
