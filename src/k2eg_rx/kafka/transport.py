@@ -61,7 +61,7 @@ class KafkaTransport:
             required_topics=(settings.command_topic, settings.reply_topic),
         )
         self._cluster = Cluster(settings, self._translator, self._health)
-        self._resolver = OffsetResolver(self._cluster, lambda: self._health.suspicious)
+        self._resolver = OffsetResolver(self._cluster, lambda: self._health.needs_probe)
         self._health.on_suspicion = self._resolver.wake
         self._resolver.start()
 

@@ -18,6 +18,10 @@ _UNREACHABLE = (
     " between"
 )
 _UNRESOLVED = "the host name of the broker {broker} is not known: check kafka_broker_url"
+_ADVERTISED = (
+    "broker {number} is advertised as {address}, which cannot be reached from here: check advertised.listeners of the"
+    " broker, that it runs, and that no firewall is in between"
+)
 _REFUSED = (
     "the broker {broker} did not accept the credentials: check security.protocol, sasl.mechanism, sasl.username and"
     " sasl.password in [kafka]"
@@ -147,6 +151,8 @@ _SECRET_NAME = re.compile(
     r"password|secret|\.pem$|token|jaas|private|sasl\.oauthbearer\.config|assertion", re.IGNORECASE
 )
 _QUOTED_VALUE = re.compile(r'(value )"[^"]*" (for configuration property)|(value )\S+( is outside)')
+# A broker's name at the beginning of librdkafka's texts. Brokers of kafka_broker_url have "bootstrap" for a number.
+_BROKER_NAME = re.compile(r"(?:GroupCoordinator: )?(?:\w+://)?(?P<address>\S+?:\d+)(?:/(?P<number>\w+))?: ")
 _STATE = re.compile(r" \(after \d+ms in state .*\)")  # differs each time and does not help a user
 _SHORTEST_SECRET = 4  # masking a shorter one would reveal it by the positions of the mask
 
@@ -177,6 +183,12 @@ def is_final(error: KafkaError) -> bool:
 def weight_of_trouble(error: KafkaError) -> int:
     """Returns how specific an error is about the connection, from 1; 0 if it is not about the connection."""
     return _TROUBLE.get(error.code(), 0)
+
+
+def failed_broker(error: KafkaError) -> str:
+    """Returns the address of the broker that an error says cannot be reached; empty if it names none."""
+    name = _BROKER_NAME.match(error.str())
+    return name["address"] if name is not None and _ADVICE.get(error.code()) in (_UNREACHABLE, _UNRESOLVED) else ""
 
 
 def is_forbidden(error: KafkaError) -> bool:
@@ -211,6 +223,7 @@ class ErrorTranslator:
 
     def __init__(self, broker_url: str, secrets: Iterable[str] = ()) -> None:
         self._broker_url = broker_url
+        self._urls = frozenset(url.strip().rpartition("://")[2] for url in broker_url.split(","))
         self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
 
     def create_command(self, topic: str) -> str:
@@ -231,6 +244,9 @@ class ErrorTranslator:
             template = _CLIENT_CERTIFICATE
         elif error.code() == KafkaError._TRANSPORT and "SSL" in error.str():
             template = _TLS  # a failed handshake reported as a lost connection
+        name = _BROKER_NAME.match(detail) if template in (_UNREACHABLE, _UNRESOLVED) else None
+        if name is not None and (name["number"] or "").isdecimal() and name["address"] not in self._urls:
+            return self.advertised(name["number"], name["address"], detail)
         text = detail
         if template is not None:
             advice = template.format(
@@ -241,6 +257,10 @@ class ErrorTranslator:
             )
             text = f"{advice} ({detail})"
         return self.without_secrets(text)
+
+    def advertised(self, number: object, address: str, detail: str) -> str:
+        """Returns the text of a broker that cannot be reached under the address that the cluster names for it."""
+        return self.without_secrets(f"{_ADVERTISED.format(number=number, address=address)} ({detail})")
 
     def without_secrets(self, text: str) -> str:
         """Returns a text with the secrets masked."""

@@ -2,7 +2,9 @@
 
 An error alone does not mean that the connection is down: one broker of several may be away, and idle connections are
 closed. An error makes the state *suspicious*; `OffsetResolver` then probes the cluster, and the result of the probe
-decides. Missing permissions are reported at once and checked again until they are granted.
+decides. A broker that cannot be reached under its advertised address is the reason of a connection that is up: the
+cluster's metadata comes from another address. Missing permissions are reported at once and checked again until
+they are granted.
 
 Thread safety: all methods may be called from any thread, except `Health.on_no_answer`.
 """
@@ -10,14 +12,21 @@ Thread safety: all methods may be called from any thread, except `Health.on_no_a
 from __future__ import annotations
 
 import math
+import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, ThrottleEvent
 
-from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_refusal, is_untrusted_certificate, weight_of_trouble
+from k2eg_rx.kafka.connection.errors import (
+    ErrorTranslator,
+    failed_broker,
+    is_refusal,
+    is_untrusted_certificate,
+    weight_of_trouble,
+)
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import ConnectionState, TransportStatus
@@ -28,6 +37,8 @@ _THROTTLE_LINES = 60.0  # seconds between lines about a quota, which delays ever
 _CREATION = (
     5.0  # seconds for the command topic to be created automatically, by the first command, before it is reported
 )
+_CONNECT_TIMEOUT = 1.0  # seconds for a broker's address to accept a connection
+_REST = 5  # pause after an attempt to connect, in multiples of its duration: look-ups wait for it
 _SLOW_ANSWER = 5.0  # seconds without an answer and without an error that count as slow, not as down
 
 
@@ -39,6 +50,16 @@ class Permission:
     is_group: bool = False
 
 
+def connection_failure(address: str) -> str:
+    """Returns why an address, ``host:port``, accepts no connection; empty if it does."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT).close()
+    except OSError as failure:
+        return failure.strerror or str(failure)
+    return ""
+
+
 class Health:
     """The connection state of a transport.
 
@@ -48,6 +69,7 @@ class Health:
         clock: Returns the time in seconds.
         tls_diagnosis: Returns why a broker's certificate was rejected, given librdkafka's text; empty if unknown. May
             connect to the broker.
+        connection_failure: As the function of this module.
         required_topics: Topics that a client cannot work without: without permission, the status is `refused`.
 
     Attributes:
@@ -60,19 +82,25 @@ class Health:
         status_events: StatusEvents,
         translator: ErrorTranslator,
         clock: Callable[[], float] = time.monotonic,
+        *,
         tls_diagnosis: Callable[[str], str] = lambda _: "",
+        connection_failure: Callable[[str], str] = connection_failure,
         required_topics: Collection[str] = (),
     ) -> None:
         self._status_events = status_events
         self._translator = translator
         self._clock = clock
         self._tls_diagnosis = tls_diagnosis
+        self._connection_failure = connection_failure
         self._required_topics = frozenset(required_topics)
         self._lock = threading.Lock()
         self._cause: KafkaError | None = None
         self._status: tuple[KafkaError, TransportStatus] | None = None
         self._missing: dict[Permission, TransportStatus] = {}
         self._next_throttle_line = -math.inf
+        self._failed_brokers: dict[str, None] = {}  # addresses that errors have named since they last answered
+        self._next_broker_check = -math.inf
+        self._unreachable: TransportStatus | None = None
         self._topic_missing_since: float | None = None
         self._topic_missing: TransportStatus | None = None
         self._last_answer = clock()
@@ -86,6 +114,11 @@ class Health:
         return self._suspicious
 
     @property
+    def needs_probe(self) -> bool:
+        """Whether the cluster has to be probed, because the state is suspicious or to see a reason end."""
+        return self._suspicious or self._unreachable is not None
+
+    @property
     def is_down(self) -> bool:
         """Whether the cluster was found to be unreachable, and has not answered since."""
         return self._status_events.status.connection is ConnectionState.DOWN
@@ -93,12 +126,40 @@ class Health:
     def on_answer(self) -> None:
         """Records that a broker answered."""
         self._last_answer = self._clock()
-        if not self._suspicious:
+        if not self.needs_probe:
             return  # called for each record sent: no lock while the connection is up
         with self._lock:
             self._suspicious = bool(self._missing) or self._topic_missing_since is not None
             self._cause = None
             self._status_events.announce(self._up_status())
+
+    def on_brokers(self, brokers: Mapping[str, int]) -> None:
+        """Finds out whether brokers that errors named can be reached, before the answer that lists the brokers.
+
+        Blocks while it connects to one that does not respond.
+
+        Args:
+            brokers: The numbers of the cluster's brokers, by advertised address.
+        """
+        start = self._clock()
+        if start < self._next_broker_check or not (self._failed_brokers or self._unreachable):
+            return
+        unreachable = None
+        with self._lock:
+            failed = list(self._failed_brokers)
+        for address in failed:
+            failure = self._connection_failure(address) if address in brokers else ""
+            if failure:
+                text = self._translator.advertised(brokers[address], address, failure)
+                unreachable = TransportStatus(ConnectionState.UP, text)
+                break
+            with self._lock:
+                self._failed_brokers.pop(address, None)
+        with self._lock:
+            self._suspicious = self._suspicious or self._unreachable is not None  # the answer announces its end
+            self._unreachable = unreachable
+        end = self._clock()
+        self._next_broker_check = end + _REST * (end - start)
 
     def on_command_topic(self, missing: str) -> None:
         """Records whether the command topic exists, before the answer that shows it.
@@ -119,7 +180,10 @@ class Health:
         weight = weight_of_trouble(error)
         if weight == 0:
             return
+        broker = failed_broker(error)
         with self._lock:
+            if broker:
+                self._failed_brokers[broker] = None
             if self._cause is None or weight > weight_of_trouble(self._cause):
                 self._cause = error
             is_first, self._suspicious = not self._suspicious, True
@@ -198,6 +262,8 @@ class Health:
             return list(self._missing)
 
     def _up_status(self) -> TransportStatus:
-        """Returns the status while the broker answers; a missing required permission comes first."""
+        """Returns the status while a broker answers; a missing required permission comes first."""
         statuses = sorted(self._missing.values(), key=lambda status: status.refused)
-        return statuses[-1] if statuses else self._topic_missing or TransportStatus(ConnectionState.UP)
+        if statuses:
+            return statuses[-1]
+        return self._unreachable or self._topic_missing or TransportStatus(ConnectionState.UP)

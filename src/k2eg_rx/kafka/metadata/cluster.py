@@ -138,6 +138,7 @@ class Cluster:
         self.cluster_id = answer.cluster_id
         if topic == (self._settings.command_topic,):
             self._note_command_topic(answer.topics)
+        self._health.on_brokers({f"{broker.host}:{broker.port}": broker.id for broker in answer.brokers.values()})
         self._health.on_answer()
         return answer.topics
 

@@ -134,3 +134,17 @@ def test_errors_are_classified():
     ]
     assert weights == sorted(set(weights))
     assert weights[0] == 0
+
+
+@pytest.mark.parametrize("code", [KafkaError._RESOLVE, KafkaError._TRANSPORT])
+def test_an_unreachable_broker_that_the_cluster_named_is_named(translator, code):
+    text = translator.reason(KafkaError(code, "sasl_ssl://inside:9092/3: Failed to resolve 'inside:9092'"))
+    assert text.startswith("broker 3 is advertised as inside:9092, which cannot be reached from here: check advertised")
+    assert "kafka_broker_url" not in text
+
+
+@pytest.mark.parametrize("name", ["kafka.example.org:9092/1", "kafka.example.org:9092/bootstrap"])
+def test_an_unreachable_broker_of_the_environment_is_not_called_advertised(translator, name):
+    text = translator.reason(KafkaError(KafkaError._TRANSPORT, f"{name}: Connect to ipv4#10.0.0.1:9092 failed"))
+    assert "kafka_broker_url" in text
+    assert "advertised" not in text

@@ -19,7 +19,13 @@ class Harness:
         self.now = 0.0
         self.states: list[TransportStatus] = []
         self.suspicions = 0
-        self.health = Health(cast(Any, self), ErrorTranslator("broker:9092"), clock=lambda: self.now)
+        self.connection_failures: dict[str, str] = {}
+        self.health = Health(
+            cast(Any, self),
+            ErrorTranslator("broker:9092"),
+            clock=lambda: self.now,
+            connection_failure=lambda address: self.connection_failures.get(address, ""),
+        )
         self.health.on_suspicion = self._suspect
 
     def announce(self, status: TransportStatus) -> None:
@@ -111,6 +117,57 @@ def test_a_missing_command_topic_is_the_reason_once_no_command_has_created_it(ha
     health.on_answer()
     assert harness.states[-1] == TransportStatus(ConnectionState.UP)
     assert not health.suspicious
+
+
+def test_a_broker_that_cannot_be_reached_where_it_is_advertised_is_the_reason(harness):
+    health = harness.health
+    harness.connection_failures["inside:9092"] = "Name or service not known"
+    harness.on_error(KafkaError._RESOLVE, "inside:9092/1: Failed to resolve 'inside:9092'")
+    health.on_brokers({"inside:9092": 1})
+    health.on_answer()
+    status = harness.states[-1]
+    assert status.connection is ConnectionState.UP
+    assert status.reason.startswith("broker 1 is advertised as inside:9092, which cannot be reached from here: check")
+    assert "Name or service not known" in status.reason
+    assert health.needs_probe, "otherwise the end is not noticed"
+    assert not health.suspicious, "the producer holds records back"
+    health.on_brokers({"inside:9092": 1})
+    health.on_answer()
+    assert harness.states[-1] == status
+    del harness.connection_failures["inside:9092"]
+    health.on_brokers({"inside:9092": 1})
+    health.on_answer()
+    assert harness.states[-1] == TransportStatus(ConnectionState.UP)
+    assert not health.needs_probe
+
+
+@pytest.mark.parametrize("brokers", [{"b:9092": 1}, {"other:9092": 2}], ids=["answers", "is gone"])
+def test_a_broker_that_answers_again_or_has_left_is_no_reason(harness, brokers):
+    if "b:9092" not in brokers:
+        harness.connection_failures["b:9092"] = "Connection refused"
+    harness.on_error(KafkaError._TRANSPORT, "b:9092/1: Disconnected")
+    harness.health.on_brokers(brokers)
+    harness.health.on_answer()
+    assert harness.states == [TransportStatus(ConnectionState.UP)]
+    assert not harness.health.needs_probe
+
+
+def test_a_broker_that_does_not_respond_is_tried_seldom(harness):
+    tried: list[str] = []
+
+    def fail(address):
+        tried.append(address)
+        harness.now += 1.0
+        return "timed out"
+
+    health = Health(cast(Any, harness), ErrorTranslator("broker:9092"), lambda: harness.now, connection_failure=fail)
+    health.on_error(KafkaError(KafkaError._TRANSPORT, "sasl_ssl://10.1.2.3:9092/1: Connection setup timed out"))
+    for _ in range(2):
+        health.on_brokers({"10.1.2.3:9092": 1})
+    assert tried == ["10.1.2.3:9092"]
+    harness.now += 5.0
+    health.on_brokers({"10.1.2.3:9092": 1})
+    assert len(tried) == 2
 
 
 def test_a_throttled_client_is_logged_once_a_minute(harness, caplog):
