@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Generic, TypeVar
@@ -26,6 +27,7 @@ _log = get_logger(__name__)
 _T = TypeVar("_T")
 
 _NANOSECONDS = 1_000_000_000
+LONGEST_SECONDS = 1_000_000.0  # of one wait, 11 days; clocks and threads cannot wait for centuries at once
 
 
 def play(
@@ -104,7 +106,10 @@ class Pace:
         if self._origin is None:
             self._origin = (timestamp, now)
         began, at = self._origin
-        return at + (timestamp - began) / _NANOSECONDS / self._speed - now
+        try:
+            return at + (timestamp - began) / _NANOSECONDS / self._speed - now
+        except OverflowError:  # the times differ by more than a float can hold
+            return math.inf if timestamp > began else 0.0
 
 
 class _Play(Generic[_T]):
@@ -127,6 +132,7 @@ class _Play(Generic[_T]):
         self._pace = Pace(speed)
         self._observer = observer
         self._waiting: list[_T] = []  # at most one item, which is not due yet
+        self._is_far = False  # whether it is not due after the next wait either
         self._lock = threading.Lock()
         self._running = False
         self._closed = False
@@ -149,14 +155,15 @@ class _Play(Generic[_T]):
             due, self._waiting = self._waiting, []
             try:
                 pulled = due or self._pull()
-                seconds = 0.0 if due else self._wait_for(pulled, now)
+                seconds = 0.0 if due and not self._is_far else self._wait_for(pulled, now)
             except Exception as error:
                 self.stopped.set()
                 self._observer.on_error(error)
                 return None
             if seconds > 0:
                 self._waiting = pulled
-                return seconds
+                self._is_far = seconds > LONGEST_SECONDS
+                return min(seconds, LONGEST_SECONDS)
             for item in pulled:
                 self._observer.on_next(item)
             if not pulled:
@@ -225,7 +232,8 @@ def _play_on(play: _Play[_T], scheduler: abc.SchedulerBase) -> abc.DisposableBas
     def step(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
         seconds = play.advance(now)
         if seconds is not None:
-            next_step.disposable = scheduler.schedule_absolute(_after(scheduler.now, seconds), step)
+            with suppress(OverflowError):  # beyond the calendar of the scheduler, the item is never due
+                next_step.disposable = scheduler.schedule_absolute(_after(scheduler.now, seconds), step)
 
     def dispose() -> None:
         next_step.dispose()

@@ -13,7 +13,7 @@ from reactivex import Observable, abc
 
 from k2eg_rx.delivery import Dispatcher, Overflow, ReplayGate, SubscriberInput
 from k2eg_rx.history.merging import Merge
-from k2eg_rx.history.pacing import Pace, checked_speed
+from k2eg_rx.history.pacing import LONGEST_SECONDS, Pace, checked_speed
 from k2eg_rx.history.reader import HistoryQuery, HistoryReader
 from k2eg_rx.history.selection import Interval, TimedUpdate
 from k2eg_rx.history.tasks import Wakeup
@@ -113,7 +113,7 @@ class _Replay:
             due.append(self._pending.popleft().update)
         if due:
             self._queue.offer(due)
-        return pause
+        return min(pause, LONGEST_SECONDS)
 
     def fail(self, error: Exception) -> None:
         """Fails the subscriber's stream."""

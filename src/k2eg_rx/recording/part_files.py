@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,11 @@ from k2eg_rx.recording.file_names import (
     path_of,
 )
 from k2eg_rx.recording.rows import Row
-from k2eg_rx.texts import get_logger
+from k2eg_rx.texts import get_logger, shown
 
 _log = get_logger(__name__)
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +99,14 @@ def _part(path: Path) -> Part:
         metadata = parquet_metadata(path) if complete else journal_metadata(journal)
     except FileNotFoundError as error:
         raise RecordingError(path, "file not found") from error
-    except ARROW_ERRORS as error:
+    except (*ARROW_ERRORS, ValueError) as error:  # ValueError: a name of a column is not UTF-8
         raise RecordingError(path, f"file cannot be read: {reason_of(error)}") from error
     version, recording, number = (metadata.get(key, "") for key in (VERSION_KEY, ID_KEY, NUMBER_KEY))
-    if version != VERSION or not number.isdecimal():
+    if version != VERSION:
         found = (
             f"recording version must be {VERSION!r}, got {version!r}" if version else "file is not a recording of k2eg"
         )
         raise RecordingError(path, found)
+    if not _NUMBER.fullmatch(number):
+        raise RecordingError(path, f"number of the file in its recording must be 1 to 9 digits, got {shown(number)}")
     return Part(path if complete else journal, recording, int(number), complete)

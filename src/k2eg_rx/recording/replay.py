@@ -22,15 +22,16 @@ from k2eg_rx.concurrency import check_scheduler
 from k2eg_rx.errors import require_extra
 from k2eg_rx.history import play
 from k2eg_rx.protocol import UNPACK_ERRORS, Snapshot, nanoseconds_of
+from k2eg_rx.recording.assembler import Assembler
 from k2eg_rx.recording.errors import RecordingError, reason_of
 from k2eg_rx.recording.file_names import files_in, journal_of, partial_of, path_of
-from k2eg_rx.recording.rows import Assembler, Recordable
+from k2eg_rx.recording.rows import Recordable
 from k2eg_rx.texts import shown
 
 if TYPE_CHECKING:
     from k2eg_rx.recording.part_files import Part
 
-_DAMAGE: tuple[type[Exception], ...] = (*UNPACK_ERRORS, KeyError)
+_DAMAGE: tuple[type[Exception], ...] = (*UNPACK_ERRORS, KeyError, MemoryError)
 _ROW_GROUP_ROWS = 50_000  # the default of `record`
 
 Time = datetime | int
@@ -216,5 +217,6 @@ def _entries(part: Part) -> Iterator[tuple[int, Recordable]]:
             entry = assembler.feed(row)
             if entry is not None:
                 yield entry
+        assembler.end()
     except _DAMAGE + ARROW_ERRORS as error:
         raise RecordingError(part.path, f"file is damaged: {reason_of(error)}") from error

@@ -1,14 +1,14 @@
-"""Rows of a recording: conversion of `PVUpdate`, `PVData` and `Snapshot` to rows and back.
+"""Rows of a recording: conversion of `PVUpdate`, `PVData` and `Snapshot` to rows; see `assembler` for the way back.
 
 An update is one row: its Kafka record, byte for byte, and columns that other programs can read. A snapshot is a row,
 followed by a row for each of its samples.
 
-Thread safety: functions may run on any thread; an `Assembler` belongs to one reader.
+Thread safety: functions may run on any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple, cast
 
@@ -16,8 +16,6 @@ from k2eg_rx.errors import K2EGError
 from k2eg_rx.protocol import (
     PVData,
     PVUpdate,
-    ReplayedUpdate,
-    Samples,
     Snapshot,
     Structure,
     alarm_of,
@@ -25,9 +23,7 @@ from k2eg_rx.protocol import (
     label_of,
     timestamp_of,
 )
-from k2eg_rx.pv import Protocol, PVAddress
-from k2eg_rx.recording.value_codec import pack_exactly, unpack_exactly
-from k2eg_rx.transport import Record
+from k2eg_rx.recording.value_codec import pack_exactly
 
 _MILLISECOND = 1_000_000  # in nanoseconds
 _INT64 = (-(2**63), 2**63 - 1)
@@ -217,73 +213,3 @@ def _float(number: float) -> float | None:
 def _unicode(text: str) -> str:
     """Replaces invalid Unicode, which Arrow strings cannot hold; the body keeps it."""
     return text.encode("utf-8", "replace").decode()
-
-
-class Assembler:
-    """Restores items from rows, in their order."""
-
-    def __init__(self) -> None:
-        self._snapshot: dict[str, Any] | None = None  # the snapshot whose samples follow
-        self._samples: list[tuple[str, Structure]] = []
-        self._missing = 0
-
-    def feed(self, row: Row) -> tuple[int, Recordable] | None:
-        """Adds the next row. Returns publication time and item if it completes one.
-
-        Raises:
-            Exception: ValueError or one of `UNPACK_ERRORS`: the row is damaged.
-        """
-        match row.kind:
-            case Kind.UPDATE:
-                return row.published, _restored_update(row)
-            case Kind.VALUE:
-                return row.published, PVData(_text(row.pv), unpack_exactly(_bytes(row.body)))
-            case Kind.SNAPSHOT:
-                self._snapshot = cast("dict[str, Any]", unpack_exactly(_bytes(row.body)))
-                self._samples = []
-                self._missing = sum(count for _, count in self._snapshot["samples"])
-            case Kind.SAMPLE:
-                if self._snapshot is None:
-                    raise ValueError("row is a sample without a snapshot before it")
-                self._samples.append((_text(row.pv), unpack_exactly(_bytes(row.body))))
-                self._missing -= 1
-            case _:
-                raise ValueError(f"row has the unknown kind {row.kind!r}")
-        if self._missing:
-            return None
-        head, self._snapshot = self._snapshot, None
-        return row.published, _restored_snapshot(head, iter(self._samples))
-
-
-def _restored_update(row: Row) -> ReplayedUpdate:
-    base, _, field = _text(row.pv).partition(".")
-    as_tuple, pairs = unpack_exactly(_bytes(row.headers))
-    headers = [(name, value) for name, value in pairs]
-    record = Record(
-        _text(row.topic),
-        cast("int", row.partition),
-        cast("int", row.offset),
-        row.key,
-        row.body,
-        tuple(headers) if as_tuple else headers,
-        cast("int", row.kafka_timestamp_ms),
-    )
-    return ReplayedUpdate(PVAddress(cast("Protocol", row.protocol), base, field), record)
-
-
-def _restored_snapshot(head: dict[str, Any], samples: Iterator[tuple[str, Structure]]) -> Snapshot:
-    counts: Iterable[tuple[str, int]] = head.pop("samples")
-    data = {pv: Samples(next(samples)[1] for _ in range(count)) for pv, count in counts}
-    return Snapshot(data=data, **head)
-
-
-def _text(text: str | None) -> str:
-    if text is None:
-        raise ValueError("row has no name")
-    return text
-
-
-def _bytes(body: bytes | None) -> bytes:
-    if body is None:
-        raise ValueError("row has no body")
-    return body

@@ -58,6 +58,11 @@ def lock(descriptor: int) -> bool:
     return True
 
 
+def _create(path: Path) -> int:
+    """Returns the descriptor of a new file, which only its owner may read; follows no symbolic link."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+
+
 class _Journal:
     """The journal. Appended batches are on disk."""
 
@@ -65,7 +70,7 @@ class _Journal:
         self.path = path
         self._encoder = JournalEncoder(metadata)
         self._length = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        self._file = _create(path)
         try:
             lock(self._file)
             self.append(batch_of([]))  # writes the metadata
@@ -105,7 +110,7 @@ class ParquetPart:
         # A leftover of a crash is replaced; "x" follows no symbolic link, which would make it overwrite another file.
         if self._partial.is_symlink() or self._partial.exists():
             self._partial.unlink()
-        self._out = cast("BinaryIO", self._partial.open("xb"))
+        self._out = cast("BinaryIO", os.fdopen(_create(self._partial), "wb"))
         self._writer = ParquetWriter(self._out, metadata)
 
     @property
@@ -131,10 +136,21 @@ class ParquetPart:
         self._out.flush()
         os.fsync(self._out.fileno())
         self._out.close()
-        if self._path.exists():
-            raise FileExistsError(errno.EEXIST, "file exists meanwhile", str(self._path))
-        self._partial.rename(self._path)
+        self._rename()
         sync_folder_of(self._path)
+
+    def _rename(self) -> None:
+        """Gives the file its final name; unlike renaming, a link fails if the name is taken."""
+        try:
+            os.link(self._partial, self._path)
+        except FileExistsError as error:
+            raise FileExistsError(errno.EEXIST, "file exists meanwhile", str(self._path)) from error
+        except OSError:  # the file system has no hard links
+            if os.path.lexists(self._path):
+                raise FileExistsError(errno.EEXIST, "file exists meanwhile", str(self._path)) from None
+            self._partial.rename(self._path)
+        else:
+            self._partial.unlink()
 
     def abandon(self) -> None:
         """Deletes the file."""
@@ -163,7 +179,7 @@ class OpenFile:
     def __init__(self, path: Path, metadata: Metadata, row_group_rows: int) -> None:
         self.path = path
         with errors_of(path):
-            if path.exists():
+            if os.path.lexists(path):
                 raise RecordingError(path, "file exists and is not overwritten: choose another name")
             try:
                 self._journal = _Journal(journal_of(path), metadata)

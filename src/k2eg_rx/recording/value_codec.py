@@ -25,7 +25,9 @@ def _extended(value: object) -> object:
 
 
 def _restored(code: int, data: bytes) -> object:
-    return int(data) if code == _LONG_INTEGER else _msgpack.ExtType(code, data)
+    if code != _LONG_INTEGER:
+        raise ValueError(f"value has the unknown extension type {code}")
+    return int(data)
 
 
 def pack_exactly(value: object) -> bytes:

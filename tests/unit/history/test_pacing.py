@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
+from reactivex import Observer
+from reactivex.scheduler import HistoricalScheduler
 from reactivex.testing import ReactiveTest, TestScheduler
 
-from k2eg_rx.history.pacing import play
+from k2eg_rx.history.pacing import _Play, play  # pyright: ignore[reportPrivateUsage]
 
 SECOND = 1_000_000_000
 
@@ -201,3 +204,26 @@ def test_the_scheduler_given_to_subscribe_is_used():
 def test_an_invalid_speed_is_rejected(speed):
     with pytest.raises(ValueError, match="speed"):
         play([], seconds, speed)
+
+
+def test_an_item_centuries_later_is_awaited_in_bounded_steps():
+    century = 100 * 366 * 86400
+    times = [time for time, _ in emissions([0, 5 * century], 1, disposed=10.0**11)]
+    assert times == [200.0, 200.0 + 5 * century, 200.0 + 5 * century]
+
+
+def test_an_item_beyond_the_calendar_of_the_clock_is_never_due():
+    clock = HistoricalScheduler(datetime(9999, 12, 30))
+    items: list[int] = []
+    errors: list[Exception] = []
+    play([0, 10**400], seconds, 1.0, clock).subscribe(items.append, errors.append)
+    clock.start()
+    assert (items, errors) == ([0], [])
+
+
+def test_an_item_centuries_later_is_awaited_on_a_thread():
+    waits = []
+    played = _Play([0, 10**13], seconds, 1.0, Observer())
+    for now in (0.0, 0.0, 1e13):
+        waits.append(played.advance(lambda now=now: now))
+    assert waits == [1e6, 1e6, None]

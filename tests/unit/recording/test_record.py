@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import reactivex as rx
 from reactivex import Observable
@@ -20,9 +22,11 @@ from reactivex.subject import Subject
 
 from k2eg_rx import PVData, PVUpdate
 from k2eg_rx.concurrency import Runtime, use_runtime
-from k2eg_rx.recording import RecordingError, record, recover, replay_file
+from k2eg_rx.recording import RecordingError, arrow, record, recover, replay_file
+from k2eg_rx.recording.arrow import parquet_rows
 from k2eg_rx.recording.file_names import journal_of, partial_of
 from k2eg_rx.recording.storage import OpenFile
+from k2eg_rx.recording.value_codec import pack_exactly, unpack_exactly
 from k2eg_rx.testing import series, snapshot, update
 
 SECOND = 1_000_000_000
@@ -336,9 +340,8 @@ def test_data_is_synchronized_before_items_are_emitted(
 
         return call
 
-    for name in ("write", "fdatasync", "fsync"):
+    for name in ("write", "fdatasync", "fsync", "link"):
         monkeypatch.setattr(os, name, traced(name, getattr(os, name)))
-    monkeypatch.setattr(Path, "rename", traced("rename", Path.rename))
     monkeypatch.setattr(Path, "unlink", traced("unlink", Path.unlink))
     source: Subject[PVUpdate] = Subject()
     source.pipe(record(path, flush_rows=1, scheduler=clock)).subscribe(lambda _: calls.append("emitted"))
@@ -349,7 +352,7 @@ def test_data_is_synchronized_before_items_are_emitted(
     calls.clear()
     source.on_completed()
     # first the file and its folder entry, then the removal of the journal
-    assert calls == ["fsync", "rename", "fsync", "unlink", "fsync"]
+    assert calls == ["fsync", "link", "unlink", "fsync", "unlink", "fsync"]
 
 
 class FullDisk:
@@ -615,6 +618,143 @@ def test_a_damaged_file_fails_the_replay_with_its_name(path: Path) -> None:
     error = replay_error(path)
     assert isinstance(error, RecordingError)
     assert f"{path}: file is damaged" in str(error)
+
+
+def rewritten(path: Path, **columns: Any) -> Path:
+    """Replaces columns of a recording; None removes one."""
+    table: Any = pq.read_table(path)  # pyright: ignore[reportUnknownMemberType]
+    for name, column in columns.items():
+        index = table.schema.get_field_index(name)
+        table = table.remove_column(index) if column is None else table.set_column(index, name, column)
+    pq.write_table(table, path)  # pyright: ignore[reportUnknownMemberType]
+    return path
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"headers": None}, "the column headers must be there once, got 0 of them"),
+        ({"partition": pa.array(["x", "y"])}, "the column partition must be of type int32, got 'string'"),
+        ({"pv": pa.array([1, 2])}, "the column pv must be of type string, got 'int64'"),
+        ({"offset": pa.nulls(2, pa.int64())}, "row has no offset"),
+        ({"published": pa.nulls(2, pa.timestamp("ns", "UTC"))}, "row has no published"),
+        ({"kafka_timestamp_ms": pa.nulls(2, pa.int64())}, "row has no kafka_timestamp_ms"),
+        ({"protocol": pa.array(["xx", "yy"])}, "protocol must be one of pva, ca, got 'xx'"),
+        ({"headers": pa.array([pack_exactly(5)] * 2)}, "headers must be a flag and a list"),
+        ({"headers": pa.array([pack_exactly([True, [[1, b"a"]]])] * 2)}, "headers must be a flag and a list"),
+        ({"kind": pa.array(["value"] * 2), "body": pa.array([pack_exactly([1])] * 2, pa.large_binary())}, "a map"),
+    ],
+)
+def test_a_crafted_file_fails_the_replay_with_its_name(path: Path, columns: dict[str, Any], reason: str) -> None:
+    error = replay_error(rewritten(recorded(path, *series("x", range(2))), **columns))
+    assert isinstance(error, RecordingError)
+    assert str(path) in str(error)
+    assert reason in str(error)
+
+
+@pytest.mark.parametrize("metadata", [{b"\xff": b"1"}, {b"k2eg_recording_file": b"1" * 5000}])
+def test_crafted_metadata_is_no_other_error(path: Path, metadata: dict[bytes, bytes]) -> None:
+    table: Any = pq.read_table(recorded(path, update("x", 1)))  # pyright: ignore[reportUnknownMemberType]
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **metadata}), path)  # pyright: ignore[reportUnknownMemberType]
+    if b"\xff" in metadata:
+        assert [each.value for each in read_back(path)] == [1]
+    else:
+        assert "must be 1 to 9 digits" in str(replay_error(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"samples": [["b1", 10**12]]}, "samples of a snapshot are missing"),
+        ({"samples": [["b1", -1]]}, "a number of at least 0"),
+        ({"samples": "x"}, "samples of a snapshot is of the wrong type str"),
+        ({"samples": [["b2", 1], ["b1", 1]]}, "not of the PV that it names"),
+        ({"name": None}, "name of a snapshot is of the wrong type NoneType"),
+        ({"evil": 1}, "a snapshot must have the fields"),
+    ],
+)
+def test_a_crafted_snapshot_fails_the_replay(path: Path, change: dict[str, Any], reason: str) -> None:
+    recorded(path, snapshot("orbit", {"b1": 0.25, "b2": 0.5}))
+    bodies: list[bytes] = pq.read_table(path)["body"].to_pylist()  # pyright: ignore
+    bodies[0] = pack_exactly(unpack_exactly(bodies[0]) | change)
+    assert reason in str(replay_error(rewritten(path, body=pa.array(bodies, pa.large_binary()))))
+
+
+def test_an_empty_row_group_is_skipped(path: Path) -> None:
+    table: Any = pq.read_table(recorded(path, update("x", 1)))  # pyright: ignore[reportUnknownMemberType]
+    pq.write_table(table.slice(0, 0), path)  # pyright: ignore[reportUnknownMemberType]
+    assert read_back(path) == []
+
+
+class _Held:
+    """Notes how many bytes the rows have that are read at a time."""
+
+    def __init__(self) -> None:
+        self.largest = 0
+
+    def __call__(self, batch: Any) -> Any:
+        self.largest = max(self.largest, batch.column("body").nbytes)
+        return iter(())
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_rows_that_decompress_to_much_are_read_few_at_a_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, dictionary: bool
+) -> None:
+    recorded(path, *series("x", range(500)))
+    table: Any = pq.read_table(path)  # pyright: ignore[reportUnknownMemberType]
+    bodies = pa.array([b"\0" * 100_000] * 500, pa.large_binary())
+    table = table.set_column(table.schema.get_field_index("body"), "body", bodies)
+    pq.write_table(table, path, compression="zstd", use_dictionary=dictionary, data_page_size=1)  # pyright: ignore
+    assert path.stat().st_size < 1_000_000
+    held = _Held()
+    monkeypatch.setattr(arrow, "_rows", held)
+    monkeypatch.setattr(arrow, "_COLUMN_BYTES", 2_000_000)
+    outcome = list(parquet_rows(path)) if dictionary else replay_error(path)
+    if dictionary:
+        assert outcome == []
+        assert 0 < held.largest <= 2_100_000
+    else:
+        assert "file is damaged: the column body has a page of" in str(outcome)
+
+
+def test_an_encoding_that_repeats_texts_without_bound_is_refused(path: Path) -> None:
+    table: Any = pq.read_table(recorded(path, update("x", 1)))  # pyright: ignore[reportUnknownMemberType]
+    encodings = {"body": "DELTA_BYTE_ARRAY"}
+    pq.write_table(table, path, use_dictionary=False, column_encoding=encodings)  # pyright: ignore
+    assert "the column body has the encoding DELTA_BYTE_ARRAY" in str(replay_error(path))
+
+
+def test_damaged_bytes_are_no_other_error(path: Path) -> None:
+    content = recorded(path, *series("x", range(2))).read_bytes()
+    name = content.rindex(b"partition")
+    for place in [name, *range(0, len(content), 41)]:
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        clock = HistoricalScheduler()
+        subscriber = Subscriber(replay_file(path, scheduler=clock))
+        clock.start()
+        assert all(isinstance(error, RecordingError) for error in subscriber.errors)
+
+
+def test_a_file_is_readable_by_its_owner_only_and_replaces_no_link(path: Path) -> None:
+    victim = path.with_name("victim")
+    assert recorded(path, update("x", 1)).stat().st_mode & 0o777 == 0o600
+    path.unlink()
+    source: Subject[PVUpdate] = Subject()
+    subscriber = Subscriber(source.pipe(record(path)))
+    path.symlink_to(victim)  # dangling: the name seems to be free
+    source.on_completed()
+    assert path.is_symlink()
+    assert not victim.exists()
+    assert "file exists meanwhile" in str(subscriber.errors[0])
+
+
+def test_a_file_is_completed_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert [each.value for each in read_back(recorded(path, update("x", 1)))] == [1]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from k2eg_rx import PVAddress, PVData, PVUpdate, Snapshot, WireError
 from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS
 from k2eg_rx.protocol.snapshots import Samples
-from k2eg_rx.recording.rows import Assembler, Kind, Recordable, Row, rows_of
+from k2eg_rx.recording.assembler import Assembler
+from k2eg_rx.recording.rows import Kind, Recordable, Row, rows_of
 from k2eg_rx.recording.value_codec import pack_exactly, unpack_exactly
 from k2eg_rx.testing import snapshot, update
 from k2eg_rx.transport.interfaces import Record
