@@ -48,12 +48,15 @@ napoleon_preprocess_types = False
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:obj", r".*"),  # the default role also marks plain code
-    ("py:.*", r"(reactivex|pandas|xarray|collections|typing|datetime|enum|pathlib|types|concurrent|asyncio)\..*"),
+    (
+        "py:.*",
+        r"(reactivex|pandas|xarray|collections|typing|datetime|enum|pathlib|types|concurrent|asyncio|threading)\..*",
+    ),
     ("py:.*", r"(k2eg_rx\.protocol\.\w+\.)?(\w*Command|ReplyTo|Serialization)"),  # of providers and transports
     ("py:.*", r"k2eg_rx\.(gateway|testing|frames)\.\w+\..*"),  # private parts of classes that users only receive
     (
         "py:.*",
-        r"[a-z]+|[A-Z][A-Za-z]*Error|abc\.DisposableBase|Framable|NDArray|Observable|Path|Headers|Partition|_[A-Z].*|.*\._[A-Za-z]+",
+        r"[a-z]+|[A-Z][A-Za-z]*Error|abc\.DisposableBase|Claim|Framable|NDArray|Observable|Path|Headers|Partition|_[A-Z].*|.*\._[A-Za-z]+",
     ),
 ]
 

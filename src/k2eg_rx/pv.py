@@ -138,7 +138,7 @@ class PVAddress:
 
     @property
     def key(self) -> str:
-        """The key of the PV's data in replies and snapshots: its name, or the URI if the protocol has such a key."""
+        """The key of the PV's data in replies and snapshots, which is its name unless the protocol has such a key."""
         return self.uri if self.name in _PROTOCOL_KEYS else self.name
 
     @property

@@ -90,7 +90,7 @@ def test_settings_equal_those_of_environment_demo(
 
 
 def test_the_process_environment_is_restored(stack: EmbeddedStack) -> None:
-    assert stack.client_environment["EPICS_CA_ADDR_LIST"] != os.environ.get("EPICS_CA_ADDR_LIST")
+    assert stack.client_environment["EPICS_PVA_ADDR_LIST"] != os.environ.get("EPICS_PVA_ADDR_LIST")
     assert "EPICS_CA_REPEATER_PORT" not in os.environ
 
 
