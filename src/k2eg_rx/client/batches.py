@@ -13,6 +13,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
@@ -20,6 +21,7 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from k2eg_rx.client.correlation import CommandSender
 from k2eg_rx.client.get_put import (
+    BEHIND_HINT,
     LATE_PUT_HINT,
     Conversion,
     Puts,
@@ -29,7 +31,7 @@ from k2eg_rx.client.get_put import (
     put_command,
     type_command,
 )
-from k2eg_rx.client.requests import check_reply
+from k2eg_rx.client.requests import check_reply, error_of_put
 from k2eg_rx.delivery import Dispatcher, SubscriberInput
 from k2eg_rx.errors import OperationTimeout
 from k2eg_rx.protocol import Command, GetCommand, PutCommand, PVData, Reply
@@ -164,7 +166,11 @@ class _Batch(ABC, Generic[_R]):
         """Offers the results of PVs that still wait for one."""
         with self._lock:
             results = [result for result in results if self._waiting.pop(result.uri, False)]
+        self._leave(result.uri for result in results)
         self._offer(results)
+
+    def _leave(self, uris: Iterable[str]) -> None:
+        """Called with PVs that wait for a result no more."""
 
     def _offer(self, results: Sequence[_R]) -> None:
         """Offers results; the thread that offers the last one completes the stream, as threads may overtake others."""
@@ -184,6 +190,7 @@ class _Batch(ABC, Generic[_R]):
             waiting, self._waiting = self._waiting, {}
             reply_ids = list(self._uris)
         self._sender.unregister(reply_ids)
+        self._leave(waiting)
         return list(waiting)
 
     def dispose(self) -> None:
@@ -235,7 +242,7 @@ class _PutBatch(_Batch[PutResult]):
     """One subscription to a batch of puts.
 
     Thread safety: `_conversions` is used by one thread at a time, the subscribing one, then the reply poll thread;
-    `_sent` belongs to the lock.
+    `_sent` belongs to the lock. `_turns` does not change; puts are sent on the threads that `put_order` names.
     """
 
     def __init__(
@@ -256,6 +263,7 @@ class _PutBatch(_Batch[PutResult]):
         self._check = check
         self._conversions: dict[str, bytes | Conversion] = {}  # of PVs whose type was requested
         self._sent: set[str] = set()
+        self._turns = {uri: puts.order.enter(address.base) for uri, (address, _) in values.items()}
 
     def _begin(self) -> None:
         ready: dict[str, bytes] = {}
@@ -277,14 +285,19 @@ class _PutBatch(_Batch[PutResult]):
         self._send(type_commands)
 
     def _put(self, fields: Mapping[str, bytes]) -> None:
+        for uri, packed in fields.items():
+            self._turns[uri].send(partial(self._send_put, uri, packed))
+
+    def _send_put(self, uri: str, fields: bytes) -> None:
         with self._lock:
-            puts = {
-                uri: put_command(self._addresses[uri], packed, self._timeout, wait=self._wait)
-                for uri, packed in fields.items()
-                if uri in self._waiting
-            }
-            self._sent.update(puts)  # the others have timed out with `_NOT_SENT_HINT`
-        self._send(puts)
+            if uri not in self._waiting:
+                return  # the result says that it was not sent
+            self._sent.add(uri)
+        self._send({uri: put_command(self._addresses[uri], fields, self._timeout, wait=self._wait)})
+
+    def _leave(self, uris: Iterable[str]) -> None:
+        for uri in uris:
+            self._turns[uri].leave()
 
     def _handle(self, replies: Iterable[tuple[str, Reply]]) -> None:
         ready: dict[str, bytes] = {}
@@ -305,10 +318,12 @@ class _PutBatch(_Batch[PutResult]):
     def _failed(self, uri: str, error: Exception) -> PutResult:
         if uri in self._sent:
             self._puts.forget(self._addresses[uri])
+            error = error_of_put(error)
         return PutResult(uri, error=error)
 
     def _timed_out(self, uri: str) -> OperationTimeout:
-        hint = LATE_PUT_HINT if uri in self._sent else _NOT_SENT_HINT
+        not_sent = _NOT_SENT_HINT if uri in self._conversions else BEHIND_HINT
+        hint = LATE_PUT_HINT if uri in self._sent else not_sent
         hint = "; ".join(filter(None, (hint, self._sender.why_no_reply())))
         return OperationTimeout("put", uri, self._timeout, hint)
 

@@ -14,7 +14,7 @@ from k2eg_rx.client.correlation import CommandSender, PendingRequests
 from k2eg_rx.client.get_put import Puts
 from k2eg_rx.client.hot_streams import HotStreamContext
 from k2eg_rx.client.monitors import Monitors
-from k2eg_rx.client.requests import Requests, closed_before_reply
+from k2eg_rx.client.requests import Requests, closed_before_reply, closed_before_sending
 from k2eg_rx.client.router import EventRouter
 from k2eg_rx.client.snapshots import RecurringSnapshots
 from k2eg_rx.client.status import REPLY_PATIENCE, GatewayWatch, LossCounter, Status, StatusBoard
@@ -125,7 +125,7 @@ class Core:
         )
         self.sender.connection_fault = lambda: self.status.reason
         self.requests = Requests(self.sender, timers)
-        self.puts = Puts(self.requests)
+        self.puts = Puts(self.requests, timers)
         self.batches = Batches(self.sender, self.puts, self.dispatcher, timers=timers)
         self.history = HistoryReader(
             self._transports.history,
@@ -165,7 +165,7 @@ class Core:
         self.monitors.close()
         self.recurring.close()
         self.history.stop()
-        self._pending.close(closed_before_reply())
+        self._pending.close(closed_before_reply(), closed_before_sending())
         self.status.close()
         self.event_source.close(time_left(deadline))
         self.dispatcher.close(time_left(deadline))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -161,14 +162,19 @@ class PendingRequests(Receiver):
         for handler, replies in received.items():
             handler.handle(replies)
 
-    def close(self, error: K2EGError) -> None:
-        """Fails all pending requests, and those registered later."""
-        self._closed = error
+    def close(self, error: K2EGError, later: K2EGError) -> None:
+        """Fails all pending requests with one error, those registered later with the other: they are not sent."""
+        self._closed = later
         self.fail_all(error)
 
 
 class CommandSender:
     """Sends commands: registers the handler, waits until the reply topic is being read, then sends.
+
+    Commands are sent in the order of the calls, except those that wait for futures of their own.
+
+    Thread safety: the backlog belongs to the lock. The thread that completes `ready` sends it, and what other threads
+    add meanwhile; from then on each thread sends its own commands.
 
     Args:
         pending: The receiver of the reply topic.
@@ -203,6 +209,10 @@ class CommandSender:
         self.refusal: BehaviorSubject[TransportError | None] = BehaviorSubject(None)
         self.unsent = 0
         self.connection_fault: Callable[[], str] = lambda: ""
+        self._lock = threading.Lock()
+        self._backlog: deque[Callable[[Exception | None], None]] = deque()
+        self._has_backlog = True
+        ready.add_done_callback(self._send_backlog)
 
     def why_no_reply(self) -> str:
         """Returns what is known about the cause of a missing reply; may be empty."""
@@ -236,7 +246,7 @@ class CommandSender:
             self._pending.fail(commands, self.refusal.value)
             return
 
-        def ready(error: Exception | None) -> None:
+        def send(error: Exception | None) -> None:
             if error is not None:
                 self._pending.fail(commands, error)
                 return
@@ -244,7 +254,27 @@ class CommandSender:
                 if reply_id in self._pending:
                     self._send(reply_id, command)
 
-        when_done([self.ready, *after], ready)
+        if after:
+            when_done([self.ready, *after], send)
+            return
+        with self._lock:
+            if self._has_backlog:
+                self._backlog.append(send)
+                return
+        when_done([self.ready], send)
+
+    def _send_backlog(self, ready: Future[None]) -> None:
+        while True:
+            with self._lock:
+                if not self._backlog:
+                    self._has_backlog = False
+                    return
+                send = self._backlog.popleft()
+            try:
+                when_done([ready], send)
+            except BaseException:
+                self._send_backlog(ready)  # the others do not wait for the failed one
+                raise
 
     def _send(self, reply_id: str, command: Command) -> None:
         try:

@@ -3,7 +3,8 @@
 A put of a plain value is converted to the PV's type and checked before it is sent. A gateway that describes types
 checks puts itself, against the PV as it is then: its types are kept, and requested anew when a value does not fit or a
 put failed. For other gateways the type is requested before each put, since they write wrong values to a PV that has
-another type, or other labels, by now.
+another type, or other labels, by now. Puts to one record are sent in the order of the calls, whether or not they need
+the type; see `k2eg_rx.client.put_order`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import reactivex as rx
-from reactivex import Observable
+from reactivex import Observable, abc
 from reactivex import operators as ops
 
+from k2eg_rx.client.put_order import PutOrder, Turn, in_order, in_turn
 from k2eg_rx.client.requests import Request, Requests, check_reply
-from k2eg_rx.errors import OperationError
+from k2eg_rx.errors import OperationError, OperationTimeout
 from k2eg_rx.protocol import (
     FIELD_IGNORED,
     GetCommand,
@@ -34,6 +35,7 @@ from k2eg_rx.protocol import (
 from k2eg_rx.pv import PVAddress
 
 LATE_PUT_HINT = "the command may still be carried out: it waits in Kafka for the gateway"
+BEHIND_HINT = "nothing was written: an earlier put to this record still waits for the PV's type"
 # A race in the deployed gateway makes it reply this for a healthy PV, rarely. The spelling is the gateway's.
 _SPURIOUS = (-2, "Operaton cancelled")
 # The gateway gives up a put that waits before the client does, so that its reply says what is known.
@@ -118,12 +120,18 @@ class Puts:
 
     Thread safety: the cache belongs to the lock.
 
+    Attributes:
+        order: The order in which puts are sent.
+
     Args:
         requests: Sends the commands.
+        timers: The scheduler of the timeouts.
     """
 
-    def __init__(self, requests: Requests) -> None:
+    def __init__(self, requests: Requests, timers: abc.SchedulerBase) -> None:
         self._requests = requests
+        self._timers = timers
+        self.order = PutOrder()
         self._lock = threading.Lock()
         self._types: dict[str, PVType] = {}
 
@@ -137,7 +145,8 @@ class Puts:
         Args:
             address: The PV.
             value: As for `conversion_of`.
-            timeout: Seconds for the reply, and as many for the PV's type where it has to be requested.
+            timeout: Seconds for the reply, and as many for the PV's type where it has to be requested, and for earlier
+                puts to the record that wait for it.
             wait: As for `put_command`.
             check: As for `conversion_of`.
 
@@ -146,19 +155,23 @@ class Puts:
         """
         conversion = conversion_of(address, value, check=check)
 
-        def send(fields: bytes) -> Observable[Reply]:
+        def send(fields: bytes, turn: Turn) -> Observable[Reply]:
             command = put_command(address, fields, timeout, wait=wait)
             reply = self._requests.reply(command, address.uri, timeout, hint=LATE_PUT_HINT)
-            return reply.pipe(ops.do_action(on_error=lambda _: self.forget(address)))
+            reply = reply.pipe(ops.do_action(on_error=lambda _: self.forget(address)))
+            return in_turn(reply, turn, timeout, timed_out, self._timers)
 
-        def start(_: object = None) -> Observable[Reply]:
+        def timed_out() -> OperationTimeout:
+            return OperationTimeout(PutCommand.operation, address.uri, timeout, BEHIND_HINT)
+
+        def put(turn: Turn) -> Observable[Reply]:
             fields = self.known_fields(address, conversion)
             if fields is not None:
-                return send(fields)
+                return send(fields, turn)
             types = self._requests.reply(type_command(address), address.uri, timeout)
-            return types.pipe(ops.flat_map(lambda reply: send(self.learn(address, reply, conversion))))
+            return types.pipe(ops.flat_map(lambda reply: send(self.learn(address, reply, conversion), turn)))
 
-        return rx.defer(start)
+        return in_order(self.order, address.base, put)
 
     def known_fields(self, address: PVAddress, conversion: bytes | Conversion) -> bytes | None:
         """Returns the packed fields of a put; None if the PV's type has to be requested first.

@@ -19,14 +19,29 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from k2eg_rx.client.correlation import CommandSender, new_reply_id, when_done
 from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
-from k2eg_rx.protocol import Command, Reply
+from k2eg_rx.protocol import Command, PutCommand, Reply
 
 _T = TypeVar("_T")
 
 
+_CLOSED = "the client was closed before the reply arrived"
+
+
 def closed_before_reply() -> ClientClosedError:
     """Returns the error of requests that are pending when the client is closed."""
-    return ClientClosedError("the client was closed before the reply arrived")
+    return ClientClosedError(_CLOSED)
+
+
+def closed_before_sending() -> ClientClosedError:
+    """Returns the error of requests that are made while the client is being closed."""
+    return ClientClosedError("the client was closed before the command was sent")
+
+
+def error_of_put(error: Exception) -> Exception:
+    """Returns the error of a put without a reply; after the close of the client it says what may become of the put."""
+    if isinstance(error, ClientClosedError) and str(error) == _CLOSED:
+        return ClientClosedError(f"{error}: the put may have been carried out, or may still be")
+    return error
 
 
 def check_reply(reply: Reply, operation: str, subject: str) -> None:
@@ -124,7 +139,7 @@ class SingleReply(Generic[_T]):
     def fail(self, reply_ids: Sequence[str], error: Exception) -> None:  # noqa: ARG002 - there is one
         """Emits the error."""
         if self._end():
-            self._observer.on_error(error)
+            self._observer.on_error(error_of_put(error) if isinstance(self._request.command, PutCommand) else error)
 
     def expire(self) -> None:
         """Emits the timeout unless the request has ended."""

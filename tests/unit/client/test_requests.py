@@ -9,7 +9,7 @@ from reactivex.testing import TestScheduler
 
 from k2eg_rx.client.correlation import CommandSender, PendingRequests
 from k2eg_rx.client.get_put import is_spurious
-from k2eg_rx.client.requests import BlockingResult, Request, Requests, closed_before_reply
+from k2eg_rx.client.requests import BlockingResult, Request, Requests, closed_before_reply, closed_before_sending
 from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
 from k2eg_rx.protocol.commands import GetCommand, PutCommand
 from k2eg_rx.protocol.msgpack_codec import pack
@@ -227,7 +227,7 @@ def test_wait_returns_a_reply_that_arrives_with_the_timeout(setup: Setup, monkey
 
 def test_wait_raises_if_the_client_is_closed(setup: Setup) -> None:
     setup.ready.set_result(None)
-    setup.pending.close(closed_before_reply())
+    setup.pending.close(closed_before_reply(), closed_before_sending())
     with pytest.raises(ClientClosedError):
         setup.requests.wait(value_of_x())
 
@@ -289,7 +289,7 @@ def test_unsubscribing_frees_the_request_and_prevents_sending(setup: Setup) -> N
 def test_close_fails_pending_and_later_requests(setup: Setup) -> None:
     setup.ready.set_result(None)
     setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
-    setup.pending.close(closed_before_reply())
+    setup.pending.close(closed_before_reply(), closed_before_sending())
     setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 3.0))
     assert [type(error) for error in setup.errors] == [ClientClosedError, ClientClosedError]
     assert len(setup.pending) == 0
