@@ -168,6 +168,14 @@ def test_put_prints_the_reply_and_the_value_read_back(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("restored_pvs")
+def test_put_fails_if_the_record_clips_the_value_to_verify(run: Run) -> None:
+    done = run("put", "--verify", "pva://demo:setpoint1", "1e6")
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    assert "put of pva://demo:setpoint1: sent 1000000.0, but read " in done.stderr
+
+
+@pytest.mark.usefixtures("restored_pvs")
 def test_put_accepts_an_enums_label(run: Run) -> None:
     done = run("put", "--json", "--verify", "pva://demo:mode", "Ramping")
     assert done.returncode == 0

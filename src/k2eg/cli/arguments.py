@@ -130,7 +130,9 @@ def build_parser() -> argparse.ArgumentParser:
     put.add_argument("-c", "--wait", action="store_true", help="wait until the record has completed, as caput -c does")
     put.add_argument("--string", action="store_true", help="send VALUE as text even if it is a number")
     put.add_argument("--no-check", action="store_true", help="send VALUE without converting it to the PV's type")
-    put.add_argument("--verify", action="store_true", help="read the PV back and print it")
+    put.add_argument(
+        "--verify", action="store_true", help="read the PV back, print it, and fail if it has another value"
+    )
 
     monitor = commands.add_parser(
         "monitor", parents=[shared, _output_options()], allow_abbrev=False, help="print updates until Ctrl-C"

@@ -14,10 +14,11 @@ from typing import TypeVar
 
 from reactivex import Observable
 
-from k2eg.cli.formatting import Formatter
+from k2eg.cli.formatting import Formatter, format_exactly
 from k2eg.cli.output import print_lines, print_note
 from k2eg.cli.stream_printer import ConnectionReporter, StreamPrinter
 from k2eg.cli.value_parser import parse_value
+from k2eg.cli.verification import is_written
 from k2eg_rx import (
     Client,
     ConnectionState,
@@ -36,6 +37,8 @@ from k2eg_rx import (
 )
 from k2eg_rx.concurrency import TerminationSignals
 from k2eg_rx.errors import require_extra
+from k2eg_rx.protocol import GetCommand
+from k2eg_rx.texts import shown
 
 _T = TypeVar("_T")
 
@@ -118,6 +121,7 @@ def put(arguments: Namespace, settings: Settings) -> None:
 
     Raises:
         K2EGError: The put failed or was not confirmed.
+        CommandError: The PV's type or its value afterwards could not be read, or the PV has another value.
         ValueError: The value does not fit the PV.
     """
     value = arguments.value if arguments.string else parse_value(arguments.value)
@@ -134,13 +138,34 @@ def put(arguments: Namespace, settings: Settings) -> None:
             if arguments.wait and not reply.completed:
                 print_note("this gateway does not wait: whether the record has completed is not known")
             if arguments.verify:
-                print_lines(formatter.pv(first(client.get_stream(arguments.uri, arguments.timeout))))
+                _verify(value, formatter, client, arguments)
         except OperationTimeout as error:
-            raise _explained(error, client) from error
+            explained = _explained(error, client)
+            if error.operation != GetCommand.operation or explained is not error:
+                raise explained from error
+            raise CommandError(f"put of {arguments.uri}: nothing was sent, its type is not known: {error}") from error
         except ValueError as error:
             if isinstance(value, str) or "(string)" not in str(error):
                 raise
             raise CommandError(f"{error}; use --string to send {arguments.value!r} as text") from error
+
+
+def _verify(value: object, formatter: Formatter, client: Client, arguments: Namespace) -> None:
+    """Reads a PV back, prints it, and compares it with the value that was sent.
+
+    Raises:
+        CommandError: It differs, or could not be read.
+    """
+    uri: str = arguments.uri
+    try:
+        read = first(client.get_stream(uri, arguments.timeout))
+    except K2EGError as error:
+        explained = _explained(error, client) if isinstance(error, OperationTimeout) else error
+        raise CommandError(f"put of {uri}: the value was sent, but could not be read back: {explained}") from error
+    print_lines(formatter.pv(read))
+    if not is_written(value, read):
+        sent = shown(value)
+        raise CommandError(f"put of {uri}: sent {sent}, but read {format_exactly(read)}: the PV has another value")
 
 
 def monitor(arguments: Namespace, settings: Settings) -> None:

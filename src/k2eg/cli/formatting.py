@@ -54,6 +54,11 @@ def format_value(data: PVData) -> str:
             return _element(value, precision)
 
 
+def format_exactly(data: PVData) -> str:
+    """Returns a PV's value with all its digits, for errors; an enum as label and index."""
+    return format_value(data) if data.label is not None else texts.shown(data.value)
+
+
 def table_lines(columns: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     """Yields the lines of a table with aligned columns."""
     cells = [
