@@ -16,6 +16,7 @@ import pyarrow
 import pyarrow.parquet
 
 from k2eg_rx.recording.errors import RecordingError
+from k2eg_rx.recording.journal_sizes import decompressed_size
 from k2eg_rx.recording.parquet_pages import Reader
 from k2eg_rx.recording.rows import ESSENTIAL, Row
 from k2eg_rx.texts import get_logger, shown
@@ -59,6 +60,7 @@ _ALIKE: Mapping[Any, tuple[Any, ...]] = {  # types that other programs write in 
 }
 _BATCH_ROWS = 1024  # rows read at a time: 1 MB of scalar events
 _COLUMN_BYTES = 128 * 1024 * 1024  # memory of a column of such rows, at most; row groups are written at 32 MiB
+_JOURNAL_BYTES = 512 * 1024 * 1024  # memory of a batch of a journal, at most; batches have 1 MiB and one item
 _READ_BYTES = 1024 * 1024  # bytes of a column that are read from the disk at a time
 _COMPRESSION = "zstd"  # 50,000 events of 551 bytes shrink to 1/12; with lz4 to 1/7, in about the same time
 
@@ -190,19 +192,37 @@ def journal_metadata(path: Path) -> Metadata:
         return _decoded(_stream(path, file).schema.metadata)
 
 
+def _check_size(messages: Any) -> None:
+    """Checks the next batch of a journal before it is decompressed.
+
+    Raises:
+        ValueError: It takes too much memory.
+    """
+    while (message := messages.read_next_message()).type == "schema":
+        pass
+    if message.type != "record batch":
+        raise ValueError("the journal has a dictionary, which recorders do not write")
+    size = decompressed_size(message.metadata.to_pybytes(), memoryview(message.body))
+    if size > _JOURNAL_BYTES:
+        raise ValueError(f"a batch of the journal takes {size:,} bytes, more than {_JOURNAL_BYTES:,}")
+
+
 def journal_batches(path: Path) -> Iterator[Batch]:
     """Yields a journal's complete batches. Logs and skips an incomplete one at its end.
 
     Raises:
         RecordingError: The journal is empty.
         OSError: It cannot be read.
+        ValueError: A column is missing or of another type, or a batch takes too much memory.
     """
-    with path.open("rb") as file:
+    with path.open("rb") as file, path.open("rb") as ahead:
         stream = _stream(path, file)
         _check_columns(stream.schema)
+        messages = _pa.ipc.MessageReader.open_stream(ahead)
         while True:
             complete = file.tell()
             try:
+                _check_size(messages)
                 batch = stream.read_next_batch()
                 batch.validate(full=True)
             except StopIteration:

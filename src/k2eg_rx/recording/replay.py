@@ -161,6 +161,9 @@ def _write_parquet(path: Path, journal: Path) -> None:
         for batch in journal_batches(journal):
             part.append(batch)
         part.commit()
+    except ValueError as error:
+        part.abandon()
+        raise RecordingError(journal, str(error)) from error
     except BaseException:
         part.abandon()
         raise

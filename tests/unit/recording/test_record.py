@@ -25,6 +25,7 @@ from k2eg_rx.concurrency import Runtime, use_runtime
 from k2eg_rx.recording import RecordingError, arrow, record, recover, replay_file
 from k2eg_rx.recording.arrow import parquet_rows
 from k2eg_rx.recording.file_names import journal_of, partial_of
+from k2eg_rx.recording.rows import Row
 from k2eg_rx.recording.storage import OpenFile
 from k2eg_rx.recording.value_codec import pack_exactly, unpack_exactly
 from k2eg_rx.testing import series, snapshot, update
@@ -804,6 +805,20 @@ def test_a_journal_is_replayed_and_recovered_up_to_the_last_flush(
     assert names_in(path.parent) == ["run.parquet"]
     assert [each.value for each in read_back(path)] == list(range(20))
     assert recover(path) == []
+
+
+def test_a_batch_of_a_journal_that_decompresses_to_much_is_refused(
+    path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_and_kill(path, range(2), clock, monkeypatch)
+    encoder = arrow.JournalEncoder(arrow.journal_metadata(journal_of(path)))
+    rows = [Row("update", 0, body=b"\0" * 2_000_000)]
+    journal_of(path).write_bytes(encoder.encode(arrow.batch_of(rows)))
+    monkeypatch.setattr(arrow, "_JOURNAL_BYTES", 1_000_000)
+    assert "a batch of the journal takes 2,000," in str(replay_error(path))
+    with pytest.raises(RecordingError, match=r"a batch of the journal takes 2,000,"):
+        recover(path)
+    assert journal_of(path).exists()
 
 
 def test_a_truncated_journal_is_replayed_up_to_its_last_complete_batch(
