@@ -33,6 +33,8 @@ from k2eg_rx.transport import ConnectionState, TransportStatus
 
 _log = get_logger(__name__)
 
+_THROTTLED = "Kafka throttles this client, replies and events are late: check the quotas of its user and client.id"
+_THROTTLE_END = 30.0  # seconds without a delayed answer after which a quota is no longer the status's reason
 _THROTTLE_LINES = 60.0  # seconds between lines about a quota, which delays every answer
 _CREATION = (
     5.0  # seconds for the command topic to be created automatically, by the first command, before it is reported
@@ -98,6 +100,7 @@ class Health:
         self._status: tuple[KafkaError, TransportStatus] | None = None
         self._missing: dict[Permission, TransportStatus] = {}
         self._next_throttle_line = -math.inf
+        self._throttled_until: float | None = None
         self._failed_brokers: dict[str, None] = {}  # addresses that errors have named since they last answered
         self._next_broker_check = -math.inf
         self._unreachable: TransportStatus | None = None
@@ -116,7 +119,7 @@ class Health:
     @property
     def needs_probe(self) -> bool:
         """Whether the cluster has to be probed, because the state is suspicious or to see a reason end."""
-        return self._suspicious or self._unreachable is not None
+        return self._suspicious or self._unreachable is not None or self._throttled_until is not None
 
     @property
     def is_down(self) -> bool:
@@ -192,18 +195,20 @@ class Health:
             self.on_suspicion()
 
     def on_throttle(self, event: ThrottleEvent) -> None:
-        """Logs that a broker delays its answers to a client: its ``throttle_cb``. Once a minute."""
+        """Records that a broker delays its answers to a client: its ``throttle_cb``. Logs it once a minute."""
+        if event.throttle_time <= 0:
+            return
         now = self._clock()
         with self._lock:
-            if event.throttle_time <= 0 or now < self._next_throttle_line:
-                return
-            self._next_throttle_line = now + _THROTTLE_LINES
-        _log.warning(
-            "Kafka throttles this client, replies and events are late: check the quotas of its user and client.id:"
-            " broker=%s delay=%.1f s",
-            event.broker_name,
-            event.throttle_time,
-        )
+            is_first = self._throttled_until is None
+            self._throttled_until = now + _THROTTLE_END
+            is_line_due = now >= self._next_throttle_line
+            if is_line_due:
+                self._next_throttle_line = now + _THROTTLE_LINES
+        if is_line_due:
+            _log.warning("%s: broker=%s delay=%.1f s", _THROTTLED, event.broker_name, event.throttle_time)
+        if is_first:
+            self.on_suspicion()
 
     @property
     def last_answer(self) -> float:
@@ -266,4 +271,7 @@ class Health:
         statuses = sorted(self._missing.values(), key=lambda status: status.refused)
         if statuses:
             return statuses[-1]
-        return self._unreachable or self._topic_missing or TransportStatus(ConnectionState.UP)
+        if self._throttled_until is not None and self._clock() >= self._throttled_until:
+            self._throttled_until = None
+        throttled = _THROTTLED if self._throttled_until is not None else ""
+        return self._unreachable or self._topic_missing or TransportStatus(ConnectionState.UP, throttled)

@@ -175,3 +175,23 @@ def test_a_throttled_client_is_logged_once_a_minute(harness, caplog):
         harness.health.on_throttle(ThrottleEvent("broker:9092/1", 1, delay))
     assert [line.split("delay=")[1] for line in caplog.messages] == ["1.5 s", "2.5 s"]
     assert "Kafka throttles this client" in caplog.text
+
+
+def test_a_quota_is_the_reason_while_it_delays_answers(harness):
+    health = harness.health
+    health.on_answer()
+    health.on_throttle(ThrottleEvent("broker:9092/1", 1, 1.5))
+    assert harness.suspicions == 1
+    assert health.needs_probe, "otherwise the end is not noticed"
+    assert not health.suspicious
+    health.on_answer()
+    assert harness.states[-1].connection is ConnectionState.UP
+    assert "check the quotas" in harness.states[-1].reason
+    for harness.now in (20.0, 40.0):
+        health.on_throttle(ThrottleEvent("broker:9092/1", 1, 2.5))
+        health.on_answer()
+    assert len(harness.states) == 2
+    harness.now = 70.0
+    health.on_answer()
+    assert harness.states[-1] == TransportStatus(ConnectionState.UP)
+    assert not health.needs_probe
