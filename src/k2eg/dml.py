@@ -151,9 +151,9 @@ class dml(Client):  # noqa: N801 - the documented name
             >>> with ScriptedGateway() as gateway, dml("demo", "my-app") as client:
             ...     _ = gateway.pv("my:x", 1.5)
             ...     for uri, got in client.get_many(["pva://my:x", "ca://my:dead"], timeout=2.0).items():
-            ...         print(uri, got if isinstance(got, Exception) else got["value"])
+            ...         print(uri, type(got).__name__ if isinstance(got, Exception) else got["value"])
             pva://my:x 1.5
-            ca://my:dead get of ca://my:dead: no reply within 2 s
+            ca://my:dead OperationError
         """
         uris = items_of(pv_uri_list, "pv_uri_list", "a list of PV URIs")
         results = first(self.get_many_stream(uris, timeout).pipe(ops.to_list()))

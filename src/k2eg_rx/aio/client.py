@@ -170,12 +170,12 @@ class Client:
             ...     async with aio.Client("demo", "my-service") as client:
             ...         results = await client.get_many(["pva://my:x", "ca://my:dead"], timeout=0.5)
             ...         for uri, got in results.items():
-            ...             print(uri, got.error or got.result().value)
+            ...             print(uri, type(got.error).__name__ if got.error else got.result().value)
             >>> with ScriptedGateway() as gateway, gateway.clock.running():
             ...     _ = gateway.pv("my:x", 1.5)
             ...     asyncio.run(main())
             pva://my:x 1.5
-            ca://my:dead get of ca://my:dead: no reply within 0.5 s
+            ca://my:dead OperationError
         """
         given = items_of(uris, "uris", "a list of PV URIs")
         results = await self._all(self.streams.get_many_stream(given, timeout), len(given))

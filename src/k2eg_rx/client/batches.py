@@ -27,14 +27,14 @@ from k2eg_rx.client.get_put import (
     Puts,
     conversion_of,
     data_of,
+    get_command,
     is_spurious,
     put_command,
-    type_command,
 )
 from k2eg_rx.client.requests import check_reply, error_of_put
 from k2eg_rx.delivery import Dispatcher, SubscriberInput
 from k2eg_rx.errors import OperationTimeout
-from k2eg_rx.protocol import Command, GetCommand, PutCommand, PVData, Reply
+from k2eg_rx.protocol import Command, PutCommand, PVData, Reply
 from k2eg_rx.pv import PVAddress
 
 _NOT_SENT_HINT = "nothing was written: the PV's type did not arrive in time"
@@ -213,7 +213,7 @@ class _GetBatch(_Batch[GetResult]):
         self._repeated: set[str] = set()
 
     def _begin(self) -> None:
-        self._send({uri: GetCommand(uri) for uri in self._addresses})
+        self._send({uri: get_command(address, self._timeout) for uri, address in self._addresses.items()})
 
     def _handle(self, replies: Iterable[tuple[str, Reply]]) -> None:
         results: list[GetResult] = []
@@ -229,7 +229,7 @@ class _GetBatch(_Batch[GetResult]):
         self._finish(results)
         if spurious:
             self._repeated.update(spurious)
-            self._send({uri: GetCommand(uri) for uri in spurious})
+            self._send({uri: get_command(self._addresses[uri], self._timeout) for uri in spurious})
 
     def _failed(self, uri: str, error: Exception) -> GetResult:
         return GetResult(uri, error=error)
@@ -279,7 +279,9 @@ class _PutBatch(_Batch[PutResult]):
                 self._conversions[uri] = conversion
             else:
                 ready[uri] = fields
-        type_commands = {uri: type_command(self._addresses[uri]) for uri in self._conversions}
+        type_commands = {
+            uri: get_command(self._addresses[uri], self._timeout, describe=True) for uri in self._conversions
+        }
         self._finish(rejected)
         self._put(ready)
         self._send(type_commands)

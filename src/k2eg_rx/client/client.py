@@ -168,9 +168,9 @@ class Client:
             ...     _ = gateway.pv("my:x", 1.5)
             ...     stream = client.get_many_stream(["pva://my:x", "ca://my:dead"], timeout=2.0)
             ...     for got in first(stream.pipe(ops.to_list())):
-            ...         print(got.uri, got.error or got.result().value)
+            ...         print(got.uri, type(got.error).__name__ if got.error else got.result().value)
             pva://my:x 1.5
-            ca://my:dead get of ca://my:dead: no reply within 2 s
+            ca://my:dead OperationError
         """
         addresses, seconds = self._addresses(uris), self._seconds(timeout)
         return self._core.batches.get_many(addresses, seconds)

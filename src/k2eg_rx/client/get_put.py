@@ -38,7 +38,7 @@ LATE_PUT_HINT = "the command may still be carried out: it waits in Kafka for the
 BEHIND_HINT = "nothing was written: an earlier put to this record still waits for the PV's type"
 # A race in the deployed gateway makes it reply this for a healthy PV, rarely. The spelling is the gateway's.
 _SPURIOUS = (-2, "Operaton cancelled")
-# The gateway gives up a put that waits before the client does, so that its reply says what is known.
+# The gateway gives up a get, or a put that waits, before the client does, so that its reply says what is known.
 _WAIT_MARGIN = 2.0  # seconds, as between the default timeouts of client and gateway
 _WAIT_SHARE = 0.8  # of timeouts shorter than 10 s
 
@@ -64,14 +64,24 @@ def data_of(address: PVAddress, reply: Reply) -> PVData:
 
 def get_request(address: PVAddress, timeout: float) -> Request[PVData]:
     """Returns the request for a PV's value."""
-    return Request(
-        GetCommand(address.uri), address.uri, timeout, lambda reply: data_of(address, reply), is_spurious=is_spurious
-    )
+    command = get_command(address, timeout)
+    return Request(command, address.uri, timeout, lambda reply: data_of(address, reply), is_spurious=is_spurious)
 
 
-def type_command(address: PVAddress) -> GetCommand:
-    """Returns the command for a PV's type."""
-    return GetCommand(address.uri, describe=True)
+def get_command(address: PVAddress, timeout: float, *, describe: bool = False) -> GetCommand:
+    """Returns the command for a PV's value, and for its type if `describe` is true.
+
+    Args:
+        address: The PV.
+        timeout: Seconds that the client waits for the reply; the gateway waits a little less long for the PV.
+        describe: Whether the PV's type is needed.
+    """
+    return GetCommand(address.uri, describe, _gateway_limit(timeout))
+
+
+def _gateway_limit(timeout: float) -> int:
+    """Returns for how many milliseconds the gateway waits, given the client's timeout."""
+    return max(1, int(max(timeout * _WAIT_SHARE, timeout - _WAIT_MARGIN) * 1000))
 
 
 def put_command(address: PVAddress, fields: bytes, timeout: float, *, wait: bool) -> PutCommand:
@@ -83,8 +93,7 @@ def put_command(address: PVAddress, fields: bytes, timeout: float, *, wait: bool
         timeout: Seconds that the client waits for the reply.
         wait: Whether the gateway waits for the record, a little less long than the client.
     """
-    limit = max(timeout * _WAIT_SHARE, timeout - _WAIT_MARGIN)
-    return PutCommand(address.uri, fields, wait, max(1, int(limit * 1000)) if wait else 0)
+    return PutCommand(address.uri, fields, wait, _gateway_limit(timeout) if wait else 0)
 
 
 def conversion_of(address: PVAddress, value: object, *, check: bool) -> bytes | Conversion:
@@ -168,7 +177,7 @@ class Puts:
             fields = self.known_fields(address, conversion)
             if fields is not None:
                 return send(fields, turn)
-            types = self._requests.reply(type_command(address), address.uri, timeout)
+            types = self._requests.reply(get_command(address, timeout, describe=True), address.uri, timeout)
             return types.pipe(ops.flat_map(lambda reply: send(self.learn(address, reply, conversion), turn)))
 
         return in_order(self.order, address.base, put)
@@ -192,7 +201,7 @@ class Puts:
 
         Args:
             address: The PV.
-            reply: The reply to `type_command`.
+            reply: The reply to a `get_command` with `describe`.
             conversion: The value's conversion.
 
         Raises:

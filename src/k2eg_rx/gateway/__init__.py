@@ -30,6 +30,7 @@ Values
 Gets and puts
     - A put or get that waited in Kafka for longer than `max_put_age` or `max_get_age` is refused (-3, with a text).
     - Puts to one PV are carried out in order; a get after a put reads what was put.
+    - A get with `timeout_msec` is answered by then, if that is sooner than `operation_timeout`.
     - A put is written without waiting for its record. With `wait: true` in the command it waits until the record has
       completed, for `wait_timeout_msec` at most; the reply then has `completed: true`. Another one that waits for the
       same PV is refused meanwhile (-2).

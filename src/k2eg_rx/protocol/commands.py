@@ -23,12 +23,20 @@ class SnapshotType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GetCommand:
-    """Read a PV. With `describe`, gateways that support it add the PV's types to the reply; others ignore it."""
+    """Read a PV.
+
+    Attributes:
+        pv_name: The PV's URI.
+        describe: Whether the reply contains the PV's types. Gateways that do not support it ignore it.
+        timeout_msec: How long the gateway waits for the PV at most, so that it answers before the client gives up; 0
+            for as long as it waits by itself. Gateways that do not support it ignore it.
+    """
 
     operation: ClassVar[str] = "get"
 
     pv_name: str
     describe: bool = False
+    timeout_msec: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +173,10 @@ def is_answered_at_once(command: Command) -> bool:
 
 def _fields(command: Command) -> dict[str, Any]:
     match command:
-        case GetCommand(pv_name, describe):
-            return {"pv_name": pv_name} | ({"describe": True} if describe else {})
+        case GetCommand(pv_name, describe, timeout):
+            fields_: dict[str, Any] = {"pv_name": pv_name}
+            fields_ |= {"describe": True} if describe else {}
+            return fields_ | ({"timeout_msec": timeout} if timeout > 0 else {})
         case PutCommand(pv_name, fields, wait, timeout):
             fields_ = {"pv_name": pv_name, "value": base64.b64encode(fields).decode()}
             fields_ |= {"wait": True} if wait else {}
@@ -214,5 +224,6 @@ def encode_command(command: Command, reply_topic: str, reply_id: str, serializat
         f' "reply_topic": {quoted(reply_topic)}, "reply_id": {quoted(reply_id)}, '
     )
     if type(command) is GetCommand and not command.describe:  # 3 times faster, for batches of gets
-        return f'{envelope}"pv_name": {quoted(command.pv_name)}}}'.encode()
+        limit = f', "timeout_msec": {command.timeout_msec}' if command.timeout_msec > 0 else ""
+        return f'{envelope}"pv_name": {quoted(command.pv_name)}{limit}}}'.encode()
     return (envelope + json.dumps(_fields(command))[1:]).encode()

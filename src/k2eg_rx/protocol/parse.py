@@ -174,7 +174,7 @@ def _get(body: _Body, reply_to: ReplyTo) -> Command:
     pv_name = body.mandatory("pv_name")
     if not reply_to.topic:
         raise _Incomplete
-    return GetCommand(pv_name, describe=body.flag("describe"))
+    return GetCommand(pv_name, body.flag("describe"), max(0, body.number("timeout_msec", 0)))
 
 
 def _put(body: _Body, _: ReplyTo) -> Command:

@@ -368,6 +368,15 @@ def put_fields(command: dict[str, Any]) -> object:
     return unpack(base64.b64decode(command["value"]))
 
 
+@pytest.mark.parametrize(("timeout", "limit"), [(5.0, 4000), (12.0, 10_000)])
+def test_the_gateway_gives_up_a_get_before_the_client_does(
+    client: Client, transport: Any, timeout: float, limit: int
+) -> None:
+    client.get_stream("pva://x", timeout).subscribe()
+    client.get_many_stream(["pva://y"], timeout).subscribe()
+    assert [command["timeout_msec"] for command in transport.commands] == [limit, limit]
+
+
 def test_put_requests_a_described_type_once_and_leaves_labels_to_the_gateway(client: Client, transport: Any) -> None:
     seen = Seen().of(client.put_stream("pva://e", "On"))
     assert transport.commands[0]["describe"] is True

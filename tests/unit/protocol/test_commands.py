@@ -31,6 +31,11 @@ TABLE: list[tuple[Command, dict[str, Any]]] = [
     (GetCommand("pva://x"), {"command": "get", "pv_name": "pva://x"}),
     (GetCommand("pva://x", describe=True), {"command": "get", "pv_name": "pva://x", "describe": True}),
     (
+        GetCommand("pva://x", describe=True, timeout_msec=5),
+        {"command": "get", "pv_name": "pva://x", "describe": True, "timeout_msec": 5},
+    ),
+    (GetCommand("pva://x", timeout_msec=4000), {"command": "get", "pv_name": "pva://x", "timeout_msec": 4000}),
+    (
         PutCommand("pva://x", b"\x81\xa5value*"),
         {"command": "put", "pv_name": "pva://x", "value": base64.b64encode(b"\x81\xa5value*").decode()},
     ),

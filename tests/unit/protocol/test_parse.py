@@ -39,6 +39,7 @@ def body(**fields: Any) -> bytes:
     [
         GetCommand("pva://a"),
         GetCommand("pva://a", describe=True),
+        GetCommand("pva://a", timeout_msec=4000),
         PutCommand("pva://a", pack_fields({"value": 1})),
         PutCommand("pva://a", pack_fields({"value": 1}), wait=True),
         PutCommand("pva://a", pack_fields({"value": 1}), wait=True, wait_timeout_msec=5000),

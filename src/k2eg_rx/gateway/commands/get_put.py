@@ -59,6 +59,7 @@ _SUCCESS = "Successfull operation"
 _NOT_SENT = "nothing was written, and nothing will be"
 _SENT = "the value was sent, and may have been written"
 
+_NO_ANSWER = "the PV does not answer (the gateway waited {:g} s)"
 _STILL_RUNNING = (
     "nothing was written: an earlier put to this PV still waits for its record; put without waiting to write now"
 )
@@ -240,7 +241,9 @@ class GetPutHandler:
 
     def _timeout_of(self, command: GetCommand | PutCommand) -> float:
         if isinstance(command, PutCommand) and command.wait_timeout_msec:
-            return min(command.wait_timeout_msec / 1000, _LONGEST_WAIT)
+            return min(command.wait_timeout_msec, _LONGEST_WAIT * 1000) / 1000  # it may be beyond any float
+        if isinstance(command, GetCommand) and command.timeout_msec:
+            return min(command.timeout_msec, self._options.operation_timeout * 1000) / 1000
         return self._options.operation_timeout
 
     def _enter(self, operation: _Operation, start: Callable[[], None]) -> None:
@@ -254,7 +257,7 @@ class GetPutHandler:
         if operation not in self._pending:
             return
         if operation.slot is not None and isinstance(operation.request.command, GetCommand):  # it has waited
-            operation.deadline = self._scheduler.now + timedelta(seconds=self._options.operation_timeout)
+            operation.deadline = self._scheduler.now + timedelta(seconds=self._timeout_of(operation.request.command))
         try:
             start()
         except Exception as error:
@@ -342,6 +345,8 @@ class GetPutHandler:
                 reason = reason or _SENT
             elif reason != _BEHIND:
                 reason = _NOT_SENT
+        elif operation.started:
+            reason = _NO_ANSWER.format(self._timeout_of(operation.request.command))
         self._reply(operation, -3, f"{TIMEOUT}: {reason}" if reason else TIMEOUT)
 
     def _refuse(self, operation: _Operation, text: str) -> None:

@@ -88,7 +88,8 @@ def test_provider_errors_are_reported_in_the_reply(gateway: Any, error: Exceptio
     gateway.pva.puts[0][3].set_exception(error)
     gateway.settle()
     get, put = gateway.bodies()
-    assert get == {"error": code, "reply_id": "id", "message": text.format("")}
+    no_answer = text.format(": the PV does not answer (the gateway waited 10 s)")
+    assert get == {"error": code, "reply_id": "id", "message": no_answer}
     assert put == get | {"message": text.format(": the value was sent, and may have been written")}
 
 
@@ -334,6 +335,19 @@ def test_put_that_grows_too_old_in_the_queue_is_refused(new_gateway: Any) -> Non
     assert len(gateway.pva.puts) == 1
 
 
+@pytest.mark.parametrize(("limit", "waited"), [(4000, 4.0), (10**400, 10.0), (0, 10.0), (-1, 10.0), ("4000", 10.0)])
+def test_a_get_is_answered_before_its_client_gives_up(new_gateway: Any, limit: object, waited: float) -> None:
+    gateway = new_gateway(operation_timeout=10.0)
+    gateway.command("get", pv_name="pva://dead", timeout_msec=limit)
+    _, timeout, future = gateway.pva.gets[0]
+    assert timeout == pytest.approx(waited)
+    future.set_exception(ProviderTimeout("no answer"))
+    gateway.settle()
+    (body,) = gateway.bodies()
+    assert body["error"] == -3
+    assert body["message"] == f"Timeout operation: the PV does not answer (the gateway waited {waited:g} s)"
+
+
 def test_queued_operations_time_out(new_gateway: Any) -> None:
     gateway = new_gateway(operation_timeout=0.3)
     for number in range(3):
@@ -355,7 +369,8 @@ def test_queued_operations_time_out(new_gateway: Any) -> None:
 def test_an_operation_without_an_answer_of_its_provider_times_out(gateway: Any) -> None:
     gateway.command("get", pv_name="pva://a")
     gateway.advance(11.5)
-    assert gateway.bodies() == [{"error": -3, "reply_id": "id", "message": "Timeout operation"}]
+    text = "Timeout operation: the PV does not answer (the gateway waited 10 s)"
+    assert gateway.bodies() == [{"error": -3, "reply_id": "id", "message": text}]
     gateway.pva.gets[0][2].set_result(PVReading({"value": 1}))
     gateway.settle()
     assert gateway.sent() == [], "one reply for one command"
