@@ -108,6 +108,45 @@ def test_a_failed_commit_is_logged_and_records_are_repeated(mock_bench, make_rec
     mock_bench.backend.refuse_commits(0)
 
 
+def test_records_that_arrive_live_are_told_from_those_that_waited(mock_bench, make_receiver):
+    topic = mock_bench.topic()
+    earlier = make_receiver()
+    member = mock_bench.events(earlier, "live")
+    member.read(topic).result(PATIENCE)
+    mock_bench.send(topic, "one")
+    earlier.wait(1)
+    member.close(5.0)
+    mock_bench.send(topic, "waited")
+    live: dict[bytes, bool] = {}
+    receiver = make_receiver(ready=False)
+    receiver.judges_age = True
+    source = mock_bench.events(receiver, "live")
+
+    def judge(records) -> None:
+        with receiver.changed:
+            live.update((r.value, source.is_live((r.topic, r.partition), r.offset)) for r in records)
+            receiver.changed.notify_all()
+
+    receiver.on_receive = judge
+    receiver.open(source)
+    source.read(topic).result(PATIENCE)
+    receiver.wait_until(lambda: b"waited" in live)
+    assert live == {b"waited": False}
+    for value in (b"%d" % number for number in range(600)):  # it is known half a second after the assignment
+        mock_bench.send(topic, value)
+        receiver.wait_until(lambda value=value: value in live)
+        if live[value]:
+            break
+        with receiver.changed:
+            receiver.changed.wait(0.05)
+    assert True in live.values()
+    receiver.shut(source)
+    mock_bench.send(topic, "paused")
+    receiver.open(source)
+    receiver.wait_until(lambda: b"paused" in live)
+    assert not live[b"paused"]
+
+
 def test_a_group_resumes_at_its_committed_offsets(bench, make_receiver):
     topic = bench.topic(partitions=2)
     bench.send(topic, "old")

@@ -68,6 +68,9 @@ class ScriptedSource:
     def owns(self, partition: tuple[str, int], offset: int) -> bool:
         return True
 
+    def is_live(self, partition: tuple[str, int], offset: int) -> bool:
+        return False
+
     def confirm(self, done: Callable[[], None]) -> None:
         done()
 

@@ -57,6 +57,8 @@ class EventRouter:
         on_notice: Called with notices about PVs that have a route, on the event poll thread.
     """
 
+    judges_age = False
+
     def __init__(
         self,
         decode_errors: DecodeErrorCounter,

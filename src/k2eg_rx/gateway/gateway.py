@@ -133,7 +133,7 @@ class CommandHandler:
             return reactivex.empty()
         if isinstance(parsed, Refusal):
             return refusal_stream(metrics, parsed.reply_to, parsed.key, parsed.error, parsed.message)
-        request = CommandRequest(parsed.command, parsed.reply_to, received.claim, record.timestamp_ms)
+        request = CommandRequest(parsed.command, parsed.reply_to, received.claim, received.written)
         return self._handlers[type(parsed.command)](request)
 
     def _parse(self, record: Record) -> Parsed:
@@ -194,7 +194,7 @@ class Gateway:
         self._command_topic = command_topic
         self._loop = EventLoop(self._count_failure)
         context = GatewayContext(self._loop, self.metrics, options, command_topic=command_topic)
-        self._commands = CommandSource(self._loop, self._capacity)
+        self._commands = CommandSource(self._loop, self._capacity, context.clock)
         self._handler = CommandHandler(
             providers, context, admin, self._commands.capacity_available, self._commands.confirm
         )

@@ -52,7 +52,7 @@ class KafkaTransport:
     def __init__(self, settings: Settings) -> None:
         check_properties(settings.kafka)
         self._settings = settings
-        self._translator = ErrorTranslator(settings.broker_url, secrets_in(settings.kafka))
+        self._translator = ErrorTranslator(settings.broker_url, secrets_in(settings.kafka), settings.command_topic)
         self._status_events = StatusEvents()
         self._health = Health(
             self._status_events,

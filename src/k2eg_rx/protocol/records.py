@@ -22,6 +22,8 @@ class Record(NamedTuple):
         value: The body; None for a tombstone.
         headers: The headers in order.
         timestamp_ms: Kafka's time stamp (not EPICS time) in Unix milliseconds; -1 if the record has none.
+        is_append_time: Whether Kafka set the time stamp (LogAppendTime); otherwise it is the sender's (CreateTime).
+            Recordings do not keep it.
     """
 
     topic: str
@@ -31,3 +33,4 @@ class Record(NamedTuple):
     value: bytes | None
     headers: Headers = ()
     timestamp_ms: int = -1
+    is_append_time: bool = False

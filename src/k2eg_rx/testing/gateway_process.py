@@ -56,7 +56,7 @@ class GatewayProcess:
         self.metrics = Metrics()
         self._transport = transport
         context = GatewayContext(clock, self.metrics, options, clock.time)
-        self._commands = CommandSource(clock, self._capacity)
+        self._commands = CommandSource(clock, self._capacity, clock.time)
         self._handler = CommandHandler(providers, context, None, self._commands.capacity_available)
         self._options = options
         self._publisher = Publisher(transport.sink(), context, on_lost=self._handler.monitors.republish)

@@ -26,13 +26,16 @@ class Topic:
         self.partitions: list[list[Record]] = [[] for _ in range(partitions)]
         self._unkeyed = count()
 
-    def append(self, value: bytes, key: bytes | None, headers: Headers, now_ms: int = -1) -> None:
+    def append(
+        self, value: bytes, key: bytes | None, headers: Headers, time_ms: int = -1, *, is_append_time: bool = False
+    ) -> None:
         """Adds a record to the partition of its key; without a key, to the partitions in turn."""
         number = next(self._unkeyed) if key is None else zlib.crc32(key)
         partition = number % len(self.partitions)
         records = self.partitions[partition]
         encoded = tuple((name, text.encode() if isinstance(text, str) else text) for name, text in headers)
-        records.append(Record(self.name, partition, len(records), key, value, encoded, now_ms))
+        record = Record(self.name, partition, len(records), key, value, encoded, time_ms, is_append_time)
+        records.append(record)
 
 
 class Offsets:
@@ -211,7 +214,10 @@ class MemoryBroker:
             topic = self._topics.get(name)
             if topic is None:
                 return TransportError(f"not sent to {name!r}: topic {name!r} does not exist")
-            topic.append(value, key, headers, int(self._clock() * 1000) if timestamp_ms is None else timestamp_ms)
+            now_ms = int(self._clock() * 1000)
+            is_append_time = timestamp_ms is None
+            time_ms = now_ms if timestamp_ms is None else timestamp_ms
+            topic.append(value, key, headers, time_ms, is_append_time=is_append_time)
             self.changed.notify_all()
             return None
 

@@ -71,6 +71,7 @@ class SizeFilter:
     """
 
     def __init__(self, receiver: Receiver, limit: int, decode_errors: DecodeErrorCounter) -> None:
+        self.judges_age = receiver.judges_age
         self.ready = receiver.ready
         self.commit_first = receiver.commit_first
         self.reclaim_undelivered = receiver.reclaim_undelivered

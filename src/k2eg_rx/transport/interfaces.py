@@ -128,7 +128,13 @@ class FloodHints(Protocol):
 
 
 class Receiver(FloodHints, Protocol):
-    """Takes the records of one source. All methods are called on its poll thread, one at a time."""
+    """Takes the records of one source. All methods are called on its poll thread, one at a time.
+
+    Attributes:
+        judges_age: Whether it asks `RecordSource.is_live`.
+    """
+
+    judges_age: bool = False
 
     def ready(self) -> bool:
         """Whether the receiver takes another batch. While it does not, the source does not read; `wake` asks again."""
@@ -211,6 +217,13 @@ class RecordSource(Protocol):
         """Whether no other member of the group has received a record, or can receive it from now on.
 
         It holds for a while after a commit that covers the record. Any thread; does not wait for the broker.
+        """
+        ...
+
+    def is_live(self, partition: Partition, offset: int) -> bool:
+        """Whether a record was certainly written within the last seconds, whatever its time stamp says.
+
+        Called in `Receiver.receive` with one of its records. False if that is not known, for example after an outage.
         """
         ...
 

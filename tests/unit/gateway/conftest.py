@@ -146,7 +146,7 @@ class VirtualGateway:
             lambda: UNIX + self.scheduler.now.timestamp(),
             "commands",
         )
-        self.commands = CommandSource(self.scheduler, lambda: 1000)
+        self.commands = CommandSource(self.scheduler, lambda: 1000, self.context.clock)
         self.handler = CommandHandler({"pva": self.pva, "ca": self.ca}, self.context, confirm=self.commands.confirm)
         self.commands.on_claims_ended = self.handler.get_put.end_revoked
         emit = self.outgoing.append

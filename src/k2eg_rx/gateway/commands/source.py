@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from k2eg_rx.gateway.commands.claims import Claim, Claims
+from k2eg_rx.gateway.commands.requests import Written, when_written
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.transport import Offsets, Partition, Receiver, Record, RecordSource
 
@@ -18,10 +20,11 @@ _BATCH = 100  # commands per turn of the event loop, about 10 ms of work; update
 
 
 class ReceivedCommand(NamedTuple):
-    """A record of the command topic, and the claim to its command."""
+    """A record of the command topic, the claim to its command, and when it was written."""
 
     record: Record
     claim: Claim
+    written: Written = Written()
 
 
 class CommandSource(Receiver):
@@ -32,6 +35,7 @@ class CommandSource(Receiver):
     Args:
         scheduler: The event loop.
         capacity: Returns how many more commands the gateway may accept. Called on both threads.
+        clock: Returns Unix time in seconds.
 
     Attributes:
         wake: Called on the event loop thread when the gateway has capacity again, after `ready` returned False.
@@ -39,12 +43,18 @@ class CommandSource(Receiver):
             another gateway, or lost.
     """
 
-    def __init__(self, scheduler: abc.SchedulerBase, capacity: Callable[[], int]) -> None:
+    judges_age = True
+
+    def __init__(
+        self, scheduler: abc.SchedulerBase, capacity: Callable[[], int], clock: Callable[[], float] = time.time
+    ) -> None:
         self._scheduler = scheduler
+        self._clock = clock
         self._capacity = capacity
         self.wake: Callable[[], None] = lambda: None
         self.on_claims_ended: Callable[[], None] = lambda: None
         self._confirm: Callable[[Callable[[], None]], None] = lambda done: done()
+        self._is_live: Callable[[Partition, int], bool] = lambda _partition, _offset: False
         self._claims = Claims()
         self._lock = self._claims.lock
         self._waiting: deque[ReceivedCommand] = deque()
@@ -57,6 +67,7 @@ class CommandSource(Receiver):
         self.wake = source.wake
         self._confirm = source.confirm
         self._claims.owns = source.owns
+        self._is_live = source.is_live
 
     def confirm(self, done: Callable[[], None]) -> None:
         """Confirms open claims; calls `done` on the event loop thread after the attempt."""
@@ -74,8 +85,18 @@ class CommandSource(Receiver):
 
     def receive(self, records: Sequence[Record]) -> None:
         """Enqueues a batch. Called on the poll thread."""
+        now = self._clock()
+        written = [
+            when_written(record, now, is_live=self._is_live((record.topic, record.partition), record.offset))
+            for record in records
+        ]
         with self._lock:
-            self._enqueue([ReceivedCommand(record, self._claims.of(record)) for record in records])
+            self._enqueue(
+                [
+                    ReceivedCommand(record, self._claims.of(record), time_of)
+                    for record, time_of in zip(records, written, strict=True)
+                ]
+            )
 
     def _enqueue(self, commands: Sequence[ReceivedCommand]) -> None:
         first = not self._waiting

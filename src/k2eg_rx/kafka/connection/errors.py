@@ -219,18 +219,22 @@ class ErrorTranslator:
     Args:
         broker_url: The bootstrap servers, named in the texts.
         secrets: Strings to mask in every text.
+        command_topic: The command topic: Kafka is to set its time stamps.
     """
 
-    def __init__(self, broker_url: str, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, broker_url: str, secrets: Iterable[str] = (), command_topic: str = "") -> None:
         self._broker_url = broker_url
         self._urls = frozenset(url.strip().rpartition("://")[2] for url in broker_url.split(","))
+        self._command_topic = command_topic
         self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
 
     def create_command(self, topic: str) -> str:
         """Returns the shell command that creates a topic."""
+        time_stamps = " --config message.timestamp.type=LogAppendTime" if topic == self._command_topic else ""
         return (
             f"kafka-topics.sh --bootstrap-server {self._broker_url} --create --topic {topic}"
             " --partitions 1 --config retention.ms=3600000"
+            f"{time_stamps}"
         )
 
     def reason(self, failure: KafkaError | KafkaException, topic: str = "", group: str = "") -> str:

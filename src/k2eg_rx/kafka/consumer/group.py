@@ -26,6 +26,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 from k2eg_rx.kafka.connection.configuration import Properties
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
+from k2eg_rx.kafka.consumer.arrivals import Arrivals
 from k2eg_rx.kafka.consumer.group_offsets import (
     REBALANCE_ERRORS,
     InitialOffsets,
@@ -71,6 +72,9 @@ class GroupPollLoop(PollLoop):
         health: Health,
         translator: ErrorTranslator,
     ) -> None:
+        self.arrivals = Arrivals()
+        if receiver.judges_age:
+            properties = {**properties, **self.arrivals.properties}
         super().__init__(name, properties, receiver=receiver, listener=listener, health=health, translator=translator)
         self._topics: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
@@ -206,6 +210,7 @@ class GroupPollLoop(PollLoop):
     def _resume_on(self, new: Consumer, old: Consumer) -> None:  # noqa: ARG002
         """Joins the group with a new consumer, which is another member to the group."""
         self._must_rejoin = False
+        self.arrivals.reset()
         lost = list(self.lag.starts)
         self._on_given_up(lost, handed_over=False)
         self._forget(set(lost))
@@ -233,6 +238,7 @@ class GroupPollLoop(PollLoop):
 
     def _wait_until_ready(self, consumer: Consumer) -> None:
         now = time.monotonic()
+        self.arrivals.reset()
         self._blocked_since = self._blocked_since or now
         if not self._paused and now - self._blocked_since >= _PAUSE_AFTER:
             self._paused = True
@@ -250,6 +256,7 @@ class GroupPollLoop(PollLoop):
         """
         if self._held:
             return self._poll_while_held(consumer)
+        self.arrivals.on_poll()
         self._blocked_since = None
         if self._paused:
             self._paused = False
@@ -268,6 +275,7 @@ class GroupPollLoop(PollLoop):
 
     def _poll_while_held(self, consumer: Consumer) -> list[Message]:
         """Takes part in a rebalance, perhaps; returns the held messages that are still this member's."""
+        self.arrivals.reset()
         if not self._paused:
             self._paused = True
             consumer.pause(consumer.assignment())
@@ -329,6 +337,7 @@ class GroupPollLoop(PollLoop):
         if key in self.lag.starts:
             self._on_given_up({key}, handed_over=False)  # what is received from now on may have the same offsets
             self.ownership.drop({key})
+            self.arrivals.reset()
             others = [other for other in self._positions(consumer) if partition_of(other) != key]
             self.lag.add([partition])
             assign_validated(consumer, [*others, partition], [partition])
@@ -352,6 +361,7 @@ class GroupPollLoop(PollLoop):
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._joining = False
+        self.arrivals.reset()
         if self._closing:
             consumer.assign(partitions)
             return
@@ -391,6 +401,7 @@ class GroupPollLoop(PollLoop):
 
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._joining = bool(self._subscribed)
+        self.arrivals.reset()
         self._forget(set(map(partition_of, partitions)))
         self.forget(partitions)
         consumer.unassign()

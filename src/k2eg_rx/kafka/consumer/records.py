@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, cast
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from k2eg_rx.transport import Headers, Record
 
@@ -31,8 +31,13 @@ class KafkaRecord(Record):
         """Kafka's time stamp; see `Record`."""
         return _message_of(self).timestamp()[1]
 
+    @property
+    def is_append_time(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether Kafka set the time stamp; see `Record`."""
+        return _message_of(self).timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME
+
     def _plain(self) -> tuple[object, ...]:
-        return (*self[:5], self.headers, self.timestamp_ms)
+        return (*self[:5], self.headers, self.timestamp_ms, self.is_append_time)
 
     def __eq__(self, other: object) -> bool:
         plain = other._plain() if isinstance(other, KafkaRecord) else other
@@ -45,7 +50,7 @@ class KafkaRecord(Record):
         return hash(self[:5])
 
     def __repr__(self) -> str:
-        return repr(Record(*self[:5], self.headers, self.timestamp_ms))
+        return repr(Record(*self[:5], self.headers, self.timestamp_ms, self.is_append_time))
 
 
 _new_record: Callable[..., Record] = cast("Any", tuple).__new__  # twice as fast as the class's constructor

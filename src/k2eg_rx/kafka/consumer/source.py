@@ -87,6 +87,10 @@ class TopicSource(Generic[_P]):
         """Returns True; see `RecordSource.owns`."""
         return True
 
+    def is_live(self, partition: Partition, offset: int) -> bool:  # noqa: ARG002 - its receivers do not ask
+        """Returns False; see `RecordSource.is_live`."""
+        return False
+
     def confirm(self, done: Callable[[], None]) -> None:
         """See `RecordSource.confirm`; there is nothing to commit."""
         done()
@@ -211,6 +215,10 @@ class GroupSource(TopicSource[GroupPollLoop]):
     def owns(self, partition: Partition, offset: int) -> bool:
         """Whether a record is this member's alone; see `RecordSource.owns`."""
         return self._poll_loop.ownership.covers(partition, offset)
+
+    def is_live(self, partition: Partition, offset: int) -> bool:
+        """Whether a record was written a moment ago; see `RecordSource.is_live`."""
+        return self._poll_loop.arrivals.is_live(partition, offset)
 
     def confirm(self, done: Callable[[], None]) -> None:
         """Commits the offsets of received records; see `RecordSource.confirm`."""

@@ -66,7 +66,7 @@ class KafkaTopicAdmin:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._translator = ErrorTranslator(settings.broker_url, secrets_in(settings.kafka))
+        self._translator = ErrorTranslator(settings.broker_url, secrets_in(settings.kafka), settings.command_topic)
         self._admin: Any = self._make()
 
     def _make(self) -> Any:

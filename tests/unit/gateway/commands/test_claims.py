@@ -25,6 +25,9 @@ class ScriptedSource:
     def owns(self, partition: Partition, offset: int) -> bool:
         return offset < self.committed
 
+    def is_live(self, partition: Partition, offset: int) -> bool:
+        return False
+
     def confirm(self, done: Callable[[], None]) -> None:
         self.attempts += 1
         if self.confirmable:

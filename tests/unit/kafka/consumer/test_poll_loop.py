@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_INVALID, KafkaError, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    TIMESTAMP_CREATE_TIME,
+    TIMESTAMP_LOG_APPEND_TIME,
+    TIMESTAMP_NOT_AVAILABLE,
+    KafkaError,
+    Message,
+    TopicPartition,
+)
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
@@ -126,13 +134,14 @@ def harness() -> Harness:
 
 def test_a_record_has_all_fields_of_the_message():
     (record,) = records_of([message(7)])
-    same = Record("t", 0, 7, b"k", b"v7", [("h", b"x")], 1234)
+    same = Record("t", 0, 7, b"k", b"v7", [("h", b"x")], 1234, is_append_time=False)
     assert isinstance(record, Record)
     assert record == same
     assert same == record
     assert record == records_of([message(7)])[0]
     assert record != records_of([message(8)])[0]
     assert record != same._replace(timestamp_ms=1)
+    assert record != same._replace(is_append_time=True)
     assert record != same._replace(headers=())
     assert repr(record) == repr(same)
     assert hash(record) == hash(records_of([message(7)])[0])
@@ -141,6 +150,12 @@ def test_a_record_has_all_fields_of_the_message():
 def test_a_record_without_headers_and_body():
     (record,) = records_of([Message(topic="t", partition=1, offset=2, timestamp=(0, -1))])
     assert record == Record("t", 1, 2, None, None, (), -1)
+
+
+def test_a_record_says_whether_kafka_set_its_time_stamp():
+    stamps = [(TIMESTAMP_NOT_AVAILABLE, -1), (TIMESTAMP_CREATE_TIME, 5), (TIMESTAMP_LOG_APPEND_TIME, 5)]
+    records = records_of([Message(topic="t", partition=1, offset=2, timestamp=stamp) for stamp in stamps])
+    assert [record.is_append_time for record in records] == [False, False, True]
 
 
 def test_errors_are_not_records():
