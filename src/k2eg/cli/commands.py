@@ -143,11 +143,19 @@ def put(arguments: Namespace, settings: Settings) -> None:
             explained = _explained(error, client)
             if error.operation != GetCommand.operation or explained is not error:
                 raise explained from error
-            raise CommandError(f"put of {arguments.uri}: nothing was sent, its type is not known: {error}") from error
+            raise _type_not_known(arguments, error) from error
+        except OperationError as error:
+            if error.operation != GetCommand.operation:
+                raise
+            raise _type_not_known(arguments, error) from error
         except ValueError as error:
             if isinstance(value, str) or "(string)" not in str(error):
                 raise
             raise CommandError(f"{error}; use --string to send {arguments.value!r} as text") from error
+
+
+def _type_not_known(arguments: Namespace, error: K2EGError) -> CommandError:
+    return CommandError(f"put of {arguments.uri}: nothing was sent, its type is not known: {error}")
 
 
 def _verify(value: object, formatter: Formatter, client: Client, arguments: Namespace) -> None:
