@@ -56,7 +56,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"k2eg_rx\.(gateway|testing|frames)\.\w+\..*"),  # private parts of classes that users only receive
     (
         "py:.*",
-        r"[a-z]+|[A-Z][A-Za-z]*Error|abc\.DisposableBase|Claim|Framable|NDArray|Observable|Path|Headers|Partition|_[A-Z].*|.*\._[A-Za-z]+",
+        r"[a-z]+|[A-Z][A-Za-z]*Error|abc\.DisposableBase|Claim|Written|Framable|NDArray|Observable|Path|Headers|Partition|_[A-Z].*|.*\._[A-Za-z]+",
     ),
 ]
 

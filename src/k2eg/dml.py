@@ -153,7 +153,7 @@ class dml(Client):  # noqa: N801 - the documented name
             ...     for uri, got in client.get_many(["pva://my:x", "ca://my:dead"], timeout=2.0).items():
             ...         print(uri, type(got).__name__ if isinstance(got, Exception) else got["value"])
             pva://my:x 1.5
-            ca://my:dead OperationError
+            ca://my:dead OperationTimeout
         """
         uris = items_of(pv_uri_list, "pv_uri_list", "a list of PV URIs")
         results = first(self.get_many_stream(uris, timeout).pipe(ops.to_list()))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from k2eg import OperationError, OperationTimeout
+from k2eg import OperationTimeout
 from k2eg.dml import dml
 from k2eg_rx.embedded import EmbeddedStack
 
@@ -54,7 +54,7 @@ def test_get_reads_a_records_field_and_a_path_in_the_structure(k: dml) -> None:
 
 
 def test_get_of_a_missing_pv_times_out(k: dml) -> None:
-    with pytest.raises((OperationError, OperationTimeout), match=r"get of pva://no:such:pv: .*(no reply|not answer)"):
+    with pytest.raises(OperationTimeout, match=r"get of pva://no:such:pv: no reply within 0\.\d+ s"):
         k.get("pva://no:such:pv", timeout=0.3)
 
 

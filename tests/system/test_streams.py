@@ -49,7 +49,7 @@ def test_get_returns_value_units_limits_alarm_and_time(client: Client, protocol:
 
 
 def test_get_of_a_missing_pv_times_out(client: Client) -> None:
-    with pytest.raises((OperationError, OperationTimeout), match=r"get of pva://no:such:pv: .*(no reply|not answer)"):
+    with pytest.raises(OperationTimeout, match=r"get of pva://no:such:pv: no reply within 0\.\d+ s"):
         first(client.get_stream("pva://no:such:pv", timeout=0.5))
 
 

@@ -175,7 +175,7 @@ class Client:
             ...     _ = gateway.pv("my:x", 1.5)
             ...     asyncio.run(main())
             pva://my:x 1.5
-            ca://my:dead OperationError
+            ca://my:dead OperationTimeout
         """
         given = items_of(uris, "uris", "a list of PV URIs")
         results = await self._all(self.streams.get_many_stream(given, timeout), len(given))

@@ -170,7 +170,7 @@ class Client:
             ...     for got in first(stream.pipe(ops.to_list())):
             ...         print(got.uri, type(got.error).__name__ if got.error else got.result().value)
             pva://my:x 1.5
-            ca://my:dead OperationError
+            ca://my:dead OperationTimeout
         """
         addresses, seconds = self._addresses(uris), self._seconds(timeout)
         return self._core.batches.get_many(addresses, seconds)

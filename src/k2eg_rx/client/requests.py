@@ -6,6 +6,7 @@ of the transport; `Dispatcher` hands over to subscribers.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -19,12 +20,14 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from k2eg_rx.client.correlation import CommandSender, new_reply_id, when_done
 from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
-from k2eg_rx.protocol import Command, PutCommand, Reply
+from k2eg_rx.protocol import Command, GetCommand, PutCommand, Reply
 
 _T = TypeVar("_T")
 
 
 _CLOSED = "the client was closed before the reply arrived"
+# The reply of a gateway of this package to a get of a PV that did not answer in the time that the command gave.
+_SILENT_PV = re.compile(r"the PV does not answer \(the gateway waited ([0-9.e+-]+) s\)")
 
 
 def closed_before_reply() -> ClientClosedError:
@@ -45,8 +48,11 @@ def error_of_put(error: Exception) -> Exception:
 
 
 def check_reply(reply: Reply, operation: str, subject: str) -> None:
-    """Raises OperationError if the reply is a failure."""
+    """Raises OperationError if the reply is a failure, OperationTimeout if the PV did not answer in time."""
     if reply.error < 0:
+        silent = _SILENT_PV.search(reply.message)
+        if silent and operation == GetCommand.operation:
+            raise OperationTimeout(operation, subject, float(silent[1]), "the gateway is there, the PV does not answer")
         raise OperationError(reply.error, reply.message, operation, subject)
 
 

@@ -29,14 +29,14 @@ class GetCommand:
         pv_name: The PV's URI.
         describe: Whether the reply contains the PV's types. Gateways that do not support it ignore it.
         timeout_msec: How long the gateway waits for the PV at most, so that it answers before the client gives up; 0
-            for as long as it waits by itself. Gateways that do not support it ignore it.
+            for as long as it waits by itself. Gateways that do not support it ignore it, and so do comparisons.
     """
 
     operation: ClassVar[str] = "get"
 
     pv_name: str
     describe: bool = False
-    timeout_msec: int = 0
+    timeout_msec: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -377,6 +377,15 @@ def test_the_gateway_gives_up_a_get_before_the_client_does(
     assert [command["timeout_msec"] for command in transport.commands] == [limit, limit]
 
 
+def test_a_pv_that_does_not_answer_the_gateway_times_out(client: Client, transport: Any) -> None:
+    seen = Seen().of(client.get_stream("pva://x", 5.0))
+    text = "Timeout operation: the PV does not answer (the gateway waited 4 s)"
+    transport.reply(transport.commands[0], error=-3, message=text)
+    error = seen.now().errors[0]
+    assert isinstance(error, k2eg_rx.OperationTimeout)
+    assert str(error) == "get of pva://x: no reply within 4 s; the gateway is there, the PV does not answer"
+
+
 def test_put_requests_a_described_type_once_and_leaves_labels_to_the_gateway(client: Client, transport: Any) -> None:
     seen = Seen().of(client.put_stream("pva://e", "On"))
     assert transport.commands[0]["describe"] is True

@@ -345,7 +345,7 @@ class GetPutHandler:
                 reason = reason or _SENT
             elif reason != _BEHIND:
                 reason = _NOT_SENT
-        elif operation.started:
+        elif operation.started and self._timeout_of(operation.request.command) < self._options.operation_timeout:
             reason = _NO_ANSWER.format(self._timeout_of(operation.request.command))
         self._reply(operation, -3, f"{TIMEOUT}: {reason}" if reason else TIMEOUT)
 

@@ -88,8 +88,7 @@ def test_provider_errors_are_reported_in_the_reply(gateway: Any, error: Exceptio
     gateway.pva.puts[0][3].set_exception(error)
     gateway.settle()
     get, put = gateway.bodies()
-    no_answer = text.format(": the PV does not answer (the gateway waited 10 s)")
-    assert get == {"error": code, "reply_id": "id", "message": no_answer}
+    assert get == {"error": code, "reply_id": "id", "message": text.format("")}
     assert put == get | {"message": text.format(": the value was sent, and may have been written")}
 
 
@@ -345,7 +344,8 @@ def test_a_get_is_answered_before_its_client_gives_up(new_gateway: Any, limit: o
     gateway.settle()
     (body,) = gateway.bodies()
     assert body["error"] == -3
-    assert body["message"] == f"Timeout operation: the PV does not answer (the gateway waited {waited:g} s)"
+    text = f": the PV does not answer (the gateway waited {waited:g} s)" if waited < 10.0 else ""
+    assert body["message"] == "Timeout operation" + text
 
 
 def test_queued_operations_time_out(new_gateway: Any) -> None:
@@ -369,8 +369,7 @@ def test_queued_operations_time_out(new_gateway: Any) -> None:
 def test_an_operation_without_an_answer_of_its_provider_times_out(gateway: Any) -> None:
     gateway.command("get", pv_name="pva://a")
     gateway.advance(11.5)
-    text = "Timeout operation: the PV does not answer (the gateway waited 10 s)"
-    assert gateway.bodies() == [{"error": -3, "reply_id": "id", "message": text}]
+    assert gateway.bodies() == [{"error": -3, "reply_id": "id", "message": "Timeout operation"}]
     gateway.pva.gets[0][2].set_result(PVReading({"value": 1}))
     gateway.settle()
     assert gateway.sent() == [], "one reply for one command"
