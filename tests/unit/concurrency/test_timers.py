@@ -102,8 +102,9 @@ class TestWithoutThread:
 
 def test_actions_run_in_order_of_time_on_the_schedulers_thread(timers: TimerScheduler) -> None:
     called: SimpleQueue[str] = SimpleQueue()
-    timers.call_later(0.04, lambda: called.put("last"))
-    timers.call_later(0.02, lambda: called.put("second"))
+    # gaps that are longer than what a busy machine takes between two of these lines
+    timers.call_later(1.0, lambda: called.put("last"))
+    timers.call_later(0.5, lambda: called.put("second"))
     timers.call_soon(lambda: called.put(threading.current_thread().name))
     assert [called.get(timeout=TIMEOUT) for _ in range(3)] == [NAME, "second", "last"]
 
