@@ -43,10 +43,14 @@ class ProviderError(Exception):
 
 
 class NotSentError(ProviderError):
-    """A put was not sent because it must not be carried out any more."""
+    """A put was not sent because it must not be carried out any more.
 
-    def __init__(self) -> None:
-        super().__init__("nothing was written")
+    Args:
+        text: p4p makes an exception anew from its text when a callback raises it.
+    """
+
+    def __init__(self, text: str = "nothing was written") -> None:
+        super().__init__(text)
 
 
 class ProviderTimeout(ProviderError):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from k2eg_rx.gateway.epics.provider import Subscriber
+from k2eg_rx.gateway.epics.provider import NotSentError, ProviderError, ProviderTimeout, Subscriber
 from k2eg_rx.pv import PVAddress
 
 
@@ -25,3 +25,9 @@ def test_an_update_that_cannot_be_read_costs_only_itself(caplog: pytest.LogCaptu
     subscriber.closed = True
     subscriber.read(lambda: {"value": int("none")})
     assert len(lost) == 2
+
+
+@pytest.mark.parametrize("kind", [NotSentError, ProviderError, ProviderTimeout])
+def test_errors_can_be_made_anew_from_their_text(kind: type[ProviderError]) -> None:
+    text = str(kind() if kind is NotSentError else kind("text"))
+    assert str(kind(text)) == text, "p4p does so with what a callback raises"
