@@ -17,6 +17,7 @@ Thread safety: belongs to the event loop thread; the callbacks of providers' fut
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from datetime import UTC, datetime, timedelta
@@ -161,6 +162,7 @@ class GetPutHandler:
         self._unconfirmed: dict[_Operation, Callable[[], None]] = {}  # puts to begin once their claims are confirmed
         self._sweep_scheduled = False
         self._pending: dict[_Operation, None] = {}
+        self._expired: deque[_Operation] = deque()  # found by the last look at all, and not answered yet
         self._awaited: dict[str, _Operation] = {}  # started puts that wait for their record, by PV
 
     @property
@@ -450,10 +452,13 @@ class GetPutHandler:
         unconfirmed = [operation for operation in self._unconfirmed if operation.deadline <= now]
         for operation in unconfirmed:
             self._refuse(operation, UNCONFIRMED)
-        expired = [operation for operation in self._pending if operation.expires_at <= now]
-        for operation in expired[:_SWEEP_BATCH]:
-            self._time_out(operation, _BEHIND if operation.waits_for_its_application else "")
-        return len(expired) > _SWEEP_BATCH
+        if not self._expired:
+            self._expired.extend(operation for operation in self._pending if operation.expires_at <= now)
+        for _ in range(min(_SWEEP_BATCH, len(self._expired))):
+            operation = self._expired.popleft()
+            if operation in self._pending and operation.expires_at <= now:
+                self._time_out(operation, _BEHIND if operation.waits_for_its_application else "")
+        return bool(self._expired)
 
     def abandon(self) -> None:
         """Fails all waiting and running operations, because the gateway is stopping."""
