@@ -94,6 +94,13 @@ class _RunningSnapshot:
         return reactivex.concat(self.ended, reactivex.defer(lambda _: handle()))
 
 
+def _name_error(name: str) -> str:
+    """Returns why no snapshot can have a name; an empty string if one can."""
+    if not name:
+        return "The snapshot name is empty"
+    return f"The snapshot name has control characters: {printable(name, 200)!r}" if has_control(name) else ""
+
+
 class RecurringSnapshots:
     """The running recurring snapshots of a gateway.
 
@@ -187,13 +194,9 @@ class RecurringSnapshots:
     def trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:
         """Makes a triggered snapshot publish an iteration; returns the reply. No effect on timed snapshots."""
         name, reply_to = request.command.snapshot_name, request.reply_to
-        if not name or has_control(name):
-            text = (
-                f"The snapshot name has control characters: {printable(name, 200)!r}"
-                if name
-                else "The snapshot name is empty"
-            )
-            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, text)
+        wrong = _name_error(name)
+        if wrong:
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, wrong)
         running = self._running.get(snapshot_topic(name))
         if running is not None and running.stopping:
             return running.after(lambda: self.trigger(request))
@@ -220,13 +223,9 @@ class RecurringSnapshots:
     def stop(self, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
         """Makes a snapshot publish its last iteration and end; returns the reply."""
         name, reply_to = request.command.snapshot_name, request.reply_to
-        if not name or has_control(name):
-            text = (
-                f"The snapshot name has control characters: {printable(name, 200)!r}"
-                if name
-                else "The snapshot name is empty"
-            )
-            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, text)
+        wrong = _name_error(name)
+        if wrong:
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, wrong)
         running = self._running.get(snapshot_topic(name))
         if running is not None and running.stopping:
             return running.after(lambda: self.stop(request))
