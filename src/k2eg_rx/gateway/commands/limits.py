@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 
-_BURST = 20  # operations of an application that start in one turn of the event loop: up to 20 ms, for new PVs
+_BURST = 20  # operations of an application that start in one turn of the event loop
 OVER_LIMIT = -10  # the code of replies to commands that exceed a bound; unknown to the deployed gateway
 
 
