@@ -63,14 +63,6 @@ class Results:
 
 
 @pytest.fixture
-def timers(monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
-    timers = TestScheduler()
-    monkeypatch.setattr("k2eg_rx.client.core.TimerScheduler", lambda: timers)
-    monkeypatch.setattr(timers, "dispose", lambda: None, raising=False)
-    return timers
-
-
-@pytest.fixture
 def client(transport: Any, timers: TestScheduler) -> Iterator[Client]:
     settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
     with Client("scripted", "test", settings=settings, transport=transport) as client:

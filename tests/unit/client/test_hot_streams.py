@@ -17,14 +17,6 @@ TIMEOUT = 12.0
 
 
 @pytest.fixture
-def timers(monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
-    timers = TestScheduler()
-    monkeypatch.setattr("k2eg_rx.client.core.TimerScheduler", lambda: timers)
-    monkeypatch.setattr(timers, "dispose", lambda: None, raising=False)
-    return timers
-
-
-@pytest.fixture
 def client(transport: Any, timers: TestScheduler) -> Iterator[Client]:
     settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
     with Client("scripted", "test", settings=settings, transport=transport, timeout=TIMEOUT, silence=1e6) as client:

@@ -21,14 +21,6 @@ SETTINGS = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply"
 
 
 @pytest.fixture
-def timers(monkeypatch: pytest.MonkeyPatch) -> TestScheduler:
-    timers = TestScheduler()
-    monkeypatch.setattr("k2eg_rx.client.core.TimerScheduler", lambda: timers)
-    monkeypatch.setattr(timers, "dispose", lambda: None, raising=False)
-    return timers
-
-
-@pytest.fixture
 def client(transport: Any, timers: TestScheduler) -> Iterator[Client]:
     with Client("scripted", "test", settings=SETTINGS, transport=transport) as client:
         yield client
