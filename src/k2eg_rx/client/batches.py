@@ -263,7 +263,9 @@ class _PutBatch(_Batch[PutResult]):
         self._check = check
         self._conversions: dict[str, bytes | Conversion] = {}  # of PVs whose type was requested
         self._sent: set[str] = set()
-        self._turns = {uri: puts.order.enter(address.base) for uri, (address, _) in values.items()}
+        self._turns = {
+            uri: puts.order.enter(address, partial(self._abandon, uri)) for uri, (address, _) in values.items()
+        }
 
     def _begin(self) -> None:
         ready: dict[str, bytes] = {}
@@ -296,6 +298,9 @@ class _PutBatch(_Batch[PutResult]):
                 return  # the result says that it was not sent
             self._sent.add(uri)
         self._send({uri: put_command(self._addresses[uri], fields, self._timeout, wait=self._wait)})
+
+    def _abandon(self, uri: str, error: Exception) -> None:
+        self._finish([PutResult(uri, error=error)])
 
     def _leave(self, uris: Iterable[str]) -> None:
         for uri in uris:

@@ -35,7 +35,7 @@ from k2eg_rx.protocol import (
 from k2eg_rx.pv import PVAddress
 
 LATE_PUT_HINT = "the command may still be carried out: it waits in Kafka for the gateway"
-BEHIND_HINT = "nothing was written: an earlier put to this record still waits for the PV's type"
+BEHIND_HINT = "nothing was written: an earlier put to this record still waits for its PV's type"
 # A race in the deployed gateway makes it reply this for a healthy PV, rarely. The spelling is the gateway's.
 _SPURIOUS = (-2, "Operaton cancelled")
 # The gateway gives up a get, or a put that waits, before the client does, so that its reply says what is known.
@@ -140,7 +140,7 @@ class Puts:
     def __init__(self, requests: Requests, timers: abc.SchedulerBase) -> None:
         self._requests = requests
         self._timers = timers
-        self.order = PutOrder()
+        self.order = PutOrder(timers, requests.reply_topic_ready.done)
         self._lock = threading.Lock()
         self._types: dict[str, PVType] = {}
 
@@ -155,7 +155,7 @@ class Puts:
             address: The PV.
             value: As for `conversion_of`.
             timeout: Seconds for the reply, and as many for the PV's type where it has to be requested, and for earlier
-                puts to the record that wait for it.
+                puts to the PV that wait for it.
             wait: As for `put_command`.
             check: As for `conversion_of`.
 
@@ -180,7 +180,7 @@ class Puts:
             types = self._requests.reply(get_command(address, timeout, describe=True), address.uri, timeout)
             return types.pipe(ops.flat_map(lambda reply: send(self.learn(address, reply, conversion), turn)))
 
-        return in_order(self.order, address.base, put)
+        return in_order(self.order, address, put)
 
     def known_fields(self, address: PVAddress, conversion: bytes | Conversion) -> bytes | None:
         """Returns the packed fields of a put; None if the PV's type has to be requested first.

@@ -15,6 +15,7 @@ import k2eg_rx
 from k2eg_rx import Client, ClientClosedError, OperationTimeout, TransportError
 from k2eg_rx.client.put_order import PutOrder, Turn
 from k2eg_rx.protocol.msgpack_codec import unpack
+from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
 
 SETTINGS = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
@@ -148,6 +149,85 @@ def test_a_put_that_waits_for_an_earlier_one_times_out_unsent(
     assert queues(client) == 0
 
 
+STOPS: list[Callable[[Client], Any]] = [
+    lambda client: client.put_stream("pva://x.STOP", 1, check=False),
+    lambda client: client.put_stream("ca://x.STOP", 1, check=False),
+    lambda client: client.put_many_stream({"pva://x.STOP": 1}, check=False),
+]
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_put_to_another_field_waits_half_a_second_and_the_one_before_it_is_never_sent(
+    client: Client, transport: Any, timers: TestScheduler, stop: Callable[[Client], Any], many: bool
+) -> None:
+    first = Seen(client.put_many_stream({"pva://x": 1}, 60) if many else client.put_stream("pva://x", 1, 60))
+    timers.advance_to(10)
+    stopped = Seen(stop(client))
+    timers.advance_to(10.4)
+    assert puts(transport) == []
+    timers.advance_to(10.6)
+    assert [value for _, value in puts(transport)] == [1]
+    error = first.items[0].error if many else first.errors[0]
+    assert isinstance(error, OperationTimeout)
+    assert str(error) == (
+        "put of pva://x: no reply within 10.5 s; nothing was written: a later put, to x.STOP, had waited 0.5 s for the"
+        " type of this PV"
+    )
+    reply_type(transport)  # late
+    transport.reply(transport.commands[-1])
+    assert (len(puts(transport)), len(stopped.items), queues(client), client.status.pending) == (1, 1, 0, 0)
+
+
+def test_a_put_to_another_field_is_sent_behind_the_one_before_it_if_its_type_arrives(
+    client: Client, transport: Any, timers: TestScheduler
+) -> None:
+    first = Seen(client.put_stream("pva://x", 5, 60))
+    Seen(client.put_stream("pva://x.STOP", 1, check=False))
+    timers.advance_to(0.4)
+    reply_type(transport)
+    timers.advance_to(30)
+    assert (puts(transport), first.errors, queues(client)) == ([("x", 5), ("x.STOP", 1)], [], 0)
+
+
+def test_overtaking_keeps_the_order_of_each_pv(client: Client, transport: Any, timers: TestScheduler) -> None:
+    slow = Seen(client.put_stream("pva://x", 1, 60))
+    Seen(client.put_stream("pva://x.VAL", 2, check=False))
+    Seen(client.put_stream("pva://x.A", 3, 60))
+    Seen(client.put_stream("pva://x.B", 4, check=False))
+    Seen(client.put_stream("pva://x.A", 5, check=False))
+    reply_type(transport, 1, "x.A")
+    assert puts(transport) == []
+    timers.advance_to(0.6)
+    assert puts(transport) == [("x.VAL", 2), ("x.A", 3), ("x.B", 4), ("x.A", 5)]
+    assert (len(slow.errors), queues(client)) == (1, 0)
+
+
+def test_the_patience_of_a_put_begins_when_none_of_its_pv_is_before_it(
+    client: Client, transport: Any, timers: TestScheduler
+) -> None:
+    Seen(client.put_stream("pva://x", 1, 60))
+    own = Seen(client.put_stream("pva://x.STOP", 2, 60))
+    Seen(client.put_stream("pva://x.STOP", 3, 60, check=False))
+    timers.advance_to(3)
+    own.subscription.dispose()
+    timers.advance_to(3.4)
+    assert puts(transport) == []
+    timers.advance_to(3.6)
+    assert (puts(transport), queues(client)) == ([("x.STOP", 3)], 0)
+
+
+def test_no_put_overtakes_before_the_reply_topic_is_read(transport: Any, timers: TestScheduler) -> None:
+    transport.hold_replies = True
+    with Client("scripted", "test", settings=SETTINGS, transport=transport) as client:
+        first = Seen(client.put_stream("pva://x", 1, 60))
+        Seen(client.put_stream("pva://x.STOP", 2, 60, check=False))
+        timers.advance_to(5)
+        transport.reply_source.held[0].set_result(None)
+        reply_type(transport)
+        assert (puts(transport), first.errors, queues(client)) == ([("x", 1), ("x.STOP", 2)], [], 0)
+
+
 def test_a_value_whose_methods_raise_holds_back_no_later_put(client: Client, transport: Any) -> None:
     class Value:
         def __array__(self, *_: Any, **__: Any) -> Any:
@@ -220,8 +300,8 @@ def test_a_put_during_the_start_of_reading_passes_none_that_waits_for_it(transpo
 
 
 def test_an_action_that_raises_holds_back_none() -> None:
-    order, sent = PutOrder(), list[int]()
-    turns = [order.enter("x") for _ in range(3)]
+    order, sent = PutOrder(TestScheduler()), list[int]()
+    turns = [order.enter(PVAddress.parse("pva://x")) for _ in range(3)]
     assert turns[1].send(lambda: exec("raise RuntimeError('no')"))
     assert turns[2].send(partial(sent.append, 2))
     with pytest.raises(RuntimeError, match="no"):
@@ -231,13 +311,13 @@ def test_an_action_that_raises_holds_back_none() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["enter", "send", "leave"]), st.integers(0, 9), st.booleans()), max_size=60))
 def test_in_any_interleaving_puts_are_sent_once_and_in_order(steps: list[tuple[str, int, bool]]) -> None:
-    order = PutOrder()
+    order = PutOrder(TestScheduler())
     turns: list[tuple[str, Turn]] = []
     ready, left = set[int](), set[int]()
     sent: dict[str, list[int]] = {"x": [], "y": []}
 
     def enter(key: str) -> None:
-        turns.append((key, order.enter(key)))
+        turns.append((key, order.enter(PVAddress.parse(f"pva://{key}"))))
 
     def send(number: int, nested: bool) -> None:
         key, _ = turns[number]
@@ -266,8 +346,8 @@ def test_in_any_interleaving_puts_are_sent_once_and_in_order(steps: list[tuple[s
 
 
 def test_threads_send_each_put_once_and_in_the_order_of_entering() -> None:
-    order, sent = PutOrder(), list[int]()
-    turns = [order.enter("x") for _ in range(400)]
+    order, sent = PutOrder(TestScheduler()), list[int]()
+    turns = [order.enter(PVAddress.parse("pva://x")) for _ in range(400)]
     threads = [
         threading.Thread(target=lambda own: [turns[n].send(partial(sent.append, n)) for n in own], args=(own,))
         for own in (range(0, 400, 2), range(399, 0, -2))
