@@ -41,7 +41,7 @@ from k2eg_rx.gateway.commands.update_queue import UpdateQueue
 from k2eg_rx.gateway.epics.provider import Provider
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
-from k2eg_rx.gateway.runtime.metrics import Metrics, RateLimitedWarning
+from k2eg_rx.gateway.runtime.metrics import Metrics, RateLimitedWarning, Result
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.protocol import (
     PARSE_ERROR_KEY,
@@ -125,6 +125,7 @@ class CommandHandler:
             if refusal:
                 self._refused_replies.count(refusal)
                 parsed = Unanswerable("reply topic refused")
+        metrics.count_received("unreadable" if isinstance(parsed, Unanswerable) else parsed.reply_to.command)
         if isinstance(parsed, Unanswerable):
             metrics.poison += 1
             if parsed.reason not in self._logged_reasons:
@@ -160,7 +161,10 @@ class CommandHandler:
         _log.error("command failed", exc_info=error)
         self._context.metrics.failures += 1
         parsed = self._parse(received.record)
-        if not isinstance(parsed, Unanswerable) and parsed.reply_to.complete:
+        if isinstance(parsed, Unanswerable):
+            return
+        self._context.metrics.count_result(parsed.reply_to.command, Result.FAILED)
+        if parsed.reply_to.complete:
             emit(reply(parsed.reply_to, PARSE_ERROR_KEY, -2, f"the gateway failed: {type(error).__name__}: {error}"))
 
 

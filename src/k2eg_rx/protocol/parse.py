@@ -12,7 +12,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import msgpack
@@ -48,11 +48,13 @@ class ReplyTo:
         topic: The reply topic, or an empty string if the command has none or not a valid one.
         reply_id: The id that the reply repeats, or an empty string.
         serialization: The serialization of the reply and of events.
+        command: The name of the command that is replied to; empty if there is none of that name.
     """
 
     topic: str
     reply_id: str
     serialization: Serialization
+    command: str = field(default="", compare=False)
 
     @property
     def complete(self) -> bool:
@@ -259,11 +261,12 @@ _PARSERS: dict[str, Callable[[_Body, ReplyTo], Command]] = {
 
 
 def _reply_to(body: _Body, fields: dict[str, Any]) -> ReplyTo:
-    topic = body.text("reply_topic") or ""
+    topic, command = body.text("reply_topic") or "", body.text("command") or ""
     return ReplyTo(
         topic=topic if is_topic_name(topic) else "",
         reply_id=body.text("reply_id") or "",
         serialization=Serialization.named(fields.get("serialization")),
+        command=command if command in _PARSERS else "",
     )
 
 

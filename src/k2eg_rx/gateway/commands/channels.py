@@ -17,7 +17,7 @@ from k2eg_rx.gateway.commands.update_queue import UpdateQueue, UpdateSource
 from k2eg_rx.gateway.epics.provider import Provider, ProviderError, Subscription, server_of
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
-from k2eg_rx.gateway.runtime.metrics import Metrics
+from k2eg_rx.gateway.runtime.metrics import EventCounter, Metrics
 from k2eg_rx.protocol import Structure
 from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.texts import get_logger
@@ -37,6 +37,20 @@ def provider_of(providers: Mapping[Protocol, Provider], address: PVAddress) -> P
     return provider
 
 
+def kind_of(structure: Structure) -> str:
+    """Returns the kind of a PV, by which its updates are counted; a few words for any number of PVs."""
+    value: object = structure.get("value")
+    if "dimension" in structure:
+        return "image"
+    if isinstance(value, dict):
+        return "enum" if "choices" in value else "table" if "labels" in structure else "structure"
+    if value is None:
+        return "structure"
+    if isinstance(value, str):
+        return "text"
+    return "scalar" if isinstance(value, bool | int | float) else "array"
+
+
 class Channel(Observable[PVValue]):
     """A PV's values: the latest one if the PV is connected, then each update.
 
@@ -47,7 +61,7 @@ class Channel(Observable[PVValue]):
         address: The PV.
         subscribe: Opens the EPICS subscription, given callbacks for updates and for disconnection.
         on_unused: Called when the last observer is gone.
-        metrics: Counts exceptions of observers.
+        metrics: Counts updates, and exceptions of observers.
         connections: Keeps the PV's connection state.
     """
 
@@ -70,6 +84,7 @@ class Channel(Observable[PVValue]):
         self._connections = connections
         self._observers: list[abc.ObserverBase[PVValue]] = []
         self._subscription: Subscription | None = None
+        self._counter = EventCounter()
 
     def _subscribe_core(
         self,
@@ -95,6 +110,8 @@ class Channel(Observable[PVValue]):
             return  # it was queued when the last one left
         if self.latest is None:
             self._connections.connected(self._address)
+            self._counter = self._metrics.events_of(self._address.protocol, kind_of(structure))
+        self._counter.count += 1
         value = self.latest = PVValue(self._name, structure, self._key)
         for observer in tuple(self._observers):
             try:

@@ -133,6 +133,7 @@ class Connections:
             server: The address of the server it was connected to; empty if unknown.
         """
         self._set(address, _State.DISCONNECTED)
+        self._metrics.disconnections += 1
         key = address.protocol, server
         loss = self._gathering.get(key)
         if loss is None:

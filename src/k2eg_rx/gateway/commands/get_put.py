@@ -38,7 +38,7 @@ from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, PVReading, channel_name
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
-from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
+from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning, Result
 from k2eg_rx.protocol import GetCommand, PutCommand, PutError, encode_value, parse_fields
 from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.texts import get_logger
@@ -177,6 +177,7 @@ class GetPutHandler:
         except ValueError:
             # not refusal_stream: the deployed gateway answers a get even without a reply id
             self._metrics.refused += 1
+            self._metrics.count_result(request.command.operation, Result.REFUSED)
             return reactivex.of(reply(request.reply_to, request.command.pv_name, -1, MALFORMED))
 
         def call(_: _Operation, timeout: float) -> Future[Any]:
@@ -349,7 +350,7 @@ class GetPutHandler:
                 reason = _NOT_SENT
         elif operation.started and self._timeout_of(operation.request.command) < self._options.operation_timeout:
             reason = _NO_ANSWER.format(self._timeout_of(operation.request.command))
-        self._reply(operation, -3, f"{TIMEOUT}: {reason}" if reason else TIMEOUT)
+        self._reply(operation, -3, f"{TIMEOUT}: {reason}" if reason else TIMEOUT, Result.TIMEOUT)
 
     def _refuse(self, operation: _Operation, text: str) -> None:
         self._metrics.refused += 1
@@ -370,9 +371,9 @@ class GetPutHandler:
         try:
             result = done.result()
             if isinstance(result, PVReading):
-                self._end(operation, self._value_reply(operation, address, result))
+                self._end(operation, self._value_reply(operation, address, result), Result.OK)
             else:
-                self._reply(operation, 0, _SUCCESS, completed=operation.waits)
+                self._reply(operation, 0, _SUCCESS, Result.OK, completed=operation.waits)
         except Exception as error:
             self._fail(operation, error)
 
@@ -389,32 +390,42 @@ class GetPutHandler:
             case ProviderTimeout():
                 self._time_out(operation, str(error) if operation.waits else "")
             case ProviderError():
-                self._reply(operation, -2, str(error))
+                self._reply(operation, -2, str(error), Result.FAILED)
             case WireError():
                 self._metrics.unencodable += 1
-                self._reply(operation, -2, str(error))
+                self._reply(operation, -2, str(error), Result.FAILED)
             case CancelledError():
-                self._reply(operation, -2, "Operaton cancelled")
+                self._reply(operation, -2, "Operaton cancelled", Result.FAILED)
             case _:
                 what = operation.request.command.operation
                 _log.error("operation failed: command=%s pv=%s", what, operation.key, exc_info=error)
                 self._metrics.failures += 1
-                self._reply(operation, -2, f"{type(error).__name__}: {error}")
+                self._reply(operation, -2, f"{type(error).__name__}: {error}", Result.FAILED)
 
-    def _reply(self, operation: _Operation, error: int, message: str, *, completed: bool = False) -> None:
+    def _reply(
+        self,
+        operation: _Operation,
+        error: int,
+        message: str,
+        result: Result = Result.REFUSED,
+        *,
+        completed: bool = False,
+    ) -> None:
         request = operation.request
         outgoing = None
         answerable = request.reply_to.complete or isinstance(request.command, GetCommand)
         if operation.is_put and not request.claim.answer():
-            answerable = False  # another gateway carries it out and answers
+            answerable, result = False, Result.HANDED_OVER  # another gateway carries it out and answers
         if answerable:
             outgoing = reply(request.reply_to, request.command.pv_name, error, message, completed=completed)
-        self._end(operation, outgoing)
+        self._end(operation, outgoing, result)
 
-    def _end(self, operation: _Operation, outgoing: OutgoingRecord | None = None) -> None:
+    def _end(self, operation: _Operation, outgoing: OutgoingRecord | None = None, result: Result | None = None) -> None:
         """Removes an operation, emits its reply if any, and lets the next command of the PV start. Idempotent."""
         if operation not in self._pending:
             return
+        if result is not None:
+            self._metrics.count_result(operation.request.command.operation, result)
         del self._pending[operation]
         if self._awaited.get(operation.key) is operation:
             del self._awaited[operation.key]
@@ -467,4 +478,4 @@ class GetPutHandler:
             operation.request.claim.answer()  # from now on it is not sent
             begun = operation.request.claim.is_begun if operation.is_put else operation.started
             state = "may still be carried out" if begun else "was not carried out"
-            self._reply(operation, -2, f"the gateway is stopping: the {what} {state}")
+            self._reply(operation, -2, f"the gateway is stopping: the {what} {state}", Result.FAILED)

@@ -24,6 +24,7 @@ from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
 from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, ConsumedTopics, Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import in_slices
+from k2eg_rx.gateway.runtime.metrics import Result
 from k2eg_rx.protocol import MONITOR_KEY, ConnectionEvent, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.texts import get_logger, printable
@@ -186,10 +187,12 @@ class Monitors:
             share = MonitorShare(self._usage, reply_to.topic, new)
             if share.refusal:
                 self._metrics.refused += 1
+                self._metrics.count_result(reply_to.command, Result.REFUSED)
                 if reply_to.complete:
                     observer.on_next(reply(reply_to, MONITOR_KEY, OVER_LIMIT, share.refusal))
                 observer.on_completed()
                 return Disposable()
+            self._metrics.count_result(reply_to.command, Result.OK)
             if reply_to.complete:
                 by_uri = [name for name in names if "://" in name] if uri_keys else None
                 starts = self._announcement.topic

@@ -21,6 +21,7 @@ from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply, va
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import SlicedDisposable, in_slices
+from k2eg_rx.gateway.runtime.metrics import Result
 from k2eg_rx.protocol import SNAPSHOT_KEY, ReplyTo, SnapshotCommand, encode_value
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.texts import get_logger, printable
@@ -58,6 +59,7 @@ class OneShotSnapshots:
         if window is None or not 0 <= window <= MAX_WINDOW_MSEC:
             return self._refusal(reply_to, -4, f"The time window is not valid: {window}")
         if window == 0:
+            self._metrics.count_result(reply_to.command, Result.OK)
             return reactivex.of(reply(reply_to, SNAPSHOT_KEY, _COMPLETE))
         refusal = too_many_names(len(names), self._options)
         if refusal:
@@ -79,6 +81,7 @@ class OneShotSnapshots:
                 window_end.disposable = self._scheduler.schedule_relative(window / 1000, complete)
 
             def complete(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+                self._metrics.count_result(reply_to.command, Result.OK)
                 observer.on_next(reply(reply_to, SNAPSHOT_KEY, _COMPLETE))
                 observer.on_completed()
 

@@ -52,6 +52,9 @@ class OutgoingQueue:
         overflow: What is dropped beyond: with "latest" the older records of a PV that has several, so that the newest
             of each PV stays even beyond the limits; with "drop_oldest" the oldest of all. Replies stay as long as
             there are others.
+
+    Attributes:
+        bytes: The approximate memory of the records that wait. Any thread.
     """
 
     def __init__(self, limit: int, max_bytes: int, overflow: str) -> None:
@@ -61,7 +64,7 @@ class OutgoingQueue:
         self._numbers = count()
         self._records: OrderedDict[int, tuple[Lane, OutgoingRecord, int]] = OrderedDict()
         self._lanes: dict[Lane, None] = {}  # those with waiting records
-        self._bytes = 0
+        self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._records)
@@ -74,10 +77,10 @@ class OutgoingQueue:
         """Adds a record; yields each record that is dropped for it, with its lane. Must be iterated to its end."""
         number = next(self._numbers)
         self._records[number] = (lane, record, timestamp_ms)
-        self._bytes += len(record.value) + _RECORD_BYTES
+        self.bytes += len(record.value) + _RECORD_BYTES
         lane.waiting.append(number)
         self._lanes[lane] = None
-        while len(self._records) > self._limit or self._bytes > self._max_bytes:
+        while len(self._records) > self._limit or self.bytes > self._max_bytes:
             dropped = self._number_to_drop(lane, record)
             if dropped is None:
                 return
@@ -96,7 +99,7 @@ class OutgoingQueue:
 
     def _remove(self, number: int) -> tuple[Lane, OutgoingRecord]:
         lane, record, _ = self._records.pop(number)
-        self._bytes -= len(record.value) + _RECORD_BYTES
+        self.bytes -= len(record.value) + _RECORD_BYTES
         lane.waiting.popleft()
         if not lane.waiting:
             self._lanes.pop(lane, None)
@@ -123,5 +126,5 @@ class OutgoingQueue:
             lane.waiting.clear()
         self._records.clear()
         self._lanes.clear()
-        self._bytes = 0
+        self.bytes = 0
         return number

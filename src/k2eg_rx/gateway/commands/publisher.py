@@ -62,6 +62,7 @@ class Publisher:
         self._scheduler = context.scheduler
         self._clock = context.clock
         self._metrics = context.metrics
+        self._probe = context.metrics.latency
         self._queue = OutgoingQueue(options.outgoing_buffer, options.outgoing_buffer_bytes, options.outgoing_overflow)
         self._lanes: dict[tuple[object, ...], Lane] = {}  # by topic and key
         self._sent = 0
@@ -75,8 +76,25 @@ class Publisher:
         self._refused = RateLimitedWarning(_log, "{} records refused by the Kafka client")
         self._undelivered = RateLimitedWarning(_log, "{} records not acknowledged by Kafka")
 
+    @property
+    def waiting(self) -> int:
+        """The number of records that wait. Any thread."""
+        return len(self._queue)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Their approximate memory. Any thread."""
+        return self._queue.bytes
+
+    @property
+    def in_flight(self) -> int:
+        """The number of records that were passed to the sink and are not confirmed. Any thread."""
+        return max(self._sent - self._reported, 0)
+
     def send(self, outgoing: OutgoingRecord) -> None:
         """Sends a record now, or when Kafka accepts it. Never raises."""
+        if self._probe.passing:
+            self._probe.carry(outgoing)
         name = outgoing[:2]
         lane = self._lanes.get(name)
         if lane is None:
@@ -103,7 +121,7 @@ class Publisher:
         except Exception as error:
             if isinstance(error, TransportError) and isinstance(error.__cause__, BufferError):
                 return False
-            self._metrics.dropped_records += 1
+            self._count_dropped(outgoing)
             self._refused.count(f"topic={outgoing.topic} error={error!r}")
             self._failed(lane, outgoing, error)
             return True
@@ -118,11 +136,17 @@ class Publisher:
         if not len(self._queue):
             self._schedule_retry()
         for owner, dropped in self._queue.add(lane, outgoing, round(self._clock() * 1000)):
-            self._metrics.dropped_records += 1
+            self._count_dropped(dropped)
+            self._metrics.merged_records += dropped.droppable and bool(owner.waiting)
             self._full.count(f"key={dropped.key.decode(errors='replace')} topic={dropped.topic}")
             self._count_lost(owner, dropped)
             if dropped.droppable and not owner.waiting:
                 self._lost.add(dropped.topic)
+
+    def _count_dropped(self, outgoing: OutgoingRecord) -> None:
+        self._metrics.dropped_records += 1
+        if outgoing is self._probe.record:
+            self._probe.end(confirmed=False)
 
     @staticmethod
     def _count_lost(lane: Lane, outgoing: OutgoingRecord) -> None:
@@ -166,6 +190,8 @@ class Publisher:
         lane.reported += 1
         lane.since = self._tick
         self._reported += 1
+        if outgoing is self._probe.record:
+            self._probe.end(confirmed=error is None)
         if error is not None:
             self._metrics.undelivered += 1
             call_soon(self._scheduler, partial(self._failed, lane, outgoing, error))
@@ -236,5 +262,6 @@ class Publisher:
         number = self._queue.clear()
         if number:
             self._metrics.dropped_records += number
+            self._probe.end(confirmed=False)
             _log.warning("records dropped at close: count=%d reason=Kafka does not accept them", number)
         self._sink.close(timeout)

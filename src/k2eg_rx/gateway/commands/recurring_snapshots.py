@@ -28,7 +28,7 @@ from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
 from k2eg_rx.gateway.commands.topics import SNAPSHOT_PARTITIONS, ConsumedTopics, Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import SlicedDisposable, in_slices
-from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
+from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning, Result
 from k2eg_rx.protocol import (
     RECURRING_KEY,
     RepeatingSnapshotCommand,
@@ -174,6 +174,7 @@ class RecurringSnapshots:
             except BaseException:  # a snapshot that stayed would publish nothing, and later starts would join it
                 subscriptions.dispose()
                 raise
+            self._metrics.count_result(reply_to.command, Result.OK)
             observer.on_next(started)
             return subscriptions
 
@@ -189,7 +190,7 @@ class RecurringSnapshots:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, _IN_USE, text)
         running.consumed_topics.add(reply_to.topic)
         text, starts = f"Snapshot {name} is already running", self._announcement.topic
-        return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, text, gateway_topic=starts))
+        return reply_stream(self._metrics, reply_to, reply(reply_to, RECURRING_KEY, 0, text, gateway_topic=starts))
 
     def trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:
         """Makes a triggered snapshot publish an iteration; returns the reply. No effect on timed snapshots."""
@@ -209,16 +210,17 @@ class RecurringSnapshots:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -3, late)
         if not claim.begin():
             text = LOST if claim.state is ClaimState.LOST else UNCONFIRMED
-            return (
-                refusal_stream(self._metrics, reply_to, RECURRING_KEY, -3, text)
-                if claim.answer()
-                else reactivex.empty()
-            )
+            if claim.answer():
+                return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -3, text)
+            self._metrics.count_result(reply_to.command, Result.HANDED_OVER)
+            return reactivex.empty()
         if not running.trigger():
             bound = self._options.max_waiting_triggers
             text = f"Snapshot '{name}' has {bound} triggers waiting, no more may wait ([gateway] max_waiting_triggers)"
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, OVER_LIMIT, text)
-        return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been armed"))
+        return reply_stream(
+            self._metrics, reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been armed")
+        )
 
     def stop(self, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
         """Makes a snapshot publish its last iteration and end; returns the reply."""
@@ -230,9 +232,13 @@ class RecurringSnapshots:
         if running is not None and running.stopping:
             return running.after(lambda: self.stop(request))
         if running is None:
-            return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' is already stopped"))
+            return reply_stream(
+                self._metrics, reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' is already stopped")
+            )
         running.stop()
-        return reply_stream(reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been stopped"))
+        return reply_stream(
+            self._metrics, reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been stopped")
+        )
 
     def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
         """Stops the snapshots whose topics have had no consumers for too long; see `ConsumedTopics.have_expired`."""
@@ -334,12 +340,14 @@ class RecurringSnapshots:
             if isinstance(message, UnencodedData):
                 fragment = message.value.fragment(form, running.command.pv_field_filter_list)
                 body = encode_data(form, message.timestamp, message.iter_index, message.value.key, fragment)
+                self._metrics.snapshot_values += 1
             elif isinstance(message, SnapshotHeader):
                 body = encode_header(form, message)
             else:
                 notes = running.builder.take_notes()  # of the data encoded just before, too
                 text = "; ".join(filter(None, (message.error_message, notes)))
                 body = encode_tail(form, replace(message, error_message=text))
+                self._metrics.iterations += 1
         except Exception as error:  # of this message only: the others are published
             if not isinstance(error, WireError):
                 _log.exception("encoding failed: snapshot=%s", running.command.snapshot_name)

@@ -10,7 +10,7 @@ from reactivex import Observable
 
 from k2eg_rx.gateway.commands.claims import Claim
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
-from k2eg_rx.gateway.runtime.metrics import Metrics
+from k2eg_rx.gateway.runtime.metrics import Metrics, Result
 from k2eg_rx.protocol import ReplyTo
 from k2eg_rx.transport import Record
 
@@ -97,9 +97,13 @@ class CommandRequest(NamedTuple, Generic[_Command]):
         return ""
 
 
-def reply_stream(reply_to: ReplyTo, *outgoing: OutgoingRecord) -> Observable[OutgoingRecord]:
-    """Returns a stream of the given replies; an empty one if the command has no reply topic or id."""
-    return reactivex.of(*outgoing) if reply_to.complete else reactivex.empty()
+def reply_stream(metrics: Metrics, reply_to: ReplyTo, outgoing: OutgoingRecord) -> Observable[OutgoingRecord]:
+    """Counts a command that is carried out and returns a stream of its reply.
+
+    The stream is empty if the command has no reply topic or id; so for `refusal_stream`.
+    """
+    metrics.count_result(reply_to.command, Result.OK)
+    return reactivex.of(outgoing) if reply_to.complete else reactivex.empty()
 
 
 def refusal_stream(
@@ -107,4 +111,5 @@ def refusal_stream(
 ) -> Observable[OutgoingRecord]:
     """Counts a refused command and returns a stream of its negative reply."""
     metrics.refused += 1
-    return reply_stream(reply_to, reply(reply_to, key, error, message))
+    metrics.count_result(reply_to.command, Result.REFUSED)
+    return reactivex.of(reply(reply_to, key, error, message)) if reply_to.complete else reactivex.empty()

@@ -80,19 +80,35 @@ class UpdateQueue:
         self._scheduler = context.scheduler
         self._limit = context.options.update_buffer
         self._metrics = context.metrics
+        self._probe = context.metrics.latency
         self._dropped = RateLimitedWarning(_log, "{} EPICS updates dropped: the update queue is full")
         self._lock = threading.Lock()
         self._order: deque[UpdateSource] = deque()  # one entry per waiting update
         self._bytes = 0
         self._scheduled = False
 
+    @property
+    def waiting(self) -> int:
+        """The number of updates that wait. Any thread."""
+        return len(self._order)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Their approximate memory. Any thread."""
+        return self._bytes
+
     def add(self, source: UpdateSource, structure: Structure | None, size: int) -> None:
         """Enqueues an update of `size` bytes, or a disconnection (None)."""
         with self._lock:
             source.waiting.append((structure, size))
             self._bytes += size
+            if self._probe.idle and structure is not None:
+                self._probe.begin(structure)
             if self._bytes > self._limit and len(source.waiting) > 1:
-                self._bytes -= source.waiting.popleft()[1]
+                dropped, size = source.waiting.popleft()
+                self._bytes -= size
+                if dropped is self._probe.update:
+                    self._probe.end(confirmed=False)
                 self._metrics.dropped_updates += 1
                 self._dropped.count()
             else:
@@ -113,11 +129,15 @@ class UpdateQueue:
 
     def _drain(self) -> None:
         for source, structure in self._take_batch():
+            followed = structure is self._probe.update
+            self._probe.passing = followed
             try:
                 source.deliver(structure)
             except Exception:
                 _log.exception("handling an EPICS update failed")
                 self._metrics.failures += 1
+            if followed:
+                self._probe.passed()
         with self._lock:
             again = self._scheduled = bool(self._order)
         if again:

@@ -4,12 +4,107 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
 
 _LOG_PERIOD = 60.0  # seconds between two lines of one warning, so that a long outage does not flood the log
 
 _LOSSES = ("dropped_updates", "dropped_samples", "dropped_records", "undelivered")
+
+# Seconds. An idle gateway takes 2 ms to the broker's confirmation, a loaded one 100 ms, an outage minutes.
+LATENCY_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+_NOTHING = object()
+
+
+class Result(StrEnum):
+    """How a command ended.
+
+    Attributes:
+        OK: It was carried out.
+        REFUSED: It was not, because it is malformed, too old, or beyond a bound.
+        TIMEOUT: EPICS did not answer in time.
+        FAILED: EPICS or the gateway failed.
+        HANDED_OVER: Another gateway carries it out and answers.
+    """
+
+    OK = "ok"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    FAILED = "failed"
+    HANDED_OVER = "handed_over"
+
+
+class EventCounter:
+    """A count of EPICS updates."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class LatencyProbe:
+    """Measures the time from EPICS to Kafka's confirmation, of one update at a time.
+
+    The next update is followed once the one before is confirmed, refused or dropped. So an update that is not followed
+    costs a few comparisons, at any rate, and an outage shows while it lasts, in `age`.
+
+    Thread safety: each state has one owner. An EPICS thread begins (under the update queue's lock), the event loop
+    thread goes on, the producer's thread or the event loop thread ends.
+
+    Args:
+        clock: Returns seconds.
+
+    Attributes:
+        idle: Whether no update is being followed.
+        update: The update that is followed.
+        passing: Whether the update is being passed on, so that the next record carries it.
+        record: The record that carries it.
+        counts: The number of measurements by bucket: up to each of `LATENCY_BOUNDS`, and beyond.
+        total: Their sum in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._begun = 0.0
+        self.idle = True
+        self.update: object = _NOTHING
+        self.passing = False
+        self.record: object = _NOTHING
+        self.counts = [0] * (len(LATENCY_BOUNDS) + 1)
+        self.total = 0.0
+
+    def begin(self, update: object) -> None:
+        """Begins to follow an update."""
+        self._begun = self._clock()
+        self.update = update
+        self.idle = False
+
+    def carry(self, record: object) -> None:
+        """Follows the record that carries the update."""
+        self.passing = False
+        self.record = record
+
+    def passed(self) -> None:
+        """Ends the measurement if no record carries the update."""
+        if self.passing:
+            self.end(confirmed=False)
+
+    def end(self, *, confirmed: bool) -> None:
+        """Ends the measurement; counts it if Kafka has confirmed the record."""
+        if confirmed:
+            seconds = self._clock() - self._begun
+            self.counts[bisect_left(LATENCY_BOUNDS, seconds)] += 1
+            self.total += seconds
+        self.passing = False
+        self.update = self.record = _NOTHING
+        self.idle = True
+
+    def age(self) -> float:
+        """Returns for how many seconds the present update has been followed; 0 if none is. Any thread."""
+        return 0.0 if self.idle else max(self._clock() - self._begun, 0.0)
 
 
 @dataclass(slots=True)
@@ -32,9 +127,17 @@ class Metrics:
         dropped_samples: Values discarded because a recurring snapshot's buffer was full.
         dropped_records: Records discarded because no more may wait for Kafka, or the producer refused them.
         undelivered: Records that Kafka refused, or did not confirm in an outage.
+        merged_records: Those of `dropped_records` in whose place a newer one of the same PV is published.
+        disconnections: Losses of a connection to a subscribed PV.
+        iterations: Iterations of recurring snapshots that were published.
+        snapshot_values: Values in them.
         pvs_connected: Subscribed PVs that are connected and have a value; now, as the two below.
         pvs_disconnected: Subscribed PVs that have lost their connection.
         pvs_never_connected: Subscribed PVs that have not had a value since their subscription.
+        received: Commands by name; ``unreadable`` ones are those in `poison`.
+        results: Commands that have ended, or were accepted, by name and result.
+        events: EPICS updates by protocol and kind of PV.
+        latency: Measures the time from EPICS to Kafka.
     """
 
     commands: int = 0
@@ -49,9 +152,17 @@ class Metrics:
     dropped_samples: int = 0
     dropped_records: int = 0
     undelivered: int = 0
+    merged_records: int = 0
+    disconnections: int = 0
+    iterations: int = 0
+    snapshot_values: int = 0
     pvs_connected: int = 0
     pvs_disconnected: int = 0
     pvs_never_connected: int = 0
+    received: dict[str, int] = field(default_factory=dict[str, int])
+    results: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    events: dict[tuple[str, str], EventCounter] = field(default_factory=dict[tuple[str, str], EventCounter])
+    latency: LatencyProbe = field(default_factory=LatencyProbe)
 
     @property
     def dropped(self) -> int:
@@ -63,8 +174,22 @@ class Metrics:
         return {name: getattr(self, name) for name in _LOSSES}
 
     def as_dict(self) -> dict[str, int]:
-        """Returns the figures by name."""
-        return asdict(self)
+        """Returns the figures that are single numbers, by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.default == 0}
+
+    def count_received(self, command: str) -> None:
+        """Counts a command that was read."""
+        command = command or "unknown"
+        self.received[command] = self.received.get(command, 0) + 1
+
+    def count_result(self, command: str, result: Result) -> None:
+        """Counts a command that has ended or was accepted."""
+        key = command or "unknown", result.value
+        self.results[key] = self.results.get(key, 0) + 1
+
+    def events_of(self, protocol: str, kind: str) -> EventCounter:
+        """Returns the counter of the updates of a kind of PVs."""
+        return self.events.setdefault((protocol, kind), EventCounter())
 
 
 class RateLimitedWarning:

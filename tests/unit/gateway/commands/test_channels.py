@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pytest
+
+from k2eg_rx.gateway.commands.channels import kind_of
 from k2eg_rx.gateway.commands.messages import PVValue
+from k2eg_rx.gateway.runtime.metrics import LatencyProbe
 from k2eg_rx.pv import PVAddress
 
 A = PVAddress("pva", "a")
@@ -77,3 +82,66 @@ def test_an_exception_on_close_is_counted(gateway: Any) -> None:
     gateway.pva.subscriptions[0].close = boom
     subscription.dispose()
     assert gateway.metrics.failures == 1
+
+
+@pytest.mark.parametrize(
+    ("structure", "kind"),
+    [
+        ({"value": 1.5}, "scalar"),
+        ({"value": True}, "scalar"),
+        ({"value": "on"}, "text"),
+        ({"value": [1, 2]}, "array"),
+        ({"value": np.zeros(3)}, "array"),
+        ({"value": {"index": 0, "choices": ["a"]}}, "enum"),
+        ({"labels": ["a"], "value": {"a": [1]}}, "table"),
+        ({"value": {"ubyteValue": b""}, "dimension": []}, "image"),
+        ({"value": {"x": 1}}, "structure"),
+        ({"x": 1}, "structure"),
+    ],
+)
+def test_updates_are_counted_by_a_few_kinds(structure: dict[str, Any], kind: str) -> None:
+    assert kind_of(structure) == kind
+
+
+def test_updates_are_counted_by_protocol_and_kind_for_any_number_of_pvs(gateway: Any) -> None:
+    for number in range(100):
+        gateway.handler.channels.stream(PVAddress("pva", f"pv{number}")).subscribe()
+        gateway.pva.update(f"pv{number}", number)
+        gateway.pva.update(f"pv{number}", number)
+    gateway.handler.channels.stream(PVAddress("ca", "text")).subscribe()
+    gateway.ca.update("text", "on")
+    gateway.settle()
+    assert {key: counter.count for key, counter in gateway.metrics.events.items()} == {
+        ("pva", "scalar"): 200,
+        ("ca", "text"): 1,
+    }
+
+
+def test_the_latency_of_one_update_at_a_time_is_measured_until_its_record_is_confirmed(gateway: Any) -> None:
+    now = 100.0
+    probe = gateway.metrics.latency = gateway.handler.channels._queue._probe = LatencyProbe(lambda: now)
+    followed: list[bool] = []
+
+    def publish(value: PVValue) -> None:
+        followed.append(probe.passing)
+        if probe.passing:
+            probe.carry(value)
+
+    gateway.handler.channels.stream(A).subscribe(publish)
+    for value in range(3):
+        gateway.pva.update("a", value)
+    gateway.settle()
+    assert followed == [True, False, False]
+    now += 0.004
+    assert probe.age() == pytest.approx(0.004)
+    probe.end(confirmed=True)
+    assert (sum(probe.counts), probe.counts[2], probe.total) == (1, 1, pytest.approx(0.004))
+    gateway.update("a", 3)
+    assert followed[-1]
+
+
+def test_an_update_that_no_record_carries_is_not_measured(gateway: Any) -> None:
+    gateway.handler.channels.stream(A).subscribe()
+    gateway.update("a", 1)
+    assert gateway.metrics.latency.idle
+    assert sum(gateway.metrics.latency.counts) == 0

@@ -34,7 +34,7 @@ class Bench:
             while lane.waiting:
                 taken.append(self.queue.first(lane)[0].value.decode())
                 self.queue.pop(lane)
-        assert len(self.queue) == self.queue._bytes == 0
+        assert len(self.queue) == self.queue.bytes == 0
         return " ".join(taken)
 
 

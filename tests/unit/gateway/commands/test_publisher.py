@@ -265,3 +265,57 @@ def test_a_missing_topic_is_reported_once_until_it_is_handled(sink: Sink, contex
     sink.reports[0](MissingTopicError("t is gone", "t"))
     scheduler.advance_by(1e-6)
     assert missing == ["t", "t"]
+
+
+def follow(context: GatewayContext) -> None:
+    """Lets the next record be the one whose latency is measured."""
+    context.metrics.latency.begin(object())
+    context.metrics.latency.passing = True
+
+
+@pytest.mark.parametrize("error", [None, TransportError("refused")])
+def test_a_latency_ends_with_the_report_and_counts_if_kafka_confirms(
+    publisher: Publisher, sink: Sink, context: GatewayContext, error: TransportError | None
+) -> None:
+    probe = context.metrics.latency
+    follow(context)
+    publisher.send(event(1))
+    publisher.send(event(2))
+    assert publisher.in_flight == 2
+    sink.reports[1](None)
+    assert not probe.idle
+    sink.reports[0](error)
+    assert probe.idle
+    assert sum(probe.counts) == (error is None)
+    assert publisher.in_flight == 0
+
+
+def test_a_record_that_is_dropped_ends_its_latency(publisher: Publisher, sink: Sink, context: GatewayContext) -> None:
+    probe = context.metrics.latency
+    follow(context)
+    publisher.send(record(1, "bad"))
+    assert probe.idle
+    sink.room = 0
+    follow(context)
+    publisher.send(event(0))
+    assert (publisher.waiting, probe.idle) == (1, False)
+    for number in range(5):
+        publisher.send(event(number))
+    assert probe.idle
+    follow(context)
+    publisher.send(event(6))
+    publisher.close(0.0)
+    assert probe.idle
+    assert sum(probe.counts) == 0
+
+
+def test_records_that_newer_ones_replace_are_counted_as_merged(
+    publisher: Publisher, sink: Sink, context: GatewayContext
+) -> None:
+    sink.room = 0
+    for number in range(7):
+        publisher.send(event(number))
+    assert (context.metrics.dropped_records, context.metrics.merged_records) == (2, 2)
+    assert publisher.waiting_bytes > 0
+    publisher.send(record(1, "bad"))
+    assert (context.metrics.dropped_records, context.metrics.merged_records) == (3, 2)
