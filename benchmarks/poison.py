@@ -304,7 +304,7 @@ class Run:
 
     def _iteration(self, snapshot: Snapshot) -> None:
         with self._news:
-            if snapshot.timestamp == -1:
+            if snapshot.timestamp == -1_000_000:  # nanoseconds
                 self._iterations.append(snapshot.iteration)
             self._news.notify()
 

@@ -89,7 +89,12 @@ def watch(folder: Path, run: int, count: int) -> None:
     def on_snapshot(taken: Snapshot) -> None:
         values = {name: samples[-1]["value"] for name, samples in taken.data.items() if samples}
         iterations.add_line(
-            {"iteration": taken.iteration, "at": taken.tail_timestamp, "error": taken.error, "values": values}
+            {
+                "iteration": taken.iteration,
+                "at": taken.tail_timestamp // 1_000_000,
+                "error": taken.error,
+                "values": values,
+            }
         )
 
     properties = SnapshotProperties(snapshot_name=SNAPSHOT, pv_uri_list=uris[:SNAPSHOT_PVS], time_window=1000)

@@ -20,7 +20,7 @@ DEFAULT_PVS = ["pva://demo:sine1", "pva://demo:sine10", "ca://demo:sum"]
 
 def row(snapshot: Snapshot) -> list[object]:
     """Returns a line: time, iteration, and the newest value of each PV, empty for a PV without value."""
-    time = datetime.fromtimestamp(snapshot.timestamp / 1000, UTC).isoformat(timespec="milliseconds")
+    time = datetime.fromtimestamp(snapshot.timestamp / 1e9, UTC).isoformat(timespec="milliseconds")
     values = [samples[-1]["value"] if samples else "" for samples in snapshot.data.values()]
     return [time, snapshot.iteration, *values]
 

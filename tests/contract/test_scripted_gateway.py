@@ -895,7 +895,7 @@ def test_a_normal_snapshot_has_the_last_value_of_each_window(
         (1, 3, 10),
         (2, 3, 10),
     ]
-    assert seen[1].timestamp - seen[0].timestamp == 1000
+    assert seen[1].timestamp - seen[0].timestamp == 1_000_000_000
 
 
 def test_a_triggered_snapshot_waits_for_the_trigger(gateway: ScriptedGateway, client: Client, pair: list[str]) -> None:

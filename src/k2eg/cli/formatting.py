@@ -204,7 +204,7 @@ class Formatter:
                 for pv, found in snapshot.data.items()
             }
             # a one-shot snapshot has neither iteration number nor time
-            head = {"iteration": snapshot.iteration or None, "timestamp_ms": snapshot.timestamp or None}
+            head = {"iteration": snapshot.iteration or None, "timestamp_ms": snapshot.timestamp // 1_000_000 or None}
             return json.dumps({"snapshot": snapshot.name} | head | {"pvs": samples})
         lines: list[str] = []
         for pv, found in snapshot.data.items():
@@ -212,6 +212,6 @@ class Formatter:
             if not found:
                 lines.append(f"{printable(pv).ljust(self.name_width)}  no value")
         if snapshot.iteration:
-            head = f"{printable(snapshot.name)} {snapshot.iteration}  {local_time(snapshot.timestamp * 1_000_000)}"
+            head = f"{printable(snapshot.name)} {snapshot.iteration}  {local_time(snapshot.timestamp)}"
             lines = [head, *(f"  {line}" for line in lines)]
         return "\n".join(lines)

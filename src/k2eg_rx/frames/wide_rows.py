@@ -13,8 +13,6 @@ from k2eg_rx.frames.entries import Entry, entries_of, entry_of
 from k2eg_rx.frames.item_kinds import Instant, is_instant
 from k2eg_rx.protocol import Snapshot
 
-_MILLISECOND = 1_000_000  # in nanoseconds
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -88,5 +86,5 @@ class Instants:
 
 def _time_of(snapshot: Snapshot, entries: Mapping[str, Entry]) -> int | None:
     if snapshot.timestamp > 0:
-        return snapshot.timestamp * _MILLISECOND
+        return snapshot.timestamp
     return max((entry.time for entry in entries.values() if entry.time is not None), default=None)

@@ -28,6 +28,7 @@ RECURRING_KEY = "repeating-snapshot-events"
 START_KEY = b"k2eg-gateway-start"  # of a gateway's start, which only our gateway publishes
 
 _HEADER, _DATA, _TAIL = 0, 1, 2  # message_type
+_MILLISECOND = 1_000_000  # in nanoseconds
 _FIXMAP = 0x80  # MessagePack: the first byte of a map of up to 15 entries contains its length
 
 Fields = Mapping[str, Any]
@@ -206,7 +207,7 @@ def encode_start(gateway: str, version: str, time_ms: int) -> bytes:
 
 def encode_header(serialization: Serialization, header: SnapshotHeader) -> bytes:
     """Returns the header of an iteration."""
-    name, timestamp, index = header.snapshot_name, header.timestamp, header.iter_index
+    name, timestamp, index = header.snapshot_name, header.timestamp // _MILLISECOND, header.iter_index
     if serialization is Serialization.JSON:
         return _json(
             {"message_type": _HEADER, "iter_index": index, "snapshot_name": name, "timestamp": timestamp},
@@ -215,7 +216,8 @@ def encode_header(serialization: Serialization, header: SnapshotHeader) -> bytes
 
 
 def encode_data(serialization: Serialization, timestamp: int, iter_index: int, pv_name: str, fragment: bytes) -> bytes:
-    """Returns one PV's sample in an iteration."""
+    """Returns one PV's sample in an iteration; `timestamp` is in nanoseconds, on the wire in milliseconds."""
+    timestamp //= _MILLISECOND
     if serialization is Serialization.JSON:
         before = {"message_type": _DATA, "iter_index": iter_index, "timestamp": timestamp}
     else:
@@ -228,5 +230,6 @@ def encode_tail(serialization: Serialization, tail: SnapshotTail) -> bytes:
     body: dict[str, Any] = {"message_type": _TAIL, "error": tail.error}
     if serialization is Serialization.JSON or tail.error_message:
         body["error_message"] = tail.error_message
-    body |= {"iter_index": tail.iter_index, "timestamp": tail.timestamp, "snapshot_name": tail.snapshot_name}
+    timestamp = tail.timestamp // _MILLISECOND
+    body |= {"iter_index": tail.iter_index, "timestamp": timestamp, "snapshot_name": tail.snapshot_name}
     return _encode(serialization, body)

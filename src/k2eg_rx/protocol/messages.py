@@ -293,32 +293,71 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotHeader:
-    """The start of an iteration. `timestamp` is the publication time in Unix milliseconds."""
+    """The start of an iteration.
+
+    Attributes:
+        snapshot_name: The snapshot's name as given at its start.
+        timestamp: Publication time in integer nanoseconds since the Unix epoch.
+        iter_index: The iteration's number, from 1.
+        tags: The tags of the trigger; empty without.
+        msg_seq: The message's number within the iteration, 1 for the header; None from older gateways.
+        submission_seq: The number of the partial push; None without `sub_push_delay_msec`, and from older gateways.
+    """
 
     snapshot_name: str
     timestamp: int
     iter_index: int
+    tags: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    msg_seq: int | None = None
+    submission_seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotData:
-    """One PV's sample in an iteration."""
+    """One PV's sample in an iteration.
+
+    Attributes:
+        timestamp: Publication time in integer nanoseconds since the Unix epoch.
+        iter_index: The iteration's number, from 1.
+        pv_name: The PV, as the gateway names it.
+        data: The PV's structure.
+        msg_seq: As of `SnapshotHeader`.
+        submission_seq: As of `SnapshotHeader`.
+        last_submission_data: Whether it is the last sample of its partial push.
+    """
 
     timestamp: int
     iter_index: int
     pv_name: str
-    data: Structure
+    data: Structure = field(hash=False)
+    msg_seq: int | None = None
+    submission_seq: int | None = None
+    last_submission_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotTail:
-    """The end of an iteration. `error` is 0, or negative with an `error_message`."""
+    """The end of an iteration.
+
+    Attributes:
+        snapshot_name: The snapshot's name as given at its start.
+        timestamp: Publication time in integer nanoseconds since the Unix epoch.
+        iter_index: The iteration's number, from 1.
+        error: 0, or negative if the iteration failed.
+        error_message: The failure, or an empty string.
+        msg_seq: As of `SnapshotHeader`; the highest of the iteration.
+        total_messages: The number of messages of the iteration, header and tail included; None from older gateways.
+        submission_seq: As of `SnapshotHeader`.
+    """
 
     snapshot_name: str
     timestamp: int
     iter_index: int
     error: int = 0
     error_message: str = ""
+    msg_seq: int | None = None
+    total_messages: int | None = None
+    submission_seq: int | None = None
 
 
 SnapshotMessage = SnapshotHeader | SnapshotData | SnapshotTail

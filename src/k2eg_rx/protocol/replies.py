@@ -11,7 +11,20 @@ from k2eg_rx.protocol.messages import Reply, SnapshotData, SnapshotHeader, Snaps
 from k2eg_rx.protocol.records import Record
 
 _HEADER, _DATA, _TAIL = 0, 1, 2  # message_type
-_DATA_FIELDS = frozenset({"message_type", "timestamp", "iter_index"})
+_DATA_FIELDS = frozenset(
+    {
+        "message_type",
+        "timestamp",
+        "iter_index",
+        "msg_seq",
+        "submission_seq",
+        "last_submission_data",
+        "message-size",
+    }
+)
+_MILLISECOND = 1_000_000  # in nanoseconds
+# As milliseconds the year 33658, as nanoseconds 12 days after the epoch: newer gateways write nanoseconds.
+_LEAST_NANOSECONDS = 10**15
 
 
 def decode_reply(record: Record) -> Reply:
@@ -37,6 +50,25 @@ def _sample(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     raise WireError("shape", f"snapshot data without a PV: {reprlib.repr(list(body))}")
 
 
+def _publication_time(time: int) -> int:
+    """Returns a publication time in nanoseconds, given in milliseconds or nanoseconds since the Unix epoch."""
+    return time if time >= _LEAST_NANOSECONDS else time * _MILLISECOND
+
+
+def _number(body: dict[str, Any], key: str) -> int | None:
+    """Returns a sequence number, or None for a gateway that has none."""
+    value = body.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _tags(body: dict[str, Any]) -> dict[str, str]:
+    tags = body.get("tags")
+    if not isinstance(tags, dict):
+        return {}
+    pairs = cast("dict[object, object]", tags).items()
+    return {name: value for name, value in pairs if isinstance(name, str) and isinstance(value, str)}
+
+
 def decode_snapshot_message(record: Record) -> SnapshotMessage:
     """Returns the snapshot message (header, data or tail of an iteration) in a record.
 
@@ -45,15 +77,18 @@ def decode_snapshot_message(record: Record) -> SnapshotMessage:
     """
     body = decode_body(record)
     kind: int = require(body, "message_type", int)
-    timestamp: int = require(body, "timestamp", int)
+    timestamp = _publication_time(require(body, "timestamp", int))
     iter_index: int = require(body, "iter_index", int)
+    msg_seq, submission_seq = _number(body, "msg_seq"), _number(body, "submission_seq")
     if kind == _DATA:
         name, structure = _sample(body)
-        return SnapshotData(timestamp, iter_index, name, structure)
+        is_last = body.get("last_submission_data") is True
+        return SnapshotData(timestamp, iter_index, name, structure, msg_seq, submission_seq, is_last)
     snapshot_name: str = require(body, "snapshot_name", str)
     if kind == _HEADER:
-        return SnapshotHeader(snapshot_name, timestamp, iter_index)
+        return SnapshotHeader(snapshot_name, timestamp, iter_index, _tags(body), msg_seq, submission_seq)
     if kind == _TAIL:
-        error = require(body, "error", int)
-        return SnapshotTail(snapshot_name, timestamp, iter_index, error, str(body.get("error_message") or ""))
+        error, text = require(body, "error", int), str(body.get("error_message") or "")
+        total = _number(body, "total_messages")
+        return SnapshotTail(snapshot_name, timestamp, iter_index, error, text, msg_seq, total, submission_seq)
     raise WireError("shape", f"message_type {kind}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, SupportsIndex, cast, overload
 
@@ -19,6 +19,8 @@ from k2eg_rx.pv import PVAddress
 # A decoded scalar PV takes about 5 kB, so this is about 500 MB: enough for the largest windows of laboratories
 # (1000 PVs at 10 Hz for 10 s), and well below the memory of a host.
 MAX_SAMPLES = 100_000
+
+_MILLISECOND = 1_000_000  # in nanoseconds
 
 COMPLETE = 1  # the `error` of the reply that ends a one-shot snapshot
 TRUNCATED = -1  # the `error` of a snapshot that had more samples than the bound
@@ -53,12 +55,15 @@ class Snapshot:
     Attributes:
         name: The snapshot's name, or the id of a one-shot snapshot.
         data: The samples of every requested PV, by PV name; empty for a PV without data.
-        timestamp: Publication time of the tail in Unix milliseconds; 0 for a one-shot snapshot.
+        timestamp: Publication time of the tail in integer nanoseconds since the Unix epoch; 0 for a one-shot snapshot.
         iteration: The iteration's number, from 1; 0 for a one-shot snapshot.
-        header_timestamp: Publication time of the header in Unix milliseconds; 0 for a one-shot snapshot.
+        header_timestamp: Publication time of the header, as `timestamp`.
         tail_timestamp: The same as `timestamp`.
         error: 0, or negative if the iteration failed or was truncated.
         error_message: The failure, or an empty string.
+        missing: The number of the iteration's messages that did not arrive. Without the tail, which tells how many
+            there are, those that are known to be missing, so at least as many.
+        tags: The tags of the trigger; empty without, and from gateways that do not repeat them.
     """
 
     name: str
@@ -69,14 +74,25 @@ class Snapshot:
     tail_timestamp: int = 0
     error: int = 0
     error_message: str = ""
+    missing: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def complete(self) -> bool:
+        """Whether no message of the iteration is known to be missing.
+
+        Messages of gateways that do not number them can be missing without notice.
+        """
+        return self.missing == 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the snapshot as callbacks of `k2eg` receive it: times, iteration, and samples by PV name."""
+        """Returns the snapshot as callbacks of `k2eg` receive it: iteration, samples by PV name, times in
+        milliseconds."""
         return dict(self.data) | {
-            "timestamp": self.timestamp,
+            "timestamp": self.timestamp // _MILLISECOND,
             "iteration": self.iteration,
-            "header_timestamp": self.header_timestamp,
-            "tail_timestamp": self.tail_timestamp,
+            "header_timestamp": self.header_timestamp // _MILLISECOND,
+            "tail_timestamp": self.tail_timestamp // _MILLISECOND,
         }
 
 
@@ -127,11 +143,19 @@ class _Collection:
         self._size += 1
         return ""
 
-    def snapshot(self, name: str, error: int = 0, error_message: str = "", **times: int) -> Snapshot:
+    def snapshot(
+        self,
+        name: str,
+        error: int = 0,
+        error_message: str = "",
+        *,
+        tags: Mapping[str, str] | None = None,
+        **numbers: int,
+    ) -> Snapshot:
         """Returns the collected samples as a snapshot, and starts the next collection."""
         if self.excess and not error:
             error, error_message = TRUNCATED, f"{self.excess} samples beyond {self._max_samples} were dropped"
-        snapshot = Snapshot(name, self.data, error=error, error_message=error_message, **times)
+        snapshot = Snapshot(name, self.data, error=error, error_message=error_message, tags=tags or {}, **numbers)
         self.start()
         return snapshot
 
@@ -250,6 +274,7 @@ class IterationAssembler:
             self._name,
             tail.error,
             tail.error_message,
+            tags=self._header.tags,
             timestamp=tail.timestamp,
             iteration=tail.iter_index,
             header_timestamp=self._header.timestamp,

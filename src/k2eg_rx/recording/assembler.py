@@ -27,6 +27,9 @@ _HEAD: dict[str, type] = {  # fields of a snapshot's body and their types
     "error": int,
     "error_message": str,
 }
+# absent from recordings of version 0.1, whose times are in milliseconds
+_LATER_HEAD: dict[str, type] = {"missing": int, "tags": dict}
+_MILLISECOND = 1_000_000  # in nanoseconds
 
 
 class Assembler:
@@ -120,9 +123,11 @@ def _is_header(pair: object) -> bool:
 def _head(row: Row) -> dict[str, Any]:
     """Returns a snapshot's fields without its data, and the names of its PVs with their numbers of samples."""
     head = _structure(row)
-    if head.keys() != _HEAD.keys():
+    if head.keys() - _LATER_HEAD.keys() != _HEAD.keys():
         raise ValueError(f"a snapshot must have the fields {', '.join(_HEAD)}")
-    for name, kinds in _HEAD.items():
+    for name, kinds in (_HEAD | _LATER_HEAD).items():
+        if name not in head:
+            continue
         if isinstance(head[name], bool) or not isinstance(head[name], kinds):
             raise ValueError(f"{name} of a snapshot is of the wrong type {type(head[name]).__name__}")
     for pair in cast("list[object]", head["samples"]):
@@ -131,6 +136,12 @@ def _head(row: Row) -> dict[str, Any]:
                 pass
             case _:
                 raise ValueError("samples of a snapshot must be pairs of a PV and a number of at least 0")
+    tags = cast("dict[object, object]", head.get("tags", {}))
+    if not all(isinstance(text, str) for pair in tags.items() for text in pair):
+        raise ValueError("tags of a snapshot must be texts")
+    if _LATER_HEAD.keys().isdisjoint(head):
+        for name in ("timestamp", "header_timestamp", "tail_timestamp"):
+            head[name] *= _MILLISECOND
     return head
 
 

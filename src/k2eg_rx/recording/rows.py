@@ -161,7 +161,7 @@ def _value(kind: Kind, pv: str, data: Structure, published: int) -> Row:
 
 
 def _snapshot(snapshot: Snapshot, now: int) -> Iterator[Row]:
-    time = _within(_INT64, snapshot.timestamp * _MILLISECOND) if snapshot.timestamp > 0 else None
+    time = _within(_INT64, snapshot.timestamp) if snapshot.timestamp > 0 else None
     published = now if time is None else time
     iteration = _within(_INT64, snapshot.iteration)
     head = {
@@ -173,6 +173,8 @@ def _snapshot(snapshot: Snapshot, now: int) -> Iterator[Row]:
         "tail_timestamp": snapshot.tail_timestamp,
         "error": snapshot.error,
         "error_message": snapshot.error_message,
+        "missing": snapshot.missing,
+        "tags": dict(snapshot.tags),
     }
     name = _unicode(snapshot.name)
     yield Row(Kind.SNAPSHOT, published, time, snapshot=name, iteration=iteration, body=pack_exactly(head))

@@ -150,8 +150,8 @@ def snapshot(
         error: The error code; negative for a failure.
         error_message: The error's text.
     """
-    begin = whole(timestamp, "timestamp", -_INT64, _INT64) // _MILLISECOND
-    end = begin + round(non_negative(window, "window", LONGEST_DURATION) * 1000)
+    begin = whole(timestamp, "timestamp", -_INT64, _INT64)
+    end = begin + round(non_negative(window, "window", LONGEST_DURATION) * NANOSECONDS)
     given = mapping(values, "values", "a mapping of PV names to values")
     data = {pv: _samples(value, timestamp) for pv, value in given.items()}
     instance(error_message, "error_message", str, "a text")

@@ -173,7 +173,11 @@ def test_a_reply_is_printed_with_the_gateways_message() -> None:
 
 def test_a_snapshot_has_a_line_per_sample() -> None:
     data = {"a": Samples([structure(1), structure(2)]), "bb": Samples()}
-    lines = Formatter(name_width=2).snapshot(Snapshot("s", data, timestamp=1_700_000_000_500, iteration=3)).splitlines()
+    lines = (
+        Formatter(name_width=2)
+        .snapshot(Snapshot("s", data, timestamp=1_700_000_000_500_000_000, iteration=3))
+        .splitlines()
+    )
     assert lines[0].startswith("s 3  ")
     assert lines[0].endswith(".500000")
     assert [line[-1] for line in lines[1:3]] == ["1", "2"]
@@ -188,7 +192,7 @@ def test_a_one_shot_snapshot_has_no_headline() -> None:
 
 def test_a_snapshot_in_json_is_one_line() -> None:
     data = {"a": Samples([structure(1)]), "b": Samples()}
-    line = Formatter(json=True).snapshot(Snapshot("s", data, timestamp=5, iteration=1))
+    line = Formatter(json=True).snapshot(Snapshot("s", data, timestamp=5_000_000, iteration=1))
     found = json.loads(line)
     assert (found["snapshot"], found["iteration"], found["timestamp_ms"]) == ("s", 1, 5)
     assert [sample["value"] for sample in found["pvs"]["a"]] == [1]

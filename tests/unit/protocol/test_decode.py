@@ -149,14 +149,44 @@ def test_a_reply_message_that_is_not_a_string_is_ignored() -> None:
 @pytest.mark.parametrize("form", [packed, jsoned])
 def test_the_messages_of_an_iteration(form: Any) -> None:
     common = {"snapshot_name": "s", "timestamp": 1795335316480, "iter_index": 3}
-    header = SnapshotHeader("s", 1795335316480, 3)
+    header = SnapshotHeader("s", 1795335316480_000_000, 3)
     assert decode_snapshot_message(form({"message_type": 0} | common)) == header
     data = {"message_type": 1, "timestamp": 1, "iter_index": 3, "x:y": {"value": 1}}
-    assert decode_snapshot_message(form(data)) == SnapshotData(1, 3, "x:y", {"value": 1})
-    tail = SnapshotTail("s", 1795335316480, 3)
+    assert decode_snapshot_message(form(data)) == SnapshotData(1_000_000, 3, "x:y", {"value": 1})
+    tail = SnapshotTail("s", 1795335316480_000_000, 3)
     assert decode_snapshot_message(form({"message_type": 2, "error": 0} | common)) == tail
     failed = decode_snapshot_message(form({"message_type": 2, "error": -1, "error_message": "no"} | common))
-    assert failed == SnapshotTail("s", 1795335316480, 3, -1, "no")
+    assert failed == SnapshotTail("s", 1795335316480_000_000, 3, -1, "no")
+
+
+@pytest.mark.parametrize("form", [packed, jsoned])
+def test_the_numbers_of_newer_gateways(form: Any) -> None:
+    common = {"timestamp": 1795335316480_000_001, "iter_index": 3, "msg_seq": 7, "submission_seq": 2}
+    named = common | {"snapshot_name": "s", "tags": {"shot": "5", "odd": 1}}
+    header = decode_snapshot_message(form({"message_type": 0} | named))
+    assert header == SnapshotHeader("s", 1795335316480_000_001, 3, {"shot": "5"}, 7, 2)
+    sample = {"message_type": 1, "x:y": {"value": 1}} | common | {"last_submission_data": True, "message-size": 9}
+    data = SnapshotData(1795335316480_000_001, 3, "x:y", {"value": 1}, 7, 2, last_submission_data=True)
+    assert decode_snapshot_message(form(sample)) == data
+    assert decode_snapshot_message(form(dict(reversed(sample.items())))) == data, "in any order of keys"
+    tail = decode_snapshot_message(form({"message_type": 2, "error": 0, "total_messages": 7} | named))
+    assert tail == SnapshotTail("s", 1795335316480_000_001, 3, 0, "", 7, 7, 2)
+
+
+@pytest.mark.parametrize("number", [0, -1, True, "1", 1.0, None])
+def test_a_number_that_is_none_counts_as_absent(number: Any) -> None:
+    body = {"message_type": 0, "snapshot_name": "s", "timestamp": 1, "iter_index": 3, "msg_seq": number}
+    assert decode_snapshot_message(packed(body | {"submission_seq": number, "tags": number})) == SnapshotHeader(
+        "s", 1_000_000, 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("time", "nanoseconds"), [(-1, -1_000_000), (0, 0), (10**15 - 1, 10**21 - 10**6), (10**15, 10**15)]
+)
+def test_a_time_is_in_milliseconds_or_nanoseconds_by_its_size(time: int, nanoseconds: int) -> None:
+    body = {"message_type": 0, "snapshot_name": "s", "timestamp": time, "iter_index": 3}
+    assert decode_snapshot_message(packed(body)).timestamp == nanoseconds
 
 
 @pytest.mark.parametrize(

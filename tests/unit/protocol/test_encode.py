@@ -167,13 +167,13 @@ def test_events_carry_the_fragment_under_the_pv(serialization: Serialization) ->
 
 
 def test_json_iterations_have_their_fields_in_order() -> None:
-    assert encode_header(JSON, SnapshotHeader("s", 5, 1)) == (
+    assert encode_header(JSON, SnapshotHeader("s", 5_000_000, 1)) == (
         b'{"message_type":0,"iter_index":1,"snapshot_name":"s","timestamp":5}'
     )
-    assert encode_data(JSON, 5, 1, "a", b'{"value":2}') == (
+    assert encode_data(JSON, 5_999_999, 1, "a", b'{"value":2}') == (
         b'{"message_type":1,"iter_index":1,"timestamp":5,"a":{"value":2}}'
     )
-    assert encode_tail(JSON, SnapshotTail("s", 5, 1)) == (
+    assert encode_tail(JSON, SnapshotTail("s", 5_000_000, 1)) == (
         b'{"message_type":2,"error":0,"error_message":"","iter_index":1,"timestamp":5,"snapshot_name":"s"}'
     )
 
@@ -182,19 +182,19 @@ def test_messagepack_iterations_have_their_fields_in_order() -> None:
     fragment = encode_structure(MSGPACK, {"value": 2})
     for body, fields in [
         (
-            encode_header(MSGPACK, SnapshotHeader("s", 5, 1)),
+            encode_header(MSGPACK, SnapshotHeader("s", 5_000_000, 1)),
             {"message_type": 0, "snapshot_name": "s", "timestamp": 5, "iter_index": 1},
         ),
         (
-            encode_data(MSGPACK, 5, 1, "a", fragment),
+            encode_data(MSGPACK, 5_000_000, 1, "a", fragment),
             {"message_type": 1, "timestamp": 5, "iter_index": 1, "a": {"value": 2}},
         ),
         (
-            encode_tail(MSGPACK, SnapshotTail("s", 5, 1)),
+            encode_tail(MSGPACK, SnapshotTail("s", 5_000_000, 1)),
             {"message_type": 2, "error": 0, "iter_index": 1, "timestamp": 5, "snapshot_name": "s"},
         ),
         (
-            encode_tail(MSGPACK, SnapshotTail("s", 5, 1, 0, "lost")),
+            encode_tail(MSGPACK, SnapshotTail("s", 5_000_000, 1, 0, "lost")),
             {
                 "message_type": 2,
                 "error": 0,
@@ -212,7 +212,7 @@ def test_messagepack_iterations_have_their_fields_in_order() -> None:
 def test_the_client_decodes_encoded_messages(serialization: Serialization) -> None:
     reply = decode_reply(record(serialization, encode_reply(serialization, "i", -2, "no")))
     assert (reply.reply_id, reply.error, reply.message) == ("i", -2, "no")
-    header = SnapshotHeader("s", 1795335216419, 3)
+    header = SnapshotHeader("s", 1795335216419_000_000, 3)
     assert decode_snapshot_message(record(serialization, encode_header(serialization, header))) == header
-    tail = SnapshotTail("s", 1795335216419, 3, 0, "lost")
+    tail = SnapshotTail("s", 1795335216419_000_000, 3, 0, "lost")
     assert decode_snapshot_message(record(serialization, encode_tail(serialization, tail))) == tail

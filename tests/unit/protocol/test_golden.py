@@ -82,7 +82,10 @@ def test_every_recorded_message_is_a_reply_event_or_snapshot_message(case: str) 
         elif "message_type" in expected:
             message = decode_snapshot_message(record)
             assert type(message) is (SnapshotHeader, SnapshotData, SnapshotTail)[expected["message_type"]]
-            assert (message.timestamp, message.iter_index) == (expected["timestamp"], expected["iter_index"])
+            assert (message.timestamp, message.iter_index) == (
+                expected["timestamp"] * 1_000_000,
+                expected["iter_index"],
+            )
         else:
             ((name, structure),) = expected.items()
             update = PVUpdate(PVAddress.parse(f"pva://{name}"), record)

@@ -71,6 +71,11 @@ def test_an_iteration_becomes_a_snapshot_of_every_requested_pv() -> None:
     )
 
 
+def test_tags_of_the_header_reach_the_snapshot() -> None:
+    (snapshot,) = feed(assembler(), SnapshotHeader("snap", 100, 1, {"shot": "7"}), tail())
+    assert (snapshot.tags, snapshot.complete, snapshot.missing) == ({"shot": "7"}, True, 0)
+
+
 def test_samples_keep_the_order_of_arrival() -> None:
     parts = [header(), sample(1), sample(10, "variable:b"), sample(2), sample(3), tail()]
     (snapshot,) = feed(assembler(), *parts)
@@ -204,7 +209,7 @@ def test_a_pv_over_both_protocols_is_one() -> None:
 
 
 def test_the_dict_for_callbacks_has_times_iteration_and_samples() -> None:
-    (snapshot,) = feed(assembler(), header(3), sample(1, iteration=3), tail(3))
+    (snapshot,) = feed(assembler(), header(3, 100_000_000), sample(1, iteration=3), tail(3, 200_999_999))
     assert snapshot.as_dict() == {
         "timestamp": 200,
         "iteration": 3,

@@ -672,6 +672,8 @@ def test_crafted_metadata_is_no_other_error(path: Path, metadata: dict[bytes, by
         ({"samples": [["b2", 1], ["b1", 1]]}, "not of the PV that it names"),
         ({"name": None}, "name of a snapshot is of the wrong type NoneType"),
         ({"evil": 1}, "a snapshot must have the fields"),
+        ({"missing": "1"}, "missing of a snapshot is of the wrong type str"),
+        ({"tags": {"shot": 5}}, "tags of a snapshot must be texts"),
     ],
 )
 def test_a_crafted_snapshot_fails_the_replay(path: Path, change: dict[str, Any], reason: str) -> None:

@@ -124,7 +124,8 @@ def test_a_get_result_is_restored(structure: dict[str, Any]) -> None:
     st.text(st.characters(categories=["Cs", "Ll"])),
 )
 def test_a_snapshot_is_restored(data: dict[str, Any], timestamp: int, iteration: int, text: str) -> None:
-    original = Snapshot("s", {pv: Samples(items) for pv, items in data.items()}, timestamp, iteration, 5, 6, -1, text)
+    samples = {pv: Samples(items) for pv, items in data.items()}
+    original = Snapshot("s", samples, timestamp, iteration, 5, 6, -1, text, missing=2, tags={text: text})
     restored = restored_from(original)
     assert {name: getattr(restored, name) for name in Snapshot.__slots__ if name != "data"} == {
         name: getattr(original, name) for name in Snapshot.__slots__ if name != "data"
@@ -196,6 +197,19 @@ def test_published_is_kafkas_timestamp_or_epics_time_or_the_recording_time() -> 
     assert rows_of(PVData("x", timed.data), NOW)[0].published == NOW
     assert rows_of(snapshot("s", {"x": 1}, timestamp=2_000_000_000, window=1.0), NOW)[0].published == 3_000_000_000
     assert rows_of(Snapshot("s", {}), NOW)[0].published == NOW
+
+
+def test_a_snapshot_of_version_0_1_is_restored() -> None:
+    original = snapshot("orbit", {"a": [update("a", 1), update("a", 2)]}, iteration=7)
+    first, *others = rows_of(original, NOW)
+    assert first.body is not None
+    head = {name: field for name, field in unpack_exactly(first.body).items() if name not in ("missing", "tags")}
+    for name in ("timestamp", "header_timestamp", "tail_timestamp"):
+        head[name] //= 1_000_000
+    reader = Assembler()
+    restored = [reader.feed(row) for row in (first._replace(body=pack_exactly(head)), *others)]
+    assert restored[-1] is not None
+    assert restored[-1][1] == original
 
 
 def test_a_snapshot_has_a_row_and_one_per_sample() -> None:

@@ -93,7 +93,7 @@ def test_a_snapshot_has_samples_by_pv() -> None:
     assert [sample["value"] for sample in made.data["a"]] == [1, 2]
     assert made.data["b"]["value"] == [1, 2]
     assert (len(made.data["c"]), made.data["d"]["value"]) == (0, 4)
-    assert made.tail_timestamp - made.header_timestamp == 500
+    assert made.tail_timestamp - made.header_timestamp == 500_000_000
 
 
 @pytest.mark.parametrize(("value", "zero"), [(1.5, 0.0), (1, 0), ([1.0], 0.0), ([2], 0)])

@@ -19,7 +19,7 @@ class UnencodedData:
     """A data message of an iteration before encoding.
 
     Attributes:
-        timestamp: Unix milliseconds.
+        timestamp: Unix nanoseconds.
         iter_index: The number of the iteration, from 1.
         value: The PV's value.
     """
@@ -108,7 +108,7 @@ class IterationBuilder:
         """Returns the values since the last push, within a window.
 
         Args:
-            timestamp: Unix milliseconds.
+            timestamp: Unix nanoseconds.
         """
         return self._data(timestamp, self._take_buffer()) if self._buffer else []
 
@@ -116,7 +116,7 @@ class IterationBuilder:
         """Returns the rest of an iteration at the end of its window, or on a trigger.
 
         Args:
-            timestamp: Unix milliseconds.
+            timestamp: Unix nanoseconds.
             now: Seconds, on the same clock as in `add`.
             pause: Whether to ignore values from now on until `open`.
         """

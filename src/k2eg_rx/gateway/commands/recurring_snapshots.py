@@ -46,6 +46,7 @@ from k2eg_rx.texts import get_logger, printable
 
 _log = get_logger(__name__)
 
+_MILLISECOND = 1_000_000  # in nanoseconds: times of messages are whole milliseconds
 _IN_USE = -8  # a code of this gateway: the deployed one confirms the start, and goes on with the PVs that it has
 
 
@@ -361,7 +362,7 @@ class RecurringSnapshots:
         return OutgoingRecord(running.topic, running.key, body, form, droppable=True, instead=instead, about=subject)
 
     def _timestamp(self) -> int:
-        return int(self._clock() * 1000)
+        return int(self._clock() * 1000) * _MILLISECOND
 
     def _now(self) -> float:
         return self._scheduler.now.timestamp()
