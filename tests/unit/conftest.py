@@ -82,7 +82,9 @@ class ScriptedSink:
     def __init__(self) -> None:
         self.commands: list[dict[str, Any]] = []
         self.topics: list[str] = []
+        self.reports: list[Any] = []
         self.failure: TransportError | None = None
+        self.is_reachable = True
         self.closed = False
 
     def send(
@@ -98,8 +100,12 @@ class ScriptedSink:
     ) -> None:
         if self.failure is not None:
             raise self.failure
+        if not self.is_reachable:
+            return
+        assert still_wanted is None or still_wanted()
         self.topics.append(topic)
         self.commands.append(json.loads(value))
+        self.reports.append(on_delivery)
 
     def close(self, timeout: float) -> None:
         self.closed = True

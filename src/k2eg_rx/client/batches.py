@@ -22,7 +22,6 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from k2eg_rx.client.correlation import CommandSender
 from k2eg_rx.client.get_put import (
     BEHIND_HINT,
-    LATE_PUT_HINT,
     Conversion,
     Puts,
     conversion_of,
@@ -31,7 +30,8 @@ from k2eg_rx.client.get_put import (
     is_spurious,
     put_command,
 )
-from k2eg_rx.client.requests import check_reply, error_of_put
+from k2eg_rx.client.put_progress import PutProgress, error_of_put
+from k2eg_rx.client.requests import check_reply
 from k2eg_rx.delivery import Dispatcher, SubscriberInput
 from k2eg_rx.errors import OperationTimeout
 from k2eg_rx.protocol import Command, PutCommand, PVData, Reply
@@ -162,6 +162,9 @@ class _Batch(ABC, Generic[_R]):
         """Makes the error the result of some PVs; see `ReplyHandler.fail`."""
         self._finish([self._failed(self._uris[reply_id], error) for reply_id in reply_ids])
 
+    def on_progress(self, reply_id: str, progress: PutProgress) -> None:
+        """Records how far a put has come; see `ReplyHandler.on_progress`."""
+
     def _finish(self, results: Iterable[_R]) -> None:
         """Offers the results of PVs that still wait for one."""
         with self._lock:
@@ -242,7 +245,8 @@ class _PutBatch(_Batch[PutResult]):
     """One subscription to a batch of puts.
 
     Thread safety: `_conversions` is used by one thread at a time, the subscribing one, then the reply poll thread;
-    `_sent` belongs to the lock. `_turns` does not change; puts are sent on the threads that `put_order` names.
+    `_progress` has an entry for each put that was passed on to be sent, written by one thread at a time. `_turns` does
+    not change; puts are sent on the threads that `put_order` names.
     """
 
     def __init__(
@@ -262,7 +266,7 @@ class _PutBatch(_Batch[PutResult]):
         self._wait = wait
         self._check = check
         self._conversions: dict[str, bytes | Conversion] = {}  # of PVs whose type was requested
-        self._sent: set[str] = set()
+        self._progress: dict[str, PutProgress] = {}
         self._turns = {
             uri: puts.order.enter(address, partial(self._abandon, uri)) for uri, (address, _) in values.items()
         }
@@ -296,8 +300,12 @@ class _PutBatch(_Batch[PutResult]):
         with self._lock:
             if uri not in self._waiting:
                 return  # the result says that it was not sent
-            self._sent.add(uri)
+            self._progress[uri] = PutProgress.UNSENT
         self._send({uri: put_command(self._addresses[uri], fields, self._timeout, wait=self._wait)})
+
+    def on_progress(self, reply_id: str, progress: PutProgress) -> None:
+        """Keeps what the error of a put says."""
+        self._progress[self._uris[reply_id]] = progress
 
     def _abandon(self, uri: str, error: Exception) -> None:
         self._finish([PutResult(uri, error=error)])
@@ -323,15 +331,17 @@ class _PutBatch(_Batch[PutResult]):
         self._put(ready)
 
     def _failed(self, uri: str, error: Exception) -> PutResult:
-        if uri in self._sent:
+        progress = self._progress.get(uri)
+        if progress is not None:
             self._puts.forget(self._addresses[uri])
-            error = error_of_put(error)
+            error = error_of_put(error, progress)
         return PutResult(uri, error=error)
 
     def _timed_out(self, uri: str) -> OperationTimeout:
+        progress = self._progress.get(uri)
         not_sent = _NOT_SENT_HINT if uri in self._conversions else BEHIND_HINT
-        hint = LATE_PUT_HINT if uri in self._sent else not_sent
-        hint = "; ".join(filter(None, (hint, self._sender.why_no_reply())))
+        known = not_sent if progress is None else progress.value
+        hint = "; ".join(filter(None, (known, self._sender.why_no_reply())))
         return OperationTimeout("put", uri, self._timeout, hint)
 
 

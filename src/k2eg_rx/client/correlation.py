@@ -11,11 +11,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import Protocol
 
 from reactivex.subject import BehaviorSubject
 
+from k2eg_rx.client.put_progress import PutProgress
 from k2eg_rx.errors import K2EGError, TransportError, WireError
 from k2eg_rx.protocol import (
     START_KEY,
@@ -63,7 +63,7 @@ def when_done(futures: Sequence[Future[None]], action: Callable[[Exception | Non
 class ReplyHandler(Protocol):
     """Handles the replies to one or more commands, on threads of the library; must neither raise nor block.
 
-    `handle` is called on one thread; `fail` may be called at the same time on another one.
+    `handle` is called on one thread; `fail` and `on_progress` may be called at the same time on other ones.
     """
 
     def handle(self, replies: Sequence[Reply]) -> None:
@@ -72,6 +72,10 @@ class ReplyHandler(Protocol):
 
     def fail(self, reply_ids: Sequence[str], error: Exception) -> None:
         """Handles the error of requests that will get no reply; their ids have been unregistered."""
+        ...
+
+    def on_progress(self, reply_id: str, progress: PutProgress) -> None:
+        """Records how far a put has come. What is unregistered before it is ``SENT`` is not sent."""
         ...
 
 
@@ -252,7 +256,7 @@ class CommandSender:
                 return
             for reply_id, command in commands.items():
                 if reply_id in self._pending:
-                    self._send(reply_id, command)
+                    self._send(reply_id, command, handler)
 
         if after:
             when_done([self.ready, *after], send)
@@ -276,13 +280,24 @@ class CommandSender:
                 self._send_backlog(ready)  # the others do not wait for the failed one
                 raise
 
-    def _send(self, reply_id: str, command: Command) -> None:
+    def _send(self, reply_id: str, command: Command, handler: ReplyHandler) -> None:
+        is_put = isinstance(command, PutCommand)
+
+        def still_wanted() -> bool:
+            # a put that its caller has given up, for example in an outage, is not to be written later
+            handler.on_progress(reply_id, PutProgress.SENT)  # before the check, so that who gives it up later knows
+            return reply_id in self._pending
+
+        def delivered(error: TransportError | None) -> None:
+            if is_put and not isinstance(error, UnconfirmedError):
+                handler.on_progress(reply_id, PutProgress.STORED if error is None else PutProgress.UNSENT)
+            self._delivered(reply_id, command, error)
+
         try:
             body, key = encode_command(command, self.reply_topic, reply_id), command_key(command)
-            delivered = partial(self._delivered, reply_id, command)
-            # a put that its caller has given up, for example in an outage, is not to be written later
-            still_wanted = partial(self._pending.__contains__, reply_id) if isinstance(command, PutCommand) else None
-            self._sink.send(self._command_topic, body, key=key, on_delivery=delivered, still_wanted=still_wanted)
+            self._sink.send(
+                self._command_topic, body, key=key, on_delivery=delivered, still_wanted=still_wanted if is_put else None
+            )
         except Exception as error:  # of this command only, also if it cannot be encoded
             self._pending.fail((reply_id,), error)
 

@@ -34,7 +34,6 @@ from k2eg_rx.protocol import (
 )
 from k2eg_rx.pv import PVAddress
 
-LATE_PUT_HINT = "the command may still be carried out: it waits in Kafka for the gateway"
 BEHIND_HINT = "nothing was written: an earlier put to this record still waits for its PV's type"
 # A race in the deployed gateway makes it reply this for a healthy PV, rarely. The spelling is the gateway's.
 _SPURIOUS = (-2, "Operaton cancelled")
@@ -166,7 +165,7 @@ class Puts:
 
         def send(fields: bytes, turn: Turn) -> Observable[Reply]:
             command = put_command(address, fields, timeout, wait=wait)
-            reply = self._requests.reply(command, address.uri, timeout, hint=LATE_PUT_HINT)
+            reply = self._requests.reply(command, address.uri, timeout)
             reply = reply.pipe(ops.do_action(on_error=lambda _: self.forget(address)))
             return in_turn(reply, turn, timeout, timed_out, self._timers)
 

@@ -19,32 +19,25 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from k2eg_rx.client.correlation import CommandSender, new_reply_id, when_done
+from k2eg_rx.client.put_progress import CLOSED, PutProgress, error_of_put
 from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
 from k2eg_rx.protocol import Command, GetCommand, PutCommand, Reply
 
 _T = TypeVar("_T")
 
 
-_CLOSED = "the client was closed before the reply arrived"
 # The reply of a gateway of this package to a get of a PV that did not answer in the time that the command gave.
 _SILENT_PV = re.compile(r"the PV does not answer \(the gateway waited ([0-9.e+-]+) s\)")
 
 
 def closed_before_reply() -> ClientClosedError:
     """Returns the error of requests that are pending when the client is closed."""
-    return ClientClosedError(_CLOSED)
+    return ClientClosedError(CLOSED)
 
 
 def closed_before_sending() -> ClientClosedError:
     """Returns the error of requests that are made while the client is being closed."""
     return ClientClosedError("the client was closed before the command was sent")
-
-
-def error_of_put(error: Exception) -> Exception:
-    """Returns the error of a put without a reply; after the close of the client it says what may become of the put."""
-    if isinstance(error, ClientClosedError) and str(error) == _CLOSED:
-        return ClientClosedError(f"{error}: the put may have been carried out, or may still be")
-    return error
 
 
 def check_reply(reply: Reply, operation: str, subject: str) -> None:
@@ -71,7 +64,6 @@ class Request(Generic[_T]):
         parse: Returns the result that the reply contains, or raises.
         is_spurious: Returns whether the reply says nothing, so that the command is sent once more; the timeout stays.
         after: Futures that must be done before the command is sent, besides the reply topic being read.
-        hint: Appended to the timeout's message.
     """
 
     command: Command
@@ -80,7 +72,6 @@ class Request(Generic[_T]):
     parse: Callable[[Reply], _T]
     is_spurious: Callable[[Reply], bool] = _never
     after: Sequence[Future[None]] = ()
-    hint: str = ""
 
 
 class SingleReply(Generic[_T]):
@@ -103,6 +94,7 @@ class SingleReply(Generic[_T]):
         self._reply_id = ""
         self._attempts = 0
         self._ended = False
+        self._progress = PutProgress.UNSENT
 
     def start(self, timers: abc.SchedulerBase) -> None:
         """Sends the command and starts the timeout."""
@@ -145,13 +137,19 @@ class SingleReply(Generic[_T]):
     def fail(self, reply_ids: Sequence[str], error: Exception) -> None:  # noqa: ARG002 - there is one
         """Emits the error."""
         if self._end():
-            self._observer.on_error(error_of_put(error) if isinstance(self._request.command, PutCommand) else error)
+            is_put = isinstance(self._request.command, PutCommand)
+            self._observer.on_error(error_of_put(error, self._progress) if is_put else error)
+
+    def on_progress(self, reply_id: str, progress: PutProgress) -> None:  # noqa: ARG002 - there is one
+        """Keeps what the error of a put says."""
+        self._progress = progress
 
     def expire(self) -> None:
         """Emits the timeout unless the request has ended."""
         if self._end():
             request = self._request
-            hint = "; ".join(filter(None, (request.hint, self._sender.why_no_reply())))
+            known = self._progress.value if isinstance(request.command, PutCommand) else ""
+            hint = "; ".join(filter(None, (known, self._sender.why_no_reply())))
             error = OperationTimeout(request.command.operation, request.subject, request.timeout, hint)
             self._observer.on_error(error)
 
@@ -184,6 +182,9 @@ class AllReplies:
     def fail(self, reply_ids: Sequence[str], error: Exception) -> None:  # noqa: ARG002 - there is one
         """Emits the error."""
         self._observer.on_error(error)
+
+    def on_progress(self, reply_id: str, progress: PutProgress) -> None:
+        """Does nothing: puts have one reply."""
 
 
 class BlockingResult(abc.ObserverBase[_T]):
@@ -271,7 +272,7 @@ class Requests:
         return result.result()
 
     def reply(
-        self, command: Command, subject: str, timeout: float, *, after: Sequence[Future[None]] = (), hint: str = ""
+        self, command: Command, subject: str, timeout: float, *, after: Sequence[Future[None]] = ()
     ) -> Observable[Reply]:
         """Returns the reply to a command as a single-item Observable that fails with OperationError.
 
@@ -282,7 +283,7 @@ class Requests:
             check_reply(reply, command.operation, subject)
             return reply
 
-        return self.single(Request(command, subject, timeout, checked, after=after, hint=hint))
+        return self.single(Request(command, subject, timeout, checked, after=after))
 
     def replies(self, command: Command) -> Observable[Reply]:
         """Returns all replies to a command, without a timeout; each subscription sends the command."""

@@ -71,6 +71,10 @@ class PendingRecord:
         """The bytes of the value; 0 once librdkafka has it."""
         return len(self.value or b"")
 
+    def is_wanted(self) -> bool:
+        """Whether it is to be sent. Asked right before that."""
+        return self.still_wanted is None or self.still_wanted()
+
     def __call__(self, error: KafkaError | None, _message: object) -> None:
         self._on_report(self, error)
 

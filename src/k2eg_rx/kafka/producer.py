@@ -131,7 +131,7 @@ class KafkaSink:
             if self._deadline is not None:
                 raise TransportError(f"cannot send to {topic!r}: the sink is closed")
             self._topic = topic
-            if self._waiting or not self._may_hand_over(record.at):
+            if self._waiting or not self._may_hand_over(record.at) or not record.is_wanted():
                 self._enqueue(record)
             else:
                 try:
@@ -242,9 +242,8 @@ class KafkaSink:
             with self._lock:  # no record is added meanwhile
                 oldest = next(iter(sending.in_flight), None)
             if oldest is not None and now - oldest.at > self._expiry:
-                sending.error = self._not_confirmed(
-                    f"the broker did not confirm it within {self._expiry:g} s (message.timeout.ms)"
-                )
+                text = f"the broker did not confirm it within {self._expiry:g} s (message.timeout.ms)"
+                sending.error = self._not_confirmed(self._with_reason(text))
                 self._give_up(sending)
                 return
         if now - self._progress > _STALL and now - self._suspected > _SUSPECT_INTERVAL:
@@ -254,7 +253,13 @@ class KafkaSink:
     def _expire_waiting(self, now: float) -> None:
         error = KafkaError(KafkaError._MSG_TIMED_OUT)
         while self._expiry and (record := self._take(lambda first: now - first.at > self._expiry)) is not None:
-            self._report(record, self._not_sent(error, record.topic))
+            failure = self._not_sent(error, record.topic)
+            self._report(record, type(failure)(self._with_reason(str(failure))))
+
+    def _with_reason(self, text: str) -> str:
+        """Returns a text with what is wrong with the connection, if that is known."""
+        reason = self._health.reason
+        return f"{text}; {reason}" if reason else text
 
     def _take(self, condition: Callable[[PendingRecord], bool]) -> PendingRecord | None:
         """Removes and returns the oldest waiting record if it meets a condition."""
@@ -273,7 +278,7 @@ class KafkaSink:
             while self._waiting and self._may_hand_over(now):
                 record = self._waiting[0]
                 size = record.size
-                is_wanted = record.still_wanted is None or record.still_wanted()
+                is_wanted = record.is_wanted()
                 if record.timestamp_ms is None:  # when it was sent: gateways reject puts by their age
                     record.timestamp_ms = round((wall + record.at) * 1000)
                 try:
@@ -301,7 +306,7 @@ class KafkaSink:
                 time.sleep(min(left, _POLL)) if self._sending is None else self._sending.producer.poll(min(left, _POLL))
         self._give_up_failed()
         if self._sending is not None:
-            self._sending.error = self._not_confirmed("closed before the broker confirmed it")
+            self._sending.error = self._not_confirmed(self._with_reason("closed before the broker confirmed it"))
             self._give_up(self._sending)
         closed = KafkaError(KafkaError._PURGE_QUEUE)
         while (record := self._take(lambda _: True)) is not None:

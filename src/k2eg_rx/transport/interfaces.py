@@ -265,8 +265,8 @@ class RecordSink(Protocol):
                 error: `UnconfirmedError` if the broker may have it, any other if it does not, such as
                 `MissingTopicError` or `RecordTooLargeError`. Must not block.
             timestamp_ms: The record's Kafka time stamp in Unix milliseconds; None: the time of the call.
-            still_wanted: Asked, on any thread, before a record is sent that had to wait: if not, it is not sent but
-                reported with an error. Must not block.
+            still_wanted: Asked, on any thread, right before the record is sent: if not, it is not sent but reported
+                with an error. Must not block.
 
         Raises:
             MissingTopicError: The topic does not exist.

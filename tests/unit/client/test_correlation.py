@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from k2eg_rx.client.correlation import PendingRequests, when_done
+from k2eg_rx.client.put_progress import PutProgress
 from k2eg_rx.errors import TransportError
 from k2eg_rx.transport.decode_errors import DecodeErrorCounter
 
@@ -15,8 +16,10 @@ def test_a_request_ends_once() -> None:
 
         def handle(self, replies: Any) -> None: ...
 
-        def fail(self, reply_ids: Any, error: Exception) -> None:
-            self.ids += reply_ids
+        def on_progress(self, reply_id: str, progress: PutProgress) -> None: ...
+
+    def fail(self, reply_ids: Any, error: Exception) -> None:
+        self.ids += reply_ids
 
     pending, failures = PendingRequests(DecodeErrorCounter()), Failures()
     pending.register(["a", "b", "c"], failures)

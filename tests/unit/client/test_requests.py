@@ -78,14 +78,6 @@ def test_a_timeout_names_operation_subject_and_seconds_and_frees_the_request(set
     assert setup.items == []
 
 
-def test_a_hint_is_appended_to_the_timeout(setup: Setup) -> None:
-    setup.ready.set_result(None)
-    stream = setup.requests.reply(PutCommand("pva://x", b"\x80"), "pva://x", 1.0, hint="it may")
-    setup.subscribe(stream)
-    setup.timers.advance_to(2)
-    assert str(setup.errors[0]).startswith("put of pva://x: no reply within 1 s; it may; ")
-
-
 def test_a_timeout_names_the_cause_if_it_is_known(setup: Setup) -> None:
     def timed_out() -> str:
         setup.errors.clear()
@@ -204,8 +196,8 @@ def test_wait_raises_the_gateways_error(setup: Setup, monkeypatch: pytest.Monkey
 def test_wait_raises_the_timeout_and_frees_the_request(setup: Setup) -> None:
     setup.ready.set_result(None)
     with pytest.raises(OperationTimeout) as caught:
-        setup.requests.wait(value_of_x(timeout=0.001, hint="a hint"))
-    assert str(caught.value).startswith("get of pva://x: no reply within 0.001 s; a hint; ")
+        setup.requests.wait(value_of_x(timeout=0.001))
+    assert str(caught.value).startswith("get of pva://x: no reply within 0.001 s; ")
     assert len(setup.pending) == 0
 
 

@@ -13,7 +13,7 @@ from k2eg_rx.kafka import in_flight
 from k2eg_rx.kafka import producer as module
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.producer import KafkaSink
-from k2eg_rx.transport.interfaces import RecordTooLargeError, UnconfirmedError
+from k2eg_rx.transport.interfaces import RecordTooLargeError, TransientError, UnconfirmedError
 
 
 class Clock:
@@ -89,6 +89,7 @@ class ScriptedHealth:
         self.is_down = self.suspicious = False
         self.disruptions = self.suspected = self.answers = 0
         self.last_answer = 0.0
+        self.reason = ""
 
     def on_throttle(self, event: object) -> None: ...
 
@@ -248,6 +249,33 @@ def test_a_record_that_waited_long_has_its_full_time_to_be_confirmed(bench: Benc
     bench.pass_time(1.0)
     bench.confirm(2)
     assert bench.reports == {b"old": [None], b"new": [None]}
+
+
+def test_a_record_that_was_not_asked_for_is_not_sent_and_one_that_was_given_up_neither(bench: Bench) -> None:
+    asked: list[int] = []
+    bench.health.is_down = True
+    bench.send(b"waits", still_wanted=lambda: not asked.append(1))
+    assert asked == []
+    bench.health.is_down = False
+    bench.pass_time(0.1)
+    bench.confirm()
+    assert (bench.producer.values, asked) == ([b"waits"], [1])
+    bench.send(b"at once", still_wanted=lambda: not asked.append(2))
+    bench.send(b"given up", still_wanted=lambda: False)
+    bench.pass_time(0.1)
+    assert (bench.producer.values, asked) == ([b"waits", b"at once"], [1, 2])
+    assert [str(error) for error in bench.reports[b"given up"]] == ["not sent to 't': given up before that"]
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_an_expired_record_says_what_is_wrong_with_the_connection(bench: Bench, sent: bool) -> None:
+    bench.health.is_down = not sent
+    bench.send(b"put")
+    bench.health.suspicious, bench.health.reason = True, "the broker is away"
+    bench.pass_time(10.1)
+    (error,) = bench.reports[b"put"]
+    assert type(error) is (UnconfirmedError if sent else TransientError)
+    assert str(error).endswith("; the broker is away")
 
 
 def test_a_record_that_is_given_up_while_it_waits_is_not_sent(bench: Bench) -> None:

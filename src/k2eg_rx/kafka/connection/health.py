@@ -126,6 +126,11 @@ class Health:
         """Whether the cluster was found to be unreachable, and has not answered since."""
         return self._status_events.status.connection is ConnectionState.DOWN
 
+    @property
+    def reason(self) -> str:
+        """What is wrong with the connection; empty while nothing is."""
+        return self._status_events.status.reason
+
     def on_answer(self) -> None:
         """Records that a broker answered."""
         self._last_answer = self._clock()
