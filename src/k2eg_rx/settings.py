@@ -25,10 +25,14 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 _DEFAULT = "DEFAULT"
 _KEYS = ("kafka_broker_url", "k2eg_cmd_topic", "reply_topic", "max_message_bytes")  # of [DEFAULT]
-_SECTIONS = (_DEFAULT, "kafka", "gateway")  # the transport knows the keys of [kafka], the gateway those of [gateway]
+# The transport knows the keys of [kafka...], the gateway those of [gateway].
+_SECTIONS = (_DEFAULT, "kafka", "kafka.producer", "kafka.consumer", "gateway")
 
 _LONGEST_PATH = 4000  # characters
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_SECRET_NAME = re.compile(
+    r"password|secret|\.pem$|token|jaas|private|sasl\.oauthbearer\.config|assertion", re.IGNORECASE
+)
 _APP_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -42,6 +46,8 @@ class Settings:
         command_topic: The topic from which the gateway reads commands.
         reply_topic: The topic to which the gateway sends this application's replies.
         kafka: librdkafka properties. Hidden in `repr` because they may contain secrets.
+        producer: Further ones of producers and admin clients, ``[kafka.producer]``. Hidden in `repr` too.
+        consumer: Further ones of consumers, ``[kafka.consumer]``. Hidden in `repr` too.
         sections: The other section of the file, ``[gateway]``, unchanged. Hidden in `repr` too.
         source: The file, or None.
         max_message_bytes: The largest record body in bytes that is decoded; larger ones are skipped and counted.
@@ -55,10 +61,27 @@ class Settings:
     sections: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]], repr=False)
     source: Path | None = None
     max_message_bytes: int = MAX_MESSAGE_BYTES
+    producer: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    consumer: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+
+    @property
+    def kafka_of_producers(self) -> Mapping[str, str]:
+        """The properties of producers and admin clients: `kafka`, and `producer` over it."""
+        return {**self.kafka, **self.producer}
+
+    @property
+    def kafka_of_consumers(self) -> Mapping[str, str]:
+        """The properties of consumers: `kafka`, and `consumer` over it."""
+        return {**self.kafka, **self.consumer}
 
     def section(self, name: str) -> Mapping[str, str]:
         """Returns a section of the file, or an empty map if the file does not have it."""
         return self.sections.get(name, {})
+
+
+def is_secret(name: str) -> bool:
+    """Returns whether the value of a librdkafka property is secret, by the property's name."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def shipped_folder() -> Path:
@@ -207,13 +230,19 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
     own = _parse(path)
     _check_names(own, path)
     defaults = own.pop(_DEFAULT, {})
-    kafka = {key: _expand(value, f"{path}: [kafka] {key}") for key, value in own.pop("kafka", {}).items()}
+
+    def properties(section: str) -> Mapping[str, str]:
+        values = own.pop(section, {})
+        return {key: _expand(value, f"{path}: [{section}] {key}") for key, value in values.items()}
+
     return Settings(
         environment_id=environment_id,
         broker_url=_broker_url(defaults, path),
         command_topic=_required(defaults, "k2eg_cmd_topic", path),
         reply_topic=_reply_topic(defaults, app_name, path),
-        kafka=kafka,
+        kafka=properties("kafka"),
+        producer=properties("kafka.producer"),
+        consumer=properties("kafka.consumer"),
         max_message_bytes=_max_message_bytes(defaults, path),
         sections=own,
         source=path,

@@ -8,9 +8,11 @@ Thread safety: any thread; there is no state.
 
 from __future__ import annotations
 
+import json
 import logging
 import reprlib
 import traceback
+from datetime import UTC, datetime
 from types import TracebackType
 
 _LONGEST = 2000  # characters of a text in a log or an error: more than any message of a gateway
@@ -102,3 +104,31 @@ class LineFormatter(logging.Formatter):
     ) -> str:
         """Returns the traceback of a record."""
         return traceback_text(ei[1]) if ei[1] is not None else ""
+
+
+class ServiceFormatter(LineFormatter):
+    """Formats the log of a service: one line per event, its traceback included."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line of a record; the lines of a traceback follow the message, separated by ``|``."""
+        return " | ".join(line.strip() for line in super().format(record).splitlines() if line.strip())
+
+
+class JsonFormatter(LineFormatter):
+    """Formats the log of a service: a JSON object per line, with time (UTC), level, logger, message and traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line of a record."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "time": time,
+            "level": record.levelname.lower(),
+            "logger": printable(record.name),
+            "message": printable(record.getMessage()),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = record.exc_text or self.formatException(record.exc_info)
+        return json.dumps(line)

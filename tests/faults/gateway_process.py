@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from k2eg_rx.gateway import Gateway, GatewayOptions, PVReading
-from k2eg_rx.gateway.service import with_gateway_defaults
+from k2eg_rx.gateway import Gateway, GatewayOptions, PVReading, with_gateway_defaults
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
 from k2eg_rx.protocol.structures import Structure

@@ -11,8 +11,7 @@ from typing import Any
 from gateway_process import CountingProvider
 
 from k2eg_rx import first
-from k2eg_rx.gateway import Gateway, GatewayOptions, Provider
-from k2eg_rx.gateway.service import with_gateway_defaults
+from k2eg_rx.gateway import Gateway, GatewayOptions, Provider, with_gateway_defaults
 from k2eg_rx.kafka import KafkaTopicAdmin, KafkaTransport
 from k2eg_rx.pv import Protocol, PVAddress
 

@@ -97,7 +97,10 @@ def test_a_key_of_the_defaults_keeps_its_own_value_in_another_section(folder: Pa
         (PLAIN + "[gatway]\ngroup=hush\n", "unknown section [gatway]: did you mean gateway?"),
         (PLAIN.replace("DEFAULT", "Default"), "unknown section [Default]: did you mean DEFAULT?"),
         (PLAIN.replace("DEFAULT", "DEFALT"), "unknown section [DEFALT]: did you mean DEFAULT?"),
-        (PLAIN + "[archive]\na=hush\n", "unknown section [archive]: known are DEFAULT, kafka, gateway"),
+        (
+            PLAIN + "[archive]\na=hush\n",
+            "unknown section [archive]: known are DEFAULT, kafka, kafka.producer, kafka.consumer, gateway",
+        ),
         (
             PLAIN + "max_mesage_bytes=hush\n",
             "unknown key max_mesage_bytes in [DEFAULT]: did you mean max_message_bytes?",

@@ -45,7 +45,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if arguments.version:
             print(f"k2eg {metadata.version('k2eg')}")
             return 0
-        _configure_logs(debug=arguments.debug, service=arguments.command == "gateway")
+        if arguments.command != "gateway":  # which has options for its log
+            _configure_logs(debug=arguments.debug)
         code = _run(arguments)
         sys.stdout.flush()  # here, where BrokenPipeError is handled
     except SystemExit as exit_:
@@ -75,12 +76,12 @@ def _code(exit_: SystemExit) -> int:
     return exit_.code if isinstance(exit_.code, int) else _FAILED
 
 
-def _configure_logs(*, debug: bool, service: bool) -> None:
-    """Sends logs to standard error: all with --debug, those of level INFO for the gateway, otherwise none."""
-    if debug or service:
+def _configure_logs(*, debug: bool) -> None:
+    """Sends logs to standard error with --debug, otherwise nowhere."""
+    if debug:
         handler = logging.StreamHandler()
         handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
+        logging.basicConfig(level=logging.DEBUG, handlers=[handler])
     else:
         logging.getLogger().addHandler(logging.NullHandler())
 
@@ -92,12 +93,14 @@ def _run(arguments: Namespace) -> int:
 
         demo(arguments)
         return 0
+    if arguments.command == "gateway":
+        from k2eg.cli.gateway import gateway  # noqa: PLC0415
+
+        return gateway(arguments)
     from k2eg.cli import commands  # noqa: PLC0415
     from k2eg.cli.environment import settings_for  # noqa: PLC0415
 
     settings = settings_for(arguments)
-    if arguments.command == "gateway":
-        return commands.gateway(settings)
     command: Callable[[Namespace, Settings], None] = getattr(commands, arguments.command)
     command(arguments, settings)
     return 0

@@ -153,7 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_snapshot(commands.add_parser("snapshot", parents=timed, allow_abbrev=False, help="acquire PVs together"))
 
-    commands.add_parser("gateway", parents=[shared], allow_abbrev=False, help="run a gateway for the environment")
+    _add_gateway(commands.add_parser("gateway", parents=[shared], allow_abbrev=False, help="run a gateway"))
 
     demo = commands.add_parser(
         "demo", parents=[shared], allow_abbrev=False, help="run a broker, an IOC and a gateway, and show live PVs"
@@ -163,6 +163,27 @@ def build_parser() -> argparse.ArgumentParser:
         "--kafka", type=_broker, metavar="HOST:PORT", help="use this Kafka broker instead of an embedded one"
     )
     return parser
+
+
+def _add_gateway(gateway: argparse.ArgumentParser) -> None:
+    gateway.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the deployed gateway's configuration, name=value lines, instead of an environment; its variables"
+        " EPICS_K2EG_... are read too, and alone if neither FILE nor ENV is given",
+    )
+    gateway.add_argument(
+        "--set", action="append", metavar="NAME=VALUE", help="an option of the deployed gateway; overrides the others"
+    )
+    gateway.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the effective configuration as an environment file, without secrets, and exit",
+    )
+    gateway.add_argument("--log-format", choices=("text", "json"), help="how logs are written (default: text)")
+    gateway.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), help="the least level (default: info)"
+    )
 
 
 def _add_snapshot(snapshot: argparse.ArgumentParser) -> None:
@@ -207,6 +228,8 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
                 )
     if arguments.command == "snapshot" and arguments.every is not None and arguments.window is not None:
         parser.error("snapshot: --window is for one-shot snapshots; the window of a recurring one is --every")
+    if arguments.command == "gateway" and arguments.config is not None and arguments.environment is not None:
+        parser.error("gateway: give -e ENV or --config FILE, not both")
     arguments.environment = arguments.environment or os.environ.get(ENVIRONMENT_VARIABLE) or None
     arguments.app = arguments.app or os.environ.get(APP_NAME_VARIABLE) or DEFAULT_APP_NAME
     return arguments

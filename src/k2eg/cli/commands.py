@@ -1,4 +1,4 @@
-"""The commands get, put, monitor, snapshot and gateway.
+"""The commands get, put, monitor and snapshot.
 
 Thread safety: commands run on the calling thread; updates are printed on the client's worker threads, in order.
 """
@@ -36,7 +36,6 @@ from k2eg_rx import (
     first,
 )
 from k2eg_rx.concurrency import TerminationSignals
-from k2eg_rx.errors import require_extra
 from k2eg_rx.protocol import GetCommand
 from k2eg_rx.texts import shown
 
@@ -309,15 +308,3 @@ def _stop(name: str, client: Client, timeout: float, *, interrupted: bool) -> No
         if not interrupted:
             raise CommandError(text) from error
         print_note(text)
-
-
-def gateway(settings: Settings) -> int:
-    """Runs a gateway for the environment until SIGTERM or Ctrl-C; returns the exit code.
-
-    Raises:
-        ModuleNotFoundError: The extra ``gateway`` is not installed.
-    """
-    require_extra("gateway", ("p4p", "aioca", "numpy"), "`k2eg gateway`")
-    from k2eg_rx.gateway.service import run_gateway  # noqa: PLC0415 - an extra
-
-    return run_gateway(settings)

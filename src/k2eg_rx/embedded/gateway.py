@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from k2eg_rx.embedded.ca_environment import channel_access
-from k2eg_rx.gateway import Gateway, GatewayOptions, Provider
+from k2eg_rx.gateway import Gateway, GatewayOptions, Provider, with_gateway_defaults
 from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
-from k2eg_rx.gateway.service import with_gateway_defaults
 from k2eg_rx.kafka import KafkaTopicAdmin, KafkaTransport
 from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.settings import Settings

@@ -89,18 +89,28 @@ from k2eg_rx.gateway.epics.provider import (
     TypeMap,
 )
 from k2eg_rx.gateway.gateway import CommandHandler, Gateway
+from k2eg_rx.gateway.runtime.configuration_text import configuration_text
 from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.deployed_configuration import (
+    DeployedConfiguration,
+    OptionFinding,
+    load_deployed_configuration,
+    uses_variables,
+)
+from k2eg_rx.gateway.runtime.kafka_defaults import with_gateway_defaults
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 
 __all__ = [
     "CommandHandler",
     "CommandSource",
+    "DeployedConfiguration",
     "Gateway",
     "GatewayContext",
     "GatewayOptions",
     "Metrics",
     "NotSentError",
+    "OptionFinding",
     "OutgoingRecord",
     "PVReading",
     "Provider",
@@ -113,6 +123,10 @@ __all__ = [
     "Subscription",
     "TopicAdmin",
     "TypeMap",
+    "configuration_text",
     "handle_each",
+    "load_deployed_configuration",
     "reply",
+    "uses_variables",
+    "with_gateway_defaults",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 from k2eg_rx.concurrency import TerminationSignals
 from k2eg_rx.errors import K2EGError
@@ -13,6 +12,7 @@ from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
 from k2eg_rx.gateway.epics.provider import Provider
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
 from k2eg_rx.gateway.gateway import Gateway
+from k2eg_rx.gateway.runtime.kafka_defaults import with_gateway_defaults
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.kafka import KafkaTopicAdmin, KafkaTransport
 from k2eg_rx.pv import Protocol
@@ -23,28 +23,6 @@ _log = get_logger(__name__)
 
 _CLOSE_TIMEOUT = 2.0  # seconds for each part
 _STOP_CHECK = 1.0  # seconds between checks of the event that a caller may set; signals need none
-
-# Defaults of a gateway; the [kafka] section overrides them.
-_KAFKA_DEFAULTS = {
-    # What is beyond waits in the `Publisher`, which knows what to drop. Half a second of 20,000 events a second.
-    "queue.buffering.max.messages": "10000",
-    # The remaining gateways take over the commands of one that was killed, or lost its session while the broker was
-    # away, when that session expires. 6 s is the least that brokers allow; the default is 45 s.
-    "session.timeout.ms": "6000",
-    # Commands that were received but not committed are carried out again if this gateway is killed.
-    "auto.commit.interval.ms": "200",
-}
-# Not to be overridden: events exist nowhere else, so they do not expire but are dropped where the `Publisher` has no
-# more room. A client's commands, in contrast, expire after seconds, because a late command is unwanted.
-_KAFKA_RULES = {"message.timeout.ms": "0"}
-
-
-def with_gateway_defaults(settings: Settings) -> Settings:
-    """Returns settings with a gateway's properties for Kafka; `settings.kafka` overrides the defaults among them."""
-    asked = {name: value for name, value in settings.kafka.items() if name != "delivery.timeout.ms"}
-    for name in settings.kafka.keys() & {*_KAFKA_RULES, "delivery.timeout.ms"}:
-        _log.warning("property ignored: [kafka] %s reason=records of a gateway wait for as long as there is room", name)
-    return replace(settings, kafka={**_KAFKA_DEFAULTS, **asked, **_KAFKA_RULES})
 
 
 @contextmanager
@@ -61,6 +39,7 @@ def gateway(settings: Settings, stop: threading.Event | None = None) -> Generato
         TransportError: Kafka refuses the connection, or was not reached in time.
     """
     options = GatewayOptions.from_section(settings.section("gateway"))
+    options.warn()
     settings = with_gateway_defaults(settings)
     with ExitStack() as stack:
         transport = KafkaTransport(settings)

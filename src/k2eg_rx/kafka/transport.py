@@ -11,7 +11,7 @@ from concurrent.futures import Future
 
 from k2eg_rx.kafka.connection.configuration import (
     Properties,
-    check_properties,
+    check_settings,
     events_properties,
     group_properties,
     history_properties,
@@ -19,7 +19,7 @@ from k2eg_rx.kafka.connection.configuration import (
     replies_properties,
     sink_properties,
 )
-from k2eg_rx.kafka.connection.errors import ErrorTranslator, secrets_in
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, secrets_of
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.kafka.connection.tls import TLSDiagnosis
@@ -50,14 +50,14 @@ class KafkaTransport:
     """
 
     def __init__(self, settings: Settings) -> None:
-        check_properties(settings.kafka)
+        check_settings(settings)
         self._settings = settings
-        self._translator = ErrorTranslator(settings.broker_url, secrets_in(settings.kafka), settings.command_topic)
+        self._translator = ErrorTranslator(settings.broker_url, secrets_of(settings), settings.command_topic)
         self._status_events = StatusEvents()
         self._health = Health(
             self._status_events,
             self._translator,
-            tls_diagnosis=TLSDiagnosis(settings.kafka).diagnose,
+            tls_diagnosis=TLSDiagnosis(settings.kafka_of_producers).diagnose,
             required_topics=(settings.command_topic, settings.reply_topic),
         )
         self._cluster = Cluster(settings, self._translator, self._health)

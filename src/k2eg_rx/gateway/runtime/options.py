@@ -16,6 +16,8 @@ _log = get_logger(__name__)
 _MOST = 2**63 - 1  # of bytes and counts
 _GROUP = re.compile(r"[A-Za-z0-9._-]+")
 _OVERFLOWS = ("latest", "drop_oldest")
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+_LOG_FORMATS = ("text", "json")
 _BOOLEANS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
 
@@ -46,12 +48,16 @@ class GatewayOptions:
         snapshot_topics: The same for the topics of recurring snapshots.
         create_topics: Whether to create the topics of PVs and snapshots, with the deployed gateway's partitions.
         monitor_expiration: A monitor or recurring snapshot ends after this time without consumers; 0 means never.
+        purge: Whether the topic of a PV is deleted some time after its last monitor has ended for want of consumers.
+        ignored_groups: A regular expression; consumer groups whose whole name matches do not count as consumers.
         update_buffer: Approximate bytes of EPICS updates that may wait for the event loop.
         snapshot_buffer: Values that one recurring snapshot may buffer.
         outgoing_buffer: Records that may wait for Kafka in an outage.
         outgoing_buffer_bytes: Their approximate memory.
         outgoing_overflow: Which are dropped beyond: with "latest" the older ones of PVs that have several, so that the
             newest value of each PV stays; with "drop_oldest" the oldest of all.
+        log_level: The least level that is logged: debug, info, warning or error.
+        log_format: How a line of the log is written: text, or json for a JSON object per line.
         max_command_bytes: Larger commands are dropped without parsing.
     """
 
@@ -75,25 +81,32 @@ class GatewayOptions:
     snapshot_topics: str = ".*"
     create_topics: bool = True
     monitor_expiration: float = 3600.0
+    purge: bool = False
+    ignored_groups: str = ""
     update_buffer: int = 256 * 1024 * 1024
     snapshot_buffer: int = 100_000
     outgoing_buffer: int = 250_000
     outgoing_buffer_bytes: int = 256 * 1024 * 1024
     outgoing_overflow: str = "latest"
     max_command_bytes: int = MAX_MESSAGE_BYTES
+    log_level: str = "info"
+    log_format: str = "text"
 
     def __post_init__(self) -> None:
         if not isinstance(self.group, str) or not _GROUP.fullmatch(self.group):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(
                 f"[gateway] group must consist of letters, digits, '.', '_' and '-', got {shown(self.group)}"
             )
-        flag(self.create_topics, "[gateway] create_topics")
+        for name in ("create_topics", "purge"):
+            flag(getattr(self, name), f"[gateway] {name}")
         for name in ("operation_timeout", "max_put_age", "max_get_age"):
             positive(getattr(self, name), f"[gateway] {name}")
         for name in ("monitor_expiration", "start_timeout"):
             non_negative(getattr(self, name), f"[gateway] {name}", LONGEST_DURATION)
         one_of(self.outgoing_overflow, "[gateway] outgoing_overflow", _OVERFLOWS)
-        for name in ("reply_topics", "monitor_topics", "snapshot_topics"):
+        one_of(self.log_level, "[gateway] log_level", _LOG_LEVELS)
+        one_of(self.log_format, "[gateway] log_format", _LOG_FORMATS)
+        for name in ("reply_topics", "monitor_topics", "snapshot_topics", "ignored_groups"):
             pattern = instance(getattr(self, name), f"[gateway] {name}", str, "a regular expression")
             try:
                 re.compile(pattern)
@@ -117,23 +130,30 @@ class GatewayOptions:
             if name not in kinds:
                 raise ValueError(f"[gateway] {name[:80]} is not an option: {nearest(name[:80], sorted(kinds))}")
             values[name] = _convert(name, text.strip(), kinds[name])
-        options = cls(**values)
-        if "k2eg" in options.group.lower():
+        return cls(**values)
+
+    @staticmethod
+    def boolean(text: str) -> bool | None:
+        """Returns the flag that a text such as ``yes``, ``off`` or ``1`` is; None if it is none."""
+        return _BOOLEANS.get(text.lower())
+
+    def warn(self) -> None:
+        """Logs what is worth a warning."""
+        if "k2eg" in self.group.lower():
             _log.warning(
                 "group name contains 'k2eg': group=%s reason=deployed gateways have such names, and share the commands"
                 " with this gateway if the group is the same; programs that count consumers leave such groups out",
-                options.group,
+                self.group,
             )
-        return options
 
 
 def _convert(name: str, text: str, kind: type) -> str | float | int | bool:
     if kind is str:
         return text
     if kind is bool:
-        if text.lower() not in _BOOLEANS:
+        if (flag_ := GatewayOptions.boolean(text)) is None:
             raise ValueError(f"[gateway] {name} must be 'yes' or 'no', got {text!r}")
-        return _BOOLEANS[text.lower()]
+        return flag_
     try:
         return int(text) if kind is int else float(text)
     except ValueError:

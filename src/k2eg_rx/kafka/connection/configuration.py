@@ -1,7 +1,7 @@
 """librdkafka properties of each client: defaults, the ``[kafka]`` section, and fixed properties.
 
-The ``[kafka]`` section of an environment overrides the defaults, but not the properties on which exact start offsets,
-group rebalances and the safety of puts depend.
+The ``[kafka]`` section of an environment, and over it ``[kafka.producer]`` or ``[kafka.consumer]``, override the
+defaults, but not the properties on which exact start offsets, group rebalances and the safety of puts depend.
 """
 
 from __future__ import annotations
@@ -101,13 +101,13 @@ _NEVER_OF_A_CONSUMER = _NEVER | {"message.max.bytes"}
 UNNAMED_GROUP = "kg-reader"  # librdkafka requires one even without group membership
 
 
-def check_properties(properties: Mapping[str, str]) -> None:
-    """Checks the ``[kafka]`` section for properties that no client can have.
+def check_settings(settings: Settings) -> None:
+    """Checks the ``[kafka...]`` sections for properties that no client can have.
 
     Raises:
         TransportError: A property must not be there; the text names it and the reason.
     """
-    for name, value in properties.items():
+    for name, value in (*settings.kafka_of_producers.items(), *settings.kafka_of_consumers.items()):
         if name.endswith("_cb") or name in ("on_commit", "on_delivery", "logger"):
             raise TransportError(f"[kafka] {name} is a function of a program, which a file cannot give: remove it")
         if name == "transactional.id":
@@ -122,9 +122,13 @@ def check_properties(properties: Mapping[str, str]) -> None:
 
 
 def _properties(
-    settings: Settings, defaults: Mapping[str, Any], rules: Mapping[str, Any], never: frozenset[str] = _NEVER
+    settings: Settings,
+    properties: Mapping[str, str],
+    defaults: Mapping[str, Any],
+    rules: Mapping[str, Any],
+    never: frozenset[str] = _NEVER,
 ) -> Properties:
-    asked = {name: value for name, value in settings.kafka.items() if name not in never}
+    asked = {name: value for name, value in properties.items() if name not in never}
     rules = {"bootstrap.servers": settings.broker_url, **rules}
     for name in sorted(set(rules) & set(asked)):
         if str(rules[name]).lower() != asked[name].lower():
@@ -133,12 +137,13 @@ def _properties(
 
 
 def _consumer_properties(settings: Settings, defaults: Mapping[str, Any], rules: Mapping[str, Any]) -> Properties:
-    return _properties(settings, defaults, {**_CONSUMER_RULES, **rules}, _NEVER_OF_A_CONSUMER)
+    rules = {**_CONSUMER_RULES, **rules}
+    return _properties(settings, settings.kafka_of_consumers, defaults, rules, _NEVER_OF_A_CONSUMER)
 
 
 def admin_properties(settings: Settings, *, create_topics: bool = False) -> Properties:
     """Returns the properties of the admin client."""
-    return _properties(settings, {}, {"allow.auto.create.topics": create_topics})
+    return _properties(settings, settings.kafka_of_producers, {}, {"allow.auto.create.topics": create_topics})
 
 
 def replies_properties(settings: Settings) -> Properties:
@@ -213,4 +218,4 @@ def presence_properties(settings: Settings, app_name: str) -> Properties:
 
 def sink_properties(settings: Settings) -> Properties:
     """Returns the properties of the producer."""
-    return _properties(settings, _PRODUCER_DEFAULTS, {})
+    return _properties(settings, settings.kafka_of_producers, _PRODUCER_DEFAULTS, {})

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka import KafkaError, KafkaException
 
 from k2eg_rx.errors import TransportError
+from k2eg_rx.settings import Settings, is_secret
 from k2eg_rx.transport import MissingTopicError, RecordTooLargeError, TransientError, UnconfirmedError
 
 _UNREACHABLE = (
@@ -147,9 +148,6 @@ _FORBIDDEN = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_
 _NOT_VERIFIED = "certificate verify failed"
 _ALERT = re.compile(r"alert (?:.*certificate|unknown ca|access denied|handshake failure)")
 
-_SECRET_NAME = re.compile(
-    r"password|secret|\.pem$|token|jaas|private|sasl\.oauthbearer\.config|assertion", re.IGNORECASE
-)
 _QUOTED_VALUE = re.compile(r'(value )"[^"]*" (for configuration property)|(value )\S+( is outside)')
 # A broker's name at the beginning of librdkafka's texts. Brokers of kafka_broker_url have "bootstrap" for a number.
 _BROKER_NAME = re.compile(r"(?:GroupCoordinator: )?(?:\w+://)?(?P<address>\S+?:\d+)(?:/(?P<number>\w+))?: ")
@@ -159,7 +157,12 @@ _SHORTEST_SECRET = 4  # masking a shorter one would reveal it by the positions o
 
 def secrets_in(properties: Mapping[str, str]) -> tuple[str, ...]:
     """Returns the values of the properties that are secret, by their names."""
-    return tuple(value for name, value in properties.items() if value and _SECRET_NAME.search(name))
+    return tuple(value for name, value in properties.items() if value and is_secret(name))
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """Returns the secrets among the properties of an environment."""
+    return secrets_in(settings.kafka_of_producers) + secrets_in(settings.kafka_of_consumers)
 
 
 def kafka_error(failure: KafkaError | KafkaException) -> KafkaError:

@@ -73,7 +73,7 @@ class Cluster:
         self._creator: Any = None
         self._failed_requests = 0  # in a row, for want of a broker
         # As for the consumers: records of a transaction that is open are received when it is committed.
-        committed = settings.kafka.get("isolation.level", "read_committed") == "read_committed"
+        committed = settings.kafka_of_consumers.get("isolation.level", "read_committed") == "read_committed"
         self._isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         self.cluster_id: str | None = None
 

@@ -22,7 +22,7 @@ from confluent_kafka.admin import (
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import RETENTION_MS, admin_properties
-from k2eg_rx.kafka.connection.errors import ErrorTranslator, kafka_error, secrets_in
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, kafka_error, secrets_of
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.settings import Settings
 from k2eg_rx.texts import get_logger
@@ -66,7 +66,7 @@ class KafkaTopicAdmin:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._translator = ErrorTranslator(settings.broker_url, secrets_in(settings.kafka), settings.command_topic)
+        self._translator = ErrorTranslator(settings.broker_url, secrets_of(settings), settings.command_topic)
         self._admin: Any = self._make()
 
     def _make(self) -> Any:

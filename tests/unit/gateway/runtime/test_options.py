@@ -36,6 +36,10 @@ def test_a_section_is_parsed() -> None:
         ({"monitor_expiration": "-1"}, "monitor_expiration"),
         ({"start_timeout": "-1"}, "start_timeout"),
         ({"max_pending": "1.5"}, "max_pending must be a whole number, got '1.5'"),
+        ({"ignored_groups": "("}, "ignored_groups must be a regular expression"),
+        ({"purge": "2"}, "purge must be 'yes' or 'no', got '2'"),
+        ({"log_level": "loud"}, "log_level must be 'debug' or 'info'"),
+        ({"log_format": "xml"}, "log_format must be 'text' or 'json', got 'xml'"),
         ({"reply_topics": "("}, "reply_topics must be a regular expression"),
         ({"max_names": "0"}, "max_names must be a whole number of at least 1, got 0"),
         ({"max_pending": "0"}, "max_pending must be a whole number of at least 1, got 0"),
@@ -54,5 +58,5 @@ def test_errors_name_the_option(section: dict[str, str], words: str) -> None:
 def test_a_group_name_with_k2eg_is_accepted_with_a_warning(
     group: str, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert GatewayOptions.from_section({"group": group}).group == group
+    GatewayOptions.from_section({"group": group}).warn()
     assert ("share the commands" in caplog.text) is warns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import (
     admin_properties,
     check_group_name,
-    check_properties,
+    check_settings,
     events_properties,
     group_properties,
     presence_group,
@@ -102,7 +103,26 @@ def test_a_property_that_no_client_can_have_is_one_error_with_its_name(name, val
 
 
 def test_acks_of_all_replicas_may_be_set():
-    check_properties({"acks": "all", "request.required.acks": "-1"})
+    check_settings(settings(acks="all", request_required_acks="-1"))
+
+
+def test_producers_and_consumers_have_properties_of_their_own_over_the_shared_ones():
+    environment = replace(
+        settings(statistics_interval_ms="1", socket_timeout_ms="7000"),
+        producer={"statistics.interval.ms": "2", "sasl.password": "of-producers"},
+        consumer={"statistics.interval.ms": "3"},
+    )
+    for properties in (sink_properties(environment), admin_properties(environment)):
+        assert (properties["statistics.interval.ms"], properties["sasl.password"]) == ("2", "of-producers")
+    for properties in (replies_properties(environment), presence_properties(environment, "app")):
+        assert properties["statistics.interval.ms"] == "3"
+        assert "sasl.password" not in properties
+        assert properties["socket.timeout.ms"] == "7000"
+
+
+def test_a_producers_own_acks_are_checked():
+    with pytest.raises(TransportError, match=r"acks must be all, got 1"):
+        check_settings(replace(settings(), producer={"acks": "1"}))
 
 
 def test_no_static_membership():
