@@ -23,7 +23,7 @@ from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
 from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, ConsumedTopics, Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
-from k2eg_rx.gateway.runtime.event_loop import in_slices
+from k2eg_rx.gateway.runtime.event_loop import SlicedDisposable, in_slices
 from k2eg_rx.gateway.runtime.metrics import Result
 from k2eg_rx.protocol import MONITOR_KEY, ConnectionEvent, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
 from k2eg_rx.pv import PVAddress, monitor_topic
@@ -193,11 +193,14 @@ class Monitors:
                 observer.on_completed()
                 return Disposable()
             self._metrics.count_result(reply_to.command, Result.OK)
-            if reply_to.complete:
-                by_uri = [name for name in names if "://" in name] if uri_keys else None
-                starts = self._announcement.topic
-                observer.on_next(reply(reply_to, MONITOR_KEY, 0, text, uri_keys=by_uri, gateway_topic=starts))
             stream = _CommandStream(observer, share, self._remove)
+
+            def begin() -> None:
+                if reply_to.complete:
+                    by_uri = [name for name in names if "://" in name] if uri_keys else None
+                    starts = self._announcement.topic
+                    observer.on_next(reply(reply_to, MONITOR_KEY, 0, text, uri_keys=by_uri, gateway_topic=starts))
+                activations.disposable = in_slices(self._scheduler, named, activate, all_started, fail)
 
             def activate(named: tuple[tuple[PVAddress, str], str]) -> None:
                 (address, topic), name = named
@@ -212,12 +215,17 @@ class Monitors:
                 observer.on_error(error)
 
             def dispose() -> None:
+                waiting.dispose()
                 activations.dispose()
                 share.give_back_rest()
                 stream.dispose()
 
-            activations, named = SerialDisposable(), list(zip(targets, names, strict=True))
-            activations.disposable = in_slices(self._scheduler, named, activate, all_started, fail)
+            waiting, activations = SerialDisposable(), SerialDisposable()
+            named = list(zip(targets, names, strict=True))
+            if uri_keys:  # such a client finds a topic as soon as it exists
+                begin()
+            else:
+                waiting.disposable = self._when_ready([topic for _, topic in targets], reply_to, begin, fail)
             return Disposable(dispose)
 
         return reactivex.create(subscribe)
@@ -284,6 +292,27 @@ class Monitors:
     def _topic_ready(self, topic: str, reply_to: ReplyTo) -> Observable[Any]:
         """Returns a stream that completes when the topic exists. Clients create their reply topics themselves."""
         return reactivex.empty() if topic == reply_to.topic else self._topics.ensure(topic, PV_PARTITIONS)
+
+    def _when_ready(
+        self, topics: Sequence[str], reply_to: ReplyTo, ready: Callable[[], None], failed: Callable[[Exception], None]
+    ) -> abc.DisposableBase:
+        """Calls a function when all topics exist.
+
+        Released clients subscribe to a topic once they have the reply. One that does not exist yet is looked for again
+        a minute later, and they miss what is published until then.
+        """
+        waiting, missing = SlicedDisposable(self._scheduler), dict.fromkeys(topics)
+
+        def wait_for(topic: str) -> None:
+            waiting.add(self._topic_ready(topic, reply_to).subscribe(on_completed=lambda: made(topic)))
+
+        def made(topic: str) -> None:
+            del missing[topic]
+            if not missing:
+                ready()
+
+        waiting.add(in_slices(self._scheduler, list(missing), wait_for, failed=failed))
+        return waiting
 
     def _start(self, monitor: _Monitor, topic_ready: Observable[Any], disposables: CompositeDisposable) -> None:
         """Subscribes to the PV and publishes its events once the topic exists."""

@@ -171,12 +171,11 @@ class RecurringSnapshots:
             self._rules.add_snapshot(running.topic)
             subscriptions = CompositeDisposable(taken, Disposable(lambda: self._remove(running)))
             try:
-                self._run(running, observer, subscriptions)
+                self._run(running, started, observer, subscriptions)
             except BaseException:  # a snapshot that stayed would publish nothing, and later starts would join it
                 subscriptions.dispose()
                 raise
             self._metrics.count_result(reply_to.command, Result.OK)
-            observer.on_next(started)
             return subscriptions
 
         return reactivex.create(subscribe)
@@ -252,12 +251,22 @@ class RecurringSnapshots:
     def _run(
         self,
         running: _RunningSnapshot,
+        started: OutgoingRecord,
         observer: abc.ObserverBase[OutgoingRecord],
         subscriptions: CompositeDisposable,
     ) -> None:
-        """Subscribes to the PVs and emits iterations once the topic exists, until `running.stop` is called."""
+        """Subscribes to the PVs and emits the reply and iterations once the topic exists, until `running.stop`.
+
+        The reply waits for the topic as well, since released clients subscribe to it at once, and look for one that
+        does not exist yet again a minute later.
+        """
         builder = running.builder
         windows = SerialDisposable()
+        unanswered = [started]
+
+        def answer() -> None:
+            while unanswered:
+                observer.on_next(unanswered.pop())
 
         def publish(message: Message) -> None:
             outgoing = self._encode(running, message)
@@ -285,10 +294,12 @@ class RecurringSnapshots:
 
         def stop() -> None:
             running.stopping = True
+            answer()
             windows.dispose()
             output.finish()
 
         def start() -> None:
+            answer()
             builder.open(self._now())
             if running.command.triggered:
                 output.open()

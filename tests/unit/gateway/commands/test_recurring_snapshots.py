@@ -475,19 +475,27 @@ def slow(new_gateway: Callable[..., Any]) -> Iterator[tuple[Any, Callable[[], No
 
 
 def test_the_first_iteration_waits_for_the_topic(slow: tuple[Any, Callable[[], None]]) -> None:
-    """It would be published to no topic, and no client would see it."""
+    """It would be published to no topic, and no client would see it; so does the reply, after which clients listen."""
     gateway, make = slow
     start(gateway, "pva://a", name="s", time_window_msec=1000, type="timedbuffered")
     gateway.update("a", 1)
     gateway.update("a", 2)
     gateway.advance(20.0)
-    assert [sent.topic for sent in gateway.sent()] == ["replies"]
+    assert gateway.sent() == []
     make()
     gateway.update("a", 3)
     gateway.advance(1.0)
-    sent = gateway.bodies("s")
+    reply, *sent = gateway.bodies()
+    assert reply["error"] == 0
     assert {body["iter_index"] for body in sent} == {1}
     assert [body["a"]["value"] for body in sent if "a" in body] == [2, 3], "from the newest value on"
+
+
+def test_a_stop_before_the_topic_exists_answers_the_start_first(slow: tuple[Any, Callable[[], None]]) -> None:
+    gateway, _ = slow
+    start(gateway, "pva://a", name="s", reply_id="start")
+    gateway.command("repeating_snapshot_stop", snapshot_name="s", reply_id="stop")
+    assert [body["reply_id"] for body in gateway.bodies("replies")] == ["start", "stop"]
 
 
 def test_triggers_wait_for_the_topic(slow: tuple[Any, Callable[[], None]]) -> None:

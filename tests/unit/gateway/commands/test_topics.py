@@ -244,9 +244,9 @@ def test_the_first_event_of_a_monitor_waits_for_its_topic(gateway: Any) -> None:
     admin = Admin()
     gateway.handler.topics._admin = admin
     gateway.handler.topics._create = True
-    gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
+    gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
     gateway.command("monitor", pv_name="pva://b", reply_topic="mine")
-    assert [sent.key for sent in gateway.sent()] == ["monitor-error-key"] * 2, "replies do not wait for topics"
+    assert [sent.key for sent in gateway.sent()] == ["monitor-error-key"] * 2, "replies to this client do not wait"
     assert [each.address.name for each in gateway.pva.subscriptions] == ["b"], (
         "the gateway does not create reply topics"
     )
@@ -258,6 +258,30 @@ def test_the_first_event_of_a_monitor_waits_for_its_topic(gateway: Any) -> None:
     gateway.command("repeating_snapshot", snapshot_name="S", pv_name_list=["pva://a"])
     gateway.handler.topics._worker.tasks.pop(0)()
     assert admin.requests[-1] == {"s": 1}
+
+
+def test_the_reply_to_a_released_client_waits_for_all_topics(gateway: Any) -> None:
+    """It subscribes to them when it has the reply, and looks again for one that does not exist a minute later."""
+    gateway.handler.topics._admin = Admin()
+    gateway.handler.topics._create = True
+    names = [f"pva://pv{number}" for number in range(60)]  # more than a slice
+    gateway.command("multi-monitor", pv_name_list=names, reply_id="m")
+    assert (gateway.sent(), gateway.pva.subscriptions) == ([], [])
+    while gateway.handler.topics._worker.tasks:
+        gateway.handler.topics._worker.tasks.pop(0)()
+        gateway.settle()
+    assert [(body["reply_id"], body["error"]) for body in gateway.bodies()] == [("m", 0)]
+    assert len(gateway.pva.subscriptions) == len(names)
+
+
+def test_a_monitor_that_waits_for_its_topic_ends_with_the_gateway(gateway: Any) -> None:
+    gateway.handler.topics._admin = Admin()
+    gateway.handler.topics._create = True
+    gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
+    gateway.subscription.dispose()
+    gateway.handler.topics._worker.tasks.pop(0)()
+    gateway.settle()
+    assert (gateway.sent(), gateway.pva.subscriptions) == ([], [])
 
 
 def test_what_is_known_of_topics_does_not_grow_with_time() -> None:
