@@ -56,6 +56,9 @@ Recurring snapshots
     - A snapshot ends when neither its topic nor a reply topic it was requested from has had consumers for
       `monitor_expiration`.
     - Values lost to a full buffer are reported in `error_message` of the tail.
+    - Messages are numbered as the newest gateways do, but without gaps: `msg_seq`, `total_messages` and, with
+      `sub_push_delay_msec`, `submission_seq` and `last_submission_data`. The tail has `missing_messages` if data was
+      dropped, and the header the `tags` of its trigger.
 
 Monitors
     - A malformed PV name in a multi-monitor refuses the whole command.

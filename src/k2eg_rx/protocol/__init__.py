@@ -35,6 +35,7 @@ from k2eg_rx.protocol.encode import (
     encode_structure,
     encode_tail,
     encode_value,
+    with_fields,
 )
 from k2eg_rx.protocol.fields import (
     Alarm,
@@ -212,4 +213,5 @@ __all__ = [
     "units_of",
     "value_with_arrays",
     "with_arrays",
+    "with_fields",
 ]

@@ -130,6 +130,13 @@ def _around(serialization: Serialization, before: Fields, name: str, fragment: b
     return b"{" + b",".join(part for part in parts if part) + b"}"
 
 
+def with_fields(serialization: Serialization, body: bytes, fields: Fields) -> bytes:
+    """Returns a message, which is a map of at most 15 entries with the added ones, with fields added at its end."""
+    if serialization is Serialization.MSGPACK:
+        return b"".join((bytes([body[0] + len(fields)]), body[1:], _msgpack(fields)[1:]))
+    return b"".join((body[:-1], b",", _json(fields)[1:]))
+
+
 def encode_event(serialization: Serialization, pv_name: str, fragment: bytes) -> bytes:
     """Returns a monitor event."""
     return _around(serialization, {}, pv_name, fragment, {})
@@ -208,11 +215,13 @@ def encode_start(gateway: str, version: str, time_ms: int) -> bytes:
 def encode_header(serialization: Serialization, header: SnapshotHeader) -> bytes:
     """Returns the header of an iteration."""
     name, timestamp, index = header.snapshot_name, header.timestamp // _MILLISECOND, header.iter_index
+    tags: Fields = {"tags": dict(header.tags)} if header.tags else {}
     if serialization is Serialization.JSON:
         return _json(
-            {"message_type": _HEADER, "iter_index": index, "snapshot_name": name, "timestamp": timestamp},
+            {"message_type": _HEADER, "iter_index": index, "snapshot_name": name, "timestamp": timestamp, **tags},
         )
-    return _msgpack({"message_type": _HEADER, "snapshot_name": name, "timestamp": timestamp, "iter_index": index})
+    fields = {"message_type": _HEADER, "snapshot_name": name, "timestamp": timestamp, "iter_index": index, **tags}
+    return _msgpack(fields)
 
 
 def encode_data(serialization: Serialization, timestamp: int, iter_index: int, pv_name: str, fragment: bytes) -> bytes:

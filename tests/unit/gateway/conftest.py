@@ -124,7 +124,11 @@ class Sent:
         self.topic = outgoing.topic
         self.key = outgoing.key.decode()
         self.form = outgoing.serialization
-        self.body = decode_body(Record(outgoing.topic, 0, 0, None, outgoing.value, outgoing.serialization.headers))
+        body = outgoing.value
+        if outgoing.place is not None:  # as the publisher does
+            body = outgoing.place.numbered(outgoing.serialization, body)
+            outgoing.place.passed_on()
+        self.body = decode_body(Record(outgoing.topic, 0, 0, None, body, outgoing.serialization.headers))
 
     def __repr__(self) -> str:
         return f"{self.topic} {self.key!r} {self.body}"

@@ -9,7 +9,7 @@ Thread safety: belongs to the event loop thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
@@ -24,7 +24,7 @@ class IterationOutput(abc.DisposableBase):
     Args:
         scheduler: The event loop.
         publish: Publishes a message; must not raise.
-        triggered: Returns the messages of an iteration that was triggered.
+        triggered: Returns the messages of an iteration that was triggered, given the trigger's tags.
         last: Returns the messages of the last iteration.
         ended: Called when the last iteration is published.
         max_triggers: The number of triggers that may wait.
@@ -35,7 +35,7 @@ class IterationOutput(abc.DisposableBase):
         scheduler: abc.SchedulerBase,
         publish: Callable[[Message], None],
         *,
-        triggered: Callable[[], Sequence[Message]],
+        triggered: Callable[[Mapping[str, str]], Sequence[Message]],
         last: Callable[[], Sequence[Message]],
         ended: Callable[[], None],
         max_triggers: int,
@@ -48,7 +48,7 @@ class IterationOutput(abc.DisposableBase):
         self._max_triggers = max_triggers
         self._messages: deque[Message] = deque()
         self._slices = SerialDisposable()
-        self._triggers = 0
+        self._triggers: deque[Mapping[str, str]] = deque()  # the tags of each
         self._finishing = False
         self._finished = False
         self._step_scheduled = False
@@ -71,11 +71,11 @@ class IterationOutput(abc.DisposableBase):
         self._is_open = True
         self._step()
 
-    def trigger(self) -> bool:
+    def trigger(self, tags: Mapping[str, str]) -> bool:
         """Publishes an iteration, at once for the first trigger in a turn of the event loop; False if too many wait."""
-        if self._triggers >= self._max_triggers:
+        if len(self._triggers) >= self._max_triggers:
             return False
-        self._triggers += 1
+        self._triggers.append(tags)
         if self._is_open and not self._step_scheduled:
             self._step()
         return True
@@ -91,9 +91,9 @@ class IterationOutput(abc.DisposableBase):
         if self.busy:
             return
         if self._triggers:
-            self._triggers -= 1
+            tags = self._triggers.popleft()
             self._schedule_step()
-            self.send(self._triggered())
+            self.send(self._triggered(tags))
         elif self._finishing:
             self._finishing, self._finished = False, True
             self.send(self._last())
@@ -114,4 +114,5 @@ class IterationOutput(abc.DisposableBase):
         """Drops what is not published yet. Idempotent."""
         self._slices.dispose()
         self._messages.clear()
-        self._triggers, self._finishing = 0, False
+        self._triggers.clear()
+        self._finishing = False

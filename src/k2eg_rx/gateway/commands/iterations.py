@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -22,11 +22,15 @@ class UnencodedData:
         timestamp: Unix nanoseconds.
         iter_index: The number of the iteration, from 1.
         value: The PV's value.
+        push: The number of the partial push within the iteration, from 1.
+        is_last: Whether it is the last one of its partial push.
     """
 
     timestamp: int
     iter_index: int
     value: PVValue
+    push: int
+    is_last: bool
 
 
 Message = SnapshotHeader | UnencodedData | SnapshotTail
@@ -61,6 +65,7 @@ class IterationBuilder:
         self._held = False
         self._header_sent = False
         self._index = 1
+        self._pushes = 0  # of the current iteration
         self._lost = 0
         self._notes: dict[str, str] = {}  # by PV or subject, for the next tail
 
@@ -112,19 +117,22 @@ class IterationBuilder:
         """
         return self._data(timestamp, self._take_buffer()) if self._buffer else []
 
-    def end(self, timestamp: int, now: float, *, pause: bool = False) -> list[Message]:
+    def end(
+        self, timestamp: int, now: float, *, pause: bool = False, tags: Mapping[str, str] | None = None
+    ) -> list[Message]:
         """Returns the rest of an iteration at the end of its window, or on a trigger.
 
         Args:
             timestamp: Unix nanoseconds.
             now: Seconds, on the same clock as in `add`.
             pause: Whether to ignore values from now on until `open`.
+            tags: Those of the trigger.
         """
         self._discard_old(now)
         self._open = not pause
         if not self._buffered:
-            return self._complete(timestamp, self._latest_values())
-        return self._complete(timestamp, [*self._take_buffer(), *self._latest_values(unreported_only=True)])
+            return self._complete(timestamp, self._latest_values(), tags)
+        return self._complete(timestamp, [*self._take_buffer(), *self._latest_values(unreported_only=True)], tags)
 
     def stop(self, timestamp: int, now: float) -> list[Message]:
         """Returns the rest of the last iteration, whose window is cut short."""
@@ -148,18 +156,27 @@ class IterationBuilder:
             if address in self._latest and not (unreported_only and address in self._reported)
         ]
 
-    def _data(self, timestamp: int, values: Sequence[PVValue]) -> list[Message]:
-        messages: list[Message] = [] if self._header_sent else [SnapshotHeader(self._name, timestamp, self._index)]
+    def _data(self, timestamp: int, values: Sequence[PVValue], tags: Mapping[str, str] | None = None) -> list[Message]:
+        messages: list[Message] = []
+        if not self._header_sent:
+            messages.append(SnapshotHeader(self._name, timestamp, self._index, tags or {}))
         self._header_sent = True
-        messages.extend(UnencodedData(timestamp, self._index, value) for value in values)
+        self._pushes += bool(values)
+        last = len(values) - 1
+        messages.extend(
+            UnencodedData(timestamp, self._index, value, self._pushes, n == last) for n, value in enumerate(values)
+        )
         return messages
 
-    def _complete(self, timestamp: int, values: Sequence[PVValue]) -> list[Message]:
-        messages = self._data(timestamp, values)
+    def _complete(
+        self, timestamp: int, values: Sequence[PVValue], tags: Mapping[str, str] | None = None
+    ) -> list[Message]:
+        messages = self._data(timestamp, values, tags)
         text = f"{self._lost} values are missing: no more than {self._limit} are held back" if self._lost else ""
         messages.append(SnapshotTail(self._name, timestamp, self._index, error_message=text))
         self._index += 1
         self._header_sent = False
+        self._pushes = 0
         self._lost = 0
         self._reported.clear()
         return messages

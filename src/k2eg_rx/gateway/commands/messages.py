@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from k2eg_rx.gateway.commands.numbering import Place
 from k2eg_rx.protocol import (
     CONNECTION_HEADERS,
     NOTICE_KEY,
@@ -35,6 +36,7 @@ class OutgoingRecord(NamedTuple):
             record to publish in its place, if any.
         repeated: Whether it is an event that was published before.
         about: The PV, where the key does not name it.
+        place: That of a recurring snapshot's message in its iteration; it numbers the message.
     """
 
     topic: str
@@ -46,6 +48,7 @@ class OutgoingRecord(NamedTuple):
     instead: Callable[[str, int], OutgoingRecord | None] | None = None
     repeated: bool = False
     about: str = ""
+    place: Place | None = None
 
     @property
     def headers(self) -> Headers:

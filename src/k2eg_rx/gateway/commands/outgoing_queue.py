@@ -13,6 +13,7 @@ from k2eg_rx.gateway.commands.messages import OutgoingRecord
 
 _RECORD_BYTES = 600  # memory of a record beside its value, roughly
 _MAX_REPLIES = 1000  # replies of one topic and key that wait at most; events are dropped first
+_ACCEPTED_BYTES = 900_000  # of a record; a broker's limit is 1 MiB unless configured otherwise
 _LOOK_AHEAD = 100  # records beyond the oldest among which one to drop is looked for
 
 
@@ -26,9 +27,13 @@ class Lane:
         since: The publisher's tick of the last report, or of the first record without a report.
         lost: Records that were not published, or may not be stored, since a client was last told.
         tell: Makes the record that tells clients of them.
+        owed: The tail of a snapshot's iteration that was dropped although its header was sent; it goes before the next
+            header.
+        held: The record whose report the others wait for, because Kafka may refuse it as too large.
+        accepted: The bytes that Kafka is known to accept.
     """
 
-    __slots__ = ("lost", "reported", "sent", "since", "tell", "waiting")
+    __slots__ = ("accepted", "held", "lost", "owed", "reported", "sent", "since", "tell", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[int] = deque()
@@ -37,10 +42,13 @@ class Lane:
         self.since = 0
         self.lost = 0
         self.tell: Callable[[str, int], OutgoingRecord | None] | None = None
+        self.owed: OutgoingRecord | None = None
+        self.held: OutgoingRecord | None = None
+        self.accepted = _ACCEPTED_BYTES
 
     def is_idle(self) -> bool:
         """Whether nothing of the lane has to be remembered."""
-        return not self.waiting and self.sent == self.reported and not self.lost
+        return not self.waiting and self.sent == self.reported and not self.lost and self.owed is None
 
 
 class OutgoingQueue:

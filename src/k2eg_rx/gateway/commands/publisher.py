@@ -15,6 +15,7 @@ from reactivex.disposable import SerialDisposable
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.commands.numbering import Part
 from k2eg_rx.gateway.commands.outgoing_queue import Lane, OutgoingQueue
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
@@ -29,6 +30,7 @@ _TURN = 100  # records of one PV that are passed on before those of the next
 # Seconds of a tick. A PV whose records were not confirmed within one to two ticks gets no further ones into the sink:
 # a topic without a leader does not fill the sink, and an outage fills the queue of this module.
 _TICK = 0.25
+_NUMBER_BYTES = 100  # more than the numbers in a snapshot's message have
 _PRUNING = 240  # ticks between removals of lanes without records
 _LOST = "Kafka was away or too slow for longer than the gateway's buffer holds, or did not confirm them"
 
@@ -103,16 +105,38 @@ class Publisher:
             self._wait(lane, outgoing)
 
     def _is_stalled(self, lane: Lane) -> bool:
-        return lane.sent != lane.reported and self._tick - lane.since > 1
+        return lane.held is not None or (lane.sent != lane.reported and self._tick - lane.since > 1)
 
     def _try_send(self, lane: Lane, outgoing: OutgoingRecord, timestamp_ms: int | None) -> bool:
         """Returns False if the sink is full; True if the record was accepted or refused for good."""
+        place = outgoing.place
+        if place is None:
+            return self._pass(lane, outgoing, outgoing.value, timestamp_ms)
+        owed = lane.owed if place.part is Part.HEADER else None
+        if owed is not None:
+            lane.owed = None
+            if not self._try_send(lane, owed, timestamp_ms):
+                lane.owed = owed
+                return False
+        body = place.numbered(outgoing.serialization, outgoing.value)
+        if body is None:
+            self._count_dropped(outgoing)
+            self._count_lost(lane, outgoing)
+            return True
+        lane.held = outgoing if len(body) > lane.accepted else None
+        if not self._pass(lane, outgoing, body, timestamp_ms):
+            lane.held = None
+            return False
+        return True
+
+    def _pass(self, lane: Lane, outgoing: OutgoingRecord, body: bytes, timestamp_ms: int | None) -> bool:
+        """Passes a record to the sink; returns as `_try_send`."""
         if lane.sent == lane.reported:
             lane.since = self._tick
         try:
             self._sink.send(
                 outgoing.topic,
-                outgoing.value,
+                body,
                 key=outgoing.key,
                 headers=outgoing.headers,
                 on_delivery=partial(self._delivered, lane, outgoing),
@@ -121,10 +145,13 @@ class Publisher:
         except Exception as error:
             if isinstance(error, TransportError) and isinstance(error.__cause__, BufferError):
                 return False
+            lane.held = None
             self._count_dropped(outgoing)
             self._refused.count(f"topic={outgoing.topic} error={error!r}")
             self._failed(lane, outgoing, error)
             return True
+        if outgoing.place is not None:
+            outgoing.place.passed_on()
         lane.sent += 1
         self._sent += 1
         self._metrics.published += 1
@@ -136,6 +163,9 @@ class Publisher:
         if not len(self._queue):
             self._schedule_retry()
         for owner, dropped in self._queue.add(lane, outgoing, round(self._clock() * 1000)):
+            if dropped.place is not None and dropped.place.is_owed:
+                owner.owed = dropped
+                continue
             self._count_dropped(dropped)
             self._metrics.merged_records += dropped.droppable and bool(owner.waiting)
             self._full.count(f"key={dropped.key.decode(errors='replace')} topic={dropped.topic}")
@@ -145,6 +175,8 @@ class Publisher:
 
     def _count_dropped(self, outgoing: OutgoingRecord) -> None:
         self._metrics.dropped_records += 1
+        if outgoing.place is not None:
+            outgoing.place.dropped()
         if outgoing is self._probe.record:
             self._probe.end(confirmed=False)
 
@@ -192,11 +224,22 @@ class Publisher:
         self._reported += 1
         if outgoing is self._probe.record:
             self._probe.end(confirmed=error is None)
+        if lane.held is outgoing:
+            call_soon(self._scheduler, partial(self._release, lane, outgoing, error))
         if error is not None:
             self._metrics.undelivered += 1
             call_soon(self._scheduler, partial(self._failed, lane, outgoing, error))
         elif lane.lost:
             call_soon(self._scheduler, partial(self._tell, lane))
+
+    def _release(self, lane: Lane, outgoing: OutgoingRecord, error: TransportError | None) -> None:
+        """Passes on what has waited for a report of whether Kafka accepts a large record."""
+        lane.held = None
+        if error is None:
+            lane.accepted = max(lane.accepted, len(outgoing.value) + _NUMBER_BYTES)
+        elif isinstance(error, RecordTooLargeError) and outgoing.place is not None:
+            outgoing.place.taken_back()
+        self._pass_on()
 
     def _tell(self, lane: Lane) -> None:
         """Tells the clients of a lane what they have missed, now that Kafka accepts its records again."""

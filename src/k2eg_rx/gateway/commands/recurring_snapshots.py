@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import reactivex
 from reactivex import Observable, Subject, abc
@@ -21,6 +22,7 @@ from k2eg_rx.gateway.commands.iteration_output import IterationOutput
 from k2eg_rx.gateway.commands.iterations import IterationBuilder, Message, UnencodedData
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, Usage, too_many_names
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply
+from k2eg_rx.gateway.commands.numbering import IterationNumbers, Part, Place
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, reply_stream
 from k2eg_rx.gateway.commands.schedule import SnapshotTiming, WindowEvent, window_events
 from k2eg_rx.gateway.commands.snapshot_definitions import InvalidSnapshotError, difference, validated
@@ -40,6 +42,7 @@ from k2eg_rx.protocol import (
     encode_data,
     encode_header,
     encode_tail,
+    with_fields,
 )
 from k2eg_rx.pv import PVAddress, has_control, snapshot_topic
 from k2eg_rx.texts import get_logger, printable
@@ -62,7 +65,10 @@ class _RunningSnapshot:
     Attributes:
         consumed_topics: The topics whose consumers keep the snapshot running.
         ended: Completes when the last iteration is published and the name is free.
-        trigger: Ends the current iteration; does nothing unless the snapshot is triggered. False if too many wait.
+        trigger: Ends the current iteration, given the trigger's tags; does nothing unless the snapshot is triggered.
+            False if too many wait.
+        numbers: Those of the iteration that is being encoded.
+        push: The number of the newest partial push of that iteration.
         stop: Publishes the last iteration and ends the snapshot.
         stopping: Whether `stop` was called.
     """
@@ -86,7 +92,9 @@ class _RunningSnapshot:
             limit=limit,
         )
         self.ended: Subject[OutgoingRecord] = Subject()
-        self.trigger: Callable[[], bool] = lambda: True
+        self.trigger: Callable[[Mapping[str, str]], bool] = lambda _: True
+        self.numbers = IterationNumbers()
+        self.push = 1
         self.stop: Callable[[], None] = lambda: None
         self.stopping = False
 
@@ -100,6 +108,12 @@ def _name_error(name: str) -> str:
     if not name:
         return "The snapshot name is empty"
     return f"The snapshot name has control characters: {printable(name, 200)!r}" if has_control(name) else ""
+
+
+def _submission(push: int, message: Message) -> dict[str, Any]:
+    """Returns the fields of a message that say to which partial push it belongs."""
+    is_last = isinstance(message, UnencodedData) and message.is_last
+    return {"submission_seq": push} | ({"last_submission_data": True} if is_last else {})
 
 
 class RecurringSnapshots:
@@ -214,7 +228,7 @@ class RecurringSnapshots:
                 return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -3, text)
             self._metrics.count_result(reply_to.command, Result.HANDED_OVER)
             return reactivex.empty()
-        if not running.trigger():
+        if not running.trigger(request.command.tags):
             bound = self._options.max_waiting_triggers
             text = f"Snapshot '{name}' has {bound} triggers waiting, no more may wait ([gateway] max_waiting_triggers)"
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, OVER_LIMIT, text)
@@ -276,7 +290,7 @@ class RecurringSnapshots:
         output = IterationOutput(
             self._scheduler,
             publish,
-            triggered=lambda: builder.end(self._timestamp(), self._now()),
+            triggered=lambda tags: builder.end(self._timestamp(), self._now(), tags=tags),
             last=lambda: builder.stop(self._timestamp(), self._now()),
             ended=observer.on_completed,
             max_triggers=self._options.max_waiting_triggers,
@@ -347,30 +361,35 @@ class RecurringSnapshots:
 
     def _encode(self, running: _RunningSnapshot, message: Message) -> OutgoingRecord | None:
         form = running.serialization
-        subject = message.value.name if isinstance(message, UnencodedData) else ""
+        subject, part = (message.value.name, Part.DATA) if isinstance(message, UnencodedData) else ("", Part.TAIL)
         try:
             if isinstance(message, UnencodedData):
+                running.push = message.push
                 fragment = message.value.fragment(form, running.command.pv_field_filter_list)
                 body = encode_data(form, message.timestamp, message.iter_index, message.value.key, fragment)
                 self._metrics.snapshot_values += 1
             elif isinstance(message, SnapshotHeader):
+                part, running.push, running.numbers = Part.HEADER, 1, IterationNumbers()
                 body = encode_header(form, message)
             else:
                 notes = running.builder.take_notes()  # of the data encoded just before, too
                 text = "; ".join(filter(None, (message.error_message, notes)))
                 body = encode_tail(form, replace(message, error_message=text))
                 self._metrics.iterations += 1
+            if running.command.sub_push_delay_msec > 0:
+                body = with_fields(form, body, _submission(running.push, message))
         except Exception as error:  # of this message only: the others are published
             if not isinstance(error, WireError):
                 _log.exception("encoding failed: snapshot=%s", running.command.snapshot_name)
                 self._metrics.failures += 1
                 return None
             self._metrics.unencodable += 1
+            Place(running.numbers, part).dropped()
             self._unencodable.count(f"snapshot={running.command.snapshot_name} subject={subject} error={error}")
             running.builder.note(subject, f"the value cannot be serialized: {error}", 1)
             return None
-        instead = partial(running.builder.note, subject)
-        return OutgoingRecord(running.topic, running.key, body, form, droppable=True, instead=instead, about=subject)
+        instead, place = partial(running.builder.note, subject), Place(running.numbers, part)
+        return OutgoingRecord(running.topic, running.key, body, form, "", True, instead, about=subject, place=place)
 
     def _timestamp(self) -> int:
         return int(self._clock() * 1000) * _MILLISECOND

@@ -11,6 +11,7 @@ from reactivex.testing import TestScheduler
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, value_record
+from k2eg_rx.gateway.commands.numbering import IterationNumbers, Part, Place
 from k2eg_rx.gateway.commands.publisher import Publisher
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.options import GatewayOptions
@@ -80,6 +81,26 @@ def event(number: int, name: str = "pv") -> OutgoingRecord:
         return OutgoingRecord("told", name.encode(), b"%d" % -lost, Serialization.JSON)
 
     return OutgoingRecord(name, name.encode(), b"%d" % number, Serialization.JSON, "pva", True, tell)
+
+
+def iteration(index: int, *sizes: int) -> list[OutgoingRecord]:
+    """The messages of an iteration, with bodies of these sizes between header and tail."""
+    numbers = IterationNumbers()
+
+    def message(part: Part, size: int = 0) -> OutgoingRecord:
+        body = json.dumps({"iteration": index, "part": part.value, "filler": "x" * size}).encode()
+        return OutgoingRecord("s", b"s", body, Serialization.JSON, droppable=True, place=Place(numbers, part))
+
+    return [message(Part.HEADER), *(message(Part.DATA, size) for size in sizes), message(Part.TAIL)]
+
+
+def numbers_of(sink: Sink) -> list[tuple[int, str, int, int | None, int]]:
+    """The messages of snapshots in the sink: iteration, part, number, total and missing."""
+    bodies = [json.loads(value) for topic, value, _, _ in sink.sent if topic == "s"]
+    return [
+        (body["iteration"], body["part"], body["msg_seq"], body.get("total_messages"), body.get("missing_messages", 0))
+        for body in bodies
+    ]
 
 
 def advance(context: GatewayContext, seconds: float) -> None:
@@ -210,6 +231,67 @@ def test_too_large_a_value_in_a_reply_is_logged_with_its_pv_and_answered(
     assert [(answer["error"], answer["reply_id"]) for answer in answers] == [(-2, "id"), (-2, "id")]
     assert answers[1]["message"].startswith("pva://two: the value has 5 bytes, which Kafka does not accept: raise")
     assert [line.split()[5] for line in caplog.messages if "too large" in line] == ["pv=pva://one", "pv=pva://two"]
+
+
+def test_messages_of_iterations_are_numbered(publisher: Publisher, sink: Sink) -> None:
+    for index in (1, 2):
+        for message in iteration(index, 1):
+            publisher.send(message)
+    assert numbers_of(sink) == [
+        *[(1, "header", 1, None, 0), (1, "data", 2, None, 0), (1, "tail", 3, 3, 0)],
+        *[(2, "header", 1, None, 0), (2, "data", 2, None, 0), (2, "tail", 3, 3, 0)],
+    ]
+
+
+def test_dropped_messages_leave_no_gap_and_no_iteration_without_a_tail(
+    publisher: Publisher, sink: Sink, context: GatewayContext
+) -> None:
+    """An outage drops the end of an iteration, whole ones, and the beginning of one: the others are complete."""
+    sink.room = 2
+    for message in iteration(1, 1, 1, 1):
+        publisher.send(message)
+    for index in (2, 3):
+        for message in iteration(index, 1):
+            publisher.send(message)
+    assert numbers_of(sink) == [(1, "header", 1, None, 0), (1, "data", 2, None, 0)]
+    sink.room = 1000
+    advance(context, 0.1)
+    for message in iteration(4):
+        publisher.send(message)
+    assert numbers_of(sink)[2:] == [
+        (1, "tail", 3, 3, 2),
+        *[(3, "header", 1, None, 0), (3, "data", 2, None, 0), (3, "tail", 3, 3, 0)],
+        *[(4, "header", 1, None, 0), (4, "tail", 2, 2, 0)],
+    ]
+    assert context.metrics.dropped_records == 5, "and those after a dropped header"
+
+
+def test_a_message_that_kafka_refuses_as_too_large_leaves_no_gap(
+    publisher: Publisher, sink: Sink, context: GatewayContext
+) -> None:
+    """Those after a large one wait until Kafka has accepted or refused it."""
+    header, large, small, tail = iteration(1, 1_000_000, 1)
+    for message in (header, large, small, tail):
+        publisher.send(message)
+    assert numbers_of(sink) == [(1, "header", 1, None, 0), (1, "data", 2, None, 0)]
+    sink.reports[0](None)
+    sink.reports[1](RecordTooLargeError("raise max.message.bytes"))
+    advance(context, 1e-6)
+    assert numbers_of(sink)[2:] == [(1, "data", 2, None, 0), (1, "tail", 3, 3, 1)]
+
+
+def test_a_size_that_kafka_accepts_is_waited_for_once(
+    publisher: Publisher, sink: Sink, context: GatewayContext
+) -> None:
+    for index in (1, 2):
+        for message in iteration(index, 1_000_000):
+            publisher.send(message)
+        if index == 1:
+            sink.reports[0](None)
+            sink.reports[1](None)
+            advance(context, 1e-6)
+    assert numbers_of(sink)[1:3] == [(1, "data", 2, None, 0), (1, "tail", 3, 3, 0)]
+    assert numbers_of(sink)[3:] == [(2, "header", 1, None, 0), (2, "data", 2, None, 0), (2, "tail", 3, 3, 0)]
 
 
 def test_lanes_without_records_are_forgotten(publisher: Publisher, sink: Sink, context: GatewayContext) -> None:

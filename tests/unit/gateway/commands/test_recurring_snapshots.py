@@ -70,6 +70,32 @@ def test_normal_reports_the_latest_value_of_each_pv_in_each_window(gateway: Any,
     ]
 
 
+def keys_beside(body: dict[str, Any], *known: str) -> list[str]:
+    return [name for name in body if name not in known]
+
+
+KNOWN = ("message_type", "timestamp", "iter_index", "snapshot_name", "error", "error_message")
+
+
+@pytest.mark.parametrize("serialization", ["json", "msgpack"])
+@pytest.mark.parametrize("fields", [{}, {"type": "timedbuffered"}, {"pv_field_filter_list": ["value"]}])
+def test_messages_are_numbered_within_their_iteration(gateway: Any, serialization: str, fields: Any) -> None:
+    start(gateway, serialization=serialization, **fields)
+    gateway.update("a", 1)
+    gateway.update("b", 2)
+    gateway.advance(2.0)
+    published = gateway.bodies("s")
+    for bodies in ([body for body in published if body["iter_index"] == iteration] for iteration in (1, 2)):
+        assert [keys_beside(body, *KNOWN) for body in bodies] == [
+            ["msg_seq"],
+            ["a", "msg_seq"],
+            ["b", "msg_seq"],
+            ["msg_seq", "total_messages"],
+        ]
+        assert [body["msg_seq"] for body in bodies] == [1, 2, 3, 4]
+        assert bodies[-1]["total_messages"] == 4
+
+
 def test_windows_do_not_drift(gateway: Any) -> None:
     start(gateway, time_window_msec=100)
     gateway.advance(10.05)
@@ -206,8 +232,24 @@ def test_triggered_publishes_nothing_before_a_trigger(gateway: Any) -> None:
     sent = gateway.sent()
     assert [each.topic for each in sent] == ["s", "s", "s", "replies"] * 2
     assert sent[3].body == {"error": 0, "reply_id": "id", "message": "Snapshot 's' has been armed"}
+    assert sent[0].body["tags"] == sent[4].body["tags"] == {"shot": "5"}
     gateway.command("repeating_snapshot_stop", snapshot_name="s")
-    assert parts(gateway) == [("header", 3), ("a", 1, 3), ("tail", 3)]
+    bodies = gateway.bodies("s")
+    assert [(body["message_type"], body["msg_seq"], body["iter_index"]) for body in bodies] == [
+        (0, 1, 3),
+        (1, 2, 3),
+        (2, 3, 3),
+    ]
+    assert not any("tags" in body for body in bodies)
+
+
+def test_each_waiting_trigger_keeps_its_tags(slow: tuple[Any, Callable[[], None]]) -> None:
+    gateway, make = slow
+    start(gateway, "pva://a", triggered=True)
+    for shot in ("1", "2", "3"):
+        gateway.command("repeating_snapshot_trigger", snapshot_name="s", tags={"shot": shot})
+    make()
+    assert [body["tags"]["shot"] for body in gateway.bodies("s") if body["message_type"] == 0] == ["1", "2", "3"]
 
 
 def test_a_trigger_directly_after_the_start_works(gateway: Any) -> None:
@@ -305,6 +347,50 @@ def test_timedbuffered_pushes_between_one_header_and_one_tail(gateway: Any) -> N
     assert {body["timestamp"] for body in bodies} == {START_MS + 1000}, "each push has its own timestamp"
     gateway.advance(1.0)
     assert parts(gateway) == [("header", 2), ("a", 3, 2), ("tail", 2)]
+
+
+@pytest.mark.parametrize("serialization", ["json", "msgpack"])
+def test_pushes_are_numbered_within_their_iteration(gateway: Any, serialization: str) -> None:
+    """From 1 in the header to that of the newest data in the tail; the last data message of each push is marked."""
+    start(gateway, "pva://a", type="timedbuffered", sub_push_delay_msec=250, serialization=serialization)
+    gateway.sent()
+    for values in (2, 1, 0, 0):
+        for value in range(values):
+            gateway.update("a", value)
+        gateway.advance(0.25)
+    bodies = gateway.bodies("s")
+    assert [(body["submission_seq"], body.get("last_submission_data", False)) for body in bodies] == [
+        *[(1, False), (1, False), (1, True)],
+        *[(2, True), (2, False)],
+    ]
+    assert [body["msg_seq"] for body in bodies] == [1, 2, 3, 4, 5]
+    assert keys_beside(bodies[1], *KNOWN)[0] == "a"
+    gateway.advance(1.0)
+    header, data, tail = gateway.bodies("s")
+    assert (header["submission_seq"], data["last_submission_data"], tail["submission_seq"]) == (1, True, 1)
+
+
+def test_a_normal_snapshot_with_a_push_period_has_one_push(gateway: Any) -> None:
+    """Client 0.3.2 looks for the numbers of pushes wherever it has asked for pushes."""
+    start(gateway, sub_push_delay_msec=250)
+    gateway.update("b", 1)
+    gateway.update("a", 1)
+    gateway.advance(1.0)
+    bodies = gateway.bodies("s")
+    assert [(body["submission_seq"], body.get("last_submission_data", False)) for body in bodies] == [
+        (1, False),
+        (1, False),
+        (1, True),
+        (1, False),
+    ]
+
+
+def test_an_iteration_without_data_is_numbered(gateway: Any) -> None:
+    start(gateway, sub_push_delay_msec=250)
+    gateway.advance(1.0)
+    header, tail = gateway.bodies("s")
+    assert (header["msg_seq"], header["submission_seq"]) == (1, 1)
+    assert (tail["msg_seq"], tail["total_messages"], tail["submission_seq"]) == (2, 2, 1)
 
 
 def test_timedbuffered_pushes_each_second_by_default(gateway: Any) -> None:
@@ -526,6 +612,7 @@ def test_a_value_that_cannot_be_published_is_named_in_the_next_tail(gateway: Any
     gateway.advance(1.0)
     (tail,) = [body for body in gateway.bodies("s") if body["message_type"] == 2]
     assert tail["error_message"].startswith("a: the value cannot be serialized: ")
+    assert (tail["msg_seq"], tail["total_messages"], tail["missing_messages"]) == (3, 3, 1)
     instead = next(each.instead for each in gateway.outgoing if each.topic == "s" and b'"b"' in each.value)
     assert instead("too large", 1) is None
     gateway.update("a", 2)
