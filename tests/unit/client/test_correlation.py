@@ -18,8 +18,8 @@ def test_a_request_ends_once() -> None:
 
         def on_progress(self, reply_id: str, progress: PutProgress) -> None: ...
 
-    def fail(self, reply_ids: Any, error: Exception) -> None:
-        self.ids += reply_ids
+        def fail(self, reply_ids: Any, error: Exception) -> None:
+            self.ids += reply_ids
 
     pending, failures = PendingRequests(DecodeErrorCounter()), Failures()
     pending.register(["a", "b", "c"], failures)
