@@ -58,7 +58,8 @@ Recurring snapshots
     - Values lost to a full buffer are reported in `error_message` of the tail.
     - Messages are numbered as the newest gateways do, but without gaps: `msg_seq`, `total_messages` and, with
       `sub_push_delay_msec`, `submission_seq` and `last_submission_data`. The tail has `missing_messages` if data was
-      dropped, and the header the `tags` of its trigger.
+      dropped, and the header the `tags` of its trigger. A start command without `respect_push_order` gets no numbers:
+      releases before 0.3.0 drop data messages that have more fields than they know.
 
 Monitors
     - A malformed PV name in a multi-monitor refuses the whole command.

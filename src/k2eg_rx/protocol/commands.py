@@ -96,7 +96,11 @@ class SnapshotCommand:
 
 @dataclass(frozen=True, slots=True)
 class RepeatingSnapshotCommand:
-    """Start a recurring snapshot. Times are in milliseconds."""
+    """Start a recurring snapshot. Times are in milliseconds.
+
+    A client that sends no `respect_push_order` is `numbered=False`: releases before 0.3.0 do not send it, and drop data
+    messages that have more fields than they know.
+    """
 
     operation: ClassVar[str] = "repeating_snapshot"
 
@@ -109,6 +113,7 @@ class RepeatingSnapshotCommand:
     triggered: bool = False
     type: str = SnapshotType.NORMAL
     pv_field_filter_list: tuple[str, ...] = ()
+    numbered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +201,7 @@ def _fields(command: Command) -> dict[str, Any]:
                 "repeat_delay_msec": command.repeat_delay_msec,
                 "time_window_msec": command.time_window_msec,
                 "sub_push_delay_msec": command.sub_push_delay_msec,
-                "respect_push_order": command.respect_push_order,
+                **({"respect_push_order": command.respect_push_order} if command.numbered else {}),
                 "triggered": command.triggered,
                 "type": str(command.type),
             }

@@ -161,6 +161,10 @@ class _Body:
         value = self._fields.get(name)
         return value if isinstance(value, int) and not isinstance(value, bool) else default
 
+    def has(self, name: str) -> bool:
+        """Whether there is a field, whatever its value."""
+        return name in self._fields
+
     def flag(self, name: str) -> bool:
         """Whether a field is true; anything but a boolean counts as false."""
         return self._fields.get(name) is True
@@ -226,6 +230,7 @@ def _recurring(body: _Body, reply_to: ReplyTo) -> Command:
         triggered=body.flag("triggered"),
         type=(body.text("type") or SnapshotType.NORMAL).lower(),
         pv_field_filter_list=body.texts("pv_field_filter_list"),
+        numbered=body.has("respect_push_order"),
     )
 
 

@@ -58,7 +58,7 @@ def test_an_encoded_command_parses_to_itself(command: Command) -> None:
 def test_defaults_are_those_of_the_protocol() -> None:
     parsed = parse_command(body(command="repeating_snapshot", snapshot_name="s", pv_name_list=["pva://a"]))
     assert isinstance(parsed, ParsedCommand)
-    assert parsed.command == RepeatingSnapshotCommand("s", ("pva://a",), 0, 1000, 0)
+    assert parsed.command == RepeatingSnapshotCommand("s", ("pva://a",), 0, 1000, 0, numbered=False)
     parsed = parse_command(body(command="snapshot", pv_name_list=["pva://a"], time_window_msec="soon"))
     assert isinstance(parsed, ParsedCommand)
     assert parsed.command == SnapshotCommand(("pva://a",), 1000)

@@ -25,14 +25,19 @@ class Part(Enum):
 class IterationNumbers:
     """The numbers of one iteration.
 
+    Args:
+        shown: Whether its messages show them: early clients drop data messages that have fields they do not know.
+
     Attributes:
+        shown: See above.
         sent: The number of its messages that were passed to Kafka; 0 until the header was.
         missing: The number of its data messages that were dropped.
     """
 
-    __slots__ = ("missing", "sent")
+    __slots__ = ("missing", "sent", "shown")
 
-    def __init__(self) -> None:
+    def __init__(self, *, shown: bool = True) -> None:
+        self.shown = shown
         self.sent = 0
         self.missing = 0
 
@@ -49,6 +54,8 @@ class Place(NamedTuple):
         number = iteration.sent + 1
         if (self.part is Part.HEADER) != (number == 1):
             return None
+        if not iteration.shown:
+            return body
         fields = {"msg_seq": number}
         if self.part is Part.TAIL:
             fields["total_messages"] = number

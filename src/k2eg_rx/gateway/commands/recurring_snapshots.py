@@ -369,14 +369,15 @@ class RecurringSnapshots:
                 body = encode_data(form, message.timestamp, message.iter_index, message.value.key, fragment)
                 self._metrics.snapshot_values += 1
             elif isinstance(message, SnapshotHeader):
-                part, running.push, running.numbers = Part.HEADER, 1, IterationNumbers()
+                part, running.push = Part.HEADER, 1
+                running.numbers = IterationNumbers(shown=running.command.numbered)
                 body = encode_header(form, message)
             else:
                 notes = running.builder.take_notes()  # of the data encoded just before, too
                 text = "; ".join(filter(None, (message.error_message, notes)))
                 body = encode_tail(form, replace(message, error_message=text))
                 self._metrics.iterations += 1
-            if running.command.sub_push_delay_msec > 0:
+            if running.command.sub_push_delay_msec > 0 and running.command.numbered:
                 body = with_fields(form, body, _submission(running.push, message))
         except Exception as error:  # of this message only: the others are published
             if not isinstance(error, WireError):

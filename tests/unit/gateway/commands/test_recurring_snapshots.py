@@ -14,6 +14,7 @@ START_MS = 1_795_000_000_000
 
 
 def start(gateway: Any, *pv_names: str, name: str = "s", **fields: Any) -> None:
+    fields = {"respect_push_order": True} | fields  # as all clients send it today
     gateway.command(
         "repeating_snapshot", snapshot_name=name, pv_name_list=list(pv_names or ("pva://a", "pva://b")), **fields
     )
@@ -631,3 +632,20 @@ def test_a_trigger_that_is_too_old_or_from_the_future_is_refused(gateway: Any, a
     (body,) = gateway.bodies()
     assert body["error"] == -3
     assert "not carried out" in body["message"]
+
+
+@pytest.mark.parametrize("form", ["msgpack", "json"])
+def test_a_client_that_knows_no_numbers_gets_data_with_the_fields_that_it_knows(gateway: Any, form: str) -> None:
+    """Releases before 0.3.0 drop data messages of which more than the PV is left without these fields."""
+    gateway.command(
+        "repeating_snapshot",
+        snapshot_name="s",
+        pv_name_list=["pva://a"],
+        type="timedbuffered",
+        sub_push_delay_msec=250,
+        serialization=form,
+    )
+    gateway.update("a", 1)
+    gateway.advance(1.0)
+    known = {"message_type", "timestamp", "iter_index", "snapshot_name", "error", "error_message"}
+    assert [set(body) - known for body in gateway.bodies("s")] == [set(), {"a"}, set()]
