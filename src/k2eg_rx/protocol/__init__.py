@@ -74,6 +74,7 @@ from k2eg_rx.protocol.parse import (
     parse_command,
     parse_fields,
 )
+from k2eg_rx.protocol.plain_values import plain
 from k2eg_rx.protocol.put_conversion import fields_for
 from k2eg_rx.protocol.records import Headers, Record
 from k2eg_rx.protocol.replies import decode_reply, decode_snapshot_message
@@ -103,7 +104,7 @@ from k2eg_rx.protocol.type_rules import (
     map_of,
     shown,
 )
-from k2eg_rx.protocol.values import Generic, MessagePackSerializable, NTTable, Scalar, Vector, plain
+from k2eg_rx.protocol.values import Generic, MessagePackSerializable, NTTable, Scalar, Vector
 
 __all__ = [
     "CONNECTION_HEADERS",

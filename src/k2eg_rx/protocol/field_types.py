@@ -135,9 +135,7 @@ class TableType:
         return f"table of {', '.join(self.columns)}"
 
     def convert(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise TypeMismatch("is not a map from column to array")
-        given = cast("dict[str, Any]", value)
+        given = _columns(value)
         check_names("column", self.columns, given)
         missing = [name for name in self.columns if name not in given]
         if missing:
@@ -145,6 +143,23 @@ class TableType:
         converted = {name: _part(name, column, given[name]) for name, column in self.columns.items()}
         check_columns(self.columns, converted)
         return converted
+
+
+def _columns(value: object) -> dict[str, Any]:
+    """Returns a table given as columns, or as rows: a list of maps that have the same columns, as p4p returns a table.
+
+    Raises:
+        TypeMismatch: It is neither.
+    """
+    if isinstance(value, dict):
+        return cast("dict[str, Any]", value)
+    rows: list[Any] = cast("list[Any]", value) if isinstance(value, list) else []
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise TypeMismatch("is not a map from column to array, nor a list of rows")
+    for number, row in enumerate(rows):
+        if row.keys() != rows[0].keys():
+            raise TypeMismatch(f"has in row {number} other columns than in row 0: {', '.join(map(str, row))}")
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from k2eg_rx.protocol.field_types import (
     StructureType,
     TableType,
 )
+from k2eg_rx.protocol.plain_values import plain
 from k2eg_rx.protocol.structures import Structure
 from k2eg_rx.protocol.type_rules import TypeMismatch, shown
-from k2eg_rx.protocol.values import plain
 
 _LIMITS = ("display", "control", "valueAlarm")  # the fields of an NTScalar whose numbers are of the value's own type
 
@@ -107,8 +107,8 @@ def fields_for(
     """Returns the fields that a put of a plain value sends.
 
     Args:
-        value: A number, string, boolean, list, tuple, numpy array or scalar; for an enum an index or a label; for a
-            table a map from column to list; or a map of the PV's fields.
+        value: A number, string, boolean, list, tuple, or what `plain` makes one of; for an enum an index or a label;
+            for a table a map from column to list, or a list of rows; or a map of the PV's fields.
         structure: The PV as last read.
         types: The pvData types of its fields as the gateway reported them: ``{"value": "short[]"}``, for a table
             ``{"value": {"column": "double[]"}}``. None infers them from the structure, integers with 64 bits.
@@ -133,8 +133,10 @@ def fields_for(
     whole = StructureType(fields)
     of_value = fields.get("value", whole)
     is_typed_bytes = isinstance(value, bytes) and isinstance(reported.get("value"), str)
-    given: object = value if is_typed_bytes else plain(value)  # bytes fit arrays of characters only, if these are known
+    given: object = value
     try:
+        if not is_typed_bytes:  # bytes fit arrays of characters only, if these are known
+            given = plain(value)
         if "value" not in fields or _names_fields(given, whole, of_value):
             return whole.convert(given)
         return {"value": of_value.convert(given)}

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
+from k2eg_rx.texts import printable
+
 INTEGER_BITS = {"byte": 8, "short": 16, "int": 32, "long": 64}
 INTEGER_RANGES: Mapping[str, tuple[int, int]] = {
     **{name: (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for name, bits in INTEGER_BITS.items()},
@@ -35,8 +37,8 @@ class TypeMismatch(ValueError):
 
 
 def shown(value: object) -> str:
-    """Returns a value for an error message: its `repr`, shortened."""
-    return _long_values_shortened.repr(value)
+    """Returns a value for an error message: its `repr` in one line, shortened."""
+    return printable(_long_values_shortened.repr(value))
 
 
 def _checked_boolean(value: object) -> bool:

@@ -1,38 +1,16 @@
-"""Values for a put, and their encoding as MessagePack.
-
-An array is any object with `tolist`, as numpy arrays and scalars have; numpy itself is not needed.
-"""
+"""Values for a put, and their encoding as MessagePack."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, cast, overload
 
 from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.protocol.plain_values import columns, plain
+from k2eg_rx.protocol.type_rules import TypeMismatch
 
 DEFAULT_KEY = "value"  # the field that carries the value in every EPICS Normative Type
-
-_PLAIN: frozenset[type] = frozenset({bool, int, float, str, type(None)})
-
-
-def plain(value: Any) -> Any:
-    """Returns a value in Python's own types: numpy arrays and scalars become lists and numbers.
-
-    Bytes become a list of numbers, because the protocol has no binary type: the deployed gateway empties an array that
-    is put as binary.
-    """
-    if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in cast("Mapping[Any, Any]", value).items()}
-    if isinstance(value, bytes | bytearray):
-        return list(value)
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        items = cast("Sequence[Any]", value)
-        # the check of all types first is much faster for arrays of a million numbers
-        return list(items) if _PLAIN.issuperset(map(type, items)) else [plain(item) for item in items]
-    return value
 
 
 def _key_and_payload(arguments: tuple[Any, ...], named: dict[str, Any], kind: str) -> tuple[str, Any]:
@@ -52,6 +30,21 @@ def _key_and_payload(arguments: tuple[Any, ...], named: dict[str, Any], kind: st
     if not isinstance(key, str) or not key:
         raise ValueError(f"{kind}: key must be the name of a field, got {key!r}")
     return key, found["payload"]
+
+
+def _table_arguments(arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of an `NTTable` by name: in order labels, key, payload, or, with a text first, key, labels.
+
+    Raises:
+        ValueError: An argument is unknown, is given twice, or is one too many.
+    """
+    names = (
+        ("key", "labels", "payload") if isinstance(next(iter(arguments), None), str) else ("labels", "key", "payload")
+    )
+    found = dict(zip(names, arguments, strict=False))
+    if len(arguments) > len(names) or found.keys() & named.keys() or named.keys() - set(names):
+        raise ValueError("NTTable takes labels, key and payload, each once: NTTable(labels=['x', 'y'], payload=rows)")
+    return found | named
 
 
 class MessagePackSerializable:
@@ -93,7 +86,7 @@ class MessagePackSerializable:
         """
         try:
             return pack(self.to_dict())
-        except (TypeError, OverflowError) as error:
+        except (TypeError, OverflowError, TypeMismatch) as error:
             raise ValueError(f"{self!r} cannot be encoded as MessagePack: {error}") from error
 
     def to_base_64(self) -> str:
@@ -145,12 +138,27 @@ class NTTable(MessagePackSerializable):
         payload: The columns that are set.
     """
 
-    def __init__(self, labels: Iterable[str], key: str = DEFAULT_KEY) -> None:
-        """Creates a table without data.
+    @overload
+    def __init__(self, labels: Iterable[str], key: str = DEFAULT_KEY, payload: Any = None) -> None: ...
+    @overload
+    def __init__(self, key: str, /, labels: Iterable[str], payload: Any = None) -> None: ...
+    @overload
+    def __init__(self, *, payload: Any, key: str = DEFAULT_KEY) -> None: ...
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """Creates a table, without data or with those of a payload.
+
+        Args:
+            labels: The names of the columns; by default those of a payload of columns.
+            key: The field to write. It may come first: ``NTTable("value", ["x", "y"])``.
+            payload: The columns, as a map from label to list or a DataFrame; or the rows, as for `wrap`.
 
         Raises:
-            ValueError: There are no labels, one is not a string or empty, or two are equal.
+            ValueError: There are no labels, one is not a string or empty, two are equal, or the payload does not fit.
         """
+        named = _table_arguments(arguments, named)
+        payload = columns(named.get("payload"))
+        given = cast("Mapping[str, Any]", payload) if isinstance(payload, Mapping) else dict[str, Any]()
+        labels: Any = named.get("labels", list(given))
         if isinstance(labels, str):
             raise ValueError(f"labels must be a list of column names, got the string {labels!r}")
         self.labels = list(labels)
@@ -160,10 +168,12 @@ class NTTable(MessagePackSerializable):
         twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
         if twice:
             raise ValueError(f"labels must be unique, got {', '.join(twice)} more than once")
-        super().__init__(key, {})
+        super().__init__(named.get("key", DEFAULT_KEY), {})
+        if payload is not None:
+            self.wrap(payload)
 
-    def set_column(self, label: str, data: Any) -> None:
-        """Sets a column's data.
+    def set_column(self, label: str, data: Any) -> NTTable:
+        """Sets a column's data, and returns the table.
 
         Args:
             label: The column's name.
@@ -178,17 +188,27 @@ class NTTable(MessagePackSerializable):
         if not isinstance(column, list):
             raise ValueError(f"column {label!r} takes a list or an array, got {data!r}")
         self.payload[label] = column
+        return self
 
-    def wrap(self, records: Iterable[Mapping[str, Any] | Sequence[Any]]) -> NTTable:
-        """Sets all columns from rows, and returns the table.
+    def wrap(self, records: Any) -> NTTable:
+        """Sets all columns from rows, or several from columns, and returns the table.
 
         Args:
-            records: The rows, each a map from label to value, or the values in the order of the labels.
+            records: The rows, each a map from label to value, or the values in the order of the labels. Or columns: a
+                map from label to list, or a DataFrame.
 
         Raises:
-            ValueError: A row has other columns than the table; the text has its number, counted from 0.
+            ValueError: A row has other columns than the table; the text has its number, counted from 0. Or there is no
+                such column.
         """
-        rows = [self._row(number, plain(record)) for number, record in enumerate(records)]
+        given = columns(records)
+        if isinstance(given, Mapping):
+            for label, data in cast("Mapping[str, Any]", given).items():
+                self.set_column(label, data)
+            return self
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise ValueError(f"a table takes a list of rows, columns by label or a DataFrame, got {given!r}")
+        rows = [self._row(number, plain(record)) for number, record in enumerate(cast("Iterable[Any]", given))]
         self.payload = {label: [row[place] for row in rows] for place, label in enumerate(self.labels)}
         return self
 

@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,6 +170,57 @@ def test_a_table_can_go_to_another_field() -> None:
 def test_a_table_wraps_rows(table: NTTable, records: Any) -> None:
     assert table.wrap(records) is table
     assert table.to_dict() == {"value": {"element": ["A", "B"], "s": [1.0, 2.0]}}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda payload: NTTable(labels=["element", "s"], payload=payload),
+        lambda payload: NTTable(["element", "s"], "value", payload),
+        lambda payload: NTTable("value", ["element", "s"], payload),
+        lambda payload: NTTable("value", labels=["element", "s"], payload=payload),
+    ],
+)
+@pytest.mark.parametrize(
+    "payload",
+    [
+        [{"element": "A", "s": 1.0}, {"s": 2.0, "element": "B"}],
+        [("A", 1.0), ["B", 2.0]],
+        {"s": np.array([1.0, 2.0]), "element": ("A", "B")},
+        pandas.DataFrame({"element": ["A", "B"], "s": [1.0, 2.0]}, index=[7, 8]),
+    ],
+)
+def test_a_table_is_made_with_its_rows_or_columns(make: Any, payload: Any) -> None:
+    assert make(payload).to_dict() == {"value": {"element": ["A", "B"], "s": [1.0, 2.0]}}
+
+
+def test_columns_name_the_labels_of_a_table() -> None:
+    table = NTTable(payload={"b": [1], "a": [2]})
+    assert (table.labels, table.to_dict()) == (["b", "a"], {"value": {"b": [1], "a": [2]}})
+
+
+def test_columns_are_set_one_after_another() -> None:
+    table = NTTable("value", ["a", "b"]).set_column("a", [1]).set_column("b", [2])
+    assert table.to_dict() == {"value": {"a": [1], "b": [2]}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "text"),
+    [
+        ((), {}, "labels must be a list of column names"),
+        ((["a"],), {"labels": ["b"]}, "NTTable takes labels, key and payload"),
+        ((["a"],), {"columns": {}}, "NTTable takes labels, key and payload"),
+        ((["a"], "value", [], 5), {}, "NTTable takes labels, key and payload"),
+        ((["a"],), {"payload": 5}, "a table takes a list of rows, columns by label or a DataFrame, got 5"),
+        ((["a"],), {"payload": "text"}, "a table takes a list of rows"),
+        ((["a"],), {"payload": {"b": [1]}}, "no column 'b'; the columns are a"),
+        ((["a"],), {"payload": [{"b": 1}]}, "row 0 has b; the columns are a"),
+        ((["a"],), {"payload": pandas.DataFrame([[1]])}, "has a column 0; names of columns must be texts"),
+    ],
+)
+def test_a_table_that_is_not_one_is_refused(arguments: Any, named: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        NTTable(*arguments, **named)
 
 
 def test_a_table_without_rows_has_empty_columns(table: NTTable) -> None:
