@@ -33,7 +33,7 @@ from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT
 from k2eg_rx.texts import get_logger, shown
 from k2eg_rx.transport import Transport
 
-__all__ = ["OperationError", "OperationTimeout", "dml"]
+__all__ = ["OperationError", "OperationTimeout", "Snapshot", "dml"]
 
 _log = get_logger(__name__)
 
@@ -52,7 +52,9 @@ class dml(Client):  # noqa: N801 - the documented name
     Args:
         environment_id: The environment: the name of its ``.ini`` file.
         app_name: The application: it names the topic for replies.
-        group_name: Clients with the same group share the events among them.
+        group_name: Clients with the same group share the events among them. Any object, such as a `uuid.UUID`, whose
+            text names the group.
+        poll_timeout: Has no effect; other K2EG clients poll Kafka in such steps. This one is called by events.
         settings: Settings to use instead of the environment's file.
         transport: A connection to a gateway other than Kafka.
         timeout: Seconds for operations without a timeout of their own.
@@ -66,7 +68,8 @@ class dml(Client):  # noqa: N801 - the documented name
         self,
         environment_id: str,
         app_name: str,
-        group_name: str | None = None,
+        group_name: object = None,
+        poll_timeout: float | None = None,  # noqa: ARG002 - for scripts that pass it
         *,
         settings: Settings | None = None,
         transport: Transport | None = None,
@@ -93,6 +96,15 @@ class dml(Client):  # noqa: N801 - the documented name
         """
         first(self.ready_stream(timeout))
 
+    def parse_pv_url(self, pv_url: str) -> tuple[str, str]:
+        """Returns the protocol and the name of a PV, such as ``("pva", "my:pv")``.
+
+        Raises:
+            ValueError: The URI is invalid.
+        """
+        address = PVAddress.parse(pv_url)
+        return address.protocol, address.name
+
     def get(self, pv_url: str, timeout: float | None = None) -> Structure:
         """Returns a PV's structure: ``{"value": ..., "alarm": {...}, "timeStamp": {...}, ...}``.
 
@@ -114,9 +126,10 @@ class dml(Client):  # noqa: N801 - the documented name
 
         Args:
             pv_url: The PV.
-            value: A plain or numpy value: a number, string, list, array, mapping of fields or of a table's columns,
-                an enum's index or label; it is converted to the PV's type, which the client reads with a get. Or a
-                `k2eg.serialization.MessagePackSerializable` (`Scalar`, `Vector`, `NTTable`, `Generic`), sent unchanged.
+            value: A plain value or one of numpy, pandas or p4p: a number, string, list, array, mapping of fields or of
+                a table's columns, a DataFrame, a p4p `Value`, an enum's index or label. It is converted to the PV's
+                type, which the client reads with a get. Or a `k2eg.serialization.MessagePackSerializable` (`Scalar`,
+                `Vector`, `NTTable`, `Generic`), sent unchanged.
             timeout: Seconds.
             wait: Whether the reply waits until the record has completed what the put started, such as a motor's move;
                 it then has ``completed``: True. Otherwise the put is written at once. Other gateways ignore it.
@@ -205,7 +218,7 @@ class dml(Client):  # noqa: N801 - the documented name
             timeout: Seconds for the gateway's reply.
 
         Raises:
-            ValueError: The URI is invalid.
+            ValueError: The URI is invalid, or the handler cannot be called with two arguments.
             OperationTimeout: No reply arrived in time.
             OperationError: The gateway rejected the command.
         """
@@ -222,7 +235,7 @@ class dml(Client):  # noqa: N801 - the documented name
             timeout: Seconds for the gateway's reply.
 
         Raises:
-            ValueError: A URI is invalid, or the list is empty.
+            ValueError: A URI is invalid, the list is empty, or the handler cannot be called with two arguments.
             OperationTimeout: No reply arrived in time.
             OperationError: The gateway rejected the command.
         """
@@ -254,11 +267,14 @@ class dml(Client):  # noqa: N801 - the documented name
             timeout: Seconds.
 
         Raises:
-            ValueError: A URI is invalid, or the list is empty.
+            ValueError: A URI is invalid, the list is empty, or the handler cannot be called with two arguments.
         """
         snapshot_id = str(uuid.uuid4())
         listener = Listener[Snapshot](
-            f"snapshot {snapshot_id}", handler, lambda snapshot: (snapshot_id, dict(snapshot.data))
+            f"snapshot {snapshot_id}",
+            handler,
+            lambda snapshot: (snapshot_id, dict(snapshot.data)),
+            ("the snapshot's id", "its data"),
         )
         listener.mark_started()
         listener.subscribe(self.snapshot_stream(pv_uri_list, timeout))
@@ -299,14 +315,16 @@ class dml(Client):  # noqa: N801 - the documented name
                 deployed gateway crashes if one is missing.
 
         Raises:
-            ValueError: A property is invalid; the text names it.
+            ValueError: A property is invalid; the text names it. Or the handler cannot be called with two arguments.
             OperationTimeout: No reply arrived in time.
             OperationError: The gateway rejected the command.
         """
         seconds = self._seconds(timeout)
         name = instance(properties, "properties", SnapshotProperties, "SnapshotProperties").snapshot_name
         stream = self.snapshot_recurring_stream(properties, check_fields=check_fields)
-        listener = Listener[Snapshot](f"snapshot {shown(name)}", handler, _iteration_arguments)
+        listener = Listener[Snapshot](
+            f"snapshot {shown(name)}", handler, _iteration_arguments, ("the snapshot's name", "its data")
+        )
         return _start(listener, stream, lambda: self.snapshot_activation_stream(name, seconds))
 
     def snapshot_trigger(

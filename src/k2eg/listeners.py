@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
-from k2eg_rx.texts import get_logger, shown
+from k2eg_rx.arguments import callback
+from k2eg_rx.texts import get_logger
 
 _log = get_logger(__name__)
 
@@ -30,19 +31,24 @@ class Listener(Generic[_T]):
         handler: The handler.
     """
 
-    def __init__(self, label: str, handler: Handler, to_arguments: Callable[[_T], tuple[str, dict[str, Any]]]) -> None:
+    def __init__(
+        self,
+        label: str,
+        handler: Handler,
+        to_arguments: Callable[[_T], tuple[str, dict[str, Any]]],
+        parameters: tuple[str, str],
+    ) -> None:
         """
         Args:
             label: Describes the subscription in the log.
             handler: The handler.
             to_arguments: Returns the handler's two arguments for an item of the stream.
+            parameters: What they are, for the error.
 
         Raises:
-            ValueError: The handler is not callable.
+            ValueError: The handler is not callable, or not with two arguments.
         """
-        if not callable(handler):
-            raise ValueError(f"the handler of {label} must be callable, got {shown(handler)}")
-        self.handler = handler
+        self.handler = callback(handler, f"the handler of {label}", *parameters)
         self._label = label
         self._to_arguments = to_arguments
         self._started = False  # until then, the caller that starts the stream raises its failure
@@ -109,7 +115,9 @@ class PVListener(Listener[_T]):
         self, names: Iterable[str], handler: Handler, to_arguments: Callable[[_T], tuple[str, dict[str, Any]]]
     ) -> None:
         self._names = dict.fromkeys(names)
-        super().__init__(f"monitor of {', '.join(self._names)}", handler, to_arguments)
+        super().__init__(
+            f"monitor of {', '.join(self._names)}", handler, to_arguments, ("the PV's name", "its structure")
+        )
 
     def accepts(self, name: str) -> bool:
         """Whether the PV has not been stopped."""

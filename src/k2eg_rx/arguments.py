@@ -5,6 +5,7 @@ The texts say what must hold and show what was given, shortened. numpy's numbers
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -157,6 +158,37 @@ def function(value: Callable[..., _T] | None, name: str) -> Callable[..., _T] | 
     return value
 
 
+def callback(value: Callable[..., _T], name: str, *parameters: str) -> Callable[..., _T]:
+    """Returns a callable that can be called with some positional arguments.
+
+    A callable that does not show its signature, as some that are written in C, is taken as it is.
+
+    Args:
+        value: The callable.
+        name: Describes it in the error.
+        parameters: The arguments' names, for the error.
+
+    Raises:
+        ValueError: It is none, takes other arguments, or is a coroutine function, which nothing would await.
+    """
+    if not callable(value):  # pyright: ignore[reportUnnecessaryComparison]
+        raise ValueError(f"{name} must be callable, got {shown(value)}")
+    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
+        raise ValueError(f"{name} must be a plain function, not a coroutine function, got {shown(value)}")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return value
+    try:
+        signature.bind(*parameters)
+    except TypeError:
+        wanted = f"{len(parameters)} argument{'s' if len(parameters) > 1 else ''}, {' and '.join(parameters)}"
+        raise ValueError(
+            f"{name} must take {wanted}; got {shown(value)}, which takes {shown(str(signature))}"
+        ) from None
+    return value
+
+
 def mapping(value: Mapping[Any, _T], name: str, what: str = "a mapping") -> dict[Any, _T]:
     """Returns a mapping as a dict.
 
@@ -178,6 +210,18 @@ def text(value: str, name: str, most: int = 255) -> str:
         must = f"a string of 1 to {most} characters without control characters"
         raise ValueError(f"{name} must be {must}, got {shown(value)}")
     return value
+
+
+def text_of(value: object, name: str) -> str:
+    """Returns an object's text, as `str` makes it.
+
+    Raises:
+        ValueError: It has none.
+    """
+    try:
+        return str(value)
+    except Exception:
+        raise ValueError(f"{name} must be an object that has a text, got {shown(value)}") from None
 
 
 def file_path(value: str | Path, name: str) -> Path:

@@ -44,24 +44,26 @@ class OperationError(K2EGError):
 
 
 class OperationTimeout(K2EGError, TimeoutError):
-    """No reply arrived in time.
+    """No reply arrived in time. The text starts with "Timeout", which scripts for other K2EG clients look for.
 
     Attributes:
         operation: The operation: ``get``, ``put``, ``monitor``, ...
         subject: The PV's URI or the snapshot's name.
         waited: The timeout in seconds.
         hint: What else is known, such as a gateway that was never seen; may be empty.
+        missing: What did not arrive; ``nothing`` of a stream.
     """
 
-    def __init__(self, operation: str, subject: str, waited: float, hint: str = "") -> None:
-        super().__init__(operation, subject, waited, hint)
+    def __init__(self, operation: str, subject: str, waited: float, hint: str = "", missing: str = "no reply") -> None:
+        super().__init__(operation, subject, waited, hint, missing)
         self.operation = operation
         self.subject = subject
         self.waited = waited
         self.hint = hint
+        self.missing = missing
 
     def __str__(self) -> str:
-        text = f"{self.operation} of {self.subject}: no reply within {self.waited:g} s"
+        text = f"Timeout: {self.operation} of {self.subject}: {self.missing} within {self.waited:g} s"
         return printable(f"{text}; {self.hint}" if self.hint else text)
 
 

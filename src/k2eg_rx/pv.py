@@ -75,6 +75,11 @@ def is_topic_name(name: str) -> bool:
     return len(name) <= MAX_TOPIC_LENGTH and _TOPIC.fullmatch(name) is not None
 
 
+def _malformed(reason: str) -> ValueError:
+    """Returns the error for a URI; scripts for other K2EG clients look for its first words."""
+    return ValueError(f"The url is not well formed: {reason}")
+
+
 @dataclass(frozen=True, slots=True)
 class PVAddress:
     """The address of a PV: protocol, name and optional field.
@@ -106,29 +111,29 @@ class PVAddress:
             ValueError: The URI is not ``pva://NAME`` or ``ca://NAME``; the text says why.
         """
         if not isinstance(uri, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users pass anything
-            raise ValueError(f"a PV's URI must be a string such as 'pva://my:pv', got {shown(uri)}")
+            raise _malformed(f"a PV's URI must be a string such as 'pva://my:pv', got {shown(uri)}")
         return cls._parsed(uri)
 
     @classmethod
     @functools.lru_cache(_CACHED)
     def _parsed(cls, uri: str) -> PVAddress:
         if len(uri) > MAX_URI_LENGTH:
-            raise ValueError(
+            raise _malformed(
                 f"{uri[:60]!r}...: a PV's URI must have at most {MAX_URI_LENGTH} characters, got {len(uri)}"
             )
         if has_control(uri):
-            raise ValueError(f"{uri!a}: a PV's URI must have no control characters")
+            raise _malformed(f"{uri!a}: a PV's URI must have no control characters")
         protocol, separator, rest = uri.partition("://")
         if not separator or protocol not in ("pva", "ca"):
-            raise ValueError(f"{shown(uri)}: the protocol must be 'pva' or 'ca', as in 'pva://my:pv'")
+            raise _malformed(f"{shown(uri)}: the protocol must be 'pva' or 'ca', as in 'pva://my:pv'")
         parts = _PARTS.fullmatch(rest)
         base, dot, field = parts.groups(default="") if parts is not None else ("", "", "")
         if not base:
-            raise ValueError(f"{shown(uri)}: the PV's name is missing after '{protocol}://'")
+            raise _malformed(f"{shown(uri)}: the PV's name is missing after '{protocol}://'")
         if not _NAME.fullmatch(base.replace("..", ":")):
-            raise ValueError(f"{shown(uri)}: a PV's name must have no white space, quotes or '$', got {shown(base)}")
+            raise _malformed(f"{shown(uri)}: a PV's name must have no white space, quotes or '$', got {shown(base)}")
         if dot and not _FIELD.fullmatch(field):
-            raise ValueError(f"{shown(uri)}: the field after the dot is missing")
+            raise _malformed(f"{shown(uri)}: the field after the dot is missing")
         return cls(protocol, base, field)
 
     @property

@@ -283,3 +283,25 @@ def test_an_iterator_of_uris_is_read_once() -> None:
         scripted.pv("my:x", 1.5)
         read = client.get_many(iter([URI]))  # type: ignore[arg-type]
         assert {uri: got["value"] for uri, got in read.items() if isinstance(got, dict)} == {URI: 1.5}
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        lambda on_drop: operators.align(["a"], on_drop=on_drop),
+        lambda on_drop: operators.window_statistics(1.0, on_drop=on_drop),
+    ],
+)
+def test_a_callback_that_takes_other_arguments_is_refused_at_the_call(operator: Callable[[Any], object]) -> None:
+    with pytest.raises(ValueError, match=r"on_drop must take 2 arguments, the update and the reason; got .*'\(item\)'"):
+        operator(lambda item: None)
+    operator(lambda item, reason: None)
+    operator(dict)  # does not show its signature
+
+
+def test_functions_of_the_test_kit_that_take_other_arguments_are_refused_at_the_call() -> None:
+    with ScriptedGateway() as gateway:
+        with pytest.raises(ValueError, match="on_put must take 1 argument, the value"):
+            gateway.pv("x", 1, on_put=lambda: None)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(ValueError, match="answer must take 1 argument, the command"):
+            gateway.faults.script(lambda: None)  # pyright: ignore[reportArgumentType]

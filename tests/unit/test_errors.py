@@ -55,7 +55,8 @@ def test_an_operation_error_shows_operation_subject_code_and_message() -> None:
 
 def test_a_timeout_shows_operation_subject_and_duration() -> None:
     error = OperationTimeout("get", "pva://x", 2.5)
-    assert str(error) == "get of pva://x: no reply within 2.5 s"
+    assert str(error) == "Timeout: get of pva://x: no reply within 2.5 s"  # scripts match the first word
+    assert str(OperationTimeout("replay", "pva://x", 2.0, missing="nothing")).endswith("nothing within 2 s")
     assert str(OperationTimeout("put", "pva://x", 5.0, "it may still be carried out")).endswith(
         "within 5 s; it may still be carried out"
     )

@@ -90,6 +90,7 @@ def test_a_malformed_uri_is_refused_with_the_reason(uri: Any, text: str) -> None
     shown = repr(uri) if len(str(uri)) < 100 else repr(uri[:60])
     assert ascii(uri) in str(caught.value) or shown in str(caught.value)
     assert str(caught.value).isprintable()
+    assert re.match(r".*url.*not.*formed", str(caught.value))  # scripts match this
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ async def first(stream: Observable[_T], timeout: float | None = None) -> _T:
             await ended
     except TimeoutError:
         if seconds is not None and limit.expired():
-            raise OperationTimeout("first item", label_of(stream), seconds) from None
+            raise OperationTimeout("first item", label_of(stream), seconds, missing="nothing") from None
         raise
     finally:
         subscription.dispose()

@@ -40,7 +40,8 @@ class Client:
     Args:
         environment_id: The environment: the name of its ``.ini`` file.
         app_name: The application: its instances share a reply topic.
-        group_name: Clients with the same group share the events of monitors and snapshots among them.
+        group_name: Clients with the same group share the events of monitors and snapshots among them. Any object, whose
+            text names the group.
         settings: Settings to use instead of the environment's file.
         transport: A connection to a gateway other than Kafka.
         timeout: Seconds for operations without a timeout of their own.
@@ -72,7 +73,7 @@ class Client:
         environment_id: str,
         app_name: str,
         *,
-        group_name: str | None = None,
+        group_name: object = None,
         settings: Settings | None = None,
         transport: Transport | None = None,
         timeout: float = DEFAULT_TIMEOUT,

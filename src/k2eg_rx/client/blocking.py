@@ -128,7 +128,7 @@ def first(stream: Observable[_T], timeout: float | None = None) -> _T:
         ...     updates = client.monitor_stream("pva://my:x")
         ...     first(updates.pipe(ops.filter(lambda update: update.value > 2)), timeout=0.5)
         Traceback (most recent call last):
-        k2eg_rx.errors.OperationTimeout: first item of the stream: no reply within 0.5 s
+        k2eg_rx.errors.OperationTimeout: Timeout: first item of the stream: nothing within 0.5 s
     """
     instance(stream, "stream", Observable, "an Observable")
     seconds = None if timeout is None else timeout_of(timeout)
@@ -145,7 +145,7 @@ def first(stream: Observable[_T], timeout: float | None = None) -> _T:
 
     single = stream.pipe(ops.take(1))
     if seconds is not None:
-        expired = OperationTimeout("first item", label_of(stream), seconds)
+        expired = OperationTimeout("first item", label_of(stream), seconds, missing="nothing")
         single = single.pipe(ops.timeout(seconds, rx.throw(expired), scheduler=loop.scheduler))
     subscription = single.subscribe(items.append, fail, loop.stop, scheduler=loop.scheduler)
     try:

@@ -26,6 +26,7 @@ from k2eg_rx.arguments import (
     one_of,
     positive,
     text,
+    text_of,
     timeout_of,
 )
 from k2eg_rx.client.batches import GetResult, PutResult
@@ -67,7 +68,7 @@ class Client:
         environment_id: The environment: the name of its ``.ini`` file. See `k2eg_rx.settings`.
         app_name: The application: its instances share a reply topic.
         group_name: Clients with the same group share the events of monitors and snapshots, so that each event goes to
-            one of them. None: this client gets all events.
+            one of them. Any object, whose text names the group. None: this client gets all events.
         settings: Settings to use instead of the environment's file.
         transport: A transport to use instead of Kafka, such as one in memory for tests.
         timeout: Seconds for operations without a timeout of their own.
@@ -83,25 +84,27 @@ class Client:
         environment_id: str,
         app_name: str,
         *,
-        group_name: str | None = None,
+        group_name: object = None,
         settings: Settings | None = None,
         transport: Transport | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         silence: float = DEFAULT_SILENCE,
     ) -> None:
-        check_arguments(environment_id, app_name, group_name, settings, transport, timeout=timeout, silence=silence)
+        group = check_arguments(
+            environment_id, app_name, group_name, settings, transport, timeout=timeout, silence=silence
+        )
         runtime = current_runtime()
         self.settings = settings or runtime.settings(environment_id, app_name)
         self.app_name = app_name
         self.timeout = float(timeout)
         self._environment_id = environment_id
-        self._group_name = group_name
+        self._group_name = group
         self._lifecycle = Lifecycle()
         self._core = Core(
             self.settings,
             transport,
             app_name,
-            group_name,
+            group,
             timeout=self.timeout,
             silence=float(silence),
             # a transport that is given has threads of its own, which do not follow virtual time
@@ -135,8 +138,9 @@ class Client:
 
         Args:
             uri: The PV.
-            value: A plain or numpy value: a number, string, sequence, mapping of fields, mapping of columns for a
-                table, an enum's index or label. Or a `MessagePackSerializable`, which is sent as given.
+            value: A plain value or one of numpy, pandas or p4p: a number, string, sequence, mapping of fields, mapping
+                of columns, rows or a DataFrame for a table, a p4p `Value`, an enum's index or label. Or a
+                `MessagePackSerializable`, which is sent as given.
             timeout: Seconds until `OperationTimeout`; the gateway may still execute the put after that.
             wait: Whether the reply waits until the record has completed what the put started, such as a motor's move.
                 Otherwise the put is written at once. A gateway without support ignores it: `Reply.completed` tells.
@@ -463,24 +467,24 @@ class Client:
 def check_arguments(
     environment_id: str,
     app_name: str,
-    group_name: str | None,
+    group_name: object,
     settings: Settings | None,
     transport: Transport | None,
     *,
     timeout: float,
     silence: float,
-) -> None:
-    """Checks the arguments of a client. Raises ValueError; the text names the argument."""
+) -> str | None:
+    """Checks the arguments of a client; returns the group's name. Raises ValueError; the text names the argument."""
     text(environment_id, "environment_id")
     check_app_name(app_name)
-    if group_name is not None:
-        text(group_name, "group_name")
+    group = None if group_name is None else text(text_of(group_name, "group_name"), "group_name")
     if settings is not None:
         instance(settings, "settings", Settings, "Settings, as load_settings returns them")
     if transport is not None and not callable(getattr(transport, "replies", None)):
         raise ValueError(f"transport must be a Transport, got {shown(transport)}")
     timeout_of(timeout)
     positive(silence, "silence", least=_SHORTEST_SILENCE)
+    return group
 
 
 def _queue(overflow: Overflow | str, capacity: int) -> tuple[Overflow, int]:

@@ -105,7 +105,7 @@ class HistoryQuery:
         self._silent_since = began if self._silent_since is None else self._silent_since
         timeout = self._reader.timeout
         if self._reader.runner.clock() - self._silent_since >= timeout:
-            raise OperationTimeout("replay", self._subject, timeout, "the broker did not return its history")
+            raise OperationTimeout("replay", self._subject, timeout, "the broker did not return its history", "nothing")
 
     def _with_subject(self, error: TransportError) -> TransportError:
         return TransportError(f"replay of {self._subject}: {error}")

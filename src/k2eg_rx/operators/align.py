@@ -8,7 +8,7 @@ from typing import Literal
 
 from reactivex import Observable, abc
 
-from k2eg_rx.arguments import LONGEST_DURATION, function, instance, mapping, non_negative, one_of, pv_names, whole
+from k2eg_rx.arguments import LONGEST_DURATION, callback, instance, mapping, non_negative, one_of, pv_names, whole
 from k2eg_rx.operators.align_join import Aligned, Joiner, JoinOptions
 from k2eg_rx.operators.drops import AlignCounts, OnDrop
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
@@ -87,7 +87,8 @@ def align(
         `Aligned`: one for each instant.
 
     Raises:
-        ValueError: `pvs` is empty, or an argument is out of range.
+        ValueError: `pvs` is empty, or an argument is out of range, or
+            `on_drop` cannot be called with two arguments.
 
     Example:
         >>> from reactivex import from_iterable
@@ -110,7 +111,8 @@ def align(
         raise ValueError(f"capacity must be at least the number of PVs, {len(names)}, got {capacity}")
     if counts is not None:
         instance(counts, "counts", AlignCounts, "AlignCounts")
-    function(on_drop, "on_drop")
+    if on_drop is not None:
+        callback(on_drop, "on_drop", "the update", "the reason")
     mask = _checked_mask(pulse_id_mask)
     options = JoinOptions(
         names,

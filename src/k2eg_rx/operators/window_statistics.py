@@ -7,7 +7,7 @@ from typing import Literal
 
 from reactivex import Observable, abc
 
-from k2eg_rx.arguments import LONGEST_DURATION, function, instance, non_negative, one_of, positive
+from k2eg_rx.arguments import LONGEST_DURATION, callback, instance, non_negative, one_of, positive
 from k2eg_rx.operators.drops import OnDrop, WindowCounts
 from k2eg_rx.operators.stage import staged
 from k2eg_rx.operators.statistics import Window
@@ -81,7 +81,8 @@ def window_statistics(
         `Window`: one for each PV and window.
 
     Raises:
-        ValueError: Both or neither of `duration` and `count` are given, or a number is out of range.
+        ValueError: Both or neither of `duration` and `count` are given, a number is out of range, or
+            `on_drop` cannot be called with two arguments.
 
     Example:
         >>> from reactivex import from_iterable
@@ -99,7 +100,8 @@ def window_statistics(
     one_of(by, "by", ("event_time", "arrival"))
     if counts is not None:
         instance(counts, "counts", WindowCounts, "WindowCounts")
-    function(on_drop, "on_drop")
+    if on_drop is not None:
+        callback(on_drop, "on_drop", "the update", "the reason")
     by_arrival = by == "arrival"
     wait = 0.0 if by_arrival else non_negative(grace, "grace", LONGEST_DURATION)
     span = None if duration is None else _time_span(duration, every, wait)

@@ -14,6 +14,7 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable
 
+from k2eg_rx.arguments import callback
 from k2eg_rx.gateway import OutgoingRecord, reply
 from k2eg_rx.protocol import (
     MONITOR_KEY,
@@ -208,7 +209,11 @@ class Faults:
             operation: As for all faults.
             subject: As for all faults.
             times: As for all faults; by default for all commands.
+
+        Raises:
+            ValueError: `answer` cannot be called with one argument.
         """
+        callback(answer, "answer", "the command")
 
         def effect(command: ParsedCommand, execution: Answer) -> Answer:
             del execution

@@ -16,6 +16,7 @@ from reactivex import Observable
 from reactivex.abc import SchedulerBase
 from reactivex.scheduler import TimeoutScheduler
 
+from k2eg_rx.arguments import callback
 from k2eg_rx.client import Client
 from k2eg_rx.concurrency import Runtime, current_runtime, use_runtime
 from k2eg_rx.gateway import GatewayOptions, OutgoingRecord
@@ -172,6 +173,8 @@ class ScriptedGateway:
             ValueError: The name is in use, or an argument is invalid.
         """
         address = PVAddress.parse(name if "://" in name else f"pva://{name}")
+        if on_put is not None:
+            callback(on_put, "on_put", "the value")
         protocols = (address.protocol,) if "://" in name else _PROTOCOLS
         if any((address.name, protocol) in self._pvs for protocol in protocols):
             raise ValueError(f"PV {address.name!r} exists already: use gateway[{address.name!r}]")

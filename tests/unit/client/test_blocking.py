@@ -45,7 +45,7 @@ def test_operators_run_on_the_calling_thread() -> None:
 def test_a_timeout_ends_the_wait_and_unsubscribes() -> None:
     disposed: list[bool] = []
     stream = rx.never().pipe(ops.finally_action(lambda: disposed.append(True)))
-    with pytest.raises(OperationTimeout, match=r"^first item of the stream: no reply within 0\.001 s$"):
+    with pytest.raises(OperationTimeout, match=r"^Timeout: first item of the stream: nothing within 0\.001 s$"):
         first(stream, 0.001)
     assert disposed == [True]
     assert first(rx.timer(0.001), timeout=60.0) == 0

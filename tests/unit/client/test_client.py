@@ -383,7 +383,7 @@ def test_a_pv_that_does_not_answer_the_gateway_times_out(client: Client, transpo
     transport.reply(transport.commands[0], error=-3, message=text)
     error = seen.now().errors[0]
     assert isinstance(error, k2eg_rx.OperationTimeout)
-    assert str(error) == "get of pva://x: no reply within 4 s; the gateway is there, the PV does not answer"
+    assert str(error) == "Timeout: get of pva://x: no reply within 4 s; the gateway is there, the PV does not answer"
 
 
 def test_put_requests_a_described_type_once_and_leaves_labels_to_the_gateway(client: Client, transport: Any) -> None:

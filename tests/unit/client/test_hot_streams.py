@@ -215,7 +215,7 @@ def test_a_call_that_waits_for_the_reply_has_its_own_timeout(
     timers.advance_to(6.0)
     (error,) = waiting.errors
     assert isinstance(error, OperationTimeout)
-    assert str(error) == "monitor of pva://x: no reply within 5 s"
+    assert str(error) == "Timeout: monitor of pva://x: no reply within 5 s"
     assert monitor.errors == []
 
 

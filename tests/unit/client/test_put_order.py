@@ -142,7 +142,7 @@ def test_a_put_that_waits_for_an_earlier_one_times_out_unsent(
     error = second.items[0].error if many else second.errors[0]
     assert isinstance(error, OperationTimeout)
     assert str(error).startswith(
-        "put of pva://x: no reply within 2 s; nothing was written: an earlier put to this record still waits"
+        "Timeout: put of pva://x: no reply within 2 s; nothing was written: an earlier put to this record still waits"
     )
     reply_type(transport)
     assert puts(transport) == [("x", 1), ("x", 3)]

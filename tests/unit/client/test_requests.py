@@ -72,7 +72,7 @@ def test_a_timeout_names_operation_subject_and_seconds_and_frees_the_request(set
     assert isinstance(error, OperationTimeout)
     assert isinstance(error, TimeoutError)
     assert (error.operation, error.subject, error.waited) == ("get", "pva://x", 3.0)
-    assert str(error).startswith("get of pva://x: no reply within 3 s")
+    assert str(error).startswith("Timeout: get of pva://x: no reply within 3 s")
     assert len(setup.pending) == 0
     setup.reply(x={"value": 1})
     assert setup.items == []
@@ -83,7 +83,7 @@ def test_a_timeout_names_the_cause_if_it_is_known(setup: Setup) -> None:
         setup.errors.clear()
         setup.subscribe(setup.requests.reply(GetCommand("pva://x"), "pva://x", 1.0))
         setup.timers.advance_by(2)
-        return str(setup.errors[0]).removeprefix("get of pva://x: no reply within 1 s")
+        return str(setup.errors[0]).removeprefix("Timeout: get of pva://x: no reply within 1 s")
 
     assert timed_out() == "; the reply topic 'replies' cannot be read yet"
     setup.ready.set_result(None)
@@ -197,7 +197,7 @@ def test_wait_raises_the_timeout_and_frees_the_request(setup: Setup) -> None:
     setup.ready.set_result(None)
     with pytest.raises(OperationTimeout) as caught:
         setup.requests.wait(value_of_x(timeout=0.001))
-    assert str(caught.value).startswith("get of pva://x: no reply within 0.001 s; ")
+    assert str(caught.value).startswith("Timeout: get of pva://x: no reply within 0.001 s; ")
     assert len(setup.pending) == 0
 
 

@@ -96,7 +96,7 @@ def test_a_failed_get_is_a_row_with_the_error() -> None:
     frame = to_dataframe(results)
     assert list(frame["pv"]) == ["x", "y.HIGH"]
     assert missing(frame["error"]) == [True, False]
-    assert frame["error"][1] == "get of ca://y.HIGH: no reply within 2 s"
+    assert frame["error"][1] == "Timeout: get of ca://y.HIGH: no reply within 2 s"
     assert str(frame["value"].dtype) == "Int64"
     assert frame["value"][0] == 5
     assert missing(frame["value"]) == missing(frame["severity"]) == [False, True]

@@ -120,7 +120,7 @@ def test_a_replay_fails_after_the_timeout_if_the_broker_stays_unreachable(record
     recorded.advance(1.0)
     (error,) = subscriber.errors
     assert isinstance(error, OperationTimeout)
-    assert str(error).startswith("replay of pva://demo:x: no reply within 12 s")
+    assert str(error).startswith("Timeout: replay of pva://demo:x: nothing within 12 s")
 
 
 def test_a_replay_continues_when_the_broker_returns_within_the_timeout(recorded, k2eg_client):

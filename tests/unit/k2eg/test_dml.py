@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import logging
+import uuid
+from functools import partial
 from inspect import signature
 from typing import Any
 from unittest.mock import Mock
@@ -305,8 +307,89 @@ def test_an_empty_app_name_is_rejected() -> None:
 
 
 def test_the_constructor_has_the_options_of_the_client() -> None:
-    # where group_name is keyword-only; the documented API has it third
+    # where group_name is keyword-only; the documented API has it third, and poll_timeout fourth
     documented, streams = (signature(kind.__init__).parameters for kind in (dml, Client))
-    assert [(each.name, each.default) for each in documented.values()] == [
+    assert [(each.name, each.default) for each in documented.values() if each.name != "poll_timeout"] == [
         (each.name, each.default) for each in streams.values()
     ]
+    assert list(documented)[1:5] == ["environment_id", "app_name", "group_name", "poll_timeout"]
+
+
+def test_a_group_name_is_any_object_by_its_text(gateway: Any) -> None:
+    class Named:
+        def __str__(self) -> str:
+            return "my-k2eg-group"
+
+    with pytest.raises(ValueError, match="group_name must not contain 'k2eg', got 'my-k2eg-group'"):
+        dml("local", "app", Named())
+    gateway.set_pvs(x=NUMBER)
+    with dml("local", "app", uuid.uuid4(), 0.01) as client:
+        assert client.get("pva://x") == NUMBER
+
+
+@pytest.mark.parametrize("app_name", [None, 5])
+def test_an_app_name_that_is_no_text_is_rejected(app_name: Any) -> None:
+    with pytest.raises(ValueError, match="app_name must be a string"):
+        dml("local", app_name)
+
+
+def test_the_parts_of_a_uri(k: dml) -> None:
+    assert k.parse_pv_url("ca://my:pv.HIGH") == ("ca", "my:pv.HIGH")
+    with pytest.raises(ValueError, match="not well formed"):
+        k.parse_pv_url("my:pv")
+
+
+class _Handlers:
+    def two(self, name: str, data: Any) -> None: ...
+    def one(self, data: Any) -> None: ...
+    def __call__(self, name: str, data: Any, more: int = 0) -> None: ...
+
+
+async def _coroutine(name: str, data: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason"),
+    [
+        (lambda data: None, r"must take 2 arguments, .* and .*; got <function <lambda>.*, which takes '\(data\)'"),
+        (lambda: None, "must take 2 arguments"),
+        (lambda name, data, more: None, "must take 2 arguments"),
+        (lambda name, *, data: None, "must take 2 arguments"),
+        (_Handlers().one, "must take 2 arguments"),
+        ([].append, "must take 2 arguments"),
+        (_coroutine, "must be a plain function, not a coroutine function"),
+        (None, "must be callable, got None"),
+        ("handler", "must be callable, got 'handler'"),
+    ],
+)
+def test_a_handler_that_cannot_be_called_is_refused_before_anything_is_sent(
+    k: dml, gateway: Any, handler: Any, reason: str
+) -> None:
+    properties = SnapshotProperties("orbit", ["pva://x"])
+    for call in (
+        lambda: k.monitor("pva://x", handler),
+        lambda: k.monitor_many(["pva://x", "pva://y"], handler),
+        lambda: k.snapshot(["pva://x"], handler),
+        lambda: k.snapshot_recurring(properties, handler),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            call()
+    assert gateway.commands == []
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        print,
+        dict,  # has no signature that can be read
+        Mock(),
+        _Handlers().two,
+        _Handlers(),
+        partial(_Handlers.two, _Handlers()),
+        lambda *arguments: None,
+        lambda name, data, more=None: None,
+    ],
+)
+def test_a_handler_is_anything_that_takes_two_arguments(k: dml, gateway: Any, handler: Any) -> None:
+    gateway.set_pvs(x=NUMBER)
+    assert k.monitor("pva://x", handler)["error"] == 0

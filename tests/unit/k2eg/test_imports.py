@@ -35,7 +35,7 @@ def test_dml_is_the_class_in_any_order_of_imports(first: str) -> None:
 def test_the_documented_names_exist() -> None:
     assert k2eg.__all__ == sorted(k2eg.__all__)
     assert set(k2eg.__all__) >= {"OperationError", "OperationTimeout", "dml"}
-    assert k2eg.broker.__all__ == ["SnapshotProperties", "SnapshotType"]
+    assert k2eg.broker.__all__ == ["Broker", "SnapshotProperties", "SnapshotType"]
     assert k2eg.serialization.__all__ == ["Generic", "MessagePackSerializable", "NTTable", "Scalar", "Vector"]
     for module in (k2eg, k2eg.broker, k2eg.serialization):
         assert all(hasattr(module, name) for name in module.__all__)
