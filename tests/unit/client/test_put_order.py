@@ -171,8 +171,8 @@ def test_a_put_to_another_field_waits_half_a_second_and_the_one_before_it_is_nev
     error = first.items[0].error if many else first.errors[0]
     assert isinstance(error, OperationTimeout)
     assert str(error) == (
-        "put of pva://x: no reply within 10.5 s; nothing was written: a later put, to x.STOP, had waited 0.5 s for the"
-        " type of this PV"
+        "Timeout: put of pva://x: no reply within 10.5 s; nothing was written: a later put, to x.STOP, had waited 0.5 s"
+        " for the type of this PV"
     )
     reply_type(transport)  # late
     transport.reply(transport.commands[-1])

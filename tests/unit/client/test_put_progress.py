@@ -58,7 +58,7 @@ def test_a_timeout_before_the_reply_topic_is_read(transport: Any, timers: TestSc
         timers.advance_by(4)
         assert isinstance(put.error, OperationTimeout)
         assert str(put.error) == (
-            f"put of pva://x: no reply within 3 s; {UNSENT}; the reply topic 'test-reply' cannot be read yet"
+            f"Timeout: put of pva://x: no reply within 3 s; {UNSENT}; the reply topic 'test-reply' cannot be read yet"
         )
         transport.reply_source.held[0].set_result(None)
         assert transport.commands == []
