@@ -114,8 +114,19 @@ class CASubscription:
                     continue
         finally:
             for subscription in subscriptions:
-                subscription.close()
+                _close(subscription)
             self._subscriber.connection(False)
+
+
+def _close(subscription: Any) -> None:
+    """Closes a subscription of aioca, which raises for one that was opened while the channel disconnected.
+
+    An exception would take the place of the cancellation that ends the task, which would then go on for ever.
+    """
+    try:
+        subscription.close()
+    except Exception as error:
+        _log.debug("subscription was not open: pv=%s error=%r", subscription.name, error)
 
 
 class _Updates:
