@@ -17,10 +17,9 @@ Thread safety: belongs to the event loop thread; the callbacks of providers' fut
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -31,6 +30,7 @@ from reactivex.disposable import Disposable, SerialDisposable
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import provider_of
 from k2eg_rx.gateway.commands.claims import LOST, UNCONFIRMED, ClaimState
+from k2eg_rx.gateway.commands.expiries import Expiries
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, FairShares, Slot
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply, value_record
 from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
@@ -94,6 +94,7 @@ class _Operation:
         self.slot: Slot | None = None
         self.unblock_timer = SerialDisposable()
         self.is_denied = False  # its provider was not allowed to send the value
+        self.is_unconfirmed = False  # it begins once its claim is confirmed
 
     @property
     def is_put(self) -> bool:
@@ -111,14 +112,14 @@ class _Operation:
         return self.slot is not None and self.slot.waiting
 
     @property
-    def expires_at(self) -> datetime:
-        """When it has to be answered in any case."""
-        if self.started:
+    def expires_at(self) -> datetime | None:
+        """When it has to be answered in any case; None: not before it has started."""
+        if self.started and not self.is_unconfirmed:
             return self.deadline + timedelta(seconds=_PROVIDER_GRACE)
         if not self.waits_for_its_application:
             return self.deadline
         # the time of a get begins when it starts; a put must not hold up later ones of its PV for long
-        return datetime.max.replace(tzinfo=UTC) if isinstance(self.request.command, GetCommand) else self.start_by
+        return None if isinstance(self.request.command, GetCommand) else self.start_by
 
     @property
     def waits(self) -> bool:
@@ -162,7 +163,7 @@ class GetPutHandler:
         self._unconfirmed: dict[_Operation, Callable[[], None]] = {}  # puts to begin once their claims are confirmed
         self._sweep_scheduled = False
         self._pending: dict[_Operation, None] = {}
-        self._expired: deque[_Operation] = deque()  # found by the last look at all, and not answered yet
+        self._expiries = Expiries[_Operation](_SWEEP_PERIOD)  # of all that are pending
         self._awaited: dict[str, _Operation] = {}  # started puts that wait for their record, by PV
 
     @property
@@ -230,6 +231,7 @@ class GetPutHandler:
             if operation.is_put:
                 request.claim.open()
             self._pending[operation] = None
+            self._expiries.set(operation, operation.expires_at)
             if not self._sweep_scheduled:
                 self._schedule_sweep()
             refusal = self._shares.refusal(request.reply_to.topic)
@@ -255,6 +257,7 @@ class GetPutHandler:
         operation.slot = slot
         if operation not in self._pending:  # ended while starting
             self._shares.release(slot)
+        self._set_expiry(operation)
 
     def _start_guarded(self, operation: _Operation, start: Callable[[], None]) -> None:
         if operation not in self._pending:
@@ -265,6 +268,11 @@ class GetPutHandler:
             start()
         except Exception as error:
             self._fail(operation, error)
+        self._set_expiry(operation)
+
+    def _set_expiry(self, operation: _Operation) -> None:
+        if operation in self._pending:
+            self._expiries.set(operation, operation.expires_at)
 
     def _start(
         self,
@@ -301,6 +309,7 @@ class GetPutHandler:
             return True
         if state is ClaimState.CONFIRM:
             self._unconfirmed[operation] = start
+            operation.is_unconfirmed = True
             self._request_confirmation()
         else:
             self._refuse(operation, LOST)
@@ -330,7 +339,9 @@ class GetPutHandler:
         try:
             for operation, start in unconfirmed.items():
                 if operation in self._pending:
+                    operation.is_unconfirmed = False
                     start()
+                    self._set_expiry(operation)
         finally:
             self._confirming = False  # the next attempt is made by the sweep
 
@@ -367,6 +378,7 @@ class GetPutHandler:
         if operation.is_denied:  # nothing was sent
             operation.is_denied = False
             start()
+            self._set_expiry(operation)
             return
         try:
             result = done.result()
@@ -427,6 +439,7 @@ class GetPutHandler:
         if result is not None:
             self._metrics.count_result(operation.request.command.operation, result)
         del self._pending[operation]
+        self._expiries.discard(operation)
         if self._awaited.get(operation.key) is operation:
             del self._awaited[operation.key]
         self._unconfirmed.pop(operation, None)
@@ -460,16 +473,15 @@ class GetPutHandler:
         Returns:
             Whether there may be more of them.
         """
-        unconfirmed = [operation for operation in self._unconfirmed if operation.deadline <= now]
-        for operation in unconfirmed:
-            self._refuse(operation, UNCONFIRMED)
-        if not self._expired:
-            self._expired.extend(operation for operation in self._pending if operation.expires_at <= now)
-        for _ in range(min(_SWEEP_BATCH, len(self._expired))):
-            operation = self._expired.popleft()
-            if operation in self._pending and operation.expires_at <= now:
+        expired = self._expiries.due(now, _SWEEP_BATCH)
+        for operation in expired:
+            if operation not in self._pending:
+                continue
+            if operation.is_unconfirmed:
+                self._refuse(operation, UNCONFIRMED)
+            else:
                 self._time_out(operation, _BEHIND if operation.waits_for_its_application else "")
-        return bool(self._expired)
+        return len(expired) == _SWEEP_BATCH
 
     def abandon(self) -> None:
         """Fails all waiting and running operations, because the gateway is stopping."""
