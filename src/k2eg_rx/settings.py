@@ -205,6 +205,21 @@ def check_app_name(app_name: str) -> None:
         )
 
 
+def check_group_name(group_name: str) -> None:
+    """Checks the name of a consumer group of clients.
+
+    Raises:
+        ValueError: The name is empty or contains "k2eg".
+    """
+    if not group_name:
+        raise ValueError("group_name must not be empty: leave it out to receive every event")
+    if "k2eg" in group_name.lower():
+        raise ValueError(
+            f"group_name must not contain 'k2eg', got {group_name!r}: gateways ignore such groups and would stop the"
+            " monitors"
+        )
+
+
 def load_settings(environment_id: str, app_name: str, folder: Path | None = None) -> Settings:
     """Returns the settings of an environment.
 

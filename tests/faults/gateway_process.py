@@ -129,7 +129,7 @@ def main() -> None:
     settings = with_gateway_defaults(Settings("faults", arguments["broker"], commands, "unused", kafka))
     transport = KafkaTransport(settings)
     options = GatewayOptions(**arguments["options"])
-    admin = KafkaTopicAdmin(settings) if options.create_topics else None
+    admin = KafkaTopicAdmin(settings, options.ignored_groups) if options.create_topics else None
     with Gateway(transport, {"pva": provider, "ca": provider}, options, commands, admin) as gateway:
         print("ready", flush=True)
         for line in sys.stdin:

@@ -330,6 +330,12 @@ class InstantTopicAdmin:
     def listeners(self) -> Mapping[str, int] | None:
         return {}
 
+    def end_offsets(self, topics: Any) -> dict[str, int]:
+        return {}
+
+    def delete(self, topics: Any) -> dict[str, str]:
+        return {}
+
     def close(self) -> None:
         pass
 

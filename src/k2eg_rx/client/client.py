@@ -42,7 +42,7 @@ from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow, SubscriberInput
 from k2eg_rx.history import Moment
 from k2eg_rx.protocol import PVData, PVUpdate, Reply, Snapshot, SnapshotMessage, SnapshotProperties
 from k2eg_rx.pv import PVAddress
-from k2eg_rx.settings import Settings, check_app_name
+from k2eg_rx.settings import Settings, check_app_name, check_group_name
 from k2eg_rx.texts import shown
 from k2eg_rx.transport import Transport
 
@@ -478,6 +478,8 @@ def check_arguments(
     text(environment_id, "environment_id")
     check_app_name(app_name)
     group = None if group_name is None else text(text_of(group_name, "group_name"), "group_name")
+    if group is not None:
+        check_group_name(group)
     if settings is not None:
         instance(settings, "settings", Settings, "Settings, as load_settings returns them")
     if transport is not None and not callable(getattr(transport, "replies", None)):

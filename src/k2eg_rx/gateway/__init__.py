@@ -71,7 +71,8 @@ Monitors
     - Events have the header `k2eg-protocol`, `pva` or `ca`; those published before, for another request, also
       `k2eg-repeated`, since equal events of a PV without a time may be two postings.
     - A monitor ends when neither its topic nor a reply topic it was requested from has had consumers for
-      `monitor_expiration`. The topic remains.
+      `monitor_expiration`. The topic remains, unless `purge` is set: then it is deleted once it has been unused at two
+      further checks, and only by a gateway that alone reads the command topic.
     - Monitors are not restored after a restart. The gateway publishes its start to `<command topic>-gateways`, which
       replies to activations name as `gateway_topic`; clients then request their monitors and snapshots again.
 """

@@ -262,7 +262,7 @@ class Gateway:
 
     def _look_for_consumers(self, _state: object = None) -> None:
         handler = self._handler
-        if len(handler.monitors) or len(handler.recurring):
+        if len(handler.monitors) or len(handler.recurring) or len(handler.monitors.purge):
             handler.topics.listeners(handler.expire)
 
     def close(self, timeout: float = 5.0) -> None:

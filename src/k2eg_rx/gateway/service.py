@@ -44,7 +44,11 @@ def gateway(settings: Settings, stop: threading.Event | None = None) -> Generato
     with ExitStack() as stack:
         transport = KafkaTransport(settings)
         stack.callback(transport.close, _CLOSE_TIMEOUT)
-        admin = KafkaTopicAdmin(settings) if options.create_topics or options.monitor_expiration else None
+        admin = (
+            KafkaTopicAdmin(settings, options.ignored_groups)
+            if options.create_topics or options.monitor_expiration
+            else None
+        )
         pva, ca = PVAccessProvider(), ChannelAccessProvider()
         providers: dict[Protocol, Provider] = {"pva": pva, "ca": ca}
         stack.callback(pva.close)

@@ -8,7 +8,6 @@
 - ``connection``: configuration, errors, connection state and log of librdkafka clients
 """
 
-from k2eg_rx.kafka.connection.configuration import check_group_name
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop
 from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
@@ -19,5 +18,4 @@ __all__ = [
     "KafkaTransport",
     "PollLoop",
     "StatusEvents",
-    "check_group_name",
 ]

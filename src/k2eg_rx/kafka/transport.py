@@ -75,7 +75,7 @@ class KafkaTransport:
         """Returns a source for event topics; see `Transport.events`.
 
         Raises:
-            ValueError: The group name is not allowed; see `check_group_name`.
+            ValueError: The group name is empty.
         """
         if group_name is None:
             return self._exact_source("k2eg-events", events_properties(self._settings), receiver, POLL_TIMEOUT)

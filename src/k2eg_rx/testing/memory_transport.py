@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from k2eg_rx.kafka import StatusEvents, check_group_name
+from k2eg_rx.kafka import StatusEvents
 from k2eg_rx.testing.memory_broker import MemoryBroker, Offsets
 from k2eg_rx.testing.memory_history import MemoryHistory
 from k2eg_rx.testing.memory_sink import MemorySink
@@ -63,11 +63,12 @@ class MemoryTransport:
         """Returns a source for event topics; see `Transport.events`.
 
         Raises:
-            ValueError: The group name is invalid.
+            ValueError: The group name is empty.
         """
         if group_name is None:
             return MemorySource(self._broker, receiver, Offsets(), "k2eg-events", self._stepper)
-        check_group_name(group_name)
+        if not group_name:
+            raise ValueError("group_name must not be empty: leave it out to receive every event")
         with self._broker.changed:
             group = self._broker.group(group_name)
         return MemorySource(self._broker, receiver, group, "k2eg-events", self._stepper)

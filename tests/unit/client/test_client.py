@@ -525,9 +525,16 @@ def test_a_rejected_group_name_closes_the_transport(transport: Any) -> None:
 
     transport.events = reject
     settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
-    with pytest.raises(ValueError, match="group_name 'k2eg-workers'"):
-        Client("scripted", "test", group_name="k2eg-workers", settings=settings, transport=transport)
+    with pytest.raises(ValueError, match="group_name 'workers'"):
+        Client("scripted", "test", group_name="workers", settings=settings, transport=transport)
     assert transport.closed
+
+
+@pytest.mark.parametrize("name", ["k2eg-workers", "K2EG", ""])
+def test_a_group_name_that_gateways_ignore_is_rejected(transport: Any, name: str) -> None:
+    settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply")
+    with pytest.raises(ValueError, match="group_name"):
+        Client("scripted", "test", group_name=name, settings=settings, transport=transport)
 
 
 def test_the_public_names_are_sorted_and_exist() -> None:

@@ -19,6 +19,7 @@ from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.get_put import MALFORMED
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, MonitorShare, Usage, too_many_names
 from k2eg_rx.gateway.commands.messages import ConnectionRecord, OutgoingRecord, PVValue, notice, reply
+from k2eg_rx.gateway.commands.purge import TopicPurge
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
 from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, ConsumedTopics, Topics
@@ -122,6 +123,9 @@ class Monitors:
         context: Scheduler, metrics, options and announcement.
         usage: Bounds PVs and topics.
         rules: Checks the monitors' topics.
+
+    Attributes:
+        purge: Deletes the topics of expired monitors.
     """
 
     def __init__(
@@ -136,6 +140,7 @@ class Monitors:
         self._announcement = context.announcement
         self._usage = usage
         self._active: dict[tuple[str, str], _Monitor] = {}  # by name and topic
+        self.purge = TopicPurge(topics, rules, context)
 
     def __len__(self) -> int:
         return len(self._active)
@@ -371,6 +376,7 @@ class Monitors:
 
     def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
         """Ends the monitors whose topics have had no consumers for too long; see `ConsumedTopics.have_expired`."""
+        self.purge.check(listeners)
         monitors = self._active.values()
         expired = [monitor for monitor in monitors if monitor.consumed_topics.have_expired(listeners, now, expiration)]
         in_slices(self._scheduler, expired, self._expire)
@@ -378,3 +384,4 @@ class Monitors:
     def _expire(self, monitor: _Monitor) -> None:
         _log.info("monitor expired: pv=%s topic=%s reason=no consumers", monitor.address, monitor.topic)
         monitor.end()
+        self.purge.add(monitor.topic, monitor.address.name)

@@ -71,6 +71,11 @@ class TopicRules:
             return f"topic {topic!r} is the reply topic of an application"
         return self._refusal("snapshot", topic)
 
+    def may_delete(self, topic: str) -> bool:
+        """Returns whether a topic is one that monitors may publish to, and not in use for anything."""
+        in_use = topic in self._monitor_topics or topic in self._snapshot_topics or topic in self._reply_topics
+        return not in_use and not self._refusal("monitor", topic)
+
     def _refusal(self, kind: str, topic: str) -> str:
         if topic == self._command_topic:
             return f"topic {topic!r} is the command topic"

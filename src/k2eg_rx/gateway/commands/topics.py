@@ -1,11 +1,11 @@
-"""Kafka topics of the gateway: creation before the first record, and the number of consumers.
+"""Kafka topics of the gateway: creation before the first record, deletion, and the number of consumers.
 
 Thread safety: belongs to the event loop thread. Blocking admin requests run on worker threads, `k2eg-gateway-topics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from itertools import islice
@@ -65,6 +65,25 @@ class TopicAdmin(Protocol):
 
     def listeners(self) -> Mapping[str, int] | None:
         """Returns the number of consumer group members assigned to each topic; None if unknown."""
+        ...
+
+    def end_offsets(self, topics: Collection[str]) -> Mapping[str, int]:
+        """Returns the sum of the end offsets of all partitions of each topic; topics that do not exist are left out.
+
+        Raises:
+            Exception: Kafka did not respond.
+        """
+        ...
+
+    def delete(self, topics: Collection[str]) -> Mapping[str, str]:
+        """Deletes topics.
+
+        Returns:
+            The error message of each topic that Kafka refused to delete.
+
+        Raises:
+            Exception: Kafka did not respond.
+        """
         ...
 
     def close(self) -> None:
@@ -133,6 +152,7 @@ class Topics:
         self._last_response: datetime | None = None
         self._retry_delay = _RETRY_DELAY
         self._recreating: dict[str, abc.DisposableBase] = {}
+        self._deleting: set[str] = set()  # created again only when the deletion is over
         self._failed = RateLimitedWarning(_log, "{} requests to create topics failed")
         self._worker = WorkerPool(_MAX_REQUESTS, "k2eg-gateway-topics")
 
@@ -183,7 +203,10 @@ class Topics:
     def _send_requests(self, _scheduler: abc.SchedulerBase | None = None, _state: object = None) -> None:
         self._request_scheduled = False
         while (admin := self._admin) is not None and self._requested and self._running_requests < _MAX_REQUESTS:
-            batch = {topic: self._requested.pop(topic) for topic in list(islice(self._requested, self._batch_size))}
+            ready = (topic for topic in self._requested if topic not in self._deleting)
+            batch = {topic: self._requested.pop(topic) for topic in list(islice(ready, self._batch_size))}
+            if not batch:
+                break
             self._send_request(admin, batch)
             self._batch_size = min(2 * self._batch_size, _MAX_BATCH)
         if not self._running_requests:
@@ -259,6 +282,44 @@ class Topics:
             on_result(None if error is not None else done.result())
 
         self._run(admin.listeners, on_done)
+
+    def end_offsets(self, topics: Collection[str], on_result: Callable[[Mapping[str, int]], None]) -> None:
+        """Looks up the sum of the end offsets of topics; calls `on_result` with those that are known."""
+        admin = self._admin
+        if admin is None:
+            return
+
+        def on_done(done: Future[Any]) -> None:
+            error = done.exception()
+            if error is None:
+                on_result(done.result())
+            else:
+                _log.debug("look-up of end offsets failed: error=%s", error)
+
+        self._run(lambda: admin.end_offsets(topics), on_done)
+
+    def delete(self, topics: Collection[str]) -> None:
+        """Deletes topics; one that is needed meanwhile is created again after that."""
+        admin = self._admin
+        if admin is None:
+            return
+        self._deleting.update(topics)
+        for topic in topics:
+            self._exists_until.pop(topic, None)
+
+        def on_done(done: Future[Any]) -> None:
+            self._deleting.difference_update(topics)
+            error = done.exception()
+            refused: Mapping[str, str] = dict.fromkeys(topics, str(error)) if error is not None else done.result()
+            for topic in topics:
+                if topic in refused:
+                    _log.warning("topic not deleted: topic=%s error=%s", topic, refused[topic])
+                else:
+                    _log.info("topic deleted: topic=%s reason=no consumers", topic)
+            if self._requested:
+                self._schedule_request(0.0)
+
+        self._run(lambda: admin.delete(topics), on_done)
 
     def _run(self, request: Callable[[], Any], on_done: Callable[[Future[Any]], None]) -> None:
         """Runs a blocking request on a worker thread and calls `on_done` on the event loop thread."""

@@ -177,28 +177,14 @@ def history_properties(settings: Settings, topics: int) -> Properties:
     return _consumer_properties(settings, defaults, {**_MANUAL_RULES, **_HISTORY_RULES})
 
 
-def check_group_name(group_name: str) -> None:
-    """Checks the name of a consumer group that shares events.
-
-    Raises:
-        ValueError: The name is empty or contains "k2eg".
-    """
-    if not group_name:
-        raise ValueError("group_name must not be empty: leave it out to receive every event")
-    if "k2eg" in group_name.lower():
-        raise ValueError(
-            f"group_name must not contain 'k2eg', got {group_name!r}: gateways ignore such groups and would stop the"
-            " monitors"
-        )
-
-
 def group_properties(settings: Settings, group_name: str) -> Properties:
     """Returns the properties of an event consumer that is a member of a group.
 
     Raises:
-        ValueError: The group name is not allowed; see `check_group_name`.
+        ValueError: The group name is empty.
     """
-    check_group_name(group_name)
+    if not group_name:
+        raise ValueError("group_name must not be empty: leave it out to receive every event")
     defaults = {**_CONSUMER_DEFAULTS, **_EVENTS_DEFAULTS, **_GROUP_DEFAULTS}
     return _consumer_properties(settings, defaults, {**_GROUP_RULES, "group.id": group_name})
 

@@ -1,4 +1,4 @@
-"""Topic administration for a gateway: creates topics, counts the members of consumer groups.
+"""Topic administration for a gateway: creates and deletes topics, counts the members of consumer groups.
 
 Thread safety: used by one thread, the gateway's for topics. Every call blocks for a few seconds at most.
 """
@@ -6,6 +6,7 @@ Thread safety: used by one thread, the gateway's for topics. Every call blocks f
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -13,7 +14,7 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     NewTopic,  # pyright: ignore[reportPrivateImportUsage] - documented there
@@ -22,7 +23,7 @@ from confluent_kafka.admin import (
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import RETENTION_MS, admin_properties
-from k2eg_rx.kafka.connection.errors import ErrorTranslator, kafka_error, secrets_of
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_gone, kafka_error, secrets_of
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.settings import Settings
 from k2eg_rx.texts import get_logger
@@ -59,13 +60,16 @@ class KafkaTopicAdmin:
 
     Args:
         settings: The environment.
+        ignored_groups: A regular expression; groups whose whole name matches do not count as listeners, except those
+            of the command topic, which are gateways.
 
     Raises:
         TransportError: A property in [kafka] is invalid.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ignored_groups: str = "") -> None:
         self._settings = settings
+        self._ignored_groups = re.compile(ignored_groups)
         self._translator = ErrorTranslator(settings.broker_url, secrets_of(settings), settings.command_topic)
         self._admin: Any = self._make()
 
@@ -159,15 +163,73 @@ class KafkaTopicAdmin:
                 groups, request_timeout=_REQUEST_TIMEOUT
             )
             counts: Counter[str] = Counter()
-            for future in described.values():
+            for group, future in described.items():
                 members = future.result(_WAIT).members
                 topics = {part.topic for member in members for part in member.assignment.topic_partitions}
+                if self._ignored_groups.fullmatch(group):
+                    topics &= {self._settings.command_topic}
                 counts.update(dict.fromkeys(topics, len(members)))
         except (KafkaException, TimeoutError) as failure:
             _log.debug("consumer groups unknown: error=%s", failure)
             self._admin = self._make()
             return None
         return counts
+
+    def end_offsets(self, topics: Collection[str]) -> Mapping[str, int]:
+        """Returns the sum of the end offsets of each topic; those that are not known are left out.
+
+        Raises:
+            TransportError: Kafka did not answer.
+        """
+        try:
+            known: Mapping[str, Future[Any]] = self._admin.describe_topics(
+                TopicCollection(list(topics)), request_timeout=_REQUEST_TIMEOUT
+            )
+            partitions = [
+                TopicPartition(topic, partition.id)
+                for topic, future in known.items()
+                if future.exception(_WAIT) is None
+                for partition in future.result().partitions
+            ]
+            if not partitions:
+                return {}
+            latest = OffsetSpec.latest()
+            asked: Mapping[TopicPartition, Future[Any]] = self._admin.list_offsets(
+                dict.fromkeys(partitions, latest), request_timeout=_REQUEST_TIMEOUT
+            )
+            ends: Counter[str] = Counter()
+            for partition, future in asked.items():
+                ends[partition.topic] += future.result(_WAIT).offset
+        except (KafkaException, TimeoutError) as failure:
+            raise self._no_answer(failure, "cannot look up the ends of topics") from failure
+        return ends
+
+    def delete(self, topics: Collection[str]) -> Mapping[str, str]:
+        """Deletes topics; returns those that Kafka refused to delete, each with the reason.
+
+        Raises:
+            TransportError: Kafka did not answer.
+        """
+        refused: dict[str, str] = {}
+        try:
+            deleted: Mapping[str, Future[None]] = self._admin.delete_topics(
+                list(topics), request_timeout=_REQUEST_TIMEOUT
+            )
+            for topic, future in deleted.items():
+                error = future.exception(_WAIT)
+                if isinstance(error, KafkaException) and kafka_error(error).code() in _NO_ANSWER:
+                    raise error
+                if isinstance(error, KafkaException) and not is_gone(kafka_error(error)):
+                    refused[topic] = self._translator.reason(error, topic)
+        except (KafkaException, TimeoutError) as failure:
+            raise self._no_answer(failure, "cannot delete topics") from failure
+        return refused
+
+    def _no_answer(self, failure: KafkaException | TimeoutError, what: str) -> TransportError:
+        self._admin = self._make()
+        if isinstance(failure, KafkaException):
+            return self._translator.error(failure, what)
+        return TransportError(f"{what}: no answer")
 
     def close(self) -> None:
         """Releases the admin client."""

@@ -540,6 +540,12 @@ class SlowAdmin:
     def listeners(self) -> None:
         return None
 
+    def end_offsets(self, topics: Any) -> dict[str, int]:
+        return {}
+
+    def delete(self, topics: Any) -> dict[str, str]:
+        return {}
+
     def close(self) -> None:
         self.created.set()
 

@@ -29,6 +29,7 @@ class Admin:
     def __init__(self) -> None:
         self.requests: list[dict[str, int]] = []
         self.error: Exception | None = None
+        self.deleted: list[str] = []
 
     def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         self.requests.append(dict(topics))
@@ -40,6 +41,15 @@ class Admin:
         if self.error is not None:
             raise self.error
         return {"a": 1}
+
+    def end_offsets(self, topics: Any) -> dict[str, int]:
+        return {}
+
+    def delete(self, topics: Any) -> dict[str, str]:
+        self.deleted.extend(topics)
+        if self.error is not None:
+            raise self.error
+        return {topic: "no" for topic in topics if topic == "refused"}
 
     def close(self) -> None:
         pass
@@ -299,3 +309,35 @@ def test_what_is_known_of_topics_does_not_grow_with_time() -> None:
     under_test.topics.recreate("t1", lambda: under_test.created.append("again"))
     under_test.scheduler.advance_by(10.0)
     assert len(under_test.admin.requests) == 50, "a topic without a monitor is not recreated"
+
+
+def test_a_topic_that_is_needed_while_it_is_deleted_is_created_after_that() -> None:
+    bench = TopicsUnderTest()
+    bench.ensure("a")
+    bench.work()
+    bench.topics.delete(["a"])
+    bench.ensure("a")
+    bench.ensure("b")
+    bench.settle()
+    pool: Any = bench.topics._worker
+    delete, create = pool.tasks
+    create()
+    bench.settle()
+    assert (bench.admin.requests[1:], bench.created) == ([{"b": 3}], ["a", "b"])
+    pool.tasks.clear()
+    delete()
+    bench.work()
+    assert bench.admin.deleted == ["a"]
+    assert bench.admin.requests[2:] == [{"a": 3}]
+    assert bench.created == ["a", "b", "a"]
+
+
+def test_a_topic_that_cannot_be_deleted_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    bench = TopicsUnderTest()
+    bench.topics.delete(["refused"])
+    bench.work()
+    bench.admin.error = TimeoutError("no answer")
+    bench.topics.delete(["a"])
+    bench.work()
+    assert "topic not deleted: topic=refused error=no" in caplog.text
+    assert "topic not deleted: topic=a error=no answer" in caplog.text

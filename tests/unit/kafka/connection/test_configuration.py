@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import (
     admin_properties,
-    check_group_name,
     check_settings,
     events_properties,
     group_properties,
@@ -22,7 +21,7 @@ from k2eg_rx.kafka.connection.configuration import (
     sink_properties,
 )
 from k2eg_rx.kafka.transport import KafkaTransport
-from k2eg_rx.settings import Settings
+from k2eg_rx.settings import Settings, check_group_name
 
 
 def settings(**kafka: str) -> Settings:
