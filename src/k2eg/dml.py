@@ -59,6 +59,7 @@ class dml(Client):  # noqa: N801 - the documented name
         transport: A connection to a gateway other than Kafka.
         timeout: Seconds for operations without a timeout of their own.
         silence: Seconds without an event after which a monitor is activated again; as of `k2eg_rx.Client`.
+        snapshot_wait: Seconds that missing messages of an iteration are waited for; as of `k2eg_rx.Client`.
 
     Raises:
         ValueError: The environment does not exist or is invalid, or `app_name` is invalid.
@@ -75,6 +76,7 @@ class dml(Client):  # noqa: N801 - the documented name
         transport: Transport | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         silence: float = DEFAULT_SILENCE,
+        snapshot_wait: float | None = None,
     ) -> None:
         self._listeners = Listeners()
         super().__init__(
@@ -85,6 +87,7 @@ class dml(Client):  # noqa: N801 - the documented name
             transport=transport,
             timeout=timeout,
             silence=silence,
+            snapshot_wait=snapshot_wait,
         )
 
     def wait_for_backends(self, timeout: float | None = None) -> None:
@@ -351,7 +354,9 @@ class dml(Client):  # noqa: N801 - the documented name
         return self.snapshot_trigger(snapshot_name, timeout, tags)
 
     def snapshot_stop(self, snapshot_name: str, timeout: float | None = None) -> dict[str, Any]:
-        """Stops a recurring snapshot; returns the gateway's reply. A last, partial iteration may follow.
+        """Stops a recurring snapshot; returns the gateway's reply.
+
+        A last, partial iteration may follow, unless the snapshot is triggered.
 
         Args:
             snapshot_name: The snapshot.
@@ -382,6 +387,13 @@ def _iteration_arguments(snapshot: Snapshot) -> tuple[str, dict[str, Any]]:
             snapshot.iteration,
             snapshot.error,
             snapshot.error_message,
+        )
+    if not snapshot.complete:
+        _log.warning(
+            "snapshot iteration incomplete: name=%s iteration=%d missing=%d messages",
+            snapshot.name,
+            snapshot.iteration,
+            snapshot.missing,
         )
     return snapshot.name, snapshot.as_dict()
 

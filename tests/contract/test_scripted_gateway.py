@@ -909,6 +909,7 @@ def test_a_triggered_snapshot_waits_for_the_trigger(gateway: ScriptedGateway, cl
     first(client.snapshot_stop_stream("s"))
     gateway.advance(2.0)
     assert seen.completed
+    assert len(seen) == 2, "the iteration that the gateway publishes at the stop is of no trigger"
     with pytest.raises(OperationError, match="not been found"):
         first(client.snapshot_trigger_stream("s"))
 

@@ -205,6 +205,7 @@ class Formatter:
             }
             # a one-shot snapshot has neither iteration number nor time
             head = {"iteration": snapshot.iteration or None, "timestamp_ms": snapshot.timestamp // 1_000_000 or None}
+            head |= {} if snapshot.complete else {"missing": snapshot.missing}
             return json.dumps({"snapshot": snapshot.name} | head | {"pvs": samples})
         lines: list[str] = []
         for pv, found in snapshot.data.items():
@@ -213,5 +214,6 @@ class Formatter:
                 lines.append(f"{printable(pv).ljust(self.name_width)}  no value")
         if snapshot.iteration:
             head = f"{printable(snapshot.name)} {snapshot.iteration}  {local_time(snapshot.timestamp)}"
+            head += "" if snapshot.complete else f"  incomplete, messages missing: {snapshot.missing}"
             lines = [head, *(f"  {line}" for line in lines)]
         return "\n".join(lines)

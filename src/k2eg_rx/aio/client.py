@@ -17,7 +17,15 @@ from k2eg_rx.aio.awaiting import first
 from k2eg_rx.aio.iteration import Iteration, iterate
 from k2eg_rx.aio.threads import run_in_thread
 from k2eg_rx.arguments import items_of
-from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, GetResult, PutResult, Status, check_arguments
+from k2eg_rx.client import (
+    DEFAULT_SILENCE,
+    DEFAULT_TIMEOUT,
+    GetResult,
+    PutResult,
+    Status,
+    check_arguments,
+    check_snapshot_wait,
+)
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow
 from k2eg_rx.errors import ClientClosedError
 from k2eg_rx.history import Moment
@@ -46,6 +54,7 @@ class Client:
         transport: A connection to a gateway other than Kafka.
         timeout: Seconds for operations without a timeout of their own.
         silence: Seconds without an event after which a monitor is activated again; as of `k2eg_rx.Client`.
+        snapshot_wait: Seconds that missing messages of an iteration are waited for; as of `k2eg_rx.Client`.
 
     Example:
         >>> import asyncio
@@ -78,8 +87,10 @@ class Client:
         transport: Transport | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         silence: float = DEFAULT_SILENCE,
+        snapshot_wait: float | None = None,
     ) -> None:
         check_arguments(environment_id, app_name, group_name, settings, transport, timeout=timeout, silence=silence)
+        check_snapshot_wait(snapshot_wait)
 
         def connect() -> reactive.Client:
             return reactive.Client(
@@ -90,6 +101,7 @@ class Client:
                 transport=transport,
                 timeout=timeout,
                 silence=silence,
+                snapshot_wait=snapshot_wait,
             )
 
         self._connect: Callable[[], reactive.Client] = connect

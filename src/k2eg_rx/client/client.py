@@ -74,6 +74,8 @@ class Client:
         timeout: Seconds for operations without a timeout of their own.
         silence: Seconds without an event after which a monitor or a recurring snapshot is activated again, as its
             gateway may have restarted. The gateway then repeats the value of a PV that has not changed.
+        snapshot_wait: Seconds that missing messages of a recurring snapshot's iteration are waited for before it is
+            handed over without them. None: the snapshot's time window, and a second at least.
 
     Raises:
         ValueError: The environment does not exist or is invalid, or another argument is.
@@ -89,10 +91,12 @@ class Client:
         transport: Transport | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         silence: float = DEFAULT_SILENCE,
+        snapshot_wait: float | None = None,
     ) -> None:
         group = check_arguments(
             environment_id, app_name, group_name, settings, transport, timeout=timeout, silence=silence
         )
+        check_snapshot_wait(snapshot_wait)
         runtime = current_runtime()
         self.settings = settings or runtime.settings(environment_id, app_name)
         self.app_name = app_name
@@ -107,6 +111,7 @@ class Client:
             group,
             timeout=self.timeout,
             silence=float(silence),
+            snapshot_wait=None if snapshot_wait is None else float(snapshot_wait),
             # a transport that is given has threads of its own, which do not follow virtual time
             runtime=runtime if transport is None else PRODUCTION,
         )
@@ -349,9 +354,10 @@ class Client:
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
     ) -> Observable[Snapshot]:
-        """Returns a recurring snapshot as a hot Observable of its complete iterations.
+        """Returns a recurring snapshot as a hot Observable of its iterations, in order.
 
         The first subscriber starts it. It runs in the gateway, for other clients too, until `snapshot_stop_stream`.
+        An iteration of which messages are missing says so (`Snapshot.missing`).
 
         Args:
             properties: What to acquire, and when.
@@ -374,8 +380,8 @@ class Client:
     ) -> Observable[SnapshotMessage]:
         """Returns a recurring snapshot as a hot Observable of its headers, data and tails.
 
-        With `sub_push_delay_msec` data arrive before the window ends. For the arguments see
-        `snapshot_recurring_stream`.
+        With `sub_push_delay_msec` data arrive before the window ends. The messages are as they arrive, not sorted by
+        their numbers. For the arguments see `snapshot_recurring_stream`.
         """
         self._lifecycle.require_open()
         wanted, (policy, capacity) = _properties(properties, check_fields), _queue(overflow, capacity)
@@ -394,7 +400,8 @@ class Client:
     def snapshot_stop_stream(self, name: str, timeout: float | None = None) -> Observable[Reply]:
         """Returns the gateway's reply to a stop as a single-item Observable.
 
-        The streams of the snapshot complete after its last iteration.
+        The streams of the snapshot complete after its last iteration. The one that a gateway publishes at the stop of a
+        triggered snapshot is not emitted: each trigger has one.
         """
         return self._dispatched(self._core.recurring.stop(named(name), self._seconds(timeout)), name)
 
@@ -487,6 +494,12 @@ def check_arguments(
     timeout_of(timeout)
     positive(silence, "silence", least=_SHORTEST_SILENCE)
     return group
+
+
+def check_snapshot_wait(snapshot_wait: float | None) -> None:
+    """Checks an argument of a client. Raises ValueError."""
+    if snapshot_wait is not None:
+        timeout_of(snapshot_wait, "snapshot_wait")
 
 
 def _queue(overflow: Overflow | str, capacity: int) -> tuple[Overflow, int]:

@@ -63,6 +63,7 @@ class Core:
         group_name: The consumer group that shares the events, if any.
         timeout: Seconds after which activations without a reply are repeated.
         silence: Seconds without an event after which a monitor or a recurring snapshot is activated again.
+        snapshot_wait: Seconds that missing messages of an iteration are waited for; None for its default.
         runtime: The scheduler, executor and transport.
     """
 
@@ -75,6 +76,7 @@ class Core:
         *,
         timeout: float,
         silence: float,
+        snapshot_wait: float | None,
         runtime: Runtime,
     ) -> None:
         limit = settings.max_message_bytes
@@ -146,7 +148,7 @@ class Core:
             on_reply=self._follow_starts,
         )
         self.monitors = Monitors(context, self.history, shares_events=self._shares_events)
-        self.recurring = RecurringSnapshots(context)
+        self.recurring = RecurringSnapshots(context, snapshot_wait)
         self._connection_log = ConnectionLog(
             _log, timers, lambda: {"unsent_commands": self.sender.unsent}, lambda: f"pending={len(self._pending)}"
         )

@@ -71,6 +71,7 @@ class EventRouter:
         on_notice: Callable[[Notice], None] = lambda _: None,
     ) -> None:
         self.lock = threading.RLock()
+        self._in_turn = threading.RLock()  # held from the making of items to their offer, which keeps their order
         self._pvs: dict[str, dict[bytes, PVRoute]] = {}
         self._messages: dict[str, MessageRoute] = {}
         # routes with newest_only by key, where the key is of one PV; None after a change, until it is needed
@@ -197,25 +198,37 @@ class EventRouter:
     def receive(self, records: Sequence[Record]) -> None:
         """Routes a batch; see `Receiver.receive`."""
         self._on_events()
+        self.publish(lambda outgoing: self._route(records, outgoing))
+
+    def publish(self, add: Callable[[Outgoing], None]) -> None:
+        """Offers items to subscribers, after those of a batch that is being received.
+
+        Args:
+            add: Adds the items; called with `lock` held.
+        """
         outgoing: Outgoing = {}
+        with self._in_turn:
+            with self.lock:
+                add(outgoing)
+            for subscriber, items in outgoing.items():
+                subscriber.offer(items)
+
+    def _route(self, records: Sequence[Record], outgoing: Outgoing) -> None:
         touched: list[PVRoute] = []
         pvs = self._pvs
-        with self.lock:
-            for record in records:
-                keyed = pvs.get(record.topic)
-                route = None if keyed is None or record.key is None else keyed.get(record.key)
-                if route is not None and route.is_ambiguous():
-                    route = route.of_protocol(record)
-                if route is None:
-                    self._route_other(record, keyed, outgoing)
-                elif route.newest_only:
-                    route.conflate(record, touched)
-                else:
-                    route.publish(record, outgoing)
-            for route in touched:
-                route.publish_newest(outgoing)
-        for subscriber, items in outgoing.items():
-            subscriber.offer(items)
+        for record in records:
+            keyed = pvs.get(record.topic)
+            route = None if keyed is None or record.key is None else keyed.get(record.key)
+            if route is not None and route.is_ambiguous():
+                route = route.of_protocol(record)
+            if route is None:
+                self._route_other(record, keyed, outgoing)
+            elif route.newest_only:
+                route.conflate(record, touched)
+            else:
+                route.publish(record, outgoing)
+        for route in touched:
+            route.publish_newest(outgoing)
 
     def commit_first(self, values: Sequence[bytes | None]) -> bool:  # noqa: ARG002
         """Returns False: events may be received again after a crash; see `Receiver.commit_first`."""
@@ -232,8 +245,8 @@ class EventRouter:
         wanted = set(partitions)
         topics = {topic for topic, _ in wanted}
         with self.lock:
-            incomplete = (self._messages[topic].unused() for topic in topics & self._messages.keys())
-            unused = [record for record in incomplete if record is not None and record[:2] in wanted]
+            incomplete = (self._messages[topic].give_up(wanted) for topic in topics & self._messages.keys())
+            unused = [record for record in incomplete if record is not None]
             for subscriber, own in self._sole_subscribers(topics).items():
                 reclaimed = [update.record for update in subscriber.reclaim_undelivered(partial(_is_in, wanted, own))]
                 for topic in {record.topic for record in reclaimed}:

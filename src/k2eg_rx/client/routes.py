@@ -5,13 +5,14 @@ Thread safety: routes belong to the router's lock.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 from typing import Any, Protocol
 
 from k2eg_rx.delivery import SubscriberInput
 from k2eg_rx.protocol import PVUpdate, protocol_of, repeats
 from k2eg_rx.pv import PVAddress
-from k2eg_rx.transport import Record
+from k2eg_rx.transport import Partition, Record
 
 Outgoing = dict[SubscriberInput[Any], list[Any]]  # the items of a batch by subscriber
 
@@ -159,6 +160,10 @@ class MessageRoute(Protocol):
         """
         ...
 
-    def unused(self) -> Record | None:
-        """Returns the first record that is useless without those that follow it; None if there is none."""
+    def give_up(self, partitions: Collection[Partition]) -> Record | None:
+        """Drops what is useless without the records of partitions that follow, before another reader continues.
+
+        Returns:
+            The first record of it, from which that reader has to read on; None if there is none.
+        """
         ...

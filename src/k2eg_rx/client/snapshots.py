@@ -1,7 +1,7 @@
 """Snapshots: one-shot ones, and recurring ones as one hot stream per snapshot and client.
 
-Thread safety: see `k2eg_rx.client.hot_streams`; iterations are assembled on the event poll thread, with the router's
-lock held.
+Thread safety: see `k2eg_rx.client.hot_streams`; iterations are assembled on the event poll thread, and on the timer
+thread where messages are missing, with the router's lock held.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 
 from k2eg_rx.client.get_put import get_request
-from k2eg_rx.client.hot_streams import HotStream, HotStreamContext, HotStreams
+from k2eg_rx.client.hot_streams import HotStreamContext, HotStreams
+from k2eg_rx.client.recurring_snapshot import RecurringSnapshot
 from k2eg_rx.client.requests import Requests
-from k2eg_rx.client.routes import Outgoing
 from k2eg_rx.delivery import Overflow, SubscriberInput
 from k2eg_rx.protocol import (
     IterationAssembler,
@@ -32,18 +32,15 @@ from k2eg_rx.protocol import (
     Reply,
     Snapshot,
     SnapshotCommand,
-    SnapshotHeader,
     SnapshotMessage,
     SnapshotProperties,
     SnapshotType,
-    State,
-    decode_snapshot_message,
 )
 from k2eg_rx.pv import PVAddress, is_topic_name, snapshot_topic
-from k2eg_rx.transport import Record
 
 # The deployed gateway publishes a last, partial iteration shortly before or after its reply to a stop.
 _LAST_ITERATION_SECONDS = 1.0
+_LEAST_WAIT = 1.0  # seconds for missing messages: longer than a short stall of a broker
 
 
 def one_shot_snapshot(
@@ -71,65 +68,18 @@ def one_shot_snapshot(
     return rx.defer(start)
 
 
-class _Recurring(HotStream):
-    """One recurring snapshot: its subscribers and the assembly of its iterations."""
+class RecurringSnapshots(HotStreams[RecurringSnapshot]):
+    """The recurring snapshots of one client. A gateway in which one runs already confirms an activation.
 
-    def __init__(self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress], drops: Counter[str]) -> None:
-        super().__init__()
-        self.command = command
-        self._topics = [snapshot_topic(command.snapshot_name)]
-        self.snapshot_subscribers: tuple[SubscriberInput[Snapshot], ...] = ()
-        self.message_subscribers: tuple[SubscriberInput[SnapshotMessage], ...] = ()
-        self._heard = False
-        self._assembler = IterationAssembler(command.snapshot_name, addresses, counts=drops)
-        self._header: Record | None = None  # of the latest iteration
+    Args:
+        context: The parts of the client.
+        wait: Seconds that missing messages of an iteration are waited for; None for the snapshot's time window, and a
+            second at least.
+    """
 
-    @property
-    def key(self) -> str:
-        return self._topics[0]
-
-    @property
-    def topics(self) -> Sequence[str]:
-        return self._topics
-
-    def add_topic(self, topic: str) -> None:
-        """Adds the topic that the gateway publishes to, where it differs from the rule for names."""
-        self._topics.append(topic)
-
-    @property
-    def heard(self) -> bool:
-        return self._heard
-
-    def set_heard(self, *, heard: bool) -> None:
-        self._heard = heard
-
-    @property
-    def subscribers(self) -> Sequence[SubscriberInput[Any]]:
-        return (*self.snapshot_subscribers, *self.message_subscribers)
-
-    def accept(self, record: Record, outgoing: Outgoing) -> None:
-        """Adds a record's message, and the iteration that it completes; see `MessageRoute`."""
-        message = decode_snapshot_message(record)
-        self._heard = True
-        if isinstance(message, SnapshotHeader):
-            self._header = record
-        for subscriber in self.message_subscribers:
-            outgoing.setdefault(subscriber, []).append(message)
-        snapshot = self._assembler.feed(message)
-        if snapshot is not None:
-            for subscriber in self.snapshot_subscribers:
-                outgoing.setdefault(subscriber, []).append(snapshot)
-
-    def unused(self) -> Record | None:
-        """Returns the header of the open iteration unless its messages were offered; see `MessageRoute`."""
-        return self._header if self._assembler.state is State.OPEN and not self.message_subscribers else None
-
-
-class RecurringSnapshots(HotStreams[_Recurring]):
-    """The recurring snapshots of one client. A gateway in which one runs already confirms an activation."""
-
-    def __init__(self, context: HotStreamContext) -> None:
+    def __init__(self, context: HotStreamContext, wait: float | None) -> None:
         super().__init__(context)
+        self._wait = wait
         self._drops: Counter[str] = Counter()  # changed with the router's lock held
 
     def drops(self) -> Mapping[str, int]:
@@ -141,7 +91,7 @@ class RecurringSnapshots(HotStreams[_Recurring]):
     ) -> Observable[Snapshot]:
         """Returns the complete iterations of a recurring snapshot."""
 
-        def add(recurring: _Recurring, subscriber: SubscriberInput[Snapshot]) -> None:
+        def add(recurring: RecurringSnapshot, subscriber: SubscriberInput[Snapshot]) -> None:
             recurring.snapshot_subscribers = (*recurring.snapshot_subscribers, subscriber)
 
         return self._stream(properties, add, overflow, capacity, check_fields=check_fields)
@@ -151,7 +101,7 @@ class RecurringSnapshots(HotStreams[_Recurring]):
     ) -> Observable[SnapshotMessage]:
         """Returns headers, data and tails as they arrive."""
 
-        def add(recurring: _Recurring, subscriber: SubscriberInput[SnapshotMessage]) -> None:
+        def add(recurring: RecurringSnapshot, subscriber: SubscriberInput[SnapshotMessage]) -> None:
             recurring.message_subscribers = (*recurring.message_subscribers, subscriber)
 
         return self._stream(properties, add, overflow, capacity, check_fields=check_fields)
@@ -170,17 +120,45 @@ class RecurringSnapshots(HotStreams[_Recurring]):
 
     def trigger(self, name: str, timeout: float, tags: dict[str, str]) -> Observable[Reply]:
         """Returns the reply to a trigger."""
-        return self._requests.reply(RepeatingSnapshotTriggerCommand(name, tags), name, timeout)
+        reply = self._requests.reply(RepeatingSnapshotTriggerCommand(name, tags), name, timeout)
+
+        def send(_: object = None) -> Observable[Reply]:
+            self._note(name, lambda recurring: recurring.count_triggers(1))
+            return reply.pipe(
+                ops.do_action(on_error=lambda _: self._note(name, lambda recurring: recurring.count_triggers(-1)))
+            )
+
+        return rx.defer(send)
 
     def stop(self, name: str, timeout: float) -> Observable[Reply]:
-        """Returns the reply to a stop; the streams of the snapshot complete after its last iteration."""
+        """Returns the reply to a stop; the streams of the snapshot complete after its last iteration.
+
+        The iteration that a gateway adds at the stop of a triggered snapshot is not handed over.
+        """
         reply = self._requests.reply(RepeatingSnapshotStopCommand(name), name, timeout)
-        return reply.pipe(ops.do_action(lambda _: self._stopped(snapshot_topic(name))))
+
+        def send(_: object = None) -> Observable[Reply]:
+            self._note(name, lambda recurring: recurring.set_stopping(stopping=True))
+            return reply.pipe(
+                ops.do_action(
+                    lambda _: self._stopped(snapshot_topic(name)),
+                    lambda _: self._note(name, lambda recurring: recurring.set_stopping(stopping=False)),
+                )
+            )
+
+        return rx.defer(send)
+
+    def _note(self, name: str, change: Callable[[RecurringSnapshot], None]) -> None:
+        """Changes the snapshot of a name, if it is subscribed to in this client."""
+        with self._lock, self._router.lock:
+            recurring = self._streams.get(snapshot_topic(name))
+            if recurring is not None:
+                change(recurring)
 
     def _stream(
         self,
         properties: SnapshotProperties,
-        add: Callable[[_Recurring, SubscriberInput[Any]], None],
+        add: Callable[[RecurringSnapshot, SubscriberInput[Any]], None],
         overflow: Overflow,
         capacity: int,
         *,
@@ -195,7 +173,7 @@ class RecurringSnapshots(HotStreams[_Recurring]):
                 recurring = self._running(command)
                 is_new = recurring is None
                 if recurring is None:
-                    recurring = _Recurring(command, addresses, self._drops)
+                    recurring = self._made(command, addresses)
                 try:
                     if is_new:
                         self._streams[recurring.key] = recurring
@@ -211,7 +189,24 @@ class RecurringSnapshots(HotStreams[_Recurring]):
 
         return self._dispatcher.stream(attach, f"snapshot {command.snapshot_name}", overflow, capacity)
 
-    def _running(self, command: RepeatingSnapshotCommand) -> _Recurring | None:
+    def _made(self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress]) -> RecurringSnapshot:
+        wait = max(command.time_window_msec / 1000, _LEAST_WAIT) if self._wait is None else self._wait
+        assembler = IterationAssembler(command.snapshot_name, addresses, counts=self._drops, wait=wait)
+        recurring = RecurringSnapshot(command, assembler, wait, self._now)
+
+        def arm(seconds: float) -> abc.DisposableBase:
+            return self._timers.schedule_relative(seconds, expire)
+
+        def expire(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            self._router.publish(lambda outgoing: recurring.expire(outgoing, is_reading=self._router.ready()))
+
+        recurring.arm = arm
+        return recurring
+
+    def _now(self) -> float:
+        return self._timers.now.timestamp()
+
+    def _running(self, command: RepeatingSnapshotCommand) -> RecurringSnapshot | None:
         """Returns the running snapshot of a command; ends one that was stopped. `_lock` is held.
 
         Raises:
@@ -226,7 +221,7 @@ class RecurringSnapshots(HotStreams[_Recurring]):
             raise ValueError(f"snapshot {name!r} runs in this client with other properties; stop it first")
         return recurring
 
-    def _detach(self, recurring: _Recurring, subscriber: SubscriberInput[Any]) -> None:
+    def _detach(self, recurring: RecurringSnapshot, subscriber: SubscriberInput[Any]) -> None:
         with self._lock, self._router.lock:
             snapshots, messages = recurring.snapshot_subscribers, recurring.message_subscribers
             recurring.snapshot_subscribers = tuple(other for other in snapshots if other is not subscriber)
@@ -235,13 +230,13 @@ class RecurringSnapshots(HotStreams[_Recurring]):
                 self._remove(recurring)
 
     def _activate(
-        self, streams: Sequence[_Recurring], timeout: float, after: Sequence[Future[None]] = ()
+        self, streams: Sequence[RecurringSnapshot], timeout: float, after: Sequence[Future[None]] = ()
     ) -> Observable[Reply]:
         (recurring,) = streams
         command = recurring.command
         return self._requests.reply(command, command.snapshot_name, timeout, after=after)
 
-    def _activated(self, stream: _Recurring, reply: Reply) -> None:
+    def _activated(self, stream: RecurringSnapshot, reply: Reply) -> None:
         topic = reply.body.get("publishing_topic")
         with self._lock:
             if not isinstance(topic, str) or not is_topic_name(topic) or topic in stream.topics:
@@ -251,7 +246,8 @@ class RecurringSnapshots(HotStreams[_Recurring]):
                 self._router.add_messages(topic, stream)
                 self._source.read(topic)
 
-    def _close_routes(self, stream: _Recurring) -> None:
+    def _close_routes(self, stream: RecurringSnapshot) -> None:
+        stream.timer.dispose()
         for topic in stream.topics:
             self._router.remove_messages(topic)
 
@@ -282,6 +278,7 @@ class RecurringSnapshots(HotStreams[_Recurring]):
             recurring.ending = True  # it is not started again
 
         def end(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            self._router.publish(recurring.finish)
             self._end([recurring])
 
         self._timers.schedule_relative(_LAST_ITERATION_SECONDS, end)

@@ -38,10 +38,10 @@ class Status:
         lag: Event records in Kafka that have not been read yet, as far as known.
         dropped: Events dropped by subscribers' overflow policies.
         decode_errors: Records skipped because they could not be decoded, by kind of error and topic (or stream).
-        snapshot_drops: What recurring snapshots could not use, by reason: ``incomplete`` iterations, whose tail never
-            came; ``stray`` messages without a header; ``old`` headers of an iteration that was complete already;
-            samples of an ``unknown_pv``, ``unusable`` ones without the requested field, and those in ``excess`` of
-            the bound.
+        snapshot_drops: What recurring snapshots lacked or could not use, by reason: ``incomplete`` iterations, of which
+            messages were missing; ``duplicate`` messages; ``stray`` messages without a header; ``old`` messages of an
+            iteration that was handed over already; samples of an ``unknown_pv``, ``unusable`` ones without the
+            requested field, and those in ``excess`` of the bound.
         monitors: Monitored PVs.
         disconnected: URIs of monitored PVs that the gateway has lost; their last values may be old. The deployed
             gateway does not tell.

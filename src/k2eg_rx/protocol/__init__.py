@@ -1,6 +1,7 @@
 """The K2EG protocol as data: commands, replies, events and structures, to and from bytes."""
 
 from k2eg_rx.protocol.arrays import numpy_module, value_with_arrays, with_arrays
+from k2eg_rx.protocol.assembly import DEFAULT_WAIT, IterationAssembler
 from k2eg_rx.protocol.commands import (
     Command,
     GetCommand,
@@ -79,7 +80,7 @@ from k2eg_rx.protocol.put_conversion import fields_for
 from k2eg_rx.protocol.records import Headers, Record
 from k2eg_rx.protocol.replies import decode_reply, decode_snapshot_message
 from k2eg_rx.protocol.snapshot_properties import SnapshotProperties
-from k2eg_rx.protocol.snapshots import IterationAssembler, OneShotAssembler, Samples, Snapshot, State
+from k2eg_rx.protocol.snapshots import OneShotAssembler, Samples, Snapshot
 from k2eg_rx.protocol.structures import (
     EPICS_EPOCH,
     FIELD_IGNORED,
@@ -108,6 +109,7 @@ from k2eg_rx.protocol.values import Generic, MessagePackSerializable, NTTable, S
 
 __all__ = [
     "CONNECTION_HEADERS",
+    "DEFAULT_WAIT",
     "EPICS_EPOCH",
     "FIELD_IGNORED",
     "MONITOR_KEY",
@@ -159,7 +161,6 @@ __all__ = [
     "SnapshotProperties",
     "SnapshotTail",
     "SnapshotType",
-    "State",
     "Structure",
     "TypeMismatch",
     "Unanswerable",

@@ -348,6 +348,8 @@ class SnapshotTail:
         msg_seq: As of `SnapshotHeader`; the highest of the iteration.
         total_messages: The number of messages of the iteration, header and tail included; None from older gateways.
         submission_seq: As of `SnapshotHeader`.
+        missing_messages: The number of data messages that the gateway could not send; only gateways of this library
+            tell it.
     """
 
     snapshot_name: str
@@ -358,6 +360,7 @@ class SnapshotTail:
     msg_seq: int | None = None
     total_messages: int | None = None
     submission_seq: int | None = None
+    missing_messages: int = 0
 
 
 SnapshotMessage = SnapshotHeader | SnapshotData | SnapshotTail

@@ -90,5 +90,6 @@ def decode_snapshot_message(record: Record) -> SnapshotMessage:
     if kind == _TAIL:
         error, text = require(body, "error", int), str(body.get("error_message") or "")
         total = _number(body, "total_messages")
-        return SnapshotTail(snapshot_name, timestamp, iter_index, error, text, msg_seq, total, submission_seq)
+        numbers = (msg_seq, total, submission_seq, _number(body, "missing_messages") or 0)
+        return SnapshotTail(snapshot_name, timestamp, iter_index, error, text, *numbers)
     raise WireError("shape", f"message_type {kind}")

@@ -1,18 +1,16 @@
-"""Assembles snapshots from their messages; for recurring snapshots by a state table.
+"""Snapshots, and the assembly of one-shot snapshots from their replies.
 
 Thread safety: not thread-safe; an assembler belongs to one reader.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, SupportsIndex, cast, overload
 
 from k2eg_rx.errors import OperationError, WireError
-from k2eg_rx.protocol.messages import Reply, SnapshotData, SnapshotHeader, SnapshotMessage, SnapshotTail
+from k2eg_rx.protocol.messages import Reply
 from k2eg_rx.protocol.structures import Structure, structure_of
 from k2eg_rx.pv import PVAddress
 
@@ -61,8 +59,8 @@ class Snapshot:
         tail_timestamp: The same as `timestamp`.
         error: 0, or negative if the iteration failed or was truncated.
         error_message: The failure, or an empty string.
-        missing: The number of the iteration's messages that did not arrive. Without the tail, which tells how many
-            there are, those that are known to be missing, so at least as many.
+        missing: The number of the iteration's messages that did not arrive, or that the gateway could not send.
+            Without the tail, which tells how many there are, those that are known to be missing, so at least as many.
         tags: The tags of the trigger; empty without, and from gateways that do not repeat them.
     """
 
@@ -96,7 +94,7 @@ class Snapshot:
         }
 
 
-class _Collection:
+class SampleCollection:
     """Collects the samples of one snapshot by the names of the requested PVs.
 
     A gateway may send a field (``X.alarm.status``) under its own name, or only the record (``X``).
@@ -160,128 +158,6 @@ class _Collection:
         return snapshot
 
 
-class State(Enum):
-    """The state of an assembler."""
-
-    IDLE = "idle"  # no header seen since the last tail
-    OPEN = "open"  # between a header and its tail
-
-
-class Event(Enum):
-    """The meaning of a message in the assembler's state."""
-
-    HEADER = "header"  # starts an iteration
-    AGAIN = "again"  # repeats the open iteration's header
-    OLD = "old"  # repeats the header of the last complete iteration
-    DATA = "data"  # a sample of the open iteration
-    TAIL = "tail"  # ends the open iteration
-    STRAY = "stray"  # a sample or a tail of an iteration that is not open
-
-
-class Action(Enum):
-    """The assembler's action on a message."""
-
-    OPEN = "open"
-    REOPEN = "reopen"  # drop the open iteration, count it as incomplete, open the new one
-    RESTART = "restart"  # drop the samples of the open iteration, which is sent again
-    ADD = "add"
-    EMIT = "emit"
-    DROP = "drop"
-
-
-TRANSITIONS: Mapping[tuple[State, Event], tuple[Action, State]] = {
-    (State.IDLE, Event.HEADER): (Action.OPEN, State.OPEN),
-    (State.IDLE, Event.OLD): (Action.DROP, State.IDLE),
-    (State.IDLE, Event.STRAY): (Action.DROP, State.IDLE),
-    (State.OPEN, Event.HEADER): (Action.REOPEN, State.OPEN),
-    (State.OPEN, Event.AGAIN): (Action.RESTART, State.OPEN),
-    (State.OPEN, Event.OLD): (Action.DROP, State.OPEN),
-    (State.OPEN, Event.DATA): (Action.ADD, State.OPEN),
-    (State.OPEN, Event.TAIL): (Action.EMIT, State.IDLE),
-    (State.OPEN, Event.STRAY): (Action.DROP, State.OPEN),
-}
-
-
-class IterationAssembler:
-    """Assembles `Snapshot`s from the messages on a recurring snapshot's topic.
-
-    Equal samples within an iteration are kept: a repeated message cannot be distinguished from a PV that was read again
-    without a change. An iteration that Kafka delivers twice is emitted once.
-
-    Attributes:
-        state: The current state.
-        counts: What was dropped, by reason: iterations without a tail (``incomplete``); messages without a header
-            (``stray``); headers of an iteration already emitted (``old``); samples of a PV that was not requested
-            (``unknown_pv``), without the requested field (``unusable``), or beyond `max_samples` (``excess``).
-    """
-
-    def __init__(
-        self,
-        name: str,
-        addresses: Iterable[PVAddress],
-        max_samples: int = MAX_SAMPLES,
-        *,
-        counts: Counter[str] | None = None,
-    ) -> None:
-        """Creates an assembler in the state IDLE.
-
-        Args:
-            name: The name of the emitted snapshots. Headers may have another spelling, because names that share a
-                topic are one snapshot to a gateway.
-            addresses: The requested PVs.
-            max_samples: The bound on samples of an iteration. Further ones are dropped, and the snapshot has an error.
-            counts: A counter shared with other assemblers, for a total; by default one of its own.
-        """
-        self.state = State.IDLE
-        self.counts: Counter[str] = Counter() if counts is None else counts
-        self._name = name
-        self._collection = _Collection(addresses, max_samples)
-        self._header = SnapshotHeader("", 0, 0)  # of the open iteration; unused in the state IDLE
-        self._complete: SnapshotHeader | None = None  # of the last iteration emitted
-
-    def feed(self, message: SnapshotMessage) -> Snapshot | None:
-        """Processes the next message. Returns the snapshot that it completes, or None. Never raises."""
-        event = self._event(message)
-        action, self.state = TRANSITIONS[self.state, event]
-        match action, message:
-            case Action.EMIT, SnapshotTail():
-                return self._emit(message)
-            case Action.ADD, SnapshotData():
-                problem = self._collection.add(message.pv_name, message.data)
-                self.counts.update([problem] if problem else [])
-            case ((Action.OPEN | Action.REOPEN | Action.RESTART), SnapshotHeader()):
-                self.counts.update(["incomplete"] if action is Action.REOPEN else [])
-                self._header = message
-                self._collection.start()
-            case _:
-                self.counts[event.value] += 1
-        return None
-
-    def _event(self, message: SnapshotMessage) -> Event:
-        if isinstance(message, SnapshotHeader):
-            if message == self._complete:
-                return Event.OLD
-            return Event.AGAIN if self.state is State.OPEN and message == self._header else Event.HEADER
-        if self.state is State.IDLE or message.iter_index != self._header.iter_index:
-            return Event.STRAY
-        if isinstance(message, SnapshotData):
-            return Event.DATA
-        return Event.TAIL if message.snapshot_name == self._header.snapshot_name else Event.STRAY
-
-    def _emit(self, tail: SnapshotTail) -> Snapshot:
-        self._complete = self._header
-        return self._collection.snapshot(
-            self._name,
-            tail.error,
-            tail.error_message,
-            tags=self._header.tags,
-            timestamp=tail.timestamp,
-            iteration=tail.iter_index,
-            header_timestamp=self._header.timestamp,
-            tail_timestamp=tail.timestamp,
-        )
-
-
 class OneShotAssembler:
     """Assembles a `Snapshot` from the replies to a one-shot snapshot; drops samples that it cannot use."""
 
@@ -295,7 +171,7 @@ class OneShotAssembler:
         """
         self._name = name
         self._addresses = tuple(addresses)
-        self._collection = _Collection(self._addresses, max_samples)
+        self._collection = SampleCollection(self._addresses, max_samples)
 
     def feed(self, reply: Reply) -> Snapshot | None:
         """Processes the next reply. Returns the snapshot that it completes, or None.

@@ -184,6 +184,12 @@ def test_a_snapshot_has_a_line_per_sample() -> None:
     assert lines[3] == "  bb  no value"
 
 
+def test_an_incomplete_snapshot_says_so() -> None:
+    lacking = Snapshot("s", {"a": Samples()}, timestamp=5_000_000, iteration=1, missing=3)
+    assert Formatter().snapshot(lacking).splitlines()[0].endswith("  incomplete, messages missing: 3")
+    assert json.loads(Formatter(json=True).snapshot(lacking))["missing"] == 3
+
+
 def test_a_one_shot_snapshot_has_no_headline() -> None:
     lines = Formatter().snapshot(Snapshot("some-id", {"a": Samples([structure(1)])})).splitlines()
     assert len(lines) == 1

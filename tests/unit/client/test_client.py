@@ -335,13 +335,13 @@ def _raise(error: Exception) -> None:
 
 
 def test_stop_completes_the_streams_after_the_last_iteration(client: Client, transport: Any) -> None:
-    seen = Seen().of(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"], triggered=True)))
+    seen = Seen().of(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"])))
     stopped = Seen().of(client.snapshot_stop_stream("s"))
     transport.reply(transport.commands[1])
     assert stopped.now().ends == 1
     transport.messages("s", "s", *iteration(1, 1))
     assert len(seen.now().items) == 1
-    again = Seen().of(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"], triggered=True)))
+    again = Seen().of(client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://a"])))
     assert seen.now().ends == 1
     assert [c["command"] for c in transport.commands][-1] == "repeating_snapshot"
     assert again.now().items == []

@@ -1,6 +1,6 @@
 """Routing of event records: by topic and key, without decoding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 import pytest
@@ -14,7 +14,7 @@ from k2eg_rx.protocol.messages import NOTICE_KEY, Notice, PVUpdate
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.transport.decode_errors import DecodeErrorCounter
-from k2eg_rx.transport.interfaces import Record
+from k2eg_rx.transport.interfaces import Partition, Record
 
 HEADERS = [("k2eg-ser-type", b"Msgpack")]
 
@@ -380,8 +380,8 @@ def test_a_snapshots_unused_record_is_reclaimed(router: EventRouter) -> None:
         def accept(self, record: Record, outgoing: object) -> None:
             raise AssertionError(record)
 
-        def unused(self) -> Record | None:
-            return self.begin
+        def give_up(self, partitions: Collection[Partition]) -> Record | None:
+            return self.begin if ("s", 0) in partitions else None
 
     snapshot = Snapshot()
     router.add_messages("s", snapshot)

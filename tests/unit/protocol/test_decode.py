@@ -171,6 +171,8 @@ def test_the_numbers_of_newer_gateways(form: Any) -> None:
     assert decode_snapshot_message(form(dict(reversed(sample.items())))) == data, "in any order of keys"
     tail = decode_snapshot_message(form({"message_type": 2, "error": 0, "total_messages": 7} | named))
     assert tail == SnapshotTail("s", 1795335316480_000_001, 3, 0, "", 7, 7, 2)
+    lacking = decode_snapshot_message(form({"message_type": 2, "error": 0, "missing_messages": 4} | named))
+    assert lacking == SnapshotTail("s", 1795335316480_000_001, 3, 0, "", 7, None, 2, missing_messages=4)
 
 
 @pytest.mark.parametrize("number", [0, -1, True, "1", 1.0, None])

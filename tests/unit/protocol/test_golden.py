@@ -15,10 +15,11 @@ from typing import Any, cast
 
 import pytest
 
+from k2eg_rx.protocol.assembly import IterationAssembler
 from k2eg_rx.protocol.decode import decode_body
 from k2eg_rx.protocol.messages import PVUpdate, SnapshotData, SnapshotHeader, SnapshotTail
 from k2eg_rx.protocol.replies import decode_reply, decode_snapshot_message
-from k2eg_rx.protocol.snapshots import IterationAssembler, OneShotAssembler, Snapshot
+from k2eg_rx.protocol.snapshots import OneShotAssembler, Snapshot
 from k2eg_rx.protocol.structures import NANOSECONDS
 from k2eg_rx.pv import PVAddress, snapshot_topic
 from k2eg_rx.transport.interfaces import Record
@@ -116,7 +117,7 @@ def test_recorded_iterations_become_snapshots(recording: tuple[str, str]) -> Non
     name = next(message.snapshot_name for message in messages if isinstance(message, SnapshotHeader))
     assert snapshot_topic(name) == recording[1]
     assembler = IterationAssembler(name, pvs_in(records))
-    snapshots = [snapshot for message in messages if (snapshot := assembler.feed(message))]
+    snapshots = [snapshot for message in messages for snapshot in assembler.feed(message)]
     tails = [message for message in messages if isinstance(message, SnapshotTail)]
     assert [(s.iteration, s.timestamp, s.error) for s in snapshots] == [(t.iter_index, t.timestamp, 0) for t in tails]
     assert not assembler.counts

@@ -9,18 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2eg_rx.errors import OperationError
+from k2eg_rx.protocol.assembly_by_arrival import TRANSITIONS, Action, ArrivalAssembler, Event, State
 from k2eg_rx.protocol.messages import Reply, SnapshotData, SnapshotHeader, SnapshotMessage, SnapshotTail
-from k2eg_rx.protocol.snapshots import (
-    TRANSITIONS,
-    TRUNCATED,
-    Action,
-    Event,
-    IterationAssembler,
-    OneShotAssembler,
-    Samples,
-    Snapshot,
-    State,
-)
+from k2eg_rx.protocol.snapshots import TRUNCATED, OneShotAssembler, Samples, Snapshot
 from k2eg_rx.pv import PVAddress
 
 A, B = PVAddress.parse("pva://variable:a"), PVAddress.parse("ca://variable:b")
@@ -38,11 +29,11 @@ def tail(iteration: int = 1, time: int = 200, name: str = "snap", error: int = 0
     return SnapshotTail(name, time, iteration, error, text)
 
 
-def assembler(*addresses: PVAddress, **options: Any) -> IterationAssembler:
-    return IterationAssembler("snap", addresses or (A, B), **options)
+def assembler(*addresses: PVAddress, **options: Any) -> ArrivalAssembler:
+    return ArrivalAssembler("snap", addresses or (A, B), **options)
 
 
-def feed(to: IterationAssembler, *messages: SnapshotMessage) -> list[Snapshot]:
+def feed(to: ArrivalAssembler, *messages: SnapshotMessage) -> list[Snapshot]:
     return [snapshot for message in messages if (snapshot := to.feed(message)) is not None]
 
 
