@@ -10,6 +10,8 @@ The two take turns in running first.
 `align` runs with 20 PVs at 120 Hz and with 1000 PVs at 10 Hz, with PVs up to 50 ms behind each other. Its figures are
 the processor time at that rate as a share of one core, and the peak memory (tracemalloc) including waiting updates,
 with all PVs and with one silent PV, for which all others wait for the grace of 1 s.
+
+`resample` puts 175 PVs at 120 Hz onto a grid of 120 Hz, from updates and from timed-buffered snapshots of a second.
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.subject import Subject
 
-from k2eg_rx import PVUpdate
+from k2eg_rx import PVUpdate, Snapshot
 from k2eg_rx import operators as pv_ops
 from k2eg_rx.concurrency import TimerScheduler
+from k2eg_rx.protocol import Samples
 from k2eg_rx.testing import START, update
 from measuring import LEAST_ROUNDS, Row, at_most, machine, table
 
@@ -159,7 +162,7 @@ def _pairs(load: Load, timers: abc.SchedulerBase) -> Iterator[tuple[str, Operato
     yield "retry_activation()", pv_ops.retry_activation(), ops.retry(), "retry"
 
 
-def per_event(operator: Operator, events: Sequence[PVUpdate]) -> float:
+def per_event(operator: Operator, events: Sequence[Any]) -> float:
     """Returns the processor time for each event in microseconds."""
     source: Subject[PVUpdate] = Subject()
     subscription = source.pipe(operator).subscribe(lambda _: None)
@@ -248,6 +251,33 @@ def alignment(rounds: int) -> list[Row]:
     return rows
 
 
+def _windows(events: Sequence[PVUpdate], names: Sequence[str], size: int) -> list[Snapshot]:
+    """Returns events as timed-buffered snapshots of `size` events each."""
+    windows: list[Snapshot] = []
+    for start in range(0, len(events), size):
+        data = {name: Samples() for name in names}
+        for event in events[start : start + size]:
+            data[event.name].append(event.data)
+        windows.append(Snapshot("benchmark", data))
+    return windows
+
+
+def resampling(rounds: int) -> list[Row]:
+    """Measures resample under load."""
+    load = Load(175, 120, 2.0)
+    events = load.events()
+    windows = _windows(events, load.names, load.rate)
+    operator = pv_ops.resample(load.hz, pvs=load.names)
+    share = load.rate / 1e6 * 100
+    rows: list[Row] = []
+    for source, items in (("updates", events), ("snapshots", windows)):
+        costs_of = [per_event(operator, items) * len(items) / len(events) for _ in range(rounds)]
+        what = f"resample, {load.pvs} PVs at {load.hz} Hz, {source}"
+        rows.append(Row(f"{what}, cost", "us/sample", tuple(costs_of)))
+        rows.append(Row(f"{what}, share", "% of a core", tuple(cost * share for cost in costs_of), target=at_most(20)))
+    return rows
+
+
 def main() -> None:
     """Measures and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -257,7 +287,11 @@ def main() -> None:
     described = machine()
     print(json.dumps(described, indent=1))
     raw: dict[str, Any] = {}
-    for title, benchmark in {"cost of an operator": costs, "align under load": alignment}.items():
+    for title, benchmark in {
+        "cost of an operator": costs,
+        "align under load": alignment,
+        "resample under load": resampling,
+    }.items():
         rows = benchmark(options.rounds)
         print("\n" + table(title, rows), flush=True)
         raw[title] = [row.raw() for row in rows]

@@ -2,7 +2,7 @@
 
 - Values: `value`, `field`, `timestamps`
 - Changes: `changed`, `alarms`, `stale`
-- Several PVs: `latest_by_pv`, `combine_pvs`, `align`
+- Several PVs: `latest_by_pv`, `combine_pvs`, `align`, `resample`
 - Statistics: `window_statistics`
 - Fewer items: `conflate` (newest of each PV), `sample_latest` (newest of the stream), `rate_limit` (all, delayed)
 - Gateway: `put_to`, `retry_activation`
@@ -17,10 +17,11 @@ from k2eg_rx.operators.alarms import AlarmTransition, alarms
 from k2eg_rx.operators.align import align
 from k2eg_rx.operators.align_join import Aligned
 from k2eg_rx.operators.changed import changed
-from k2eg_rx.operators.drops import AlignCounts, DropReason, WindowCounts
+from k2eg_rx.operators.drops import AlignCounts, DropReason, ResampleCounts, WindowCounts
 from k2eg_rx.operators.latest import combine_pvs, latest_by_pv
 from k2eg_rx.operators.pacing import conflate, rate_limit, sample_latest
 from k2eg_rx.operators.put_to import PutClient, PutOutcome, PutReport, put_to
+from k2eg_rx.operators.resample import Resampled, resample
 from k2eg_rx.operators.retry_activation import retry_activation
 from k2eg_rx.operators.stale import Staleness, stale
 from k2eg_rx.operators.statistics import Window
@@ -36,6 +37,8 @@ __all__ = [
     "PutClient",
     "PutOutcome",
     "PutReport",
+    "ResampleCounts",
+    "Resampled",
     "Staleness",
     "Window",
     "WindowCounts",
@@ -48,6 +51,7 @@ __all__ = [
     "latest_by_pv",
     "put_to",
     "rate_limit",
+    "resample",
     "retry_activation",
     "sample_latest",
     "stale",

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Literal
 
-from reactivex import Observable, abc
+from reactivex import Observable
 
 from k2eg_rx.arguments import LONGEST_DURATION, callback, instance, mapping, non_negative, one_of, pv_names, whole
 from k2eg_rx.operators.align_join import Aligned, Joiner, JoinOptions
 from k2eg_rx.operators.drops import AlignCounts, OnDrop
+from k2eg_rx.operators.stage import collected
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 from k2eg_rx.texts import shown
 
@@ -125,41 +126,6 @@ def align(
     )
 
     def operator(source: Observable[PVUpdate]) -> Observable[Aligned]:
-        return _joined(source, lambda: Joiner(options, AlignCounts() if counts is None else counts, on_drop))
+        return collected(source, lambda: Joiner(options, AlignCounts() if counts is None else counts, on_drop))
 
     return operator
-
-
-def _joined(source: Observable[PVUpdate], make: Callable[[], Joiner]) -> Observable[Aligned]:
-    """Returns the instants of a source, joined by a new joiner for each subscription."""
-
-    def subscribe(
-        observer: abc.ObserverBase[Aligned], scheduler: abc.SchedulerBase | None = None
-    ) -> abc.DisposableBase:
-        joiner = make()
-
-        def on_next(update: PVUpdate) -> None:
-            try:
-                instants = joiner.feed(update)
-            except Exception as error:
-                observer.on_error(error)
-                return
-            for instant in instants:
-                observer.on_next(instant)
-
-        def on_end(error: Exception | None = None) -> None:
-            try:
-                instants = joiner.finish() if error is None else joiner.abandon()
-            except Exception as raised:
-                observer.on_error(raised)
-                return
-            for instant in instants:
-                observer.on_next(instant)
-            if error is None:
-                observer.on_completed()
-            else:
-                observer.on_error(error)
-
-        return source.subscribe(on_next, on_end, on_end, scheduler=scheduler)
-
-    return Observable(subscribe)

@@ -1,4 +1,4 @@
-"""Drop reasons and counters of `align` and `window_statistics`.
+"""Drop reasons and counters of `align`, `window_statistics` and `resample`.
 
 Thread safety: the threads that call the operator write the counters; any thread may read them.
 """
@@ -14,24 +14,25 @@ from k2eg_rx.protocol import PVUpdate
 
 
 class DropReason(StrEnum):
-    """Why an update is part of no instant, or of no window.
+    """Why an update is part of no instant, no window, or no grid.
 
-    `window_statistics` drops with NO_TIME and LATE only.
+    `window_statistics` drops with NO_TIME and LATE only; `resample` with UNNAMED, NO_TIME, DUPLICATE, LATE, OVERFLOW,
+    SUPERSEDED and ENDED.
 
     Attributes:
         UNNAMED: Its PV is not among those to align.
         NO_TIME: It has no EPICS time.
         NO_PULSE: Its pulse id is invalid: all bits are set.
-        DUPLICATE: An earlier update of the PV has the same time or pulse id.
+        DUPLICATE: Another update of the PV has the same time or pulse id.
         OUT_OF_ORDER: Its time is before that of the PV's previous update.
         CLOCK_STEP: It was waiting when the clock of its PV was set back.
-        LATE: Its instant or window was closed before it arrived.
+        LATE: Its instant, window or point was closed before it arrived.
         UNMATCHED: Another PV has a later update and none for this instant.
         EXPIRED: Another PV had no update for its instant within the grace.
         NOT_HELD: Its instant was complete, except for a held PV without a value or with one too old.
-        OVERFLOW: The queue was full, and it was the oldest.
-        SUPERSEDED: A newer update of the held PV arrived before an instant used this one.
-        ENDED: The stream ended before its instant was complete.
+        OVERFLOW: The queue was full; it was the oldest of those of `align`, the newest of those of `resample`.
+        SUPERSEDED: A newer update of the held PV arrived before an instant used this one, or is nearer to the point.
+        ENDED: The stream ended before its instant was complete, or before the grid began.
     """
 
     UNNAMED = "unnamed"
@@ -90,3 +91,34 @@ class WindowCounts:
     received: int = 0
     windows: int = 0
     dropped: Counter[DropReason] = field(default_factory=Counter[DropReason])
+
+
+@dataclass(slots=True)
+class ResampleCounts:
+    """Counts of samples, points and values of `resample`.
+
+    Attributes:
+        received: Samples that arrived.
+        used: Samples that are the newest ones of their point.
+        carried: Samples older than the open points that later points are filled with: a PV's last sample from before
+            the grid, and one that came late and is the newest known.
+        dropped: All other samples that do not wait, by reason.
+        points: Emitted points.
+        filled: Values of emitted points that come from samples of other points.
+        missing: Values of emitted points that are missing.
+        gaps: Stretches without samples that were too long for points.
+    """
+
+    received: int = 0
+    used: int = 0
+    carried: int = 0
+    dropped: Counter[DropReason] = field(default_factory=Counter[DropReason])
+    points: int = 0
+    filled: int = 0
+    missing: int = 0
+    gaps: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Samples that wait for their point to close, or did so when the subscription was disposed."""
+        return self.received - self.used - self.carried - self.dropped.total()

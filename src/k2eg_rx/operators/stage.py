@@ -1,4 +1,4 @@
-"""Base of operators with timers: serializes source items and timer ticks under one lock.
+"""Base of operators with timers: serializes source items and timer ticks under one lock. Also for those without timers.
 
 Thread safety: the lock protects all state of a `Stage` and its subclasses, and is held while an item is emitted. Other
 threads wait meanwhile, as they would for a slow subscriber. The lock is reentrant, so that a subscriber may feed the
@@ -8,11 +8,11 @@ source. `dispose` takes no lock: it never waits for a subscriber, and a call in 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Protocol, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
+from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable, SingleAssignmentDisposable
 
 from k2eg_rx.concurrency import check_scheduler, scheduler_or
 from k2eg_rx.texts import get_logger
@@ -21,6 +21,8 @@ _log = get_logger(__name__)
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+_In_contra = TypeVar("_In_contra", contravariant=True)
+_Out_co = TypeVar("_Out_co", covariant=True)
 
 RESOLUTION = 1e-6
 """Resolution of a scheduler's clock, a datetime, in seconds: what is due within it is due now."""
@@ -180,5 +182,74 @@ def staged(
 
     def subscribe(observer: abc.ObserverBase[_Out], subscribed: abc.SchedulerBase | None = None) -> abc.DisposableBase:
         return make(observer, scheduler_or(scheduler, subscribed)).run(source, subscribed)
+
+    return Observable(subscribe)
+
+
+class Collector(Protocol[_In_contra, _Out_co]):
+    """State of an operator without timers: takes items, returns those to emit, an empty list or tuple for none.
+
+    What a method raises, or an iterator that it returns, fails the stream.
+    """
+
+    def feed(self, item: _In_contra, /) -> Iterable[_Out_co]:
+        """Called with each item of the source."""
+        ...
+
+    def finish(self) -> Iterable[_Out_co]:
+        """Called when the source completes."""
+        ...
+
+    def abandon(self) -> Iterable[_Out_co]:
+        """Called when the source fails."""
+        ...
+
+
+def collected(source: Observable[_In], make: Callable[[], Collector[_In, _Out]]) -> Observable[_Out]:
+    """Returns an Observable that feeds a new collector for each subscription. It takes no lock.
+
+    Args:
+        source: The source of items, one at a time.
+        make: Makes a collector.
+    """
+
+    def subscribe(observer: abc.ObserverBase[_Out], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+        collector = make()
+        subscription = SingleAssignmentDisposable()
+
+        def emit(produce: Callable[[], Iterable[_Out]]) -> bool:
+            """Emits what a method returns; returns whether it did not raise."""
+            try:
+                outputs = produce()
+                if not outputs:
+                    return True  # the usual case
+                items = iter(outputs)
+            except Exception as error:
+                observer.on_error(error)
+                return False
+            while not subscription.is_disposed:  # a subscriber may have enough before the last one
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return True
+                except Exception as error:
+                    observer.on_error(error)
+                    return False
+                observer.on_next(item)
+            return False
+
+        def on_next(item: _In) -> None:
+            emit(lambda: collector.feed(item))
+
+        def on_error(error: Exception) -> None:
+            if emit(collector.abandon):
+                observer.on_error(error)
+
+        def on_completed() -> None:
+            if emit(collector.finish):
+                observer.on_completed()
+
+        subscription.disposable = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+        return subscription
 
     return Observable(subscribe)

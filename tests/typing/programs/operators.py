@@ -7,11 +7,12 @@ from typing import Any, assert_type
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg_rx import Client, PVUpdate, Severity
+from k2eg_rx import Client, PVUpdate, Severity, SnapshotProperties
 from k2eg_rx.operators import (
     AlarmTransition,
     PutOutcome,
     PutReport,
+    Resampled,
     Staleness,
     alarms,
     changed,
@@ -21,6 +22,7 @@ from k2eg_rx.operators import (
     latest_by_pv,
     put_to,
     rate_limit,
+    resample,
     retry_activation,
     sample_latest,
     stale,
@@ -54,6 +56,9 @@ with Client("demo", "my-app") as client:
     assert_type(updates.pipe(alarms(Severity.MAJOR)), Observable[AlarmTransition])
     assert_type(updates.pipe(stale(5.0, pvs=["pva://x"])), Observable[Staleness])
     assert_type(updates.pipe(latest_by_pv()), Observable[dict[str, PVUpdate]])
+    assert_type(updates.pipe(resample(120.0, pvs=["x", "y"])), Observable[Resampled])
+    snapshots = client.snapshot_recurring_stream(SnapshotProperties("s", ["pva://x"]))
+    assert_type(snapshots.pipe(resample(120.0, fill="linear")), Observable[Resampled])
     assert_type(
         updates.pipe(combine_pvs({"x": "pva://x", "t": updates.pipe(timestamps())})), Observable[dict[str, Any]]
     )
