@@ -173,10 +173,14 @@ def test_a_triggered_snapshot_has_an_iteration_per_trigger(client: Client, fresh
     seen = Collected(client.snapshot_recurring_stream(properties))
     first(client.snapshot_activation_stream(fresh_app_name))
     for count in (1, 2):
-        first(client.snapshot_trigger_stream(fresh_app_name))
+        first(client.snapshot_trigger_stream(fresh_app_name, tags={"shot": f"{count}"}))
         assert len(seen.until_count(count)) == count
     first(client.snapshot_stop_stream(fresh_app_name))
     seen.until_end()
+    assert [(each.iteration, each.complete, each.tags) for each in seen.items] == [
+        (1, True, {"shot": "1"}),
+        (2, True, {"shot": "2"}),
+    ]
     with pytest.raises(OperationError, match=fresh_app_name):
         first(client.snapshot_trigger_stream(fresh_app_name))
 
@@ -194,6 +198,8 @@ def test_sub_pushes_arrive_before_the_window_ends(client: Client, fresh_app_name
     whole = Collected(client.snapshot_recurring_stream(properties))
     early = seen.until_count(30)[:30]
     assert not any(isinstance(message, SnapshotTail) for message in early)
+    assert [message.msg_seq for message in early] == list(range(1, 31))
+    assert [message.submission_seq for message in early][:2] == [1, 1]
     snapshot = whole.until_count(1)[0]
     samples = snapshot.data["demo:ramp100"]
     assert len(samples) > 100

@@ -197,7 +197,7 @@ class Tour:
         _check(len(pushes) > 1, f"expected several pushes, got one at {pushes}")
         return [
             f"{len(values)} values of demo:ramp100 in {len(pushes)} pushes, none missing;"
-            f" the first push came {tail.timestamp - pushes[0]} ms before the window's end"
+            f" the first push came {(tail.timestamp - pushes[0]) // 1_000_000} ms before the window's end"
         ]
 
     def _table(self) -> list[str]:
