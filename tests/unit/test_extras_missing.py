@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from k2eg_rx.frames import to_dataframe, to_xarray
+from k2eg_rx.metrics import collector, serve
 from k2eg_rx.recording import record, recover, replay_file
 
-_HEAVY = ("numpy", "pandas", "xarray", "pyarrow")
+_HEAVY = ("numpy", "pandas", "xarray", "pyarrow", "prometheus_client")
+_CLIENT: Any = object()
 
 
-@pytest.mark.parametrize("module", ["k2eg_rx", "k2eg", "k2eg_rx.frames", "k2eg_rx.recording"])
+@pytest.mark.parametrize("module", ["k2eg_rx", "k2eg", "k2eg_rx.frames", "k2eg_rx.metrics", "k2eg_rx.recording"])
 def test_importing_imports_no_package_of_an_extra(module: str) -> None:
     script = f"import sys, {module}; print([name for name in {_HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -29,6 +32,8 @@ def test_importing_imports_no_package_of_an_extra(module: str) -> None:
         ("pyarrow", "recording", lambda: record("run.parquet"), "record"),
         ("pyarrow", "recording", lambda: replay_file("."), "replay_file"),
         ("pyarrow", "recording", lambda: recover("."), "recover"),
+        ("prometheus_client", "metrics", lambda: collector(_CLIENT), "k2eg_rx.metrics.collector"),
+        ("prometheus_client", "metrics", lambda: serve(_CLIENT), "k2eg_rx.metrics.serve"),
     ],
 )
 def test_the_error_names_the_extra(

@@ -32,6 +32,7 @@ PACKAGES = (
     "k2eg_rx.aio",
     "k2eg_rx.frames",
     "k2eg_rx.gateway",
+    "k2eg_rx.metrics",
     "k2eg_rx.operators",
     "k2eg_rx.recording",
     "k2eg_rx.testing",

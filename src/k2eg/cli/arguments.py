@@ -65,6 +65,12 @@ def _positive(text: str) -> int:
     return number
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"must be a port from 0 to 65535, got {text!r}")
+    return int(text)
+
+
 def _broker(text: str) -> str:
     for address in text.split(","):
         host, colon, port = address.strip().rpartition(":")
@@ -184,6 +190,13 @@ def _add_gateway(gateway: argparse.ArgumentParser) -> None:
     gateway.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), help="the least level (default: info)"
     )
+    gateway.add_argument(
+        "--metrics-port",
+        type=_port,
+        metavar="N",
+        help="serve metrics and health over HTTP: /metrics, /healthz, /readyz (0: not, the default)",
+    )
+    gateway.add_argument("--metrics-host", metavar="H", help="the address to serve them on (default: 127.0.0.1)")
 
 
 def _add_snapshot(snapshot: argparse.ArgumentParser) -> None:

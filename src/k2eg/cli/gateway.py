@@ -23,7 +23,7 @@ from k2eg_rx.texts import JsonFormatter, ServiceFormatter, get_logger, printable
 _log = get_logger(__name__)
 
 # Options of the command line that override those of `[gateway]`, which have the same names.
-_OVERRIDES = ("log_level", "log_format")
+_OVERRIDES = ("log_level", "log_format", "metrics_port", "metrics_host")
 
 
 @dataclass(frozen=True, slots=True)

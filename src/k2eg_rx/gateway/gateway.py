@@ -38,10 +38,10 @@ from k2eg_rx.gateway.commands.starts import StartPublisher
 from k2eg_rx.gateway.commands.topic_rules import TopicRules
 from k2eg_rx.gateway.commands.topics import TopicAdmin, Topics
 from k2eg_rx.gateway.commands.update_queue import UpdateQueue
-from k2eg_rx.gateway.epics.provider import Provider
+from k2eg_rx.gateway.epics.provider import Provider, problem_of
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
-from k2eg_rx.gateway.runtime.metrics import Metrics, RateLimitedWarning, Result
+from k2eg_rx.gateway.runtime.metrics import GatewayState, Metrics, RateLimitedWarning, Result
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.protocol import (
     PARSE_ERROR_KEY,
@@ -60,7 +60,7 @@ from k2eg_rx.protocol import (
 )
 from k2eg_rx.pv import Protocol
 from k2eg_rx.texts import get_logger
-from k2eg_rx.transport import ConnectionLog, Record, RecordSource, Transport, TransportStatus
+from k2eg_rx.transport import ConnectionLog, ConnectionState, Record, RecordSource, Transport, TransportStatus
 
 _log = get_logger(__name__)
 
@@ -69,6 +69,7 @@ _MAX_LISTENER_CHECK_PERIOD = 60.0  # seconds
 # commands of other applications are behind them in the same topic.
 _MAX_UNHANDLED = 10_000
 _STOP_CHECK = 0.5  # seconds between checks whether a start is to be given up
+_HEARTBEAT = 1.0  # seconds between the event loop's signs of life
 _DRAIN_TIMEOUT = 1.0  # seconds that closing waits for running gets and puts
 
 
@@ -182,6 +183,7 @@ class Gateway:
 
     Attributes:
         metrics: Counts of commands, records, losses and failures.
+        options: See above.
     """
 
     def __init__(
@@ -193,7 +195,10 @@ class Gateway:
         admin: TopicAdmin | None = None,
     ) -> None:
         self.metrics = Metrics()
-        self._options = options
+        self.options = options
+        self._providers = providers
+        self._status = TransportStatus(ConnectionState.CONNECTING)
+        self._heartbeat = time.monotonic()
         self._transport = transport
         self._command_topic = command_topic
         self._loop = EventLoop(self._count_failure)
@@ -234,17 +239,46 @@ class Gateway:
         handled = handle_each(handler.handle, lambda received, error: handler.on_failure(received, error, emit))
         self._subscription = self._commands.commands().pipe(handled).subscribe(emit)
         started: Future[None] = Future()
+        self._loop.schedule_periodic(_HEARTBEAT, self._beat)
         self._transport.on_status(self._connection_log.on_status)
+        self._transport.on_status(self._set_status)
         self._transport.on_status(lambda status: _fail_if_refused(status, started))
-        self._source = self._transport.events(self._commands, self._options.group)
+        self._source = self._transport.events(self._commands, self.options.group)
         self._commands.attach(self._source)
         _chain_future(self._source.read(self._command_topic), started)
         self._await_start(started, timeout, stop or threading.Event())
-        if self._options.monitor_expiration:
-            period = min(_MAX_LISTENER_CHECK_PERIOD, self._options.monitor_expiration / 4)
+        if self.options.monitor_expiration:
+            period = min(_MAX_LISTENER_CHECK_PERIOD, self.options.monitor_expiration / 4)
             self._loop.schedule_periodic(period, self._look_for_consumers)
         call_soon(self._loop, self._start.publish)
-        _log.info("gateway started: command_topic=%s group=%s", self._command_topic, self._options.group)
+        _log.info("gateway started: command_topic=%s group=%s", self._command_topic, self.options.group)
+
+    def _beat(self, _state: object = None) -> None:
+        self._heartbeat = time.monotonic()
+
+    def _set_status(self, status: TransportStatus) -> None:
+        self._status = status
+
+    def state(self) -> GatewayState:
+        """Returns the gateway's present state, without waiting for its thread. Any thread."""
+        assignment = None if self._source is None else self._source.assignment()
+        handler, publisher, updates = self._handler, self._publisher, self._handler.channels.queue
+        return GatewayState(
+            self._status.connection,
+            self._status.reason,
+            partitions=None if assignment is None else assignment.partitions,
+            rebalances=0 if assignment is None else assignment.number,
+            heartbeat_age=time.monotonic() - self._heartbeat,
+            providers={name: problem_of(provider) for name, provider in self._providers.items()},
+            monitors=len(handler.monitors),
+            snapshots=len(handler.recurring),
+            operations=handler.get_put.pending,
+            updates_waiting=updates.waiting,
+            update_bytes=updates.waiting_bytes,
+            records_waiting=publisher.waiting,
+            record_bytes=publisher.waiting_bytes,
+            records_in_flight=publisher.in_flight,
+        )
 
     def _await_start(self, started: Future[None], timeout: float | None, stop: threading.Event) -> None:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
@@ -259,10 +293,6 @@ class Gateway:
             raise TransportError(
                 f"the command topic {self._command_topic!r} must be readable within {timeout:g} s, got no answer"
             )
-
-    def run_soon(self, action: Callable[[], None]) -> None:
-        """Calls a function on the gateway's event loop thread, which shows that it is not stuck. Any thread."""
-        call_soon(self._loop, action)
 
     def _look_for_consumers(self, _state: object = None) -> None:
         handler = self._handler

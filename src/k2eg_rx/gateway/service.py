@@ -8,13 +8,13 @@ from contextlib import ExitStack, contextmanager
 
 from k2eg_rx.concurrency import TerminationSignals
 from k2eg_rx.errors import K2EGError
+from k2eg_rx.gateway.endpoint import serve_gateway
 from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
 from k2eg_rx.gateway.epics.provider import Provider
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
 from k2eg_rx.gateway.gateway import Gateway
 from k2eg_rx.gateway.runtime.kafka_defaults import with_gateway_defaults
 from k2eg_rx.gateway.runtime.options import GatewayOptions
-from k2eg_rx.gateway.runtime.service_manager import ServiceManager
 from k2eg_rx.kafka import KafkaTopicAdmin, KafkaTransport
 from k2eg_rx.pv import Protocol
 from k2eg_rx.settings import Settings
@@ -36,7 +36,7 @@ def gateway(settings: Settings, stop: threading.Event | None = None) -> Generato
         The running gateway.
 
     Raises:
-        ValueError: The `[gateway]` section is invalid.
+        ValueError: The `[gateway]` section is invalid, or `metrics_port` is in use.
         TransportError: Kafka refuses the connection, or was not reached in time.
     """
     options = GatewayOptions.from_section(settings.section("gateway"))
@@ -56,6 +56,8 @@ def gateway(settings: Settings, stop: threading.Event | None = None) -> Generato
         stack.callback(ca.close)
         running = Gateway(transport, providers, options, settings.command_topic, admin)
         stack.callback(running.close, _CLOSE_TIMEOUT)
+        if options.metrics_port:
+            stack.enter_context(serve_gateway(running.metrics, options, running.state))
         running.start(options.start_timeout or None, stop)
         yield running
 
@@ -77,20 +79,15 @@ def run_gateway(
     stop = stop or threading.Event()
     running: Gateway | None = None
     before: Mapping[str, int] = {}
-    manager = ServiceManager()
-    manager.starting("waiting for Kafka")
     with TerminationSignals() as signals:
         try:
             with gateway(settings, stop) as running:
                 signals.defer()
                 if ready is not None:
                     ready()
-                manager.ready(f"carries out the commands of {settings.command_topic}")
                 # with a timeout, because an unbounded wait is not interrupted by signals on all platforms
-                while not stop.is_set() and not signals.wait(min(_STOP_CHECK, manager.watchdog_period or _STOP_CHECK)):
-                    if manager.watchdog_period is not None:
-                        running.run_soon(manager.alive)
-                manager.stopping()
+                while not stop.is_set() and not signals.wait(_STOP_CHECK):
+                    pass
                 before = running.metrics.losses()
                 _log.info("gateway stopping: reason=%s metrics=%s", _reason(signals), running.metrics.as_dict())
         except KeyboardInterrupt:

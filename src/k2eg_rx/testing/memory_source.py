@@ -13,8 +13,8 @@ from k2eg_rx.errors import TransportError
 from k2eg_rx.testing.memory_broker import MemoryBroker, Offsets, Partition
 from k2eg_rx.testing.stepper import Stepper
 from k2eg_rx.texts import get_logger
+from k2eg_rx.transport import Assignment, Receiver, Record, SourceClosedError
 from k2eg_rx.transport import Offsets as Unused
-from k2eg_rx.transport import Receiver, Record, SourceClosedError
 
 _log = get_logger(__name__)
 
@@ -143,6 +143,11 @@ class MemorySource:
                 max(len(topic.partitions[number]) - self._offsets.next.get((topic, number), 0), 0)
                 for topic, number in self._partitions()
             )
+
+    def assignment(self) -> Assignment | None:
+        """Returns what is read; see `RecordSource.assignment`."""
+        with self._broker.changed:
+            return Assignment(len(self._partitions()), 1) if self._reads and not self._unresolved else None
 
     def owns(self, partition: tuple[str, int], offset: int) -> bool:  # noqa: ARG002 - positions never expire
         """Returns True: a partition has one reader until its records are received; see `RecordSource.owns`."""

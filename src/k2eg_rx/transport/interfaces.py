@@ -169,6 +169,18 @@ class Receiver(FloodHints, Protocol):
         """
 
 
+class Assignment(NamedTuple):
+    """What a source reads.
+
+    Attributes:
+        partitions: The number of partitions; 0 for a member of a group that has more members than partitions.
+        number: How often partitions were assigned, this time included.
+    """
+
+    partitions: int
+    number: int
+
+
 class RecordSource(Protocol):
     """Reads topics from exact offsets, on a poll thread of its own.
 
@@ -211,6 +223,10 @@ class RecordSource(Protocol):
 
     def lag(self) -> int:
         """Returns how many records of the topics are on the broker but not received yet, as far as known."""
+        ...
+
+    def assignment(self) -> Assignment | None:
+        """Returns what is read; None before offsets are resolved, and while a group assigns its partitions anew."""
         ...
 
     def owns(self, partition: Partition, offset: int) -> bool:

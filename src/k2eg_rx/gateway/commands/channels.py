@@ -146,11 +146,12 @@ class Channels:
 
     Attributes:
         connections: Their connection states.
+        queue: Their updates on the way to the event loop.
     """
 
     def __init__(self, providers: Mapping[Protocol, Provider], queue: UpdateQueue, context: GatewayContext) -> None:
         self._providers = providers
-        self._queue = queue
+        self.queue = queue
         self._metrics = context.metrics
         self._scheduler = context.scheduler
         self.connections = Connections(context)
@@ -180,7 +181,7 @@ class Channels:
         if channel is None:
 
             def subscribe(on_update: Callable[[Structure], None], on_disconnect: Callable[[], None]) -> Subscription:
-                return self._subscribe(address, UpdateSource(self._queue, on_update, on_disconnect))
+                return self._subscribe(address, UpdateSource(self.queue, on_update, on_disconnect))
 
             channel = self._open[address] = Channel(
                 address, subscribe, lambda: self._remove(address), self._metrics, self.connections

@@ -60,6 +60,12 @@ class ChannelAccessProvider:
         self._signs = RecordSigns()
         self._plain_puts = PlainPuts()
 
+    def problem(self) -> str:
+        """Returns why nothing can be read; empty if something can."""
+        if self._closed:
+            return _CLOSED
+        return "" if self._thread.loop.is_running() else "the Channel Access thread has ended"
+
     def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
         """See `Provider.get`."""
         return self._submit(address.name, lambda: self._get(address), timeout, lambda: no_answer(address.name, timeout))

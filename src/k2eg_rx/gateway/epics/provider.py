@@ -76,6 +76,12 @@ def server_of(subscription: Subscription | None) -> str:
     return getattr(subscription, "server", "")
 
 
+def problem_of(provider: Provider) -> str:
+    """Returns what is wrong with a provider; empty if nothing is, or if it does not tell: ``problem`` is optional."""
+    problem: Callable[[], str] | None = getattr(provider, "problem", None)
+    return "" if problem is None else problem()
+
+
 class Provider(Protocol):
     """A client of one EPICS protocol.
 

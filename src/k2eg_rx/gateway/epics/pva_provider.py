@@ -98,6 +98,10 @@ class PVAccessProvider:
         self._readers = ValueReaderCache()  # belongs to the worker thread
         self._sweep()
 
+    def problem(self) -> str:
+        """Returns why nothing can be read; empty if something can."""
+        return _CLOSED if self._closed else ""
+
     def get(self, address: PVAddress, timeout: float) -> Future[PVReading]:
         """See `Provider.get`."""
         name = channel_name(address)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+
+from k2eg_rx.transport import ConnectionState
 
 _LOG_PERIOD = 60.0  # seconds between two lines of one warning, so that a long outage does not flood the log
 
@@ -190,6 +192,43 @@ class Metrics:
     def events_of(self, protocol: str, kind: str) -> EventCounter:
         """Returns the counter of the updates of a kind of PVs."""
         return self.events.setdefault((protocol, kind), EventCounter())
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayState:
+    """The state of a gateway at one time.
+
+    Attributes:
+        connection: The state of the connection to Kafka.
+        reason: What is wrong with it.
+        partitions: The partitions of the command topic that are read; None while that is being settled.
+        rebalances: How often partitions were assigned.
+        heartbeat_age: Seconds since the event loop's last heartbeat.
+        providers: What is wrong with each EPICS client, by protocol; empty texts if nothing is.
+        monitors: Active monitors.
+        snapshots: Running recurring snapshots.
+        operations: Gets and puts that wait or run.
+        updates_waiting: EPICS updates that wait for the event loop.
+        update_bytes: Their approximate memory.
+        records_waiting: Records that wait for Kafka.
+        record_bytes: Their approximate memory.
+        records_in_flight: Records in the producer that are not confirmed.
+    """
+
+    connection: ConnectionState = ConnectionState.CONNECTING
+    reason: str = ""
+    partitions: int | None = None
+    rebalances: int = 0
+    heartbeat_age: float = 0.0
+    providers: Mapping[str, str] = field(default_factory=dict[str, str])
+    monitors: int = 0
+    snapshots: int = 0
+    operations: int = 0
+    updates_waiting: int = 0
+    update_bytes: int = 0
+    records_waiting: int = 0
+    record_bytes: int = 0
+    records_in_flight: int = 0
 
 
 class RateLimitedWarning:

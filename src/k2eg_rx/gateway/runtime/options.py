@@ -50,15 +50,14 @@ class GatewayOptions:
         monitor_expiration: A monitor or recurring snapshot ends after this time without consumers; 0 means never.
         purge: Whether the topic of a PV is deleted some time after its last monitor has ended for want of consumers.
         ignored_groups: A regular expression; consumer groups whose whole name matches do not count as consumers.
-        first_value_delay: For clients that subscribe to a PV's topic when its monitor is confirmed, as today's do, the
-            current value is published once more after this time, and when the topic is seen to have more consumers;
-            0 means not at all.
         update_buffer: Approximate bytes of EPICS updates that may wait for the event loop.
         snapshot_buffer: Values that one recurring snapshot may buffer.
         outgoing_buffer: Records that may wait for Kafka in an outage.
         outgoing_buffer_bytes: Their approximate memory.
         outgoing_overflow: Which are dropped beyond: with "latest" the older ones of PVs that have several, so that the
             newest value of each PV stays; with "drop_oldest" the oldest of all.
+        metrics_port: The port of the HTTP endpoint with metrics and health; 0 for none. Needs the extra ``metrics``.
+        metrics_host: The address that the endpoint listens on; by default only this machine can read it.
         log_level: The least level that is logged: debug, info, warning or error.
         log_format: How a line of the log is written: text, or json for a JSON object per line.
         max_command_bytes: Larger commands are dropped without parsing.
@@ -84,7 +83,6 @@ class GatewayOptions:
     snapshot_topics: str = ".*"
     create_topics: bool = True
     monitor_expiration: float = 3600.0
-    first_value_delay: float = 1.0
     purge: bool = False
     ignored_groups: str = ""
     update_buffer: int = 256 * 1024 * 1024
@@ -93,6 +91,8 @@ class GatewayOptions:
     outgoing_buffer_bytes: int = 256 * 1024 * 1024
     outgoing_overflow: str = "latest"
     max_command_bytes: int = MAX_MESSAGE_BYTES
+    metrics_port: int = 0
+    metrics_host: str = "127.0.0.1"
     log_level: str = "info"
     log_format: str = "text"
 
@@ -105,7 +105,7 @@ class GatewayOptions:
             flag(getattr(self, name), f"[gateway] {name}")
         for name in ("operation_timeout", "max_put_age", "max_get_age"):
             positive(getattr(self, name), f"[gateway] {name}")
-        for name in ("monitor_expiration", "start_timeout", "first_value_delay"):
+        for name in ("monitor_expiration", "start_timeout"):
             non_negative(getattr(self, name), f"[gateway] {name}", LONGEST_DURATION)
         one_of(self.outgoing_overflow, "[gateway] outgoing_overflow", _OVERFLOWS)
         one_of(self.log_level, "[gateway] log_level", _LOG_LEVELS)
@@ -118,7 +118,10 @@ class GatewayOptions:
                 raise ValueError(
                     f"[gateway] {name} must be a regular expression ({error}), got {shown(pattern)}"
                 ) from None
-        for name in (option.name for option in fields(self) if type(option.default) is int):
+        if not instance(self.metrics_host, "[gateway] metrics_host", str, "an address").strip():
+            raise ValueError("[gateway] metrics_host must be an address of this machine, got ''")
+        whole(self.metrics_port, "[gateway] metrics_port", 0, 65535)
+        for name in (option.name for option in fields(self) if type(option.default) is int and option.default):
             whole(getattr(self, name), f"[gateway] {name}", 1, _MOST)
 
     @classmethod

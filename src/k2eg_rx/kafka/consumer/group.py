@@ -82,6 +82,7 @@ class GroupPollLoop(PollLoop):
         self._paused = False
         self._initial_offsets = InitialOffsets(self._commit)
         self._joining = False  # subscribed, but not assigned partitions yet
+        self.assignments = 0  # how often partitions were assigned; any thread
         self._received: dict[Partition, int] = {}  # the offset after the latest received record, per assigned partition
         self._deleted: set[str] = set()  # deleted topics, until they exist again
         # Offsets reached in partitions that were given up. If they are assigned again and no other member has read
@@ -100,6 +101,11 @@ class GroupPollLoop(PollLoop):
         # Set when the committed offsets were not found out in time. librdkafka may then read nothing, so a new consumer
         # joins the group.
         self._must_rejoin = False
+
+    @property
+    def is_assigned(self) -> bool:
+        """Whether the group has assigned partitions, perhaps none, and no rebalance is under way. Any thread."""
+        return bool(self._subscribed) and not self._joining
 
     def begin(self, consumer: Consumer, starts: Sequence[tuple[TopicSubscription, PartitionOffsets]]) -> None:
         """Subscribes to topics, once their initial offsets are committed."""
@@ -361,6 +367,7 @@ class GroupPollLoop(PollLoop):
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._joining = False
+        self.assignments += 1
         self.arrivals.reset()
         if self._closing:
             consumer.assign(partitions)

@@ -18,7 +18,7 @@ from k2eg_rx.kafka.consumer.poll_loop import PollLoop, PollLoopListener
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
 from k2eg_rx.kafka.metadata.offset_resolver import OffsetResolver
 from k2eg_rx.kafka.metadata.topic_subscription import Creation, TopicSubscription
-from k2eg_rx.transport import Offsets, Partition, SourceClosedError, Span
+from k2eg_rx.transport import Assignment, Offsets, Partition, SourceClosedError, Span
 
 _P = TypeVar("_P", bound=PollLoop)
 
@@ -82,6 +82,11 @@ class TopicSource(Generic[_P]):
     def lag(self) -> int:
         """Returns the number of records not received yet; see `RecordSource.lag`."""
         return self._poll_loop.lag.total
+
+    def assignment(self) -> Assignment | None:
+        """Returns what is read; see `RecordSource.assignment`."""
+        number = len(self._poll_loop.lag.starts)
+        return Assignment(number, 1) if number else None
 
     def owns(self, partition: Partition, offset: int) -> bool:  # noqa: ARG002 - it shares no partitions
         """Returns True; see `RecordSource.owns`."""
@@ -211,6 +216,11 @@ class GroupSource(TopicSource[GroupPollLoop]):
         self._poll_loop.queue(lambda consumer: self._poll_loop.release_for_rebalance(consumer, offsets))
         for topic in topics:
             self.release(topic)
+
+    def assignment(self) -> Assignment | None:
+        """Returns what is read; see `RecordSource.assignment`."""
+        loop = self._poll_loop
+        return Assignment(len(loop.lag.starts), loop.assignments) if loop.is_assigned else None
 
     def owns(self, partition: Partition, offset: int) -> bool:
         """Whether a record is this member's alone; see `RecordSource.owns`."""

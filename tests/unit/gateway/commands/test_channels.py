@@ -119,7 +119,7 @@ def test_updates_are_counted_by_protocol_and_kind_for_any_number_of_pvs(gateway:
 
 def test_the_latency_of_one_update_at_a_time_is_measured_until_its_record_is_confirmed(gateway: Any) -> None:
     now = 100.0
-    probe = gateway.metrics.latency = gateway.handler.channels._queue._probe = LatencyProbe(lambda: now)
+    probe = gateway.metrics.latency = gateway.handler.channels.queue._probe = LatencyProbe(lambda: now)
     followed: list[bool] = []
 
     def publish(value: PVValue) -> None:

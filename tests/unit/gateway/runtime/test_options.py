@@ -29,7 +29,7 @@ def test_a_section_is_parsed() -> None:
     ("section", "words"),
     [
         ({"operation_timeuot": "1"}, "operation_timeuot is not an option: did you mean operation_timeout?"),
-        ({"colour": "1"}, "colour is not an option: known are create_topics, first_value_delay, group"),
+        ({"colour": "1"}, "colour is not an option: known are create_topics, group"),
         ({"operation_timeout": "soon"}, "operation_timeout must be a number, got 'soon'"),
         ({"operation_timeout": "0"}, "operation_timeout must be a finite number above 0, got 0.0"),
         ({"max_put_age": "nan"}, "max_put_age"),
@@ -60,3 +60,24 @@ def test_a_group_name_with_k2eg_is_accepted_with_a_warning(
 ) -> None:
     GatewayOptions.from_section({"group": group}).warn()
     assert ("share the commands" in caplog.text) is warns
+
+
+def test_the_endpoint_is_off_by_default_and_listens_on_loopback() -> None:
+    options = GatewayOptions()
+    assert (options.metrics_port, options.metrics_host) == (0, "127.0.0.1")
+    given = GatewayOptions.from_section({"metrics_port": "9464", "metrics_host": "0.0.0.0"})
+    assert (given.metrics_port, given.metrics_host) == (9464, "0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("section", "text"),
+    [
+        ({"metrics_port": "65536"}, r"\[gateway\] metrics_port must be .* 65535, got 65536"),
+        ({"metrics_port": "-1"}, r"\[gateway\] metrics_port must be"),
+        ({"metrics_port": "http"}, r"\[gateway\] metrics_port must be a whole number, got 'http'"),
+        ({"metrics_host": " "}, r"\[gateway\] metrics_host must be an address of this machine, got ''"),
+    ],
+)
+def test_a_port_or_an_address_that_is_none_is_refused(section: dict[str, str], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        GatewayOptions.from_section(section)
