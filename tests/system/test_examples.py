@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,117 @@ def test_plot(run: Run, tmp_path: Path) -> None:
     assert picture.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", picture[16:24])
     assert (width, height) == (1080, 900)  # three units, so three panels
+
+
+@pytest.fixture
+def setpoints(client: Client) -> Iterator[dict[str, float]]:
+    """Returns the fields of the set points that an example changes; restores them."""
+    magnets = ("ca://demo:setpoint1", "ca://demo:setpoint2")
+    fields = [f"{magnet}{field}" for magnet in magnets for field in ("", ".LOLO", ".LOW", ".HIGH", ".HIHI")]
+    before = {uri: float(first(client.get_stream(uri)).value) for uri in fields}
+    yield before
+    for uri, value in before.items():
+        first(client.put_stream(uri, value))
+
+
+def test_inference_loop(run: Run, client: Client, setpoints: dict[str, float]) -> None:
+    script, fast = ROOT / "examples/inference_loop.py", ("--timeout", 20, "--period", 0.1)
+    dry = run(script, *fast, "--cycles", 1)
+    assert dry.startswith("cycle 1: would write ca://demo:setpoint1 = ")
+    assert {uri: first(client.get_stream(uri)).value for uri in setpoints} == setpoints
+    assert run(script, *fast, "--cycles", 2, "--write") == "".join(
+        f"cycle {number}: wrote all 10 outputs\n" for number in (1, 2)
+    )
+    written = {uri: float(first(client.get_stream(uri)).value) for uri in setpoints}
+    assert len(written) == 10
+    assert written["ca://demo:setpoint1.HIHI"] == pytest.approx(written["ca://demo:setpoint1"] + 2)
+    assert written["ca://demo:setpoint1"] != setpoints["ca://demo:setpoint1"]
+
+
+def test_inference_loop_writes_nothing_without_all_inputs(
+    run: Run, client: Client, setpoints: dict[str, float]
+) -> None:
+    options = ("--input", "pva://demo:nowhere", "--attempts", 2, "--timeout", 1, "--cycles", 1, "--write")
+    printed = run(ROOT / "examples/inference_loop.py", *options)
+    assert printed.startswith("cycle 1: wrote nothing: ")
+    assert "pva://demo:nowhere: " in printed
+    assert {uri: first(client.get_stream(uri)).value for uri in setpoints} == setpoints
+
+
+def test_setpoint_threads(run: Run, client: Client, setpoints: dict[str, float]) -> None:
+    lines = run(ROOT / "examples/setpoint_threads.py", "--steps", 5).splitlines()
+    assert lines[0] == "20 threads: 100 values written, 0 failed"
+    assert {line.split(":")[1] for line in lines[1:]} == {"setpoint1", "setpoint2", "sum"}
+    assert first(client.get_stream("ca://demo:setpoint2")).value == setpoints["ca://demo:setpoint2"]
+
+
+def test_save_machine_state(run: Run, tmp_path: Path) -> None:
+    options = ("--pv", "pva://demo:nowhere", "--timeout", 3, "--every", 0.1, "--saves", 2)
+    printed = run(ROOT / "examples/save_machine_state.py", "states.jsonl", *options)
+    assert printed.count(" saved 26 PVs, 1 of them defaults\n") == 2
+    first_save, second = map(json.loads, (tmp_path / "states.jsonl").read_text().splitlines())
+    assert first_save["values"].keys() == second["values"].keys()
+    assert list(second["failed"]) == ["pva://demo:nowhere"]
+    assert second["values"]["pva://demo:nowhere"] is None
+    assert isinstance(second["values"]["pva://demo:mode"], str)
+    assert isinstance(second["values"]["pva://demo:bpm20"], float)
+
+
+@pytest.fixture
+def table(client: Client) -> Iterator[str]:
+    """Returns the demo's table; restores it."""
+    uri = "pva://demo:table"
+    before = first(client.get_stream(uri)).table
+    yield uri
+    first(client.put_stream(uri, before))
+
+
+def test_resampled_table(run: Run, client: Client, table: str) -> None:
+    pvs = ("pva://demo:ramp100", "pva://demo:sine100", "pva://demo:bpm1")
+    options = (*(f"--pv={pv}" for pv in pvs), "--minutes", 2 / 60, "--every", 1, "--results", 2)
+    lines = run(ROOT / "examples/resampled_table.py", *options, "--snapshot", "test-resampled").splitlines()
+    assert len(lines) == 2
+    points = [int(line.split()[0]) for line in lines]
+    assert points[1] == 240  # two whole seconds; the first one begins with the first sample
+    assert 120 < points[0] <= 240
+    assert all(" of 3 PVs; since the start " in line for line in lines)
+    written = first(client.get_stream(table)).table
+    assert written["element"] == ["demo:ramp100", "demo:sine100", "demo:bpm1"]
+    assert 20 < written["s"][0] < 80  # the mean of ramps from 0 to 99
+    assert 20 < written["length"][0] < 35  # their standard deviation
+    assert written["length"][1] == pytest.approx(10 / math.sqrt(2), rel=0.3)  # of a sine
+
+
+@pytest.mark.parametrize(
+    ("words", "begun"),
+    [
+        (("save_machine_state.py", "states.jsonl"), " saved "),
+        (("inference_loop.py",), "cycle 1: "),
+        (
+            ("resampled_table.py", "--pv=pva://demo:bpm1", "--minutes=0.017", "--every=1", "--snapshot=ctrl-c"),
+            " points",
+        ),
+    ],
+)
+def test_ctrl_c_ends_an_example(
+    environment: dict[str, str], tmp_path: Path, table: str, words: tuple[str, ...], begun: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", ROOT / "examples" / words[0], *words[1:]],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        try:
+            assert program.stdout is not None
+            assert begun in program.stdout.readline()
+            program.send_signal(signal.SIGINT)
+            _, errors = program.communicate(timeout=ENDS_WITHIN)
+        finally:
+            program.kill()
+    assert (program.returncode, errors) == (0, "")
 
 
 def report_of_all_monitors(address: str) -> dict[str, Any]:
