@@ -99,7 +99,7 @@ class Core:
         self._pending = PendingRequests(
             self._decode_errors, priority.note, on_reply=self._watch.received, on_start=self._on_gateway_start
         )
-        router = EventRouter(
+        self._router = EventRouter(
             self._decode_errors,
             self._has_room,
             self.dispatcher.collect_inline,
@@ -113,7 +113,7 @@ class Core:
             settings,
             app_name,
             group_name,
-            events=SizeFilter(router, limit, self._decode_errors),
+            events=SizeFilter(self._router, limit, self._decode_errors),
             replies=SizeFilter(self._pending, limit, self._decode_errors),
         )
         self.event_source = self._transports.event_source
@@ -138,7 +138,7 @@ class Core:
         )
         self.replays = Replays(self.history, self.dispatcher)
         context = HotStreamContext(
-            router,
+            self._router,
             self.event_source,
             self.requests,
             self.dispatcher,
@@ -208,6 +208,7 @@ class Core:
             pending=len(self._pending),
             lost=self._losses.counts(),
             loss_reasons=self._losses.reasons(),
+            repeated=self._router.repeated(),
         )
 
     def _has_room(self) -> bool:

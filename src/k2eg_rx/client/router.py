@@ -76,6 +76,7 @@ class EventRouter:
         self._messages: dict[str, MessageRoute] = {}
         # routes with newest_only by key, where the key is of one PV; None after a change, until it is needed
         self._conflated: dict[bytes, PVRoute] | None = None
+        self._repeated = 0  # of routes that were removed
         self._decode_errors = decode_errors
         self.ready = has_room
         self.collect_inline = collect_inline
@@ -100,6 +101,8 @@ class EventRouter:
             self._conflated = None
             keyed = self._pvs.get(route.topic, {})
             other, route.other = route.other, None
+            self._repeated += route.repeated
+            route.repeated = 0
             shared: set[bytes] = set()
             if other is not None:
                 other.other, shared = None, other.kafka_keys()
@@ -118,6 +121,12 @@ class EventRouter:
                 self.remove_pv(route)
                 route.naming = naming
                 self.add_pv(route)
+
+    def repeated(self) -> int:
+        """Returns the number of events that were not published because they repeat an older update of their PV."""
+        with self.lock:
+            routes = {route for keyed in self._pvs.values() for route in keyed.values()}
+            return self._repeated + sum(route.repeated for route in routes)
 
     def attach(self, route: PVRoute, subscriber: SubscriberInput[PVUpdate]) -> None:
         """Adds a subscriber, which gets the last update, if any, and all later ones."""
@@ -251,7 +260,7 @@ class EventRouter:
                 reclaimed = [update.record for update in subscriber.reclaim_undelivered(partial(_is_in, wanted, own))]
                 for topic in {record.topic for record in reclaimed}:
                     for route in self._pvs[topic].values():
-                        route.last = None  # the same event read again is no repetition
+                        route.forget()  # the same event read again is no repetition
                 unused += reclaimed
         return first_offsets(unused)
 

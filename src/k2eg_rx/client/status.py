@@ -51,6 +51,8 @@ class Status:
         lost: Updates of monitored PVs that the gateway did not publish, by PV: too large for Kafka, not serializable,
             or beyond what the gateway keeps in an outage. Only gateways of this library say so.
         loss_reasons: The latest reason for each PV in `lost`.
+        repeated: Events of monitored PVs that were not handed over because they repeat an older update after newer
+            ones. The deployed gateway publishes one when another client activates the PV.
     """
 
     connection: ConnectionState
@@ -67,6 +69,7 @@ class Status:
     pending: int = 0
     lost: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
     loss_reasons: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    repeated: int = 0
 
     @property
     def discarded(self) -> int:

@@ -19,7 +19,7 @@ from k2eg_rx.protocol.commands import (
     pack_fields,
 )
 from k2eg_rx.protocol.connections import CONNECTION_HEADERS, ConnectionEvent, connection_event
-from k2eg_rx.protocol.decode import OTHER_PROTOCOL, decode_body, protocol_of
+from k2eg_rx.protocol.decode import OTHER_PROTOCOL, PROTOCOL_HEADER, decode_body, protocol_of
 from k2eg_rx.protocol.encode import (
     MONITOR_KEY,
     PARSE_ERROR_KEY,
@@ -117,6 +117,7 @@ __all__ = [
     "NOTICE_KEY",
     "OTHER_PROTOCOL",
     "PARSE_ERROR_KEY",
+    "PROTOCOL_HEADER",
     "RECURRING_KEY",
     "SNAPSHOT_KEY",
     "START_KEY",

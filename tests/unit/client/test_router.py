@@ -408,3 +408,66 @@ def test_a_notice_about_a_monitored_pv_is_passed_on_and_is_no_event(decode_error
     assert decode_errors.total == 0
     router.receive([notice("a")._replace(value=b"\x80")])
     assert decode_errors.total == 1
+
+
+def timed(value: object, seconds: int | None, nanoseconds: int = 0, name: str = "x") -> Record:
+    """An event with an EPICS time, or with none."""
+    body: dict[str, object] = {"value": value}
+    if seconds is not None:
+        body["timeStamp"] = {"secondsPastEpoch": seconds, "nanoseconds": nanoseconds}
+    return Record(monitor_topic(name), 0, 0, name.encode(), pack({name: body}), HEADERS)
+
+
+def test_an_older_update_that_is_repeated_after_newer_ones_is_not_routed_again(router: EventRouter) -> None:
+    """The deployed gateway does so when another client activates the PV."""
+    route, recorder = add_route(router, "pva://x")
+    router.receive([timed(1, 1001), timed(2, 1002), timed(1, 1001), timed(3, 1003)])
+    router.receive([timed(2, 1002), timed(2, 1004)])
+    assert recorder.values() == [1, 2, 3, 2]
+    assert router.repeated() == 2
+    router.remove_pv(route)
+    assert router.repeated() == 2  # still counted
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [timed(1, 1001), timed(2, 1002), timed(3, 1001)],  # a clock was set back
+        [timed(1, 1001), timed(2, 1002), timed(1, 1000)],
+        [timed(1, 1001, 7), timed(2, 1002), timed(1, 1001, 6)],
+        [timed(1, 1001), timed(2, 1001), timed(1, 1001)],  # within the resolution of a clock
+        [timed(1, None), timed(2, None), timed(1, None)],  # without a time, it may be a new posting
+        [timed(1, 0), timed(2, 1002), timed(1, 0)],  # a time that was never set
+        [timed(1, 1001), timed(2, None), timed(1, 1001)],
+    ],
+)
+def test_what_is_no_repetition_is_routed(router: EventRouter, records: list[Record]) -> None:
+    _, recorder = add_route(router, "pva://x")
+    router.receive(records)
+    assert len(recorder.items) == len(records)
+    assert router.repeated() == 0
+
+
+def test_a_repetition_is_recognized_for_the_last_updates_only(router: EventRouter) -> None:
+    _, recorder = add_route(router, "pva://x")
+    router.receive([timed(number, 1000 + number) for number in range(100)])
+    router.receive([timed(82, 1082), timed(10, 1010)])
+    assert recorder.values() == [*range(100), 10]
+    assert router.repeated() == 1
+
+
+def test_a_repetition_replaces_no_newer_event_where_only_the_newest_counts(router: EventRouter) -> None:
+    _, recorder = add_route(router, "pva://x", newest_only=True)
+    router.receive([timed(1, 1001)])
+    router.receive([timed(2, 1002), timed(3, 1003), timed(1, 1001)])
+    router.receive([timed(1, 1001)])
+    assert (recorder.values(), recorder.conflated, router.repeated()) == ([1, 3], 1, 2)
+
+
+def test_reclaimed_events_are_no_repetitions_when_they_are_read_again(router: EventRouter) -> None:
+    _, recorder = add_route(router, "pva://x")
+    records = [timed(1, 1001), timed(2, 1002)]
+    router.receive(records)
+    router.reclaim_undelivered([("x", 0)])
+    router.receive(records)
+    assert recorder.values() == [1, 2]

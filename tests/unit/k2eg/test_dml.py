@@ -393,3 +393,17 @@ def test_a_handler_that_cannot_be_called_is_refused_before_anything_is_sent(
 def test_a_handler_is_anything_that_takes_two_arguments(k: dml, gateway: Any, handler: Any) -> None:
     gateway.set_pvs(x=NUMBER)
     assert k.monitor("pva://x", handler)["error"] == 0
+
+
+def test_an_older_value_that_the_deployed_gateway_repeats_reaches_no_handler(
+    k: dml, gateway: Any, new_handler: Any
+) -> None:
+    """It publishes one after newer ones when another client activates the PV."""
+    handler = new_handler()
+    k.monitor("pva://m:b", handler)
+    for value, seconds in ((1, 1001), (2, 1002), (1, 1001), (3, 1003)):
+        time = {"secondsPastEpoch": seconds, "nanoseconds": 0}
+        gateway.messages("m_b", "m:b", {"m:b": {"value": value, "timeStamp": time}})
+    gateway.scripted.settle()
+    assert handler.values() == [1, 2, 3]
+    assert k.status.repeated == 1
