@@ -66,12 +66,12 @@ class Settings:
 
     @property
     def kafka_of_producers(self) -> Mapping[str, str]:
-        """The properties of producers and admin clients: `kafka`, and `producer` over it."""
+        """Returns the properties of producers and admin clients, those of `producer` over those of `kafka`."""
         return {**self.kafka, **self.producer}
 
     @property
     def kafka_of_consumers(self) -> Mapping[str, str]:
-        """The properties of consumers: `kafka`, and `consumer` over it."""
+        """Returns the properties of consumers, those of `consumer` over those of `kafka`."""
         return {**self.kafka, **self.consumer}
 
     def section(self, name: str) -> Mapping[str, str]:

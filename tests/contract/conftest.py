@@ -228,7 +228,11 @@ class ApacheBackend:
         return KafkaTransport(kafka_settings(self._broker.address, quick | kafka))
 
     def create_topic(self, topic: str, partitions: int = 1) -> None:
-        self._admin.create_topics([NewTopic(topic, partitions)])[topic].result(PATIENCE)
+        try:
+            self._admin.create_topics([NewTopic(topic, partitions)])[topic].result(PATIENCE)
+        except KafkaException as error:  # librdkafka repeats a request whose reply it has not received
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
 
     def delete_topic(self, topic: str) -> None:
         self._admin.delete_topics([topic])[topic].result(PATIENCE)

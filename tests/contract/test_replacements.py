@@ -102,38 +102,46 @@ def test_a_new_producer_sends_what_waited_and_nothing_twice(
     bench = kafka_bench
     topic = bench.topic()
     bench.events(receiver).read(topic).result(PATIENCE)
-    reports: list[TransportError | None] = []
+    reports: dict[bytes, TransportError | None] = {}
     changed = threading.Condition()
-
-    def report(error: TransportError | None) -> None:
-        with changed:
-            reports.append(error)
-            changed.notify_all()
 
     # on a busy machine a broker may take longer to start than the default timeout of ten seconds
     transport = bench.another_transport(**{"message.timeout.ms": "300000"})
     down = threading.Event()
     transport.on_status(lambda status: down.set() if status.connection is ConnectionState.DOWN else None)
     sink = bench.sink(transport)
-    sink.send(topic, b"first", on_delivery=report)
+
+    def send(value: bytes) -> None:
+        def report(error: TransportError | None) -> None:
+            with changed:
+                assert value not in reports
+                reports[value] = error
+                changed.notify_all()
+
+        sink.send(topic, value, key=b"k", headers=[("h", b"x")], on_delivery=report)
+
+    before, after = [b"%03d" % n for n in range(50)], [b"%03d" % n for n in range(50, 100)]
+    send(b"first")
     receiver.wait_for(b"first")
     bench.backend.go_down()
-    sink.send(topic, b"in doubt", key=b"k", on_delivery=report)
+    send(b"in doubt")
     assert down.wait(PATIENCE)
-    sent = [b"%03d" % n for n in range(100)]
-    for value in sent[:50]:
-        sink.send(topic, value, key=b"k", headers=[("h", b"x")], on_delivery=report)
+    for value in before:
+        send(value)
     faults.report("k2eg-sink", 1)
     assert faults.done.wait(PATIENCE)
-    for value in sent[50:]:
-        sink.send(topic, value, key=b"k", headers=[("h", b"x")], on_delivery=report)
+    for value in after:
+        send(value)
     bench.backend.come_up()
-    receiver.wait_for(sent[-1])
-    first, *others = receiver.records
-    assert first.value == b"first"
-    if others[0].value == b"in doubt":  # it was stored when the broker went down
-        others.pop(0)
-    assert [record.value for record in others] == sent
-    assert {(record.key, *map(tuple, record.headers)) for record in others} == {(b"k", ("h", b"x"))}
+    sent = [b"first", b"in doubt", *before, *after]
+    with changed:
+        assert changed.wait_for(lambda: len(reports) == len(sent), PATIENCE)
+    unconfirmed = {value for value, error in reports.items() if error is not None}
+    assert {type(reports[value]) for value in unconfirmed} <= {UnconfirmedError}
+    assert unconfirmed.isdisjoint([b"first", *after])
+    confirmed = [value for value in sent if value not in unconfirmed]
+    receiver.wait_until(lambda: set(confirmed) <= set(receiver.values))
+    assert [value for value in receiver.values if value not in unconfirmed] == confirmed
+    assert len(set(receiver.values)) == len(receiver.values), "at most once"
+    assert {(record.key, *map(tuple, record.headers)) for record in receiver.records} == {(b"k", ("h", b"x"))}
     sink.close(5.0)
-    assert [type(each) for each in reports] == [type(None), UnconfirmedError, *[type(None)] * 100]

@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -32,6 +33,7 @@ from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
+from k2eg_rx.protocol import NOTICE_KEY, decode_notice
 from k2eg_rx.protocol.decode import decode_body
 from k2eg_rx.protocol.structures import Structure
 from k2eg_rx.pv import PVAddress
@@ -40,6 +42,7 @@ from k2eg_rx.testing import MemoryBroker, MemoryTransport
 from k2eg_rx.transport.interfaces import Receiver, Record, Transport
 
 COMMANDS = "commands"
+BIG = "b" * 3000
 SECONDS = 20.0  # timeout for operations that take milliseconds on an idle machine
 
 
@@ -52,7 +55,7 @@ class Subscription:
 
 
 class Provider:
-    """Returns a PV's name as its value; gets of `slow` never complete, those of `raises` raise."""
+    """Returns a PV's name as its value, `BIG` for `big`; gets of `slow` never complete, those of `raises` raise."""
 
     def __init__(self) -> None:
         self.gets = threading.Semaphore(0)
@@ -64,7 +67,7 @@ class Provider:
         if address.base == "raises":
             raise RuntimeError("failed")
         if address.base != "slow":
-            future.set_result(PVReading({"value": address.name}))
+            future.set_result(PVReading({"value": BIG if address.base == "big" else address.name}))
         self.gets.release()
         return future
 
@@ -195,6 +198,32 @@ def test_commands_are_answered_over_kafka_once_start_returns(settings: Settings)
         transport.close(1.0)
     assert [body["a"]["value"] for body in bodies if "a" in body] == list(range(100))
     assert {"error": 0, "reply_id": "id", "x": {"value": "x"}} in bodies
+
+
+def test_values_that_kafka_does_not_accept_are_answered_by_small_records(settings: Settings) -> None:
+    settings = replace(settings, producer={"message.max.bytes": "2000"})
+    transport = KafkaTransport(settings)
+    bench = GatewayUnderTest(transport)
+    try:
+        bench.gateway.start()
+        bench.send_command("get", "g", pv_name="pva://big")
+        bench.send_command("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
+        bench.provider.subscriber_of("a")({"value": BIG})
+        bench.provider.subscriber_of("a")({"value": 1})
+        bench.send_command("snapshot", "s", pv_name_list=["pva://c"])
+        bench.provider.subscriber_of("c")({"value": BIG})
+        bodies = bench.reader.bodies(6)
+    finally:
+        bench.close()
+        transport.close(1.0)
+    get, snapshot = ([body for body in bodies if body.get("reply_id") == reply_id] for reply_id in "gs")
+    assert (get[0]["error"], len(get)) == (-2, 1)
+    assert "bytes, which Kafka does not accept" in get[0]["message"]
+    assert [body["error"] for body in snapshot] == [-2, 1], "before the end of the snapshot"
+    (notice,) = [decode_notice(record) for record in bench.reader.records if record.key == NOTICE_KEY]
+    assert (notice.pv_name, notice.lost) == ("a", 1)
+    assert "bytes, which Kafka does not accept" in notice.reason
+    assert {"a": {"value": 1}} in bodies
 
 
 def test_two_gateways_of_a_group_share_the_commands(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -94,8 +95,8 @@ def start(broker: EmbeddedBroker, stack: EmbeddedStack, tmp_path: Path) -> Itera
     }
     programs: list[Program] = []
 
-    def start_program(*words: str, terminal: int | None = None) -> Program:
-        programs.append(Program(words, environment, terminal))
+    def start_program(*words: str, terminal: int | None = None, **variables: str) -> Program:
+        programs.append(Program(words, environment | variables, terminal))
         return programs[-1]
 
     yield start_program
@@ -147,3 +148,21 @@ def test_a_closed_terminal_ends_a_monitor_and_sighup_a_gateway_that_has_delivere
     os.close(master)
     assert monitor.process.wait(SECONDS) == 0
     assert " INFO k2eg_rx.gateway.service: gateway stopped: everything was delivered" in gateway.end(signal.SIGHUP)
+
+
+def test_a_service_manager_learns_of_start_life_and_end_of_a_gateway(start: Start, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(SECONDS)
+        gateway = start("gateway", NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
+        notices = [manager.recv(1000).decode() for _ in range(4)]
+        assert notices == [
+            "STATUS=waiting for Kafka",
+            f"READY=1\nSTATUS=carries out the commands of {COMMANDS}",
+            "WATCHDOG=1",
+            "WATCHDOG=1",
+        ]
+        gateway.end(signal.SIGTERM)
+        while (notice := manager.recv(1000)) == b"WATCHDOG=1":
+            pass
+        assert notice == b"STOPPING=1"

@@ -68,6 +68,9 @@ Monitors
     - A record in the monitor's topic says that the PV is lost, or connected again. It has the header `k2eg-connection`,
       a key that no PV has, and no `k2eg-ser-type`, so that other clients skip it: `protocol/connections.py`. A request
       for the monitor of a lost PV repeats it. Its partition may be another one than that of the PV's events.
+    - For a client without `uri_keys`, which subscribes to the topic after the reply, the current value is published
+      once more after `first_value_delay`, and when the topic has a new consumer.
+    - Requests of many clients at once are answered by one or two repeats of the value.
     - Events have the header `k2eg-protocol`, `pva` or `ca`; those published before, for another request, also
       `k2eg-repeated`, since equal events of a PV without a time may be two postings.
     - A monitor ends when neither its topic nor a reply topic it was requested from has had consumers for

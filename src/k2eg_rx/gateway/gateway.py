@@ -294,6 +294,10 @@ class Gateway:
                 f"the command topic {self._command_topic!r} must be readable within {timeout:g} s, got no answer"
             )
 
+    def run_soon(self, action: Callable[[], None]) -> None:
+        """Calls a function on the gateway's event loop thread, which shows that it is not stuck. Any thread."""
+        call_soon(self._loop, action)
+
     def _look_for_consumers(self, _state: object = None) -> None:
         handler = self._handler
         if len(handler.monitors) or len(handler.recurring) or len(handler.monitors.purge):

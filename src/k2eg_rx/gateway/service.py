@@ -15,6 +15,7 @@ from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
 from k2eg_rx.gateway.gateway import Gateway
 from k2eg_rx.gateway.runtime.kafka_defaults import with_gateway_defaults
 from k2eg_rx.gateway.runtime.options import GatewayOptions
+from k2eg_rx.gateway.runtime.service_manager import ServiceManager
 from k2eg_rx.kafka import KafkaTopicAdmin, KafkaTransport
 from k2eg_rx.pv import Protocol
 from k2eg_rx.settings import Settings
@@ -79,15 +80,20 @@ def run_gateway(
     stop = stop or threading.Event()
     running: Gateway | None = None
     before: Mapping[str, int] = {}
+    manager = ServiceManager()
+    manager.starting("waiting for Kafka")
     with TerminationSignals() as signals:
         try:
             with gateway(settings, stop) as running:
                 signals.defer()
                 if ready is not None:
                     ready()
+                manager.ready(f"carries out the commands of {settings.command_topic}")
                 # with a timeout, because an unbounded wait is not interrupted by signals on all platforms
-                while not stop.is_set() and not signals.wait(_STOP_CHECK):
-                    pass
+                while not stop.is_set() and not signals.wait(min(_STOP_CHECK, manager.watchdog_period or _STOP_CHECK)):
+                    if manager.watchdog_period is not None:
+                        running.run_soon(manager.alive)
+                manager.stopping()
                 before = running.metrics.losses()
                 _log.info("gateway stopping: reason=%s metrics=%s", _reason(signals), running.metrics.as_dict())
         except KeyboardInterrupt:

@@ -64,7 +64,8 @@ class MonitorCommand:
     """Publish a PV's updates to a topic.
 
     With `uri_keys`, a gateway that supports it publishes a PV under its URI if the topic carries its name over the
-    other protocol, and its reply lists such URIs; others ignore it.
+    other protocol, and its reply lists such URIs; others ignore it. It also says that the client reads the topic from
+    before the command on.
     """
 
     operation: ClassVar[str] = "monitor"

@@ -20,6 +20,7 @@ from k2eg_rx.gateway.commands.get_put import MALFORMED
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, MonitorShare, Usage, too_many_names
 from k2eg_rx.gateway.commands.messages import ConnectionRecord, OutgoingRecord, PVValue, notice, reply
 from k2eg_rx.gateway.commands.purge import TopicPurge
+from k2eg_rx.gateway.commands.repeats import Repeats, RepeatState
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
 from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, ConsumedTopics, Topics
@@ -41,6 +42,7 @@ class _Monitor:
             carries the PV over the other protocol under its name.
         share: What the command that started it has taken of its application's bounds.
         consumed_topics: The topics whose consumers keep the monitor active.
+        repeats: What is to be repeated of it.
         end: Ends the monitor.
         publish: Emits a record on the stream of the command that started the monitor.
     """
@@ -55,6 +57,7 @@ class _Monitor:
         self.key = name.encode()
         self.serialization = serialization
         self.consumed_topics = ConsumedTopics(topic)
+        self.repeats = RepeatState()
         self.logged = False  # that a value cannot be serialized
         self.end: Callable[[], None] = lambda: None
         self.publish: Callable[[OutgoingRecord], None] = lambda _: None
@@ -141,6 +144,9 @@ class Monitors:
         self._usage = usage
         self._active: dict[tuple[str, str], _Monitor] = {}  # by name and topic
         self.purge = TopicPurge(topics, rules, context)
+        self._repeats = Repeats(
+            context.scheduler, self._publish_latest, topics.listeners, context.options.first_value_delay
+        )
 
     def __len__(self) -> int:
         return len(self._active)
@@ -209,7 +215,9 @@ class Monitors:
 
             def activate(named: tuple[tuple[PVAddress, str], str]) -> None:
                 (address, topic), name = named
-                self._activate(address, topic, name, reply_to, stream)
+                monitor = self._activate(address, topic, name, reply_to, stream)
+                if not uri_keys:
+                    self._repeats.subscribing(monitor)
 
             def all_started() -> None:
                 share.give_back_rest()
@@ -242,7 +250,7 @@ class Monitors:
         name: str,
         reply_to: ReplyTo,
         stream: _CommandStream,
-    ) -> None:
+    ) -> _Monitor:
         """Starts a monitor; if it is active already, publishes the PV's latest value once more."""
         monitor = self._active.get((name, topic))
         topic_ready = self._topic_ready(topic, reply_to)
@@ -253,8 +261,9 @@ class Monitors:
             self._start(monitor, topic_ready, stream.add(monitor))
         else:
             topic_ready.subscribe()  # the topic may have been deleted since
-            self._publish_latest(monitor, stream.publish)
+            self._repeats.request(monitor)
         monitor.consumed_topics.add(reply_to.topic)
+        return monitor
 
     def _names(self, targets: Sequence[tuple[PVAddress, str]], *, uri_keys: bool) -> list[str]:
         """Returns the names of the events of PVs on their topics."""
@@ -290,6 +299,7 @@ class Monitors:
         key = monitor.name, monitor.topic
         if self._active.get(key) is monitor:
             del self._active[key]
+            self._repeats.forget(monitor)
             monitor.share.give_back_one()
             if self._rules.remove_monitor(monitor.topic, monitor.share.application):
                 self._topics.forget(monitor.topic)
@@ -323,6 +333,7 @@ class Monitors:
         """Subscribes to the PV and publishes its events once the topic exists."""
 
         def on_value(value: PVValue) -> None:
+            monitor.repeats.owed = False
             monitor.publish(self._event(monitor, value))
 
         def on_connection(connected: bool) -> None:
@@ -341,17 +352,18 @@ class Monitors:
     def republish(self, topic: str) -> None:
         """Publishes the latest values of a topic's PVs again, after the topic was deleted and recreated."""
         for monitor in [monitor for (_, at), monitor in self._active.items() if at == topic]:
-            self._publish_latest(monitor, monitor.publish)
+            self._repeats.request(monitor)
 
-    def _publish_latest(self, monitor: _Monitor, publish: Callable[[OutgoingRecord], None]) -> None:
-        """Publishes the latest value once more, or that the PV is disconnected."""
+    def _publish_latest(self, monitor: _Monitor) -> bool:
+        """Publishes the latest value once more, or that the PV is disconnected; False if it has neither."""
         lost_since = self._channels.connections.lost_since(monitor.address)
         if lost_since is not None:
-            publish(self._connection(monitor, lost_since, connected=False))
-            return
+            monitor.publish(self._connection(monitor, lost_since, connected=False))
+            return True
         latest = self._channels.latest(monitor.address)
         if latest is not None:
-            publish(self._event(monitor, latest)._replace(repeated=True))
+            monitor.publish(self._event(monitor, latest)._replace(repeated=True))
+        return latest is not None
 
     def _connection(self, monitor: _Monitor, since: datetime, *, connected: bool) -> OutgoingRecord:
         event = ConnectionEvent(monitor.name, connected, round(since.timestamp() * 1000) * 1_000_000)
@@ -377,6 +389,7 @@ class Monitors:
     def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
         """Ends the monitors whose topics have had no consumers for too long; see `ConsumedTopics.have_expired`."""
         self.purge.check(listeners)
+        self._repeats.consumers(listeners)
         monitors = self._active.values()
         expired = [monitor for monitor in monitors if monitor.consumed_topics.have_expired(listeners, now, expiration)]
         in_slices(self._scheduler, expired, self._expire)

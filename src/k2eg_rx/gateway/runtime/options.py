@@ -50,6 +50,9 @@ class GatewayOptions:
         monitor_expiration: A monitor or recurring snapshot ends after this time without consumers; 0 means never.
         purge: Whether the topic of a PV is deleted some time after its last monitor has ended for want of consumers.
         ignored_groups: A regular expression; consumer groups whose whole name matches do not count as consumers.
+        first_value_delay: For clients that subscribe to a PV's topic when its monitor is confirmed, as today's do, the
+            current value is published once more after this time, and when the topic is seen to have more consumers;
+            0 means not at all.
         update_buffer: Approximate bytes of EPICS updates that may wait for the event loop.
         snapshot_buffer: Values that one recurring snapshot may buffer.
         outgoing_buffer: Records that may wait for Kafka in an outage.
@@ -83,6 +86,7 @@ class GatewayOptions:
     snapshot_topics: str = ".*"
     create_topics: bool = True
     monitor_expiration: float = 3600.0
+    first_value_delay: float = 1.0
     purge: bool = False
     ignored_groups: str = ""
     update_buffer: int = 256 * 1024 * 1024
@@ -105,7 +109,7 @@ class GatewayOptions:
             flag(getattr(self, name), f"[gateway] {name}")
         for name in ("operation_timeout", "max_put_age", "max_get_age"):
             positive(getattr(self, name), f"[gateway] {name}")
-        for name in ("monitor_expiration", "start_timeout"):
+        for name in ("monitor_expiration", "start_timeout", "first_value_delay"):
             non_negative(getattr(self, name), f"[gateway] {name}", LONGEST_DURATION)
         one_of(self.outgoing_overflow, "[gateway] outgoing_overflow", _OVERFLOWS)
         one_of(self.log_level, "[gateway] log_level", _LOG_LEVELS)

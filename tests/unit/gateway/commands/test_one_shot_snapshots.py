@@ -98,7 +98,7 @@ def test_the_same_pv_over_both_protocols_gives_two_values(gateway: Any) -> None:
 
 
 def test_a_snapshot_does_not_affect_a_monitor(gateway: Any) -> None:
-    gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
+    gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
     reported: list[int] = []
     for value in range(1, 21):
         gateway.update("a", value)

@@ -489,7 +489,7 @@ def test_a_full_buffer_drops_the_oldest_values_and_reports_it(new_gateway: Any) 
 
 
 def test_snapshots_and_monitors_share_subscriptions(gateway: Any) -> None:
-    gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
+    gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
     gateway.update("a", 1)
     start(gateway, "pva://a", name="one")
     start(gateway, "pva://a", name="two", type="timedbuffered")
