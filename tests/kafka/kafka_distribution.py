@@ -59,7 +59,7 @@ def find_distribution(fetching: Callable[[], object] = lambda: None) -> Distribu
         Unavailable: Java or Maven is missing, too old, or failed.
     """
     java, version = _find_java()
-    folder = _cache_folder() / hashlib.sha256(_POM.read_bytes()).hexdigest()[:16]
+    folder = cache_folder() / hashlib.sha256(_POM.read_bytes()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     stored = folder / "class_path"
     class_path = _read(stored)
@@ -72,7 +72,8 @@ def find_distribution(fetching: Callable[[], object] = lambda: None) -> Distribu
     return Distribution(java, class_path, folder / f"{hashlib.sha256(version.encode()).hexdigest()[:16]}.jsa")
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Returns the folder in which the tests keep what they fetch."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "k2eg-tests"
 
 
