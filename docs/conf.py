@@ -53,10 +53,13 @@ nitpick_ignore_regex = [
         r"(reactivex|pandas|xarray|collections|typing|datetime|enum|pathlib|types|concurrent|asyncio|threading)\..*",
     ),
     ("py:.*", r"(k2eg_rx\.protocol\.\w+\.)?(\w*Command|ReplyTo|Serialization)"),  # of providers and transports
-    ("py:.*", r"k2eg_rx\.(gateway|testing|frames)\.\w+\..*"),  # private parts of classes that users only receive
     (
         "py:.*",
-        r"[a-z]+|[A-Z][A-Za-z]*Error|abc\.DisposableBase|Claim|Written|Framable|NDArray|Observable|Path|Headers|Partition|_[A-Z].*|.*\._[A-Za-z]+",
+        r"k2eg_rx\.(gateway|testing|frames|metrics)\.\w+\..*",
+    ),  # private parts of classes that users only receive
+    (
+        "py:.*",
+        r"[a-z]+|[A-Z][A-Za-z]*Error|abc\.DisposableBase|Claim|Collector|Monitored|Written|Framable|NDArray|Observable|Path|Headers|Partition|_[A-Z].*|.*\._[A-Za-z]+",
     ),
 ]
 

@@ -323,3 +323,16 @@ def test_a_member_that_leaves_during_a_rebalance_commits_its_offsets(apache_benc
     staying.wait_until(lambda: joining.records and len(set(_received(*receivers))) >= sent + 16, "all records")
     assert [value for value, times in Counter(_received(*receivers)).items() if times > 1] == []
     assert "commit before a rebalance failed" not in caplog.text
+
+
+@pytest.mark.parametrize("group", [None, "assigned"])
+def test_a_source_tells_how_many_partitions_it_reads(bench, receiver, group):
+    topic = bench.topic(partitions=3)
+    source = bench.events(receiver, group)
+    assert source.assignment() is None
+    source.read(topic).result(PATIENCE)
+    bench.send(topic, "first")
+    receiver.wait(1)
+    partitions, number = source.assignment()
+    assert partitions == 3
+    assert number >= 1

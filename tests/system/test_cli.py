@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -301,6 +303,13 @@ def test_all_values_prints_every_value_of_a_window(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("second_magnet")
+def served(port: int, page: str) -> str:
+    """Returns a page of a gateway's endpoint, whatever its status."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ENDS_WITHIN)
+    connection.request("GET", f"/{page}")
+    return connection.getresponse().read().decode()
+
+
 def test_the_gateway_command_runs_until_sigterm(
     start: Start, run: Run, stack: EmbeddedStack, environment: dict[str, str], fresh_app_name: str
 ) -> None:
@@ -308,15 +317,27 @@ def test_the_gateway_command_runs_until_sigterm(
     own = INI.format(broker=stack.broker_address, commands=f"{fresh_app_name}-commands")
     (folder / "own.ini").write_text(own)
     environment |= stack.client_environment
-    with start("-e", "own", "gateway") as process:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with start("-e", "own", "gateway", "--metrics-port", str(port)) as process:
         try:
             assert process.stderr is not None
             assert any("gateway started" in line for line in process.stderr)
             done = run("-e", "own", "get", "--timeout", "20", "pva://demo:setpoint2")
+            pages = {page: served(port, page) for page in ("metrics", "healthz", "readyz")}
+            second = run("-e", "own", "gateway", "--metrics-port", str(port))
         finally:
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate(timeout=ENDS_WITHIN)
     assert (done.returncode, done.stderr) == (0, ""), log
     assert done.stdout.endswith("  2.500 A\n")
+    assert 'k2eg_gateway_command_results_total{command="get",result="ok"} 1.0' in pages["metrics"]
+    assert 'k2eg_epics_ioc_operation{op="get"} 1.0' in pages["metrics"]
+    assert "k2eg_gateway_kafka_connected 1.0" in pages["metrics"]
+    assert json.loads(pages["healthz"])["status"] == "ok"
+    parts = ("event_loop", "kafka", "command_topic", "pva", "ca")
+    assert json.loads(pages["readyz"]) == {"status": "ok", "checks": dict.fromkeys(parts, "ok")}
+    assert second.returncode == 1
+    assert f"metrics_port and metrics_host: cannot serve metrics on port {port} of '127.0.0.1'" in second.stderr
     assert process.returncode == 0
     assert "Traceback" not in log

@@ -11,6 +11,7 @@ from k2eg_rx import Client
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport.interfaces import (
+    Assignment,
     ConnectionState,
     Headers,
     History,
@@ -64,6 +65,9 @@ class ScriptedSource:
 
     def lag(self) -> int:
         return 0
+
+    def assignment(self) -> Assignment | None:
+        return None
 
     def owns(self, partition: tuple[str, int], offset: int) -> bool:
         return True
