@@ -119,7 +119,8 @@ def resample(
         enum: Whether enums are numbers, their "index", or strings, their "label" (the index as text without one).
         every: Seconds of the grid in one item, from a multiple of it to the next; at least one point.
         grace: Seconds of EPICS time that a sample may be late.
-        capacity: Samples of one PV that may wait. More come only of a PV whose clock is ahead; those are dropped.
+        capacity: Samples of one PV that may wait; further ones are dropped. Only a PV whose clock is ahead reaches the
+            default, unless `grace`, `every` or, with "linear", `tolerance` are many minutes.
         counts: Filled with the numbers of samples, points and values.
 
     Emits:
