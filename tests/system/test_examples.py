@@ -195,20 +195,22 @@ def test_inference_loop_writes_nothing_without_all_inputs(
 def test_setpoint_threads(run: Run, client: Client, setpoints: dict[str, float]) -> None:
     lines = run(ROOT / "examples/setpoint_threads.py", "--steps", 5).splitlines()
     assert lines[0] == "20 threads: 100 values written, 0 failed"
-    assert {line.split(":")[1] for line in lines[1:]} == {"setpoint1", "setpoint2", "sum"}
+    assert {line.split(":")[1] for line in lines[1:]} <= {"setpoint1", "setpoint2", "sum"}
     assert first(client.get_stream("ca://demo:setpoint2")).value == setpoints["ca://demo:setpoint2"]
 
 
 def test_save_machine_state(run: Run, tmp_path: Path) -> None:
-    options = ("--pv", "pva://demo:nowhere", "--timeout", 3, "--every", 0.1, "--saves", 2)
-    printed = run(ROOT / "examples/save_machine_state.py", "states.jsonl", *options)
-    assert printed.count(" saved 26 PVs, 1 of them defaults\n") == 2
-    first_save, second = map(json.loads, (tmp_path / "states.jsonl").read_text().splitlines())
-    assert first_save["values"].keys() == second["values"].keys()
-    assert list(second["failed"]) == ["pva://demo:nowhere"]
-    assert second["values"]["pva://demo:nowhere"] is None
-    assert isinstance(second["values"]["pva://demo:mode"], str)
-    assert isinstance(second["values"]["pva://demo:bpm20"], float)
+    script = ROOT / "examples/save_machine_state.py"
+    printed = run(script, "states.jsonl", "--timeout", 20, "--every", 0.1, "--saves", 2)
+    assert printed.count(" saved 25 PVs, 0 of them defaults\n") == 2
+    printed = run(script, "states.jsonl", "--pv", "pva://demo:nowhere", "--timeout", 5, "--saves", 1)
+    assert printed.endswith(" saved 26 PVs, 1 of them defaults\n")
+    *_, saved, partial = map(json.loads, (tmp_path / "states.jsonl").read_text().splitlines())
+    assert partial["values"].keys() == {*saved["values"], "pva://demo:nowhere"}
+    assert list(partial["failed"]) == ["pva://demo:nowhere"]
+    assert partial["values"]["pva://demo:nowhere"] is None
+    assert isinstance(saved["values"]["pva://demo:mode"], str)
+    assert isinstance(saved["values"]["pva://demo:bpm20"], float)
 
 
 @pytest.fixture
