@@ -75,12 +75,14 @@ class _Iteration:
         tail: Its tail, or None.
         samples: The order of each sample and the sample, as they arrived.
         excess: The number of samples that were not kept.
+        problems: Counts the samples that cannot be used, by reason.
         due: The time at which it is handed over without what is missing; None while nothing is overdue.
     """
 
     __slots__ = (
         "_above",
         "_below",
+        "_collection",
         "_is_sorted",
         "due",
         "excess",
@@ -88,11 +90,14 @@ class _Iteration:
         "highest",
         "index",
         "phase",
+        "problems",
         "samples",
         "tail",
     )
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, collection: SampleCollection) -> None:
+        self._collection = collection
+        self.problems: Counter[str] = Counter()
         self.index = index
         self.phase = Phase.OPEN
         self.header: SnapshotHeader | None = None
@@ -148,17 +153,29 @@ class _Iteration:
             order = (message.submission_seq or 0, number)
             self._is_sorted = self._is_sorted and (not self.samples or self.samples[-1][0] < order)
             self.samples.append((order, message))
+            if self._is_sorted:  # now rather than all at once at the end, which would delay other records
+                self._add(message)
         self.highest = max(self.highest, number)
         self._above.add(number)
         while self._below + 1 in self._above:
             self._below += 1
             self._above.remove(self._below)
 
-    def in_order(self) -> Iterable[SnapshotData]:
-        """Returns the samples by partial push, then by number."""
+    def _add(self, sample: SnapshotData) -> None:
+        problem = self._collection.add(sample.pv_name, sample.data)
+        if problem:
+            self.problems[problem] += 1
+
+    def collected(self) -> SampleCollection:
+        """Returns the samples, by partial push, then by number."""
         if not self._is_sorted:
+            self._collection.start()
+            self.problems.clear()
             self.samples.sort(key=lambda sample: sample[0])
-        return (message for _, message in self.samples)
+            for _, sample in self.samples:
+                self._add(sample)
+        self._collection.excess += self.excess
+        return self._collection
 
     def times(self) -> tuple[int, int]:
         """Returns the times of header and tail, or of the messages next to them."""
@@ -280,7 +297,7 @@ class NumberAssembler:
     def _begin(self, index: int, now: float) -> _Iteration:
         if self._passed is None:
             self._passed = index - 1
-        iteration = self.open[index] = _Iteration(index)
+        iteration = self.open[index] = _Iteration(index, self._collection.empty())
         for earlier in self.open.values():  # what is missing of them comes after later messages, if it comes
             if earlier.due is None and earlier.index < max(self.open):
                 earlier.due = now + self._wait
@@ -301,10 +318,8 @@ class NumberAssembler:
         iteration = self.open.pop(index)
         self._passed = index
         self._held -= len(iteration.samples)
-        for sample in iteration.in_order():
-            problem = self._collection.add(sample.pv_name, sample.data)
-            self._counts.update([problem] if problem else [])
-        self._collection.excess += iteration.excess
+        self._collection = iteration.collected()  # knows which fields the gateway sends under their own name
+        self._counts.update(iteration.problems)
         header, tail, (begin, end) = iteration.header, iteration.tail, iteration.times()
         missing = iteration.missing()
         self._counts.update(["incomplete"] if missing else [])

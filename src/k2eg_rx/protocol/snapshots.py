@@ -5,6 +5,7 @@ Thread safety: not thread-safe; an assembler belongs to one reader.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, cast, overload
@@ -109,6 +110,13 @@ class SampleCollection:
             for key in {address.name, address.base, address.key}:
                 self._by_key.setdefault(key, []).append(address)
         self.start()
+
+    def empty(self) -> SampleCollection:
+        """Returns another collection for the same PVs, without samples."""
+        other = copy.copy(self)
+        other._own_key = set(self._own_key)
+        other.start()
+        return other
 
     def start(self) -> None:
         """Discards the samples."""
