@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -100,6 +101,14 @@ class GatewayProcess:
         """Continues the counting."""
         self._write("resume\n")
 
+    def freeze(self) -> None:
+        """Stops the process, as a virtual machine is paused."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Continues a frozen process."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kills the process, as a power cut does. Idempotent."""
         self._process.kill()
@@ -120,15 +129,21 @@ class Site:
         self._stack = stack
 
     def gateway(
-        self, rate: float = 20.0, first: int = 0, kafka: Mapping[str, str] | None = None, **options: Any
+        self,
+        rate: float = 20.0,
+        first: int = 0,
+        kafka: Mapping[str, str] | None = None,
+        epics: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> GatewayProcess:
-        """Returns a running gateway."""
+        """Returns a running gateway, of PVs that count or, with `epics`, of those that the variables lead to."""
         gateway = GatewayProcess(
             broker=self.broker,
             commands=f"commands-{self.name}",
             rate=rate,
             first=first,
             kafka=dict(kafka or {}),
+            epics=dict(epics or {}),
             options={"group": f"gateways-{self.name}", **options},
         )
         self._stack.callback(gateway.kill)

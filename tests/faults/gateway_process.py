@@ -1,6 +1,7 @@
 """A gateway process over a provider whose PVs count.
 
-The argument is a JSON object with `broker`, `commands`, `rate`, `first`, `kafka` and `options`. The process prints
+The argument is a JSON object with `broker`, `commands`, `rate`, `first`, `kafka`, `options`, and `epics`, the variables
+of an EPICS client that then takes the place of the PVs that count. The process prints
 ``ready`` once it consumes commands. It reads lines: ``pause`` stops the counting and prints a JSON object with the last
 value of each subscribed PV, ``resume`` continues. It exits at the end of the input.
 """
@@ -16,6 +17,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from k2eg_rx.gateway import Gateway, GatewayOptions, PVReading, with_gateway_defaults
+from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
 from k2eg_rx.protocol.structures import Structure
@@ -125,7 +127,8 @@ class CountingProvider:
 def main() -> None:
     arguments = json.loads(sys.argv[1])
     commands, kafka = arguments["commands"], arguments["kafka"]
-    provider = CountingProvider(arguments["rate"], arguments["first"])
+    counting = CountingProvider(arguments["rate"], arguments["first"])
+    provider = PVAccessProvider(arguments["epics"]) if arguments["epics"] else counting
     settings = with_gateway_defaults(Settings("faults", arguments["broker"], commands, "unused", kafka))
     transport = KafkaTransport(settings)
     options = GatewayOptions(**arguments["options"])
@@ -134,9 +137,9 @@ def main() -> None:
         print("ready", flush=True)
         for line in sys.stdin:
             if line == "resume\n":
-                provider.counting.set()
+                counting.counting.set()
             else:
-                print(json.dumps({"last": provider.pause(), "counters": gateway.metrics.as_dict()}), flush=True)
+                print(json.dumps({"last": counting.pause(), "counters": gateway.metrics.as_dict()}), flush=True)
     transport.close(1.0)
 
 
