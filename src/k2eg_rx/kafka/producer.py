@@ -103,7 +103,7 @@ class KafkaSink:
         return self._translator.error(error, f"not sent to {topic!r}", topic)
 
     def _not_confirmed(self, cause: str) -> Callable[[str], TransportError]:
-        return lambda topic: self._translator.unconfirmed(topic, cause)
+        return lambda topic: self._translator.unconfirmed(topic, self._with_reason(cause))
 
     def send(
         self,
@@ -243,7 +243,7 @@ class KafkaSink:
                 oldest = next(iter(sending.in_flight), None)
             if oldest is not None and now - oldest.at > self._expiry:
                 text = f"the broker did not confirm it within {self._expiry:g} s (message.timeout.ms)"
-                sending.error = self._not_confirmed(self._with_reason(text))
+                sending.error = self._not_confirmed(text)
                 self._give_up(sending)
                 return
         if now - self._progress > _STALL and now - self._suspected > _SUSPECT_INTERVAL:
@@ -306,7 +306,7 @@ class KafkaSink:
                 time.sleep(min(left, _POLL)) if self._sending is None else self._sending.producer.poll(min(left, _POLL))
         self._give_up_failed()
         if self._sending is not None:
-            self._sending.error = self._not_confirmed(self._with_reason("closed before the broker confirmed it"))
+            self._sending.error = self._not_confirmed("closed before the broker confirmed it")
             self._give_up(self._sending)
         closed = KafkaError(KafkaError._PURGE_QUEUE)
         while (record := self._take(lambda _: True)) is not None:
