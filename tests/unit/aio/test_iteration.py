@@ -412,6 +412,10 @@ def test_items_for_a_closed_loop_end_the_stream(
             items = aio.iterate(emitter.stream, capacity=4, overflow=overflow)
             kept.append(items)
             await anext(items)
+        # the first item may come before the subscription exists, which can be disposed of only from then on
+        for thread in threading.enumerate():
+            if thread.name == "k2eg-aio-subscribe":
+                await asyncio.to_thread(thread.join, 30)
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(main())
