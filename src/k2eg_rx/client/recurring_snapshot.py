@@ -164,6 +164,8 @@ class RecurringSnapshot(HotStream):
         return True
 
     def _hand_over(self, snapshots: Sequence[Snapshot], outgoing: Outgoing) -> None:
+        for snapshot in snapshots:
+            self._first.pop(snapshot.iteration, None)
         for subscriber in self.snapshot_subscribers if snapshots else ():
             outgoing.setdefault(subscriber, []).extend(snapshots)
 

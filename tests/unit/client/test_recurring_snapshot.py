@@ -178,6 +178,18 @@ def test_a_restart_of_the_gateway_hands_over_what_was_open(gateway: ScriptedGate
     assert [(snapshot.iteration, snapshot.missing) for snapshot in seen] == [(1, 0), (2, 1), (1, 0)]
 
 
+def test_a_group_reads_on_from_the_first_message_of_what_is_open(gateway: ScriptedGateway, client: Client) -> None:
+    seen = subscribed(gateway, client.snapshot_recurring_stream(properties()))
+    router = client._core.recurring._router  # pyright: ignore[reportPrivateUsage]
+    restarted = [body | {"timestamp": body["timestamp"] + 10**12} for body in iteration(1, range(2))]
+    publish(gateway, *iteration(1, range(2)), *iteration(2, range(2)), *restarted[:2], iteration(2, [])[0])
+    assert router.reclaim_undelivered([(NAME, 1)]) == {}
+    assert router.reclaim_undelivered([(NAME, 0)]) == {(NAME, 0): 8}
+    assert router.reclaim_undelivered([(NAME, 0)]) == {}
+    gateway.advance(10.0)
+    assert [snapshot.iteration for snapshot in seen] == [1, 2], "what is open is left to the next reader"
+
+
 def test_events_show_the_numbers_as_they_arrive(gateway: ScriptedGateway, client: Client) -> None:
     seen = subscribed(gateway, client.snapshot_events_stream(properties()))
     header, *data, tail = iteration(1, range(3), shot="7")
