@@ -94,6 +94,7 @@ ABOUT_PACKAGES = {
     "operators/test_package.py",
     "operators/test_with_client.py",
     "protocol/test_golden.py",
+    "test_deploy.py",
     "test_documentation.py",
     "test_extras_missing.py",
     "test_public_api.py",

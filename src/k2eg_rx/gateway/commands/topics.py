@@ -299,9 +299,10 @@ class Topics:
         self._run(lambda: admin.end_offsets(topics), on_done)
 
     def delete(self, topics: Collection[str]) -> None:
-        """Deletes topics; one that is needed meanwhile is created again after that."""
+        """Deletes topics that nothing here needs; one that is needed meanwhile is created again after that."""
         admin = self._admin
-        if admin is None:
+        topics = [topic for topic in topics if topic not in self._partitions]
+        if admin is None or not topics:
             return
         self._deleting.update(topics)
         for topic in topics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from k2eg_rx.gateway.runtime import deployed_options as names
@@ -22,7 +22,6 @@ from k2eg_rx.texts import shown
 _DEFAULT, _GATEWAY = "DEFAULT", "gateway"
 _PRODUCER, _CONSUMER, _SHARED = "kafka.producer", "kafka.consumer", "kafka"
 _THERE = "default of the deployed gateway"
-_HAS_METRICS = "metrics_port" in {option.name for option in fields(GatewayOptions)}
 
 Key = tuple[str, str]
 """Section and key of an environment file."""
@@ -252,14 +251,18 @@ class _Reading:
         number = _number(port, 1, 65535) if port is not None else names.DEFAULT_METRICS_PORT
         is_on = enabled is not None and _is_on(enabled)
         if enabled is not None:
-            self._find(enabled, "used", "the port below" if is_on else "no metrics over HTTP, as is the default")
-        if is_on and enabled is not None and _HAS_METRICS:
+            self._find(
+                enabled,
+                "used",
+                f"[{_GATEWAY}] metrics_port={number} on all interfaces, as there" if is_on else "no metrics over HTTP",
+            )
+        if is_on and enabled is not None:
             source = port or enabled
             self._set(_GATEWAY, "metrics_port", number, f"{source.origin} {source.name}")
             # the deployed gateway listens on all interfaces, where the site's Prometheus finds it
             self._set(_GATEWAY, "metrics_host", "0.0.0.0", f"{enabled.origin} {enabled.name}")  # noqa: S104
         if port is not None:
-            used = f"[{_GATEWAY}] metrics_port={number}, on all interfaces as there"
+            used = f"[{_GATEWAY}] metrics_port={number}"
             self._find(port, "used" if is_on else "no meaning here", used if is_on else f"{names.METRICS} is off")
 
 

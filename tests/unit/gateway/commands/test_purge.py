@@ -117,9 +117,10 @@ def test_a_monitor_that_begins_during_the_look_up_keeps_its_topic(purging: Purgi
     purging.gateway.handler.topics._worker.submit = work.append
     purging.check(ALONE)
     purging.activate()
-    for task in work:
-        task()
-    purging.gateway.settle()
+    purging.gateway.advance(0.1)
+    while work:
+        work.pop(0)()
+        purging.gateway.settle()
     assert purging.admin.deleted == []
 
 

@@ -316,6 +316,10 @@ def test_a_topic_that_is_needed_while_it_is_deleted_is_created_after_that() -> N
     bench.ensure("a")
     bench.work()
     bench.topics.delete(["a"])
+    bench.work()
+    assert bench.admin.deleted == [], "it is in use"
+    bench.topics.forget("a")
+    bench.topics.delete(["a"])
     bench.ensure("a")
     bench.ensure("b")
     bench.settle()

@@ -121,6 +121,21 @@ def test_missing_options_have_the_deployed_gateways_defaults(path: Path) -> None
     assert (found.group, found.purge, found.monitor_expiration) == ("k2eg-default-group", True, 3600.0)
 
 
+@pytest.mark.parametrize(
+    ("lines", "port", "host"),
+    [
+        ("", 0, "127.0.0.1"),
+        ("metric-server-http-port=9090", 0, "127.0.0.1"),
+        ("metric-enable=0\nmetric-server-http-port=9090", 0, "127.0.0.1"),
+        ("metric-enable=1", 8080, "0.0.0.0"),
+        ("metric-enable=true\nmetric-server-http-port=9090", 9090, "0.0.0.0"),
+    ],
+)
+def test_metrics_are_where_the_sites_prometheus_looks(path: Path, lines: str, port: int, host: str) -> None:
+    found = options(load(path, LEAST + lines))
+    assert (found.metrics_port, found.metrics_host) == (port, host)
+
+
 def test_each_option_is_reported_once(path: Path) -> None:
     configuration = load(path, LEAST + "storage-path=/opt\nsyslog-port=514\nnc-purge-queue-on-exp-timout=1\nxyzzy=1\n")
     assert len(configuration.findings) == 6
