@@ -205,7 +205,7 @@ class Core:
             monitors=len(self.monitors),
             disconnected=tuple(self.monitors.disconnected()),
             unconfirmed=self.monitors.unconfirmed() + self.recurring.unconfirmed(),
-            pending=len(self._pending),
+            pending=len(self._pending) + self.puts.order.waiting,
             lost=self._losses.counts(),
             loss_reasons=self._losses.reasons(),
             repeated=self._router.repeated(),

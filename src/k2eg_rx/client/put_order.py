@@ -136,6 +136,12 @@ class PutOrder:
     def __len__(self) -> int:
         return len(self._queues)
 
+    @property
+    def waiting(self) -> int:
+        """The number of puts that wait only for those before them."""
+        with self._lock:
+            return sum(turn.action is not None for queue in self._queues.values() for turn in queue.turns)
+
     def enter(self, address: PVAddress, on_overtaken: Callable[[Exception], None] = lambda _: None) -> Turn:
         """Returns the place of a new put, behind those that entered before. It must be sent or abandoned.
 

@@ -47,7 +47,7 @@ class Status:
             gateway does not tell.
         unconfirmed: Monitored PVs and recurring snapshots without data whose activation had to be repeated, as no
             gateway has replied to it.
-        pending: Requests waiting for a reply.
+        pending: Requests that wait for a reply, and puts that wait for earlier ones to their record.
         lost: Updates of monitored PVs that the gateway did not publish, by PV: too large for Kafka, not serializable,
             or beyond what the gateway keeps in an outage. Only gateways of this library say so.
         loss_reasons: The latest reason for each PV in `lost`.

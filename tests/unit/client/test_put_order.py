@@ -357,3 +357,14 @@ def test_threads_send_each_put_once_and_in_the_order_of_entering() -> None:
     for thread in threads:
         thread.join()
     assert (sent, len(order)) == (list(range(400)), 0)
+
+
+def test_a_put_that_waits_for_its_turn_is_pending(client: Client, transport: Any) -> None:
+    Seen(client.put_stream("pva://a", 1.0))  # requests the type
+    assert client.status.pending == 1
+    Seen(client.put_stream("pva://a", 2.0, check=False))
+    Seen(client.put_many_stream({"pva://a": 3.0}, check=False))
+    assert client.status.pending == 3
+    reply_type(transport, name="a")
+    assert len(puts(transport)) == 3
+    assert client.status.pending == 3, "the replies to all three are due"

@@ -6,18 +6,21 @@ defaults, but not the properties on which exact start offsets, group rebalances 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.settings import Settings
-from k2eg_rx.texts import get_logger
+from k2eg_rx.texts import get_logger, shown
 
 Properties = dict[str, Any]
 
 RETENTION_MS = 3_600_000  # an hour, as on the gateway's own topics; no request waits longer for its reply
 
 _log = get_logger(__name__)
+
+_BROKER = re.compile(r"(?:(?:plaintext|ssl|sasl_plaintext|sasl_ssl)://)?(?:[\w.%-]+|\[[\w:.%]+\])(?::(\d{1,5}))?", re.I)
 
 _DEFAULTS: Properties = {
     "client.id": "k2eg-rx",
@@ -102,11 +105,12 @@ UNNAMED_GROUP = "kg-reader"  # librdkafka requires one even without group member
 
 
 def check_settings(settings: Settings) -> None:
-    """Checks the ``[kafka...]`` sections for properties that no client can have.
+    """Checks the broker's address, and the ``[kafka...]`` sections for properties that no client can have.
 
     Raises:
-        TransportError: A property must not be there; the text names it and the reason.
+        TransportError: The address is none, or a property must not be there; the text names it and the reason.
     """
+    _check_broker_url(settings.broker_url)
     for name, value in (*settings.kafka_of_producers.items(), *settings.kafka_of_consumers.items()):
         if name.endswith("_cb") or name in ("on_commit", "on_delivery", "logger"):
             raise TransportError(f"[kafka] {name} is a function of a program, which a file cannot give: remove it")
@@ -119,6 +123,17 @@ def check_settings(settings: Settings) -> None:
                 f"[kafka] {name} must be all, got {value}: a put that is repeated after a lost connection would not be"
                 " recognized by the broker, and be carried out twice"
             )
+
+
+def _check_broker_url(url: str) -> None:
+    brokers = [broker.strip() for broker in url.split(",") if broker.strip()]
+    found = [_BROKER.fullmatch(broker) for broker in brokers]
+    if not found or not all(match is not None and 0 < int(match[1] or 1) <= 65535 for match in found):
+        given = shown(url) if brokers else "nothing"
+        raise TransportError(
+            f"kafka_broker_url must be host:port, or several separated by commas, got {given}: such as"
+            " broker.example.org:9092; encryption and passwords belong into [kafka]"
+        )
 
 
 def _properties(

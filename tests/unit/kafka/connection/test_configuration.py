@@ -159,3 +159,38 @@ def test_gateways_do_not_ignore_presence_groups(app_name):
 def test_a_presence_group_has_the_application_name():
     assert presence_group("orbit") == "orbit-presence"
     assert presence_group("my-K2EG-app") == "my-kg-app-presence"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", " ", ",", "kafka://", "kafka://broker:9092", "http://broker:9092", "broker:", "broker:port", ":9092"),
+        *(
+            "broker:0",
+            "broker:99999",
+            "broker 9092",
+            "broker:9092/",
+            "a:9092;b:9092",
+            "a:9092,kafka://",
+            "[::1",
+            "a:b:1",
+        ),
+    ],
+)
+def test_a_broker_url_that_is_none_is_one_error_that_says_what_it_must_be(url):
+    with pytest.raises(TransportError) as caught:
+        KafkaTransport(Settings("test", url, "commands", "replies"))
+    text = str(caught.value)
+    assert text.startswith("kafka_broker_url must be host:port, or several separated by commas, got ")
+    assert (repr(url) if url.strip(", ") else "nothing") in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("broker", "broker:9092", "a:9092,b:9093", "a:9092, b:9093,", "10.0.0.1:9092", "[::1]:9092", "[fe80::1]"),
+        *("PLAINTEXT://a:9092", "SASL_SSL://a:9092,SASL_SSL://b:9092", "my_host-1.lab.example:65535"),
+    ],
+)
+def test_what_librdkafka_accepts_is_a_broker_url(url):
+    check_settings(replace(settings(), broker_url=url))
