@@ -7,6 +7,8 @@ from concurrent.futures import Future
 
 import pytest
 
+from k2eg_rx.protocol import ConnectionEvent, Notice
+
 PATIENCE = 60.0
 
 
@@ -66,6 +68,20 @@ def test_a_record_arrives_as_it_was_sent(bench, receiver):
     assert record.value == b"\x00\xff body"
     assert list(record.headers) == [("k2eg-ser-type", b"Msgpack"), ("two", b"2")]
     assert record.timestamp_ms > 1_600_000_000_000
+
+
+def test_records_about_a_pv_lie_in_the_partition_of_its_events(bench, receiver):
+    topic = bench.topic(partitions=3)
+    bench.events(receiver).read(topic).result(PATIENCE)
+    sink = bench.sink()
+    names = [f"pv:{n}" for n in range(12)]
+    for name in names:
+        for key in (name.encode(), ConnectionEvent(name, connected=False, since=0).key, Notice(name, 1, "").key):
+            sink.send(topic, name.encode(), key=key)
+    receiver.wait(36)
+    partitions = {name: {each.partition for each in receiver.records if each.value == name.encode()} for name in names}
+    assert {len(found) for found in partitions.values()} == {1}
+    assert set.union(*partitions.values()) == {0, 1, 2}
 
 
 def test_a_record_needs_no_key_and_no_headers(bench, receiver):

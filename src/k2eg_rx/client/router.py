@@ -19,7 +19,7 @@ from operator import ne
 from k2eg_rx.client.routes import MessageRoute, Naming, Outgoing, PVRoute
 from k2eg_rx.delivery import SubscriberInput
 from k2eg_rx.errors import WireError
-from k2eg_rx.protocol import NOTICE_KEY, Notice, PVUpdate, connection_event, decode_body, decode_notice
+from k2eg_rx.protocol import Notice, PVUpdate, connection_event, decode_body, decode_notice, is_notice
 from k2eg_rx.transport import ConflationFilter, DecodeErrorCounter, InlineWork, Offsets, Partition, Record
 
 
@@ -281,7 +281,7 @@ class EventRouter:
                 route.lost = None if event.connected else record
             return
         try:
-            if keyed is not None and record.key == NOTICE_KEY:
+            if keyed is not None and is_notice(record):
                 self._receive_notice(decode_notice(record), keyed)
                 return
             route = self._by_body(record, keyed) if keyed is not None and record.key is None else None

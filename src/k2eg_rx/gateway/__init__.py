@@ -67,7 +67,8 @@ Monitors
       commands with `uri_keys: true` it carries the other one too, under the PV's URI; the reply lists such URIs.
     - A record in the monitor's topic says that the PV is lost, or connected again. It has the header `k2eg-connection`,
       a key that no PV has, and no `k2eg-ser-type`, so that other clients skip it: `protocol/connections.py`. A request
-      for the monitor of a lost PV repeats it. Its partition may be another one than that of the PV's events.
+      for the monitor of a lost PV repeats it. Another one, with the header `k2eg-notice`, says that updates were not
+      published. Both lie in the partition of the PV's events, unless the gateway has another `partitioner`.
     - For a client without `uri_keys`, which subscribes to the topic after the reply, the current value is published
       once more after `first_value_delay`, and when the topic has a new consumer.
     - Requests of many clients at once are answered by one or two repeats of the value.

@@ -30,7 +30,6 @@ from k2eg_rx.protocol.encode import (
     encode_data,
     encode_event,
     encode_header,
-    encode_notice,
     encode_reply,
     encode_start,
     encode_structure,
@@ -51,8 +50,6 @@ from k2eg_rx.protocol.fields import (
     units_of,
 )
 from k2eg_rx.protocol.messages import (
-    NOTICE_KEY,
-    Notice,
     PVData,
     PVUpdate,
     ReplayedUpdate,
@@ -61,10 +58,10 @@ from k2eg_rx.protocol.messages import (
     SnapshotHeader,
     SnapshotMessage,
     SnapshotTail,
-    decode_notice,
     repeats,
 )
 from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS, pack
+from k2eg_rx.protocol.notices import NOTICE_HEADERS, Notice, decode_notice, is_notice
 from k2eg_rx.protocol.parse import (
     Parsed,
     ParsedCommand,
@@ -114,7 +111,7 @@ __all__ = [
     "FIELD_IGNORED",
     "MONITOR_KEY",
     "NANOSECONDS",
-    "NOTICE_KEY",
+    "NOTICE_HEADERS",
     "OTHER_PROTOCOL",
     "PARSE_ERROR_KEY",
     "PROTOCOL_HEADER",
@@ -186,7 +183,6 @@ __all__ = [
     "encode_data",
     "encode_event",
     "encode_header",
-    "encode_notice",
     "encode_reply",
     "encode_start",
     "encode_structure",
@@ -195,6 +191,7 @@ __all__ = [
     "fields_for",
     "format_number",
     "is_answered_at_once",
+    "is_notice",
     "label_of",
     "limits_of",
     "map_of",

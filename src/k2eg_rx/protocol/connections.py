@@ -1,7 +1,7 @@
 """The connection record of a PV: that the gateway has lost the PV, or that it is connected again.
 
-It stands in the PV's topic. Its Kafka key is no PV's name, so that clients that route by key ignore it, and it lacks
-the header of the serialization, without which the deployed clients skip a record.
+It stands in the PV's topic, in the partition of its events. Its Kafka key is no PV's name, so that clients that route
+by key ignore it, and it lacks the header of the serialization, without which the deployed clients skip a record.
 
 Thread safety: immutable values.
 """
@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from k2eg_rx.protocol.keys import key_about, name_in
 from k2eg_rx.protocol.records import Headers, Record
 
 CONNECTION_HEADER = "k2eg-connection"
-_KEY_PREFIX = b"\x00connection:"  # no PV's name begins with NUL
+_KIND = b"\x00connection:"  # no PV's name begins with NUL
 _KEY = "connection"
 
 
@@ -35,7 +36,7 @@ class ConnectionEvent:
     @property
     def key(self) -> bytes:
         """The Kafka key of the record."""
-        return _KEY_PREFIX + self.name.encode()
+        return key_about(_KIND, self.name)
 
     @property
     def body(self) -> bytes:
@@ -48,11 +49,11 @@ CONNECTION_HEADERS: Headers = ((CONNECTION_HEADER, "Json"),)
 
 def connection_event(record: Record) -> ConnectionEvent | None:
     """Returns the connection event of a record; None if it is another record, or malformed."""
-    key = record.key
-    if key is None or not key.startswith(_KEY_PREFIX):
+    name = name_in(_KIND, record.key)
+    if name is None:
         return None
     try:
         fields = json.loads(record.value or b"")[_KEY]
-        return ConnectionEvent(key.removeprefix(_KEY_PREFIX).decode(), bool(fields["connected"]), int(fields["since"]))
+        return ConnectionEvent(name, bool(fields["connected"]), int(fields["since"]))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

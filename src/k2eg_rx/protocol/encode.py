@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.protocol.decode import PROTOCOL_HEADER, REPEATED_HEADER, SERIALIZATION_HEADER
-from k2eg_rx.protocol.messages import NOTICE_FIELD, Notice, SnapshotHeader, SnapshotTail
+from k2eg_rx.protocol.messages import SnapshotHeader, SnapshotTail
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.protocol.records import Headers
 from k2eg_rx.protocol.structures import Structure
@@ -193,12 +193,6 @@ def encode_reply(
     if gateway_topic:
         body["gateway_topic"] = gateway_topic
     return _encode(serialization, body)
-
-
-def encode_notice(serialization: Serialization, notice: Notice) -> bytes:
-    """Returns a notice about updates that were not published. Other clients skip it: it has no PV's name as a key."""
-    about = {"pv_name": notice.pv_name, "lost": notice.lost, "reason": notice.reason}
-    return _encode(serialization, {NOTICE_FIELD: about})
 
 
 def encode_start(gateway: str, version: str, time_ms: int) -> bytes:

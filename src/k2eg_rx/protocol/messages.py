@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from k2eg_rx.errors import K2EGError, require_extra
 from k2eg_rx.protocol.arrays import value_with_arrays
-from k2eg_rx.protocol.decode import REPEATED_HEADER, decode_body, require
+from k2eg_rx.protocol.decode import REPEATED_HEADER, decode_body
 from k2eg_rx.protocol.fields import (
     Alarm,
     Limits,
@@ -238,35 +238,6 @@ def repeats(record: Record, earlier: Record) -> bool:
     if any(name == REPEATED_HEADER for name, _ in record.headers):
         return True
     return b"timeStamp" in value and _NO_TIME.search(value) is None
-
-
-NOTICE_FIELD = "k2eg-notice"
-NOTICE_KEY = NOTICE_FIELD.encode()  # the Kafka key of notices, which is no PV's
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A gateway's record in a monitor's topic about updates of the PV that it did not publish.
-
-    Attributes:
-        pv_name: The PV.
-        lost: The number of updates.
-        reason: Why.
-    """
-
-    pv_name: str
-    lost: int
-    reason: str
-
-
-def decode_notice(record: Record) -> Notice:
-    """Returns the notice in a record with the key of notices.
-
-    Raises:
-        WireError: The record is no notice.
-    """
-    about = require(decode_body(record), NOTICE_FIELD, dict)
-    return Notice(require(about, "pv_name", str), require(about, "lost", int), require(about, "reason", str))
 
 
 @dataclass(frozen=True, slots=True)

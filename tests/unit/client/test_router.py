@@ -8,9 +8,8 @@ import pytest
 from k2eg_rx.client.router import EventRouter
 from k2eg_rx.client.routes import PVRoute
 from k2eg_rx.errors import OperationError
-from k2eg_rx.protocol import CONNECTION_HEADERS, ConnectionEvent
-from k2eg_rx.protocol.encode import Serialization, encode_notice
-from k2eg_rx.protocol.messages import NOTICE_KEY, Notice, PVUpdate
+from k2eg_rx.protocol import CONNECTION_HEADERS, NOTICE_HEADERS, ConnectionEvent, Notice
+from k2eg_rx.protocol.messages import PVUpdate
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.transport.decode_errors import DecodeErrorCounter
@@ -392,8 +391,8 @@ def test_a_snapshots_unused_record_is_reclaimed(router: EventRouter) -> None:
 
 
 def notice(name: str, topic: str = "a") -> Record:
-    body = encode_notice(Serialization.MSGPACK, Notice(name, 3, "too large"))
-    return Record(topic, 1, 0, NOTICE_KEY, body, [("k2eg-ser-type", b"Msgpack")])
+    about = Notice(name, 3, "too large")
+    return Record(topic, 1, 0, about.key, about.body, NOTICE_HEADERS)
 
 
 def test_a_notice_about_a_monitored_pv_is_passed_on_and_is_no_event(decode_errors: DecodeErrorCounter) -> None:

@@ -4,7 +4,7 @@ import pytest
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.client.status import LossCounter, Status, StatusBoard
-from k2eg_rx.protocol.messages import Notice
+from k2eg_rx.protocol import Notice
 from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
 
 

@@ -122,7 +122,7 @@ class Sent:
 
     def __init__(self, outgoing: OutgoingRecord) -> None:
         self.topic = outgoing.topic
-        self.key = outgoing.key.decode()
+        self.key = outgoing.key.decode(errors="replace")
         self.form = outgoing.serialization
         body = outgoing.value
         if outgoing.place is not None:  # as the publisher does

@@ -21,7 +21,7 @@ def test_an_event_is_read_back(name: str) -> None:
 
 def test_the_record_on_the_wire() -> None:
     event = ConnectionEvent("a:b", connected=True, since=5)
-    assert event.key == b"\x00connection:a:b"
+    assert event.key[:-4] == b"\x00connection:a:b"
     assert event.body == b'{"connection": {"connected": true, "since": 5}}'
     assert CONNECTION_HEADERS == (("k2eg-connection", "Json"),)
 
@@ -47,7 +47,7 @@ def test_a_malformed_record_is_none(body: bytes) -> None:
     assert connection_event(record(ConnectionEvent("a", connected=False, since=5), body)) is None
 
 
-@pytest.mark.parametrize("key", [None, b"", b"a:b", b"connection:a"])
+@pytest.mark.parametrize("key", [None, b"", b"a:b", b"connection:a", b"\x00connection:abc"])
 def test_other_records_are_none(key: bytes | None) -> None:
     event = ConnectionEvent("a", connected=False, since=5)
     assert connection_event(Record("a", 0, 0, key, event.body)) is None

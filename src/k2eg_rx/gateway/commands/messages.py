@@ -9,14 +9,13 @@ from typing import NamedTuple
 from k2eg_rx.gateway.commands.numbering import Place
 from k2eg_rx.protocol import (
     CONNECTION_HEADERS,
-    NOTICE_KEY,
+    NOTICE_HEADERS,
     Headers,
     Notice,
     ReplyTo,
     Serialization,
     Structure,
     encode_event,
-    encode_notice,
     encode_reply,
     encode_structure,
 )
@@ -63,6 +62,15 @@ class ConnectionRecord(OutgoingRecord):
     def headers(self) -> Headers:
         """The record's headers; without that of the serialization, so that deployed clients skip it."""
         return CONNECTION_HEADERS
+
+
+class NoticeRecord(OutgoingRecord):
+    """A record that tells of updates of a monitored PV that were not published."""
+
+    @property
+    def headers(self) -> Headers:
+        """The record's headers; without that of the serialization, so that deployed clients skip it."""
+        return NOTICE_HEADERS
 
 
 @lru_cache
@@ -152,10 +160,10 @@ def value_record(reply_to: ReplyTo, key: str, pv_name: str, body: bytes) -> Outg
     return OutgoingRecord(reply_to.topic, key.encode(), body, form, instead=too_large, about=pv_name)
 
 
-def notice(topic: str, serialization: Serialization, pv_name: str, reason: str, number: int) -> OutgoingRecord:
+def notice(topic: str, pv_name: str, reason: str, number: int) -> OutgoingRecord:
     """Returns the record that tells clients of updates of a monitored PV that were not published."""
-    body = encode_notice(serialization, Notice(pv_name, number, reason))
-    return OutgoingRecord(topic, NOTICE_KEY, body, serialization, droppable=True)
+    about = Notice(pv_name, number, reason)
+    return NoticeRecord(topic, about.key, about.body, Serialization.JSON, droppable=True)
 
 
 def reply(

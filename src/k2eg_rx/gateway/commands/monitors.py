@@ -64,7 +64,7 @@ class _Monitor:
 
     def notice(self, reason: str, number: int) -> OutgoingRecord:
         """Returns the record that tells clients of updates that are not published."""
-        return notice(self.topic, self.serialization, self.name, reason, number)
+        return notice(self.topic, self.name, reason, number)
 
 
 class _CommandStream:
