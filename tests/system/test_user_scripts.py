@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 import sys
 import textwrap
 import threading
+import uuid
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import pandas
 import pytest
 import reactivex as rx
 from reactivex import Observable
@@ -239,3 +243,153 @@ def test_first_in_a_test(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> 
     k2eg_gateway.pv("demo:mode", "On", choices=["Off", "On"])
     update: PVUpdate = first(k2eg_client.monitor_stream("ca://demo:mode"))
     assert update.value == {"index": 1, "choices": ["Off", "On"]}
+
+
+# A script for the client that laboratories run today: its names and forms of calls, positional and by keyword
+
+TODAYS_SCRIPT = """
+import uuid
+from typing import Any, Dict
+
+import k2eg
+from k2eg.broker import Broker, SnapshotProperties, SnapshotType
+from k2eg.dml import OperationError, OperationTimeout, Snapshot, dml
+from k2eg.serialization import Generic, MessagePackSerializable, NTTable, Scalar, Vector
+
+assert k2eg.dml is dml
+seen = {"monitor": [], "many": [], "snapshot": [], "recurring": [], "triggered": [], "errors": []}
+
+
+def text_of(call, *kinds):
+    try:
+        call()
+    except kinds as error:
+        seen["errors"].append(str(error))
+    else:
+        raise AssertionError("no error")
+
+
+text_of(lambda: dml("demo", None), ValueError)
+broker = Broker("demo", "my-app", group_name="shift")
+assert broker.get_reply_topic()
+dml(environment_id="demo", app_name="my-app", group_name=uuid.uuid4(), poll_timeout=0.01).close()
+
+client = dml("demo", "my-app", uuid.uuid4(), 0.01)
+client.wait_for_backends()
+assert client.parse_pv_url("pva://my:pv") == ("pva", "my:pv")
+assert client.get("pva://my:pv", timeout=5.0)["value"] == client.get(pv_url="pva://my:pv", timeout=None)["value"]
+for bad in ("//bad:pv:name", "pva://", "unknown://x"):
+    text_of(lambda: client.get(bad, timeout=0.5), ValueError)
+text_of(lambda: client.get("pva://silent", 0.5), OperationTimeout)
+text_of(lambda: client.put("pva://silent", Scalar("value", 0), timeout=0.5), k2eg.OperationTimeout)
+try:
+    client.get("pva://no:such:pv")
+except OperationError as error:
+    assert error.error < 0
+
+client.put("pva://my:pv", 42, timeout=5.0)
+client.put("pva://my:pv", Scalar("value", 43))
+client.put(pv_url="pva://my:pv", value=Scalar(key="value", payload=44), timeout=5.0)
+client.put("pva://my:array", Vector([1, 2, 3, 4]))
+client.put("pva://my:array", Vector(payload=[5, 6]))
+client.put("pva://my:mode", Generic("value", {"index": 1}))
+table = NTTable(labels=["element", "s"])
+table.set_column("element", ["SOL9000", "XC99"])
+table.set_column("s", [0.0, 0.5])
+assert isinstance(table, MessagePackSerializable)
+client.put("pva://my:table", table)
+rows = [{"element": "A", "s": 1.0}, {"element": "B", "s": 2.0}]
+client.put("pva://my:table", NTTable(labels=["element", "s"], payload=rows))
+
+
+def handler(pv_name, data):
+    seen["monitor"].append((pv_name, data["value"]))
+
+
+def many_handler(pv_name: str, data: Dict[str, Any]):
+    seen["many"].append(pv_name)
+
+
+client.monitor("pva://my:pv", handler, timeout=5.0)
+client.monitor_many(["pva://my:pv1", "ca://my:pv2"], many_handler, 1000)
+client.put("pva://my:pv", Scalar("value", 45))
+client.stop_monitor("my:pv")
+client.put("pva://my:pv", Scalar("value", 46))
+text_of(lambda: client.monitor("pva://my:pv", lambda data: None), ValueError)
+
+assert client.snapshot(["pva://my:pv1", "ca://my:pv2"], lambda id, data: seen["snapshot"].append((id, data)))
+taken = client.snapshot_sync(["pva://my:pv1", "ca://my:pv2"], timeout=10.0)
+assert taken["error"] == 0 and taken["snapshot"]["my:pv1"][0]["value"] == 1.0
+
+
+def snapshot_handler(snapshot_id: str, snapshot_obj: Dict[str, Any]):
+    seen["recurring"].append((snapshot_id, snapshot_obj["iteration"], snapshot_obj["timestamp"]))
+
+
+properties = SnapshotProperties(
+    snapshot_name="my_snapshot",
+    pv_uri_list=["pva://my:pv1", "ca://my:pv2"],
+    time_window=1000,
+    repeat_delay=0,
+    sub_push_delay_msec=0,
+    triggered=False,
+    type=SnapshotType.NORMAL,
+)
+client.snapshot_recurring(properties, snapshot_handler, timeout=5.0)
+triggered = SnapshotProperties(snapshot_name="triggered", pv_uri_list=["pva://my:pv1"], triggered=True)
+client.snapshot_recurring(triggered, lambda name, data: seen["triggered"].append(name))
+client.snapshost_trigger("triggered", timeout=5.0)
+advance(3.0)
+client.snapshot_stop("my_snapshot", timeout=5.0)
+client.snapshot_stop("triggered", 5.0)
+client.close()
+"""
+
+
+def test_a_script_for_todays_library_runs_unchanged(k2eg_gateway: ScriptedGateway) -> None:
+    pv, array = k2eg_gateway.pv("my:pv", 1.0), k2eg_gateway.pv("my:array", [0])
+    mode = k2eg_gateway.pv("my:mode", "Off", choices=["Off", "On"])
+    table = k2eg_gateway.pv("my:table", {"element": ["x"], "s": [0.0]})
+    k2eg_gateway.pv("my:pv1", 1.0)
+    k2eg_gateway.pv("my:pv2", 2.0)
+    k2eg_gateway.faults.ignore("get", "silent", times=None)
+    k2eg_gateway.faults.ignore("put", "silent", times=None)
+    script: dict[str, Any] = {"advance": k2eg_gateway.advance}
+    exec(TODAYS_SCRIPT, script)
+    seen = script["seen"]
+    assert pv.puts == [42, 43, 44, 45, 46]
+    assert array.puts == [[1, 2, 3, 4], [5, 6]]
+    assert mode.value == {"index": 1, "choices": ["Off", "On"]}
+    assert table.puts == [{"element": ["SOL9000", "XC99"], "s": [0.0, 0.5]}, {"element": ["A", "B"], "s": [1.0, 2.0]}]
+    assert seen["monitor"] == [("my:pv", 44), ("my:pv", 45)]
+    assert sorted(set(seen["many"])) == ["my:pv1", "my:pv2"]
+    assert [set(data) for _, data in seen["snapshot"]] == [{"my:pv1", "my:pv2"}]
+    assert [iteration for _, iteration, _ in seen["recurring"][:2]] == [1, 2]
+    assert len(str(seen["recurring"][0][2])) == 13  # milliseconds
+    assert seen["triggered"] == ["triggered"]
+    app, *malformed, get, put, handler = seen["errors"]
+    assert "app_name" in app
+    assert [re.search(".*url.*not.*formed", text) is not None for text in malformed] == [True] * 3
+    assert get.startswith("Timeout")
+    assert put.startswith("Timeout")
+    assert "must take 2 arguments" in handler
+
+
+def test_the_same_in_asyncio(k2eg_gateway: ScriptedGateway) -> None:
+    """Groups, values, texts of errors as for `dml`."""
+    k2eg_gateway.faults.ignore("get", "silent", times=None)
+    table = k2eg_gateway.pv("my:table", {"element": ["x"], "s": [0.0]})
+
+    async def script() -> None:
+        async with aio.Client("demo", "my-service", group_name=uuid.uuid4()) as client:
+            await client.put("pva://my:table", pandas.DataFrame({"element": ["A"], "s": [1.0]}))
+            with pytest.raises(ValueError, match="url is not well formed"):
+                await client.get("my:table")
+            with pytest.raises(OperationTimeout, match=r"^Timeout: get of pva://silent: no reply within 1 s"):
+                await client.get("pva://silent", timeout=1.0)
+            with pytest.raises(ValueError, match="which holds complex numbers"):
+                await client.put("pva://my:table", np.array([1j]))
+
+    with k2eg_gateway.clock.running():
+        asyncio.run(script())
+    assert table.puts == [{"element": ["A"], "s": [1.0]}]
