@@ -52,7 +52,7 @@ nitpick_ignore_regex = [
         "py:.*",
         r"(reactivex|pandas|xarray|collections|typing|datetime|enum|pathlib|types|concurrent|asyncio|threading)\..*",
     ),
-    ("py:.*", r"(k2eg_rx\.protocol\.\w+\.)?(\w*Command|ReplyTo|Serialization)"),  # of providers and transports
+    ("py:.*", r"(k2eg_rx\.protocol\.\w+\.)?(\w*Command|ReplyTo|Serialization|Place)"),  # of providers and transports
     (
         "py:.*",
         r"k2eg_rx\.(gateway|testing|frames|metrics)\.\w+\..*",

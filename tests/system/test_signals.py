@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -150,11 +151,18 @@ def test_a_closed_terminal_ends_a_monitor_and_sighup_a_gateway_that_has_delivere
     assert " INFO k2eg_rx.gateway.service: gateway stopped: everything was delivered" in gateway.end(signal.SIGHUP)
 
 
-def test_a_service_manager_learns_of_start_life_and_end_of_a_gateway(start: Start, tmp_path: Path) -> None:
+def test_a_service_with_the_deployed_configuration_notifies_its_manager_and_logs_objects(
+    start: Start, broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    (tmp_path / "k2eg.conf").write_text(
+        f"cmd-input-topic={COMMANDS}\npub-server-address={broker.address}\nsub-group-id=lcls-k2eg\n"
+        "sub-impl-kv=fetch.wait.max.ms:5\nstorage-path=/opt\npub-impl-kv=ssl.key.password:hunter2\n"
+    )
+    words = ("--config", str(tmp_path / "k2eg.conf"), "--log-format", "json", "--log-level", "debug")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(SECONDS)
-        gateway = start("gateway", NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
+        gateway = start("gateway", *words, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
         notices = [manager.recv(1000).decode() for _ in range(4)]
         assert notices == [
             "STATUS=waiting for Kafka",
@@ -162,7 +170,11 @@ def test_a_service_manager_learns_of_start_life_and_end_of_a_gateway(start: Star
             "WATCHDOG=1",
             "WATCHDOG=1",
         ]
-        gateway.end(signal.SIGTERM)
+        log = gateway.end(signal.SIGTERM)
         while (notice := manager.recv(1000)) == b"WATCHDOG=1":
             pass
         assert notice == b"STOPPING=1"
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert any("option no meaning here: name=storage-path" in line["message"] for line in lines)
+    assert any("gateway started" in line["message"] and "group=lcls-k2eg" in line["message"] for line in lines)
+    assert "hunter2" not in log
