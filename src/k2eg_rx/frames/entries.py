@@ -91,11 +91,12 @@ def entry_of_result(result: Result) -> Entry:
 def _samples(snapshot: Snapshot) -> Iterator[Entry]:
     error = (snapshot.error_message or f"error {snapshot.error}") if snapshot.error else None
     iteration = _int64(snapshot.iteration)
+    lacking = _NO_DATA if snapshot.complete else f"{_NO_DATA}, messages missing: {snapshot.missing}"
     for pv, samples in snapshot.data.items():
         for structure in samples:
             yield replace(entry_of(pv, structure), snapshot=snapshot.name, iteration=iteration, error=error)
         if not samples:
-            yield Entry(pv, snapshot=snapshot.name, iteration=iteration, error=error or _NO_DATA)
+            yield Entry(pv, snapshot=snapshot.name, iteration=iteration, error=error or lacking)
 
 
 def _int64(number: int) -> int | None:

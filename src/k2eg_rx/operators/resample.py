@@ -66,7 +66,7 @@ def _period(rate: float) -> Fraction:
 
 def _tolerance(tolerance: float, fill: str | None) -> float:
     """Returns the tolerance, checked; infinity is for `previous`, which waits for no other sample."""
-    if fill != "linear" and tolerance == math.inf:
+    if fill != "linear" and isinstance(tolerance, float) and tolerance == math.inf:
         return LONGEST_DURATION
     return positive(tolerance, "tolerance", LONGEST_DURATION)
 

@@ -131,6 +131,8 @@ def snapshot(
     window: float = 1.0,
     error: int = 0,
     error_message: str = "",
+    missing: int = 0,
+    tags: Mapping[str, str] | None = None,
 ) -> Snapshot:
     """Returns a snapshot as the snapshot streams emit it.
 
@@ -149,6 +151,8 @@ def snapshot(
         window: Seconds from header to tail.
         error: The error code; negative for a failure.
         error_message: The error's text.
+        missing: The number of messages that are missing.
+        tags: The tags of the trigger.
     """
     begin = whole(timestamp, "timestamp", -_INT64, _INT64)
     end = begin + round(non_negative(window, "window", LONGEST_DURATION) * NANOSECONDS)
@@ -157,4 +161,6 @@ def snapshot(
     instance(error_message, "error_message", str, "a text")
     whole(iteration, "iteration", 0, _INT64)
     whole(error, "error", -LARGEST_COUNT)
-    return Snapshot(named(name), data, end, iteration, begin, end, error, error_message)
+    whole(missing, "missing", 0, _INT64)
+    labels = {} if tags is None else dict(mapping(tags, "tags", "a mapping of texts to texts"))
+    return Snapshot(named(name), data, end, iteration, begin, end, error, error_message, missing, labels)

@@ -132,6 +132,12 @@ def test_a_snapshot_has_a_row_per_sample_and_per_pv_without_samples() -> None:
     assert missing(frame_of(update("x", 1))["iteration"]) == [True]
 
 
+def test_a_pv_without_data_in_an_incomplete_snapshot_says_what_it_lacks() -> None:
+    frame = to_dataframe([snapshot("s", {"a": None, "b": 1}, missing=3)])
+    assert frame["error"][0] == "no data in this snapshot, messages missing: 3"
+    assert missing(frame["error"]) == [False, True]
+
+
 def test_rows_have_the_error_of_their_snapshot() -> None:
     frame = to_dataframe(snapshot("s", {"a": 1, "b": None}, error=-1, error_message="cut"))
     assert list(frame["error"]) == ["cut", "cut"]

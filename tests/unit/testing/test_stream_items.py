@@ -94,6 +94,9 @@ def test_a_snapshot_has_samples_by_pv() -> None:
     assert made.data["b"]["value"] == [1, 2]
     assert (len(made.data["c"]), made.data["d"]["value"]) == (0, 4)
     assert made.tail_timestamp - made.header_timestamp == 500_000_000
+    assert made.complete
+    lacking = snapshot("s", {"a": None}, missing=2, tags={"shot": "7"})
+    assert (lacking.complete, lacking.missing, lacking.tags) == (False, 2, {"shot": "7"})
 
 
 @pytest.mark.parametrize(("value", "zero"), [(1.5, 0.0), (1, 0), ([1.0], 0.0), ([2], 0)])
