@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sized
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
@@ -493,3 +494,36 @@ def test_an_exception_while_starting_ends_the_operation(gateway: Any, monkeypatc
     assert gateway.handler.get_put.pending == 0
     gateway.command("put", pv_name="pva://x", value=packed(value=2))
     assert [fields for _, fields, _, _ in gateway.pva.puts] == [{"value": 2}]
+
+
+def entries(root: object) -> Counter[str]:
+    """Returns the number of entries in the tables of an object and of those that it is made of, by attribute."""
+    counts, seen, todo = Counter[str](), set[int](), [root]
+    while todo:
+        item = todo.pop()
+        if id(item) in seen or not type(item).__module__.startswith("k2eg_rx.gateway.commands"):
+            continue
+        seen.add(id(item))
+        for name, value in vars(item).items():
+            if isinstance(value, Sized):
+                counts[f"{type(item).__name__}.{name}"] += len(value)
+            todo.append(value)
+    return counts
+
+
+def test_names_that_were_used_once_leave_nothing_behind(gateway: Any, reading: Callable[..., PVReading]) -> None:
+    before = entries(gateway.handler.get_put)
+    assert "KeyedQueue._queues" in before
+    for number in range(300):
+        name, topic = f"pva://{number}", f"topic-{number}"
+        gateway.command("get", pv_name=name, reply_topic=topic)
+        gateway.command("put", pv_name=name, value=packed(value=1), reply_topic=topic)
+        gateway.pva.gets.pop()[2].set_result(reading(1))
+        gateway.pva.puts.pop()[3].set_result(None)
+        gateway.settle()
+        gateway.command("get", pv_name=f"{name}:dead", reply_topic=topic)
+    assert len(gateway.sent()) == 600
+    assert (entries(gateway.handler.get_put) - before)["Expiries._bucket_of"] == 300
+    gateway.advance(12.0)
+    assert len(gateway.sent()) == 300
+    assert entries(gateway.handler.get_put) == before
