@@ -33,7 +33,7 @@ from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
-from k2eg_rx.protocol import NOTICE_KEY, decode_notice
+from k2eg_rx.protocol import decode_notice, is_notice
 from k2eg_rx.protocol.decode import decode_body
 from k2eg_rx.protocol.structures import Structure
 from k2eg_rx.pv import PVAddress
@@ -127,10 +127,10 @@ class Reader(Receiver):
             self.changed.notify_all()
 
     def bodies(self, count: int) -> list[dict[str, Any]]:
-        """Waits for a number of records; returns their bodies."""
+        """Waits for a number of records; returns their bodies, without notices."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.records) >= count, SECONDS), self.records
-            return [decode_body(record) for record in self.records]
+            return [decode_body(record) for record in self.records if not is_notice(record)]
 
 
 class GatewayUnderTest:
@@ -220,7 +220,7 @@ def test_values_that_kafka_does_not_accept_are_answered_by_small_records(setting
     assert (get[0]["error"], len(get)) == (-2, 1)
     assert "bytes, which Kafka does not accept" in get[0]["message"]
     assert [body["error"] for body in snapshot] == [-2, 1], "before the end of the snapshot"
-    (notice,) = [decode_notice(record) for record in bench.reader.records if record.key == NOTICE_KEY]
+    (notice,) = [decode_notice(record) for record in bench.reader.records if is_notice(record)]
     assert (notice.pv_name, notice.lost) == ("a", 1)
     assert "bytes, which Kafka does not accept" in notice.reason
     assert {"a": {"value": 1}} in bodies
