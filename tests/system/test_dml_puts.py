@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import p4p
+import p4p.nt
+import pandas
 import pytest
 
 from k2eg import OperationError
@@ -118,6 +121,30 @@ def test_a_table_accepts_a_mapping_of_columns(k: dml) -> None:
     columns = {"element": ["A"], "device_name": ["B"], "s": np.array([1]), "length": (2,)}
     k.put("pva://demo:table", columns, timeout=TIMEOUT)
     assert k.get("pva://demo:table")["value"] == {"element": ["A"], "device_name": ["B"], "s": [1.0], "length": [2.0]}
+
+
+def test_values_of_pandas_and_p4p_are_written(k: dml) -> None:
+    rows = [
+        {"element": "A", "device_name": "B", "s": 1.0, "length": 2.0},
+        {"element": "C", "device_name": "D", "s": 3.0, "length": 4.0},
+    ]
+    kind = p4p.nt.NTTable([("element", "s"), ("device_name", "s"), ("s", "d"), ("length", "d")])
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    for number, value in enumerate((pandas.DataFrame(rows), kind.wrap(rows), kind.unwrap(kind.wrap(rows)))):
+        k.put("pva://demo:table", {name: column[:number] for name, column in columns.items()}, timeout=TIMEOUT)
+        k.put("pva://demo:table", value, timeout=TIMEOUT)
+        assert k.get("pva://demo:table")["value"] == columns
+    values: list[tuple[str, Any, Any]] = [
+        ("pva://demo:setpoint1", p4p.nt.NTScalar("d").wrap(3.5, severity=2), 3.5),
+        ("ca://t:wfl", pandas.Series([1, -2]), [1, -2]),
+        ("ca://t:wfd", np.array([1, 2], dtype=np.longdouble), [1.0, 2.0]),
+    ]
+    for uri, value, expected in values:
+        k.put(uri, value, timeout=TIMEOUT)
+        assert k.get(uri, timeout=TIMEOUT)["value"] == expected, uri
+    with pytest.raises(ValueError, match="has no field to write"):
+        k.put("pva://demo:setpoint1", p4p.Value(p4p.nt.NTScalar.buildType("d")), timeout=TIMEOUT)
+    assert k.get("pva://demo:setpoint1")["value"] == 3.5
 
 
 def test_serializable_values_are_sent_unchanged(k: dml) -> None:

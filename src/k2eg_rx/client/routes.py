@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from k2eg_rx.delivery import SubscriberInput
-from k2eg_rx.errors import WireError
+from k2eg_rx.errors import K2EGError
 from k2eg_rx.protocol import PROTOCOL_HEADER, PVUpdate, protocol_of, repeats
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport import Partition, Record
@@ -172,7 +172,7 @@ class PVRoute:
         """
         try:
             time, other_time = (PVUpdate(self.address, each).timestamp for each in (record, other))
-        except WireError:
+        except K2EGError:  # undecodable, or the record's event where a field was requested
             return False  # reported when it is delivered
         return time is not None and other_time is not None and time < other_time
 

@@ -470,3 +470,13 @@ def test_reclaimed_events_are_no_repetitions_when_they_are_read_again(router: Ev
     router.reclaim_undelivered([("x", 0)])
     router.receive(records)
     assert recorder.values() == [1, 2]
+
+
+@pytest.mark.parametrize("uri", ["pva://x.HIGH", "pva://x.alarm"])
+def test_events_whose_time_cannot_be_read_are_no_repetitions(router: EventRouter, uri: str) -> None:
+    """As of a gateway that sends the record where a field was requested; delivery reports it."""
+    route, recorder = PVRoute(PVAddress.parse(uri), "x"), Recorder()
+    router.add_pv(route)
+    router.attach(route, recorder)
+    router.receive([timed(1, 1001), timed(2, 1002), timed(1, 1001)])
+    assert (len(recorder.items), router.repeated()) == (3, 0)
