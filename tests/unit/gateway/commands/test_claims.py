@@ -200,6 +200,14 @@ def test_puts_are_refused_if_their_offsets_could_not_be_handed_over(gateway: Any
     assert len(gateway.pva.gets) == 1, "a get may be answered twice"
 
 
+def test_a_put_that_goes_to_another_gateway_is_counted_as_such(gateway: Any) -> None:
+    receive(gateway, put(5), put(6))
+    assert revoke(gateway) == {PARTITION: 6}
+    gateway.pva.puts[0][3].set_result(None)
+    gateway.settle()
+    assert gateway.metrics.results == {("put", "ok"): 1, ("put", "handed_over"): 1}
+
+
 def test_a_partition_that_comes_back_does_not_revive_earlier_puts(gateway: Any) -> None:
     receive(gateway, put(5), put(6))
     revoke(gateway)
