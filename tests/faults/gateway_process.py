@@ -1,6 +1,6 @@
 """A gateway process over a provider whose PVs count.
 
-The argument is a JSON object with `broker`, `commands`, `rate`, `first`, `kafka`, `options`, and `epics`, the variables
+The argument is a JSON object with `broker`, `commands`, `rate`, `first`, `kafka`, `options`, and may have `epics`, the variables
 of an EPICS client that then takes the place of the PVs that count. The process prints
 ``ready`` once it consumes commands. It reads lines: ``pause`` stops the counting and prints a JSON object with the last
 value of each subscribed PV, ``resume`` continues. It exits at the end of the input.
@@ -128,7 +128,7 @@ def main() -> None:
     arguments = json.loads(sys.argv[1])
     commands, kafka = arguments["commands"], arguments["kafka"]
     counting = CountingProvider(arguments["rate"], arguments["first"])
-    provider = PVAccessProvider(arguments["epics"]) if arguments["epics"] else counting
+    provider = PVAccessProvider(arguments["epics"]) if arguments.get("epics") else counting
     settings = with_gateway_defaults(Settings("faults", arguments["broker"], commands, "unused", kafka))
     transport = KafkaTransport(settings)
     options = GatewayOptions(**arguments["options"])
