@@ -1,7 +1,7 @@
 """A gateway process over a provider whose PVs count.
 
-The argument is a JSON object with `broker`, `commands`, `rate`, `first`, `kafka`, `options`, and may have `epics`, the variables
-of an EPICS client that then takes the place of the PVs that count. The process prints
+The argument is a JSON object with `broker`, `commands`, `rate`, `first`, `kafka`, `options`, and perhaps `epics`: the
+variables of an EPICS client, which then takes the place of the PVs that count. The process prints
 ``ready`` once it consumes commands. It reads lines: ``pause`` stops the counting and prints a JSON object with the last
 value of each subscribed PV, ``resume`` continues. It exits at the end of the input.
 """
