@@ -207,7 +207,7 @@ def test_values_that_kafka_does_not_accept_are_answered_by_small_records(setting
     try:
         bench.gateway.start()
         bench.send_command("get", "g", pv_name="pva://big")
-        bench.send_command("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
+        bench.send_command("monitor", "m", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
         bench.provider.subscriber_of("a")({"value": BIG})
         bench.provider.subscriber_of("a")({"value": 1})
         bench.send_command("snapshot", "s", pv_name_list=["pva://c"])
