@@ -38,6 +38,7 @@ from k2eg_rx.protocol import (
     RepeatingSnapshotTriggerCommand,
     ReplyTo,
     SnapshotHeader,
+    SnapshotTail,
     SnapshotType,
     encode_data,
     encode_header,
@@ -69,6 +70,7 @@ class _RunningSnapshot:
             False if too many wait.
         numbers: Those of the iteration that is being encoded.
         push: The number of the newest partial push of that iteration.
+        ending: Whether the tail of an iteration waits to be published.
         stop: Publishes the last iteration and ends the snapshot.
         stopping: Whether `stop` was called.
     """
@@ -95,6 +97,7 @@ class _RunningSnapshot:
         self.trigger: Callable[[Mapping[str, str]], bool] = lambda _: True
         self.numbers = IterationNumbers()
         self.push = 1
+        self.ending = False
         self.stop: Callable[[], None] = lambda: None
         self.stopping = False
 
@@ -283,6 +286,8 @@ class RecurringSnapshots:
                 observer.on_next(unanswered.pop())
 
         def publish(message: Message) -> None:
+            if isinstance(message, SnapshotTail):
+                running.ending = False
             outgoing = self._encode(running, message)
             if outgoing is not None:
                 observer.on_next(outgoing)
@@ -299,11 +304,11 @@ class RecurringSnapshots:
         def on_window_event(event: WindowEvent) -> None:
             if event is WindowEvent.OPEN:
                 builder.open(self._now())
-            elif output.busy:
-                return  # the iteration before is still being published: this one goes on
             elif event is WindowEvent.PUSH:
-                output.send(builder.push(self._timestamp()))
-            else:
+                if not output.busy:
+                    output.send(builder.push(self._timestamp()))
+            elif not running.ending:  # else the iteration before is still being published: this one goes on
+                running.ending = True
                 output.send(builder.end(self._timestamp(), self._now(), pause=running.timing.delay > 0))
 
         def stop() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from k2eg_rx.gateway.commands import iteration_output
 from k2eg_rx.protocol.encode import Serialization
 
 START_MS = 1_795_000_000_000
@@ -655,3 +656,44 @@ def test_a_client_that_knows_no_numbers_gets_data_with_the_fields_that_it_knows(
     gateway.advance(1.0)
     known = {"message_type", "timestamp", "iter_index", "snapshot_name", "error", "error_message"}
     assert [set(body) - known for body in gateway.bodies("s")] == [set(), {"a"}, set()]
+
+
+def publish_one_by_one(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Lets publishing take its time: a message each so many seconds, as on a busy machine."""
+
+    def slow(scheduler: Any, items: Iterator[Any], action: Callable[[Any], object], done: Callable[[], None]) -> Any:
+        def step(_scheduler: Any, _state: object = None) -> None:
+            for item in items:
+                action(item)
+                scheduler.schedule_relative(seconds, step)
+                return
+            done()
+
+        return scheduler.schedule_relative(seconds, step)
+
+    monkeypatch.setattr(iteration_output, "in_slices", slow)
+
+
+def test_an_iteration_ends_with_its_window_while_a_push_is_being_published(
+    gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_one_by_one(monkeypatch, 0.03)
+    start(gateway, "pva://a", type="timedbuffered", time_window_msec=1000, sub_push_delay_msec=100)
+    for number in range(60):  # 60 ms of publishing each 100 ms: one push or another is always on its way
+        gateway.update("a", number)
+        gateway.advance(0.05)
+    ended = [body["iter_index"] for body in gateway.bodies("s") if body["message_type"] == 2]
+    assert ended[:2] == [1, 2]
+
+
+def test_a_window_goes_on_while_the_iteration_before_is_being_published(
+    gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_one_by_one(monkeypatch, 0.3)
+    start(gateway, "pva://a", "pva://b", time_window_msec=500)
+    gateway.update("a", 1)
+    gateway.update("b", 1)
+    gateway.advance(3.0)
+    bodies = gateway.bodies("s")
+    assert [body["iter_index"] for body in bodies] == sorted(body["iter_index"] for body in bodies)
+    assert max(body["iter_index"] for body in bodies) <= 3, "four messages take 1.2 s"
