@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -161,3 +163,21 @@ def test_a_command_has_a_bounded_number_of_names() -> None:
     options = GatewayOptions(max_names=2)
     assert too_many_names(2, options) == ""
     assert "at most 2 PV names ([gateway] max_names), got 3" in too_many_names(3, options)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("multi-monitor", {}),
+        ("snapshot", {"time_window_msec": 1000}),
+        ("repeating_snapshot", {"snapshot_name": "s", "repeat_delay_msec": 1000, "time_window_msec": 1000}),
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_with_too_many_names_are_refused(new_gateway: Any, command: tuple[str, dict[str, Any]]) -> None:
+    name, fields = command
+    gateway = new_gateway(max_names=2)
+    gateway.command(name, pv_name_list=["pva://a", "pva://b", "pva://c"], **fields)
+    bodies = gateway.bodies()
+    assert {body["error"] for body in bodies} == {-10}
+    assert all("[gateway] max_names" in body["message"] for body in bodies)
