@@ -178,6 +178,7 @@ def test_commands_with_too_many_names_are_refused(new_gateway: Any, command: tup
     name, fields = command
     gateway = new_gateway(max_names=2)
     gateway.command(name, pv_name_list=["pva://a", "pva://b", "pva://c"], **fields)
-    bodies = gateway.bodies()
-    assert {body["error"] for body in bodies} == {-10}
-    assert all("[gateway] max_names" in body["message"] for body in bodies)
+    refusal, *end = gateway.bodies()
+    assert refusal["error"] == -10
+    assert "[gateway] max_names" in refusal["message"]
+    assert [body["error"] for body in end] == [1] * (name == "snapshot")  # which ends with a message
