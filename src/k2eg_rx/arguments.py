@@ -176,7 +176,7 @@ def callback(value: Callable[..., _T], name: str, *parameters: str) -> Callable[
     if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
         raise ValueError(f"{name} must be a plain function, not a coroutine function, got {shown(value)}")
     try:
-        signature = inspect.signature(value)
+        signature = inspect.signature(value, follow_wrapped=False)  # a decorator may change it
     except (TypeError, ValueError):
         return value
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import uuid
-from functools import partial
+from functools import partial, wraps
 from inspect import signature
 from typing import Any
 from unittest.mock import Mock
@@ -345,6 +345,16 @@ class _Handlers:
     def __call__(self, name: str, data: Any, more: int = 0) -> None: ...
 
 
+def _of_data(function: Any) -> Any:
+    """Returns a decorated handler, whose own signature differs from that of the function it is for."""
+
+    @wraps(function)
+    def handler(name: str, data: Any) -> Any:
+        return function(data)
+
+    return handler
+
+
 async def _coroutine(name: str, data: Any) -> None: ...
 
 
@@ -388,6 +398,7 @@ def test_a_handler_that_cannot_be_called_is_refused_before_anything_is_sent(
         partial(_Handlers.two, _Handlers()),
         lambda *arguments: None,
         lambda name, data, more=None: None,
+        _of_data(lambda data: None),
     ],
 )
 def test_a_handler_is_anything_that_takes_two_arguments(k: dml, gateway: Any, handler: Any) -> None:
