@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import threading
 import time
 import uuid
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 from apache_kafka import ApacheKafka, ExternalKafka
+from confluent_kafka import Producer
 from recorded_gateway import RecordedGateway
 
 from k2eg_rx import Client, Settings, SnapshotProperties
@@ -76,6 +79,26 @@ def make_site(apache_kafka: ApacheKafka | ExternalKafka) -> Iterator[Callable[..
     yield make
     for gateway in started:
         gateway.close()
+
+
+def test_old_values_after_activations_of_others_are_not_handed_over(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    site.gateway.topic_seconds = 0.0
+    uri, activations = site.uri("count1"), 15
+    producer = Producer({"bootstrap.servers": site.broker, "linger.ms": 0})
+    with site.client() as client:
+        seen = Collected(client.monitor_stream(uri))
+        seen.until(lambda items: len(items) >= 3)
+        topic = f"{site.prefix}count1".replace(":", "_")
+        for number in range(activations):
+            command = {"command": "monitor", "pv_name": uri, "monitor_dest_topic": topic, "activate": True}
+            reply = {"reply_topic": f"{site.commands}-others-reply", "reply_id": str(number)}
+            producer.produce(site.commands, json.dumps(command | reply | {"serialization": "msgpack"}))
+        assert producer.flush(TIMEOUT) == 0
+        assert site.gateway.refreshed.wait_for(activations, TIMEOUT)
+        newest = seen.items[-1].value
+        values = [update.value for update in seen.until(lambda items: items[-1].value > newest + 2)]
+    assert all(before < after for before, after in itertools.pairwise(values)), values
 
 
 def test_a_slow_multi_monitor_is_no_error(make_site: Callable[..., Site]) -> None:
