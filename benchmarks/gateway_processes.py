@@ -46,6 +46,11 @@ class Process:
             env=dict(environment),
         )
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
     def tell(self, do: str, **arguments: Any) -> None:
         """Starts a task of the role; `answer` waits for its result."""
         assert self._process.stdin is not None
