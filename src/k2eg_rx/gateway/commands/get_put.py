@@ -25,17 +25,18 @@ from typing import Any
 
 import reactivex
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable, SerialDisposable
+from reactivex.disposable import Disposable
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import provider_of
 from k2eg_rx.gateway.commands.claims import LOST, UNCONFIRMED, ClaimState
 from k2eg_rx.gateway.commands.expiries import Expiries
-from k2eg_rx.gateway.commands.limits import OVER_LIMIT, FairShares, Slot
+from k2eg_rx.gateway.commands.limits import OVER_LIMIT, FairShares
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply, value_record
+from k2eg_rx.gateway.commands.operations import Operation, queue_key
 from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
-from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, PVReading, channel_name
+from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, PVReading
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning, Result
@@ -49,7 +50,6 @@ _SWEEP_PERIOD = 0.25  # seconds between checks for expired operations, and so th
 _MAX_BLOCKING = 0.5  # seconds that a put that was sent may block later commands of its PV; a slower server hangs
 _LONGEST_WAIT = 3600.0  # seconds that a put may wait for its record: long scans take minutes
 _SWEEP_BATCH = 250  # timeout replies per turn of the event loop, about 10 ms of work
-_PROVIDER_GRACE = 1.0  # seconds after the deadline at which an operation fails even if its provider has not answered
 
 # Reply texts of the deployed gateway, including their spelling.
 MALFORMED = "PV name malformed"
@@ -64,72 +64,6 @@ _NO_ANSWER = "the PV does not answer (the gateway waited {:g} s)"
 _STILL_RUNNING = (
     "nothing was written: an earlier put to this PV still waits for its record; put without waiting to write now"
 )
-
-
-class _Operation:
-    """A waiting or running get or put.
-
-    Args:
-        request: The command.
-        key: The key of the PV's queue.
-        deadline: Scheduler time at which it times out.
-        start_by: Scheduler time at which a put that waits for its application is given up.
-        observer: Receives the reply.
-    """
-
-    def __init__(
-        self,
-        request: CommandRequest[Any],
-        key: str,
-        deadline: datetime,
-        start_by: datetime,
-        observer: abc.ObserverBase[OutgoingRecord],
-    ) -> None:
-        self.request = request
-        self.key = key
-        self.deadline = deadline
-        self.start_by = start_by
-        self.observer = observer
-        self.ticket: Ticket | None = None
-        self.slot: Slot | None = None
-        self.unblock_timer = SerialDisposable()
-        self.is_denied = False  # its provider was not allowed to send the value
-        self.is_unconfirmed = False  # it begins once its claim is confirmed
-
-    @property
-    def is_put(self) -> bool:
-        """Whether it must not be carried out twice."""
-        return isinstance(self.request.command, PutCommand)
-
-    @property
-    def started(self) -> bool:
-        """Whether the provider was called."""
-        return self.slot is not None and self.slot.running
-
-    @property
-    def waits_for_its_application(self) -> bool:
-        """Whether its application has too many operations under way."""
-        return self.slot is not None and self.slot.waiting
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """When it has to be answered in any case; None: not before it has started."""
-        if self.started and not self.is_unconfirmed:
-            return self.deadline + timedelta(seconds=_PROVIDER_GRACE)
-        if not self.waits_for_its_application:
-            return self.deadline
-        # the time of a get begins when it starts; a put must not hold up later ones of its PV for long
-        return None if isinstance(self.request.command, GetCommand) else self.start_by
-
-    @property
-    def waits(self) -> bool:
-        """Whether it is a put that waits for its record."""
-        return isinstance(self.request.command, PutCommand) and self.request.command.wait
-
-
-def _queue_key(address: PVAddress) -> str:
-    """Returns what is equal for all addresses of one channel: ``X``, ``X.VAL`` and fields of the structure of ``X``."""
-    return f"{address.protocol}://{channel_name(address).removesuffix('.VAL')}"
 
 
 class GetPutHandler:
@@ -160,11 +94,11 @@ class GetPutHandler:
         self._shares = FairShares(context.options, partial(call_soon, context.scheduler))
         self._confirming = False
         self._too_late = RateLimitedWarning(_log, "{} commands refused because of their age")
-        self._unconfirmed: dict[_Operation, Callable[[], None]] = {}  # puts to begin once their claims are confirmed
+        self._unconfirmed: dict[Operation, Callable[[], None]] = {}  # puts to begin once their claims are confirmed
         self._sweep_scheduled = False
-        self._pending: dict[_Operation, None] = {}
-        self._expiries = Expiries[_Operation](_SWEEP_PERIOD)  # of all that are pending
-        self._awaited: dict[str, _Operation] = {}  # started puts that wait for their record, by PV
+        self._pending: dict[Operation, None] = {}
+        self._expiries = Expiries[Operation](_SWEEP_PERIOD)  # of all that are pending
+        self._awaited: dict[str, Operation] = {}  # started puts that wait for their record, by PV
 
     @property
     def pending(self) -> int:
@@ -181,7 +115,7 @@ class GetPutHandler:
             self._metrics.count_result(request.command.operation, Result.REFUSED)
             return reactivex.of(reply(request.reply_to, request.command.pv_name, -1, MALFORMED))
 
-        def call(_: _Operation, timeout: float) -> Future[Any]:
+        def call(_: Operation, timeout: float) -> Future[Any]:
             return provider_of(self._providers, address).get(address, timeout)
 
         return self._operation(request, address, call, self._options.max_get_age, blocking=False)
@@ -197,7 +131,7 @@ class GetPutHandler:
         except ValueError:
             return refusal_stream(self._metrics, request.reply_to, command.pv_name, -4, MALFORMED)
 
-        def call(operation: _Operation, timeout: float) -> Future[Any]:
+        def call(operation: Operation, timeout: float) -> Future[Any]:
             provider = provider_of(self._providers, address)
             may_send = partial(self._may_send, operation)
             if not command.wait:
@@ -214,7 +148,7 @@ class GetPutHandler:
         self,
         request: CommandRequest[Any],
         address: PVAddress,
-        call: Callable[[_Operation, float], Future[Any]],
+        call: Callable[[Operation, float], Future[Any]],
         max_age: float,
         *,
         blocking: bool,
@@ -225,7 +159,7 @@ class GetPutHandler:
             now = self._scheduler.now
             deadline = now + timedelta(seconds=self._timeout_of(request.command))
             start_by = now + timedelta(seconds=self._options.operation_timeout)
-            operation = _Operation(request, _queue_key(address), deadline, start_by, observer)
+            operation = Operation(request, queue_key(address), deadline, start_by, observer)
             start = partial(self._start_guarded, operation, partial(self._start, operation, address, call, max_age))
             operation.ticket = Ticket(partial(self._enter, operation, start), blocking=blocking)
             if operation.is_put:
@@ -251,7 +185,7 @@ class GetPutHandler:
             return min(command.timeout_msec, self._options.operation_timeout * 1000) / 1000
         return self._options.operation_timeout
 
-    def _enter(self, operation: _Operation, start: Callable[[], None]) -> None:
+    def _enter(self, operation: Operation, start: Callable[[], None]) -> None:
         """Starts an operation when its application may have one more under way."""
         slot = self._shares.enter(operation.request.reply_to.topic, start)
         operation.slot = slot
@@ -259,7 +193,7 @@ class GetPutHandler:
             self._shares.release(slot)
         self._set_expiry(operation)
 
-    def _start_guarded(self, operation: _Operation, start: Callable[[], None]) -> None:
+    def _start_guarded(self, operation: Operation, start: Callable[[], None]) -> None:
         if operation not in self._pending:
             return
         if operation.slot is not None and isinstance(operation.request.command, GetCommand):  # it has waited
@@ -270,15 +204,15 @@ class GetPutHandler:
             self._fail(operation, error)
         self._set_expiry(operation)
 
-    def _set_expiry(self, operation: _Operation) -> None:
+    def _set_expiry(self, operation: Operation) -> None:
         if operation in self._pending:
             self._expiries.set(operation, operation.expires_at)
 
     def _start(
         self,
-        operation: _Operation,
+        operation: Operation,
         address: PVAddress,
-        call: Callable[[_Operation, float], Future[Any]],
+        call: Callable[[Operation, float], Future[Any]],
         max_age: float,
     ) -> None:
         text = operation.request.too_late(self._clock(), max_age, operation.request.command.operation)
@@ -302,7 +236,7 @@ class GetPutHandler:
         finish = partial(self._finish, operation, address, start)
         future.add_done_callback(lambda done: call_soon(self._scheduler, partial(finish, done)))
 
-    def _is_owned(self, operation: _Operation, start: Callable[[], None]) -> bool:
+    def _is_owned(self, operation: Operation, start: Callable[[], None]) -> bool:
         """Whether a put may be carried out by this gateway; if that is not certain, `start` is called when it is."""
         state = operation.request.claim.state
         if not operation.is_put or state is ClaimState.OPEN:
@@ -315,7 +249,7 @@ class GetPutHandler:
             self._refuse(operation, LOST)
         return False
 
-    def _may_send(self, operation: _Operation) -> bool:
+    def _may_send(self, operation: Operation) -> bool:
         """Takes the claim to a put. Called by its provider, on any thread, right before the value is sent."""
         if operation.request.claim.begin():
             call_soon(self._scheduler, partial(self._on_sent, operation))
@@ -323,7 +257,7 @@ class GetPutHandler:
         operation.is_denied = True
         return False
 
-    def _on_sent(self, operation: _Operation) -> None:
+    def _on_sent(self, operation: Operation) -> None:
         if operation in self._pending:
             operation.unblock_timer.disposable = self._scheduler.schedule_relative(
                 _MAX_BLOCKING, lambda _scheduler, _state: self._unblock(operation)
@@ -351,7 +285,7 @@ class GetPutHandler:
             if operation.is_put and operation.request.claim.state in (ClaimState.LOST, ClaimState.HANDED_OVER):
                 self._refuse(operation, LOST)
 
-    def _time_out(self, operation: _Operation, reason: str = "") -> None:
+    def _time_out(self, operation: Operation, reason: str = "") -> None:
         """Replies that an operation timed out; a put that was not sent by now is not sent later."""
         if operation.is_put:
             operation.request.claim.answer()
@@ -363,16 +297,16 @@ class GetPutHandler:
             reason = _NO_ANSWER.format(self._timeout_of(operation.request.command))
         self._reply(operation, -3, f"{TIMEOUT}: {reason}" if reason else TIMEOUT, Result.TIMEOUT)
 
-    def _refuse(self, operation: _Operation, text: str) -> None:
+    def _refuse(self, operation: Operation, text: str) -> None:
         self._metrics.refused += 1
         self._reply(operation, -3, f"the {operation.request.command.operation} was {text}")
 
-    def _unblock(self, operation: _Operation) -> None:
+    def _unblock(self, operation: Operation) -> None:
         """Lets the next command of the PV start while this one is still running."""
         if operation.ticket is not None:
             self._queues.release(operation.key, operation.ticket)
 
-    def _finish(self, operation: _Operation, address: PVAddress, start: Callable[[], None], done: Future[Any]) -> None:
+    def _finish(self, operation: Operation, address: PVAddress, start: Callable[[], None], done: Future[Any]) -> None:
         if operation not in self._pending:
             return
         if operation.is_denied:  # nothing was sent
@@ -389,7 +323,7 @@ class GetPutHandler:
         except Exception as error:
             self._fail(operation, error)
 
-    def _value_reply(self, operation: _Operation, address: PVAddress, reading: PVReading) -> OutgoingRecord:
+    def _value_reply(self, operation: Operation, address: PVAddress, reading: PVReading) -> OutgoingRecord:
         command: GetCommand = operation.request.command
         reply_to = operation.request.reply_to
         fragment = PVValue(address.name, reading.structure).fragment(reply_to.serialization)
@@ -397,7 +331,7 @@ class GetPutHandler:
         body = encode_value(reply_to.serialization, reply_to.reply_id, address.key, fragment, types)
         return value_record(reply_to, command.pv_name, address.uri, body)
 
-    def _fail(self, operation: _Operation, error: Exception) -> None:
+    def _fail(self, operation: Operation, error: Exception) -> None:
         match error:
             case ProviderTimeout():
                 self._time_out(operation, str(error) if operation.waits else "")
@@ -416,7 +350,7 @@ class GetPutHandler:
 
     def _reply(
         self,
-        operation: _Operation,
+        operation: Operation,
         error: int,
         message: str,
         result: Result = Result.REFUSED,
@@ -432,7 +366,7 @@ class GetPutHandler:
             outgoing = reply(request.reply_to, request.command.pv_name, error, message, completed=completed)
         self._end(operation, outgoing, result)
 
-    def _end(self, operation: _Operation, outgoing: OutgoingRecord | None = None, result: Result | None = None) -> None:
+    def _end(self, operation: Operation, outgoing: OutgoingRecord | None = None, result: Result | None = None) -> None:
         """Removes an operation, emits its reply if any, and lets the next command of the PV start. Idempotent."""
         if operation not in self._pending:
             return

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import reactivex
@@ -18,103 +17,21 @@ from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.get_put import MALFORMED
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, MonitorShare, Usage, too_many_names
-from k2eg_rx.gateway.commands.messages import ConnectionRecord, OutgoingRecord, PVValue, notice, reply
+from k2eg_rx.gateway.commands.messages import ConnectionRecord, OutgoingRecord, PVValue, reply
+from k2eg_rx.gateway.commands.monitor_streams import CommandStream, Monitor
 from k2eg_rx.gateway.commands.purge import TopicPurge
-from k2eg_rx.gateway.commands.repeats import Repeats, RepeatState
+from k2eg_rx.gateway.commands.repeats import Repeats
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
-from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, ConsumedTopics, Topics
+from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import SlicedDisposable, in_slices
 from k2eg_rx.gateway.runtime.metrics import Result
-from k2eg_rx.protocol import MONITOR_KEY, ConnectionEvent, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
+from k2eg_rx.protocol import MONITOR_KEY, ConnectionEvent, MonitorCommand, MultiMonitorCommand, ReplyTo
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.texts import get_logger, printable
 
 _log = get_logger(__name__)
-
-
-class _Monitor:
-    """Publication of one PV to one topic.
-
-    Attributes:
-        name: The name of its events: Kafka key, and key of the structure. The PV's name, or its URI where the topic
-            carries the PV over the other protocol under its name.
-        share: What the command that started it has taken of its application's bounds.
-        consumed_topics: The topics whose consumers keep the monitor active.
-        repeats: What is to be repeated of it.
-        end: Ends the monitor.
-        publish: Emits a record on the stream of the command that started the monitor.
-    """
-
-    def __init__(
-        self, address: PVAddress, topic: str, serialization: Serialization, name: str, share: MonitorShare
-    ) -> None:
-        self.address = address
-        self.share = share
-        self.topic = topic
-        self.name = name
-        self.key = name.encode()
-        self.serialization = serialization
-        self.consumed_topics = ConsumedTopics(topic)
-        self.repeats = RepeatState()
-        self.logged = False  # that a value cannot be serialized
-        self.end: Callable[[], None] = lambda: None
-        self.publish: Callable[[OutgoingRecord], None] = lambda _: None
-
-    def notice(self, reason: str, number: int) -> OutgoingRecord:
-        """Returns the record that tells clients of updates that are not published."""
-        return notice(self.topic, self.name, reason, number)
-
-
-class _CommandStream:
-    """A command's stream; completes when the last monitor that the command started has ended.
-
-    Args:
-        observer: The subscriber of the stream.
-        share: What the command has taken of its application's bounds.
-        on_end: Called with each monitor that ends.
-
-    Attributes:
-        share: See above.
-        publish: Emits a record on the stream.
-    """
-
-    def __init__(
-        self, observer: abc.ObserverBase[OutgoingRecord], share: MonitorShare, on_end: Callable[[_Monitor], None]
-    ) -> None:
-        self.share = share
-        self.publish = observer.on_next
-        self._observer = observer
-        self._on_end = on_end
-        self._running: dict[_Monitor, CompositeDisposable] = {}
-        self._all_started = False
-
-    def add(self, monitor: _Monitor) -> CompositeDisposable:
-        """Adds a monitor; returns what is disposed of at its end."""
-        monitor.end = partial(self._end, monitor)
-        monitor.publish = self.publish
-        disposables = self._running[monitor] = CompositeDisposable()
-        return disposables
-
-    def _end(self, monitor: _Monitor) -> None:
-        self._on_end(monitor)
-        self._running.pop(monitor, CompositeDisposable()).dispose()
-        self._complete_if_done()
-
-    def all_started(self) -> None:
-        """Lets the stream complete: no more monitors will be added."""
-        self._all_started = True
-        self._complete_if_done()
-
-    def _complete_if_done(self) -> None:
-        if self._all_started and not self._running:
-            self._observer.on_completed()
-
-    def dispose(self) -> None:
-        """Ends all monitors."""
-        for monitor in list(self._running):
-            self._end(monitor)
 
 
 class Monitors:
@@ -142,7 +59,7 @@ class Monitors:
         self._options = context.options
         self._announcement = context.announcement
         self._usage = usage
-        self._active: dict[tuple[str, str], _Monitor] = {}  # by name and topic
+        self._active: dict[tuple[str, str], Monitor] = {}  # by name and topic
         self.purge = TopicPurge(topics, rules, context)
         self._repeats = Repeats(
             context.scheduler, self._publish_latest, topics.listeners, context.options.first_value_delay
@@ -204,7 +121,7 @@ class Monitors:
                 observer.on_completed()
                 return Disposable()
             self._metrics.count_result(reply_to.command, Result.OK)
-            stream = _CommandStream(observer, share, self._remove)
+            stream = CommandStream(observer, share, self._remove)
 
             def begin() -> None:
                 if reply_to.complete:
@@ -249,13 +166,13 @@ class Monitors:
         topic: str,
         name: str,
         reply_to: ReplyTo,
-        stream: _CommandStream,
-    ) -> _Monitor:
+        stream: CommandStream,
+    ) -> Monitor:
         """Starts a monitor; if it is active already, publishes the PV's latest value once more."""
         monitor = self._active.get((name, topic))
         topic_ready = self._topic_ready(topic, reply_to)
         if monitor is None:
-            monitor = self._active[name, topic] = _Monitor(address, topic, reply_to.serialization, name, stream.share)
+            monitor = self._active[name, topic] = Monitor(address, topic, reply_to.serialization, name, stream.share)
             stream.share.use_one()
             self._rules.add_monitor(topic, stream.share.application)
             self._start(monitor, topic_ready, stream.add(monitor))
@@ -295,7 +212,7 @@ class Monitors:
             named.end()
         return address.name
 
-    def _remove(self, monitor: _Monitor) -> None:
+    def _remove(self, monitor: Monitor) -> None:
         key = monitor.name, monitor.topic
         if self._active.get(key) is monitor:
             del self._active[key]
@@ -329,7 +246,7 @@ class Monitors:
         waiting.add(in_slices(self._scheduler, list(missing), wait_for, failed=failed))
         return waiting
 
-    def _start(self, monitor: _Monitor, topic_ready: Observable[Any], disposables: CompositeDisposable) -> None:
+    def _start(self, monitor: Monitor, topic_ready: Observable[Any], disposables: CompositeDisposable) -> None:
         """Subscribes to the PV and publishes its events once the topic exists."""
 
         def on_value(value: PVValue) -> None:
@@ -354,7 +271,7 @@ class Monitors:
         for monitor in [monitor for (_, at), monitor in self._active.items() if at == topic]:
             self._repeats.request(monitor)
 
-    def _publish_latest(self, monitor: _Monitor) -> bool:
+    def _publish_latest(self, monitor: Monitor) -> bool:
         """Publishes the latest value once more, or that the PV is disconnected; False if it has neither."""
         lost_since = self._channels.connections.lost_since(monitor.address)
         if lost_since is not None:
@@ -365,13 +282,13 @@ class Monitors:
             monitor.publish(self._event(monitor, latest)._replace(repeated=True))
         return latest is not None
 
-    def _connection(self, monitor: _Monitor, since: datetime, *, connected: bool) -> OutgoingRecord:
+    def _connection(self, monitor: Monitor, since: datetime, *, connected: bool) -> OutgoingRecord:
         event = ConnectionEvent(monitor.name, connected, round(since.timestamp() * 1000) * 1_000_000)
         return ConnectionRecord(
             monitor.topic, event.key, event.body, monitor.serialization, monitor.address.protocol, droppable=True
         )
 
-    def _event(self, monitor: _Monitor, value: PVValue) -> OutgoingRecord:
+    def _event(self, monitor: Monitor, value: PVValue) -> OutgoingRecord:
         """Returns the event of a value; a notice if the value cannot be serialized."""
         try:
             body = value.event(monitor.serialization, monitor.name)
@@ -394,7 +311,7 @@ class Monitors:
         expired = [monitor for monitor in monitors if monitor.consumed_topics.have_expired(listeners, now, expiration)]
         in_slices(self._scheduler, expired, self._expire)
 
-    def _expire(self, monitor: _Monitor) -> None:
+    def _expire(self, monitor: Monitor) -> None:
         _log.info("monitor expired: pv=%s topic=%s reason=no consumers", monitor.address, monitor.topic)
         monitor.end()
         self.purge.add(monitor.topic, monitor.address.name)

@@ -1,0 +1,102 @@
+"""A monitor, and the stream of the command that started it.
+
+Thread safety: belongs to the event loop thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from reactivex import abc
+from reactivex.disposable import CompositeDisposable
+
+from k2eg_rx.gateway.commands.limits import MonitorShare
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, notice
+from k2eg_rx.gateway.commands.repeats import RepeatState
+from k2eg_rx.gateway.commands.topics import ConsumedTopics
+from k2eg_rx.protocol import Serialization
+from k2eg_rx.pv import PVAddress
+
+
+class Monitor:
+    """Publication of one PV to one topic.
+
+    Attributes:
+        name: The name of its events: Kafka key, and key of the structure. The PV's name, or its URI where the topic
+            carries the PV over the other protocol under its name.
+        share: What the command that started it has taken of its application's bounds.
+        consumed_topics: The topics whose consumers keep the monitor active.
+        repeats: What is to be repeated of it.
+        end: Ends the monitor.
+        publish: Emits a record on the stream of the command that started the monitor.
+    """
+
+    def __init__(
+        self, address: PVAddress, topic: str, serialization: Serialization, name: str, share: MonitorShare
+    ) -> None:
+        self.address = address
+        self.share = share
+        self.topic = topic
+        self.name = name
+        self.key = name.encode()
+        self.serialization = serialization
+        self.consumed_topics = ConsumedTopics(topic)
+        self.repeats = RepeatState()
+        self.logged = False  # that a value cannot be serialized
+        self.end: Callable[[], None] = lambda: None
+        self.publish: Callable[[OutgoingRecord], None] = lambda _: None
+
+    def notice(self, reason: str, number: int) -> OutgoingRecord:
+        """Returns the record that tells clients of updates that are not published."""
+        return notice(self.topic, self.name, reason, number)
+
+
+class CommandStream:
+    """A command's stream; completes when the last monitor that the command started has ended.
+
+    Args:
+        observer: The subscriber of the stream.
+        share: What the command has taken of its application's bounds.
+        on_end: Called with each monitor that ends.
+
+    Attributes:
+        share: See above.
+        publish: Emits a record on the stream.
+    """
+
+    def __init__(
+        self, observer: abc.ObserverBase[OutgoingRecord], share: MonitorShare, on_end: Callable[[Monitor], None]
+    ) -> None:
+        self.share = share
+        self.publish = observer.on_next
+        self._observer = observer
+        self._on_end = on_end
+        self._running: dict[Monitor, CompositeDisposable] = {}
+        self._all_started = False
+
+    def add(self, monitor: Monitor) -> CompositeDisposable:
+        """Adds a monitor; returns what is disposed of at its end."""
+        monitor.end = partial(self._end, monitor)
+        monitor.publish = self.publish
+        disposables = self._running[monitor] = CompositeDisposable()
+        return disposables
+
+    def _end(self, monitor: Monitor) -> None:
+        self._on_end(monitor)
+        self._running.pop(monitor, CompositeDisposable()).dispose()
+        self._complete_if_done()
+
+    def all_started(self) -> None:
+        """Lets the stream complete: no more monitors will be added."""
+        self._all_started = True
+        self._complete_if_done()
+
+    def _complete_if_done(self) -> None:
+        if self._all_started and not self._running:
+            self._observer.on_completed()
+
+    def dispose(self) -> None:
+        """Ends all monitors."""
+        for monitor in list(self._running):
+            self._end(monitor)
