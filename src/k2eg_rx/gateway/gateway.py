@@ -341,6 +341,7 @@ class Gateway:
         self._handler.get_put.abandon()
         if self._subscription is not None:
             self._subscription.dispose()
+        self._publisher.stop()
 
     def _run_on_loop(self, action: Callable[[], None], timeout: float) -> None:
         done = threading.Event()

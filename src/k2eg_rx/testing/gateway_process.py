@@ -86,6 +86,7 @@ class GatewayProcess:
         """Ends the process like SIGKILL: commands in progress get no reply. Call once."""
         self._source.close(0.0)
         self._subscription.dispose()
+        self._publisher.stop()
         self._publisher.close(0.0)
         self._transport.close(0.0)
 

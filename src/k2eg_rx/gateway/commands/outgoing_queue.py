@@ -102,7 +102,7 @@ class OutgoingQueue:
             if oldest.droppable and owner.waiting[0] == number and (len(owner.waiting) > 1 or not self._latest):
                 return number
         if record.droppable:
-            return None if self._latest else lane.waiting[0]
+            return None if self._latest or not lane.waiting else lane.waiting[0]
         return lane.waiting[0] if len(lane.waiting) > _MAX_REPLIES else None
 
     def _remove(self, number: int) -> tuple[Lane, OutgoingRecord]:
@@ -118,9 +118,10 @@ class OutgoingQueue:
         _, record, timestamp_ms = self._records[lane.waiting[0]]
         return record, timestamp_ms
 
-    def pop(self, lane: Lane) -> None:
-        """Removes the oldest waiting record of a lane."""
-        self._remove(lane.waiting[0])
+    def discard(self, lane: Lane, record: OutgoingRecord) -> None:
+        """Removes a record that was the oldest waiting one of its lane; it may have been dropped since."""
+        if lane.waiting and self._records[lane.waiting[0]][1] is record:
+            self._remove(lane.waiting[0])
 
     def rotate(self, lane: Lane) -> None:
         """Lets other lanes go first."""

@@ -71,6 +71,7 @@ class Publisher:
         self._reported = 0  # written by the producer's thread
         self._tick = 0
         self._ticking = False
+        self._stopped = False
         self._timer = SerialDisposable()
         self._retry = SerialDisposable()
         self._too_large: set[tuple[str, str]] = set()  # logged, by topic and PV
@@ -160,6 +161,9 @@ class Publisher:
         return True
 
     def _wait(self, lane: Lane, outgoing: OutgoingRecord) -> None:
+        if self._stopped:
+            self._count_dropped(outgoing)
+            return
         if not len(self._queue):
             self._schedule_retry()
         for owner, dropped in self._queue.add(lane, outgoing, round(self._clock() * 1000)):
@@ -205,9 +209,10 @@ class Publisher:
                 for _ in range(_TURN):
                     if not lane.waiting or self._is_stalled(lane):
                         break
-                    if not self._try_send(lane, *self._queue.first(lane)):
+                    record, timestamp_ms = self._queue.first(lane)
+                    if not self._try_send(lane, record, timestamp_ms):
                         return
-                    self._queue.pop(lane)
+                    self._queue.discard(lane, record)
                     progress = True
                 self._queue.rotate(lane)
 
@@ -297,14 +302,18 @@ class Publisher:
         self._ticking = True
         self._timer.disposable = self._scheduler.schedule_relative(_TICK, tick)
 
-    def close(self, timeout: float) -> None:
-        """Flushes the producer for at most `timeout` seconds; drops records that it does not take."""
+    def stop(self) -> None:
+        """Passes on what the sink still takes, and drops the rest and what comes later. Idempotent."""
         self._retry.dispose()
         self._timer.dispose()
         self._pass_on()
+        self._stopped = True
         number = self._queue.clear()
         if number:
             self._metrics.dropped_records += number
             self._probe.end(confirmed=False)
             _log.warning("records dropped at close: count=%d reason=Kafka does not accept them", number)
+
+    def close(self, timeout: float) -> None:
+        """Flushes the producer for at most `timeout` seconds, after `stop`. Callable on any thread."""
         self._sink.close(timeout)
