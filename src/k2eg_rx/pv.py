@@ -103,6 +103,9 @@ class PVAddress:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "uri", f"{self.protocol}://{name}")
 
+    def __hash__(self) -> int:
+        return hash(self.uri)  # a string keeps its hash; gateways look addresses up for each value
+
     @classmethod
     def parse(cls, uri: str) -> PVAddress:
         """Returns the address that a URI denotes.

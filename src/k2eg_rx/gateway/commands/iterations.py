@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from k2eg_rx.gateway.commands.messages import PVValue
 from k2eg_rx.protocol import SnapshotHeader, SnapshotTail
@@ -14,8 +14,7 @@ from k2eg_rx.pv import PVAddress
 _MAX_NOTES = 10  # in one tail
 
 
-@dataclass(frozen=True, slots=True)
-class UnencodedData:
+class UnencodedData(NamedTuple):
     """A data message of an iteration before encoding.
 
     Attributes:

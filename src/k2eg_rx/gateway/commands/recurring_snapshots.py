@@ -351,10 +351,10 @@ class RecurringSnapshots:
 
     def _collect(self, running: _RunningSnapshot, address: PVAddress) -> abc.DisposableBase:
         """Subscribes to a PV; one whose subscription fails is missing from the iterations."""
-        name = running.command.snapshot_name
+        name, ages = running.command.snapshot_name, running.command.triggered
 
         def on_value(value: PVValue) -> None:
-            lost = running.builder.add(address, value, self._now())
+            lost = running.builder.add(address, value, self._now() if ages else 0.0)
             if lost:
                 self._metrics.dropped_samples += lost
                 self._overflow.count(f"snapshot={name}")
