@@ -142,7 +142,8 @@ class MetricsServer:
         """Ends the connections and the thread. Idempotent."""
         if not self._closing:
             self._closing = True
-            self._waker.send(b"x")
+            with suppress(OSError):  # the thread has ended: a client woke it first
+                self._waker.send(b"x")
         if self._thread is not threading.current_thread():
             self._thread.join(_JOIN)
 

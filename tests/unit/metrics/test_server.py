@@ -190,3 +190,19 @@ def test_closing_ends_thread_and_connections_and_frees_the_port() -> None:
         assert sock.recv(1) == b""
     assert "k2eg-metrics" not in {thread.name for thread in threading.enumerate()}
     MetricsServer({}, server.port).close()
+
+
+def test_closing_a_server_that_a_client_wakes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = MetricsServer({}, 0)
+    waker = server._waker  # closed by the thread
+
+    class Late:
+        def send(self, data: bytes) -> int:
+            server._waker = waker
+            raw(server)
+            server._thread.join(PATIENCE)
+            return waker.send(data)
+
+    monkeypatch.setattr(server, "_waker", Late())
+    server.close()
+    assert not server._thread.is_alive()
