@@ -16,6 +16,10 @@ NUMBERS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := geta
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in NUMBERS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in NUMBERS:
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup, which ignores SIGHUP
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
