@@ -144,7 +144,8 @@ class GatewayUnderTest:
         self.reader = Reader(transport, "replies", "a")
 
     def send_command(self, command: str, reply_id: str = "id", **fields: Any) -> None:
-        body = {"command": command, "reply_topic": "replies", "reply_id": reply_id, "serialization": "json"} | fields
+        body = {"command": command, "reply_topic": "replies", "reply_id": reply_id, "serialization": "json"}
+        body |= {"uri_keys": True} | fields  # as this library's clients: the others get first values once more
         self.sink.send(COMMANDS, json.dumps(body).encode())
 
     def close(self) -> None:
@@ -207,7 +208,7 @@ def test_values_that_kafka_does_not_accept_are_answered_by_small_records(setting
     try:
         bench.gateway.start()
         bench.send_command("get", "g", pv_name="pva://big")
-        bench.send_command("monitor", "m", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+        bench.send_command("monitor", "m", pv_name="pva://a", monitor_dest_topic="a")
         bench.provider.subscriber_of("a")({"value": BIG})
         bench.provider.subscriber_of("a")({"value": 1})
         bench.send_command("snapshot", "s", pv_name_list=["pva://c"])
