@@ -1,15 +1,17 @@
 """Numbers the messages of a recurring snapshot's iterations, at the time at which they are passed to Kafka.
 
-A message that is dropped before that leaves no gap: today's clients wait for a missing number for ever, and hand over
-none of the later iterations either. The tail says how many are missing.
+A message that is dropped before that leaves no gap: released clients wait for a missing number for ever, and
+hand over none of the later iterations either. The tail says how many are missing.
 
 Thread safety: belongs to the event loop thread.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from k2eg_rx.protocol import Serialization, with_fields
 
@@ -43,10 +45,17 @@ class IterationNumbers:
 
 
 class Place(NamedTuple):
-    """A message's place in its iteration."""
+    """A message's place in its iteration.
+
+    Attributes:
+        iteration: The numbers of the iteration.
+        part: The kind of the message.
+        push: The fields that say to which partial push it belongs; empty without partial pushes.
+    """
 
     iteration: IterationNumbers
     part: Part
+    push: Mapping[str, Any] = MappingProxyType({})
 
     def numbered(self, serialization: Serialization, body: bytes) -> bytes | None:
         """Returns a message's body with its number; None if its header was dropped: clients would skip it."""
@@ -56,7 +65,7 @@ class Place(NamedTuple):
             return None
         if not iteration.shown:
             return body
-        fields = {"msg_seq": number}
+        fields = {**self.push, "msg_seq": number}
         if self.part is Part.TAIL:
             fields["total_messages"] = number
             if iteration.missing:

@@ -43,7 +43,6 @@ from k2eg_rx.protocol import (
     encode_data,
     encode_header,
     encode_tail,
-    with_fields,
 )
 from k2eg_rx.pv import PVAddress, has_control, snapshot_topic
 from k2eg_rx.texts import get_logger, printable
@@ -113,7 +112,7 @@ def _name_error(name: str) -> str:
     return f"The snapshot name has control characters: {printable(name, 200)!r}" if has_control(name) else ""
 
 
-def _submission(push: int, message: Message) -> dict[str, Any]:
+def _push_fields(push: int, message: Message) -> dict[str, Any]:
     """Returns the fields of a message that say to which partial push it belongs."""
     is_last = isinstance(message, UnencodedData) and message.is_last
     return {"submission_seq": push} | ({"last_submission_data": True} if is_last else {})
@@ -207,7 +206,7 @@ class RecurringSnapshots:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, _IN_USE, text)
         running.consumed_topics.add(reply_to.topic)
         text, starts = f"Snapshot {name} is already running", self._announcement.topic
-        return reply_stream(self._metrics, reply_to, reply(reply_to, RECURRING_KEY, 0, text, gateway_topic=starts))
+        return reply_stream(self._metrics, reply_to, RECURRING_KEY, text, gateway_topic=starts)
 
     def trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:
         """Makes a triggered snapshot publish an iteration; returns the reply. No effect on timed snapshots."""
@@ -235,9 +234,7 @@ class RecurringSnapshots:
             bound = self._options.max_waiting_triggers
             text = f"Snapshot '{name}' has {bound} triggers waiting, no more may wait ([gateway] max_waiting_triggers)"
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, OVER_LIMIT, text)
-        return reply_stream(
-            self._metrics, reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been armed")
-        )
+        return reply_stream(self._metrics, reply_to, RECURRING_KEY, f"Snapshot '{name}' has been armed")
 
     def stop(self, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
         """Makes a snapshot publish its last iteration and end; returns the reply."""
@@ -249,13 +246,9 @@ class RecurringSnapshots:
         if running is not None and running.stopping:
             return running.after(lambda: self.stop(request))
         if running is None:
-            return reply_stream(
-                self._metrics, reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' is already stopped")
-            )
+            return reply_stream(self._metrics, reply_to, RECURRING_KEY, f"Snapshot '{name}' is already stopped")
         running.stop()
-        return reply_stream(
-            self._metrics, reply_to, reply(reply_to, RECURRING_KEY, 0, f"Snapshot '{name}' has been stopped")
-        )
+        return reply_stream(self._metrics, reply_to, RECURRING_KEY, f"Snapshot '{name}' has been stopped")
 
     def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
         """Stops the snapshots whose topics have had no consumers for too long; see `ConsumedTopics.have_expired`."""
@@ -382,19 +375,18 @@ class RecurringSnapshots:
                 text = "; ".join(filter(None, (message.error_message, notes)))
                 body = encode_tail(form, replace(message, error_message=text))
                 self._metrics.iterations += 1
-            if running.command.sub_push_delay_msec > 0 and running.command.numbered:
-                body = with_fields(form, body, _submission(running.push, message))
         except Exception as error:  # of this message only: the others are published
+            Place(running.numbers, part).dropped()
             if not isinstance(error, WireError):
                 _log.exception("encoding failed: snapshot=%s", running.command.snapshot_name)
                 self._metrics.failures += 1
                 return None
             self._metrics.unencodable += 1
-            Place(running.numbers, part).dropped()
             self._unencodable.count(f"snapshot={running.command.snapshot_name} subject={subject} error={error}")
             running.builder.note(subject, f"the value cannot be serialized: {error}", 1)
             return None
-        instead, place = partial(running.builder.note, subject), Place(running.numbers, part)
+        push = _push_fields(running.push, message) if running.command.sub_push_delay_msec > 0 else {}
+        instead, place = partial(running.builder.note, subject), Place(running.numbers, part, push)
         return OutgoingRecord(running.topic, running.key, body, form, "", True, instead, about=subject, place=place)
 
     def _timestamp(self) -> int:

@@ -97,12 +97,18 @@ class CommandRequest(NamedTuple, Generic[_Command]):
         return ""
 
 
-def reply_stream(metrics: Metrics, reply_to: ReplyTo, outgoing: OutgoingRecord) -> Observable[OutgoingRecord]:
+def reply_stream(
+    metrics: Metrics, reply_to: ReplyTo, key: str, message: str, *, gateway_topic: str = ""
+) -> Observable[OutgoingRecord]:
     """Counts a command that is carried out and returns a stream of its reply.
 
     The stream is empty if the command has no reply topic or id; so for `refusal_stream`.
     """
     metrics.count_result(reply_to.command, Result.OK)
+    return _stream(reply_to, reply(reply_to, key, 0, message, gateway_topic=gateway_topic))
+
+
+def _stream(reply_to: ReplyTo, outgoing: OutgoingRecord) -> Observable[OutgoingRecord]:
     return reactivex.of(outgoing) if reply_to.complete else reactivex.empty()
 
 
@@ -112,4 +118,4 @@ def refusal_stream(
     """Counts a refused command and returns a stream of its negative reply."""
     metrics.refused += 1
     metrics.count_result(reply_to.command, Result.REFUSED)
-    return reactivex.of(reply(reply_to, key, error, message)) if reply_to.complete else reactivex.empty()
+    return _stream(reply_to, reply(reply_to, key, error, message))

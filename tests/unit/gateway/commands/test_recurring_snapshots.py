@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from k2eg_rx.gateway.commands import iteration_output
+from k2eg_rx.gateway.commands import iteration_output, recurring_snapshots
 from k2eg_rx.protocol.encode import Serialization
 
 START_MS = 1_795_000_000_000
@@ -611,6 +611,24 @@ def test_a_monitor_publishes_the_newest_value_when_its_topic_exists(slow: tuple[
     make()
     gateway.update("m", 7)
     assert gateway.bodies("m") == [{"m": {"value": 7}}]
+
+
+def test_a_value_whose_encoding_fails_is_counted_in_the_tail(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = recurring_snapshots.encode_data
+
+    def failing(form: Serialization, timestamp: int, iter_index: int, pv_name: str, fragment: bytes) -> bytes:
+        if pv_name == "a":
+            raise RuntimeError("a fault of the encoder")
+        return encode(form, timestamp, iter_index, pv_name, fragment)
+
+    monkeypatch.setattr(recurring_snapshots, "encode_data", failing)
+    start(gateway, "pva://a", "pva://b", name="s")
+    gateway.update("a", 1)
+    gateway.update("b", 1)
+    gateway.advance(1.0)
+    (tail,) = [body for body in gateway.bodies("s") if body["message_type"] == 2]
+    assert (tail["msg_seq"], tail["total_messages"], tail["missing_messages"]) == (3, 3, 1)
+    assert gateway.metrics.failures == 1
 
 
 def test_a_value_that_cannot_be_published_is_named_in_the_next_tail(gateway: Any) -> None:
