@@ -6,7 +6,6 @@ of the transport; `Dispatcher` hands over to subscribers.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -21,13 +20,9 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from k2eg_rx.client.correlation import CommandSender, new_reply_id, when_done
 from k2eg_rx.client.put_progress import CLOSED, PutProgress, error_of_put
 from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
-from k2eg_rx.protocol import Command, GetCommand, PutCommand, Reply
+from k2eg_rx.protocol import Command, GetCommand, PutCommand, Reply, silent_pv_seconds
 
 _T = TypeVar("_T")
-
-
-# The reply of a gateway of this package to a get of a PV that did not answer in the time that the command gave.
-_SILENT_PV = re.compile(r"the PV does not answer \(the gateway waited ([0-9.e+-]+) s\)")
 
 
 def closed_before_reply() -> ClientClosedError:
@@ -43,9 +38,9 @@ def closed_before_sending() -> ClientClosedError:
 def check_reply(reply: Reply, operation: str, subject: str) -> None:
     """Raises OperationError if the reply is a failure, OperationTimeout if the PV did not answer in time."""
     if reply.error < 0:
-        silent = _SILENT_PV.search(reply.message)
-        if silent and operation == GetCommand.operation:
-            raise OperationTimeout(operation, subject, float(silent[1]), "the gateway is there, the PV does not answer")
+        waited = silent_pv_seconds(reply.message) if operation == GetCommand.operation else None
+        if waited is not None:
+            raise OperationTimeout(operation, subject, waited, "the gateway is there, the PV does not answer")
         raise OperationError(reply.error, reply.message, operation, subject)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from k2eg_rx.gateway.runtime.metrics import LATENCY_BOUNDS, GatewayState, Metrics, Result
+from k2eg_rx.gateway.runtime.metrics import LATENCY_BOUNDS, UNREADABLE, GatewayState, Metrics, Result
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.metrics import Buckets, Family, Reading
 from k2eg_rx.transport import ConnectionState
@@ -277,6 +277,5 @@ _DEPLOYED: Mapping[Family, Callable[[Figures], Values]] = {
     _system("uptime_seconds", "Time since the start of the gateway"): lambda _: time.monotonic() - _STARTED,
 }
 
-UNREADABLE = "unreadable"  # the name of commands without a name
 _METRICS: Mapping[Family, Callable[[Figures], Values]] = {**_OWN, **_DEPLOYED}
 GATEWAY_FAMILIES = tuple(_METRICS)

@@ -41,7 +41,7 @@ from k2eg_rx.gateway.commands.update_queue import UpdateQueue
 from k2eg_rx.gateway.epics.provider import Provider, problem_of
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
-from k2eg_rx.gateway.runtime.metrics import GatewayState, Metrics, RateLimitedWarning, Result
+from k2eg_rx.gateway.runtime.metrics import UNREADABLE, GatewayState, Metrics, RateLimitedWarning, Result
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.protocol import (
     PARSE_ERROR_KEY,
@@ -126,7 +126,7 @@ class CommandHandler:
             if refusal:
                 self._refused_replies.count(refusal)
                 parsed = Unanswerable("reply topic refused")
-        metrics.count_received("unreadable" if isinstance(parsed, Unanswerable) else parsed.reply_to.command)
+        metrics.count_received(UNREADABLE if isinstance(parsed, Unanswerable) else parsed.reply_to.command)
         if isinstance(parsed, Unanswerable):
             metrics.poison += 1
             if parsed.reason not in self._logged_reasons:

@@ -75,7 +75,7 @@ from k2eg_rx.protocol.parse import (
 from k2eg_rx.protocol.plain_values import plain
 from k2eg_rx.protocol.put_conversion import fields_for
 from k2eg_rx.protocol.records import Headers, Record
-from k2eg_rx.protocol.replies import decode_reply, decode_snapshot_message
+from k2eg_rx.protocol.replies import decode_reply, decode_snapshot_message, silent_pv_seconds, silent_pv_text
 from k2eg_rx.protocol.snapshot_properties import SnapshotProperties
 from k2eg_rx.protocol.snapshots import OneShotAssembler, Samples, Snapshot
 from k2eg_rx.protocol.structures import (
@@ -208,6 +208,8 @@ __all__ = [
     "select_field",
     "severity_of",
     "shown",
+    "silent_pv_seconds",
+    "silent_pv_text",
     "structure_of",
     "timestamp_of",
     "units_of",

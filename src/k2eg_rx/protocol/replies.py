@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import Any, cast
 
@@ -23,6 +24,9 @@ _DATA_FIELDS = frozenset(
     }
 )
 _MILLISECOND = 1_000_000  # in nanoseconds
+# Of a gateway of this package, in the message of a negative reply to a get.
+_SILENT_PV = "the PV does not answer (the gateway waited {} s)"
+_SILENT = re.compile(re.escape(_SILENT_PV).replace(r"\{\}", "([0-9.e+-]+)"))
 # As milliseconds the year 33658, as nanoseconds 12 days after the epoch: newer gateways write nanoseconds.
 _LEAST_NANOSECONDS = 10**15
 
@@ -41,6 +45,20 @@ def decode_reply(record: Record) -> Reply:
         message=message if isinstance(message, str) else "",
         body=body,
     )
+
+
+def silent_pv_text(seconds: float) -> str:
+    """Returns why a get failed whose PV has not answered for so many seconds."""
+    return _SILENT_PV.format(f"{seconds:g}")
+
+
+def silent_pv_seconds(message: str) -> float | None:
+    """Returns for how many seconds a gateway has waited for a PV in vain, from its reply's message; None if it has not.
+
+    Gateways that do not know the client's time for a get do not say so.
+    """
+    found = _SILENT.search(message)
+    return float(found[1]) if found else None
 
 
 def _sample(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:

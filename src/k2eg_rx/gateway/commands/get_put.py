@@ -40,7 +40,7 @@ from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTime
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning, Result
-from k2eg_rx.protocol import GetCommand, PutCommand, PutError, encode_value, parse_fields
+from k2eg_rx.protocol import GetCommand, PutCommand, PutError, encode_value, parse_fields, silent_pv_text
 from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.texts import get_logger
 
@@ -60,7 +60,6 @@ _SUCCESS = "Successfull operation"
 _NOT_SENT = "nothing was written, and nothing will be"
 _SENT = "the value was sent, and may have been written"
 
-_NO_ANSWER = "the PV does not answer (the gateway waited {:g} s)"
 _STILL_RUNNING = (
     "nothing was written: an earlier put to this PV still waits for its record; put without waiting to write now"
 )
@@ -294,7 +293,7 @@ class GetPutHandler:
             elif reason != _BEHIND:
                 reason = _NOT_SENT
         elif operation.started and self._timeout_of(operation.request.command) < self._options.operation_timeout:
-            reason = _NO_ANSWER.format(self._timeout_of(operation.request.command))
+            reason = silent_pv_text(self._timeout_of(operation.request.command))
         self._reply(operation, -3, f"{TIMEOUT}: {reason}" if reason else TIMEOUT, Result.TIMEOUT)
 
     def _refuse(self, operation: Operation, text: str) -> None:

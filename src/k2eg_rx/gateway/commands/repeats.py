@@ -1,8 +1,9 @@
 """Publishes current values once more, for clients that could not read them when they were published first.
 
-A client of this library reads a PV's topic from before its command on. One of today's subscribes to the topic when it
-has the reply: it reads from some time later, after its consumer group was assigned anew. So for each activation by such
-a client the value is published again after a delay, and whenever the topic is seen to have more consumers than before.
+A client of this library reads a PV's topic from before its command on. A released client (`k2eg` up to 0.3.2)
+subscribes to the topic when it has the reply, and reads it from the time at which its consumer group was assigned
+anew. So for each activation by a released client the value is published again after a delay, and whenever the topic
+is seen to have more consumers than before.
 
 Repeats of one monitor are merged: within half a second there are two at most, however many clients ask.
 
@@ -65,7 +66,7 @@ class Repeats(Generic[_M]):
         scheduler: The event loop.
         publish: Publishes a monitor's current value; returns whether there is one.
         look_up: Looks up the number of consumers per topic, and passes it to its argument; None if unknown.
-        delay: Seconds from an activation until the value is repeated for a client of today's form; 0: it is not.
+        delay: Seconds from an activation until the value is repeated for a released client; 0: it is not.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ _LOSSES = ("dropped_updates", "dropped_samples", "dropped_records", "undelivered
 # Seconds. An idle gateway takes 2 ms to the broker's confirmation, a loaded one 100 ms, an outage minutes.
 LATENCY_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 _NOTHING = object()
+UNREADABLE = "unreadable"  # the name of commands without a name, in `Metrics.received`
 
 
 class Result(StrEnum):

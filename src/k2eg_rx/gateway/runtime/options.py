@@ -50,9 +50,9 @@ class GatewayOptions:
         monitor_expiration: A monitor or recurring snapshot ends after this time without consumers; 0 means never.
         purge: Whether the topic of a PV is deleted some time after its last monitor has ended for want of consumers.
         ignored_groups: A regular expression; consumer groups whose whole name matches do not count as consumers.
-        first_value_delay: For clients that subscribe to a PV's topic when its monitor is confirmed, as today's do, the
-            current value is published once more after this time, and when the topic is seen to have more consumers;
-            0 means not at all.
+        first_value_delay: For clients that subscribe to a PV's topic when its monitor is confirmed, as released clients
+            do, the current value is published once more after this time, and when the topic is seen to have more
+            consumers; 0 means not at all.
         update_buffer: Approximate bytes of EPICS updates that may wait for the event loop.
         snapshot_buffer: Values that one recurring snapshot may buffer.
         outgoing_buffer: Records that may wait for Kafka in an outage.
