@@ -29,7 +29,7 @@ LARGEST_COUNT = 2**31 - 1  # of what is held in memory, or counted by librdkafka
 
 
 def _finite(value: object) -> float | None:
-    """Returns a number as a float; None if it is none, or not finite."""
+    """Returns a number as a float; None for anything else, and for one that is not finite."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:
@@ -169,7 +169,7 @@ def callback(value: Callable[..., _T], name: str, *parameters: str) -> Callable[
         parameters: The arguments' names, for the error.
 
     Raises:
-        ValueError: It is none, takes other arguments, or is a coroutine function, which nothing would await.
+        ValueError: It is not callable, takes other arguments, or is a coroutine function, which nothing would await.
     """
     if not callable(value):  # pyright: ignore[reportUnnecessaryComparison]
         raise ValueError(f"{name} must be callable, got {shown(value)}")

@@ -163,7 +163,7 @@ _OWN: Mapping[Family, Callable[[Figures], Values]] = {
         lambda figures: figures.metrics.published
     ),
     _counter("dropped", "What was not published, by reason; 0 in a gateway that keeps up", "reason"): _dropped,
-    _counter("merged", "Those of the dropped in whose place a newer value of the same PV is published", "queue"): (
+    _counter("merged", "Dropped updates and records that a newer value of the same PV has replaced", "queue"): (
         lambda figures: {
             ("update_queue",): figures.metrics.dropped_updates,
             ("outgoing_queue",): figures.metrics.merged_records,

@@ -27,9 +27,8 @@ from k2eg_rx.operators.resample_samples import NEVER, FillOptions, PVSamples, Va
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate, Snapshot, Structure, timestamp_of
 
 _LATEST = 1 << 62  # the year 2116, in nanoseconds; the distance of two times still fits 64 bits
-_LONGEST_WINDOW = (
-    600 * NANOSECONDS
-)  # of a snapshot; a PV that is further behind the others when points begin is no measure
+# Of a snapshot. A PV that is further behind the others when points begin has a wrong clock, or was silent.
+_LONGEST_WINDOW = 600 * NANOSECONDS
 _LONGEST_GAP = 1_000_000  # points, 2.3 hours at 120 Hz and 8 MB for each PV: a longer gap is a clock that was corrected
 
 

@@ -254,7 +254,7 @@ class _Reading:
             self._find(
                 enabled,
                 "used",
-                f"[{_GATEWAY}] metrics_port={number} on all interfaces, as there" if is_on else "no metrics over HTTP",
+                f"[{_GATEWAY}] metrics_port={number} on all interfaces" if is_on else "no metrics over HTTP",
             )
         if is_on and enabled is not None:
             source = port or enabled

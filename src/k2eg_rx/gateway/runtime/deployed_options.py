@@ -1,6 +1,6 @@
 """The options of the deployed gateway: which ones this gateway uses, as what, and why it does not use the others.
 
-Names are spelled as there, mistakes included.
+Names are spelled as by the deployed gateway, mistakes included.
 """
 
 from __future__ import annotations

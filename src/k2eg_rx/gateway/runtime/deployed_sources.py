@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 def entries_of_file(path: Path) -> list[Entry]:
-    """Returns the options of a configuration file; a ``#`` begins a comment, as there.
+    """Returns the options of a configuration file; a ``#`` begins a comment.
 
     Raises:
         ValueError: The file cannot be read, or a line is not ``name=value``; the text names file and line.

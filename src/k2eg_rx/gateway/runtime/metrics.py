@@ -130,7 +130,7 @@ class Metrics:
         dropped_samples: Values discarded because a recurring snapshot's buffer was full.
         dropped_records: Records discarded because no more may wait for Kafka, or the producer refused them.
         undelivered: Records that Kafka refused, or did not confirm in an outage.
-        merged_records: Those of `dropped_records` in whose place a newer one of the same PV is published.
+        merged_records: Those of `dropped_records` that a newer record of the same PV has replaced.
         disconnections: Losses of a connection to a subscribed PV.
         iterations: Iterations of recurring snapshots that were published.
         snapshot_values: Values in them.

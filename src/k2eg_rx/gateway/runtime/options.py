@@ -145,7 +145,7 @@ class GatewayOptions:
 
     @staticmethod
     def boolean(text: str) -> bool | None:
-        """Returns the flag that a text such as ``yes``, ``off`` or ``1`` is; None if it is none."""
+        """Returns the flag that a text such as ``yes``, ``off`` or ``1`` stands for; None for any other text."""
         return _BOOLEANS.get(text.lower())
 
     def warn(self) -> None:
