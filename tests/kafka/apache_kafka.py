@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -31,16 +29,13 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from kafka_distribution import Distribution
 
-HOST = "127.0.0.1"
+from k2eg_rx.embedded.loopback import HOST, free_ports
+
 PLAINTEXT = "PLAINTEXT"
 
 _STORAGE = "kafka.tools.StorageTool"
 _BROKER = "kafka.Kafka"
 _CONTROLLER = "CONTROLLER"
-
-# Below the range of outgoing connections (32768 and up). While a broker is down, a client that connects to its port
-# from a port of that range may be connected to itself, and the broker could not restart.
-_PORTS = range(20_000, 32_000)
 
 _START_SECONDS = 300.0  # a start takes 3 s of processor time; the machine may be busy
 _STOP_SECONDS = 60.0  # a stop takes 0.5 s, and about 5 s if it writes the class archive
@@ -129,7 +124,7 @@ class ApacheKafka:
         self._data = folder / "data"
         self._java_options = (*_JAVA_OPTIONS, *java_options)
         protocols = {PLAINTEXT: PLAINTEXT, _CONTROLLER: PLAINTEXT, **(listeners or {})}
-        self.ports = dict(zip(protocols, _free_ports(len(protocols)), strict=True))
+        self.ports = dict(zip(protocols, free_ports(len(protocols)), strict=True))
         self.log = folder / "broker.log"
         self._properties = {**_PROPERTIES, **self._addresses(protocols), **(properties or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -322,15 +317,3 @@ def _start_process(command: Sequence[str], folder: Path, log: Path) -> subproces
 
     threading.Thread(target=run, name="apache-kafka", daemon=True).start()
     return started.result()
-
-
-def _free_ports(count: int) -> list[int]:
-    generator = random.SystemRandom()  # property tests seed the default generator
-    ports: list[int] = []
-    while len(ports) < count:
-        port = generator.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            if port not in ports:
-                ports.append(port)
-    return ports

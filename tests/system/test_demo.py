@@ -73,7 +73,8 @@ class ProcessEnvironment:
         ) as demo:
             try:
                 assert demo.stdout is not None
-                assert any(line.startswith("demo:sum") for line in demo.stdout)
+                shown = any(line.startswith("demo:sum") for line in demo.stdout)
+                assert shown, demo.communicate()[1]
                 yield demo
             finally:
                 demo.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -11,16 +12,20 @@ from dataclasses import dataclass
 HOST = "127.0.0.1"
 
 _ADDRESS_LISTS = ("EPICS_CA_ADDR_LIST", "EPICS_PVA_ADDR_LIST")
-_PORT_ATTEMPTS = 50  # an attempt fails only if the number is in use for UDP
+# Below the range of outgoing connections (Linux: 32768 and up), from which any program of this machine may get a number
+# between the choice here and the server's bind. While a server is down, a client could even be connected to itself.
+_PORTS = range(10_000, 32_000)
+_PORT_ATTEMPTS = 500  # an attempt fails only if the number is in use
+_generator = random.SystemRandom()  # programs seed the default generator: two of them would choose the same ports
 
 
 def _tcp_and_udp_port(sockets: ExitStack) -> int:
     for _ in range(_PORT_ATTEMPTS):
+        port = _generator.choice(_PORTS)
         stream = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        stream.bind((HOST, 0))
-        port: int = stream.getsockname()[1]
         datagram = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         try:
+            stream.bind((HOST, port))
             datagram.bind((HOST, port))
         except OSError:
             continue

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from k2eg_rx.embedded.loopback import free_ports
 from k2eg_rx.gateway.endpoint import alive, ready, serve_gateway
 from k2eg_rx.gateway.runtime.metrics import GatewayState, Metrics
 from k2eg_rx.gateway.runtime.options import GatewayOptions
@@ -60,8 +61,7 @@ def get(port: int, path: str) -> tuple[int, bytes]:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    return free_ports(1)[0]
 
 
 def test_metrics_and_health_are_served(free_port: int) -> None:
