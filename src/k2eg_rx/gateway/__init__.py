@@ -9,6 +9,10 @@ Bounds
       and snapshots. What exceeds a bound is refused (-10, with a text that names the bound and the option), and delays
       no other application.
 
+Access
+    - What a command must not do is refused (-12, with a text that names PV and option) before it is begun: with
+      `read_only` each put. In a one-shot snapshot each denied PV is refused, and the others are read.
+
 Topics
     - A topic is refused (-11) if it is the command topic, an internal one of Kafka, in use for something else, or does
       not match the option `reply_topics`, `monitor_topics` or `snapshot_topics`.

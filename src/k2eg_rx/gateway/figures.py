@@ -148,6 +148,11 @@ _OWN: Mapping[Family, Callable[[Figures], Values]] = {
         "result",
         deployed="`k2eg_epics_ioc_operation` for gets and puts that are ok",
     ): lambda figures: dict(tuple(figures.metrics.results.items())),
+    _counter(
+        "denied",
+        "PVs that commands asked for and must not read or write, by the option that denies them",
+        "option",
+    ): lambda figures: {(option,): count for option, count in tuple(figures.metrics.denied.items())},
     _gauge("pending_operations", "Gets and puts that wait or run"): lambda figures: figures.state.operations,
     _counter("failures", "Unexpected exceptions, each of which is in the log"): lambda figures: (
         figures.metrics.failures

@@ -23,6 +23,7 @@ import reactivex
 from reactivex import Observable, abc
 
 from k2eg_rx.errors import TransportError
+from k2eg_rx.gateway.commands.access_rules import AccessRules
 from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.dispatch import handle_each
 from k2eg_rx.gateway.commands.get_put import GetPutHandler
@@ -97,6 +98,7 @@ class CommandHandler:
         self._context = context
         self._logged_reasons: set[str] = set()
         self._refused_replies = RateLimitedWarning(_log, "{} commands dropped: their reply topics are refused")
+        self._access = AccessRules(context)
         self.topics = Topics(admin, context.scheduler, create=context.options.create_topics)
         self.channels = Channels(providers, UpdateQueue(context), context)
         self.get_put = GetPutHandler(providers, context, capacity_available, confirm)
@@ -136,7 +138,7 @@ class CommandHandler:
         if isinstance(parsed, Refusal):
             return refusal_stream(metrics, parsed.reply_to, parsed.key, parsed.error, parsed.message)
         request = CommandRequest(parsed.command, parsed.reply_to, received.claim, received.written)
-        return self._handlers[type(parsed.command)](request)
+        return self._access.admit(request, self._handlers[type(parsed.command)])
 
     def _parse(self, record: Record) -> Parsed:
         if len(record.value or b"") > self._context.options.max_command_bytes:

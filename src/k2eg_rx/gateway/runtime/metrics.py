@@ -139,6 +139,7 @@ class Metrics:
         pvs_never_connected: Subscribed PVs that have not had a value since their subscription.
         received: Commands by name; ``unreadable`` ones are those in `poison`.
         results: Commands that have ended, or were accepted, by name and result.
+        denied: PVs that commands asked for and must not read or write, by the option that denies them.
         events: EPICS updates by protocol and kind of PV.
         latency: Measures the time from EPICS to Kafka.
     """
@@ -164,6 +165,7 @@ class Metrics:
     pvs_never_connected: int = 0
     received: dict[str, int] = field(default_factory=dict[str, int])
     results: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    denied: dict[str, int] = field(default_factory=dict[str, int])
     events: dict[tuple[str, str], EventCounter] = field(default_factory=dict[tuple[str, str], EventCounter])
     latency: LatencyProbe = field(default_factory=LatencyProbe)
 
@@ -189,6 +191,10 @@ class Metrics:
         """Counts a command that has ended or was accepted."""
         key = command or "unknown", result.value
         self.results[key] = self.results.get(key, 0) + 1
+
+    def count_denied(self, option: str) -> None:
+        """Counts a PV that a command must not read or write."""
+        self.denied[option] = self.denied.get(option, 0) + 1
 
     def events_of(self, protocol: str, kind: str) -> EventCounter:
         """Returns the counter of the updates of a kind of PVs."""

@@ -46,6 +46,7 @@ class GatewayOptions:
         reply_topics: A regular expression that reply topics have to match as a whole; commands with others are dropped.
         monitor_topics: The same for the topics of monitors; others are refused.
         snapshot_topics: The same for the topics of recurring snapshots.
+        read_only: Whether all puts are refused.
         create_topics: Whether to create the topics of PVs and snapshots, with the deployed gateway's partitions.
         monitor_expiration: A monitor or recurring snapshot ends after this time without consumers; 0 means never.
         purge: Whether the topic of a PV is deleted some time after its last monitor has ended for want of consumers.
@@ -84,6 +85,7 @@ class GatewayOptions:
     reply_topics: str = ".*"
     monitor_topics: str = ".*"
     snapshot_topics: str = ".*"
+    read_only: bool = False
     create_topics: bool = True
     monitor_expiration: float = 3600.0
     first_value_delay: float = 1.0
@@ -105,7 +107,7 @@ class GatewayOptions:
             raise ValueError(
                 f"[gateway] group must consist of letters, digits, '.', '_' and '-', got {shown(self.group)}"
             )
-        for name in ("create_topics", "purge"):
+        for name in ("read_only", "create_topics", "purge"):
             flag(getattr(self, name), f"[gateway] {name}")
         for name in ("operation_timeout", "max_put_age", "max_get_age"):
             positive(getattr(self, name), f"[gateway] {name}")
