@@ -11,12 +11,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Any, cast
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.protocol.decode import PROTOCOL_HEADER, REPEATED_HEADER, SERIALIZATION_HEADER
 from k2eg_rx.protocol.messages import SnapshotHeader, SnapshotTail
-from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.protocol.msgpack_codec import Packer
 from k2eg_rx.protocol.records import Headers
 from k2eg_rx.protocol.structures import Structure
 
@@ -29,6 +30,7 @@ START_KEY = b"k2eg-gateway-start"  # of a gateway's start, which only our gatewa
 
 _HEADER, _DATA, _TAIL = 0, 1, 2  # message_type
 _MILLISECOND = 1_000_000  # in nanoseconds
+_CACHED_NAMES = 65_536  # more PVs than one gateway serves
 _FIXMAP = 0x80  # MessagePack: the first byte of a map of up to 15 entries contains its length
 
 Fields = Mapping[str, Any]
@@ -39,6 +41,8 @@ class Serialization(Enum):
 
     JSON = "Json"
     MSGPACK = "Msgpack"
+
+    __hash__ = object.__hash__  # members are unique; Enum's runs Python code for each record
 
     @classmethod
     def named(cls, name: object) -> Serialization:
@@ -98,11 +102,14 @@ def _json(value: object) -> bytes:
         return _ENCODER.encode(_encodable(value, finite=True)).encode()
 
 
+_PACKER = Packer(_native)
+
+
 def _msgpack(value: object) -> bytes:
     try:
-        return pack(value, _native)
+        return _PACKER.pack(value)
     except UnicodeEncodeError:
-        return pack(_encodable(value, finite=False), _native)
+        return _PACKER.pack(_encodable(value, finite=False))
 
 
 def _encode(serialization: Serialization, value: object) -> bytes:
@@ -121,11 +128,16 @@ def encode_structure(serialization: Serialization, structure: Structure) -> byte
         raise WireError("undecodable", f"a structure cannot be encoded: {error}") from error
 
 
+@lru_cache(_CACHED_NAMES)
+def _packed_name(name: str) -> bytes:
+    return _msgpack(name)
+
+
 def _around(serialization: Serialization, before: Fields, name: str, fragment: bytes, after: Fields) -> bytes:
     """Returns a map of the fields before, the fragment under its name, and the fields after."""
     if serialization is Serialization.MSGPACK:
         length = bytes([_FIXMAP | (len(before) + 1 + len(after))])
-        return b"".join((length, pack(before)[1:], _msgpack(name), fragment, _msgpack(after)[1:]))
+        return b"".join((length, _msgpack(before)[1:], _packed_name(name), fragment, _msgpack(after)[1:]))
     parts = [_json(before)[1:-1], _json(name) + b":" + fragment, _json(after)[1:-1]]
     return b"{" + b",".join(part for part in parts if part) + b"}"
 
@@ -221,11 +233,17 @@ def encode_header(serialization: Serialization, header: SnapshotHeader) -> bytes
 def encode_data(serialization: Serialization, timestamp: int, iter_index: int, pv_name: str, fragment: bytes) -> bytes:
     """Returns one PV's sample in an iteration; `timestamp` is in nanoseconds, on the wire in milliseconds."""
     timestamp //= _MILLISECOND
-    if serialization is Serialization.JSON:
-        before = {"message_type": _DATA, "iter_index": iter_index, "timestamp": timestamp}
-    else:
-        before = {"message_type": _DATA, "timestamp": timestamp, "iter_index": iter_index}
+    if serialization is Serialization.MSGPACK:
+        return b"".join((_data_start(timestamp, iter_index), _packed_name(pv_name), fragment))
+    before = {"message_type": _DATA, "iter_index": iter_index, "timestamp": timestamp}
     return _around(serialization, before, pv_name, fragment, {})
+
+
+@lru_cache(16)  # the samples of one push are encoded one after the other
+def _data_start(timestamp_ms: int, iter_index: int) -> bytes:
+    """Returns what the samples of one push begin with: a map of four entries without the last one."""
+    before = _msgpack({"message_type": _DATA, "timestamp": timestamp_ms, "iter_index": iter_index})
+    return bytes([_FIXMAP | 4]) + before[1:]
 
 
 def encode_tail(serialization: Serialization, tail: SnapshotTail) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS, pack, quick_unpack, unpack, unpack_by_msgpack
+from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS, Packer, pack, quick_unpack, unpack, unpack_by_msgpack
 
 RECORDED = Path(__file__).parents[2] / "data" / "recorded.jsonl"
 
@@ -48,3 +49,18 @@ def test_both_decode_any_value_alike(value: object) -> None:
 )
 def test_both_refuse_alike_and_replace_invalid_utf8_alike(packed: bytes) -> None:
     assert outcome(unpack, packed) == outcome(unpack_by_msgpack, packed)
+
+
+def test_a_packer_packs_as_the_package_after_failures_and_large_values_and_in_other_threads() -> None:
+    def native(value: object) -> object:
+        raise TypeError(f"no {type(value).__name__}")
+
+    packer = Packer(native)
+    large = b"x" * 2_000_000
+    for value in ({"a": [1, 2.5, None]}, large, "text"):
+        assert packer.pack(value) == pack(value)
+        for refused in (object(), "\ud800"):
+            with pytest.raises((TypeError, UnicodeEncodeError)):
+                packer.pack({"begun": refused})
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(packer.pack, [1]).result() == pack([1])

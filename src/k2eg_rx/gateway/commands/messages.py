@@ -106,7 +106,9 @@ class PVValue:
         self.name = name
         self.key = key or name
         self.structure = structure
-        self._fragments: dict[tuple[str, tuple[str, ...]], bytes] | None = None  # most values are encoded only once
+        self._fragments: dict[tuple[Serialization, tuple[str, ...]], bytes] | None = (
+            None  # most values are encoded only once
+        )
 
     def fragment(self, serialization: Serialization, fields: tuple[str, ...] = ()) -> bytes:
         """Returns the encoded structure.
@@ -120,7 +122,7 @@ class PVValue:
         """
         if self._fragments is None:
             self._fragments = {}
-        key = (serialization.value, fields)  # the enum's value: hashing an enum member runs Python code
+        key = (serialization, fields)
         fragment = self._fragments.get(key)
         if fragment is None:
             structure = self.structure

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import reactivex
@@ -112,9 +112,9 @@ def _name_error(name: str) -> str:
     return f"The snapshot name has control characters: {printable(name, 200)!r}" if has_control(name) else ""
 
 
-def _push_fields(push: int, message: Message) -> dict[str, Any]:
+@lru_cache(64)  # the messages of one push are encoded one after the other
+def _push_fields(push: int, is_last: bool) -> Mapping[str, Any]:
     """Returns the fields of a message that say to which partial push it belongs."""
-    is_last = isinstance(message, UnencodedData) and message.is_last
     return {"submission_seq": push} | ({"last_submission_data": True} if is_last else {})
 
 
@@ -359,10 +359,10 @@ class RecurringSnapshots:
 
     def _encode(self, running: _RunningSnapshot, message: Message) -> OutgoingRecord | None:
         form = running.serialization
-        subject, part = (message.value.name, Part.DATA) if isinstance(message, UnencodedData) else ("", Part.TAIL)
+        subject, part, is_last = "", Part.TAIL, False
         try:
             if isinstance(message, UnencodedData):
-                running.push = message.push
+                subject, part, running.push, is_last = message.value.name, Part.DATA, message.push, message.is_last
                 fragment = message.value.fragment(form, running.command.pv_field_filter_list)
                 body = encode_data(form, message.timestamp, message.iter_index, message.value.key, fragment)
                 self._metrics.snapshot_values += 1
@@ -385,7 +385,7 @@ class RecurringSnapshots:
             self._unencodable.count(f"snapshot={running.command.snapshot_name} subject={subject} error={error}")
             running.builder.note(subject, f"the value cannot be serialized: {error}", 1)
             return None
-        push = _push_fields(running.push, message) if running.command.sub_push_delay_msec > 0 else {}
+        push: Mapping[str, Any] = _push_fields(running.push, is_last) if running.command.sub_push_delay_msec > 0 else {}
         instead, place = partial(running.builder.note, subject), Place(running.numbers, part, push)
         return OutgoingRecord(running.topic, running.key, body, form, "", True, instead, about=subject, place=place)
 
