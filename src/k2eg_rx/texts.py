@@ -106,19 +106,26 @@ class LineFormatter(logging.Formatter):
         return traceback_text(ei[1]) if ei[1] is not None else ""
 
 
+_MAIN_PROCESS = "MainProcess"  # the name that multiprocessing gives to it
+
+
 class ServiceFormatter(LineFormatter):
-    """Formats the log of a service: one line per event, its traceback included."""
+    """Formats the log of a service: one line per event, traceback included, and the process if it is one of several."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line of a record; the lines of a traceback follow the message, separated by ``|``."""
-        return " | ".join(line.strip() for line in super().format(record).splitlines() if line.strip())
+        line = " | ".join(line.strip() for line in super().format(record).splitlines() if line.strip())
+        return line if record.processName in {None, _MAIN_PROCESS} else f"{record.processName}: {line}"
 
 
 class JsonFormatter(LineFormatter):
-    """Formats the log of a service: a JSON object per line, with time (UTC), level, logger, message and traceback."""
+    """Formats the log of a service: a JSON object per line.
+
+    It has time (UTC), level, logger, message, the process if it is one of several, and the traceback if there is one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line of a record."""
@@ -129,6 +136,8 @@ class JsonFormatter(LineFormatter):
             "logger": printable(record.name),
             "message": printable(record.getMessage()),
         }
+        if record.processName is not None and record.processName != _MAIN_PROCESS:
+            line["process"] = record.processName
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = record.exc_text or self.formatException(record.exc_info)
         return json.dumps(line)

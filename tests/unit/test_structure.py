@@ -20,6 +20,7 @@ PUBLIC_MODULES = {
     "k2eg_rx.gateway.epics.ca_provider",
     "k2eg_rx.gateway.epics.pva_provider",
     "k2eg_rx.gateway.service",
+    "k2eg_rx.gateway.supervisor",
     "k2eg_rx.metrics.exposition",
     "k2eg_rx.testing.fixtures",
 }

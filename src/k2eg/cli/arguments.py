@@ -186,6 +186,12 @@ def _add_gateway(gateway: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the effective configuration as an environment file, without secrets, and exit",
     )
+    gateway.add_argument(
+        "--processes",
+        type=_positive,
+        metavar="N",
+        help="run N gateways of the group, each in a process of its own, and start them again (default: 1)",
+    )
     gateway.add_argument("--log-format", choices=("text", "json"), help="how logs are written (default: text)")
     gateway.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), help="the least level (default: info)"

@@ -11,6 +11,7 @@ import threading
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from k2eg.cli.environment import settings_for
@@ -23,7 +24,7 @@ from k2eg_rx.texts import JsonFormatter, ServiceFormatter, get_logger, printable
 _log = get_logger(__name__)
 
 # Options of the command line that override those of `[gateway]`, which have the same names.
-_OVERRIDES = ("log_level", "log_format", "metrics_port", "metrics_host")
+_OVERRIDES = ("processes", "log_level", "log_format", "metrics_port", "metrics_host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,14 @@ def gateway(arguments: Namespace) -> int:
                 print_lines(f"; {finding.name} ({finding.origin}): {finding.verdict}: {finding.detail}")
         return 0
     require_extra("gateway", ("p4p", "aioca", "numpy"), "`k2eg gateway`")
-    from k2eg_rx.gateway.service import run_gateway  # noqa: PLC0415 - an extra
+    from k2eg_rx.gateway.supervisor import run_gateways  # noqa: PLC0415 - an extra
 
     options = settings.section("gateway")
     level = "debug" if arguments.debug else options.get("log_level", "info")
-    configure_service_logs(level, options.get("log_format", "text"))
+    configure = partial(configure_service_logs, level, options.get("log_format", "text"))
+    configure()
     _report(configuration)
-    return run_gateway(settings)
+    return run_gateways(settings, configure)
 
 
 def _configuration(arguments: Namespace) -> _Configuration:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from k2eg_rx.errors import require_extra
 from k2eg_rx.gateway.figures import Figures
 from k2eg_rx.gateway.runtime.metrics import GatewayState, Metrics
 from k2eg_rx.gateway.runtime.options import GatewayOptions
-from k2eg_rx.metrics import MetricsServer, health_page
+from k2eg_rx.metrics import MetricsServer, Page, Reading, health_page
 from k2eg_rx.transport import ConnectionState
 
 _HEARTBEAT = 10.0  # seconds without a heartbeat after which the event loop counts as stuck; its longest turn is 50 ms
@@ -42,14 +42,21 @@ def serve_gateway(metrics: Metrics, options: GatewayOptions, state: Callable[[],
         ModuleNotFoundError: The extra ``metrics`` is not installed.
         ValueError: The port is in use, or the address is none of this machine.
     """
+    figures = Figures(metrics, options, state)
+    return serve_pages(figures.read, lambda: health_page(alive(state())), lambda: health_page(ready(state())), options)
+
+
+def serve_pages(
+    read: Callable[[], Iterable[Reading]],
+    health: Callable[[], Page],
+    readiness: Callable[[], Page],
+    options: GatewayOptions,
+) -> MetricsServer:
+    """Serves the pages of one gateway or several; arguments and errors as those of `serve_gateway`."""
     require_extra("metrics", ("prometheus_client",), "[gateway] metrics_port")
     from k2eg_rx.metrics.exposition import metrics_page  # noqa: PLC0415 - an extra
 
-    pages = {
-        "/metrics": metrics_page(Figures(metrics, options, state).read),
-        "/healthz": lambda: health_page(alive(state())),
-        "/readyz": lambda: health_page(ready(state())),
-    }
+    pages = {"/metrics": metrics_page(read), "/healthz": health, "/readyz": readiness}
     try:
         return MetricsServer(pages, options.metrics_port, options.metrics_host)
     except OSError as error:

@@ -28,10 +28,17 @@ _STOP_CHECK = 1.0  # seconds between checks of the event that a caller may set; 
 
 
 @contextmanager
-def gateway(settings: Settings, stop: threading.Event | None = None) -> Generator[Gateway]:
+def gateway(
+    settings: Settings, stop: threading.Event | None = None, created: Callable[[Gateway], object] | None = None
+) -> Generator[Gateway]:
     """Starts the gateway of an environment with its providers and Kafka connection; closes them all at the end.
 
     Waits for Kafka for as long as `start_timeout` in `[gateway]` allows, or until `stop` is set.
+
+    Args:
+        settings: The environment.
+        stop: See above.
+        created: Called with the gateway before it waits; then the HTTP endpoint is the caller's.
 
     Yields:
         The running gateway.
@@ -57,14 +64,19 @@ def gateway(settings: Settings, stop: threading.Event | None = None) -> Generato
         stack.callback(ca.close)
         running = Gateway(transport, providers, options, settings.command_topic, admin)
         stack.callback(running.close, _CLOSE_TIMEOUT)
-        if options.metrics_port:
+        if created is not None:
+            created(running)
+        elif options.metrics_port:
             stack.enter_context(serve_gateway(running.metrics, options, running.state))
         running.start(options.start_timeout or None, stop)
         yield running
 
 
 def run_gateway(
-    settings: Settings, stop: threading.Event | None = None, ready: Callable[[], None] | None = None
+    settings: Settings,
+    stop: threading.Event | None = None,
+    ready: Callable[[], None] | None = None,
+    created: Callable[[Gateway], object] | None = None,
 ) -> int:
     """Runs a gateway until SIGTERM, SIGINT or SIGHUP; returns the exit code of the process.
 
@@ -76,6 +88,7 @@ def run_gateway(
         settings: The environment.
         stop: Setting this event also ends the gateway.
         ready: Called when the gateway accepts commands.
+        created: See `gateway`.
     """
     stop = stop or threading.Event()
     running: Gateway | None = None
@@ -84,7 +97,7 @@ def run_gateway(
     manager.starting("waiting for Kafka")
     with TerminationSignals() as signals:
         try:
-            with gateway(settings, stop) as running:
+            with gateway(settings, stop, created) as running:
                 signals.defer()
                 if ready is not None:
                     ready()

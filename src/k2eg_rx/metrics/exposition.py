@@ -35,17 +35,26 @@ class ReadingCollector(Collector):
 
 def _metric(reading: Reading) -> Metric:
     family, values = reading
-    if isinstance(values, Buckets):
-        bounds = [*(f"{bound:g}" for bound in values.bounds), "+Inf"]
-        counts = list(zip(bounds, map(float, accumulate(values.counts)), strict=True))
-        return HistogramMetricFamily(family.name, family.meaning, buckets=counts, sum_value=values.total)
+    series = values if isinstance(values, Mapping) else {(): values}
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(family.name, family.meaning, labels=family.labels)
+        for labels, value in series.items():
+            if isinstance(value, Buckets):
+                histogram.add_metric(labels, _cumulated(value), value.total)
+        return histogram
     # prometheus_client adds the ending of a counter's name to the lines that describe it
     name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
     metric = Metric(name, family.meaning, _TYPES.get(family.kind, family.kind))
-    for labels, value in values.items() if isinstance(values, Mapping) else [((), values)]:
-        named = zip(family.labels, labels, strict=False)
-        metric.add_sample(family.name, {name: text for name, text in named if text}, value)  # as Prometheus has it
+    for labels, value in series.items():
+        if not isinstance(value, Buckets):
+            named = zip(family.labels, labels, strict=False)
+            metric.add_sample(family.name, {name: text for name, text in named if text}, value)  # as Prometheus has it
     return metric
+
+
+def _cumulated(values: Buckets) -> list[tuple[str, float]]:
+    bounds = [*(f"{bound:g}" for bound in values.bounds), "+Inf"]
+    return list(zip(bounds, map(float, accumulate(values.counts)), strict=True))
 
 
 def metrics_page(read: Read) -> Callable[[], Page]:

@@ -51,4 +51,4 @@ class Reading(NamedTuple):
     """
 
     family: Family
-    values: float | Mapping[tuple[str, ...], float] | Buckets
+    values: float | Buckets | Mapping[tuple[str, ...], float | Buckets]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from k2eg_rx.gateway.figures import GATEWAY_FAMILIES
+from k2eg_rx.gateway.supervisor import SUPERVISOR_FAMILIES
 from k2eg_rx.metrics.clients import CLIENT_FAMILIES
 from k2eg_rx.metrics.families import Family
 
@@ -35,7 +36,8 @@ DEPLOYED = [family for family in GATEWAY_FAMILIES if family.deployed == "the sam
 @pytest.mark.parametrize(
     ("heading", "families", "columns"),
     [
-        ("## Metrics of a gateway", OWN, 5),
+        ("## Metrics of a gateway", list(SUPERVISOR_FAMILIES), 4),
+        ("### Of one process", OWN, 5),
         ("## Names of the deployed gateway", DEPLOYED, 4),
         ("## Metrics of a client", list(CLIENT_FAMILIES), 4),
     ],
@@ -45,7 +47,7 @@ def test_the_page_shows_every_metric(heading: str, families: list[Family], colum
 
 
 def test_names_are_unique_and_labels_are_few() -> None:
-    families = [*GATEWAY_FAMILIES, *CLIENT_FAMILIES]
+    families = [*SUPERVISOR_FAMILIES, *GATEWAY_FAMILIES, *CLIENT_FAMILIES]
     names = [family.name for family in families]
     assert len(set(names)) == len(names)
     assert {label for family in families for label in family.labels} == {

@@ -14,6 +14,7 @@ from k2eg_rx.texts import get_logger, shown
 _log = get_logger(__name__)
 
 _MOST = 2**63 - 1  # of bytes and counts
+_MOST_PROCESSES = 256
 _GROUP = re.compile(r"[A-Za-z0-9._-]+")
 _OVERFLOWS = ("latest", "drop_oldest")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -28,6 +29,7 @@ class GatewayOptions:
     Attributes:
         group: The consumer group that reads the command topic; the gateways of a group share the commands. A name
             with "k2eg" in it is accepted with a warning.
+        processes: How many gateways of the group `k2eg gateway` runs on this machine, each in a process of its own.
         start_timeout: How long a gateway waits for Kafka when it starts; 0 means without limit.
         operation_timeout: How long EPICS may take for a get or a put.
         max_put_age: A put that has waited longer in Kafka is refused.
@@ -68,6 +70,7 @@ class GatewayOptions:
     """
 
     group: str = "epics-gateway"
+    processes: int = 1
     start_timeout: float = 0.0
     operation_timeout: float = 10.0
     max_put_age: float = 30.0
@@ -127,6 +130,7 @@ class GatewayOptions:
         if not instance(self.metrics_host, "[gateway] metrics_host", str, "an address").strip():
             raise ValueError("[gateway] metrics_host must be an address of this machine, got ''")
         whole(self.metrics_port, "[gateway] metrics_port", 0, 65535)
+        whole(self.processes, "[gateway] processes", 1, _MOST_PROCESSES)
         for name in (option.name for option in fields(self) if type(option.default) is int and option.default):
             whole(getattr(self, name), f"[gateway] {name}", 1, _MOST)
 
