@@ -102,6 +102,7 @@ class CommandHandler:
         self._logged_reasons: set[str] = set()
         self._refused_replies = RateLimitedWarning(_log, "{} commands dropped: their reply topics are refused")
         self._access = AccessRules(context)
+        providers = self._access.applied_to(providers)
         self.topics = Topics(admin, context.scheduler, create=context.options.create_topics)
         self.channels = Channels(providers, UpdateQueue(context), context)
         self.get_put = GetPutHandler(providers, context, capacity_available, confirm)
@@ -186,6 +187,9 @@ class Gateway:
         command_topic: The topic that commands are read from.
         admin: Creates Kafka topics and counts their listeners. The gateway closes it.
 
+    Raises:
+        ValueError: A file that the options name cannot be used.
+
     Attributes:
         metrics: Counts of commands, records, losses and failures.
         options: See above.
@@ -209,9 +213,13 @@ class Gateway:
         self._loop = EventLoop(self._count_failure)
         context = GatewayContext(self._loop, self.metrics, options, command_topic=command_topic)
         self._commands = CommandSource(self._loop, self._capacity, context.clock)
-        self._handler = CommandHandler(
-            providers, context, admin, self._commands.capacity_available, self._commands.confirm
-        )
+        try:
+            self._handler = CommandHandler(
+                providers, context, admin, self._commands.capacity_available, self._commands.confirm
+            )
+        except ValueError:  # its files cannot be used
+            self._loop.close(0.0)
+            raise
         self._commands.on_claims_ended = self._handler.get_put.end_revoked
         self._publisher = Publisher(
             transport.sink(),

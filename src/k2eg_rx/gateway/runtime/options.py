@@ -49,6 +49,8 @@ class GatewayOptions:
         monitor_topics: The same for the topics of monitors; others are refused.
         snapshot_topics: The same for the topics of recurring snapshots.
         read_only: Whether all puts are refused.
+        pvlist: A file in the syntax of ca-gateway's and pvagw's ``pvlist``: the PVs that commands may name, and
+            aliases; empty for all PVs.
         create_topics: Whether to create the topics of PVs and snapshots, with the deployed gateway's partitions.
         monitor_expiration: A monitor or recurring snapshot ends after this time without consumers; 0 means never.
         purge: Whether the topic of a PV is deleted some time after its last monitor has ended for want of consumers.
@@ -89,6 +91,7 @@ class GatewayOptions:
     monitor_topics: str = ".*"
     snapshot_topics: str = ".*"
     read_only: bool = False
+    pvlist: str = ""
     create_topics: bool = True
     monitor_expiration: float = 3600.0
     first_value_delay: float = 1.0
@@ -129,6 +132,7 @@ class GatewayOptions:
                 ) from None
         if not instance(self.metrics_host, "[gateway] metrics_host", str, "an address").strip():
             raise ValueError("[gateway] metrics_host must be an address of this machine, got ''")
+        instance(self.pvlist, "[gateway] pvlist", str, "the path of a file")
         whole(self.metrics_port, "[gateway] metrics_port", 0, 65535)
         whole(self.processes, "[gateway] processes", 1, _MOST_PROCESSES)
         for name in (option.name for option in fields(self) if type(option.default) is int and option.default):
