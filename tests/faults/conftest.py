@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -109,10 +110,15 @@ class GatewayProcess:
         """Continues a frozen process."""
         self._process.send_signal(signal.SIGCONT)
 
+    def stop(self) -> None:
+        """Ends the gateway as SIGTERM does; returns when the process has ended."""
+        self._process.communicate(timeout=PATIENCE)
+
     def kill(self) -> None:
         """Kills the process, as a power cut does. Idempotent."""
-        self._process.kill()
-        self._process.communicate()
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 class Site:
@@ -187,3 +193,42 @@ def collector() -> Collector:
 @pytest.fixture
 def make_collector() -> type[Collector]:
     return Collector
+
+
+class IOC:
+    """A PVAccess server whose PVs count, apart from the gateways: each update has a number of its own."""
+
+    def __init__(self, prefix: str, count: int, rate: float) -> None:
+        from p4p.nt import NTScalar
+        from p4p.server import Server
+        from p4p.server.thread import SharedPV
+
+        self._pvs = [SharedPV(nt=NTScalar("i"), initial=0) for _ in range(count)]
+        names = [f"{prefix}:n{number}" for number in range(count)]
+        self.uris = [f"pva://{name}" for name in names]
+        self._server = Server(providers=[dict(zip(names, self._pvs, strict=True))], isolate=True)
+        self.variables = {**self._server.conf(), "EPICS_PVA_AUTO_ADDR_LIST": "NO"}
+        self._closing = threading.Event()
+        self._period = 1 / rate
+        self._thread = threading.Thread(target=self._count, daemon=True)
+        self._thread.start()
+
+    def _count(self) -> None:
+        number = 0
+        while not self._closing.wait(self._period):
+            number += 1
+            for pv in self._pvs:
+                pv.post(number, timestamp=time.time())
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+        self._server.stop()
+
+
+@pytest.fixture
+def ioc(site: Site) -> Iterator[IOC]:
+    """An IOC with five PVs that count at 20 Hz."""
+    made = IOC(site.name, 5, 20.0)
+    yield made
+    made.close()

@@ -18,6 +18,7 @@ from typing import Any
 
 from k2eg_rx.gateway import Gateway, GatewayOptions, PVReading, with_gateway_defaults
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
+from k2eg_rx.gateway.fleet.state_log import KafkaStateLog
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
 from k2eg_rx.protocol.structures import Structure
@@ -133,7 +134,10 @@ def main() -> None:
     transport = KafkaTransport(settings)
     options = GatewayOptions(**arguments["options"])
     admin = KafkaTopicAdmin(settings, options.ignored_groups) if options.create_topics else None
-    with Gateway(transport, {"pva": provider, "ca": provider}, options, commands, admin) as gateway:
+    state_log = KafkaStateLog.of(transport, admin, options) if admin is not None else None
+    with Gateway(
+        transport, {"pva": provider, "ca": provider}, options, commands, admin, state_log=state_log
+    ) as gateway:
         print("ready", flush=True)
         for line in sys.stdin:
             if line == "resume\n":

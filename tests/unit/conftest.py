@@ -72,6 +72,9 @@ class ScriptedSource:
     def owns(self, partition: tuple[str, int], offset: int) -> bool:
         return True
 
+    def in_session(self) -> bool:
+        return True
+
     def is_live(self, partition: tuple[str, int], offset: int) -> bool:
         return False
 
@@ -147,7 +150,7 @@ class ScriptedTransport:
     def history(self, topics: Sequence[str]) -> History:
         raise NotImplementedError
 
-    def sink(self, *, linger: float = 0.0) -> ScriptedSink:
+    def sink(self) -> ScriptedSink:
         return self.out
 
     def presence(self, topic: str, app_name: str) -> Present:

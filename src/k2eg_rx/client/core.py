@@ -209,6 +209,7 @@ class Core:
             lost=self._losses.counts(),
             loss_reasons=self._losses.reasons(),
             repeated=self._router.repeated(),
+            superseded=self._router.superseded(),
         )
 
     def _has_room(self) -> bool:

@@ -16,6 +16,7 @@ from k2eg_rx.client.hot_streams import HotStream
 from k2eg_rx.client.routes import Outgoing
 from k2eg_rx.delivery import SubscriberInput
 from k2eg_rx.protocol import (
+    EpochFilter,
     IterationAssembler,
     RepeatingSnapshotCommand,
     Snapshot,
@@ -65,6 +66,7 @@ class RecurringSnapshot(HotStream):
         self._topics = [snapshot_topic(command.snapshot_name)]
         self._heard = False
         self._assembler = assembler
+        self._epochs = EpochFilter()
         self._wait = wait
         self._now = now
         self._is_armed = False
@@ -110,8 +112,11 @@ class RecurringSnapshot(HotStream):
 
     def accept(self, record: Record, outgoing: Outgoing) -> None:
         """Adds a record's message, and the iterations that it completes; see `MessageRoute`."""
-        message = decode_snapshot_message(record)
         self._heard = True
+        if not self._epochs.passes(record.headers):
+            self._assembler.counts["superseded"] += 1
+            return
+        message = decode_snapshot_message(record)
         if not self._is_wanted(message):
             return
         for subscriber in self.message_subscribers:

@@ -77,6 +77,7 @@ class EventRouter:
         # routes with newest_only by key, where the key is of one PV; None after a change, until it is needed
         self._conflated: dict[bytes, PVRoute] | None = None
         self._repeated = 0  # of routes that were removed
+        self._superseded = 0  # of routes that were removed
         self._decode_errors = decode_errors
         self.ready = has_room
         self.collect_inline = collect_inline
@@ -103,6 +104,8 @@ class EventRouter:
             other, route.other = route.other, None
             self._repeated += route.repeated
             route.repeated = 0
+            self._superseded += route.epochs.dropped
+            route.epochs.dropped = 0
             shared: set[bytes] = set()
             if other is not None:
                 other.other, shared = None, other.kafka_keys()
@@ -127,6 +130,12 @@ class EventRouter:
         with self.lock:
             routes = {route for keyed in self._pvs.values() for route in keyed.values()}
             return self._repeated + sum(route.repeated for route in routes)
+
+    def superseded(self) -> int:
+        """Returns the number of events that were not published because another gateway had replaced theirs."""
+        with self.lock:
+            routes = {route for keyed in self._pvs.values() for route in keyed.values()}
+            return self._superseded + sum(route.epochs.dropped for route in routes)
 
     def attach(self, route: PVRoute, subscriber: SubscriberInput[PVUpdate]) -> None:
         """Adds a subscriber, which gets the last update, if any, and all later ones."""

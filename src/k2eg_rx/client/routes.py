@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from k2eg_rx.delivery import SubscriberInput
 from k2eg_rx.errors import K2EGError
-from k2eg_rx.protocol import PROTOCOL_HEADER, PVUpdate, protocol_of, repeats
+from k2eg_rx.protocol import PROTOCOL_HEADER, EpochFilter, PVUpdate, protocol_of, repeats
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport import Partition, Record
 
@@ -75,6 +75,7 @@ class PVRoute:
         previous: The event that `newest` has replaced.
         filtered: Events that the conflation filter has left out since the last one that was published.
         repeated: Events that were not published because they repeat an older one than the last.
+        epochs: Leaves out the events of a gateway that another one has replaced.
         lost: The gateway's record that it has lost the PV; None after one that the PV is connected again.
     """
 
@@ -82,6 +83,7 @@ class PVRoute:
         "_recent",
         "address",
         "conflated",
+        "epochs",
         "filtered",
         "heard",
         "last",
@@ -112,6 +114,7 @@ class PVRoute:
         self.conflated = 0
         self.filtered = 0
         self.lost: Record | None = None
+        self.epochs = EpochFilter()
 
     def is_lost(self) -> bool:
         """Returns whether the gateway has lost the PV and no newer event has arrived, from another gateway perhaps."""
@@ -152,6 +155,8 @@ class PVRoute:
         if last is not None and value == last.value and repeats(record, last):
             return
         headers = record.headers
+        if not self.epochs.passes(headers):
+            return
         names_protocol = headers and headers[-1][0] == PROTOCOL_HEADER  # such a gateway repeats newest values only
         if not names_protocol and self._recent.add(value) and last is not None and self._is_older(record, last):
             self.repeated += 1
@@ -204,7 +209,10 @@ class PVRoute:
         self.newest = self.previous = None
         if newest is None:
             return
-        if previous is not None and newest.value in self._recent and self._is_older(newest, previous):
+        if previous is not None and not self.epochs.passes(newest.headers):
+            newest = previous
+            self.conflated -= 1
+        elif previous is not None and newest.value in self._recent and self._is_older(newest, previous):
             newest = previous
             self.conflated -= 1
             self.repeated += 1

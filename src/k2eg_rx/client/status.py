@@ -40,8 +40,9 @@ class Status:
         decode_errors: Records skipped because they could not be decoded, by kind of error and topic (or stream).
         snapshot_drops: What recurring snapshots lacked or could not use, by reason: ``incomplete`` iterations, of which
             messages were missing; ``duplicate`` messages; ``stray`` messages without a header; ``old`` messages of an
-            iteration that was handed over already; samples of an ``unknown_pv``, ``unusable`` ones without the
-            requested field, and those in ``excess`` of the bound.
+            iteration that was handed over already; ``superseded`` messages of a gateway that another one had
+            replaced; samples of an ``unknown_pv``, ``unusable`` ones without the requested field, and those in
+            ``excess`` of the bound.
         monitors: Monitored PVs.
         disconnected: URIs of monitored PVs that the gateway has lost; their last values may be old. The deployed
             gateway does not tell.
@@ -53,6 +54,8 @@ class Status:
         loss_reasons: The latest reason for each PV in `lost`.
         repeated: Events of monitored PVs that were not handed over because they repeat an older update after newer
             ones. The deployed gateway publishes one when another client activates the PV.
+        superseded: Events of monitored PVs that were not handed over because they are of a gateway of a fleet that was
+            frozen or cut off, after those of the gateway that replaced it.
     """
 
     connection: ConnectionState
@@ -70,6 +73,7 @@ class Status:
     lost: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
     loss_reasons: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
     repeated: int = 0
+    superseded: int = 0
 
     @property
     def discarded(self) -> int:

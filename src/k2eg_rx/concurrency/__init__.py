@@ -4,7 +4,7 @@ from k2eg_rx.concurrency.handoff import Handoff
 from k2eg_rx.concurrency.runtime import PRODUCTION, Runtime, current_runtime, use_runtime
 from k2eg_rx.concurrency.schedulers import check_scheduler, chosen_scheduler, scheduler_or
 from k2eg_rx.concurrency.signals import TerminationSignals
-from k2eg_rx.concurrency.timers import SchedulerClosedError, TimerScheduler
+from k2eg_rx.concurrency.timers import SchedulerClosedError, TimerScheduler, elapsed
 from k2eg_rx.concurrency.worker_pool import Task, TaskExecutor, WorkerPool, blocking_section
 from k2eg_rx.concurrency.yielding import RequestPriority
 
@@ -23,6 +23,7 @@ __all__ = [
     "check_scheduler",
     "chosen_scheduler",
     "current_runtime",
+    "elapsed",
     "scheduler_or",
     "use_runtime",
 ]

@@ -26,6 +26,12 @@ _State = TypeVar("_State")
 _MAX_CANCELLED = 1000  # most timeouts are cancelled by a reply; at some 100 bytes each, the heap wastes 0.1 MB
 
 
+def elapsed() -> float:
+    """Returns seconds of a clock that also runs while the computer is suspended, where there is one."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 class SchedulerClosedError(RuntimeError):
     """An action was scheduled on a scheduler that is closed."""
 

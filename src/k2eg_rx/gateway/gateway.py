@@ -40,6 +40,9 @@ from k2eg_rx.gateway.commands.topic_rules import TopicRules
 from k2eg_rx.gateway.commands.topics import TopicAdmin, Topics
 from k2eg_rx.gateway.commands.update_queue import UpdateQueue
 from k2eg_rx.gateway.epics.provider import Provider, problem_of
+from k2eg_rx.gateway.fleet.fleet import Fleet
+from k2eg_rx.gateway.fleet.handlers import FleetHandlers
+from k2eg_rx.gateway.fleet.state_log import KafkaStateLog
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
 from k2eg_rx.gateway.runtime.metrics import UNREADABLE, GatewayState, Metrics, RateLimitedWarning, Result
@@ -69,9 +72,6 @@ _MAX_LISTENER_CHECK_PERIOD = 60.0  # seconds
 # Commands that may wait between the poll thread and the event loop. Gets and puts that wait for EPICS do not count: the
 # commands of other applications are behind them in the same topic.
 _MAX_UNHANDLED = 10_000
-# Seconds that a message of a recurring snapshot may wait for others. Without, librdkafka spins while requests of a few
-# messages are in flight, for a third of the gateway's processor time. Replies and events of monitors do not wait.
-_SNAPSHOT_LINGER = 0.005
 _STOP_CHECK = 0.5  # seconds between checks whether a start is to be given up
 _HEARTBEAT = 1.0  # seconds between the event loop's signs of life
 _DRAIN_TIMEOUT = 1.0  # seconds that closing waits for running gets and puts
@@ -102,23 +102,32 @@ class CommandHandler:
         self._logged_reasons: set[str] = set()
         self._refused_replies = RateLimitedWarning(_log, "{} commands dropped: their reply topics are refused")
         self._access = AccessRules(context)
-        providers = self._access.applied_to(providers)
         self.topics = Topics(admin, context.scheduler, create=context.options.create_topics)
         self.channels = Channels(providers, UpdateQueue(context), context)
         self.get_put = GetPutHandler(providers, context, capacity_available, confirm)
-        usage, self._rules = Usage(context.options), TopicRules(context)
-        self.monitors = Monitors(self.channels, self.topics, context, usage, self._rules)
+        usage, self.rules = Usage(context.options), TopicRules(context)
+        self.monitors = Monitors(self.channels, self.topics, context, usage, self.rules)
         self.snapshots = OneShotSnapshots(self.channels, context, usage)
-        self.recurring = RecurringSnapshots(self.channels, self.topics, context, usage, self._rules)
-        self._handlers: Mapping[type, Callable[[CommandRequest[Any]], Observable[OutgoingRecord]]] = {
+        self.recurring = RecurringSnapshots(self.channels, self.topics, context, usage, self.rules)
+        self._handlers: dict[type, Callable[[CommandRequest[Any]], Observable[OutgoingRecord]]] = {
             GetCommand: self.get_put.get,
             PutCommand: self.get_put.put,
             MonitorCommand: self.monitors.monitor,
-            MultiMonitorCommand: self.monitors.multi_monitor,
+            MultiMonitorCommand: self.monitors.monitor,
             SnapshotCommand: self.snapshots.snapshot,
             RepeatingSnapshotCommand: self.recurring.start,
             RepeatingSnapshotTriggerCommand: self.recurring.trigger,
             RepeatingSnapshotStopCommand: self.recurring.stop,
+        }
+
+    def share(self, handlers: FleetHandlers) -> None:
+        """Handles the commands of monitors and recurring snapshots for a fleet of gateways from now on."""
+        self._handlers |= {
+            MonitorCommand: handlers.monitor,
+            MultiMonitorCommand: handlers.monitor,
+            RepeatingSnapshotCommand: handlers.start,
+            RepeatingSnapshotTriggerCommand: handlers.trigger,
+            RepeatingSnapshotStopCommand: handlers.stop,
         }
 
     def handle(self, received: ReceivedCommand) -> Observable[OutgoingRecord]:
@@ -128,7 +137,7 @@ class CommandHandler:
         metrics.commands += 1
         parsed = self._parse(record)
         if not isinstance(parsed, Unanswerable) and parsed.reply_to.topic:
-            refusal = self._rules.reply_topic(parsed.reply_to.topic)
+            refusal = self.rules.reply_topic(parsed.reply_to.topic)
             if refusal:
                 self._refused_replies.count(refusal)
                 parsed = Unanswerable("reply topic refused")
@@ -186,9 +195,8 @@ class Gateway:
         options: Timeouts, limits and the consumer group.
         command_topic: The topic that commands are read from.
         admin: Creates Kafka topics and counts their listeners. The gateway closes it.
-
-    Raises:
-        ValueError: A file that the options name cannot be used.
+        state_log: What this gateway shares with others of its group, and remembers. The gateway closes it. None: it is
+            alone, and forgets what it publishes when it ends.
 
     Attributes:
         metrics: Counts of commands, records, losses and failures.
@@ -202,6 +210,8 @@ class Gateway:
         options: GatewayOptions,
         command_topic: str,
         admin: TopicAdmin | None = None,
+        *,
+        state_log: KafkaStateLog | None = None,
     ) -> None:
         self.metrics = Metrics()
         self.options = options
@@ -213,21 +223,16 @@ class Gateway:
         self._loop = EventLoop(self._count_failure)
         context = GatewayContext(self._loop, self.metrics, options, command_topic=command_topic)
         self._commands = CommandSource(self._loop, self._capacity, context.clock)
-        try:
-            self._handler = CommandHandler(
-                providers, context, admin, self._commands.capacity_available, self._commands.confirm
-            )
-        except ValueError:  # its files cannot be used
-            self._loop.close(0.0)
-            raise
+        self._handler = CommandHandler(
+            providers, context, admin, self._commands.capacity_available, self._commands.confirm
+        )
         self._commands.on_claims_ended = self._handler.get_put.end_revoked
         self._publisher = Publisher(
-            transport.sink(),
-            context,
-            self._handler.topic_missing,
-            self._handler.monitors.republish,
-            lambda: transport.sink(linger=_SNAPSHOT_LINGER),
+            transport.sink(), context, self._handler.topic_missing, self._handler.monitors.republish
         )
+        self._fleet = None
+        if state_log is not None:
+            self._fleet = Fleet(state_log, transport, self._handler, self._publisher, context)
         self._start = StartPublisher(transport.sink, self._handler.topics, context, command_topic)
         self._connection_log = ConnectionLog(_log, self._loop, self.metrics.losses)
         self._source: RecordSource | None = None
@@ -262,13 +267,29 @@ class Gateway:
         self._transport.on_status(lambda status: _fail_if_refused(status, started))
         self._source = self._transport.events(self._commands, self.options.group)
         self._commands.attach(self._source)
-        _chain_future(self._source.read(self._command_topic), started)
+        self._read_commands(self._source, started)
         self._await_start(started, timeout, stop or threading.Event())
         if self.options.monitor_expiration:
             period = min(_MAX_LISTENER_CHECK_PERIOD, self.options.monitor_expiration / 4)
             self._loop.schedule_periodic(period, self._look_for_consumers)
         call_soon(self._loop, self._start.publish)
         _log.info("gateway started: command_topic=%s group=%s", self._command_topic, self.options.group)
+
+    def _read_commands(self, source: RecordSource, started: Future[None]) -> None:
+        """Reads commands; with a fleet, once it is known what that publishes, or that it cannot be known."""
+        fleet = self._fleet
+
+        def read(known: Future[None]) -> None:
+            if fleet is not None and known.exception() is None:
+                self._handler.share(fleet.handlers)
+                self._publisher.in_session = fleet.may_publish
+            _chain_future(source.read(self._command_topic), started)
+
+        if fleet is None:
+            _chain_future(source.read(self._command_topic), started)
+        else:
+            fleet.log.started.add_done_callback(read)
+            fleet.start()
 
     def _beat(self, _state: object = None) -> None:
         self._heartbeat = time.monotonic()
@@ -333,10 +354,14 @@ class Gateway:
         self._connection_log.close()
         if self._source is not None:
             self._source.close(timeout / 4)
+        if self._fleet is not None:
+            self._fleet.leave()
         self._drain(min(_DRAIN_TIMEOUT, timeout / 4))
         self._run_on_loop(self._stop, timeout / 4)
         self._start.close()
         self._publisher.close(timeout / 4)
+        if self._fleet is not None:
+            self._fleet.close(timeout / 4)
         self._handler.topics.close(0.0)
         self._loop.close(timeout / 4)
 

@@ -12,6 +12,7 @@ from k2eg_rx.gateway.endpoint import serve_gateway
 from k2eg_rx.gateway.epics.ca_provider import ChannelAccessProvider
 from k2eg_rx.gateway.epics.provider import Provider
 from k2eg_rx.gateway.epics.pva_provider import PVAccessProvider
+from k2eg_rx.gateway.fleet.state_log import KafkaStateLog
 from k2eg_rx.gateway.gateway import Gateway
 from k2eg_rx.gateway.runtime.kafka_defaults import with_gateway_defaults
 from k2eg_rx.gateway.runtime.options import GatewayOptions
@@ -62,7 +63,8 @@ def gateway(
         providers: dict[Protocol, Provider] = {"pva": pva, "ca": ca}
         stack.callback(pva.close)
         stack.callback(ca.close)
-        running = Gateway(transport, providers, options, settings.command_topic, admin)
+        state_log = KafkaStateLog.of(transport, admin, options) if admin else None
+        running = Gateway(transport, providers, options, settings.command_topic, admin, state_log=state_log)
         stack.callback(running.close, _CLOSE_TIMEOUT)
         if created is not None:
             created(running)

@@ -36,6 +36,7 @@ class PendingRecord:
         "headers",
         "key",
         "on_delivery",
+        "partition",
         "sending",
         "still_wanted",
         "timestamp_ms",
@@ -47,17 +48,19 @@ class PendingRecord:
         self,
         on_report: Callable[[PendingRecord, KafkaError | None], None],
         topic: str,
-        value: bytes,
+        value: bytes | None,
         *,
         key: bytes | None,
         headers: Headers,
         on_delivery: OnDelivery | None,
         timestamp_ms: int | None,
         still_wanted: Callable[[], bool] | None = None,
+        partition: int | None = None,
     ) -> None:
         self._on_report = on_report
         self.topic = topic
-        self.value: bytes | None = value
+        self.value = value
+        self.partition = -1 if partition is None else partition  # -1: that of the key
         self.key = key
         self.headers = headers
         self.on_delivery = on_delivery
@@ -111,6 +114,7 @@ class Sending:
                 record.topic,
                 record.value,
                 record.key,
+                partition=record.partition,
                 on_delivery=record,
                 headers=list(record.headers) or None,
                 timestamp=record.timestamp_ms or 0,

@@ -108,13 +108,14 @@ class KafkaSink:
     def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         *,
         key: bytes | None = None,
         headers: Headers = (),
         on_delivery: OnDelivery | None = None,
         timestamp_ms: int | None = None,
         still_wanted: Callable[[], bool] | None = None,
+        partition: int | None = None,
     ) -> None:
         """Queues a record; see `RecordSink.send`."""
         record = PendingRecord(
@@ -126,6 +127,7 @@ class KafkaSink:
             on_delivery=on_delivery,
             timestamp_ms=timestamp_ms,
             still_wanted=still_wanted,
+            partition=partition,
         )
         with self._lock:
             if self._deadline is not None:

@@ -37,6 +37,7 @@ from k2eg_rx.protocol.encode import (
     encode_value,
     with_fields,
 )
+from k2eg_rx.protocol.epochs import EpochFilter, epoch_text
 from k2eg_rx.protocol.fields import (
     Alarm,
     Limits,
@@ -122,6 +123,7 @@ __all__ = [
     "Alarm",
     "Command",
     "ConnectionEvent",
+    "EpochFilter",
     "Generic",
     "GetCommand",
     "Headers",
@@ -188,6 +190,7 @@ __all__ = [
     "encode_structure",
     "encode_tail",
     "encode_value",
+    "epoch_text",
     "fields_for",
     "format_number",
     "is_answered_at_once",

@@ -7,6 +7,7 @@ import reprlib
 from typing import TYPE_CHECKING, Any, cast
 
 from k2eg_rx.errors import WireError
+from k2eg_rx.protocol.epochs import EPOCH_HEADER
 from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS, quick_unpack, unpack
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def decode_body(record: Record, protocol: str = "") -> dict[str, Any]:
             came over the other protocol.
     """
     headers, value = record.headers, record.value
+    if len(headers) > 1 and headers[1][0] == EPOCH_HEADER:
+        headers = [headers[0], *headers[2:]]
     if value is not None and headers in _USUAL_HEADERS[protocol]:  # the fast path, for nearly every event
         try:
             decoded = quick_unpack(value)

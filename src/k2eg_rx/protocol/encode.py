@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.protocol.decode import PROTOCOL_HEADER, REPEATED_HEADER, SERIALIZATION_HEADER
+from k2eg_rx.protocol.epochs import EPOCH_HEADER
 from k2eg_rx.protocol.messages import SnapshotHeader, SnapshotTail
 from k2eg_rx.protocol.msgpack_codec import Packer
 from k2eg_rx.protocol.records import Headers
@@ -54,9 +55,13 @@ class Serialization(Enum):
         """The headers of a record."""
         return ((SERIALIZATION_HEADER, self.value),)
 
-    def event_headers(self, protocol: str, *, repeated: bool = False) -> Headers:
+    def headers_of_epoch(self, epoch: str) -> Headers:
+        """Returns the headers of a record of a gateway with an epoch, see `epochs`; it has none if it is empty."""
+        return (*self.headers, (EPOCH_HEADER, epoch)) if epoch else self.headers
+
+    def event_headers(self, protocol: str, *, repeated: bool = False, epoch: str = "") -> Headers:
         """Returns the headers of a PV's event over a protocol, perhaps of one that was published before."""
-        headers = (*self.headers, (PROTOCOL_HEADER, protocol))
+        headers = (*self.headers_of_epoch(epoch), (PROTOCOL_HEADER, protocol))
         return (*headers, (REPEATED_HEADER, "1")) if repeated else headers
 
 

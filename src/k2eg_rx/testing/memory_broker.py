@@ -27,11 +27,18 @@ class Topic:
         self._unkeyed = count()
 
     def append(
-        self, value: bytes, key: bytes | None, headers: Headers, time_ms: int = -1, *, is_append_time: bool = False
+        self,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Headers,
+        time_ms: int = -1,
+        *,
+        is_append_time: bool = False,
+        partition: int | None = None,
     ) -> None:
-        """Adds a record to the partition of its key; without a key, to the partitions in turn."""
+        """Adds a record to a partition, that of its key by default; without a key, to the partitions in turn."""
         number = next(self._unkeyed) if key is None else zlib.crc32(key)
-        partition = number % len(self.partitions)
+        partition = number % len(self.partitions) if partition is None else partition
         records = self.partitions[partition]
         encoded = tuple((name, text.encode() if isinstance(text, str) else text) for name, text in headers)
         record = Record(self.name, partition, len(records), key, value, encoded, time_ms, is_append_time)
@@ -205,7 +212,14 @@ class MemoryBroker:
         return self._groups.setdefault(name, Group())
 
     def append(
-        self, name: str, value: bytes, key: bytes | None, headers: Headers, timestamp_ms: int | None = None
+        self,
+        name: str,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Headers,
+        timestamp_ms: int | None = None,
+        *,
+        partition: int | None = None,
     ) -> TransportError | None:
         """Adds a record, by default with the time of the call; returns the error if that fails."""
         with self.changed:
@@ -217,7 +231,7 @@ class MemoryBroker:
             now_ms = int(self._clock() * 1000)
             is_append_time = timestamp_ms is None
             time_ms = now_ms if timestamp_ms is None else timestamp_ms
-            topic.append(value, key, headers, time_ms, is_append_time=is_append_time)
+            topic.append(value, key, headers, time_ms, is_append_time=is_append_time, partition=partition)
             self.changed.notify_all()
             return None
 

@@ -45,19 +45,20 @@ class MemorySink:
     def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         *,
         key: bytes | None = None,
         headers: Headers = (),
         on_delivery: OnDelivery | None = None,
         timestamp_ms: int | None = None,
         still_wanted: Callable[[], bool] | None = None,
+        partition: int | None = None,
     ) -> None:
         """Queues a record; see `RecordSink.send`."""
         with self._broker.changed:
             if self._deadline is not None:
                 raise TransportError(f"cannot send to {topic!r}: the sink is closed")
-            self._queue.append((topic, value, key, headers, on_delivery, timestamp_ms, still_wanted))
+            self._queue.append((topic, value, key, headers, on_delivery, timestamp_ms, still_wanted, partition))
             self._broker.changed.notify_all()
 
     def close(self, timeout: float) -> None:
@@ -92,13 +93,13 @@ class MemorySink:
         with self._broker.changed:
             if not self._queue:  # `close` and the clock's thread have sent records at the same time
                 return
-            topic, value, key, headers, on_delivery, timestamp_ms, still_wanted = self._queue.popleft()
+            topic, value, key, headers, on_delivery, timestamp_ms, still_wanted, partition = self._queue.popleft()
             if not self._broker.is_up:
                 error: TransportError | None = TransportError(f"not sent to {topic!r}: closed before it was sent")
             elif still_wanted is not None and not still_wanted():
                 error = TransportError(f"not sent to {topic!r}: given up before that")
             else:
-                error = self._broker.append(topic, value, key, headers, timestamp_ms)
+                error = self._broker.append(topic, value, key, headers, timestamp_ms, partition=partition)
         if on_delivery is not None:
             _report(on_delivery, error)
 

@@ -147,10 +147,15 @@ class MemorySource:
     def assignment(self) -> Assignment | None:
         """Returns what is read; see `RecordSource.assignment`."""
         with self._broker.changed:
-            return Assignment(len(self._partitions()), 1) if self._reads and not self._unresolved else None
+            owned = frozenset((topic.name, number) for topic, number in self._partitions())
+            return Assignment(len(owned), 1, owned) if self._reads and not self._unresolved else None
 
     def owns(self, partition: tuple[str, int], offset: int) -> bool:  # noqa: ARG002 - positions never expire
         """Returns True: a partition has one reader until its records are received; see `RecordSource.owns`."""
+        return True
+
+    def in_session(self) -> bool:
+        """Returns True; see `RecordSource.in_session`."""
         return True
 
     def is_live(self, partition: tuple[str, int], offset: int) -> bool:  # noqa: ARG002 - time stamps are right here

@@ -175,10 +175,12 @@ class Assignment(NamedTuple):
     Attributes:
         partitions: The number of partitions; 0 for a member of a group that has more members than partitions.
         number: How often partitions were assigned, this time included.
+        owned: The partitions.
     """
 
     partitions: int
     number: int
+    owned: frozenset[Partition] = frozenset()
 
 
 class RecordSource(Protocol):
@@ -236,6 +238,14 @@ class RecordSource(Protocol):
         """
         ...
 
+    def in_session(self) -> bool:
+        """Whether the group cannot have given this member's partitions to others without its consent.
+
+        It holds for a while after a commit (see `confirm`), and for a source without a group always. Any thread; does
+        not wait for the broker.
+        """
+        ...
+
     def is_live(self, partition: Partition, offset: int) -> bool:
         """Whether a record was certainly written within the last seconds, whatever its time stamp says.
 
@@ -262,19 +272,20 @@ class RecordSink(Protocol):
     def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         *,
         key: bytes | None = None,
         headers: Headers = (),
         on_delivery: Callable[[TransportError | None], None] | None = None,
         timestamp_ms: int | None = None,
         still_wanted: Callable[[], bool] | None = None,
+        partition: int | None = None,
     ) -> None:
         """Queues a record. Records of one topic and key are sent in the order of the calls, each at most once.
 
         Args:
             topic: The topic.
-            value: The record's value.
+            value: The record's value; None for a tombstone.
             key: The record's key, which also selects the partition.
             headers: Kafka headers.
             on_delivery: Called once, on the sink's own thread, with None when the broker has the record, or with the
@@ -283,6 +294,7 @@ class RecordSink(Protocol):
             timestamp_ms: The record's Kafka time stamp in Unix milliseconds; None: the time of the call.
             still_wanted: Asked, on any thread, right before the record is sent: if not, it is not sent but reported
                 with an error. Must not block.
+            partition: The partition, instead of the one that the key selects.
 
         Raises:
             MissingTopicError: The topic does not exist.
@@ -398,12 +410,8 @@ class Transport(Protocol):
         """
         ...
 
-    def sink(self, *, linger: float = 0.0) -> RecordSink:
-        """Returns a sink.
-
-        Args:
-            linger: Seconds for which it may keep a record, to send it with others in one request.
-        """
+    def sink(self) -> RecordSink:
+        """Returns a sink."""
         ...
 
     def presence(self, topic: str, app_name: str) -> Presence:

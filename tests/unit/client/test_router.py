@@ -480,3 +480,22 @@ def test_events_whose_time_cannot_be_read_are_no_repetitions(router: EventRouter
     router.attach(route, recorder)
     router.receive([timed(1, 1001), timed(2, 1002), timed(1, 1001)])
     assert (len(recorder.items), router.repeated()) == (3, 0)
+
+
+def test_events_of_a_gateway_that_was_replaced_are_left_out(router: EventRouter) -> None:
+    def of_epoch(value: int, epoch: int) -> Record:
+        headers = (HEADERS[0], ("k2eg-epoch", b"fleet:%d" % epoch), ("k2eg-protocol", b"pva"))
+        return event("x", value)._replace(headers=headers)
+
+    _, recorder = add_route(router, "pva://x")
+    router.receive([of_epoch(1, 5), of_epoch(2, 7), of_epoch(3, 5), of_epoch(4, 7), event("x", 5)])
+    assert recorder.values() == [1, 2, 4, 5]
+    assert router.superseded() == 1
+    newest, latest = add_route(router, "pva://y", newest_only=True)
+    events = [of_epoch(value, epoch) for value, epoch in ((1, 7), (2, 5))]
+    router.receive(
+        [each._replace(topic="y", key=b"y", value=pack({"y": {"value": n}})) for n, each in enumerate(events)]
+    )
+    assert latest.values() == [0], "the newest one that counts"
+    router.remove_pv(newest)
+    assert router.superseded() == 2

@@ -53,7 +53,9 @@ class ScriptedProducer:
     def __len__(self) -> int:
         return len(self.records) + len(self.reports)
 
-    def produce(self, topic: str, value: bytes, key: Any, on_delivery: Any, headers: Any, timestamp: int) -> None:
+    def produce(
+        self, topic: str, value: bytes, key: Any, partition: int, on_delivery: Any, headers: Any, timestamp: int
+    ) -> None:
         if self.failure is not None:
             raise self.failure
         self.records.append((value, on_delivery, timestamp))

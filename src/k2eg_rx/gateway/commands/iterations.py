@@ -133,9 +133,26 @@ class IterationBuilder:
             return self._complete(timestamp, self._latest_values(), tags)
         return self._complete(timestamp, [*self._take_buffer(), *self._latest_values(unreported_only=True)], tags)
 
-    def stop(self, timestamp: int, now: float) -> list[Message]:
-        """Returns the rest of the last iteration, whose window is cut short."""
+    @property
+    def next_index(self) -> int:
+        """The number of the next iteration that begins."""
+        return self._index
+
+    def begin_at(self, index: int) -> None:
+        """Sets the number of the first iteration."""
+        self._index = index
+
+    def stop(self, timestamp: int, now: float, *, only_rest: bool = False) -> list[Message]:
+        """Returns the rest of the last iteration, whose window is cut short.
+
+        Args:
+            timestamp: Unix nanoseconds.
+            now: Seconds, on the same clock as in `add`.
+            only_rest: Whether there is none if nothing would be lost without: another gateway goes on.
+        """
         self._discard_old(now)
+        if only_rest and not self._header_sent and not self._buffer:
+            return []
         return self._complete(timestamp, self._take_buffer() if self._buffered else self._latest_values())
 
     def _discard_old(self, now: float) -> None:

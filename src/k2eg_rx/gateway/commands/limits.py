@@ -33,10 +33,12 @@ class Usage:
 
     Args:
         options: The bounds.
+        is_bounded: Whether the bounds hold.
     """
 
-    def __init__(self, options: GatewayOptions) -> None:
+    def __init__(self, options: GatewayOptions, *, is_bounded: bool = True) -> None:
         self._options = options
+        self._is_bounded = is_bounded
         self._pvs: Counter[str] = Counter()
         self._topics: Counter[str] = Counter()
         self._all_pvs = 0
@@ -50,7 +52,7 @@ class Usage:
         ):
             for option, used in ((f"max_{what}_per_application", counts[application]), (f"max_{what}", total)):
                 bound: int = getattr(self._options, option)
-                if wanted and used + wanted > bound:
+                if self._is_bounded and wanted and used + wanted > bound:
                     of = f" of application {application!r}" if option.endswith("application") else ""
                     return (
                         f"monitors and snapshots{of} may have {bound} {what} ([gateway] {option}); "

@@ -20,6 +20,8 @@ from k2eg_rx.protocol import (
     encode_structure,
 )
 
+_CACHED_HEADERS = 4096  # epochs of a gateway's partitions, each in a few forms
+
 
 class OutgoingRecord(NamedTuple):
     """A record for Kafka. A named tuple, because they are cheap to create: one per event.
@@ -36,6 +38,8 @@ class OutgoingRecord(NamedTuple):
         repeated: Whether it is an event that was published before.
         about: The PV, where the key does not name it.
         place: That of a recurring snapshot's message in its iteration; it numbers the message.
+        epoch: The gateway's epoch for a PV's event or a snapshot's message, which it may publish only as long as it is
+            in the session of its fleet; empty without a fleet.
     """
 
     topic: str
@@ -48,11 +52,12 @@ class OutgoingRecord(NamedTuple):
     repeated: bool = False
     about: str = ""
     place: Place | None = None
+    epoch: str = ""
 
     @property
     def headers(self) -> Headers:
         """The record's headers."""
-        return _headers(self.serialization, self.protocol, self.repeated)
+        return _headers(self.serialization, self.protocol, self.repeated, self.epoch)
 
 
 class ConnectionRecord(OutgoingRecord):
@@ -73,9 +78,11 @@ class NoticeRecord(OutgoingRecord):
         return NOTICE_HEADERS
 
 
-@lru_cache
-def _headers(serialization: Serialization, protocol: str, repeated: bool) -> Headers:
-    return serialization.event_headers(protocol, repeated=repeated) if protocol else serialization.headers
+@lru_cache(_CACHED_HEADERS)
+def _headers(serialization: Serialization, protocol: str, repeated: bool, epoch: str) -> Headers:
+    if not protocol:
+        return serialization.headers_of_epoch(epoch)
+    return serialization.event_headers(protocol, repeated=repeated, epoch=epoch)
 
 
 _PLACEHOLDER = b"\x00fragment"  # cannot occur in JSON text, and stands at the end of a MessagePack event

@@ -5,18 +5,46 @@ Thread safety: belongs to the event loop thread.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable
 
 from k2eg_rx.gateway.commands.limits import MonitorShare
-from k2eg_rx.gateway.commands.messages import OutgoingRecord, notice
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, notice
 from k2eg_rx.gateway.commands.repeats import RepeatState
 from k2eg_rx.gateway.commands.topics import ConsumedTopics
 from k2eg_rx.protocol import Serialization
 from k2eg_rx.pv import PVAddress
+
+_MAX_HELD = 1000  # values of a PV: a handover takes a second or two
+
+
+def time_of(value: PVValue) -> int:
+    """Returns a value's time by EPICS in nanoseconds; 0 if it has none."""
+    stamp: Any = value.structure.get("timeStamp")
+    try:
+        return int(stamp["secondsPastEpoch"]) * 1_000_000_000 + int(stamp["nanoseconds"])
+    except (TypeError, KeyError, ValueError):
+        return 0
+
+
+class HeldValues:
+    """The values of a PV that wait until another gateway has stopped publishing it: the newest ones."""
+
+    def __init__(self) -> None:
+        self._values: deque[PVValue] = deque(maxlen=_MAX_HELD)
+
+    def add(self, value: PVValue) -> None:
+        """Adds a value; drops the oldest one if there are too many."""
+        self._values.append(value)
+
+    def after(self, time: int | None) -> list[PVValue]:
+        """Returns the values that are newer than a time in nanoseconds, or that have no time; None: all."""
+        return [value for value in self._values if time is None or not (0 < time_of(value) <= time)]
 
 
 class Monitor:
@@ -30,6 +58,9 @@ class Monitor:
         repeats: What is to be repeated of it.
         end: Ends the monitor.
         publish: Emits a record on the stream of the command that started the monitor.
+        epoch: That of its events, where gateways share PVs.
+        held: The values that wait until another gateway has stopped publishing the PV; None while it publishes itself.
+        latest: The value that it has published last.
     """
 
     def __init__(
@@ -46,6 +77,9 @@ class Monitor:
         self.logged = False  # that a value cannot be serialized
         self.end: Callable[[], None] = lambda: None
         self.publish: Callable[[OutgoingRecord], None] = lambda _: None
+        self.epoch = ""
+        self.held: HeldValues | None = None
+        self.latest: PVValue | None = None
 
     def notice(self, reason: str, number: int) -> OutgoingRecord:
         """Returns the record that tells clients of updates that are not published."""

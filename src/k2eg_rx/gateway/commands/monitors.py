@@ -10,26 +10,35 @@ from datetime import datetime
 from typing import Any
 
 import reactivex
-from reactivex import Observable, abc
+from reactivex import Observable, Observer, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
-from k2eg_rx.gateway.commands.get_put import MALFORMED
-from k2eg_rx.gateway.commands.limits import OVER_LIMIT, MonitorShare, Usage, too_many_names
+from k2eg_rx.gateway.commands.limits import OVER_LIMIT, MonitorShare, Usage
 from k2eg_rx.gateway.commands.messages import ConnectionRecord, OutgoingRecord, PVValue, reply
-from k2eg_rx.gateway.commands.monitor_streams import CommandStream, Monitor
+from k2eg_rx.gateway.commands.monitor_streams import CommandStream, HeldValues, Monitor, time_of
+from k2eg_rx.gateway.commands.monitor_targets import (
+    MonitorDefinition,
+    MonitorKey,
+    MonitorRefusedError,
+    Target,
+    check_topics,
+    confirmation,
+    event_names,
+    requested_targets,
+)
 from k2eg_rx.gateway.commands.purge import TopicPurge
 from k2eg_rx.gateway.commands.repeats import Repeats
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
-from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
+from k2eg_rx.gateway.commands.topic_rules import TopicRules
 from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
-from k2eg_rx.gateway.runtime.event_loop import SlicedDisposable, in_slices
+from k2eg_rx.gateway.runtime.event_loop import in_slices
 from k2eg_rx.gateway.runtime.metrics import Result
 from k2eg_rx.protocol import MONITOR_KEY, ConnectionEvent, MonitorCommand, MultiMonitorCommand, ReplyTo
-from k2eg_rx.pv import PVAddress, monitor_topic
-from k2eg_rx.texts import get_logger, printable
+from k2eg_rx.pv import PVAddress
+from k2eg_rx.texts import get_logger
 
 _log = get_logger(__name__)
 
@@ -46,6 +55,7 @@ class Monitors:
 
     Attributes:
         purge: Deletes the topics of expired monitors.
+        on_expired: Called with each monitor that has ended for want of consumers.
     """
 
     def __init__(
@@ -59,7 +69,8 @@ class Monitors:
         self._options = context.options
         self._announcement = context.announcement
         self._usage = usage
-        self._active: dict[tuple[str, str], Monitor] = {}  # by name and topic
+        self._active: dict[MonitorKey, Monitor] = {}
+        self.on_expired: Callable[[Monitor], None] = lambda _: None
         self.purge = TopicPurge(topics, rules, context)
         self._repeats = Repeats(
             context.scheduler, self._publish_latest, topics.listeners, context.options.first_value_delay
@@ -68,44 +79,20 @@ class Monitors:
     def __len__(self) -> int:
         return len(self._active)
 
-    def monitor(self, request: CommandRequest[MonitorCommand]) -> Observable[OutgoingRecord]:
-        """Returns the reply to a monitor command, followed by the PV's events."""
-        command = request.command
-        try:
-            address = PVAddress.parse(command.pv_name)
-        except ValueError:
-            return refusal_stream(self._metrics, request.reply_to, MONITOR_KEY, -1, MALFORMED)
-        targets = [(address, command.monitor_dest_topic)]
-        return self._stream(request, targets, f"Monitor activated for {command.pv_name}")
-
-    def multi_monitor(self, request: CommandRequest[MultiMonitorCommand]) -> Observable[OutgoingRecord]:
-        """Returns the reply to a multi-monitor command, followed by the events of all its PVs.
+    def monitor(
+        self, request: CommandRequest[MonitorCommand] | CommandRequest[MultiMonitorCommand]
+    ) -> Observable[OutgoingRecord]:
+        """Returns the reply to a monitor or multi-monitor command, followed by the events of its PVs.
 
         A malformed PV name refuses the whole command; the reply names it.
         """
-        refusal = too_many_names(len(request.command.pv_name_list), self._options)
-        if refusal:
-            return refusal_stream(self._metrics, request.reply_to, MONITOR_KEY, OVER_LIMIT, refusal)
-        targets: list[tuple[PVAddress, str]] = []
-        for pv_name in request.command.pv_name_list:
-            try:
-                address = PVAddress.parse(pv_name)
-            except ValueError:
-                text = f"{MALFORMED}: '{printable(pv_name, 200)}'"
-                return refusal_stream(self._metrics, request.reply_to, MONITOR_KEY, -1, text)
-            targets.append((address, monitor_topic(address.name)))
-        return self._stream(request, targets, "Monitor activated")
-
-    def _stream(
-        self, request: CommandRequest[Any], targets: list[tuple[PVAddress, str]], text: str
-    ) -> Observable[OutgoingRecord]:
         reply_to, uri_keys = request.reply_to, request.command.uri_keys
-        for _, topic in targets:
-            refusal = self._rules.monitor_topic(topic, reply_to.topic)
-            if refusal:
-                return refusal_stream(
-                    self._metrics, reply_to, MONITOR_KEY, TOPIC_REFUSED, f"monitor refused: {refusal}"
-                )
+        text = confirmation(request.command)
+        try:
+            targets = requested_targets(request.command, self._options)
+            check_topics(targets, self._rules, reply_to.topic)
+        except MonitorRefusedError as error:
+            return refusal_stream(self._metrics, reply_to, MONITOR_KEY, error.error, str(error))
 
         def subscribe(
             observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
@@ -155,10 +142,80 @@ class Monitors:
             if uri_keys:  # such a client finds a topic as soon as it exists
                 begin()
             else:
-                waiting.disposable = self._when_ready([topic for _, topic in targets], reply_to, begin, fail)
+                topics = [topic for _, topic in targets if topic != reply_to.topic]
+                waiting.disposable = self._topics.ensure_all(topics, PV_PARTITIONS, begin, fail)
             return Disposable(dispose)
 
         return reactivex.create(subscribe)
+
+    def run(self, definition: MonitorDefinition, publish: Callable[[OutgoingRecord], None], epoch: str | None) -> None:
+        """Starts a monitor that no command of this gateway's has requested, or one that was requested again.
+
+        One that runs publishes the PV's latest value once more.
+
+        Args:
+            definition: The monitor.
+            publish: Publishes its records.
+            epoch: The epoch of its events; None holds them back until `go_live`.
+        """
+        monitor = self._active.get(definition.key)
+        if monitor is not None and monitor.address != definition.address:
+            monitor.end()
+            monitor = None
+        ready = self._topics.ensure(definition.topic, PV_PARTITIONS)
+        if monitor is None:
+            application = definition.applications[0]
+            share = MonitorShare(Usage(self._options, is_bounded=False), application, 1)
+            stream = CommandStream(Observer(publish), share, self._remove)
+            address, topic, form = definition.address, definition.topic, definition.serialization
+            monitor = self._active[definition.key] = Monitor(address, topic, form, definition.name, share)
+            monitor.epoch, monitor.held = (epoch, None) if epoch is not None else ("", HeldValues())
+            share.use_one()
+            self._rules.add_monitor(topic, application)
+            self._start(monitor, ready, stream.add(monitor))
+        else:
+            ready.subscribe()
+            self._repeats.request(monitor)
+        for application in definition.applications:
+            monitor.consumed_topics.add(application)
+        if not definition.reads_on:
+            self._repeats.subscribing(monitor)
+
+    def has_value(self, key: MonitorKey) -> bool:
+        """Returns whether a monitor's PV is connected."""
+        monitor = self._active.get(key)
+        return monitor is not None and self._channels.latest(monitor.address) is not None
+
+    def go_live(self, key: MonitorKey, epoch: str, since: int | None) -> None:
+        """Publishes what was held back of a monitor, and its events from now on.
+
+        Args:
+            key: The monitor.
+            epoch: The epoch of its events.
+            since: The time of the last value that another gateway has published, in nanoseconds; None if unknown.
+        """
+        monitor = self._active.get(key)
+        held = None if monitor is None else monitor.held
+        if monitor is None or held is None:
+            return
+        monitor.epoch, monitor.held = epoch, None
+        for value in held.after(since):
+            monitor.latest = value
+            monitor.publish(self._event(monitor, value))
+
+    def set_epoch(self, key: MonitorKey, epoch: str) -> None:
+        """Sets the epoch of the events of a monitor that publishes."""
+        monitor = self._active.get(key)
+        if monitor is not None and monitor.held is None:
+            monitor.epoch = epoch
+
+    def end(self, key: MonitorKey) -> int | None:
+        """Ends a monitor; returns the time of the last value that it has published, None if it has published none."""
+        monitor = self._active.get(key)
+        if monitor is None:
+            return None
+        monitor.end()
+        return None if monitor.latest is None else time_of(monitor.latest)
 
     def _activate(
         self,
@@ -182,35 +239,22 @@ class Monitors:
         monitor.consumed_topics.add(reply_to.topic)
         return monitor
 
-    def _names(self, targets: Sequence[tuple[PVAddress, str]], *, uri_keys: bool) -> list[str]:
-        """Returns the names of the events of PVs on their topics."""
-        users: dict[tuple[str, str], PVAddress] = {}  # of a name and topic, in this command
-        names: list[str] = []
-        for address, topic in targets:
-            named = self._active.get((address.name, topic))
-            user = users.get((address.name, topic)) if named is None else named.address
-            names.append(self._name(address, topic, user, uri_keys=uri_keys))
-            users.setdefault((names[-1], topic), address)
+    def _names(self, targets: Sequence[Target], *, uri_keys: bool) -> list[str]:
+        """Returns the names of the events of PVs on their topics.
+
+        A monitor without a value makes room for the PV over the other protocol, if the client does not accept URIs.
+        """
+        names = event_names(targets, self._user_of, uri_keys=uri_keys)
+        for (address, topic), name in zip(targets, names, strict=True):
+            named = self._active.get((name, topic))
+            if named is not None and named.address != address and self._channels.latest(named.address) is None:
+                _log.info("monitor replaced: topic=%s old=%s new=%s reason=no value", topic, named.address, address)
+                named.end()
         return names
 
-    def _name(self, address: PVAddress, topic: str, user: PVAddress | None, *, uri_keys: bool) -> str:
-        """Returns the name of a PV's events on a topic: the PV's name, or its URI if the name has another user.
-
-        Under its name a topic carries a PV over one protocol: as with the deployed gateway, the first one requested.
-        For clients that accept URIs as names it carries the other one beside it. For others, one without a value is
-        replaced.
-        """
-        if user is None:
-            return address.uri if uri_keys and (address.uri, topic) in self._active else address.name
-        if user == address:
-            return address.name
-        if uri_keys:
-            return address.uri
-        named = self._active.get((address.name, topic))
-        if named is not None and self._channels.latest(named.address) is None:
-            _log.info("monitor replaced: topic=%s old=%s new=%s reason=no value", topic, named.address, address)
-            named.end()
-        return address.name
+    def _user_of(self, key: MonitorKey) -> PVAddress | None:
+        named = self._active.get(key)
+        return None if named is None else named.address
 
     def _remove(self, monitor: Monitor) -> None:
         key = monitor.name, monitor.topic
@@ -225,36 +269,20 @@ class Monitors:
         """Returns a stream that completes when the topic exists. Clients create their reply topics themselves."""
         return reactivex.empty() if topic == reply_to.topic else self._topics.ensure(topic, PV_PARTITIONS)
 
-    def _when_ready(
-        self, topics: Sequence[str], reply_to: ReplyTo, ready: Callable[[], None], failed: Callable[[Exception], None]
-    ) -> abc.DisposableBase:
-        """Calls a function when all topics exist.
-
-        Released clients subscribe to a topic once they have the reply. One that does not exist yet is looked for again
-        a minute later, and they miss what is published until then.
-        """
-        waiting, missing = SlicedDisposable(self._scheduler), dict.fromkeys(topics)
-
-        def wait_for(topic: str) -> None:
-            waiting.add(self._topic_ready(topic, reply_to).subscribe(on_completed=lambda: made(topic)))
-
-        def made(topic: str) -> None:
-            del missing[topic]
-            if not missing:
-                ready()
-
-        waiting.add(in_slices(self._scheduler, list(missing), wait_for, failed=failed))
-        return waiting
-
     def _start(self, monitor: Monitor, topic_ready: Observable[Any], disposables: CompositeDisposable) -> None:
         """Subscribes to the PV and publishes its events once the topic exists."""
 
         def on_value(value: PVValue) -> None:
             monitor.repeats.owed = False
+            if monitor.held is not None:
+                monitor.held.add(value)
+                return
+            monitor.latest = value
             monitor.publish(self._event(monitor, value))
 
         def on_connection(connected: bool) -> None:
-            monitor.publish(self._connection(monitor, self._scheduler.now, connected=connected))
+            if monitor.held is None:
+                monitor.publish(self._connection(monitor, self._scheduler.now, connected=connected))
 
         def on_error(error: Exception) -> None:
             _log.warning("monitor ended: pv=%s error=%s", monitor.address, error)
@@ -273,6 +301,8 @@ class Monitors:
 
     def _publish_latest(self, monitor: Monitor) -> bool:
         """Publishes the latest value once more, or that the PV is disconnected; False if it has neither."""
+        if monitor.held is not None:
+            return False
         lost_since = self._channels.connections.lost_since(monitor.address)
         if lost_since is not None:
             monitor.publish(self._connection(monitor, lost_since, connected=False))
@@ -301,7 +331,8 @@ class Monitors:
                 )
             return monitor.notice(f"the value cannot be serialized: {error}", 1)
         protocol = monitor.address.protocol
-        return OutgoingRecord(monitor.topic, monitor.key, body, monitor.serialization, protocol, True, monitor.notice)
+        form, epoch = monitor.serialization, monitor.epoch
+        return OutgoingRecord(monitor.topic, monitor.key, body, form, protocol, True, monitor.notice, epoch=epoch)
 
     def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
         """Ends the monitors whose topics have had no consumers for too long; see `ConsumedTopics.have_expired`."""
@@ -315,3 +346,4 @@ class Monitors:
         _log.info("monitor expired: pv=%s topic=%s reason=no consumers", monitor.address, monitor.topic)
         monitor.end()
         self.purge.add(monitor.topic, monitor.address.name)
+        self.on_expired(monitor)

@@ -7,10 +7,8 @@ are counted, and the PV's current value is published after them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
-from threading import Lock
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
@@ -18,7 +16,7 @@ from reactivex.disposable import SerialDisposable
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.messages import OutgoingRecord
 from k2eg_rx.gateway.commands.numbering import Part
-from k2eg_rx.gateway.commands.outgoing_queue import Lane, OutgoingQueue, Outlet
+from k2eg_rx.gateway.commands.outgoing_queue import Lane, OutgoingQueue
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
@@ -40,16 +38,17 @@ _LOST = "Kafka was away or too slow for longer than the gateway's buffer holds, 
 class Publisher:
     """Passes records to a `RecordSink`.
 
-    Thread safety: belongs to the event loop thread; delivery reports arrive on the thread of each sink.
+    Thread safety: belongs to the event loop thread; delivery reports arrive on the producer's thread.
 
     Args:
         sink: The Kafka producer.
         context: Scheduler, metrics, options and clock.
-        make_bulk_sink: Makes the producer of the messages of recurring snapshots when the first one is sent; None:
-            they have no producer of their own.
         on_missing: Called on the event loop thread with a topic that Kafka does not know. Reports of the same topic
             that arrive before this call are merged into it.
         on_lost: Called on the event loop thread with a topic whose newest event may not be stored.
+
+    Attributes:
+        in_session: Returns whether records with an epoch may be published now; they wait otherwise.
     """
 
     def __init__(
@@ -58,13 +57,12 @@ class Publisher:
         context: GatewayContext,
         on_missing: Callable[[str], None] = lambda _: None,
         on_lost: Callable[[str], None] = lambda _: None,
-        make_bulk_sink: Callable[[], RecordSink] | None = None,
     ) -> None:
         options = context.options
-        self._outlets = [Outlet(sink)]
-        self._make_bulk_sink = make_bulk_sink
+        self._sink = sink
         self._on_missing = on_missing
         self._on_lost = on_lost
+        self.in_session: Callable[[], bool] = lambda: True
         self._missing: set[str] = set()  # topics with a pending `on_missing` call
         self._lost: set[str] = set()  # topics for `on_lost`, when there is room
         self._scheduler = context.scheduler
@@ -74,7 +72,7 @@ class Publisher:
         self._queue = OutgoingQueue(options.outgoing_buffer, options.outgoing_buffer_bytes, options.outgoing_overflow)
         self._lanes: dict[tuple[object, ...], Lane] = {}  # by topic and key
         self._sent = 0
-        self._counting = Lock()
+        self._reported = 0  # written by the producer's thread
         self._tick = 0
         self._ticking = False
         self._stopped = False
@@ -98,7 +96,7 @@ class Publisher:
     @property
     def in_flight(self) -> int:
         """The number of records that were passed to the sink and are not confirmed. Any thread."""
-        return max(self._sent - sum(outlet.reported for outlet in self._outlets), 0)
+        return max(self._sent - self._reported, 0)
 
     def send(self, outgoing: OutgoingRecord) -> None:
         """Sends a record now, or when Kafka accepts it. Never raises."""
@@ -107,26 +105,17 @@ class Publisher:
         name = outgoing[:2]
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = Lane(self._outlet(outgoing))
+            lane = self._lanes[name] = Lane()
         if lane.waiting or self._is_stalled(lane) or not self._try_send(lane, outgoing, None):
             self._wait(lane, outgoing)
-
-    def _outlet(self, outgoing: OutgoingRecord) -> Outlet:
-        """Returns the way of a record, and of those after it of its topic and key."""
-        if outgoing.place is None or self._make_bulk_sink is None or self._stopped:
-            return self._outlets[0]
-        if len(self._outlets) == 1:
-            try:
-                self._outlets.append(Outlet(self._make_bulk_sink()))
-            except TransportError as error:
-                _log.warning("snapshots have no producer of their own: error=%s", error)
-        return self._outlets[-1]
 
     def _is_stalled(self, lane: Lane) -> bool:
         return lane.held is not None or (lane.sent != lane.reported and self._tick - lane.since > 1)
 
     def _try_send(self, lane: Lane, outgoing: OutgoingRecord, timestamp_ms: int | None) -> bool:
-        """Returns False if the sink is full; True if the record was accepted or refused for good."""
+        """Returns False if the sink is full or the record must wait; True if it was accepted or refused for good."""
+        if outgoing.epoch and not self.in_session():
+            return False
         place = outgoing.place
         if place is None:
             return self._pass(lane, outgoing, outgoing.value, timestamp_ms)
@@ -152,7 +141,7 @@ class Publisher:
         if lane.sent == lane.reported:
             lane.since = self._tick
         try:
-            lane.outlet.sink.send(
+            self._sink.send(
                 outgoing.topic,
                 body,
                 key=outgoing.key,
@@ -218,25 +207,31 @@ class Publisher:
         self._retry.disposable = self._scheduler.schedule_relative(_RETRY_DELAY, retry)
 
     def _pass_on(self) -> None:
-        """Passes waiting records to the sinks, as far as they take them."""
-        full: set[Outlet] = set()
+        """Passes waiting records to the sink, as far as it takes them."""
         progress = True
         while progress:
             progress = False
             for lane in self._queue.lanes():
-                if lane.outlet in full:
-                    continue
                 for _ in range(_TURN):
                     if not lane.waiting or self._is_stalled(lane):
                         break
                     record, timestamp_ms = self._queue.first(lane)
                     if not self._try_send(lane, record, timestamp_ms):
-                        full.add(lane.outlet)
-                        break
+                        return
                     self._queue.discard(lane, record)
                     progress = True
-                if lane.outlet not in full:
-                    self._queue.rotate(lane)
+                self._queue.rotate(lane)
+
+    def is_settled(self, topic: str, key: bytes) -> bool:
+        """Returns whether no record of a topic and key waits or is to be confirmed."""
+        lane = self._lanes.get((topic, key))
+        return lane is None or (not lane.waiting and lane.sent == lane.reported)
+
+    def drop(self, topic: str, key: bytes) -> None:
+        """Drops the waiting records of a topic and key: another gateway publishes them."""
+        lane = self._lanes.get((topic, key))
+        for outgoing in () if lane is None else self._queue.take(lane):
+            self._count_dropped(outgoing)
 
     def _recover(self) -> None:
         """Publishes the current values of PVs whose newest event may be lost."""
@@ -245,17 +240,16 @@ class Publisher:
             self._on_lost(topic)
 
     def _delivered(self, lane: Lane, outgoing: OutgoingRecord, error: TransportError | None) -> None:
-        """Counts a report. Called on the thread of the lane's sink, the only writer of what it counts."""
+        """Counts a report. Called on the producer's thread, the only writer of what it counts."""
         lane.reported += 1
         lane.since = self._tick
-        lane.outlet.reported += 1
+        self._reported += 1
         if outgoing is self._probe.record:
             self._probe.end(confirmed=error is None)
         if lane.held is outgoing:
             call_soon(self._scheduler, partial(self._release, lane, outgoing, error))
         if error is not None:
-            with self._counting:  # two sinks have two threads
-                self._metrics.undelivered += 1
+            self._metrics.undelivered += 1
             call_soon(self._scheduler, partial(self._failed, lane, outgoing, error))
         elif lane.lost:
             call_soon(self._scheduler, partial(self._tell, lane))
@@ -318,7 +312,7 @@ class Publisher:
             self._tick += 1
             if self._tick % _PRUNING == 0:
                 self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.is_idle()}
-            self._ticking = self.in_flight > 0
+            self._ticking = self._sent != self._reported
             if self._ticking:
                 self._schedule_tick()
 
@@ -338,7 +332,5 @@ class Publisher:
             _log.warning("records dropped at close: count=%d reason=Kafka does not accept them", number)
 
     def close(self, timeout: float) -> None:
-        """Flushes the producers for at most `timeout` seconds, after `stop`. Callable on any thread."""
-        deadline = time.monotonic() + timeout
-        for number, outlet in enumerate(self._outlets):
-            outlet.sink.close(max(deadline - time.monotonic(), 0.0) / (len(self._outlets) - number))
+        """Flushes the producer for at most `timeout` seconds, after `stop`. Callable on any thread."""
+        self._sink.close(timeout)

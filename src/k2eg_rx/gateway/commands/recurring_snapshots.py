@@ -50,7 +50,7 @@ from k2eg_rx.texts import get_logger, printable
 _log = get_logger(__name__)
 
 _MILLISECOND = 1_000_000  # in nanoseconds: times of messages are whole milliseconds
-_IN_USE = -8  # a code of this gateway: the deployed one confirms the start, and goes on with the PVs that it has
+IN_USE = -8  # a code of this gateway: the deployed one confirms the start, and goes on with the PVs that it has
 
 
 class _RunningSnapshot:
@@ -63,6 +63,8 @@ class _RunningSnapshot:
         limit: The number of values to buffer.
 
     Attributes:
+        application: The reply topic of the start command.
+        is_held: Whether its iterations are held back.
         consumed_topics: The topics whose consumers keep the snapshot running.
         ended: Completes when the last iteration is published and the name is free.
         trigger: Ends the current iteration, given the trigger's tags; does nothing unless the snapshot is triggered.
@@ -71,6 +73,9 @@ class _RunningSnapshot:
         push: The number of the newest partial push of that iteration.
         ending: Whether the tail of an iteration waits to be published.
         stop: Publishes the last iteration and ends the snapshot.
+        go_live: Publishes iterations from now on, if they were held back.
+        epoch: That of its messages, where gateways share snapshots.
+        handing_over: Whether another gateway goes on after the last iteration.
         stopping: Whether `stop` was called.
     """
 
@@ -79,6 +84,8 @@ class _RunningSnapshot:
     ) -> None:
         self.command = command
         self.addresses = addresses
+        self.application = reply_to.topic
+        self.is_held = False
         self.serialization = reply_to.serialization
         self.topic = snapshot_topic(command.snapshot_name)
         self.consumed_topics = ConsumedTopics(self.topic)
@@ -99,13 +106,16 @@ class _RunningSnapshot:
         self.ending = False
         self.stop: Callable[[], None] = lambda: None
         self.stopping = False
+        self.go_live: Callable[[], None] = lambda: None
+        self.epoch = ""
+        self.handing_over = False
 
     def after(self, handle: Callable[[], Observable[OutgoingRecord]]) -> Observable[OutgoingRecord]:
         """Returns the answer to a command that has to wait until this snapshot has ended."""
         return reactivex.concat(self.ended, reactivex.defer(lambda _: handle()))
 
 
-def _name_error(name: str) -> str:
+def name_error(name: str) -> str:
     """Returns why no snapshot can have a name; an empty string if one can."""
     if not name:
         return "The snapshot name is empty"
@@ -171,7 +181,7 @@ class RecurringSnapshots:
         refusal = self._rules.snapshot_topic(snapshot_topic(name))
         if refusal:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, TOPIC_REFUSED, f"snapshot refused: {refusal}")
-        running = _RunningSnapshot(command, addresses, reply_to, self._options.snapshot_buffer)
+        running = self._make(command, addresses, reply_to)
         text, starts = f"The snapshot '{name}' has been started", self._announcement.topic
         started = reply(reply_to, RECURRING_KEY, 0, text, running.topic, gateway_topic=starts)
 
@@ -182,19 +192,101 @@ class RecurringSnapshots:
             if refusal:
                 return refusal_stream(self._metrics, reply_to, RECURRING_KEY, OVER_LIMIT, refusal).subscribe(observer)
             taken = Disposable(lambda: self._usage.give_back(reply_to.topic, pvs=len(addresses), topics=1))
-            running.consumed_topics.add(reply_to.topic)
-            self._running[running.topic] = running
-            self._rules.add_snapshot(running.topic)
-            subscriptions = CompositeDisposable(taken, Disposable(lambda: self._remove(running)))
-            try:
-                self._run(running, started, observer, subscriptions)
-            except BaseException:  # a snapshot that stayed would publish nothing, and later starts would join it
-                subscriptions.dispose()
-                raise
+            subscriptions = self._begin(running, started, observer, taken)
             self._metrics.count_result(reply_to.command, Result.OK)
             return subscriptions
 
         return reactivex.create(subscribe)
+
+    def _make(
+        self, command: RepeatingSnapshotCommand, addresses: Sequence[PVAddress], reply_to: ReplyTo
+    ) -> _RunningSnapshot:
+        return _RunningSnapshot(command, addresses, reply_to, self._options.snapshot_buffer)
+
+    def _begin(
+        self,
+        running: _RunningSnapshot,
+        started: OutgoingRecord | None,
+        observer: abc.ObserverBase[OutgoingRecord],
+        taken: abc.DisposableBase,
+    ) -> abc.DisposableBase:
+        running.consumed_topics.add(running.application)
+        self._running[running.topic] = running
+        self._rules.add_snapshot(running.topic)
+        subscriptions = CompositeDisposable(taken, Disposable(lambda: self._remove(running)))
+        try:
+            self._run(running, started, observer, subscriptions)
+        except BaseException:  # a snapshot that stayed would publish nothing, and later starts would join it
+            subscriptions.dispose()
+            raise
+        return subscriptions
+
+    def run(self, command: RepeatingSnapshotCommand, reply_to: ReplyTo) -> Observable[OutgoingRecord]:
+        """Returns the messages of a valid snapshot that no command of this gateway's has started, until it has ended.
+
+        Its iterations are held back until `go_live`.
+
+        Args:
+            command: Its start command.
+            reply_to: The application that has requested it, and the serialization.
+        """
+
+        def subscribe(
+            observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            running = self._make(command, validated(command), reply_to)
+            running.is_held = True
+            return self._begin(running, None, observer, Disposable())
+
+        return reactivex.create(subscribe)
+
+    def add_application(self, topic: str, application: str) -> None:
+        """Lets the consumers of an application's reply topic keep a snapshot running, too."""
+        if topic in self._running:
+            self._running[topic].consumed_topics.add(application)
+
+    def go_live(self, topic: str, epoch: str, index: int) -> None:
+        """Publishes the iterations of a snapshot from now on, from a number on."""
+        running = self._running.get(topic)
+        if running is not None and running.is_held:
+            running.is_held, running.epoch = False, epoch
+            running.builder.begin_at(index)
+            running.go_live()
+
+    def set_epoch(self, topic: str, epoch: str) -> None:
+        """Sets the epoch of the messages of a snapshot."""
+        if topic in self._running:
+            self._running[topic].epoch = epoch
+
+    def hand_over(self, topic: str) -> bool:
+        """Ends a snapshot after what is under way, without a last iteration of its own; another gateway goes on.
+
+        Returns:
+            False if it ends anyway.
+        """
+        running = self._running.get(topic)
+        if running is None or running.stopping:
+            return False
+        running.handing_over = True
+        running.stop()
+        return True
+
+    def runs(self, topic: str) -> bool:
+        """Returns whether a snapshot runs, perhaps with its iterations held back."""
+        return topic in self._running
+
+    def is_stopping(self, topic: str) -> bool:
+        """Returns whether a snapshot publishes its last iteration."""
+        return topic in self._running and self._running[topic].stopping
+
+    def key_of(self, topic: str) -> bytes:
+        """Returns the Kafka key of a running snapshot's messages."""
+        return self._running[topic].key if topic in self._running else b""
+
+    def next_index(self, topic: str) -> int | None:
+        """Returns the number of the next iteration of a running snapshot; None if it does not run, or is held back."""
+        running = self._running.get(topic)
+        return None if running is None or running.is_held else running.builder.next_index
 
     def _join(
         self, running: _RunningSnapshot, request: CommandRequest[RepeatingSnapshotCommand]
@@ -203,7 +295,7 @@ class RecurringSnapshots:
         other = difference(running.command, request.command)
         if other:
             text = f"Snapshot {name} is in use with {other}; stop it first, or use another name"
-            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, _IN_USE, text)
+            return refusal_stream(self._metrics, reply_to, RECURRING_KEY, IN_USE, text)
         running.consumed_topics.add(reply_to.topic)
         text, starts = f"Snapshot {name} is already running", self._announcement.topic
         return reply_stream(self._metrics, reply_to, RECURRING_KEY, text, gateway_topic=starts)
@@ -211,7 +303,7 @@ class RecurringSnapshots:
     def trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:
         """Makes a triggered snapshot publish an iteration; returns the reply. No effect on timed snapshots."""
         name, reply_to = request.command.snapshot_name, request.reply_to
-        wrong = _name_error(name)
+        wrong = name_error(name)
         if wrong:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, wrong)
         running = self._running.get(snapshot_topic(name))
@@ -239,7 +331,7 @@ class RecurringSnapshots:
     def stop(self, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
         """Makes a snapshot publish its last iteration and end; returns the reply."""
         name, reply_to = request.command.snapshot_name, request.reply_to
-        wrong = _name_error(name)
+        wrong = name_error(name)
         if wrong:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -1, wrong)
         running = self._running.get(snapshot_topic(name))
@@ -261,7 +353,7 @@ class RecurringSnapshots:
     def _run(
         self,
         running: _RunningSnapshot,
-        started: OutgoingRecord,
+        started: OutgoingRecord | None,
         observer: abc.ObserverBase[OutgoingRecord],
         subscriptions: CompositeDisposable,
     ) -> None:
@@ -272,7 +364,7 @@ class RecurringSnapshots:
         """
         builder = running.builder
         windows = SerialDisposable()
-        unanswered = [started]
+        unanswered = [] if started is None else [started]
 
         def answer() -> None:
             while unanswered:
@@ -285,11 +377,14 @@ class RecurringSnapshots:
             if outgoing is not None:
                 observer.on_next(outgoing)
 
+        def last() -> Sequence[Message]:
+            return builder.stop(self._timestamp(), self._now(), only_rest=running.handing_over)
+
         output = IterationOutput(
             self._scheduler,
             publish,
             triggered=lambda tags: builder.end(self._timestamp(), self._now(), tags=tags),
-            last=lambda: builder.stop(self._timestamp(), self._now()),
+            last=last,
             ended=observer.on_completed,
             max_triggers=self._options.max_waiting_triggers,
         )
@@ -312,6 +407,11 @@ class RecurringSnapshots:
 
         def start() -> None:
             answer()
+            running.go_live = begin
+            if not running.is_held:
+                begin()
+
+        def begin() -> None:
             builder.open(self._now())
             if running.command.triggered:
                 output.open()
@@ -387,7 +487,8 @@ class RecurringSnapshots:
             return None
         push: Mapping[str, Any] = _push_fields(running.push, is_last) if running.command.sub_push_delay_msec > 0 else {}
         instead, place = partial(running.builder.note, subject), Place(running.numbers, part, push)
-        return OutgoingRecord(running.topic, running.key, body, form, "", True, instead, about=subject, place=place)
+        topic, key, epoch = running.topic, running.key, running.epoch
+        return OutgoingRecord(topic, key, body, form, "", True, instead, about=subject, place=place, epoch=epoch)
 
     def _timestamp(self) -> int:
         return int(self._clock() * 1000) * _MILLISECOND

@@ -30,6 +30,7 @@ class TopicRules:
 
     def __init__(self, context: GatewayContext) -> None:
         self._command_topic = context.command_topic
+        self._state_topic = context.options.state_topic_name
         options = context.options
         self._patterns = {
             "reply": options.reply_topics,
@@ -38,7 +39,7 @@ class TopicRules:
         }
         self._reply_topics: OrderedDict[str, None] = OrderedDict()  # the one used last at the end
         self._monitor_topics: dict[str, Counter[str]] = {}  # the applications whose monitors publish to it
-        self._snapshot_topics: set[str] = set()
+        self._snapshot_topics: Counter[str] = Counter()
 
     def reply_topic(self, topic: str) -> str:
         """Returns why replies to a topic are refused; otherwise notes it as in use and returns ``""``."""
@@ -81,6 +82,8 @@ class TopicRules:
             return f"topic {topic!r} is the command topic"
         if topic == gateway_topic(self._command_topic):
             return f"topic {topic!r} is that of the starts of gateways"
+        if topic == self._state_topic:
+            return f"topic {topic!r} is that of the state of gateways"
         if topic.startswith(_INTERNAL):
             return f"topic {topic!r} is internal to Kafka"
         pattern = self._patterns[kind]
@@ -104,8 +107,10 @@ class TopicRules:
 
     def add_snapshot(self, topic: str) -> None:
         """Notes that a snapshot publishes to a topic."""
-        self._snapshot_topics.add(topic)
+        self._snapshot_topics[topic] += 1
 
     def remove_snapshot(self, topic: str) -> None:
         """Notes that it has ended."""
-        self._snapshot_topics.discard(topic)
+        self._snapshot_topics[topic] -= 1
+        if self._snapshot_topics[topic] <= 0:
+            del self._snapshot_topics[topic]

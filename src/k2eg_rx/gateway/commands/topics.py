@@ -16,7 +16,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
 from k2eg_rx.concurrency import WorkerPool
-from k2eg_rx.gateway.runtime.event_loop import call_soon, in_slices
+from k2eg_rx.gateway.runtime.event_loop import SlicedDisposable, call_soon, in_slices
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.texts import get_logger
 
@@ -175,6 +175,29 @@ class Topics:
             return CompositeDisposable(timer, Disposable(lambda: self._remove_observer(topic, observer)))
 
         return reactivex.create(subscribe)
+
+    def ensure_all(
+        self, topics: Collection[str], partitions: int, ready: Callable[[], None], failed: Callable[[Exception], None]
+    ) -> abc.DisposableBase:
+        """Calls `ready` when all topics exist, as for `ensure`.
+
+        Released clients subscribe to a topic once they have the reply. One that does not exist yet is looked for again
+        a minute later, and they miss what is published until then.
+        """
+        waiting, missing = SlicedDisposable(self._scheduler), dict.fromkeys(topics)
+        if not missing:
+            ready()
+
+        def wait_for(topic: str) -> None:
+            waiting.add(self.ensure(topic, partitions).subscribe(on_completed=lambda: made(topic)))
+
+        def made(topic: str) -> None:
+            del missing[topic]
+            if not missing:
+                ready()
+
+        waiting.add(in_slices(self._scheduler, list(missing), wait_for, failed=failed))
+        return waiting
 
     def _complete_on_silence(self, since: datetime, observer: abc.ObserverBase[Any], timer: SerialDisposable) -> None:
         """Completes an observer once Kafka has not responded to anything for `_SILENCE_LIMIT`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, cast
 
 from k2eg_rx.arguments import LONGEST_DURATION, flag, instance, mapping, non_negative, one_of, positive, whole
+from k2eg_rx.pv import is_topic_name
 from k2eg_rx.settings import MAX_MESSAGE_BYTES, nearest
 from k2eg_rx.texts import get_logger, shown
 
@@ -49,8 +50,11 @@ class GatewayOptions:
         monitor_topics: The same for the topics of monitors; others are refused.
         snapshot_topics: The same for the topics of recurring snapshots.
         read_only: Whether all puts are refused.
-        pvlist: A file in the syntax of ca-gateway's and pvagw's ``pvlist``: the PVs that commands may name, and
-            aliases; empty for all PVs.
+        state: Whether the gateway keeps what it publishes in a topic, which it shares with the other gateways of its
+            group: it goes on after a restart, and others go on when it ends. Needs `create_topics`.
+        state_topic: The topic; by default the name of the group with "-state" after it.
+        state_partitions: The partitions that it is created with: at most as many gateways share the PVs.
+        state_replication: The replication factor that it is created with; 0 for the broker's default.
         create_topics: Whether to create the topics of PVs and snapshots, with the deployed gateway's partitions.
         monitor_expiration: A monitor or recurring snapshot ends after this time without consumers; 0 means never.
         purge: Whether the topic of a PV is deleted some time after its last monitor has ended for want of consumers.
@@ -91,7 +95,10 @@ class GatewayOptions:
     monitor_topics: str = ".*"
     snapshot_topics: str = ".*"
     read_only: bool = False
-    pvlist: str = ""
+    state: bool = True
+    state_topic: str = ""
+    state_partitions: int = 32
+    state_replication: int = 0
     create_topics: bool = True
     monitor_expiration: float = 3600.0
     first_value_delay: float = 1.0
@@ -113,7 +120,7 @@ class GatewayOptions:
             raise ValueError(
                 f"[gateway] group must consist of letters, digits, '.', '_' and '-', got {shown(self.group)}"
             )
-        for name in ("read_only", "create_topics", "purge"):
+        for name in ("read_only", "create_topics", "purge", "state"):
             flag(getattr(self, name), f"[gateway] {name}")
         for name in ("operation_timeout", "max_put_age", "max_get_age"):
             positive(getattr(self, name), f"[gateway] {name}")
@@ -122,6 +129,11 @@ class GatewayOptions:
         one_of(self.outgoing_overflow, "[gateway] outgoing_overflow", _OVERFLOWS)
         one_of(self.log_level, "[gateway] log_level", _LOG_LEVELS)
         one_of(self.log_format, "[gateway] log_format", _LOG_FORMATS)
+        if instance(self.state_topic, "[gateway] state_topic", str, "a topic's name") and not is_topic_name(
+            self.state_topic
+        ):
+            raise ValueError(f"[gateway] state_topic must be a topic's name, got {shown(self.state_topic)}")
+        whole(self.state_replication, "[gateway] state_replication", 0, 32767)
         for name in ("reply_topics", "monitor_topics", "snapshot_topics", "ignored_groups"):
             pattern = instance(getattr(self, name), f"[gateway] {name}", str, "a regular expression")
             try:
@@ -132,11 +144,15 @@ class GatewayOptions:
                 ) from None
         if not instance(self.metrics_host, "[gateway] metrics_host", str, "an address").strip():
             raise ValueError("[gateway] metrics_host must be an address of this machine, got ''")
-        instance(self.pvlist, "[gateway] pvlist", str, "the path of a file")
         whole(self.metrics_port, "[gateway] metrics_port", 0, 65535)
         whole(self.processes, "[gateway] processes", 1, _MOST_PROCESSES)
         for name in (option.name for option in fields(self) if type(option.default) is int and option.default):
             whole(getattr(self, name), f"[gateway] {name}", 1, _MOST)
+
+    @property
+    def state_topic_name(self) -> str:
+        """The topic of what the gateways of the group publish."""
+        return self.state_topic or f"{self.group}-state"
 
     @classmethod
     def from_section(cls, section: Mapping[str, str]) -> GatewayOptions:

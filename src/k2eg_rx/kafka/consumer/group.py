@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from k2eg_rx.concurrency import elapsed
 from k2eg_rx.kafka.connection.configuration import Properties
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
@@ -37,7 +38,7 @@ from k2eg_rx.kafka.consumer.group_offsets import (
 )
 from k2eg_rx.kafka.consumer.lag import Partition
 from k2eg_rx.kafka.consumer.lost_positions import LostPosition, assign_validated
-from k2eg_rx.kafka.consumer.ownership import Ownership, elapsed
+from k2eg_rx.kafka.consumer.ownership import Ownership
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop, PollLoopListener
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets
 from k2eg_rx.kafka.metadata.topic_subscription import TopicSubscription
@@ -162,15 +163,21 @@ class GroupPollLoop(PollLoop):
         return commit(consumer, self._with_epochs(offsets, metadata))
 
     def confirm(self, consumer: Consumer) -> None:
-        """Commits the offsets of received records, as proof that they are this member's."""
-        self._commit_as_proof(consumer, dict(self._received))
+        """Commits the offsets of received records, as proof that they are this member's.
 
-    def _commit_as_proof(self, consumer: Consumer, offsets: Mapping[Partition, int]) -> bool:
-        """Commits offsets; returns whether the coordinator accepted them."""
+        Where none were received, the offset at which reading has begun proves the session.
+        """
+        starts = {key: offset for key, offset in self.lag.starts.items() if offset >= 0}
+        self._commit_as_proof(consumer, starts | self._received, dict(self._received))
+
+    def _commit_as_proof(
+        self, consumer: Consumer, offsets: Mapping[Partition, int], received: Mapping[Partition, int] | None = None
+    ) -> bool:
+        """Commits offsets, by default those after received records; returns whether the coordinator accepted them."""
         sent_at = elapsed()
         if not offsets or self._commit(consumer, offsets.items()) is not None:
             return False
-        self.ownership.extend(sent_at, offsets)
+        self.ownership.extend(sent_at, offsets if received is None else received)
         return True
 
     def _on_given_up(self, keys: Collection[Partition], *, handed_over: bool) -> None:

@@ -5,27 +5,21 @@ member, and this member's session had not expired. Partitions move to others in 
 up, which its poll loop does itself, or its session expires, at the earliest `session.timeout.ms` after the commit was
 sent. So the proof holds for a part of that time, also in a process that was frozen meanwhile.
 
-Thread safety: `Ownership.covers` any thread; the rest belongs to the poll thread.
+Thread safety: `Ownership.covers` and `Ownership.is_proven` any thread; the rest belongs to the poll thread.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Collection, Mapping
 
+from k2eg_rx.concurrency import elapsed
 from k2eg_rx.kafka.consumer.lag import Partition
 
 _SESSION_TIMEOUT_MS = 45_000  # librdkafka's default
 # Of the session timeout. The rest is a margin for a coordinator that has not counted the commit as a sign of life: the
 # last heartbeat may be a heartbeat interval older.
 _VALIDITY = 0.5
-
-
-def elapsed() -> float:
-    """Returns seconds of a clock that also runs while the computer is suspended, where there is one."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 class Ownership:
@@ -43,6 +37,10 @@ class Ownership:
     def covers(self, partition: Partition, offset: int) -> bool:
         """Whether a record is this member's alone; False if that is not certain at the moment."""
         return offset < self._committed.get(partition, -1) and elapsed() < self._until
+
+    def is_proven(self) -> bool:
+        """Whether the member's session cannot have expired."""
+        return elapsed() < self._until
 
     def extend(self, sent_at: float, committed: Mapping[Partition, int]) -> None:
         """Adds a commit that was accepted.

@@ -86,10 +86,14 @@ class TopicSource(Generic[_P]):
     def assignment(self) -> Assignment | None:
         """Returns what is read; see `RecordSource.assignment`."""
         number = len(self._poll_loop.lag.starts)
-        return Assignment(number, 1) if number else None
+        return Assignment(number, 1, frozenset(self._poll_loop.lag.starts)) if number else None
 
     def owns(self, partition: Partition, offset: int) -> bool:  # noqa: ARG002 - it shares no partitions
         """Returns True; see `RecordSource.owns`."""
+        return True
+
+    def in_session(self) -> bool:
+        """Returns True; see `RecordSource.in_session`."""
         return True
 
     def is_live(self, partition: Partition, offset: int) -> bool:  # noqa: ARG002 - its receivers do not ask
@@ -220,11 +224,16 @@ class GroupSource(TopicSource[GroupPollLoop]):
     def assignment(self) -> Assignment | None:
         """Returns what is read; see `RecordSource.assignment`."""
         loop = self._poll_loop
-        return Assignment(len(loop.lag.starts), loop.assignments) if loop.is_assigned else None
+        number, owned = loop.assignments, frozenset(loop.lag.starts)
+        return Assignment(len(owned), number, owned) if loop.is_assigned and loop.assignments == number else None
 
     def owns(self, partition: Partition, offset: int) -> bool:
         """Whether a record is this member's alone; see `RecordSource.owns`."""
         return self._poll_loop.ownership.covers(partition, offset)
+
+    def in_session(self) -> bool:
+        """Whether the session cannot have expired; see `RecordSource.in_session`."""
+        return self._poll_loop.ownership.is_proven()
 
     def is_live(self, partition: Partition, offset: int) -> bool:
         """Whether a record was written a moment ago; see `RecordSource.is_live`."""

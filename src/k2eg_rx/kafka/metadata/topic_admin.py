@@ -30,6 +30,13 @@ from k2eg_rx.texts import get_logger
 
 _log = get_logger(__name__)
 
+# Of a topic that keeps the last record of each key. Segments are small, because only closed ones are compacted.
+_COMPACTED = {
+    "cleanup.policy": "compact",
+    "min.cleanable.dirty.ratio": "0.1",
+    "segment.bytes": str(4 * 1024 * 1024),
+    "segment.ms": str(3_600_000),
+}
 _RETENTION_BYTES = 50 * 1024 * 1024  # per partition, the deployed gateway's
 # Seconds. An answer takes some 50 ms, on a busy broker a second for each hundred topics; a broker that does not know
 # the request does not answer.
@@ -99,9 +106,30 @@ class KafkaTopicAdmin:
             refused.update(self._create(some))
         return refused
 
+    def create_compacted(self, topic: str, partitions: int, replication: int) -> str:
+        """Creates a compacted topic if it does not exist.
+
+        Args:
+            topic: Its name.
+            partitions: Its number of partitions.
+            replication: Its replication factor; 0 for the broker's default.
+
+        Returns:
+            Why Kafka rejects it, with advice; an empty string if it exists.
+
+        Raises:
+            TransportError: Kafka did not answer.
+        """
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=replication or -1, config=dict(_COMPACTED))
+        return self._request_new([new]).get(topic, "")
+
     def _create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         config = {"retention.ms": str(RETENTION_MS), "retention.bytes": str(_RETENTION_BYTES)}
-        new = [NewTopic(topic, num_partitions=partitions, config=config) for topic, partitions in topics.items()]
+        return self._request_new(
+            [NewTopic(topic, num_partitions=partitions, config=config) for topic, partitions in topics.items()]
+        )
+
+    def _request_new(self, new: list[NewTopic]) -> Mapping[str, str]:
         try:
             created: Mapping[str, Future[None]] = self._admin.create_topics(new, request_timeout=_REQUEST_TIMEOUT)
         except KafkaException as failure:

@@ -10,10 +10,12 @@ import pytest
 
 from k2eg_rx.gateway.commands.claims import Claims
 from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.commands.monitor_targets import MonitorDefinition
 from k2eg_rx.gateway.commands.source import ReceivedCommand
 from k2eg_rx.protocol import connection_event
 from k2eg_rx.protocol.commands import MultiMonitorCommand, encode_command
 from k2eg_rx.protocol.encode import Serialization
+from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport.interfaces import Record
 
 
@@ -395,3 +397,41 @@ def test_json_is_valid_for_every_value(gateway: Any) -> None:
     gateway.update("a", float("nan"), limits=np.array([np.inf, -np.inf]))
     body = json.loads(gateway.outgoing[-1].value, parse_constant=pytest.fail)
     assert body == {"a": {"value": "NaN", "limits": ["Infinity", "-Infinity"]}}
+
+
+def definition(name: str = "a", uri: str = "pva://a", *, reads_on: bool = True) -> MonitorDefinition:
+    return MonitorDefinition(name, PVAddress.parse(uri), name, Serialization.JSON, ("replies",), reads_on)
+
+
+def stamped(seconds: int) -> dict[str, Any]:
+    return {"timeStamp": {"secondsPastEpoch": seconds, "nanoseconds": 5, "userTag": 0}}
+
+
+def test_what_another_gateway_has_published_is_not_published_again(gateway: Any) -> None:
+    monitors = gateway.handler.monitors
+    monitors.run(definition(), gateway.outgoing.append, None)
+    for number in range(4):
+        gateway.update("a", number, **stamped(100 + number))
+    monitors.run(definition(), gateway.outgoing.append, None)
+    gateway.advance(1)
+    assert gateway.sent() == [], "held back, also for a client that requests it again"
+    assert monitors.has_value(("a", "a"))
+    monitors.go_live(("a", "a"), "fleet:7", 101_000_000_005)
+    gateway.update("a", 4, **stamped(104))
+    assert [body["a"]["value"] for body in gateway.bodies("a")] == [2, 3, 4]
+    assert {each.epoch for each in gateway.outgoing} == {"fleet:7"}
+    assert monitors.end(("a", "a")) == 104_000_000_005
+    gateway.update("a", 5)
+    assert gateway.sent() == []
+    assert len(monitors) == 0
+
+
+def test_everything_held_back_is_published_where_nothing_is_known_of_the_owner_before(gateway: Any) -> None:
+    monitors = gateway.handler.monitors
+    monitors.run(definition(), gateway.outgoing.append, None)
+    gateway.update("a", 1, **stamped(100))
+    gateway.update("a", 2)
+    monitors.go_live(("a", "a"), "fleet:7", None)
+    assert [body["a"]["value"] for body in gateway.bodies("a")] == [1, 2]
+    assert monitors.end(("a", "a")) == 0, "the last one has no time"
+    assert monitors.end(("a", "a")) is None

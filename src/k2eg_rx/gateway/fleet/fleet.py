@@ -1,0 +1,324 @@
+"""One gateway of a fleet: follows the state log, shares its partitions with the others, and stops when it is cut off.
+
+Kafka's group protocol says which gateway has which partition of the log. A gateway publishes only while a commit shows
+that it is in the group: one that was frozen or cut off for longer sends nothing more before it has read the log again,
+which names the new owners.
+
+Thread safety: belongs to the event loop thread, but `Fleet.leave` and `Fleet.close`.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import uuid
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from reactivex import abc
+
+from k2eg_rx.concurrency import elapsed
+from k2eg_rx.errors import TransportError
+from k2eg_rx.gateway.commands.claims import Claims
+from k2eg_rx.gateway.commands.limits import Usage
+from k2eg_rx.gateway.commands.monitors import Monitors
+from k2eg_rx.gateway.commands.recurring_snapshots import RecurringSnapshots
+from k2eg_rx.gateway.commands.requests import Clock, CommandRequest, Written
+from k2eg_rx.gateway.commands.topic_rules import TopicRules
+from k2eg_rx.gateway.commands.topics import Topics
+from k2eg_rx.gateway.fleet.desired_state import DesiredState
+from k2eg_rx.gateway.fleet.entries import (
+    Entry,
+    Kind,
+    Release,
+    command_of,
+    encoded,
+    integer,
+    key_of,
+    monitor_name,
+)
+from k2eg_rx.gateway.fleet.handlers import FleetHandlers
+from k2eg_rx.gateway.fleet.owner import Append, Outlet, Owner, Stage
+from k2eg_rx.gateway.fleet.state_log import KafkaStateLog
+from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.event_loop import call_soon
+from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
+from k2eg_rx.protocol import RepeatingSnapshotStopCommand, RepeatingSnapshotTriggerCommand
+from k2eg_rx.texts import get_logger
+from k2eg_rx.transport import Offsets, Partition, Receiver, Record, RecordSource, Transport, UnconfirmedError
+
+_log = get_logger(__name__)
+
+_TICK = 0.1  # seconds between looks at the group's assignment
+_PROOF = 5  # ticks between commits that show that this gateway is in the group
+# Seconds that the last look allows publishing. With the half of a session that a commit proves, they must be less than
+# a session, which is 6 s at least.
+_ALLOWED = 1.0
+_RETRY = 0.5  # seconds until an entry that Kafka has not confirmed is written again
+_HAND_OVER = 4.0  # seconds that others may take to go on when a gateway ends; one or two are usual
+_LAST_WORD = 2.0  # seconds to write what was published, where no other goes on
+
+
+class _Member(Receiver):
+    """Reads nothing: the group only shares the partitions."""
+
+    def ready(self) -> bool:
+        """Returns True."""
+        return True
+
+    def receive(self, records: Sequence[Record]) -> None:
+        """Drops the records; the log is read as a whole elsewhere."""
+
+    def reclaim_undelivered(self, partitions: Collection[Partition]) -> Offsets:  # noqa: ARG002
+        """Returns nothing: no record is to be delivered."""
+        return {}
+
+    def on_revoked(self, partitions: Collection[Partition], *, handed_over: bool) -> None:
+        """Does nothing: the log says who has a partition."""
+
+
+class Publishing(Protocol):
+    """The parts of a gateway that a fleet uses."""
+
+    monitors: Monitors
+    recurring: RecurringSnapshots
+    topics: Topics
+    rules: TopicRules
+
+
+class Fleet:
+    """This gateway's part in a fleet.
+
+    Args:
+        log: The state log.
+        transport: Joins the group.
+        parts: The gateway's monitors, snapshots and topics.
+        outlet: Publishes records.
+        context: Scheduler, options and clock.
+
+    Attributes:
+        log: See above.
+        handlers: Handles commands.
+        owner: What this gateway publishes.
+    """
+
+    def __init__(
+        self, log: KafkaStateLog, transport: Transport, parts: Publishing, outlet: Outlet, context: GatewayContext
+    ) -> None:
+        self.log = log
+        self._transport = transport
+        self._outlet = outlet
+        self._scheduler = context.scheduler
+        self._options = context.options
+        self._name = f"{socket.gethostname()}:{uuid.uuid4().hex[:12]}"
+        self._snapshots = parts.recurring
+        append: Append = self._append
+        usage = Usage(context.options)
+        self._desired = DesiredState(log.partitions, usage, parts.rules, parts.topics.forget)
+        self.owner = Owner(
+            f"{zlib.crc32(log.topic.encode()):08x}",
+            self._name,
+            monitors=parts.monitors,
+            snapshots=parts.recurring,
+            desired=self._desired,
+            outlet=outlet,
+            append=append,
+            context=context,
+        )
+        self.handlers = FleetHandlers(
+            self._desired,
+            self.owner,
+            append,
+            snapshots=parts.recurring,
+            topics=parts.topics,
+            rules=parts.rules,
+            context=context,
+        )
+        parts.monitors.on_expired = lambda monitor: append(
+            self._desired.partition_of((monitor.name, monitor.topic), monitor.address),
+            Kind.MONITOR,
+            monitor_name((monitor.name, monitor.topic)),
+            None,
+            lambda _: None,
+        )
+        self._source: RecordSource | None = None
+        self._seen: dict[int, int] = {}  # the offset of the last entry of each partition
+        self._carried_out: set[str] = set()
+        self._ticks = 0
+        self._until = 0.0  # by `elapsed`: until then this gateway may publish
+        self._lapsed = False
+        self._is_resuming = False
+        self._leaving = False
+        self._gone = threading.Event()
+        self._failed = RateLimitedWarning(_log, "{} entries not written to the state topic, they are repeated")
+        self._claims = Claims()
+
+    def start(self) -> None:
+        """Starts to follow the log. Its `started` completes when this gateway knows what is wanted."""
+        self.log.started.add_done_callback(lambda _: call_soon(self._scheduler, self._join))
+        self.log.start(self._scheduler, self)
+
+    def _join(self) -> None:
+        if self.log.started.exception() is None and self._source is None and not self._leaving:
+            self._desired.partitions = self.log.partitions
+            self._source = self._transport.events(_Member(), f"{self._options.group}-state")
+            self._source.read(self.log.topic)
+            self._tick()
+
+    def may_publish(self) -> bool:
+        """Returns whether no other gateway can have taken over what this one publishes, without its knowing."""
+        return elapsed() < self._until and not self._lapsed
+
+    def _tick(self, _scheduler: abc.SchedulerBase | None = None, _state: object = None) -> None:
+        if self._source is None:
+            return
+        self._scheduler.schedule_relative(_TICK, self._tick)
+        self._check_session(self._source)
+        self._ticks += 1
+        if self._ticks % _PROOF == 1:
+            self._source.confirm(lambda: None)
+        assignment = self._source.assignment()
+        if assignment is not None and not self._leaving:
+            self.owner.assign(frozenset(number for topic, number in assignment.owned if topic == self.log.topic))
+        self.owner.reserve()
+
+    def _check_session(self, source: RecordSource) -> None:
+        """Allows publishing for a while, unless this gateway was not heard of for too long."""
+        now, in_session = elapsed(), source.in_session()
+        if self._leaving:
+            return
+        if self._lapsed:
+            if in_session and not self._is_resuming:
+                self._is_resuming = True
+                self.log.catch_up(partial(self._resume, source))
+        elif 0 < self._until <= now:
+            self._lapsed = True
+            _log.warning("publishing paused: reason=no contact to the group of gateways, others may have taken over")
+        elif in_session:
+            self._until = now + _ALLOWED
+
+    def _resume(self, source: RecordSource) -> None:
+        """Publishes again; the log was read up to now, and names the partitions that others have taken over."""
+        self._is_resuming = False
+        if source.in_session():
+            self._lapsed = False
+            self._until = elapsed() + _ALLOWED
+            _log.info("publishing resumed: partitions=%d", len(self.owner.tenures))
+
+    def _append(
+        self,
+        partition: int,
+        kind: Kind,
+        name: str,
+        value: Mapping[str, Any] | None,
+        done: Callable[[TransportError | None], None],
+    ) -> None:
+        def on_done(error: TransportError | None) -> None:
+            if error is None or (kind is Kind.COMMAND and isinstance(error, UnconfirmedError)):
+                done(error)
+                return
+            self._failed.count(f"kind={kind.value} error={error}")
+
+            def again(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+                self._append(partition, kind, name, value, done)
+
+            self._scheduler.schedule_relative(_RETRY, again)
+
+        self.log.append(partition, key_of(kind, name), encoded(value), on_done)
+
+    def on_entries(self, entries: Sequence[Entry]) -> None:
+        """Applies entries of the log, in order."""
+        for entry in entries:
+            if entry.offset <= self._seen.get(entry.partition, -1):
+                continue
+            self._seen[entry.partition] = entry.offset
+            try:
+                self._apply(entry)
+            except Exception:  # of this entry only
+                _log.exception("entry of the state topic failed: kind=%s name=%s", entry.kind.value, entry.name)
+
+    def _apply(self, entry: Entry) -> None:
+        value = entry.value or {}
+        if entry.kind is Kind.OWNER and entry.value is not None:
+            self.owner.on_owner(entry.partition, str(value.get("owner")), integer(value.get("epoch")))
+            self._check_gone()
+        elif entry.kind is Kind.RELEASED:
+            self.owner.tenancies[entry.partition].give_up(Release.of(entry))
+        elif entry.kind is Kind.COMMAND:
+            self._carry_out(entry)
+        else:
+            wanted = self._desired.apply(entry)
+            if wanted is not None:
+                self.owner.run(entry.partition, wanted)
+            elif entry.kind in (Kind.MONITOR, Kind.SNAPSHOT):
+                self.owner.end(entry.partition, entry.kind, entry.name)
+
+    def _carry_out(self, entry: Entry) -> None:
+        """Carries out a trigger or a stop, once, if this gateway was the owner where it stands in the log."""
+        if entry.value is None:
+            self._carried_out.discard(entry.name)
+            return
+        if not self.owner.is_owner(entry.partition) or entry.name in self._carried_out:
+            return
+        self._carried_out.add(entry.name)
+        parsed = command_of(entry)
+        if parsed is not None:
+            with self._claims.lock:
+                claim = self._claims.of(Record(self.log.topic, entry.partition, entry.offset, None, None))
+            written = Written(integer(entry.value.get("at")), Clock.ARRIVAL)
+            if isinstance(parsed.command, RepeatingSnapshotTriggerCommand):
+                request = CommandRequest(parsed.command, parsed.reply_to, claim, written)
+                self._snapshots.trigger(request).subscribe(self._outlet.send)
+            elif isinstance(parsed.command, RepeatingSnapshotStopCommand):
+                stop = CommandRequest(parsed.command, parsed.reply_to, claim)
+                self._snapshots.stop(stop).subscribe(self._outlet.send)
+        self._append(entry.partition, Kind.COMMAND, entry.name, None, lambda _: None)
+
+    def on_rebuild(self) -> None:
+        """Writes what this gateway publishes to a log that was made anew."""
+        self._seen.clear()
+        self.owner.claim_again()
+
+    def leave(self) -> None:
+        """Leaves the group and waits until others have taken over, if there are any. Not on the event loop thread."""
+        source = self._source
+        if source is None or not self.log.started.done():
+            return
+        self._leaving, self._until = True, elapsed() + _HAND_OVER + _LAST_WORD  # with the consent of this gateway
+        source.close(_HAND_OVER / 2)
+        call_soon(self._scheduler, self._leave)
+        if not self._gone.wait(_HAND_OVER):  # the others end, too
+            call_soon(self._scheduler, partial(self._leave, alone=True))
+            self._gone.wait(_LAST_WORD)
+
+    def _leave(self, *, alone: bool = False) -> None:
+        """Releases everything at once if there is no other gateway."""
+        others = {each.owner for each in self.owner.tenancies.values() if not each.is_vacant} - {self._name}
+        others = set[str]() if alone else others
+        for tenure in list(self.owner.tenures.values()):
+            if tenure.stage is Stage.LIVE and not others:
+                self.owner.release(tenure)
+            elif tenure.stage is not Stage.LIVE and tenure.stage is not Stage.STOPPING:
+                self.owner.drop(tenure)
+        self._check_gone()
+
+    def _check_gone(self) -> None:
+        if not self._leaving:
+            return
+        if not self.owner.tenures:
+            self._gone.set()
+            return
+
+        def look(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            if not self._gone.is_set():
+                self._check_gone()
+
+        self._scheduler.schedule_relative(_TICK, look)
+
+    def close(self, timeout: float) -> None:
+        """Ends the log's thread. Any thread; idempotent."""
+        if self._source is not None:
+            self._source.close(timeout)
+        self.log.close(timeout)

@@ -1,0 +1,393 @@
+"""The owner's side of a fleet: publishes the monitors and snapshots of the partitions that belong to this gateway.
+
+A partition goes through the stages of `Stage`. Its new owner subscribes to its PVs first and holds their updates back,
+then writes that it is the owner. The one before, which sees that, stops, and writes what it has published. So no update
+is lost and none is published twice, as long as both are there.
+
+Thread safety: belongs to the event loop thread.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from enum import Enum
+from functools import partial
+from typing import Any, Protocol
+
+from reactivex import abc
+from reactivex.disposable import SerialDisposable
+
+from k2eg_rx.errors import TransportError
+from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.commands.monitor_targets import MonitorDefinition, MonitorKey
+from k2eg_rx.gateway.commands.monitors import Monitors
+from k2eg_rx.gateway.commands.recurring_snapshots import RecurringSnapshots
+from k2eg_rx.gateway.fleet.desired_state import DesiredState
+from k2eg_rx.gateway.fleet.entries import (
+    Kind,
+    Release,
+    SnapshotDefinition,
+    monitor_key,
+    monitor_name,
+    monitor_value,
+    snapshot_value,
+)
+from k2eg_rx.gateway.fleet.tenancy import Tenancy
+from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.event_loop import in_slices
+from k2eg_rx.protocol import epoch_text
+from k2eg_rx.texts import get_logger
+
+_log = get_logger(__name__)
+
+_CONNECT = 1.0  # seconds that PVs have to connect before the owner before is asked to stop; most take milliseconds
+_RELEASE = 1.0  # seconds that the owner before has to stop; it takes some 50 ms, unless it is dead or frozen
+_FLUSH = 2.0  # seconds that Kafka may take to confirm what a former owner has published
+_STEP = 0.02  # seconds between looks at what is waited for
+_RESERVED = 1000  # iteration numbers that an owner may use before it has to reserve more: a second at the highest rate
+
+
+class Outlet(Protocol):
+    """The part of `Publisher` that is used here."""
+
+    def send(self, outgoing: OutgoingRecord) -> None: ...
+    def is_settled(self, topic: str, key: bytes) -> bool: ...
+    def drop(self, topic: str, key: bytes) -> None: ...
+    def in_session(self) -> bool: ...
+
+
+class Stage(Enum):
+    """How far this gateway is with a partition."""
+
+    PREPARING = "preparing"  # subscribes to its PVs, and holds their updates back
+    CLAIMED = "claimed"  # has written that it is the owner, and has not read it yet
+    WAITING = "waiting"  # is the owner; the one before has not stopped yet
+    LIVE = "live"  # publishes
+    STOPPING = "stopping"  # another one is the owner; what was published is being confirmed
+
+
+class Tenure:
+    """A partition that this gateway has, will have or had.
+
+    Attributes:
+        stage: See there.
+        epoch: The epoch that it has claimed last.
+        streams: The subscriptions to the messages of its snapshots, by topic.
+        reserved: The first iteration number of each snapshot that is not reserved.
+        wanted_again: The snapshots that were started again while they ended.
+        handing_over: The snapshots that another gateway goes on with.
+        next_numbers: The numbers of their next iterations, once they have ended here.
+        work: The preparation.
+        timer: What it waits for.
+    """
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.stage = Stage.PREPARING
+        self.epoch = 0
+        self.streams: dict[str, SerialDisposable] = {}
+        self.reserved: dict[str, int] = {}
+        self.wanted_again: set[str] = set()
+        self.handing_over: set[str] = set()
+        self.next_numbers: dict[str, int] = {}
+        self.work = SerialDisposable()
+        self.timer = SerialDisposable()
+
+
+Append = Callable[[int, Kind, str, Mapping[str, Any] | None, Callable[[TransportError | None], None]], None]
+
+
+class Owner:
+    """The partitions of this gateway.
+
+    Args:
+        fleet: A short text that the epochs of the fleet have.
+        name: The gateway's name in the log, unlike any other's.
+        monitors: Publishes PVs.
+        snapshots: Publishes snapshots.
+        desired: What is wanted.
+        outlet: Publishes records.
+        append: Appends an entry to the log, given its partition, kind, name and value; repeats that until Kafka has it.
+        context: Scheduler and clock.
+
+    Attributes:
+        tenures: The partitions.
+        tenancies: The owners of all partitions, by the log.
+    """
+
+    def __init__(
+        self,
+        fleet: str,
+        name: str,
+        *,
+        monitors: Monitors,
+        snapshots: RecurringSnapshots,
+        desired: DesiredState,
+        outlet: Outlet,
+        append: Append,
+        context: GatewayContext,
+    ) -> None:
+        self._fleet = fleet
+        self._name = name
+        self._monitors = monitors
+        self._snapshots = snapshots
+        self._desired = desired
+        self._outlet = outlet
+        self._append = append
+        self._scheduler = context.scheduler
+        self._clock = context.clock
+        self.tenures: dict[int, Tenure] = {}
+        self.tenancies: defaultdict[int, Tenancy] = defaultdict(Tenancy)
+        self._assigned: frozenset[int] = frozenset()
+
+    def publishes(self, partition: int) -> bool:
+        """Returns whether this gateway publishes a partition now."""
+        tenure = self.tenures.get(partition)
+        return tenure is not None and tenure.stage is Stage.LIVE
+
+    def has_no_value(self, partition: int, key: MonitorKey) -> bool:
+        """Returns whether this gateway publishes a monitor whose PV is not connected."""
+        return self.publishes(partition) and not self._monitors.has_value(key)
+
+    def is_owner(self, partition: int) -> bool:
+        """Returns whether this gateway is the owner of a partition, by the log as far as it was read."""
+        return partition in self.tenures and self.tenancies[partition].owner == self._name
+
+    def assign(self, partitions: frozenset[int]) -> None:
+        """Takes over partitions that the group has assigned; others are published until they have another owner."""
+        self._assigned = partitions
+        for partition in sorted(partitions - self.tenures.keys()):
+            tenure = self.tenures[partition] = Tenure(partition)
+            work: list[MonitorKey | str] = [each.key for each in self._desired.monitors_in(partition)]
+            work += [each.topic for each in self._desired.snapshots_in(partition)]
+            tenure.work.disposable = in_slices(
+                self._scheduler, work, partial(self._prepare, tenure), partial(self._await_values, tenure)
+            )
+
+    def _prepare(self, tenure: Tenure, key: MonitorKey | str) -> None:
+        wanted = self._desired.snapshots.get(key) if isinstance(key, str) else self._desired.monitors.get(key)
+        if wanted is not None:
+            self._run(tenure, wanted)
+
+    def _run(self, tenure: Tenure, wanted: MonitorDefinition | SnapshotDefinition) -> None:
+        """Runs a monitor or a snapshot, or requests one that runs again."""
+        epoch = self._epoch_text(tenure) if tenure.stage is Stage.LIVE else None
+        if isinstance(wanted, MonitorDefinition):
+            self._monitors.run(wanted, self._outlet.send, epoch)
+            return
+        topic = wanted.topic
+        for application in wanted.applications:
+            self._snapshots.add_application(topic, application)
+        if topic in tenure.streams:
+            if self._snapshots.is_stopping(topic):
+                tenure.wanted_again.add(topic)
+            return
+        stream = tenure.streams[topic] = SerialDisposable()
+        stream.disposable = self._snapshots.run(wanted.command, wanted.reply_to).subscribe(
+            self._outlet.send, partial(self._on_failed, tenure, topic), partial(self._on_ended, tenure, topic)
+        )
+        for application in wanted.applications:
+            self._snapshots.add_application(topic, application)
+        if epoch is not None:
+            self._begin(tenure, topic, self._desired.numbers.get(topic, 1))
+
+    def _epoch_text(self, tenure: Tenure) -> str:
+        return epoch_text(self._fleet, tenure.epoch)
+
+    def _await_values(self, tenure: Tenure) -> None:
+        """Claims a partition when its PVs are connected, if another gateway publishes them until then."""
+        tenancy = self.tenancies[tenure.partition]
+        deadline = self._clock() + _CONNECT
+
+        def is_ready() -> bool:
+            keys = [each.key for each in self._desired.monitors_in(tenure.partition)]
+            return tenancy.is_vacant or self._clock() >= deadline or all(map(self._monitors.has_value, keys))
+
+        self._when(tenure, is_ready, partial(self._claim, tenure))
+
+    def _when(self, tenure: Tenure, is_true: Callable[[], bool], action: Callable[[], None]) -> None:
+        """Does something once a condition is true, unless the tenure's timer is used for something else."""
+        if is_true():
+            action()
+            return
+
+        def look(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            self._when(tenure, is_true, action)
+
+        tenure.timer.disposable = self._scheduler.schedule_relative(_STEP, look)
+
+    def _claim(self, tenure: Tenure) -> None:
+        if tenure.partition not in self._assigned:
+            self.drop(tenure)
+            return
+        tenure.stage = Stage.CLAIMED
+        tenure.epoch = self.tenancies[tenure.partition].next_epoch(int(self._clock() * 1000))
+        value = {"owner": self._name, "epoch": tenure.epoch}
+        self._append(tenure.partition, Kind.OWNER, str(tenure.partition), value, lambda _: None)
+
+    def on_owner(self, partition: int, owner: str, epoch: int) -> None:
+        """Applies an owner entry."""
+        tenancy, tenure = self.tenancies[partition], self.tenures.get(partition)
+        counts = tenancy.take(owner, epoch)
+        if tenure is None:
+            return
+        if owner == self._name:
+            if epoch == tenure.epoch and not counts and tenancy.owner != self._name:
+                self._claim(tenure)
+            elif epoch == tenure.epoch and counts:
+                self._on_owned(tenure, tenancy)
+        elif counts:
+            self._on_lost(tenure)
+
+    def _on_owned(self, tenure: Tenure, tenancy: Tenancy) -> None:
+        if tenure.stage is Stage.LIVE:  # the log was made anew
+            for each in self._desired.monitors_in(tenure.partition):
+                self._monitors.set_epoch(each.key, self._epoch_text(tenure))
+            for topic in tenure.streams:
+                self._snapshots.set_epoch(topic, self._epoch_text(tenure))
+        if tenure.stage is not Stage.CLAIMED:
+            return
+        tenure.stage = Stage.WAITING
+        deadline = self._clock() + _RELEASE
+        self._when(
+            tenure, lambda: tenancy.may_begin or self._clock() >= deadline, partial(self._go_live, tenure, tenancy)
+        )
+
+    def _go_live(self, tenure: Tenure, tenancy: Tenancy) -> None:
+        tenure.stage = Stage.LIVE
+        release = tenancy.release_before
+        epoch, times = self._epoch_text(tenure), Release(0).times if release is None else release.times
+        for topic in list(tenure.streams):
+            index = self._desired.numbers.get(topic, 1) if release is None else release.next_numbers.get(topic)
+            self._begin(tenure, topic, self._desired.numbers.get(topic, 1) if index is None else index)
+        _log.debug("partition live: partition=%d epoch=%d handed_over=%s", tenure.partition, tenure.epoch, release)
+        keys = [each.key for each in self._desired.monitors_in(tenure.partition)]
+        in_slices(self._scheduler, keys, lambda key: self._monitors.go_live(key, epoch, times.get(monitor_name(key))))
+
+    def _begin(self, tenure: Tenure, topic: str, index: int) -> None:
+        """Lets a snapshot publish iterations from a number on, once enough numbers are reserved."""
+
+        def begin(_error: TransportError | None) -> None:
+            if tenure.stage is Stage.LIVE:
+                self._snapshots.go_live(topic, self._epoch_text(tenure), index)
+
+        self._reserve(tenure, topic, index, begin)
+
+    def _reserve(
+        self, tenure: Tenure, topic: str, index: int, done: Callable[[TransportError | None], None] = lambda _: None
+    ) -> None:
+        tenure.reserved[topic] = index + _RESERVED
+        self._append(tenure.partition, Kind.NUMBERS, topic, {"until": index + _RESERVED}, done)
+
+    def reserve(self) -> None:
+        """Reserves iteration numbers where few are left."""
+        for tenure in self.tenures.values():
+            for topic, reserved in tenure.reserved.items() if tenure.stage is Stage.LIVE else ():
+                index = self._snapshots.next_index(topic)
+                if index is not None and index > reserved - _RESERVED // 2:
+                    self._reserve(tenure, topic, index)
+
+    def run(self, partition: int, wanted: MonitorDefinition | SnapshotDefinition) -> None:
+        """Runs what is wanted of a partition, if it is this gateway's; requests it again if it runs."""
+        tenure = self.tenures.get(partition)
+        if tenure is not None and tenure.stage is not Stage.STOPPING:
+            self._run(tenure, wanted)
+
+    def end(self, partition: int, kind: Kind, name: str) -> None:
+        """Ends a monitor or a snapshot that is not wanted any more."""
+        tenure = self.tenures.get(partition)
+        if tenure is None:
+            return
+        if kind is Kind.MONITOR:
+            self._monitors.end(monitor_key(name))
+        elif (stream := tenure.streams.pop(name, None)) is not None:
+            stream.dispose()
+
+    def _on_failed(self, tenure: Tenure, topic: str, error: Exception) -> None:
+        _log.error("snapshot failed: topic=%s", topic, exc_info=error)
+        tenure.streams.pop(topic, None)
+
+    def _on_ended(self, tenure: Tenure, topic: str) -> None:
+        """Ends what is wanted of a snapshot that was stopped or has expired; not if another gateway goes on with it."""
+        index, wanted = self._snapshots.next_index(topic), self._desired.snapshots.get(topic)
+        tenure.streams.pop(topic).dispose()
+        if topic in tenure.handing_over:
+            tenure.next_numbers.update({} if index is None else {topic: index})
+            return
+        if topic in tenure.wanted_again and wanted is not None and tenure.stage is Stage.LIVE:
+            tenure.wanted_again.discard(topic)
+            self._run(tenure, wanted)
+            return
+        for kind in (Kind.NUMBERS, Kind.SNAPSHOT):
+            self._append(tenure.partition, kind, topic, None, lambda _: None)
+        tenure.reserved.pop(topic, None)
+
+    def claim_again(self) -> None:
+        """Writes everything that this gateway publishes to a log that was made anew."""
+        time_ms = int(self._clock() * 1000)
+        for tenure in self.tenures.values():
+            partition = tenure.partition
+            for monitor in self._desired.monitors_in(partition):
+                value = monitor_value(monitor, time_ms)
+                self._append(partition, Kind.MONITOR, monitor_name(monitor.key), value, lambda _: None)
+            for snapshot in self._desired.snapshots_in(partition):
+                value = snapshot_value(snapshot, time_ms)
+                self._append(partition, Kind.SNAPSHOT, snapshot.topic, value, lambda _: None)
+                until = {"until": self._desired.numbers.get(snapshot.topic, 1)}
+                self._append(partition, Kind.NUMBERS, snapshot.topic, until, lambda _: None)
+            if tenure.stage is Stage.LIVE:
+                tenure.epoch = self.tenancies[partition].next_epoch(time_ms)
+                value = {"owner": self._name, "epoch": tenure.epoch}
+                self._append(partition, Kind.OWNER, str(partition), value, lambda _: None)
+
+    def _on_lost(self, tenure: Tenure) -> None:
+        """Stops publishing a partition that has another owner."""
+        if tenure.stage is Stage.LIVE:
+            self.release(tenure, flush=self._outlet.in_session())
+        elif tenure.stage is not Stage.STOPPING:
+            self.drop(tenure)
+
+    def drop(self, tenure: Tenure) -> None:
+        """Gives up a partition of which nothing was published."""
+        tenure.work.dispose()
+        tenure.timer.dispose()
+        for each in self._desired.monitors_in(tenure.partition):
+            self._monitors.end(each.key)
+        for stream in tenure.streams.values():
+            stream.dispose()
+        del self.tenures[tenure.partition]
+
+    def release(self, tenure: Tenure, *, flush: bool = True) -> None:
+        """Stops publishing a partition, and writes what was published when that is confirmed."""
+        tenure.stage = Stage.STOPPING
+        times: dict[str, int] = {}
+        lanes: list[tuple[str, bytes]] = []
+        for each in self._desired.monitors_in(tenure.partition):
+            time = self._monitors.end(each.key)
+            if time is not None:
+                times[monitor_name(each.key)] = time
+            lanes.append((each.topic, each.name.encode()))
+        for topic in list(tenure.streams):
+            lanes.append((topic, self._snapshots.key_of(topic)))
+            tenure.handing_over.add(topic)
+            if not self._snapshots.hand_over(topic):
+                tenure.handing_over.discard(topic)
+        if not flush:
+            for lane in lanes:
+                self._outlet.drop(*lane)
+        deadline = self._clock() + _FLUSH
+
+        def is_done() -> bool:
+            done = not tenure.streams and all(self._outlet.is_settled(*lane) for lane in lanes)
+            return done or self._clock() >= deadline
+
+        self._when(tenure, is_done, lambda: self._released(tenure, Release(tenure.epoch, times, tenure.next_numbers)))
+
+    def _released(self, tenure: Tenure, release: Release) -> None:
+        for stream in tenure.streams.values():
+            stream.dispose()
+        del self.tenures[tenure.partition]
+        partition = tenure.partition
+        self._append(partition, Kind.RELEASED, str(partition), release.value, lambda _: None)
+        _log.debug("partition released: partition=%d epoch=%d", partition, release.epoch)
