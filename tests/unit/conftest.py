@@ -150,7 +150,7 @@ class ScriptedTransport:
     def history(self, topics: Sequence[str]) -> History:
         raise NotImplementedError
 
-    def sink(self) -> ScriptedSink:
+    def sink(self, *, linger: float = 0.0) -> ScriptedSink:
         return self.out
 
     def presence(self, topic: str, app_name: str) -> Present:

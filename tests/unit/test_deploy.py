@@ -15,6 +15,8 @@ import yaml
 
 from k2eg.cli.arguments import parse_arguments
 from k2eg_rx.gateway import GatewayOptions
+from k2eg_rx.gateway.epics.pv_list import PVDeniedError, PVList
+from k2eg_rx.pv import PVAddress
 from k2eg_rx.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -206,3 +208,12 @@ def test_the_manifests_belong_together_and_need_no_rights() -> None:
     assert pod["securityContext"]["runAsUser"] == 10001
     assert container()["securityContext"]["allowPrivilegeEscalation"] is False
     assert container()["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_the_list_of_pvs_does_what_its_lines_say() -> None:
+    pvs = PVList(str(DEPLOY / "pvlist"))
+    assert pvs.entry(PVAddress.parse("ca://gun:phase")).real.uri == "ca://linac:gun:phase"
+    assert pvs.entry(PVAddress.parse("ca://beam.DESC")).group == "BEAM"
+    for denied in ("ca://interlock:a", "pva://a:calibration.value"):
+        with pytest.raises(PVDeniedError):
+            pvs.entry(PVAddress.parse(denied))

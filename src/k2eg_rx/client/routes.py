@@ -209,7 +209,7 @@ class PVRoute:
         self.newest = self.previous = None
         if newest is None:
             return
-        if previous is not None and not self.epochs.passes(newest.headers):
+        if previous is not None and self.epochs.passes(previous.headers) and not self.epochs.passes(newest.headers):
             newest = previous
             self.conflated -= 1
         elif previous is not None and newest.value in self._recent and self._is_older(newest, previous):

@@ -20,7 +20,7 @@ from k2eg_rx.texts import get_logger
 
 _log = get_logger(__name__)
 
-_START_TIMEOUT = 10.0  # seconds; it takes about 10 ms, longer on a busy machine
+_START_TIMEOUT = 60.0  # seconds; it takes about 10 ms, longer on a busy machine
 _SYSLOG_WARNING = 4  # log lines stay in librdkafka's queue until polled, so only warnings are requested
 
 

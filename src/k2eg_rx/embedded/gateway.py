@@ -16,8 +16,8 @@ from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport import Receiver, RecordSource
 
-_CONNECT_SECONDS = 10.0  # for the first PV over Channel Access; usually 30 ms
-_START_SECONDS = 20.0  # for the gateway; usually 100 ms with the embedded broker
+_CONNECT_SECONDS = 60.0  # for the first PV over Channel Access; usually 30 ms
+_START_SECONDS = 60.0  # for the gateway; usually 100 ms with the embedded broker
 _CLOSE_SECONDS = 1.0  # for each part
 
 

@@ -135,7 +135,7 @@ class SoftIoc:
         """The process id; None while the IOC is stopped."""
         return self._attempt.process.pid if self._attempt else None
 
-    def start(self, timeout: float = 20.0) -> Self:
+    def start(self, timeout: float = 60.0) -> Self:
         """Starts the IOC and returns when it serves its records.
 
         Args:

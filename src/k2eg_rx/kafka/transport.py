@@ -115,13 +115,13 @@ class KafkaTransport:
         properties = history_properties(self._settings, len(topics))
         return KafkaHistory(topics, properties, self._health, self._translator)
 
-    def sink(self) -> RecordSink:
-        """Returns a sink.
+    def sink(self, *, linger: float = 0.0) -> RecordSink:
+        """Returns a sink; see `Transport.sink`. A ``linger.ms`` in [kafka] replaces `linger`.
 
         Raises:
             TransportError: A property in [kafka] is invalid for a producer.
         """
-        return KafkaSink(sink_properties(self._settings), self._health, self._translator)
+        return KafkaSink(sink_properties(self._settings, linger), self._health, self._translator)
 
     def presence(self, topic: str, app_name: str) -> Presence:
         """Returns a member of the application's consumer group that is subscribed to the topic and reads nothing."""

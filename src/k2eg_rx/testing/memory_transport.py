@@ -77,8 +77,8 @@ class MemoryTransport:
         """Returns a reader of past records; see `Transport.history`."""
         return MemoryHistory(self._broker, topics)
 
-    def sink(self) -> RecordSink:
-        """Returns a sink."""
+    def sink(self, *, linger: float = 0.0) -> RecordSink:  # noqa: ARG002 - no requests are saved here
+        """Returns a sink, which does not linger."""
         return MemorySink(self._broker, self._stepper)
 
     def presence(self, topic: str, app_name: str) -> Presence:  # noqa: ARG002 - presence is not per topic here

@@ -410,8 +410,12 @@ class Transport(Protocol):
         """
         ...
 
-    def sink(self) -> RecordSink:
-        """Returns a sink."""
+    def sink(self, *, linger: float = 0.0) -> RecordSink:
+        """Returns a sink.
+
+        Args:
+            linger: Seconds for which it may keep a record, to send it with others in one request.
+        """
         ...
 
     def presence(self, topic: str, app_name: str) -> Presence:

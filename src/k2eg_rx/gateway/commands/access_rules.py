@@ -8,7 +8,7 @@ Thread safety: belongs to the event loop thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from reactivex import Observable
 
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
+from k2eg_rx.gateway.epics.provider import Provider
+from k2eg_rx.gateway.epics.pv_list import ListedProvider, PVDeniedError, PVList
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning, Result
 from k2eg_rx.protocol import (
@@ -30,6 +32,7 @@ from k2eg_rx.protocol import (
     RepeatingSnapshotCommand,
     SnapshotCommand,
 )
+from k2eg_rx.pv import Protocol, PVAddress
 from k2eg_rx.texts import get_logger, printable
 
 _log = get_logger(__name__)
@@ -56,12 +59,21 @@ class AccessRules:
 
     Args:
         context: Options and metrics.
+
+    Raises:
+        ValueError: A file of rules cannot be used.
     """
 
     def __init__(self, context: GatewayContext) -> None:
         self._options = context.options
+        self._pvs = PVList(context.options.pvlist) if context.options.pvlist else None
         self._metrics = context.metrics
         self._denied = RateLimitedWarning(_log, "{} denied")
+
+    def applied_to(self, providers: Mapping[Protocol, Provider]) -> Mapping[Protocol, Provider]:
+        """Returns providers that ask EPICS for the real PVs of aliases."""
+        pvs = self._pvs
+        return providers if pvs is None else {name: ListedProvider(each, pvs) for name, each in providers.items()}
 
     def admit(self, request: CommandRequest[Any], carry_out: CarryOut) -> Observable[OutgoingRecord]:
         """Returns the answer to a command: that of its handler if it may be carried out, else a negative reply."""
@@ -108,7 +120,7 @@ class AccessRules:
             return denied  # its handler refuses the command
         operation = request.command.operation
         for name in dict.fromkeys(names):
-            denial = self._denial(is_put=isinstance(request.command, PutCommand))
+            denial = self._denial(name, is_put=isinstance(request.command, PutCommand))
             if denial is not None:
                 text = f"{operation} of {printable(name, 200)!r} denied: {denial.text} ([gateway] {denial.option})"
                 denied[name] = text
@@ -116,7 +128,16 @@ class AccessRules:
                 self._denied.count(f"reply_topic={request.reply_to.topic} reason={text}")
         return denied
 
-    def _denial(self, *, is_put: bool) -> Denial | None:
+    def _denial(self, name: str, *, is_put: bool) -> Denial | None:
         if is_put and self._options.read_only:
             return Denial("read_only", "this gateway only reads")
+        try:
+            address = PVAddress.parse(name)
+        except ValueError:
+            return None  # its handler says that it is malformed
+        try:
+            if self._pvs is not None:
+                self._pvs.entry(address)
+        except PVDeniedError as denied:
+            return Denial("pvlist", str(denied))
         return None

@@ -36,7 +36,7 @@ from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply, va
 from k2eg_rx.gateway.commands.operations import Operation, queue_key
 from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
-from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, PVReading
+from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, PVReading, real_address
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning, Result
@@ -158,7 +158,8 @@ class GetPutHandler:
             now = self._scheduler.now
             deadline = now + timedelta(seconds=self._timeout_of(request.command))
             start_by = now + timedelta(seconds=self._options.operation_timeout)
-            operation = Operation(request, queue_key(address), deadline, start_by, observer)
+            key = queue_key(real_address(self._providers.get(address.protocol), address))
+            operation = Operation(request, key, deadline, start_by, observer)
             start = partial(self._start_guarded, operation, partial(self._start, operation, address, call, max_age))
             operation.ticket = Ticket(partial(self._enter, operation, start), blocking=blocking)
             if operation.is_put:

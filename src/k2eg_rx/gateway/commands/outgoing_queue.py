@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import count, islice
 
 from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.transport import RecordSink
 
 _RECORD_BYTES = 600  # memory of a record beside its value, roughly
 _MAX_REPLIES = 1000  # replies of one topic and key that wait at most; events are dropped first
@@ -17,10 +18,24 @@ _ACCEPTED_BYTES = 900_000  # of a record; a broker's limit is 1 MiB unless confi
 _LOOK_AHEAD = 100  # records beyond the oldest among which one to drop is looked for
 
 
+class Outlet:
+    """A sink, and the number of its records whose delivery was reported, which its thread counts."""
+
+    __slots__ = ("reported", "sink")
+
+    def __init__(self, sink: RecordSink) -> None:
+        self.sink = sink
+        self.reported = 0
+
+
 class Lane:
     """The records of one topic and key, which stay in order: the events of a PV, the messages of a snapshot, replies.
 
+    Args:
+        outlet: Where its records go.
+
     Attributes:
+        outlet: See above.
         waiting: The numbers of the records that wait, the oldest first.
         sent: Records passed to the sink.
         reported: Records whose delivery was reported.
@@ -33,9 +48,10 @@ class Lane:
         accepted: The bytes that Kafka is known to accept.
     """
 
-    __slots__ = ("accepted", "held", "lost", "owed", "reported", "sent", "since", "tell", "waiting")
+    __slots__ = ("accepted", "held", "lost", "outlet", "owed", "reported", "sent", "since", "tell", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, outlet: Outlet) -> None:
+        self.outlet = outlet
         self.waiting: deque[int] = deque()
         self.sent = 0
         self.reported = 0

@@ -7,8 +7,10 @@ are counted, and the PV's current value is published after them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
@@ -16,7 +18,7 @@ from reactivex.disposable import SerialDisposable
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.messages import OutgoingRecord
 from k2eg_rx.gateway.commands.numbering import Part
-from k2eg_rx.gateway.commands.outgoing_queue import Lane, OutgoingQueue
+from k2eg_rx.gateway.commands.outgoing_queue import Lane, OutgoingQueue, Outlet
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
@@ -38,11 +40,13 @@ _LOST = "Kafka was away or too slow for longer than the gateway's buffer holds, 
 class Publisher:
     """Passes records to a `RecordSink`.
 
-    Thread safety: belongs to the event loop thread; delivery reports arrive on the producer's thread.
+    Thread safety: belongs to the event loop thread; delivery reports arrive on the thread of each sink.
 
     Args:
         sink: The Kafka producer.
         context: Scheduler, metrics, options and clock.
+        make_bulk_sink: Makes the producer of the messages of recurring snapshots when the first one is sent; None:
+            they have no producer of their own.
         on_missing: Called on the event loop thread with a topic that Kafka does not know. Reports of the same topic
             that arrive before this call are merged into it.
         on_lost: Called on the event loop thread with a topic whose newest event may not be stored.
@@ -57,9 +61,11 @@ class Publisher:
         context: GatewayContext,
         on_missing: Callable[[str], None] = lambda _: None,
         on_lost: Callable[[str], None] = lambda _: None,
+        make_bulk_sink: Callable[[], RecordSink] | None = None,
     ) -> None:
         options = context.options
-        self._sink = sink
+        self._outlets = [Outlet(sink)]
+        self._make_bulk_sink = make_bulk_sink
         self._on_missing = on_missing
         self._on_lost = on_lost
         self.in_session: Callable[[], bool] = lambda: True
@@ -72,7 +78,7 @@ class Publisher:
         self._queue = OutgoingQueue(options.outgoing_buffer, options.outgoing_buffer_bytes, options.outgoing_overflow)
         self._lanes: dict[tuple[object, ...], Lane] = {}  # by topic and key
         self._sent = 0
-        self._reported = 0  # written by the producer's thread
+        self._counting = Lock()
         self._tick = 0
         self._ticking = False
         self._stopped = False
@@ -96,7 +102,7 @@ class Publisher:
     @property
     def in_flight(self) -> int:
         """The number of records that were passed to the sink and are not confirmed. Any thread."""
-        return max(self._sent - self._reported, 0)
+        return max(self._sent - sum(outlet.reported for outlet in self._outlets), 0)
 
     def send(self, outgoing: OutgoingRecord) -> None:
         """Sends a record now, or when Kafka accepts it. Never raises."""
@@ -105,9 +111,20 @@ class Publisher:
         name = outgoing[:2]
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = Lane()
+            lane = self._lanes[name] = Lane(self._outlet(outgoing))
         if lane.waiting or self._is_stalled(lane) or not self._try_send(lane, outgoing, None):
             self._wait(lane, outgoing)
+
+    def _outlet(self, outgoing: OutgoingRecord) -> Outlet:
+        """Returns the way of a record, and of those after it of its topic and key."""
+        if outgoing.place is None or self._make_bulk_sink is None or self._stopped:
+            return self._outlets[0]
+        if len(self._outlets) == 1:
+            try:
+                self._outlets.append(Outlet(self._make_bulk_sink()))
+            except TransportError as error:
+                _log.warning("snapshots have no producer of their own: error=%s", error)
+        return self._outlets[-1]
 
     def _is_stalled(self, lane: Lane) -> bool:
         return lane.held is not None or (lane.sent != lane.reported and self._tick - lane.since > 1)
@@ -141,7 +158,7 @@ class Publisher:
         if lane.sent == lane.reported:
             lane.since = self._tick
         try:
-            self._sink.send(
+            lane.outlet.sink.send(
                 outgoing.topic,
                 body,
                 key=outgoing.key,
@@ -207,20 +224,25 @@ class Publisher:
         self._retry.disposable = self._scheduler.schedule_relative(_RETRY_DELAY, retry)
 
     def _pass_on(self) -> None:
-        """Passes waiting records to the sink, as far as it takes them."""
+        """Passes waiting records to the sinks, as far as they take them."""
+        full: set[Outlet] = set()
         progress = True
         while progress:
             progress = False
             for lane in self._queue.lanes():
+                if lane.outlet in full:
+                    continue
                 for _ in range(_TURN):
                     if not lane.waiting or self._is_stalled(lane):
                         break
                     record, timestamp_ms = self._queue.first(lane)
                     if not self._try_send(lane, record, timestamp_ms):
-                        return
+                        full.add(lane.outlet)
+                        break
                     self._queue.discard(lane, record)
                     progress = True
-                self._queue.rotate(lane)
+                if lane.outlet not in full:
+                    self._queue.rotate(lane)
 
     def is_settled(self, topic: str, key: bytes) -> bool:
         """Returns whether no record of a topic and key waits or is to be confirmed."""
@@ -240,16 +262,17 @@ class Publisher:
             self._on_lost(topic)
 
     def _delivered(self, lane: Lane, outgoing: OutgoingRecord, error: TransportError | None) -> None:
-        """Counts a report. Called on the producer's thread, the only writer of what it counts."""
+        """Counts a report. Called on the thread of the lane's sink, the only writer of what it counts."""
         lane.reported += 1
         lane.since = self._tick
-        self._reported += 1
+        lane.outlet.reported += 1
         if outgoing is self._probe.record:
             self._probe.end(confirmed=error is None)
         if lane.held is outgoing:
             call_soon(self._scheduler, partial(self._release, lane, outgoing, error))
         if error is not None:
-            self._metrics.undelivered += 1
+            with self._counting:  # two sinks have two threads
+                self._metrics.undelivered += 1
             call_soon(self._scheduler, partial(self._failed, lane, outgoing, error))
         elif lane.lost:
             call_soon(self._scheduler, partial(self._tell, lane))
@@ -312,7 +335,7 @@ class Publisher:
             self._tick += 1
             if self._tick % _PRUNING == 0:
                 self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.is_idle()}
-            self._ticking = self._sent != self._reported
+            self._ticking = self.in_flight > 0
             if self._ticking:
                 self._schedule_tick()
 
@@ -332,5 +355,7 @@ class Publisher:
             _log.warning("records dropped at close: count=%d reason=Kafka does not accept them", number)
 
     def close(self, timeout: float) -> None:
-        """Flushes the producer for at most `timeout` seconds, after `stop`. Callable on any thread."""
-        self._sink.close(timeout)
+        """Flushes the producers for at most `timeout` seconds, after `stop`. Callable on any thread."""
+        deadline = time.monotonic() + timeout
+        for number, outlet in enumerate(self._outlets):
+            outlet.sink.close(max(deadline - time.monotonic(), 0.0) / (len(self._outlets) - number))

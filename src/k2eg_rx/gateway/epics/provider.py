@@ -82,6 +82,12 @@ def problem_of(provider: Provider) -> str:
     return "" if problem is None else problem()
 
 
+def real_address(provider: Provider | None, address: PVAddress) -> PVAddress:
+    """Returns the PV that a provider asks EPICS for, which differs for an alias: ``real`` is optional."""
+    real: Callable[[PVAddress], PVAddress] | None = getattr(provider, "real", None)
+    return address if real is None else real(address)
+
+
 class Provider(Protocol):
     """A client of one EPICS protocol.
 

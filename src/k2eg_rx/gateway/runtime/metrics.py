@@ -115,7 +115,7 @@ class Metrics:
     """Counts since the gateway was created.
 
     Thread safety: readable on any thread. The event loop thread writes all figures but `dropped_updates` (under the
-    update queue's lock) and `undelivered` (the producer's thread).
+    update queue's lock) and `undelivered` (the producers' threads, under a lock of the publisher).
 
     Attributes:
         commands: Records read from the command topic.

@@ -50,6 +50,8 @@ class GatewayOptions:
         monitor_topics: The same for the topics of monitors; others are refused.
         snapshot_topics: The same for the topics of recurring snapshots.
         read_only: Whether all puts are refused.
+        pvlist: A file in the syntax of ca-gateway's and pvagw's ``pvlist``: the PVs that commands may name, and
+            aliases; empty for all PVs.
         state: Whether the gateway keeps what it publishes in a topic, which it shares with the other gateways of its
             group: it goes on after a restart, and others go on when it ends. Needs `create_topics`.
         state_topic: The topic; by default the name of the group with "-state" after it.
@@ -95,6 +97,7 @@ class GatewayOptions:
     monitor_topics: str = ".*"
     snapshot_topics: str = ".*"
     read_only: bool = False
+    pvlist: str = ""
     state: bool = True
     state_topic: str = ""
     state_partitions: int = 32
@@ -144,6 +147,7 @@ class GatewayOptions:
                 ) from None
         if not instance(self.metrics_host, "[gateway] metrics_host", str, "an address").strip():
             raise ValueError("[gateway] metrics_host must be an address of this machine, got ''")
+        instance(self.pvlist, "[gateway] pvlist", str, "the path of a file")
         whole(self.metrics_port, "[gateway] metrics_port", 0, 65535)
         whole(self.processes, "[gateway] processes", 1, _MOST_PROCESSES)
         for name in (option.name for option in fields(self) if type(option.default) is int and option.default):

@@ -217,6 +217,12 @@ def presence_properties(settings: Settings, app_name: str) -> Properties:
     return _consumer_properties(settings, {}, {**_PRESENCE_RULES, "group.id": presence_group(app_name)})
 
 
-def sink_properties(settings: Settings) -> Properties:
-    """Returns the properties of the producer."""
-    return _properties(settings, settings.kafka_of_producers, _PRODUCER_DEFAULTS, {})
+def sink_properties(settings: Settings, linger: float = 0.0) -> Properties:
+    """Returns the properties of a producer.
+
+    Args:
+        settings: The environment.
+        linger: Seconds for which records may wait for others of their request.
+    """
+    defaults = {**_PRODUCER_DEFAULTS, "linger.ms": linger * 1000} if linger else _PRODUCER_DEFAULTS
+    return _properties(settings, settings.kafka_of_producers, defaults, {})

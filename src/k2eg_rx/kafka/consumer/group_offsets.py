@@ -9,6 +9,7 @@ Thread safety: used by the thread that owns the consumer.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -24,13 +25,31 @@ _log = get_logger(__name__)
 # after a request to join waits until all members have joined, and then belongs to a generation that is over.
 REBALANCE_ERRORS = frozenset({KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION})
 
+# Errors of a coordinator that may answer later.
+_NO_ANSWER = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._WAIT_COORD,
+        KafkaError._TRANSPORT,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+
 _COORDINATOR_TIMEOUT = 10.0  # seconds to wait for the group's committed offsets after an assignment
 COMMITTED_TIMEOUT = 5.0  # seconds; the whole group waits for a member that is being assigned partitions
-PATIENCE = 10.0  # seconds that a rebalance may delay the commit of initial offsets
+# Seconds that a rebalance or a coordinator without an answer may delay the commit of initial offsets: longer than a
+# session (45 s), for which a group waits for a member that was killed.
+PATIENCE = 60.0
 # Seconds for another member to commit offset 0: one that has waited for the topic looks for it once a second and reads
 # it from its beginning, while a member that starts later finds it at once, with its first records in it.
 GRACE = 1.2
+# The same while all records of a topic are younger than this: the other member, if there is one, has yet to find the
+# topic, and may be on a busy machine. Its records are lost if this one commits before it.
+GRACE_OF_NEW = 10.0
 RETRY = 0.1  # seconds between attempts to commit
+_LOOK_UP_TIMEOUT = 1.0  # seconds that records may wait for an answer about initial offsets, which is requested again
 _START = "start"  # metadata of a committed initial offset, until a member has read on
 
 Commit = Callable[[Consumer, Iterable[tuple[Partition, int]], str], KafkaError | None]
@@ -79,6 +98,17 @@ def fetch_committed(
         time.sleep(RETRY)
 
 
+def _has_new(consumer: Consumer, partitions: Iterable[Partition]) -> bool:
+    """Whether all records of one of the partitions, which have some, are younger than `GRACE_OF_NEW`."""
+    since = round((time.time() - GRACE_OF_NEW) * 1000)
+    try:
+        found = consumer.offsets_for_times([TopicPartition(*key, since) for key in partitions], _LOOK_UP_TIMEOUT)
+    except KafkaException as failure:
+        _log.debug("age of topics not known: error=%s", failure)
+        return True
+    return any(partition.error is None and partition.offset == 0 for partition in found)
+
+
 class InitialOffsets:
     """The initial offsets that one member has resolved.
 
@@ -120,32 +150,35 @@ class InitialOffsets:
         if waited < PATIENCE:
             if joining or now < self._next_try:
                 return False
-            if not self.commit(consumer, may_wait=waited < GRACE):
-                self._next_try = now + RETRY
+            if not self.commit(consumer, waited=waited):
+                self._next_try = time.monotonic() + RETRY
                 return False
         self._uncommitted.clear()
         self._since = None
         return True
 
-    def commit(self, consumer: Consumer, *, may_wait: bool = False) -> bool:
+    def commit(self, consumer: Consumer, *, waited: float = math.inf) -> bool:
         """Commits new offsets of partitions that the group has not read; returns False if a retry may help.
 
         Kafka accepts commits only from members; other offsets are committed when the partition is assigned.
 
         Args:
             consumer: The member's consumer.
-            may_wait: Whether to wait for another member that may commit offset 0.
+            waited: Seconds for which another member could have committed offset 0.
         """
         uncommitted = self._uncommitted
         if not uncommitted:
             return True
         try:
-            known = consumer.committed([TopicPartition(*key) for key in uncommitted], timeout=COMMITTED_TIMEOUT)
+            known = consumer.committed([TopicPartition(*key) for key in uncommitted], timeout=_LOOK_UP_TIMEOUT)
         except KafkaException as failure:
-            _log.debug("initial offsets not committed before the assignment: error=%s", failure)
-            return True
+            _log.debug("initial offsets not committed yet: error=%s", failure)
+            return kafka_error(failure).code() not in _NO_ANSWER
+        if any(partition.error is not None and partition.error.code() in _NO_ANSWER for partition in known):
+            return False
         unread = {partition_of(partition) for partition in known if partition.error is None and partition.offset < 0}
-        if may_wait and any(uncommitted[key] > 0 for key in unread):
+        late = [key for key in unread if uncommitted[key] > 0]
+        if late and (waited < GRACE or (waited < GRACE_OF_NEW and _has_new(consumer, late))):
             return False
         lower = {partition_of(p) for p in known if p.metadata == _START and p.offset > uncommitted[partition_of(p)]}
         failure = self._commit(consumer, [(key, uncommitted[key]) for key in unread | lower], _START)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import pytest
 
 from k2eg_rx.gateway.commands import outgoing_queue as module
 from k2eg_rx.gateway.commands.messages import OutgoingRecord
-from k2eg_rx.gateway.commands.outgoing_queue import Lane, OutgoingQueue
+from k2eg_rx.gateway.commands.outgoing_queue import Lane, OutgoingQueue, Outlet
 from k2eg_rx.protocol.encode import Serialization
+
+no_sink: Any = None
 
 
 class Bench:
@@ -17,7 +20,7 @@ class Bench:
 
     def __init__(self, limit: int, overflow: str = "latest", max_bytes: int = 1 << 30) -> None:
         self.queue = OutgoingQueue(limit, max_bytes, overflow)
-        self.lanes: dict[str, Lane] = defaultdict(Lane)
+        self.lanes: dict[str, Lane] = defaultdict(lambda: Lane(Outlet(no_sink)))
 
     def add(self, text: str) -> str:
         """Adds records; returns the dropped ones."""

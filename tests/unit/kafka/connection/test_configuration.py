@@ -48,7 +48,8 @@ def test_every_role_uses_the_brokers_of_the_environment():
 def test_the_environment_overrides_defaults():
     environment = settings(fetch_wait_max_ms="5", linger_ms="20", enable_idempotence="false", client_id="mine")
     assert events_properties(environment)["fetch.wait.max.ms"] == "5"
-    assert sink_properties(environment)["linger.ms"] == "20"
+    assert sink_properties(environment)["linger.ms"] == sink_properties(environment, 0.005)["linger.ms"] == "20"
+    assert (sink_properties(settings())["linger.ms"], sink_properties(settings(), 0.005)["linger.ms"]) == (0, 5.0)
     assert sink_properties(environment)["enable.idempotence"] == "false"
     assert {role["client.id"] for role in all_roles(environment).values()} == {"mine"}
 
