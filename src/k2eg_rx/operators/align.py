@@ -6,18 +6,22 @@ from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Literal
 
-from reactivex import Observable
+from reactivex import Observable, abc
 
 from k2eg_rx.arguments import LONGEST_DURATION, callback, instance, mapping, non_negative, one_of, pv_names, whole
+from k2eg_rx.concurrency import check_scheduler
 from k2eg_rx.operators.align_join import Aligned, Joiner, JoinOptions
 from k2eg_rx.operators.drops import AlignCounts, OnDrop
+from k2eg_rx.operators.idle_time import IdleTime, clock_of
 from k2eg_rx.operators.stage import collected
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
 from k2eg_rx.texts import shown
 
 PULSE_ID_MASK = 0x1FFFF  # LCLS keeps the pulse id in the low 17 bits of a timestamp's nanoseconds
 
-_CAPACITY = 20_000  # 1000 PVs at 10 Hz for 2 s: about 100 MB of scalars, reached only if a PV sends nothing
+_PER_PV = 1_000  # updates that a PV may be ahead of others: 100 s at 10 Hz
+_CAPACITIES = 20_000, 100_000  # limits of the default: about 100 and 500 MB of scalars, reached if a PV sends nothing
+_WAITS = 4  # of the grace, in one of which the process may have been stalled
 
 
 def _max_ages(hold: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
@@ -50,39 +54,48 @@ def align(
     grace: float = 1.0,
     incomplete: Literal["drop", "partial"] = "drop",
     hold: Mapping[str, float] | None = None,
-    capacity: int = _CAPACITY,
+    capacity: int | None = None,
     pulse_id_mask: int = PULSE_ID_MASK,
     counts: AlignCounts | None = None,
     on_drop: OnDrop | None = None,
+    scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[PVUpdate]], Observable[Aligned]]:
     """Emits an `Aligned` with the updates of several PVs that have the same EPICS time or pulse id, oldest first.
 
-    Updates of different PVs may arrive in any order. Complete instants do not depend on it, as long as no update is
-    further behind the newest EPICS time than `grace`. Each update is part of one instant at most, the earliest that
-    fits. With a `tolerance` of half a PV's period or more, that may be a neighbouring instant.
+    Updates of different PVs may arrive in any order, and the instants are the same: live, from a minute ago, from a
+    file, or replayed at any speed. An instant waits until each PV has an update for it or a later one, or has been
+    silent for `grace`. Each update is part of one instant at most, the earliest that fits. With a `tolerance` of half a
+    PV's period or more, that may be a neighbouring instant.
+
+    Put no ``overflow="latest"`` and no `conflate` before it: they drop the updates of which instants are made.
 
     An instant needs all PVs: a PV at 1 Hz among others at 120 Hz gives one instant a second, and the other 119 updates
     of each PV are dropped. Name it in `hold` if its last known value will do. An instant then takes the newest value
     that has arrived by then and is not newer than the instant, and does not wait for another one.
 
-    The operator has no clock: while no updates arrive, it closes no instant. `capacity` bounds the waiting updates.
+    The operator has no timer: while no updates arrive, it closes no instant. `capacity` bounds the waiting updates. The
+    first instant that is given up for a silent PV or for want of capacity is logged, all are counted.
 
     Args:
         pvs: PVs to align, by name or URI. Updates of other PVs are dropped.
         tolerance: Seconds that EPICS times of one instant may lie apart; by default they must be equal. With pulse ids,
             an additional condition, by default none.
-        on: "timestamp" joins by EPICS time, "pulse_id" by the pulse id in it. Pulse ids wrap: `grace` must be well
-            below half the time in which they repeat (LCLS, 17 bits at 360 Hz: 364 s).
-        grace: Seconds of EPICS time that an instant waits, behind the newest update, for missing PVs.
+        on: "timestamp" joins by EPICS time, "pulse_id" by the pulse id in it. Pulse ids wrap: the clocks of PVs must
+            agree to well below half the time in which they repeat (LCLS, 17 bits at 360 Hz: 364 s).
+        grace: Seconds that a PV may be silent before instants are given up that lack it. They are seconds in which this
+            operator waits for updates: those in which it or its subscriber is busy do not count, and a single wait
+            counts as a quarter of the grace at most. The newest EPICS time must be `grace` past the instant, too.
         incomplete: What to do with an instant that lacks a PV: "drop" drops its updates, "partial" emits it once no
-            missing update can arrive in time, with the updates within `tolerance` of its oldest one.
+            missing update can arrive, with the updates within `tolerance` of its oldest one.
         hold: Maximum age in seconds of a PV's last known value, by name or URI. ``math.inf`` for setpoints that never
             change.
-        capacity: Updates that may wait. A full queue closes its oldest instant before the grace is over. Held PVs may
-            have 1024 more each.
+        capacity: Updates that may wait; by default 1,000 for each PV, within 20,000 and 100,000. A full queue gives up
+            its oldest instant before the grace is over. A client that has fallen behind gets a batch of each PV after
+            the other, of up to 1 MB. Held PVs may have 1024 more each.
         pulse_id_mask: Bits of the nanoseconds that hold the pulse id. An id with all bits set is invalid.
         counts: Filled with the numbers of updates and instants.
         on_drop: Called with each update that is part of no instant, and the reason. If it raises, the stream fails.
+        scheduler: The clock of `grace`; by default that of `subscribe`, else the shared one.
 
     Emits:
         `Aligned`: one for each instant.
@@ -108,12 +121,15 @@ def align(
     names = pv_names(pvs, least=1)
     one_of(on, "on", ("timestamp", "pulse_id"))
     one_of(incomplete, "incomplete", ("drop", "partial"))
-    if whole(capacity, "capacity", 1) < len(names):
+    most = min(max(_PER_PV * len(names), _CAPACITIES[0]), _CAPACITIES[1])
+    capacity = max(most, len(names)) if capacity is None else whole(capacity, "capacity", 1)
+    if capacity < len(names):
         raise ValueError(f"capacity must be at least the number of PVs, {len(names)}, got {capacity}")
     if counts is not None:
         instance(counts, "counts", AlignCounts, "AlignCounts")
     if on_drop is not None:
         callback(on_drop, "on_drop", "the update", "the reason")
+    check_scheduler(scheduler)
     mask = _checked_mask(pulse_id_mask)
     options = JoinOptions(
         names,
@@ -126,6 +142,13 @@ def align(
     )
 
     def operator(source: Observable[PVUpdate]) -> Observable[Aligned]:
-        return collected(source, lambda: Joiner(options, AlignCounts() if counts is None else counts, on_drop))
+        def subscribe(
+            observer: abc.ObserverBase[Aligned], subscribed: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            idle = IdleTime(clock_of(scheduler, subscribed), options.grace // _WAITS)
+            joiner = Joiner(options, AlignCounts() if counts is None else counts, idle, on_drop)
+            return collected(source, lambda: joiner).subscribe(observer, scheduler=subscribed)
+
+        return Observable(subscribe)
 
     return operator

@@ -3,8 +3,13 @@
 Each PV has a queue, in which its updates wait in order. The heads of all queues are compared. If all queues have a head
 and the heads lie within the tolerance, they are an instant. If one head is past the oldest head, the oldest can never
 be matched, since a queue only moves forward. So the result follows from each PV's own sequence, in whatever order the
-updates of different PVs arrive, as long as none is later than the grace. A heap of the heads makes it O(log n) for each
+updates of different PVs arrive, and however far the PVs are apart. A heap of the heads makes it O(log n) for each
 update.
+
+A PV that sends nothing leaves its queue empty. It is given up if it has been silent for the grace, in the time in which
+the join had nothing to do. In a backlog, PVs arrive one after another, a batch of each: many are silent then, but none
+arrives continuously. So an instant is given up by a PV that has arrived for the grace itself, and whose EPICS time has
+gone past the instant by the grace, as that of all PVs has in a slow replay.
 
 Updates are compared by key: their EPICS time, or their pulse id with wraps counted, so that it grows forever.
 
@@ -15,16 +20,22 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from k2eg_rx.operators.drops import AlignCounts, DropReason, OnDrop
+from k2eg_rx.operators.idle_time import IdleTime
+from k2eg_rx.operators.pulse_keys import PulseKeys
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
+from k2eg_rx.texts import get_logger
+
+_log = get_logger(__name__)
 
 _NEVER = -(1 << 80)  # before every time and every pulse
 _CLOCK_STEP = 10  # updates in a row before their predecessor that mean the PV's clock was set back
+_LOGGED = frozenset((DropReason.EXPIRED, DropReason.OVERFLOW))
 _HELD_CAPACITY = 1024  # updates of a held PV that no instant has needed yet: 8 s at 120 Hz
 
 
@@ -62,7 +73,7 @@ class JoinOptions:
         names: PVs to join, held ones included.
         hold: Maximum age of the last known value, by held PV.
         tolerance: How far apart the times of one instant may be; None by pulse id: any distance.
-        grace: How far behind the newest time an update may be.
+        grace: How long a PV may be silent.
         partial: Whether incomplete instants are emitted.
         capacity: How many updates may wait.
         mask: Bits of the pulse id in the nanoseconds; 0 joins by time.
@@ -77,27 +88,32 @@ class JoinOptions:
     mask: int
 
 
+_Waiting = tuple[int, int, int, PVUpdate]
+
+
 class _PVQueue:
-    """Waiting updates of one PV, as (key, time, update).
+    """Waiting updates of one PV, as (key, time, arrival, update).
 
     Attributes:
         number: Index among the joined PVs; -1 for a held PV.
         max_age: Maximum age of a held PV's value; None for a joined PV.
         time: EPICS time of the newest update.
         key: Key of the newest update.
-        closed: Instants up to this key were emitted without this PV.
+        arrived: Idle time of the join when an update last arrived.
+        closed: Instants up to this key were given up without this PV.
         out_of_order: Updates in a row that were before their predecessor.
         is_used: For a held PV: whether its oldest update is part of an instant.
     """
 
-    __slots__ = ("closed", "is_used", "key", "max_age", "name", "number", "out_of_order", "time", "updates")
+    __slots__ = ("arrived", "closed", "is_used", "key", "max_age", "name", "number", "out_of_order", "time", "updates")
 
     def __init__(self, name: str, number: int, max_age: float | None) -> None:
         self.name = name
         self.number = number
         self.max_age = max_age
-        self.updates: deque[tuple[int, int, PVUpdate]] = deque()
+        self.updates: deque[_Waiting] = deque()
         self.out_of_order = 0
+        self.arrived = 0
         self.reset()
 
     def reset(self) -> None:
@@ -113,19 +129,23 @@ class Joiner:
     Args:
         options: What to join, and how.
         counts: Counters to fill.
+        idle: The time in which the join waits for updates.
         on_drop: Called with each dropped update and the reason.
     """
 
-    def __init__(self, options: JoinOptions, counts: AlignCounts, on_drop: OnDrop | None = None) -> None:
+    def __init__(
+        self, options: JoinOptions, counts: AlignCounts, idle: IdleTime, on_drop: OnDrop | None = None
+    ) -> None:
         self._names = options.names
         self._partial, self._grace, self._capacity = options.partial, options.grace, options.capacity
         self._mask = options.mask
-        self._shift = (options.mask & -options.mask).bit_length() - 1 if options.mask else 0
+        self._pulses = PulseKeys(options.mask, options.grace) if options.mask else None
         self._key_tolerance = 0 if options.mask else options.tolerance or 0  # of the keys of one instant
         self._time_tolerance = options.tolerance if options.mask else None  # of its times; by time, keys suffice
         self._slack = options.tolerance or 0  # how much newer than its oldest update an instant may be
         self._counts = counts
         self._on_drop = on_drop
+        self._idle = idle
         named = [name for name in options.names if name not in options.hold]
         self._joined = [_PVQueue(name, number, None) for number, name in enumerate(named)]
         self._held = [_PVQueue(name, -1, options.hold[name]) for name in options.names if name in options.hold]
@@ -135,15 +155,28 @@ class Joiner:
         self._waiting = 0  # updates in the queues of joined PVs
         self._time = _NEVER  # newest time of a joined PV
         self._leader = self._joined[0]  # the PV with that time
-        self._pulse = 0  # highest key by pulse id
+        self._done = _NEVER  # time of the newest instant that was removed
+        self._logged: set[DropReason] = set()
 
-    def feed(self, update: PVUpdate) -> Sequence[Aligned]:
+    def feed(self, update: PVUpdate) -> Iterable[Aligned]:
         """Adds an update. Returns the instants that it completes or closes, oldest first."""
+        ready = self._add(update, self._idle.enter())
+        if ready:
+            return self._emitted(ready)
+        self._idle.leave()
+        return ready
+
+    def _emitted(self, ready: Sequence[Aligned]) -> Iterator[Aligned]:
+        yield from ready
+        self._idle.leave()
+
+    def _add(self, update: PVUpdate, arrival: int) -> Sequence[Aligned]:
         self._counts.received += 1
         pv = self._queues.get(update.name)
         if pv is None:
             self._drop(update, DropReason.UNNAMED)
             return ()
+        pv.arrived = arrival
         time = update.timestamp
         if time is None:
             self._drop(update, DropReason.NO_TIME)
@@ -153,14 +186,14 @@ class Joiner:
             self._drop(update, key)
             return ()
         waiting = pv.updates
-        waiting.append((key, time, update))
+        waiting.append((key, time, arrival, update))
         if pv.max_age is not None:
             self._trim(pv)
             return ()
         self._waiting += 1
         if len(waiting) == 1:
             self._push_head(pv)
-        return self._decide()
+        return self._decide(pv, arrival)
 
     def finish(self) -> Sequence[Aligned]:
         """Ends the join at the source's completion. Returns the remaining instants if partial ones are requested."""
@@ -187,42 +220,21 @@ class Joiner:
                 return DropReason.OUT_OF_ORDER
             self._restart(pv)
         pv.out_of_order = 0
-        pv.time = time
+        previous, pv.time = pv.time, time
         if pv.max_age is not None:
             return time
-        is_ahead = time > self._time + self._grace
+        key = self._pulses.key_of(time, previous, pv.key, self._time) if self._pulses else time
         if time >= self._time:
             self._time, self._leader = time, pv
         elif pv is self._leader:  # its clock was set back
             self._leader = max(self._joined, key=lambda other: other.time)
             self._time = self._leader.time
-        key = self._pulse_key(pv, time, is_ahead) if self._mask else time
         if isinstance(key, DropReason):
             return key
         pv.key = key
-        return DropReason.LATE if time < self._time - self._grace or key <= pv.closed else key
+        return DropReason.LATE if key <= pv.closed else key
 
-    def _pulse_key(self, pv: _PVQueue, time: int, is_ahead: bool) -> int | DropReason:
-        """Returns the pulse id with wraps counted, or the reason to drop the update.
-
-        It is the key nearest to the highest one, since both are recent. After a pause, or when a PV's ids go back while
-        its time goes on (they were reset), it is a later key.
-        """
-        pulse = (time % NANOSECONDS & self._mask) >> self._shift  # bits of the nanoseconds, not of the whole time
-        top = self._mask >> self._shift
-        if pulse == top:
-            return DropReason.NO_PULSE
-        count = top + 1
-        forward = (pulse - self._pulse) % count
-        key = self._pulse + forward - (count if forward > count // 2 else 0)
-        if is_ahead or key < pv.key:
-            key = self._pulse + count + forward
-        elif key == pv.key:
-            return DropReason.DUPLICATE
-        self._pulse = max(self._pulse, key)
-        return key
-
-    def _decide(self) -> Sequence[Aligned]:
+    def _decide(self, fed: _PVQueue, arrival: int) -> Sequence[Aligned]:
         """Removes complete instants and those that can no longer complete. Returns what to emit."""
         ready: list[Aligned] = []
         while self._heads:
@@ -233,13 +245,24 @@ class Joiner:
                 self._complete(ready)
             elif is_passed and (is_full or not self._partial):
                 self._give_up(DropReason.UNMATCHED, ready)
-            elif self._time - self._joined[number].updates[0][1] > self._grace + self._slack:
+            elif self._is_expired(self._joined[number].updates[0], fed, arrival):
                 self._give_up(DropReason.EXPIRED, ready)
             elif self._waiting > self._capacity:
                 self._give_up(DropReason.OVERFLOW, ready)
             else:
                 break
         return ready
+
+    def _is_expired(self, head: _Waiting, fed: _PVQueue, arrival: int) -> bool:
+        """Whether the PVs without an update are silent, and an instant need not wait for them any more."""
+        latest = arrival - self._grace  # of arrivals that are the grace ago
+        return (
+            self._time - head[1] > self._grace + self._slack
+            and head[2] <= latest
+            and bool(fed.updates)
+            and fed.updates[0][2] <= latest
+            and all(pv.updates or pv.arrived <= latest for pv in self._joined)
+        )
 
     def _complete(self, ready: list[Aligned]) -> None:
         """Removes the head of every queue as an instant."""
@@ -249,6 +272,8 @@ class Joiner:
 
     def _give_up(self, reason: DropReason, ready: list[Aligned]) -> None:
         """Removes the oldest head: drops it, or emits what there is of its instant."""
+        if reason in _LOGGED and reason not in self._logged:
+            self._log_first(reason)
         lowest = self._heads[0][0]
         limit = lowest + self._key_tolerance if self._partial else lowest
         queues = [self._joined[heapq.heappop(self._heads)[1]]]
@@ -261,20 +286,35 @@ class Joiner:
         for pv in queues:
             if pv.updates:
                 self._push_head(pv)
-        if not self._partial:
-            for _, _, update in taken.values():
-                self._drop(update, reason)
+        if self._partial or reason is not DropReason.UNMATCHED:
+            for pv in self._joined:
+                if pv.name not in taken:
+                    pv.closed = max(pv.closed, limit)
+        if self._partial:
+            self._emit(taken, ready)
             return
-        for pv in self._joined:
-            if pv.name not in taken:
-                pv.closed = max(pv.closed, limit)
-        self._emit(taken, ready)
+        for _, time, _, update in taken.values():
+            self._done = max(self._done, time)
+            self._drop(update, reason)
 
-    def _emit(self, taken: Mapping[str, tuple[int, int, PVUpdate]], ready: list[Aligned]) -> None:
+    def _log_first(self, reason: DropReason) -> None:
+        """Logs the first instant that is given up for a reason; `AlignCounts` has the number."""
+        self._logged.add(reason)
+        missing = [pv.name for pv in self._joined if not pv.updates]
+        _log.warning(
+            "align gives up an instant, others will only be counted: reason=%s waiting=%d missing=%d first=%s",
+            reason,
+            self._waiting,
+            len(missing),
+            missing[0] if missing else "none",
+        )
+
+    def _emit(self, taken: Mapping[str, _Waiting], ready: list[Aligned]) -> None:
         """Adds an instant of the removed updates and the held values to `ready`."""
-        times = [time for _, time, _ in taken.values()]
+        times = [time for _, time, _, _ in taken.values()]
         oldest, newest = min(times), max(times)
-        updates = {name: update for name, (_, _, update) in taken.items()}
+        self._done = max(self._done, oldest)
+        updates = {name: update for name, (_, _, _, update) in taken.items()}
         if self._time_tolerance is not None and newest - oldest > self._time_tolerance:
             self._drop_all(updates, DropReason.UNMATCHED)
             return
@@ -287,7 +327,7 @@ class Joiner:
         for pv in held:
             counts.used += not pv.is_used
             pv.is_used = True
-            updates[pv.name] = pv.updates[0][2]
+            updates[pv.name] = pv.updates[0][3]
         missing: tuple[str, ...] = ()
         if len(updates) < len(self._names):
             missing = tuple(name for name in self._names if name not in updates)
@@ -307,13 +347,14 @@ class Joiner:
     def _trim(self, pv: _PVQueue) -> None:
         """Removes values of a held PV that no instant can need any more."""
         waiting = pv.updates
-        while len(waiting) > 1 and waiting[1][1] <= self._time - self._grace:
+        oldest = self._joined[self._heads[0][1]].updates[0][1] if self._heads else self._done
+        while len(waiting) > 1 and waiting[1][1] <= oldest:
             self._supersede(pv, DropReason.SUPERSEDED)
         if len(waiting) > _HELD_CAPACITY:
             self._supersede(pv, DropReason.OVERFLOW)
 
     def _supersede(self, pv: _PVQueue, reason: DropReason) -> None:
-        update = pv.updates.popleft()[2]
+        update = pv.updates.popleft()[3]
         if not pv.is_used:
             self._drop(update, reason)
         pv.is_used = False

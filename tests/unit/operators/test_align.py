@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from reactivex import from_iterable
 from reactivex.subject import Subject
+from reactivex.testing import TestScheduler
 
 from k2eg_rx.operators import AlignCounts, Aligned, DropReason, align
 from k2eg_rx.protocol.messages import PVUpdate
@@ -34,6 +35,9 @@ class Run:
         self.instants: list[Aligned] = []
         self.errors: list[Exception] = []
         self.source: Subject[PVUpdate] = Subject()
+        self.clock = TestScheduler()
+        self.wait = options.get("grace", 1.0) / 4
+        options = {"scheduler": self.clock} | options
         options = {"counts": self.counts, "on_drop": lambda item, why: self.dropped.append((item, why))} | options
         self.subscription = self.source.pipe(align(pvs, **options)).subscribe(self.instants.append, self.errors.append)
 
@@ -43,6 +47,15 @@ class Run:
         for item in updates:
             self.source.on_next(item)
         return shown(self.instants[before:])
+
+    def feed_slowly(self, *updates: PVUpdate) -> list[dict[str, int]]:
+        """Emits updates, each after a quarter of the grace."""
+        return [instant for item in updates for instant in self.after(self.wait, item)]
+
+    def after(self, seconds: float, *updates: PVUpdate) -> list[dict[str, int]]:
+        """Emits updates after a time."""
+        self.clock.sleep(seconds)
+        return self.feed(*updates)
 
     def reasons(self) -> list[tuple[str, int, str]]:
         return [(item.name, (item.timestamp or 0) - START, why.value) for item, why in self.dropped]
@@ -82,27 +95,67 @@ def test_an_update_that_another_pv_has_passed_is_dropped_at_once():
 
 def test_an_incomplete_instant_expires_after_the_grace():
     run = Run(["a", "b"], grace=0.010)
-    run.feed(at("a", 0), at("a", 10 * MS))
+    run.feed_slowly(*(at("a", time * MS) for time in (0, 4, 6, 8, 10)))
     assert run.reasons() == []
-    run.feed(at("a", 10 * MS + 1))
+    run.feed_slowly(at("a", 10 * MS + 1))
     assert run.reasons() == [("a", 0, "expired")]
+
+
+def test_a_pv_that_arrives_is_waited_for_however_late_it_is():
+    run = Run(["a", "b", "c"], grace=0.010)
+    for number in range(50):
+        run.feed_slowly(at("a", (5000 + number) * MS), at("b", (5000 + number) * MS), at("c", number * MS))
+    assert run.counts.dropped == {DropReason.UNMATCHED: 50}  # of c
+    assert run.counts.waiting == 100
+
+
+def test_a_silent_pv_is_given_up_and_its_next_update_joins_again(caplog: pytest.LogCaptureFixture):
+    run = Run(["a", "b"], grace=0.010)
+    assert run.feed_slowly(*(at("a", 4 * number * MS) for number in range(40))) == []
+    assert run.counts.dropped[DropReason.EXPIRED] == 36
+    assert run.feed(at("b", 156 * MS)) == [{"a": 156 * MS, "b": 156 * MS}]
+    (record,) = [record for record in caplog.records if record.name.startswith("k2eg_rx.operators")]
+    assert "reason=expired waiting=5 missing=1 first=b" in record.getMessage()
+
+
+@pytest.mark.parametrize("stalled", ["source", "subscriber"])
+def test_a_stall_gives_up_no_instant(stalled: str):
+    names = ["a", "b", "c"]
+    run = Run(names)
+    if stalled == "subscriber":
+        run.source.subscribe(lambda _: None)
+        run.subscription.dispose()
+        source = run.source.pipe(align(names, scheduler=run.clock, counts=run.counts))
+
+        def block(instant: Aligned) -> None:
+            run.instants.append(instant)
+            run.clock.sleep(60.0)
+
+        source.subscribe(block)
+    run.feed(*(at(pv, 0) for pv in names), at("a", 100 * MS))
+    backlog = [at(pv, number * 100 * MS) for pv in names for number in range(1, 600)]
+    instants = run.after(60.0, *backlog[1:])
+    assert len(instants) == 599
+    assert run.counts.dropped.total() == 0
 
 
 def test_the_grace_starts_after_the_tolerance():
     run = Run(["a", "b"], grace=0.010, tolerance=0.005)
-    assert run.feed(at("a", 0), at("a", 12 * MS), at("b", 5 * MS)) == [{"a": 0, "b": 5 * MS}]
+    slowly = run.feed_slowly(*(at("a", time * MS) for time in (0, 7, 9, 11, 12)), at("b", 5 * MS))
+    assert slowly == [{"a": 0, "b": 5 * MS}]
 
 
 def test_an_update_after_the_grace_is_late():
     run = Run(["a", "b"], grace=0.010)
-    assert run.feed(at("a", 0), at("a", 30 * MS), at("b", 0), at("b", 30 * MS)) == [{"a": 30 * MS, "b": 30 * MS}]
-    assert run.reasons() == [("a", 0, "expired"), ("b", 0, "late")]
+    assert run.feed_slowly(*(at("a", time * MS) for time in (0, 10, 20, 25, 30))) == []
+    assert run.feed(at("b", 0), at("b", 30 * MS)) == [{"a": 30 * MS, "b": 30 * MS}]
+    assert run.reasons()[:2] == [("a", 0, "expired"), ("b", 0, "late")]
 
 
 def test_partial_instants_are_emitted_when_no_update_can_join_in_time():
     run = Run(["a", "b", "c"], grace=0.010, tolerance=1e-6, incomplete="partial")
-    assert run.feed(at("a", 0), at("b", 7), at("a", 8 * MS), at("b", 8 * MS)) == []
-    assert run.feed(at("a", 16 * MS)) == [{"a": 0, "b": 7}]
+    assert run.feed_slowly(at("a", 0), at("b", 7), at("a", 8 * MS), at("b", 8 * MS)) == []
+    assert run.feed_slowly(at("a", 16 * MS)) == [{"a": 0, "b": 7}]
     assert run.instants[0].missing == ("c",)
     assert run.feed(at("c", 500), at("c", 8 * MS)) == [{"a": 8 * MS, "b": 8 * MS, "c": 8 * MS}]
     assert run.reasons() == [("c", 500, "late")]
@@ -166,7 +219,7 @@ def test_clocks_that_are_set_back_stop_the_join_for_ten_updates_only():
     hour = 3600 * NANOSECONDS
     run.feed(at("a", hour), at("b", hour), at("a", hour + 8))
     back = [at(pv, time) for time in range(1, 12) for pv in ("a", "b")]
-    assert run.feed(*back) == [{"a": 11, "b": 11}]
+    assert run.feed(*back) == [{"a": 10, "b": 10}, {"a": 11, "b": 11}]
     assert ("a", hour + 8, "clock_step") in run.reasons()
     assert run.counts.waiting == 0
 
@@ -266,9 +319,23 @@ class TestPulses:
         with pytest.raises(ValueError, match="pulse_id_mask"):
             align(["a"], on="pulse_id", pulse_id_mask=mask)
 
+    def test_pvs_may_be_apart_by_more_than_the_ids_take_to_repeat(self):
+        run = Run(["a", "b"], on="pulse_id", capacity=100_000)
+        pulses = [(number, 36 * number % 0x1FFE0) for number in range(5000) if not 300 < number < 320]  # 360 Hz
+        run.feed(*(self.pulse("a", number // 10, pulse, upper=700 * (number % 10)) for number, pulse in pulses))
+        run.feed(*(self.pulse("b", number // 10, pulse, upper=700 * (number % 10)) for number, pulse in pulses))
+        assert [instant.pulse_id for instant in run.instants] == [pulse for _, pulse in pulses]
+
 
 class TestHeld:
     """Held PVs."""
+
+    def test_values_stay_that_waiting_updates_need(self):
+        run = Run(["a", "b", "slow"], hold={"slow": 2.0}, grace=0.5)
+        run.feed(*(at("a", number * NANOSECONDS) for number in range(60)))
+        run.feed(*(at("slow", number * NANOSECONDS) for number in range(60)))
+        instants = run.feed(*(at("b", number * NANOSECONDS) for number in range(60)))
+        assert instants == [dict.fromkeys(["a", "b", "slow"], number * NANOSECONDS) for number in range(60)]
 
     def test_a_slow_pv_is_not_waited_for(self):
         run = Run(["fast", "slow", "other"], hold={"pva://slow": 2.0})

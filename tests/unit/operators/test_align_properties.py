@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reactivex import from_iterable
 from reactivex.subject import Subject
+from reactivex.testing import TestScheduler
 
 from k2eg_rx.operators import AlignCounts, Aligned, DropReason, align
 from k2eg_rx.protocol.messages import PVUpdate
+from k2eg_rx.protocol.structures import NANOSECONDS
 from k2eg_rx.testing import START, update
 
 PVS = ["a", "b", "c"]
@@ -99,6 +101,59 @@ def test_delays_within_the_grace_do_not_change_partial_instants(
         {pv: number for pv in PVS if pv in names} for number, names in enumerate(present) if names
     ]
     assert counts.used == len(updates)
+
+
+def delivered(arrivals: Iterable[tuple[float, PVUpdate]], incomplete: str) -> list[tuple[int, dict[str, int]]]:
+    """The instants of updates that arrive at these times, in seconds."""
+    clock = TestScheduler()
+    source: Subject[PVUpdate] = Subject()
+    instants: list[Aligned] = []
+    operator = align(PVS, grace=1.0, incomplete=incomplete, scheduler=clock)  # pyright: ignore[reportArgumentType]
+    source.pipe(operator).subscribe(instants.append)
+    for time, item in arrivals:
+        clock.sleep(max(0.0, time - clock.clock))
+        source.on_next(item)
+    source.on_completed()
+    return [(instant.timestamp, instant.values()) for instant in instants]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sets(st.sampled_from(PVS)), max_size=60),
+    st.lists(st.floats(0.0, 0.9), min_size=1, max_size=7),
+    st.integers(1, 60),
+    st.sampled_from([0.01, 1.0, 60.0, 10_000.0]),
+    st.sampled_from(["drop", "partial"]),
+)
+def test_instants_are_the_same_live_behind_replayed_and_from_a_file(
+    present: list[set[str]], delays: list[float], batch: int, speed: float, incomplete: str
+):
+    """PVs at 10 Hz, each with gaps; live, each update is up to 0.9 s late."""
+    lanes = {
+        pv: [
+            (0.1 * number, update(pv, number, timestamp=START + number * NANOSECONDS // 10))
+            for number, names in enumerate(present)
+            if pv in names
+        ]
+        for pv in PVS
+    }
+    merged = sorted((entry for lane in lanes.values() for entry in lane), key=lambda entry: entry[0])
+    expected = delivered(((0.0, item) for _, item in merged), incomplete)
+    late = [
+        (due, item)
+        for order, lane in enumerate(lanes.values())
+        for due, (_, item) in zip(
+            accumulate((time + delays[(order + number) % len(delays)] for number, (time, _) in enumerate(lane)), max),
+            lane,
+            strict=True,
+        )
+    ]
+    live = delivered(sorted(late, key=lambda entry: entry[0]), incomplete)
+    assert live == expected
+    rounds = range(0, len(present), batch)  # 60 s in Kafka, read a batch of each PV at a time
+    behind = [(60.0, item) for start in rounds for lane in lanes.values() for _, item in lane[start : start + batch]]
+    assert delivered(behind, incomplete) == expected
+    assert delivered([(time / speed, item) for time, item in merged], incomplete) == expected
 
 
 @settings(deadline=None)
