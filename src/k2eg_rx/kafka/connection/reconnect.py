@@ -26,6 +26,13 @@ _INTERVAL = 1.0  # seconds between checks otherwise; `OffsetResolver` probes the
 # Failed checks in a row, with an answer to another client between them, until a client counts as disconnected. An
 # intact client has reconnected by the third: reconnect.backoff.max.ms is two seconds.
 _CHECKS = 4
+# The same of a client that has not been seen with a broker yet: it is rarely affected, and connects late on a busy
+# machine. Replacing it would make it start again, and a member of a group wait for the session of the one before.
+_CHECKS_AT_START = 20
+# Seconds by which a check is late if this process was not scheduled: then neither were librdkafka's threads, which had
+# no time to connect. Such a check counts in part only.
+_LATE = 1.5
+_COUNT_OF_LATE = 1 / 4
 
 
 def has_broker(client: Any, topic: str) -> bool:
@@ -53,7 +60,8 @@ class ConnectionWatchdog:
         self._next = clock() + _HEALTHY_INTERVAL
         self._disruptions = health.disruptions
         self._last_check = 0.0
-        self._failed_checks = 0
+        self._failed_checks = 0.0
+        self._was_connected = False
 
     def is_due(self) -> bool:
         """Whether the next check is due."""
@@ -69,17 +77,17 @@ class ConnectionWatchdog:
         if not self.is_due():
             return False
         now = self._clock()
+        count = 1 if now < self._next + _LATE else _COUNT_OF_LATE
         self._disruptions = self._health.disruptions
         if has_broker(client, topic):
-            self._next, self._failed_checks = now + _HEALTHY_INTERVAL, 0
+            self._next, self._failed_checks, self._was_connected = now + _HEALTHY_INTERVAL, 0, True
             return False
         self._next = now + _INTERVAL
-        self._failed_checks = (
-            self._failed_checks + 1 if self._failed_checks and self._health.last_answer > self._last_check else 1
-        )
+        is_first = not self._failed_checks or self._health.last_answer <= self._last_check
+        self._failed_checks = 1 if is_first else self._failed_checks + count
         self._last_check = now
-        if self._failed_checks >= _CHECKS:
-            self._next, self._failed_checks = now + _HEALTHY_INTERVAL, 0
+        if self._failed_checks >= (_CHECKS if self._was_connected else _CHECKS_AT_START):
+            self._next, self._failed_checks, self._was_connected = now + _HEALTHY_INTERVAL, 0, False
             return True
         self._health.suspect()
         return False

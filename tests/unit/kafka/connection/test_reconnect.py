@@ -34,10 +34,16 @@ class Harness:
         self.requests += 1
         raise KafkaException(KafkaError(self.code))
 
-    def checks(self, seconds: int) -> list[bool]:
+    def connect(self) -> None:
+        """Lets the watchdog see that the client has a broker."""
+        self.now += 6.0
+        assert not self.watchdog.is_disconnected(self, "t")
+        self.requests = 0
+
+    def checks(self, number: int, interval: float = 1.0) -> list[bool]:
         results: list[bool] = []
-        for _ in range(seconds):
-            self.now += 1.0
+        for _ in range(number):
+            self.now += interval
             results.append(self.watchdog.is_disconnected(self, "t"))
         return results
 
@@ -53,11 +59,13 @@ def test_a_connected_client_is_checked_every_five_seconds(harness):
 
 
 def test_a_client_without_a_broker_is_replaced_while_others_get_answers(harness):
+    harness.connect()
     harness.code = KafkaError._TRANSPORT
     assert harness.checks(10).index(True) == 7, "five seconds until the first check, and three further checks"
 
 
 def test_a_client_is_kept_while_the_cluster_does_not_answer(harness):
+    harness.connect()
     harness.code, harness.answers = KafkaError._TRANSPORT, False
     assert not any(harness.checks(60))
     harness.answers = True
@@ -65,6 +73,7 @@ def test_a_client_is_kept_while_the_cluster_does_not_answer(harness):
 
 
 def test_a_reconnected_client_is_kept(harness):
+    harness.connect()
     harness.code = KafkaError._TRANSPORT
     assert not any(harness.checks(7))
     harness.code = KafkaError._TIMED_OUT
@@ -81,7 +90,24 @@ def test_an_error_triggers_a_check_at_once(harness):
     assert harness.requests == 2
 
 
-def test_a_replacement_is_checked_for_the_same_time(harness):
+def test_a_client_that_has_not_had_a_broker_yet_has_more_time(harness):
+    """It connects late on a busy machine; its replacement would start again."""
     harness.code = KafkaError._TRANSPORT
-    results = harness.checks(30)
-    assert [second for second, disconnected in enumerate(results) if disconnected] == [7, 15, 23]
+    results = harness.checks(60)
+    assert [second for second, disconnected in enumerate(results) if disconnected] == [23, 47]
+
+
+def test_time_in_which_the_process_was_not_scheduled_is_no_silence_of_a_broker(harness):
+    harness.connect()
+    harness.checks(5)
+    harness.code = KafkaError._TRANSPORT
+    assert harness.checks(20, interval=4.0).index(True) == 13, (
+        "the first failed check, and twelve of which four count as one"
+    )
+
+
+def test_a_client_is_replaced_when_the_process_is_scheduled_again(harness):
+    harness.connect()
+    harness.code = KafkaError._TRANSPORT
+    assert not any(harness.checks(4, interval=10.0))
+    assert harness.checks(3).index(True) == 2
