@@ -218,6 +218,7 @@ class Client:
         since: Moment | None = None,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
+        last: bool = True,
     ) -> Iteration[PVUpdate]:
         """Returns an iteration over a PV's updates; the first is the last known one.
 
@@ -226,8 +227,9 @@ class Client:
             since: Start with the events that Kafka keeps from this time on; as for `k2eg_rx.Client.monitor_stream`.
             overflow: What happens to updates beyond `capacity`; see `iterate`.
             capacity: Maximum number of updates queued for the loop, and again in the client.
+            last: False starts without the last known update; as for `k2eg_rx.Client.monitor_many_stream`.
         """
-        return self.monitor_many([uri], since=since, overflow=overflow, capacity=capacity)
+        return self.monitor_many([uri], since=since, overflow=overflow, capacity=capacity, last=last)
 
     def monitor_many(
         self,
@@ -236,6 +238,7 @@ class Client:
         since: Moment | None = None,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
+        last: bool = True,
     ) -> Iteration[PVUpdate]:
         """Returns an iteration over the updates of several PVs, in the order of their arrival.
 
@@ -244,8 +247,9 @@ class Client:
             since: As for `monitor`.
             overflow: As for `monitor`.
             capacity: As for `monitor`; for all PVs together.
+            last: As for `monitor`.
         """
-        updates = self.streams.monitor_many_stream(uris, since=since, overflow=overflow, capacity=capacity)
+        updates = self.streams.monitor_many_stream(uris, since=since, overflow=overflow, capacity=capacity, last=last)
         return self._iterate(updates, overflow, capacity)
 
     def replay(

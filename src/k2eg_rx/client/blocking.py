@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from types import TracebackType
 from typing import TypeVar
 
 import reactivex as rx
@@ -102,6 +103,16 @@ class _VirtualLoop:
         """Does nothing: the scheduler is shared."""
 
 
+def _own_traceback(error: Exception) -> TracebackType | None:
+    """Returns the traceback of an error from before `first` raised it: it may be shared, and each raise extends it."""
+    own = each = error.__traceback__
+    while each is not None:
+        if each.tb_frame.f_code is first.__code__:
+            own = each.tb_next
+        each = each.tb_next
+    return own
+
+
 def first(stream: Observable[_T], timeout: float | None = None) -> _T:
     """Subscribes to a stream, blocks, and returns its first item.
 
@@ -114,9 +125,10 @@ def first(stream: Observable[_T], timeout: float | None = None) -> _T:
         timeout: Seconds to wait for the item; None waits until the stream emits an item or ends.
 
     Raises:
-        OperationTimeout: No item arrived within `timeout`. It names the PV where the stream is the client's own.
+        OperationTimeout: No item arrived within `timeout`. It names the PV, or the stream, where the stream is the
+            client's own or its first `pipe`.
         EmptyStreamError: The stream completed without an item.
-        Exception: The stream's error.
+        Exception: The stream's error, with the traceback of the code that raised it.
 
     Example:
         >>> from reactivex import operators as ops
@@ -128,7 +140,7 @@ def first(stream: Observable[_T], timeout: float | None = None) -> _T:
         ...     updates = client.monitor_stream("pva://my:x")
         ...     first(updates.pipe(ops.filter(lambda update: update.value > 2)), timeout=0.5)
         Traceback (most recent call last):
-        k2eg_rx.errors.OperationTimeout: Timeout: first item of the stream: nothing within 0.5 s
+        k2eg_rx.errors.OperationTimeout: Timeout: first item of pva://my:x: nothing within 0.5 s
     """
     instance(stream, "stream", Observable, "an Observable")
     seconds = None if timeout is None else timeout_of(timeout)
@@ -156,5 +168,5 @@ def first(stream: Observable[_T], timeout: float | None = None) -> _T:
     if items:
         return items[0]
     if errors:
-        raise errors[0].with_traceback(None)  # it may be shared, and each raise would extend its traceback
+        raise errors[0].with_traceback(_own_traceback(errors[0]))
     raise EmptyStreamError(f"{label_of(stream)}: completed without an item")

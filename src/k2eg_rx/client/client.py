@@ -224,6 +224,7 @@ class Client:
         since: Moment | None = None,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
+        last: bool = True,
     ) -> Observable[PVUpdate]:
         """Returns a PV's updates as a hot Observable; a later subscriber starts with the last known update.
 
@@ -232,8 +233,9 @@ class Client:
             since: Start with the updates that Kafka keeps from this time on; see `monitor_many_stream`.
             overflow: What happens to updates that this subscriber is too slow for; see `Overflow`.
             capacity: Maximum number of updates queued for this subscriber.
+            last: Whether a later subscriber starts with the last known update. See `monitor_many_stream`.
         """
-        return self.monitor_many_stream([uri], since=since, overflow=overflow, capacity=capacity)
+        return self.monitor_many_stream([uri], since=since, overflow=overflow, capacity=capacity, last=last)
 
     def monitor_many_stream(
         self,
@@ -242,6 +244,7 @@ class Client:
         since: Moment | None = None,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
+        last: bool = True,
     ) -> Observable[PVUpdate]:
         """Returns the updates of several PVs as one hot Observable, in the order of arrival.
 
@@ -264,6 +267,9 @@ class Client:
             overflow: As for `monitor_stream`. ``latest`` and ``drop_oldest`` apply to the history too, which is read
                 fast: use ``block``, the default, to get all of it.
             capacity: As for `monitor_stream`, for all PVs together.
+            last: False starts without the last known updates. A PV that this client does not monitor yet starts with
+                its present value, as the gateway publishes it, and updates may be on their way: for measurements after
+                a change use `k2eg_rx.operators.fresh`, too. Not available with `since`.
 
         Example:
             >>> def last_minutes(client):
@@ -271,8 +277,11 @@ class Client:
             ...     return stream.subscribe(lambda update: print(update.replayed, update.value))
         """
         addresses, (policy, capacity) = self._addresses(uris), _queue(overflow, capacity)
+        flag(last, "last")
         if since is None:
-            return self._core.monitors.updates(addresses, policy, capacity)
+            return self._core.monitors.updates(addresses, policy, capacity, last=last)
+        if not last:
+            raise ValueError("last must be True with since: history comes before the last known update")
         if self._group_name is not None:
             raise ValueError(
                 f"since must be None with group_name, got {shown(since)}: members of a group share events; use a client"

@@ -100,8 +100,10 @@ class Monitors(HotStreams[_Monitor]):
         self._tells_protocols = True  # whether the gateway tells a PV's two protocols apart, as far as known
         self._source.on_gone = self.topic_deleted
 
-    def updates(self, addresses: Sequence[PVAddress], overflow: Overflow, capacity: int) -> Observable[PVUpdate]:
-        """Returns the updates of PVs as one stream, in the order in which they arrive.
+    def updates(
+        self, addresses: Sequence[PVAddress], overflow: Overflow, capacity: int, *, last: bool = True
+    ) -> Observable[PVUpdate]:
+        """Returns the updates of PVs as one stream, in the order in which they arrive; `last`: after the last known.
 
         PVs that are not monitored yet are activated together. A refused activation fails the streams of its PVs; the
         next subscription tries again.
@@ -110,7 +112,7 @@ class Monitors(HotStreams[_Monitor]):
         self._check_protocols(distinct)
 
         def attach(subscriber: SubscriberInput[PVUpdate]) -> abc.DisposableBase:
-            monitors = self._attach(distinct, subscriber)
+            monitors = self._attach(distinct, subscriber, last=last)
             return Disposable(lambda: self._detach(monitors, subscriber))
 
         return self._dispatcher.stream(attach, label, overflow, capacity)
@@ -180,7 +182,9 @@ class Monitors(HotStreams[_Monitor]):
             monitors = [each for each in self._streams.values() if each.is_active() and each.route.topic in topics]
         self._reactivate(monitors)
 
-    def _attach(self, addresses: Sequence[PVAddress], subscriber: SubscriberInput[PVUpdate]) -> list[_Monitor]:
+    def _attach(
+        self, addresses: Sequence[PVAddress], subscriber: SubscriberInput[PVUpdate], *, last: bool = True
+    ) -> list[_Monitor]:
         """Adds a subscriber to PVs; those that are not monitored yet are activated together."""
         with self._lock:
             self._check_protocols(addresses)
@@ -191,7 +195,7 @@ class Monitors(HotStreams[_Monitor]):
                     self._streams[monitor.key] = monitor
                     self._router.add_pv(monitor.route)
                 for monitor in monitors:
-                    self._router.attach(monitor.route, subscriber)
+                    self._router.attach(monitor.route, subscriber, last=last)
                 self._open(list(new.values()))
             except BaseException:  # a monitor that stayed would keep later subscribers waiting for ever
                 self._remove_subscriber(monitors, subscriber)

@@ -137,12 +137,12 @@ class EventRouter:
             routes = {route for keyed in self._pvs.values() for route in keyed.values()}
             return self._superseded + sum(route.epochs.dropped for route in routes)
 
-    def attach(self, route: PVRoute, subscriber: SubscriberInput[PVUpdate]) -> None:
-        """Adds a subscriber, which gets the last update, if any, and all later ones."""
+    def attach(self, route: PVRoute, subscriber: SubscriberInput[PVUpdate], *, last: bool = True) -> None:
+        """Adds a subscriber, which gets all later updates and, with `last`, the last one first, if any."""
         with self.lock:
             self._conflated = None
             route.set_subscribers((*route.subscribers, subscriber))
-            if route.last is not None and not route.filtered:  # else a newer one is about to be received
+            if last and route.last is not None and not route.filtered:  # else a newer one is about to be received
                 subscriber.offer((PVUpdate(route.address, route.last),))
 
     def detach(self, route: PVRoute, subscriber: SubscriberInput[PVUpdate]) -> int:

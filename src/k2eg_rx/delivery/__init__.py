@@ -1,7 +1,7 @@
 """From the poll thread to subscribers: queues, backpressure, dispatch."""
 
 from k2eg_rx.delivery.buffers import Buffer, Overflow, buffer_for
-from k2eg_rx.delivery.dispatcher import DEFAULT_CAPACITY, Dispatcher, LabelledObservable, label_of
+from k2eg_rx.delivery.dispatcher import DEFAULT_CAPACITY, Dispatcher, LabelledObservable, label_of, overflow_of
 from k2eg_rx.delivery.gates import ReplayGate
 from k2eg_rx.delivery.subscriber_queue import SubscriberInput, SubscriberQueue
 
@@ -16,4 +16,5 @@ __all__ = [
     "SubscriberQueue",
     "buffer_for",
     "label_of",
+    "overflow_of",
 ]

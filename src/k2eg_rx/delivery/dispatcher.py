@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
@@ -29,16 +29,35 @@ DEFAULT_CAPACITY = 1024  # some 1 MB of ordinary events per subscriber
 
 
 class LabelledObservable(Observable[_T]):
-    """An Observable with a label for error messages, such as the PV's URI."""
+    """An Observable with a label for error messages, such as the PV's URI. What its `pipe` returns has it too.
 
-    def __init__(self, subscribe: Subscription[_T], label: str) -> None:
+    Attributes:
+        label: The label.
+        overflow: The overflow policy of its subscribers, if they have queues.
+    """
+
+    def __init__(self, subscribe: Subscription[_T], label: str, overflow: Overflow | None = None) -> None:
         super().__init__(subscribe)
         self.label = label
+        self.overflow = overflow
+
+    def pipe(self, *operators: Callable[[Any], Any]) -> Any:
+        """Composes operators, as `Observable.pipe` does."""
+        result: Any = super().pipe(*operators)
+        if type(result) is Observable:  # not one that belongs to others, such as a subject
+            vars(cast("object", result)).setdefault("label", self.label)
+        return cast("Any", result)
 
 
 def label_of(stream: Observable[Any]) -> str:
     """Returns the label of a stream, or "the stream" if it has none."""
-    return stream.label if isinstance(stream, LabelledObservable) else "the stream"
+    label = vars(stream).get("label")
+    return label if isinstance(label, str) else "the stream"
+
+
+def overflow_of(stream: Observable[Any]) -> Overflow | None:
+    """Returns the overflow policy of a client's own stream; None for others."""
+    return stream.overflow if isinstance(stream, LabelledObservable) else None
 
 
 class Dispatcher:
@@ -147,7 +166,7 @@ class Dispatcher:
 
             return Disposable(dispose)
 
-        return LabelledObservable(subscribe, label)
+        return LabelledObservable(subscribe, label, overflow)
 
     def deliver(self, source: Observable[_T], label: str) -> Observable[_T]:
         """Returns a stream of few items, such as a request's, as one whose subscribers are called by the executor."""

@@ -1,6 +1,7 @@
 """Operators for streams of PV updates, used with `.pipe` like those of reactivex.
 
 - Values: `value`, `field`, `timestamps`
+- After a change: `fresh`
 - Changes: `changed`, `alarms`, `stale`
 - Several PVs: `latest_by_pv`, `combine_pvs`, `align`, `resample`
 - Statistics: `window_statistics`
@@ -25,7 +26,7 @@ from k2eg_rx.operators.resample import Resampled, resample
 from k2eg_rx.operators.retry_activation import retry_activation
 from k2eg_rx.operators.stale import Staleness, stale
 from k2eg_rx.operators.statistics import Window
-from k2eg_rx.operators.values import MissingFieldError, field, timestamps, value
+from k2eg_rx.operators.values import MissingFieldError, field, fresh, timestamps, value
 from k2eg_rx.operators.window_statistics import window_statistics
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "combine_pvs",
     "conflate",
     "field",
+    "fresh",
     "latest_by_pv",
     "put_to",
     "rate_limit",

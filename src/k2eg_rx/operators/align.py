@@ -10,12 +10,15 @@ from reactivex import Observable, abc
 
 from k2eg_rx.arguments import LONGEST_DURATION, callback, instance, mapping, non_negative, one_of, pv_names, whole
 from k2eg_rx.concurrency import check_scheduler
+from k2eg_rx.delivery import Overflow, label_of, overflow_of
 from k2eg_rx.operators.align_join import Aligned, Joiner, JoinOptions
 from k2eg_rx.operators.drops import AlignCounts, OnDrop
 from k2eg_rx.operators.idle_time import IdleTime, clock_of
 from k2eg_rx.operators.stage import collected
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
-from k2eg_rx.texts import shown
+from k2eg_rx.texts import get_logger, shown
+
+_log = get_logger(__name__)
 
 PULSE_ID_MASK = 0x1FFFF  # LCLS keeps the pulse id in the low 17 bits of a timestamp's nanoseconds
 
@@ -142,6 +145,13 @@ def align(
     )
 
     def operator(source: Observable[PVUpdate]) -> Observable[Aligned]:
+        if overflow_of(source) is Overflow.LATEST and len(names) - len(options.hold) > 1:
+            _log.warning(
+                "align will lose most instants, its source keeps the newest update of each PV only; use"
+                " overflow='block': stream=%s",
+                label_of(source),
+            )
+
         def subscribe(
             observer: abc.ObserverBase[Aligned], subscribed: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:

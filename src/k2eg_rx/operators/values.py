@@ -1,16 +1,19 @@
-"""Fields of updates as plain items: `value`, `field`, `timestamps`."""
+"""Fields of updates as plain items, `value`, `field`, `timestamps`; and `fresh`, the updates after a change."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from datetime import datetime
+from typing import Any, TypeVar, cast
 
 from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.errors import K2EGError
-from k2eg_rx.protocol import PVData, numpy_module, value_with_arrays, with_arrays
+from k2eg_rx.protocol import PVData, nanoseconds_of, numpy_module, value_with_arrays, with_arrays
 from k2eg_rx.texts import printable, shown
+
+_Update = TypeVar("_Update", bound=PVData)
 
 
 class MissingFieldError(K2EGError, LookupError):
@@ -149,3 +152,47 @@ def timestamps() -> Callable[[Observable[PVData]], Observable[int | None]]:
         1767225600500000000
     """
     return ops.map(_timestamp_of)
+
+
+def fresh(after: int | datetime | PVData) -> Callable[[Observable[_Update]], Observable[_Update]]:
+    """Emits the updates whose EPICS time is later than a time, such as that of a move.
+
+    It decides each update by itself, so that none from before that time passes, however late it arrives. An update
+    without EPICS time is dropped.
+
+    Args:
+        after: The time, by the clock of the PVs: an update of the read-back that shows the end of the move, or its
+            time in integer nanoseconds. A datetime with a time zone, such as the present time, holds as well as the
+            clocks of IOCs and this machine agree.
+
+    Emits:
+        Updates of the source.
+
+    Raises:
+        ValueError: `after` is no time, or an update without one.
+
+    Example:
+        >>> import reactivex as rx
+        >>> from reactivex import operators as ops
+        >>> from k2eg_rx.operators import fresh
+        >>> from k2eg_rx.testing import START, series, update
+        >>> shots = rx.from_iterable(series("bpm:x", [0.1, 0.2, 0.5, 0.6], every=0.1))
+        >>> settled = update("mag:readback", 3.0, timestamp=START + 150_000_000)
+        >>> shots.pipe(fresh(after=settled), ops.take(2)).subscribe(lambda shot: print(shot.value)).dispose()
+        0.5
+        0.6
+    """
+    time = _time_of_change(after)
+    return ops.filter(lambda update: update.timestamp is not None and update.timestamp > time)
+
+
+def _time_of_change(after: object) -> int:
+    if isinstance(after, datetime) and after.utcoffset() is not None:
+        return nanoseconds_of(after)
+    time = after.timestamp if isinstance(after, PVData) else after
+    if isinstance(time, bool) or not isinstance(time, int):
+        raise ValueError(
+            "after must be an update with a time, integer nanoseconds since 1970, or a datetime with a time zone, got"
+            f" {shown(after)}"
+        )
+    return time

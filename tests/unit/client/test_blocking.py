@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import reactivex as rx
 from reactivex import operators as ops
+from reactivex.subject import Subject
 
 from k2eg_rx import Client, EmptyStreamError, OperationTimeout, first
 from k2eg_rx.client.blocking import RequestObservable
@@ -49,6 +50,36 @@ def test_a_timeout_ends_the_wait_and_unsubscribes() -> None:
         first(stream, 0.001)
     assert disposed == [True]
     assert first(rx.timer(0.001), timeout=60.0) == 0
+
+
+def test_the_traceback_names_the_users_code_and_does_not_grow() -> None:
+    def buggy(item: int) -> int:
+        raise KeyError(item)
+
+    lengths: list[int] = []
+    error = KeyError("shared")
+
+    def shared(_: int) -> int:
+        raise error.with_traceback(error.__traceback__)
+
+    for stream in (rx.of(1).pipe(ops.map(buggy)), rx.of(1).pipe(ops.map(shared)), rx.throw(error), rx.throw(error)):
+        with pytest.raises(KeyError) as caught:
+            first(stream)
+        lengths.append(len(caught.traceback))
+        if stream is not error:
+            assert caught.traceback[-1].name in {"buggy", "shared"}
+    assert lengths[2] == lengths[3]
+
+
+def test_a_timeout_names_the_pv_behind_operators(client: Client) -> None:
+    with pytest.raises(OperationTimeout, match="first item of pva://x:"):
+        first(client.monitor_stream("pva://x").pipe(ops.map(lambda update: update.value)), 0.001)
+
+
+def test_a_pipe_leaves_observables_of_others_without_a_label(client: Client) -> None:
+    other = Subject[int]()
+    assert client.monitor_stream("pva://x").pipe(lambda _: other) is other
+    assert not hasattr(other, "label")
 
 
 def test_a_timeout_must_be_positive() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import reactivex as rx
 from reactivex import Observable
 
 from k2eg_rx.errors import K2EGError
-from k2eg_rx.operators import field, timestamps, value
+from k2eg_rx.operators import field, fresh, timestamps, value
 from k2eg_rx.operators.values import MissingFieldError
 from k2eg_rx.protocol import numpy_module
 from k2eg_rx.protocol.messages import PVData
-from k2eg_rx.testing import series, update
+from k2eg_rx.protocol.structures import datetime_of
+from k2eg_rx.testing import START, series, update
 
 
 def all_of(stream: Observable[Any]) -> list[Any]:
@@ -140,3 +142,21 @@ def test_timestamps_are_integer_nanoseconds() -> None:
 def test_an_update_without_timestamp_is_an_error() -> None:
     error = error_of(rx.of(update("my:pv", 1, timestamp=None)).pipe(timestamps()))
     assert "my:pv has no field 'timeStamp'" in str(error)
+
+
+class TestFresh:
+    @pytest.mark.parametrize(
+        "after",
+        [START + 1_000, update("other", 1, timestamp=START + 1_000), datetime_of(START + 1_000)],
+    )
+    def test_updates_pass_whose_time_is_later(self, after: Any) -> None:
+        times = [START + 1_001, START + 1_000, None, START, START + 2_000]
+        passed: list[int | None] = []
+        updates = [update("x", 1, timestamp=time) for time in times]
+        rx.from_iterable(updates).pipe(fresh(after)).subscribe(lambda item: passed.append(item.timestamp))
+        assert passed == [START + 1_001, START + 2_000]
+
+    @pytest.mark.parametrize("after", [None, True, 1.5, datetime(2026, 1, 1), update("x", 1, timestamp=None)])
+    def test_other_times_raise_at_the_call(self, after: Any) -> None:
+        with pytest.raises(ValueError, match="after must be an update with a time"):
+            fresh(after)

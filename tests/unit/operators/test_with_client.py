@@ -1,20 +1,23 @@
 """Operators behind a real client and a scripted gateway: no threads, virtual time."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from reactivex import operators as ops
 
-from k2eg_rx import Client, Severity
+from k2eg_rx import Client, PVUpdate, Severity, first
 from k2eg_rx.errors import ClientClosedError
 from k2eg_rx.operators import (
     PutReport,
     Staleness,
     alarms,
+    align,
     changed,
     combine_pvs,
     conflate,
+    fresh,
     put_to,
     retry_activation,
     stale,
@@ -33,6 +36,60 @@ def gateway() -> Iterator[ScriptedGateway]:
 def client(gateway: ScriptedGateway) -> Iterator[Client]:
     with gateway.client() as client:
         yield client
+
+
+def test_shots_after_a_move_have_none_from_before_it(gateway: ScriptedGateway, client: Client) -> None:
+    shot, readback = gateway.pv("bpm", 1.0), gateway.pv("readback", 0.0)
+    client.monitor_stream("pva://bpm").subscribe()  # so that the client knows a last value
+    settled: list[PVUpdate] = []
+    client.monitor_stream("pva://readback").subscribe(settled.append)
+    gateway.settle()
+    gateway.advance(0.1)
+    readback.post(5.0)
+    gateway.settle()
+    stale_too: list[float] = []
+    shots: list[float] = []
+    client.monitor_stream("pva://bpm").subscribe(lambda update: stale_too.append(update.value))
+    client.monitor_stream("pva://bpm", last=False).subscribe(lambda update: shots.append(update.value))
+    fresh_shots: list[float] = []
+    client.monitor_stream("pva://bpm").pipe(fresh(settled[-1]), value()).subscribe(fresh_shots.append)
+    gateway.settle()
+    assert (stale_too, shots, fresh_shots) == ([1.0], [], [])
+    gateway.advance(0.1)
+    shot.post(2.0)
+    gateway.settle()
+    assert (stale_too, shots, fresh_shots) == ([1.0, 2.0], [2.0], [2.0])
+
+
+def test_last_false_needs_a_live_start(client: Client) -> None:
+    with pytest.raises(ValueError, match="last must be True with since"):
+        client.monitor_stream("pva://x", since=timedelta(minutes=1), last=False)
+
+
+@pytest.mark.parametrize(("overflow", "warned"), [("latest", True), ("block", False)])
+def test_align_warns_of_a_source_that_keeps_the_latest_only(
+    client: Client, caplog: pytest.LogCaptureFixture, overflow: str, warned: bool
+) -> None:
+    pair = ["pva://a", "pva://b"]
+    client.monitor_many_stream(pair, overflow=overflow).pipe(align(pair))
+    assert ("align will lose most instants" in caplog.text) is warned
+    caplog.clear()
+    client.monitor_many_stream(pair, overflow=overflow).pipe(align(pair, hold={"a": 1.0}))
+    assert caplog.text == ""
+
+
+def test_a_put_that_was_given_up_is_carried_out_before_a_later_one(gateway: ScriptedGateway, client: Client) -> None:
+    magnet = gateway.pv("magnet", 10.0, delay=3.0)
+    first(client.put_stream("pva://magnet", 10.0))
+    magnet.puts.clear()
+    given_up = client.put_stream("pva://magnet", 6.0).subscribe()
+    gateway.advance(1.0)
+    given_up.dispose()
+    magnet.delay = 0.5  # the later one would be done first
+    first(client.put_stream("pva://magnet", 10.0))
+    gateway.advance(20.0)
+    assert magnet.puts == [6.0, 10.0]
+    assert magnet.value == 10.0
 
 
 def test_a_feedback_loop_is_clamped_and_rate_limited(gateway: ScriptedGateway, client: Client) -> None:
