@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from reactivex import abc
 
 from k2eg_rx.operators.drops import DropReason, OnDrop, WindowCounts
+from k2eg_rx.operators.idle_time import IdleTime
 from k2eg_rx.operators.stage import RESOLUTION, Stage
 from k2eg_rx.operators.statistics import Sample, Window, window_of
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate, nanoseconds_of
@@ -93,7 +94,7 @@ class _OpenWindows:
         samples: Samples by the start of their window.
         first: Start of the oldest open window.
         newest: Newest time of an update.
-        arrived: When an update last arrived, by the clock.
+        arrived: When an update last arrived, by the clock; by event time, in idle time of the operator.
         horizon: Windows that end by this time are closed.
         late: Late updates since the last emitted window.
         late_in_row: Late updates in a row.
@@ -131,12 +132,17 @@ class TimeWindows(_Windows):
         super().__init__(observer, scheduler, options)
         self._span = span
         self._pvs: dict[str, _OpenWindows] = {}
-        self._next_check: int | None = None  # by the clock
+        self._idle = IdleTime(self._clock)
+        self._next_check: int | None = None  # in the time of `_OpenWindows.arrived`
 
     def take(self, item: PVUpdate) -> None:
+        idle = self._idle.enter()
         time = self._time_of(item)
-        if time is None:
-            return
+        if time is not None:
+            self._add(item, time, time if self._by_arrival else idle)
+        self._idle.leave()
+
+    def _add(self, item: PVUpdate, time: int, arrived: int) -> None:
         pv = self._pvs.get(item.name)
         if pv is None:
             pv = self._pvs[item.name] = _OpenWindows(item.name)
@@ -155,17 +161,18 @@ class TimeWindows(_Windows):
         for start in range(last, max(time, pv.horizon) - self._span.length, -self._span.every):
             pv.add(start, sample)
         pv.newest = max(pv.newest, time)
-        pv.arrived = time if self._by_arrival else self._clock()
+        pv.arrived = arrived
         pv.horizon = max(pv.horizon, pv.newest - self._span.grace)
         if pv.first + self._span.length <= pv.horizon:
             closed += self._close(pv, pv.horizon)
-        self._check_at(self._due(pv))
+        self._check_at(self._due(pv), arrived)
         self._emit_all(closed)
 
     def tick(self) -> None:
-        """Closes windows of silent PVs: their time goes on with the clock."""
+        """Closes windows of silent PVs: their time goes on while the operator waits for updates."""
         self._next_check = None
-        now = self._clock()
+        idle = self._idle.enter()
+        now = self._clock() if self._by_arrival else idle
         closed: list[Window] = []
         for pv in self._pvs.values():
             if pv.samples and self._due(pv) <= now + RESOLUTION * NANOSECONDS:
@@ -173,8 +180,9 @@ class TimeWindows(_Windows):
                 closed += self._close(pv, passed + round(RESOLUTION * NANOSECONDS))
         due = [self._due(pv) for pv in self._pvs.values() if pv.samples]
         if due:
-            self._check_at(max(min(due), now + self._span.length // _CHECKS))
+            self._check_at(max(min(due), now + self._span.length // _CHECKS), now)
         self._emit_all(closed)
+        self._idle.leave()
 
     def source_completed(self) -> None:
         """Closes all windows."""
@@ -182,14 +190,14 @@ class TimeWindows(_Windows):
         self.complete()
 
     def _due(self, pv: _OpenWindows) -> int:
-        """Returns when the PV's oldest window closes by the clock if no update arrives."""
+        """Returns when the PV's oldest window closes if no update arrives, in the time of `arrived`."""
         return pv.arrived + pv.first + self._span.length + self._span.grace - pv.newest
 
-    def _check_at(self, due: int) -> None:
+    def _check_at(self, due: int, now: int) -> None:
         """Schedules the next check of open windows, unless one is scheduled by about that time."""
         if self._next_check is None or due < self._next_check - self._span.length // _CHECKS:
             self._next_check = due
-            self.tick_in((due - self._clock()) / NANOSECONDS)
+            self.tick_in((due - now) / NANOSECONDS)
 
     def _close(self, pv: _OpenWindows, until: int | None) -> list[Window]:
         """Removes and returns the windows that end by `until`, or all."""

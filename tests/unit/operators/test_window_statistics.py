@@ -93,6 +93,26 @@ class TestEventTime:
         assert [found.late for found in run.windows] == [0, 1, 0]
         assert run.counts == WindowCounts(received=5, windows=3, dropped=Counter({DropReason.LATE: 1}))
 
+    def test_a_subscriber_that_blocks_makes_no_update_late(self):
+        run = Run(1.0, grace=0.5)
+        blocked: list[Window] = []
+
+        def block(window: Window) -> None:
+            blocked.append(window)
+            run.clock.sleep(60.0)
+
+        run.subscription.dispose()
+        counts = WindowCounts()
+        run.source.pipe(window_statistics(1.0, grace=0.5, counts=counts)).subscribe(block, scheduler=run.clock)
+        run.feed(at(0.0, 1, "b"), at(0.0, 1), at(0.5, 2), at(1.6, 3))
+        assert [(found.name, found.values) for found in blocked] == [("a", (1, 2))]
+        run.clock.advance_by(0.1)  # all timers that were due meanwhile
+        run.feed(at(0.5, 2, "b"), at(1.6, 3, "b"))
+        assert [(found.name, found.values) for found in blocked[1:]] == [("b", (1, 2))]
+        run.clock.advance_by(5.0)  # closes one, and blocks
+        run.clock.advance_by(5.0)
+        assert (len(blocked), counts.dropped.total()) == (4, 0)
+
     def test_late_updates_can_feed_a_subject(self):
         aside: Subject[PVUpdate] = Subject()
         values: list[object] = []
