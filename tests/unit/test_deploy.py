@@ -15,6 +15,7 @@ import yaml
 
 from k2eg.cli.arguments import parse_arguments
 from k2eg_rx.gateway import GatewayOptions
+from k2eg_rx.gateway.epics.access_file import AccessFile
 from k2eg_rx.gateway.epics.pv_list import PVDeniedError, PVList
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.settings import Settings, load_settings
@@ -217,3 +218,12 @@ def test_the_list_of_pvs_does_what_its_lines_say() -> None:
     for denied in ("ca://interlock:a", "pva://a:calibration.value"):
         with pytest.raises(PVDeniedError):
             pvs.entry(PVAddress.parse(denied))
+
+
+def test_the_access_file_does_what_its_rules_say() -> None:
+    access = AccessFile(str(DEPLOY / "site.acf"))
+    assert access.denial("feedback", "DEFAULT", 0, is_put=True) == ""
+    assert access.denial("gun-laser", "GUN", 1, is_put=True) == ""
+    assert access.denial("operators", "GUN", 1, is_put=True)
+    assert access.denial("operators", "BEAM", 0, is_put=True)
+    assert access.denial("anonymous", "GUN", 0, is_put=False) == ""

@@ -11,7 +11,8 @@ Bounds
 
 Access
     - What a command must not do is refused (-12, with a text that names PV and option) before it is begun: with
-      `read_only` each put, with `pvlist` what that file does not allow. In a one-shot snapshot each denied PV is
+      `read_only` each put, with `pvlist` what that file does not allow, and with `access` what another file does
+      not let the principal of its command topic do (`command_topics`). In a one-shot snapshot each denied PV is
       refused, and the others are read.
     - An alias of `pvlist` is the PV's name in topics, keys, replies and events; EPICS is asked for the real PV. Puts to
       both keep their order.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any
@@ -155,7 +155,7 @@ class CommandHandler:
         if isinstance(parsed, Refusal):
             return refusal_stream(metrics, parsed.reply_to, parsed.key, parsed.error, parsed.message)
         request = CommandRequest(parsed.command, parsed.reply_to, received.claim, received.written)
-        return self._access.admit(request, self._handlers[type(parsed.command)])
+        return self._access.admit(request, record.topic, self._handlers[type(parsed.command)])
 
     def _parse(self, record: Record) -> Parsed:
         if len(record.value or b"") > self._context.options.max_command_bytes:
@@ -226,7 +226,6 @@ class Gateway:
         self._status = TransportStatus(ConnectionState.CONNECTING)
         self._heartbeat = time.monotonic()
         self._transport = transport
-        self._command_topic = command_topic
         self._loop = EventLoop(self._count_failure)
         context = GatewayContext(self._loop, self.metrics, options, command_topic=command_topic)
         self._commands = CommandSource(self._loop, self._capacity, context.clock)
@@ -248,7 +247,8 @@ class Gateway:
         self._fleet = None
         if state_log is not None:
             self._fleet = Fleet(state_log, transport, self._handler, self._publisher, context)
-        self._start = StartPublisher(transport.sink, self._handler.topics, context, command_topic)
+        self._topics = context.command_topics
+        self._starts = [StartPublisher(transport.sink, self._handler.topics, context, topic) for topic in self._topics]
         self._connection_log = ConnectionLog(_log, self._loop, self.metrics.losses)
         self._source: RecordSource | None = None
         self._subscription: abc.DisposableBase | None = None
@@ -287,8 +287,9 @@ class Gateway:
         if self.options.monitor_expiration:
             period = min(_MAX_LISTENER_CHECK_PERIOD, self.options.monitor_expiration / 4)
             self._loop.schedule_periodic(period, self._look_for_consumers)
-        call_soon(self._loop, self._start.publish)
-        _log.info("gateway started: command_topic=%s group=%s", self._command_topic, self.options.group)
+        for start in self._starts:
+            call_soon(self._loop, start.publish)
+        _log.info("gateway started: command_topic=%s group=%s", ",".join(self._topics), self.options.group)
 
     def _read_commands(self, source: RecordSource, started: Future[None]) -> None:
         """Reads commands; with a fleet, once it is known what that publishes, or that it cannot be known."""
@@ -298,10 +299,10 @@ class Gateway:
             if fleet is not None and known.exception() is None:
                 self._handler.share(fleet.handlers)
                 self._publisher.in_session = fleet.may_publish
-            _chain_future(source.read(self._command_topic), started)
+            _chain_futures([source.read(topic) for topic in self._topics], started)
 
         if fleet is None:
-            _chain_future(source.read(self._command_topic), started)
+            _chain_futures([source.read(topic) for topic in self._topics], started)
         else:
             fleet.log.started.add_done_callback(read)
             fleet.start()
@@ -343,9 +344,8 @@ class Gateway:
         elif stop.is_set():
             raise TransportError("stopped while waiting for Kafka")
         else:
-            raise TransportError(
-                f"the command topic {self._command_topic!r} must be readable within {timeout:g} s, got no answer"
-            )
+            topics = ", ".join(map(repr, self._topics))
+            raise TransportError(f"the command topic {topics} must be readable within {timeout:g} s, got no answer")
 
     def run_soon(self, action: Callable[[], None]) -> None:
         """Calls a function on the gateway's event loop thread, which shows that it is not stuck. Any thread."""
@@ -373,7 +373,8 @@ class Gateway:
             self._fleet.leave()
         self._drain(min(_DRAIN_TIMEOUT, timeout / 4))
         self._run_on_loop(self._stop, timeout / 4)
-        self._start.close()
+        for start in self._starts:
+            start.close()
         self._publisher.close(timeout / 4)
         if self._fleet is not None:
             self._fleet.close(timeout / 4)
@@ -431,12 +432,21 @@ def _fail_if_refused(status: TransportStatus, started: Future[None]) -> None:
             started.set_exception(TransportError(status.reason))
 
 
-def _chain_future(source: Future[None], target: Future[None]) -> None:
-    """Completes `target` like `source`, unless it is done already."""
+def _chain_futures(sources: Sequence[Future[None]], target: Future[None]) -> None:
+    """Completes `target` when all sources have completed, or one has failed, unless it is done already."""
+    missing, lock = len(sources), threading.Lock()
 
     def complete(done: Future[None]) -> None:
+        nonlocal missing
+        error = done.exception()
+        with lock:
+            missing -= 1
+            is_last = missing == 0
         with suppress(InvalidStateError):
-            error = done.exception()
-            target.set_result(None) if error is None else target.set_exception(error)
+            if error is not None:
+                target.set_exception(error)
+            elif is_last:
+                target.set_result(None)
 
-    source.add_done_callback(complete)
+    for source in sources:
+        source.add_done_callback(complete)

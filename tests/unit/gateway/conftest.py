@@ -158,14 +158,14 @@ class VirtualGateway:
         self.subscription = self.commands.commands().pipe(answer).subscribe(emit)
         self._seen = 0
 
-    def command(self, command: str, *, age: float | None = None, **fields: Any) -> None:
+    def command(self, command: str, *, age: float | None = None, topic: str = "commands", **fields: Any) -> None:
         """Sends a command and runs what is due. A field of `...` is left out."""
         body = {"command": command, "reply_topic": "replies", "reply_id": "id", "serialization": "json"} | fields
-        self.raw(json.dumps({name: value for name, value in body.items() if value is not ...}).encode(), age)
+        self.raw(json.dumps({name: value for name, value in body.items() if value is not ...}).encode(), age, topic)
 
-    def raw(self, value: bytes | None, age: float | None = None) -> None:
+    def raw(self, value: bytes | None, age: float | None = None, topic: str = "commands") -> None:
         timestamp = -1 if age is None else int((self.context.clock() - age) * 1000)
-        self.commands.receive([Record("commands", 0, 0, None, value, (), timestamp)])
+        self.commands.receive([Record(topic, 0, 0, None, value, (), timestamp)])
         self.settle()
 
     def update(self, name: str, value: Any, **fields: Any) -> None:

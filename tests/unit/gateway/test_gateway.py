@@ -66,6 +66,27 @@ def test_the_start_fails_after_a_timeout(gateway):
         gateway.start(0.01)
 
 
+def test_the_start_waits_for_all_command_topics(kafka: Any) -> None:
+    reading = {"commands": Future[None](), "ops": Future[None]()}
+    kafka.read = lambda topic: reading[topic]
+    gateway = Gateway(kafka, {}, GatewayOptions(command_topics="ops:operators"), "commands")
+    try:
+        reading["ops"].set_result(None)
+        with pytest.raises(TransportError, match="the command topic 'commands', 'ops' must be readable"):
+            gateway.start(0.01)
+        reading["commands"].set_result(None)
+        gateway.start(None)
+    finally:
+        gateway.close(1.0)
+
+
+def test_a_gateway_whose_rules_cannot_be_used_leaves_no_thread(kafka: Any) -> None:
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="pvlist must be a file"):
+        Gateway(kafka, {}, GatewayOptions(pvlist="none"), "commands")
+    assert threading.active_count() <= before
+
+
 def test_a_refusal_fails_the_start_at_once(kafka, gateway):
     kafka.reading.set_exception(TransportError("no permission"))
     with pytest.raises(TransportError, match="no permission"):

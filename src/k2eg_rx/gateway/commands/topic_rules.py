@@ -1,7 +1,7 @@
 """Checks the topics that commands make a gateway publish to.
 
 A command names its reply topic and, directly or by a PV's or snapshot's name, the topics of monitors and snapshots.
-None may be the command topic, that of the starts of gateways or an internal one of Kafka, each has to match the pattern
+None may be a command topic, that of the starts of gateways or an internal one of Kafka, each has to match the pattern
 of its kind, and a topic is of one kind while it is in use.
 
 Thread safety: belongs to the event loop thread.
@@ -25,11 +25,12 @@ class TopicRules:
     """Checks topics, and knows which ones are in use.
 
     Args:
-        context: The command topic and the patterns.
+        context: The command topics and the patterns.
     """
 
     def __init__(self, context: GatewayContext) -> None:
-        self._command_topic = context.command_topic
+        self._command_topics = frozenset(context.command_topics)
+        self._start_topics = frozenset(map(gateway_topic, context.command_topics))
         self._state_topic = context.options.state_topic_name
         options = context.options
         self._patterns = {
@@ -78,9 +79,9 @@ class TopicRules:
         return not in_use and not self._refusal("monitor", topic)
 
     def _refusal(self, kind: str, topic: str) -> str:
-        if topic == self._command_topic:
-            return f"topic {topic!r} is the command topic"
-        if topic == gateway_topic(self._command_topic):
+        if topic in self._command_topics:
+            return f"topic {topic!r} is {'the' if len(self._command_topics) == 1 else 'a'} command topic"
+        if topic in self._start_topics:
             return f"topic {topic!r} is that of the starts of gateways"
         if topic == self._state_topic:
             return f"topic {topic!r} is that of the state of gateways"

@@ -42,3 +42,8 @@ class GatewayContext:
     clock: Callable[[], float] = time.time
     command_topic: str = ""
     announcement: Announcement = field(default_factory=Announcement)
+
+    @property
+    def command_topics(self) -> tuple[str, ...]:
+        """All topics of commands, that of the environment first."""
+        return tuple(dict.fromkeys((self.command_topic, *self.options.principals)))

@@ -17,6 +17,8 @@ _log = get_logger(__name__)
 _MOST = 2**63 - 1  # of bytes and counts
 _MOST_PROCESSES = 256
 _GROUP = re.compile(r"[A-Za-z0-9._-]+")
+_PRINCIPAL = re.compile(r"[A-Za-z0-9._@-]+")
+ANONYMOUS = "anonymous"  # the principal of commands from a topic that `command_topics` does not name
 _OVERFLOWS = ("latest", "drop_oldest")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _LOG_FORMATS = ("text", "json")
@@ -52,6 +54,11 @@ class GatewayOptions:
         read_only: Whether all puts are refused.
         pvlist: A file in the syntax of ca-gateway's and pvagw's ``pvlist``: the PVs that commands may name, and
             aliases; empty for all PVs.
+        access: An EPICS access security file (ACF): what principals may do with the PVs of the groups of `pvlist`, or
+            with all PVs, which are in the group DEFAULT; empty for everything.
+        command_topics: Further topics that commands are read from, each with the name of the principal that may write
+            to it: ``TOPIC:NAME, TOPIC:NAME``. Commands of the environment's command topic are those of ``anonymous``,
+            unless it is named here, too.
         state: Whether the gateway keeps what it publishes in a topic, which it shares with the other gateways of its
             group: it goes on after a restart, and others go on when it ends. Needs `create_topics`.
         state_topic: The topic; by default the name of the group with "-state" after it.
@@ -98,6 +105,8 @@ class GatewayOptions:
     snapshot_topics: str = ".*"
     read_only: bool = False
     pvlist: str = ""
+    access: str = ""
+    command_topics: str = ""
     state: bool = True
     state_topic: str = ""
     state_partitions: int = 32
@@ -147,7 +156,10 @@ class GatewayOptions:
                 ) from None
         if not instance(self.metrics_host, "[gateway] metrics_host", str, "an address").strip():
             raise ValueError("[gateway] metrics_host must be an address of this machine, got ''")
-        instance(self.pvlist, "[gateway] pvlist", str, "the path of a file")
+        for name in ("pvlist", "access"):
+            instance(getattr(self, name), f"[gateway] {name}", str, "the path of a file")
+        instance(self.command_topics, "[gateway] command_topics", str, "a list of TOPIC:NAME")
+        _principals(self.command_topics)
         whole(self.metrics_port, "[gateway] metrics_port", 0, 65535)
         whole(self.processes, "[gateway] processes", 1, _MOST_PROCESSES)
         for name in (option.name for option in fields(self) if type(option.default) is int and option.default):
@@ -173,6 +185,11 @@ class GatewayOptions:
             values[name] = _convert(name, text.strip(), kinds[name])
         return cls(**values)
 
+    @property
+    def principals(self) -> Mapping[str, str]:
+        """The name of the principal of each topic of `command_topics`."""
+        return _principals(self.command_topics)
+
     @staticmethod
     def boolean(text: str) -> bool | None:
         """Returns the flag that a text such as ``yes``, ``off`` or ``1`` stands for; None for any other text."""
@@ -186,6 +203,20 @@ class GatewayOptions:
                 " with this gateway if the group is the same; programs that count consumers leave such groups out",
                 self.group,
             )
+
+
+def _principals(text: str) -> dict[str, str]:
+    principals: dict[str, str] = {}
+    for item in filter(None, (each.strip() for each in text.split(","))):
+        topic, _, name = (part.strip() for part in item.partition(":"))
+        if not is_topic_name(topic) or not _PRINCIPAL.fullmatch(name) or name == ANONYMOUS:
+            raise ValueError(
+                f"[gateway] command_topics must be a list of TOPIC:NAME, with names of letters, digits and '._@-' other"
+                f" than {ANONYMOUS!r}, got {shown(item)}"
+            )
+        if principals.setdefault(topic, name) != name:
+            raise ValueError(f"[gateway] command_topics must name each topic once, got {shown(topic)} twice")
+    return principals
 
 
 def _convert(name: str, text: str, kind: type) -> str | float | int | bool:

@@ -38,7 +38,8 @@ def test_a_denied_put_is_counted_and_logged_once_a_minute(read_only: Any, caplog
     assert read_only.metrics.denied == {"read_only": 3}
     assert read_only.metrics.results["put", "refused"] == 3
     assert [record.getMessage() for record in caplog.records] == [
-        "1 denied: reply_topic=replies reason=put of 'pva://a:b' denied: this gateway only reads ([gateway] read_only)"
+        "1 denied: principal=anonymous reply_topic=replies reason="
+        "put of 'pva://a:b' denied: this gateway only reads ([gateway] read_only)"
     ]
 
 
@@ -165,3 +166,68 @@ def test_puts_to_a_pv_and_its_alias_keep_their_order(listed: Any) -> None:
 def test_a_file_that_cannot_be_used_fails_the_start(new_gateway: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match=r"\[gateway\] pvlist must be a file"):
         new_gateway(pvlist="none")
+
+
+ACF = """
+UAG(ops) {operators}
+ASG(DEFAULT) { RULE(1, READ) }
+ASG(MAGNETS) { RULE(1, READ) RULE(1, WRITE) { UAG(ops) } }
+ASG(PRIVATE) { RULE(1, WRITE) { UAG(ops) } }
+"""
+GROUPS = """
+.*         ALLOW
+magnet:.*  ALLOW MAGNETS 1
+private    ALLOW PRIVATE 1
+"""
+
+
+@pytest.fixture
+def shared(new_gateway: Callable[..., Any], tmp_path: Path) -> Any:
+    (tmp_path / "pvlist").write_text(GROUPS)
+    (tmp_path / "site.acf").write_text(ACF)
+    topics = "ops:operators, web:website"
+    return new_gateway(pvlist=str(tmp_path / "pvlist"), access=str(tmp_path / "site.acf"), command_topics=topics)
+
+
+@pytest.mark.parametrize(
+    ("topic", "pv", "may"),
+    [
+        ("ops", "magnet:a", "get put monitor snapshot"),
+        ("web", "magnet:a", "get monitor snapshot"),
+        ("commands", "magnet:a", "get monitor snapshot"),
+        ("ops", "other", "get monitor snapshot"),
+        ("web", "other", "get monitor snapshot"),
+        ("ops", "private", "get put monitor snapshot"),
+        ("web", "private", ""),
+        ("commands", "private", ""),
+    ],
+)
+def test_a_command_may_do_what_the_principal_of_its_topic_may(shared: Any, topic: str, pv: str, may: str) -> None:
+    uri = f"pva://{pv}"
+    fields: dict[str, dict[str, Any]] = {
+        "get": {"pv_name": uri},
+        "put": {"pv_name": uri, "value": VALUE},
+        "monitor": {"pv_name": uri, "monitor_dest_topic": "t"},
+        "snapshot": {"pv_name_list": [uri], "time_window_msec": 1000},
+    }
+    for command, arguments in fields.items():
+        shared.command(command, topic=topic, **arguments)
+    denied = [body["message"].split()[0] for body in shared.bodies() if body.get("error") == -12]
+    assert " ".join(command for command in fields if command not in denied) == may
+    assert len(shared.pva.puts) == ("put" in may)
+    assert len(shared.pva.subscriptions) == ("monitor" in may)
+
+
+def test_a_denial_names_group_principal_and_level(shared: Any) -> None:
+    shared.command("put", topic="web", pv_name="pva://magnet:a", value=VALUE)
+    text = "no rule of ASG(MAGNETS) lets 'website' write PVs of level 1 ([gateway] access)"
+    assert shared.bodies()[0]["message"] == f"put of 'pva://magnet:a' denied: {text}"
+
+
+def test_a_gateway_publishes_to_no_command_topic(shared: Any) -> None:
+    for topic in ("commands", "ops", "web", "ops-gateways"):
+        shared.command("monitor", topic="web", pv_name="pva://a", monitor_dest_topic=topic)
+        shared.command("get", topic="web", pv_name="pva://a", reply_topic=topic)
+    assert [body["error"] for body in shared.bodies()] == [-11] * 4
+    assert {outgoing.topic for outgoing in shared.outgoing} == {"replies"}
+    assert shared.pva.gets == []

@@ -29,7 +29,7 @@ def test_a_section_is_parsed() -> None:
     ("section", "words"),
     [
         ({"operation_timeuot": "1"}, "operation_timeuot is not an option: did you mean operation_timeout?"),
-        ({"colour": "1"}, "colour is not an option: known are create_topics, first_value_delay, group"),
+        ({"colour": "1"}, "colour is not an option: known are access, command_topics, create_topics"),
         ({"operation_timeout": "soon"}, "operation_timeout must be a number, got 'soon'"),
         ({"operation_timeout": "0"}, "operation_timeout must be a finite number above 0, got 0.0"),
         ({"max_put_age": "nan"}, "max_put_age"),
@@ -44,6 +44,10 @@ def test_a_section_is_parsed() -> None:
         ({"max_names": "0"}, "max_names must be a whole number of at least 1, got 0"),
         ({"max_pending": "0"}, "max_pending must be a whole number of at least 1, got 0"),
         ({"create_topics": "maybe"}, "create_topics must be 'yes' or 'no', got 'maybe'"),
+        ({"command_topics": "a"}, "command_topics must be a list of TOPIC:NAME"),
+        ({"command_topics": "a:b, c d:e"}, "got 'c d:e'"),
+        ({"command_topics": "a:anonymous"}, "other than 'anonymous', got 'a:anonymous'"),
+        ({"command_topics": "a:b, a:c"}, "command_topics must name each topic once, got 'a' twice"),
         ({"group": "my group"}, "got 'my group'"),
         ({"group": ""}, "got ''"),
     ],
@@ -81,3 +85,9 @@ def test_the_endpoint_is_off_by_default_and_listens_on_loopback() -> None:
 def test_a_port_or_an_address_that_is_none_is_refused(section: dict[str, str], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         GatewayOptions.from_section(section)
+
+
+def test_command_topics_have_principals() -> None:
+    options = GatewayOptions.from_section({"command_topics": "ops-commands: operators, web: site@example.org,"})
+    assert options.principals == {"ops-commands": "operators", "web": "site@example.org"}
+    assert GatewayOptions().principals == {}
