@@ -25,7 +25,7 @@ from k2eg_rx.protocol import Serialization, encode_event, encode_structure
 class AwaySink:
     """A sink without room."""
 
-    def send(self, topic: str, value: bytes, **_: object) -> None:
+    def send(self, topic: str, value: bytes | None, **_: object) -> None:
         """Refuses the record."""
         del topic, value
         raise TransportError("full") from BufferError()

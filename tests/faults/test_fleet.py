@@ -117,6 +117,10 @@ class Application:
         assert reply["error"] == 0, reply
         return topic
 
+    def delete(self, topic: str) -> None:
+        """Deletes a topic."""
+        self._admin.delete_topics([topic])[topic].result(PATIENCE)
+
     def close(self) -> None:
         self._closing.set()
         self._thread.join()
@@ -309,3 +313,21 @@ def test_a_frozen_gateway_publishes_nothing_old(site: Any, application: Applicat
             # back to the frozen one's values only if it has become the owner again, in one step
             assert len(steps) <= 1, (late, values)
     assert collector.ends == []
+
+
+def test_a_state_topic_that_was_deleted_is_made_anew(site: Any, application: Application) -> None:
+    first = site.gateway()
+    names = application.monitor(site.uris(3))
+    topic = application.start(f"anew-{site.name}", site.uris(2), time_window_msec=100)
+    application.wait_until(lambda: len(application.iterations[topic]) > 2, "iterations")
+    before = owners(application, names)
+    application.delete(f"gateways-{site.name}-state")
+    application.wait_until(lambda: all(owners(application, [n])[n] > before[n] for n in names), "events of a new epoch")
+    site.gateway(first=SECOND)
+    wait_for_members(site, 2)
+    first.kill()
+    application.wait_until(lambda: all(application.values[name][-1] > SECOND for name in names), "later values")
+    with application.changed:
+        number = len(application.iterations[topic])
+    application.wait_until(lambda: len(application.iterations[topic]) > number + 3, "later iterations")
+    assert_numbers_go_on(application.iterations[topic])

@@ -97,14 +97,16 @@ class ScriptedSink:
     def send(
         self,
         topic: str,
-        value: bytes,
+        value: bytes | None,
         *,
         key: bytes | None = None,
         headers: Headers = (),
         on_delivery: Callable[[TransportError | None], None] | None = None,
         timestamp_ms: int | None = None,
         still_wanted: Callable[[], bool] | None = None,
+        partition: int | None = None,
     ) -> None:
+        assert value is not None
         if self.failure is not None:
             raise self.failure
         if not self.is_reachable:

@@ -25,7 +25,10 @@ class Sink:
         self.reports: list[Any] = []
         self.still_wanted: list[Any] = []
 
-    def send(self, topic: str, value: bytes, *, on_delivery: Any = None, still_wanted: Any = None, **_: Any) -> None:
+    def send(
+        self, topic: str, value: bytes | None, *, on_delivery: Any = None, still_wanted: Any = None, **_: Any
+    ) -> None:
+        assert value is not None
         self.still_wanted.append(still_wanted)
         self.sent.append(value)
         self.reports.append(on_delivery)

@@ -23,7 +23,8 @@ class Sink:
         self.closed = False
         self.sent: list[tuple[str, bytes, dict[str, Any]]] = []
 
-    def send(self, topic: str, value: bytes, **more: Any) -> None:
+    def send(self, topic: str, value: bytes | None, **more: Any) -> None:
+        assert value is not None
         if self.error is not None:
             raise self.error
         self.sent.append((topic, value, more))
