@@ -132,6 +132,9 @@ class KafkaStateLog:
             refusal = ""
             try:
                 refusal = self._admin.create_compacted(self.topic, self.partitions, self._replication)
+                if rebuilding:  # a producer that has seen the topic disappear refuses its partitions for minutes
+                    old, self._sink = self._sink, self._transport.sink()
+                    old.close(0.0)
                 history = self._transport.history([self.topic])
                 self._follow(history, refusal, rebuilding=rebuilding)
                 rebuilding = True
@@ -182,6 +185,8 @@ class KafkaStateLog:
                     self._closed.wait(_RETRY)
                     continue
                 suspicious = False
+                if positions is None and rebuilding and len(spans) != self.partitions:
+                    raise TransportError(f"the topic must have {self.partitions} partitions, got {len(spans)}")
                 if positions is None:
                     self.partitions = len(spans)
                     positions = {place: span.begin for place, span in spans.items()}

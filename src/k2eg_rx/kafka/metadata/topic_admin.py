@@ -17,6 +17,10 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,  # pyright: ignore[reportPrivateImportUsage] - documented there
     NewTopic,  # pyright: ignore[reportPrivateImportUsage] - documented there
     OffsetSpec,  # pyright: ignore[reportPrivateImportUsage] - documented there
 )
@@ -107,7 +111,7 @@ class KafkaTopicAdmin:
         return refused
 
     def create_compacted(self, topic: str, partitions: int, replication: int) -> str:
-        """Creates a compacted topic if it does not exist.
+        """Creates a compacted topic if it does not exist. One that Kafka has made automatically is completed.
 
         Args:
             topic: Its name.
@@ -121,7 +125,33 @@ class KafkaTopicAdmin:
             TransportError: Kafka did not answer.
         """
         new = NewTopic(topic, num_partitions=partitions, replication_factor=replication or -1, config=dict(_COMPACTED))
-        return self._request_new([new]).get(topic, "")
+        refusal = self._request_new([new]).get(topic, "")
+        if not refusal:
+            self._complete(topic, partitions)
+        return refusal
+
+    def _complete(self, topic: str, partitions: int) -> None:
+        """Sets up a topic that is not compacted, as those are that Kafka makes for a producer."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        try:
+            config = self._admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT)[resource].result(_WAIT)
+            if "compact" in config["cleanup.policy"].value:
+                return
+            _log.warning("topic was made automatically, setting it up: topic=%s partitions=%d", topic, partitions)
+            for name, value in _COMPACTED.items():
+                entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+                resource.add_incremental_config(entry)
+            changes = self._admin.incremental_alter_configs([resource], request_timeout=_REQUEST_TIMEOUT)
+            changes[resource].result(_WAIT)
+            known = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_TIMEOUT)
+            if len(known[topic].result(_WAIT).partitions) < partitions:
+                more = [NewPartitions(topic, partitions)]
+                self._admin.create_partitions(more, request_timeout=_REQUEST_TIMEOUT)[topic].result(_WAIT)
+        except (KafkaException, TimeoutError) as failure:
+            if isinstance(failure, KafkaException) and kafka_error(failure).code() not in _NO_ANSWER:
+                _log.debug("topic not set up: topic=%s error=%s", topic, failure)
+                return  # not allowed, perhaps, which does not matter for a topic that was set up by hand
+            raise self._no_answer(failure, f"cannot set up topic {topic!r}") from failure
 
     def _create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         config = {"retention.ms": str(RETENTION_MS), "retention.bytes": str(_RETENTION_BYTES)}
