@@ -61,6 +61,7 @@ class Monitor:
         epoch: That of its events, where gateways share PVs.
         held: The values that wait until another gateway has stopped publishing the PV; None while it publishes itself.
         latest: The value that it has published last.
+        since: The time of the last value that the owner before has published, in nanoseconds; None if unknown.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Monitor:
         self.epoch = ""
         self.held: HeldValues | None = None
         self.latest: PVValue | None = None
+        self.since: int | None = None
 
     def notice(self, reason: str, number: int) -> OutgoingRecord:
         """Returns the record that tells clients of updates that are not published."""

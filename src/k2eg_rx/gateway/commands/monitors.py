@@ -198,7 +198,7 @@ class Monitors:
         held = None if monitor is None else monitor.held
         if monitor is None or held is None:
             return
-        monitor.epoch, monitor.held = epoch, None
+        monitor.epoch, monitor.held, monitor.since = epoch, None, since
         for value in held.after(since):
             monitor.latest = value
             monitor.publish(self._event(monitor, value))
@@ -210,12 +210,12 @@ class Monitors:
             monitor.epoch = epoch
 
     def end(self, key: MonitorKey) -> int | None:
-        """Ends a monitor; returns the time of the last value that it has published, None if it has published none."""
+        """Ends a monitor; returns the time of its last published value in nanoseconds, None if it is unknown."""
         monitor = self._active.get(key)
         if monitor is None:
             return None
         monitor.end()
-        return None if monitor.latest is None else time_of(monitor.latest)
+        return monitor.since if monitor.latest is None else time_of(monitor.latest)
 
     def _activate(
         self,

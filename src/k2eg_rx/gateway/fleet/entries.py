@@ -37,6 +37,7 @@ class Kind(Enum):
     NUMBERS = "numbers"  # the iteration numbers that a snapshot may have used
     COMMAND = "command"  # a trigger or a stop, on its way to the owner of a snapshot
     OWNER = "owner"  # who publishes what is in a partition
+    LEAVING = "leaving"  # a gateway that ends, and takes nothing over
     RELEASED = "released"  # what the owner before has published
 
 

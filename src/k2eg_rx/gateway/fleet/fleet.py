@@ -146,6 +146,7 @@ class Fleet:
         self._source: RecordSource | None = None
         self._seen: dict[int, int] = {}  # the offset of the last entry of each partition
         self._carried_out: set[str] = set()
+        self._leavers: frozenset[str] = frozenset()
         self._ticks = 0
         self._until = 0.0  # by `elapsed`: until then this gateway may publish
         self._lapsed = False
@@ -243,7 +244,8 @@ class Fleet:
         value = entry.value or {}
         if entry.kind is Kind.OWNER and entry.value is not None:
             self.owner.on_owner(entry.partition, str(value.get("owner")), integer(value.get("epoch")))
-            self._check_gone()
+        elif entry.kind is Kind.LEAVING:
+            self._leavers = self._leavers - {entry.name} if entry.value is None else self._leavers | {entry.name}
         elif entry.kind is Kind.RELEASED:
             self.owner.tenancies[entry.partition].give_up(Release.of(entry))
         elif entry.kind is Kind.COMMAND:
@@ -288,25 +290,27 @@ class Fleet:
             return
         self._leaving, self._until = True, elapsed() + _HAND_OVER + _LAST_WORD  # with the consent of this gateway
         source.close(_HAND_OVER / 2)
-        call_soon(self._scheduler, self._leave)
-        if not self._gone.wait(_HAND_OVER):  # the others end, too
-            call_soon(self._scheduler, partial(self._leave, alone=True))
+        call_soon(self._scheduler, partial(self._append, 0, Kind.LEAVING, self._name, {}, lambda _: None))
+        call_soon(self._scheduler, self._check_gone)
+        if not self._gone.wait(_HAND_OVER):
+            call_soon(self._scheduler, partial(self._give_up, alone=True))
             self._gone.wait(_LAST_WORD)
+        call_soon(self._scheduler, partial(self._append, 0, Kind.LEAVING, self._name, None, lambda _: None))
 
-    def _leave(self, *, alone: bool = False) -> None:
-        """Releases everything at once if there is no other gateway."""
-        others = {each.owner for each in self.owner.tenancies.values() if not each.is_vacant} - {self._name}
-        others = set[str]() if alone else others
+    def _give_up(self, *, alone: bool = False) -> None:
+        """Releases everything at once if there is no other gateway that goes on."""
+        owners = {each.owner for each in self.owner.tenancies.values() if not each.is_vacant}
+        others = set[str]() if alone else owners - {self._name} - self._leavers
         for tenure in list(self.owner.tenures.values()):
             if tenure.stage is Stage.LIVE and not others:
                 self.owner.release(tenure)
             elif tenure.stage is not Stage.LIVE and tenure.stage is not Stage.STOPPING:
                 self.owner.drop(tenure)
-        self._check_gone()
 
     def _check_gone(self) -> None:
         if not self._leaving:
             return
+        self._give_up()
         if not self.owner.tenures:
             self._gone.set()
             return

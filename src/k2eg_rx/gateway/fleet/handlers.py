@@ -45,6 +45,7 @@ from k2eg_rx.gateway.fleet.entries import (
 )
 from k2eg_rx.gateway.fleet.owner import Append, Owner
 from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.event_loop import in_slices
 from k2eg_rx.gateway.runtime.metrics import Result
 from k2eg_rx.protocol import (
     MONITOR_KEY,
@@ -185,18 +186,22 @@ class FleetHandlers:
             if pending == 0:
                 done()
 
-        for definition in definitions:
+        def request(definition: MonitorDefinition) -> None:
+            nonlocal pending
             partition, known = self._partition_of(definition), self._desired.monitors.get(definition.key)
             is_known = known is not None and replace(known, reads_on=definition.reads_on) == definition
             if is_known and self._owner.publishes(partition):
                 local.append(definition)
-                continue
+                return
             pending += 1
             value = monitor_value(definition, int(self._clock() * 1000))
             self._append(partition, Kind.MONITOR, monitor_name(definition.key), value, confirmed)
-        confirmed()
-        for definition in local:
-            self._owner.run(self._partition_of(definition), definition)
+
+        def requested() -> None:
+            confirmed()
+            in_slices(self._scheduler, local, lambda each: self._owner.run(self._partition_of(each), each))
+
+        in_slices(self._scheduler, definitions, request, requested)
 
     def start(self, request: CommandRequest[RepeatingSnapshotCommand]) -> Observable[OutgoingRecord]:
         """Returns the reply to the start of a recurring snapshot; see `RecurringSnapshots.start`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import Any, Protocol
@@ -167,6 +168,8 @@ class Owner:
 
     def _prepare(self, tenure: Tenure, key: MonitorKey | str) -> None:
         wanted = self._desired.snapshots.get(key) if isinstance(key, str) else self._desired.monitors.get(key)
+        if isinstance(wanted, MonitorDefinition):
+            wanted = replace(wanted, reads_on=True)  # no client has requested it now
         if wanted is not None:
             self._run(tenure, wanted)
 

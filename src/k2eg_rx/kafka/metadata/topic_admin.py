@@ -17,9 +17,9 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
+    AlterConfigOpType,  # pyright: ignore[reportPrivateImportUsage] - documented there
+    ConfigEntry,  # pyright: ignore[reportPrivateImportUsage] - documented there
+    ConfigResource,  # pyright: ignore[reportPrivateImportUsage] - documented there
     NewPartitions,  # pyright: ignore[reportPrivateImportUsage] - documented there
     NewTopic,  # pyright: ignore[reportPrivateImportUsage] - documented there
     OffsetSpec,  # pyright: ignore[reportPrivateImportUsage] - documented there
