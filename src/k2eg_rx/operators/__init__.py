@@ -6,6 +6,7 @@
 - Several PVs: `latest_by_pv`, `combine_pvs`, `align`, `resample`
 - Statistics: `window_statistics`
 - Fewer items: `conflate` (newest of each PV), `sample_latest` (newest of the stream), `rate_limit` (all, delayed)
+- Behind timed operators of reactivex: `guarded`, `shared_scheduler`
 - Gateway: `put_to`, `retry_activation`
 
 Operators with timers take a `scheduler`. By default they use the scheduler given to `subscribe`, else one shared by the
@@ -19,6 +20,7 @@ from k2eg_rx.operators.align import align
 from k2eg_rx.operators.align_join import Aligned
 from k2eg_rx.operators.changed import changed
 from k2eg_rx.operators.drops import AlignCounts, DropReason, ResampleCounts, WindowCounts
+from k2eg_rx.operators.guarded import guarded, shared_scheduler
 from k2eg_rx.operators.latest import combine_pvs, latest_by_pv
 from k2eg_rx.operators.pacing import conflate, rate_limit, sample_latest
 from k2eg_rx.operators.put_to import PutClient, PutOutcome, PutReport, put_to
@@ -50,12 +52,14 @@ __all__ = [
     "conflate",
     "field",
     "fresh",
+    "guarded",
     "latest_by_pv",
     "put_to",
     "rate_limit",
     "resample",
     "retry_activation",
     "sample_latest",
+    "shared_scheduler",
     "stale",
     "timestamps",
     "value",
