@@ -205,3 +205,8 @@ def reading() -> Callable[..., PVReading]:
         return PVReading({"value": value}, types or {})
 
     return make
+
+
+@pytest.fixture
+def new_provider() -> Callable[[], ScriptedProvider]:
+    return ScriptedProvider

@@ -1,0 +1,305 @@
+"""Gateways of a fleet in virtual time, over a log in memory: takeover, handover, fencing, commands of others."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex.testing import TestScheduler
+
+from k2eg_rx.gateway.commands.claims import Claims
+from k2eg_rx.gateway.commands.dispatch import handle_each
+from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.commands.source import ReceivedCommand
+from k2eg_rx.gateway.fleet import fleet as fleet_module
+from k2eg_rx.gateway.fleet.entries import Entry
+from k2eg_rx.gateway.fleet.fleet import Fleet
+from k2eg_rx.gateway.gateway import CommandHandler
+from k2eg_rx.gateway.runtime.context import GatewayContext
+from k2eg_rx.gateway.runtime.event_loop import call_soon
+from k2eg_rx.gateway.runtime.options import GatewayOptions
+from k2eg_rx.transport import Assignment, Record
+
+UNIX = 1_795_000_000.0
+PARTITIONS = 4
+TOPIC = "gateways-state"
+
+
+class Log:
+    """The log as one member sees it."""
+
+    def __init__(self, site: Site) -> None:
+        self.topic, self.partitions = TOPIC, PARTITIONS
+        self.started: Future[None] = Future()
+        self._site = site
+        self.is_stuck = False  # reads nothing
+
+    def start(self, scheduler: Any, reader: Any) -> None:
+        self.reader = reader
+        self.waiting = list(self._site.entries)
+        self.read()
+        self.started.set_result(None)
+
+    def read(self) -> None:
+        if not self.is_stuck:
+            entries, self.waiting = self.waiting, []
+            self.reader.on_entries(entries)
+
+    def append(self, partition: int, key: bytes, value: bytes | None, done: Callable[[Any], None]) -> None:
+        self._site.append(partition, key, value)
+        call_soon(self._site.scheduler, lambda: done(None))
+
+    def catch_up(self, done: Callable[[], None]) -> None:
+        self.read()
+        done()
+
+    def close(self, timeout: float) -> None: ...
+
+
+class Source:
+    """The membership of one gateway."""
+
+    def __init__(self) -> None:
+        self.owned: set[int] = set()
+        self.is_member = True
+
+    def read(self, topic: str) -> None: ...
+    def confirm(self, done: Callable[[], None]) -> None: ...
+    def close(self, timeout: float) -> None: ...
+
+    def in_session(self) -> bool:
+        return self.is_member
+
+    def assignment(self) -> Assignment:
+        return Assignment(len(self.owned), 1, frozenset((TOPIC, number) for number in self.owned))
+
+
+class Member:
+    """One gateway; also its transport and its publisher."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.outgoing: list[OutgoingRecord] = []
+        self.dropped: set[str] = set()
+        self.pva = site.new_provider()
+        self.source = Source()
+        self.log = Log(site)
+        context = GatewayContext(site.scheduler, options=GatewayOptions(), clock=site.time, command_topic="commands")
+        self.handler = CommandHandler({"pva": self.pva}, context)
+        self.fleet = Fleet(self.log, self, self.handler, self, context)  # type: ignore[arg-type]
+        self.handler.share(self.fleet.handlers)
+        self.fleet.start()
+
+    def events(self, receiver: Any, group: str) -> Source:
+        return self.source
+
+    def send(self, outgoing: OutgoingRecord) -> None:
+        if outgoing.epoch:
+            assert self.fleet.may_publish()
+        self.outgoing.append(outgoing)
+        self.site.published[outgoing.topic].append((self, json.loads(outgoing.value)))
+
+    def is_settled(self, topic: str, key: bytes) -> bool:
+        return True
+
+    def in_session(self) -> bool:
+        return self.fleet.may_publish()
+
+    def drop(self, topic: str, key: bytes) -> None:
+        self.dropped.add(topic)
+
+    def command(self, command: str, **fields: Any) -> None:
+        body = {"command": command, "reply_topic": "replies", "reply_id": "id", "serialization": "json"} | fields
+        record = Record("commands", 0, 0, None, json.dumps(body).encode())
+        claims = Claims()
+        with claims.lock:
+            received = ReceivedCommand(record, claims.of(record))
+        handled = handle_each(self.handler.handle, lambda command, error: pytest.fail(repr(error)))
+
+        reactivex.of(received).pipe(handled).subscribe(self.send)
+        self.site.advance(0.5)
+
+
+class Site:
+    """Gateways, the log that they share, and what they have published."""
+
+    def __init__(self, new_provider: Callable[[], Any]) -> None:
+        self.new_provider = new_provider
+        self.scheduler = TestScheduler()
+        self.entries: list[Entry] = []
+        self.members: list[Member] = []
+        self.published: dict[str, list[tuple[Member, Any]]] = defaultdict(list)
+        self._offsets: dict[int, int] = defaultdict(int)
+
+    def time(self) -> float:
+        return UNIX + self.scheduler.now.timestamp()
+
+    def append(self, partition: int, key: bytes, value: bytes | None) -> None:
+        entry = Entry.of(partition, self._offsets[partition], key, value)
+        assert entry is not None
+        self._offsets[partition] += 1
+        self.entries.append(entry)
+        for member in self.members:
+            member.log.waiting.append(entry)
+            call_soon(self.scheduler, member.log.read)
+
+    def add(self) -> Member:
+        member = Member(self)
+        self.members.append(member)
+        self.advance(0.5)
+        return member
+
+    def assign(self, *owned: tuple[Member, set[int]], seconds: float = 3.0) -> None:
+        for member, partitions in owned:
+            member.source.owned = partitions
+        self.advance(seconds)
+
+    def advance(self, seconds: float) -> None:
+        self.scheduler.advance_by(seconds)
+
+    def update(self, name: str, value: int, seconds: float = 0.001) -> None:
+        """A new value of a PV, for each gateway that has subscribed to it."""
+        for member in self.members:
+            stamp = {"secondsPastEpoch": 1000 + value, "nanoseconds": 0, "userTag": 0}
+            member.pva.update(name, value, timeStamp=stamp)
+        self.advance(seconds)
+
+    def values(self, name: str) -> list[int]:
+        return [body[name]["value"] for _, body in self.published[name]]
+
+    def publishers(self, topic: str) -> list[Member]:
+        return [member for member, _ in self.published[topic]]
+
+    def replies(self) -> list[Any]:
+        return [body["error"] for _, body in self.published["replies"]]
+
+
+ALL = set(range(PARTITIONS))
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch, new_provider: Callable[[], Any]) -> Site:
+    made = Site(new_provider)
+    monkeypatch.setattr(fleet_module, "elapsed", made.time)
+    return made
+
+
+def test_a_command_is_confirmed_by_its_receiver_and_carried_out_by_the_owner(site: Site) -> None:
+    first, second = site.add(), site.add()
+    site.assign((first, set()), (second, ALL))
+    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
+    site.update("a", 1)
+    assert site.replies() == [0]
+    assert site.publishers("replies") == [first]
+    assert site.publishers("a") == [second]
+    second.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    assert site.replies() == [0, 0]
+    assert set(site.values("a")) == {1}, "published again for the second client"
+    assert not first.pva.subscriptions
+
+
+def test_a_pv_that_moves_loses_no_update_and_repeats_none(site: Site) -> None:
+    first = site.add()
+    site.assign((first, ALL))
+    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    for value in range(5):
+        site.update("a", value)
+    second = site.add()
+    site.assign((first, set()), (second, ALL), seconds=0.2)
+    for value in range(5, 30):
+        site.update("a", value, 0.1)
+    assert site.values("a") == list(range(30))
+    assert site.publishers("a")[0] is first
+    assert site.publishers("a")[-1] is second
+    epochs = [each.epoch for member in (first, second) for each in member.outgoing if each.topic == "a"]
+    assert epochs == sorted(epochs)
+    assert len(set(epochs)) == 2
+
+
+def test_a_dead_owner_is_waited_for_a_second(site: Site) -> None:
+    first = site.add()
+    site.assign((first, ALL))
+    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    site.update("a", 1)
+    first.log.is_stuck, first.source.is_member = True, False
+    site.members.remove(first)
+    second = site.add()
+    site.assign((second, ALL), seconds=0.3)
+    site.update("a", 2)
+    site.update("a", 3)
+    assert site.values("a") == [1]
+    site.advance(2.0)
+    site.update("a", 4)
+    assert site.values("a") == [1, 2, 3, 4]
+
+
+def test_a_gateway_without_contact_publishes_again_after_it_has_read_the_log(site: Site) -> None:
+    first, second = site.add(), site.add()
+    site.assign((first, ALL))
+    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    site.update("a", 1)
+    first.source.is_member, first.log.is_stuck = False, True
+    site.advance(2.0)
+    assert not first.fleet.may_publish()
+    site.assign((first, set()), (second, ALL))
+    assert second.fleet.owner.publishes(first.fleet.owner.tenures.copy().popitem()[0])
+    first.source.is_member, first.log.is_stuck = True, False
+    site.advance(1.0)
+    assert first.fleet.may_publish()
+    assert first.fleet.owner.tenures == {}
+    assert first.dropped == {"a"}, "what had waited is the second one's"
+
+
+def test_of_two_claims_the_later_one_in_the_log_with_a_greater_epoch_counts(site: Site) -> None:
+    first, second = site.add(), site.add()
+    first.source.owned = second.source.owned = ALL  # as during a rebalance
+    site.advance(0.15)
+    second.source.owned = set()
+    site.advance(3.0)
+    owners = {member.fleet.owner.tenancies[0].owner for member in site.members}
+    assert len(owners) == 1, "all agree"
+    live = [member for member in site.members if member.fleet.owner.publishes(0)]
+    assert len(live) == 1
+
+
+def test_triggers_and_stops_are_carried_out_once_by_the_owner(site: Site) -> None:
+    first, second = site.add(), site.add()
+    site.assign((first, ALL))
+    definition = {"snapshot_name": "s", "pv_name_list": ["pva://a"], "triggered": True}
+    second.command("repeating_snapshot", **definition, repeat_delay_msec=0, time_window_msec=1000)
+    site.update("a", 1)
+    second.command("repeating_snapshot_trigger", snapshot_name="s")
+    first.command("repeating_snapshot_trigger", snapshot_name="s")
+    assert site.replies() == [0, 0, 0]
+    tails = [body["iter_index"] for _, body in site.published["s"] if body["message_type"] == 2]
+    assert tails == [1, 2]
+    site.assign((first, set()), (second, ALL))
+    first.command("repeating_snapshot_trigger", snapshot_name="s")
+    tails = [body["iter_index"] for _, body in site.published["s"] if body["message_type"] == 2]
+    assert tails == [1, 2, 3], "the number that the owner before has told"
+    assert site.publishers("s")[-1] is second
+    first.command("repeating_snapshot_stop", snapshot_name="s")
+    site.advance(1.0)
+    first.command("repeating_snapshot_trigger", snapshot_name="s")
+    assert site.replies() == [0, 0, 0, 0, 0, -2]
+    last = {(entry.kind, entry.name): entry.value for entry in site.entries}
+    assert last[next(key for key in last if key[0].value == "snapshot")] is None
+    assert all(value is None for (kind, _), value in last.items() if kind.value in ("command", "numbers"))
+
+
+def test_a_late_gateway_knows_everything_and_publishes_what_it_is_given(site: Site) -> None:
+    first = site.add()
+    site.assign((first, ALL))
+    first.command("multi-monitor", pv_name_list=[f"pva://p{number}" for number in range(20)], uri_keys=True)
+    second = site.add()
+    site.assign((first, {0, 1}), (second, {2, 3}))
+    for number in range(20):
+        site.update(f"p{number}", 1)
+    publishers = [site.publishers(f"p{number}") for number in range(20)]
+    assert [len(each) for each in publishers] == [1] * 20
+    assert {each[0] for each in publishers} == {first, second}
