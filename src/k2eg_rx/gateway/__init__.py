@@ -85,8 +85,15 @@ Monitors
     - A monitor ends when neither its topic nor a reply topic it was requested from has had consumers for
       `monitor_expiration`. The topic remains, unless `purge` is set: then it is deleted once it has been unused at two
       further checks, and only by a gateway that alone reads the command topic.
-    - Monitors are not restored after a restart. The gateway publishes its start to `<command topic>-gateways`, which
-      replies to activations name as `gateway_topic`; clients then request their monitors and snapshots again.
+    - The gateway publishes its start to `<command topic>-gateways`, which replies to activations name as
+      `gateway_topic`; clients then request those of their monitors and snapshots again that are silent.
+
+Fleets
+    - The gateways of a group share and remember what they publish, in the compacted topic `<group>-state`: each PV and
+      each recurring snapshot has one publisher at a time, and another gateway goes on when that one ends. Numbers of
+      iterations go on. The bounds on PVs and topics hold for all of them together.
+    - Events and messages of snapshots have the header `k2eg-epoch`, which grows with each change of the publisher.
+    - Without `state` or `create_topics`, or if Kafka refuses the topic, a gateway works alone and forgets its monitors.
 """
 
 from k2eg_rx.gateway.commands.dispatch import handle_each
