@@ -138,6 +138,10 @@ class Site:
                     deleted.result(TIMEOUT)
 
 
+def _is_event(message: Message) -> bool:
+    return not (message.key() or b"").startswith(b"\0")  # else a record about the PV, such as its connection
+
+
 @dataclass(slots=True)
 class Arrivals:
     """Events as read from Kafka: the records, each with the Unix time of its batch in nanoseconds."""
@@ -157,7 +161,7 @@ class Arrivals:
             first = consumer.poll(0.05)
             if first is not None:  # `consume` waits for its whole timeout
                 batch, now = [first, *consumer.consume(1000, 0)], time.time_ns()
-                self.events += [(now, message) for message in batch if message.error() is None]
+                self.events += [(now, message) for message in batch if message.error() is None and _is_event(message)]
 
     def newest(self) -> int:
         """Returns the value of the last event, -1 if there is none."""

@@ -144,7 +144,8 @@ class BareReader:
     def batches(self) -> Iterator[list[Message]]:
         """Yields batches of messages."""
         while True:
-            yield [message for message in self._consumer.consume(self.batch, 0.1) if message.error() is None]
+            messages = (each for each in self._consumer.consume(self.batch, 0.1) if each.error() is None)
+            yield [each for each in messages if not (each.key() or b"").startswith(b"\0")]  # else about connections
 
     def close(self) -> None:
         """Closes the consumer."""

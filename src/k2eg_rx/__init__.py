@@ -19,10 +19,12 @@ from k2eg_rx.errors import (
 )
 from k2eg_rx.protocol import (
     Alarm,
+    ConnectionEvent,
     Limits,
     MessagePackSerializable,
     NTTable,
     PVData,
+    PVState,
     PVUpdate,
     Reply,
     Samples,
@@ -46,6 +48,7 @@ __all__ = [
     "Alarm",
     "Client",
     "ClientClosedError",
+    "ConnectionEvent",
     "ConnectionState",
     "EmptyStreamError",
     "ForkError",
@@ -59,6 +62,7 @@ __all__ = [
     "Overflow",
     "PVAddress",
     "PVData",
+    "PVState",
     "PVUpdate",
     "PutResult",
     "Reply",

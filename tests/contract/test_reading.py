@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from k2eg_rx.protocol import ConnectionEvent, Notice
+from k2eg_rx.protocol import Notice, connection_key
 
 PATIENCE = 60.0
 
@@ -76,7 +76,7 @@ def test_records_about_a_pv_lie_in_the_partition_of_its_events(bench, receiver):
     sink = bench.sink()
     names = [f"pv:{n}" for n in range(12)]
     for name in names:
-        for key in (name.encode(), ConnectionEvent(name, connected=False, since=0).key, Notice(name, 1, "").key):
+        for key in (name.encode(), connection_key(name), Notice(name, 1, "").key):
             sink.send(topic, name.encode(), key=key)
     receiver.wait(36)
     partitions = {name: {each.partition for each in receiver.records if each.value == name.encode()} for name in names}

@@ -33,7 +33,7 @@ from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
 from k2eg_rx.gateway.runtime.metrics import Metrics
 from k2eg_rx.kafka import KafkaTransport
 from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
-from k2eg_rx.protocol import decode_notice, is_notice
+from k2eg_rx.protocol import connection_event, decode_notice, is_notice
 from k2eg_rx.protocol.decode import decode_body
 from k2eg_rx.protocol.structures import Structure
 from k2eg_rx.pv import PVAddress
@@ -123,7 +123,7 @@ class Reader(Receiver):
 
     def receive(self, records: Sequence[Record]) -> None:
         with self.changed:
-            self.records.extend(records)
+            self.records.extend(record for record in records if connection_event(record) is None)
             self.changed.notify_all()
 
     def bodies(self, count: int) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from k2eg_rx.embedded.broker import EmbeddedBroker
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import merge_client_environments, without_epics
 from k2eg_rx.kafka import KafkaTransport
+from k2eg_rx.protocol import connection_event
 from k2eg_rx.protocol.decode import PROTOCOL_HEADER, decode_body
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport.interfaces import Receiver, Record
@@ -199,7 +200,7 @@ class RecordCollector(Receiver):
 
     def receive(self, records: Sequence[Record]) -> None:
         with self.changed:
-            self.records.extend(records)
+            self.records.extend(record for record in records if connection_event(record) is None)
             self.changed.notify_all()
 
     def wait_for(self, arrived: Callable[[], bool], seconds: float) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, overload
 
 from reactivex import Observable
 
@@ -29,7 +29,15 @@ from k2eg_rx.client import (
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow
 from k2eg_rx.errors import ClientClosedError
 from k2eg_rx.history import Moment
-from k2eg_rx.protocol import PVData, PVUpdate, Reply, Snapshot, SnapshotMessage, SnapshotProperties
+from k2eg_rx.protocol import (
+    ConnectionEvent,
+    PVData,
+    PVUpdate,
+    Reply,
+    Snapshot,
+    SnapshotMessage,
+    SnapshotProperties,
+)
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport import Transport
 
@@ -211,46 +219,128 @@ class Client:
         by_uri = {put.uri: put for put in results}
         return {uri: by_uri.get(uri) or PutResult(uri, error=_closed()) for uri in values}
 
+    @overload
+    def monitor(
+        self,
+        uri: str,
+        *,
+        since: Moment | None = ...,
+        connection: Literal[False] = ...,
+        overflow: Overflow | str = ...,
+        capacity: int = ...,
+        last: bool = ...,
+    ) -> Iteration[PVUpdate]: ...
+
+    @overload
+    def monitor(
+        self,
+        uri: str,
+        *,
+        since: Moment | None = ...,
+        connection: Literal[True],
+        overflow: Overflow | str = ...,
+        capacity: int = ...,
+        last: bool = ...,
+    ) -> Iteration[PVUpdate | ConnectionEvent]: ...
+
     def monitor(
         self,
         uri: str,
         *,
         since: Moment | None = None,
+        connection: bool = False,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
         last: bool = True,
-    ) -> Iteration[PVUpdate]:
+    ) -> Iteration[Any]:
         """Returns an iteration over a PV's updates; the first is the last known one.
 
         Args:
             uri: The PV.
             since: Start with the events that Kafka keeps from this time on; as for `k2eg_rx.Client.monitor_stream`.
+            connection: Whether to get a `ConnectionEvent` for the PV's connection and each change of it too.
             overflow: What happens to updates beyond `capacity`; see `iterate`.
             capacity: Maximum number of updates queued for the loop, and again in the client.
             last: False starts without the last known update; as for `k2eg_rx.Client.monitor_many_stream`.
         """
-        return self.monitor_many([uri], since=since, overflow=overflow, capacity=capacity, last=last)
+        updates = self.streams.monitor_stream(
+            uri, since=since, connection=connection, overflow=overflow, capacity=capacity, last=last
+        )
+        return self._iterate(updates, overflow, capacity)
+
+    @overload
+    def monitor_many(
+        self,
+        uris: Iterable[str],
+        *,
+        since: Moment | None = ...,
+        connection: Literal[False] = ...,
+        overflow: Overflow | str = ...,
+        capacity: int = ...,
+        last: bool = ...,
+    ) -> Iteration[PVUpdate]: ...
+
+    @overload
+    def monitor_many(
+        self,
+        uris: Iterable[str],
+        *,
+        since: Moment | None = ...,
+        connection: Literal[True],
+        overflow: Overflow | str = ...,
+        capacity: int = ...,
+        last: bool = ...,
+    ) -> Iteration[PVUpdate | ConnectionEvent]: ...
 
     def monitor_many(
         self,
         uris: Iterable[str],
         *,
         since: Moment | None = None,
+        connection: bool = False,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
         last: bool = True,
-    ) -> Iteration[PVUpdate]:
+    ) -> Iteration[Any]:
         """Returns an iteration over the updates of several PVs, in the order of their arrival.
 
         Args:
             uris: The PVs.
             since: As for `monitor`.
+            connection: As for `monitor`.
             overflow: As for `monitor`.
             capacity: As for `monitor`; for all PVs together.
             last: As for `monitor`.
         """
-        updates = self.streams.monitor_many_stream(uris, since=since, overflow=overflow, capacity=capacity, last=last)
+        updates = self.streams.monitor_many_stream(
+            uris, since=since, connection=connection, overflow=overflow, capacity=capacity, last=last
+        )
         return self._iterate(updates, overflow, capacity)
+
+    def connection(
+        self, uris: Iterable[str], *, overflow: Overflow | str = Overflow.BLOCK, capacity: int = DEFAULT_CAPACITY
+    ) -> Iteration[ConnectionEvent]:
+        """Returns an iteration over the connections of several PVs: the current state of each, then each change.
+
+        Args:
+            uris: The PVs.
+            overflow: As for `monitor`.
+            capacity: As for `monitor`; for all PVs together.
+        """
+        events = self.streams.connection_stream(uris, overflow=overflow, capacity=capacity)
+        return self._iterate(events, overflow, capacity)
+
+    async def values_ready(self, uris: Iterable[str], timeout: float | None = None) -> Mapping[str, PVUpdate]:
+        """Waits until each of several PVs has a value; returns the first values by URI.
+
+        Args:
+            uris: The PVs; monitored until then.
+            timeout: Seconds.
+
+        Raises:
+            OperationTimeout: PVs have no value; the text names them and says why.
+        """
+        return await first(self.streams.values_ready_stream(uris, timeout))
 
     def replay(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, overload
 
 from reactivex import Observable, abc
 from reactivex import operators as ops
@@ -40,7 +40,15 @@ from k2eg_rx.client.status import Status
 from k2eg_rx.concurrency import PRODUCTION, current_runtime
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow, SubscriberInput
 from k2eg_rx.history import Moment
-from k2eg_rx.protocol import PVData, PVUpdate, Reply, Snapshot, SnapshotMessage, SnapshotProperties
+from k2eg_rx.protocol import (
+    ConnectionEvent,
+    PVData,
+    PVUpdate,
+    Reply,
+    Snapshot,
+    SnapshotMessage,
+    SnapshotProperties,
+)
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.settings import Settings, check_app_name, check_group_name
 from k2eg_rx.texts import shown
@@ -217,35 +225,92 @@ class Client:
         pairs = zip(addresses, given.values(), strict=True)
         return self._core.batches.put_many(pairs, seconds, wait=wait, check=check)
 
+    @overload
+    def monitor_stream(
+        self,
+        uri: str,
+        *,
+        since: Moment | None = ...,
+        connection: Literal[False] = ...,
+        overflow: Overflow | str = ...,
+        capacity: int = ...,
+        last: bool = ...,
+    ) -> Observable[PVUpdate]: ...
+
+    @overload
+    def monitor_stream(
+        self,
+        uri: str,
+        *,
+        since: Moment | None = ...,
+        connection: Literal[True],
+        overflow: Overflow | str = ...,
+        capacity: int = ...,
+        last: bool = ...,
+    ) -> Observable[PVUpdate | ConnectionEvent]: ...
+
     def monitor_stream(
         self,
         uri: str,
         *,
         since: Moment | None = None,
+        connection: bool = False,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
         last: bool = True,
-    ) -> Observable[PVUpdate]:
+    ) -> Observable[Any]:
         """Returns a PV's updates as a hot Observable; a later subscriber starts with the last known update.
 
         Args:
             uri: The PV.
             since: Start with the updates that Kafka keeps from this time on; see `monitor_many_stream`.
+            connection: Whether to emit a `ConnectionEvent` for the PV's connection and each change of it too, in order
+                with the updates. Not with `since`.
             overflow: What happens to updates that this subscriber is too slow for; see `Overflow`.
             capacity: Maximum number of updates queued for this subscriber.
             last: Whether a later subscriber starts with the last known update. See `monitor_many_stream`.
         """
+        flag(connection, "connection")
+        if connection:
+            return self.monitor_many_stream(
+                [uri], since=since, connection=True, overflow=overflow, capacity=capacity, last=last
+            )
         return self.monitor_many_stream([uri], since=since, overflow=overflow, capacity=capacity, last=last)
+
+    @overload
+    def monitor_many_stream(
+        self,
+        uris: Iterable[str],
+        *,
+        since: Moment | None = ...,
+        connection: Literal[False] = ...,
+        overflow: Overflow | str = ...,
+        capacity: int = ...,
+        last: bool = ...,
+    ) -> Observable[PVUpdate]: ...
+
+    @overload
+    def monitor_many_stream(
+        self,
+        uris: Iterable[str],
+        *,
+        since: Moment | None = ...,
+        connection: Literal[True],
+        overflow: Overflow | str = ...,
+        capacity: int = ...,
+        last: bool = ...,
+    ) -> Observable[PVUpdate | ConnectionEvent]: ...
 
     def monitor_many_stream(
         self,
         uris: Iterable[str],
         *,
         since: Moment | None = None,
+        connection: bool = False,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
         last: bool = True,
-    ) -> Observable[PVUpdate]:
+    ) -> Observable[Any]:
         """Returns the updates of several PVs as one hot Observable, in the order of arrival.
 
         With `since`, each subscriber first gets the PVs' history from that time on, merged by event time, in updates
@@ -264,6 +329,7 @@ class Client:
             uris: The PVs.
             since: A time with a time zone, or a duration before the subscription; None for live updates only. Not
                 available with a `group_name`, since its members share events.
+            connection: As for `monitor_stream`. ``drop_oldest`` may drop events of connections like updates.
             overflow: As for `monitor_stream`. ``latest`` and ``drop_oldest`` apply to the history too, which is read
                 fast: use ``block``, the default, to get all of it.
             capacity: As for `monitor_stream`, for all PVs together.
@@ -278,8 +344,14 @@ class Client:
         """
         addresses, (policy, capacity) = self._addresses(uris), _queue(overflow, capacity)
         flag(last, "last")
+        flag(connection, "connection")
         if since is None:
-            return self._core.monitors.updates(addresses, policy, capacity, last=last)
+            return self._core.monitors.updates(addresses, policy, capacity, connections=connection, last=last)
+        if connection:
+            raise ValueError(
+                f"connection must be False with since, got since={shown(since)}: the history has no connections;"
+                " subscribe to connection_stream beside it"
+            )
         if not last:
             raise ValueError("last must be True with since: history comes before the last known update")
         if self._group_name is not None:
@@ -289,6 +361,77 @@ class Client:
             )
         start = self._core.history.beginning(since)
         return self._core.monitors.updates_since(addresses, start, policy, capacity)
+
+    def connection_stream(
+        self, uris: Iterable[str], *, overflow: Overflow | str = Overflow.BLOCK, capacity: int = DEFAULT_CAPACITY
+    ) -> Observable[ConnectionEvent]:
+        """Returns the connections of several PVs as one hot Observable: the current state of each, then each change.
+
+        The PVs are monitored meanwhile, as by `monitor_many_stream`, with which it shares them. A gateway of this
+        library tells the state of each PV at once, or some seconds after its first search for a PV without a server.
+        The deployed gateway does not tell: with it a PV has one event, ``connected``, with its first update.
+
+        A gateway that ends says nothing: its PVs keep their last state. `status_stream` tells that a gateway is silent.
+
+        Args:
+            uris: The PVs.
+            overflow: As for `monitor_stream`. ``latest`` keeps the newest state of each PV.
+            capacity: As for `monitor_stream`, for all PVs together.
+
+        Example:
+            >>> from k2eg_rx.testing import ScriptedGateway
+            >>> def show(event):
+            ...     print(event.name, event.state, event.reason)
+            >>> with ScriptedGateway() as gateway, gateway.client() as client:
+            ...     x = gateway.pv("my:x", 1.5)
+            ...     _ = client.connection_stream(["pva://my:x", "ca://my:dead"]).subscribe(show)
+            ...     gateway.advance(6.0)
+            ...     x.disconnect()
+            my:x connected
+            my:dead never_connected no value since it was searched for first
+            my:x disconnected the connection to the server is lost
+        """
+        addresses, (policy, capacity) = self._addresses(uris), _queue(overflow, capacity)
+        return self._core.monitors.updates(addresses, policy, capacity, values=False, connections=True)
+
+    def values_ready_stream(
+        self, uris: Iterable[str], timeout: float | None = None
+    ) -> Observable[Mapping[str, PVUpdate]]:
+        """Returns the first values of several PVs as a single-item Observable, emitted once all of them have one.
+
+        It monitors the PVs until then. To keep them, subscribe to `monitor_many_stream` before, with which it shares
+        them. A PV that is disconnected has no value, even if it had one before.
+
+        It fails with `OperationTimeout`, which names the PVs without a value and says why: ``never connected``,
+        ``disconnected``, ``no event``, or that the gateway has not replied.
+
+        Args:
+            uris: The PVs. The mapping is by URI.
+            timeout: Seconds until `OperationTimeout`.
+
+        Raises:
+            ValueError: The client has a `group_name`: other members get some of the values.
+
+        Example:
+            >>> from k2eg_rx import OperationTimeout, first
+            >>> from k2eg_rx.testing import ScriptedGateway
+            >>> with ScriptedGateway() as gateway, gateway.client() as client:
+            ...     _ = gateway.pv("my:x", 1.5)
+            ...     print(first(client.values_ready_stream(["pva://my:x"]))["pva://my:x"].value)
+            ...     try:
+            ...         first(client.values_ready_stream(["pva://my:x", "ca://my:dead"], timeout=6.0))
+            ...     except OperationTimeout as error:
+            ...         print(error.missing)
+            1.5
+            no value of 1 of 2 PVs: ca://my:dead (never connected)
+        """
+        addresses, seconds = self._addresses(uris), self._seconds(timeout)
+        if self._group_name is not None:
+            raise ValueError(
+                f"values_ready_stream needs a client without group_name, got {shown(self._group_name)}: other members"
+                " of the group get some of the values"
+            )
+        return self._core.monitors.first_values(addresses, seconds, lambda: self.status.reason)
 
     def replay_stream(
         self,
@@ -415,7 +558,10 @@ class Client:
         return self._dispatched(self._core.recurring.stop(named(name), self._seconds(timeout)), name)
 
     def ready_stream(self, timeout: float | None = None) -> Observable[Status]:
-        """Returns the client's status as a single-item Observable, emitted when replies can be received."""
+        """Returns the client's status as a single-item Observable, emitted when replies can be received.
+
+        For PVs that have values see `values_ready_stream`.
+        """
         ready = self._core.requests.ready(self._seconds(timeout))
         return self._dispatched(ready.pipe(ops.map(lambda _: self.status)), "ready")
 

@@ -5,7 +5,7 @@ Thread safety: see `k2eg_rx.client.hot_streams`; a topic's deletion is reported 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, cast
@@ -13,9 +13,10 @@ from typing import Any, cast
 import reactivex as rx
 from reactivex import Observable, abc
 from reactivex import operators as ops
-from reactivex.disposable import Disposable
+from reactivex.disposable import CompositeDisposable, Disposable
 
 from k2eg_rx.arguments import check_one_protocol
+from k2eg_rx.client.first_values import FirstValues
 from k2eg_rx.client.hot_streams import HotStream, HotStreamContext, HotStreams
 from k2eg_rx.client.router import first_offsets
 from k2eg_rx.client.routes import Naming, PVRoute
@@ -101,9 +102,18 @@ class Monitors(HotStreams[_Monitor]):
         self._source.on_gone = self.topic_deleted
 
     def updates(
-        self, addresses: Sequence[PVAddress], overflow: Overflow, capacity: int, *, last: bool = True
-    ) -> Observable[PVUpdate]:
-        """Returns the updates of PVs as one stream, in the order in which they arrive; `last`: after the last known.
+        self,
+        addresses: Sequence[PVAddress],
+        overflow: Overflow,
+        capacity: int,
+        *,
+        values: bool = True,
+        connections: bool = False,
+        last: bool = True,
+    ) -> Observable[Any]:
+        """Returns the updates of PVs, the events of their connections, or both, in the order in which they arrive.
+
+        With `last`, the updates begin with the last known one.
 
         PVs that are not monitored yet are activated together. A refused activation fails the streams of its PVs; the
         next subscription tries again.
@@ -111,11 +121,52 @@ class Monitors(HotStreams[_Monitor]):
         distinct, label = _distinct(addresses)
         self._check_protocols(distinct)
 
-        def attach(subscriber: SubscriberInput[PVUpdate]) -> abc.DisposableBase:
-            monitors = self._attach(distinct, subscriber, last=last)
-            return Disposable(lambda: self._detach(monitors, subscriber))
+        def attach(subscriber: SubscriberInput[Any]) -> abc.DisposableBase:
+            return self._subscribe(distinct, subscriber, values=values, connections=connections, last=last)
 
         return self._dispatcher.stream(attach, label, overflow, capacity)
+
+    def first_values(
+        self, addresses: Sequence[PVAddress], timeout: float, hint: Callable[[], str]
+    ) -> Observable[Mapping[str, PVUpdate]]:
+        """Returns the first values of PVs as a single-item Observable, emitted when all of them have one.
+
+        Args:
+            addresses: The PVs.
+            timeout: Seconds until `OperationTimeout`.
+            hint: Returns what is wrong with the broker or the gateway; empty if nothing is known.
+        """
+        distinct, label = _distinct(addresses)
+        self._check_protocols(distinct)
+
+        def unconfirmed() -> Sequence[str]:
+            with self._lock:
+                return [each.key for each in self._streams.values() if each.is_waiting()]
+
+        def attach(subscriber: SubscriberInput[Mapping[str, PVUpdate]]) -> abc.DisposableBase:
+            uris = [address.uri for address in distinct]
+            values = FirstValues(subscriber, uris, label=label, timeout=timeout, unconfirmed=unconfirmed, hint=hint)
+            timer = self._timers.schedule_relative(timeout, values.time_out)
+            try:
+                attached = self._subscribe(distinct, values, values=True, connections=True)
+            except BaseException:
+                timer.dispose()
+                raise
+            return CompositeDisposable(timer, attached)
+
+        return self._dispatcher.stream(attach, label)
+
+    def _subscribe(
+        self,
+        addresses: Sequence[PVAddress],
+        subscriber: SubscriberInput[Any],
+        *,
+        values: bool,
+        connections: bool,
+        last: bool = True,
+    ) -> abc.DisposableBase:
+        monitors = self._attach(addresses, subscriber, values=values, connections=connections, last=last)
+        return Disposable(lambda: self._detach(monitors, subscriber))
 
     def updates_since(
         self, addresses: Sequence[PVAddress], since: Callable[[], int], overflow: Overflow, capacity: int
@@ -183,7 +234,13 @@ class Monitors(HotStreams[_Monitor]):
         self._reactivate(monitors)
 
     def _attach(
-        self, addresses: Sequence[PVAddress], subscriber: SubscriberInput[PVUpdate], *, last: bool = True
+        self,
+        addresses: Sequence[PVAddress],
+        subscriber: SubscriberInput[Any],
+        *,
+        values: bool = True,
+        connections: bool = False,
+        last: bool = True,
     ) -> list[_Monitor]:
         """Adds a subscriber to PVs; those that are not monitored yet are activated together."""
         with self._lock:
@@ -195,26 +252,26 @@ class Monitors(HotStreams[_Monitor]):
                     self._streams[monitor.key] = monitor
                     self._router.add_pv(monitor.route)
                 for monitor in monitors:
-                    self._router.attach(monitor.route, subscriber, last=last)
+                    self._router.attach(monitor.route, subscriber, values=values, connections=connections, last=last)
                 self._open(list(new.values()))
             except BaseException:  # a monitor that stayed would keep later subscribers waiting for ever
                 self._remove_subscriber(monitors, subscriber)
                 raise
         return monitors
 
-    def _detach(self, monitors: Sequence[_Monitor], subscriber: SubscriberInput[PVUpdate]) -> None:
+    def _detach(self, monitors: Sequence[_Monitor], subscriber: SubscriberInput[Any]) -> None:
         with self._lock:
             if self._shares_events:
                 self._release_undelivered([each for each in monitors if each.subscribers == (subscriber,)], subscriber)
             self._remove_subscriber(monitors, subscriber)
 
-    def _remove_subscriber(self, monitors: Sequence[_Monitor], subscriber: SubscriberInput[PVUpdate]) -> None:
+    def _remove_subscriber(self, monitors: Sequence[_Monitor], subscriber: SubscriberInput[Any]) -> None:
         """Removes a subscriber from PVs, and those PVs that have no other. `_lock` is held."""
         for monitor in monitors:
             if self._router.detach(monitor.route, subscriber) == 0:
                 self._remove(monitor)
 
-    def _release_undelivered(self, monitors: Sequence[_Monitor], subscriber: SubscriberInput[PVUpdate]) -> None:
+    def _release_undelivered(self, monitors: Sequence[_Monitor], subscriber: SubscriberInput[Any]) -> None:
         """Leaves events that the last subscriber of PVs was not called with to other members of the group."""
 
         def unused() -> Offsets:

@@ -15,11 +15,20 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import compress, count, islice
 from operator import ne
+from typing import Any
 
 from k2eg_rx.client.routes import MessageRoute, Naming, Outgoing, PVRoute
 from k2eg_rx.delivery import SubscriberInput
 from k2eg_rx.errors import WireError
-from k2eg_rx.protocol import Notice, PVUpdate, connection_event, decode_body, decode_notice, is_notice
+from k2eg_rx.protocol import (
+    ConnectionEvent,
+    Notice,
+    PVUpdate,
+    connection_event,
+    decode_body,
+    decode_notice,
+    is_notice,
+)
 from k2eg_rx.transport import ConflationFilter, DecodeErrorCounter, InlineWork, Offsets, Partition, Record
 
 
@@ -31,8 +40,8 @@ def _ends_of_runs(keys: Sequence[bytes | None]) -> Sequence[int]:
     return [*compress(count(), map(ne, keys, islice(keys, 1, None))), final]
 
 
-def _is_in(partitions: Collection[Partition], topics: Collection[str], update: PVUpdate) -> bool:
-    return update.record.topic in topics and update.record[:2] in partitions
+def _is_in(partitions: Collection[Partition], topics: Collection[str], update: PVUpdate | ConnectionEvent) -> bool:
+    return isinstance(update, PVUpdate) and update.record.topic in topics and update.record[:2] in partitions
 
 
 def first_offsets(records: Iterable[Record]) -> Offsets:
@@ -137,19 +146,42 @@ class EventRouter:
             routes = {route for keyed in self._pvs.values() for route in keyed.values()}
             return self._superseded + sum(route.epochs.dropped for route in routes)
 
-    def attach(self, route: PVRoute, subscriber: SubscriberInput[PVUpdate], *, last: bool = True) -> None:
-        """Adds a subscriber, which gets all later updates and, with `last`, the last one first, if any."""
+    def attach(
+        self,
+        route: PVRoute,
+        subscriber: SubscriberInput[Any],
+        *,
+        values: bool = True,
+        connections: bool = False,
+        last: bool = True,
+    ) -> None:
+        """Adds a subscriber, which gets what is known of the PV, and all that follows.
+
+        Args:
+            route: The PV's.
+            subscriber: The subscriber.
+            values: Whether it gets the updates.
+            connections: Whether it gets the connection's events, from the current state on.
+            last: Whether the updates begin with the last known one.
+        """
         with self.lock:
             self._conflated = None
-            route.set_subscribers((*route.subscribers, subscriber))
-            if last and route.last is not None and not route.filtered:  # else a newer one is about to be received
-                subscriber.offer((PVUpdate(route.address, route.last),))
+            route.add(subscriber, values=values, connections=connections)
+            known: list[PVUpdate | ConnectionEvent] = []
+            if (
+                values and last and route.last is not None and not route.filtered
+            ):  # else a newer one is about to be received
+                known.append(PVUpdate(route.address, route.last))
+            if connections and route.connection is not None:
+                known.insert(0 if route.is_connected else len(known), route.connection)  # in order of time
+            if known:
+                subscriber.offer(known)
 
-    def detach(self, route: PVRoute, subscriber: SubscriberInput[PVUpdate]) -> int:
+    def detach(self, route: PVRoute, subscriber: SubscriberInput[Any]) -> int:
         """Removes a subscriber; returns the number of those left."""
         with self.lock:
             self._conflated = None
-            route.set_subscribers(tuple(other for other in route.subscribers if other is not subscriber))
+            route.remove(subscriber)
             return len(route.subscribers)
 
     def add_messages(self, topic: str, route: MessageRoute) -> None:
@@ -273,11 +305,11 @@ class EventRouter:
                 unused += reclaimed
         return first_offsets(unused)
 
-    def _sole_subscribers(self, topics: Iterable[str]) -> dict[SubscriberInput[PVUpdate], set[str]]:
-        """Returns the subscribers that are the only one of a topic, with these topics."""
-        sole: dict[SubscriberInput[PVUpdate], set[str]] = {}
+    def _sole_subscribers(self, topics: Iterable[str]) -> dict[SubscriberInput[Any], set[str]]:
+        """Returns the subscribers that are the only one of a topic's updates, with these topics."""
+        sole: dict[SubscriberInput[Any], set[str]] = {}
         for topic in topics:
-            subscribers = {each for route in self._pvs.get(topic, {}).values() for each in route.subscribers}
+            subscribers = {each for route in self._pvs.get(topic, {}).values() for each in route.values}
             if len(subscribers) == 1:
                 sole.setdefault(subscribers.pop(), set()).add(topic)
         return sole
@@ -287,7 +319,8 @@ class EventRouter:
         if keyed is not None and (event := connection_event(record)) is not None:
             route = keyed.get(event.name.encode())
             if route is not None:
-                route.lost = None if event.connected else record
+                route.publish_newest(outgoing)  # keeps the order
+                route.set_connection(event, record, outgoing)
             return
         try:
             if keyed is not None and is_notice(record):

@@ -6,12 +6,21 @@ Thread safety: routes belong to the router's lock.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Protocol
 
 from k2eg_rx.delivery import SubscriberInput
 from k2eg_rx.errors import K2EGError
-from k2eg_rx.protocol import PROTOCOL_HEADER, EpochFilter, PVUpdate, protocol_of, repeats
+from k2eg_rx.protocol import (
+    PROTOCOL_HEADER,
+    ConnectionEvent,
+    EpochFilter,
+    PVState,
+    PVUpdate,
+    protocol_of,
+    repeats,
+)
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport import Partition, Record
 
@@ -66,7 +75,9 @@ class PVRoute:
         naming: Under which name the topic carries the PV.
         other: The route of the same PV over the other protocol, where events under the name may belong to either.
         subscribers: The PV's subscribers.
-        newest_only: Whether there are subscribers and all want only the newest event.
+        values: Those of its updates.
+        watchers: Those of its connection.
+        newest_only: Whether there are subscribers, and those of its updates want only the newest one.
         last: The last event, for later subscribers. As a record, since an update would keep what was decoded of it in
             memory.
         heard: Whether an event has arrived since this was set to False.
@@ -76,18 +87,21 @@ class PVRoute:
         filtered: Events that the conflation filter has left out since the last one that was published.
         repeated: Events that were not published because they repeat an older one than the last.
         epochs: Leaves out the events of a gateway that another one has replaced.
-        lost: The gateway's record that it has lost the PV; None after one that the PV is connected again.
+        connection: The PV's connection, as far as known.
+        is_connected: Whether it is known to be connected.
     """
 
     __slots__ = (
+        "_connection_ms",
         "_recent",
         "address",
         "conflated",
+        "connection",
         "epochs",
         "filtered",
         "heard",
+        "is_connected",
         "last",
-        "lost",
         "naming",
         "newest",
         "newest_only",
@@ -96,6 +110,8 @@ class PVRoute:
         "repeated",
         "subscribers",
         "topic",
+        "values",
+        "watchers",
     )
 
     def __init__(self, address: PVAddress, topic: str) -> None:
@@ -103,7 +119,9 @@ class PVRoute:
         self.topic = topic
         self.naming = Naming.NAME
         self.other: PVRoute | None = None
-        self.subscribers: tuple[SubscriberInput[PVUpdate], ...] = ()
+        self.subscribers: tuple[SubscriberInput[Any], ...] = ()
+        self.values: tuple[SubscriberInput[Any], ...] = ()
+        self.watchers: tuple[SubscriberInput[Any], ...] = ()
         self.newest_only = False
         self.last: Record | None = None
         self.heard = False
@@ -113,13 +131,39 @@ class PVRoute:
         self._recent = RecentValues()
         self.conflated = 0
         self.filtered = 0
-        self.lost: Record | None = None
+        self.connection: ConnectionEvent | None = None
+        self.is_connected = False
+        self._connection_ms = -2  # Kafka's time stamp of the record of `connection`; before that of any record
         self.epochs = EpochFilter()
 
     def is_lost(self) -> bool:
         """Returns whether the gateway has lost the PV and no newer event has arrived, from another gateway perhaps."""
-        lost, last = self.lost, self.last
-        return lost is not None and (last is None or last.timestamp_ms <= lost.timestamp_ms)
+        return self.connection is not None and self.connection.state is PVState.DISCONNECTED
+
+    def set_connection(self, event: ConnectionEvent, record: Record, outgoing: Outgoing) -> None:
+        """Sets the connection, and adds its event for each watcher unless it was known.
+
+        A record of a gateway that another one has replaced says nothing.
+        """
+        if not self.epochs.passes(record.headers):
+            return
+        event = replace(event, name=self.address.name, uri=self.address.uri)
+        self._connection_ms = record.timestamp_ms
+        if event == self.connection:
+            return
+        self.connection, self.is_connected = event, event.is_connected
+        for watcher in self.watchers:
+            outgoing.setdefault(watcher, []).append(event)
+
+    def _connect(self, record: Record, outgoing: Outgoing) -> None:
+        """Sets the connection of a PV that has an event, unless it is older than the record of a loss.
+
+        The deployed gateway publishes no connection records, and another gateway may have the PV still.
+        """
+        if record.timestamp_ms > self._connection_ms:
+            address = self.address
+            since = max(record.timestamp_ms, 0) * 1_000_000
+            self.set_connection(ConnectionEvent(address.name, address.uri, PVState.CONNECTED, since), record, outgoing)
 
     def kafka_keys(self) -> set[bytes]:
         """Returns the keys of the PV's events: its URI or name, or the record's if the gateway ignores fields."""
@@ -139,10 +183,23 @@ class PVRoute:
         other = self.other
         return other if other is not None and other.address.protocol == protocol else None
 
-    def set_subscribers(self, subscribers: tuple[SubscriberInput[PVUpdate], ...]) -> None:
-        """Replaces the subscribers."""
-        self.subscribers = subscribers
-        self.newest_only = bool(subscribers) and all(subscriber.newest_only for subscriber in subscribers)
+    def add(self, subscriber: SubscriberInput[Any], *, values: bool, connections: bool) -> None:
+        """Adds a subscriber of the updates, the connection, or both."""
+        self.subscribers = (*self.subscribers, subscriber)
+        self.values = (*self.values, subscriber) if values else self.values
+        self.watchers = (*self.watchers, subscriber) if connections else self.watchers
+        self._set_newest_only()
+
+    def remove(self, subscriber: SubscriberInput[Any]) -> None:
+        """Removes a subscriber."""
+        self.subscribers, self.values, self.watchers = (
+            tuple(other for other in each if other is not subscriber)
+            for each in (self.subscribers, self.values, self.watchers)
+        )
+        self._set_newest_only()
+
+    def _set_newest_only(self) -> None:
+        self.newest_only = bool(self.subscribers) and all(subscriber.newest_only for subscriber in self.values)
 
     def publish(self, record: Record, outgoing: Outgoing) -> None:
         """Adds an event for each subscriber, unless it repeats the last one, or an older one after newer ones.
@@ -161,9 +218,11 @@ class PVRoute:
         if not names_protocol and self._recent.add(value) and last is not None and self._is_older(record, last):
             self.repeated += 1
             return
+        if not self.is_connected:
+            self._connect(record, outgoing)
         self.last = record
         update = PVUpdate(self.address, record)
-        for subscriber in self.subscribers:
+        for subscriber in self.values:
             items = outgoing.get(subscriber)
             if items is None:
                 outgoing[subscriber] = [update]
@@ -221,7 +280,7 @@ class PVRoute:
         if conflated and self.last is not None and newest.value == self.last.value:
             self.last = None  # the value may have changed in between, so an equal one is no repetition
         self.publish(newest, outgoing)
-        for subscriber in self.subscribers if conflated else ():
+        for subscriber in self.values if conflated else ():
             subscriber.count_conflated(conflated)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
-from k2eg_rx.protocol import PVUpdate
+from k2eg_rx.protocol import ConnectionEvent, PVUpdate
 
 _T = TypeVar("_T")
 
@@ -69,17 +69,25 @@ class FIFOBuffer(Generic[_T]):
 
 
 class LatestBuffer(Generic[_T]):
-    """Keeps the newest item of each name, in the order in which the names were added."""
+    """Keeps the newest item of each name, in the order in which the names were added.
+
+    Of a PV it keeps the newest update and the newest event of its connection, in the order in which these two arrived.
+    """
 
     def __init__(self) -> None:
         self._items: dict[Any, _T] = {}
+        self._has_connections = False
 
     def add(self, items: Iterable[_T]) -> int:
         dropped = 0
         for item in items:
             # two protocols of one PV are two PVs
             name = item.address.uri if isinstance(item, PVUpdate) else getattr(item, "name", None)
+            if isinstance(item, ConnectionEvent):
+                self._has_connections, name = True, (item.uri,)
             dropped += name in self._items
+            if self._has_connections:
+                self._items.pop(name, None)
             self._items[name] = item
         return dropped
 

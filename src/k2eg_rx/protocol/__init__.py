@@ -18,7 +18,14 @@ from k2eg_rx.protocol.commands import (
     is_answered_at_once,
     pack_fields,
 )
-from k2eg_rx.protocol.connections import CONNECTION_HEADERS, ConnectionEvent, connection_event
+from k2eg_rx.protocol.connections import (
+    ConnectionEvent,
+    PVState,
+    connection_body,
+    connection_event,
+    connection_headers,
+    connection_key,
+)
 from k2eg_rx.protocol.decode import OTHER_PROTOCOL, PROTOCOL_HEADER, decode_body, protocol_of
 from k2eg_rx.protocol.encode import (
     MONITOR_KEY,
@@ -106,7 +113,6 @@ from k2eg_rx.protocol.type_rules import (
 from k2eg_rx.protocol.values import Generic, MessagePackSerializable, NTTable, Scalar, Vector
 
 __all__ = [
-    "CONNECTION_HEADERS",
     "DEFAULT_WAIT",
     "EPICS_EPOCH",
     "FIELD_IGNORED",
@@ -136,6 +142,7 @@ __all__ = [
     "Notice",
     "OneShotAssembler",
     "PVData",
+    "PVState",
     "PVUpdate",
     "Parsed",
     "ParsedCommand",
@@ -175,7 +182,10 @@ __all__ = [
     "choice_of",
     "columns_of",
     "command_key",
+    "connection_body",
     "connection_event",
+    "connection_headers",
+    "connection_key",
     "datetime_of",
     "decode_body",
     "decode_notice",

@@ -8,7 +8,15 @@ import pytest
 from k2eg_rx.client.router import EventRouter
 from k2eg_rx.client.routes import PVRoute
 from k2eg_rx.errors import OperationError
-from k2eg_rx.protocol import CONNECTION_HEADERS, NOTICE_HEADERS, ConnectionEvent, Notice
+from k2eg_rx.protocol import (
+    NOTICE_HEADERS,
+    ConnectionEvent,
+    Notice,
+    PVState,
+    connection_body,
+    connection_headers,
+    connection_key,
+)
 from k2eg_rx.protocol.messages import PVUpdate
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.pv import PVAddress, monitor_topic
@@ -22,7 +30,7 @@ class Recorder:
     """A subscriber that records its items."""
 
     def __init__(self, *, newest_only: bool = False) -> None:
-        self.items: list[PVUpdate] = []
+        self.items: list[Any] = []
         self.newest_only = newest_only
         self.conflated = 0
 
@@ -127,13 +135,23 @@ def test_a_repeated_event_is_routed_once(router: EventRouter) -> None:
     assert recorder.values() == [1, 2, 2]
 
 
-def connection(name: str, at: int, *, connected: bool) -> Record:
-    change = ConnectionEvent(name, connected=connected, since=at * 1_000_000)
-    return Record(monitor_topic(name), 1, 0, change.key, change.body, CONNECTION_HEADERS, at)
+def connection(name: str, at: int, state: str, host: str = "", epoch: str = "") -> Record:
+    change = ConnectionEvent(name, f"pva://{name}", PVState(state), at * 1_000_000, host)
+    return Record(
+        monitor_topic(name), 1, 0, connection_key(name), connection_body(change), connection_headers(epoch), at
+    )
 
 
 def at(record: Record, milliseconds: int) -> Record:
     return record._replace(timestamp_ms=milliseconds)
+
+
+def seen(recorder: Recorder) -> list[Any]:
+    """Returns values, and states of connections with their times in milliseconds."""
+    return [
+        (item.state.value, item.since // 1_000_000) if isinstance(item, ConnectionEvent) else item.value
+        for item in recorder.items
+    ]
 
 
 def test_a_connection_record_marks_its_pv_as_lost_and_is_no_update(
@@ -141,9 +159,9 @@ def test_a_connection_record_marks_its_pv_as_lost_and_is_no_update(
 ) -> None:
     route, recorder = add_route(router, "pva://a:b")
     other, _ = add_route(router, "pva://a_b")
-    router.receive([at(event("a:b", 1), 100), connection("a:b", 100, connected=False)])
+    router.receive([at(event("a:b", 1), 100), connection("a:b", 100, "disconnected")])
     assert (route.is_lost(), other.is_lost()) == (True, False)
-    router.receive([connection("a:b", 200, connected=True)])
+    router.receive([connection("a:b", 200, "connected")])
     assert not route.is_lost()
     assert recorder.values() == [1]
     assert not decode_errors.counts()
@@ -151,10 +169,82 @@ def test_a_connection_record_marks_its_pv_as_lost_and_is_no_update(
 
 def test_a_newer_event_shows_that_another_gateway_has_the_pv(router: EventRouter) -> None:
     route, _ = add_route(router, "pva://x")
-    router.receive([connection("x", 100, connected=False)])
+    watcher = Recorder()
+    router.attach(route, watcher, values=False, connections=True)
+    router.receive([connection("x", 100, "disconnected")])
     assert route.is_lost()
-    router.receive([at(event("x", 1, offset=1), 101)])
+    router.receive([at(event("x", 1), 100)])
+    assert route.is_lost(), "an event of the same time may be older"
+    router.receive([at(event("x", 2, offset=1), 101)])
     assert not route.is_lost()
+    assert seen(watcher) == [("disconnected", 100), ("connected", 101)]
+
+
+def test_connections_come_in_order_with_the_updates_and_repeated_ones_once(router: EventRouter) -> None:
+    route, values = add_route(router, "pva://x")
+    both, watcher = Recorder(), Recorder()
+    router.attach(route, both, connections=True)
+    router.attach(route, watcher, values=False, connections=True)
+    lost = connection("x", 120, "disconnected")
+    router.receive([connection("x", 100, "connected"), at(event("x", 1), 100), at(event("x", 2), 110), lost, lost])
+    router.receive([connection("x", 130, "connected"), at(event("x", 3), 130)])
+    connections = [("connected", 100), ("disconnected", 120), ("connected", 130)]
+    assert seen(both) == [connections[0], 1, 2, connections[1], connections[2], 3]
+    assert seen(watcher) == connections
+    assert values.values() == [1, 2, 3]
+    assert {(item.name, item.uri) for item in watcher.items} == {("x", "pva://x")}
+
+
+def test_a_gateway_without_connection_records_connects_a_pv_by_its_first_event(router: EventRouter) -> None:
+    route, _ = add_route(router, "pva://x")
+    watcher = Recorder()
+    router.attach(route, watcher, values=False, connections=True)
+    router.receive([at(event("x", 1), 100), at(event("x", 2), 110)])
+    assert seen(watcher) == [("connected", 100)]
+    router.receive([connection("x", 90, "connected", "ioc:5064")])
+    assert seen(watcher)[1:] == [("connected", 90)], "with the host"
+
+
+def test_a_later_subscriber_learns_the_state_in_order_of_time(router: EventRouter) -> None:
+    route, _ = add_route(router, "pva://x")
+    router.receive([connection("x", 100, "connected"), at(event("x", 1), 100)])
+    connected, lost, watcher = Recorder(), Recorder(), Recorder()
+    router.attach(route, connected, connections=True)
+    router.receive([connection("x", 120, "disconnected")])
+    router.attach(route, lost, connections=True)
+    router.attach(route, watcher, values=False, connections=True)
+    assert seen(connected) == [("connected", 100), 1, ("disconnected", 120)]
+    assert seen(lost) == [1, ("disconnected", 120)]
+    assert seen(watcher) == [("disconnected", 120)]
+
+
+def test_connections_of_a_gateway_that_another_one_has_replaced_are_dropped(router: EventRouter) -> None:
+    route, _ = add_route(router, "pva://x")
+    watcher = Recorder()
+    router.attach(route, watcher, values=False, connections=True)
+    router.receive([connection("x", 100, "connected", epoch="f:1"), connection("x", 200, "connected", epoch="f:2")])
+    router.receive([connection("x", 210, "disconnected", epoch="f:1")])
+    assert seen(watcher) == [("connected", 100), ("connected", 200)]
+    assert router.superseded() == 1
+
+
+def test_the_newest_update_of_a_batch_stays_before_a_loss(router: EventRouter) -> None:
+    route, _ = add_route(router, "pva://x", newest_only=True)
+    both = Recorder(newest_only=True)
+    router.attach(route, both, connections=True)
+    router.receive([at(event("x", 1), 100), at(event("x", 2), 110), connection("x", 120, "disconnected")])
+    assert seen(both) == [("connected", 110), 2, ("disconnected", 120)]
+
+
+def test_subscribers_of_connections_hold_back_no_conflation(router: EventRouter) -> None:
+    route, recorder = add_route(router, "pva://x", newest_only=True)
+    watcher = Recorder()
+    router.attach(route, watcher, values=False, connections=True)
+    assert route.newest_only
+    router.receive([event("x", 1), event("x", 2)])
+    assert (recorder.values(), watcher.conflated) == ([2], 0)
+    assert router.detach(route, recorder) == 1
+    assert router.detach(route, watcher) == 0
 
 
 def test_routing_does_not_decode(router: EventRouter) -> None:

@@ -11,7 +11,7 @@ import pytest
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.gateway.commands.dispatch import handle_each
-from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.commands.messages import ConnectionRecord, OutgoingRecord
 from k2eg_rx.gateway.commands.source import CommandSource
 from k2eg_rx.gateway.epics.provider import NotSentError, PVReading, TypeMap
 from k2eg_rx.gateway.gateway import CommandHandler
@@ -179,10 +179,16 @@ class VirtualGateway:
     def advance(self, seconds: float) -> None:
         self.scheduler.advance_by(seconds)
 
+    @property
+    def values(self) -> list[OutgoingRecord]:
+        """The published records except connection records."""
+        return [outgoing for outgoing in self.outgoing if not isinstance(outgoing, ConnectionRecord)]
+
     def sent(self) -> list[Sent]:
-        """Returns the records published since the last call."""
-        new = [Sent(outgoing) for outgoing in self.outgoing[self._seen :]]
-        self._seen = len(self.outgoing)
+        """Returns the records published since the last call, except connection records."""
+        values = self.values
+        new = [Sent(outgoing) for outgoing in values[self._seen :]]
+        self._seen = len(values)
         return new
 
     def bodies(self, topic: str | None = None) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2eg_rx.protocol import ConnectionEvent, Notice
+from k2eg_rx.protocol import Notice, connection_key
 from k2eg_rx.protocol.keys import key_about, name_in
 
 KIND = b"\x00kind:"
@@ -28,5 +28,5 @@ def test_other_keys_have_no_name(key: bytes | None) -> None:
 
 
 def test_the_kinds_differ() -> None:
-    assert ConnectionEvent("a", connected=True, since=0).key[:-4] == b"\x00connection:a"
+    assert connection_key("a")[:-4] == b"\x00connection:a"
     assert Notice("a", 1, "").key[:-4] == b"\x00notice:a"

@@ -14,7 +14,7 @@ from reactivex.disposable import Disposable
 from k2eg_rx.gateway.commands.connections import Connections
 from k2eg_rx.gateway.commands.messages import PVValue
 from k2eg_rx.gateway.commands.update_queue import UpdateQueue, UpdateSource
-from k2eg_rx.gateway.epics.provider import Provider, ProviderError, Subscription, server_of
+from k2eg_rx.gateway.epics.provider import Provider, ProviderError, Subscription
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import EventCounter, Metrics
@@ -63,6 +63,10 @@ class Channel(Observable[PVValue]):
         on_unused: Called when the last observer is gone.
         metrics: Counts updates, and exceptions of observers.
         connections: Keeps the PV's connection state.
+
+    Attributes:
+        latest: The latest value; None while the PV is not connected.
+        subscription: The EPICS subscription, while there are observers.
     """
 
     def __init__(
@@ -83,7 +87,7 @@ class Channel(Observable[PVValue]):
         self._metrics = metrics
         self._connections = connections
         self._observers: list[abc.ObserverBase[PVValue]] = []
-        self._subscription: Subscription | None = None
+        self.subscription: Subscription | None = None
         self._counter = EventCounter()
 
     def _subscribe_core(
@@ -95,7 +99,7 @@ class Channel(Observable[PVValue]):
         if len(self._observers) == 1:
             self._connections.opened(self._address)
             try:
-                self._subscription = self._subscribe_pv(self._on_update, self._on_disconnect)
+                self.subscription = self._subscribe_pv(self._on_update, self._on_disconnect)
             except Exception:
                 self._observers.clear()
                 self._connections.closed(self._address)
@@ -123,15 +127,15 @@ class Channel(Observable[PVValue]):
     def _on_disconnect(self) -> None:
         """Forgets the latest value, so that new observers wait for the next one."""
         if self._observers and self.latest is not None:
-            self._connections.disconnected(self._address, server_of(self._subscription))
+            self._connections.disconnected(self._address)
         self.latest = None
 
     def _remove(self, observer: abc.ObserverBase[PVValue]) -> None:
         self._observers.remove(observer)
-        subscription = self._subscription
+        subscription = self.subscription
         if self._observers or subscription is None:
             return
-        self._subscription = None
+        self.subscription = None
         self._connections.closed(self._address)
         self._on_unused()
         try:
@@ -154,7 +158,7 @@ class Channels:
         self.queue = queue
         self._metrics = context.metrics
         self._scheduler = context.scheduler
-        self.connections = Connections(context)
+        self.connections = Connections(context, self._subscription_of)
         self._open: dict[PVAddress, Channel] = {}
 
     def __len__(self) -> int:
@@ -192,6 +196,10 @@ class Channels:
         """Returns a PV's latest value; None if it is not subscribed to, not connected, or has no value yet."""
         channel = self._open.get(address)
         return channel.latest if channel else None
+
+    def _subscription_of(self, address: PVAddress) -> Subscription | None:
+        channel = self._open.get(address)
+        return channel.subscription if channel else None
 
     def _remove(self, address: PVAddress) -> None:
         self._open.pop(address, None)

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from k2eg_rx.gateway.commands.numbering import Place
 from k2eg_rx.protocol import (
-    CONNECTION_HEADERS,
     NOTICE_HEADERS,
     Headers,
     Notice,
     ReplyTo,
     Serialization,
     Structure,
+    connection_headers,
     encode_event,
     encode_reply,
     encode_structure,
@@ -61,12 +61,12 @@ class OutgoingRecord(NamedTuple):
 
 
 class ConnectionRecord(OutgoingRecord):
-    """A record that tells that a PV was lost, or is connected again."""
+    """A record that tells the state of a PV's connection."""
 
     @property
     def headers(self) -> Headers:
         """The record's headers; without that of the serialization, so that deployed clients skip it."""
-        return CONNECTION_HEADERS
+        return connection_headers(self.epoch)
 
 
 class NoticeRecord(OutgoingRecord):

@@ -15,6 +15,7 @@ from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposab
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.gateway.commands.channels import Channels
+from k2eg_rx.gateway.commands.connections import Connection
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, MonitorShare, Usage
 from k2eg_rx.gateway.commands.messages import ConnectionRecord, OutgoingRecord, PVValue, reply
 from k2eg_rx.gateway.commands.monitor_streams import CommandStream, HeldValues, Monitor, time_of
@@ -36,7 +37,15 @@ from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import in_slices
 from k2eg_rx.gateway.runtime.metrics import Result
-from k2eg_rx.protocol import MONITOR_KEY, ConnectionEvent, MonitorCommand, MultiMonitorCommand, ReplyTo
+from k2eg_rx.protocol import (
+    MONITOR_KEY,
+    ConnectionEvent,
+    MonitorCommand,
+    MultiMonitorCommand,
+    ReplyTo,
+    connection_body,
+    connection_key,
+)
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.texts import get_logger
 
@@ -199,6 +208,9 @@ class Monitors:
         if monitor is None or held is None:
             return
         monitor.epoch, monitor.held, monitor.since = epoch, None, since
+        connection = self._channels.connections.current(monitor.address)
+        if connection is not None:
+            monitor.publish(_connection_record(monitor, connection))
         for value in held.after(since):
             monitor.latest = value
             monitor.publish(self._event(monitor, value))
@@ -280,16 +292,20 @@ class Monitors:
             monitor.latest = value
             monitor.publish(self._event(monitor, value))
 
-        def on_connection(connected: bool) -> None:
+        def on_connection(connection: Connection) -> None:
             if monitor.held is None:
-                monitor.publish(self._connection(monitor, self._scheduler.now, connected=connected))
+                monitor.publish(_connection_record(monitor, connection))
 
         def on_error(error: Exception) -> None:
             _log.warning("monitor ended: pv=%s error=%s", monitor.address, error)
             monitor.end()
 
         def subscribe() -> None:
-            disposables.add(self._channels.connections.listen(monitor.address, on_connection))
+            connections = self._channels.connections
+            known = connections.current(monitor.address)
+            if known is not None:  # a snapshot has it, or a monitor on another topic
+                on_connection(known)
+            disposables.add(connections.listen(monitor.address, on_connection))
             disposables.add(self._channels.stream(monitor.address).subscribe(on_value, on_error))
 
         disposables.add(topic_ready.subscribe(on_completed=subscribe))
@@ -300,23 +316,15 @@ class Monitors:
             self._repeats.request(monitor)
 
     def _publish_latest(self, monitor: Monitor) -> bool:
-        """Publishes the latest value once more, or that the PV is disconnected; False if it has neither."""
-        if monitor.held is not None:
+        """Publishes the connection and the latest value once more; returns False if nothing is known yet."""
+        connection = self._channels.connections.current(monitor.address)
+        if monitor.held is not None or connection is None:
             return False
-        lost_since = self._channels.connections.lost_since(monitor.address)
-        if lost_since is not None:
-            monitor.publish(self._connection(monitor, lost_since, connected=False))
-            return True
+        monitor.publish(_connection_record(monitor, connection))
         latest = self._channels.latest(monitor.address)
         if latest is not None:
             monitor.publish(self._event(monitor, latest)._replace(repeated=True))
-        return latest is not None
-
-    def _connection(self, monitor: Monitor, since: datetime, *, connected: bool) -> OutgoingRecord:
-        event = ConnectionEvent(monitor.name, connected, round(since.timestamp() * 1000) * 1_000_000)
-        return ConnectionRecord(
-            monitor.topic, event.key, event.body, monitor.serialization, monitor.address.protocol, droppable=True
-        )
+        return True
 
     def _event(self, monitor: Monitor, value: PVValue) -> OutgoingRecord:
         """Returns the event of a value; a notice if the value cannot be serialized."""
@@ -347,3 +355,19 @@ class Monitors:
         monitor.end()
         self.purge.add(monitor.topic, monitor.address.name)
         self.on_expired(monitor)
+
+
+def _connection_record(monitor: Monitor, connection: Connection) -> OutgoingRecord:
+    address = monitor.address
+    event = ConnectionEvent(
+        address.name, address.uri, connection.state, connection.since, connection.host, connection.reason
+    )
+    return ConnectionRecord(
+        monitor.topic,
+        connection_key(monitor.name),
+        connection_body(event),
+        monitor.serialization,
+        address.protocol,
+        droppable=True,
+        epoch=monitor.epoch,
+    )

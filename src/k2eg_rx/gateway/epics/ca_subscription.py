@@ -40,6 +40,7 @@ class CASubscription:
 
     Attributes:
         server: The address of the server of the latest connection.
+        reason: Why the latest attempt to subscribe failed; empty if it did not.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class CASubscription:
         self._connect = connect
         self._on_close = on_close
         self.server = ""
+        self.reason = ""
 
     def close(self) -> None:
         """See `Subscription.close`."""
@@ -73,6 +75,7 @@ class CASubscription:
                 channel = await self._connect()
                 await self._receive(channel)
             except Exception as error:
+                self.reason = f"the subscription failed: {error}"
                 _log.warning("subscription failed: pv=%s retry=%g s error=%s", self._address, _RETRY_SECONDS, error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -82,6 +85,7 @@ class CASubscription:
         Then both subscriptions are created anew, because the channel may have another type after reconnection.
         """
         self.server = (await _aioca.cainfo(self._name, wait=False, timeout=None)).host
+        self.reason = ""
         updates = _Updates(channel, self._subscriber.read)
         self._subscriber.connection(True)
         subscriptions = [

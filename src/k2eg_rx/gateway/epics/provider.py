@@ -76,6 +76,11 @@ def server_of(subscription: Subscription | None) -> str:
     return getattr(subscription, "server", "")
 
 
+def reason_of(subscription: Subscription | None) -> str:
+    """Returns why a subscription has no connection; empty if the library gives no reason: ``reason`` is optional."""
+    return getattr(subscription, "reason", "")
+
+
 def problem_of(provider: Provider) -> str:
     """Returns what is wrong with a provider; empty if nothing is, or if it does not tell: ``problem`` is optional."""
     problem: Callable[[], str] | None = getattr(provider, "problem", None)

@@ -40,6 +40,9 @@ class PVASubscription:
         monitor: Creates the p4p subscription.
         timers: Runs what must not block p4p's worker thread.
         on_close: Called when the subscription is closed.
+
+    Attributes:
+        reason: Why the server ended the subscription; empty if it did not.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class PVASubscription:
         self._draining = False
         self._connected = False
         self._reader: UpdateReader | None = None
+        self.reason = ""
 
     def open(self) -> None:
         """Subscribes. Called once by the provider, and again after the server has ended the subscription."""
@@ -111,7 +115,7 @@ class PVASubscription:
             self._on_interruption(item)
             return
         if not self._connected:
-            self._connected = True
+            self._connected, self.reason = True, ""
             self._subscriber.connection(True)
         self._subscriber.read(lambda: self._read(item))
 
@@ -122,10 +126,12 @@ class PVASubscription:
 
     def _on_interruption(self, reason: Exception) -> None:
         self._reader = None
+        is_lost = isinstance(reason, _raw.Disconnected)
+        self.reason = "" if is_lost else f"the server ended the subscription: {reason or type(reason).__name__}"
         if self._connected:
             self._connected = False
             self._subscriber.connection(False)
-        if isinstance(reason, _raw.Disconnected):
+        if is_lost:
             return  # p4p reconnects by itself
         _log.warning(
             "subscription ended by server: pv=%s retry=%g s error=%s",

@@ -124,3 +124,29 @@ def test_a_monitor_that_ends_while_its_pv_is_disconnected_is_not_missed(
     monitored.advance(60.0)
     assert len(lines(caplog)) == 1
     assert gauges(monitored) == (0, 0, 0)
+
+
+def test_a_pv_that_is_opened_again_is_searched_for_as_long_as_the_first_time(gateway: Any) -> None:
+    connections, address = gateway.handler.channels.connections, PVAddress("pva", "a")
+    first = gateway.handler.channels.stream(address).subscribe()
+    gateway.advance(4.0)
+    first.dispose()
+    second = gateway.handler.channels.stream(address).subscribe()
+    gateway.advance(4.0)
+    assert connections.current(address) is None
+    gateway.advance(1.1)
+    assert connections.current(address).state == "never_connected"
+    second.dispose()
+    assert connections.current(address) is None
+
+
+def test_a_listener_is_called_until_it_is_removed(gateway: Any) -> None:
+    connections, address = gateway.handler.channels.connections, PVAddress("pva", "a")
+    heard: list[str] = []
+    listening = connections.listen(address, lambda connection: heard.append(connection.state))
+    gateway.handler.channels.stream(address).subscribe()
+    gateway.update("a", 1)
+    disconnect(gateway, ["a"])
+    listening.dispose()
+    gateway.update("a", 2)
+    assert heard == ["connected", "disconnected"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from k2eg_rx.gateway.commands.claims import Claims
-from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.commands.messages import ConnectionRecord
 from k2eg_rx.gateway.commands.monitor_targets import MonitorDefinition
 from k2eg_rx.gateway.commands.source import ReceivedCommand
 from k2eg_rx.protocol import connection_event
@@ -17,6 +17,8 @@ from k2eg_rx.protocol.commands import MultiMonitorCommand, encode_command
 from k2eg_rx.protocol.encode import Serialization
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport.interfaces import Record
+
+START = 1_795_000_000  # the Unix time at virtual time 0
 
 
 def test_monitor_replies_and_publishes(gateway: Any) -> None:
@@ -71,7 +73,7 @@ def test_a_repeated_request_publishes_the_latest_value_again(gateway: Any) -> No
     gateway.update("a", 2)
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a", reply_id="again")
     gateway.update("a", 3)
-    repeated = [dict(each.headers).get("k2eg-repeated") for each in gateway.outgoing if each.topic == "a"]
+    repeated = [dict(each.headers).get("k2eg-repeated") for each in gateway.values if each.topic == "a"]
     assert repeated == [None, None, "1", None]
     assert gateway.bodies("a") == [{"a": {"value": value}} for value in (1, 2, 2, 3)]
     assert len(gateway.pva.subscriptions) == 1
@@ -137,9 +139,9 @@ def updates(gateway: Any, **values: Any) -> list[tuple[str, str, dict[str, Any]]
     for protocol, value in values.items():
         getattr(gateway, protocol).update("a", value)
     gateway.settle()
-    count = len(gateway.outgoing)
+    count = len(gateway.values)
     sent = gateway.sent()
-    headers = [dict(outgoing.headers)["k2eg-protocol"] for outgoing in gateway.outgoing[count - len(sent) :]]
+    headers = [dict(outgoing.headers)["k2eg-protocol"] for outgoing in gateway.values[count - len(sent) :]]
     return [(each.key, header, each.body) for each, header in zip(sent, headers, strict=True)]
 
 
@@ -192,31 +194,83 @@ def test_monitor_without_a_reply_topic_or_id_publishes(gateway: Any, missing: st
     assert [sent.topic for sent in gateway.sent()] == ["a"]
 
 
-def connections(outgoing: list[OutgoingRecord]) -> list[tuple[str, bool]]:
-    """Returns the topics and contents of the connection records among sent ones."""
-    records = [Record(each.topic, 0, 0, each.key, each.value, each.headers) for each in outgoing]
+def connections(gateway: Any) -> list[tuple[str, str, int]]:
+    """Returns topic, state and time (seconds after the start) of the connection records published so far."""
+    records = [Record(each.topic, 0, 0, each.key, each.value, each.headers) for each in gateway.outgoing]
     events = [(record.topic, connection_event(record)) for record in records]
-    return [(topic, event.connected) for topic, event in events if event is not None]
+    return [(topic, event.state, event.since // 10**9 - START) for topic, event in events if event is not None]
 
 
-def test_a_disconnect_is_published_and_forgets_the_latest_value(gateway: Any) -> None:
+def test_connections_are_published_in_order_with_the_values(gateway: Any) -> None:
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
+    gateway.advance(1.0)
     gateway.update("a", 1)
-    assert connections(gateway.outgoing) == []
+    gateway.update("a", 2)
+    assert connections(gateway) == [("a", "connected", 1)]
+    gateway.advance(1.0)
     gateway.pva.connected("a", False)
     gateway.settle()
-    assert connections(gateway.outgoing) == [("a", False)]
-    lost = gateway.outgoing[-1]
+    gateway.advance(1.0)
+    gateway.update("a", 3)
+    assert connections(gateway) == [("a", "connected", 1), ("a", "disconnected", 2), ("a", "connected", 3)]
+    kinds = [type(each).__name__ for each in gateway.outgoing if each.topic == "a"]
+    connection, value = "ConnectionRecord", "OutgoingRecord"
+    assert kinds == [connection, value, value, connection, connection, value]
+    lost = next(each for each in gateway.outgoing if isinstance(each, ConnectionRecord))
     assert "k2eg-ser-type" not in dict(lost.headers), "deployed clients skip a record without it"
-    gateway.outgoing.clear()
+
+
+def test_a_listener_learns_the_connection_again(gateway: Any) -> None:
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
-    gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="other")
-    assert connections(gateway.outgoing) == [("a", False)], "again for the client that asks again"
-    assert gateway.outgoing[1].value == lost.value, "with the time of the loss"
+    gateway.update("a", 1)
+    for topic, published in (("a", "connected"), ("other", "connected")):
+        gateway.outgoing.clear()
+        gateway.command("monitor", pv_name="pva://a", monitor_dest_topic=topic)
+        assert connections(gateway) == [(topic, published, 0)]
+        assert [each.key for each in gateway.outgoing if each.topic == topic][1] == b"a", "before the value"
+    gateway.pva.connected("a", False)
+    gateway.settle()
+    gateway.advance(7.0)
+    for topic in ("a", "other", "third"):
+        gateway.outgoing.clear()
+        gateway.command("monitor", pv_name="pva://a", monitor_dest_topic=topic)
+        assert connections(gateway) == [(topic, "disconnected", 0)], "with the time of the loss, and without a value"
+        assert len([each for each in gateway.outgoing if each.topic == topic]) == 1
+
+
+def test_a_pv_without_a_server_is_published_as_never_connected_after_a_while(gateway: Any) -> None:
+    gateway.advance(1.0)
+    gateway.command("multi-monitor", pv_name_list=["pva://a", "pva://b"])
+    gateway.advance(2.0)
+    gateway.command("multi-monitor", pv_name_list=["pva://c"])
+    gateway.update("b", 1)
+    gateway.advance(2.0)
+    assert connections(gateway) == [("b", "connected", 3)]
+    gateway.advance(1.1)
+    assert connections(gateway)[1:] == [("a", "never_connected", 1)]
+    gateway.advance(2.0)
+    assert connections(gateway)[2:] == [("c", "never_connected", 3)]
     gateway.outgoing.clear()
-    gateway.update("a", 2)
-    assert connections(gateway.outgoing) == [("a", True), ("other", True)]
-    assert [each.topic for each in gateway.outgoing if each.key == b"a"] == ["a", "other"]
+    gateway.command("multi-monitor", pv_name_list=["pva://a"])
+    assert connections(gateway) == [("a", "never_connected", 1)], "again for the client that asks again"
+    gateway.update("a", 1)
+    assert connections(gateway)[1:] == [("a", "connected", 8)]
+
+
+def test_host_and_reason_come_from_the_subscription(gateway: Any) -> None:
+    gateway.command("multi-monitor", pv_name_list=["pva://a", "pva://b"], uri_keys=True)
+    gateway.pva.open("a")[0].server = "ioc:5064"
+    gateway.pva.open("b")[0].reason = "no read access"
+    gateway.update("a", 1)
+    gateway.pva.open("a")[0].reason = "the server ended the subscription"
+    gateway.pva.connected("a", False)
+    gateway.advance(6.0)
+    bodies = [json.loads(each.value)["connection"] for each in gateway.outgoing if isinstance(each, ConnectionRecord)]
+    assert [(body["uri"], body["state"], body["host"], body["reason"]) for body in bodies] == [
+        ("pva://a", "connected", "ioc:5064", ""),
+        ("pva://a", "disconnected", "ioc:5064", "the server ended the subscription"),
+        ("pva://b", "never_connected", "", "no value since it was searched for first: no read access"),
+    ]
 
 
 def test_a_value_that_cannot_be_serialized_is_counted_logged_once_and_told(

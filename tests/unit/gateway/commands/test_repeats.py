@@ -147,11 +147,11 @@ def test_repeats_of_a_monitor_follow_a_clients_command(gateway: Any) -> None:
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
     gateway.update("a", 1)
     gateway.advance(60.0)
-    assert len([each for each in gateway.outgoing if each.topic == "a"]) == 1
+    assert len([each for each in gateway.values if each.topic == "a"]) == 1
     gateway.command("multi-monitor", pv_name_list=["pva://a"])
     gateway.advance(60.0)
     gateway.handler.expire({"a": 1})
     gateway.advance(60.0)
-    repeated = [dict(each.headers).get("k2eg-repeated") for each in gateway.outgoing if each.topic == "a"]
+    repeated = [dict(each.headers).get("k2eg-repeated") for each in gateway.values if each.topic == "a"]
     assert repeated == [None, "1", "1", "1"], "at once, after the delay, and for the new consumer"
     assert gateway.bodies("a") == [{"a": {"value": 1}}] * 4
