@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from numbers import Real
@@ -18,8 +18,9 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
-from k2eg_rx.arguments import flag, one_of, period_of, timeout_of
+from k2eg_rx.arguments import flag, instance, one_of, period_of, timeout_of
 from k2eg_rx.errors import ClientClosedError, K2EGError
+from k2eg_rx.operators.put_inputs import PutInputs
 from k2eg_rx.operators.stage import RESOLUTION, Stage, staged
 from k2eg_rx.protocol import PVData
 from k2eg_rx.pv import PVAddress
@@ -48,7 +49,7 @@ class PutOutcome(StrEnum):
         WRITTEN: The gateway confirmed the put.
         CLAMPED: The gateway confirmed the put of a limit in place of the number.
         DRY_RUN: A dry run; the put was not sent.
-        REFUSED: The number was invalid or outside the limits; no put was sent.
+        REFUSED: The number was invalid or outside the limits, or an input was missing; no put was sent.
         FAILED: The put failed. After an `OperationTimeout` the gateway may still write the value.
     """
 
@@ -167,8 +168,11 @@ class _Writer(Stage[Any, PutReport]):
         limits: SetpointLimits,
         period: float,
         put: Callable[[float], Observable[Any]] | None,
+        inputs: Observable[Any] | None,
     ) -> None:
         super().__init__(observer, scheduler)
+        self._states = inputs
+        self._inputs = PutInputs()
         self._uri = uri
         self._limits = limits
         self._period = period
@@ -185,16 +189,43 @@ class _Writer(Stage[Any, PutReport]):
         self.hold(self._reply)
 
     def run(self, source: Observable[Any], subscribed: abc.SchedulerBase | None) -> abc.DisposableBase:
-        """Subscribes to the source; puts use the same scheduler."""
+        """Subscribes to the inputs and the source; puts use the same scheduler."""
         self._subscribed = subscribed
+        if self._states is not None:  # before the source: the first number may be one to refuse
+            self.hold(
+                self._states.subscribe(
+                    self.catching(self._take_input),
+                    self.guarded(self.source_failed),
+                    self.guarded(self._end_inputs),
+                    scheduler=subscribed,
+                )
+            )
         return super().run(source, subscribed)
 
     def take(self, item: Any) -> None:
         # an exception of the subscriber ends the writing here: the source might continue after it
         self.catching(self._check)(item)
 
+    def _take_input(self, item: object) -> None:
+        self._inputs.take(item)
+        self._refuse_waiting()
+
+    def _end_inputs(self) -> None:
+        self._inputs.end()
+        self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        """Refuses the waiting number if an input is missing now."""
+        waiting, refusal = self._waiting, self._inputs.refusal
+        if waiting is not None and refusal:
+            self._waiting = None
+            self._refuse(replace(waiting, value=None, clamped=False, refusal=refusal))
+            self._complete_if_idle()
+
     def _check(self, item: Any) -> None:
         setpoint = self._limits.setpoint(item)
+        if setpoint.value is not None and self._inputs.refusal:
+            setpoint = replace(setpoint, value=None, clamped=False, refusal=self._inputs.refusal)
         if self._waiting is not None:
             self._skipped += 1
         if setpoint.value is not None:
@@ -202,6 +233,9 @@ class _Writer(Stage[Any, PutReport]):
             self._send()
             return
         self._waiting = None  # older than a number that is known to be wrong
+        self._refuse(setpoint)
+
+    def _refuse(self, setpoint: Setpoint) -> None:
         self._report(self._pending(setpoint), PutOutcome.REFUSED, ValueError(f"{self._uri}: {setpoint.refusal}"))
 
     def _pending(self, setpoint: Setpoint) -> _Pending:
@@ -300,6 +334,7 @@ def put_to(
     on_limit: OnLimit = "clamp",
     dry_run: bool = False,
     timeout: float | None = None,
+    inputs: Observable[Any] | None = None,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[Any]], Observable[PutReport]]:
     """Writes the stream's numbers to a PV; emits a `PutReport` for each number written or refused.
@@ -310,6 +345,7 @@ def put_to(
       the newest is written; `PutReport.skipped` counts the others.
     - An error of the source, which includes exceptions in operators before this one, stops the writing for good and
       drops the waiting number. So does an exception of the subscriber. No value is written twice.
+    - While one of the `inputs` is disconnected or stale, numbers are refused, together with one that waits.
     - A failed put is not repeated. Only a closed client ends the stream.
     - After `dispose` nothing is sent. When the source completes, the waiting number is still written.
 
@@ -324,6 +360,9 @@ def put_to(
         on_limit: "clamp" writes the limit in place of a number outside it, "refuse" writes nothing.
         dry_run: If true, sends no put; reports say what it would have written.
         timeout: Seconds for each put; by default the client's timeout.
+        inputs: The states of the PVs that the numbers are computed from: ``client.connection_stream(uris)``, or the
+            stream of `stale`, or both merged. Its error ends the writing; after its end all numbers are refused. None:
+            numbers are written whatever became of the PVs.
         scheduler: Clock and timer threads; by default that of `subscribe`, else the shared one.
 
     Emits:
@@ -371,6 +410,8 @@ def put_to(
     seconds = None if timeout is None else timeout_of(timeout)
     if not callable(getattr(client, "put_stream", None)):
         raise ValueError(f"client must have the method put_stream, got {shown(client)}")
+    if inputs is not None:
+        instance(inputs, "inputs", Observable, "an Observable of ConnectionEvent or Staleness")
 
     def put(value: float) -> Observable[Any]:
         return client.put_stream(address.uri, value, seconds)
@@ -379,7 +420,7 @@ def put_to(
 
     def operator(source: Observable[Any]) -> Observable[PutReport]:
         def make(observer: abc.ObserverBase[PutReport], timing: abc.SchedulerBase) -> _Writer:
-            return _Writer(observer, timing, uri=address.uri, limits=allowed, period=period, put=send)
+            return _Writer(observer, timing, uri=address.uri, limits=allowed, period=period, put=send, inputs=inputs)
 
         return staged(source, make, scheduler)
 

@@ -13,7 +13,7 @@ from reactivex import Observable, abc
 
 from k2eg_rx.arguments import positive, pv_names
 from k2eg_rx.operators.stage import RESOLUTION, Stage, staged
-from k2eg_rx.protocol import PVData
+from k2eg_rx.protocol import ConnectionEvent, PVData
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,15 @@ class Staleness:
         is_stale: True if it fell silent, False if it returned.
         silence: Seconds without an update.
         update: Last update, before the silence or at its end; None if there was none.
+        connection: The event of the PV's connection that made it stale or returned it; None if it was an update or the
+            lack of updates.
     """
 
     name: str
     is_stale: bool
     silence: float
     update: PVData | None
+    connection: ConnectionEvent | None = None
 
 
 @dataclass(slots=True)
@@ -39,7 +42,7 @@ class _Watched:
     update: PVData | None = None
 
 
-class _Watch(Stage[PVData, Staleness]):
+class _Watch(Stage[PVData | ConnectionEvent, Staleness]):
     """Fresh and stale PVs, each in order of arrival: one timer, for the first fresh PV, is enough."""
 
     def __init__(
@@ -57,18 +60,33 @@ class _Watch(Stage[PVData, Staleness]):
         self._fresh = {name: _Watched(now) for name in self._names}
         self._start_timer(now)
 
-    def take(self, item: PVData) -> None:
+    def take(self, item: PVData | ConnectionEvent) -> None:
+        if isinstance(item, ConnectionEvent):
+            if item.is_connected:
+                self._heard(item.name, None, item)
+            else:
+                self._lost(item)
+        else:
+            self._heard(item.name, item)
+
+    def _heard(self, name: str, update: PVData | None, connection: ConnectionEvent | None = None) -> None:
+        """Takes an update; or a connection, after which a value that has not changed is not repeated."""
         now = self.now()
-        name = item.name
         returned = self._stale.pop(name, None)
         watched = returned or self._fresh.pop(name, None) or _Watched(now)
         silence = now - watched.arrived
-        watched.arrived, watched.update = now, item
+        watched.arrived, watched.update = now, update or watched.update
         self._fresh[name] = watched  # last: no PV has a later arrival
         if not self._is_timed:
             self._start_timer(now)
         if returned is not None:
-            self.emit(Staleness(name, False, silence, item))
+            self.emit(Staleness(name, False, silence, watched.update, connection))
+
+    def _lost(self, connection: ConnectionEvent) -> None:
+        name, now = connection.name, self.now()
+        if name not in self._stale:
+            watched = self._stale[name] = self._fresh.pop(name, None) or _Watched(now)
+            self.emit(Staleness(name, True, now - watched.arrived, watched.update, connection))
 
     def _start_timer(self, now: float) -> None:
         for watched in self._fresh.values():
@@ -94,11 +112,14 @@ class _Watch(Stage[PVData, Staleness]):
 
 def stale(
     after: float, *, pvs: Iterable[str] = (), scheduler: abc.SchedulerBase | None = None
-) -> Callable[[Observable[PVData]], Observable[Staleness]]:
+) -> Callable[[Observable[PVData | ConnectionEvent]], Observable[Staleness]]:
     """Emits a `Staleness` when a PV has had no update for `after` seconds, and when it returns.
 
     The arrival of updates counts, not their timestamps. A PV is watched from its first update on; PVs in `pvs` from the
     subscription on, so that a PV without any update is detected too.
+
+    In a stream with connections (``monitor_stream(..., connection=True)``), a PV that is not connected is stale at
+    once, and returns when it is connected.
 
     A PV whose value does not change sends no updates either: choose `after` for the PV. A client activates a monitor
     again after `Client(silence=...)` seconds without updates, and a working PV then repeats its value.
@@ -136,7 +157,7 @@ def stale(
     seconds = positive(after, "after")
     names = pv_names(pvs)
 
-    def operator(source: Observable[PVData]) -> Observable[Staleness]:
+    def operator(source: Observable[PVData | ConnectionEvent]) -> Observable[Staleness]:
         return staged(source, lambda observer, timing: _Watch(observer, timing, seconds, names), scheduler)
 
     return operator

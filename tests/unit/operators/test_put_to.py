@@ -16,7 +16,8 @@ from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.errors import ClientClosedError, OperationTimeout
-from k2eg_rx.operators import PutOutcome, PutReport, put_to
+from k2eg_rx.operators import PutOutcome, PutReport, Staleness, put_to
+from k2eg_rx.protocol import ConnectionEvent, PVState
 from k2eg_rx.testing import update
 
 NAN, INF = float("nan"), float("inf")
@@ -393,3 +394,98 @@ def test_bad_arguments_raise_at_the_call(arguments: dict[str, Any]) -> None:
 def test_an_invalid_uri_raises_at_the_call() -> None:
     with pytest.raises(ValueError, match="protocol"):
         put_to(FakeClient(), "set:x", limits=(0, 1))
+
+
+# inputs
+
+
+def connection(state: str, uri: str = "pva://in:x") -> ConnectionEvent:
+    return ConnectionEvent(uri.partition("://")[2], uri, PVState(state), 0, reason="gone")
+
+
+def staleness(*, is_stale: bool) -> Staleness:
+    return Staleness("in:x", is_stale, 5.0, None)
+
+
+@pytest.mark.parametrize(
+    ("lost", "back", "reason"),
+    [
+        (connection("disconnected"), connection("connected"), "input pva://in:x is disconnected: gone"),
+        (connection("never_connected"), connection("connected"), "input pva://in:x was never connected"),
+        (staleness(is_stale=True), staleness(is_stale=False), "input in:x is stale"),
+    ],
+)
+def test_numbers_are_refused_while_an_input_is_missing(lost: Any, back: Any, reason: str) -> None:
+    inputs: Subject[Any] = Subject()
+    bench = Bench(FakeClient(at_once=True), inputs=inputs)
+    inputs.on_next(connection("connected"))
+    bench.emit(1, at=1)
+    inputs.on_next(lost)
+    bench.emit(2, at=3)
+    inputs.on_next(connection("connected", "pva://in:y"))
+    bench.emit(3, at=5)
+    inputs.on_next(back)
+    bench.emit(4, at=7)
+    assert bench.client.puts == [1, 4]
+    assert bench.log() == [(1, 1, "written", 0), (2, None, "refused", 0), (3, None, "refused", 0), (4, 4, "written", 0)]
+    assert str(bench.entries[1].error) == f"pva://set:x: {reason}"
+
+
+def test_a_waiting_number_is_refused_when_an_input_is_lost() -> None:
+    inputs: Subject[Any] = Subject()
+    bench = Bench(FakeClient(at_once=True), inputs=inputs)
+    bench.emit(1, 20, at=1)
+    inputs.on_next(connection("disconnected"))
+    bench.source.on_completed()
+    bench.scheduler.advance_to(9)
+    assert bench.client.puts == [1]
+    assert bench.log() == [(1, 1, "written", 0), (20, None, "refused", 0)]
+    assert bench.ends == ["completed"]
+
+
+def test_the_state_of_an_input_is_known_before_the_first_number() -> None:
+    bench = Bench(FakeClient(at_once=True), inputs=rx.concat(rx.of(connection("disconnected")), rx.never()))
+    bench.emit(1, at=1)
+    assert bench.client.puts == []
+
+
+def test_all_numbers_are_refused_after_the_end_of_the_inputs() -> None:
+    inputs: Subject[Any] = Subject()
+    bench = Bench(FakeClient(at_once=True), inputs=inputs)
+    bench.emit(1, 2, at=1)
+    inputs.on_completed()
+    bench.emit(3, at=5)
+    assert bench.client.puts == [1]
+    assert str(bench.entries[-1].error) == "pva://set:x: the stream of inputs has ended"
+
+
+def test_an_error_of_the_inputs_ends_the_writing() -> None:
+    inputs: Subject[Any] = Subject()
+    bench = Bench(FakeClient(at_once=True), inputs=inputs)
+    bench.emit(1, 2, at=1)
+    inputs.on_error(OSError("gone"))
+    bench.scheduler.advance_to(9)
+    assert bench.client.puts == [1]
+    assert [type(end) for end in bench.ends] == [OSError]
+
+
+def test_inputs_of_another_kind_end_the_writing() -> None:
+    inputs: Subject[Any] = Subject()
+    bench = Bench(FakeClient(at_once=True), inputs=inputs)
+    inputs.on_next(update("in:x", 1))
+    bench.emit(1, at=1)
+    assert bench.client.puts == []
+    assert [str(end)[:51] for end in bench.ends] == ["inputs must emit ConnectionEvent or Staleness, got "]
+
+
+def test_inputs_must_be_an_observable() -> None:
+    with pytest.raises(ValueError, match="inputs must be an Observable"):
+        Bench(inputs=["pva://in:x"])
+
+
+def test_inputs_are_left_with_the_stream() -> None:
+    inputs: Subject[Any] = Subject()
+    bench = Bench(inputs=inputs)
+    assert inputs.observers
+    bench.subscription.dispose()
+    assert not inputs.observers

@@ -7,7 +7,7 @@ from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.operators import Staleness, stale
-from k2eg_rx.protocol.messages import PVData
+from k2eg_rx.protocol import ConnectionEvent, PVData, PVState
 from k2eg_rx.testing import update
 
 
@@ -16,7 +16,7 @@ class Bench:
 
     def __init__(self, after: float = 5.0, **arguments: Any) -> None:
         self.scheduler = TestScheduler()
-        self.source: Subject[PVData] = Subject()
+        self.source: Subject[PVData | ConnectionEvent] = Subject()
         self.found: list[Staleness] = []
         self.ends: list[Any] = []
         self.subscription = self.source.pipe(stale(after, **arguments)).subscribe(
@@ -27,6 +27,10 @@ class Bench:
         self.scheduler.advance_to(at)
         for name in names:
             self.source.on_next(update(name, at))
+
+    def connection(self, name: str, state: str, at: float) -> None:
+        self.scheduler.advance_to(at)
+        self.source.on_next(ConnectionEvent(name, f"pva://{name}", PVState(state), 0))
 
     def until(self, time: float) -> list[tuple[str, bool, float]]:
         self.scheduler.advance_to(time)
@@ -129,3 +133,38 @@ def test_bad_arguments_raise_at_the_call() -> None:
         stale(1, pvs="pva://x")
     with pytest.raises(ValueError, match="protocol"):
         stale(1, pvs=["http://x"])
+
+
+def test_a_pv_that_is_not_connected_is_stale_at_once_and_only_once() -> None:
+    bench = Bench(pvs=["named"])
+    bench.heard("x", at=1)
+    bench.connection("x", "disconnected", at=2)
+    bench.connection("x", "disconnected", at=3)
+    bench.connection("named", "never_connected", at=4)
+    bench.connection("unknown", "never_connected", at=4.5)
+    assert bench.until(40) == [("x", True, 1.0), ("named", True, 4.0), ("unknown", True, 0.0)]
+
+
+def test_a_pv_that_connects_again_returns_with_its_last_update() -> None:
+    bench = Bench()
+    bench.connection("x", "connected", at=0.5)
+    bench.heard("x", at=1)
+    bench.connection("x", "disconnected", at=2)
+    bench.connection("x", "connected", at=8)
+    lost, back = bench.found
+    assert (lost.connection and lost.connection.state, back.connection and back.connection.state) == (
+        PVState.DISCONNECTED,
+        PVState.CONNECTED,
+    )
+    assert (back.is_stale, back.silence, back.update and back.update.value) == (False, 7.0, 1)
+    bench.heard("x", at=9)
+    assert bench.until(13.9)[2:] == []
+    assert bench.until(30) == [("x", True, 5.0)], "silent since then"
+
+
+def test_the_silence_of_one_pv_is_noticed_although_an_earlier_one_disconnected() -> None:
+    bench = Bench()
+    bench.heard("x", at=1)
+    bench.heard("y", at=2)
+    bench.connection("x", "disconnected", at=3)
+    assert bench.until(30) == [("x", True, 2.0), ("y", True, 5.0)]

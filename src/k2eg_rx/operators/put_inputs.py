@@ -1,0 +1,46 @@
+"""The states of the PVs that `put_to` depends on.
+
+Thread safety: none; it belongs to the lock of its stage.
+"""
+
+from __future__ import annotations
+
+from k2eg_rx.operators.stale import Staleness
+from k2eg_rx.protocol import ConnectionEvent, PVState
+from k2eg_rx.texts import shown
+
+
+class PutInputs:
+    """The inputs of a computation that are not there."""
+
+    def __init__(self) -> None:
+        self._missing: dict[tuple[type, str], str] = {}
+
+    @property
+    def refusal(self) -> str:
+        """Why numbers are refused; empty if all inputs are there."""
+        return next(iter(self._missing.values()), "")
+
+    def take(self, item: object) -> None:
+        """Takes the state of an input.
+
+        Raises:
+            TypeError: It is neither a `ConnectionEvent` nor a `Staleness`.
+        """
+        if isinstance(item, ConnectionEvent):
+            why = "was never connected" if item.state is PVState.NEVER_CONNECTED else f"is disconnected: {item.reason}"
+            self._set(item, item.uri, "" if item.is_connected else f"input {item.uri} {why}")
+        elif isinstance(item, Staleness):
+            self._set(item, item.name, f"input {item.name} is stale" if item.is_stale else "")
+        else:
+            raise TypeError(f"inputs must emit ConnectionEvent or Staleness, got {shown(item)}")
+
+    def end(self) -> None:
+        """Takes the end of the states: from now on no input is known to be there."""
+        self._missing[object, ""] = "the stream of inputs has ended"
+
+    def _set(self, item: object, name: str, refusal: str) -> None:
+        if refusal:
+            self._missing[type(item), name] = refusal
+        else:
+            self._missing.pop((type(item), name), None)
