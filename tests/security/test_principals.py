@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka.admin import ResourceType
 
 from k2eg_rx import Client, OperationError, TransportError, first
@@ -42,8 +44,10 @@ def command_topics(site: Any, tmp_path: Path) -> Iterator[dict[str, str]]:
         pvlist=str(tmp_path / "pvlist"),
         access=str(tmp_path / "site.acf"),
         command_topics=", ".join(f"{topic}:{name}" for name, topic in topics.items()),
+        audit_topic=f"audit-{mark}",
     )
     settings = site.settings("SASL", site.scram("operator"))
+    site.kafka.create_topics(options.audit_topic)
     with ExitStack() as stack:
         ioc = stack.enter_context(SoftIoc(DATA / "records.db"))
         provider = PVAccessProvider(ioc.client_environment)
@@ -53,7 +57,7 @@ def command_topics(site: Any, tmp_path: Path) -> Iterator[dict[str, str]]:
         stack.enter_context(
             Gateway(transport, {"pva": provider}, options, settings.command_topic, KafkaTopicAdmin(settings))
         )
-        yield topics
+        yield topics | {"audit": options.audit_topic}
 
 
 @pytest.fixture
@@ -62,6 +66,8 @@ def clients(site: Any, command_topics: dict[str, str]) -> Iterator[dict[str, Cli
     with ExitStack() as stack:
         made: dict[str, Client] = {}
         for name, topic in command_topics.items():
+            if name == "audit":
+                continue
             user = f"{name}-{uuid.uuid4().hex[:8]}"
             site.kafka.add_user(user)
             settings = replace(site.settings("SASL", site.scram(user), user), command_topic=topic)
@@ -87,6 +93,15 @@ def test_each_principal_may_do_what_the_rules_say_and_cannot_be_the_other(
     assert first(clients["operators"].get_stream("pva://t:ao")).value == 2.5
     with pytest.raises(OperationError, match=r"'pva://t:str' denied: line 3 of the list denies it"):
         first(clients["website"].snapshot_stream(["pva://magnet:ao", "pva://t:str"]))
+
+    consumer = Consumer({"bootstrap.servers": site.kafka.broker.address, "group.id": "auditor"})
+    consumer.assign([TopicPartition(command_topics["audit"], 0, OFFSET_BEGINNING)])
+    message = consumer.poll(LONG)
+    assert message is not None
+    record = json.loads(message.value() or b"")
+    consumer.close()
+    assert (record["principal"], record["pv"], record["result"]) == ("operators", "pva://magnet:ao", "ok")
+    assert (set(record["old"]), record["new"]) == ({"value"}, {"value": 2.5})
 
     thief = clients["website"].app_name
     stolen = replace(site.settings("SASL", site.scram(thief), thief), command_topic=command_topics["operators"])

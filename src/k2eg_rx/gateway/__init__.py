@@ -14,6 +14,8 @@ Access
       `read_only` each put, with `pvlist` what that file does not allow, and with `access` what another file does
       not let the principal of its command topic do (`command_topics`). In a one-shot snapshot each denied PV is
       refused, and the others are read.
+    - With `audit_topic` a record of each put that was carried out goes to that topic; such puts wait, a second at most,
+      until the value before them is read.
     - An alias of `pvlist` is the PV's name in topics, keys, replies and events; EPICS is asked for the real PV. Puts to
       both keep their order.
 

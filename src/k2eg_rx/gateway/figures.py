@@ -153,6 +153,9 @@ _OWN: Mapping[Family, Callable[[Figures], Values]] = {
         "PVs that commands asked for and must not read or write, by the option that denies them",
         "option",
     ): lambda figures: {(option,): count for option, count in tuple(figures.metrics.denied.items())},
+    _counter("unaudited_puts", "Puts that were carried out and are not in the audit topic"): (
+        lambda figures: figures.metrics.unaudited
+    ),
     _gauge("pending_operations", "Gets and puts that wait or run"): lambda figures: figures.state.operations,
     _counter("failures", "Unexpected exceptions, each of which is in the log"): lambda figures: (
         figures.metrics.failures

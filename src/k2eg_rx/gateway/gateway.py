@@ -24,6 +24,7 @@ from reactivex import Observable, abc
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.access_rules import AccessRules
+from k2eg_rx.gateway.commands.audit import Audit
 from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.dispatch import handle_each
 from k2eg_rx.gateway.commands.get_put import GetPutHandler
@@ -46,7 +47,7 @@ from k2eg_rx.gateway.fleet.state_log import KafkaStateLog
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import EventLoop, call_soon
 from k2eg_rx.gateway.runtime.metrics import UNREADABLE, GatewayState, Metrics, RateLimitedWarning, Result
-from k2eg_rx.gateway.runtime.options import GatewayOptions
+from k2eg_rx.gateway.runtime.options import ANONYMOUS, GatewayOptions
 from k2eg_rx.protocol import (
     PARSE_ERROR_KEY,
     GetCommand,
@@ -154,8 +155,9 @@ class CommandHandler:
             return reactivex.empty()
         if isinstance(parsed, Refusal):
             return refusal_stream(metrics, parsed.reply_to, parsed.key, parsed.error, parsed.message)
-        request = CommandRequest(parsed.command, parsed.reply_to, received.claim, received.written)
-        return self._access.admit(request, record.topic, self._handlers[type(parsed.command)])
+        principal = self._context.options.principals.get(record.topic, ANONYMOUS)
+        request = CommandRequest(parsed.command, parsed.reply_to, received.claim, received.written, principal)
+        return self._access.admit(request, self._handlers[type(parsed.command)])
 
     def _parse(self, record: Record) -> Parsed:
         if len(record.value or b"") > self._context.options.max_command_bytes:
@@ -249,6 +251,8 @@ class Gateway:
             self._fleet = Fleet(state_log, transport, self._handler, self._publisher, context)
         self._topics = context.command_topics
         self._starts = [StartPublisher(transport.sink, self._handler.topics, context, topic) for topic in self._topics]
+        if options.audit_topic:
+            self._handler.get_put.audit = Audit(transport.sink(), context)
         self._connection_log = ConnectionLog(_log, self._loop, self.metrics.losses)
         self._source: RecordSource | None = None
         self._subscription: abc.DisposableBase | None = None
@@ -376,6 +380,8 @@ class Gateway:
         for start in self._starts:
             start.close()
         self._publisher.close(timeout / 4)
+        if self._handler.get_put.audit is not None:
+            self._handler.get_put.audit.close(timeout / 4)
         if self._fleet is not None:
             self._fleet.close(timeout / 4)
         self._handler.topics.close(0.0)

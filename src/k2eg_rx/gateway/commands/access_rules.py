@@ -22,7 +22,6 @@ from k2eg_rx.gateway.epics.provider import Provider
 from k2eg_rx.gateway.epics.pv_list import ListedProvider, PVDeniedError, PVEntry, PVList
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning, Result
-from k2eg_rx.gateway.runtime.options import ANONYMOUS
 from k2eg_rx.protocol import (
     MONITOR_KEY,
     RECURRING_KEY,
@@ -70,7 +69,6 @@ class AccessRules:
         self._options = context.options
         self._pvs = PVList(context.options.pvlist) if context.options.pvlist else None
         self._access = AccessFile(context.options.access) if context.options.access else None
-        self._principals = context.options.principals
         self._metrics = context.metrics
         self._denied = RateLimitedWarning(_log, "{} denied")
 
@@ -79,15 +77,14 @@ class AccessRules:
         pvs = self._pvs
         return providers if pvs is None else {name: ListedProvider(each, pvs) for name, each in providers.items()}
 
-    def admit(self, request: CommandRequest[Any], topic: str, carry_out: CarryOut) -> Observable[OutgoingRecord]:
+    def admit(self, request: CommandRequest[Any], carry_out: CarryOut) -> Observable[OutgoingRecord]:
         """Returns the answer to a command: that of its handler if it may be carried out, else a negative reply.
 
         Args:
             request: The command.
-            topic: The topic from which it was read, which says whose it is.
             carry_out: Its handler.
         """
-        command, principal = request.command, self._principals.get(topic, ANONYMOUS)
+        command = request.command
         match command:
             case GetCommand() | PutCommand():
                 key, names = command.pv_name, (command.pv_name,)
@@ -98,10 +95,10 @@ class AccessRules:
             case RepeatingSnapshotCommand():
                 key, names = RECURRING_KEY, command.pv_name_list
             case SnapshotCommand():
-                return self._snapshot(request, principal, carry_out)
+                return self._snapshot(request, carry_out)
             case _:  # of a snapshot that runs
                 return carry_out(request)
-        denied = self._denied_of(request, principal, names)
+        denied = self._denied_of(request, names)
         if not denied:
             return carry_out(request)
         name, text = next(iter(denied.items()))
@@ -112,11 +109,9 @@ class AccessRules:
             return reactivex.of(reply(request.reply_to, name, ACCESS_DENIED, text))
         return refusal_stream(self._metrics, request.reply_to, key, ACCESS_DENIED, text)
 
-    def _snapshot(
-        self, request: CommandRequest[SnapshotCommand], principal: str, carry_out: CarryOut
-    ) -> Observable[OutgoingRecord]:
+    def _snapshot(self, request: CommandRequest[SnapshotCommand], carry_out: CarryOut) -> Observable[OutgoingRecord]:
         names = request.command.pv_name_list
-        denied = self._denied_of(request, principal, names)
+        denied = self._denied_of(request, names)
         if not denied:
             return carry_out(request)
         self._metrics.refused += 1
@@ -125,19 +120,19 @@ class AccessRules:
         answers = reactivex.from_iterable(refusals) if request.reply_to.complete else reactivex.empty()
         return reactivex.concat(answers, carry_out(request._replace(command=rest)))
 
-    def _denied_of(self, request: CommandRequest[Any], principal: str, names: tuple[str, ...]) -> dict[str, str]:
+    def _denied_of(self, request: CommandRequest[Any], names: tuple[str, ...]) -> dict[str, str]:
         """Returns the names that are denied, with the text of the reply; counts and logs them."""
         denied: dict[str, str] = {}
         if len(names) > self._options.max_names:
             return denied  # its handler refuses the command
         operation = request.command.operation
         for name in dict.fromkeys(names):
-            denial = self._denial(name, principal, is_put=isinstance(request.command, PutCommand))
+            denial = self._denial(name, request.principal, is_put=isinstance(request.command, PutCommand))
             if denial is not None:
                 text = f"{operation} of {printable(name, 200)!r} denied: {denial.text} ([gateway] {denial.option})"
                 denied[name] = text
                 self._metrics.count_denied(denial.option)
-                self._denied.count(f"principal={principal} reply_topic={request.reply_to.topic} reason={text}")
+                self._denied.count(f"principal={request.principal} reply_topic={request.reply_to.topic} reason={text}")
         return denied
 
     def _denial(self, name: str, principal: str, *, is_put: bool) -> Denial | None:

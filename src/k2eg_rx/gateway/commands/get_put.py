@@ -28,6 +28,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from k2eg_rx.errors import WireError
+from k2eg_rx.gateway.commands.audit import Audit, copied_to
 from k2eg_rx.gateway.commands.channels import provider_of
 from k2eg_rx.gateway.commands.claims import LOST, UNCONFIRMED, ClaimState
 from k2eg_rx.gateway.commands.expiries import Expiries
@@ -48,6 +49,7 @@ _log = get_logger(__name__)
 
 _SWEEP_PERIOD = 0.25  # seconds between checks for expired operations, and so the delay of a timeout reply
 _MAX_BLOCKING = 0.5  # seconds that a put that was sent may block later commands of its PV; a slower server hangs
+_MAX_READING = 1.0  # seconds that a put may wait for the value before it, if there is an audit topic
 _LONGEST_WAIT = 3600.0  # seconds that a put may wait for its record: long scans take minutes
 _SWEEP_BATCH = 250  # timeout replies per turn of the event loop, about 10 ms of work
 
@@ -73,6 +75,9 @@ class GetPutHandler:
         context: Scheduler, metrics, options and clock.
         capacity_available: Called when an operation has ended.
         confirm: Confirms open claims; calls its argument on the event loop thread after the attempt.
+
+    Attributes:
+        audit: Writes a record of each put that was carried out; None for no records.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class GetPutHandler:
         self._clock = context.clock
         self._capacity_available = capacity_available
         self._confirm = confirm
+        self.audit: Audit | None = None
         self._queues = KeyedQueue()
         self._shares = FairShares(context.options, partial(call_soon, context.scheduler))
         self._confirming = False
@@ -141,7 +147,36 @@ class GetPutHandler:
             on_written = partial(call_soon, self._scheduler, partial(self._unblock, operation))
             return provider.put(address, fields, timeout, wait=True, on_written=on_written, may_send=may_send)
 
-        return self._operation(request, address, call, self._options.max_put_age, blocking=True)
+        def audited(operation: Operation, timeout: float) -> Future[Any]:
+            operation.new = fields
+            return self._after_reading(operation, address, timeout, call)
+
+        start = call if self.audit is None else audited
+        return self._operation(request, address, start, self._options.max_put_age, blocking=True)
+
+    def _after_reading(
+        self,
+        operation: Operation,
+        address: PVAddress,
+        timeout: float,
+        call: Callable[[Operation, float], Future[Any]],
+    ) -> Future[Any]:
+        """Reads what a put is about to overwrite, for the audit topic, then puts."""
+        result: Future[Any] = Future()
+
+        def proceed(reading: Future[PVReading]) -> None:
+            if reading.exception() is None:
+                structure = reading.result().structure
+                operation.old = {name: structure[name] for name in operation.new if name in structure}
+            remaining = (operation.deadline - self._scheduler.now).total_seconds()
+            if operation not in self._pending or remaining <= 0:
+                result.set_exception(ProviderTimeout(_NOT_SENT))
+            else:
+                copied_to(result, partial(call, operation, remaining))
+
+        reading = provider_of(self._providers, address).get(address, min(timeout, _MAX_READING))
+        reading.add_done_callback(lambda done: call_soon(self._scheduler, partial(proceed, done)))
+        return result
 
     def _operation(
         self,
@@ -362,6 +397,8 @@ class GetPutHandler:
         answerable = request.reply_to.complete or isinstance(request.command, GetCommand)
         if operation.is_put and not request.claim.answer():
             answerable, result = False, Result.HANDED_OVER  # another gateway carries it out and answers
+        if self.audit is not None and operation.is_put and request.claim.is_begun:
+            self.audit.record(request, operation.old, operation.new, result, message)
         if answerable:
             outgoing = reply(request.reply_to, request.command.pv_name, error, message, completed=completed)
         self._end(operation, outgoing, result)

@@ -5,6 +5,7 @@ Thread safety: belongs to the event loop thread.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -49,6 +50,8 @@ class Operation:
         self.ticket: Ticket | None = None
         self.slot: Slot | None = None
         self.unblock_timer = SerialDisposable()
+        self.old: Mapping[str, Any] | None = None  # of a put: the fields before it, for the audit topic
+        self.new: Mapping[str, Any] = {}
         self.is_denied = False  # its provider was not allowed to send the value
         self.is_unconfirmed = False  # it begins once its claim is confirmed
 

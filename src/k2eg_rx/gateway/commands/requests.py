@@ -11,6 +11,7 @@ from reactivex import Observable
 from k2eg_rx.gateway.commands.claims import Claim
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.runtime.metrics import Metrics, Result
+from k2eg_rx.gateway.runtime.options import ANONYMOUS
 from k2eg_rx.protocol import ReplyTo
 from k2eg_rx.transport import Record
 
@@ -71,12 +72,14 @@ class CommandRequest(NamedTuple, Generic[_Command]):
         reply_to: Topic, id and serialization of the reply.
         claim: The right to carry the command out.
         written: When the command was written to its topic.
+        principal: Whose command it is.
     """
 
     command: _Command
     reply_to: ReplyTo
     claim: Claim
     written: Written = Written()
+    principal: str = ANONYMOUS
 
     def age(self, now: float) -> float:
         """Returns the age of the command in seconds at Unix time `now`; 0 if unknown."""

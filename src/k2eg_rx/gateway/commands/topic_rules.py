@@ -33,6 +33,7 @@ class TopicRules:
         self._start_topics = frozenset(map(gateway_topic, context.command_topics))
         self._state_topic = context.options.state_topic_name
         options = context.options
+        self._audit_topic = options.audit_topic or None
         self._patterns = {
             "reply": options.reply_topics,
             "monitor": options.monitor_topics,
@@ -85,6 +86,8 @@ class TopicRules:
             return f"topic {topic!r} is that of the starts of gateways"
         if topic == self._state_topic:
             return f"topic {topic!r} is that of the state of gateways"
+        if topic == self._audit_topic:
+            return f"topic {topic!r} is the audit topic"
         if topic.startswith(_INTERNAL):
             return f"topic {topic!r} is internal to Kafka"
         pattern = self._patterns[kind]

@@ -130,6 +130,7 @@ class Metrics:
         dropped_samples: Values discarded because a recurring snapshot's buffer was full.
         dropped_records: Records discarded because no more may wait for Kafka, or the producer refused them.
         undelivered: Records that Kafka refused, or did not confirm in an outage.
+        unaudited: Puts that were carried out and are not in the audit topic.
         merged_records: Those of `dropped_records` that a newer record of the same PV has replaced.
         disconnections: Losses of a connection to a subscribed PV.
         iterations: Iterations of recurring snapshots that were published.
@@ -156,6 +157,7 @@ class Metrics:
     dropped_samples: int = 0
     dropped_records: int = 0
     undelivered: int = 0
+    unaudited: int = 0
     merged_records: int = 0
     disconnections: int = 0
     iterations: int = 0

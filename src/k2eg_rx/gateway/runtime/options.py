@@ -59,6 +59,7 @@ class GatewayOptions:
         command_topics: Further topics that commands are read from, each with the name of the principal that may write
             to it: ``TOPIC:NAME, TOPIC:NAME``. Commands of the environment's command topic are those of ``anonymous``,
             unless it is named here, too.
+        audit_topic: A topic for a record of each put that is carried out; empty for none. It must exist.
         state: Whether the gateway keeps what it publishes in a topic, which it shares with the other gateways of its
             group: it goes on after a restart, and others go on when it ends. Needs `create_topics`.
         state_topic: The topic; by default the name of the group with "-state" after it.
@@ -107,6 +108,7 @@ class GatewayOptions:
     pvlist: str = ""
     access: str = ""
     command_topics: str = ""
+    audit_topic: str = ""
     state: bool = True
     state_topic: str = ""
     state_partitions: int = 32
@@ -159,7 +161,10 @@ class GatewayOptions:
         for name in ("pvlist", "access"):
             instance(getattr(self, name), f"[gateway] {name}", str, "the path of a file")
         instance(self.command_topics, "[gateway] command_topics", str, "a list of TOPIC:NAME")
-        _principals(self.command_topics)
+        if _principals(self.command_topics) and self.audit_topic in _principals(self.command_topics):
+            raise ValueError("[gateway] audit_topic must not be a topic of commands")
+        if not isinstance(self.audit_topic, str) or not (self.audit_topic == "" or is_topic_name(self.audit_topic)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"[gateway] audit_topic must be the name of a topic, got {shown(self.audit_topic)}")
         whole(self.metrics_port, "[gateway] metrics_port", 0, 65535)
         whole(self.processes, "[gateway] processes", 1, _MOST_PROCESSES)
         for name in (option.name for option in fields(self) if type(option.default) is int and option.default):

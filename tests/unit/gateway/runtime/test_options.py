@@ -29,7 +29,7 @@ def test_a_section_is_parsed() -> None:
     ("section", "words"),
     [
         ({"operation_timeuot": "1"}, "operation_timeuot is not an option: did you mean operation_timeout?"),
-        ({"colour": "1"}, "colour is not an option: known are access, command_topics, create_topics"),
+        ({"colour": "1"}, "colour is not an option: known are access, audit_topic, command_topics"),
         ({"operation_timeout": "soon"}, "operation_timeout must be a number, got 'soon'"),
         ({"operation_timeout": "0"}, "operation_timeout must be a finite number above 0, got 0.0"),
         ({"max_put_age": "nan"}, "max_put_age"),
