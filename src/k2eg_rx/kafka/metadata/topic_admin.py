@@ -45,6 +45,7 @@ _RETENTION_BYTES = 50 * 1024 * 1024  # per partition, the deployed gateway's
 # Seconds. An answer takes some 50 ms, on a busy broker a second for each hundred topics; a broker that does not know
 # the request does not answer.
 _REQUEST_TIMEOUT = 10.0
+_ELECTION = 2.0  # seconds that a cluster may be without a controller
 _WAIT = _REQUEST_TIMEOUT + 1.0
 # Kafka rejects a request that makes more than 10,000 metadata records; a topic makes six: itself, three partitions and
 # two properties.
@@ -125,10 +126,27 @@ class KafkaTopicAdmin:
             TransportError: Kafka did not answer.
         """
         new = NewTopic(topic, num_partitions=partitions, replication_factor=replication or -1, config=dict(_COMPACTED))
+        if not self._has_controller():
+            return "this cluster does not create topics on request: it has no controller"
         refusal = self._request_new([new]).get(topic, "")
         if not refusal:
             self._complete(topic, partitions)
         return refusal
+
+    def _has_controller(self) -> bool:
+        """Returns whether the cluster has a controller, which creates topics; one that is being elected is waited for.
+
+        librdkafka's mock cluster has none.
+        """
+        deadline = time.monotonic() + _ELECTION
+        try:
+            while (known := self._admin.list_topics(timeout=_REQUEST_TIMEOUT)).controller_id not in known.brokers:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(_LONGEST_PAUSE)
+        except KafkaException as failure:
+            raise self._no_answer(failure, "cannot look for the cluster's controller") from failure
+        return True
 
     def _complete(self, topic: str, partitions: int) -> None:
         """Sets up a topic that is not compacted, as those are that Kafka makes for a producer."""
