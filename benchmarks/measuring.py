@@ -176,6 +176,13 @@ def kafka(address: str | None = None) -> Iterator[str]:
     if address:
         yield address
         return
+    with apache_kafka() as broker:
+        yield broker.address
+
+
+@contextlib.contextmanager
+def apache_kafka() -> Iterator[Any]:
+    """Yields an Apache Kafka that runs within the context."""
     from apache_kafka import ApacheKafka
     from kafka_distribution import find_distribution
 
@@ -189,7 +196,7 @@ def kafka(address: str | None = None) -> Iterator[str]:
             java_options=("-XX:TieredStopAtLevel=4", "-Xmx1g"),
         )
         with broker:
-            yield broker.start().address
+            yield broker.start()
 
 
 Benchmark = Callable[[str, int], Sequence[Row]]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from k2eg_rx.pv import is_topic_name
 from k2eg_rx.texts import printable, shown
 
 FOLDER_VARIABLE = "K2EG_PYTHON_CONFIGURATION_PATH_FOLDER"
@@ -24,7 +25,7 @@ DEMO_BROKER_VARIABLE = "K2EG_DEMO_BROKER_FILE"
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 _DEFAULT = "DEFAULT"
-_KEYS = ("kafka_broker_url", "k2eg_cmd_topic", "reply_topic", "max_message_bytes")  # of [DEFAULT]
+_KEYS = ("kafka_broker_url", "k2eg_cmd_topic", "reply_topic", "max_message_bytes", "events_topic")  # of [DEFAULT]
 # The transport knows the keys of [kafka...], the gateway those of [gateway].
 _SECTIONS = (_DEFAULT, "kafka", "kafka.producer", "kafka.consumer", "gateway")
 
@@ -48,6 +49,7 @@ class Settings:
         kafka: librdkafka properties. Hidden in `repr` because they may contain secrets.
         producer: Further ones of producers and admin clients, ``[kafka.producer]``. Hidden in `repr` too.
         consumer: Further ones of consumers, ``[kafka.consumer]``. Hidden in `repr` too.
+        events_topic: A topic that many PVs share, for streams of a hundred PVs or more; empty for none.
         sections: The other section of the file, ``[gateway]``, unchanged. Hidden in `repr` too.
         source: The file, or None.
         max_message_bytes: The largest record body in bytes that is decoded; larger ones are skipped and counted.
@@ -63,6 +65,7 @@ class Settings:
     max_message_bytes: int = MAX_MESSAGE_BYTES
     producer: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     consumer: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    events_topic: str = ""
 
     @property
     def kafka_of_producers(self) -> Mapping[str, str]:
@@ -159,6 +162,13 @@ def _max_message_bytes(values: Mapping[str, str], path: Path) -> int:
     if not text.isdecimal() or len(text) > 10 or int(text) == 0:
         raise ValueError(f"{path}: max_message_bytes must be a whole number above 0, got {shown(text)}")
     return int(text)
+
+
+def _events_topic(values: Mapping[str, str], path: Path) -> str:
+    topic = _expand(values.get("events_topic", "").strip(), f"{path}: events_topic")
+    if topic and not is_topic_name(topic):
+        raise ValueError(f"{path}: events_topic must be the name of a Kafka topic, got {shown(topic)}")
+    return topic
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -259,6 +269,7 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
         producer=properties("kafka.producer"),
         consumer=properties("kafka.consumer"),
         max_message_bytes=_max_message_bytes(defaults, path),
+        events_topic=_events_topic(defaults, path),
         sections=own,
         source=path,
     )

@@ -226,6 +226,10 @@ class ApacheKafka:
         for derived in (*log.parent.glob("*index"), *log.parent.glob("*.snapshot")):
             derived.unlink()
 
+    def batches(self, topics: str) -> int:
+        """Returns the number of record batches, each a producer's request, in the topics that match a pattern."""
+        return sum(len(_batches(log)) for log in self._data.glob(f"{topics}-[0-9]*/*.log"))
+
     def log_tail(self) -> str:
         """Returns the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL:])

@@ -47,7 +47,8 @@ class ScriptedSource:
     def read(self, topic: str) -> Future[None]:
         if self.failure is not None:
             raise self.failure
-        self.topics.append(topic)
+        if topic not in self.topics:
+            self.topics.append(topic)
         if not self.hold:
             return done()
         self.held.append(Future())
@@ -113,7 +114,7 @@ class ScriptedSink:
             return
         assert still_wanted is None or still_wanted()
         self.topics.append(topic)
-        self.commands.append(json.loads(value))
+        self.commands.append(json.loads(value or b""))
         self.reports.append(on_delivery)
 
     def close(self, timeout: float) -> None:

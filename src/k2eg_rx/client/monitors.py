@@ -5,7 +5,7 @@ Thread safety: see `k2eg_rx.client.hot_streams`; a topic's deletion is reported 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, cast
@@ -26,6 +26,7 @@ from k2eg_rx.protocol import MonitorCommand, MultiMonitorCommand, PVUpdate, Repl
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.transport import Offsets
 
+_SHARED_FROM = 100  # PVs of a stream: fewer would read more events of others than requests to Kafka are saved
 _DELETION_DELAY = 0.5  # seconds: until then a deleted topic is created anew, and others deleted with it are reported
 
 
@@ -57,9 +58,9 @@ class _Monitor(HotStream):
 
     __slots__ = ("route",)
 
-    def __init__(self, address: PVAddress) -> None:
+    def __init__(self, address: PVAddress, shared_topic: str = "") -> None:
         super().__init__()
-        self.route = PVRoute(address, monitor_topic(address.name))
+        self.route = PVRoute(address, shared_topic or monitor_topic(address.name))
         self.route.naming = Naming.UNKNOWN
 
     @property
@@ -89,12 +90,16 @@ class Monitors(HotStreams[_Monitor]):
         context: The parts of the client.
         history: Reads the history of PVs.
         shares_events: Whether other members of a group get the events that this client has not delivered.
+        events_topic: The topic for the PVs of large streams; empty for none.
     """
 
     _MAX_PER_COMMAND = 500  # some 50 kB of JSON; brokers accept 1 MB by default
 
-    def __init__(self, context: HotStreamContext, history: HistoryReader, *, shares_events: bool) -> None:
+    def __init__(
+        self, context: HotStreamContext, history: HistoryReader, *, shares_events: bool, events_topic: str = ""
+    ) -> None:
         super().__init__(context)
+        self._events_topic = events_topic
         self._history = history
         self._shares_events = shares_events
         self._deleted_topics: set[str] = set()
@@ -185,7 +190,8 @@ class Monitors(HotStreams[_Monitor]):
         def attach(subscriber: SubscriberInput[PVUpdate], gate: ReplayGate) -> abc.DisposableBase:
             query = HistoryQuery(self._history, distinct, Interval(since()), label, capacity)
             splice = Splice(subscriber, capacity)
-            monitors = self._attach(distinct, splice)
+            monitors = self._attach(distinct, splice, shared=False)
+            self._move_to_own_topics(monitors)  # whose history it is
             positions = [monitor.position for monitor in monitors]
             try:
                 catch_up = self._history.start(CatchUp(query, splice, subscriber, gate, positions))
@@ -240,12 +246,18 @@ class Monitors(HotStreams[_Monitor]):
         *,
         values: bool = True,
         connections: bool = False,
+        shared: bool = True,
         last: bool = True,
     ) -> list[_Monitor]:
         """Adds a subscriber to PVs; those that are not monitored yet are activated together."""
         with self._lock:
             self._check_protocols(addresses)
-            new = {address.uri: _Monitor(address) for address in addresses if address.uri not in self._streams}
+            shared_topic = self._events_topic if shared and len(addresses) >= _SHARED_FROM else ""
+            new = {
+                address.uri: _Monitor(address, shared_topic)
+                for address in addresses
+                if address.uri not in self._streams
+            }
             monitors = [new.get(address.uri) or self._streams[address.uri] for address in addresses]
             try:
                 for monitor in new.values():
@@ -287,10 +299,12 @@ class Monitors(HotStreams[_Monitor]):
     ) -> Observable[Reply]:
         addresses = [monitor.route.address for monitor in streams]
         uris = tuple(address.uri for address in addresses)
+        topic = streams[0].route.topic
+        shared_topic = topic if topic == self._events_topic else ""
         command = (
-            MonitorCommand(uris[0], streams[0].route.topic, uri_keys=True)
+            MonitorCommand(uris[0], topic, uri_keys=True)
             if len(uris) == 1
-            else MultiMonitorCommand(uris, uri_keys=True)
+            else MultiMonitorCommand(uris, uri_keys=True, monitor_dest_topic=shared_topic)
         )
         reply = self._requests.reply(command, _label(addresses), timeout, after=after)
 
@@ -302,7 +316,9 @@ class Monitors(HotStreams[_Monitor]):
         return rx.defer(start)
 
     def _note_naming(self, streams: Sequence[_Monitor], reply: Reply) -> None:
-        """Takes from the reply to an activation under which names the topics carry the PVs."""
+        """Takes from the reply to an activation under which names the topics carry the PVs, and which topics."""
+        if len(streams) > 1 and reply.body.get("publishing_topic") != self._events_topic:
+            self._move_to_own_topics(streams)  # the gateway knows no shared topics
         by_uri = reply.body.get("uri_keys")
         uris: list[Any] = cast("list[Any]", by_uri) if isinstance(by_uri, list) else []
         for stream in streams:
@@ -316,6 +332,27 @@ class Monitors(HotStreams[_Monitor]):
                 if other is not None and stream.key in places:
                     later, first = sorted((stream, other), key=lambda each: places[each.key], reverse=True)
                     self._end([later], _indistinct(later.route.address, first.route.address))
+
+    def _chunks(self, streams: Sequence[_Monitor]) -> Iterator[Sequence[_Monitor]]:
+        shared = [stream for stream in streams if stream.route.topic == self._events_topic]
+        own = [stream for stream in streams if stream.route.topic != self._events_topic]
+        yield from super()._chunks(shared)
+        yield from super()._chunks(own)
+
+    def _move_to_own_topics(self, streams: Sequence[_Monitor]) -> None:
+        """Makes streams of the shared topic read those of their PVs, and activates them once more."""
+        with self._lock:
+            shared = [
+                stream
+                for stream in streams
+                if stream.route.topic == self._events_topic and self._streams.get(stream.key) is stream
+            ]
+            for stream in shared:
+                self._router.move_pv(stream.route, monitor_topic(stream.route.address.name))
+                stream.position = self._source.read(stream.route.topic)
+            if shared and not self._router.reads(self._events_topic):
+                self._source.release(self._events_topic)
+        self._reactivate(shared)
 
     def _set_naming(self, stream: _Monitor, naming: Naming) -> None:
         with self._lock:

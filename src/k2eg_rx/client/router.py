@@ -134,6 +134,13 @@ class EventRouter:
                 route.naming = naming
                 self.add_pv(route)
 
+    def move_pv(self, route: PVRoute, topic: str) -> None:
+        """Moves the route of a PV to another topic."""
+        with self.lock:
+            self.remove_pv(route)
+            route.topic = topic
+            self.add_pv(route)
+
     def repeated(self) -> int:
         """Returns the number of events that were not published because they repeat an older update of their PV."""
         with self.lock:

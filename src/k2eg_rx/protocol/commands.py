@@ -77,12 +77,17 @@ class MonitorCommand:
 
 @dataclass(frozen=True, slots=True)
 class MultiMonitorCommand:
-    """Publish the updates of several PVs, each to its own topic. For `uri_keys` see `MonitorCommand`."""
+    """Publish the updates of several PVs, each to its own topic. For `uri_keys` see `MonitorCommand`.
+
+    With `monitor_dest_topic`, a gateway that supports it publishes all of them to that topic, and its reply names it;
+    others ignore it.
+    """
 
     operation: ClassVar[str] = "multi-monitor"
 
     pv_name_list: tuple[str, ...]
     uri_keys: bool = False
+    monitor_dest_topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +195,9 @@ def _fields(command: Command) -> dict[str, Any]:
         case MonitorCommand(pv_name, topic, uri_keys):
             fields_ = {"pv_name": pv_name, "activate": True, "monitor_dest_topic": topic}
             return fields_ | ({"uri_keys": True} if uri_keys else {})
-        case MultiMonitorCommand(pv_names, uri_keys):
-            return {"pv_name_list": pv_names, "activate": True} | ({"uri_keys": True} if uri_keys else {})
+        case MultiMonitorCommand(pv_names, uri_keys, topic):
+            fields_ = {"pv_name_list": pv_names, "activate": True} | ({"uri_keys": True} if uri_keys else {})
+            return fields_ | ({"monitor_dest_topic": topic} if topic else {})
         case SnapshotCommand(pv_names, window):
             fields_ = {"pv_name_list": pv_names}
             return fields_ if window is None else fields_ | {"time_window_msec": window}

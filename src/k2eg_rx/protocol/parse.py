@@ -213,7 +213,10 @@ def _monitor(body: _Body, reply_to: ReplyTo) -> Command:
 
 
 def _multi_monitor(body: _Body, _: ReplyTo) -> Command:
-    return MultiMonitorCommand(body.pv_names(), uri_keys=body.flag("uri_keys"))
+    topic = body.text("monitor_dest_topic") or ""
+    if topic and not is_topic_name(topic):
+        raise _Incomplete(MONITOR_KEY, f"Kafka has no topic of the name {topic!r}")
+    return MultiMonitorCommand(body.pv_names(), uri_keys=body.flag("uri_keys"), monitor_dest_topic=topic)
 
 
 def _snapshot(body: _Body, reply_to: ReplyTo) -> Command:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from k2eg_rx.gateway.commands.get_put import MALFORMED
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, too_many_names
+from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
 from k2eg_rx.gateway.runtime.options import GatewayOptions
-from k2eg_rx.protocol import MonitorCommand, MultiMonitorCommand, Serialization
+from k2eg_rx.protocol import MONITOR_KEY, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.texts import printable
 
@@ -71,7 +72,7 @@ def requested_targets(command: MonitorCommand | MultiMonitorCommand, options: Ga
             address = PVAddress.parse(pv_name)
         except ValueError:
             raise MonitorRefusedError(-1, f"{MALFORMED}: '{printable(pv_name, 200)}'") from None
-        targets.append((address, monitor_topic(address.name)))
+        targets.append((address, command.monitor_dest_topic or monitor_topic(address.name)))
     return targets
 
 
@@ -87,10 +88,23 @@ def check_topics(targets: Sequence[Target], rules: TopicRules, application: str)
             raise MonitorRefusedError(TOPIC_REFUSED, f"monitor refused: {refusal}")
 
 
-def confirmation(command: MonitorCommand | MultiMonitorCommand) -> str:
-    """Returns the text of the reply to a command that is carried out."""
-    is_single = isinstance(command, MonitorCommand)
-    return f"Monitor activated for {command.pv_name}" if is_single else "Monitor activated"
+def confirmation(
+    command: MonitorCommand | MultiMonitorCommand, reply_to: ReplyTo, names: Sequence[str], starts: str
+) -> OutgoingRecord:
+    """Returns the reply to a command that is carried out.
+
+    Args:
+        command: The command.
+        reply_to: Topic, id and serialization of the reply.
+        names: The names of the events of its PVs.
+        starts: The topic of the starts of gateways.
+    """
+    by_uri = [name for name in names if "://" in name] if command.uri_keys else None
+    if isinstance(command, MonitorCommand):
+        text, shared_topic = f"Monitor activated for {command.pv_name}", None
+    else:
+        text, shared_topic = "Monitor activated", command.monitor_dest_topic or None
+    return reply(reply_to, MONITOR_KEY, 0, text, shared_topic, uri_keys=by_uri, gateway_topic=starts)
 
 
 def event_names(

@@ -96,7 +96,6 @@ class Monitors:
         A malformed PV name refuses the whole command; the reply names it.
         """
         reply_to, uri_keys = request.reply_to, request.command.uri_keys
-        text = confirmation(request.command)
         try:
             targets = requested_targets(request.command, self._options)
             check_topics(targets, self._rules, reply_to.topic)
@@ -121,9 +120,7 @@ class Monitors:
 
             def begin() -> None:
                 if reply_to.complete:
-                    by_uri = [name for name in names if "://" in name] if uri_keys else None
-                    starts = self._announcement.topic
-                    observer.on_next(reply(reply_to, MONITOR_KEY, 0, text, uri_keys=by_uri, gateway_topic=starts))
+                    observer.on_next(confirmation(request.command, reply_to, names, self._announcement.topic))
                 activations.disposable = in_slices(self._scheduler, named, activate, all_started, fail)
 
             def activate(named: tuple[tuple[PVAddress, str], str]) -> None:

@@ -129,9 +129,7 @@ class FleetHandlers:
 
             def answer() -> None:
                 if reply_to.complete:
-                    by_uri = [name for name in names if "://" in name] if command.uri_keys else None
-                    text, starts = confirmation(command), self._announcement.topic
-                    observer.on_next(reply(reply_to, MONITOR_KEY, 0, text, uri_keys=by_uri, gateway_topic=starts))
+                    observer.on_next(confirmation(command, reply_to, names, self._announcement.topic))
                 observer.on_completed()
 
             def write() -> None:

@@ -49,6 +49,20 @@ def test_multi_monitor_publishes_each_to_its_own_topic(gateway: Any) -> None:
     ]
 
 
+def test_multi_monitor_publishes_to_a_topic_that_many_pvs_share(gateway: Any) -> None:
+    gateway.command("multi-monitor", pv_name_list=["pva://a:b", "ca://c"], monitor_dest_topic="shared")
+    assert gateway.bodies()[0]["publishing_topic"] == "shared"
+    gateway.pva.update("a:b", 1)
+    gateway.ca.update("c", 5)
+    gateway.settle()
+    assert [(sent.topic, sent.key) for sent in gateway.sent()] == [("shared", "a:b"), ("shared", "c")]
+
+
+def test_multi_monitor_refuses_a_topic_that_kafka_cannot_have(gateway: Any) -> None:
+    gateway.command("multi-monitor", pv_name_list=["pva://a:b"], monitor_dest_topic="a b")
+    assert gateway.bodies()[0]["message"] == "Kafka has no topic of the name 'a b'"
+
+
 def test_a_monitor_of_a_missing_pv_replies_and_publishes_nothing(gateway: Any) -> None:
     gateway.command("monitor", pv_name="pva://no:such", monitor_dest_topic="no_such")
     gateway.advance(60)
