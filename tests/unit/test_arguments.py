@@ -83,7 +83,7 @@ HOSTILE: Mapping[str, Any] = {
 
 # Values for the parameters that have no default
 GOOD: Mapping[str, Any] = {
-    "after": 5.0,
+    "after": 5,
     "app_name": "app",
     "environment_id": "test",
     "handler": lambda *_: None,
