@@ -14,7 +14,7 @@ from reactivex.testing import TestScheduler
 
 from k2eg_rx.gateway.commands.claims import Claims
 from k2eg_rx.gateway.commands.dispatch import handle_each
-from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.commands.messages import ConnectionRecord, OutgoingRecord
 from k2eg_rx.gateway.commands.source import ReceivedCommand
 from k2eg_rx.gateway.fleet import fleet as fleet_module
 from k2eg_rx.gateway.fleet.entries import Entry
@@ -102,7 +102,8 @@ class Member:
         if outgoing.epoch:
             assert self.fleet.may_publish()
         self.outgoing.append(outgoing)
-        self.site.published[outgoing.topic].append((self, json.loads(outgoing.value)))
+        if not isinstance(outgoing, ConnectionRecord):
+            self.site.published[outgoing.topic].append((self, json.loads(outgoing.value)))
 
     def is_settled(self, topic: str, key: bytes) -> bool:
         return True
