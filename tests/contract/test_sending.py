@@ -205,3 +205,20 @@ def test_nothing_is_stored_twice_when_the_broker_answers_too_late(mock_bench, re
     assert not certain & set(numbers), "reported as not sent, but stored"
     assert {n for n, error in outcomes.items() if error is None} <= set(numbers)
     assert len(outcomes) == 200
+
+
+def test_a_record_goes_to_the_partition_that_is_named(bench, reports):
+    topic = bench.topic(partitions=3)
+    sink, history = bench.sink(), bench.transport.history([topic])
+    for partition in (2, 0, 1):
+        sink.send(topic, b"%d" % partition, key=b"same", partition=partition, on_delivery=reports)
+    sink.send(topic, None, key=b"same", partition=2, on_delivery=reports)
+    assert [reports.next() for _ in range(4)] == [None] * 4
+    found: dict[int, list[bytes | None]] = {0: [], 1: [], 2: []}
+    positions = {(topic, number): 0 for number in found}
+    while sum(map(len, found.values())) < 4:
+        for record in history.read(positions, PATIENCE).records:
+            found[record.partition].append(record.value)
+            positions[topic, record.partition] = record.offset + 1
+    history.close()
+    assert found == {0: [b"0"], 1: [b"1"], 2: [b"2", None]}

@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from k2eg_rx.pv import monitor_topic, snapshot_topic
 
@@ -331,3 +331,15 @@ def test_a_state_topic_that_was_deleted_is_made_anew(site: Any, application: App
         number = len(application.iterations[topic])
     application.wait_until(lambda: len(application.iterations[topic]) > number + 3, "later iterations")
     assert_numbers_go_on(application.iterations[topic])
+
+
+def test_a_state_topic_that_kafka_has_made_is_set_up(site: Any) -> None:
+    admin, topic = AdminClient({"bootstrap.servers": site.broker}), f"gateways-{site.name}-state"
+    admin.create_topics([NewTopic(topic, 1)])[topic].result(PATIENCE)
+    site.gateway(state_partitions=8)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    config = admin.describe_configs([resource])[resource].result(PATIENCE)
+    assert config["cleanup.policy"].value == "compact"
+    assert len(admin.list_topics(topic, timeout=PATIENCE).topics[topic].partitions) == 8
+    site.gateway(state_partitions=16)
+    assert len(admin.list_topics(topic, timeout=PATIENCE).topics[topic].partitions) == 8, "one that is right stays"

@@ -638,3 +638,23 @@ def test_a_committed_offset_that_was_unknown_and_is_out_of_range_is_relocated(ha
     harness.poll_loop._unresolved.add(("t", 0))
     harness.lose(5, Span(0, 3))
     assert harness.start == (3, None)
+
+
+def test_a_commit_proves_the_session_even_if_no_record_was_received(harness, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(ownership, "elapsed", lambda: now)
+    monkeypatch.setattr(group, "elapsed", lambda: now)
+    harness.revoke()
+    harness.assign()
+    proven = harness.poll_loop.ownership.is_proven
+    assert not proven()
+    harness.poll_loop.confirm(harness.consumer)
+    assert proven()
+    assert not harness.poll_loop.ownership.covers(("t", 0), 1)
+    now += 22.0  # a session lasts 45 s
+    assert proven()
+    now += 1.0
+    assert not proven()
+    harness.consumer.commit_errors = [KafkaError.UNKNOWN_MEMBER_ID]
+    harness.poll_loop.confirm(harness.consumer)
+    assert not proven()
