@@ -88,6 +88,12 @@ class DesiredState:
         ended = self._ends.setdefault(topic, Subject())
         return reactivex.concat(ended, reactivex.defer(lambda _: answer()))
 
+    def ended(self, topic: str) -> None:
+        """Lets commands go on that wait for the end of a snapshot."""
+        ended = self._ends.pop(topic, None)
+        if ended is not None:
+            ended.on_completed()
+
     def apply(self, entry: Entry) -> MonitorDefinition | SnapshotDefinition | None:
         """Applies an entry; returns the monitor or the snapshot that it defines, None if there is none."""
         if entry.kind is Kind.MONITOR:
@@ -97,8 +103,8 @@ class DesiredState:
         if entry.kind is Kind.SNAPSHOT:
             snapshot = snapshot_of(entry)
             self._set(self.snapshots, entry.name, snapshot, entry.partition)
-            if snapshot is None and (ended := self._ends.pop(entry.name, None)) is not None:
-                ended.on_completed()
+            if snapshot is None:
+                self.ended(entry.name)
             return snapshot
         if entry.kind is Kind.NUMBERS:
             self.numbers.pop(entry.name, None)

@@ -37,7 +37,6 @@ from k2eg_rx.gateway.fleet.entries import (
     encoded,
     integer,
     key_of,
-    monitor_name,
 )
 from k2eg_rx.gateway.fleet.handlers import FleetHandlers
 from k2eg_rx.gateway.fleet.owner import Append, Outlet, Owner, Stage
@@ -136,13 +135,7 @@ class Fleet:
             rules=parts.rules,
             context=context,
         )
-        parts.monitors.on_expired = lambda monitor: append(
-            self._desired.partition_of((monitor.name, monitor.topic), monitor.address),
-            Kind.MONITOR,
-            monitor_name((monitor.name, monitor.topic)),
-            None,
-            lambda _: None,
-        )
+        parts.monitors.on_expired = self.owner.expired
         self._source: RecordSource | None = None
         self._seen: dict[int, int] = {}  # the offset of the last entry of each partition
         self._carried_out: set[str] = set()

@@ -21,6 +21,7 @@ from reactivex.disposable import SerialDisposable
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.messages import OutgoingRecord
+from k2eg_rx.gateway.commands.monitor_streams import Monitor
 from k2eg_rx.gateway.commands.monitor_targets import MonitorDefinition, MonitorKey
 from k2eg_rx.gateway.commands.monitors import Monitors
 from k2eg_rx.gateway.commands.recurring_snapshots import RecurringSnapshots
@@ -76,7 +77,8 @@ class Tenure:
         epoch: The epoch that it has claimed last.
         streams: The subscriptions to the messages of its snapshots, by topic.
         reserved: The first iteration number of each snapshot that is not reserved.
-        wanted_again: The snapshots that were started again while they ended.
+        ending: The monitors and snapshots that have ended, until the log says so.
+        wanted_again: Those of them that were requested meanwhile, and snapshots that publish their last iteration.
         handing_over: The snapshots that another gateway goes on with.
         next_numbers: The numbers of their next iterations, once they have ended here.
         work: The preparation.
@@ -89,7 +91,8 @@ class Tenure:
         self.epoch = 0
         self.streams: dict[str, SerialDisposable] = {}
         self.reserved: dict[str, int] = {}
-        self.wanted_again: set[str] = set()
+        self.ending: set[MonitorKey | str] = set()
+        self.wanted_again: dict[MonitorKey | str, MonitorDefinition | SnapshotDefinition] = {}
         self.handing_over: set[str] = set()
         self.next_numbers: dict[str, int] = {}
         self.work = SerialDisposable()
@@ -175,6 +178,10 @@ class Owner:
 
     def _run(self, tenure: Tenure, wanted: MonitorDefinition | SnapshotDefinition) -> None:
         """Runs a monitor or a snapshot, or requests one that runs again."""
+        key = wanted.key if isinstance(wanted, MonitorDefinition) else wanted.topic
+        if key in tenure.ending:
+            tenure.wanted_again[key] = wanted
+            return
         epoch = self._epoch_text(tenure) if tenure.stage is Stage.LIVE else None
         if isinstance(wanted, MonitorDefinition):
             self._monitors.run(wanted, self._outlet.send, epoch)
@@ -184,7 +191,7 @@ class Owner:
             self._snapshots.add_application(topic, application)
         if topic in tenure.streams:
             if self._snapshots.is_stopping(topic):
-                tenure.wanted_again.add(topic)
+                tenure.wanted_again[topic] = wanted
             return
         stream = tenure.streams[topic] = SerialDisposable()
         stream.disposable = self._snapshots.run(wanted.command, wanted.reply_to).subscribe(
@@ -302,10 +309,31 @@ class Owner:
         tenure = self.tenures.get(partition)
         if tenure is None:
             return
+        key = monitor_key(name) if kind is Kind.MONITOR else name
+        tenure.ending.discard(key)
+        again = tenure.wanted_again.pop(key, None)
+        if again is not None:  # requested before the log had its end
+            self._write(partition, again)
         if kind is Kind.MONITOR:
             self._monitors.end(monitor_key(name))
         elif (stream := tenure.streams.pop(name, None)) is not None:
             stream.dispose()
+
+    def expired(self, monitor: Monitor) -> None:
+        """Ends what is wanted of a monitor that has ended for want of consumers."""
+        key = monitor.name, monitor.topic
+        partition = self._desired.partition_of(key, monitor.address)
+        if partition in self.tenures:
+            self.tenures[partition].ending.add(key)
+        self._append(partition, Kind.MONITOR, monitor_name(key), None, lambda _: None)
+
+    def _write(self, partition: int, wanted: MonitorDefinition | SnapshotDefinition) -> None:
+        time_ms = int(self._clock() * 1000)
+        if isinstance(wanted, MonitorDefinition):
+            value = monitor_value(wanted, time_ms)
+            self._append(partition, Kind.MONITOR, monitor_name(wanted.key), value, lambda _: None)
+        else:
+            self._append(partition, Kind.SNAPSHOT, wanted.topic, snapshot_value(wanted, time_ms), lambda _: None)
 
     def _on_failed(self, tenure: Tenure, topic: str, error: Exception) -> None:
         _log.error("snapshot failed: topic=%s", topic, exc_info=error)
@@ -319,9 +347,11 @@ class Owner:
             tenure.next_numbers.update({} if index is None else {topic: index})
             return
         if topic in tenure.wanted_again and wanted is not None and tenure.stage is Stage.LIVE:
-            tenure.wanted_again.discard(topic)
+            del tenure.wanted_again[topic]
             self._run(tenure, wanted)
+            self._desired.ended(topic)
             return
+        tenure.ending.add(topic)
         for kind in (Kind.NUMBERS, Kind.SNAPSHOT):
             self._append(tenure.partition, kind, topic, None, lambda _: None)
         tenure.reserved.pop(topic, None)
@@ -332,11 +362,9 @@ class Owner:
         for tenure in self.tenures.values():
             partition = tenure.partition
             for monitor in self._desired.monitors_in(partition):
-                value = monitor_value(monitor, time_ms)
-                self._append(partition, Kind.MONITOR, monitor_name(monitor.key), value, lambda _: None)
+                self._write(partition, monitor)
             for snapshot in self._desired.snapshots_in(partition):
-                value = snapshot_value(snapshot, time_ms)
-                self._append(partition, Kind.SNAPSHOT, snapshot.topic, value, lambda _: None)
+                self._write(partition, snapshot)
                 until = {"until": self._desired.numbers.get(snapshot.topic, 1)}
                 self._append(partition, Kind.NUMBERS, snapshot.topic, until, lambda _: None)
             if tenure.stage is Stage.LIVE:

@@ -99,6 +99,8 @@ class Member:
         return self.source
 
     def send(self, outgoing: OutgoingRecord) -> None:
+        if isinstance(outgoing, ConnectionRecord):
+            return
         if outgoing.epoch:
             assert self.fleet.may_publish()
         self.outgoing.append(outgoing)
@@ -304,3 +306,47 @@ def test_a_late_gateway_knows_everything_and_publishes_what_it_is_given(site: Si
     publishers = [site.publishers(f"p{number}") for number in range(20)]
     assert [len(each) for each in publishers] == [1] * 20
     assert {each[0] for each in publishers} == {first, second}
+
+
+def test_a_snapshot_that_is_started_while_it_ends_runs_again(site: Site) -> None:
+    first, second = site.add(), site.add()
+    site.assign((first, ALL))
+    definition = {"snapshot_name": "s", "pv_name_list": ["pva://a"], "time_window_msec": 100}
+    first.command("repeating_snapshot", **definition)
+    site.update("a", 1, 1.0)
+    log, first.log.is_stuck = first.log, True
+    second.command("repeating_snapshot_stop", snapshot_name="s")
+    second.command("repeating_snapshot", **definition)
+    log.is_stuck = False
+    log.read()
+    site.advance(2.0)
+    assert site.replies() == [0, 0, 0]
+    before = len(site.published["s"])
+    site.advance(1.0)
+    assert len(site.published["s"]) > before, "it runs"
+    assert "s" in first.fleet._desired.snapshots
+
+
+def test_a_monitor_that_is_requested_while_it_expires_runs_again(site: Site) -> None:
+    first, second = site.add(), site.add()
+    site.assign((first, ALL))
+    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    site.update("a", 1)
+    monitors = first.handler.monitors
+    log, first.log.is_stuck = first.log, True
+    second.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    for _ in range(2):  # no consumers at either check
+        first.handler.expire({})
+        site.advance(3700.0)
+    assert len(monitors) == 0
+    log.is_stuck = False
+    log.read()
+    site.advance(1.0)
+    assert len(monitors) == 1
+    site.update("a", 2)
+    assert site.values("a")[-1] == 2
+    for _ in range(2):
+        first.handler.expire({})
+        site.advance(3700.0)
+    assert len(monitors) == 0
+    assert first.fleet._desired.monitors == second.fleet._desired.monitors == {}
