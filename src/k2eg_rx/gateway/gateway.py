@@ -364,7 +364,8 @@ class Gateway:
         """Stops reading commands, waits up to 1 s for running gets and puts, and fails the rest. Idempotent.
 
         Args:
-            timeout: Seconds that closing may take in total.
+            timeout: Seconds that closing may take in total, apart from some that other gateways of the group take to go
+                on with what this one has published.
         """
         with self._close_lock:
             if self._closed:

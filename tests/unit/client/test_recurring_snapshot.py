@@ -301,3 +301,22 @@ def test_callbacks_get_milliseconds_and_incomplete_iterations_are_logged(
         gateway.advance(2.0)
         assert [data["timestamp"] for data in calls] == [BEGIN // 10**6 + 1000]
         assert "snapshot iteration incomplete: name=snap iteration=1 missing=2 messages" in caplog.text
+
+
+def test_messages_of_a_gateway_that_was_replaced_are_left_out(gateway: ScriptedGateway, client: Client) -> None:
+    seen = subscribed(gateway, client.snapshot_recurring_stream(properties()))
+    gateway.broker.create_topic(NAME, 1)
+
+    def publish_from(epoch: int, *bodies: Body) -> None:
+        for body in bodies:
+            headers = [*HEADERS, ("k2eg-epoch", b"fleet:%d" % epoch)]
+            gateway.broker.append(NAME, pack(body), NAME.encode(), headers)
+        gateway.settle()
+
+    publish_from(5, *iteration(1, [1, 2]))
+    publish_from(7, *iteration(2, [3, 4]))
+    publish_from(5, *iteration(2, [1, 2]))
+    publish_from(5, *iteration(9, [1, 2]))
+    publish_from(7, *iteration(3, [5, 6]))
+    assert [snapshot.iteration for snapshot in seen] == [1, 2, 3]
+    assert client.status.snapshot_drops == {"superseded": 8}
