@@ -168,6 +168,19 @@ def owners(application: Application, names: Sequence[str]) -> dict[str, str]:
         return {name: application.epochs[name][-1] for name in names}
 
 
+def wait_for_owners(application: Application, names: Sequence[str]) -> None:
+    """Waits until the PVs have stopped moving: the group assigns partitions before their owners have changed."""
+    before: dict[str, str] = {}
+    application.wait_until(lambda: all(application.values[name] for name in names), "values")
+    while (now := owners(application, names)) != before:
+        before = now
+        with application.changed:
+            counts = {name: len(application.values[name]) for name in names}
+        application.wait_until(
+            lambda counts=counts: all(len(application.values[name]) > n + 30 for name, n in counts.items()), "values"
+        )
+
+
 def wait_for_members(site: Any, members: int) -> None:
     """Waits until the group that shares the PVs has as many members, all with partitions."""
     admin, group = AdminClient({"bootstrap.servers": site.broker}), f"gateways-{site.name}-state"
@@ -194,8 +207,9 @@ def test_two_gateways_publish_each_pv_and_each_snapshot_once(site: Any, applicat
     with application.changed:
         for name in names:
             values = application.values[name]
-            assert values == list(range(values[0], values[0] + len(values))), "two gateways publish it"
-            firsts.add(values[0] >= SECOND)
+            others = [value for before, value in pairwise(values) if value != before + 1]
+            assert len(others) <= 1, f"two gateways publish it, not one after the other: {values}"
+            firsts.add(values[-1] >= SECOND)
         for topic in topics:
             assert_numbers_go_on(application.iterations[topic])
     assert firsts == {False, True}, "each gateway has some PVs"
@@ -260,6 +274,7 @@ def test_the_pvs_of_a_killed_gateway_go_on(site: Any, application: Application) 
     topics = [application.start(f"k{number}-{site.name}", site.uris(2), time_window_msec=100) for number in range(4)]
     application.wait_until(lambda: all(len(application.values[name]) > 5 for name in names), "values")
     application.wait_until(lambda: all(len(application.iterations[topic]) > 2 for topic in topics), "iterations")
+    wait_for_owners(application, names)
     with application.changed:
         lost = [name for name in names if application.values[name][-1] >= SECOND]
         kept = [name for name in names if name not in lost]
@@ -276,7 +291,8 @@ def test_the_pvs_of_a_killed_gateway_go_on(site: Any, application: Application) 
     with application.changed:
         for name in kept:
             values = application.values[name]
-            assert values == list(range(values[0], values[0] + len(values))), "others are not disturbed"
+            others = [value for before, value in pairwise(values) if value != before + 1]
+            assert len(others) <= 1, f"others are not disturbed after they have got their PVs: {values}"
         for topic in topics:
             assert_numbers_go_on(application.iterations[topic])
 
@@ -292,11 +308,13 @@ def test_a_frozen_gateway_publishes_nothing_old(site: Any, application: Applicat
     client.monitor_many_stream(uris).subscribe(collector.on_next, collector.on_end, collector.on_end)
     collector.wait_until(lambda: len(collector.values) == len(names), "all PVs")
     collector.wait_for_progress()
-    application.wait_until(lambda: all(application.values[name] for name in names), "values")
+    wait_for_owners(application, names)
     with application.changed:
         frozen = [name for name in names if application.values[name][-1] < SECOND]
     assert frozen
 
+    with collector.changed:
+        begin = {name: len(collector.values[name]) for name in frozen}
     second.freeze()
     collector.wait_until(lambda: all(collector.values[name][-1] >= SECOND for name in frozen), "the other goes on")
     collector.wait_for_progress()
@@ -308,7 +326,7 @@ def test_a_frozen_gateway_publishes_nothing_old(site: Any, application: Applicat
         late = {name: sum(a > b for a, b in pairwise(each)) for name, each in epochs.items()}
     with collector.changed:
         for name in frozen:
-            values = collector.values[name]
+            values = collector.values[name][begin[name] :]
             steps = [number for number in range(1, len(values)) if values[number] < values[number - 1]]
             # back to the frozen one's values only if it has become the owner again, in one step
             assert len(steps) <= 1, (late, values)
@@ -320,6 +338,7 @@ def test_a_state_topic_that_was_deleted_is_made_anew(site: Any, application: App
     names = application.monitor(site.uris(3))
     topic = application.start(f"anew-{site.name}", site.uris(2), time_window_msec=100)
     application.wait_until(lambda: len(application.iterations[topic]) > 2, "iterations")
+    application.wait_until(lambda: all(application.values[name] for name in names), "values")
     before = owners(application, names)
     application.delete(f"gateways-{site.name}-state")
     application.wait_until(lambda: all(owners(application, [n])[n] > before[n] for n in names), "events of a new epoch")
