@@ -24,9 +24,9 @@ import pytest
 from k2eg_rx.embedded import EmbeddedStack
 from k2eg_rx.settings import DEMO_BROKER_VARIABLE, FOLDER_VARIABLE, shipped_folder
 
-START_SECONDS = 40.0  # until values are shown, on a busy machine
+START_SECONDS = 100.0  # until values are shown, on a busy machine
 END_SECONDS = 6.0  # twice the documented 3 s, for a busy machine
-TOUR_SECONDS = 55.0
+TOUR_SECONDS = 150.0
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reactivex import Observable
 
@@ -21,6 +21,7 @@ from k2eg.cli.value_parser import parse_value
 from k2eg.cli.verification import is_written
 from k2eg_rx import (
     Client,
+    ConnectionEvent,
     ConnectionState,
     K2EGError,
     OperationError,
@@ -188,7 +189,11 @@ def monitor(arguments: Namespace, settings: Settings) -> None:
 
     unshown = set[str]()
 
-    def show(update: PVUpdate) -> None:
+    def show(update: PVUpdate | ConnectionEvent) -> None:
+        if isinstance(update, ConnectionEvent):
+            if not update.is_connected:
+                print_lines(formatter.connection(update))
+            return
         silent.pop(update.name, None)
         try:
             text = formatter.pv(update)
@@ -199,11 +204,13 @@ def monitor(arguments: Namespace, settings: Settings) -> None:
             return
         print_lines(text)
 
-    printer = StreamPrinter(show, arguments.count)
-    reporter = ConnectionReporter()
+    printer = StreamPrinter(show, arguments.count, lambda item: isinstance(item, PVUpdate))
+    reporter = ConnectionReporter(of_pvs=arguments.json)  # the lines of scripts are those of values
     with _until_signal(), _client(settings, arguments) as client:
         client.status_stream().subscribe(reporter.on_status)
-        updates = client.monitor_many_stream(uris, overflow=arguments.overflow)
+        updates: Observable[Any] = client.monitor_many_stream(
+            uris, overflow=arguments.overflow, connection=not arguments.json
+        )
         updates.subscribe(printer.on_next, printer.end, printer.end)
         _wait_for_updates(printer, silent, client, arguments)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from k2eg_rx import PVData, Reply, Severity, Snapshot, texts
+from k2eg_rx import ConnectionEvent, PVData, PVState, Reply, Severity, Snapshot, texts
 from k2eg_rx.protocol import columns_of, format_number
 
 _NANOSECONDS = 1_000_000_000
@@ -188,6 +188,12 @@ class Formatter:
         elif columns:
             lines += (f"  {line}" for line in table_lines(columns))
         return "\n".join(lines)
+
+    def connection(self, event: ConnectionEvent) -> str:
+        """Returns the line for a PV that is not connected."""
+        name, time = printable(event.name).ljust(self.name_width), local_time(event.since)
+        state = "disconnected" if event.state is PVState.DISCONNECTED else "not connected"
+        return f"{name}  {time}  *** {state}: {printable(event.reason)}".rstrip(": ")
 
     def reply(self, uri: str, reply: Reply) -> str:
         """Returns the line for the gateway's reply to a put."""

@@ -19,10 +19,14 @@ class StreamPrinter:
     Args:
         show: Prints an item.
         count: Number of items after which to end; None for no limit.
+        counts: Returns whether an item is one of them.
     """
 
-    def __init__(self, show: Callable[[Any], None], count: int | None) -> None:
+    def __init__(
+        self, show: Callable[[Any], None], count: int | None, counts: Callable[[Any], bool] = lambda _: True
+    ) -> None:
         self._show = show
+        self._counts = counts
         self._left = count
         self._error: Exception | None = None
         self._ended = threading.Event()
@@ -36,7 +40,7 @@ class StreamPrinter:
         except Exception as error:  # for example a closed pipe; the command's thread reports it
             self.end(error)
             return
-        if self._left is not None:
+        if self._left is not None and self._counts(item):
             self._left -= 1
             if self._left == 0:
                 self.end()
@@ -60,9 +64,14 @@ class StreamPrinter:
 
 
 class ConnectionReporter:
-    """Prints a note when the connection to the broker, or a PV's to the gateway, is lost and when it is back."""
+    """Prints a note when the connection to the broker, or a PV's to the gateway, is lost and when it is back.
 
-    def __init__(self) -> None:
+    Args:
+        of_pvs: Whether to print notes about PVs.
+    """
+
+    def __init__(self, *, of_pvs: bool = True) -> None:
+        self._of_pvs = of_pvs
         self._down = False
         self._disconnected: dict[str, None] = {}
 
@@ -74,6 +83,8 @@ class ConnectionReporter:
         elif status.connection is ConnectionState.UP and self._down:
             self._down = False
             print_note("the connection to the broker is back")
+        if not self._of_pvs:
+            return
         before, self._disconnected = self._disconnected, dict.fromkeys(status.disconnected)
         for uri in self._disconnected:
             if uri not in before:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from k2eg.cli.stream_printer import ConnectionReporter
+from k2eg.cli.stream_printer import ConnectionReporter, StreamPrinter
 from k2eg_rx import ConnectionState, Status
 
 
@@ -27,3 +27,17 @@ def test_the_loss_and_the_return_of_broker_and_pvs_are_one_note_each(capsys: pyt
         "k2eg: the connection to the broker is back",
         "k2eg: ca://b is connected again",
     ]
+
+
+def test_notes_about_pvs_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = ConnectionReporter(of_pvs=False)
+    reporter.on_status(Status(ConnectionState.UP, disconnected=("pva://a",)))
+    assert capsys.readouterr().err == ""
+
+
+def test_items_that_do_not_count_are_shown() -> None:
+    shown: list[object] = []
+    printer = StreamPrinter(shown.append, 2, lambda item: isinstance(item, int))
+    for item in (1, "lost", 2, 3):
+        printer.on_next(item)
+    assert (shown, printer.wait(0)) == ([1, "lost", 2], True)

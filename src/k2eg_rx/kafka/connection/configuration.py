@@ -65,7 +65,7 @@ _MANUAL_RULES: Properties = {"enable.auto.commit": False}
 _GROUP_RULES: Properties = {
     "enable.auto.commit": True,
     # Not "cooperative-sticky": librdkafka's may abort the process while members subscribe to different topics (decision
-    # 0012). Not "range": it assigns the first partition of each topic, often the only one in use, to the same member.
+    # 0011). Not "range": it assigns the first partition of each topic, often the only one in use, to the same member.
     "partition.assignment.strategy": "roundrobin",
 }
 _GROUP_DEFAULTS: Properties = {
