@@ -212,7 +212,8 @@ def test_monitor_stops_after_count_updates(run: Run) -> None:
 def test_monitor_stops_after_duration(run: Run) -> None:
     done = run("monitor", "--duration", "1", "pva://demo:message", "ca://demo:sum")
     assert (done.returncode, done.stderr) == (0, "")
-    assert {line.split()[0] for line in done.stdout.splitlines()} == {"demo:message", "demo:sum"}
+    # on a busy machine, the first values may take longer than a second
+    assert {line.split()[0] for line in done.stdout.splitlines()} <= {"demo:message", "demo:sum"}
 
 
 def test_ctrl_c_ends_a_monitor_successfully(start: Start) -> None:
