@@ -333,6 +333,7 @@ def test_a_source_tells_how_many_partitions_it_reads(bench, receiver, group):
     source.read(topic).result(PATIENCE)
     bench.send(topic, "first")
     receiver.wait(1)
-    partitions, number = source.assignment()
-    assert partitions == 3
-    assert number >= 1
+    assignment = source.assignment()
+    assert assignment.partitions == 3
+    assert assignment.number >= 1
+    assert assignment.owned == {(topic, number) for number in range(3)}
