@@ -137,6 +137,8 @@ class KafkaStateLog:
                     old.close(0.0)
                 history = self._transport.history([self.topic])
                 self._follow(history, refusal, rebuilding=rebuilding)
+                if self._closed.is_set():
+                    return
                 rebuilding = True
                 _log.error(
                     "state topic deleted: topic=%s; it is made anew from what the gateways know. Restore its ACLs and"
