@@ -98,7 +98,8 @@ def measure(processes: int, arguments: argparse.Namespace) -> dict[str, float]:
         broker = running.enter_context(apache_kafka()).address
         events = f"bench{mark}-events"
         topics = [NewTopic(f"bench{mark}-commands", _PARTITIONS), NewTopic(events, _PARTITIONS)]
-        for created in AdminClient({"bootstrap.servers": broker}).create_topics(topics).values():
+        admin = AdminClient({"bootstrap.servers": broker})
+        for created in admin.create_topics(topics).values():
             created.result(TIMEOUT)
         (folder / "site.ini").write_text(
             f"[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic=bench{mark}-commands\nevents_topic={events}\n"
