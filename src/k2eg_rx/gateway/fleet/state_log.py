@@ -7,6 +7,7 @@ results are handed over to the event loop thread, where all methods but `close` 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -83,7 +84,10 @@ class KafkaStateLog:
         self._sink: RecordSink = transport.sink()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._catching_up: list[Callable[[], None]] = []  # any thread adds, the own thread takes
+        self._catching_up: deque[Callable[[], None]] = deque()  # the event loop thread adds, the own thread takes
+        self._waiting: list[
+            Callable[[], None]
+        ] = []  # those taken, of the own thread; also while the topic is made anew
         self._problems = RateLimitedWarning(_log, "{} requests about the state topic failed")
 
     @classmethod
@@ -173,12 +177,12 @@ class KafkaStateLog:
         """
         positions: dict[Partition, int] | None = None
         targets: dict[Partition, int] | None = None  # the offsets to reach until the log is caught up
-        waiting: list[Callable[[], None]] = []
         missing, suspicious = 0, False
         while not self._closed.is_set():
             if refusal and missing and positions is None:
                 raise TransportError(refusal)
             if positions is None or suspicious or (targets is None and self._catching_up):
+                asked = len(self._catching_up)  # what is asked later may be about later entries
                 spans = history.locate(0, None, _LOCATE)
                 missing = 0 if spans else missing + (spans is not None)
                 if missing >= _MISSING or (spans and positions and _is_another(positions, spans)):
@@ -192,8 +196,7 @@ class KafkaStateLog:
                 if positions is None:
                     self.partitions = len(spans)
                     positions = {place: span.begin for place, span in spans.items()}
-                asked, self._catching_up = self._catching_up, []
-                waiting += asked
+                self._waiting += [self._catching_up.popleft() for _ in range(asked)]
                 targets = {place: span.end for place, span in spans.items()}
             excerpt = history.read(positions, _READ) if targets is None or not _has_all(positions, targets) else None
             if excerpt is not None:
@@ -205,14 +208,15 @@ class KafkaStateLog:
                 if excerpt is not None:  # compaction may have removed the records before an end
                     targets = {place: end for place, end in targets.items() if excerpt.ends.get(place, -1) < end}
                 if _has_all(positions, targets):
-                    self._on_caught_up(waiting, rebuilding=rebuilding)
-                    targets, waiting, rebuilding = None, [], False
+                    self._on_caught_up(rebuilding=rebuilding)
+                    targets, rebuilding = None, False
 
-    def _on_caught_up(self, waiting: Sequence[Callable[[], None]], *, rebuilding: bool) -> None:
+    def _on_caught_up(self, *, rebuilding: bool) -> None:
         with suppress(InvalidStateError):
             self.started.set_result(None)
         if rebuilding:
             call_soon(self._scheduler, self._reader.on_rebuild)
+        waiting, self._waiting = self._waiting, []
         for done in waiting:
             call_soon(self._scheduler, done)
 
