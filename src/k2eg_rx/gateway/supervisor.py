@@ -78,7 +78,7 @@ class _Member:
         self._settings = settings
         self._configure = configure
         self._process: SpawnProcess | None = None
-        self._questions: Connection[int, Any] | None = None
+        self._questions: Connection[tuple[int, bool], Any] | None = None
         self._asking = threading.Lock()
         self._asked = 0
         self._killed = False
@@ -97,8 +97,11 @@ class _Member:
                 self._start(now)
         elif self._process.exitcode is not None:
             return self._ended(now)
-        elif self.ask() is None and now - self.answered > _STUCK and not self._killed:
-            _log.error("gateway process killed: member=%d reason=no answer for %.0f s", self.number, _STUCK)
+        else:
+            self.ask()
+            if now - self.answered <= _STUCK or self._killed:
+                return None
+            _log.error("gateway process killed: member=%d reason=stuck for %.0f s", self.number, _STUCK)
             self._process.kill()
             self._killed = True
         return None
@@ -106,7 +109,7 @@ class _Member:
     def _start(self, now: float) -> None:
         context = multiprocessing.get_context("spawn")
         pipe: Any = context.Pipe()  # of another type on Windows
-        ours: Connection[int, Any] = pipe[0]
+        ours: Connection[tuple[int, bool], Any] = pipe[0]
         theirs: Connection[Any, Any] = pipe[1]
         process = context.Process(
             target=_run_member, args=(self._settings, self._configure, theirs), name=f"gateway-{self.number}"
@@ -139,19 +142,20 @@ class _Member:
                 self._process.close()
             self._process = self._questions = None
 
-    def ask(self) -> _Answer | None:
-        """Returns what the member says of itself; None without an answer. Any thread."""
+    def ask(self, *, readings: bool = False) -> _Answer | None:
+        """Returns what the member says of itself, with its metrics if asked for; None without an answer. Any thread."""
         with self._asking:
             if self._questions is None:
                 return None
             self._asked += 1
             deadline = time.monotonic() + _ANSWER
             try:
-                self._questions.send(self._asked)
+                self._questions.send((self._asked, readings))
                 while self._questions.poll(max(deadline - time.monotonic(), 0.0)):
                     number, answer = self._questions.recv()
                     if number == self._asked:  # others are late
-                        self.answered = time.monotonic()
+                        if not any(answer.stuck.values()):
+                            self.answered = time.monotonic()
                         self.was_ready |= answer.is_ready
                         return answer
             except (OSError, EOFError):  # it has ended
@@ -234,11 +238,11 @@ def _end(members: Sequence[_Member]) -> None:
 
 
 def _serve(members: Sequence[_Member], options: GatewayOptions) -> MetricsServer:
-    def answers() -> dict[str, _Answer]:
-        return {str(member.number): member.ask() or _Answer() for member in members}
+    def answers(*, readings: bool = False) -> dict[str, _Answer]:
+        return {str(member.number): member.ask(readings=readings) or _Answer() for member in members}
 
     def readings() -> list[Reading]:
-        found = answers()
+        found = answers(readings=True)
         count = {("all",): float(len(found)), ("ready",): float(sum(answer.is_ready for answer in found.values()))}
         restarts = float(sum(max(member.starts - 1, 0) for member in members))
         of_members = merged({name: answer.readings for name, answer in found.items()})
@@ -285,13 +289,14 @@ def _answer(questions: Connection[Any, Any], created: Sequence[Gateway], stop: t
     figures: Figures | None = None
     try:
         while True:
-            number: int = questions.recv()
+            number, with_readings = questions.recv()
             if figures is None and created:
                 figures = Figures(created[0].metrics, created[0].options, created[0].state)
             answer = _Answer()
             if figures is not None:
-                readings = tuple(figures.read())
-                answer = _Answer(readings, alive(figures.state), ready(figures.state))
+                state = created[0].state()
+                readings = tuple(figures.read()) if with_readings else ()
+                answer = _Answer(readings, alive(state), ready(state))
             questions.send((number, answer))
     except (OSError, EOFError):
         stop.set()  # the supervisor has ended
