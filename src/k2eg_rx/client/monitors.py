@@ -188,7 +188,7 @@ class Monitors(HotStreams[_Monitor]):
         check_one_protocol(distinct, "updates in a history")
 
         def attach(subscriber: SubscriberInput[PVUpdate], gate: ReplayGate) -> abc.DisposableBase:
-            query = HistoryQuery(self._history, distinct, Interval(since()), label, capacity)
+            query = HistoryQuery(self._history, distinct, Interval(since()), label, capacity, patient=True)
             splice = Splice(subscriber, capacity)
             monitors = self._attach(distinct, splice, shared=False)
             self._move_to_own_topics(monitors)  # whose history it is

@@ -38,12 +38,21 @@ class HistoryQuery:
         interval: The event times.
         subject: The PVs in words, for errors.
         limit: How many updates to return at a time, at most.
+        patient: Whether to wait for an unavailable broker without limit, as a live stream does.
     """
 
     def __init__(
-        self, reader: HistoryReader, addresses: Sequence[PVAddress], interval: Interval, subject: str, limit: int
+        self,
+        reader: HistoryReader,
+        addresses: Sequence[PVAddress],
+        interval: Interval,
+        subject: str,
+        limit: int,
+        *,
+        patient: bool = False,
     ) -> None:
         self._reader = reader
+        self._patient = patient
         self._topics = topics_of(addresses)
         self._interval = interval
         self._subject = subject
@@ -58,7 +67,7 @@ class HistoryQuery:
         """Locates the interval. Returns None if the broker did not answer yet: call it again after `pause`.
 
         Raises:
-            OperationTimeout: The broker has not answered within the client's timeout.
+            OperationTimeout: The broker has not answered within the client's timeout, and the query is not patient.
             TransportError: Retrying is useless.
         """
         began = self._reader.runner.clock()
@@ -69,18 +78,14 @@ class HistoryQuery:
             spans = self._history.locate(start, stop, timeout)
         except TransportError as error:
             raise self._with_subject(error) from error
-        self._check_timeout(began, answered=spans is not None, patient=False)
+        self._check_timeout(began, answered=spans is not None)
         return None if spans is None else Merge(self._history, self.selection, spans, self._limit)
 
-    def advance(self, merge: Merge, *, patient: bool = False) -> list[TimedUpdate]:
-        """Returns the next updates, perhaps none yet.
-
-        Args:
-            merge: The result of `begin`.
-            patient: Whether to wait for an unavailable broker without limit.
+    def advance(self, merge: Merge) -> list[TimedUpdate]:
+        """Returns the next updates of the result of `begin`, perhaps none yet.
 
         Raises:
-            OperationTimeout: Nothing was read within the client's timeout.
+            OperationTimeout: Nothing was read within the client's timeout, and the query is not patient.
             TransportError: Retrying is useless.
         """
         began, before = self._reader.runner.clock(), merge.records_read
@@ -88,18 +93,16 @@ class HistoryQuery:
             updates = merge.advance(_READ if self._may_block else 0.0)
         except TransportError as error:
             raise self._with_subject(error) from error
-        self._check_timeout(
-            began, answered=bool(updates) or merge.is_done or merge.records_read > before, patient=patient
-        )
+        self._check_timeout(began, answered=bool(updates) or merge.is_done or merge.records_read > before)
         return updates
 
     def suspend(self) -> None:
         """Restarts the timeout, as nothing is read for a while."""
         self._silent_since = None
 
-    def _check_timeout(self, began: float, *, answered: bool, patient: bool) -> None:
+    def _check_timeout(self, began: float, *, answered: bool) -> None:
         self.pause = 0.0 if answered else _RETRY
-        if answered or patient:
+        if answered or self._patient:
             self._silent_since = None
             return
         self._silent_since = began if self._silent_since is None else self._silent_since

@@ -139,7 +139,7 @@ class CatchUp:
     """The task that reads history until it reaches the live updates; a `StepTask`. Belongs to its steps' thread.
 
     Args:
-        query: Reads the history.
+        query: Reads the history; patient.
         splice: Holds live updates meanwhile.
         queue: The subscriber's.
         gate: The queue's.
@@ -178,7 +178,7 @@ class CatchUp:
         if not self._gate.is_open():
             self._query.suspend()
             return _RECHECK
-        updates = self._query.advance(self._merge, patient=True)
+        updates = self._query.advance(self._merge)
         if updates:
             self._queue.offer([timed.update for timed in updates])
         elif self._merge.is_done:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -176,7 +178,7 @@ def test_the_text_has_each_metric_once_and_nothing_else() -> None:
 
 def test_the_rate_is_that_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(time), "monotonic": lambda: now}))
     metrics = Metrics()
     figures = Figures(metrics, GatewayOptions(), lambda: STATE)
     counter = metrics.events_of("pva", "scalar")

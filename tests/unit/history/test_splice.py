@@ -99,7 +99,7 @@ class FakeQuery:
     def begin(self) -> Merge | None:
         return None if self.is_silent else Merge(self.topic, self.selection, self.topic.locate(0, None, 0.0))
 
-    def advance(self, merge: Merge, *, patient: bool = False) -> Sequence[object]:
+    def advance(self, merge: Merge) -> Sequence[object]:
         return merge.advance(0.0)
 
     def suspend(self) -> None:

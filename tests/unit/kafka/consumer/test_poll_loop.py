@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.status_events import StatusEvents
+from k2eg_rx.kafka.consumer import poll_loop
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop, records_of
 from k2eg_rx.transport.interfaces import Receiver, Record, Span
 
@@ -185,7 +188,7 @@ def test_batches_are_small_while_requests_are_in_flight(harness):
 
 def test_the_loop_pauses_between_small_batches_of_a_flood_only(harness, monkeypatch):
     slept: list[float] = []
-    monkeypatch.setattr("k2eg_rx.kafka.consumer.poll_loop.time.sleep", slept.append)
+    monkeypatch.setattr(poll_loop, "time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append))
     harness.prefer_small_batches = lambda: True
     harness.step(*(message(n) for n in range(70)))
     assert slept == []  # not recognised as a flood yet
