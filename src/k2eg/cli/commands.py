@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import uuid
 from argparse import Namespace
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from reactivex import Observable
 
 from k2eg.cli.formatting import Formatter, format_exactly
 from k2eg.cli.output import print_lines, print_note
+from k2eg.cli.session import CLOSE_SECONDS, CommandError, cause_of, open_client, until_signal
 from k2eg.cli.stream_printer import ConnectionReporter, StreamPrinter
 from k2eg.cli.value_parser import parse_value
 from k2eg.cli.verification import is_written
@@ -33,10 +33,8 @@ from k2eg_rx import (
     Snapshot,
     SnapshotProperties,
     SnapshotType,
-    TransportError,
     first,
 )
-from k2eg_rx.concurrency import TerminationSignals
 from k2eg_rx.protocol import GetCommand
 from k2eg_rx.texts import shown
 
@@ -44,11 +42,6 @@ _T = TypeVar("_T")
 
 _NOTICE_SECONDS = 3.0  # a gateway connects a PV within one second; after three, the PV is worth a note
 _MILLISECONDS = 1000
-_CLOSE_SECONDS = 1.0  # usually 0.02 s; a rebalance of the consumer group may take longer
-
-
-class CommandError(Exception):
-    """A command failed although its operations did not; the text says why."""
 
 
 def _formatter(arguments: Namespace, uris: Iterable[str]) -> Formatter:
@@ -56,35 +49,11 @@ def _formatter(arguments: Namespace, uris: Iterable[str]) -> Formatter:
     return Formatter(json=arguments.json, full=arguments.full, name_width=width)
 
 
-@contextmanager
-def _client(settings: Settings, arguments: Namespace) -> Generator[Client]:
-    client = Client(settings.environment_id, arguments.app, settings=settings)
-    try:
-        yield client
-    finally:
-        client.close(_CLOSE_SECONDS)
-
-
-@contextmanager
-def _until_signal() -> Generator[None]:
-    """Ends its body at Ctrl-C, SIGTERM or SIGHUP, which is the usual way to end a stream, not a failure."""
-    with TerminationSignals(), suppress(KeyboardInterrupt):
-        yield
-
-
 def _start(stream: Observable[_T]) -> Future[_T]:
     """Subscribes to a single-item Observable; the future gets its item or error."""
     future: Future[_T] = Future()
     stream.subscribe(future.set_result, future.set_exception)
     return future
-
-
-def _explained(error: OperationTimeout, client: Client) -> K2EGError:
-    """Returns the connection's error, if there is one, in place of the timeout that it caused."""
-    status = client.status
-    if status.connection is ConnectionState.UP or not status.reason:
-        return error
-    return TransportError(status.reason)
 
 
 def get(arguments: Namespace, settings: Settings) -> None:
@@ -96,12 +65,12 @@ def get(arguments: Namespace, settings: Settings) -> None:
     uris: Sequence[str] = arguments.uris
     formatter = _formatter(arguments, uris)
     failures: list[K2EGError] = []
-    with _client(settings, arguments) as client:
+    with open_client(settings, arguments) as client:
         for future in [_start(client.get_stream(uri, arguments.timeout)) for uri in uris]:
             try:
                 print_lines(formatter.pv(future.result()))
             except OperationTimeout as error:
-                failures.append(_explained(error, client))
+                failures.append(cause_of(error, client))
             except K2EGError as error:
                 failures.append(error)
     if failures:
@@ -126,7 +95,7 @@ def put(arguments: Namespace, settings: Settings) -> None:
     """
     value = arguments.value if arguments.string else parse_value(arguments.value)
     formatter = _formatter(arguments, [arguments.uri])
-    with _client(settings, arguments) as client:
+    with open_client(settings, arguments) as client:
         try:
             if not isinstance(value, str) and not arguments.no_check:
                 value = _as_label(arguments.value, first(client.get_stream(arguments.uri, arguments.timeout))) or value
@@ -140,7 +109,7 @@ def put(arguments: Namespace, settings: Settings) -> None:
             if arguments.verify:
                 _verify(value, formatter, client, arguments)
         except OperationTimeout as error:
-            explained = _explained(error, client)
+            explained = cause_of(error, client)
             if error.operation != GetCommand.operation or explained is not error:
                 raise explained from error
             raise _type_not_known(arguments, error) from error
@@ -168,7 +137,7 @@ def _verify(value: object, formatter: Formatter, client: Client, arguments: Name
     try:
         read = first(client.get_stream(uri, arguments.timeout))
     except K2EGError as error:
-        explained = _explained(error, client) if isinstance(error, OperationTimeout) else error
+        explained = cause_of(error, client) if isinstance(error, OperationTimeout) else error
         raise CommandError(f"put of {uri}: the value was sent, but could not be read back: {explained}") from error
     print_lines(formatter.pv(read))
     if not is_written(value, read):
@@ -206,7 +175,7 @@ def monitor(arguments: Namespace, settings: Settings) -> None:
 
     printer = StreamPrinter(show, arguments.count, lambda item: isinstance(item, PVUpdate))
     reporter = ConnectionReporter(of_pvs=arguments.json)  # the lines of scripts are those of values
-    with _until_signal(), _client(settings, arguments) as client:
+    with until_signal(), open_client(settings, arguments) as client:
         client.status_stream().subscribe(reporter.on_status)
         updates: Observable[Any] = client.monitor_many_stream(
             uris, overflow=arguments.overflow, connection=not arguments.json
@@ -244,10 +213,10 @@ def snapshot(arguments: Namespace, settings: Settings) -> None:
         CommandError: PVs had no value in a one-shot snapshot.
     """
     if arguments.every is None:
-        with _client(settings, arguments) as client:
+        with open_client(settings, arguments) as client:
             _one_shot(arguments, client)
     else:
-        with _until_signal(), _client(settings, arguments) as client:
+        with until_signal(), open_client(settings, arguments) as client:
             _recurring(arguments, client)
 
 
@@ -258,7 +227,7 @@ def _one_shot(arguments: Namespace, client: Client) -> None:
     try:
         taken = first(client.snapshot_stream(arguments.uris, timeout, duration=window))
     except OperationTimeout as error:
-        raise _explained(error, client) from error
+        raise cause_of(error, client) from error
     print_lines(_formatter(arguments, arguments.uris).snapshot(taken))
     empty = [name for name, samples in taken.data.items() if not samples]
     if empty:
@@ -298,7 +267,7 @@ def _recurring(arguments: Namespace, client: Client) -> None:
         raise
     except OperationTimeout as error:
         ours = False  # no gateway confirmed the start: there is nothing to stop
-        raise _explained(error, client) from error
+        raise cause_of(error, client) from error
     finally:
         if ours:
             _stop(name, client, arguments.timeout, interrupted=interrupted)
@@ -307,7 +276,7 @@ def _recurring(arguments: Namespace, client: Client) -> None:
 def _stop(name: str, client: Client, timeout: float, *, interrupted: bool) -> None:
     """Stops a recurring snapshot; without a connection, waits for it only a moment."""
     if client.status.connection is not ConnectionState.UP:
-        timeout = min(timeout, _CLOSE_SECONDS)
+        timeout = min(timeout, CLOSE_SECONDS)
     try:
         first(client.snapshot_stop_stream(name, timeout))
     except K2EGError as error:

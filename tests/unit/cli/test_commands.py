@@ -8,7 +8,7 @@ import pytest
 
 from k2eg.cli import commands
 from k2eg.cli.arguments import parse_arguments
-from k2eg.cli.commands import CommandError
+from k2eg.cli.session import CommandError
 from k2eg_rx.settings import Settings
 from k2eg_rx.testing import ScriptedGateway
 

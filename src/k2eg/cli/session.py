@@ -1,0 +1,44 @@
+"""What the commands share: the client, the signals that end a stream, and why an operation timed out.
+
+Thread safety: main thread, where Python handles signals.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+
+from k2eg_rx import Client, ConnectionState, K2EGError, OperationTimeout, Settings, TransportError
+from k2eg_rx.concurrency import TerminationSignals
+
+CLOSE_SECONDS = 1.0  # usually 0.02 s; a rebalance of the consumer group may take longer
+
+
+class CommandError(Exception):
+    """A command failed although its operations did not; the text says why."""
+
+
+@contextmanager
+def open_client(settings: Settings, arguments: Namespace) -> Generator[Client]:
+    """Yields the command's client, and closes it."""
+    client = Client(settings.environment_id, arguments.app, settings=settings)
+    try:
+        yield client
+    finally:
+        client.close(CLOSE_SECONDS)
+
+
+@contextmanager
+def until_signal() -> Generator[None]:
+    """Ends its body at Ctrl-C, SIGTERM or SIGHUP, which is the usual way to end a stream, not a failure."""
+    with TerminationSignals(), suppress(KeyboardInterrupt):
+        yield
+
+
+def cause_of(error: OperationTimeout, client: Client) -> K2EGError:
+    """Returns the connection's error, if there is one, in place of the timeout that it caused."""
+    status = client.status
+    if status.connection is ConnectionState.UP or not status.reason:
+        return error
+    return TransportError(status.reason)
