@@ -9,7 +9,7 @@ import configparser
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -179,27 +179,60 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {lower[found[0]]}?" if found else f"known are {', '.join(options)}"
 
 
-def _check_names(sections: Mapping[str, Mapping[str, str]], path: Path) -> None:
-    """Raises ValueError for an unknown section or key, which would otherwise have no effect, without a word."""
+def _unknown_names(sections: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Yields each unknown section, and each unknown key of [DEFAULT], with what is wrong with it."""
     for section in sections:
         if section not in _SECTIONS:
-            raise ValueError(f"{path}: unknown section [{printable(section, 80)}]: {nearest(section[:80], _SECTIONS)}")
+            yield section, "", f"unknown section [{printable(section, 80)}]: {nearest(section[:80], _SECTIONS)}"
     for key in sections.get(_DEFAULT, {}):
         if key not in _KEYS:
             hint = "librdkafka's properties belong into [kafka]" if "." in key else nearest(key[:80], _KEYS)
-            raise ValueError(f"{path}: unknown key {printable(key, 80)} in [DEFAULT]: {hint}")
+            yield _DEFAULT, key, f"unknown key {printable(key, 80)} in [DEFAULT]: {hint}"
 
 
-def _parse(path: Path) -> dict[str, Mapping[str, str]]:
+def line_of(text: str, section: str, key: str = "") -> int:
+    """Returns the number of the line of a section, or of a key in it, in the text of an environment file; 0: none."""
+    present = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if heading := configparser.ConfigParser.SECTCRE.match(line.strip()):
+            present = heading["header"]
+            if present == section and not key:
+                return number
+        elif present == section and key and re.split("[=:]", line, maxsplit=1)[0].strip().lower() == key:
+            return number
+    return 0
+
+
+def unknown_names(path: Path) -> list[str]:
+    """Returns the faults of all unknown sections and keys of an environment file, which would have no effect.
+
+    The transport knows the keys of [kafka...], the gateway those of [gateway].
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
+    text = _read(path)
+    found = ((line_of(text, section, key), fault) for section, key, fault in _unknown_names(_parse(text, path)))
+    return [f"{path}:{line}: {fault}" for line, fault in sorted(found)]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+
+
+def _parse(text: str, path: Path) -> dict[str, Mapping[str, str]]:
     """Returns the sections of a file, [DEFAULT] as one of them, so that no key passes into the others."""
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
-        parser.read_string(path.read_text(), source=str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
+        parser.read_string(text, source=str(path))
     except configparser.Error as error:
         # without the parser's text, which quotes the line: it may contain a password
-        raise ValueError(f"{path}: is not a valid .ini file ({type(error).__name__})") from None
+        wrong: list[tuple[int, str]] = getattr(error, "errors", [])  # of a ParsingError; others have one line
+        line: int = wrong[0][0] if wrong else getattr(error, "lineno", 0)
+        raise ValueError(f"{path}:{line}: is not a valid .ini file ({type(error).__name__})") from None
     return {name: dict(parser.items(name)) for name in parser.sections()}
 
 
@@ -252,8 +285,9 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
             f" (set {FOLDER_VARIABLE} to look elsewhere)"
         )
     path = folder / f"{environment_id}.ini"
-    own = _parse(path)
-    _check_names(own, path)
+    if faults := unknown_names(path):
+        raise ValueError(faults[0])
+    own = _parse(_read(path), path)
     defaults = own.pop(_DEFAULT, {})
 
     def properties(section: str) -> Mapping[str, str]:

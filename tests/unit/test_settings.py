@@ -15,6 +15,7 @@ from k2eg_rx.settings import (
     environments,
     load_settings,
     shipped_folder,
+    unknown_names,
 )
 
 PLAIN = "[DEFAULT]\nkafka_broker_url=broker:9092\nk2eg_cmd_topic=commands\n"
@@ -111,10 +112,22 @@ def test_a_key_of_the_defaults_keeps_its_own_value_in_another_section(folder: Pa
 )
 def test_an_unknown_section_or_key_is_an_error_with_the_nearest_known_name(folder: Path, text: str, words: str) -> None:
     write(folder, text)
-    with pytest.raises(ValueError, match=r"site\.ini: unknown") as caught:
+    with pytest.raises(ValueError, match=r"site\.ini:\d+: unknown") as caught:
         load_settings("site", "app")
     assert words in str(caught.value)
     assert "hush" not in str(caught.value)
+
+
+def test_each_unknown_name_is_reported_with_its_line(folder: Path) -> None:
+    write(
+        folder, "; site\n" + PLAIN + "; max_mesage_bytes=1\nMAX_MESAGE_BYTES : 5\n[Kafka]\nk2eg_cmd_topic=x\n[gatway]\n"
+    )
+    file = folder / "site.ini"
+    assert unknown_names(file) == [
+        f"{file}:6: unknown key max_mesage_bytes in [DEFAULT]: did you mean max_message_bytes?",
+        f"{file}:7: unknown section [Kafka]: did you mean kafka?",
+        f"{file}:9: unknown section [gatway]: did you mean gateway?",
+    ]
 
 
 def test_secrets_are_not_shown(folder: Path) -> None:
@@ -132,7 +145,7 @@ def test_secrets_are_not_shown(folder: Path) -> None:
 )
 def test_a_broken_file_is_named_without_its_contents(folder: Path, text: str) -> None:
     write(folder, text)
-    with pytest.raises(ValueError, match=r"site\.ini: is not a valid \.ini file") as caught:
+    with pytest.raises(ValueError, match=r"site\.ini:\d+: is not a valid \.ini file") as caught:
         load_settings("site", "app")
     assert "hush" not in str(caught.value)
     assert caught.value.__suppress_context__
