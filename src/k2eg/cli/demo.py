@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from k2eg.cli.arguments import Parser, broker
 from k2eg.cli.demo_registry import DemoRegistration
 from k2eg.cli.formatting import Formatter
 from k2eg.cli.live_rows import LiveRows
@@ -152,3 +153,11 @@ def _show_lines(lines: Sequence[str], rows: LiveRows, wait: Callable[[float], bo
             if row.data is not None and shown.get(row.name) is not row.data:
                 shown[row.name] = row.data
                 print_lines(formatter.pv(row.data))
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds the arguments of ``demo``."""
+    parser.add_argument("--tour", action="store_true", help="run each operation once, print the results, and exit")
+    parser.add_argument(
+        "--kafka", type=broker, metavar="HOST:PORT", help="use this Kafka broker instead of an embedded one"
+    )
