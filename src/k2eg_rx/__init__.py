@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from k2eg_rx.client import Client, GetResult, PutResult, Status, first
+    from k2eg_rx.client import Client, GetResult, PutResult, Status, StreamClient, first
     from k2eg_rx.delivery import Overflow
     from k2eg_rx.errors import (
         ClientClosedError,
@@ -85,6 +85,7 @@ __all__ = [
     "SnapshotTail",
     "SnapshotType",
     "Status",
+    "StreamClient",
     "Structure",
     "TransportError",
     "Vector",
@@ -97,7 +98,7 @@ __all__ = [
 
 # The module of each public name, as in the imports for type checkers above.
 _MODULES = {
-    "client": ("Client", "GetResult", "PutResult", "Status", "first"),
+    "client": ("Client", "GetResult", "PutResult", "Status", "StreamClient", "first"),
     "delivery": ("Overflow",),
     "errors": (
         "ClientClosedError",
