@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from k2eg_rx.pv import is_topic_name
 from k2eg_rx.texts import printable, shown
@@ -23,6 +22,12 @@ DEMO_BROKER_VARIABLE = "K2EG_DEMO_BROKER_FILE"
 # A body of empty maps takes about 70 times its size when decoded: 1.2 GB at worst. A camera image of five million
 # 16-bit pixels fits; brokers accept at most 1 MiB by default.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+DEMO_KAFKA: Mapping[str, str] = {
+    "fetch.wait.max.ms": "5",  # the embedded broker replies to a fetch only after this time
+    "session.timeout.ms": "6000",  # a rebalance of the embedded broker takes this time less one second
+}
+"""librdkafka properties for the broker of `k2eg demo`."""
 
 _DEFAULT = "DEFAULT"
 _KEYS = ("kafka_broker_url", "k2eg_cmd_topic", "reply_topic", "max_message_bytes", "events_topic")  # of [DEFAULT]
@@ -112,6 +117,29 @@ def environments(folder: Path | None = None) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.ini"))
 
 
+def environment_file(environment_id: str, folder: Path | None = None) -> Path:
+    """Returns the file of an environment.
+
+    Args:
+        environment_id: The file's name, without ``.ini``.
+        folder: Its folder; by default `configuration_folder`, and then `shipped_folder`.
+
+    Raises:
+        ValueError: There is none; the text lists the environments that exist.
+    """
+    where = configuration_folder() if folder is None else _folder(folder)
+    folders = [where, shipped_folder()] if folder is None and where != shipped_folder() else [where]
+    names = {place: environments(place) for place in folders}
+    for place, known in names.items():
+        if environment_id in known:
+            return place / f"{environment_id}.ini"
+    packaged = f"; part of k2eg: {', '.join(names[folders[1]])}" if len(folders) > 1 else ""
+    raise ValueError(
+        f"no environment {shown(environment_id)} in {where}; available: {', '.join(names[where]) or 'none'}"
+        f" (set {FOLDER_VARIABLE} to look elsewhere){packaged}"
+    )
+
+
 def demo_broker_file() -> Path:
     """Returns the file to which a running demo writes its broker's address, one per user."""
     named = os.environ.get(DEMO_BROKER_VARIABLE)
@@ -150,6 +178,14 @@ def _broker_url(values: Mapping[str, str], path: Path) -> str:
         raise ValueError(
             f"environment {path.stem!r}: no demo is running (no {demo_broker_file()}); start one with `k2eg demo`"
         ) from None
+
+
+def _is_demo(broker_url: str) -> bool:
+    """Returns whether an address is that of this user's demo, whatever the environment."""
+    try:
+        return demo_broker_file().read_text().strip() == broker_url
+    except OSError:
+        return False
 
 
 def _reply_topic(values: Mapping[str, str], app_name: str, path: Path) -> str:
@@ -270,21 +306,14 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
         environment_id: The name of the environment's file, without ``.ini``.
         app_name: The application's name: letters, digits, ``.``, ``_``, ``-``. It replaces ``{app_name}`` in the
             file's ``reply_topic``.
-        folder: The folder of the file; by default `configuration_folder`.
+        folder: The folder of the file; by default `configuration_folder`, and for an environment that it does not
+            have, `shipped_folder`.
 
     Raises:
         ValueError: The environment does not exist, or its file lacks a key or has an invalid or unknown one.
     """
     check_app_name(app_name)
-    folder = configuration_folder() if folder is None else _folder(folder)
-    known = environments(folder)
-    name = cast("object", environment_id)
-    if not isinstance(name, str) or environment_id not in known:
-        raise ValueError(
-            f"no environment {shown(environment_id)} in {folder}; available: {', '.join(known) or 'none'}"
-            f" (set {FOLDER_VARIABLE} to look elsewhere)"
-        )
-    path = folder / f"{environment_id}.ini"
+    path = environment_file(environment_id, folder)
     if faults := unknown_names(path):
         raise ValueError(faults[0])
     own = _parse(_read(path), path)
@@ -294,12 +323,13 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
         values = own.pop(section, {})
         return {key: _expand(value, f"{path}: [{section}] {key}") for key, value in values.items()}
 
+    broker_url = _broker_url(defaults, path)
     return Settings(
         environment_id=environment_id,
-        broker_url=_broker_url(defaults, path),
+        broker_url=broker_url,
         command_topic=_required(defaults, "k2eg_cmd_topic", path),
         reply_topic=_reply_topic(defaults, app_name, path),
-        kafka=properties("kafka"),
+        kafka={**(DEMO_KAFKA if _is_demo(broker_url) else {}), **properties("kafka")},
         producer=properties("kafka.producer"),
         consumer=properties("kafka.consumer"),
         max_message_bytes=_max_message_bytes(defaults, path),

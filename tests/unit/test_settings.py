@@ -8,6 +8,7 @@ import pytest
 
 from k2eg_rx.settings import (
     DEMO_BROKER_VARIABLE,
+    DEMO_KAFKA,
     FOLDER_VARIABLE,
     Settings,
     configuration_folder,
@@ -245,3 +246,22 @@ def test_the_demo_file_is_one_per_user(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert demo_broker_file() == tmp_path / ".cache" / "k2eg-demo-broker"
+
+
+def test_an_environment_that_the_folder_lacks_is_the_shipped_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings("local", "app").source == shipped_folder() / "local.ini"
+    write(folder, PLAIN, "local")
+    assert load_settings("local", "app").source == folder / "local.ini"
+    with pytest.raises(ValueError, match=r"no environment 'lokal' in .*available: local .*part of k2eg: demo, local"):
+        load_settings("lokal", "app")
+    with pytest.raises(ValueError, match="no environment 'demo'"):  # a folder that is given is the only one
+        load_settings("demo", "app", folder)
+
+
+def test_an_environment_at_the_demos_broker_has_its_properties(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DEMO_BROKER_VARIABLE, str(folder / "broker"))
+    (folder / "broker").write_text("broker:9092\n")
+    write(folder, PLAIN + "[kafka]\nsession.timeout.ms=9000\n")
+    assert load_settings("site", "app").kafka == {**DEMO_KAFKA, "session.timeout.ms": "9000"}
+    (folder / "broker").write_text("other:9092\n")
+    assert load_settings("site", "app").kafka == {"session.timeout.ms": "9000"}

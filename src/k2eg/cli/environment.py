@@ -13,6 +13,7 @@ from k2eg_rx.settings import (
     Settings,
     configuration_folder,
     demo_broker_file,
+    environment_file,
     environments,
     load_settings,
 )
@@ -32,11 +33,13 @@ def settings_for(arguments: Namespace) -> Settings:
     known = environments(folder)
     available = f"{folder} has {', '.join(known) or 'none'} (set {FOLDER_VARIABLE} to use another folder)"
     if arguments.environment is None:
-        running = "; a demo is running: -e demo" if "demo" in known and demo_broker_file().exists() else ""
+        running = "; a demo is running: -e demo" if demo_broker_file().exists() else ""
         _refuse(f"no environment: give -e ENV or set {ENVIRONMENT_VARIABLE}; {available}{running}")
-    if arguments.environment not in known:
+    try:
+        _ = environment_file(arguments.environment)
+    except ValueError:
         _refuse(f"no environment {arguments.environment!r}: {available}")
-    settings = load_settings(arguments.environment, arguments.app, folder)
+    settings = load_settings(arguments.environment, arguments.app)
     require_running_demo(settings)
     return settings
 
