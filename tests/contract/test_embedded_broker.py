@@ -7,6 +7,10 @@ import socket
 import pytest
 
 from k2eg_rx.embedded.broker import EmbeddedBroker
+from k2eg_rx.errors import TransportError
+from k2eg_rx.kafka import KafkaTopicAdmin
+from k2eg_rx.kafka.metadata import topic_admin
+from k2eg_rx.settings import Settings
 
 
 def _connect(address: str) -> None:
@@ -37,3 +41,13 @@ def test_the_broker_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with EmbeddedBroker() as broker:
         _connect(broker.address)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_refusal_to_create_topics_is_not_reported_as_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topic_admin, "_REQUEST_TIMEOUT", 1.0)
+    monkeypatch.setattr(topic_admin, "_ELECTION", 0.1)
+    with EmbeddedBroker() as broker:
+        admin = KafkaTopicAdmin(Settings("demo", broker.address, "commands", "replies"))
+        with pytest.raises(TransportError, match="does not create topics on request: it has no controller"):
+            admin.create({"new": 1})
+        admin.close()

@@ -65,6 +65,7 @@ _NOT_YET = frozenset(
     }
 )
 _NO_ANSWER = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
+_NO_CONTROLLER = "this cluster does not create topics on request: it has no controller"
 
 
 class KafkaTopicAdmin:
@@ -127,7 +128,7 @@ class KafkaTopicAdmin:
         """
         new = NewTopic(topic, num_partitions=partitions, replication_factor=replication or -1, config=dict(_COMPACTED))
         if not self._has_controller():
-            return "this cluster does not create topics on request: it has no controller"
+            return _NO_CONTROLLER
         refusal = self._request_new([new]).get(topic, "")
         if not refusal:
             self._complete(topic, partitions)
@@ -195,11 +196,18 @@ class KafkaTopicAdmin:
                 code = kafka_error(failure).code()
                 if code in _NO_ANSWER:
                     self._admin = self._make()  # it may have lost its brokers permanently: see `reconnect`
-                    raise self._translator.error(failure, "cannot create topics") from failure
+                    raise self._not_created(failure) from failure
                 if code != KafkaError.TOPIC_ALREADY_EXISTS:
                     refused[topic] = self._translator.reason(failure, topic)
         self._wait_for(made)
         return refused
+
+    def _not_created(self, failure: KafkaException) -> TransportError:
+        if "controller" in kafka_error(failure).str():  # librdkafka waits as long for one as for a broker that is down
+            with contextlib.suppress(TransportError):
+                if not self._has_controller():
+                    return TransportError(f"cannot create topics: {_NO_CONTROLLER}")
+        return self._translator.error(failure, "cannot create topics")
 
     def _wait_for(self, topics: Collection[str]) -> None:
         """Waits until the broker can accept records for the topics."""
