@@ -21,7 +21,7 @@ from typing import Self
 
 import pytest
 
-from k2eg_rx.embedded import EmbeddedStack
+from k2eg_rx.embedded import EmbeddedStack, SoftIoc
 from k2eg_rx.settings import DEMO_BROKER_VARIABLE, FOLDER_VARIABLE, shipped_folder
 
 START_SECONDS = 100.0  # until values are shown, on a busy machine
@@ -248,3 +248,21 @@ def test_a_given_broker_is_used(environment: ProcessEnvironment, stack: Embedded
         demo.send_signal(signal.SIGTERM)
         _, err = demo.communicate(timeout=END_SECONDS)
     assert (demo.returncode, err) == (0, "")
+
+
+def test_own_records_and_own_iocs_are_served_too(environment: ProcessEnvironment, tmp_path: Path) -> None:
+    database, other = tmp_path / "own.db", tmp_path / "other.db"
+    database.write_text('record(ai, "own:a") { field(VAL, "1.25") field(PINI, "YES") }')
+    other.write_text('record(ai, "other:a") { field(VAL, "2.5") field(PINI, "YES") }')
+    own_folder = {FOLDER_VARIABLE: str(tmp_path)}  # which has no environment `demo`
+    with SoftIoc(other) as ioc:
+        addresses = ("--pva", f"127.0.0.1:{ioc.ports.pva_search}", "--ca", f"127.0.0.1:{ioc.ports.ca}")
+        with environment.demo("--db", str(database), *addresses) as demo:
+            environment.variables |= own_folder
+            got = environment.k2eg("-e", "demo", "get", "pva://own:a", "pva://other:a", "ca://other:a")
+            camera = environment.k2eg("-e", "demo", "get", "pva://demo:camera")
+            demo.send_signal(signal.SIGTERM)
+            demo.communicate(timeout=END_SECONDS)
+    assert (got.returncode, got.stderr) == (0, "")
+    assert [line.split()[-1] for line in got.stdout.splitlines()] == ["1.25", "2.5", "2.5"]
+    assert (camera.returncode, camera.stderr) == (0, "")

@@ -18,6 +18,7 @@ from k2eg_rx.embedded import DEMO_DATABASE, EmbeddedStack
 from k2eg_rx.embedded import stack as stack_module
 from k2eg_rx.embedded.ioc import IocError
 from k2eg_rx.embedded.loopback import ServerPorts, without_epics
+from k2eg_rx.operators import align
 from k2eg_rx.settings import DEMO_BROKER_VARIABLE, shipped_folder
 
 
@@ -146,3 +147,25 @@ def test_update_rates_match_the_pv_names(client: Client, uri: str, rate: float) 
     intervals = [(later or 0) - (earlier or 0) for earlier, later in pairwise(stamps)]
     # the median: a busy machine holds single scans of the IOC up, and one that is late shortens the next interval
     assert 1e9 / median(intervals) == pytest.approx(rate, rel=0.05)
+
+
+def test_the_shots_of_the_beam_line_have_pulse_ids(client: Client) -> None:
+    from reactivex import operators as ops
+
+    monitors = ["pva://demo:bpm1", "ca://demo:bpm20", "pva://demo:quad:readback", "pva://demo:loss"]
+    shots = first(
+        client.monitor_many_stream(monitors).pipe(align(monitors, on="pulse_id"), ops.take(10), ops.to_list())
+    )
+    pulses = [shot.pulse_id or 0 for shot in shots]
+    assert pulses == list(range(pulses[0], pulses[0] + 10))
+
+
+def test_the_camera_shows_the_size_of_the_beam(client: Client) -> None:
+    from reactivex import operators as ops
+
+    def light(current: float) -> float:
+        first(client.put_stream("pva://demo:quad", current))
+        frames = client.monitor_stream("pva://demo:camera").pipe(ops.map(lambda frame: float(frame.array.mean())))
+        return first(frames.pipe(ops.first(lambda mean: mean > 40.0 if current > 10.0 else mean < 20.0)))
+
+    assert light(16.0) > light(10.0)

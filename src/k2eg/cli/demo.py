@@ -15,8 +15,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from k2eg.cli.arguments import Parser, broker
-from k2eg.cli.demo_registry import DemoRegistration
+from k2eg.cli.demo_pvs import PVS, catalogue_lines
+from k2eg.cli.demo_registry import DemoError, DemoRegistration
 from k2eg.cli.formatting import Formatter
 from k2eg.cli.live_rows import LiveRows
 from k2eg.cli.output import print_lines
@@ -29,24 +29,6 @@ if TYPE_CHECKING:
 
 APP_NAME = "k2eg-demo"
 DEMO_MODULES = ("p4p", "aioca", "numpy", "pvxslibs", "rich")
-
-# PVs of both protocols, from slow to fast.
-PVS = (
-    "pva://demo:setpoint1",
-    "pva://demo:setpoint2",
-    "pva://demo:sum",
-    "ca://demo:mode",
-    "pva://demo:message",
-    "pva://demo:table",
-    "pva://demo:temperature",
-    "pva://demo:waveform",
-    "pva://demo:ramp1",
-    "ca://demo:ramp10",
-    "pva://demo:ramp100",
-    "pva://demo:sine1",
-    "pva://demo:sine10",
-    "pva://demo:sine100",
-)
 
 _REFRESH_SECONDS = 0.2  # numbers that change faster cannot be read
 _LINES_SECONDS = 1.0  # between two lines of a PV without a terminal
@@ -61,6 +43,9 @@ def demo(arguments: Namespace) -> None:
         DemoError: Another demo is running.
         Exception: A part did not start, or a step of the tour failed.
     """
+    if arguments.list:
+        print("\n".join(catalogue_lines(arguments.db)))
+        return
     require_extra("demo", DEMO_MODULES, "`k2eg demo`")
     _clear_epics_variables()
     if arguments.tour:
@@ -69,7 +54,7 @@ def demo(arguments: Namespace) -> None:
     registration = DemoRegistration()
     with TerminationSignals() as signals:
         registration.check()
-        with _stack(arguments.kafka) as stack, _client(stack) as client:
+        with _stack(arguments) as stack, _client(stack) as client:
             try:
                 registration.register(stack.broker_address)
                 rows = LiveRows(PVAddress.parse(uri).name for uri in PVS)
@@ -77,6 +62,7 @@ def demo(arguments: Namespace) -> None:
                     lambda update: rows.add(update, time.monotonic())
                 )
                 signals.defer()
+                print("\n".join([*catalogue_lines(arguments.db), ""]), flush=True)
                 show = _show_table if sys.stdout.isatty() else _show_lines
                 show(heading(stack.broker_address), rows, signals.wait)
             finally:
@@ -94,19 +80,25 @@ def _clear_epics_variables() -> None:
 def _tour(arguments: Namespace) -> None:
     from k2eg.cli.tour import Tour  # noqa: PLC0415 - only the tour needs it
 
-    with TerminationSignals(), _stack(arguments.kafka) as stack, _client(stack) as client:
+    with TerminationSignals(), _stack(arguments) as stack, _client(stack) as client:
         Tour(client, print).run()
 
 
 @contextmanager
-def _stack(broker_address: str | None) -> Generator[EmbeddedStack]:
-    from k2eg_rx.embedded import EmbeddedStack  # noqa: PLC0415 - slow to import, and part of an extra
+def _stack(arguments: Namespace) -> Generator[EmbeddedStack]:
+    from k2eg_rx.embedded import DEMO_DATABASE, EmbeddedStack  # noqa: PLC0415 - slow to import, and part of an extra
+
+    broker_address: str | None = arguments.kafka
+    for database in arguments.db:
+        if not database.is_file():
+            raise DemoError(f"--db must be a database file, got {database}, which does not exist")
 
     if broker_address is None:
         print("starting a Kafka broker, an EPICS IOC and a gateway ...", flush=True)
     else:
         print(f"starting an EPICS IOC and a gateway, with the Kafka broker at {broker_address} ...", flush=True)
-    with EmbeddedStack(broker_address=broker_address) as stack:
+    databases = [DEMO_DATABASE, *arguments.db]
+    with EmbeddedStack(databases, broker_address, pva=arguments.pva, ca=arguments.ca) as stack:
         yield stack
 
 
@@ -153,11 +145,3 @@ def _show_lines(lines: Sequence[str], rows: LiveRows, wait: Callable[[float], bo
             if row.data is not None and shown.get(row.name) is not row.data:
                 shown[row.name] = row.data
                 print_lines(formatter.pv(row.data))
-
-
-def add_arguments(parser: Parser) -> None:
-    """Adds the arguments of ``demo``."""
-    parser.add_argument("--tour", action="store_true", help="run each operation once, print the results, and exit")
-    parser.add_argument(
-        "--kafka", type=broker, metavar="HOST:PORT", help="use this Kafka broker instead of an embedded one"
-    )

@@ -29,14 +29,30 @@ _EXIT_SECONDS = 3.0  # to exit after the end of input; usually 0.1 s
 # The child ends when its input does, even if this process is killed. A copy of the pipe in a forked sibling would keep
 # the input open, so the child also checks its parent twice a second. (PR_SET_PDEATHSIG exists on Linux only and acts
 # when the thread that started the child ends.)
+#
+# It also is the IOC's event receiver: a record whose TSE is 1 gets the time with the number of the pulse in the lowest
+# 17 bits of the nanoseconds. Each time such a record processes, the next pulse begins; others take it over by TSEL.
 _CHILD = """
-import os, runpy, sys, threading, time
+import ctypes, os, runpy, sys, threading, time
+from epicscorelibs import ioc
 parent = int(sys.argv.pop(1))
 def watch():
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 threading.Thread(target=watch, daemon=True).start()
+class Stamp(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_uint32), ("nanoseconds", ctypes.c_uint32)]
+pulse = 0
+@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Stamp), ctypes.c_int)
+def stamp(result, event):
+    global pulse
+    pulse = (pulse + 1) & 0x1FFFF
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    result.contents.seconds = seconds - 631152000
+    result.contents.nanoseconds = nanoseconds & ~0x1FFFF | pulse
+    return 0
+ioc.Com.generalTimeRegisterEventProvider(b"pulses", 50, stamp)
 runpy.run_module("pvxslibs.ioc", run_name="__main__", alter_sys=True)
 """
 

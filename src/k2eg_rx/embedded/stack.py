@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from k2eg_rx.embedded.ports import claim_ports, release_ports
-from k2eg_rx.settings import Settings
+from k2eg_rx.settings import DEMO_KAFKA, Settings
 from k2eg_rx.texts import get_logger
 
 if TYPE_CHECKING:
@@ -32,13 +32,9 @@ DEMO_DATABASE = Path(__file__).parent / "database" / "demo.db"
 ENVIRONMENT = "demo"
 COMMAND_TOPIC = "k2eg-demo-commands"
 _GATEWAY = "k2eg-demo-gateway"
-_KAFKA = {
-    "fetch.wait.max.ms": "5",  # the embedded broker replies to a fetch only after this time
-    "session.timeout.ms": "6000",  # a rebalance of the embedded broker takes this time less one second
-}
-
 _RECORD = re.compile(r"""^\s*g?record\s*\(\s*\w+\s*,\s*"?([^\s")]+)"?\s*\)""", re.MULTILINE)
 
+CAMERA_PV = "demo:camera"
 TABLE_PV = "demo:table"
 TABLE_COLUMNS = {"element": "s", "device_name": "s", "s": "d", "length": "d"}
 TABLE_ROWS: Sequence[dict[str, Any]] = (
@@ -68,16 +64,21 @@ class EmbeddedStack:
         database: str | Path | Sequence[str | Path] | None = None,
         broker_address: str | None = None,
         ports: ServerPorts | None = None,
+        pva: Sequence[str] = (),
+        ca: Sequence[str] = (),
     ) -> None:
         """
         Args:
             database: The IOC's database file or files; by default the demo's.
             broker_address: The address of a Kafka broker, ``host:port``; by default a broker starts in this process.
             ports: The IOC's ports; by default free ones, the same for all stacks of this process. See `start`.
+            pva: Addresses, ``host`` or ``host:port``, of other IOCs whose PVs the gateway serves too, over PVAccess.
+            ca: The same over Channel Access.
         """
         given = DEMO_DATABASE if database is None else database
         self._databases = [given] if isinstance(given, str | Path) else list(given)
         self._ports = ports
+        self._others = {"EPICS_PVA_ADDR_LIST": " ".join(pva), "EPICS_CA_ADDR_LIST": " ".join(ca)}
         self._external_broker = broker_address
         self._broker_address = broker_address
         self._client_environment: dict[str, str] = {}
@@ -110,7 +111,7 @@ class EmbeddedStack:
             broker_url=self.broker_address,
             command_topic=COMMAND_TOPIC,
             reply_topic=f"{app_name}-reply",
-            kafka=_KAFKA,
+            kafka=DEMO_KAFKA,
         )
 
     def start(self) -> Self:
@@ -145,6 +146,7 @@ class EmbeddedStack:
     def _start(self) -> None:
         # Imported here, because only a running stack needs the extra.
         from k2eg_rx.embedded.broker import EmbeddedBroker  # noqa: PLC0415
+        from k2eg_rx.embedded.camera import Camera  # noqa: PLC0415
         from k2eg_rx.embedded.gateway import start_gateway  # noqa: PLC0415
         from k2eg_rx.embedded.ioc import SoftIoc  # noqa: PLC0415
         from k2eg_rx.embedded.loopback import merge_client_environments  # noqa: PLC0415
@@ -158,10 +160,14 @@ class EmbeddedStack:
         ioc = SoftIoc(self._databases, ports=self._ports or self._own_ports())
         self._add_part("IOC", ioc.stop)
         ioc.start()
-        table = TableServer(TABLE_PV, TABLE_COLUMNS, TABLE_ROWS)
+        camera = Camera("demo:beamsize", "demo:bpm10", ioc.client_environment)
+        self._add_part("camera", camera.close)
+        table = TableServer(TABLE_PV, TABLE_COLUMNS, TABLE_ROWS, others={CAMERA_PV: camera.pv})
         self._add_part("table", table.stop)
         table.start()
-        self._client_environment = merge_client_environments(ioc.client_environment, table.client_environment)
+        self._client_environment = merge_client_environments(
+            ioc.client_environment, table.client_environment, self._others
+        )
         start_gateway(
             self.settings(_GATEWAY),
             self._client_environment,

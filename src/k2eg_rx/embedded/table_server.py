@@ -64,6 +64,7 @@ class TableServer:
         columns: Mapping[str, str],
         rows: Sequence[Mapping[str, Any]] = (),
         ports: ServerPorts | None = None,
+        others: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Args:
@@ -72,8 +73,10 @@ class TableServer:
                 ``i`` int, ``l`` long, ``?`` boolean, ...
             rows: The initial rows, each with a value per label.
             ports: The server's ports; by default free ones.
+            others: Further PVs to serve, p4p's ``SharedPV`` by name.
         """
         self.pv_name = pv_name
+        self._others = dict(others or {})
         self.ports = ports or ServerPorts.free()
         self._table = _nt.NTTable(list(columns.items()))
         # By column: NTTable.wrap omits columns and time of a table without rows.
@@ -103,7 +106,9 @@ class TableServer:
         if self._server is None:
             self._pv = _raw.SharedPV(handler=_PutHandler(), initial=self._initial)
             environment = self.ports.pva_server_environment
-            self._server = _server.Server(providers=[{self.pv_name: self._pv}], conf=environment, useenv=False)
+            self._server = _server.Server(
+                providers=[{self.pv_name: self._pv, **self._others}], conf=environment, useenv=False
+            )
         return self
 
     def stop(self) -> None:
