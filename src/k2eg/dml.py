@@ -15,21 +15,22 @@ from reactivex import operators as ops
 
 from k2eg.listeners import Handler, Listener, Listeners, PVListener
 from k2eg_rx import (
-    Client,
-    ClientClosedError,
+    GetResult,
     OperationError,
     OperationTimeout,
+    PutResult,
     PVAddress,
     PVUpdate,
     Reply,
     Settings,
     Snapshot,
     SnapshotProperties,
+    StreamClient,
     Structure,
     first,
 )
 from k2eg_rx.arguments import function, instance, items_of, pv_names
-from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT
+from k2eg_rx.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, results_by_uri
 from k2eg_rx.texts import get_logger, shown
 from k2eg_rx.transport import Transport
 
@@ -43,7 +44,7 @@ _SNAPSHOT_TIMEOUT = 10.0  # seconds, as documented
 _FAILURE_DELIVERY = 1.0  # seconds for a failure of a stream to reach its subscriber
 
 
-class dml(Client):  # noqa: N801 - the documented name
+class dml(StreamClient):  # noqa: N801 - the documented name
     """A client of a K2EG gateway with blocking calls and callbacks; it also has the streams of `k2eg_rx.Client`.
 
     PVs are given as ``pva://NAME`` or ``ca://NAME`` and reported by their name. An exception of a handler is logged,
@@ -173,8 +174,7 @@ class dml(Client):  # noqa: N801 - the documented name
         """
         uris = items_of(pv_uri_list, "pv_uri_list", "a list of PV URIs")
         results = first(self.get_many_stream(uris, timeout).pipe(ops.to_list()))
-        by_uri = {got.uri: got.error or got.result().data for got in results}
-        return {uri: by_uri[uri] if uri in by_uri else _closed() for uri in uris}
+        return {uri: got.error or got.result().data for uri, got in results_by_uri(uris, results, GetResult).items()}
 
     def put_many(
         self, values: Mapping[str, object], timeout: float | None = None, *, wait: bool = False, check: bool = True
@@ -207,8 +207,9 @@ class dml(Client):  # noqa: N801 - the documented name
             {'pva://my:x': 'dict', 'pva://my:y': 'ValueError'} 1.5 0
         """
         results = first(self.put_many_stream(values, timeout, wait=wait, check=check).pipe(ops.to_list()))
-        by_uri = {put.uri: put.error or dict(put.result().body) for put in results}
-        return {uri: by_uri[uri] if uri in by_uri else _closed() for uri in values}
+        return {
+            uri: put.error or dict(put.result().body) for uri, put in results_by_uri(values, results, PutResult).items()
+        }
 
     def monitor(self, pv_url: str, handler: Handler, timeout: float | None = None) -> dict[str, Any]:
         """Calls a handler with each update of a PV; returns the gateway's reply.
@@ -368,11 +369,6 @@ class dml(Client):  # noqa: N801 - the documented name
             OperationError: The gateway rejected the command.
         """
         return dict(first(self.snapshot_stop_stream(snapshot_name, timeout)).body)
-
-
-def _closed() -> ClientClosedError:
-    """Returns the error of a PV whose command was not sent before the client was closed."""
-    return ClientClosedError("the client was closed before the command was sent")
 
 
 def _update_arguments(update: PVUpdate) -> tuple[str, Structure]:

@@ -1,48 +1,55 @@
 """EPICS process variables as reactive streams over Apache Kafka.
 
 `Client` connects to a K2EG gateway; its methods return reactivex Observables.
+
+Names are imported when they are used first, so that a program that needs few of them, such as the command line when it
+prints its help, does not pay for all of them.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from k2eg_rx.client import Client, GetResult, PutResult, Status, first
-from k2eg_rx.delivery import Overflow
-from k2eg_rx.errors import (
-    ClientClosedError,
-    EmptyStreamError,
-    ForkError,
-    K2EGError,
-    OperationError,
-    OperationTimeout,
-    TransportError,
-    WireError,
-)
-from k2eg_rx.protocol import (
-    Alarm,
-    ConnectionEvent,
-    Limits,
-    MessagePackSerializable,
-    NTTable,
-    PVData,
-    PVState,
-    PVUpdate,
-    Reply,
-    Samples,
-    Scalar,
-    Severity,
-    Snapshot,
-    SnapshotData,
-    SnapshotHeader,
-    SnapshotMessage,
-    SnapshotProperties,
-    SnapshotTail,
-    SnapshotType,
-    Structure,
-    Vector,
-)
-from k2eg_rx.pv import PVAddress, pv_name_of
-from k2eg_rx.settings import Settings, environments, load_settings
-from k2eg_rx.transport import ConnectionState
+if TYPE_CHECKING:
+    from k2eg_rx.client import Client, GetResult, PutResult, Status, StreamClient, first
+    from k2eg_rx.delivery import Overflow
+    from k2eg_rx.errors import (
+        ClientClosedError,
+        EmptyStreamError,
+        ForkError,
+        K2EGError,
+        OperationError,
+        OperationTimeout,
+        TransportError,
+        WireError,
+    )
+    from k2eg_rx.protocol import (
+        Alarm,
+        ConnectionEvent,
+        Limits,
+        MessagePackSerializable,
+        NTTable,
+        PVData,
+        PVState,
+        PVUpdate,
+        Reply,
+        Samples,
+        Scalar,
+        Severity,
+        Snapshot,
+        SnapshotData,
+        SnapshotHeader,
+        SnapshotMessage,
+        SnapshotProperties,
+        SnapshotTail,
+        SnapshotType,
+        Structure,
+        Vector,
+    )
+    from k2eg_rx.pv import PVAddress, pv_name_of
+    from k2eg_rx.settings import Settings, environments, load_settings
+    from k2eg_rx.transport import ConnectionState
+
+    __version__: str
 
 __all__ = [
     "Alarm",
@@ -78,6 +85,7 @@ __all__ = [
     "SnapshotTail",
     "SnapshotType",
     "Status",
+    "StreamClient",
     "Structure",
     "TransportError",
     "Vector",
@@ -88,13 +96,63 @@ __all__ = [
     "pv_name_of",
 ]
 
-if TYPE_CHECKING:
-    __version__: str
-else:
+# The module of each public name, as in the imports for type checkers above.
+_MODULES = {
+    "client": ("Client", "GetResult", "PutResult", "Status", "StreamClient", "first"),
+    "delivery": ("Overflow",),
+    "errors": (
+        "ClientClosedError",
+        "EmptyStreamError",
+        "ForkError",
+        "K2EGError",
+        "OperationError",
+        "OperationTimeout",
+        "TransportError",
+        "WireError",
+    ),
+    "protocol": (
+        "Alarm",
+        "ConnectionEvent",
+        "Limits",
+        "MessagePackSerializable",
+        "NTTable",
+        "PVData",
+        "PVState",
+        "PVUpdate",
+        "Reply",
+        "Samples",
+        "Scalar",
+        "Severity",
+        "Snapshot",
+        "SnapshotData",
+        "SnapshotHeader",
+        "SnapshotMessage",
+        "SnapshotProperties",
+        "SnapshotTail",
+        "SnapshotType",
+        "Structure",
+        "Vector",
+    ),
+    "pv": ("PVAddress", "pv_name_of"),
+    "settings": ("Settings", "environments", "load_settings"),
+    "transport": ("ConnectionState",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+# Modules that are attributes of this package without an import of their own: `k2eg_rx.errors.K2EGError`.
+_PACKAGES = frozenset({*_MODULES, "arguments", "concurrency", "history", "kafka", "texts"})
 
-    def __getattr__(name: str) -> str:
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in _PACKAGES:
+            return import_module(f"{__name__}.{name}")
         if name == "__version__":
-            from importlib.metadata import version  # noqa: PLC0415 - takes a tenth of this package's import
+            return import_module("importlib.metadata").version("k2eg")
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
-            return version("k2eg")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__, *_PACKAGES})

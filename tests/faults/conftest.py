@@ -11,12 +11,13 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from apache_kafka import ApacheKafka, ExternalKafka
+from fleet_application import Application
 
 from k2eg_rx import Client, PVUpdate
 from k2eg_rx.settings import Settings
@@ -155,17 +156,19 @@ class Site:
         self._stack.callback(gateway.kill)
         return gateway
 
-    def settings(self, app_name: str, **kafka: str) -> Settings:
+    def settings(self, app_name: str, *, events_topic: str = "", **kafka: str) -> Settings:
         """Returns the settings of a client."""
-        return Settings("faults", self.broker, f"commands-{self.name}", f"{app_name}-reply", kafka)
+        commands, replies = f"commands-{self.name}", f"{app_name}-reply"
+        return Settings("faults", self.broker, commands, replies, kafka, events_topic=events_topic)
 
-    def client(self, app_name: str | None = None, group_name: str | None = None, **arguments: Any) -> Client:
+    def client(
+        self, app_name: str | None = None, group_name: str | None = None, *, events_topic: str = "", **arguments: Any
+    ) -> Client:
         """Returns a client; by default its application name is unique."""
         name = app_name or f"app-{uuid.uuid4().hex[:8]}"
         arguments.setdefault("timeout", PATIENCE)  # of activations
-        return self._stack.enter_context(
-            Client("faults", name, group_name=group_name, settings=self.settings(name), **arguments)
-        )
+        settings = self.settings(name, events_topic=events_topic)
+        return self._stack.enter_context(Client("faults", name, group_name=group_name, settings=settings, **arguments))
 
     def uris(self, count: int) -> list[str]:
         """Returns URIs of PVs that no other test uses."""
@@ -196,17 +199,37 @@ def make_collector() -> type[Collector]:
 
 
 class IOC:
-    """A PVAccess server whose PVs count, apart from the gateways: each update has a number of its own."""
+    """A PVAccess server whose PVs count, apart from the gateways: each update has a number of its own.
 
-    def __init__(self, prefix: str, count: int, rate: float) -> None:
+    Attributes:
+        uris: The PVs that count.
+        settable: PVs that keep what is put to them.
+        puts: What was put to each of these, by URI, in order.
+    """
+
+    def __init__(self, prefix: str, count: int, rate: float, settable: int = 0) -> None:
         from p4p.nt import NTScalar
         from p4p.server import Server
         from p4p.server.thread import SharedPV
 
+        def keep(puts: list[int]) -> Callable[[Any, Any], None]:
+            def put(pv: Any, operation: Any) -> None:
+                puts.append(int(operation.value()))
+                pv.post(operation.value())
+                operation.done()
+
+            return put
+
         self._pvs = [SharedPV(nt=NTScalar("i"), initial=0) for _ in range(count)]
         names = [f"{prefix}:n{number}" for number in range(count)]
         self.uris = [f"pva://{name}" for name in names]
-        self._server = Server(providers=[dict(zip(names, self._pvs, strict=True))], isolate=True)
+        self.settable = [f"pva://{prefix}:set{number}" for number in range(settable)]
+        self.puts: dict[str, list[int]] = {uri: [] for uri in self.settable}
+        served = dict(zip(names, self._pvs, strict=True))
+        for uri, puts in self.puts.items():
+            served[uri.removeprefix("pva://")] = pv = SharedPV(nt=NTScalar("i"), initial=0)
+            pv.put(keep(puts))
+        self._server = Server(providers=[served], isolate=True)
         self.variables = {**self._server.conf(), "EPICS_PVA_AUTO_ADDR_LIST": "NO"}
         self._closing = threading.Event()
         self._period = 1 / rate
@@ -227,8 +250,26 @@ class IOC:
 
 
 @pytest.fixture
-def ioc(site: Site) -> Iterator[IOC]:
+def make_ioc(site: Site) -> Iterator[Callable[..., IOC]]:
+    """Makes an IOC; takes the number of its PVs, their rate, and the number of settable PVs."""
+    with ExitStack() as stack:
+
+        def make(*arguments: Any) -> IOC:
+            made = IOC(site.name, *arguments)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def ioc(make_ioc: Callable[..., IOC]) -> IOC:
     """An IOC with five PVs that count at 20 Hz."""
-    made = IOC(site.name, 5, 20.0)
-    yield made
-    made.close()
+    return make_ioc(5, 20.0)
+
+
+@pytest.fixture
+def application(site: Site) -> Iterator[Application]:
+    """A bare client."""
+    with closing(Application(site)) as made:
+        yield made

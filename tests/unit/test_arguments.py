@@ -26,6 +26,9 @@ from k2eg_rx.arguments import at_least_one, non_negative, period_of, positive, p
 from k2eg_rx.gateway import GatewayOptions
 from k2eg_rx.testing import ScriptedGateway, VirtualClock, series
 
+# of the streams of puts that are made here and never subscribed to
+pytestmark = pytest.mark.filterwarnings("ignore:put_(many_)?stream.* was never subscribed to:UserWarning")
+
 ACCEPTED = Path(__file__).parents[1] / "data" / "accepted_arguments.txt"
 URI = "pva://my:x"
 LONGEST_TEXT = 500  # characters of an error: a value is shown shortened, perhaps twice
@@ -129,6 +132,7 @@ def calls(folder: Path, client: Client) -> Iterator[Call]:
     updates = series("my:x", [1.0])
     streams = [name for name in dir(Client) if name.endswith("_stream") and name != "status_stream"]
     yield from methods_of(client, " ".join(streams), "Client")
+    yield from methods_of(client, "get put get_many put_many snapshot", "Client")
     yield "Client.close", lambda timeout=5.0: Client("test", "app").close(timeout), {}
     yield "Client", closed(Client), {}
     yield "dml", closed(dml), {}

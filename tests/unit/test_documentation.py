@@ -26,7 +26,7 @@ def rows(text: str, heading: str) -> list[str]:
 
 def test_the_readme_names_every_stream_of_the_client() -> None:
     there = {name for name in dir(Client) if name.endswith("_stream")}
-    named = {name for row in rows(README, "## Streams") for name in re.findall(r"`(\w+_stream)\(", row)}
+    named = {name for row in rows(README, "Each has a stream") for name in re.findall(r"`(\w+_stream)\(", row)}
     assert named == there
 
 

@@ -122,8 +122,11 @@ def test_public_classes_and_functions_are_documented(package: str) -> None:
     assert undocumented == []
 
 
-def test_the_readme_lists_every_stream_with_its_signature() -> None:
+def test_the_readme_lists_every_stream_and_every_blocking_call_with_its_signature() -> None:
     streams = [name for name in dir(Client) if name.endswith("_stream")]
+    streams += [
+        plain for name in streams if hasattr(Client, plain := name.removesuffix("_stream")) and plain != "status"
+    ]
     missing = [
         signature
         for name in streams

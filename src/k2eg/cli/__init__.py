@@ -13,16 +13,13 @@ import os
 import stat
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from importlib import metadata
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+import k2eg_rx
 from k2eg.cli.arguments import parse_arguments
+from k2eg.cli.command_table import COMMANDS, load
 from k2eg.cli.output import escape_what_encodings_lack, print_lines, print_note
 from k2eg_rx.texts import LineFormatter, traceback_text
-
-if TYPE_CHECKING:
-    from k2eg_rx import Settings
 
 __all__ = ["main"]
 
@@ -43,9 +40,9 @@ def main(words: Sequence[str] | None = None) -> int:
     escape_what_encodings_lack()
     try:
         if arguments.version:
-            print(f"k2eg {metadata.version('k2eg')}")
+            print(f"k2eg {k2eg_rx.__version__}")
             return 0
-        if arguments.command != "gateway":  # which has options for its log
+        if not COMMANDS[arguments.command].has_logs:
             _configure_logs(debug=arguments.debug)
         code = _run(arguments)
         sys.stdout.flush()  # here, where BrokenPipeError is handled
@@ -87,23 +84,12 @@ def _configure_logs(*, debug: bool) -> None:
 
 
 def _run(arguments: Namespace) -> int:
-    # Imported here, so that `k2eg -h` and usage errors need no Kafka library.
-    if arguments.command == "demo":
-        from k2eg.cli.demo import demo  # noqa: PLC0415
+    command = COMMANDS[arguments.command]
+    if not command.has_environment:
+        return load(command.run)(arguments) or 0
+    from k2eg.cli.environment import settings_for  # noqa: PLC0415 - not for `k2eg -h`
 
-        demo(arguments)
-        return 0
-    if arguments.command == "gateway":
-        from k2eg.cli.gateway import gateway  # noqa: PLC0415
-
-        return gateway(arguments)
-    from k2eg.cli import commands  # noqa: PLC0415
-    from k2eg.cli.environment import settings_for  # noqa: PLC0415
-
-    settings = settings_for(arguments)
-    command: Callable[[Namespace, Settings], None] = getattr(commands, arguments.command)
-    command(arguments, settings)
-    return 0
+    return load(command.run)(arguments, settings_for(arguments)) or 0
 
 
 def _one_line(error: Exception) -> str:

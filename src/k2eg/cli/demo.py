@@ -13,8 +13,10 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from k2eg.cli.arguments import Parser, broker
 from k2eg.cli.demo_pvs import PVS, catalogue_lines
 from k2eg.cli.demo_registry import DemoError, DemoRegistration
 from k2eg.cli.formatting import Formatter
@@ -145,3 +147,24 @@ def _show_lines(lines: Sequence[str], rows: LiveRows, wait: Callable[[float], bo
             if row.data is not None and shown.get(row.name) is not row.data:
                 shown[row.name] = row.data
                 print_lines(formatter.pv(row.data))
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds the arguments of ``demo``."""
+    parser.add_argument("--tour", action="store_true", help="run each operation once, print the results, and exit")
+    parser.add_argument(
+        "--kafka", type=broker, metavar="HOST:PORT", help="use this Kafka broker instead of an embedded one"
+    )
+    parser.add_argument("--list", action="store_true", help="print what PVs there are, and exit")
+    parser.add_argument(
+        "--db", type=Path, action="append", default=[], metavar="FILE", help="serve the records of this database too"
+    )
+    for protocol, name in {"pva": "PVAccess", "ca": "Channel Access"}.items():
+        parser.add_argument(
+            f"--{protocol}",
+            type=broker,
+            action="append",
+            default=[],
+            metavar="HOST:PORT",
+            help=f"serve the PVs of this IOC too, over {name}",
+        )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from k2eg.cli.arguments import Parser, port, positive
 from k2eg.cli.environment import settings_for
 from k2eg.cli.output import print_lines
 from k2eg_rx.errors import require_extra
@@ -114,3 +115,45 @@ def _log_uncaught(arguments: threading.ExceptHookArgs) -> None:
     name = arguments.thread.name if arguments.thread is not None else ""
     error = arguments.exc_value or arguments.exc_type()
     _log.error("uncaught exception: thread=%s", printable(name), exc_info=error)
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds the arguments of ``gateway``."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the deployed gateway's configuration, name=value lines, instead of an environment; its variables"
+        " EPICS_K2EG_... are read too, and alone if neither FILE nor ENV is given",
+    )
+    parser.add_argument(
+        "--set", action="append", metavar="NAME=VALUE", help="an option of the deployed gateway; overrides the others"
+    )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the effective configuration as an environment file, without secrets, and exit",
+    )
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        metavar="N",
+        help="run N gateways of the group, each in a process of its own, and start them again (default: 1)",
+    )
+    parser.add_argument("--log-format", choices=("text", "json"), help="how logs are written (default: text)")
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), help="the least level (default: info)"
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=port,
+        metavar="N",
+        help="serve metrics and health over HTTP: /metrics, /healthz, /readyz (0: not, the default)",
+    )
+    parser.add_argument("--metrics-host", metavar="H", help="the address to serve them on (default: 127.0.0.1)")
+    parser.set_defaults(check=_check)
+
+
+def _check(arguments: Namespace) -> None:
+    """Raises ValueError for options that do not fit."""
+    if arguments.config is not None and arguments.environment is not None:
+        raise ValueError("give -e ENV or --config FILE, not both")

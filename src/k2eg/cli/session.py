@@ -6,10 +6,11 @@ Thread safety: main thread, where Python handles signals.
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 
-from k2eg_rx import Client, ConnectionState, K2EGError, OperationTimeout, Settings, TransportError
+from k2eg.cli.formatting import Formatter
+from k2eg_rx import Client, ConnectionState, K2EGError, OperationTimeout, PVAddress, Settings, TransportError
 from k2eg_rx.concurrency import TerminationSignals
 
 CLOSE_SECONDS = 1.0  # usually 0.02 s; a rebalance of the consumer group may take longer
@@ -42,3 +43,9 @@ def cause_of(error: OperationTimeout, client: Client) -> K2EGError:
     if status.connection is ConnectionState.UP or not status.reason:
         return error
     return TransportError(status.reason)
+
+
+def formatter_for(arguments: Namespace, uris: Iterable[str]) -> Formatter:
+    """Returns the formatter for the PVs of a command."""
+    width = max(len(PVAddress.parse(uri).name) for uri in uris)
+    return Formatter(json=arguments.json, full=arguments.full, name_width=width)

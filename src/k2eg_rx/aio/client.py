@@ -25,9 +25,9 @@ from k2eg_rx.client import (
     Status,
     check_arguments,
     check_snapshot_wait,
+    results_by_uri,
 )
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow
-from k2eg_rx.errors import ClientClosedError
 from k2eg_rx.history import Moment
 from k2eg_rx.protocol import (
     ConnectionEvent,
@@ -200,8 +200,7 @@ class Client:
         """
         given = items_of(uris, "uris", "a list of PV URIs")
         results = await self._all(self.streams.get_many_stream(given, timeout), len(given))
-        by_uri = {got.uri: got for got in results}
-        return {uri: by_uri.get(uri) or GetResult(uri, error=_closed()) for uri in given}
+        return results_by_uri(given, results, GetResult)
 
     async def put_many(
         self, values: Mapping[str, object], timeout: float | None = None, *, wait: bool = False, check: bool = True
@@ -216,8 +215,7 @@ class Client:
         """
         puts = self.streams.put_many_stream(values, timeout, wait=wait, check=check)
         results = await self._all(puts, len(values))
-        by_uri = {put.uri: put for put in results}
-        return {uri: by_uri.get(uri) or PutResult(uri, error=_closed()) for uri in values}
+        return results_by_uri(values, results, PutResult)
 
     @overload
     def monitor(
@@ -491,8 +489,3 @@ class Client:
         """Returns all results of a batch. Iterating sends its commands on a thread, not on the loop."""
         async with iterate(stream, capacity=max(1, count)) as items:
             return [item async for item in items]
-
-
-def _closed() -> ClientClosedError:
-    """Returns the error of a PV whose command was not sent before the client was closed."""
-    return ClientClosedError("the client was closed before the command was sent")

@@ -1,8 +1,9 @@
 """The reactive client."""
 
-from k2eg_rx.client.batches import GetResult, PutResult
+from k2eg_rx.client.batches import GetResult, PutResult, results_by_uri
 from k2eg_rx.client.blocking import first
-from k2eg_rx.client.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, Client, check_arguments, check_snapshot_wait
+from k2eg_rx.client.blocking_client import Client
+from k2eg_rx.client.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, StreamClient, check_arguments, check_snapshot_wait
 from k2eg_rx.client.status import Status
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "GetResult",
     "PutResult",
     "Status",
+    "StreamClient",
     "check_arguments",
     "check_snapshot_wait",
     "first",
+    "results_by_uri",
 ]

@@ -33,7 +33,7 @@ from k2eg_rx.client.get_put import (
 from k2eg_rx.client.put_progress import PutProgress, error_of_put
 from k2eg_rx.client.requests import check_reply
 from k2eg_rx.delivery import Dispatcher, SubscriberInput
-from k2eg_rx.errors import OperationTimeout
+from k2eg_rx.errors import ClientClosedError, OperationTimeout
 from k2eg_rx.protocol import Command, PutCommand, PVData, Reply
 from k2eg_rx.pv import PVAddress
 
@@ -88,6 +88,19 @@ class PutResult:
 
 
 _R = TypeVar("_R", GetResult, PutResult)
+
+
+def results_by_uri(uris: Iterable[str], results: Iterable[_R], kind: type[_R]) -> dict[str, _R]:
+    """Returns the results of a batch by URI, in the order of the URIs.
+
+    Args:
+        uris: The PVs.
+        results: Their results, in any order. Those that are missing have not been sent: the client was closed before.
+        kind: `GetResult` or `PutResult`.
+    """
+    found = {result.uri: result for result in results}
+    unsent = ClientClosedError("the client was closed before the command was sent")
+    return {uri: found[uri] if uri in found else kind(uri, error=unsent) for uri in uris}
 
 
 class _Batch(ABC, Generic[_R]):

@@ -1,4 +1,4 @@
-"""The client: a connection to a K2EG gateway whose PVs and snapshots are Observables.
+"""The streams of a client: a connection to a K2EG gateway whose PVs and snapshots are Observables.
 
 Thread safety: any thread. A client has the threads of its transport, one for timers, and a pool that calls
 subscribers; `Client.close` ends them.
@@ -32,7 +32,7 @@ from k2eg_rx.arguments import (
 from k2eg_rx.client.batches import GetResult, PutResult
 from k2eg_rx.client.blocking import RequestObservable
 from k2eg_rx.client.core import Core
-from k2eg_rx.client.get_put import get_request
+from k2eg_rx.client.get_put import get_request, warns_if_unused
 from k2eg_rx.client.lifecycle import Lifecycle, close_at_exit
 from k2eg_rx.client.requests import Request
 from k2eg_rx.client.snapshots import one_shot_snapshot
@@ -62,28 +62,11 @@ _CLOSE_TIMEOUT = 5.0
 _SHORTEST_SILENCE = 0.001  # seconds: with less, a client would do nothing but activate monitors
 
 
-class Client:
-    """A client of a K2EG gateway.
+class StreamClient:
+    """The streams of a client of a K2EG gateway: what `Client` and `k2eg.dml` have in common.
 
-    Methods that return an Observable raise ValueError for an invalid argument, and send nothing before it is subscribed
-    to. Observables of requests (gets, puts, one-shot snapshots) send one command per subscription. Those of monitors
-    and recurring snapshots are hot: all subscribers in this client share one, which is open while it has a subscriber.
-
-    Subscribers are called on the threads of a pool, each subscriber with one item at a time and in order; or on the
-    scheduler that is passed to `subscribe`.
-
-    Args:
-        environment_id: The environment: the name of its ``.ini`` file. See `k2eg_rx.settings`.
-        app_name: The application: its instances share a reply topic.
-        group_name: Clients with the same group share the events of monitors and snapshots, so that each event goes to
-            one of them. Any object, whose text names the group. None: this client gets all events.
-        settings: Settings to use instead of the environment's file.
-        transport: A transport to use instead of Kafka, such as one in memory for tests.
-        timeout: Seconds for operations without a timeout of their own.
-        silence: Seconds without an event after which a monitor or a recurring snapshot is activated again, as its
-            gateway may have restarted. The gateway then repeats the value of a PV that has not changed.
-        snapshot_wait: Seconds that missing messages of a recurring snapshot's iteration are waited for before it is
-            handed over without them. None: the snapshot's time window, and a second at least.
+    For the arguments see `Client`, which has blocking methods beside the streams. Use this class as the type of an
+    argument that takes a `Client` or a `k2eg.dml`.
 
     Raises:
         ValueError: The environment does not exist or is invalid, or another argument is.
@@ -147,7 +130,8 @@ class Client:
     ) -> Observable[Reply]:
         """Returns the gateway's reply to a put as a single-item Observable.
 
-        It fails with ValueError if the value does not fit the PV.
+        It fails with ValueError if the value does not fit the PV. Nothing is written before it is subscribed to; one
+        that is never subscribed to is a UserWarning.
 
         Args:
             uri: The PV.
@@ -164,7 +148,7 @@ class Client:
         flag(check, "check")
         flag(wait, "wait")
         put = self._core.puts.put(address, value, seconds, wait=wait, check=check)
-        return self._dispatched(put, address.uri)
+        return self._dispatched(warns_if_unused(put, f"put_stream({shown(uri)})"), address.uri)
 
     def get_many_stream(self, uris: Iterable[str], timeout: float | None = None) -> Observable[GetResult]:
         """Returns one result per PV, with data or an error, in the order of arrival.
@@ -223,7 +207,8 @@ class Client:
         given = mapping(values, "values", "a mapping of PV URIs to values")
         addresses, seconds = self._addresses(given), self._seconds(timeout)
         pairs = zip(addresses, given.values(), strict=True)
-        return self._core.batches.put_many(pairs, seconds, wait=wait, check=check)
+        puts = self._core.batches.put_many(pairs, seconds, wait=wait, check=check)
+        return warns_if_unused(puts, f"put_many_stream({shown(list(given))})")
 
     @overload
     def monitor_stream(

@@ -9,15 +9,18 @@ the type; see `k2eg_rx.client.put_order`.
 
 from __future__ import annotations
 
+import inspect
 import threading
+import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from reactivex import Observable, abc
 from reactivex import operators as ops
 
 from k2eg_rx.client.put_order import PutOrder, Turn, in_order, in_turn
 from k2eg_rx.client.requests import Request, Requests, check_reply
+from k2eg_rx.delivery import LabelledObservable, label_of, overflow_of
 from k2eg_rx.errors import OperationError, OperationTimeout
 from k2eg_rx.protocol import (
     FIELD_IGNORED,
@@ -41,6 +44,7 @@ _SPURIOUS = (-2, "Operaton cancelled")
 _WAIT_MARGIN = 2.0  # seconds, as between the default timeouts of client and gateway
 _WAIT_SHARE = 0.8  # of timeouts shorter than 10 s
 
+_T = TypeVar("_T")
 PVType = tuple[Structure, Mapping[str, Any] | None]
 Conversion = Callable[[PVType], bytes]  # returns the packed fields of a put for a PV's type, or raises ValueError
 
@@ -121,6 +125,43 @@ def conversion_of(address: PVAddress, value: object, *, check: bool) -> bytes | 
         return pack_fields(fields_for(value, structure, types, address.uri, sends_labels=types is not None))
 
     return convert
+
+
+class _Unused:
+    """Warns when it is collected, unless its stream was subscribed to. Held by the stream, which it does not hold."""
+
+    __slots__ = ("_call", "_file", "_line", "subscribed")
+
+    def __init__(self, call: str) -> None:
+        frame = inspect.currentframe()
+        for _ in range(3):  # out of this method, of `warns_if_unused` and of the client's method
+            frame = None if frame is None else frame.f_back
+        self.subscribed = False
+        self._call = call
+        self._file, self._line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+
+    def __del__(self) -> None:
+        if not self.subscribed:
+            text = f"{self._call} was never subscribed to: nothing was written; use client.put(), or first(stream)"
+            warnings.warn_explicit(text, UserWarning, self._file, self._line)
+
+
+def warns_if_unused(puts: Observable[_T], call: str) -> Observable[_T]:
+    """Returns a stream of puts that warns when it is collected and was never subscribed to.
+
+    Must be called by the client's method that the user calls, whose caller the warning names.
+
+    Args:
+        puts: The stream.
+        call: The user's call, for the warning.
+    """
+    unused = _Unused(call)
+
+    def subscribe(observer: abc.ObserverBase[_T], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+        unused.subscribed = True
+        return puts.subscribe(observer, scheduler=scheduler)
+
+    return LabelledObservable(subscribe, label_of(puts), overflow_of(puts))
 
 
 class Puts:

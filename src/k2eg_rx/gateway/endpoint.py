@@ -27,7 +27,8 @@ def ready(state: GatewayState) -> dict[str, str]:
         kafka = state.reason or f"the connection is {state.connection.value}"
     if state.partitions is None:
         topic = "the command topic is not read: the connection is new, or the consumer group assigns its partitions"
-    return {**alive(state), "kafka": kafka, "command_topic": topic, **state.providers}
+    fleet = {} if state.fleet is None else {"fleet": state.fleet.problem}
+    return {**alive(state), "kafka": kafka, "command_topic": topic, **fleet, **state.providers}
 
 
 def serve_gateway(metrics: Metrics, options: GatewayOptions, state: Callable[[], GatewayState]) -> MetricsServer:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from k2eg_rx.gateway.runtime.metrics import LATENCY_BOUNDS, UNREADABLE, GatewayState, Metrics, Result
+from k2eg_rx.gateway.runtime.metrics import LATENCY_BOUNDS, UNREADABLE, FleetState, GatewayState, Metrics, Result
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.metrics import Buckets, Family, Reading
 from k2eg_rx.transport import ConnectionState
@@ -82,6 +82,11 @@ def _process() -> Mapping[str, float]:
 
 def _of_process(name: str) -> Callable[[Figures], Values]:
     return lambda figures: {(): figures.process[name]} if name in figures.process else {}
+
+
+def _of_fleet(value: Callable[[FleetState], float]) -> Callable[[Figures], Values]:
+    """Returns the reading of a figure that a gateway without a fleet does not have."""
+    return lambda figures: {} if figures.state.fleet is None else {(): value(figures.state.fleet)}
 
 
 def _operations(figures: Figures) -> Values:
@@ -230,6 +235,31 @@ _OWN: Mapping[Family, Callable[[Figures], Values]] = {
         "Values published by recurring snapshots",
         deployed="`k2eg_node_controller_snapshot_event_counter`",
     ): lambda figures: figures.metrics.snapshot_values,
+    _gauge("fleet_members", "Gateways of the group that own partitions of the state topic"): _of_fleet(
+        lambda fleet: fleet.members
+    ),
+    _gauge(
+        "fleet_partitions",
+        "Partitions of the state topic: live ones are published, others are being taken over, stopping ones given up",
+        "stage",
+    ): lambda figures: (
+        {} if figures.state.fleet is None else {(name,): n for name, n in figures.state.fleet.partitions.items()}
+    ),
+    _gauge("fleet_epoch_seconds", "The newest epoch of these partitions: the Unix time of a takeover"): _of_fleet(
+        lambda fleet: fleet.epoch / 1000
+    ),
+    _counter("fleet_takeovers", "Partitions of the state topic that this gateway has begun to publish"): _of_fleet(
+        lambda fleet: fleet.taken_over
+    ),
+    _counter("fleet_handovers", "Those that it has given up, to another gateway or at its end"): _of_fleet(
+        lambda fleet: fleet.handed_over
+    ),
+    _gauge("fleet_lag_entries", "Entries of the state topic to read until the gateway knows what is wanted"): _of_fleet(
+        lambda fleet: fleet.lag
+    ),
+    _counter("fleet_fenced_records", "Dropped records of PVs and snapshots that another gateway had taken over"): (
+        lambda figures: figures.metrics.fenced_records
+    ),
     _gauge("heartbeat_age_seconds", "Time since the event loop's last heartbeat, of which there is one a second"): (
         lambda figures: figures.state.heartbeat_age
     ),

@@ -336,6 +336,7 @@ class Gateway:
             records_waiting=publisher.waiting,
             record_bytes=publisher.waiting_bytes,
             records_in_flight=publisher.in_flight,
+            fleet=None if self._fleet is None else self._fleet.state(),
         )
 
     def _await_start(self, started: Future[None], timeout: float | None, stop: threading.Event) -> None:

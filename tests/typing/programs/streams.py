@@ -27,6 +27,14 @@ from k2eg_rx import (
 )
 
 
+def blocking(client: Client) -> None:
+    assert_type(client.get("pva://x"), PVData)
+    assert_type(client.put("pva://x", 1), Reply)
+    assert_type(client.get_many(["pva://x"]), dict[str, GetResult])
+    assert_type(client.put_many({"pva://x": 1}), dict[str, PutResult])
+    assert_type(client.snapshot(["pva://x"]), Snapshot)
+
+
 def severity(update: PVUpdate) -> Severity:
     return update.severity
 

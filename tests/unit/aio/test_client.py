@@ -362,7 +362,7 @@ def members(kind: type) -> set[str]:
 
 def test_the_client_has_every_method_of_the_reactive_client() -> None:
     """``X_stream`` is ``X`` here; it keeps its name if the reactive client also has an ``X``."""
-    reactive = members(k2eg_rx.Client)
+    reactive = members(k2eg_rx.StreamClient)
     expected = {
         name if (plain := name.removesuffix("_stream")) != name and plain in reactive else plain for name in reactive
     }
@@ -371,7 +371,7 @@ def test_the_client_has_every_method_of_the_reactive_client() -> None:
 
 @pytest.mark.parametrize("name", sorted(members(aio.Client) - {"streams", "status", "close"}))
 def test_methods_have_the_parameters_of_the_reactive_client(name: str) -> None:
-    reactive = getattr(k2eg_rx.Client, name if name.endswith("_stream") else f"{name}_stream")
+    reactive = getattr(k2eg_rx.StreamClient, name if name.endswith("_stream") else f"{name}_stream")
     parameters = [
         {
             parameter.name: (parameter.kind, parameter.default)

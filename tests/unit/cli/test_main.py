@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from k2eg import cli
-from k2eg.cli import commands
+from k2eg.cli import arguments, get, session
 from k2eg.cli.arguments import ENVIRONMENT_VARIABLE
+from k2eg.cli.command_table import COMMANDS, load
 from k2eg_rx import OperationError, errors
 from k2eg_rx.settings import DEMO_BROKER_VARIABLE, FOLDER_VARIABLE
 
@@ -96,7 +97,7 @@ def test_a_killed_demo_is_reported_as_not_running(run: Run, folder: Path) -> Non
     [
         (OperationError(-2, "no\nsuch", "get", "pva://x"), 1, "k2eg: get of pva://x: the gateway answered with"),
         (ValueError("value is too long"), 1, "k2eg: value is too long\n"),
-        (commands.CommandError("no update"), 1, "k2eg: no update\n"),
+        (session.CommandError("no update"), 1, "k2eg: no update\n"),
         (KeyError("oh"), 1, "k2eg: KeyError: 'oh' (details: --debug)\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
@@ -104,7 +105,7 @@ def test_a_killed_demo_is_reported_as_not_running(run: Run, folder: Path) -> Non
 def test_a_failure_is_one_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str
 ) -> None:
-    monkeypatch.setattr(commands, "get", fails_with(error))
+    monkeypatch.setattr(get, "get", fails_with(error))
     found, printed = run("-e", "lab", "get", "pva://x")
     assert found == code
     assert printed.startswith(line)
@@ -112,7 +113,7 @@ def test_a_failure_is_one_line(
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "get", fails_with(KeyError("oh")))
+    monkeypatch.setattr(get, "get", fails_with(KeyError("oh")))
     monkeypatch.setattr("logging.basicConfig", lambda **_: None)  # pytest's own handlers stay
     assert cli.main(["-e", "lab", "--debug", "get", "pva://x"]) == 1
     assert "Traceback" in capsys.readouterr().err
@@ -134,8 +135,35 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_optional_packages_are_imported_on_use() -> None:
     program = (
-        "import sys, k2eg_rx, k2eg.cli, k2eg.cli.commands, k2eg.cli.demo, k2eg_rx.embedded\n"
+        "import sys, k2eg_rx, k2eg.cli, k2eg.cli.get, k2eg.cli.put, k2eg.cli.monitor, k2eg.cli.demo, k2eg_rx.embedded\n"
         "print([name for name in ('p4p', 'aioca', 'numpy', 'rich', 'epicscorelibs') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+LIGHT = (
+    "reactivex",
+    "confluent_kafka",
+    "msgpack",
+    "numpy",
+    "p4p",
+    "asyncio",
+    "k2eg_rx.client",
+    "k2eg_rx.pv",
+    "importlib.metadata",
+)
+
+
+@pytest.mark.parametrize("words", [["-h"], ["get", "-h"], ["monitor", "--count", "none"], ["fly"], []])
+def test_help_and_usage_errors_import_little(words: list[str]) -> None:
+    program = f"import sys, k2eg.cli\nk2eg.cli.main({words})\nprint([name for name in {LIGHT} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_each_command_has_help_and_a_function_to_run() -> None:
+    parser = arguments.build_parser(complete=True)
+    for name, command in COMMANDS.items():
+        assert f" {name} " in parser.format_help()
+        assert callable(load(command.run))

@@ -135,8 +135,10 @@ def test_a_put_that_waits_for_an_earlier_one_times_out_unsent(
     client: Client, transport: Any, timers: TestScheduler, many: bool
 ) -> None:
     Seen(client.put_stream("pva://x", 1, 60))
-    stream = client.put_many_stream({"pva://x": 2}, 2, check=False)
-    second = Seen(stream if many else client.put_stream("pva://x", 2, 2, check=False))
+    if many:
+        second = Seen(client.put_many_stream({"pva://x": 2}, 2, check=False))
+    else:
+        second = Seen(client.put_stream("pva://x", 2, 2, check=False))
     Seen(client.put_stream("pva://x", 3, 60, check=False))
     timers.advance_to(2.5)
     error = second.items[0].error if many else second.errors[0]

@@ -29,9 +29,11 @@ class Put:
     def __init__(self, client: Client, timers: TestScheduler, many: bool) -> None:
         self._timers = timers
         self._ends: list[Any] = []
-        stream: Any = client.put_stream("pva://x", 1, 3, check=False)
-        if many:
-            stream = client.put_many_stream({"pva://x": 1}, 3, check=False)
+        stream: Any = (
+            client.put_many_stream({"pva://x": 1}, 3, check=False)
+            if many
+            else client.put_stream("pva://x", 1, 3, check=False)
+        )
         stream.subscribe(self._ends.append, self._ends.append, scheduler=timers)
 
     @property

@@ -13,7 +13,7 @@ import pytest
 
 from k2eg_rx.embedded.loopback import free_ports
 from k2eg_rx.gateway.endpoint import alive, ready, serve_gateway
-from k2eg_rx.gateway.runtime.metrics import GatewayState, Metrics
+from k2eg_rx.gateway.runtime.metrics import FleetState, GatewayState, Metrics
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.transport import ConnectionState
 
@@ -33,6 +33,7 @@ def test_a_gateway_that_reads_commands_is_ready() -> None:
         ({"partitions": None}, "command_topic", TOPIC),
         ({"heartbeat_age": 11.0}, "event_loop", "no heartbeat of the event loop for 11 s"),
         ({"providers": {"ca": "ended"}}, "ca", "ended"),
+        ({"fleet": FleetState(problem="it is being read")}, "fleet", "it is being read"),
     ],
 )
 def test_each_part_that_is_not_well_is_named(change: dict[str, object], part: str, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from k2eg_rx.gateway import figures as module
 from k2eg_rx.gateway.figures import GATEWAY_FAMILIES, Figures
-from k2eg_rx.gateway.runtime.metrics import LATENCY_BOUNDS, GatewayState, LatencyProbe, Metrics, Result
+from k2eg_rx.gateway.runtime.metrics import LATENCY_BOUNDS, FleetState, GatewayState, LatencyProbe, Metrics, Result
 from k2eg_rx.gateway.runtime.options import GatewayOptions
 from k2eg_rx.metrics.exposition import ReadingCollector, metrics_page
 from k2eg_rx.transport import ConnectionState
@@ -30,6 +31,7 @@ def counted() -> Metrics:
         dropped_samples=4,
         dropped_records=5,
         merged_records=1,
+        fenced_records=3,
         undelivered=6,
         oversized=7,
         unencodable=8,
@@ -68,6 +70,7 @@ STATE = GatewayState(
     records_waiting=9,
     record_bytes=10,
     records_in_flight=11,
+    fleet=FleetState(3, {"live": 10, "waiting": 2}, 1_795_000_000_500, 14, 2, 7),
 )
 
 
@@ -91,6 +94,14 @@ def value() -> Callable[..., float | None]:
         ("updates_total", {"protocol": "pva", "kind": "scalar"}, 40),
         ("updates_total", {"protocol": "ca", "kind": "array"}, 2),
         ("published_records_total", {}, 100),
+        ("fleet_members", {}, 3),
+        ("fleet_partitions", {"stage": "live"}, 10),
+        ("fleet_partitions", {"stage": "waiting"}, 2),
+        ("fleet_epoch_seconds", {}, 1_795_000_000.5),
+        ("fleet_takeovers_total", {}, 14),
+        ("fleet_handovers_total", {}, 2),
+        ("fleet_lag_entries", {}, 7),
+        ("fleet_fenced_records_total", {}, 3),
         ("dropped_total", {"reason": "update_queue"}, 3),
         ("dropped_total", {"reason": "snapshot_buffer"}, 4),
         ("dropped_total", {"reason": "outgoing_queue"}, 5),
@@ -174,6 +185,12 @@ def test_the_text_has_each_metric_once_and_nothing_else() -> None:
     assert len(told) == len(set(told))
     assert 'k2eg_epics_ioc_operation{op="get"} 1.0' in text
     assert sum(len(family.samples) for family in text_string_to_metric_families(text)) < 200
+
+
+def test_a_gateway_that_works_alone_has_no_figures_of_a_fleet() -> None:
+    page = metrics_page(Figures(counted(), GatewayOptions(), lambda: replace(STATE, fleet=None)).read)()
+    lines = [line for line in page.body.decode().splitlines() if line.startswith("k2eg_gateway_fleet")]
+    assert lines == ["k2eg_gateway_fleet_fenced_records_total 3.0"]
 
 
 def test_the_rate_is_that_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from reactivex import Observable
 from k2eg.broker import SnapshotProperties
 from k2eg.dml import dml
 from k2eg.serialization import NTTable, Scalar, Vector
-from k2eg_rx import Client, ClientClosedError, OperationError, OperationTimeout, Reply
+from k2eg_rx import ClientClosedError, OperationError, OperationTimeout, Reply, StreamClient
 from k2eg_rx.protocol.msgpack_codec import unpack
 
 NUMBER = {"value": 1.5, "alarm": {"severity": 0}}
@@ -285,7 +285,7 @@ def test_wait_for_backends_returns_when_replies_can_be_received(k: dml) -> None:
 
 
 def test_dml_has_the_streams_of_the_client(k: dml) -> None:
-    assert isinstance(k, Client)
+    assert isinstance(k, StreamClient)
     assert callable(k.monitor_stream("pva://x").pipe)
 
 
@@ -308,7 +308,7 @@ def test_an_empty_app_name_is_rejected() -> None:
 
 def test_the_constructor_has_the_options_of_the_client() -> None:
     # where group_name is keyword-only; the documented API has it third, and poll_timeout fourth
-    documented, streams = (signature(kind.__init__).parameters for kind in (dml, Client))
+    documented, streams = (signature(kind.__init__).parameters for kind in (dml, StreamClient))
     assert [(each.name, each.default) for each in documented.values() if each.name != "poll_timeout"] == [
         (each.name, each.default) for each in streams.values()
     ]

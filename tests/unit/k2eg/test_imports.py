@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +48,38 @@ def test_the_documented_names_are_those_of_k2eg_rx() -> None:
     assert k2eg.OperationTimeout is k2eg_rx.OperationTimeout
     assert k2eg.broker.SnapshotProperties is k2eg_rx.SnapshotProperties
     assert k2eg.serialization.Scalar is k2eg_rx.Scalar
+
+
+@pytest.mark.parametrize("package", ["k2eg", "k2eg_rx"])
+def test_public_names_are_imported_when_they_are_used(package: str) -> None:
+    """What `dir`, `from ... import *`, `import k2eg.dml` and names give, as if all were imported."""
+    script = f"""
+import sys, {package} as package
+assert "k2eg_rx.client" not in sys.modules
+assert set(dir(package)) >= set(package.__all__)
+assert "k2eg_rx.client" not in sys.modules
+assert package.K2EGError is package.K2EGError
+star = dict()
+exec("from {package} import *", star)
+assert all(star[name] is getattr(package, name) for name in package.__all__)
+assert hasattr(package, "absent") is False
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_modules_are_attributes_without_an_import_of_their_own() -> None:
+    script = "import k2eg_rx; print(k2eg_rx.errors.K2EGError is k2eg_rx.K2EGError, k2eg_rx.kafka.__name__)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "True k2eg_rx.kafka\n", done.stderr
+
+
+def test_the_lazily_imported_names_are_those_of_the_type_checkers_imports() -> None:
+    tree = ast.parse(Path(k2eg_rx.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    checked = {
+        (node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert {name for _, name in checked} == set(k2eg_rx.__all__)
+    for module, name in checked:
+        assert getattr(importlib.import_module(str(module)), name) is getattr(k2eg_rx, name)

@@ -51,7 +51,7 @@ def test_names_are_unique_and_labels_are_few() -> None:
     names = [family.name for family in families]
     assert len(set(names)) == len(names)
     assert {label for family in families for label in family.labels} == {
-        *("command", "result", "protocol", "kind", "reason", "queue", "state", "version", "option"),
+        *("command", "result", "protocol", "kind", "reason", "queue", "state", "version", "option", "stage"),
         *("op", "evt_type", "type", "client"),
     }
     assert all(family.name.endswith("_total") for family in families if family.kind == "counter")

@@ -254,6 +254,7 @@ class Publisher:
         lane = self._lanes.get((topic, key))
         for outgoing in () if lane is None else self._queue.take(lane):
             self._count_dropped(outgoing)
+            self._metrics.fenced_records += 1
 
     def _recover(self) -> None:
         """Publishes the current values of PVs whose newest event may be lost."""

@@ -13,6 +13,7 @@ import socket
 import threading
 import uuid
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -43,7 +44,7 @@ from k2eg_rx.gateway.fleet.owner import Append, Outlet, Owner, Stage
 from k2eg_rx.gateway.fleet.state_log import KafkaStateLog
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
-from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
+from k2eg_rx.gateway.runtime.metrics import FleetState, RateLimitedWarning
 from k2eg_rx.protocol import RepeatingSnapshotStopCommand, RepeatingSnapshotTriggerCommand
 from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Offsets, Partition, Receiver, Record, RecordSource, Transport, UnconfirmedError
@@ -164,6 +165,32 @@ class Fleet:
     def may_publish(self) -> bool:
         """Returns whether no other gateway can have taken over what this one publishes, without its knowing."""
         return elapsed() < self._until and not self._lapsed
+
+    def state(self) -> FleetState | None:
+        """Returns the present state; None if this gateway works alone, as Kafka has refused the topic. Any thread."""
+        if self.log.started.done() and self.log.started.exception() is not None:
+            return None
+        tenures, tenancies = tuple(self.owner.tenures.values()), tuple(self.owner.tenancies.values())
+        stages = dict.fromkeys((stage.value for stage in Stage), 0) | Counter(each.stage.value for each in tenures)
+        return FleetState(
+            members=len({each.owner for each in tenancies if not each.is_vacant}),
+            partitions=stages,
+            epoch=max((each.epoch for each in tenures if each.stage is Stage.LIVE), default=0),
+            taken_over=self.owner.taken_over,
+            handed_over=self.owner.handed_over,
+            lag=self.log.lag,
+            problem=self._problem(len(tenures) - stages[Stage.LIVE.value] - stages[Stage.STOPPING.value]),
+        )
+
+    def _problem(self, pending: int) -> str:
+        """Returns why this gateway does not publish all that it should, given the number of partitions to take over."""
+        if not self.log.started.done():
+            return f"the state topic is being read: {self.log.lag} entries are left"
+        if self._lapsed:
+            return "publishing is paused: there is no contact to the group of gateways"
+        if self._source is None or self._source.assignment() is None or not self._until:
+            return "the group of gateways assigns the partitions of the state topic"
+        return f"{pending} partitions of the state topic are being taken over" if pending else ""
 
     def _tick(self, _scheduler: abc.SchedulerBase | None = None, _state: object = None) -> None:
         if self._source is None:

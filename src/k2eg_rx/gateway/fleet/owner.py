@@ -118,6 +118,8 @@ class Owner:
     Attributes:
         tenures: The partitions.
         tenancies: The owners of all partitions, by the log.
+        taken_over: The number of partitions that this gateway has begun to publish.
+        handed_over: The number of those that it has published no more, as another one has taken over or it ends.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class Owner:
         self.tenures: dict[int, Tenure] = {}
         self.tenancies: defaultdict[int, Tenancy] = defaultdict(Tenancy)
         self._assigned: frozenset[int] = frozenset()
+        self.taken_over = self.handed_over = 0
 
     def publishes(self, partition: int) -> bool:
         """Returns whether this gateway publishes a partition now."""
@@ -266,6 +269,7 @@ class Owner:
 
     def _go_live(self, tenure: Tenure, tenancy: Tenancy) -> None:
         tenure.stage = Stage.LIVE
+        self.taken_over += 1
         release = tenancy.release_before
         epoch, times = self._epoch_text(tenure), Release(0).times if release is None else release.times
         for topic in list(tenure.streams):
@@ -420,5 +424,6 @@ class Owner:
             stream.dispose()
         del self.tenures[tenure.partition]
         partition = tenure.partition
+        self.handed_over += 1
         self._append(partition, Kind.RELEASED, str(partition), release.value, lambda _: None)
         _log.debug("partition released: partition=%d epoch=%d", partition, release.epoch)

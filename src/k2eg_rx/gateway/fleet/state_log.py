@@ -70,6 +70,7 @@ class KafkaStateLog:
         topic: See above.
         partitions: Its number of partitions, once `started`.
         started: Completes when all entries that were there were read; fails if Kafka refuses the topic.
+        lag: Offsets that are left to read until the log is caught up with; 0 otherwise. Written by the own thread.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class KafkaStateLog:
         self.topic = topic
         self.partitions = partitions
         self.started: Future[None] = Future()
+        self.lag = 0
         self._transport = transport
         self._admin = admin
         self._replication = replication
@@ -207,7 +209,8 @@ class KafkaStateLog:
             if targets is not None:
                 if excerpt is not None:  # compaction may have removed the records before an end
                     targets = {place: end for place, end in targets.items() if excerpt.ends.get(place, -1) < end}
-                if _has_all(positions, targets):
+                self.lag = sum(max(end - positions.get(place, 0), 0) for place, end in targets.items())
+                if not self.lag:
                     self._on_caught_up(rebuilding=rebuilding)
                     targets, rebuilding = None, False
 

@@ -132,6 +132,7 @@ class Metrics:
         undelivered: Records that Kafka refused, or did not confirm in an outage.
         unaudited: Puts that were carried out and are not in the audit topic.
         merged_records: Those of `dropped_records` that a newer record of the same PV has replaced.
+        fenced_records: Those of `dropped_records` whose PV or snapshot another gateway had taken over.
         disconnections: Losses of a connection to a subscribed PV.
         iterations: Iterations of recurring snapshots that were published.
         snapshot_values: Values in them.
@@ -159,6 +160,7 @@ class Metrics:
     undelivered: int = 0
     unaudited: int = 0
     merged_records: int = 0
+    fenced_records: int = 0
     disconnections: int = 0
     iterations: int = 0
     snapshot_values: int = 0
@@ -204,6 +206,29 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetState:
+    """A gateway's part in its fleet at one time.
+
+    Attributes:
+        members: Gateways that are owners of partitions, by the log as far as it was read.
+        partitions: The partitions that this gateway has, will have or had, by stage of their handover.
+        epoch: The newest epoch of its partitions: the Unix time of a takeover, in milliseconds; 0 without one.
+        taken_over: Partitions that it has taken over so far.
+        handed_over: Partitions that it has handed over so far.
+        lag: Entries of the log that it has to read before it knows what is wanted.
+        problem: Why it does not publish all that it should; empty if it does.
+    """
+
+    members: int = 0
+    partitions: Mapping[str, int] = field(default_factory=dict[str, int])
+    epoch: int = 0
+    taken_over: int = 0
+    handed_over: int = 0
+    lag: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayState:
     """The state of a gateway at one time.
 
@@ -222,6 +247,7 @@ class GatewayState:
         records_waiting: Records that wait for Kafka.
         record_bytes: Their approximate memory.
         records_in_flight: Records in the producer that are not confirmed.
+        fleet: The gateway's part in a fleet; None if it works alone.
     """
 
     connection: ConnectionState = ConnectionState.CONNECTING
@@ -238,6 +264,7 @@ class GatewayState:
     records_waiting: int = 0
     record_bytes: int = 0
     records_in_flight: int = 0
+    fleet: FleetState | None = None
 
 
 class RateLimitedWarning:

@@ -475,4 +475,4 @@ def test_records_with_an_epoch_wait_while_the_gateway_is_not_in_session(sink: Si
     in_session = True
     advance(context, 0.1)
     assert len(sink.sent) == 3, "another gateway has the PV"
-    assert context.metrics.dropped_records == 1
+    assert context.metrics.dropped_records == context.metrics.fenced_records == 1

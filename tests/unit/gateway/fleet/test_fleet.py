@@ -12,6 +12,7 @@ import pytest
 import reactivex
 from reactivex.testing import TestScheduler
 
+from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.claims import Claims
 from k2eg_rx.gateway.commands.dispatch import handle_each
 from k2eg_rx.gateway.commands.messages import ConnectionRecord, OutgoingRecord
@@ -38,6 +39,7 @@ class Log:
         self.started: Future[None] = Future()
         self._site = site
         self.is_stuck = False  # reads nothing
+        self.lag = 0
 
     def start(self, scheduler: Any, reader: Any) -> None:
         self.reader = reader
@@ -67,6 +69,7 @@ class Source:
     def __init__(self) -> None:
         self.owned: set[int] = set()
         self.is_member = True
+        self.is_assigned = True
 
     def read(self, topic: str) -> None: ...
     def confirm(self, done: Callable[[], None]) -> None: ...
@@ -75,7 +78,9 @@ class Source:
     def in_session(self) -> bool:
         return self.is_member
 
-    def assignment(self) -> Assignment:
+    def assignment(self) -> Assignment | None:
+        if not self.is_assigned:
+            return None
         return Assignment(len(self.owned), 1, frozenset((TOPIC, number) for number in self.owned))
 
 
@@ -94,6 +99,11 @@ class Member:
         self.fleet = Fleet(self.log, self, self.handler, self, context)  # type: ignore[arg-type]
         self.handler.share(self.fleet.handlers)
         self.fleet.start()
+
+    def problem(self) -> str:
+        state = self.fleet.state()
+        assert state is not None
+        return state.problem
 
     def events(self, receiver: Any, group: str) -> Source:
         return self.source
@@ -350,3 +360,42 @@ def test_a_monitor_that_is_requested_while_it_expires_runs_again(site: Site) -> 
         site.advance(3700.0)
     assert len(monitors) == 0
     assert first.fleet._desired.monitors == second.fleet._desired.monitors == {}
+
+
+def test_a_gateway_says_why_it_does_not_publish_all_that_it_should(site: Site) -> None:
+    first = site.add()
+    assert first.problem() == "", "the group has given it nothing"
+    first.source.is_assigned = False
+    assert first.problem() == "the group of gateways assigns the partitions of the state topic"
+    first.source.is_assigned = True
+    site.assign((first, ALL))
+    assert first.problem() == ""
+    second = site.add()
+    second.source.owned, first.source.owned = ALL, set()
+    site.advance(0.11)
+    assert second.problem() == "4 partitions of the state topic are being taken over"
+    site.advance(3.0)
+    assert second.problem() == ""
+    second.source.is_member = False
+    site.advance(2.0)
+    assert second.problem() == "publishing is paused: there is no contact to the group of gateways"
+
+
+def test_a_gateway_that_reads_the_log_says_how_much_is_left(site: Site) -> None:
+    first = site.add()
+    first.log.started, first.log.lag = Future(), 7
+    assert first.problem() == "the state topic is being read: 7 entries are left"
+    first.log.started.set_exception(TransportError("refused"))
+    assert first.fleet.state() is None, "it works alone"
+
+
+def test_the_figures_count_partitions_and_handovers(site: Site) -> None:
+    first, second = site.add(), site.add()
+    site.assign((first, ALL))
+    site.assign((first, {0, 1}), (second, {2, 3}))
+    states = [member.fleet.state() for member in (first, second)]
+    assert [state and state.members for state in states] == [2, 2]
+    assert [state and state.partitions["live"] for state in states] == [2, 2]
+    assert [state and (state.taken_over, state.handed_over) for state in states] == [(4, 2), (2, 0)]
+    epochs = [state.epoch for state in states if state is not None]
+    assert UNIX * 1000 < epochs[0] < epochs[1]

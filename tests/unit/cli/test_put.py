@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from k2eg.cli import commands
 from k2eg.cli.arguments import parse_arguments
+from k2eg.cli.put import put as run_put
 from k2eg.cli.session import CommandError
 from k2eg_rx.settings import Settings
 from k2eg_rx.testing import ScriptedGateway
@@ -22,7 +22,7 @@ def gateway() -> Iterator[ScriptedGateway]:
 
 
 def put(*words: str) -> None:
-    commands.put(parse_arguments(["put", "pva://my:gain", *words]), SETTINGS)
+    run_put(parse_arguments(["put", "pva://my:gain", *words]), SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""The commands of the command line, one line each; what a command needs is imported when it is used.
+
+A command has two functions, named as ``module:function`` within `k2eg.cli`. One adds its arguments to a
+`k2eg.cli.arguments.Parser`. The other runs it, with the arguments, and the settings if it needs an environment; it
+returns the exit code, or None for success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+
+class Command(NamedTuple):
+    """A command of the command line.
+
+    Attributes:
+        help: What it does, in the list of commands.
+        arguments: The function that adds its arguments.
+        run: The function that runs it.
+        has_environment: Whether it is run with the settings of the environment that its arguments name.
+        has_logs: Whether it configures its logs itself.
+    """
+
+    help: str
+    arguments: str
+    run: str
+    has_environment: bool = True
+    has_logs: bool = False
+
+
+COMMANDS = {
+    "get": Command("read PVs", "pv_arguments:add_get", "get:get"),
+    "put": Command("write a PV", "pv_arguments:add_put", "put:put"),
+    "monitor": Command("print updates until Ctrl-C", "pv_arguments:add_monitor", "monitor:monitor"),
+    "snapshot": Command("acquire PVs together", "snapshot:add_arguments", "snapshot:snapshot"),
+    "gateway": Command(
+        "run a gateway", "gateway:add_arguments", "gateway:gateway", has_environment=False, has_logs=True
+    ),
+    "demo": Command(
+        "run a broker, an IOC and a gateway, and show live PVs",
+        "demo:add_arguments",
+        "demo:demo",
+        has_environment=False,
+    ),
+}
+
+
+def load(function: str) -> Callable[..., Any]:
+    """Imports a function, given as ``module:function``, and returns it."""
+    module, _, name = function.partition(":")
+    return getattr(import_module(f"k2eg.cli.{module}"), name)
