@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -20,8 +21,11 @@ from k2eg_rx.embedded import EmbeddedStack
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import HOST, ServerPorts, without_epics
 from k2eg_rx.embedded.ports import claim_ports, release_ports
+from k2eg_rx.embedded.stack import COMMAND_TOPIC
 
 DATA = Path(__file__).parents[1] / "data"
+INI = "[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic={commands}\n[kafka]\nfetch.wait.max.ms=5\n"
+ENDS_WITHIN = 30.0  # seconds for a subprocess to start, work and end on a busy machine
 TIMEOUT = 60.0  # seconds until something that should happen is missing
 
 _T = TypeVar("_T")
@@ -134,3 +138,53 @@ def client(stack: EmbeddedStack, fresh_app_name: str) -> Iterator[Client]:
     """A client of the stack."""
     with Client("demo", fresh_app_name, settings=stack.settings(fresh_app_name)) as client:
         yield client
+
+
+@pytest.fixture
+def environment(stack: EmbeddedStack, tmp_path: Path, fresh_app_name: str) -> dict[str, str]:
+    """A process environment with the documented variables."""
+    (tmp_path / "stack.ini").write_text(INI.format(broker=stack.broker_address, commands=COMMAND_TOPIC))
+    return {
+        **os.environ,
+        "K2EG_PYTHON_CONFIGURATION_PATH_FOLDER": str(tmp_path),
+        "K2EG_CLI_DEFAULT_ENVIRONMENT": "stack",
+        "K2EG_CLI_DEFAULT_APP_NAME": fresh_app_name,
+    }
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Start:
+    """Starts the command line."""
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "k2eg.cli", *words],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def run(start: Start) -> Run:
+    """Runs the command line to its end."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        with start(*words) as process:
+            try:
+                out, err = process.communicate(timeout=ENDS_WITHIN)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                out, err = process.communicate()
+                pytest.fail(f"k2eg {' '.join(words)} did not end; output: {out!r} {err!r}")
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    return run

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,59 +18,9 @@ from k2eg_rx import Client, OperationError, SnapshotProperties, first
 from k2eg_rx.embedded import EmbeddedStack
 from k2eg_rx.embedded.stack import COMMAND_TOPIC
 
-ENDS_WITHIN = 30.0  # seconds for a subprocess to start, work and end on a busy machine
+from .conftest import ENDS_WITHIN, INI, Run, Start
+
 WRITTEN = ("pva://demo:setpoint1", "pva://demo:mode", "pva://demo:message")
-INI = "[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic={commands}\n[kafka]\nfetch.wait.max.ms=5\n"
-
-
-@pytest.fixture
-def environment(stack: EmbeddedStack, tmp_path: Path, fresh_app_name: str) -> dict[str, str]:
-    """A process environment with the documented variables."""
-    (tmp_path / "stack.ini").write_text(INI.format(broker=stack.broker_address, commands=COMMAND_TOPIC))
-    return {
-        **os.environ,
-        "K2EG_PYTHON_CONFIGURATION_PATH_FOLDER": str(tmp_path),
-        "K2EG_CLI_DEFAULT_ENVIRONMENT": "stack",
-        "K2EG_CLI_DEFAULT_APP_NAME": fresh_app_name,
-    }
-
-
-Start = Callable[..., "subprocess.Popen[str]"]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def start(environment: dict[str, str]) -> Start:
-    """Starts the command line."""
-
-    def start(*words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "k2eg.cli", *words],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return start
-
-
-@pytest.fixture
-def run(start: Start) -> Run:
-    """Runs the command line to its end."""
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        with start(*words) as process:
-            try:
-                out, err = process.communicate(timeout=ENDS_WITHIN)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                out, err = process.communicate()
-                pytest.fail(f"k2eg {' '.join(words)} did not end; output: {out!r} {err!r}")
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
-
-    return run
 
 
 @pytest.fixture

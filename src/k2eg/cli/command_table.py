@@ -35,6 +35,7 @@ COMMANDS = {
     "put": Command("write a PV", "pv_arguments:add_put", "put:put"),
     "monitor": Command("print updates until Ctrl-C", "pv_arguments:add_monitor", "monitor:monitor"),
     "snapshot": Command("acquire PVs together", "snapshot:add_arguments", "snapshot:snapshot"),
+    "history": Command("print what Kafka keeps of PVs", "view_arguments:add_history", "history:history"),
     "gateway": Command(
         "run a gateway", "gateway:add_arguments", "gateway:gateway", has_environment=False, has_logs=True
     ),
