@@ -77,9 +77,8 @@ _PRESENCE_RULES: Properties = {
     "enable.auto.commit": False,
     "partition.assignment.strategy": "range",  # the assignment is not read, so the simplest assignor suffices
 }
-# Without end-of-partition events a reader would wait for a last record that retention has removed; for the same reason
-# it continues with the oldest record.
-_HISTORY_RULES: Properties = {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
+# Without end-of-partition events a reader would wait for a last record that retention has removed.
+_HISTORY_RULES: Properties = {"enable.partition.eof": True}
 _LEAST_PARTITION_FETCH = 16 * 1024  # bytes: ten ordinary events; with less, round trips dominate
 _MOST_PARTITION_FETCH = 1024 * 1024  # Kafka's own default
 _PRODUCER_DEFAULTS: Properties = {

@@ -30,7 +30,8 @@ _T = TypeVar("_T")
 _LARGEST_BATCH = 500
 _SINGLE_REQUESTS = 32  # topics requested one by one; for more, one request for all topics of the cluster is cheaper
 _WAKE_TIMEOUT = 0.005  # seconds; the answer is not needed
-_PROBE_TIMEOUT = 1.0  # seconds for one record, which takes a few milliseconds
+_LOOKUP_TIMEOUT = 1.0  # seconds for the offsets of a partition, which take a few milliseconds
+_LEAST_MARGIN = 16  # records
 _EPOCH = 0  # earlier than every record: a broker that looks up times finds an offset for it
 
 
@@ -56,6 +57,9 @@ class KafkaHistory:
         self._watchdog = ConnectionWatchdog(health)
         self._next: dict[Partition, int] = {}  # assigned partitions, with the next offset
         self._paused: set[Partition] = set()
+        self._floors: dict[Partition, int] = {}  # where retention has overtaken the reader: the next offset at least
+        self._margins: dict[Partition, int] = {}  # records to skip when it does so again
+        self._searched: dict[tuple[Partition, int], tuple[int, int]] = {}  # the offsets between which a time is
         self._logged: set[int] = set()
         self._consumer = self._make_consumer()
 
@@ -118,7 +122,8 @@ class KafkaHistory:
             return None
         if not late or known.get(late[0], -1) >= 0:
             return starts
-        return {**starts, **self._search(late, time_ms, firsts, ends, deadline)}
+        searched = self._search(late, time_ms, firsts, ends, deadline)
+        return None if searched is None else {**starts, **searched}
 
     def _search(
         self,
@@ -127,22 +132,27 @@ class KafkaHistory:
         firsts: Mapping[Partition, int],
         ends: Mapping[Partition, int],
         deadline: float,
-    ) -> dict[Partition, int]:
+    ) -> dict[Partition, int] | None:
         """Returns the first offsets at a time, or slightly earlier ones, for a broker that does not look up times.
 
-        Bisects by the time stamps of single records: a dozen for an hour of a fast PV. Uses another consumer, since the
-        records fetched on the way are not to be read.
+        Bisects by the time stamps of single records: a dozen for an hour of a fast PV; the next call continues a search
+        that took too long. Uses another consumer, since the records fetched on the way are not to be read.
         """
-        long = [place for place in partitions if ends[place] - firsts[place] > _LARGEST_BATCH]
         found = {place: firsts[place] for place in partitions}
-        if long:
-            probe = self._make_consumer()
-            try:
-                found.update(
-                    (place, _bisect(probe, place, time_ms, (firsts[place], ends[place]), deadline)) for place in long
-                )
-            finally:
-                probe.close()
+        long = [place for place in partitions if ends[place] - firsts[place] > _LARGEST_BATCH]
+        if not long:
+            return found
+        probe = self._make_consumer()
+        try:
+            for place in long:
+                low, high = self._searched.get((place, time_ms), (firsts[place], ends[place]))
+                low, high = _bisect(probe, place, time_ms, (max(low, firsts[place]), high), deadline)
+                self._searched[place, time_ms] = low, high
+                if high - low > _LARGEST_BATCH:
+                    return None
+                found[place] = low
+        finally:
+            probe.close()
         return found
 
     def _offsets_at(
@@ -207,7 +217,7 @@ class KafkaHistory:
     def read(self, wanted: Mapping[Partition, int], timeout: float) -> Excerpt:
         """Returns a batch of records; see `History.read`."""
         try:
-            self._assign(wanted)
+            self._assign({place: max(offset, self._floors.get(place, offset)) for place, offset in wanted.items()})
             first = self._consumer.poll(timeout)
             messages = [] if first is None else [first, *self._consumer.consume(_LARGEST_BATCH - 1, 0)]
         except KafkaException as failure:
@@ -260,6 +270,8 @@ class KafkaHistory:
         topic, number = message.topic() or "", message.partition()
         if error.code() == KafkaError._PARTITION_EOF and number is not None:
             ends[topic, number] = message.offset() or 0
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET and number is not None:
+            self._continue_behind_deleted((topic, number), ends)
         elif is_gone(error):
             ends.update((partition, 0) for partition in self._next if partition[0] == topic)
         else:
@@ -267,6 +279,29 @@ class KafkaHistory:
             if error.code() not in self._logged:
                 self._logged.add(error.code())
                 _log.warning("%s", self._translator.error(error, f"reading the history of {topic or 'topics'}", topic))
+
+    def _continue_behind_deleted(self, partition: Partition, ends: dict[Partition, int]) -> None:
+        """Continues with the oldest record after retention has removed the next one.
+
+        The embedded broker removes a record for each new one. If that is faster than a request, the oldest record is
+        always gone when it is asked for; so more and more records are skipped until one arrives.
+        """
+        deadline = time.monotonic() + _LOOKUP_TIMEOUT
+        first, end = (self._offsets([partition], at, deadline) for at in (OFFSET_BEGINNING, OFFSET_END))
+        position = self._next.pop(partition, None)
+        if position is None:
+            return
+        self._consumer.incremental_unassign(_topic_partitions([partition]))
+        self._paused.discard(partition)
+        if not first or not end:
+            return  # assigned again, and refused again, by the next read
+        if position >= end[partition]:
+            ends[partition] = end[partition]  # the log was truncated, or the topic created again
+            return
+        margin = self._margins.get(partition, 0)
+        self._margins[partition] = max(_LEAST_MARGIN, 4 * margin)
+        self._floors[partition] = min(first[partition] + margin, end[partition])
+        _log.debug("history was removed while it was read: partition=%s skipped=%d", partition, margin)
 
     def _without_repeats(self, records: Sequence[Record]) -> list[Record]:
         """Returns the records that were not read before: a pause may repeat some."""
@@ -276,6 +311,8 @@ class KafkaHistory:
             if record.offset >= self._next.get(partition, record.offset):
                 self._next[partition] = record.offset + 1
                 new.append(record)
+        for partition in self._margins.keys() & {record[:2] for record in new}:
+            del self._margins[partition]
         return new
 
     def close(self) -> None:
@@ -286,19 +323,26 @@ class KafkaHistory:
             _log.debug("closing the history consumer failed: error=%s", failure)
 
 
-def _bisect(probe: Consumer, place: Partition, time_ms: int, between: tuple[int, int], deadline: float) -> int:
+def _bisect(
+    probe: Consumer, place: Partition, time_ms: int, between: tuple[int, int], deadline: float
+) -> tuple[int, int]:
+    """Returns the offsets between which a time is: a batch apart, or further if the deadline has passed."""
     low, high = between
     while high - low > _LARGEST_BATCH and time.monotonic() < deadline:
         middle = (low + high) // 2
         probe.assign([TopicPartition(*place, middle)])
-        message = probe.poll(min(_PROBE_TIMEOUT, _seconds_left(deadline)))
-        if message is None or message.error() is not None:
+        message = probe.poll(_seconds_left(deadline))
+        if message is None:
             break
-        if message.timestamp()[1] < time_ms:
+        if (error := message.error()) is not None:
+            if error.code() != KafkaError._AUTO_OFFSET_RESET:
+                continue  # the next poll asks again
+            low = middle + 1  # retention has removed it
+        elif message.timestamp()[1] < time_ms:
             low = min((message.offset() or 0) + 1, high)
         else:
             high = middle
-    return low
+    return low, high
 
 
 def _topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
