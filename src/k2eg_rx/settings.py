@@ -32,7 +32,7 @@ DEMO_KAFKA: Mapping[str, str] = {
 _DEFAULT = "DEFAULT"
 _KEYS = ("kafka_broker_url", "k2eg_cmd_topic", "reply_topic", "max_message_bytes", "events_topic")  # of [DEFAULT]
 # The transport knows the keys of [kafka...], the gateway those of [gateway].
-_SECTIONS = (_DEFAULT, "kafka", "kafka.producer", "kafka.consumer", "gateway")
+_SECTIONS = (_DEFAULT, "kafka", "kafka.producer", "kafka.consumer", "gateway", "cli")
 
 _LONGEST_PATH = 4000  # characters
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -55,7 +55,7 @@ class Settings:
         producer: Further ones of producers and admin clients, ``[kafka.producer]``. Hidden in `repr` too.
         consumer: Further ones of consumers, ``[kafka.consumer]``. Hidden in `repr` too.
         events_topic: A topic that many PVs share, for streams of a hundred PVs or more; empty for none.
-        sections: The other section of the file, ``[gateway]``, unchanged. Hidden in `repr` too.
+        sections: The other sections of the file, ``[gateway]`` and ``[cli]``, unchanged. Hidden in `repr` too.
         source: The file, or None.
         max_message_bytes: The largest record body in bytes that is decoded; larger ones are skipped and counted.
     """

@@ -1,6 +1,7 @@
 """The command line ``k2eg``.
 
-Results go to standard output; a failure is one line on standard error and exit code 1.
+Results go to standard output; a failure is one line on standard error, or one for each reason, and an exit code of
+`k2eg.cli.session.ExitCode`.
 
 Thread safety: main thread only, where Python handles Ctrl-C.
 """
@@ -57,8 +58,9 @@ def main(words: Sequence[str] | None = None) -> int:
             return 0
         if arguments.debug:
             print_lines(traceback_text(error), sys.stderr)
-        print_note(_one_line(error))
-        return _FAILED
+        for line in _lines(error):
+            print_note(line)
+        return _exit_code(error)
     else:
         return code
 
@@ -90,6 +92,18 @@ def _run(arguments: Namespace) -> int:
     from k2eg.cli.environment import settings_for  # noqa: PLC0415 - not for `k2eg -h`
 
     return load(command.run)(arguments, settings_for(arguments)) or 0
+
+
+def _exit_code(error: Exception) -> int:
+    from k2eg.cli.session import ExitCode  # noqa: PLC0415 - not for `k2eg -h`
+
+    return ExitCode.of(error)
+
+
+def _lines(error: Exception) -> list[str]:
+    from k2eg.cli.session import CommandError  # noqa: PLC0415
+
+    return str(error).splitlines() if isinstance(error, CommandError) else [_one_line(error)]
 
 
 def _one_line(error: Exception) -> str:

@@ -16,19 +16,21 @@ from k2eg_rx.texts import printable
 
 ENVIRONMENT_VARIABLE = "K2EG_CLI_DEFAULT_ENVIRONMENT"
 APP_NAME_VARIABLE = "K2EG_CLI_DEFAULT_APP_NAME"
+PROTOCOL_VARIABLE = "K2EG_DEFAULT_PROTOCOL"
 DEFAULT_APP_NAME = "k2eg-cli"
 
-# A gateway needs 0.3 s for a PV that it connects first; the rest is patience with a PV that may not exist.
-_DEFAULT_TIMEOUT = 5.0
+# Longer than the 10 s that gateways wait for a PV: a PV that does not answer differs from a gateway that does not.
+_DEFAULT_TIMEOUT = 12.0
 
 _DESCRIPTION = "Reads, writes and watches EPICS process variables through K2EG and Kafka."
 _EPILOG = f"""\
 environment variables:
   {ENVIRONMENT_VARIABLE}          the environment if -e is not given
   {APP_NAME_VARIABLE}             the application's name if -a is not given
+  {PROTOCOL_VARIABLE}                  pva or ca, the protocol of names without one if -p is not given
   K2EG_PYTHON_CONFIGURATION_PATH_FOLDER  the folder of the environments (ENV.ini)
 
-exit status: 0 success, 1 failure, 2 usage error, 130 interrupted
+exit status: 0 success, 1 failure of a PV, 2 usage error, 3 no Kafka, 4 no gateway, 5 not verified, 130 interrupted
 
 try it: `k2eg demo` here, and `k2eg -e demo monitor pva://demo:sine10` in another terminal
 """
@@ -129,12 +131,50 @@ def add_full_option(parser: Parser) -> None:
 def add_timeout_option(parser: Parser) -> None:
     """Adds the option for the time that replies may take."""
     parser.add_argument(
+        "-w",
         "--timeout",
         type=seconds,
         default=_DEFAULT_TIMEOUT,
         metavar="SECONDS",
         help="how long to wait for the gateway's answer (default: %(default)g)",
     )
+
+
+def add_pvs(parser: Parser) -> None:
+    """Adds the arguments that name PVs; `k2eg.cli.pv_names` makes PVs of them."""
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="PV",
+        help="NAME, pva://NAME or ca://NAME; Q:{1..20}:I stands for 20 of them, - for a list on standard input",
+    )
+    parser.add_argument(
+        "-f",
+        "--file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a list of PVs: names, # comments, [groups]; - is standard input",
+    )
+    parser.add_argument("--group", metavar="NAME", help="only this group of the list")
+    add_protocol(parser)
+    parser.set_defaults(check=_collect)
+
+
+def add_protocol(parser: Parser) -> None:
+    """Adds the option for the protocol of names without one."""
+    parser.add_argument(
+        "-p",
+        "--protocol",
+        choices=("pva", "ca"),
+        help=f"the protocol of names without one (default: ${PROTOCOL_VARIABLE}, else pva, then ca)",
+    )
+
+
+def _collect(arguments: argparse.Namespace) -> None:
+    from k2eg.cli.pv_names import collect  # noqa: PLC0415 - not for `k2eg -h`
+
+    arguments.names = collect(arguments.names, arguments.file, arguments.group)
 
 
 def build_parser(*, complete: bool = False) -> Parser:

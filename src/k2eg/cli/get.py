@@ -6,44 +6,94 @@ Thread safety: main thread only.
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
-from concurrent.futures import Future
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
+import reactivex as rx
 from reactivex import Observable
+from reactivex import operators as ops
 
 from k2eg.cli.output import print_lines, print_note
-from k2eg.cli.session import cause_of, formatter_for, open_client
-from k2eg_rx import K2EGError, OperationTimeout, Settings
+from k2eg.cli.pv_names import Target, targets_of
+from k2eg.cli.reading import Answer, answers, failure_of, fallback_note
+from k2eg.cli.session import formatter_for, open_client
+from k2eg_rx import PVData, Settings, first
 
-_T = TypeVar("_T")
+# Seconds after the first answer in which answers wait for those of PVs before them; after one, the other protocol is
+# asked.
+_ORDER_SECONDS = 2.0
 
 
-def _start(stream: Observable[_T]) -> Future[_T]:
-    """Subscribes to a single-item Observable; the future gets its item or error."""
-    future: Future[_T] = Future()
-    stream.subscribe(future.set_result, future.set_exception)
-    return future
+class _Rows:
+    """Shows values in the order of their PVs; after a time, no value waits for those before it.
+
+    Args:
+        targets: The PVs.
+        show: Shows a value.
+    """
+
+    def __init__(self, targets: Sequence[Target], show: Callable[[PVData], None]) -> None:
+        self._order = list(targets)
+        self._show = show
+        self._found: dict[Target, Answer] = {}
+        self._shown = 0
+        self._in_order = True
+        self.answers: list[Answer] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each PV has its answer."""
+        return len(self.answers) == len(self._order)
+
+    def take(self, answer: Answer | None) -> None:
+        """Takes an answer, or None when the time is over."""
+        if answer is None:
+            self._in_order = False
+        else:
+            self.answers.append(answer)
+            self._found[answer.target] = answer
+        if not self._in_order:
+            for target in self._order[self._shown :]:
+                self._show_if_found(target)
+            return
+        while self._shown < len(self._order) and self._order[self._shown] in self._found:
+            self._show_if_found(self._order[self._shown])
+            self._shown += 1
+
+    def _show_if_found(self, target: Target) -> None:
+        answer = self._found.pop(target, None)
+        if answer is not None and answer.data is not None:
+            self._show(answer.data)
 
 
 def get(arguments: Namespace, settings: Settings) -> None:
-    """Reads PVs concurrently and prints them in the given order.
+    """Reads PVs concurrently and prints them in the given order, those that take long last.
 
     Raises:
-        K2EGError: A PV could not be read; the other PVs are printed first.
+        CommandError: PVs could not be read; the other PVs are printed first.
     """
-    uris: Sequence[str] = arguments.uris
-    formatter = formatter_for(arguments, uris)
-    failures: list[K2EGError] = []
+    targets = targets_of(arguments.names, arguments, settings)
+    formatter = formatter_for(arguments, [target.uri for target in targets])
+    rows = _Rows(targets, lambda data: print_lines(formatter.pv(data)))
     with open_client(settings, arguments) as client:
-        for future in [_start(client.get_stream(uri, arguments.timeout)) for uri in uris]:
-            try:
-                print_lines(formatter.pv(future.result()))
-            except OperationTimeout as error:
-                failures.append(cause_of(error, client))
-            except K2EGError as error:
-                failures.append(error)
-    if failures:
-        for failure in failures[:-1]:
-            print_note(str(failure))
-        raise failures[-1]
+        _show_all(answers(client, targets, arguments.timeout), rows)
+        if note := fallback_note(rows.answers):
+            print_note(note)
+        if failure := failure_of(rows.answers, client):
+            raise failure
+
+
+def _show_all(found: Observable[Answer], rows: _Rows) -> None:
+    """Shows answers on the calling thread until there are no more."""
+
+    def with_end_of_order(shared: Observable[Answer]) -> Observable[Answer | None]:
+        over = shared.pipe(ops.take(1), ops.delay(_ORDER_SECONDS), ops.map(lambda _: None))
+        return rx.merge(shared, over)
+
+    first(
+        found.pipe(
+            ops.publish(with_end_of_order),
+            ops.do_action(rows.take),
+            ops.filter(lambda _: rows.is_complete),
+            ops.take(1),
+        )
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from k2eg.cli.arguments import Parser, add_full_option, add_timeout_option, positive, pv_uri, seconds
+from k2eg.cli.arguments import Parser, add_full_option, add_pvs, add_timeout_option, positive, pv_uri, seconds
 
 
 def add_get(parser: Parser) -> None:
     """Adds the arguments of ``get``."""
-    parser.add_argument("uris", nargs="+", type=pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
+    add_pvs(parser)
     add_full_option(parser)
     add_timeout_option(parser)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from enum import IntEnum
 
 from k2eg.cli.formatting import Formatter
 from k2eg_rx import Client, ConnectionState, K2EGError, OperationTimeout, PVAddress, Settings, TransportError
@@ -16,8 +17,35 @@ from k2eg_rx.concurrency import TerminationSignals
 CLOSE_SECONDS = 1.0  # usually 0.02 s; a rebalance of the consumer group may take longer
 
 
+class ExitCode(IntEnum):
+    """The exit codes of commands, beside 0 for success."""
+
+    FAILED = 1  # something failed: a PV, an operation
+    USAGE = 2
+    NO_KAFKA = 3
+    NO_GATEWAY = 4
+    NOT_VERIFIED = 5  # a value that was written is not there
+
+    @classmethod
+    def of(cls, error: Exception) -> ExitCode:
+        """Returns the exit code for an error."""
+        if isinstance(error, CommandError):
+            return error.code
+        if isinstance(error, TransportError):
+            return cls.NO_KAFKA
+        return cls.NO_GATEWAY if isinstance(error, OperationTimeout) else cls.FAILED
+
+
 class CommandError(Exception):
-    """A command failed although its operations did not; the text says why."""
+    """A command failed; the text says why, in one line or several.
+
+    Attributes:
+        code: The exit code.
+    """
+
+    def __init__(self, text: str, code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 @contextmanager

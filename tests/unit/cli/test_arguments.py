@@ -54,7 +54,8 @@ def test_a_negative_number_is_a_value_not_an_option(number: str) -> None:
 
 
 def test_get_monitor_and_snapshot_accept_several_uris() -> None:
-    for command in ("get", "monitor", "snapshot"):
+    assert parse_arguments(["get", "pva://a", "ca://b.HIGH"]).names == ["pva://a", "ca://b.HIGH"]
+    for command in ("monitor", "snapshot"):
         assert parse_arguments([command, "pva://a", "ca://b.HIGH"]).uris == ["pva://a", "ca://b.HIGH"]
 
 
@@ -63,8 +64,11 @@ def test_get_monitor_and_snapshot_accept_several_uris() -> None:
     [
         ([], "a command is missing"),
         (["fly"], "invalid choice: 'fly'"),
-        (["get"], "URI"),
-        (["get", "my:pv"], "the protocol must be 'pva' or 'ca'"),
+        (["get"], "no PV is given: name one, or a list of PVs with -f FILE or -"),
+        (["get", "http://my:pv"], "the protocol must be 'pva' or 'ca'"),
+        (["get", "a b"], "a PV's name must have no white space"),
+        (["get", "-f", "/no/such"], "/no/such cannot be read"),
+        (["get", "Q:{1..1000000}"], "has a range of more than 100000 numbers"),
         (["get", "pva://"], "name is missing"),
         (["get", "pva://x", "--timeout", "0"], "must be a number of seconds above 0, got '0'"),
         (["get", "pva://x", "--timeout", "inf"], "must be a number of seconds above 0, got 'inf'"),
