@@ -538,7 +538,8 @@ class StreamClient:
         """Returns the gateway's reply to a stop as a single-item Observable.
 
         The streams of the snapshot complete after its last iteration. The one that a gateway publishes at the stop of a
-        triggered snapshot is not emitted: each trigger has one.
+        triggered snapshot is not emitted: each trigger has one. The last iteration may reach Kafka after the reply: a
+        snapshot that is started with the same name at once may emit it first.
         """
         return self._dispatched(self._core.recurring.stop(named(name), self._seconds(timeout)), name)
 
