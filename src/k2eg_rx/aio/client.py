@@ -20,6 +20,7 @@ from k2eg_rx.arguments import items_of
 from k2eg_rx.client import (
     DEFAULT_SILENCE,
     DEFAULT_TIMEOUT,
+    DEFAULT_WAIT,
     GetResult,
     PutResult,
     Status,
@@ -31,6 +32,7 @@ from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow
 from k2eg_rx.history import Moment
 from k2eg_rx.protocol import (
     ConnectionEvent,
+    GatewayReport,
     PVData,
     PVUpdate,
     Reply,
@@ -44,6 +46,7 @@ from k2eg_rx.transport import Transport
 _T = TypeVar("_T")
 
 _CLOSE_TIMEOUT = 5.0
+_MOST_GATEWAYS = 1024  # reports that may wait; more are read while they arrive
 
 
 class Client:
@@ -447,6 +450,19 @@ class Client:
     async def snapshot_stop(self, name: str, timeout: float | None = None) -> Reply:
         """Stops a recurring snapshot; returns the gateway's reply. Iterations over it end after its last snapshot."""
         return await first(self.streams.snapshot_stop_stream(name, timeout))
+
+    async def gateways(self, timeout: float | None = DEFAULT_WAIT, *, monitors: bool = False) -> list[GatewayReport]:
+        """Returns what each gateway of the command topic says of itself, after the timeout.
+
+        Args:
+            timeout: Seconds for which answers are collected.
+            monitors: Whether the reports have the gateways' monitors.
+
+        Raises:
+            OperationError: The gateway is of another kind, which does not know the command.
+            OperationTimeout: No gateway has answered.
+        """
+        return await self._all(self.streams.gateways_stream(timeout, monitors=monitors), _MOST_GATEWAYS)
 
     async def ready(self, timeout: float | None = None) -> Status:
         """Waits until replies can be received; returns the client's status.

@@ -32,6 +32,7 @@ from k2eg_rx.arguments import (
 from k2eg_rx.client.batches import GetResult, PutResult
 from k2eg_rx.client.blocking import RequestObservable
 from k2eg_rx.client.core import Core
+from k2eg_rx.client.gateways import DEFAULT_WAIT, gateway_reports
 from k2eg_rx.client.get_put import get_request, warns_if_unused
 from k2eg_rx.client.lifecycle import Lifecycle, close_at_exit
 from k2eg_rx.client.requests import Request
@@ -42,6 +43,7 @@ from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow, SubscriberInput
 from k2eg_rx.history import Moment
 from k2eg_rx.protocol import (
     ConnectionEvent,
+    GatewayReport,
     PVData,
     PVUpdate,
     Reply,
@@ -542,6 +544,30 @@ class StreamClient:
         snapshot that is started with the same name at once may emit it first.
         """
         return self._dispatched(self._core.recurring.stop(named(name), self._seconds(timeout)), name)
+
+    def gateways_stream(
+        self, timeout: float | None = DEFAULT_WAIT, *, monitors: bool = False
+    ) -> Observable[GatewayReport]:
+        """Returns what each gateway of the command topic says of itself, in order of arrival.
+
+        Completes after the timeout. It fails if no gateway has answered by then; with `OperationError` if the gateway
+        is of another kind, which does not know the command.
+
+        Args:
+            timeout: Seconds for which answers are collected.
+            monitors: Whether the reports have the gateways' monitors.
+
+        Example:
+            >>> from k2eg_rx import first
+            >>> from k2eg_rx.testing import ScriptedGateway
+            >>> with ScriptedGateway() as gateway, gateway.client() as client:
+            ...     report = first(client.gateways_stream())
+            ...     print(report.monitors, report.connected)
+            0 0
+        """
+        seconds = self._seconds(timeout)
+        reports = gateway_reports(self._core.requests, seconds, monitors=flag(monitors, "monitors"))
+        return self._dispatched(reports, "gateways")
 
     def ready_stream(self, timeout: float | None = None) -> Observable[Status]:
         """Returns the client's status as a single-item Observable, emitted when replies can be received.

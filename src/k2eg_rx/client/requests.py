@@ -316,6 +316,14 @@ class Requests:
             self.within(timeout, "subscription", self._sender.reply_topic)
         )
 
+    def why_no_reply(self) -> str:
+        """Returns what is known about why a reply is missing; may be empty."""
+        return self._sender.why_no_reply()
+
+    def for_seconds(self, seconds: float) -> Callable[[Observable[_T]], Observable[_T]]:
+        """Returns an operator that completes after some seconds."""
+        return ops.take_until(rx.timer(seconds, scheduler=self._timers))
+
     def within(self, timeout: float, operation: str, subject: str) -> Callable[[Observable[_T]], Observable[_T]]:
         """Returns an operator that fails with `OperationTimeout` if `timeout` seconds pass without an item."""
         return ops.timeout(timeout, rx.throw(OperationTimeout(operation, subject, timeout)), scheduler=self._timers)

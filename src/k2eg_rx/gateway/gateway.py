@@ -37,6 +37,7 @@ from k2eg_rx.gateway.commands.recurring_snapshots import RecurringSnapshots
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.commands.source import CommandSource, ReceivedCommand
 from k2eg_rx.gateway.commands.starts import StartPublisher
+from k2eg_rx.gateway.commands.status import StatusHandler
 from k2eg_rx.gateway.commands.topic_rules import TopicRules
 from k2eg_rx.gateway.commands.topics import TopicAdmin, Topics
 from k2eg_rx.gateway.commands.update_queue import UpdateQueue
@@ -50,6 +51,7 @@ from k2eg_rx.gateway.runtime.metrics import UNREADABLE, GatewayState, Metrics, R
 from k2eg_rx.gateway.runtime.options import ANONYMOUS, GatewayOptions
 from k2eg_rx.protocol import (
     PARSE_ERROR_KEY,
+    GatewayStatusCommand,
     GetCommand,
     MonitorCommand,
     MultiMonitorCommand,
@@ -114,6 +116,7 @@ class CommandHandler:
         self.monitors = Monitors(self.channels, self.topics, context, usage, self.rules)
         self.snapshots = OneShotSnapshots(self.channels, context, usage)
         self.recurring = RecurringSnapshots(self.channels, self.topics, context, usage, self.rules)
+        self.status = StatusHandler(self.monitors, context)
         self._handlers: dict[type, Callable[[CommandRequest[Any]], Observable[OutgoingRecord]]] = {
             GetCommand: self.get_put.get,
             PutCommand: self.get_put.put,
@@ -123,6 +126,7 @@ class CommandHandler:
             RepeatingSnapshotCommand: self.recurring.start,
             RepeatingSnapshotTriggerCommand: self.recurring.trigger,
             RepeatingSnapshotStopCommand: self.recurring.stop,
+            GatewayStatusCommand: self.status.status,
         }
 
     def share(self, handlers: FleetHandlers) -> None:
@@ -133,6 +137,7 @@ class CommandHandler:
             RepeatingSnapshotCommand: handlers.start,
             RepeatingSnapshotTriggerCommand: handlers.trigger,
             RepeatingSnapshotStopCommand: handlers.stop,
+            GatewayStatusCommand: handlers.status,
         }
 
     def handle(self, received: ReceivedCommand) -> Observable[OutgoingRecord]:
@@ -238,6 +243,7 @@ class Gateway:
         except ValueError:  # its files cannot be used
             self._loop.close(0.0)
             raise
+        self._handler.status.state = self.state
         self._commands.on_claims_ended = self._handler.get_put.end_revoked
         self._publisher = Publisher(
             transport.sink(),
@@ -281,6 +287,7 @@ class Gateway:
         self._subscription = self._commands.commands().pipe(handled).subscribe(emit)
         started: Future[None] = Future()
         self._loop.schedule_periodic(_HEARTBEAT, self._beat)
+        call_soon(self._loop, handler.status.start)
         self._transport.on_status(self._connection_log.on_status)
         self._transport.on_status(self._set_status)
         self._transport.on_status(lambda status: _fail_if_refused(status, started))

@@ -4,6 +4,7 @@ from k2eg_rx.protocol.arrays import numpy_module, value_with_arrays, with_arrays
 from k2eg_rx.protocol.assembly import DEFAULT_WAIT, IterationAssembler
 from k2eg_rx.protocol.commands import (
     Command,
+    GatewayStatusCommand,
     GetCommand,
     MonitorCommand,
     MultiMonitorCommand,
@@ -33,6 +34,7 @@ from k2eg_rx.protocol.encode import (
     RECURRING_KEY,
     SNAPSHOT_KEY,
     START_KEY,
+    STATUS_KEY,
     Serialization,
     encode_data,
     encode_event,
@@ -57,6 +59,7 @@ from k2eg_rx.protocol.fields import (
     precision_of,
     units_of,
 )
+from k2eg_rx.protocol.gateway_reports import GatewayReport, MonitorReport, gateway_report, report_fields
 from k2eg_rx.protocol.messages import (
     PVData,
     PVUpdate,
@@ -125,11 +128,14 @@ __all__ = [
     "RECURRING_KEY",
     "SNAPSHOT_KEY",
     "START_KEY",
+    "STATUS_KEY",
     "UNPACK_ERRORS",
     "Alarm",
     "Command",
     "ConnectionEvent",
     "EpochFilter",
+    "GatewayReport",
+    "GatewayStatusCommand",
     "Generic",
     "GetCommand",
     "Headers",
@@ -137,6 +143,7 @@ __all__ = [
     "Limits",
     "MessagePackSerializable",
     "MonitorCommand",
+    "MonitorReport",
     "MultiMonitorCommand",
     "NTTable",
     "Notice",
@@ -203,6 +210,7 @@ __all__ = [
     "epoch_text",
     "fields_for",
     "format_number",
+    "gateway_report",
     "is_answered_at_once",
     "is_notice",
     "label_of",
@@ -218,6 +226,7 @@ __all__ = [
     "precision_of",
     "protocol_of",
     "repeats",
+    "report_fields",
     "select_field",
     "severity_of",
     "shown",

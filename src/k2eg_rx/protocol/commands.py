@@ -141,6 +141,21 @@ class RepeatingSnapshotStopCommand:
     snapshot_name: str
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayStatusCommand:
+    """Ask the gateways of the command topic for their status.
+
+    Only gateways of this project know it; others refuse it as incomplete.
+
+    Attributes:
+        monitors: Whether each names its monitors.
+    """
+
+    operation: ClassVar[str] = "gateway_status"
+
+    monitors: bool = False
+
+
 Command = (
     GetCommand
     | PutCommand
@@ -150,6 +165,7 @@ Command = (
     | RepeatingSnapshotCommand
     | RepeatingSnapshotTriggerCommand
     | RepeatingSnapshotStopCommand
+    | GatewayStatusCommand
 )
 
 
@@ -173,7 +189,7 @@ def command_key(command: Command) -> bytes | None:
             | RepeatingSnapshotStopCommand(snapshot_name)
         ):
             return snapshot_topic(snapshot_name).encode()
-        case MultiMonitorCommand() | SnapshotCommand():
+        case MultiMonitorCommand() | SnapshotCommand() | GatewayStatusCommand():
             return None
 
 
@@ -219,6 +235,8 @@ def _fields(command: Command) -> dict[str, Any]:
             return fields_ | {"tags": dict(tags)} if tags else fields_
         case RepeatingSnapshotStopCommand(snapshot_name):
             return {"snapshot_name": snapshot_name}
+        case GatewayStatusCommand(monitors):
+            return {"monitors": monitors}
 
 
 def encode_command(command: Command, reply_topic: str, reply_id: str, serialization: str = "msgpack") -> bytes:

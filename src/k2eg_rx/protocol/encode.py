@@ -27,6 +27,7 @@ PARSE_ERROR_KEY = "comand-parse-error-reply"
 MONITOR_KEY = "monitor-error-key"
 SNAPSHOT_KEY = "snapshot-dist-key"
 RECURRING_KEY = "repeating-snapshot-events"
+STATUS_KEY = "gateway-status"  # only our gateway has such replies
 START_KEY = b"k2eg-gateway-start"  # of a gateway's start, which only our gateway publishes
 
 _HEADER, _DATA, _TAIL = 0, 1, 2  # message_type
@@ -185,6 +186,7 @@ def encode_reply(
     completed: bool = False,
     uri_keys: Sequence[str] | None = None,
     gateway_topic: str = "",
+    further: Fields | None = None,
 ) -> bytes:
     """Returns a reply without a PV's value.
 
@@ -197,6 +199,7 @@ def encode_reply(
         completed: Whether it is about a put whose record has completed, which only our gateway says.
         uri_keys: The PVs whose events have the URI as their key; only our gateway says that.
         gateway_topic: The topic of the starts of gateways; only our gateway has one.
+        further: Fields of this reply only.
     """
     body: dict[str, Any] = {"error": error, "reply_id": reply_id}
     if message is not None:
@@ -209,6 +212,7 @@ def encode_reply(
         body["uri_keys"] = list(uri_keys)
     if gateway_topic:
         body["gateway_topic"] = gateway_topic
+    body |= further or {}
     return _encode(serialization, body)
 
 

@@ -19,6 +19,7 @@ import msgpack
 
 from k2eg_rx.protocol.commands import (
     Command,
+    GatewayStatusCommand,
     GetCommand,
     MonitorCommand,
     MultiMonitorCommand,
@@ -245,6 +246,10 @@ def _stop(body: _Body, reply_to: ReplyTo) -> Command:
     return RepeatingSnapshotStopCommand(_answered(body.text("snapshot_name") or "", reply_to))
 
 
+def _status(body: _Body, reply_to: ReplyTo) -> Command:
+    return GatewayStatusCommand(_answered(body.flag("monitors"), reply_to))
+
+
 def _unknown(_body: _Body, _reply_to: ReplyTo) -> Command:
     raise _Incomplete
 
@@ -265,6 +270,7 @@ _PARSERS: dict[str, Callable[[_Body, ReplyTo], Command]] = {
     RepeatingSnapshotCommand.operation: _recurring,
     RepeatingSnapshotTriggerCommand.operation: _trigger,
     RepeatingSnapshotStopCommand.operation: _stop,
+    GatewayStatusCommand.operation: _status,
 }
 
 

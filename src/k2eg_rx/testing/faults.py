@@ -20,7 +20,9 @@ from k2eg_rx.protocol import (
     MONITOR_KEY,
     RECURRING_KEY,
     SNAPSHOT_KEY,
+    STATUS_KEY,
     Command,
+    GatewayStatusCommand,
     GetCommand,
     MonitorCommand,
     MultiMonitorCommand,
@@ -61,6 +63,8 @@ def subjects(command: Command) -> tuple[str, ...]:
             names: tuple[str, ...] = (command.pv_name,)
         case MultiMonitorCommand() | SnapshotCommand():
             names = command.pv_name_list
+        case GatewayStatusCommand():
+            return ()
         case _:
             return (command.snapshot_name,)
     return tuple(map(_name, names))
@@ -81,6 +85,8 @@ def _key(command: Command) -> str:
             return MONITOR_KEY
         case SnapshotCommand():
             return SNAPSHOT_KEY
+        case GatewayStatusCommand():
+            return STATUS_KEY
         case _:
             return RECURRING_KEY
 

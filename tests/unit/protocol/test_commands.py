@@ -10,6 +10,7 @@ import pytest
 
 from k2eg_rx.protocol.commands import (
     Command,
+    GatewayStatusCommand,
     GetCommand,
     MonitorCommand,
     MultiMonitorCommand,
@@ -90,6 +91,7 @@ TABLE: list[tuple[Command, dict[str, Any]]] = [
         RepeatingSnapshotTriggerCommand("s", {"run": "7"}),
         {"command": "repeating_snapshot_trigger", "snapshot_name": "s", "tags": {"run": "7"}},
     ),
+    (GatewayStatusCommand(monitors=True), {"command": "gateway_status", "monitors": True}),
     (RepeatingSnapshotStopCommand("s"), {"command": "repeating_snapshot_stop", "snapshot_name": "s"}),
 ]
 

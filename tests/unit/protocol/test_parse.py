@@ -11,6 +11,7 @@ import pytest
 
 from k2eg_rx.protocol.commands import (
     Command,
+    GatewayStatusCommand,
     GetCommand,
     MonitorCommand,
     MultiMonitorCommand,
@@ -48,6 +49,7 @@ def body(**fields: Any) -> bytes:
         SnapshotCommand(("pva://a",), 250),
         RepeatingSnapshotCommand("s", ("pva://a",), 1, 2, 3, triggered=True, pv_field_filter_list=("value",)),
         RepeatingSnapshotTriggerCommand("s", {"shot": "5"}),
+        GatewayStatusCommand(monitors=True),
         RepeatingSnapshotStopCommand("s"),
     ],
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from k2eg_rx.gateway.commands.numbering import Place
 from k2eg_rx.protocol import (
@@ -185,6 +185,7 @@ def reply(
     completed: bool = False,
     uri_keys: Sequence[str] | None = None,
     gateway_topic: str = "",
+    further: Mapping[str, Any] | None = None,
 ) -> OutgoingRecord:
     """Returns a reply without a PV value.
 
@@ -197,6 +198,7 @@ def reply(
         completed: Whether it is about a put whose record has completed.
         uri_keys: The PVs that are published under their URIs, for a client that accepts them.
         gateway_topic: The topic of the starts of gateways.
+        further: Fields of this reply only.
     """
     body = encode_reply(
         reply_to.serialization,
@@ -207,5 +209,6 @@ def reply(
         completed=completed,
         uri_keys=uri_keys,
         gateway_topic=gateway_topic,
+        further=further,
     )
     return OutgoingRecord(reply_to.topic, key.encode(), body, reply_to.serialization)

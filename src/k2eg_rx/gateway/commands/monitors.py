@@ -41,6 +41,7 @@ from k2eg_rx.protocol import (
     MONITOR_KEY,
     ConnectionEvent,
     MonitorCommand,
+    MonitorReport,
     MultiMonitorCommand,
     ReplyTo,
     connection_body,
@@ -338,6 +339,15 @@ class Monitors:
         protocol = monitor.address.protocol
         form, epoch = monitor.serialization, monitor.epoch
         return OutgoingRecord(monitor.topic, monitor.key, body, form, protocol, True, monitor.notice, epoch=epoch)
+
+    def reports(self) -> list[MonitorReport]:
+        """Returns a report of each monitor."""
+        return [self._report(monitor) for monitor in self._active.values()]
+
+    def _report(self, monitor: Monitor) -> MonitorReport:
+        connection = self._channels.connections.current(monitor.address)
+        state, host = ("", "") if connection is None else (connection.state.value, connection.host)
+        return MonitorReport(monitor.address.uri, monitor.topic, state, host, monitor.consumed_topics.applications)
 
     def expire(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> None:
         """Ends the monitors whose topics have had no consumers for too long; see `ConsumedTopics.have_expired`."""

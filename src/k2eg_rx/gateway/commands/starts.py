@@ -5,12 +5,10 @@ Thread safety: belongs to the event loop thread; the delivery is reported on the
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 
 from k2eg_rx.errors import TransportError
+from k2eg_rx.gateway.commands.status import gateway_name, gateway_version
 from k2eg_rx.gateway.commands.topics import Topics
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.protocol import START_KEY, Serialization, encode_start
@@ -55,7 +53,7 @@ class StartPublisher:
     def _send(self) -> None:
         if self._closed:
             return
-        body = encode_start(f"{socket.gethostname()}:{os.getpid()}", _version(), int(self._context.clock() * 1000))
+        body = encode_start(gateway_name(), gateway_version(), int(self._context.clock() * 1000))
         headers = Serialization.JSON.headers
         try:
             self._sink = self._make_sink()
@@ -75,10 +73,3 @@ class StartPublisher:
         self._closed = True
         if self._sink is not None:
             self._sink.close(0.0)
-
-
-def _version() -> str:
-    try:
-        return version("k2eg")
-    except PackageNotFoundError:  # not installed, as in a source tree
-        return ""

@@ -114,6 +114,11 @@ class ConsumedTopics:
         if len(self._reply_topics) > _MAX_REPLY_TOPICS:
             del self._reply_topics[next(iter(self._reply_topics))]
 
+    @property
+    def applications(self) -> tuple[str, ...]:
+        """The reply topics."""
+        return tuple(self._reply_topics)
+
     def have_expired(self, listeners: Mapping[str, int] | None, now: datetime, expiration: float) -> bool:
         """Returns whether none of the topics has had consumers for too long.
 

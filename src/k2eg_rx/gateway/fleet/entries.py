@@ -36,6 +36,7 @@ class Kind(Enum):
     SNAPSHOT = "snapshot"  # a recurring snapshot that is wanted
     NUMBERS = "numbers"  # the iteration numbers that a snapshot may have used
     COMMAND = "command"  # a trigger or a stop, on its way to the owner of a snapshot
+    STATUS = "status"  # a request for the status of every gateway
     OWNER = "owner"  # who publishes what is in a partition
     LEAVING = "leaving"  # a gateway that ends, and takes nothing over
     RELEASED = "released"  # what the owner before has published

@@ -27,6 +27,7 @@ from k2eg_rx.gateway.commands.limits import Usage
 from k2eg_rx.gateway.commands.monitors import Monitors
 from k2eg_rx.gateway.commands.recurring_snapshots import RecurringSnapshots
 from k2eg_rx.gateway.commands.requests import Clock, CommandRequest, Written
+from k2eg_rx.gateway.commands.status import StatusHandler
 from k2eg_rx.gateway.commands.topic_rules import TopicRules
 from k2eg_rx.gateway.commands.topics import Topics
 from k2eg_rx.gateway.fleet.desired_state import DesiredState
@@ -45,7 +46,7 @@ from k2eg_rx.gateway.fleet.state_log import KafkaStateLog
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import FleetState, RateLimitedWarning
-from k2eg_rx.protocol import RepeatingSnapshotStopCommand, RepeatingSnapshotTriggerCommand
+from k2eg_rx.protocol import GatewayStatusCommand, RepeatingSnapshotStopCommand, RepeatingSnapshotTriggerCommand
 from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Offsets, Partition, Receiver, Record, RecordSource, Transport, UnconfirmedError
 
@@ -86,6 +87,7 @@ class Publishing(Protocol):
     recurring: RecurringSnapshots
     topics: Topics
     rules: TopicRules
+    status: StatusHandler
 
 
 class Fleet:
@@ -114,6 +116,8 @@ class Fleet:
         self._options = context.options
         self._name = f"{socket.gethostname()}:{uuid.uuid4().hex[:12]}"
         self._snapshots = parts.recurring
+        self._status = parts.status
+        self._status.membership = self._membership
         append: Append = self._append
         usage = Usage(context.options)
         self._desired = DesiredState(log.partitions, usage, parts.rules, parts.topics.forget)
@@ -132,6 +136,7 @@ class Fleet:
             self.owner,
             append,
             snapshots=parts.recurring,
+            status=parts.status,
             topics=parts.topics,
             rules=parts.rules,
             context=context,
@@ -270,12 +275,27 @@ class Fleet:
             self.owner.tenancies[entry.partition].give_up(Release.of(entry))
         elif entry.kind is Kind.COMMAND:
             self._carry_out(entry)
+        elif entry.kind is Kind.STATUS:
+            self._tell_status(entry)
         else:
             wanted = self._desired.apply(entry)
             if wanted is not None:
                 self.owner.run(entry.partition, wanted)
             elif entry.kind in (Kind.MONITOR, Kind.SNAPSHOT):
                 self.owner.end(entry.partition, entry.kind, entry.name)
+
+    def _membership(self) -> tuple[str, Sequence[str]]:
+        owners = {each.owner for each in self.owner.tenancies.values() if not each.is_vacant}
+        return self._name, sorted((owners | {self._name}) - self._leavers)
+
+    def _tell_status(self, entry: Entry) -> None:
+        """Replies to a request for the status that another gateway has received, unless it is from before the start."""
+        if entry.value is None or entry.value.get("by") == self._name or not self.log.started.done():
+            return
+        parsed = command_of(entry)
+        if parsed is not None and isinstance(parsed.command, GatewayStatusCommand):
+            for reply in self._status.replies(parsed.command, parsed.reply_to):
+                self._outlet.send(reply)
 
     def _carry_out(self, entry: Entry) -> None:
         """Carries out a trigger or a stop, once, if this gateway was the owner where it stands in the log."""

@@ -9,8 +9,10 @@ Thread safety: belongs to the event loop thread.
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import reactivex
 from reactivex import Observable, abc
@@ -32,6 +34,7 @@ from k2eg_rx.gateway.commands.monitor_targets import (
 from k2eg_rx.gateway.commands.recurring_snapshots import IN_USE, RecurringSnapshots, name_error
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream, reply_stream
 from k2eg_rx.gateway.commands.snapshot_definitions import InvalidSnapshotError, difference, validated
+from k2eg_rx.gateway.commands.status import StatusHandler
 from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
 from k2eg_rx.gateway.commands.topics import PV_PARTITIONS, SNAPSHOT_PARTITIONS, Topics
 from k2eg_rx.gateway.fleet.desired_state import DesiredState
@@ -50,6 +53,7 @@ from k2eg_rx.gateway.runtime.metrics import Result
 from k2eg_rx.protocol import (
     MONITOR_KEY,
     RECURRING_KEY,
+    GatewayStatusCommand,
     MonitorCommand,
     MultiMonitorCommand,
     RepeatingSnapshotCommand,
@@ -59,6 +63,9 @@ from k2eg_rx.protocol import (
 from k2eg_rx.pv import PVAddress, snapshot_topic
 
 _MOST_APPLICATIONS = 100  # of a monitor or a snapshot that the log keeps; their consumers keep it active
+
+_STATUS_PER_SECOND = 20  # requests that reach the other gateways; each is an entry of the log, which all read
+_STATUS_PARTITION = 0  # all gateways read all partitions
 
 MonitorRequest = CommandRequest[MonitorCommand] | CommandRequest[MultiMonitorCommand]
 ControlRequest = CommandRequest[RepeatingSnapshotTriggerCommand] | CommandRequest[RepeatingSnapshotStopCommand]
@@ -78,6 +85,7 @@ class FleetHandlers:
         owner: What this gateway publishes.
         append: Appends an entry to the log.
         snapshots: This gateway's snapshots.
+        status: Answers for this gateway.
         topics: Creates topics.
         rules: Checks topics.
         context: Metrics, options and clock.
@@ -90,6 +98,7 @@ class FleetHandlers:
         append: Append,
         *,
         snapshots: RecurringSnapshots,
+        status: StatusHandler,
         topics: Topics,
         rules: TopicRules,
         context: GatewayContext,
@@ -98,6 +107,8 @@ class FleetHandlers:
         self._owner = owner
         self._append = append
         self._snapshots = snapshots
+        self._status = status
+        self._asked: deque[datetime] = deque(maxlen=_STATUS_PER_SECOND)
         self._topics = topics
         self._rules = rules
         self._metrics = context.metrics
@@ -288,6 +299,20 @@ class FleetHandlers:
         if topic not in self._desired.snapshots:
             return reply_stream(self._metrics, reply_to, RECURRING_KEY, f"Snapshot '{name}' is already stopped")
         return self._snapshots.stop(request) if self._runs_here(topic) else self._forward(topic, request)
+
+    def status(self, request: CommandRequest[GatewayStatusCommand]) -> Observable[OutgoingRecord]:
+        """Returns the replies of this gateway; the others read the request in the log, and reply to it themselves."""
+        now = self._scheduler.now
+        if len(self._asked) < _STATUS_PER_SECOND or now - self._asked[0] >= timedelta(seconds=1):
+            self._asked.append(now)
+            name, (member, _) = uuid.uuid4().hex, self._status.membership()
+            value = {**command_value(request.command, request.reply_to, int(self._clock() * 1000)), "by": member}
+
+            def written(_error: TransportError | None) -> None:
+                self._append(_STATUS_PARTITION, Kind.STATUS, name, None, lambda _: None)
+
+            self._append(_STATUS_PARTITION, Kind.STATUS, name, value, written)
+        return self._status.status(request)
 
     def _refused_name(self, name: str, request: ControlRequest) -> Observable[OutgoingRecord] | None:
         wrong = name_error(name)

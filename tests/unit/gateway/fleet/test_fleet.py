@@ -193,6 +193,9 @@ class Site:
 
 
 ALL = set(range(PARTITIONS))
+STATUS = json.dumps(
+    {"command": "gateway_status", "reply_topic": "replies", "reply_id": "i", "serialization": "json"}
+).encode()
 
 
 @pytest.fixture
@@ -399,3 +402,33 @@ def test_the_figures_count_partitions_and_handovers(site: Site) -> None:
     assert [state and (state.taken_over, state.handed_over) for state in states] == [(4, 2), (2, 0)]
     epochs = [state.epoch for state in states if state is not None]
     assert UNIX * 1000 < epochs[0] < epochs[1]
+
+
+def test_every_gateway_answers_a_request_for_the_status_once(site: Site) -> None:
+    first, second, third = site.add(), site.add(), site.add()
+    site.assign((first, {0, 1}), (second, {2}), (third, {3}))
+    second.command("gateway_status", reply_id="ask")
+    site.advance(0.5)
+    answers = [(member, body["gateway_status"]) for member, body in site.published["replies"]]
+    assert [member for member, _ in answers] == [second, first, third]
+    names = {report["member"] for _, report in answers}
+    assert len(names) == 3
+    assert {tuple(report["members"]) for _, report in answers} == {tuple(sorted(names))}
+    late = site.add()
+    site.advance(1.0)
+    assert late not in site.publishers("replies"), "the request is from before its start"
+
+
+def test_a_flood_of_requests_for_the_status_does_not_fill_the_log(site: Site) -> None:
+    member = site.add()
+    site.assign((member, ALL))
+    before = len(site.entries)
+    for _ in range(100):
+        record = Record("commands", 0, 0, None, STATUS)
+        claims = Claims()
+        with claims.lock:
+            received = ReceivedCommand(record, claims.of(record))
+        member.handler.handle(received).subscribe(member.send)
+    site.advance(0.5)
+    assert len(site.published["replies"]) == 100
+    assert len(site.entries) - before == 2 * 20, "a request and its end, twenty times"
