@@ -68,10 +68,10 @@ def gateway(
     options.warn()
     settings = with_gateway_defaults(settings)
     with ExitStack() as stack:
-        transport = KafkaTransport(settings)
+        transport = KafkaTransport(settings, options.principals)
         stack.callback(transport.close, _CLOSE_TIMEOUT)
         admin = (
-            KafkaTopicAdmin(settings, options.ignored_groups)
+            KafkaTopicAdmin(settings, options.ignored_groups, options.principals)
             if options.create_topics or options.monitor_expiration
             else None
         )

@@ -6,7 +6,7 @@ offsets and probes the cluster, ``k2eg-status`` calls status listeners. Each par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 
 from k2eg_rx.kafka.connection.configuration import (
@@ -44,23 +44,25 @@ class KafkaTransport:
 
     Args:
         settings: The environment.
+        command_topics: Command topics beside that of the environment, which a gateway reads.
 
     Raises:
         TransportError: A property in [kafka] is unknown or invalid.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, command_topics: Collection[str] = ()) -> None:
         check_settings(settings)
         self._settings = settings
-        self._translator = ErrorTranslator(settings.broker_url, secrets_of(settings), settings.command_topic)
+        all_command_topics = tuple(dict.fromkeys((settings.command_topic, *command_topics)))
+        self._translator = ErrorTranslator(settings.broker_url, secrets_of(settings), all_command_topics)
         self._status_events = StatusEvents()
         self._health = Health(
             self._status_events,
             self._translator,
             tls_diagnosis=TLSDiagnosis(settings.kafka_of_producers).diagnose,
-            required_topics=(settings.command_topic, settings.reply_topic),
+            required_topics=(*all_command_topics, settings.reply_topic),
         )
-        self._cluster = Cluster(settings, self._translator, self._health)
+        self._cluster = Cluster(settings, self._translator, self._health, all_command_topics)
         self._resolver = OffsetResolver(self._cluster, lambda: self._health.needs_probe)
         self._health.on_suspicion = self._resolver.wake
         self._resolver.start()

@@ -1,8 +1,8 @@
 """Deletes the topics of PVs whose monitors have ended for want of consumers.
 
 A topic is deleted only if nothing can be using it: it has the name of the PV's topic, this gateway has ended its last
-monitor there, it has no consumers, nothing was written to it between two checks, and no other gateway reads the command
-topic, since the monitors of another gateway may be for clients whose consumers are on their reply topics only.
+monitor there, it has no consumers, nothing was written to it between two checks, and no other gateway reads a command
+topic of this one, since its monitors may be for clients whose consumers are on their reply topics only.
 
 Thread safety: belongs to the event loop thread.
 """
@@ -33,7 +33,7 @@ class TopicPurge:
     def __init__(self, topics: Topics, rules: TopicRules, context: GatewayContext) -> None:
         self._topics = topics
         self._rules = rules
-        self._command_topic = context.command_topic
+        self._command_topics = context.command_topics
         self._is_on = context.options.purge
         self._candidates: dict[str, int | None] = {}  # with the sum of the end offsets at the check before
         self._has_logged_others = False
@@ -60,7 +60,7 @@ class TopicPurge:
         self._candidates = {topic: end for topic, end in self._candidates.items() if self._rules.may_delete(topic)}
         if not self._candidates or listeners is None:
             return
-        gateways = listeners.get(self._command_topic, 0)
+        gateways = max(listeners.get(topic, 0) for topic in self._command_topics)
         if gateways != 1:  # 0 while the group rebalances
             self._candidates = dict.fromkeys(self._candidates)
             if gateways and not self._has_logged_others:

@@ -6,7 +6,7 @@ No exception of confluent_kafka leaves this package untranslated.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -222,18 +222,18 @@ class ErrorTranslator:
     Args:
         broker_url: The bootstrap servers, named in the texts.
         secrets: Strings to mask in every text.
-        command_topic: The command topic: Kafka is to set its time stamps.
+        command_topics: The command topics: Kafka is to set their time stamps.
     """
 
-    def __init__(self, broker_url: str, secrets: Iterable[str] = (), command_topic: str = "") -> None:
+    def __init__(self, broker_url: str, secrets: Iterable[str] = (), command_topics: Collection[str] = ()) -> None:
         self._broker_url = broker_url
         self._urls = frozenset(url.strip().rpartition("://")[2] for url in broker_url.split(","))
-        self._command_topic = command_topic
+        self._command_topics = frozenset(command_topics)
         self._secrets = tuple(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
 
     def create_command(self, topic: str) -> str:
         """Returns the shell command that creates a topic."""
-        time_stamps = " --config message.timestamp.type=LogAppendTime" if topic == self._command_topic else ""
+        time_stamps = " --config message.timestamp.type=LogAppendTime" if topic in self._command_topics else ""
         return (
             f"kafka-topics.sh --bootstrap-server {self._broker_url} --create --topic {topic}"
             " --partitions 1 --config retention.ms=3600000"

@@ -57,6 +57,7 @@ class Cluster:
         settings: The environment.
         translator: Words errors.
         health: Receives answers, errors and timeouts; knows the missing permissions.
+        command_topics: The topics whose lack the status reports.
 
     Attributes:
         cluster_id: The identity of the cluster that answered last; another one after its disks were replaced.
@@ -65,10 +66,13 @@ class Cluster:
         TransportError: librdkafka rejects the settings.
     """
 
-    def __init__(self, settings: Settings, translator: ErrorTranslator, health: Health) -> None:
+    def __init__(
+        self, settings: Settings, translator: ErrorTranslator, health: Health, command_topics: Collection[str]
+    ) -> None:
         self._settings = settings
         self._translator = translator
         self._health = health
+        self._command_topics = dict.fromkeys(command_topics, "")  # with what is wrong with each
         self._admin: Any = self._client(create_topics=False)
         self._creator: Any = None
         self._failed_requests = 0  # in a row, for want of a broker
@@ -98,7 +102,8 @@ class Cluster:
         for permission in islice(self._health.missing_permissions(), _PERMISSIONS_AT_ONCE):
             if self._has_permission(permission):
                 self._health.allow(permission)
-        return self._list_topics(self._admin, self._settings.command_topic) is not None
+        answers = [self._list_topics(self._admin, topic) for topic in self._command_topics]
+        return all(answer is not None for answer in answers)
 
     def _has_permission(self, permission: Permission) -> bool:
         options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": _METADATA_TIMEOUT}
@@ -136,17 +141,17 @@ class Cluster:
             return None
         self._failed_requests = 0
         self.cluster_id = answer.cluster_id
-        if topic == (self._settings.command_topic,):
-            self._note_command_topic(answer.topics)
+        if len(topic) == 1 and topic[0] in self._command_topics:
+            self._note_command_topic(topic[0], answer.topics)
         self._health.on_brokers({f"{broker.host}:{broker.port}": broker.id for broker in answer.brokers.values()})
         self._health.on_answer()
         return answer.topics
 
-    def _note_command_topic(self, known: Mapping[str, KafkaTopicMetadata]) -> None:
-        name = self._settings.command_topic
+    def _note_command_topic(self, name: str, known: Mapping[str, KafkaTopicMetadata]) -> None:
         error = known[name].error if name in known else None
         missing = f"the command topic {name!r} does not exist; to create it: {self._translator.create_command(name)}"
-        self._health.on_command_topic(missing if error is not None and is_gone(error) else "")
+        self._command_topics[name] = missing if error is not None and is_gone(error) else ""
+        self._health.on_command_topic("; ".join(filter(None, self._command_topics.values())))
 
     def _count_failed_request(self, failure: KafkaException) -> None:
         self._failed_requests = self._failed_requests + 1 if kafka_error(failure).code() == KafkaError._TRANSPORT else 0

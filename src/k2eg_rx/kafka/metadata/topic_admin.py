@@ -74,16 +74,18 @@ class KafkaTopicAdmin:
     Args:
         settings: The environment.
         ignored_groups: A regular expression; groups whose whole name matches do not count as listeners, except those
-            of the command topic, which are gateways.
+            of command topics, which are gateways.
+        command_topics: Command topics beside that of the environment.
 
     Raises:
         TransportError: A property in [kafka] is invalid.
     """
 
-    def __init__(self, settings: Settings, ignored_groups: str = "") -> None:
+    def __init__(self, settings: Settings, ignored_groups: str = "", command_topics: Collection[str] = ()) -> None:
         self._settings = settings
+        self._command_topics = frozenset((settings.command_topic, *command_topics))
         self._ignored_groups = re.compile(ignored_groups)
-        self._translator = ErrorTranslator(settings.broker_url, secrets_of(settings), settings.command_topic)
+        self._translator = ErrorTranslator(settings.broker_url, secrets_of(settings), self._command_topics)
         self._admin: Any = self._make()
 
     def _make(self) -> Any:
@@ -251,7 +253,7 @@ class KafkaTopicAdmin:
                 members = future.result(_WAIT).members
                 topics = {part.topic for member in members for part in member.assignment.topic_partitions}
                 if self._ignored_groups.fullmatch(group):
-                    topics &= {self._settings.command_topic}
+                    topics &= self._command_topics
                 counts.update(dict.fromkeys(topics, len(members)))
         except (KafkaException, TimeoutError) as failure:
             _log.debug("consumer groups unknown: error=%s", failure)

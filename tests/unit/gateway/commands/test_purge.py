@@ -142,3 +142,15 @@ def test_a_topic_that_was_deleted_by_hand_is_forgotten(purging: Purging) -> None
         purging.check(ALONE)
     assert purging.admin.deleted == []
     assert len(purging.gateway.handler.monitors.purge) == 0
+
+
+def test_a_gateway_that_reads_another_command_topic_of_this_one_may_have_monitors(
+    new_gateway: Callable[..., Any],
+) -> None:
+    purging = Purging(new_gateway(purge=True, command_topics="website-commands:website"))
+    for _ in range(4):
+        purging.check({"commands": 1, "website-commands": 2})
+    assert purging.admin.deleted == []
+    for _ in range(2):
+        purging.check({"commands": 1, "website-commands": 1})
+    assert purging.admin.deleted == ["a"]

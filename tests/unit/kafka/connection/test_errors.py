@@ -39,7 +39,7 @@ def test_every_code_has_a_text(translator, code):
 
 
 def test_the_command_topic_is_created_with_kafkas_time_stamps():
-    translator = ErrorTranslator("broker:9092", command_topic="commands")
+    translator = ErrorTranslator("broker:9092", command_topics=["commands"])
     option = "--config message.timestamp.type=LogAppendTime"
     assert option in translator.create_command("commands")
     assert option in translator.reason(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), "commands")
