@@ -63,6 +63,23 @@ MAX_TOPIC_LENGTH = 249  # org.apache.kafka.common.internals.Topic.MAX_NAME_LENGT
 _DIGEST_LENGTH = 16
 
 
+PULSE_ID_MASK = 0x1FFFF  # LCLS keeps the pulse id in the low 17 bits of a time stamp's nanoseconds
+
+
+def check_pulse_id_mask(mask: int) -> int:
+    """Returns a mask of the bits of the nanoseconds that hold the pulse id.
+
+    Raises:
+        ValueError: It is no mask of two or more adjacent bits of the lower 30; nanoseconds are below 2**30.
+    """
+    if not isinstance(mask, int) or isinstance(mask, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"pulse_id_mask must be a whole number, got {shown(mask)}")
+    low = mask & -mask
+    if mask <= 0 or mask >> 30 or (mask + low) & mask or mask == low:
+        raise ValueError(f"pulse_id_mask must be two or more adjacent bits of the lower 30, got {shown(mask)}")
+    return mask
+
+
 def has_control(text: str) -> bool:
     """Returns whether a text has control or invisible formatting characters, line breaks, or unpaired surrogates."""
     if text.isascii():
@@ -90,11 +107,13 @@ class PVAddress:
         field: The field path after the first single dot, or an empty string.
         name: The name with the field and without the protocol; the key of the PV's data in replies and events.
         uri: The address as commands carry it.
+        pulse_id_mask: The bits of the nanoseconds that hold the pulse id in the PV's environment. Not compared.
     """
 
     protocol: Protocol
     base: str
     field: str = ""
+    pulse_id_mask: int = dataclasses.field(default=PULSE_ID_MASK, repr=False, compare=False, kw_only=True)
     name: str = dataclasses.field(init=False, repr=False, compare=False)
     uri: str = dataclasses.field(init=False, repr=False, compare=False)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from k2eg_rx.pv import is_topic_name
+from k2eg_rx.pv import PULSE_ID_MASK, check_pulse_id_mask, is_topic_name
 from k2eg_rx.texts import printable, shown
 
 FOLDER_VARIABLE = "K2EG_PYTHON_CONFIGURATION_PATH_FOLDER"
@@ -30,7 +30,14 @@ DEMO_KAFKA: Mapping[str, str] = {
 """librdkafka properties for the broker of `k2eg demo`."""
 
 _DEFAULT = "DEFAULT"
-_KEYS = ("kafka_broker_url", "k2eg_cmd_topic", "reply_topic", "max_message_bytes", "events_topic")  # of [DEFAULT]
+_KEYS = (  # of [DEFAULT]
+    "kafka_broker_url",
+    "k2eg_cmd_topic",
+    "reply_topic",
+    "max_message_bytes",
+    "events_topic",
+    "pulse_id_mask",
+)
 # The transport knows the keys of [kafka...], the gateway those of [gateway].
 _SECTIONS = (_DEFAULT, "kafka", "kafka.producer", "kafka.consumer", "gateway", "cli")
 
@@ -56,6 +63,7 @@ class Settings:
         consumer: Further ones of consumers, ``[kafka.consumer]``. Hidden in `repr` too.
         events_topic: A topic that many PVs share, for streams of a hundred PVs or more; empty for none.
         sections: The other sections of the file, ``[gateway]`` and ``[cli]``, unchanged. Hidden in `repr` too.
+        pulse_id_mask: The bits of a time stamp's nanoseconds that hold the pulse id; by default LCLS's 17.
         source: The file, or None.
         max_message_bytes: The largest record body in bytes that is decoded; larger ones are skipped and counted.
     """
@@ -71,6 +79,7 @@ class Settings:
     producer: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     consumer: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     events_topic: str = ""
+    pulse_id_mask: int = PULSE_ID_MASK
 
     @property
     def kafka_of_producers(self) -> Mapping[str, str]:
@@ -207,6 +216,19 @@ def _events_topic(values: Mapping[str, str], path: Path) -> str:
     return topic
 
 
+def _pulse_id_mask(values: Mapping[str, str], path: Path) -> int:
+    text = values.get("pulse_id_mask", "").strip()
+    if not text:
+        return PULSE_ID_MASK
+    try:
+        return check_pulse_id_mask(int(text, 0))
+    except ValueError:
+        raise ValueError(
+            f"{path}: pulse_id_mask must be two or more adjacent bits of the lower 30, such as 0x1FFFF,"
+            f" got {shown(text)}"
+        ) from None
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns a hint at the known name that a misspelt one resembles most, or else at all known names."""
     options = list(known)
@@ -334,6 +356,7 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
         consumer=properties("kafka.consumer"),
         max_message_bytes=_max_message_bytes(defaults, path),
         events_topic=_events_topic(defaults, path),
+        pulse_id_mask=_pulse_id_mask(defaults, path),
         sections=own,
         source=path,
     )

@@ -265,3 +265,14 @@ def test_an_environment_at_the_demos_broker_has_its_properties(folder: Path, mon
     assert load_settings("site", "app").kafka == {**DEMO_KAFKA, "session.timeout.ms": "9000"}
     (folder / "broker").write_text("other:9092\n")
     assert load_settings("site", "app").kafka == {"session.timeout.ms": "9000"}
+
+
+def test_the_bits_of_pulse_ids_are_those_of_the_file(folder: Path) -> None:
+    write(folder, PLAIN)
+    assert load_settings("site", "app", folder).pulse_id_mask == 0x1FFFF
+    write(folder, PLAIN + "pulse_id_mask=0xFF0\n")
+    assert load_settings("site", "app", folder).pulse_id_mask == 0xFF0
+    for wrong in ("5", "x", "-1"):
+        write(folder, PLAIN + f"pulse_id_mask={wrong}\n")
+        with pytest.raises(ValueError, match=r"site\.ini: pulse_id_mask must be .* got '" + wrong):
+            load_settings("site", "app", folder)

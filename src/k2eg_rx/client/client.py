@@ -7,6 +7,7 @@ subscribers; `Client.close` ends them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
@@ -51,7 +52,7 @@ from k2eg_rx.protocol import (
     SnapshotMessage,
     SnapshotProperties,
 )
-from k2eg_rx.pv import PVAddress
+from k2eg_rx.pv import PULSE_ID_MASK, PVAddress
 from k2eg_rx.settings import Settings, check_app_name, check_group_name
 from k2eg_rx.texts import shown
 from k2eg_rx.transport import Transport
@@ -631,7 +632,9 @@ class StreamClient:
 
     def _addresses(self, uris: Iterable[str]) -> list[PVAddress]:
         self._lifecycle.require_open()
-        return addressed(uris)
+        mask = self.settings.pulse_id_mask
+        addresses = addressed(uris)
+        return addresses if mask == PULSE_ID_MASK else [replace(each, pulse_id_mask=mask) for each in addresses]
 
     def _seconds(self, timeout: float | None) -> float:
         self._lifecycle.require_open()

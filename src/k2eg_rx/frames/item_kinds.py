@@ -36,6 +36,11 @@ class Instant(Protocol):
         ...
 
     @property
+    def pulse_id(self) -> int | None:
+        """Pulse id, if the updates are joined by it."""
+        ...
+
+    @property
     def updates(self) -> Mapping[str, PVData]:
         """Updates by PV name."""
         ...

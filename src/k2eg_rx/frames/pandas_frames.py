@@ -18,6 +18,7 @@ from k2eg_rx.frames.wide_rows import Instants
 from k2eg_rx.protocol import Severity
 
 _SEVERITIES = pd.CategoricalDtype([severity.name for severity in Severity], ordered=True)
+_PULSE_ID = "pulse_id"
 # pandas types that keep integers and booleans where values are missing
 _NULLABLE: Mapping[str, Any] = {"i": "Int64", "u": "UInt64", "b": "boolean"}
 
@@ -72,6 +73,8 @@ def _wide(instants: Instants) -> pd.DataFrame:
     rows = instants.rows()
     index = pd.DatetimeIndex(times([row.time for row in rows]), name="time").tz_localize("UTC")
     columns = {pv: column([row.value(pv) for row in rows]) for pv in instants.pvs}
+    if any(row.pulse_id is not None for row in rows):
+        columns = {_PULSE_ID: _integers([row.pulse_id for row in rows]), **columns}
     frame = pd.DataFrame({pv: pd.Series(values, index=index) for pv, values in columns.items()}, index=index)
     frame.columns.name = "pv"
     return frame

@@ -53,6 +53,7 @@ def to_dataframe(items: Framable | Iterable[Framable] | None = None, *, form: Fo
     The wide form has a row for each instant, the index ``time``, and a column for each PV with values as above. An
     `Aligned` or a `Snapshot` is an instant. A snapshot has the newest sample of each PV and its own time; a one-shot
     snapshot has the time of its newest sample. Updates with equal timestamps share a row. Rows are sorted by time.
+    Instants that are joined by pulse id have the column ``pulse_id``, ``Int64``, before those of the PVs.
 
     Args:
         items: One item or several. None returns the operator.
@@ -97,7 +98,7 @@ def to_xarray(items: Framable | Iterable[Framable] | None = None) -> Any:
     units.
 
     The variables ``severity`` (0 to 4) and ``status``, along ``time`` and ``pv``, hold the alarms; -1 where a value is
-    missing.
+    missing. Instants that are joined by pulse id have a coordinate ``pulse_id`` along ``time``, -1 where it is missing.
 
     Args:
         items: One item or several. None returns the operator.

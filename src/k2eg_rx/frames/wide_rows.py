@@ -21,10 +21,12 @@ class Row:
     Attributes:
         time: Nanoseconds since the Unix epoch, or None.
         entries: Entries by PV name; PVs may be missing.
+        pulse_id: Pulse id of an instant.
     """
 
     time: int | None
     entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    pulse_id: int | None = None
 
     def value(self, pv: str) -> object:
         """Returns a PV's value, or None."""
@@ -55,7 +57,7 @@ class Instants:
             instant = cast("Instant", item)
             entries = {pv: entry_of(pv, update.data) for pv, update in instant.updates.items()}
             self._add_pvs([*entries, *instant.missing])
-            self._rows.append(Row(instant.timestamp, entries))
+            self._rows.append(Row(instant.timestamp, entries, instant.pulse_id))
         elif isinstance(item, Snapshot):
             entries = {pv: entry_of(pv, samples[-1]) for pv, samples in item.data.items() if samples}
             self._add_pvs(item.data)

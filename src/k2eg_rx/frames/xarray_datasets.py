@@ -15,7 +15,7 @@ from k2eg_rx.frames.value_arrays import Array, objects, stacked, times, with_gap
 from k2eg_rx.frames.wide_rows import Instants, Row
 
 _ELEMENT = "element"
-_RESERVED = frozenset({"time", "pv", "severity", "status"})
+_RESERVED = frozenset({"time", "pv", "severity", "status", "pulse_id"})
 _MISSING = -1  # neither a severity nor a status of EPICS
 
 
@@ -56,7 +56,10 @@ class Arrays:
             variables[pv] = (dims, array, _attributes(pv, rows))
         variables["severity"] = (["time", "pv"], _alarms(rows, pvs, "severity", np.dtype(np.int8)))
         variables["status"] = (["time", "pv"], _alarms(rows, pvs, "status", np.dtype(np.int64)))
-        coordinates = {"time": times([row.time for row in rows]), "pv": objects(pvs)}
+        coordinates: dict[str, Any] = {"time": times([row.time for row in rows]), "pv": objects(pvs)}
+        if any(row.pulse_id is not None for row in rows):
+            ids = [_MISSING if row.pulse_id is None else row.pulse_id for row in rows]
+            coordinates["pulse_id"] = ("time", np.array(ids, np.int64))
         return xr.Dataset(variables, coords=coordinates)
 
 

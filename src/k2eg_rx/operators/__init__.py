@@ -1,6 +1,7 @@
 """Operators for streams of PV updates, used with `.pipe` like those of reactivex.
 
-- Values: `value`, `field`, `timestamps`
+- Values: `value`, `field`, `timestamps`, `pulse_ids`
+- Without INVALID values: `valid`
 - After a change: `fresh`
 - Changes: `changed`, `alarms`, `stale`
 - Several PVs: `latest_by_pv`, `combine_pvs`, `align`, `resample`
@@ -28,7 +29,7 @@ from k2eg_rx.operators.resample import Resampled, resample
 from k2eg_rx.operators.retry_activation import retry_activation
 from k2eg_rx.operators.stale import Staleness, stale
 from k2eg_rx.operators.statistics import Window
-from k2eg_rx.operators.values import MissingFieldError, field, fresh, timestamps, value
+from k2eg_rx.operators.values import MissingFieldError, field, fresh, pulse_ids, timestamps, valid, value
 from k2eg_rx.operators.window_statistics import window_statistics
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "fresh",
     "guarded",
     "latest_by_pv",
+    "pulse_ids",
     "put_to",
     "rate_limit",
     "resample",
@@ -62,6 +64,7 @@ __all__ = [
     "shared_scheduler",
     "stale",
     "timestamps",
+    "valid",
     "value",
     "window_statistics",
 ]

@@ -16,11 +16,10 @@ from k2eg_rx.operators.drops import AlignCounts, OnDrop
 from k2eg_rx.operators.idle_time import IdleTime, clock_of
 from k2eg_rx.operators.stage import collected
 from k2eg_rx.protocol import NANOSECONDS, PVUpdate
+from k2eg_rx.pv import check_pulse_id_mask
 from k2eg_rx.texts import get_logger, shown
 
 _log = get_logger(__name__)
-
-PULSE_ID_MASK = 0x1FFFF  # LCLS keeps the pulse id in the low 17 bits of a timestamp's nanoseconds
 
 _PER_PV = 1_000  # updates that a PV may be ahead of others: 100 s at 10 Hz
 _CAPACITIES = 20_000, 100_000  # limits of the default: about 100 and 500 MB of scalars, reached if a PV sends nothing
@@ -41,24 +40,16 @@ def _max_ages(hold: Mapping[str, float], names: tuple[str, ...]) -> dict[str, fl
     return {name: age * NANOSECONDS for name, age in ages.items()}
 
 
-def _checked_mask(mask: int) -> int:
-    mask = whole(mask, "pulse_id_mask", 3)
-    low = mask & -mask
-    if mask <= 0 or mask >> 30 or (mask + low) & mask or mask == low:  # nanoseconds are below 2**30
-        raise ValueError(f"pulse_id_mask must be two or more adjacent bits of the lower 30, got {mask:#x}")
-    return mask
-
-
 def align(
     pvs: Iterable[str],
     *,
     tolerance: float | None = None,
-    on: Literal["timestamp", "pulse_id"] = "timestamp",
+    on: Literal["timestamp", "pulse_id"] | Callable[[PVUpdate], int | None] = "timestamp",
     grace: float = 1.0,
     incomplete: Literal["drop", "partial"] = "drop",
     hold: Mapping[str, float] | None = None,
     capacity: int | None = None,
-    pulse_id_mask: int = PULSE_ID_MASK,
+    pulse_id_mask: int | None = None,
     counts: AlignCounts | None = None,
     on_drop: OnDrop | None = None,
     scheduler: abc.SchedulerBase | None = None,
@@ -84,7 +75,9 @@ def align(
         tolerance: Seconds that EPICS times of one instant may lie apart; by default they must be equal. With pulse ids,
             an additional condition, by default none.
         on: "timestamp" joins by EPICS time, "pulse_id" by the pulse id in it. Pulse ids wrap: the clocks of PVs must
-            agree to well below half the time in which they repeat (LCLS, 17 bits at 360 Hz: 364 s).
+            agree to well below half the time in which they repeat (LCLS, 17 bits at 360 Hz: 364 s). A function joins by
+            the whole number that it returns for an update, such as ``lambda update: update.user_tag``; it must grow in
+            each PV. None drops the update.
         grace: Seconds that a PV may be silent before instants are given up that lack it. They are seconds in which this
             operator waits for updates: those in which it or its subscriber is busy do not count, and a single wait
             counts as a quarter of the grace at most. The newest EPICS time must be `grace` past the instant, too.
@@ -95,7 +88,8 @@ def align(
         capacity: Updates that may wait; by default 1,000 for each PV, within 20,000 and 100,000. A full queue gives up
             its oldest instant before the grace is over. A client that has fallen behind gets a batch of each PV after
             the other, of up to 1 MB. Held PVs may have 1024 more each.
-        pulse_id_mask: Bits of the nanoseconds that hold the pulse id. An id with all bits set is invalid.
+        pulse_id_mask: Bits of the nanoseconds that hold the pulse id; by default those of the environment. An id with
+            all bits set is invalid.
         counts: Filled with the numbers of updates and instants.
         on_drop: Called with each update that is part of no instant, and the reason. If it raises, the stream fails.
         scheduler: The clock of `grace`; by default that of `subscribe`, else the shared one.
@@ -122,7 +116,10 @@ def align(
         (4, 0)
     """
     names = pv_names(pvs, least=1)
-    one_of(on, "on", ("timestamp", "pulse_id"))
+    key = callback(on, "on", "the update") if callable(on) else None
+    if key is None:
+        one_of(on, "on", ("timestamp", "pulse_id"))
+    mask = None if pulse_id_mask is None else check_pulse_id_mask(pulse_id_mask)
     one_of(incomplete, "incomplete", ("drop", "partial"))
     most = min(max(_PER_PV * len(names), _CAPACITIES[0]), _CAPACITIES[1])
     capacity = max(most, len(names)) if capacity is None else whole(capacity, "capacity", 1)
@@ -133,7 +130,6 @@ def align(
     if on_drop is not None:
         callback(on_drop, "on_drop", "the update", "the reason")
     check_scheduler(scheduler)
-    mask = _checked_mask(pulse_id_mask)
     options = JoinOptions(
         names,
         _max_ages({} if hold is None else hold, names),
@@ -142,6 +138,7 @@ def align(
         incomplete == "partial",
         capacity,
         mask if on == "pulse_id" else 0,
+        key,
     )
 
     def operator(source: Observable[PVUpdate]) -> Observable[Aligned]:

@@ -20,15 +20,15 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from k2eg_rx.operators.drops import AlignCounts, DropReason, OnDrop
 from k2eg_rx.operators.idle_time import IdleTime
-from k2eg_rx.operators.pulse_keys import PulseKeys
-from k2eg_rx.protocol import NANOSECONDS, PVUpdate
+from k2eg_rx.operators.pulse_keys import GivenKeys, PulseKeys
+from k2eg_rx.protocol import PVUpdate, pulse_id_of
 from k2eg_rx.texts import get_logger
 
 _log = get_logger(__name__)
@@ -45,7 +45,7 @@ class Aligned:
 
     Attributes:
         timestamp: EPICS time of the oldest update, held PVs aside, in integer nanoseconds since the Unix epoch.
-        pulse_id: Pulse id; None if updates are joined by time.
+        pulse_id: Pulse id, or the key that a function for `on` returned; None if updates are joined by time.
         updates: Updates by PV name, in the order in which the PVs were named.
         missing: PVs without an update; empty unless partial instants are requested.
     """
@@ -76,7 +76,9 @@ class JoinOptions:
         grace: How long a PV may be silent.
         partial: Whether incomplete instants are emitted.
         capacity: How many updates may wait.
-        mask: Bits of the pulse id in the nanoseconds; 0 joins by time.
+        mask: Bits of the pulse id in the nanoseconds; 0 does not join by it, None takes those of the first update's
+            environment.
+        key: Returns the key to join by, if the user gave a function.
     """
 
     names: tuple[str, ...]
@@ -85,7 +87,8 @@ class JoinOptions:
     grace: int
     partial: bool
     capacity: int
-    mask: int
+    mask: int | None
+    key: Callable[[PVUpdate], int | None] | None = None
 
 
 _Waiting = tuple[int, int, int, PVUpdate]
@@ -102,10 +105,23 @@ class _PVQueue:
         arrived: Idle time of the join when an update last arrived.
         closed: Instants up to this key were given up without this PV.
         out_of_order: Updates in a row that were before their predecessor.
+        keys_back: Updates in a row whose given key was before that of their predecessor.
         is_used: For a held PV: whether its oldest update is part of an instant.
     """
 
-    __slots__ = ("arrived", "closed", "is_used", "key", "max_age", "name", "number", "out_of_order", "time", "updates")
+    __slots__ = (
+        "arrived",
+        "closed",
+        "is_used",
+        "key",
+        "keys_back",
+        "max_age",
+        "name",
+        "number",
+        "out_of_order",
+        "time",
+        "updates",
+    )
 
     def __init__(self, name: str, number: int, max_age: float | None) -> None:
         self.name = name
@@ -120,6 +136,7 @@ class _PVQueue:
         """Returns to the initial state."""
         self.updates.clear()
         self.time = self.key = self.closed = _NEVER
+        self.keys_back = 0
         self.is_used = False
 
 
@@ -138,10 +155,12 @@ class Joiner:
     ) -> None:
         self._names = options.names
         self._partial, self._grace, self._capacity = options.partial, options.grace, options.capacity
+        by_time = options.mask == 0 and options.key is None
         self._mask = options.mask
-        self._pulses = PulseKeys(options.mask, options.grace) if options.mask else None
-        self._key_tolerance = 0 if options.mask else options.tolerance or 0  # of the keys of one instant
-        self._time_tolerance = options.tolerance if options.mask else None  # of its times; by time, keys suffice
+        self._pulses: PulseKeys | None = None  # made with the first update, which may have to tell the mask
+        self._given = None if options.key is None else GivenKeys(options.key)
+        self._key_tolerance = options.tolerance or 0 if by_time else 0  # of the keys of one instant
+        self._time_tolerance = None if by_time else options.tolerance  # of its times; by time, keys suffice
         self._slack = options.tolerance or 0  # how much newer than its oldest update an instant may be
         self._counts = counts
         self._on_drop = on_drop
@@ -181,7 +200,7 @@ class Joiner:
         if time is None:
             self._drop(update, DropReason.NO_TIME)
             return ()
-        key = self._key_of(pv, time)
+        key = self._key_of(pv, time, update)
         if isinstance(key, DropReason):
             self._drop(update, key)
             return ()
@@ -210,7 +229,7 @@ class Joiner:
         self._heads, self._highest_head, self._waiting = [], _NEVER, 0
         return ()
 
-    def _key_of(self, pv: _PVQueue, time: int) -> int | DropReason:
+    def _key_of(self, pv: _PVQueue, time: int, update: PVUpdate) -> int | DropReason:
         """Returns the key of an update, or the reason to drop it."""
         if time <= pv.time:
             if time == pv.time:
@@ -223,7 +242,7 @@ class Joiner:
         previous, pv.time = pv.time, time
         if pv.max_age is not None:
             return time
-        key = self._pulses.key_of(time, previous, pv.key, self._time) if self._pulses else time
+        key = self._joined_by(pv, time, previous, update)
         if time >= self._time:
             self._time, self._leader = time, pv
         elif pv is self._leader:  # its clock was set back
@@ -233,6 +252,27 @@ class Joiner:
             return key
         pv.key = key
         return DropReason.LATE if key <= pv.closed else key
+
+    def _joined_by(self, pv: _PVQueue, time: int, previous: int, update: PVUpdate) -> int | DropReason:
+        """Returns the key of an update: its time, its pulse id, or what the user's function returns."""
+        if self._given is not None:
+            return self._given_key(self._given, pv, update)
+        if self._mask == 0:
+            return time
+        if self._pulses is None:
+            self._mask = self._mask or update.address.pulse_id_mask
+            self._pulses = PulseKeys(self._mask, self._grace)
+        return self._pulses.key_of(time, previous, pv.key, self._time)
+
+    def _given_key(self, keys: GivenKeys, pv: _PVQueue, update: PVUpdate) -> int | DropReason:
+        key = keys.key_of(update, pv.key)
+        pv.keys_back = pv.keys_back + 1 if key is DropReason.OUT_OF_ORDER else 0
+        if pv.keys_back < _CLOCK_STEP:
+            return key
+        time = pv.time
+        self._restart(pv)  # the PV counts anew
+        pv.time = time
+        return keys.key_of(update, pv.key)
 
     def _decide(self, fed: _PVQueue, arrival: int) -> Sequence[Aligned]:
         """Removes complete instants and those that can no longer complete. Returns what to emit."""
@@ -335,7 +375,10 @@ class Joiner:
         if missing or held:
             updates = {name: updates[name] for name in self._names if name in updates}
         counts.instants += 1
-        ready.append(Aligned(oldest, oldest % NANOSECONDS & self._mask if self._mask else None, updates, missing))
+        pulse_id = pulse_id_of(oldest, self._mask) if self._mask else None
+        if self._given is not None:
+            pulse_id = next(iter(taken.values()))[0]
+        ready.append(Aligned(oldest, pulse_id, updates, missing))
 
     def _holds(self, pv: _PVQueue, time: int) -> bool:
         """Whether a held PV has a value for an instant, which then is the head of its queue."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg_rx.arguments import non_negative
+from k2eg_rx.arguments import non_negative, pv_names
 from k2eg_rx.operators.differences import Difference
 from k2eg_rx.protocol import PVData, Severity, numpy_module
+from k2eg_rx.texts import shown
 
 _T = TypeVar("_T")
 
@@ -19,8 +20,9 @@ _T = TypeVar("_T")
 class _LastEmitted:
     """Severity and value last emitted for each PV; plain values count as one PV without severity."""
 
-    def __init__(self, difference: Difference) -> None:
+    def __init__(self, difference: Difference, by_pv: Mapping[str, Difference]) -> None:
         self._difference = difference
+        self._by_pv = by_pv
         self._emitted: dict[str, tuple[Severity | None, Any]] = {}
 
     def differs(self, item: Any) -> bool:
@@ -30,13 +32,17 @@ class _LastEmitted:
         else:
             name, severity, value = "", None, item
         last = self._emitted.get(name)
-        if last is not None and last[0] is severity and not self._difference.between(last[1], value):
-            return False
+        if last is not None and last[0] is severity:
+            difference = self._by_pv.get(name, self._difference)
+            if not difference.between(last[1], value):
+                return False
         self._emitted[name] = severity, value
         return True
 
 
-def changed(deadband: float = 0.0, *, relative: float = 0.0) -> Callable[[Observable[_T]], Observable[_T]]:
+def changed(
+    deadband: float | Mapping[str, float] = 0.0, *, relative: float = 0.0
+) -> Callable[[Observable[_T]], Observable[_T]]:
     """Emits an update when its value or severity differs from the PV's last emitted update.
 
     The comparison is with the last *emitted* update, not the last received one, so that slow drifts are emitted too.
@@ -46,7 +52,8 @@ def changed(deadband: float = 0.0, *, relative: float = 0.0) -> Callable[[Observ
     length, a table with any column. For strings, booleans and enums any difference counts. NaN equals NaN.
 
     Args:
-        deadband: Largest difference that is no change, in the PV's units.
+        deadband: Largest difference that is no change, in the PV's units. A mapping has one for each PV, by name or
+            URI; it is 0 for others.
         relative: Largest difference that is no change, as a fraction of the last emitted value: 0.01 is 1 %.
 
     Emits:
@@ -65,12 +72,18 @@ def changed(deadband: float = 0.0, *, relative: float = 0.0) -> Callable[[Observ
         1.12
         0.5
     """
-    difference = Difference(non_negative(deadband, "deadband"), non_negative(relative, "relative"))
+    fraction = non_negative(relative, "relative")
+    by_pv: dict[str, Difference] = {}
+    if isinstance(deadband, Mapping):
+        names = pv_names(deadband, "deadband")
+        for name, bound in zip(names, deadband.values(), strict=True):
+            by_pv[name] = Difference(non_negative(bound, f"deadband of {shown(name)}"), fraction)
+    difference = Difference(0.0 if isinstance(deadband, Mapping) else non_negative(deadband, "deadband"), fraction)
     numpy_module()  # here, not on the thread of the first update: the import takes 0.1 s
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         def start(_: object) -> Observable[_T]:
-            return source.pipe(ops.filter(_LastEmitted(difference).differs))
+            return source.pipe(ops.filter(_LastEmitted(difference, by_pv).differs))
 
         return rx.defer(start)
 

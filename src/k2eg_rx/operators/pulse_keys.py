@@ -3,13 +3,48 @@
 The wrap of an update follows from its PV's own previous one, in whatever order PVs arrive: the id that is nearest to
 where the pulse rate leads in the time between. So PVs may be apart by more than half the time in which ids repeat.
 
+`GivenKeys` has the keys of a user's function in their place.
+
 Thread safety: none; the keys belong to one subscription.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from k2eg_rx.operators.drops import DropReason
-from k2eg_rx.protocol import NANOSECONDS
+from k2eg_rx.protocol import NANOSECONDS, PVUpdate
+from k2eg_rx.texts import shown
+
+
+class GivenKeys:
+    """Keys that a user's function gives.
+
+    Args:
+        key: Returns the key of an update, or None for an update without one.
+    """
+
+    def __init__(self, key: Callable[[PVUpdate], int | None]) -> None:
+        self._key = key
+
+    def key_of(self, update: PVUpdate, own_key: int) -> int | DropReason:
+        """Returns the key of a PV's update, or the reason to drop it.
+
+        Args:
+            update: The update.
+            own_key: The key of the PV's previous update.
+
+        Raises:
+            ValueError: The function returned anything else than a whole number or None.
+        """
+        key = self._key(update)
+        if key is None:
+            return DropReason.NO_PULSE
+        if not isinstance(key, int):  # pyright: ignore[reportUnnecessaryIsInstance] - users return anything
+            raise ValueError(f"on must return a whole number or None, got {shown(key)} for {shown(update.name)}")
+        if key == own_key:
+            return DropReason.DUPLICATE
+        return DropReason.OUT_OF_ORDER if key < own_key else int(key)
 
 
 class PulseKeys:

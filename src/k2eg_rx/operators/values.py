@@ -1,4 +1,5 @@
-"""Fields of updates as plain items, `value`, `field`, `timestamps`; and `fresh`, the updates after a change."""
+"""Fields of updates as plain items, `value`, `field`, `timestamps`, `pulse_ids`; updates that mean something: `valid`,
+and those after a change: `fresh`."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx.errors import K2EGError
-from k2eg_rx.protocol import PVData, nanoseconds_of, numpy_module, value_with_arrays, with_arrays
+from k2eg_rx.protocol import PVData, PVUpdate, Severity, nanoseconds_of, numpy_module, value_with_arrays, with_arrays
 from k2eg_rx.texts import printable, shown
 
 _Update = TypeVar("_Update", bound=PVData)
@@ -152,6 +153,50 @@ def timestamps() -> Callable[[Observable[PVData]], Observable[int | None]]:
         1767225600500000000
     """
     return ops.map(_timestamp_of)
+
+
+def pulse_ids() -> Callable[[Observable[PVUpdate]], Observable[int | None]]:
+    """Emits the pulse id of each update: bits of the nanoseconds of its EPICS time, as `PVUpdate.pulse_id` has it.
+
+    Emits:
+        Pulse ids; None for an update whose time was never set, or whose pulse id is marked as invalid. Fails with
+        `MissingFieldError` for a PV without a ``timeStamp`` field.
+
+    Example:
+        >>> import reactivex as rx
+        >>> from k2eg_rx.operators import pulse_ids
+        >>> from k2eg_rx.testing import START, update
+        >>> shots = rx.of(update("bpm:x", 0.1, timestamp=START + 77), update("bpm:x", 0.2, timestamp=START + 80))
+        >>> shots.pipe(pulse_ids()).subscribe(print).dispose()
+        77
+        80
+    """
+
+    def pulse_id(update: PVUpdate) -> int | None:
+        _timestamp_of(update)
+        return update.pulse_id
+
+    return ops.map(pulse_id)
+
+
+def valid() -> Callable[[Observable[_Update]], Observable[_Update]]:
+    """Emits the updates whose value means something: those with a severity below INVALID.
+
+    INVALID marks a value that the IOC could not read, UNDEFINED one whose alarm is not known.
+
+    Emits:
+        Updates of the source.
+
+    Example:
+        >>> import reactivex as rx
+        >>> from k2eg_rx.operators import valid, value
+        >>> from k2eg_rx.testing import update
+        >>> readings = rx.of(update("bpm:x", 0.25), update("bpm:x", 0.0, severity=3), update("bpm:x", 0.5, severity=2))
+        >>> readings.pipe(valid(), value()).subscribe(print).dispose()
+        0.25
+        0.5
+    """
+    return ops.filter(lambda update: update.severity < Severity.INVALID)
 
 
 def fresh(after: int | datetime | PVData) -> Callable[[Observable[_Update]], Observable[_Update]]:

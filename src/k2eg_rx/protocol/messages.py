@@ -31,7 +31,16 @@ from k2eg_rx.protocol.fields import (
     units_of,
 )
 from k2eg_rx.protocol.records import Record
-from k2eg_rx.protocol.structures import Severity, Structure, datetime_of, severity_of, structure_of, timestamp_of
+from k2eg_rx.protocol.structures import (
+    Severity,
+    Structure,
+    datetime_of,
+    pulse_id_of,
+    severity_of,
+    structure_of,
+    timestamp_of,
+    user_tag_of,
+)
 from k2eg_rx.pv import PVAddress
 
 if TYPE_CHECKING:
@@ -137,6 +146,11 @@ class PVData:
         return datetime_of(timestamp_of(self.data))
 
     @property
+    def user_tag(self) -> int | None:
+        """The user tag of the time stamp, which some sites use for a pulse id; None if the PV has none."""
+        return user_tag_of(self.data)
+
+    @property
     def units(self) -> str:
         """The engineering units, or an empty string."""
         return units_of(self.data)
@@ -207,6 +221,15 @@ class PVUpdate(PVData):
         self._data = None
         self.address = address
         self.record = record
+
+    @property
+    def pulse_id(self) -> int | None:
+        """The pulse id in the nanoseconds of the EPICS time; None if there is no time, or if it is marked as invalid.
+
+        Its bits are those of the environment's ``pulse_id_mask``, by default LCLS's 17. All bits set mean invalid.
+        """
+        timestamp = self.timestamp
+        return None if timestamp is None else pulse_id_of(timestamp, self.address.pulse_id_mask)
 
     def _decode(self) -> Structure:
         body = decode_body(self.record, self.address.protocol)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from k2eg_rx.errors import OperationError, WireError
 from k2eg_rx.pv import PVAddress
+from k2eg_rx.texts import shown
 
 Structure = dict[str, Any]
 
@@ -31,13 +32,48 @@ FIELD_MISSING = -2
 
 
 class Severity(IntEnum):
-    """EPICS alarm severity (epicsAlarmSeverity in alarm.h; UNDEFINED exists on PVAccess only)."""
+    """EPICS alarm severity (epicsAlarmSeverity in alarm.h; UNDEFINED exists on PVAccess only).
+
+    Severities compare with numbers and with names: ``update.severity >= "MAJOR"``. A string that is no severity's name
+    is a ValueError, also for ``==``. As a key of a dict, a name is not equal to a severity.
+    """
 
     NO_ALARM = 0
     MINOR = 1
     MAJOR = 2
     INVALID = 3
     UNDEFINED = 4
+
+    def __eq__(self, other: object) -> bool:
+        return int.__eq__(self, _number(other))
+
+    def __ne__(self, other: object) -> bool:
+        return int.__ne__(self, _number(other))
+
+    def __lt__(self, other: int | str) -> bool:
+        return int.__lt__(self, _number(other))
+
+    def __le__(self, other: int | str) -> bool:
+        return int.__le__(self, _number(other))
+
+    def __gt__(self, other: int | str) -> bool:
+        return int.__gt__(self, _number(other))
+
+    def __ge__(self, other: int | str) -> bool:
+        return int.__ge__(self, _number(other))
+
+    __hash__ = int.__hash__
+
+
+def _number(other: Any) -> Any:
+    """Returns the number of a severity that is given by its name; anything else unchanged."""
+    if not isinstance(other, str):
+        return other
+    try:
+        return int(Severity[other])
+    except KeyError:
+        names = ", ".join(Severity.__members__)
+        raise ValueError(f"a severity must be compared with one of {names}, got {shown(other)}") from None
 
 
 _SEVERITIES = tuple(Severity)  # by number
@@ -65,6 +101,24 @@ def timestamp_of(structure: Mapping[str, Any]) -> int | None:
         if isinstance(seconds, int) and isinstance(nanoseconds, int) and seconds and seconds != EPICS_EPOCH:
             return seconds * NANOSECONDS + nanoseconds
     return None
+
+
+def user_tag_of(structure: Mapping[str, Any]) -> int | None:
+    """Returns the user tag of a structure's time stamp, or None if it has none."""
+    stamp = structure.get("timeStamp")
+    tag = cast("Structure", stamp).get("userTag") if isinstance(stamp, dict) else None
+    return tag if isinstance(tag, int) else None
+
+
+def pulse_id_of(timestamp: int, mask: int) -> int | None:
+    """Returns the pulse id in a time in nanoseconds; None if it is invalid: all its bits are set.
+
+    Args:
+        timestamp: Nanoseconds since the Unix epoch.
+        mask: The bits of the nanoseconds within the second that hold it.
+    """
+    bits = timestamp % NANOSECONDS & mask
+    return None if bits == mask else bits // (mask & -mask)
 
 
 def nanoseconds_of(time: datetime) -> int:

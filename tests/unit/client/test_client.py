@@ -596,3 +596,12 @@ class TestSilence:
         assert [c["command"] for c in transport.commands] == ["repeating_snapshot"] * 2
         transport.messages("s", "s", *iteration(1, 5))
         assert len(seen.now().items) == 1
+
+
+def test_the_bits_of_pulse_ids_are_those_of_the_environment(transport: Any) -> None:
+    settings = k2eg_rx.Settings("scripted", "nowhere:9092", "commands", "test-reply", pulse_id_mask=0xF0)
+    with Client("scripted", "test", settings=settings, transport=transport) as client:
+        seen = Seen().of(client.monitor_stream("pva://x"))
+        stamp = {"secondsPastEpoch": 1_700_000_000, "nanoseconds": 0xAB5, "userTag": 9}
+        transport.messages("x", "x", {"x": {"value": 1, "timeStamp": stamp}})
+        assert [(update.pulse_id, update.user_tag) for update in seen.now().items] == [(0xB, 9)]

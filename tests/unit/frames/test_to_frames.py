@@ -474,3 +474,16 @@ def test_start_is_the_time_of_the_examples() -> None:
 
 def test_the_examples_of_the_documentation_work() -> None:
     assert doctest.testmod(k2eg_rx.frames.to_frames) == (0, 12)
+
+
+def test_instants_that_are_joined_by_pulse_id_have_it_in_a_column_and_a_coordinate() -> None:
+    shots = [update(pv, 1.0, timestamp=START + 77 + step * SECOND) for step in range(2) for pv in "ab"]
+    instants: Any = rx.from_iterable(shots).pipe(align(["a", "b"], on="pulse_id"), ops.to_list()).run()
+    assert len(instants) == 1, "one pulse id, twice"
+    frame = to_dataframe(instants)
+    assert list(frame.columns) == ["pulse_id", "a", "b"]
+    assert (str(frame["pulse_id"].dtype), list(frame["pulse_id"])) == ("Int64", [77])
+    assert list(to_xarray(instants)["pulse_id"].values) == [77]
+    by_time: Any = rx.from_iterable(shots).pipe(align(["a", "b"]), ops.to_list()).run()
+    assert "pulse_id" not in to_dataframe(by_time).columns
+    assert "pulse_id" not in to_xarray(by_time).coords

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -312,7 +313,7 @@ class TestPulses:
     def test_a_custom_mask(self):
         run = Run(["a", "b"], on="pulse_id", pulse_id_mask=0xFF00)
         run.feed(self.pulse("a", 0, 0x1203), self.pulse("b", 0, 0x1277))
-        assert [instant.pulse_id for instant in run.instants] == [0x1200]
+        assert [instant.pulse_id for instant in run.instants] == [0x12]
 
     @pytest.mark.parametrize("mask", [0, -1, 1, 0b101, 1 << 31])
     def test_an_invalid_mask_raises(self, mask: int):
@@ -420,3 +421,41 @@ def test_each_subscription_has_its_own_state():
     run.feed(at("b", 0), at("a", 8), at("b", 8))
     assert run.instants == []
     assert shown(other) == [{"a": 8, "b": 8}]
+
+
+class TestKeys:
+    """Joining by what a function returns."""
+
+    def tagged(self, pv: str, tag: int | None, time: int) -> PVUpdate:
+        seconds, nanoseconds = divmod(START + time, NANOSECONDS)
+        stamp = {"secondsPastEpoch": seconds, "nanoseconds": nanoseconds, "userTag": tag}
+        return update(pv, float(time), fields={"timeStamp": stamp})
+
+    def test_updates_with_equal_keys_are_an_instant_whatever_their_times(self) -> None:
+        run = Run(["a", "b"], on=lambda update: update.user_tag)
+        run.feed(self.tagged("a", 7, 0), self.tagged("a", 8, 10), self.tagged("b", 8, 3 * NANOSECONDS))
+        assert [(item.pulse_id, item.timestamp - START) for item in run.instants] == [(8, 10)]
+        assert run.counts.dropped == {DropReason.UNMATCHED: 1}
+
+    def test_an_update_without_a_key_or_with_an_old_one_is_dropped(self) -> None:
+        run = Run(["a", "b"], on=lambda update: update.user_tag)
+        run.feed(*(self.tagged("a", tag, time) for time, tag in enumerate([5, None, 5, 4, 6])))
+        assert run.counts.dropped == {DropReason.NO_PULSE: 1, DropReason.DUPLICATE: 1, DropReason.OUT_OF_ORDER: 1}
+
+    def test_keys_that_begin_anew_are_followed(self) -> None:
+        run = Run(["a", "b"], on=lambda update: update.user_tag)
+        tags = [1000, 1001, *range(1, 30)]
+        run.feed(*(self.tagged(pv, tag, time) for time, tag in enumerate(tags) for pv in ("a", "b")))
+        assert [item.pulse_id for item in run.instants] == [1000, 1001, *range(10, 30)]
+
+    def test_a_key_that_is_no_number_fails_the_stream(self) -> None:
+        run = Run(["a"], on=lambda update: "7")
+        run.feed(self.tagged("a", 7, 0))
+        assert [str(error) for error in run.errors] == ["on must return a whole number or None, got '7' for 'a'"]
+
+    def test_the_bits_of_pulse_ids_are_those_of_the_environment(self) -> None:
+        run = Run(["a", "b"], on="pulse_id")
+        for pv, late in (("a", 0), ("b", 3)):
+            shot = at(pv, (0b101 << 4) + late)
+            run.feed(PVUpdate(replace(shot.address, pulse_id_mask=0xF0), shot.record))
+        assert [item.pulse_id for item in run.instants] == [0b101]

@@ -125,3 +125,19 @@ def test_invalid_bounds_raise_at_the_call(bound: float) -> None:
         changed(bound)
     with pytest.raises(ValueError, match="relative"):
         changed(relative=bound)
+
+
+def test_each_pv_may_have_a_deadband_of_its_own() -> None:
+    items = [update(pv, value) for value in (1.0, 1.5, 2.5) for pv in ("a", "b", "c")]
+    found: list[Any] = []
+    rx.from_iterable(items).pipe(changed(deadband={"a": 1.0, "pva://b": 5.0})).subscribe(found.append)
+    assert [(item.name, item.value) for item in found] == [
+        ("a", 1.0),
+        ("b", 1.0),
+        ("c", 1.0),
+        ("c", 1.5),
+        ("a", 2.5),
+        ("c", 2.5),
+    ]
+    with pytest.raises(ValueError, match="deadband of 'a' must be"):
+        changed(deadband={"a": -1.0})

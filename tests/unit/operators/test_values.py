@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,11 +12,12 @@ import reactivex as rx
 from reactivex import Observable
 
 from k2eg_rx.errors import K2EGError
-from k2eg_rx.operators import field, fresh, timestamps, value
+from k2eg_rx.operators import field, fresh, pulse_ids, timestamps, valid, value
 from k2eg_rx.operators.values import MissingFieldError
 from k2eg_rx.protocol import numpy_module
-from k2eg_rx.protocol.messages import PVData
-from k2eg_rx.protocol.structures import datetime_of
+from k2eg_rx.protocol.messages import PVData, PVUpdate
+from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.protocol.structures import Severity, datetime_of
 from k2eg_rx.testing import START, series, update
 
 
@@ -160,3 +162,29 @@ class TestFresh:
     def test_other_times_raise_at_the_call(self, after: Any) -> None:
         with pytest.raises(ValueError, match="after must be an update with a time"):
             fresh(after)
+
+
+def test_pulse_ids_are_the_bits_of_the_nanoseconds() -> None:
+    shots = rx.of(update("x", 1, timestamp=START + (5 << 17) + 77), update("x", 2, timestamp=0), update("x", 3))
+    assert all_of(shots.pipe(pulse_ids())) == [77, None, 0]
+    invalid = update("x", 1, timestamp=START + 0x1FFFF)
+    assert (invalid.pulse_id, update("x", 1, timestamp=START + 0x1FFFE).pulse_id) == (None, 0x1FFFE)
+    without = PVUpdate(invalid.address, invalid.record._replace(value=pack({"x": {"value": 1}})))
+    assert isinstance(error_of(rx.of(without).pipe(pulse_ids())), MissingFieldError)
+
+
+def test_the_bits_of_a_pulse_id_are_those_of_the_environment() -> None:
+    shot = update("x", 1, timestamp=START + (0b1011 << 4) + 5)
+    address = replace(shot.address, pulse_id_mask=0xF0)
+    assert address == shot.address
+    assert PVUpdate(address, shot.record).pulse_id == 0b1011
+
+
+def test_a_user_tag_is_that_of_the_time_stamp() -> None:
+    tagged = update("x", 1, fields={"timeStamp": {"secondsPastEpoch": 1, "nanoseconds": 2, "userTag": 9}})
+    assert (tagged.user_tag, update("x", 1).user_tag, PVData("x", {"value": 1}).user_tag) == (9, 0, None)
+
+
+def test_valid_drops_values_without_meaning() -> None:
+    readings = rx.from_iterable([update("x", severity, severity=severity) for severity in Severity])
+    assert all_of(readings.pipe(valid(), value())) == [0, 1, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -122,3 +123,21 @@ def test_a_message_of_another_pv_is_a_wire_error(uri: str, body: dict[str, Any])
     with pytest.raises(WireError, match="no structure of 'my:pv") as caught:
         structure_of(PVAddress.parse(uri), body)
     assert caught.value.kind == "shape"
+
+
+def test_severities_compare_with_numbers_and_names() -> None:
+    major = Severity.MAJOR
+    assert major == "MAJOR"
+    assert major != "MINOR"
+    assert "MINOR" < major <= "MAJOR"
+    assert major > "NO_ALARM"
+    assert major >= 2
+    assert (major == 2, major == Severity.MAJOR, major == 2.0, major != 3, major == None) == (*[True] * 4, False)  # noqa: E711
+    assert {2: "x"}[major] == "x"
+    assert max(Severity) is Severity.UNDEFINED
+
+
+@pytest.mark.parametrize("compare", [operator.eq, operator.ne, operator.ge, operator.lt])
+def test_a_misspelt_severity_is_an_error(compare: Any) -> None:
+    with pytest.raises(ValueError, match="one of NO_ALARM, MINOR, MAJOR, INVALID, UNDEFINED, got 'MAYOR'"):
+        compare(Severity.MAJOR, "MAYOR")
