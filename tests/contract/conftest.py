@@ -27,7 +27,7 @@ from k2eg_rx.settings import Settings
 from k2eg_rx.testing import MemoryBroker, MemoryTransport, VirtualClock
 from k2eg_rx.transport.interfaces import Receiver, Record, RecordSink, RecordSource, Transport, TransportError
 
-PATIENCE = 60.0  # seconds until a test fails; a passing test never waits that long
+PATIENCE = 100.0  # seconds until a test fails; a passing test never waits that long
 
 
 class RecordingReceiver(Receiver):

@@ -21,7 +21,7 @@ from k2eg_rx.kafka.metadata import cluster
 
 from .conftest import kafka_settings
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 def used(client: type, *modules: ModuleType) -> list[str]:

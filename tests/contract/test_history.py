@@ -11,7 +11,7 @@ import pytest
 
 from k2eg_rx.transport.interfaces import History, Partition, Record, Span
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 @pytest.fixture

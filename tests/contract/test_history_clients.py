@@ -21,7 +21,7 @@ from k2eg_rx.pv import monitor_topic
 from k2eg_rx.settings import Settings
 from k2eg_rx.transport.interfaces import Receiver, Record, RecordSource
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 HOUR = timedelta(hours=1)
 HEADERS = [("k2eg-ser-type", b"Msgpack")]
 SECOND = 1_000_000_000

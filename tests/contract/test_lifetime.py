@@ -9,7 +9,7 @@ import pytest
 
 from k2eg_rx.errors import TransportError
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 CLOSE_TIMEOUT = 5.0  # seconds, far more than it takes
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from k2eg_rx.history.pacing import play
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 HOUR = 3_600_000_000_000
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 def test_nothing_is_received_before_the_receiver_is_ready(bench, make_receiver):

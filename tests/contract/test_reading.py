@@ -9,7 +9,7 @@ import pytest
 
 from k2eg_rx.protocol import Notice, connection_key
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 def test_a_topic_is_read_from_its_end(bench, receiver):

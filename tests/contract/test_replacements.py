@@ -14,7 +14,7 @@ from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
 from k2eg_rx.transport.interfaces import ConnectionState, UnconfirmedError
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 class Disconnections:

@@ -10,7 +10,7 @@ import pytest
 from k2eg_rx.errors import TransportError
 from k2eg_rx.transport.interfaces import ConnectionState, UnconfirmedError
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 class Reports:

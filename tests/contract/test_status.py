@@ -13,7 +13,7 @@ from k2eg_rx.transport.interfaces import ConnectionState, TransportStatus
 
 from .conftest import kafka_settings
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 
 class Listener:

@@ -14,7 +14,7 @@ from k2eg_rx.kafka.metadata import topic_creation as creation
 
 from .conftest import MemoryBackend
 
-PATIENCE = 60.0
+PATIENCE = 100.0
 UNKNOWN_TOPIC_OR_PART, TOPIC_AUTHORIZATION_FAILED = 3, 29
 
 

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from kafka_distribution import Distribution, Unavailable, find_distribution
 
-PATIENCE = 60.0  # seconds until a test fails; a passing test never waits that long
+PATIENCE = 100.0  # seconds until a test fails; a passing test never waits that long
 
 # Starts a broker, prints its process id, and waits to be killed.
 START_AND_WAIT = """
