@@ -193,13 +193,14 @@ def build_parser(*, complete: bool = False) -> Parser:
     _add_global_options(parser, default=True)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    # a command's own short options replace the global ones, which stand before it: `put -a`, `get -e 3`
     for name, command in COMMANDS.items():
 
         def fill(own: Parser, arguments: str = command.arguments) -> None:
             _add_global_options(own, default=False)
             load(arguments)(own)
 
-        own: Parser = commands.add_parser(name, fill=fill, help=command.help)
+        own: Parser = commands.add_parser(name, fill=fill, help=command.help, conflict_handler="resolve")
         own.set_defaults(check=None)
         if complete:
             own.complete()
@@ -210,6 +211,11 @@ def _shield_numbers(words: Sequence[str]) -> list[str]:
     """Keeps argparse, which recognizes -1 and -1.5 only, from treating -1e3 or -inf as an option."""
     # To argparse a word with a blank is never an option, and a blank does not change a number.
     return [f" {word}" if word.startswith("-") and is_number(word) else word for word in words]
+
+
+def unshielded(word: str) -> str:
+    """Returns a word as it was given."""
+    return word[1:] if word.startswith(" -") and is_number(word[1:]) else word
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from k2eg_rx import ConnectionEvent, PVData, PVState, Reply, Severity, Snapshot, texts
+from k2eg_rx import ConnectionEvent, PVData, PVState, Severity, Snapshot, texts
 from k2eg_rx.protocol import columns_of, format_number
 
 _NANOSECONDS = 1_000_000_000
@@ -165,16 +165,20 @@ class Formatter:
         json: Whether to print JSON objects, one per line.
         full: Whether to include the PV's whole structure.
         name_width: Width of the column of names.
+        terse: Whether to print values only.
     """
 
     json: bool = False
     full: bool = False
     name_width: int = 0
+    terse: bool = False
 
     def pv(self, data: PVData) -> str:
         """Returns the line, or lines, for a PV's value."""
         if self.json:
             return json.dumps(pv_object(data, full=self.full))
+        if self.terse:
+            return format_value(data)
         parts = [
             printable(data.name).ljust(self.name_width),
             local_time(data.timestamp),
@@ -195,12 +199,29 @@ class Formatter:
         state = "disconnected" if event.state is PVState.DISCONNECTED else "not connected"
         return f"{name}  {time}  *** {state}: {printable(event.reason)}".rstrip(": ")
 
-    def reply(self, uri: str, reply: Reply) -> str:
-        """Returns the line for the gateway's reply to a put."""
+    def change(self, uri: str, before: PVData | None, after: PVData, *, is_completed: bool = False) -> str:
+        """Returns the line for a PV that was written: the old and the new value."""
         if self.json:
-            completed = {"completed": True} if reply.completed else {}
-            return json.dumps({"uri": uri, "error": reply.error, "message": reply.message} | completed)
-        return f"{uri}: {printable(reply.message) or 'done'}"
+            old = {} if before is None else {"old": pv_object(before)["value"]}
+            completed = {"completed": True} if is_completed else {}
+            return json.dumps({"uri": uri} | old | pv_object(after, full=self.full) | completed)
+        if self.terse or before is None:
+            return self.pv(after)
+        parts = [
+            printable(after.name).ljust(self.name_width),
+            f"{format_value(before)} -> {format_value(after)} {printable(after.units)}".rstrip(),
+            format_alarm(after),
+        ]
+        return "  ".join(part for part in parts if part)
+
+    def intention(self, uri: str, before: PVData | None, value: str) -> str:
+        """Returns the line for a PV that would be written."""
+        old = "" if before is None else format_value(before)
+        if self.json:
+            return json.dumps(
+                {"uri": uri, "old": None if before is None else pv_object(before)["value"], "dry_run": value}
+            )
+        return f"{printable(uri)}  {old} -> {printable(value)}  (not written)"
 
     def snapshot(self, snapshot: Snapshot) -> str:
         """Returns the lines for a snapshot: a line per sample, after a headline if the snapshot is recurring."""

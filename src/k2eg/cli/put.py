@@ -1,4 +1,7 @@
-"""``k2eg put``: writes PVs.
+"""``k2eg put``: writes PVs, one after the other, after all values have been checked.
+
+A put is sent once, to the PV that answered a read, and never to another one. Nothing is sent if any PV cannot be read
+or any value does not fit. A put that fails, or whose value is not there with --verify, is the last one.
 
 Thread safety: main thread only.
 """
@@ -6,78 +9,119 @@ Thread safety: main thread only.
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reactivex import operators as ops
 
 from k2eg.cli.formatting import Formatter, format_exactly
 from k2eg.cli.output import print_lines, print_note
-from k2eg.cli.session import CommandError, cause_of, formatter_for, open_client
+from k2eg.cli.put_values import check_value, value_of
+from k2eg.cli.pv_names import Target, targets_of
+from k2eg.cli.reading import answers, failure_of, fallback_note
+from k2eg.cli.session import CommandError, ExitCode, cause_of, formatter_for, open_client
 from k2eg.cli.value_parser import parse_value
 from k2eg.cli.verification import is_written
-from k2eg_rx import Client, K2EGError, OperationError, OperationTimeout, PVData, Settings, first
-from k2eg_rx.protocol import GetCommand
+from k2eg_rx import Client, K2EGError, OperationTimeout, PVData, Settings, first
 from k2eg_rx.texts import shown
 
 
-def _as_label(text: str, data: PVData) -> str | None:
-    """Returns the label that a text is, or None: labels may look like numbers, and come first, as for caput."""
-    labels = data.choices or []
-    return next((word for word in (text, text.strip()) if word in labels), None)
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """A put that has been checked.
+
+    Attributes:
+        uri: The PV that answered.
+        value: The value to send.
+        before: The PV before; None if it was not read.
+    """
+
+    uri: str
+    value: object
+    before: PVData | None
 
 
 def put(arguments: Namespace, settings: Settings) -> None:
-    """Writes a PV and prints the gateway's reply.
+    """Writes PVs, and prints the old and the new value of each.
 
     Raises:
-        K2EGError: The put failed or was not confirmed.
-        CommandError: The PV's type or its value afterwards could not be read, or the PV has another value.
-        ValueError: The value does not fit the PV.
+        CommandError: Nothing was written, a put failed or was not confirmed, or a PV has another value.
+        ValueError: A value does not fit its PV, or the protocol is open and must not be.
     """
-    value = arguments.value if arguments.string else parse_value(arguments.value)
-    formatter = formatter_for(arguments, [arguments.uri])
+    words = {target: arguments.values[target.text] for target in targets_of(arguments.values, arguments, settings)}
+    if len(words) != len(arguments.values):
+        raise ValueError("each PV may be given once")
+    formatter = formatter_for(arguments, [target.uri for target in words])
     with open_client(settings, arguments) as client:
-        try:
-            if not isinstance(value, str) and not arguments.no_check:
-                value = _as_label(arguments.value, first(client.get_stream(arguments.uri, arguments.timeout))) or value
-            sent = client.put_stream(
-                arguments.uri, value, arguments.timeout, wait=arguments.wait, check=not arguments.no_check
-            )
-            reply = first(sent)
-            print_lines(formatter.reply(arguments.uri, reply))
-            if arguments.wait and not reply.completed:
-                print_note("this gateway does not wait: whether the record has completed is not known")
-            if arguments.verify:
-                _verify(value, formatter, client, arguments)
-        except OperationTimeout as error:
-            reason = cause_of(error, client)
-            if error.operation != GetCommand.operation or reason is not error:
-                raise reason from error
-            raise _type_not_known(arguments, error) from error
-        except OperationError as error:
-            if error.operation != GetCommand.operation:
-                raise
-            raise _type_not_known(arguments, error) from error
-        except ValueError as error:
-            if isinstance(value, str) or "(string)" not in str(error):
-                raise
-            raise CommandError(f"{error}; use --string to send {arguments.value!r} as text") from error
+        puts = _unchecked(words) if arguments.no_check else _checked(words, client, arguments)
+        if arguments.dry_run:
+            for each in puts:
+                print_lines(formatter.intention(each.uri, each.before, shown(each.value)))
+            return
+        for number, each in enumerate(puts):
+            try:
+                _write(each, client, formatter, arguments)
+            except CommandError as error:
+                rest = ", ".join(put.uri for put in puts[number + 1 :])
+                raise CommandError(f"{error}\nnot sent: {rest}" if rest else str(error), error.code) from error
 
 
-def _type_not_known(arguments: Namespace, error: K2EGError) -> CommandError:
-    return CommandError(f"put of {arguments.uri}: nothing was sent, its type is not known: {error}")
+def _unchecked(words: Mapping[Target, Sequence[str]]) -> list[_Put]:
+    for target, given in words.items():
+        if target.is_open:
+            raise ValueError(f"--no-check needs the protocol of {target.text}: pva://{target.text}, or -p")
+        if len(given) > 1:
+            raise ValueError(f"--no-check takes one value, got {len(given)}: arrays are JSON, such as '[1, 2]'")
+    return [_Put(target.uri, parse_value(given[0]), None) for target, given in words.items()]
 
 
-def _verify(value: object, formatter: Formatter, client: Client, arguments: Namespace) -> None:
-    """Reads a PV back, prints it, and compares it with the value that was sent.
+def _checked(words: Mapping[Target, Sequence[str]], client: Client, arguments: Namespace) -> list[_Put]:
+    """Returns the puts, after reading all PVs and checking all values."""
+    found = first(answers(client, list(words), arguments.timeout).pipe(ops.to_list()))
+    if failure := failure_of(found, client):
+        raise CommandError(f"nothing was written: {failure}", failure.code)
+    if note := fallback_note(found):
+        print_note(note)
+    answered = {answer.target: answer for answer in found}
+    puts: list[_Put] = []
+    for target, given in words.items():
+        answer = answered[target]
+        assert answer.data is not None  # noqa: S101 - there is no failure
+        value = value_of(given, answer.data, is_text=arguments.string, is_number=arguments.number)
+        check_value(value, answer.data, answer.uri)
+        puts.append(_Put(answer.uri, value, answer.data))
+    return puts
+
+
+def _write(each: _Put, client: Client, formatter: Formatter, arguments: Namespace) -> None:
+    """Sends a put and prints the old and the new value.
 
     Raises:
-        CommandError: It differs, or could not be read.
+        CommandError: The put failed, the PV could not be read afterwards, or it has another value.
     """
-    uri: str = arguments.uri
+    check = not arguments.no_check
     try:
-        read = first(client.get_stream(uri, arguments.timeout))
+        reply = first(client.put_stream(each.uri, each.value, arguments.timeout, wait=arguments.wait, check=check))
+    except (K2EGError, ValueError) as error:
+        cause = cause_of(error, client) if isinstance(error, OperationTimeout) else error
+        text = str(cause) if each.uri in str(cause) else f"put of {each.uri}: {cause}"
+        if cause is not error:
+            text += "; whether it was written, or will be, is not known"
+        raise CommandError(text, ExitCode.of(cause)) from error
+    if arguments.wait and not reply.completed:
+        print_note("this gateway does not wait: whether the record has completed is not known")
+    after = _read_back(each, client, arguments)
+    print_lines(formatter.change(each.uri, each.before, after, is_completed=reply.completed))
+    if arguments.verify and not is_written(each.value, after, arguments.tolerance):
+        sent, read = shown(each.value), format_exactly(after)
+        text = f"put of {each.uri}: sent {sent}, but read {read}: the PV has another value"
+        raise CommandError(text, ExitCode.NOT_VERIFIED)
+
+
+def _read_back(each: _Put, client: Client, arguments: Namespace) -> PVData:
+    try:
+        return first(client.get_stream(each.uri, arguments.timeout))
     except K2EGError as error:
-        reason = cause_of(error, client) if isinstance(error, OperationTimeout) else error
-        raise CommandError(f"put of {uri}: the value was sent, but could not be read back: {reason}") from error
-    print_lines(formatter.pv(read))
-    if not is_written(value, read):
-        sent = shown(value)
-        raise CommandError(f"put of {uri}: sent {sent}, but read {format_exactly(read)}: the PV has another value")
+        cause = cause_of(error, client) if isinstance(error, OperationTimeout) else error
+        code = ExitCode.NOT_VERIFIED if arguments.verify else ExitCode.FAILED
+        raise CommandError(f"{each.uri}: the value was written, but could not be read back: {cause}", code) from error

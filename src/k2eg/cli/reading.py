@@ -14,12 +14,12 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg.cli.pv_names import Target
-from k2eg.cli.session import CommandError, ExitCode, cause_of
+from k2eg.cli.session import CommandError, ExitCode, cause_of, is_of_pv
 from k2eg_rx import Client, GetResult, OperationError, OperationTimeout, PVData
-from k2eg_rx.protocol import silent_pv_seconds
 
 # Seconds until a PV is searched for over Channel Access, too. A gateway needs 0.3 s for a PV that it connects first.
 _HEAD_START = 1.0
+_GATEWAY_SECONDS = 10.0  # that gateways wait for a PV, those too that do not say so
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class _Decision:
             self._failed[target] = result
             return None
         del self.waiting[target]
-        if result.data is None and target.is_open and isinstance(result.error, OperationTimeout):
-            result = self._failed[target]  # of the two, an answer of the gateway says more
+        if result.data is None and target.is_open:
+            result = self._failed[target]  # the error of the first protocol, which had more time
         return Answer(target, result.uri, data=result.data, error=result.error)
 
 
@@ -106,6 +106,10 @@ def answers(client: Client, targets: Sequence[Target], timeout: float) -> Observ
     return rx.defer(start)
 
 
+def _not_connected(over: str, seconds: float) -> str:
+    return f"not connected {over}: the gateway waited {seconds:g} s for it"
+
+
 def reason_of(answer: Answer, client: Client, *, gateway_answers: bool) -> tuple[str, ExitCode]:
     """Returns why a PV could not be read, without its name, and the exit code that says so.
 
@@ -117,12 +121,11 @@ def reason_of(answer: Answer, client: Client, *, gateway_answers: bool) -> tuple
     error = answer.error
     over = "over pva and ca" if answer.target.is_open else f"over {answer.uri.partition('://')[0]}"
     if isinstance(error, OperationError):
-        seconds = silent_pv_seconds(error.message)
-        if seconds is None and error.message.startswith("Timeout"):
-            seconds = 10.0  # of the deployed gateway
-        if seconds is None:
+        if not error.message.startswith("Timeout"):
             return f"the gateway answered with error {error.error}: {error.message or 'no message'}", ExitCode.FAILED
-        return f"not connected {over}: the gateway waited {seconds:g} s for it", ExitCode.FAILED
+        return _not_connected(over, _GATEWAY_SECONDS), ExitCode.FAILED
+    if isinstance(error, OperationTimeout) and is_of_pv(error):
+        return _not_connected(over, error.waited), ExitCode.FAILED
     if isinstance(error, OperationTimeout):
         cause = cause_of(error, client)
         if cause is not error:
@@ -135,12 +138,17 @@ def reason_of(answer: Answer, client: Client, *, gateway_answers: bool) -> tuple
     return str(error), code
 
 
+def _is_of_gateway(error: Exception | None) -> bool:
+    """Returns whether an answer, with a value or an error, came from a gateway."""
+    return error is None or isinstance(error, OperationError) or is_of_pv(error)
+
+
 def failure_of(found: Sequence[Answer], client: Client) -> CommandError | None:
     """Returns the error that names all PVs which could not be read, by reason; None if there is none."""
     failed = [answer for answer in found if answer.error is not None]
     if not failed:
         return None
-    heard = any(answer.error is None or isinstance(answer.error, OperationError) for answer in found)
+    heard = any(_is_of_gateway(answer.error) for answer in found)
     by_reason: dict[str, list[str]] = {}
     codes: list[ExitCode] = []
     for answer in failed:

@@ -17,6 +17,11 @@ from k2eg_rx.concurrency import TerminationSignals
 CLOSE_SECONDS = 1.0  # usually 0.02 s; a rebalance of the consumer group may take longer
 
 
+def is_of_pv(error: Exception) -> bool:
+    """Returns whether a gateway has said that the PV does not answer, within the time of the request."""
+    return isinstance(error, OperationTimeout) and error.hint.startswith("the gateway is there")
+
+
 class ExitCode(IntEnum):
     """The exit codes of commands, beside 0 for success."""
 
@@ -33,7 +38,7 @@ class ExitCode(IntEnum):
             return error.code
         if isinstance(error, TransportError):
             return cls.NO_KAFKA
-        return cls.NO_GATEWAY if isinstance(error, OperationTimeout) else cls.FAILED
+        return cls.NO_GATEWAY if isinstance(error, OperationTimeout) and not is_of_pv(error) else cls.FAILED
 
 
 class CommandError(Exception):
@@ -76,4 +81,6 @@ def cause_of(error: OperationTimeout, client: Client) -> K2EGError:
 def formatter_for(arguments: Namespace, uris: Iterable[str]) -> Formatter:
     """Returns the formatter for the PVs of a command."""
     width = max(len(PVAddress.parse(uri).name) for uri in uris)
-    return Formatter(json=arguments.json, full=arguments.full, name_width=width)
+    return Formatter(
+        json=arguments.json, full=arguments.full, name_width=width, terse=getattr(arguments, "terse", False)
+    )

@@ -10,19 +10,38 @@ from typing import cast
 from k2eg.cli.value_parser import parse_value
 from k2eg_rx import PVData
 
+Tolerance = tuple[float, bool]  # the difference that is accepted, and whether it is a part of the value that was sent
 
-def is_written(sent: object, read: PVData) -> bool:
-    """Returns whether a PV has the value that was sent to it.
+
+def is_written(sent: object, read: PVData, tolerance: Tolerance | None = None) -> bool:
+    """Returns whether a PV has the value that was sent to it, within a tolerance if it is of numbers.
 
     An enum may be sent as label or index. A number is rounded as the PV's type rounds it, to a 32-bit float or not. Of
     a structure, the fields that were sent are compared.
     """
+    if tolerance is not None and (near := _is_near(sent, read.value, *tolerance)) is not None:
+        return near
     data = read.data
     if (fields := _map_of(sent)) and fields.keys() <= data.keys():
         return all(
             _has_value(part, read) if name == "value" else _equal(part, data[name]) for name, part in fields.items()
         )
     return _has_value(sent, read)
+
+
+def _is_near(sent: object, read: object, limit: float, is_relative: bool) -> bool | None:
+    """Returns whether numbers differ by no more than a limit; None if they are no numbers."""
+    ours, theirs = _elements_of(sent), _elements_of(read)
+    if ours is not None and theirs is not None:
+        if len(ours) != len(theirs):
+            return False
+        near = [_is_near(one, other, limit, is_relative) for one, other in zip(ours, theirs, strict=True)]
+        return None if None in near else all(near)
+    if not isinstance(sent, int | float) or not isinstance(read, int | float):
+        return None
+    if not (math.isfinite(sent) and math.isfinite(read)):
+        return _equal_numbers(sent, read)
+    return abs(read - sent) <= (limit * abs(sent) if is_relative else limit)
 
 
 def _has_value(sent: object, read: PVData) -> bool:

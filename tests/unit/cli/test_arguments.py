@@ -50,7 +50,7 @@ def test_without_variables_only_the_app_name_has_a_default() -> None:
 
 @pytest.mark.parametrize("number", ["-1", "-1.5", "-1e3", "-.5e-2", "-inf"])
 def test_a_negative_number_is_a_value_not_an_option(number: str) -> None:
-    assert parse_arguments(["put", "pva://x", number]).value.strip() == number
+    assert parse_arguments(["put", "pva://x", number]).values == {"pva://x": [number]}
 
 
 def test_get_monitor_and_snapshot_accept_several_uris() -> None:
@@ -73,6 +73,12 @@ def test_get_monitor_and_snapshot_accept_several_uris() -> None:
         (["get", "pva://x", "--timeout", "0"], "must be a number of seconds above 0, got '0'"),
         (["get", "pva://x", "--timeout", "inf"], "must be a number of seconds above 0, got 'inf'"),
         (["put", "pva://x"], "VALUE"),
+        (["put", "a=1", "b"], "all words must be PV=VALUE, or the first one a PV, got b"),
+        (["put", "a=1", "a=2"], "each PV may be given once"),
+        (["put", "a", "1", "--tolerance", "1"], "--tolerance needs --verify"),
+        (["put", "a", "1", "--verify", "--tolerance", "-1"], "must be a number of 0 or more"),
+        (["put", "-a", "a", "3", "1", "2"], "-a needs the number of elements before them, got 3 and 2"),
+        (["put", "a b", "3"], "must have no white space"),
         (["monitor", "pva://x", "--count", "0"], "must be a whole number above 0, got '0'"),
         (["monitor", "pva://x", "--overflow", "all"], "invalid choice: 'all'"),
         (["snapshot", "pva://x", "--count", "3"], "--count needs --every"),

@@ -15,7 +15,7 @@ from k2eg.cli.formatting import (
     table_lines,
     utc_time,
 )
-from k2eg_rx import PVData, Reply, Samples, Snapshot
+from k2eg_rx import PVData, Samples, Snapshot
 
 TIME = {"secondsPastEpoch": 1_700_000_000, "nanoseconds": 123_456_789, "userTag": 0}
 TABLE = {"labels": ["Element", "S"], "value": {"element": ["Q1", "BPM2"], "s": [0.5, 12.25]}}
@@ -160,15 +160,12 @@ def test_control_characters_are_escaped() -> None:
     assert printable("a\tb\x07\u202e") == "a\\tb\\x07\\u202e"
 
 
-def test_a_reply_is_printed_with_the_gateways_message() -> None:
-    reply = Reply("1", 0, "Successful")
-    assert Formatter().reply("pva://x", reply) == "pva://x: Successful"
-    assert Formatter().reply("pva://x", Reply("1", 0)) == "pva://x: done"
-    assert json.loads(Formatter(json=True).reply("pva://x", reply)) == {
-        "uri": "pva://x",
-        "error": 0,
-        "message": "Successful",
-    }
+def test_a_change_has_the_old_and_the_new_value() -> None:
+    before, after = PVData("x", structure(1.25)), PVData("x", structure(2.5, display={"units": "A"}))
+    assert Formatter(name_width=3).change("pva://x", before, after) == "x    1.25 -> 2.5 A"
+    assert Formatter(terse=True).change("pva://x", before, after) == "2.5"
+    found = json.loads(Formatter(json=True).change("pva://x", before, after, is_completed=True))
+    assert (found["uri"], found["old"], found["value"], found["completed"]) == ("pva://x", 1.25, 2.5, True)
 
 
 def test_a_snapshot_has_a_line_per_sample() -> None:

@@ -85,6 +85,7 @@ def test_dead_pvs_are_named_after_the_others_are_shown(
         "2 of 7 PVs failed",
         "pva://d:1, pva://d:2: not connected over pva: the gateway waited 10 s for it",
     ]
+    assert str(failure("-w", "1", "pva://d:1")) == "pva://d:1: not connected over pva: the gateway waited 0.8 s for it"
     assert str(failure("d:1")) == "d:1: not connected over pva and ca: the gateway waited 10 s for it"
 
 

@@ -155,5 +155,5 @@ def test_an_empty_interval_is_an_error(gateway: ScriptedGateway, capsys: pytest.
 
 def test_kafka_that_does_not_answer_is_named(gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]) -> None:
     gateway.broker.go_down()
-    assert history(gateway, "pva://my:current") == 1
+    assert history(gateway, "pva://my:current") == 3
     assert capsys.readouterr().err == "k2eg: the broker went down\n"

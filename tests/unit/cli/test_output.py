@@ -9,7 +9,7 @@ import pytest
 
 from k2eg.cli.formatting import Formatter
 from k2eg.cli.output import escape_what_encodings_lack, print_lines, print_note
-from k2eg_rx import PVData, Reply, Samples, Snapshot
+from k2eg_rx import PVData, Samples, Snapshot
 
 HOSTILE = "a\x1b[2J\x07\x9b31m\u202e\nforged\r\u2028b"
 PV = PVData(
@@ -36,7 +36,8 @@ def test_nothing_that_is_printed_steers_the_terminal(
     print_lines(
         formatter.snapshot(Snapshot(HOSTILE, {HOSTILE: Samples([PV.data]), "b" + HOSTILE: Samples()}, iteration=1))
     )
-    print_lines(formatter.reply("pva://x", Reply("id", 0, HOSTILE)))
+    print_lines(formatter.change("pva://x", PV, ENUM))
+    print_lines(formatter.intention("pva://x", ENUM, HOSTILE))
     print_note(HOSTILE)
     out, err = capsys.readouterr()
     assert all(char.isprintable() or char == "\n" for char in out + err)
