@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
+from pathlib import Path
 
 from k2eg_rx import Client
 
@@ -19,3 +21,16 @@ def test_history_prints_what_kafka_keeps(run: Run, client: Client) -> None:
     assert found["name"] == "demo:ramp100"
     assert found["count"] >= 100
     assert found["greatest"] <= 99.0
+
+
+def test_wait_record_and_replay(run: Run, tmp_path: Path) -> None:
+    done = run("wait", "pva://demo:ramp10", "> 10 and < 90", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 10 < json.loads(done.stdout)["value"] < 90
+    file = str(tmp_path / "run.parquet")
+    done = run("record", "pva://demo:ramp100", "-o", file, "--count", "30")
+    assert (done.returncode, done.stderr) == (0, f"k2eg: 30 updates of 1 PVs in {file}\n")
+    done = run("replay", file, "--json")
+    values = [json.loads(line)["value"] for line in done.stdout.splitlines()]
+    assert len(values) == 30
+    assert all((later - earlier) % 100 == 1 for earlier, later in pairwise(values))

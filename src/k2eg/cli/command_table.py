@@ -36,6 +36,11 @@ COMMANDS = {
     "monitor": Command("print updates until Ctrl-C", "pv_arguments:add_monitor", "monitor:monitor"),
     "snapshot": Command("acquire PVs together", "snapshot:add_arguments", "snapshot:snapshot"),
     "history": Command("print what Kafka keeps of PVs", "view_arguments:add_history", "history:history"),
+    "wait": Command("wait until a PV fulfils a condition", "view_arguments:add_wait", "wait:wait"),
+    "record": Command("record PVs to a file until Ctrl-C", "view_arguments:add_record", "record:record"),
+    "replay": Command(
+        "print what a file has recorded", "view_arguments:add_replay", "record:replay", has_environment=False
+    ),
     "gateway": Command(
         "run a gateway", "gateway:add_arguments", "gateway:gateway", has_environment=False, has_logs=True
     ),

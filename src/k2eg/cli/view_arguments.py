@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from k2eg.cli.arguments import Parser, pv_uri
+from k2eg.cli.arguments import Parser, add_full_option, positive, pv_uri
 from k2eg.cli.moments import parse_duration, parse_moment
+
+if TYPE_CHECKING:
+    from k2eg.cli.conditions import Condition
 
 
 def _duration(text: str) -> float:
@@ -61,3 +65,59 @@ def add_history(history: Parser) -> None:
     form = history.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="print all values, or the summary, as comma-separated values")
     form.add_argument("--parquet", metavar="FILE", help="write all values to a file, which `k2eg replay` reads, too")
+
+
+def _condition(text: str) -> Condition:
+    from k2eg.cli.conditions import parse_condition  # noqa: PLC0415 - needs the library
+
+    try:
+        return parse_condition(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_wait(wait: Parser) -> None:
+    """Adds the arguments of ``wait``."""
+    wait.add_argument("uri", type=pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
+    wait.add_argument(
+        "condition",
+        type=_condition,
+        metavar="CONDITION",
+        help="'> 5', '>= 1 and < 3', '== On', 'severity < MAJOR', with and, or, not, ( and ); text in quotes",
+    )
+    wait.add_argument(
+        "--timeout", type=_duration, default=60.0, metavar="TIME", help="when to give up: 90s, 10m (default: 60s)"
+    )
+    add_full_option(wait)
+
+
+def add_record(record: Parser) -> None:
+    """Adds the arguments of ``record``."""
+    add_pvs(record)
+    record.add_argument("-o", "--output", required=True, metavar="FILE", help="the Parquet file; it must not exist")
+    record.add_argument("--since", type=_moment, metavar="TIME", help="begin with what Kafka keeps since then")
+    record.add_argument("--duration", type=_duration, metavar="TIME", help="stop after this time, such as 10m")
+    record.add_argument("--count", type=positive, metavar="N", help="stop after N updates")
+
+
+def add_replay(replay: Parser) -> None:
+    """Adds the arguments of ``replay``."""
+    replay.add_argument("files", nargs="+", metavar="FILE", help="the first file of a recording, or a folder of them")
+    replay.add_argument(
+        "--speed",
+        type=_factor,
+        metavar="X",
+        help="1 for the recorded speed, 60 for an hour in a minute; else at once",
+    )
+    replay.add_argument("--only", action="append", metavar="PV", help="replay this PV; may be repeated")
+    add_full_option(replay)
+
+
+def _factor(text: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return factor
