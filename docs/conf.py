@@ -66,6 +66,7 @@ nitpick_ignore_regex = [
 PUBLIC = (
     "k2eg_rx",
     "k2eg_rx.operators",
+    "k2eg_rx.scans",
     "k2eg_rx.aio",
     "k2eg_rx.frames",
     "k2eg_rx.recording",

@@ -2,7 +2,7 @@
 
 - Values: `value`, `field`, `timestamps`, `pulse_ids`
 - Without INVALID values: `valid`
-- After a change: `fresh`
+- After a change: `fresh`, `settled`
 - Changes: `changed`, `alarms`, `stale`
 - Several PVs: `latest_by_pv`, `combine_pvs`, `align`, `resample`
 - Statistics: `window_statistics`
@@ -27,6 +27,7 @@ from k2eg_rx.operators.pacing import conflate, rate_limit, sample_latest
 from k2eg_rx.operators.put_to import PutClient, PutOutcome, PutReport, put_to
 from k2eg_rx.operators.resample import Resampled, resample
 from k2eg_rx.operators.retry_activation import retry_activation
+from k2eg_rx.operators.settled import settled
 from k2eg_rx.operators.stale import Staleness, stale
 from k2eg_rx.operators.statistics import Window
 from k2eg_rx.operators.values import MissingFieldError, field, fresh, pulse_ids, timestamps, valid, value
@@ -61,6 +62,7 @@ __all__ = [
     "resample",
     "retry_activation",
     "sample_latest",
+    "settled",
     "shared_scheduler",
     "stale",
     "timestamps",
