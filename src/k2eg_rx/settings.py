@@ -274,6 +274,23 @@ def unknown_names(path: Path) -> list[str]:
     return [f"{path}:{line}: {fault}" for line, fault in sorted(found)]
 
 
+def unset_variables(path: Path) -> list[str]:
+    """Returns a text for each use of an environment variable that is not set.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
+    text = _read(path)
+    found: list[tuple[int, str]] = []
+    for section, values in _parse(text, path).items():
+        if section not in (_DEFAULT, "kafka", "kafka.producer", "kafka.consumer"):
+            continue
+        for key, value in values.items():
+            unset = (name for name in _VARIABLE.findall(value) if name not in os.environ)
+            found.extend((line_of(text, section, key), name) for name in unset)
+    return [f"{path}:{line}: the environment variable {name} is not set" for line, name in sorted(found)]
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from typing import Any
@@ -170,3 +171,35 @@ def test_a_gateway_without_permission_for_its_group(site: Any, user: str, scanne
     finally:
         process.terminate()
         process.communicate(timeout=LONG)
+
+
+def _doctor(site: Any, scanner: Any) -> dict[str, dict[str, str]]:
+    """Runs `k2eg doctor`; returns its first finding of each check."""
+    done = site.run("doctor", "--json", "--timeout", "5")
+    scanner.add(done.stdout, done.stderr)
+    assert done.returncode == 1
+    found: dict[str, dict[str, str]] = {}
+    for line in done.stdout.splitlines():
+        finding = json.loads(line)
+        found.setdefault(finding["check"], finding)
+    return found
+
+
+def test_the_doctor_names_refused_credentials_and_goes_no_further(site: Any, scanner: Any) -> None:
+    site.write("SASL", site.scram(sasl_password="stale-Paper-Clip-17"))
+    found = _doctor(site, scanner)
+    assert found["brokers"]["result"] == "ok"
+    assert "did not accept the credentials" in found["TLS and SASL"]["text"]
+    assert found["TLS and SASL"]["remedy"].startswith("check security.protocol, sasl.mechanism")
+    assert found["gateway"]["text"] == "because of: TLS and SASL"
+
+
+def test_the_doctor_names_rights_that_are_missing(site: Any, user: str, scanner: Any) -> None:
+    site.write("SASL", site.scram(user))
+    site.kafka.allow(user, site.commands, "DESCRIBE")
+    site.kafka.allow(user, "app-reply", "DESCRIBE", "READ", "CREATE")
+    found = _doctor(site, scanner)
+    assert found["TLS and SASL"]["result"] == found["command topic"]["result"].replace("warning", "ok") == "ok"
+    assert found["rights"]["text"] == f"this user has no permission to WRITE {site.commands}"
+    assert found["rights"]["remedy"] == f"ask for an ACL: WRITE and DESCRIBE on topic {site.commands!r}"
+    assert found["gateway"]["text"] == "because of: rights"

@@ -288,3 +288,16 @@ def test_the_gateway_command_runs_until_sigterm(
     assert f"metrics_port and metrics_host: cannot serve metrics on port {port} of '127.0.0.1'" in second.stderr
     assert process.returncode == 0
     assert "Traceback" not in log
+
+
+def test_doctor_finds_nothing_wrong_but_the_pv_that_does_not_exist(run: Run) -> None:
+    done = run("doctor", "--json", "pva://demo:sine10", "ca://demo:mode", "no:such")
+    found = objects(done.stdout)
+    assert {each["check"] for each in found if each["result"] == "failed"} == {"PVs"}, done.stdout
+    pvs = [each["text"] for each in found if each["check"] == "PVs"]
+    assert pvs[0].startswith("pva://demo:sine10: connected, floating point number, age ")
+    assert "enum (Off, Standby, Ramping, Beam)" in pvs[1]
+    assert pvs[2].startswith("pva://no:such: never connected")
+    (gateway,) = (each for each in found if each["check"] == "gateway")
+    assert gateway["text"].startswith("1 gateway answered")
+    assert done.returncode == 1

@@ -17,6 +17,7 @@ from k2eg_rx.settings import (
     load_settings,
     shipped_folder,
     unknown_names,
+    unset_variables,
 )
 
 PLAIN = "[DEFAULT]\nkafka_broker_url=broker:9092\nk2eg_cmd_topic=commands\n"
@@ -129,6 +130,14 @@ def test_each_unknown_name_is_reported_with_its_line(folder: Path) -> None:
         f"{file}:7: unknown section [Kafka]: did you mean kafka?",
         f"{file}:9: unknown section [gatway]: did you mean gateway?",
     ]
+
+
+def test_each_unset_variable_is_reported_with_its_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITE_USER", "me")
+    monkeypatch.delenv("SITE_PASSWORD", raising=False)
+    write(folder, PLAIN + "[kafka]\nsasl.username=${SITE_USER}\nsasl.password=${SITE_PASSWORD}\n[gateway]\na=${X}\n")
+    file = folder / "site.ini"
+    assert unset_variables(file) == [f"{file}:6: the environment variable SITE_PASSWORD is not set"]
 
 
 def test_secrets_are_not_shown(folder: Path) -> None:

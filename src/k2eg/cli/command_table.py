@@ -41,6 +41,9 @@ COMMANDS = {
     "replay": Command(
         "print what a file has recorded", "view_arguments:add_replay", "record:replay", has_environment=False
     ),
+    "doctor": Command(
+        "find out what is wrong, and what to do", "doctor:add_arguments", "doctor:doctor", has_environment=False
+    ),
     "gateway": Command(
         "run a gateway", "gateway:add_arguments", "gateway:gateway", has_environment=False, has_logs=True
     ),

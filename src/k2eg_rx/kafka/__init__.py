@@ -8,14 +8,28 @@
 - ``connection``: configuration, errors, connection state and log of librdkafka clients
 """
 
+from k2eg_rx.kafka.connection.health import connection_failure
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop
+from k2eg_rx.kafka.metadata.inspection import (
+    GroupFinding,
+    KafkaInspection,
+    TopicFinding,
+    bootstrap_addresses,
+    resolution_failure,
+)
 from k2eg_rx.kafka.metadata.topic_admin import KafkaTopicAdmin
 from k2eg_rx.kafka.transport import KafkaTransport
 
 __all__ = [
+    "GroupFinding",
+    "KafkaInspection",
     "KafkaTopicAdmin",
     "KafkaTransport",
     "PollLoop",
     "StatusEvents",
+    "TopicFinding",
+    "bootstrap_addresses",
+    "connection_failure",
+    "resolution_failure",
 ]
