@@ -44,6 +44,7 @@ COMMANDS = {
     "doctor": Command(
         "find out what is wrong, and what to do", "doctor:add_arguments", "doctor:doctor", has_environment=False
     ),
+    "env": Command("list, show, make or check environments", "env:add_arguments", "env:env", has_environment=False),
     "gateway": Command(
         "run a gateway", "gateway:add_arguments", "gateway:gateway", has_environment=False, has_logs=True
     ),
