@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import HOST, ServerPorts, without_epics
 from k2eg_rx.embedded.ports import claim_ports, release_ports
 from k2eg_rx.embedded.stack import COMMAND_TOPIC
+from k2eg_rx.gateway.gateway import Gateway
 
 DATA = Path(__file__).parents[1] / "data"
 INI = "[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic={commands}\n[kafka]\nfetch.wait.max.ms=5\n"
@@ -29,6 +32,20 @@ ENDS_WITHIN = 30.0  # seconds for a subprocess to start, work and end on a busy 
 TIMEOUT = 60.0  # seconds until something that should happen is missing
 
 _T = TypeVar("_T")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds the state of this process's gateways to the report of a failed test, and what changes within a second."""
+    report = yield
+    if report.failed:
+        gateways = [thing for thing in gc.get_objects() if type(thing) is Gateway]
+        lines: list[str] = []
+        for _ in range(2):
+            lines += [f"{gateway.metrics}\n{gateway.state()}" for gateway in gateways]
+            time.sleep(1.0)
+        report.sections.append(("gateways", "\n".join(lines)))
+    return report
 
 
 class Collected(Generic[_T]):
