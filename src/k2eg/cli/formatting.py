@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from k2eg.cli.fitted_line import fitted_line
+from k2eg.cli.value_style import IN_LINE, ValueStyle, block_lines, image_text, in_block, picked
 from k2eg_rx import ConnectionEvent, PVData, PVState, Severity, Snapshot, texts
-from k2eg_rx.protocol import columns_of, format_number
+from k2eg_rx.protocol import columns_of
 
 _NANOSECONDS = 1_000_000_000
-_SHOWN_ELEMENTS = 8  # of an array: about 60 characters, the rest of a line after name and time
+_PLAIN = ValueStyle()
 _TIME_WIDTH = 26  # of a time with microseconds
 _SHOWN_ROWS = 20  # of a table, on a terminal of 24 lines
+_CSV_COLUMNS = ("name", "time", "value", "units", "severity", "message")
 
 
 def printable(text: str) -> str:
@@ -23,9 +28,9 @@ def printable(text: str) -> str:
     return texts.printable(text, None)
 
 
-def _element(value: object, precision: int | None = None) -> str:
+def _element(value: object, precision: int | None = None, style: ValueStyle = _PLAIN) -> str:
     if isinstance(value, bool | int | float):
-        return format_number(value, precision)
+        return style.number(value, precision)
     if isinstance(value, str):
         return printable(value)
     return json.dumps(jsonable(value))
@@ -35,23 +40,44 @@ def _row_count(columns: Mapping[str, Sequence[Any]]) -> int:
     return max((len(column) for column in columns.values()), default=0)
 
 
-def format_value(data: PVData) -> str:
+def format_value(data: PVData, style: ValueStyle = _PLAIN) -> str:
     """Returns a PV's value in one line; long arrays and tables are abbreviated."""
     if data.label is not None:
-        return f"{printable(data.label)} ({int(data)})"
+        label, index = printable(data.label), str(int(data))
+        return {"both": f"{label} ({index})", "label": label, "index": index}[style.enums]
+    if style.enums == "index" and data.choices is not None:
+        return str(int(data))
     precision = data.precision
     match data.value:
         case [*elements]:
-            shown = ", ".join(_element(element, precision) for element in elements[:_SHOWN_ELEMENTS])
+            if (text := style.text_of(elements)) is not None:
+                return printable(text)
             count = len(elements)
-            return f"[{shown}]" if count <= _SHOWN_ELEMENTS else f"[{shown}, ...] ({count} values)"
+            there = style.shown(count, IN_LINE)
+            shown = ", ".join(_element(element, precision, style) for element in elements[:there])
+            return f"[{shown}]" if there == count else f"[{shown}, ...] ({count} values)"
+        case bytes(raw) if (text := style.text_of(raw)) is not None:
+            return printable(text)
         case None:
             return json.dumps(jsonable(data.data))
         case value if columns := columns_of(data.data):
             count = _row_count(columns)
             return f"{count} {'row' if count == 1 else 'rows'} of {', '.join(map(printable, columns))}"
         case value:
-            return _element(value, precision)
+            return image_text(data.data) or _element(value, precision, style)
+
+
+def value_lines(data: PVData, style: ValueStyle = _PLAIN) -> tuple[str, list[str]]:
+    """Returns a PV's value as a text for its line, and the lines of a long array below it."""
+    elements: object = data.value
+    if not isinstance(elements, list):
+        return format_value(data, style), []
+    parts = cast("list[object]", elements)
+    count = in_block(style, len(parts))
+    if not count or style.text_of(parts) is not None:
+        return format_value(data, style), []
+    shown = [_element(element, data.precision, style) for element in parts[:count]]
+    return f"{len(parts)} values", list(block_lines(shown, len(parts)))
 
 
 def format_exactly(data: PVData) -> str:
@@ -157,6 +183,10 @@ def pv_object(data: PVData, *, full: bool = False) -> dict[str, object]:
     }
 
 
+def _no_terminal() -> int | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Formatter:
     """Formats results for one command.
@@ -166,32 +196,82 @@ class Formatter:
         full: Whether to include the PV's whole structure.
         name_width: Width of the column of names.
         terse: Whether to print values only.
+        wide: Whether to print severity, status and message of every value.
+        csv: Whether to print lines of comma-separated values.
+        blocks: Whether long arrays take several lines.
+        fields: Paths of the fields to print instead of the value; empty for the value.
+        style: How values are written.
+        time_text: Returns the text of a value's time; None for EPICS time.
+        columns: Width of the terminal; None without one.
     """
 
     json: bool = False
     full: bool = False
     name_width: int = 0
     terse: bool = False
+    wide: bool = False
+    csv: bool = False
+    blocks: bool = False
+    fields: tuple[str, ...] = ()
+    style: ValueStyle = _PLAIN
+    time_text: Callable[[PVData], str] | None = None
+    columns: Callable[[], int | None] = _no_terminal
 
     def pv(self, data: PVData) -> str:
         """Returns the line, or lines, for a PV's value."""
         if self.json:
-            return json.dumps(pv_object(data, full=self.full))
-        if self.terse:
-            return format_value(data)
-        parts = [
-            printable(data.name).ljust(self.name_width),
-            local_time(data.timestamp),
-            f"{format_value(data)} {printable(data.units)}".rstrip(),
-            format_alarm(data),
-        ]
-        lines = ["  ".join(part for part in parts if part)]
-        columns = columns_of(data.data)
+            chosen = (
+                {"fields": {path: jsonable(picked(data.data, path)) for path in self.fields}} if self.fields else {}
+            )
+            return json.dumps(pv_object(data, full=self.full) | chosen)
+        if self.csv:
+            return "\n".join(self._csv_lines(data))
+        if self.terse and not self.fields:
+            return self._terse(data)
+        value, block = value_lines(data, self.style) if self.blocks else (format_value(data, self.style), [])
+        if self.fields:
+            value, block = "", list(structure_lines({path: picked(data.data, path) for path in self.fields}))
+        time = local_time(data.timestamp) if self.time_text is None else self.time_text(data)
+        value = f"{value} {printable(data.units)}".rstrip() if value else ""
+        parts = (printable(data.name), time, value, self.alarm(data))
+        lines = [fitted_line(*parts, name_width=self.name_width, width=self.columns())]
         if self.full:
             lines += structure_lines(data.data, indent=2)
-        elif columns:
-            lines += (f"  {line}" for line in table_lines(columns))
-        return "\n".join(lines)
+        elif not self.fields and (columns := columns_of(data.data)):
+            block = list(table_lines(columns))
+        return "\n".join(lines + [f"  {line}" for line in block])
+
+    def alarm(self, data: PVData) -> str:
+        """Returns the text for a PV's alarm; empty for no alarm, unless lines are wide."""
+        if not self.wide:
+            return format_alarm(data)
+        alarm = data.alarm
+        return f"{alarm.severity.name} {alarm.status} {printable(alarm.message)}".rstrip()
+
+    def head(self) -> str:
+        """Returns the line above all values; empty if there is none."""
+        return ",".join(_CSV_COLUMNS) if self.csv else ""
+
+    def _terse(self, data: PVData) -> str:
+        elements: object = data.value
+        if not isinstance(elements, list) or not self.blocks:
+            return format_value(data, self.style)
+        parts = cast("list[object]", elements)
+        if (text := self.style.text_of(parts)) is not None:
+            return printable(text)
+        count = self.style.shown(len(parts), len(parts))
+        return " ".join(_element(element, data.precision, self.style) for element in parts[:count])
+
+    def _csv_lines(self, data: PVData) -> list[str]:
+        value = jsonable(data.value) if data.label is None else data.label
+        cell = value if isinstance(value, str | int | float) else json.dumps(value)
+        alarm = data.alarm
+        row = [data.name, utc_time(data.timestamp) or "", cell, data.units, alarm.severity.name, alarm.message]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(
+            [printable(part) if isinstance(part, str) else part for part in row]
+        )
+        return [text.getvalue()]
 
     def connection(self, event: ConnectionEvent) -> str:
         """Returns the line for a PV that is not connected."""

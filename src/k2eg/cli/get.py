@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg.cli.output import print_lines, print_note
+from k2eg.cli.display import display_of
+from k2eg.cli.output import print_lines, print_note, print_value
 from k2eg.cli.pv_names import Target, targets_of
 from k2eg.cli.reading import Answer, answers, failure_of, fallback_note
-from k2eg.cli.session import formatter_for, open_client
+from k2eg.cli.session import open_client
 from k2eg_rx import PVData, Settings, first
 
 # Seconds after the first answer in which answers wait for those of PVs before them; after one, the other protocol is
@@ -72,8 +74,10 @@ def get(arguments: Namespace, settings: Settings) -> None:
         CommandError: PVs could not be read; the other PVs are printed first.
     """
     targets = targets_of(arguments.names, arguments, settings)
-    formatter = formatter_for(arguments, [target.uri for target in targets])
-    rows = _Rows(targets, lambda data: print_lines(formatter.pv(data)))
+    formatter = replace(display_of(arguments, [target.uri for target in targets]), blocks=True)
+    rows = _Rows(targets, lambda data: print_value(formatter, data))
+    if head := formatter.head():
+        print_lines(head)
     with open_client(settings, arguments) as client:
         _show_all(answers(client, targets, arguments.timeout), rows)
         if note := fallback_note(rows.answers):

@@ -15,11 +15,13 @@ from k2eg.cli.arguments import (
     seconds,
     unshielded,
 )
+from k2eg.cli.display import add_display
 
 
 def add_get(parser: Parser) -> None:
     """Adds the arguments of ``get``."""
     add_pvs(parser)
+    add_display(parser)
     add_full_option(parser)
     add_timeout_option(parser)
 

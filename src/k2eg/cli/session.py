@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from enum import IntEnum
 
 from k2eg.cli.formatting import Formatter
+from k2eg.cli.output import terminal_columns
 from k2eg_rx import Client, ConnectionState, K2EGError, OperationTimeout, PVAddress, Settings, TransportError
 from k2eg_rx.concurrency import TerminationSignals
 
@@ -82,5 +83,9 @@ def formatter_for(arguments: Namespace, uris: Iterable[str]) -> Formatter:
     """Returns the formatter for the PVs of a command."""
     width = max(len(PVAddress.parse(uri).name) for uri in uris)
     return Formatter(
-        json=arguments.json, full=arguments.full, name_width=width, terse=getattr(arguments, "terse", False)
+        json=arguments.json,
+        full=arguments.full,
+        name_width=width,
+        terse=getattr(arguments, "terse", False),
+        columns=terminal_columns,
     )

@@ -24,9 +24,9 @@ def usage_error(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     "words",
     [
         ["-e", "lab", "-a", "me", "get", "pva://x"],
-        ["get", "-e", "lab", "-a", "me", "pva://x"],
+        ["snapshot", "-e", "lab", "-a", "me", "pva://x"],
         ["-e", "lab", "get", "pva://x", "--app", "me"],
-        ["-e", "other", "get", "pva://x", "-e", "lab", "-a", "me"],
+        ["-e", "other", "get", "pva://x", "-e", "lab", "--app", "me"],
     ],
 )
 def test_global_options_are_allowed_before_and_after_the_command(words: list[str]) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from k2eg.cli.formatting import Formatter
-from k2eg.cli.output import escape_what_encodings_lack, print_lines, print_note
+from k2eg.cli.output import escape_what_encodings_lack, print_lines, print_note, print_value, terminal_columns
 from k2eg_rx import PVData, Samples, Snapshot
 
 HOSTILE = "a\x1b[2J\x07\x9b31m\u202e\nforged\r\u2028b"
@@ -61,3 +61,37 @@ def test_what_an_encoding_lacks_costs_no_value(monkeypatch: pytest.MonkeyPatch) 
     escape_what_encodings_lack()
     print_lines("21.5 °C")
     assert raw.getvalue() == b"21.5 \\xb0C\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+ALARMED = PVData("x", {"value": 1.5, "alarm": {"severity": 2, "status": 1, "message": HOSTILE}})
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_coloured"),
+    [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({}, False)],
+)
+def test_alarms_are_coloured_on_a_terminal_that_has_colours(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], is_coloured: bool
+) -> None:
+    for name in ("TERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    print_value(Formatter(), ALARMED)
+    out = terminal.getvalue()
+    assert ("\x1b[1;31mMAJOR (" in out) is is_coloured
+    plain = out.replace("\x1b[1;31m", "").replace("\x1b[0m", "")
+    assert all(char.isprintable() or char == "\n" for char in plain)
+
+
+def test_a_stream_that_is_no_terminal_has_neither_colours_nor_width(capsys: pytest.CaptureFixture[str]) -> None:
+    assert terminal_columns() is None
+    print_value(Formatter(), ALARMED)
+    assert "\x1b" not in capsys.readouterr().out
