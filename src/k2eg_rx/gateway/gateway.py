@@ -107,8 +107,8 @@ class CommandHandler:
         self._context = context
         self._logged_reasons: set[str] = set()
         self._refused_replies = RateLimitedWarning(_log, "{} commands dropped: their reply topics are refused")
-        self._access = AccessRules(context)
-        providers = self._access.applied_to(providers)
+        self.access = AccessRules(context)
+        providers = self.access.applied_to(providers)
         self.topics = Topics(admin, context.scheduler, create=context.options.create_topics)
         self.channels = Channels(providers, UpdateQueue(context), context)
         self.get_put = GetPutHandler(providers, context, capacity_available, confirm)
@@ -162,7 +162,7 @@ class CommandHandler:
             return refusal_stream(metrics, parsed.reply_to, parsed.key, parsed.error, parsed.message)
         principal = self._context.options.principals.get(record.topic, ANONYMOUS)
         request = CommandRequest(parsed.command, parsed.reply_to, received.claim, received.written, principal)
-        return self._access.admit(request, self._handlers[type(parsed.command)])
+        return self.access.admit(request, self._handlers[type(parsed.command)])
 
     def _parse(self, record: Record) -> Parsed:
         if len(record.value or b"") > self._context.options.max_command_bytes:

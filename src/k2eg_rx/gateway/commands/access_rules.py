@@ -8,7 +8,7 @@ Thread safety: belongs to the event loop thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -108,6 +108,17 @@ class AccessRules:
             self._metrics.count_result(command.operation, Result.REFUSED)
             return reactivex.of(reply(request.reply_to, name, ACCESS_DENIED, text))
         return refusal_stream(self._metrics, request.reply_to, key, ACCESS_DENIED, text)
+
+    def denial_of(self, principals: Collection[str], names: Sequence[str]) -> str:
+        """Returns why none of some principals may read all of some PVs; ``""`` if one may."""
+        denied = Denial("access", "no principal has requested it")
+        for principal in principals:
+            denials = (self._denial(name, principal, is_put=False) for name in names)
+            first = next(filter(None, denials), None)
+            if first is None:
+                return ""
+            denied = first
+        return f"{denied.text} ([gateway] {denied.option})"
 
     def _snapshot(self, request: CommandRequest[SnapshotCommand], carry_out: CarryOut) -> Observable[OutgoingRecord]:
         names = request.command.pv_name_list

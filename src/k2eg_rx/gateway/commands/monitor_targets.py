@@ -9,7 +9,7 @@ from k2eg_rx.gateway.commands.get_put import MALFORMED
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, too_many_names
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, reply
 from k2eg_rx.gateway.commands.topic_rules import TOPIC_REFUSED, TopicRules
-from k2eg_rx.gateway.runtime.options import GatewayOptions
+from k2eg_rx.gateway.runtime.options import ANONYMOUS, GatewayOptions
 from k2eg_rx.protocol import MONITOR_KEY, MonitorCommand, MultiMonitorCommand, ReplyTo, Serialization
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.texts import printable
@@ -37,6 +37,7 @@ class MonitorDefinition:
         serialization: Theirs.
         applications: The reply topics of the applications that have requested it; the first one at first.
         reads_on: Whether the client that requested it last reads the topic from before its command on.
+        principals: The principals of their commands.
     """
 
     name: str
@@ -45,6 +46,7 @@ class MonitorDefinition:
     serialization: Serialization
     applications: tuple[str, ...]
     reads_on: bool = True
+    principals: tuple[str, ...] = (ANONYMOUS,)
 
     @property
     def key(self) -> MonitorKey:

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, NamedTuple, cast
 
 from k2eg_rx.gateway.commands.monitor_targets import MonitorDefinition, MonitorKey
+from k2eg_rx.gateway.runtime.options import ANONYMOUS
 from k2eg_rx.protocol import (
     Command,
     ParsedCommand,
@@ -104,6 +105,7 @@ def monitor_value(definition: MonitorDefinition, time_ms: int) -> Mapping[str, A
         "uri": definition.address.uri,
         "serialization": definition.serialization.value,
         "applications": definition.applications,
+        "principals": definition.principals,
         "reads_on": definition.reads_on,
         "at": time_ms,
     }
@@ -120,7 +122,8 @@ def monitor_of(entry: Entry) -> MonitorDefinition | None:
         return None
     if not applications or not topic:
         return None
-    return MonitorDefinition(name, address, topic, form, applications, value.get("reads_on") is not False)
+    reads_on = value.get("reads_on") is not False
+    return MonitorDefinition(name, address, topic, form, applications, reads_on, _names(value.get("principals")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +134,13 @@ class SnapshotDefinition:
         command: Its start command.
         serialization: That of its messages.
         applications: The reply topics of the applications that have started it; the first one at first.
+        principals: The principals of their commands.
     """
 
     command: RepeatingSnapshotCommand
     serialization: Serialization
     applications: tuple[str, ...]
+    principals: tuple[str, ...] = (ANONYMOUS,)
 
     @property
     def topic(self) -> str:
@@ -172,7 +177,8 @@ def command_of(entry: Entry) -> ParsedCommand | None:
 def snapshot_value(definition: SnapshotDefinition, time_ms: int) -> Mapping[str, Any]:
     """Returns the value of a snapshot's entry."""
     text = _command_text(definition.command, definition.serialization)
-    return {"command": text, "applications": definition.applications, "at": time_ms}
+    applications, principals = definition.applications, definition.principals
+    return {"command": text, "applications": applications, "principals": principals, "at": time_ms}
 
 
 def snapshot_of(entry: Entry) -> SnapshotDefinition | None:
@@ -181,7 +187,14 @@ def snapshot_of(entry: Entry) -> SnapshotDefinition | None:
     if parsed is None or not isinstance(parsed.command, RepeatingSnapshotCommand) or not isinstance(applications, list):
         return None
     names = tuple(map(str, cast("list[object]", applications))) or ("",)
-    return SnapshotDefinition(parsed.command, parsed.reply_to.serialization, names)
+    principals = _names((entry.value or {}).get("principals"))
+    return SnapshotDefinition(parsed.command, parsed.reply_to.serialization, names, principals)
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """Returns the principals in an entry."""
+    names = cast("list[object]", value) if isinstance(value, list) else []
+    return tuple(map(str, names)) or (ANONYMOUS,)
 
 
 @dataclass(frozen=True, slots=True)

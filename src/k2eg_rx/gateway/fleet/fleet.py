@@ -22,6 +22,7 @@ from reactivex import abc
 
 from k2eg_rx.concurrency import elapsed
 from k2eg_rx.errors import TransportError
+from k2eg_rx.gateway.commands.access_rules import AccessRules
 from k2eg_rx.gateway.commands.claims import Claims
 from k2eg_rx.gateway.commands.limits import Usage
 from k2eg_rx.gateway.commands.monitors import Monitors
@@ -47,6 +48,7 @@ from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.metrics import FleetState, RateLimitedWarning
 from k2eg_rx.protocol import GatewayStatusCommand, RepeatingSnapshotStopCommand, RepeatingSnapshotTriggerCommand
+from k2eg_rx.pv import snapshot_topic
 from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Offsets, Partition, Receiver, Record, RecordSource, Transport, UnconfirmedError
 
@@ -87,6 +89,7 @@ class Publishing(Protocol):
     recurring: RecurringSnapshots
     topics: Topics
     rules: TopicRules
+    access: AccessRules
     status: StatusHandler
 
 
@@ -129,6 +132,7 @@ class Fleet:
             desired=self._desired,
             outlet=outlet,
             append=append,
+            denial_of=parts.access.denial_of,
             context=context,
         )
         self.handlers = FleetHandlers(
@@ -314,6 +318,7 @@ class Fleet:
                 request = CommandRequest(parsed.command, parsed.reply_to, claim, written)
                 self._snapshots.trigger(request).subscribe(self._outlet.send)
             elif isinstance(parsed.command, RepeatingSnapshotStopCommand):
+                self.owner.end_suspended(entry.partition, snapshot_topic(parsed.command.snapshot_name))
                 stop = CommandRequest(parsed.command, parsed.reply_to, claim)
                 self._snapshots.stop(stop).subscribe(self._outlet.send)
         self._append(entry.partition, Kind.COMMAND, entry.name, None, lambda _: None)

@@ -165,7 +165,8 @@ class FleetHandlers:
             known = self._desired.monitors.get(key) or wanted.get(key)
             if known is None:
                 form, applications = reply_to.serialization, (reply_to.topic,)
-                wanted[key] = MonitorDefinition(name, address, topic, form, applications, reads_on)
+                principals = (request.principal,)
+                wanted[key] = MonitorDefinition(name, address, topic, form, applications, reads_on, principals)
             else:
                 applications = _with(known.applications, reply_to.topic)
                 other = address != known.address and self._may_replace(known)
@@ -174,6 +175,7 @@ class FleetHandlers:
                     address=address if other else known.address,
                     applications=applications,
                     reads_on=reads_on,
+                    principals=_with(known.principals, request.principal),
                 )
         return list(wanted.values())
 
@@ -232,7 +234,8 @@ class FleetHandlers:
             if other:
                 text = f"Snapshot {name} is in use with {other}; stop it first, or use another name"
                 return refusal_stream(self._metrics, reply_to, RECURRING_KEY, IN_USE, text)
-            joined = replace(known, applications=_with(known.applications, reply_to.topic))
+            principals = _with(known.principals, request.principal)
+            joined = replace(known, applications=_with(known.applications, reply_to.topic), principals=principals)
             self._write(joined, lambda _: None)
             text = f"Snapshot {name} is already running"
             return reply_stream(self._metrics, reply_to, RECURRING_KEY, text, gateway_topic=starts)
@@ -242,7 +245,7 @@ class FleetHandlers:
         refusal = self._desired.take(reply_to.topic, topic, len(addresses))
         if refusal:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, OVER_LIMIT, refusal)
-        wanted = SnapshotDefinition(command, reply_to.serialization, (reply_to.topic,))
+        wanted = SnapshotDefinition(command, reply_to.serialization, (reply_to.topic,), (request.principal,))
         text = f"The snapshot '{name}' has been started"
         answer = reply(reply_to, RECURRING_KEY, 0, text, topic, gateway_topic=starts)
 

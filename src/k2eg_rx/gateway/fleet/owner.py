@@ -10,7 +10,7 @@ Thread safety: belongs to the event loop thread.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -38,6 +38,7 @@ from k2eg_rx.gateway.fleet.entries import (
 from k2eg_rx.gateway.fleet.tenancy import Tenancy
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import in_slices
+from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.protocol import epoch_text
 from k2eg_rx.texts import get_logger
 
@@ -112,6 +113,7 @@ class Owner:
         snapshots: Publishes snapshots.
         desired: What is wanted.
         outlet: Publishes records.
+        denial_of: Returns why none of some principals may read all of some PVs; ``""`` if one may.
         append: Appends an entry to the log, given its partition, kind, name and value; repeats that until Kafka has it.
         context: Scheduler and clock.
 
@@ -132,6 +134,7 @@ class Owner:
         desired: DesiredState,
         outlet: Outlet,
         append: Append,
+        denial_of: Callable[[Collection[str], Sequence[str]], str],
         context: GatewayContext,
     ) -> None:
         self._fleet = fleet
@@ -141,6 +144,8 @@ class Owner:
         self._desired = desired
         self._outlet = outlet
         self._append = append
+        self._denial_of = denial_of
+        self._suspended = RateLimitedWarning(_log, "{} remembered monitors and snapshots suspended: they are denied")
         self._scheduler = context.scheduler
         self._clock = context.clock
         self.tenures: dict[int, Tenure] = {}
@@ -185,6 +190,10 @@ class Owner:
         if key in tenure.ending:
             tenure.wanted_again[key] = wanted
             return
+        denial = self._denial(wanted)
+        if denial:
+            self._suspended.count(f"name={key} reason={denial}")
+            return
         epoch = self._epoch_text(tenure) if tenure.stage is Stage.LIVE else None
         if isinstance(wanted, MonitorDefinition):
             self._monitors.run(wanted, self._outlet.send, epoch)
@@ -205,6 +214,19 @@ class Owner:
         if epoch is not None:
             self._begin(tenure, topic, self._desired.numbers.get(topic, 1))
 
+    def _denial(self, wanted: MonitorDefinition | SnapshotDefinition) -> str:
+        """Returns why what was requested under other rules, perhaps, is not to be published now."""
+        is_monitor = isinstance(wanted, MonitorDefinition)
+        names = (wanted.address.uri,) if is_monitor else wanted.command.pv_name_list
+        return self._denial_of(wanted.principals, names)
+
+    def end_suspended(self, partition: int, topic: str) -> None:
+        """Ends what is wanted of a snapshot that does not run, as it is denied."""
+        tenure, wanted = self.tenures.get(partition), self._desired.snapshots.get(topic)
+        if tenure is not None and wanted is not None and topic not in tenure.streams and self._denial(wanted):
+            for kind in (Kind.NUMBERS, Kind.SNAPSHOT):
+                self._append(partition, kind, topic, None, lambda _: None)
+
     def _epoch_text(self, tenure: Tenure) -> str:
         return epoch_text(self._fleet, tenure.epoch)
 
@@ -214,8 +236,10 @@ class Owner:
         deadline = self._clock() + _CONNECT
 
         def is_ready() -> bool:
-            keys = [each.key for each in self._desired.monitors_in(tenure.partition)]
-            return tenancy.is_vacant or self._clock() >= deadline or all(map(self._monitors.has_value, keys))
+            if tenancy.is_vacant or self._clock() >= deadline:
+                return True
+            wanted = self._desired.monitors_in(tenure.partition)
+            return all(self._monitors.has_value(each.key) or self._denial(each) for each in wanted)
 
         self._when(tenure, is_ready, partial(self._claim, tenure))
 

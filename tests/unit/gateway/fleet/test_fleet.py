@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,14 +88,16 @@ class Source:
 class Member:
     """One gateway; also its transport and its publisher."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, **options: Any) -> None:
         self.site = site
         self.outgoing: list[OutgoingRecord] = []
         self.dropped: set[str] = set()
         self.pva = site.new_provider()
         self.source = Source()
         self.log = Log(site)
-        context = GatewayContext(site.scheduler, options=GatewayOptions(), clock=site.time, command_topic="commands")
+        context = GatewayContext(
+            site.scheduler, options=GatewayOptions(**options), clock=site.time, command_topic="commands"
+        )
         self.handler = CommandHandler({"pva": self.pva}, context)
         self.fleet = Fleet(self.log, self, self.handler, self, context)  # type: ignore[arg-type]
         self.handler.share(self.fleet.handlers)
@@ -126,9 +129,9 @@ class Member:
     def drop(self, topic: str, key: bytes) -> None:
         self.dropped.add(topic)
 
-    def command(self, command: str, **fields: Any) -> None:
+    def command(self, command: str, *, topic: str = "commands", **fields: Any) -> None:
         body = {"command": command, "reply_topic": "replies", "reply_id": "id", "serialization": "json"} | fields
-        record = Record("commands", 0, 0, None, json.dumps(body).encode())
+        record = Record(topic, 0, 0, None, json.dumps(body).encode())
         claims = Claims()
         with claims.lock:
             received = ReceivedCommand(record, claims.of(record))
@@ -161,8 +164,8 @@ class Site:
             member.log.waiting.append(entry)
             call_soon(self.scheduler, member.log.read)
 
-    def add(self) -> Member:
-        member = Member(self)
+    def add(self, **options: Any) -> Member:
+        member = Member(self, **options)
         self.members.append(member)
         self.advance(0.5)
         return member
@@ -432,3 +435,65 @@ def test_a_flood_of_requests_for_the_status_does_not_fill_the_log(site: Site) ->
     site.advance(0.5)
     assert len(site.published["replies"]) == 100
     assert len(site.entries) - before == 2 * 20, "a request and its end, twenty times"
+
+
+ACF = """
+UAG(ops) {operators}
+ASG(DEFAULT) { RULE(1, READ) { UAG(ops) } }
+"""
+APPLICATIONS = "ops-commands:operators, website-commands:website"
+
+
+@pytest.fixture
+def restarted(site: Site, tmp_path: Path) -> Callable[..., Member]:
+    """Ends all gateways, and starts one with rules that let `operators` read, and no other principal."""
+    (tmp_path / "site.acf").write_text(ACF)
+
+    def restart() -> Member:
+        for member in site.members:
+            member.log.is_stuck, member.source.is_member = True, False
+        site.members.clear()
+        made = site.add(access=str(tmp_path / "site.acf"), command_topics=APPLICATIONS)
+        site.assign((made, ALL))
+        return made
+
+    return restart
+
+
+def test_what_is_remembered_runs_only_if_a_principal_that_has_requested_it_may_still_read_it(
+    site: Site, restarted: Callable[..., Member], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = site.add(command_topics=APPLICATIONS)
+    site.assign((first, ALL))
+    for topic, name in (("website-commands", "a"), ("website-commands", "b"), ("ops-commands", "b")):
+        first.command("monitor", topic=topic, pv_name=f"pva://{name}", monitor_dest_topic=name, uri_keys=True)
+    definition = {"snapshot_name": "s", "pv_name_list": ["pva://c"], "triggered": True}
+    first.command("repeating_snapshot", topic="website-commands", **definition)
+    site.update("a", 1)
+
+    second = restarted()
+    assert {subscription.address.name for subscription in second.pva.subscriptions} == {"b"}
+    assert "suspended: they are denied: name=" in caplog.text
+    assert "lets 'website' read" in caplog.text
+    second.command("monitor", topic="website-commands", pv_name="pva://a", monitor_dest_topic="a")
+    assert site.replies()[-1] == -12
+    second.command("monitor", topic="ops-commands", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    site.update("a", 2)
+    assert site.values("a") == [1, 2], "a principal that may read it has requested it"
+    second.command("repeating_snapshot_trigger", snapshot_name="s")
+    assert site.replies()[-1] == -2, "it does not run"
+    second.command("repeating_snapshot_stop", snapshot_name="s")
+    site.advance(1.0)
+    assert second.fleet._desired.snapshots == {}
+
+
+def test_what_is_suspended_runs_again_when_the_rules_allow_it(site: Site, restarted: Callable[..., Member]) -> None:
+    first = site.add(command_topics=APPLICATIONS)
+    site.assign((first, ALL))
+    first.command("monitor", topic="website-commands", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    restarted()
+    site.members.clear()
+    third = site.add(command_topics=APPLICATIONS)
+    site.assign((third, ALL))
+    site.update("a", 2)
+    assert site.values("a") == [2]
