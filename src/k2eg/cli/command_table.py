@@ -46,8 +46,13 @@ COMMANDS = {
     ),
     "env": Command("list, show, make or check environments", "env:add_arguments", "env:env", has_environment=False),
     "gateway": Command(
-        "run a gateway", "gateway:add_arguments", "gateway:gateway", has_environment=False, has_logs=True
+        "run a gateway, or print the status of those that run",
+        "gateway:add_arguments",
+        "gateway:gateway",
+        has_environment=False,
+        has_logs=True,
     ),
+    "monitors": Command("list the PVs that gateways keep active", "gateways:add_monitors", "gateways:monitors"),
     "demo": Command(
         "run a broker, an IOC and a gateway, and show live PVs",
         "demo:add_arguments",

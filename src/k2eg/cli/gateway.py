@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from k2eg.cli.arguments import Parser, port, positive
+from k2eg.cli.arguments import Parser, port, positive, seconds
 from k2eg.cli.environment import settings_for
 from k2eg.cli.output import print_lines
 from k2eg_rx.errors import require_extra
@@ -43,6 +43,10 @@ def gateway(arguments: Namespace) -> int:
         ValueError: The configuration is invalid.
         ModuleNotFoundError: The extra ``gateway`` is not installed.
     """
+    if arguments.action == "status":
+        from k2eg.cli.gateways import status  # noqa: PLC0415 - a gateway needs no client
+
+        return status(arguments)
     configuration = _with_overrides(_configuration(arguments), arguments)
     settings = configuration.settings
     if arguments.print_config:
@@ -120,6 +124,12 @@ def _log_uncaught(arguments: threading.ExceptHookArgs) -> None:
 def add_arguments(parser: Parser) -> None:
     """Adds the arguments of ``gateway``."""
     parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("status",),
+        help="print the status of running gateways instead",
+    )
+    parser.add_argument(
         "--config",
         metavar="FILE",
         help="the deployed gateway's configuration, name=value lines, instead of an environment; its variables"
@@ -150,6 +160,13 @@ def add_arguments(parser: Parser) -> None:
         help="serve metrics and health over HTTP: /metrics, /healthz, /readyz (0: not, the default)",
     )
     parser.add_argument("--metrics-host", metavar="H", help="the address to serve them on (default: 127.0.0.1)")
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=2.0,
+        metavar="SECONDS",
+        help="with status: how long answers are collected (default: %(default)g)",
+    )
     parser.set_defaults(check=_check)
 
 

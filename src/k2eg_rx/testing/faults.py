@@ -276,5 +276,6 @@ _OPERATIONS: frozenset[str] = frozenset(
         "repeating_snapshot",
         "repeating_snapshot_trigger",
         "repeating_snapshot_stop",
+        "gateway_status",
     }
 )
