@@ -17,7 +17,7 @@ from k2eg_rx.kafka.connection.configuration import Properties
 from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_gone
 from k2eg_rx.kafka.connection.health import Health, Permission
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
-from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background
+from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background, leave_group
 from k2eg_rx.texts import get_logger
 
 _log = get_logger(__name__)
@@ -67,6 +67,7 @@ class KafkaPresence:
             if watchdog.is_disconnected(consumer, self._topic):
                 close_in_background(consumer)
                 consumer = self._join()
+        leave_group(consumer)
         with contextlib.suppress(KafkaException):
             consumer.close()
 

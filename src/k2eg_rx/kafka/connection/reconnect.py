@@ -44,6 +44,9 @@ def has_broker(client: Any, topic: str) -> bool:
     return True
 
 
+_LEAVING_POLLS = (0.0, 0.01, 0.0)  # seconds: a rebalance that is pending, the one that follows it, and a rest
+
+
 class ConnectionWatchdog:
     """Checks one client's connection to the cluster.
 
@@ -93,10 +96,24 @@ class ConnectionWatchdog:
         return False
 
 
+def leave_group(consumer: Consumer) -> None:
+    """Ends a consumer's membership in its group, before it is closed. Its callbacks may run.
+
+    A rebalance that is pending at `close` calls `assign`, which waits for librdkafka's main thread with Python's global
+    lock held. If that thread has left the group already, neither returns, and the whole process stands still
+    (librdkafka issue 4884). So the subscription ends first, and what is pending runs while the group can answer.
+    """
+    with contextlib.suppress(KafkaException, RuntimeError):
+        consumer.unsubscribe()
+        for timeout in _LEAVING_POLLS:
+            consumer.poll(timeout)
+
+
 def close_in_background(consumer: Consumer) -> None:
     """Closes a consumer on its own thread: closing may take a minute without a broker."""
 
     def close() -> None:
+        leave_group(consumer)
         with contextlib.suppress(KafkaException, RuntimeError):
             consumer.close()
 

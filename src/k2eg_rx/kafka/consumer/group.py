@@ -27,6 +27,7 @@ from k2eg_rx.concurrency import elapsed
 from k2eg_rx.kafka.connection.configuration import Properties
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
+from k2eg_rx.kafka.connection.reconnect import leave_group
 from k2eg_rx.kafka.consumer.arrivals import Arrivals
 from k2eg_rx.kafka.consumer.group_offsets import (
     REBALANCE_ERRORS,
@@ -204,6 +205,7 @@ class GroupPollLoop(PollLoop):
             self._warn_uncommitted(len(self._received), failure)
         self._on_given_up(list(self.lag.starts), handed_over=failure is None)
         self._received.clear()  # librdkafka commits nothing while it closes; it would wait in vain
+        leave_group(consumer)
         super()._leave(consumer)
 
     def _warn_uncommitted(self, count: int, failure: KafkaError) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any, cast
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
-from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
+from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 
 
@@ -111,3 +114,32 @@ def test_a_client_is_replaced_when_the_process_is_scheduled_again(harness):
     harness.code = KafkaError._TRANSPORT
     assert not any(harness.checks(4, interval=10.0))
     assert harness.checks(3).index(True) == 2
+
+
+class Member:
+    """A consumer of a group that records its calls; a rebalance waits for each of the first polls."""
+
+    def __init__(self, pending: int) -> None:
+        self.pending = pending
+        self.calls: list[str] = []
+        self.closed = threading.Event()
+
+    def unsubscribe(self) -> None:
+        self.calls.append("unsubscribe")
+
+    def poll(self, timeout: float) -> None:
+        if self.pending:
+            self.pending -= 1
+            self.calls.append("rebalance")
+
+    def close(self) -> None:
+        self.calls += ["rebalance during close"] * self.pending + ["close"]
+        self.closed.set()
+
+
+def test_a_member_runs_pending_rebalances_before_it_is_closed():
+    """They would wait for a group that librdkafka has left, with Python's global lock held."""
+    member = Member(pending=2)
+    close_in_background(cast("Any", member))
+    assert member.closed.wait(60.0)
+    assert member.calls == ["unsubscribe", "rebalance", "rebalance", "close"]
