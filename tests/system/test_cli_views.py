@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
-from k2eg_rx import Client
+from k2eg_rx import Client, first
 
 from .conftest import Collected, Run
 
@@ -34,3 +34,24 @@ def test_wait_record_and_replay(run: Run, tmp_path: Path) -> None:
     values = [json.loads(line)["value"] for line in done.stdout.splitlines()]
     assert len(values) == 30
     assert all((later - earlier) % 100 == 1 for earlier, later in pairwise(values))
+
+
+def test_a_machine_is_saved_compared_and_restored(run: Run, client: Client, tmp_path: Path) -> None:
+    pvs = {"pva://demo:setpoint1": 1.25, "pva://demo:mode": "Standby", "pva://demo:message": "saved"}
+    before = {uri: first(client.get_stream(uri)) for uri in pvs}
+    file = str(tmp_path / "saved.csv")
+    try:
+        for uri, value in pvs.items():
+            first(client.put_stream(uri, value))
+        assert run("snapshot", *pvs, "-o", file).returncode == 0
+        for uri, value in {"pva://demo:setpoint1": 2.5, "pva://demo:mode": "Off"}.items():
+            first(client.put_stream(uri, value))
+        done = run("diff", file)
+        assert (done.returncode, len(done.stdout.splitlines())) == (1, 3)
+        done = run("restore", file, "--yes")
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 written, 2 of them verified")
+        assert run("diff", file).returncode == 0
+        assert first(client.get_stream("pva://demo:mode")).label == "Standby"
+    finally:
+        for uri, data in before.items():
+            first(client.put_stream(uri, data.value if data.label is None else data.label))

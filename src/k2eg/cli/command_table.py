@@ -41,6 +41,10 @@ COMMANDS = {
     "replay": Command(
         "print what a file has recorded", "view_arguments:add_replay", "record:replay", has_environment=False
     ),
+    "diff": Command(
+        "compare saved values with PVs or each other", "view_arguments:add_diff", "diff:diff", has_environment=False
+    ),
+    "restore": Command("write saved values to PVs", "view_arguments:add_restore", "restore:restore"),
     "doctor": Command(
         "find out what is wrong, and what to do", "doctor:add_arguments", "doctor:doctor", has_environment=False
     ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from argparse import Namespace
+from datetime import UTC, datetime
 
 from k2eg.cli.arguments import Parser, add_full_option, add_timeout_option, positive, pv_uri
 from k2eg.cli.output import print_lines, print_note
@@ -18,6 +19,8 @@ from k2eg_rx import (
     K2EGError,
     OperationError,
     OperationTimeout,
+    PVAddress,
+    PVData,
     Settings,
     Snapshot,
     SnapshotProperties,
@@ -51,10 +54,26 @@ def _one_shot(arguments: Namespace, client: Client) -> None:
         taken = first(client.snapshot_stream(arguments.uris, timeout, duration=window))
     except OperationTimeout as error:
         raise cause_of(error, client) from error
-    print_lines(formatter_for(arguments, arguments.uris).snapshot(taken))
+    if arguments.output is None:
+        print_lines(formatter_for(arguments, arguments.uris).snapshot(taken))
+    else:
+        _save(taken, arguments)
     empty = [name for name, samples in taken.data.items() if not samples]
     if empty:
         raise CommandError(f"snapshot: no value of {', '.join(empty)}; does the PV exist?")
+
+
+def _save(taken: Snapshot, arguments: Namespace) -> None:
+    from k2eg.cli.saved_values import form_of, saved, text_of, write_new  # noqa: PLC0415 - for one option
+
+    addresses = {uri: PVAddress.parse(uri) for uri in arguments.uris}
+    found = {uri: samples[-1] for uri, address in addresses.items() if (samples := taken.data.get(address.key))}
+    values = [
+        saved(uri, PVData(address.name, found[uri]) if uri in found else None) for uri, address in addresses.items()
+    ]
+    text = text_of(values, form_of(arguments.output), datetime.now(UTC).isoformat(timespec="seconds"))
+    write_new(arguments.output, text)
+    print_note(f"{len(found)} of {len(values)} PVs saved in {arguments.output}")
 
 
 def _recurring(arguments: Namespace, client: Client) -> None:
@@ -122,6 +141,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--push", type=positive, metavar="MSEC", help="with --all-values: publish partial results at this interval"
     )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write the values to a new file, .csv or .json, for diff and restore"
+    )
     add_full_option(parser)
     add_timeout_option(parser)
     parser.set_defaults(check=_check)
@@ -129,6 +151,12 @@ def add_arguments(parser: Parser) -> None:
 
 def _check(arguments: Namespace) -> None:
     """Raises ValueError for options that do not fit."""
+    if arguments.output is not None:
+        from k2eg.cli.saved_values import form_of  # noqa: PLC0415 - for one option
+
+        form_of(arguments.output)  # before anything is acquired
+        if arguments.every is not None:
+            raise ValueError("--output is for one-shot snapshots, not with --every")
     if arguments.every is None:
         for option in ("name", "count", "all_values", "push"):
             if getattr(arguments, option):

@@ -6,11 +6,12 @@ import argparse
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from k2eg.cli.arguments import Parser, add_full_option, positive, pv_uri
+from k2eg.cli.arguments import Parser, add_full_option, add_timeout_option, positive, pv_uri
 from k2eg.cli.moments import parse_duration, parse_moment
 
 if TYPE_CHECKING:
     from k2eg.cli.conditions import Condition
+    from k2eg.cli.restoring import Tolerance
 
 
 def _duration(text: str) -> float:
@@ -121,3 +122,48 @@ def _factor(text: str) -> float:
     if not 0 < factor < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
     return factor
+
+
+def _tolerance(text: str) -> Tolerance:
+    from k2eg.cli.restoring import Tolerance  # noqa: PLC0415 - needs the library
+
+    try:
+        return Tolerance.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _add_tolerance(parser: Parser) -> None:
+    parser.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        default="0",
+        metavar="X",
+        help="numbers this near are the same: 0.01, or 1%% of the saved value (default: 0)",
+    )
+
+
+def add_diff(diff: Parser) -> None:
+    """Adds the arguments of ``diff``."""
+    diff.add_argument("files", nargs="+", metavar="FILE", help="of `k2eg snapshot -o`; with a second one, compare both")
+    _add_tolerance(diff)
+    add_timeout_option(diff)
+    diff.set_defaults(check=_check_files)
+
+
+def _check_files(arguments: argparse.Namespace) -> None:
+    if len(arguments.files) > 2:
+        raise ValueError(f"one file or two are compared, got {len(arguments.files)}")
+
+
+def add_restore(restore: Parser) -> None:
+    """Adds the arguments of ``restore``."""
+    restore.add_argument("file", metavar="FILE", help="of `k2eg snapshot -o`")
+    restore.add_argument("--dry-run", action="store_true", help="show what would be written, and write nothing")
+    restore.add_argument(
+        "--only", action="append", metavar="PATTERN", help="only PVs like this, such as 'QUAD:*'; may be repeated"
+    )
+    _add_tolerance(restore)
+    restore.add_argument("--rate", type=_factor, default=10.0, metavar="HZ", help="values a second (default: 10)")
+    restore.add_argument("--yes", action="store_true", help="do not ask")
+    add_timeout_option(restore)
