@@ -155,8 +155,10 @@ class GatewayProcess:
         self._gateway = self._running.enter_context(gateway(settings))
 
     def numbers(self) -> dict[str, float]:
-        """Returns the gateway's metrics and its processor time in seconds."""
-        return {**self._gateway.metrics.as_dict(), "cpu": time.process_time()}
+        """Returns the gateway's metrics, its live partitions of the state topic, and its processor time in seconds."""
+        fleet = self._gateway.state().fleet
+        live = 0 if fleet is None else fleet.partitions["live"]
+        return {**self._gateway.metrics.as_dict(), "live": live, "cpu": time.process_time()}
 
     def close(self) -> None:
         """Stops it."""
