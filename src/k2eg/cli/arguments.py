@@ -65,13 +65,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def pv_uri(text: str) -> str:
-    """Returns a PV's URI."""
-    from k2eg_rx.pv import PVAddress  # noqa: PLC0415 - not for `k2eg -h`
+    """Returns a PV's URI, or its name, of which `complete_uris` makes a URI when the environment is known."""
+    from k2eg.cli.pv_names import check_name  # noqa: PLC0415 - not for `k2eg -h`
 
     try:
-        return PVAddress.parse(text).uri
+        check_name(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def seconds(text: str) -> float:

@@ -11,7 +11,6 @@ from k2eg.cli.arguments import (
     add_pvs,
     add_timeout_option,
     positive,
-    pv_uri,
     seconds,
     unshielded,
 )
@@ -86,7 +85,8 @@ def _check_put(arguments: argparse.Namespace) -> None:
 
 def add_monitor(parser: Parser) -> None:
     """Adds the arguments of ``monitor``."""
-    parser.add_argument("uris", nargs="+", type=pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
+    add_pvs(parser)
+    add_display(parser)
     parser.add_argument("--count", type=positive, metavar="N", help="stop after N updates")
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="fail if a PV sends no update in this time")

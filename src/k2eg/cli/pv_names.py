@@ -161,7 +161,7 @@ def default_protocol(arguments: Namespace, settings: Settings) -> Protocol | Non
         ValueError: The variable or the file has another one.
     """
     given = {
-        "-p": arguments.protocol or "",
+        "-p": getattr(arguments, "protocol", None) or "",
         PROTOCOL_VARIABLE: os.environ.get(PROTOCOL_VARIABLE, ""),
         f"{settings.source}: [cli] protocol": settings.section("cli").get("protocol", ""),
     }
@@ -188,3 +188,23 @@ def targets_of(names: Iterable[str], arguments: Namespace, settings: Settings) -
             target = Target(name, f"{default or 'pva'}://{name}", is_open=default is None)
         targets.setdefault(target.uri, target)
     return list(targets.values())
+
+
+def complete_uris(arguments: Namespace, settings: Settings) -> None:
+    """Makes URIs of the names of commands that do not search for PVs over either protocol: by default over PVAccess.
+
+    Raises:
+        ValueError: The default protocol is not valid.
+    """
+    names: list[str] = [*getattr(arguments, "uris", ()), *([arguments.uri] if hasattr(arguments, "uri") else ())]
+    if all("://" in name for name in names):
+        return
+    default = default_protocol(arguments, settings) or "pva"
+
+    def uri(name: str) -> str:
+        return name if "://" in name else f"{default}://{name}"
+
+    if hasattr(arguments, "uris"):
+        arguments.uris = [uri(name) for name in arguments.uris]
+    if hasattr(arguments, "uri"):
+        arguments.uri = uri(arguments.uri)

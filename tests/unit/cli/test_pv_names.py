@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from k2eg.cli.arguments import PROTOCOL_VARIABLE
-from k2eg.cli.pv_names import Target, collect, default_protocol, expand, names_in, targets_of
+from k2eg.cli.pv_names import Target, collect, complete_uris, default_protocol, expand, names_in, targets_of
 from k2eg_rx import Settings
 
 SETTINGS = Settings("test", "memory", "commands", "reply")
@@ -98,3 +98,12 @@ def test_a_name_without_a_protocol_is_open_only_without_a_default() -> None:
         Target("ca://c", "ca://c"),
     ]
     assert targets_of(["a"], Namespace(protocol="ca"), SETTINGS) == [Target("a", "ca://a")]
+
+
+def test_names_of_other_commands_get_the_default_protocol() -> None:
+    arguments = Namespace(uris=["a", "ca://b"], uri="c")
+    complete_uris(arguments, Settings("test", "memory", "commands", "reply", sections={"cli": {"protocol": "ca"}}))
+    assert (arguments.uris, arguments.uri) == (["ca://a", "ca://b"], "ca://c")
+    arguments = Namespace(uris=["a"])
+    complete_uris(arguments, SETTINGS)
+    assert arguments.uris == ["pva://a"]
