@@ -140,7 +140,7 @@ def environment_file(environment_id: str, folder: Path | None = None) -> Path:
     folders = [where, shipped_folder()] if folder is None and where != shipped_folder() else [where]
     names = {place: environments(place) for place in folders}
     for place, known in names.items():
-        if environment_id in known:
+        if isinstance(environment_id, str) and environment_id in known:  # pyright: ignore[reportUnnecessaryIsInstance]
             return place / f"{environment_id}.ini"
     packaged = f"; part of k2eg: {', '.join(names[folders[1]])}" if len(folders) > 1 else ""
     raise ValueError(

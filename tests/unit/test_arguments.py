@@ -104,6 +104,8 @@ GOOD: Mapping[str, Any] = {
     "snapshot_name": "s",
     "start": timedelta(seconds=9),
     "stream": rx.of(1),
+    "target": 1.0,
+    "tolerance": 0.1,
     "uri": URI,
     "uris": [URI],
     "value": 1.0,

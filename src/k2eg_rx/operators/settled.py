@@ -106,6 +106,13 @@ class _Settling(Stage[PVUpdate | ConnectionEvent, PVUpdate]):
         self.fail(EmptyStreamError("the stream ended before the PV settled"))
 
 
+def _is_number(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the range of floats
+        return False
+
+
 def settled(
     target: float,
     tolerance: float,
@@ -141,7 +148,7 @@ def settled(
         >>> current.pipe(settled(5.0, 0.05, stays=0.0)).subscribe(lambda update: print(update.value)).dispose()
         5.0
     """
-    if isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not _is_number(target):
         raise ValueError(f"target must be a finite number, got {shown(target)}")
     distance, seconds, longest = (
         non_negative(tolerance, "tolerance"),

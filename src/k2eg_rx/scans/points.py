@@ -103,6 +103,10 @@ def _uri(uri: object) -> str:
 
 def _number(uri: object, value: object) -> float:
     number = cast("Any", value).item() if getattr(value, "shape", None) == () else value  # a numpy scalar
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+    try:
+        is_number = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+    except OverflowError:  # an integer beyond the range of floats
+        is_number = False
+    if not is_number:
         raise ValueError(f"{shown(uri)}: values must be finite numbers, got {shown(value)}")
-    return number
+    return cast("float", number)

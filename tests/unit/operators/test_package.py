@@ -7,7 +7,7 @@ from k2eg_rx import operators
 
 OPERATORS = {
     *("alarms", "align", "changed", "combine_pvs", "conflate", "field", "latest_by_pv", "put_to", "rate_limit"),
-    *("fresh", "guarded", "pulse_ids", "shared_scheduler", "valid"),
+    *("fresh", "guarded", "pulse_ids", "settled", "shared_scheduler", "valid"),
     *("resample", "retry_activation", "stale", "sample_latest", "timestamps", "value", "window_statistics"),
 }
 
