@@ -16,7 +16,8 @@ process, with threads named ``k2eg-operators``. Bad arguments raise ValueError a
 Thread safety: an operator emits one item at a time, and none after `dispose`.
 """
 
-from k2eg_rx.operators.alarms import AlarmTransition, alarms
+from k2eg_rx.operators.alarm_transition import AlarmTransition
+from k2eg_rx.operators.alarms import alarms
 from k2eg_rx.operators.align import align
 from k2eg_rx.operators.align_join import Aligned
 from k2eg_rx.operators.changed import changed

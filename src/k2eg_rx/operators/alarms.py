@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import reactivex as rx
-from reactivex import Observable
+from reactivex import Observable, abc
 from reactivex import operators as ops
 
-from k2eg_rx.arguments import whole
+from k2eg_rx.arguments import LONGEST_DURATION, at_least_one, instance, non_negative, whole
+from k2eg_rx.concurrency import check_scheduler
+from k2eg_rx.operators.alarm_debounce import DebouncedAlarms, DebounceOptions
+from k2eg_rx.operators.alarm_transition import AlarmTransition
+from k2eg_rx.operators.stage import staged
 from k2eg_rx.protocol import NANOSECONDS, PVData, Severity
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmTransition:
-    """A change of a PV's alarm severity.
-
-    Attributes:
-        name: Name of the PV.
-        previous: Severity before; UNDEFINED for the PV's first update.
-        current: Severity after.
-        timestamp: EPICS time of the change in integer nanoseconds since the Unix epoch; None if the PV has none.
-        seconds: Duration of the previous severity by EPICS time; NaN if it is unknown.
-        update: The update with the new severity.
-    """
-
-    name: str
-    previous: Severity
-    current: Severity
-    timestamp: int | None
-    seconds: float
-    update: PVData
 
 
 class _Severities:
@@ -59,20 +41,37 @@ class _Severities:
 
 def alarms(
     minimum: Severity | int = Severity.MINOR,
+    *,
+    delay: float = 0.0,
+    clear_after: float = 0.0,
+    count: int = 1,
+    latch: Observable[str | None] | None = None,
+    scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[PVData]], Observable[AlarmTransition]]:
     """Emits an `AlarmTransition` when the alarm severity of a PV changes.
 
     Each PV of the stream has a severity of its own. A PV that is in alarm at its first update is emitted too, from
     UNDEFINED and with an unknown duration.
 
+    With `delay`, `clear_after`, `count` or `latch`, severities that come and go are not emitted: `previous` is the
+    severity that was emitted before, `timestamp` the time of the first update that is worse or better than that, and
+    `current` the newest severity. A PV that goes from one alarm severity to another in the meantime is still in alarm:
+    its delay does not begin anew.
+
     Args:
         minimum: Lowest severity that counts. A transition is emitted if the severity before or after is at least this.
+        delay: Seconds for which a PV must be worse, by arrival of the updates.
+        clear_after: Seconds for which a PV must be better.
+        count: Updates in a row that must be worse.
+        latch: Acknowledgements: name or URI of a PV, or None for all. A PV that becomes better is emitted only after an
+            acknowledgement that arrives while it is. ``rx.never()`` emits each alarm once.
+        scheduler: Clock and timer threads; by default that of `subscribe`, else the shared one.
 
     Emits:
         `AlarmTransition`: one for each change.
 
     Raises:
-        ValueError: `minimum` is no severity.
+        ValueError: `minimum` is no severity, or an argument is out of range.
 
     Example:
         >>> import reactivex as rx
@@ -92,8 +91,22 @@ def alarms(
         demo:t: MINOR -> NO_ALARM after 6.0 s
     """
     lowest = Severity(whole(minimum, "minimum", 0, max(Severity)))
+    options = DebounceOptions(
+        lowest,
+        non_negative(delay, "delay", LONGEST_DURATION),
+        non_negative(clear_after, "clear_after", LONGEST_DURATION),
+        at_least_one(count, "count"),
+        latch,
+    )
+    if latch is not None:
+        instance(latch, "latch", Observable, "an Observable of acknowledgements")
+    check_scheduler(scheduler)
+    is_plain = latch is None and not options.delay and not options.clear_after and options.count == 1
 
     def operator(source: Observable[PVData]) -> Observable[AlarmTransition]:
+        if not is_plain:
+            return staged(source, lambda observer, timing: DebouncedAlarms(observer, timing, options), scheduler)
+
         def start(_: object) -> Observable[AlarmTransition]:
             severities = _Severities(lowest)
             return source.pipe(ops.map(severities.transitions), ops.filter(bool), ops.map(lambda found: found[0]))
