@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the marker of tests on Apache Kafka, and restores Ctrl-C."""
     config.addinivalue_line("markers", f"{MARK}: needs an Apache Kafka")
+    os.environ["K2EG_CLI_SEEN_PVS"] = ""  # the command line keeps no names of PVs in the user's cache
     # A shell starts background processes with SIGINT ignored, which the processes started by tests would inherit.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -46,6 +46,10 @@ def main(words: Sequence[str] | None = None) -> int:
         if not COMMANDS[arguments.command].has_logs:
             _configure_logs(debug=arguments.debug)
         code = _run(arguments)
+        if code == 0:
+            from k2eg.cli.seen_pvs import remember  # noqa: PLC0415 - not for `k2eg -h`
+
+            remember(arguments)
         sys.stdout.flush()  # here, where BrokenPipeError is handled
     except SystemExit as exit_:
         return _code(exit_)

@@ -56,6 +56,12 @@ COMMANDS = {
         has_environment=False,
         has_logs=True,
     ),
+    "completion": Command(
+        "print a script that completes commands, options and PVs",
+        "completion:add_arguments",
+        "completion:completion",
+        has_environment=False,
+    ),
     "monitors": Command("list the PVs that gateways keep active", "gateways:add_monitors", "gateways:monitors"),
     "demo": Command(
         "run a broker, an IOC and a gateway, and show live PVs",
