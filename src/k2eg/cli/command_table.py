@@ -34,6 +34,7 @@ COMMANDS = {
     "get": Command("read PVs", "pv_arguments:add_get", "get:get"),
     "put": Command("write a PV", "pv_arguments:add_put", "put:put"),
     "monitor": Command("print updates until Ctrl-C", "pv_arguments:add_monitor", "monitor:monitor"),
+    "info": Command("show what PVs are: type, units, limits, labels", "pv_arguments:add_info", "info:info"),
     "snapshot": Command("acquire PVs together", "snapshot:add_arguments", "snapshot:snapshot"),
     "history": Command("print what Kafka keeps of PVs", "view_arguments:add_history", "history:history"),
     "wait": Command("wait until a PV fulfils a condition", "view_arguments:add_wait", "wait:wait"),

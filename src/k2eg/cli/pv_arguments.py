@@ -98,3 +98,9 @@ def add_monitor(parser: Parser) -> None:
         " (default: %(default)s)",
     )
     add_full_option(parser)
+
+
+def add_info(parser: Parser) -> None:
+    """Adds the arguments of ``info``."""
+    add_pvs(parser)
+    add_timeout_option(parser)
