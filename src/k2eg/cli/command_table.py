@@ -36,6 +36,8 @@ COMMANDS = {
     "monitor": Command("print updates until Ctrl-C", "pv_arguments:add_monitor", "monitor:monitor"),
     "info": Command("show what PVs are: type, units, limits, labels", "pv_arguments:add_info", "info:info"),
     "snapshot": Command("acquire PVs together", "snapshot:add_arguments", "snapshot:snapshot"),
+    "trigger": Command("trigger a recurring snapshot", "view_arguments:add_trigger", "recurring:trigger"),
+    "stop": Command("stop a recurring snapshot", "view_arguments:add_stop", "recurring:stop"),
     "history": Command("print what Kafka keeps of PVs", "view_arguments:add_history", "history:history"),
     "wait": Command("wait until a PV fulfils a condition", "view_arguments:add_wait", "wait:wait"),
     "record": Command("record PVs to a file until Ctrl-C", "view_arguments:add_record", "record:record"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from argparse import Namespace
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from k2eg.cli.arguments import Parser, add_full_option, add_timeout_option, positive, pv_uri
@@ -29,6 +30,7 @@ from k2eg_rx import (
 )
 
 _MILLISECONDS = 1000
+_WINDOW = 1000  # milliseconds, the default of gateways
 
 
 def snapshot(arguments: Namespace, settings: Settings) -> None:
@@ -38,7 +40,7 @@ def snapshot(arguments: Namespace, settings: Settings) -> None:
         K2EGError: The gateway refused or did not reply.
         CommandError: PVs had no value in a one-shot snapshot.
     """
-    if arguments.every is None:
+    if arguments.every is None and arguments.recurring is None:
         with open_client(settings, arguments) as client:
             _one_shot(arguments, client)
     else:
@@ -55,12 +57,22 @@ def _one_shot(arguments: Namespace, client: Client) -> None:
     except OperationTimeout as error:
         raise cause_of(error, client) from error
     if arguments.output is None:
-        print_lines(formatter_for(arguments, arguments.uris).snapshot(taken))
+        _show_of(arguments)(taken)
     else:
         _save(taken, arguments)
     empty = [name for name, samples in taken.data.items() if not samples]
     if empty:
         raise CommandError(f"snapshot: no value of {', '.join(empty)}; does the PV exist?")
+
+
+def _show_of(arguments: Namespace) -> Callable[[Snapshot], None]:
+    """Returns the function that prints a snapshot."""
+    if arguments.csv:
+        from k2eg.cli.recurring import SnapshotTable  # noqa: PLC0415 - for one option
+
+        return SnapshotTable().show
+    formatter = formatter_for(arguments, arguments.uris)
+    return lambda taken: print_lines(formatter.snapshot(taken))
 
 
 def _save(taken: Snapshot, arguments: Namespace) -> None:
@@ -77,20 +89,18 @@ def _save(taken: Snapshot, arguments: Namespace) -> None:
 
 
 def _recurring(arguments: Namespace, client: Client) -> None:
-    name = arguments.name or f"{arguments.app}-{uuid.uuid4().hex[:8]}"
+    name = arguments.recurring or arguments.name or f"{arguments.app}-{uuid.uuid4().hex[:8]}"
     properties = SnapshotProperties(
         snapshot_name=name,
         pv_uri_list=list(arguments.uris),
-        time_window=arguments.every,
+        time_window=arguments.every or _WINDOW,
+        repeat_delay=arguments.delay or 0,
         sub_push_delay_msec=arguments.push or 0,
+        triggered=arguments.triggered,
+        pv_field_filter_list=arguments.fields,
         type=SnapshotType.TIMED_BUFFERED if arguments.all_values else SnapshotType.NORMAL,
     )
-    formatter = formatter_for(arguments, arguments.uris)
-
-    def show(taken: Snapshot) -> None:
-        print_lines(formatter.snapshot(taken))
-
-    printer = StreamPrinter(show, arguments.count)
+    printer = StreamPrinter(_show_of(arguments), arguments.count)
     client.status_stream().subscribe(ConnectionReporter().on_status)
     iterations = client.snapshot_recurring_stream(properties)
     iterations.subscribe(printer.on_next, printer.end, printer.end)
@@ -133,7 +143,14 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("uris", nargs="+", type=pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
     parser.add_argument("--window", type=positive, metavar="MSEC", help="how long a one-shot snapshot waits for values")
     parser.add_argument("--every", type=positive, metavar="MSEC", help="take a recurring snapshot until Ctrl-C")
+    parser.add_argument("--recurring", metavar="NAME", help="likewise, with this name, each second without --every")
     parser.add_argument("--name", help="the recurring snapshot's name (default: a unique one)")
+    parser.add_argument("--triggered", action="store_true", help="take one at each `k2eg trigger NAME` only")
+    parser.add_argument("--delay", type=positive, metavar="MSEC", help="pause between recurring snapshots")
+    parser.add_argument(
+        "--fields", type=_fields, metavar="NAMES", help="top-level fields to keep, such as value,alarm (default: all)"
+    )
+    parser.add_argument("--csv", action="store_true", help="print comma-separated values, a row for each sample")
     parser.add_argument("--count", type=positive, metavar="N", help="stop after N snapshots")
     parser.add_argument(
         "--all-values", action="store_true", help="all values of the window instead of the last (type timedbuffered)"
@@ -149,17 +166,24 @@ def add_arguments(parser: Parser) -> None:
     parser.set_defaults(check=_check)
 
 
+def _fields(text: str) -> list[str]:
+    """Returns the names of fields."""
+    return [name.strip() for name in text.split(",")]
+
+
 def _check(arguments: Namespace) -> None:
     """Raises ValueError for options that do not fit."""
     if arguments.output is not None:
         from k2eg.cli.saved_values import form_of  # noqa: PLC0415 - for one option
 
         form_of(arguments.output)  # before anything is acquired
-        if arguments.every is not None:
-            raise ValueError("--output is for one-shot snapshots, not with --every")
-    if arguments.every is None:
-        for option in ("name", "count", "all_values", "push"):
+        if arguments.every is not None or arguments.recurring is not None:
+            raise ValueError("--output is for one-shot snapshots, not with --every or --recurring")
+    if arguments.every is None and arguments.recurring is None:
+        for option in ("name", "count", "all_values", "push", "triggered", "delay", "fields"):
             if getattr(arguments, option):
                 raise ValueError(f"--{option.replace('_', '-')} needs --every, which makes the snapshot recurring")
+    elif arguments.recurring is not None and arguments.name is not None:
+        raise ValueError("--recurring has the name already, give no --name")
     elif arguments.window is not None:
         raise ValueError("--window is for one-shot snapshots; the window of a recurring one is --every")

@@ -167,3 +167,31 @@ def add_restore(restore: Parser) -> None:
     restore.add_argument("--rate", type=_factor, default=10.0, metavar="HZ", help="values a second (default: 10)")
     restore.add_argument("--yes", action="store_true", help="do not ask")
     add_timeout_option(restore)
+
+
+def add_trigger(trigger: Parser) -> None:
+    """Adds the arguments of ``trigger``."""
+    trigger.add_argument("name", metavar="NAME", help="of a snapshot that was started with --triggered")
+    trigger.add_argument(
+        "--tag",
+        dest="tags",
+        action="append",
+        type=_tag,
+        default=[],
+        metavar="KEY=TEXT",
+        help="for the snapshot; may be repeated",
+    )
+    add_timeout_option(trigger)
+
+
+def add_stop(stop: Parser) -> None:
+    """Adds the arguments of ``stop``."""
+    stop.add_argument("name", metavar="NAME", help="of a recurring snapshot")
+    add_timeout_option(stop)
+
+
+def _tag(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not (key and sign):
+        raise argparse.ArgumentTypeError(f"must be KEY=TEXT, got {text!r}")
+    return key, value
