@@ -28,7 +28,7 @@ from k2eg_rx.gateway.gateway import Gateway
 
 DATA = Path(__file__).parents[1] / "data"
 INI = "[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic={commands}\n[kafka]\nfetch.wait.max.ms=5\n"
-ENDS_WITHIN = 30.0  # seconds for a subprocess to start, work and end on a busy machine
+ENDS_WITHIN = 90.0  # seconds for a subprocess to start, work and end on a busy machine
 TIMEOUT = 60.0  # seconds until something that should happen is missing
 
 _T = TypeVar("_T")
