@@ -45,6 +45,7 @@ def add_monitors(parser: Parser) -> None:
 def _reports(arguments: Namespace, settings: Settings, *, monitors: bool) -> Sequence[GatewayReport]:
     with open_client(settings, arguments) as client:
         try:
+            first(client.ready_stream())  # the time for answers begins when one can be received
             reports = client.gateways_stream(arguments.timeout, monitors=monitors)
             return sorted(first(reports.pipe(ops.to_list())), key=lambda report: (report.group, report.gateway))
         except OperationTimeout as error:

@@ -87,7 +87,7 @@ class KafkaInspection:
 
     def __init__(self, settings: Settings) -> None:
         check_settings(settings)
-        self._translator = ErrorTranslator(settings.broker_url, secrets_of(settings), settings.command_topic)
+        self._translator = ErrorTranslator(settings.broker_url, secrets_of(settings), [settings.command_topic])
         try:
             self._admin: Any = AdminClient(admin_properties(settings), logger=librdkafka_log)
         except KafkaException as failure:
