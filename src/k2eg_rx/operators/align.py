@@ -15,7 +15,7 @@ from k2eg_rx.operators.align_join import Aligned, Joiner, JoinOptions
 from k2eg_rx.operators.drops import AlignCounts, OnDrop
 from k2eg_rx.operators.idle_time import IdleTime, clock_of
 from k2eg_rx.operators.stage import collected
-from k2eg_rx.protocol import NANOSECONDS, PVUpdate
+from k2eg_rx.protocol import NANOSECONDS, ConnectionEvent, PVUpdate
 from k2eg_rx.pv import check_pulse_id_mask
 from k2eg_rx.texts import get_logger, shown
 
@@ -53,13 +53,17 @@ def align(
     counts: AlignCounts | None = None,
     on_drop: OnDrop | None = None,
     scheduler: abc.SchedulerBase | None = None,
-) -> Callable[[Observable[PVUpdate]], Observable[Aligned]]:
+) -> Callable[[Observable[PVUpdate | ConnectionEvent]], Observable[Aligned]]:
     """Emits an `Aligned` with the updates of several PVs that have the same EPICS time or pulse id, oldest first.
 
     Updates of different PVs may arrive in any order, and the instants are the same: live, from a minute ago, from a
     file, or replayed at any speed. An instant waits until each PV has an update for it or a later one, or has been
     silent for `grace`. Each update is part of one instant at most, the earliest that fits. With a `tolerance` of half a
     PV's period or more, that may be a neighbouring instant.
+
+    In a stream with connections (``monitor_many_stream(..., connection=True)``), no instant waits for a PV that is not
+    connected: it is dropped, or emitted without that PV, as soon as the others have an update for it. Held values keep
+    their maximum age.
 
     Put no ``overflow="latest"`` and no `conflate` before it: they drop the updates of which instants are made.
 
@@ -141,7 +145,7 @@ def align(
         key,
     )
 
-    def operator(source: Observable[PVUpdate]) -> Observable[Aligned]:
+    def operator(source: Observable[PVUpdate | ConnectionEvent]) -> Observable[Aligned]:
         if overflow_of(source) is Overflow.LATEST and len(names) - len(options.hold) > 1:
             _log.warning(
                 "align will lose most instants, its source keeps the newest update of each PV only; use"

@@ -9,7 +9,8 @@ update.
 A PV that sends nothing leaves its queue empty. It is given up if it has been silent for the grace, in the time in which
 the join had nothing to do. In a backlog, PVs arrive one after another, a batch of each: many are silent then, but none
 arrives continuously. So an instant is given up by a PV that has arrived for the grace itself, and whose EPICS time has
-gone past the instant by the grace, as that of all PVs has in a slow replay.
+gone past the instant by the grace, as that of all PVs has in a slow replay. A PV that is not connected, as the stream
+says, is not waited for: its values until then are in its queue.
 
 Updates are compared by key: their EPICS time, or their pulse id with wraps counted, so that it grows forever.
 
@@ -28,14 +29,14 @@ from typing import Any
 from k2eg_rx.operators.drops import AlignCounts, DropReason, OnDrop
 from k2eg_rx.operators.idle_time import IdleTime
 from k2eg_rx.operators.pulse_keys import GivenKeys, PulseKeys
-from k2eg_rx.protocol import PVUpdate, pulse_id_of
+from k2eg_rx.protocol import ConnectionEvent, PVUpdate, pulse_id_of
 from k2eg_rx.texts import get_logger
 
 _log = get_logger(__name__)
 
 _NEVER = -(1 << 80)  # before every time and every pulse
 _CLOCK_STEP = 10  # updates in a row before their predecessor that mean the PV's clock was set back
-_LOGGED = frozenset((DropReason.EXPIRED, DropReason.OVERFLOW))
+_LOGGED = frozenset((DropReason.EXPIRED, DropReason.DISCONNECTED, DropReason.OVERFLOW))
 _HELD_CAPACITY = 1024  # updates of a held PV that no instant has needed yet: 8 s at 120 Hz
 
 
@@ -172,14 +173,16 @@ class Joiner:
         self._heads: list[tuple[int, int]] = []  # heap: key of each joined PV's oldest update, and the PV's number
         self._highest_head = _NEVER  # highest key among the heads
         self._waiting = 0  # updates in the queues of joined PVs
+        self._lost: dict[str, _PVQueue] = {}  # joined PVs that are not connected
         self._time = _NEVER  # newest time of a joined PV
         self._leader = self._joined[0]  # the PV with that time
         self._done = _NEVER  # time of the newest instant that was removed
         self._logged: set[DropReason] = set()
 
-    def feed(self, update: PVUpdate) -> Iterable[Aligned]:
-        """Adds an update. Returns the instants that it completes or closes, oldest first."""
-        ready = self._add(update, self._idle.enter())
+    def feed(self, item: PVUpdate | ConnectionEvent) -> Iterable[Aligned]:
+        """Adds an update or a connection's event. Returns the instants that it completes or closes, oldest first."""
+        arrival = self._idle.enter()
+        ready = self._add(item, arrival) if isinstance(item, PVUpdate) else self._connect(item, arrival)
         if ready:
             return self._emitted(ready)
         self._idle.leave()
@@ -189,6 +192,16 @@ class Joiner:
         yield from ready
         self._idle.leave()
 
+    def _connect(self, event: ConnectionEvent, arrival: int) -> Sequence[Aligned]:
+        pv = self._queues.get(event.name)
+        if pv is None or pv.max_age is not None:
+            return ()
+        if event.is_connected:
+            self._lost.pop(pv.name, None)
+            return ()
+        self._lost[pv.name] = pv
+        return self._decide(pv, arrival)
+
     def _add(self, update: PVUpdate, arrival: int) -> Sequence[Aligned]:
         self._counts.received += 1
         pv = self._queues.get(update.name)
@@ -196,6 +209,8 @@ class Joiner:
             self._drop(update, DropReason.UNNAMED)
             return ()
         pv.arrived = arrival
+        if self._lost:
+            self._lost.pop(pv.name, None)
         time = update.timestamp
         if time is None:
             self._drop(update, DropReason.NO_TIME)
@@ -280,11 +295,14 @@ class Joiner:
         while self._heads:
             lowest, number = self._heads[0]
             is_full = len(self._heads) == len(self._joined)
+            is_final = is_full or bool(self._lost and self._lacks_only_lost())
             is_passed = self._highest_head - lowest > self._key_tolerance
             if is_full and not is_passed:
                 self._complete(ready)
-            elif is_passed and (is_full or not self._partial):
+            elif is_passed and (is_final or not self._partial):
                 self._give_up(DropReason.UNMATCHED, ready)
+            elif is_final:
+                self._give_up(DropReason.DISCONNECTED, ready)
             elif self._is_expired(self._joined[number].updates[0], fed, arrival):
                 self._give_up(DropReason.EXPIRED, ready)
             elif self._waiting > self._capacity:
@@ -292,6 +310,11 @@ class Joiner:
             else:
                 break
         return ready
+
+    def _lacks_only_lost(self) -> bool:
+        """Whether each PV without an update is known not to be connected."""
+        missing = sum(not pv.updates for pv in self._lost.values())
+        return len(self._heads) + missing == len(self._joined)
 
     def _is_expired(self, head: _Waiting, fed: _PVQueue, arrival: int) -> bool:
         """Whether the PVs without an update are silent, and an instant need not wait for them any more."""

@@ -29,6 +29,7 @@ class DropReason(StrEnum):
         LATE: Its instant, window or point was closed before it arrived.
         UNMATCHED: Another PV has a later update and none for this instant.
         EXPIRED: Another PV had no update for its instant and was silent for the grace.
+        DISCONNECTED: Another PV had no update for its instant, and was not connected.
         NOT_HELD: Its instant was complete, except for a held PV without a value or with one too old.
         OVERFLOW: The queue was full; it was the oldest of those of `align`, the newest of those of `resample`.
         SUPERSEDED: A newer update of the held PV arrived before an instant used this one, or is nearer to the point.
@@ -44,6 +45,7 @@ class DropReason(StrEnum):
     LATE = "late"
     UNMATCHED = "unmatched"
     EXPIRED = "expired"
+    DISCONNECTED = "disconnected"
     NOT_HELD = "not_held"
     OVERFLOW = "overflow"
     SUPERSEDED = "superseded"

@@ -10,6 +10,7 @@ from reactivex import from_iterable
 from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
+from k2eg_rx import ConnectionEvent, PVState
 from k2eg_rx.operators import AlignCounts, Aligned, DropReason, align
 from k2eg_rx.protocol.messages import PVUpdate
 from k2eg_rx.protocol.structures import NANOSECONDS
@@ -35,14 +36,14 @@ class Run:
         self.dropped: list[tuple[PVUpdate, DropReason]] = []
         self.instants: list[Aligned] = []
         self.errors: list[Exception] = []
-        self.source: Subject[PVUpdate] = Subject()
+        self.source: Subject[PVUpdate | ConnectionEvent] = Subject()
         self.clock = TestScheduler()
         self.wait = options.get("grace", 1.0) / 4
         options = {"scheduler": self.clock} | options
         options = {"counts": self.counts, "on_drop": lambda item, why: self.dropped.append((item, why))} | options
         self.subscription = self.source.pipe(align(pvs, **options)).subscribe(self.instants.append, self.errors.append)
 
-    def feed(self, *updates: PVUpdate) -> list[dict[str, int]]:
+    def feed(self, *updates: PVUpdate | ConnectionEvent) -> list[dict[str, int]]:
         """Emits updates; returns the resulting instants."""
         before = len(self.instants)
         for item in updates:
@@ -459,3 +460,36 @@ class TestKeys:
             shot = at(pv, (0b101 << 4) + late)
             run.feed(PVUpdate(replace(shot.address, pulse_id_mask=0xF0), shot.record))
         assert [item.pulse_id for item in run.instants] == [0b101]
+
+
+def connection(name: str, state: PVState) -> ConnectionEvent:
+    return ConnectionEvent(name, f"pva://{name}", state, START)
+
+
+def test_no_instant_waits_for_a_pv_that_is_not_connected() -> None:
+    run = Run(["a", "b", "c"], incomplete="partial", grace=60.0)
+    run.feed(at("a", 1), at("b", 1))
+    assert run.feed(connection("c", PVState.DISCONNECTED)) == [{"a": 1, "b": 1}]
+    assert run.feed(at("a", 2)) == []
+    assert run.feed(at("b", 2), at("a", 3), at("b", 4)) == [{"a": 2, "b": 2}, {"a": 3}]
+    run.feed(connection("c", PVState.CONNECTED))
+    assert run.feed(at("a", 4)) == []
+    assert run.feed(at("c", 4)) == [{"a": 4, "b": 4, "c": 4}]
+    assert run.counts.partial == 3
+
+
+def test_what_a_pv_has_sent_before_its_connection_was_lost_is_joined() -> None:
+    run = Run(["a", "b"], grace=60.0)
+    run.feed(at("b", 1), at("b", 2), connection("b", PVState.DISCONNECTED))
+    assert run.feed(at("a", 1), at("a", 2), at("a", 3)) == [{"a": 1, "b": 1}, {"a": 2, "b": 2}]
+    assert run.dropped[-1][1] is DropReason.DISCONNECTED
+    assert run.counts.dropped.total() == 1
+    assert run.feed(at("b", 3)) == [], "it comes too late for its instant"
+    assert run.feed(at("a", 4), at("b", 4)) == [{"a": 4, "b": 4}], "an update of a PV shows that it is connected"
+
+
+def test_connections_of_held_and_other_pvs_change_nothing() -> None:
+    run = Run(["a", "b", "set"], hold={"set": math.inf}, grace=60.0)
+    run.feed(at("set", 0), connection("set", PVState.DISCONNECTED), connection("other", PVState.DISCONNECTED))
+    assert run.feed(at("a", 1)) == []
+    assert run.feed(at("b", 1)) == [{"a": 1, "b": 1, "set": 0}]
