@@ -76,6 +76,14 @@ def test_moving_average(run: Run) -> None:
     assert re.search(r"^alarm: \w+ -> \w+ at", printed, re.MULTILINE)
 
 
+def test_connections(run: Run) -> None:
+    *lines, last = run(ROOT / "examples/connections.py", "--count", 3).splitlines()
+    states = {line.split()[1]: line.split()[2] for line in lines}
+    demo = {"pva://demo:sine1": "connected", "ca://demo:sum": "connected"}
+    assert states == {**demo, "pva://demo:missing": "never_connected"}
+    assert last == "2 of 3 connected; not connected: pva://demo:missing"
+
+
 def test_correlate(run: Run) -> None:
     lines = run(ROOT / "examples/correlate.py", "--count", 3).splitlines()
     assert len(lines) == 3
