@@ -5,9 +5,11 @@ Thread safety: main thread only.
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import reactivex as rx
 from reactivex import Observable
@@ -23,6 +25,7 @@ from k2eg_rx import PVData, Settings, first
 # Seconds after the first answer in which answers wait for those of PVs before them; after one, the other protocol is
 # asked.
 _ORDER_SECONDS = 2.0
+_NOTICE_SECONDS = 3.0  # until a note on a terminal names the PVs that are waited for
 
 
 class _Rows:
@@ -40,6 +43,12 @@ class _Rows:
         self._shown = 0
         self._in_order = True
         self.answers: list[Answer] = []
+
+    @property
+    def waiting(self) -> list[str]:
+        """The PVs without an answer."""
+        answered = {answer.target for answer in self.answers}
+        return [target.text for target in self._order if target not in answered]
 
     @property
     def is_complete(self) -> bool:
@@ -93,10 +102,13 @@ def _show_all(found: Observable[Answer], rows: _Rows) -> None:
         over = shared.pipe(ops.take(1), ops.delay(_ORDER_SECONDS), ops.map(lambda _: None))
         return rx.merge(shared, over)
 
+    def note() -> None:
+        if sys.stderr.isatty():
+            print_note(f"still waiting for {', '.join(rows.waiting)}")
+
+    notice: Observable[Any] = rx.timer(_NOTICE_SECONDS).pipe(ops.do_action(lambda _: note()), ops.ignore_elements())
     first(
-        found.pipe(
-            ops.publish(with_end_of_order),
-            ops.do_action(rows.take),
+        rx.merge(found.pipe(ops.publish(with_end_of_order), ops.do_action(rows.take)), notice).pipe(
             ops.filter(lambda _: rows.is_complete),
             ops.take(1),
         )

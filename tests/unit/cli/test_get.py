@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -111,3 +112,13 @@ def test_a_broker_that_is_away_is_said_to_be(gateway: ScriptedGateway) -> None:
     gateway.broker.go_down("no broker at memory:1")
     error = failure("q:1")
     assert (error.code, str(error)) == (ExitCode.NO_KAFKA, "q:1: no broker at memory:1")
+
+
+def test_a_terminal_shows_which_pvs_are_waited_for(
+    gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.pv("fast", 1.5)
+    gateway.pv("slow", 1.5, delay=5.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    run("pva://fast", "pva://slow")
+    assert capsys.readouterr().err == "k2eg: still waiting for pva://slow\n"
