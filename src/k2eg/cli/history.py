@@ -22,6 +22,7 @@ from k2eg.cli.history_rows import VALUE_COLUMNS, GridRows, Rows, ValueRows, Writ
 from k2eg.cli.history_summary import Summarizer, Summary
 from k2eg.cli.live_rows import format_age
 from k2eg.cli.output import print_lines
+from k2eg.cli.pv_names import targets_of
 from k2eg.cli.session import CommandError, cause_of, open_client
 from k2eg.cli.stream_printer import StreamPrinter
 from k2eg_rx import Client, OperationTimeout, PVAddress, PVUpdate, Settings
@@ -40,14 +41,14 @@ def history(arguments: Namespace, settings: Settings) -> None:
         ValueError: The file exists.
     """
     with open_client(settings, arguments) as client:
-        _print(arguments, client)
+        _print(arguments, client, [target.uri for target in targets_of(arguments.names, arguments, settings)])
 
 
-def _print(arguments: Namespace, client: Client) -> None:
+def _print(arguments: Namespace, client: Client, given: Sequence[str]) -> None:
     until = arguments.until or datetime.now(UTC)
-    uris = {PVAddress.parse(uri).name: uri for uri in arguments.uris}
+    uris = {PVAddress.parse(uri).name: uri for uri in given}
     summaries = {name: Summarizer(name, arguments.gap) for name in uris}
-    updates: Observable[PVUpdate] = client.replay_stream(arguments.uris, arguments.since, until)
+    updates: Observable[PVUpdate] = client.replay_stream(given, arguments.since, until)
     if arguments.parquet is not None:
         from k2eg_rx.recording import record  # noqa: PLC0415 - an extra
 

@@ -15,6 +15,7 @@ from reactivex.subject import Subject
 
 from k2eg.cli.formatting import Formatter
 from k2eg.cli.output import print_lines, print_note
+from k2eg.cli.pv_names import targets_of
 from k2eg.cli.session import CommandError, open_client, until_signal
 from k2eg.cli.stream_printer import ConnectionReporter, StreamPrinter
 from k2eg_rx import PVAddress, PVData, PVUpdate, Settings, Snapshot
@@ -30,6 +31,7 @@ def record(arguments: Namespace, settings: Settings) -> None:
         ValueError: The file exists.
         ModuleNotFoundError: The extra ``recording`` is not installed.
     """
+    uris = [target.uri for target in targets_of(arguments.names, arguments, settings)]
     counts = Counter[str]()
 
     def count(update: PVUpdate) -> None:
@@ -40,7 +42,7 @@ def record(arguments: Namespace, settings: Settings) -> None:
     printer = StreamPrinter(count, None)
     with open_client(settings, arguments) as client:
         client.status_stream().subscribe(ConnectionReporter().on_status)
-        updates: Observable[PVUpdate] = client.monitor_many_stream(arguments.uris, since=arguments.since)
+        updates: Observable[PVUpdate] = client.monitor_many_stream(uris, since=arguments.since)
         if arguments.count is not None:
             updates = updates.pipe(ops.take(arguments.count))
         # the end comes through the stream, since a file that is completed by a disposal hides its errors
@@ -51,7 +53,7 @@ def record(arguments: Namespace, settings: Settings) -> None:
         printer.wait()
     total = sum(counts.values())
     print_note(f"{total} updates of {len(counts)} PVs in {arguments.output}")
-    silent = [uri for uri in arguments.uris if PVAddress.parse(uri).name not in counts]
+    silent = [uri for uri in uris if PVAddress.parse(uri).name not in counts]
     if silent and (arguments.count is None or total < arguments.count):
         raise CommandError(f"record: no update of {', '.join(silent)}; does the PV exist?")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from k2eg.cli.arguments import Parser, add_full_option, add_timeout_option, positive, pv_uri
+from k2eg.cli.arguments import Parser, add_full_option, add_protocol, add_pvs, add_timeout_option, positive, pv_uri
 from k2eg.cli.moments import parse_duration, parse_moment
 
 if TYPE_CHECKING:
@@ -28,18 +29,24 @@ def _moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def add_pvs(parser: Parser) -> None:
-    """Adds the argument for PVs."""
-    parser.add_argument("uris", nargs="+", type=pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
-
-
 def _check_interval(arguments: argparse.Namespace) -> None:
     """Raises ValueError for an interval that is empty."""
     if arguments.until is not None and arguments.since >= arguments.until:
         raise ValueError(f"--since must be before --until, got {arguments.since} and {arguments.until}")
 
 
-def _add_interval(parser: Parser) -> None:
+def _add_interval(parser: Parser, check: Callable[[argparse.Namespace], object]) -> None:
+    """Adds the options for an interval.
+
+    Args:
+        parser: Of the command.
+        check: Checks its other arguments.
+    """
+
+    def check_all(arguments: argparse.Namespace) -> None:
+        check(arguments)
+        _check_interval(arguments)
+
     parser.add_argument(
         "--since",
         type=_moment,
@@ -48,13 +55,13 @@ def _add_interval(parser: Parser) -> None:
         help="from when on: 90s, 10m, 1h30m or 2d ago, 06:30, or 2026-11-29T06:30 (default: 1h)",
     )
     parser.add_argument("--until", type=_moment, metavar="TIME", help="up to when, likewise (default: now)")
-    parser.set_defaults(check=_check_interval)
+    parser.set_defaults(check=check_all)
 
 
 def add_history(history: Parser) -> None:
     """Adds the arguments of ``history``."""
     add_pvs(history)
-    _add_interval(history)
+    _add_interval(history, history.get_default("check"))
     history.add_argument(
         "--every", type=_duration, metavar="TIME", help="print the values at regular times, such as each 10s"
     )
@@ -79,7 +86,8 @@ def _condition(text: str) -> Condition:
 
 def add_wait(wait: Parser) -> None:
     """Adds the arguments of ``wait``."""
-    wait.add_argument("uri", type=pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
+    wait.add_argument("uri", type=pv_uri, metavar="PV", help="NAME, pva://NAME or ca://NAME")
+    add_protocol(wait)
     wait.add_argument(
         "condition",
         type=_condition,

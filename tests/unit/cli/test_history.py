@@ -68,7 +68,7 @@ def test_the_summary_comes_first_and_then_the_newest_values(
 
 
 def test_all_values_are_printed_on_request(gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]) -> None:
-    assert history(gateway, "pva://my:current", "--all") == 0
+    assert history(gateway, "my:current", "--all") == 0
     assert len(capsys.readouterr().out.splitlines()) == 3 + 31
 
 

@@ -28,7 +28,7 @@ def run(gateway: ScriptedGateway, *words: str) -> int:
 def test_a_recording_is_replayed(gateway: ScriptedGateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x, file = gateway.pv("my:x", 0.0), str(tmp_path / "run.parquet")
     posts = rx.interval(0.1, scheduler=gateway.clock).subscribe(lambda number: x.post(float(number)))
-    assert run(gateway, "record", "pva://my:x", "-o", file, "--count", "5") == 0
+    assert run(gateway, "record", "my:x", "-o", file, "--count", "5") == 0
     posts.dispose()
     assert capsys.readouterr().err == f"k2eg: 5 updates of 1 PVs in {file}\n"
     assert run(gateway, "replay", file, "--json") == 0

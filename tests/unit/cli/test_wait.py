@@ -19,7 +19,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedGateway]:
 
 def wait(gateway: ScriptedGateway, *words: str) -> int:
     with gateway.clock.running():
-        return main(["wait", "pva://my:x", *words, "--timeout", "0.5"])
+        return main(["wait", "my:x", *words, "--timeout", "0.5"])
 
 
 def test_a_value_that_fulfils_the_condition_ends_the_wait(
