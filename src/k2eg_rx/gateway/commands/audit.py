@@ -8,7 +8,7 @@ Thread safety: `record` belongs to the event loop thread, to which reports of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -91,16 +91,3 @@ class Audit:
     def close(self, timeout: float) -> None:
         """Sends what waits, for at most `timeout` seconds. Any thread."""
         self._sink.close(timeout)
-
-
-def copied_to(target: Any, finish: Callable[[], Any]) -> None:
-    """Starts an operation; its result becomes that of another future."""
-
-    def copy(done: Any) -> None:
-        error = done.exception()
-        target.set_result(done.result()) if error is None else target.set_exception(error)
-
-    try:
-        finish().add_done_callback(copy)
-    except Exception as error:
-        target.set_exception(error)

@@ -28,13 +28,13 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from k2eg_rx.errors import WireError
-from k2eg_rx.gateway.commands.audit import Audit, copied_to
+from k2eg_rx.gateway.commands.audit import Audit
 from k2eg_rx.gateway.commands.channels import provider_of
 from k2eg_rx.gateway.commands.claims import LOST, UNCONFIRMED, ClaimState
 from k2eg_rx.gateway.commands.expiries import Expiries
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, FairShares
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, reply, value_record
-from k2eg_rx.gateway.commands.operations import Operation, queue_key
+from k2eg_rx.gateway.commands.operations import Operation, copied_to, queue_key
 from k2eg_rx.gateway.commands.put_ordering import KeyedQueue, Ticket
 from k2eg_rx.gateway.commands.requests import CommandRequest, refusal_stream
 from k2eg_rx.gateway.epics.provider import Provider, ProviderError, ProviderTimeout, PVReading, real_address

@@ -5,7 +5,7 @@ Thread safety: belongs to the event loop thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -89,3 +89,16 @@ class Operation:
 def queue_key(address: PVAddress) -> str:
     """Returns what is equal for all addresses of one channel: ``X``, ``X.VAL`` and fields of the structure of ``X``."""
     return f"{address.protocol}://{channel_name(address).removesuffix('.VAL')}"
+
+
+def copied_to(target: Any, finish: Callable[[], Any]) -> None:
+    """Starts an operation; its result becomes that of another future."""
+
+    def copy(done: Any) -> None:
+        error = done.exception()
+        target.set_result(done.result()) if error is None else target.set_exception(error)
+
+    try:
+        finish().add_done_callback(copy)
+    except Exception as error:
+        target.set_exception(error)
