@@ -56,17 +56,15 @@ def measure(kafka: str, rounds: int) -> list[Row]:
     """Returns a row per stage, for decoded events and for the newest ones."""
     rows: list[Row] = []
     with laboratory(kafka) as place:
-        for decode in (True, False):
+        for case in (throughput.READ, throughput.DECODED, throughput.NEWEST):
             names = place.new_pvs(1)
             figures: dict[str, list[float]] = {name: [] for name, _, _ in _STAGES}
             for _ in range(rounds):
                 with _timed() as spent:
-                    throughput.one_round(place, names, decode=decode, ours_first=False)
-                events = throughput.EVENTS if decode else throughput.NEWEST_EVENTS
+                    throughput.one_round(place, names, case, ours_first=False)
                 for name, columns in figures.items():
-                    columns.append(spent[name] / events * 1e6)
-            what = "decoded" if decode else "newest at 10 Hz"
-            rows += [Row(f"{what}: {name}", "us/event", tuple(column)) for name, column in figures.items()]
+                    columns.append(spent[name] / case.events * 1e6)
+            rows += [Row(f"{case.name}: {name}", "us/event", tuple(column)) for name, column in figures.items()]
     return rows
 
 

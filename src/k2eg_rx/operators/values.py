@@ -14,6 +14,7 @@ from k2eg_rx.errors import K2EGError
 from k2eg_rx.protocol import PVData, PVUpdate, Severity, nanoseconds_of, numpy_module, value_with_arrays, with_arrays
 from k2eg_rx.texts import printable, shown
 
+_SCALARS = frozenset((float, int, str, bool))
 _Update = TypeVar("_Update", bound=PVData)
 
 
@@ -64,6 +65,9 @@ def value_of(data: PVData) -> Any:
     Raises:
         MissingFieldError: The structure has no ``value``.
     """
+    number = data.value
+    if type(number) in _SCALARS:  # without decoding the rest of the structure
+        return number
     structure = data.data
     if "value" not in structure:
         raise MissingFieldError(data.name, "value", _found([], structure))
@@ -130,7 +134,7 @@ def field(path: str) -> Callable[[Observable[PVData]], Observable[Any]]:
 
 
 def _timestamp_of(update: PVData) -> int | None:
-    timestamp = update.timestamp
+    timestamp = update.timestamp  # without decoding the rest of the structure
     if timestamp is None and "timeStamp" not in update.data:
         raise MissingFieldError(update.name, "timeStamp", _found([], update.data))
     return timestamp

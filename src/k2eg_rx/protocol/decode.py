@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from k2eg_rx.errors import WireError
 from k2eg_rx.protocol.epochs import EPOCH_HEADER
-from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS, quick_unpack, unpack
+from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS, Head, quick_heads, quick_unpack, unpack
 
 if TYPE_CHECKING:
     from k2eg_rx.protocol.records import Headers, Record
@@ -41,6 +41,30 @@ def protocol_of(headers: Headers) -> str | None:
         if name == PROTOCOL_HEADER and value is not None:
             return value if isinstance(value, str) else value.decode("ascii", "replace")
     return None
+
+
+def decode_head(record: Record, name: str, protocol: str) -> Head | None:
+    """Returns the value, alarm and time of a PV's event, decoded without the rest of its structure.
+
+    None where that is not possible: `decode_body` then decodes the event, or raises the error. An event that is decoded
+    here is decodable as a whole, except for keys that Python cannot hash and malformed extension types.
+
+    Args:
+        record: The event.
+        name: The PV's name, under which the event has its structure.
+        protocol: The PV's protocol.
+    """
+    headers, value = record.headers, record.value
+    if quick_heads is None or value is None:
+        return None
+    if headers not in _USUAL_HEADERS[protocol] and (
+        len(headers) < 2 or headers[1][0] != EPOCH_HEADER or [headers[0], *headers[2:]] not in _USUAL_HEADERS[protocol]
+    ):
+        return None
+    try:
+        return quick_heads(value).get(name)
+    except Exception:
+        return None
 
 
 def decode_body(record: Record, protocol: str = "") -> dict[str, Any]:

@@ -82,7 +82,11 @@ _SEVERITIES = tuple(Severity)  # by number
 def severity_of(structure: Mapping[str, Any]) -> Severity:
     """Returns a structure's alarm severity; NO_ALARM where there is no alarm field, UNDEFINED for an unknown number."""
     alarm = structure.get("alarm")  # not by `match`, here and below: it takes several times as long, on each event
-    number = cast("Structure", alarm).get("severity") if isinstance(alarm, dict) else None
+    return severity_from(cast("Structure", alarm).get("severity") if isinstance(alarm, dict) else None)
+
+
+def severity_from(number: object) -> Severity:
+    """Returns the severity of a number in an alarm field; NO_ALARM for what is no number."""
     if isinstance(number, int):
         return _SEVERITIES[number] if 0 <= number < len(_SEVERITIES) else Severity.UNDEFINED
     return Severity.NO_ALARM
@@ -97,9 +101,14 @@ def timestamp_of(structure: Mapping[str, Any]) -> int | None:
     stamp = structure.get("timeStamp")
     if isinstance(stamp, dict):
         fields = cast("Structure", stamp)
-        seconds, nanoseconds = fields.get("secondsPastEpoch"), fields.get("nanoseconds")
-        if isinstance(seconds, int) and isinstance(nanoseconds, int) and seconds and seconds != EPICS_EPOCH:
-            return seconds * NANOSECONDS + nanoseconds
+        return timestamp_from(fields.get("secondsPastEpoch"), fields.get("nanoseconds"))
+    return None
+
+
+def timestamp_from(seconds: object, nanoseconds: object) -> int | None:
+    """Returns the time of the numbers in a time stamp; see `timestamp_of`."""
+    if isinstance(seconds, int) and isinstance(nanoseconds, int) and seconds and seconds != EPICS_EPOCH:
+        return seconds * NANOSECONDS + nanoseconds
     return None
 
 
