@@ -63,7 +63,7 @@ def test_updates_that_wait_during_a_stall_are_looked_at_first() -> None:
     source.pipe(settled(5.0, 0.1, stays=1.0)).subscribe(lambda item: seen.append((0.0, item.value)), scheduler=clock)
     source.on_next(update("q", 5.0))
     clock.sleep(8.0)  # the process stalls: its timer is late
-    clock.advance_by(0.0)
+    clock.advance_by(0.01)
     source.on_next(update("q", 6.0))  # overshot meanwhile
     clock.advance_by(5.0)
     assert seen == []
