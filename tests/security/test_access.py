@@ -160,7 +160,7 @@ def test_the_error_names_what_to_fix(case: str, site: Any, scanner: Any) -> None
 def test_the_command_line_reports_a_refusal_in_one_line(case: str, site: Any, scanner: Any) -> None:
     _, words = _refused_settings(site, case)
     got = site.run("get", "--timeout", str(LONG), "pva://x")
-    assert got.returncode == 1
+    assert got.returncode == 3
     assert got.stdout == ""
     assert got.stderr.startswith("k2eg: ")
     assert words in got.stderr
@@ -195,7 +195,7 @@ def test_librdkafka_threads_end_before_the_process_exits(case: str, site: Any, s
         check=False,
     )
     scanner.add(ran.stderr)
-    assert (ran.returncode, ran.stdout) == (1, "librdkafka's: []\n")
+    assert (ran.returncode, ran.stdout) == (3, "librdkafka's: []\n")
 
 
 @pytest.mark.parametrize("case", ["wrong password", "untrusted authority", "expired client certificate"])
@@ -263,5 +263,5 @@ def test_errors_of_the_kafka_section_do_not_reveal_secrets(wrong: dict[str, str]
     with pytest.raises(TransportError) as caught:
         Client("site", "app", settings=settings)
     ran = site.run("--debug", "get", "pva://x")
-    assert ran.returncode == 1
+    assert ran.returncode == 3
     scanner.add(caught.value, ran.stdout, ran.stderr)
