@@ -19,8 +19,9 @@ APP_NAME_VARIABLE = "K2EG_CLI_DEFAULT_APP_NAME"
 PROTOCOL_VARIABLE = "K2EG_DEFAULT_PROTOCOL"
 DEFAULT_APP_NAME = "k2eg-cli"
 
-# Longer than the 10 s that gateways wait for a PV: a PV that does not answer differs from a gateway that does not.
-_DEFAULT_TIMEOUT = 12.0
+# Longer than the 10 s that gateways wait for a PV, with room for a busy machine: a PV that does not answer differs
+# from a gateway that does not.
+_DEFAULT_TIMEOUT = 15.0
 
 _DESCRIPTION = "Reads, writes and watches EPICS process variables through K2EG and Kafka."
 _EPILOG = f"""\

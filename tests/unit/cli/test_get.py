@@ -95,7 +95,7 @@ def test_a_gateway_that_does_not_answer_differs_from_a_pv_that_does_not(gateway:
     gateway.faults.ignore(times=None)
     error = failure("q:1", "q:2")
     assert error.code is ExitCode.NO_GATEWAY
-    assert str(error).splitlines()[1].startswith("q:1, q:2: no gateway answered within 12 s: is one running?")
+    assert str(error).splitlines()[1].startswith("q:1, q:2: no gateway answered within 15 s: is one running?")
 
 
 def test_a_gateway_that_answers_for_other_pvs_is_not_called_silent(gateway: ScriptedGateway) -> None:
@@ -104,7 +104,7 @@ def test_a_gateway_that_answers_for_other_pvs_is_not_called_silent(gateway: Scri
     error = failure("pva://q:1", "pva://q:2")
     assert (error.code, str(error)) == (
         ExitCode.FAILED,
-        "pva://q:2: no answer over pva within 12 s, though the gateway answers",
+        "pva://q:2: no answer over pva within 15 s, though the gateway answers",
     )
 
 
