@@ -22,7 +22,7 @@ for name in ("SIGHUP", "SIGKILL", "SIGUSR1", "pthread_kill", "pthread_sigmask", 
 """
 
 IMPORTS = """
-import k2eg, k2eg.cli.get, k2eg.cli.monitor, k2eg.cli.demo
+import k2eg, k2eg.cli.commands.get, k2eg.cli.commands.monitor, k2eg.cli.commands.demo
 import k2eg_rx, k2eg_rx.aio, k2eg_rx.embedded, k2eg_rx.frames, k2eg_rx.gateway, k2eg_rx.operators, k2eg_rx.recording
 import k2eg_rx.recording.storage, k2eg_rx.testing
 """

@@ -94,7 +94,7 @@ def _run(arguments: Namespace) -> int:
     if not command.has_environment:
         return load(command.run)(arguments) or 0
     from k2eg.cli.environment import settings_for  # noqa: PLC0415 - not for `k2eg -h`
-    from k2eg.cli.pv_names import complete_uris  # noqa: PLC0415
+    from k2eg.cli.values.pv_names import complete_uris  # noqa: PLC0415
 
     settings = settings_for(arguments)
     complete_uris(arguments, settings)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from k2eg.cli.command_table import COMMANDS, load
-from k2eg.cli.value_parser import is_number
+from k2eg.cli.values.value_parser import is_number
 from k2eg_rx.texts import printable
 
 ENVIRONMENT_VARIABLE = "K2EG_CLI_DEFAULT_ENVIRONMENT"
@@ -67,7 +67,7 @@ class Parser(argparse.ArgumentParser):
 
 def pv_uri(text: str) -> str:
     """Returns a PV's URI, or its name, of which `complete_uris` makes a URI when the environment is known."""
-    from k2eg.cli.pv_names import check_name  # noqa: PLC0415 - not for `k2eg -h`
+    from k2eg.cli.values.pv_names import check_name  # noqa: PLC0415 - not for `k2eg -h`
 
     try:
         check_name(text)
@@ -143,7 +143,7 @@ def add_timeout_option(parser: Parser) -> None:
 
 
 def add_pvs(parser: Parser) -> None:
-    """Adds the arguments that name PVs; `k2eg.cli.pv_names` makes PVs of them."""
+    """Adds the arguments that name PVs; `k2eg.cli.values.pv_names` makes PVs of them."""
     parser.add_argument(
         "names",
         nargs="*",
@@ -174,7 +174,7 @@ def add_protocol(parser: Parser) -> None:
 
 
 def _collect(arguments: argparse.Namespace) -> None:
-    from k2eg.cli.pv_names import collect  # noqa: PLC0415 - not for `k2eg -h`
+    from k2eg.cli.values.pv_names import collect  # noqa: PLC0415 - not for `k2eg -h`
 
     arguments.names = collect(arguments.names, arguments.file, arguments.group)
 

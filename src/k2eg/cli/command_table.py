@@ -1,6 +1,6 @@
 """The commands of the command line, one line each; what a command needs is imported when it is used.
 
-A command has two functions, named as ``module:function`` within `k2eg.cli`. One adds its arguments to a
+A command has two functions, named as ``module:function`` within `k2eg.cli.commands`. One adds its arguments to a
 `k2eg.cli.arguments.Parser`. The other runs it, with the arguments, and the settings if it needs an environment; it
 returns the exit code, or None for success.
 """
@@ -78,4 +78,4 @@ COMMANDS = {
 def load(function: str) -> Callable[..., Any]:
     """Imports a function, given as ``module:function``, and returns it."""
     module, _, name = function.partition(":")
-    return getattr(import_module(f"k2eg.cli.{module}"), name)
+    return getattr(import_module(f"k2eg.cli.commands.{module}"), name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from k2eg_rx.texts import printable
 
 if TYPE_CHECKING:
-    from k2eg.cli.formatting import Formatter
+    from k2eg.cli.printing.formatting import Formatter
     from k2eg_rx import PVData
 
 _COLOURS = {"MINOR": "33", "MAJOR": "1;31", "INVALID": "1;35", "UNDEFINED": "35"}

@@ -10,8 +10,8 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 
-from k2eg.cli.formatting import Formatter
 from k2eg.cli.output import terminal_columns
+from k2eg.cli.printing.formatting import Formatter
 from k2eg_rx import Client, ConnectionState, K2EGError, OperationTimeout, PVAddress, Settings, TransportError
 from k2eg_rx.concurrency import TerminationSignals
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from k2eg import cli
-from k2eg.cli import arguments, get, session
+from k2eg.cli import arguments, session
 from k2eg.cli.arguments import ENVIRONMENT_VARIABLE
 from k2eg.cli.command_table import COMMANDS, load
+from k2eg.cli.commands import get
 from k2eg_rx import OperationError, errors
 from k2eg_rx.settings import DEMO_BROKER_VARIABLE, FOLDER_VARIABLE
 
@@ -135,7 +136,8 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_optional_packages_are_imported_on_use() -> None:
     program = (
-        "import sys, k2eg_rx, k2eg.cli, k2eg.cli.get, k2eg.cli.put, k2eg.cli.monitor, k2eg.cli.demo, k2eg_rx.embedded\n"
+        "import sys, k2eg_rx, k2eg.cli, k2eg_rx.embedded\n"
+        "from k2eg.cli.commands import demo, get, monitor, put\n"
         "print([name for name in ('p4p', 'aioca', 'numpy', 'rich', 'epicscorelibs') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

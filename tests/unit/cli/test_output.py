@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from k2eg.cli.formatting import Formatter
 from k2eg.cli.output import escape_what_encodings_lack, print_lines, print_note, print_value, terminal_columns
+from k2eg.cli.printing.formatting import Formatter
 from k2eg_rx import PVData, Samples, Snapshot
 
 HOSTILE = "a\x1b[2J\x07\x9b31m\u202e\nforged\r\u2028b"

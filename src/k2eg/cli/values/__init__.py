@@ -1,0 +1,1 @@
+"""What users type or save for values: names, ranges, conditions, values to write, and their comparison."""
