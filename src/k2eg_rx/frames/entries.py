@@ -76,8 +76,8 @@ def entries_of(item: object) -> Iterator[Entry]:
         yield entry_of_result(cast("Result", item))
     else:
         raise ValueError(
-            "items of a frame must be PVData, Snapshot, GetResult or Aligned objects, as client and align emit them, "
-            f"got {type(item).__name__}"
+            "items of this frame must be PVData, Snapshot, GetResult or Aligned objects, as client and align emit "
+            f"them, got {type(item).__name__}"
         )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from k2eg_rx.protocol import PVData, Snapshot
+from k2eg_rx.protocol import PVData, Severity, Snapshot
 
 
 class Result(Protocol):
@@ -51,7 +51,102 @@ class Instant(Protocol):
         ...
 
 
-Framable: TypeAlias = PVData | Snapshot | Result | Instant
+class Transition(Protocol):
+    """A change of a PV's alarm severity, such as `AlarmTransition`."""
+
+    @property
+    def previous(self) -> Severity:
+        """Severity before."""
+        ...
+
+    @property
+    def current(self) -> Severity:
+        """Severity after."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the previous severity."""
+        ...
+
+    @property
+    def timestamp(self) -> int | None:
+        """Nanoseconds since the Unix epoch."""
+        ...
+
+    @property
+    def update(self) -> PVData:
+        """The update with the new severity."""
+        ...
+
+
+class TimeWindow(Protocol):
+    """Values of a PV in a time window, such as `Window`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the PV."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """Nanoseconds since the Unix epoch."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Nanoseconds since the Unix epoch."""
+        ...
+
+    @property
+    def rate(self) -> float:
+        """Updates per second."""
+        ...
+
+    @property
+    def late(self) -> int:
+        """Late updates that were dropped."""
+        ...
+
+    @property
+    def excluded(self) -> int:
+        """Number of values without a part in the statistics."""
+        ...
+
+    @property
+    def mean(self) -> Any:
+        """The mean; `std`, `min` and `max` likewise."""
+        ...
+
+    @property
+    def std(self) -> Any:
+        """The standard deviation."""
+        ...
+
+    @property
+    def min(self) -> Any:
+        """The least value."""
+        ...
+
+    @property
+    def max(self) -> Any:
+        """The greatest value."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+Framable: TypeAlias = PVData | Snapshot | Result | Instant | Transition | TimeWindow
+
+
+def is_transition(item: object) -> bool:
+    """Whether an item is a `Transition`."""
+    return hasattr(item, "previous") and hasattr(item, "current") and hasattr(item, "update")
+
+
+def is_window(item: object) -> bool:
+    """Whether an item is a `TimeWindow`."""
+    return hasattr(item, "start") and hasattr(item, "mean") and hasattr(item, "excluded")
 
 
 def is_instant(item: object) -> bool:

@@ -5,14 +5,14 @@ Thread safety: none; a collector belongs to one subscription.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from k2eg_rx.frames.entries import Entry, entries_of
-from k2eg_rx.frames.item_kinds import is_instant
+from k2eg_rx.frames.entries import Entry, entries_of, entry_of
+from k2eg_rx.frames.item_kinds import TimeWindow, Transition, is_instant, is_transition, is_window
 from k2eg_rx.frames.value_arrays import array_of, objects, times, with_gaps
 from k2eg_rx.frames.wide_rows import Instants
 from k2eg_rx.protocol import Severity
@@ -27,13 +27,14 @@ class Frame:
     """Collects items for a DataFrame.
 
     Args:
-        form: ``long`` or ``wide``; None chooses by the first item.
+        form: ``long`` or ``wide``; None chooses by the first item, as it chooses the table of windows or transitions.
     """
 
     def __init__(self, form: str | None) -> None:
         self._form = form
         self._entries: list[Entry] = []
         self._instants = Instants()
+        self._derived: list[Any] = []
 
     def add(self, item: object) -> None:
         """Adds an item.
@@ -42,21 +43,82 @@ class Frame:
             ValueError: The item cannot be put into a frame.
         """
         if self._form is None:
-            self._form = "wide" if is_instant(item) else "long"
+            self._form = _form_of(item)
         if self._form == "wide":
             self._instants.add(item)
-        else:
+        elif self._form == "long":
             self._entries.extend(entries_of(item))
+        elif self._form == _form_of(item):
+            self._derived.append(item)
+        else:
+            raise ValueError(f"items of a frame of {self._form} must all be such, got {type(item).__name__}")
 
     def result(self) -> pd.DataFrame:
         """Returns the DataFrame."""
-        return _wide(self._instants) if self._form == "wide" else _long(self._entries)
+        match self._form:
+            case "wide":
+                return _wide(self._instants)
+            case "windows":
+                return _windows(self._derived)
+            case "transitions":
+                return _transitions(self._derived)
+            case _:
+                return _long(self._entries)
+
+
+def _form_of(item: object) -> str:
+    if is_window(item):
+        return "windows"
+    if is_transition(item):
+        return "transitions"
+    return "wide" if is_instant(item) else "long"
+
+
+def _windows(windows: Sequence[TimeWindow]) -> pd.DataFrame:
+    columns: dict[str, Any] = {
+        "start": _times([each.start for each in windows]),
+        "end": _times([each.end for each in windows]),
+        "pv": _texts([each.name for each in windows]),
+        "count": np.array([len(each) for each in windows], np.int64),
+        "excluded": np.array([each.excluded for each in windows], np.int64),
+        "late": np.array([each.late for each in windows], np.int64),
+        "rate": np.array([each.rate for each in windows], np.float64),
+        "mean": column([each.mean for each in windows]),
+        "std": column([each.std for each in windows]),
+        "min": column([each.min for each in windows]),
+        "max": column([each.max for each in windows]),
+    }
+    return pd.DataFrame(columns)
+
+
+def _transitions(transitions: Sequence[Transition]) -> pd.DataFrame:
+    entries = [entry_of(each.update.name, each.update.data) for each in transitions]
+    columns: dict[str, Any] = {
+        "time": _times([each.timestamp for each in transitions]),
+        "pv": _texts([entry.pv for entry in entries]),
+        "previous": pd.Categorical.from_codes([int(each.previous) for each in transitions], dtype=_SEVERITIES),
+        "current": pd.Categorical.from_codes([int(each.current) for each in transitions], dtype=_SEVERITIES),
+        "seconds": np.array([each.seconds for each in transitions], np.float64),
+        "value": column([entry.value for entry in entries]),
+        "message": _texts([each.update.alarm.message for each in transitions]),
+    }
+    return _with_units(pd.DataFrame(columns), entries)
+
+
+def _with_units(frame: pd.DataFrame, entries: Iterable[Entry]) -> pd.DataFrame:
+    """Puts the units of PVs into the frame's attributes, which pandas keeps in Parquet files, too."""
+    frame.attrs["units"] = {entry.pv: entry.units for entry in entries if entry.units}
+    return frame
+
+
+def _times(nanoseconds: Sequence[int | None]) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(times(nanoseconds)).tz_localize("UTC")
 
 
 def _long(entries: Sequence[Entry]) -> pd.DataFrame:
     severities = [-1 if entry.severity is None else entry.severity for entry in entries]
     columns: dict[str, Any] = {
-        "time": pd.DatetimeIndex(times([entry.time for entry in entries])).tz_localize("UTC"),
+        "time": _times([entry.time for entry in entries]),
         "pv": _texts([entry.pv for entry in entries]),
         "value": column([entry.value for entry in entries]),
         "severity": pd.Categorical.from_codes(severities, dtype=_SEVERITIES),
@@ -66,7 +128,7 @@ def _long(entries: Sequence[Entry]) -> pd.DataFrame:
         "iteration": _integers([entry.iteration for entry in entries]),
         "error": _texts([entry.error for entry in entries]),
     }
-    return pd.DataFrame(columns)
+    return _with_units(pd.DataFrame(columns), entries)
 
 
 def _wide(instants: Instants) -> pd.DataFrame:
@@ -77,7 +139,7 @@ def _wide(instants: Instants) -> pd.DataFrame:
         columns = {_PULSE_ID: _integers([row.pulse_id for row in rows]), **columns}
     frame = pd.DataFrame({pv: pd.Series(values, index=index) for pv, values in columns.items()}, index=index)
     frame.columns.name = "pv"
-    return frame
+    return _with_units(frame, (entry for row in rows for entry in row.entries.values()))
 
 
 def column(values: Sequence[object]) -> Any:

@@ -36,8 +36,8 @@ def to_dataframe(items: Framable | Iterable[Framable], *, form: Form | None = No
 def to_dataframe(items: Framable | Iterable[Framable] | None = None, *, form: Form | None = None) -> Any:
     """Returns a pandas DataFrame of items; without items, an operator that emits one when the source completes.
 
-    Items are updates and other `PVData`, `Snapshot`s, results of `get_many_stream`, and `Aligned`s. The long form has a
-    row for each value and always these columns:
+    Items are updates and other `PVData`, `Snapshot`s, results of `get_many_stream`, `Aligned`s, `Window`s and
+    `AlarmTransition`s. The long form has a row for each value and always these columns:
 
     - ``time``: EPICS time, ``datetime64[ns, UTC]``, exact to the nanosecond; NaT for values without time.
     - ``pv``: name of the PV.
@@ -55,9 +55,16 @@ def to_dataframe(items: Framable | Iterable[Framable] | None = None, *, form: Fo
     snapshot has the time of its newest sample. Updates with equal timestamps share a row. Rows are sorted by time.
     Instants that are joined by pulse id have the column ``pulse_id``, ``Int64``, before those of the PVs.
 
+    `Window`s have a table of their own, with ``start``, ``end``, ``pv``, ``count``, ``excluded``, ``late``, ``rate``,
+    ``mean``, ``std``, ``min`` and ``max``. That of `AlarmTransition`s has ``time``, ``pv``, ``previous``, ``current``,
+    ``seconds``, ``value`` and ``message``.
+
+    ``frame.attrs["units"]`` has the newest units of each PV, by name; ``frame.to_parquet`` keeps them in the file.
+
     Args:
         items: One item or several. None returns the operator.
-        form: "long" or "wide". By default "wide" if the first item is an `Aligned`, otherwise "long".
+        form: "long" or "wide", not for windows and transitions. By default "wide" if the first item is an `Aligned`,
+            otherwise "long".
 
     Raises:
         ValueError: An item is of another type; the operator's stream fails with this error.

@@ -6,6 +6,7 @@ import doctest
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from k2eg_rx.client.batches import GetResult
 from k2eg_rx.frames import to_dataframe, to_xarray
 from k2eg_rx.frames.pandas_frames import column
 from k2eg_rx.frames.value_arrays import array_of, stacked, times
-from k2eg_rx.operators import Aligned, align
+from k2eg_rx.operators import Aligned, alarms, align, window_statistics
 from k2eg_rx.protocol import EPICS_EPOCH
 from k2eg_rx.protocol.snapshots import Samples
 from k2eg_rx.testing import START, series, snapshot, update
@@ -487,3 +488,48 @@ def test_instants_that_are_joined_by_pulse_id_have_it_in_a_column_and_a_coordina
     by_time: Any = rx.from_iterable(shots).pipe(align(["a", "b"]), ops.to_list()).run()
     assert "pulse_id" not in to_dataframe(by_time).columns
     assert "pulse_id" not in to_xarray(by_time).coords
+
+
+# --- units, windows and transitions ---
+
+
+def test_units_are_attributes_of_frames_and_of_their_parquet_files(tmp_path: Path) -> None:
+    updates = [update("x", 1.5, units="mm"), update("y", 2), update("x", 2.5, units="um", timestamp=START + SECOND)]
+    for form in ("long", "wide"):
+        frame = frame_of(*updates, form=form)
+        assert frame.attrs == {"units": {"x": "um"}}
+        frame.to_parquet(tmp_path / form)
+        assert pd.read_parquet(tmp_path / form).attrs == {"units": {"x": "um"}}
+
+
+def test_windows_are_a_table_of_their_statistics() -> None:
+    updates = [*series("x", [1.0, 3.0, math.nan, 5.0]), *series("w", [[1, 2], [3, 4]])]
+    frame = rx.from_iterable(updates).pipe(window_statistics(count=2), to_dataframe()).run()
+    assert list(frame["pv"]) == ["x", "x", "w"]
+    assert [time.value for time in frame["start"]] == [START, START + 2 * SECOND, START]
+    assert list(frame["count"]) == [2, 2, 2]
+    assert list(frame["excluded"]) == [0, 1, 0]
+    assert list(frame["mean"])[:2] == [2.0, 5.0]
+    assert frame["max"][2].tolist() == [3, 4]
+    numbers = rx.from_iterable(updates[:2]).pipe(window_statistics(count=2), to_dataframe()).run()
+    assert [str(numbers[name].dtype) for name in ("mean", "std", "min", "max", "rate")] == ["float64"] * 5
+
+
+def test_transitions_are_a_table_of_severities() -> None:
+    updates = [
+        update("x", 1.0),
+        update("x", 9.0, severity=2, message="HIHI", units="A", timestamp=START + SECOND),
+        update("x", 1.0, timestamp=START + 3 * SECOND),
+    ]
+    frame = rx.from_iterable(updates).pipe(alarms(), to_dataframe()).run()
+    assert list(frame["previous"]) == ["NO_ALARM", "MAJOR"]
+    assert list(frame["current"]) == ["MAJOR", "NO_ALARM"]
+    assert list(frame["seconds"]) == [1.0, 2.0]
+    assert [frame["value"][0], frame["message"][0], frame.attrs] == [9.0, "HIHI", {"units": {"x": "A"}}]
+    assert list(frame["current"] >= "MINOR") == [True, False]
+
+
+def test_windows_and_updates_do_not_mix() -> None:
+    one = rx.from_iterable(series("x", [1.0])).pipe(window_statistics(count=1)).run()
+    with pytest.raises(ValueError, match="items of a frame of windows must all be such, got PVUpdate"):
+        to_dataframe([one, update("x", 1)])
