@@ -47,7 +47,7 @@ def environment(stack: EmbeddedStack, tmp_path: Path) -> dict[str, str]:
 def run(environment: dict[str, str], tmp_path: Path) -> Run:
     """Returns a function that runs a script to its end and returns its output."""
 
-    def run(script: Path, *arguments: object, typed: str = "") -> str:
+    def run(script: Path, *arguments: object, typed: str = "", may_log: str = "no line") -> str:
         done = subprocess.run(
             [sys.executable, "-W", "error", script, *map(str, arguments)],
             env=environment,
@@ -58,7 +58,8 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
             timeout=ENDS_WITHIN,
             check=False,
         )
-        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+        errors = [line for line in done.stderr.splitlines() if not line.startswith(may_log)]
+        assert (done.returncode, errors) == (0, []), done.stdout + done.stderr
         return done.stdout
 
     return run
@@ -100,7 +101,8 @@ def test_snapshot_to_csv(run: Run, tmp_path: Path) -> None:
 
 
 def test_orbit(run: Run) -> None:
-    printed = run(ROOT / "examples/orbit.py", "--shots", 15)
+    # On a busy machine the monitors of twenty PVs begin more than a second apart.
+    printed = run(ROOT / "examples/orbit.py", "--shots", 15, may_log="align gives up an instant")
     assert re.search(r"^RMS +0\.\d{3} mm, of the last 10 shots +0\.\d{3} mm$", printed, re.MULTILINE)
     rows = re.findall(r"^pva://demo:bpm(\d+) +(\S+) +(\S+) +(\S+)$", printed, re.MULTILINE)
     assert [int(row[0]) for row in rows] == list(range(1, 21))
