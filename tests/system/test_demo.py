@@ -231,7 +231,7 @@ def test_the_tour_runs_every_operation(environment: ProcessEnvironment) -> None:
 
 def test_the_tour_fails_if_a_step_does(environment: ProcessEnvironment) -> None:
     program = (
-        "import sys; from k2eg import cli; from k2eg.cli import tour\n"
+        "import sys; from k2eg import cli; from k2eg.cli.commands import tour\n"
         "tour.Tour._put = lambda self: [][0]\n"
         "sys.exit(cli.main(['demo', '--tour']))"
     )
