@@ -59,7 +59,7 @@ nitpick_ignore_regex = [
     ),  # private parts of classes that users only receive
     (
         "py:.*",
-        r"[a-z]+|[A-Z][A-Za-z]*Error|abc\.DisposableBase|Claim|Collector|Monitored|Written|Framable|NDArray|Observable|Path|Headers|Partition|_[A-Z].*|.*\._[A-Za-z]+",
+        r"[a-z]+|[A-Z][A-Za-z]*Error|abc\.DisposableBase|Claim|Collector|Monitored|Written|Framable|NDArray|Observable|Path|Headers|Partition|(k2eg_rx\.history\.time_points\.)?Positions|_[A-Z].*|.*\._[A-Za-z]+",
     ),
 ]
 

@@ -29,7 +29,7 @@ from k2eg_rx.client import (
     results_by_uri,
 )
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow
-from k2eg_rx.history import Moment
+from k2eg_rx.history import Moment, Positions
 from k2eg_rx.protocol import (
     ConnectionEvent,
     GatewayReport,
@@ -225,7 +225,7 @@ class Client:
         self,
         uri: str,
         *,
-        since: Moment | None = ...,
+        since: Moment | Positions | None = ...,
         connection: Literal[False] = ...,
         overflow: Overflow | str = ...,
         capacity: int = ...,
@@ -237,7 +237,7 @@ class Client:
         self,
         uri: str,
         *,
-        since: Moment | None = ...,
+        since: Moment | Positions | None = ...,
         connection: Literal[True],
         overflow: Overflow | str = ...,
         capacity: int = ...,
@@ -248,7 +248,7 @@ class Client:
         self,
         uri: str,
         *,
-        since: Moment | None = None,
+        since: Moment | Positions | None = None,
         connection: bool = False,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
@@ -274,7 +274,7 @@ class Client:
         self,
         uris: Iterable[str],
         *,
-        since: Moment | None = ...,
+        since: Moment | Positions | None = ...,
         connection: Literal[False] = ...,
         overflow: Overflow | str = ...,
         capacity: int = ...,
@@ -286,7 +286,7 @@ class Client:
         self,
         uris: Iterable[str],
         *,
-        since: Moment | None = ...,
+        since: Moment | Positions | None = ...,
         connection: Literal[True],
         overflow: Overflow | str = ...,
         capacity: int = ...,
@@ -297,7 +297,7 @@ class Client:
         self,
         uris: Iterable[str],
         *,
-        since: Moment | None = None,
+        since: Moment | Positions | None = None,
         connection: bool = False,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,

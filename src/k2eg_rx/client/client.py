@@ -41,7 +41,7 @@ from k2eg_rx.client.snapshots import one_shot_snapshot
 from k2eg_rx.client.status import Status
 from k2eg_rx.concurrency import PRODUCTION, current_runtime
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow, SubscriberInput
-from k2eg_rx.history import Moment
+from k2eg_rx.history import Moment, Positions
 from k2eg_rx.protocol import (
     ConnectionEvent,
     GatewayReport,
@@ -218,7 +218,7 @@ class StreamClient:
         self,
         uri: str,
         *,
-        since: Moment | None = ...,
+        since: Moment | Positions | None = ...,
         connection: Literal[False] = ...,
         overflow: Overflow | str = ...,
         capacity: int = ...,
@@ -230,7 +230,7 @@ class StreamClient:
         self,
         uri: str,
         *,
-        since: Moment | None = ...,
+        since: Moment | Positions | None = ...,
         connection: Literal[True],
         overflow: Overflow | str = ...,
         capacity: int = ...,
@@ -241,7 +241,7 @@ class StreamClient:
         self,
         uri: str,
         *,
-        since: Moment | None = None,
+        since: Moment | Positions | None = None,
         connection: bool = False,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
@@ -270,7 +270,7 @@ class StreamClient:
         self,
         uris: Iterable[str],
         *,
-        since: Moment | None = ...,
+        since: Moment | Positions | None = ...,
         connection: Literal[False] = ...,
         overflow: Overflow | str = ...,
         capacity: int = ...,
@@ -282,7 +282,7 @@ class StreamClient:
         self,
         uris: Iterable[str],
         *,
-        since: Moment | None = ...,
+        since: Moment | Positions | None = ...,
         connection: Literal[True],
         overflow: Overflow | str = ...,
         capacity: int = ...,
@@ -293,7 +293,7 @@ class StreamClient:
         self,
         uris: Iterable[str],
         *,
-        since: Moment | None = None,
+        since: Moment | Positions | None = None,
         connection: bool = False,
         overflow: Overflow | str = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
@@ -315,8 +315,9 @@ class StreamClient:
 
         Args:
             uris: The PVs.
-            since: A time with a time zone, or a duration before the subscription; None for live updates only. Not
-                available with a `group_name`, since its members share events.
+            since: A time with a time zone, or a duration before the subscription; None for live updates only. Or the
+                `Positions` of a recording, to go on where it ends. Not available with a `group_name`, since its members
+                share events.
             connection: As for `monitor_stream`. ``drop_oldest`` may drop events of connections like updates.
             overflow: As for `monitor_stream`. ``latest`` and ``drop_oldest`` apply to the history too, which is read
                 fast: use ``block``, the default, to get all of it.
@@ -347,7 +348,7 @@ class StreamClient:
                 f"since must be None with group_name, got {shown(since)}: members of a group share events; use a client"
                 " without group_name"
             )
-        start = self._core.history.beginning(since)
+        start = since if isinstance(since, Positions) else self._core.history.beginning(since)
         return self._core.monitors.updates_since(addresses, start, policy, capacity)
 
     def connection_stream(

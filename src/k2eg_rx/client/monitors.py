@@ -21,7 +21,7 @@ from k2eg_rx.client.hot_streams import HotStream, HotStreamContext, HotStreams
 from k2eg_rx.client.router import first_offsets
 from k2eg_rx.client.routes import Naming, PVRoute
 from k2eg_rx.delivery import Overflow, ReplayGate, SubscriberInput
-from k2eg_rx.history import CatchUp, HistoryQuery, HistoryReader, Interval, Splice
+from k2eg_rx.history import EVER, CatchUp, HistoryQuery, HistoryReader, Interval, Positions, Splice
 from k2eg_rx.protocol import MonitorCommand, MultiMonitorCommand, PVUpdate, Reply
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.transport import Offsets
@@ -174,13 +174,17 @@ class Monitors(HotStreams[_Monitor]):
         return Disposable(lambda: self._detach(monitors, subscriber))
 
     def updates_since(
-        self, addresses: Sequence[PVAddress], since: Callable[[], int], overflow: Overflow, capacity: int
+        self,
+        addresses: Sequence[PVAddress],
+        since: Callable[[], int] | Positions,
+        overflow: Overflow,
+        capacity: int,
     ) -> Observable[PVUpdate]:
         """Returns the updates of PVs: first those that Kafka still keeps, then live ones.
 
         Args:
             addresses: The PVs.
-            since: Returns the event time at which the history starts; called at each subscription.
+            since: Returns the event time at which the history starts, called at each subscription; or its offsets.
             overflow: As for `updates`.
             capacity: As for `updates`.
         """
@@ -188,13 +192,15 @@ class Monitors(HotStreams[_Monitor]):
         check_one_protocol(distinct, "updates in a history")
 
         def attach(subscriber: SubscriberInput[PVUpdate], gate: ReplayGate) -> abc.DisposableBase:
-            query = HistoryQuery(self._history, distinct, Interval(since()), label, capacity, patient=True)
+            positions = since if isinstance(since, Positions) else None
+            interval = EVER if isinstance(since, Positions) else Interval(since())
+            query = HistoryQuery(self._history, distinct, interval, label, capacity, patient=True, positions=positions)
             splice = Splice(subscriber, capacity)
             monitors = self._attach(distinct, splice, shared=False)
             self._move_to_own_topics(monitors)  # whose history it is
-            positions = [monitor.position for monitor in monitors]
+            resolved = [monitor.position for monitor in monitors]
             try:
-                catch_up = self._history.start(CatchUp(query, splice, subscriber, gate, positions))
+                catch_up = self._history.start(CatchUp(query, splice, subscriber, gate, resolved))
             except BaseException:
                 self._detach(monitors, splice)
                 raise

@@ -13,7 +13,7 @@ from k2eg_rx.errors import OperationTimeout, TransportError
 from k2eg_rx.history.merging import Merge
 from k2eg_rx.history.selection import Interval, Selection, TimedUpdate, topics_of
 from k2eg_rx.history.tasks import StepTask, TaskRunner
-from k2eg_rx.history.time_points import Moment, past_interval, past_moment
+from k2eg_rx.history.time_points import Moment, Positions, past_interval, past_moment
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport import DecodeErrorCounter, History
 
@@ -39,6 +39,7 @@ class HistoryQuery:
         subject: The PVs in words, for errors.
         limit: How many updates to return at a time, at most.
         patient: Whether to wait for an unavailable broker without limit, as a live stream does.
+        positions: Where to begin; None for the beginning of the interval.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class HistoryQuery:
         limit: int,
         *,
         patient: bool = False,
+        positions: Positions | None = None,
     ) -> None:
         self._reader = reader
+        self._positions = positions
         self._patient = patient
         self._topics = topics_of(addresses)
         self._interval = interval
@@ -79,7 +82,11 @@ class HistoryQuery:
         except TransportError as error:
             raise self._with_subject(error) from error
         self._check_timeout(began, answered=spans is not None)
-        return None if spans is None else Merge(self._history, self.selection, spans, self._limit)
+        if spans is None:
+            return None
+        if self._positions is not None:
+            spans = self._positions.within(spans)
+        return Merge(self._history, self.selection, spans, self._limit)
 
     def advance(self, merge: Merge) -> list[TimedUpdate]:
         """Returns the next updates of the result of `begin`, perhaps none yet.

@@ -33,7 +33,7 @@ class Interval(NamedTuple):
     @property
     def kafka_start_ms(self) -> int:
         """The Kafka time stamp to read from, Unix milliseconds."""
-        return self.start // _NANOSECONDS_PER_MS - _MARGIN_MS
+        return max(0, self.start // _NANOSECONDS_PER_MS - _MARGIN_MS)
 
     @property
     def kafka_stop_ms(self) -> int | None:
@@ -42,6 +42,9 @@ class Interval(NamedTuple):
 
     def __contains__(self, time: object) -> bool:
         return isinstance(time, int) and self.start <= time and (self.stop is None or time < self.stop)
+
+
+EVER = Interval(-(2**127))  # every event time
 
 
 class TimedUpdate(NamedTuple):

@@ -5,12 +5,38 @@ Thread safety: any thread; there is no state.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from k2eg_rx.protocol import nanoseconds_of
 from k2eg_rx.texts import shown
+from k2eg_rx.transport import Partition, Span
 
 Moment = datetime | timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Where reading goes on in topics, as `k2eg_rx.recording.positions` returns it for a recording.
+
+    Attributes:
+        next: The next offset to read, by topic and partition. Others are read from the oldest record that Kafka keeps.
+    """
+
+    next: Mapping[Partition, int]
+
+    def within(self, spans: Mapping[Partition, Span]) -> dict[Partition, Span]:
+        """Returns the offsets to read of those that exist.
+
+        A topic that ends before its position was deleted and created again: all of it is read.
+        """
+        return {
+            partition: Span(max(span.begin, position), span.end)
+            if (position := self.next.get(partition, span.begin)) <= span.end
+            else span
+            for partition, span in spans.items()
+        }
 
 
 def past_moment(moment: Moment, name: str, now: datetime) -> int:

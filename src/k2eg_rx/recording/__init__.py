@@ -6,5 +6,6 @@ Needs the extra ``recording``.
 from k2eg_rx.recording.errors import RecordingError
 from k2eg_rx.recording.record import record
 from k2eg_rx.recording.replay import recover, replay_file
+from k2eg_rx.recording.resuming import positions
 
-__all__ = ["RecordingError", "record", "recover", "replay_file"]
+__all__ = ["RecordingError", "positions", "record", "recover", "replay_file"]

@@ -43,6 +43,7 @@ _TYPES: Mapping[str, Any] = {
     "text": _pa.large_string(),
     "severity": _pa.int8(),
     "status": _pa.int32(),
+    "units": _pa.string(),
     "snapshot": _pa.string(),
     "iteration": _pa.int64(),
     "topic": _pa.string(),
@@ -76,7 +77,7 @@ def batch_of(rows: Sequence[Row]) -> Batch:
     return _pa.record_batch(arrays, schema=_schema({}))
 
 
-def _rows(batch: Batch) -> Iterator[Row]:
+def rows_in(batch: Batch) -> Iterator[Row]:
     """Returns the rows of a batch, with the essential columns only."""
     missing = [None] * batch.num_rows
 
@@ -112,12 +113,17 @@ class ParquetWriter:
         self._writer: Any = _parquet.ParquetWriter(out, _schema(metadata), compression=_COMPRESSION)
 
     def write(self, batches: Sequence[Batch]) -> None:
-        """Writes at least one batch as one row group."""
+        """Writes at least one batch as one row group. Columns that the journal of an older version lacks are null."""
         table = _pa.Table.from_batches(list(batches))
+        for name in Row._fields:
+            if name not in table.column_names:
+                table = table.append_column(name, _pa.nulls(table.num_rows, _TYPES[name]))
+        table = table.select(list(Row._fields))
         self._writer.write_table(table, row_group_size=table.num_rows)
 
-    def close(self) -> None:
-        """Writes the footer, without which the file cannot be read."""
+    def close(self, metadata: Metadata) -> None:
+        """Writes the footer, without which the file cannot be read, with further metadata."""
+        self._writer.add_key_value_metadata(dict(metadata))
         self._writer.close()
 
     def abandon(self) -> None:
@@ -137,7 +143,7 @@ def parquet_metadata(path: Path) -> Metadata:
     Raises:
         Exception: One of `ARROW_ERRORS`: it is no Parquet file.
     """
-    return _decoded(_parquet.read_schema(path).metadata)
+    return _decoded(_parquet.read_metadata(path).metadata)
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
@@ -156,7 +162,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
                 continue  # it may have no pages
             rows = pages.rows_at_a_time(file.metadata.row_group(group), frozenset(columns))
             for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=columns):
-                yield from _rows(batch)
+                yield from rows_in(batch)
 
 
 def _check_columns(schema: Any) -> None:
@@ -238,4 +244,4 @@ def journal_batches(path: Path) -> Iterator[Batch]:
 def journal_rows(path: Path) -> Iterator[Row]:
     """Yields a journal's rows; see `journal_batches`."""
     for batch in journal_batches(path):
-        yield from _rows(batch)
+        yield from rows_in(batch)

@@ -14,6 +14,7 @@ _PARTIAL = ".partial"
 VERSION_KEY = "k2eg_recording"  # version of the columns and their content
 ID_KEY = "k2eg_recording_id"
 NUMBER_KEY = "k2eg_recording_file"  # from 1
+POSITIONS_KEY = "k2eg_recording_positions"  # the newest record of each PV, in this file or an earlier one
 VERSION = "1"
 
 

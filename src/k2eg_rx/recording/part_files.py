@@ -12,6 +12,7 @@ from k2eg_rx.recording.errors import RecordingError, reason_of
 from k2eg_rx.recording.file_names import (
     ID_KEY,
     NUMBER_KEY,
+    POSITIONS_KEY,
     VERSION,
     VERSION_KEY,
     continuations,
@@ -36,12 +37,14 @@ class Part:
         recording: Id of the recording.
         number: Number of the file in the recording, from 1.
         complete: Whether the path is that of the complete file.
+        positions: The newest records, as text; for a journal, those of earlier files.
     """
 
     path: Path
     recording: str
     number: int
     complete: bool
+    positions: str = ""
 
     def rows(self) -> Iterator[Row]:
         """Yields its rows; those of a journal up to its last complete batch.
@@ -109,4 +112,4 @@ def _part(path: Path) -> Part:
         raise RecordingError(path, found)
     if not _NUMBER.fullmatch(number):
         raise RecordingError(path, f"number of the file in its recording must be 1 to 9 digits, got {shown(number)}")
-    return Part(path if complete else journal, recording, int(number), complete)
+    return Part(path if complete else journal, recording, int(number), complete, metadata.get(POSITIONS_KEY, ""))

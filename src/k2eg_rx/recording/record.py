@@ -16,7 +16,7 @@ import reactivex as rx
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from k2eg_rx.arguments import at_least_one, file_path, positive
+from k2eg_rx.arguments import at_least_one, file_path, flag, positive
 from k2eg_rx.concurrency import check_scheduler, current_runtime
 from k2eg_rx.errors import require_extra
 from k2eg_rx.protocol import nanoseconds_of
@@ -47,6 +47,7 @@ def record(
     row_group_rows: int = _ROW_GROUP_ROWS,
     flush_rows: int = _FLUSH_ROWS,
     flush_every: float = _FLUSH_EVERY,
+    resume: bool = False,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[_T]], Observable[_T]]:
     """Writes a stream's items to Parquet files and passes them on.
@@ -55,6 +56,12 @@ def record(
     follows after that. A process that is killed leaves the items up to the last flush: `replay_file` reads them,
     `recover` turns them into Parquet files. An open file has a journal beside it; both have names that begin with an
     underscore.
+
+    With `resume`, a recording that has ended, also by a kill, goes on with a further file. Updates that it has already,
+    by topic, partition and offset, are neither recorded again nor passed on. Let the source begin where the recording
+    ends, then only what Kafka does not keep any more is missing::
+
+        client.monitor_many_stream(uris, since=positions(path)).pipe(record(path, resume=True))
 
     The columns are the fields of `recording.rows.Row`. An update's row has its Kafka record and, for other programs,
     its time, name, severity, status, and its value if that is a number or a string.
@@ -67,13 +74,14 @@ def record(
         row_group_rows: Rows of a row group in the complete file; fewer if values are large.
         flush_rows: Rows that may wait in memory and that a crash may lose.
         flush_every: Seconds for which rows may wait in memory.
+        resume: Whether to go on with the recording at `path` if there is one.
         scheduler: Clock and flush timer; by default a thread of the subscription.
 
     Emits:
         Items of the source. Fails with `RecordingError`, which names the file, if writing fails.
 
     Raises:
-        ValueError: The file exists, a crash left its journal, or a number is not above 0.
+        ValueError: The file exists or a crash left its journal, without `resume`; or a number is not above 0.
         ModuleNotFoundError: pyarrow is not installed; the text names the extra.
 
     Example:
@@ -92,6 +100,7 @@ def record(
     """
     require_extra("recording", ["pyarrow"], "record")
     from k2eg_rx.recording.recorder import Limits, Recorder  # noqa: PLC0415 - an extra
+    from k2eg_rx.recording.resuming import resumed  # noqa: PLC0415 - an extra
 
     first = file_path(path, "path").absolute()
     limits = Limits(
@@ -102,7 +111,9 @@ def record(
     )
     interval = positive(flush_every, "flush_every")
     check_scheduler(scheduler)
-    _require_free(first)
+    flag(resume, "resume")
+    if not resume:
+        _require_free(first)
 
     def operator(source: Observable[_T]) -> Observable[_T]:
         def subscribe(
@@ -111,7 +122,7 @@ def record(
             runtime = current_runtime()
             clock = _Clock(scheduler or (runtime.scheduler if runtime.is_virtual else None))
             try:
-                recorder = Recorder(first, limits, clock.now())
+                recorder = Recorder(first, limits, clock.now(), resumed(first) if resume else None)
             except RecordingError as error:
                 observer.on_error(error)
                 return Disposable()
@@ -138,7 +149,7 @@ def _require_free(path: Path) -> None:
     if journal.exists():
         raise ValueError(
             f"path must not be in use, got {path} with the journal {journal}: choose another name, "
-            "or complete a recording that crashed with recover"
+            "or complete a recording that crashed with recover, or go on with it with resume=True"
         )
 
 
@@ -183,9 +194,9 @@ class _Recording(Generic[_T]):
         self._failure: Exception | None = None
 
     def on_next(self, item: _T) -> None:
-        """Records an item and passes it on."""
+        """Records an item and passes it on, unless a resumed recording has it already."""
         with self._lock:
-            if self._ended:
+            if self._ended or self._recorder.has(item):
                 return
             failure = self._attempt(lambda: self._recorder.add(item, self._now()))
             self._is_emitting = failure is None

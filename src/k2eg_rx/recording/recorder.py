@@ -9,8 +9,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from k2eg_rx.protocol import PVUpdate
 from k2eg_rx.recording.arrow import batch_of
-from k2eg_rx.recording.file_names import ID_KEY, NUMBER_KEY, VERSION, VERSION_KEY, journal_of, numbered
+from k2eg_rx.recording.file_names import ID_KEY, NUMBER_KEY, POSITIONS_KEY, VERSION, VERSION_KEY, journal_of, numbered
+from k2eg_rx.recording.resuming import Resumed
 from k2eg_rx.recording.rows import Row, rows_of
 from k2eg_rx.recording.storage import OpenFile
 from k2eg_rx.texts import get_logger
@@ -47,21 +49,29 @@ class Recorder:
             skipped.
         limits: Limits of files, row groups and memory.
         now: Time in nanoseconds since the Unix epoch.
+        resumed: Recording to go on with; None for one that must not exist.
 
     Raises:
         RecordingError: The first file cannot be written, or exists already.
     """
 
-    def __init__(self, path: Path, limits: Limits, now: int) -> None:
+    def __init__(self, path: Path, limits: Limits, now: int, resumed: Resumed | None = None) -> None:
         self._path = path
         self._limits = limits
-        self._id = uuid.uuid4().hex
-        self._number = 0  # number of the current file
+        self._is_resumed = resumed is not None
+        resumed = resumed or Resumed()
+        self._id = resumed.recording or uuid.uuid4().hex
+        self._number = resumed.number  # number of the current file
+        self._newest = resumed.newest
         self._suffix = 0  # number in its name
         self._opened = 0  # when it was opened
         self._rows: list[Row] = []
         self._bytes = 0
         self._file: OpenFile | None = self._next_file(now)
+
+    def has(self, item: object) -> bool:
+        """Whether an item is an update that a resumed recording has already."""
+        return self._is_resumed and isinstance(item, PVUpdate) and self._newest.has(*_position(item))
 
     def add(self, item: object, now: int) -> None:
         """Adds an item.
@@ -73,6 +83,8 @@ class Recorder:
         rows = rows_of(item, now)
         if self._file is None:
             self._file = self._next_file(now)
+        if isinstance(item, PVUpdate):
+            self._newest.add(*_position(item))
         self._rows += rows
         self._bytes += sum(len(row.body or b"") + _ROW_BYTES for row in rows)
         if len(self._rows) >= self._limits.flush_rows or self._bytes >= _FLUSH_BYTES:
@@ -103,7 +115,7 @@ class Recorder:
         if self._file is None:
             return
         self._flush(self._file)
-        self._file.commit()
+        self._file.commit(self._newest)
         _log.info("file complete: path=%s", self._file.path)
         self._file = None
 
@@ -131,8 +143,14 @@ class Recorder:
         self._opened = now
         self._number += 1
         metadata = {VERSION_KEY: VERSION, ID_KEY: self._id, NUMBER_KEY: str(self._number)}
+        metadata[POSITIONS_KEY] = self._newest.encoded()
         while True:
             self._suffix += 1
             path = numbered(self._path, self._suffix)
-            if self._suffix == 1 or not (path.exists() or journal_of(path).exists()):
+            if self._suffix == self._number == 1 or not (path.exists() or journal_of(path).exists()):
                 return OpenFile(path, metadata, self._limits.row_group_rows)
+
+
+def _position(update: PVUpdate) -> tuple[tuple[str, int, str], int, int]:
+    record = update.record
+    return (record.topic, record.partition, update.name), record.offset, record.timestamp_ms

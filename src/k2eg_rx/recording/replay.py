@@ -24,7 +24,8 @@ from k2eg_rx.history import play
 from k2eg_rx.protocol import UNPACK_ERRORS, Snapshot, nanoseconds_of
 from k2eg_rx.recording.assembler import Assembler
 from k2eg_rx.recording.errors import RecordingError, reason_of
-from k2eg_rx.recording.file_names import files_in, journal_of, partial_of, path_of
+from k2eg_rx.recording.file_names import POSITIONS_KEY, files_in, journal_of, partial_of, path_of
+from k2eg_rx.recording.newest_records import NewestRecords
 from k2eg_rx.recording.rows import Recordable
 from k2eg_rx.texts import shown
 
@@ -149,7 +150,7 @@ def _recovered(path: Path) -> bool:
 
 
 def _write_parquet(path: Path, journal: Path) -> None:
-    from k2eg_rx.recording.arrow import journal_batches, journal_metadata  # noqa: PLC0415 - an extra
+    from k2eg_rx.recording.arrow import journal_batches, journal_metadata, rows_in  # noqa: PLC0415 - an extra
     from k2eg_rx.recording.storage import ParquetPart  # noqa: PLC0415 - an extra
 
     try:
@@ -157,10 +158,13 @@ def _write_parquet(path: Path, journal: Path) -> None:
     except RecordingError:  # empty: the crash came before the first item
         return
     part = ParquetPart(path, metadata, _ROW_GROUP_ROWS)
+    newest = NewestRecords()
     try:
+        newest.add_encoded(metadata.get(POSITIONS_KEY, "[]"))
         for batch in journal_batches(journal):
+            newest.add_rows(rows_in(batch))
             part.append(batch)
-        part.commit()
+        part.commit(newest)
     except ValueError as error:
         part.abandon()
         raise RecordingError(journal, str(error)) from error

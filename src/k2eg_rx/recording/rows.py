@@ -22,6 +22,7 @@ from k2eg_rx.protocol import (
     choice_of,
     label_of,
     timestamp_of,
+    units_of,
 )
 from k2eg_rx.recording.value_codec import pack_exactly
 
@@ -54,6 +55,7 @@ class Row(NamedTuple):
         text: A string, or an enum's label.
         severity: Alarm severity, 0 to 4.
         status: Alarm status.
+        units: Engineering units.
         snapshot: Name of the snapshot.
         iteration: Iteration of the snapshot.
         topic: Topic of the Kafka record; for updates only, as the next five.
@@ -76,6 +78,7 @@ class Row(NamedTuple):
     text: str | None = None
     severity: int | None = None
     status: int | None = None
+    units: str | None = None
     snapshot: str | None = None
     iteration: int | None = None
     topic: str | None = None
@@ -187,6 +190,8 @@ def _columns_of(data: Structure) -> dict[str, Any]:
     """Returns the columns of a structure for other programs."""
     alarm = alarm_of(data)
     columns: dict[str, Any] = {"time": _within(_INT64, timestamp_of(data)), "severity": int(alarm.severity)}
+    if units := units_of(data):
+        columns["units"] = _unicode(units)
     if "alarm" in data:
         columns["status"] = _within(_INT32, alarm.status)
     value = data.get("value")

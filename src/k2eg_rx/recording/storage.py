@@ -19,7 +19,8 @@ from typing import BinaryIO, cast
 
 from k2eg_rx.recording.arrow import ARROW_ERRORS, Batch, JournalEncoder, Metadata, ParquetWriter, batch_of
 from k2eg_rx.recording.errors import RecordingError, reason_of
-from k2eg_rx.recording.file_names import journal_of, partial_of
+from k2eg_rx.recording.file_names import POSITIONS_KEY, journal_of, partial_of
+from k2eg_rx.recording.newest_records import NewestRecords
 
 # Bytes of batches in a row group. They wait in memory; smaller row groups make reading single columns slow.
 _ROW_GROUP_BYTES = 32 * 1024 * 1024
@@ -111,7 +112,8 @@ class ParquetPart:
         if self._partial.is_symlink() or self._partial.exists():
             self._partial.unlink()
         self._out = cast("BinaryIO", os.fdopen(_create(self._partial), "wb"))
-        self._writer = ParquetWriter(self._out, metadata)
+        kept = {key: text for key, text in metadata.items() if key != POSITIONS_KEY}  # they come at the end
+        self._writer = ParquetWriter(self._out, kept)
 
     @property
     def size(self) -> int:
@@ -128,11 +130,11 @@ class ParquetPart:
         if self._rows >= self._row_group_rows or self._bytes >= _ROW_GROUP_BYTES:
             self._write()
 
-    def commit(self) -> None:
+    def commit(self, newest: NewestRecords) -> None:
         """Completes the file, synchronizes it and gives it its final name. Never replaces another file."""
         if self._batches:
             self._write()
-        self._writer.close()
+        self._writer.close({POSITIONS_KEY: newest.encoded()})
         self._out.flush()
         os.fsync(self._out.fileno())
         self._out.close()
@@ -216,14 +218,17 @@ class OpenFile:
         with errors_of(self.path):
             self._parquet.append(batch)
 
-    def commit(self) -> None:
+    def commit(self, newest: NewestRecords) -> None:
         """Completes the Parquet file and deletes the journal.
+
+        Args:
+            newest: The newest records in this file and earlier ones.
 
         Raises:
             RecordingError: Writing failed; the journal remains.
         """
         with errors_of(self.path):
-            self._parquet.commit()
+            self._parquet.commit(newest)
             self._end_journal()
 
     def abandon(self) -> None:

@@ -25,6 +25,7 @@ from k2eg_rx.concurrency import Runtime, use_runtime
 from k2eg_rx.recording import RecordingError, arrow, record, recover, replay_file
 from k2eg_rx.recording.arrow import parquet_rows
 from k2eg_rx.recording.file_names import journal_of, partial_of
+from k2eg_rx.recording.newest_records import NewestRecords
 from k2eg_rx.recording.rows import Row
 from k2eg_rx.recording.storage import OpenFile
 from k2eg_rx.recording.value_codec import pack_exactly, unpack_exactly
@@ -453,7 +454,7 @@ def test_a_failure_during_on_next_is_emitted_after_it(
 def test_a_failed_commit_fails_the_stream(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def commit(self: OpenFile) -> None:
+    def commit(self: OpenFile, newest: NewestRecords) -> None:
         raise RecordingError(self.path, "no")
 
     monkeypatch.setattr(OpenFile, "commit", commit)
@@ -469,7 +470,7 @@ def test_a_failed_commit_fails_the_stream(
 def test_the_sources_error_precedes_the_recorders(
     path: Path, clock: HistoricalScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def commit(self: OpenFile) -> None:
+    def commit(self: OpenFile, newest: NewestRecords) -> None:
         raise RecordingError(self.path, "full")
 
     monkeypatch.setattr(OpenFile, "commit", commit)
@@ -711,7 +712,7 @@ def test_rows_that_decompress_to_much_are_read_few_at_a_time(
     pq.write_table(table, path, compression="zstd", use_dictionary=dictionary, data_page_size=1)  # pyright: ignore
     assert path.stat().st_size < 1_000_000
     held = _Held()
-    monkeypatch.setattr(arrow, "_rows", held)
+    monkeypatch.setattr(arrow, "rows_in", held)
     monkeypatch.setattr(arrow, "_COLUMN_BYTES", 2_000_000)
     outcome = list(parquet_rows(path)) if dictionary else replay_error(path)
     if dictionary:
