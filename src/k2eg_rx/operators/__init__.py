@@ -25,7 +25,8 @@ from k2eg_rx.operators.drops import AlignCounts, DropReason, ResampleCounts, Win
 from k2eg_rx.operators.guarded import guarded, shared_scheduler
 from k2eg_rx.operators.latest import combine_pvs, latest_by_pv
 from k2eg_rx.operators.pacing import conflate, rate_limit, sample_latest
-from k2eg_rx.operators.put_to import PutClient, PutOutcome, PutReport, put_to
+from k2eg_rx.operators.put_reports import PutClient, PutOutcome, PutReport
+from k2eg_rx.operators.put_to import put_to
 from k2eg_rx.operators.resample import Resampled, resample
 from k2eg_rx.operators.retry_activation import retry_activation
 from k2eg_rx.operators.settled import settled
