@@ -25,6 +25,7 @@ from k2eg_rx.operators.drops import AlignCounts, DropReason, ResampleCounts, Win
 from k2eg_rx.operators.guarded import guarded, shared_scheduler
 from k2eg_rx.operators.latest import combine_pvs, latest_by_pv
 from k2eg_rx.operators.pacing import conflate, rate_limit, sample_latest
+from k2eg_rx.operators.put_loop import LoopChange, LoopState
 from k2eg_rx.operators.put_reports import PutClient, PutOutcome, PutReport
 from k2eg_rx.operators.put_to import put_to
 from k2eg_rx.operators.resample import Resampled, resample
@@ -40,6 +41,8 @@ __all__ = [
     "AlignCounts",
     "Aligned",
     "DropReason",
+    "LoopChange",
+    "LoopState",
     "MissingFieldError",
     "PutClient",
     "PutOutcome",

@@ -11,15 +11,25 @@ from k2eg_rx.texts import shown
 
 
 class PutInputs:
-    """The inputs of a computation that are not there."""
+    """The PVs that are not there.
 
-    def __init__(self) -> None:
+    Args:
+        role: What the PVs are, for the texts: ``input``, ``permit``, ``stop_on``.
+    """
+
+    def __init__(self, role: str) -> None:
+        self._role = role
         self._missing: dict[tuple[type, str], str] = {}
 
     @property
     def refusal(self) -> str:
         """Why numbers are refused; empty if all inputs are there."""
         return next(iter(self._missing.values()), "")
+
+    @property
+    def is_disconnected(self) -> bool:
+        """Whether a PV is disconnected."""
+        return any(kind is ConnectionEvent for kind, _ in self._missing)
 
     def take(self, item: object) -> None:
         """Takes the state of an input.
@@ -29,15 +39,15 @@ class PutInputs:
         """
         if isinstance(item, ConnectionEvent):
             why = "was never connected" if item.state is PVState.NEVER_CONNECTED else f"is disconnected: {item.reason}"
-            self._set(item, item.uri, "" if item.is_connected else f"input {item.uri} {why}")
+            self._set(item, item.uri, "" if item.is_connected else f"{self._role} {item.uri} {why}")
         elif isinstance(item, Staleness):
-            self._set(item, item.name, f"input {item.name} is stale" if item.is_stale else "")
+            self._set(item, item.name, f"{self._role} {item.name} is stale" if item.is_stale else "")
         else:
             raise TypeError(f"inputs must emit ConnectionEvent or Staleness, got {shown(item)}")
 
     def end(self) -> None:
         """Takes the end of the states: from now on no input is known to be there."""
-        self._missing[object, ""] = "the stream of inputs has ended"
+        self._missing[object, ""] = f"the stream of {'inputs' if self._role == 'input' else self._role} has ended"
 
     def _set(self, item: object, name: str, refusal: str) -> None:
         if refusal:

@@ -7,11 +7,14 @@ from typing import Any
 
 from reactivex import Observable, abc
 
-from k2eg_rx.arguments import flag, instance, period_of, timeout_of
+from k2eg_rx.arguments import callback, flag, instance, period_of, timeout_of
+from k2eg_rx.operators.put_loop import LoopChange, PermitItem, StopItem
 from k2eg_rx.operators.put_reports import PutClient, PutReport
 from k2eg_rx.operators.put_setpoints import OnLimit, SetpointLimits
-from k2eg_rx.operators.put_writer import PutWriter
+from k2eg_rx.operators.put_writer import Conditions, PutWriter
 from k2eg_rx.operators.stage import staged
+from k2eg_rx.operators.stale import Staleness
+from k2eg_rx.protocol import ConnectionEvent, PVUpdate
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.texts import shown
 
@@ -27,7 +30,11 @@ def put_to(
     on_limit: OnLimit = "clamp",
     dry_run: bool = False,
     timeout: float | None = None,
-    inputs: Observable[Any] | None = None,
+    inputs: Observable[ConnectionEvent | Staleness] | None = None,
+    permit: Observable[PermitItem] | None = None,
+    permit_when: Callable[[PVUpdate], bool] | None = None,
+    stop_on: Observable[StopItem] | None = None,
+    on_state: Callable[[LoopChange], None] | None = None,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[Any]], Observable[PutReport]]:
     """Writes the stream's numbers to a PV; emits a `PutReport` for each number written or refused.
@@ -38,7 +45,10 @@ def put_to(
       the newest is written; `PutReport.skipped` counts the others.
     - An error of the source, which includes exceptions in operators before this one, stops the writing for good and
       drops the waiting number. So does an exception of the subscriber. No value is written twice.
-    - While one of the `inputs` is disconnected or stale, numbers are refused, together with one that waits.
+    - While one of the `inputs` is disconnected or stale, or the `permit` is not there, the loop is open: numbers are
+      refused. What `stop_on` emits trips it: numbers are refused until the stream is subscribed to again. A number that
+      waited, or that arrived before, is refused too, and is not written when the loop closes. What is in flight is
+      not taken back.
     - A failed put is not repeated. Only a closed client ends the stream.
     - After `dispose` nothing is sent. When the source completes, the waiting number is still written.
 
@@ -56,6 +66,17 @@ def put_to(
         inputs: The states of the PVs that the numbers are computed from: ``client.connection_stream(uris)``, or the
             stream of `stale`, or both merged. Its error ends the writing; after its end all numbers are refused. None:
             numbers are written whatever became of the PVs.
+        permit: Numbers are written while it permits. A PV, ``client.monitor_stream(uri, connection=True)``, must be
+            connected, on (see `permit_when`) and not INVALID, nor silent if its `stale` is merged in. Bools hold until
+            the next one. After a loss the next value permits. Its error ends the writing; after its end all numbers
+            are refused.
+        permit_when: Whether an update of `permit` permits; by default a number other than zero, or an enum whose index
+            is not zero.
+        stop_on: Trips the loop: an update or `AlarmTransition` with severity MAJOR or worse, a disconnected or stale
+            PV, True, and its end. A PV that is silent from the start trips with ``connection=True`` or `stale` only.
+        on_state: Called with a `LoopChange` at the subscription, at each change of state or reason, and when the stream
+            ends, but not after `dispose`. It must not block. `reactivex.subject.ReplaySubject(1).on_next` makes a
+            stream of it. What it raises ends the writing.
         scheduler: Clock and timer threads; by default that of `subscribe`, else the shared one.
 
     Emits:
@@ -105,6 +126,17 @@ def put_to(
         raise ValueError(f"client must have the method put_stream, got {shown(client)}")
     if inputs is not None:
         instance(inputs, "inputs", Observable, "an Observable of ConnectionEvent or Staleness")
+    if permit is not None:
+        instance(permit, "permit", Observable, "an Observable of updates with connections, or of bools")
+    elif permit_when is not None:
+        raise ValueError("permit_when must be given together with permit")
+    if stop_on is not None:
+        instance(stop_on, "stop_on", Observable, "an Observable of updates, alarms, connections or bools")
+    if permit_when is not None:
+        callback(permit_when, "permit_when", "update")  # no coroutine function, whose result would count as true
+    if on_state is not None:
+        callback(on_state, "on_state", "change")
+    conditions = Conditions(inputs, permit, permit_when, stop_on, on_state)
 
     def put(value: float) -> Observable[Any]:
         return client.put_stream(address.uri, value, seconds)
@@ -113,7 +145,9 @@ def put_to(
 
     def operator(source: Observable[Any]) -> Observable[PutReport]:
         def make(observer: abc.ObserverBase[PutReport], timing: abc.SchedulerBase) -> PutWriter:
-            return PutWriter(observer, timing, uri=address.uri, limits=allowed, period=period, put=send, inputs=inputs)
+            return PutWriter(
+                observer, timing, uri=address.uri, limits=allowed, period=period, put=send, conditions=conditions
+            )
 
         return staged(source, make, scheduler)
 

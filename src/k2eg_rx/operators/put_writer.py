@@ -9,19 +9,21 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from reactivex import Observable, abc
-from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
+from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
 
 from k2eg_rx.errors import ClientClosedError, K2EGError
-from k2eg_rx.operators.put_inputs import PutInputs
+from k2eg_rx.operators.put_loop import LoopChange, LoopConditions, LoopState, PermitItem, Standing, StopItem
 from k2eg_rx.operators.put_reports import PutOutcome, PutReport
 from k2eg_rx.operators.put_setpoints import Setpoint, SetpointLimits
 from k2eg_rx.operators.stage import RESOLUTION, Stage
-from k2eg_rx.texts import get_logger
+from k2eg_rx.operators.stale import Staleness
+from k2eg_rx.protocol import ConnectionEvent, PVUpdate
+from k2eg_rx.texts import get_logger, shown
 
 _log = get_logger("k2eg_rx.operators.put_to")  # the name that users know
 
@@ -32,6 +34,17 @@ class _Pending(NamedTuple):
     setpoint: Setpoint
     time: datetime
     skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The streams that open, close and trip a loop, and what is called with its state; see `put_to`."""
+
+    inputs: Observable[ConnectionEvent | Staleness] | None = None
+    permit: Observable[PermitItem] | None = None
+    permit_when: Callable[[PVUpdate], bool] | None = None
+    stop_on: Observable[StopItem] | None = None
+    on_state: Callable[[LoopChange], None] | None = None
 
 
 class PutWriter(Stage[Any, PutReport]):
@@ -46,11 +59,14 @@ class PutWriter(Stage[Any, PutReport]):
         limits: SetpointLimits,
         period: float,
         put: Callable[[float], Observable[Any]] | None,
-        inputs: Observable[Any] | None,
+        conditions: Conditions,
     ) -> None:
         super().__init__(observer, scheduler)
-        self._states = inputs
-        self._inputs = PutInputs()
+        self._conditions = conditions
+        self._loop = LoopConditions(needs_permit=conditions.permit is not None, permit_when=conditions.permit_when)
+        self._shown: Standing | None = None
+        self._is_running = False  # all states are known that are there at the subscription
+        self._opened = 0  # how often the loop had been opened when the waiting number arrived
         self._uri = uri
         self._limits = limits
         self._period = period
@@ -69,45 +85,83 @@ class PutWriter(Stage[Any, PutReport]):
     def run(self, source: Observable[Any], subscribed: abc.SchedulerBase | None) -> abc.DisposableBase:
         """Subscribes to the inputs and the source; puts use the same scheduler."""
         self._subscribed = subscribed
-        if self._states is not None:  # before the source: the first number may be one to refuse
-            self.hold(
-                self._states.subscribe(
-                    self.catching(self._take_input),
-                    self.guarded(self.source_failed),
-                    self.guarded(self._end_inputs),
-                    scheduler=subscribed,
-                )
+        loop, streams = self._loop, self._conditions
+        # before the source: the first number may be one to refuse
+        self._watch(streams.stop_on, loop.take_stop, loop.end_stop)
+        self._watch(streams.permit, loop.take_permit, loop.end_permit)
+        self._watch(streams.inputs, loop.take_input, loop.end_inputs)
+        self.catching(self._begin)()
+        check = self.catching(self._check)  # the source might continue after an exception of the subscriber
+        self.hold(
+            source.subscribe(
+                lambda item: check(item, loop.standing),  # as the item arrives, not when the lock is free
+                self.guarded(self.source_failed),
+                self.guarded(self.source_completed),
+                scheduler=subscribed,
             )
-        return super().run(source, subscribed)
+        )
+        return Disposable(self.dispose)
 
-    def take(self, item: Any) -> None:
-        # an exception of the subscriber ends the writing here: the source might continue after it
-        self.catching(self._check)(item)
+    def _watch(self, stream: Observable[Any] | None, take: Callable[[object], None], end: Callable[[], None]) -> None:
+        """Subscribes to a condition: what it says holds at once, even while the lock of the stage is held."""
 
-    def _take_input(self, item: object) -> None:
-        self._inputs.take(item)
-        self._refuse_waiting()
+        def on_item(item: object) -> None:
+            try:
+                take(item)
+            except Exception as error:
+                on_error(error)
+            else:
+                self.catching(self._follow)()
 
-    def _end_inputs(self) -> None:
-        self._inputs.end()
-        self._refuse_waiting()
+        def on_error(error: Exception) -> None:
+            self._loop.trip(f"a condition has failed: {shown(error)}")
+            self.catching(self.source_failed)(error)
 
-    def _refuse_waiting(self) -> None:
-        """Refuses the waiting number if an input is missing now."""
-        waiting, refusal = self._waiting, self._inputs.refusal
-        if waiting is not None and refusal:
-            self._waiting = None
-            self._refuse(replace(waiting, value=None, clamped=False, refusal=refusal))
-            self._complete_if_idle()
+        def on_completed() -> None:
+            end()
+            self.catching(self._follow)()
 
-    def _check(self, item: Any) -> None:
+        if stream is not None:
+            self.hold(stream.subscribe(on_item, on_error, on_completed, scheduler=self._subscribed))
+
+    def _begin(self) -> None:
+        self._is_running = True
+        self._follow()
+
+    def _follow(self) -> None:
+        """Refuses the waiting number if the loop was opened, then shows a new state."""
+        self._refuse_if_opened()
+        now = self._loop.standing
+        if self._is_running and self.is_open and (self._shown is None or now != self._shown):
+            self._shown = now
+            self._show(now.state, "" if now.state is LoopState.CLOSED else now.reason)
+        self._complete_if_idle()
+
+    def _refuse_if_opened(self) -> bool:
+        waiting, now = self._waiting, self._loop.standing
+        if waiting is None or now.opened == self._opened:
+            return False
+        self._waiting = None
+        self._refuse(replace(waiting, value=None, clamped=False, refusal=now.reason))
+        return True
+
+    def _show(self, state: LoopState, reason: str) -> None:
+        streams = self._conditions
+        if any(stream is not None for stream in (streams.inputs, streams.permit, streams.stop_on)):
+            level = logging.INFO if state is LoopState.CLOSED else logging.WARNING
+            _log.log(level, "loop %s: uri=%s%s", state, self._uri, f" reason={reason}" if reason else "")
+        if streams.on_state is not None:
+            streams.on_state(LoopChange(self._uri, state, reason, self.scheduler.now))
+
+    def _check(self, item: Any, arrived: Standing) -> None:
         setpoint = self._limits.setpoint(item)
-        if setpoint.value is not None and self._inputs.refusal:
-            setpoint = replace(setpoint, value=None, clamped=False, refusal=self._inputs.refusal)
+        now = self._loop.standing
+        if setpoint.value is not None and (arrived.state is not LoopState.CLOSED or now.opened != arrived.opened):
+            setpoint = replace(setpoint, value=None, clamped=False, refusal=now.reason)
         if self._waiting is not None:
             self._skipped += 1
         if setpoint.value is not None:
-            self._waiting = setpoint
+            self._waiting, self._opened = setpoint, arrived.opened
             self._send()
             return
         self._waiting = None  # older than a number that is known to be wrong
@@ -133,7 +187,10 @@ class PutWriter(Stage[Any, PutReport]):
             self._is_timed = True
             self.tick_in(self._next - now)
             return
-        setpoint, self._waiting = self._waiting, None
+        setpoint = self._taken()
+        if setpoint is None or not self.is_open:
+            self._complete_if_idle()
+            return
         pending = self._pending(setpoint)
         self._next = now + self._period
         if self._put is None:
@@ -142,6 +199,13 @@ class PutWriter(Stage[Any, PutReport]):
         elif setpoint.value is not None:
             self._is_writing = True
             self._write(pending, self._put, setpoint.value)
+
+    def _taken(self) -> Setpoint | None:
+        """Takes the waiting number, unless the loop was opened: the change may still wait for the lock."""
+        if self._refuse_if_opened():
+            return None  # the subscriber may have fed the source, which has sent what there is to send
+        setpoint, self._waiting = self._waiting, None
+        return setpoint
 
     def _write(self, pending: _Pending, put: Callable[[float], Observable[Any]], value: float) -> None:
         in_flight = [pending]
@@ -201,3 +265,22 @@ class PutWriter(Stage[Any, PutReport]):
     def _complete_if_idle(self) -> None:
         if self._is_ending and self._waiting is None and not self._is_writing:
             self.complete()
+
+    def complete(self) -> None:
+        """Completes the stream; the loop is open."""
+        if self.is_open:
+            self._end("the stream has ended")
+            self._observer.on_completed()
+
+    def fail(self, error: Exception) -> None:
+        """Fails the stream; the loop is open."""
+        if self.is_open:
+            self._end(f"the stream has failed: {shown(error)}")
+            self._observer.on_error(error)
+
+    def _end(self, reason: str) -> None:
+        self.dispose()  # first: `on_state` may feed the source
+        try:
+            self._show(LoopState.OPEN, reason)
+        except Exception:
+            _log.exception("on_state raised")
