@@ -39,6 +39,7 @@ COMMANDS = {
     "trigger": Command("trigger a recurring snapshot", "view_arguments:add_trigger", "recurring:trigger"),
     "stop": Command("stop a recurring snapshot", "view_arguments:add_stop", "recurring:stop"),
     "history": Command("print what Kafka keeps of PVs", "view_arguments:add_history", "history:history"),
+    "strip": Command("draw PVs over time, beginning with the past", "view_arguments:add_strip", "strip:strip"),
     "wait": Command("wait until a PV fulfils a condition", "view_arguments:add_wait", "wait:wait"),
     "record": Command("record PVs to a file until Ctrl-C", "view_arguments:add_record", "record:record"),
     "replay": Command(

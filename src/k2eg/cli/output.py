@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -39,6 +40,15 @@ def print_value(formatter: Formatter, data: PVData) -> None:
     if found:
         first = f"{before}\x1b[{code}m{found}\x1b[0m{after}"
     print("\n".join([first, *others]), flush=True)
+
+
+def print_spans(lines: Iterable[Iterable[tuple[str, str]]]) -> None:
+    """Prints lines of spans, a text and the code of its colour each; the colours on a terminal only."""
+    coloured = has_colours()
+    for line in lines:
+        spans = [(printable(text, None), code if coloured else "") for text, code in line]
+        print("".join(f"\x1b[{code}m{text}\x1b[0m" if code else text for text, code in spans).rstrip())
+    sys.stdout.flush()
 
 
 def has_colours() -> bool:

@@ -203,3 +203,54 @@ def _tag(text: str) -> tuple[str, str]:
     if not (key and sign):
         raise argparse.ArgumentTypeError(f"must be KEY=TEXT, got {text!r}")
     return key, value
+
+
+def add_strip(strip: Parser) -> None:
+    """Adds the arguments of ``strip``."""
+    add_pvs(strip)
+    collect = strip.get_default("check")
+    add = strip.add_argument
+    add(
+        "--since",
+        type=_moment,
+        default="10m",
+        metavar="TIME",
+        help="begin with what Kafka keeps since then: 90s, 10m, 1h30m ago, or 06:30 (default: 10m)",
+    )
+    add("--own", action="store_true", help="a scale for each PV, instead of one for all")
+    add("--log", action="store_true", help="logarithmic scales")
+    add("--range", type=_range, metavar="LOW:HIGH", help="the range of values to show, such as 0:100, -5:5")
+    add(
+        "--gap",
+        type=_duration,
+        metavar="TIME",
+        help="how long a PV may be silent before its line ends (default: ten times the usual interval)",
+    )
+    add("--once", action="store_true", help="print one chart as text, and end")
+    add("--until", type=_moment, metavar="TIME", help="with --once: up to when (default: now)")
+
+    def check(arguments: argparse.Namespace) -> None:
+        from k2eg.cli.charts.chart_files import is_chart_file, read_chart_file  # noqa: PLC0415 - not for help
+
+        arguments.file_curves = [
+            curve for file in arguments.file if is_chart_file(file) for curve in read_chart_file(file)
+        ]
+        arguments.names += [curve.name for curve in arguments.file_curves]
+        arguments.file = [file for file in arguments.file if not is_chart_file(file)]
+        collect(arguments)
+        if arguments.until is not None and not arguments.once:
+            raise ValueError("--until needs --once: a chart on a terminal goes on")
+        _check_interval(arguments)
+
+    strip.set_defaults(check=check)
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, _, high = text.partition(":")
+    try:
+        first, last = float(low), float(high)
+    except ValueError:
+        first = last = 0.0
+    if not (first < last and last - first < float("inf")):
+        raise argparse.ArgumentTypeError(f"must be LOW:HIGH, the lower number first, got {text!r}")
+    return first, last

@@ -1,0 +1,113 @@
+"""``k2eg strip``: a strip chart of PVs that begins with the past, on a terminal or once as text.
+
+Thread safety: the client's threads add updates to the series, which have a lock; the main thread draws.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from k2eg.cli.charts.canvas import Line
+from k2eg.cli.charts.chart import chart_lines
+from k2eg.cli.charts.series import Curve, SeriesBook
+from k2eg.cli.charts.view import View
+from k2eg.cli.output import print_spans
+from k2eg.cli.printing.stream_printer import StreamPrinter
+from k2eg.cli.session import CommandError, ExitCode, cause_of, open_client, until_signal
+from k2eg.cli.values.pv_names import targets_of
+from k2eg_rx import Client, OperationTimeout, Settings
+from k2eg_rx.errors import require_extra
+from k2eg_rx.protocol import nanoseconds_of
+
+_SMALLEST = (40, 10)  # columns and rows of a chart without a terminal of its own
+_CODES: dict[str | int, str] = {  # of curves by their number, of the rest by the name of the style
+    **dict(enumerate(("36", "33", "35", "32", "34", "31"))),
+    "minor": "33",
+    "major": "1;31",
+    "invalid": "1;35",
+    "strong": "1",
+}
+
+
+def strip(arguments: Namespace, settings: Settings) -> None:
+    """Shows a strip chart until it is left, or prints one.
+
+    Raises:
+        K2EGError: Kafka did not answer.
+        CommandError: Standard output is no terminal, or a PV has no history in this time; its chart is printed first.
+        ModuleNotFoundError: textual is not installed.
+    """
+    curves = _curves(arguments, settings)
+    book = SeriesBook(curves, arguments.gap)
+    until = arguments.until or datetime.now(UTC)
+    view = View(
+        (until - arguments.since).total_seconds(),
+        own=arguments.own or any(curve.extent or curve.is_log for curve in curves),
+        is_log=arguments.log,
+    )
+    if arguments.once:
+        with open_client(settings, arguments) as client:
+            _print_once(client, book, view, (arguments.since, until))
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise CommandError("a strip chart needs a terminal: --once prints one as text", ExitCode.USAGE)
+    require_extra("cli", ["textual"], "`k2eg strip`")
+    from k2eg.cli.commands.strip_app import StripApp  # noqa: PLC0415 - an extra
+
+    with until_signal(), open_client(settings, arguments) as client:
+        app = StripApp(book, view, lambda: client.status)
+        streams = [
+            client.monitor_many_stream([curve.uri for curve in curves], since=arguments.since),
+            client.connection_stream([curve.uri for curve in curves], overflow="latest"),
+        ]
+        subscriptions = [stream.subscribe(book.take, app.fail) for stream in streams]
+        try:
+            app.run()
+        finally:
+            for subscription in subscriptions:
+                subscription.dispose()
+        if app.error is not None:
+            raise app.error
+
+
+def _curves(arguments: Namespace, settings: Settings) -> list[Curve]:
+    """Returns the PVs of a command; those of files of other strip charts with their ranges."""
+    of_files = {curve.name: curve for curve in arguments.file_curves}
+    curves: list[Curve] = []
+    for target in targets_of(arguments.names, arguments, settings):
+        found = of_files.get(target.text)
+        extent, is_log = (found.extent, found.is_log) if found else (None, False)
+        curves.append(Curve(target.uri, target.name, arguments.range or extent, is_log))
+    return curves
+
+
+def _print_once(client: Client, book: SeriesBook, view: View, interval: tuple[datetime, datetime]) -> None:
+    printer = StreamPrinter(book.take, None)
+    reading = client.replay_stream([curve.uri for curve in book.curves], *interval).subscribe(
+        printer.on_next, printer.end, printer.end
+    )
+    try:
+        printer.wait()
+    except OperationTimeout as error:
+        raise cause_of(error, client) from error
+    finally:
+        reading.dispose()
+    now = nanoseconds_of(interval[1])
+    columns, rows = shutil.get_terminal_size()
+    least_columns, least_rows = _SMALLEST
+    rows = max(min(rows - 1, 40), least_rows + len(book.curves))  # a line for the prompt
+    print_spans([_coloured(line) for line in chart_lines(book, view, now, max(columns, least_columns), rows)])
+    empty = [curve.uri for curve, series in zip(book.curves, book.series, strict=True) if not len(series)]
+    if empty:
+        raise CommandError(
+            f"no history of {', '.join(empty)}: no client has monitored it in this time, or Kafka keeps it no longer"
+        )
+
+
+def _coloured(line: Line) -> Sequence[tuple[str, str]]:
+    """Returns the spans of a line with colours of terminals."""
+    return [(text, _CODES.get(int(name[5:]) if name.startswith("curve") else name, "")) for text, name in line]

@@ -1,0 +1,230 @@
+"""The strip chart on a terminal, by textual: keys, and drawing twice a second.
+
+Thread safety: the main thread runs the application; `StripApp.fail` may be called on any thread.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+from textual.widgets import Footer, Static
+
+from k2eg.cli.charts.chart import chart_lines
+from k2eg.cli.charts.series import SeriesBook
+from k2eg.cli.charts.view import View
+from k2eg.cli.printing.formatting import printable, utc_time
+from k2eg.cli.printing.live_rows import format_age
+from k2eg_rx import ConnectionState, Status
+
+_REDRAW_SECONDS = 0.5  # five PVs of 60,000 values each take 0.1 s of processor time
+_PAN = 0.25  # of the width
+_STEP = 0.01  # of the width, about a column
+_COLOURS = {
+    **{f"curve{index}": colour for index, colour in enumerate(("cyan", "yellow", "magenta", "green", "blue", "red"))},
+    "axis": "",
+    "cursor": "bold",
+    "strong": "bold",
+    "minor": "yellow",
+    "major": "bold red",
+    "invalid": "bold magenta",
+}
+
+
+def status_text(status: Status) -> str:
+    """Returns what a view says about the client: what is wrong, updates that wait, those that are lost."""
+    parts: list[str] = []
+    if status.connection is not ConnectionState.UP or status.reason:
+        parts.append(printable(status.reason) or f"Kafka: {status.connection.name.lower()}")
+    if status.silent_since is not None:
+        parts.append("no gateway answers")
+    if status.disconnected:
+        parts.append(f"{len(status.disconnected)} not connected")
+    parts.append(f"lag {status.lag}")
+    lost = status.dropped + sum(status.lost.values()) + status.discarded
+    parts.append(f"dropped {lost}")
+    return ", ".join(parts)
+
+
+class Chart(Widget):
+    """The chart, drawn to its size.
+
+    Args:
+        draw: Returns the chart for a width and a height.
+    """
+
+    def __init__(self, draw: Callable[[int, int], Text]) -> None:
+        super().__init__()
+        self._draw = draw
+
+    def render(self) -> Text:
+        """Returns what the widget shows."""
+        return self._draw(self.size.width, self.size.height)
+
+
+class StripApp(App[None]):
+    """The application.
+
+    Args:
+        book: The data.
+        view: What to show first.
+        status: Returns the client's status.
+        clock: Returns the time in nanoseconds since the Unix epoch.
+        folder: Where exports go.
+
+    Attributes:
+        view: What is shown.
+        error: The error that ended a stream.
+    """
+
+    CSS = "Chart { height: 1fr; } #state { height: 1; }"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q,ctrl+c", "quit", "quit", priority=True),
+        Binding("space", "pause", "pause"),
+        Binding("plus,equals_sign", "zoom(0.5)", "zoom in", key_display="+"),
+        Binding("minus", "zoom(2.0)", "out", key_display="-"),
+        Binding("left", "pan(-1)", "earlier"),
+        Binding("right", "pan(1)", "later"),
+        Binding("comma", "point(-1)", "cursor", key_display=", ."),
+        Binding("full_stop", "point(1)", "cursor right", show=False),
+        Binding("less_than_sign", "point(-10)", "cursor far left", show=False),
+        Binding("greater_than_sign", "point(10)", "cursor far right", show=False),
+        Binding("escape", "live", "live"),
+        Binding("tab", "next", "next PV", priority=True),
+        Binding("o", "own", "own scales"),
+        Binding("l", "log", "log"),
+        Binding("e", "export", "CSV"),
+    ]
+
+    def __init__(
+        self,
+        book: SeriesBook,
+        view: View,
+        status: Callable[[], Status],
+        clock: Callable[[], int] = time.time_ns,
+        folder: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self._book, self._status, self._clock = book, status, clock
+        self._folder = folder or Path()
+        self._chart = Chart(self._drawn)
+        self._state = Static(id="state", markup=False)
+        self.view = view
+        self.error: Exception | None = None
+
+    def compose(self) -> ComposeResult:
+        """Yields the widgets."""
+        yield self._chart
+        yield self._state
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Starts drawing."""
+        self.set_interval(_REDRAW_SECONDS, self._redraw)
+        self._redraw()
+
+    def fail(self, error: Exception) -> None:
+        """Ends the application with the error of a stream, at the next drawing. Any thread."""
+        self.error = self.error or error
+
+    def _redraw(self) -> None:
+        if self.error is not None:
+            self.exit()
+            return
+        self._chart.refresh()
+        view = self.view
+        moves = "live" if view.end is None else f"paused, {format_age((self._clock() - view.end) / 1e9)} ago"
+        scales = ("own scales" if view.own else "one scale") + (", log" if view.is_log else "")
+        self._state.update(f"{moves}  {format_age(view.span)} wide  {scales}  {status_text(self._status())}")
+
+    def _drawn(self, columns: int, rows: int) -> Text:
+        text = Text(no_wrap=True, end="")
+        for number, line in enumerate(chart_lines(self._book, self.view, self._clock(), columns, rows)):
+            text.append("\n" if number else "")
+            for part, style in line:
+                text.append(printable(part), _COLOURS[style] if style else "")
+        return text
+
+    def _show(self, view: View) -> None:
+        self.view = view
+        self._redraw()
+
+    def action_pause(self) -> None:
+        """Holds the chart, or lets it go on."""
+        self._show(self.view.paused(self._clock()))
+
+    def action_zoom(self, factor: float) -> None:
+        """Shows a shorter or a longer time."""
+        self._show(self.view.zoomed(self._clock(), factor))
+
+    def action_pan(self, steps: int) -> None:
+        """Moves in time."""
+        self._show(self.view.panned(self._clock(), steps * _PAN))
+
+    def action_point(self, steps: int) -> None:
+        """Moves the cursor."""
+        self._show(self.view.pointed(self._clock(), steps * _STEP))
+
+    def action_live(self) -> None:
+        """Removes the cursor and shows the present."""
+        self._show(replace(self.view, cursor=None, end=None))
+
+    def action_next(self) -> None:
+        """Selects the next PV."""
+        self._show(self.view.next(len(self._book.curves)))
+
+    def action_own(self) -> None:
+        """Changes between a scale for each PV and one for all."""
+        self._show(replace(self.view, own=not self.view.own))
+
+    def action_log(self) -> None:
+        """Changes between linear and logarithmic scales."""
+        self._show(replace(self.view, is_log=not self.view.is_log))
+
+    def action_export(self) -> None:
+        """Writes what is shown to a file, and says where."""
+        start, stop = self.view.window(self._clock())
+        path = self._folder / f"k2eg-strip-{datetime.now():%Y%m%d-%H%M%S}.csv"
+        try:
+            count = export_csv(self._book, path, start, stop)
+        except OSError as error:
+            self.notify(f"{path} cannot be written: {error.strerror}", severity="error", markup=False)
+            return
+        self.notify(f"{count} values in {path}", markup=False)
+
+
+def export_csv(book: SeriesBook, path: Path, start: int, stop: int) -> int:
+    """Writes the values of an interval to a new file; returns their number.
+
+    Args:
+        book: The data.
+        path: The file, which must not exist.
+        start: Nanoseconds since the Unix epoch.
+        stop: Likewise.
+
+    Raises:
+        OSError: The file exists, or cannot be written.
+    """
+    rows: list[tuple[int, str, float, str, str]] = []
+    with book.lock:
+        for curve, series in zip(book.curves, book.series, strict=True):
+            units = series.newest.units if series.newest is not None else ""
+            rows += [
+                (time, curve.name, value, units, severity.name) for time, value, severity in series.rows(start, stop)
+            ]
+    rows.sort(key=lambda row: row[0])
+    with path.open("x", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("time", "pv", "value", "units", "severity"))
+        writer.writerows((utc_time(time), *others) for time, *others in rows)
+    return len(rows)

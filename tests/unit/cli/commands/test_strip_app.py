@@ -1,0 +1,129 @@
+"""The strip chart on a terminal of textual's, with keys."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from k2eg.cli.charts.series import Curve, SeriesBook
+from k2eg.cli.charts.view import View
+from k2eg.cli.commands.strip_app import StripApp, status_text
+from k2eg_rx import ConnectionState, Status
+from k2eg_rx.testing import update
+
+SECOND = 1_000_000_000
+START = 1_767_225_600 * SECOND
+NOW = START + 60 * SECOND
+
+
+def made(folder: Path | None = None) -> StripApp:
+    book = SeriesBook([Curve("pva://x", "x"), Curve("pva://y", "y")])
+    for at in range(0, 60, 5):
+        book.take(update("x", float(at), timestamp=START + at * SECOND, units="A"))
+    return StripApp(book, View(60.0), lambda: Status(ConnectionState.UP, lag=7), lambda: NOW, folder)
+
+
+def piloted(app: StripApp, act: Callable[[Pilot[None]], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with app.run_test(size=(80, 20)) as pilot:
+            await act(pilot)
+
+    asyncio.run(run())
+
+
+def screen(app: StripApp) -> str:
+    return "\n".join("".join(segment.text for segment in line) for line in app.screen._compositor.render_strips())
+
+
+def test_it_shows_chart_state_and_keys() -> None:
+    app = made()
+
+    async def act(pilot: Pilot[None]) -> None:
+        await pilot.pause()
+        text = screen(app)
+        assert ">a x  55 A" in text
+        assert "└" in text
+        assert "live  60 s wide  one scale  lag 7, dropped 0" in text
+        assert "pause" in text
+
+    piloted(app, act)
+
+
+def test_keys_change_the_view() -> None:
+    app = made()
+
+    async def act(pilot: Pilot[None]) -> None:
+        await pilot.press("space")
+        assert app.view.end == NOW
+        await pilot.press("space", "+")
+        assert (app.view.end, app.view.span) == (None, 30.0)
+        await pilot.press("-", "-", "left")
+        assert (app.view.span, app.view.end) == (120.0, NOW - 30 * SECOND)
+        await pilot.press("right", "tab", "o", "l", ",")
+        assert app.view == View(120.0, NOW, NOW - 60 * SECOND, own=True, is_log=True, selected=1)
+        await pilot.press("full_stop", "escape")
+        assert (app.view.end, app.view.cursor) == (None, None)
+
+    piloted(app, act)
+
+
+def test_what_is_shown_is_exported(tmp_path: Path) -> None:
+    app = made(tmp_path)
+
+    async def act(pilot: Pilot[None]) -> None:
+        await pilot.press("+", "e")
+
+    piloted(app, act)
+    (path,) = tmp_path.glob("k2eg-strip-*.csv")
+    rows = list(csv.reader(path.read_text().splitlines()))
+    assert rows[:2] == [
+        ["time", "pv", "value", "units", "severity"],
+        ["2026-01-01T00:00:30.000000000Z", "x", "30.0", "A", "NO_ALARM"],
+    ]
+    assert len(rows) == 1 + 6
+
+
+def test_an_export_that_fails_ends_nothing(tmp_path: Path) -> None:
+    app = made(tmp_path / "none")
+
+    async def act(pilot: Pilot[None]) -> None:
+        await pilot.press("e")
+        await pilot.pause()
+        (note,) = app._notifications
+        assert note.message.endswith("cannot be written: No such file or directory")
+
+    piloted(app, act)
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+def test_it_is_left_by_key(key: str) -> None:
+    app = made()
+
+    async def act(pilot: Pilot[None]) -> None:
+        await pilot.press(key)
+
+    piloted(app, act)
+    assert app.return_code == 0
+
+
+def test_the_error_of_a_stream_ends_it() -> None:
+    app = made()
+    error = RuntimeError("no more")
+
+    async def act(pilot: Pilot[None]) -> None:
+        app.fail(error)
+        await pilot.press("l")
+
+    piloted(app, act)
+    assert app.error is error
+    assert not app.is_running
+
+
+def test_the_state_names_what_is_wrong() -> None:
+    status = Status(ConnectionState.DOWN, reason="broker\x1b away", disconnected=("pva://x",), lost={"y": 2}, dropped=3)
+    assert status_text(status) == r"broker\x1b away, 1 not connected, lag 0, dropped 5"
