@@ -3,6 +3,7 @@
     k2eg demo                            # in one terminal
     python examples/feedback.py          # in another: prints what it would write
     python examples/feedback.py --write  # writes it
+    python examples/feedback.py --write --permit pva://demo:mode  # while the mode is Beam
 
 Averages readings of a beam position monitor, computes the corrector current that moves the beam towards the target, and
 writes it, within limits and at a maximum rate. The default is a dry run. Without readings, and after an error, nothing
@@ -19,7 +20,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx import Client, PVUpdate, first
-from k2eg_rx.operators import PutReport, Window, put_to, window_statistics
+from k2eg_rx.operators import LoopChange, PutReport, Window, put_to, window_statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,16 @@ def report_line(entry: PutReport) -> str:
     return f"{entry.uri}: {entry.outcome}{value}" + (f" ({entry.error})" if entry.error else "")
 
 
+def is_beam(mode: PVUpdate) -> bool:
+    """Returns whether the mode permits writing."""
+    return mode.label == "Beam"
+
+
+def show_state(change: LoopChange) -> None:
+    """Prints why the loop is open, or that it is closed."""
+    print(f"loop {change.state}" + (f": {change.reason}" if change.reason else ""))
+
+
 def main() -> None:
     """Runs the example."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,6 +78,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write; otherwise print what would be written")
     parser.add_argument("--monitor", default="pva://demo:bpm4")
     parser.add_argument("--corrector", default="pva://demo:setpoint1")
+    parser.add_argument("--permit", help="the machine's mode; nothing is written unless it is Beam")
     parser.add_argument("--target", type=float, default=0.0, help="mm")
     parser.add_argument("--response", type=float, default=0.195, help="mm/A")
     parser.add_argument("--gain", type=float, default=0.3)
@@ -85,8 +97,19 @@ def main() -> None:
             Loop(options.target, options.response, options.gain),
             options.readings,
         )
+        mode = client.monitor_stream(options.permit, connection=True) if options.permit else None
         entries = wanted.pipe(
-            put_to(client, options.corrector, limits=(low, high), rate=options.rate, dry_run=dry_run, timeout=2.0),
+            put_to(
+                client,
+                options.corrector,
+                limits=(low, high),
+                rate=options.rate,
+                dry_run=dry_run,
+                timeout=2.0,
+                permit=mode,
+                permit_when=is_beam if mode else None,
+                on_state=show_state if mode else None,
+            ),
             ops.take(options.count),
             ops.map(report_line),
             ops.do_action(print),

@@ -47,7 +47,7 @@ def environment(stack: EmbeddedStack, tmp_path: Path) -> dict[str, str]:
 def run(environment: dict[str, str], tmp_path: Path) -> Run:
     """Returns a function that runs a script to its end and returns its output."""
 
-    def run(script: Path, *arguments: object, typed: str = "", may_log: str = "no line") -> str:
+    def run(script: Path, *arguments: object, typed: str = "", may_log: str | tuple[str, ...] = "no line") -> str:
         done = subprocess.run(
             [sys.executable, "-W", "error", script, *map(str, arguments)],
             env=environment,
@@ -116,6 +116,16 @@ def test_feedback_in_a_dry_run_writes_nothing(run: Run, client: Client) -> None:
     lines = run(ROOT / "examples/feedback.py", "--count", 2, "--readings", 5, "--rate", 10).splitlines()
     assert len(lines) == 2
     assert all(re.fullmatch(rf"{CORRECTOR}: dry_run -?\d\.\d{{4}} A", line) for line in lines)
+    assert first(client.get_stream(CORRECTOR)).value == 1.5
+
+
+def test_feedback_writes_nothing_in_another_mode(run: Run, client: Client) -> None:
+    first(client.put_stream(CORRECTOR, 1.5))
+    first(client.put_stream("pva://demo:mode", "Standby"))
+    arguments = ("--write", "--permit", "pva://demo:mode", "--count", 2, "--readings", 5, "--rate", 10)
+    lines = run(ROOT / "examples/feedback.py", *arguments, may_log=("put refused", "loop open")).splitlines()
+    assert any(line.startswith("loop open: permit ") for line in lines)
+    assert [line.split()[1] for line in lines if line.startswith(CORRECTOR)] == ["refused", "refused"]
     assert first(client.get_stream(CORRECTOR)).value == 1.5
 
 

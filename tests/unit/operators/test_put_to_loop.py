@@ -369,8 +369,9 @@ def test_a_refusal_whose_subscriber_feeds_the_source_leaves_one_put_in_flight(mo
     assert loop.puts == [1, 7]  # 8 waits for the reply
 
 
+@pytest.mark.parametrize("arrives_while_open", [False, True])
 def test_a_number_that_waited_for_the_lock_while_the_loop_was_opened_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, arrives_while_open: bool
 ) -> None:
     permit: Subject[Any] = Subject()
     loop = Slow(rate=1.0, permit=permit)
@@ -387,6 +388,8 @@ def test_a_number_that_waited_for_the_lock_while_the_loop_was_opened_is_refused(
 
     def blink(report: PutReport) -> None:
         if report.wanted == 1:
+            if arrives_while_open:
+                permit.on_next(False)
             feeding.start()
             assert arrived.wait(30)
             permit.on_next(False)
