@@ -245,6 +245,24 @@ def add_strip(strip: Parser) -> None:
     strip.set_defaults(check=check)
 
 
+def add_top(top: Parser) -> None:
+    """Adds the arguments of ``top``."""
+    add_pvs(top)
+    top.add_argument("--alarms", action="store_true", help="only PVs that are in alarm or have no valid value")
+    top.add_argument(
+        "--sort",
+        choices=("given", "name", "severity", "value", "age", "rate"),
+        default="given",
+        help="the order (default: as given)",
+    )
+    top.add_argument(
+        "--stale",
+        type=_duration,
+        metavar="TIME",
+        help="mark PVs without an update for this long (default: ten times the usual interval)",
+    )
+
+
 def _range(text: str) -> tuple[float, float]:
     low, _, high = text.partition(":")
     try:
