@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from k2eg_rx import Client, Settings
 from k2eg_rx.embedded.broker import EmbeddedBroker
 from k2eg_rx.protocol import Serialization, encode_event, encode_structure
 from k2eg_rx.pv import monitor_topic
-from k2eg_rx.recording import positions, record, recover
+from k2eg_rx.recording import RecordingError, positions, record, recover
 from k2eg_rx.settings import DEMO_KAFKA
 
 _ROTATE_BYTES = 100_000  # small, so that kills hit rotations too
@@ -158,7 +159,10 @@ def wait_until_complete(path: Path, wanted: Counter[Place]) -> None:
     for topic, partition, offset in wanted:
         ends[topic, partition] = max(offset + 1, ends.get((topic, partition), 0))
     deadline = time.monotonic() + _START
-    while dict(positions(path).next) != ends and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        with suppress(FileNotFoundError, RecordingError):  # the recorder completes a file meanwhile
+            if dict(positions(path).next) == ends:
+                return
         time.sleep(0.5)
 
 
