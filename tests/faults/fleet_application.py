@@ -36,6 +36,7 @@ class Application:
             future.exception(PATIENCE)  # another application may have created the command topic
         self.changed = threading.Condition()
         self.values: dict[str, list[int]] = defaultdict(list)  # by PV
+        self.current: dict[str, list[int]] = defaultdict(list)  # without those of an older epoch than seen before
         self.epochs: dict[str, list[str]] = defaultdict(list)  # by Kafka key
         self.iterations: dict[str, list[int]] = defaultdict(list)  # the numbers of the tails, by topic
         self.replies: dict[str, dict[str, Any]] = {}
@@ -78,6 +79,8 @@ class Application:
                 self.iterations[message.topic()].append(body["iter_index"])
         elif "k2eg-repeated" not in headers:
             self.values[key].append(body[key]["value"])
+            if self.epochs[key][-1] == max(self.epochs[key]):
+                self.current[key].append(body[key]["value"])
 
     def send(self, command: str, **fields: Any) -> str:
         """Sends a command; returns its id."""
