@@ -1,7 +1,7 @@
 """What opens, closes and trips the loop of `put_to`, in virtual time."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +19,8 @@ from k2eg_rx.operators.put_loop import LoopConditions, Standing
 from k2eg_rx.protocol import ConnectionEvent, PVState, ReplayedUpdate, Severity
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.testing import ScriptedGateway, update
+
+pytest_plugins = ["k2eg_rx.testing.fixtures"]
 
 
 def at_once(*items: Any) -> Observable[Any]:
@@ -489,58 +491,46 @@ def test_bad_conditions_raise_at_the_call(arguments: dict[str, Any], text: str) 
 # behind a client and a gateway
 
 
-@pytest.fixture
-def gateway() -> Iterator[ScriptedGateway]:
-    with ScriptedGateway() as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def client(gateway: ScriptedGateway) -> Iterator[Client]:
-    with gateway.client() as client:
-        yield client
-
-
 def is_beam(pv: PVUpdate) -> bool:
     return pv.label == "Beam"
 
 
-def closed_by(client: Client, changes: list[LoopChange], **conditions: Any) -> None:
-    client.monitor_stream("pva://orbit").pipe(
+def closed_by(k2eg_client: Client, changes: list[LoopChange], **conditions: Any) -> None:
+    k2eg_client.monitor_stream("pva://orbit").pipe(
         value(),
-        put_to(client, "pva://corrector", limits=(-5.0, 5.0), rate=1.0, on_state=changes.append, **conditions),
+        put_to(k2eg_client, "pva://corrector", limits=(-5.0, 5.0), rate=1.0, on_state=changes.append, **conditions),
     ).subscribe()
 
 
-def test_a_loop_follows_the_mode_of_the_machine(gateway: ScriptedGateway, client: Client) -> None:
-    mode = gateway.pv("mode", "Beam", choices=["Off", "Standby", "Beam"])
-    orbit, corrector = gateway.pv("orbit", 0.5), gateway.pv("corrector", 0.0)
+def test_a_loop_follows_the_mode_of_the_machine(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    mode = k2eg_gateway.pv("mode", "Beam", choices=["Off", "Standby", "Beam"])
+    orbit, corrector = k2eg_gateway.pv("orbit", 0.5), k2eg_gateway.pv("corrector", 0.0)
     changes: list[LoopChange] = []
     closed_by(
-        client,
+        k2eg_client,
         changes,
-        permit=client.monitor_stream("pva://mode", connection=True),
+        permit=k2eg_client.monitor_stream("pva://mode", connection=True),
         permit_when=is_beam,
     )
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     mode.post("Standby")
     orbit.post(1.0)
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     mode.post("Beam")
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     assert corrector.puts == [0.5]  # 1.0 is not written now
     orbit.post(1.5)
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     mode.disconnect()
     orbit.post(2.0)
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     mode.connect()
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     orbit.post(2.2)  # the client does not repeat an unchanged mode, and a changed one may be on its way
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     mode.post("Beam")
     orbit.post(2.5)
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     assert corrector.puts == [0.5, 1.5, 2.5]
     reasons = [change.reason for change in changes if change.state == "open"]
     assert "permit mode is off" in reasons
@@ -548,36 +538,44 @@ def test_a_loop_follows_the_mode_of_the_machine(gateway: ScriptedGateway, client
     assert changes[-1].state == "closed"
 
 
-def test_a_silent_permit_opens_a_loop(gateway: ScriptedGateway, client: Client) -> None:
-    beat, orbit, corrector = gateway.pv("beat", 1), gateway.pv("orbit", 0.5), gateway.pv("corrector", 0.0)
+def test_a_silent_permit_opens_a_loop(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    beat, orbit, corrector = (
+        k2eg_gateway.pv("beat", 1),
+        k2eg_gateway.pv("orbit", 0.5),
+        k2eg_gateway.pv("corrector", 0.0),
+    )
     changes: list[LoopChange] = []
-    permit = client.monitor_stream("pva://beat", connection=True).pipe(
+    permit = k2eg_client.monitor_stream("pva://beat", connection=True).pipe(
         ops.publish(lambda beats: rx.merge(beats, beats.pipe(stale(5.0))))
     )
-    closed_by(client, changes, permit=permit)
-    gateway.advance(1.0)
+    closed_by(k2eg_client, changes, permit=permit)
+    k2eg_gateway.advance(1.0)
     orbit.post(1.0)
-    gateway.advance(10.0)
+    k2eg_gateway.advance(10.0)
     orbit.post(2.0)
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     beat.post(2)
-    gateway.advance(1.0)
+    k2eg_gateway.advance(1.0)
     orbit.post(3.0)
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     assert corrector.puts[-2:] == [1.0, 3.0]
     assert "permit beat is stale" in [change.reason for change in changes]
 
 
-def test_an_alarm_trips_a_loop(gateway: ScriptedGateway, client: Client) -> None:
-    loss, orbit, corrector = gateway.pv("loss", 0.1), gateway.pv("orbit", 0.5), gateway.pv("corrector", 0.0)
+def test_an_alarm_trips_a_loop(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    loss, orbit, corrector = (
+        k2eg_gateway.pv("loss", 0.1),
+        k2eg_gateway.pv("orbit", 0.5),
+        k2eg_gateway.pv("corrector", 0.0),
+    )
     changes: list[LoopChange] = []
-    closed_by(client, changes, stop_on=client.monitor_stream("pva://loss").pipe(alarms()))
-    gateway.advance(2.0)
+    closed_by(k2eg_client, changes, stop_on=k2eg_client.monitor_stream("pva://loss").pipe(alarms()))
+    k2eg_gateway.advance(2.0)
     loss.post(9.0, severity=2)
     loss.post(0.1)
-    gateway.advance(1.0)
+    k2eg_gateway.advance(1.0)
     orbit.post(1.0)
-    gateway.advance(5.0)
+    k2eg_gateway.advance(5.0)
     assert corrector.puts == [0.5]
     assert [(change.state.value, change.reason) for change in changes] == [
         ("closed", ""),

@@ -1,6 +1,5 @@
 """Operators behind a real client and a scripted gateway: no threads, virtual time."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -25,152 +24,144 @@ from k2eg_rx.operators import (
 )
 from k2eg_rx.testing import ScriptedGateway
 
-
-@pytest.fixture
-def gateway() -> Iterator[ScriptedGateway]:
-    with ScriptedGateway() as gateway:
-        yield gateway
+pytest_plugins = ["k2eg_rx.testing.fixtures"]
 
 
-@pytest.fixture
-def client(gateway: ScriptedGateway) -> Iterator[Client]:
-    with gateway.client() as client:
-        yield client
-
-
-def test_shots_after_a_move_have_none_from_before_it(gateway: ScriptedGateway, client: Client) -> None:
-    shot, readback = gateway.pv("bpm", 1.0), gateway.pv("readback", 0.0)
-    client.monitor_stream("pva://bpm").subscribe()  # so that the client knows a last value
+def test_shots_after_a_move_have_none_from_before_it(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    shot, readback = k2eg_gateway.pv("bpm", 1.0), k2eg_gateway.pv("readback", 0.0)
+    k2eg_client.monitor_stream("pva://bpm").subscribe()  # so that the client knows a last value
     settled: list[PVUpdate] = []
-    client.monitor_stream("pva://readback").subscribe(settled.append)
-    gateway.settle()
-    gateway.advance(0.1)
+    k2eg_client.monitor_stream("pva://readback").subscribe(settled.append)
+    k2eg_gateway.settle()
+    k2eg_gateway.advance(0.1)
     readback.post(5.0)
-    gateway.settle()
+    k2eg_gateway.settle()
     stale_too: list[float] = []
     shots: list[float] = []
-    client.monitor_stream("pva://bpm").subscribe(lambda update: stale_too.append(update.value))
-    client.monitor_stream("pva://bpm", last=False).subscribe(lambda update: shots.append(update.value))
+    k2eg_client.monitor_stream("pva://bpm").subscribe(lambda update: stale_too.append(update.value))
+    k2eg_client.monitor_stream("pva://bpm", last=False).subscribe(lambda update: shots.append(update.value))
     fresh_shots: list[float] = []
-    client.monitor_stream("pva://bpm").pipe(fresh(settled[-1]), value()).subscribe(fresh_shots.append)
-    gateway.settle()
+    k2eg_client.monitor_stream("pva://bpm").pipe(fresh(settled[-1]), value()).subscribe(fresh_shots.append)
+    k2eg_gateway.settle()
     assert (stale_too, shots, fresh_shots) == ([1.0], [], [])
-    gateway.advance(0.1)
+    k2eg_gateway.advance(0.1)
     shot.post(2.0)
-    gateway.settle()
+    k2eg_gateway.settle()
     assert (stale_too, shots, fresh_shots) == ([1.0, 2.0], [2.0], [2.0])
 
 
-def test_last_false_needs_a_live_start(client: Client) -> None:
+def test_last_false_needs_a_live_start(k2eg_client: Client) -> None:
     with pytest.raises(ValueError, match="last must be True with since"):
-        client.monitor_stream("pva://x", since=timedelta(minutes=1), last=False)
+        k2eg_client.monitor_stream("pva://x", since=timedelta(minutes=1), last=False)
 
 
 @pytest.mark.parametrize(("overflow", "warned"), [("latest", True), ("block", False)])
 def test_align_warns_of_a_source_that_keeps_the_latest_only(
-    client: Client, caplog: pytest.LogCaptureFixture, overflow: str, warned: bool
+    k2eg_client: Client, caplog: pytest.LogCaptureFixture, overflow: str, warned: bool
 ) -> None:
     pair = ["pva://a", "pva://b"]
-    client.monitor_many_stream(pair, overflow=overflow).pipe(align(pair))
+    k2eg_client.monitor_many_stream(pair, overflow=overflow).pipe(align(pair))
     assert ("align will lose most instants" in caplog.text) is warned
     caplog.clear()
-    client.monitor_many_stream(pair, overflow=overflow).pipe(align(pair, hold={"a": 1.0}))
+    k2eg_client.monitor_many_stream(pair, overflow=overflow).pipe(align(pair, hold={"a": 1.0}))
     assert caplog.text == ""
 
 
-def test_a_put_that_was_given_up_is_carried_out_before_a_later_one(gateway: ScriptedGateway, client: Client) -> None:
-    magnet = gateway.pv("magnet", 10.0, delay=3.0)
-    first(client.put_stream("pva://magnet", 10.0))
+def test_a_put_that_was_given_up_is_carried_out_before_a_later_one(
+    k2eg_gateway: ScriptedGateway, k2eg_client: Client
+) -> None:
+    magnet = k2eg_gateway.pv("magnet", 10.0, delay=3.0)
+    first(k2eg_client.put_stream("pva://magnet", 10.0))
     magnet.puts.clear()
-    given_up = client.put_stream("pva://magnet", 6.0).subscribe()
-    gateway.advance(1.0)
+    given_up = k2eg_client.put_stream("pva://magnet", 6.0).subscribe()
+    k2eg_gateway.advance(1.0)
     given_up.dispose()
     magnet.delay = 0.5  # the later one would be done first
-    first(client.put_stream("pva://magnet", 10.0))
-    gateway.advance(20.0)
+    first(k2eg_client.put_stream("pva://magnet", 10.0))
+    k2eg_gateway.advance(20.0)
     assert magnet.puts == [6.0, 10.0]
     assert magnet.value == 10.0
 
 
-def test_a_feedback_loop_is_clamped_and_rate_limited(gateway: ScriptedGateway, client: Client) -> None:
-    orbit, corrector = gateway.pv("orbit", 0.0), gateway.pv("corrector", 0.0)
+def test_a_feedback_loop_is_clamped_and_rate_limited(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    orbit, corrector = k2eg_gateway.pv("orbit", 0.0), k2eg_gateway.pv("corrector", 0.0)
     entries: list[PutReport] = []
-    client.monitor_stream("pva://orbit").pipe(
-        value(), ops.map(lambda x: -2.0 * x), put_to(client, "pva://corrector", limits=(-5.0, 5.0), rate=1.0)
+    k2eg_client.monitor_stream("pva://orbit").pipe(
+        value(), ops.map(lambda x: -2.0 * x), put_to(k2eg_client, "pva://corrector", limits=(-5.0, 5.0), rate=1.0)
     ).subscribe(entries.append)
     for position in (1.0, 2.0, 3.0, float("nan")):
-        gateway.advance(2.0)
+        k2eg_gateway.advance(2.0)
         orbit.post(position)
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     assert corrector.puts == [0.0, -2.0, -4.0, -5.0]
     assert [entry.outcome for entry in entries] == ["written", "written", "written", "clamped", "refused"]
 
 
-def test_writing_ends_with_the_client(gateway: ScriptedGateway, client: Client) -> None:
-    orbit, corrector = gateway.pv("orbit", 1.0), gateway.pv("corrector", 0.0)
+def test_writing_ends_with_the_client(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    orbit, corrector = k2eg_gateway.pv("orbit", 1.0), k2eg_gateway.pv("corrector", 0.0)
     ends: list[Any] = []
-    other = gateway.client("other")
-    client.monitor_stream("pva://orbit").pipe(value(), put_to(other, "pva://corrector", limits=(-5.0, 5.0))).subscribe(
-        on_error=ends.append
-    )
-    gateway.advance(2.0)
+    other = k2eg_gateway.client("other")
+    k2eg_client.monitor_stream("pva://orbit").pipe(
+        value(), put_to(other, "pva://corrector", limits=(-5.0, 5.0))
+    ).subscribe(on_error=ends.append)
+    k2eg_gateway.advance(2.0)
     other.close()
     orbit.post(2.0)
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     assert corrector.puts == [1.0]
     assert [type(end) for end in ends] == [ClientClosedError]
 
 
 def test_a_value_that_does_not_fit_the_pv_fails_and_the_next_is_written(
-    gateway: ScriptedGateway, client: Client
+    k2eg_gateway: ScriptedGateway, k2eg_client: Client
 ) -> None:
-    number, count = gateway.pv("number", 1.5), gateway.pv("count", 0)
+    number, count = k2eg_gateway.pv("number", 1.5), k2eg_gateway.pv("count", 0)
     entries: list[PutReport] = []
-    client.monitor_stream("pva://number").pipe(value(), put_to(client, "pva://count", limits=(0, 10))).subscribe(
-        entries.append
-    )
-    gateway.advance(2.0)
+    k2eg_client.monitor_stream("pva://number").pipe(
+        value(), put_to(k2eg_client, "pva://count", limits=(0, 10))
+    ).subscribe(entries.append)
+    k2eg_gateway.advance(2.0)
     number.post(4.0)
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     assert count.puts == [4]
     assert [entry.outcome for entry in entries] == ["failed", "written"]
     assert isinstance(entries[0].error, ValueError)
 
 
-def test_a_monitor_is_retried_until_it_is_activated(gateway: ScriptedGateway, client: Client) -> None:
-    gateway.pv("x", 1.5)
-    gateway.go_down()
+def test_a_monitor_is_retried_until_it_is_activated(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    k2eg_gateway.pv("x", 1.5)
+    k2eg_gateway.go_down()
     values: list[float] = []
     errors: list[Exception] = []
-    client.monitor_stream("pva://x").pipe(retry_activation(5.0, jitter=0), value()).subscribe(
+    k2eg_client.monitor_stream("pva://x").pipe(retry_activation(5.0, jitter=0), value()).subscribe(
         values.append, errors.append
     )
-    gateway.advance(60.0)
+    k2eg_gateway.advance(60.0)
     assert (values, errors) == ([], [])
-    gateway.come_up()
-    gateway.advance(60.0)
+    k2eg_gateway.come_up()
+    k2eg_gateway.advance(60.0)
     assert values[0] == 1.5
     assert errors == []
 
 
-def test_silence_and_return(gateway: ScriptedGateway, client: Client) -> None:
-    beat = gateway.pv("beat", 0)
+def test_silence_and_return(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    beat = k2eg_gateway.pv("beat", 0)
     found: list[Staleness] = []
-    client.monitor_many_stream(["pva://beat", "pva://lost"]).pipe(stale(5.0, pvs=["pva://lost"])).subscribe(
+    k2eg_client.monitor_many_stream(["pva://beat", "pva://lost"]).pipe(stale(5.0, pvs=["pva://lost"])).subscribe(
         found.append
     )
     for count in range(10):
-        gateway.advance(1.0)
+        k2eg_gateway.advance(1.0)
         beat.post(count)
-    gateway.advance(7.0)
+    k2eg_gateway.advance(7.0)
     beat.post(99)
     assert [(one.name, one.is_stale) for one in found] == [("lost", True), ("beat", True), ("beat", False)]
     assert found[2].silence == pytest.approx(7.0)
 
 
-def test_several_operators_together(gateway: ScriptedGateway, client: Client) -> None:
-    x, y = gateway.pv("x", 1.0), gateway.pv("y", 2.0)
-    updates = client.monitor_many_stream(["pva://x", "ca://y"])
+def test_several_operators_together(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    x, y = k2eg_gateway.pv("x", 1.0), k2eg_gateway.pv("y", 2.0)
+    updates = k2eg_client.monitor_many_stream(["pva://x", "ca://y"])
     sums: list[float] = []
     shown: list[tuple[str, float]] = []
     transitions: list[tuple[str, Severity]] = []
@@ -179,12 +170,12 @@ def test_several_operators_together(gateway: ScriptedGateway, client: Client) ->
     )
     updates.pipe(conflate(1.0)).subscribe(lambda update: shown.append((update.name, update.value)))
     updates.pipe(alarms()).subscribe(lambda alarm: transitions.append((alarm.name, alarm.current)))
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     shown.clear()
     x.post(1.05)
     x.post(1.5, severity=2)
     y.post(3.0)
-    gateway.advance(2.0)
+    k2eg_gateway.advance(2.0)
     assert sums == [3.0, 3.5, 4.5]
     assert shown == [("x", 1.05), ("x", 1.5), ("y", 3.0)]
     assert transitions == [("x", Severity.MAJOR)]

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from k2eg_rx import Client, Severity, first
 from k2eg_rx.scans import RestoreError, restoring
 from k2eg_rx.testing import ScriptedGateway
 
+pytest_plugins = ["k2eg_rx.testing.fixtures"]
+
 QUAD = "pva://quad"
-
-
-@pytest.fixture
-def gateway() -> Iterator[ScriptedGateway]:
-    with ScriptedGateway() as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def client(gateway: ScriptedGateway) -> Iterator[Client]:
-    with gateway.client() as client:
-        yield client
 
 
 @pytest.mark.parametrize("error", [None, KeyError("mine"), KeyboardInterrupt(), SystemExit(2)])
 def test_values_are_put_back_however_the_block_ends(
-    gateway: ScriptedGateway, client: Client, error: BaseException | None
+    k2eg_gateway: ScriptedGateway, k2eg_client: Client, error: BaseException | None
 ) -> None:
-    quad = gateway.pv("quad", 10.0)
+    quad = k2eg_gateway.pv("quad", 10.0)
 
     def run() -> None:
-        with restoring(client, [QUAD]) as before:
+        with restoring(k2eg_client, [QUAD]) as before:
             assert before[QUAD].value == 10.0
-            first(client.put_stream(QUAD, 6.0))
+            first(k2eg_client.put_stream(QUAD, 6.0))
             if error is not None:
                 raise error
 
@@ -58,32 +46,32 @@ def test_values_are_put_back_however_the_block_ends(
     ],
 )
 def test_values_of_all_types_are_put_back(
-    gateway: ScriptedGateway, client: Client, before: object, changed: object, choices: list[str] | None
+    k2eg_gateway: ScriptedGateway, k2eg_client: Client, before: object, changed: object, choices: list[str] | None
 ) -> None:
-    pv = gateway.pv("pv", before, choices=choices)
-    kept = first(client.get_stream("pva://pv")).value
-    with restoring(client, ["pva://pv"]):
-        first(client.put_stream("pva://pv", changed))
-    assert first(client.get_stream("pva://pv")).value == kept
+    pv = k2eg_gateway.pv("pv", before, choices=choices)
+    kept = first(k2eg_client.get_stream("pva://pv")).value
+    with restoring(k2eg_client, ["pva://pv"]):
+        first(k2eg_client.put_stream("pva://pv", changed))
+    assert first(k2eg_client.get_stream("pva://pv")).value == kept
     assert len(pv.puts) == 2
 
 
-def test_a_put_of_the_block_that_is_under_way_does_not_win(gateway: ScriptedGateway, client: Client) -> None:
-    quad = gateway.pv("quad", 10.0, delay=3.0)
-    with restoring(client, [QUAD]):
-        put = client.put_stream(QUAD, 6.0).subscribe()
-        gateway.advance(1.0)
+def test_a_put_of_the_block_that_is_under_way_does_not_win(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    quad = k2eg_gateway.pv("quad", 10.0, delay=3.0)
+    with restoring(k2eg_client, [QUAD]):
+        put = k2eg_client.put_stream(QUAD, 6.0).subscribe()
+        k2eg_gateway.advance(1.0)
         put.dispose()
         quad.delay = 0.5  # the next one happens to be quicker
-    gateway.advance(20.0)
+    k2eg_gateway.advance(20.0)
     assert quad.value == 10.0
 
 
-def test_what_was_not_put_back_is_named(gateway: ScriptedGateway, client: Client) -> None:
-    quad, other = gateway.pv("quad", 10.0), gateway.pv("other", 1.0)
+def test_what_was_not_put_back_is_named(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
+    quad, other = k2eg_gateway.pv("quad", 10.0), k2eg_gateway.pv("other", 1.0)
 
     def leave() -> None:
-        with restoring(client, [QUAD, "pva://other"], timeout=5.0):
+        with restoring(k2eg_client, [QUAD, "pva://other"], timeout=5.0):
             other.disconnect()
             raise KeyError("mine")
 
@@ -93,29 +81,31 @@ def test_what_was_not_put_back_is_named(gateway: ScriptedGateway, client: Client
     assert (list(caught.value.errors), quad.puts, other.puts) == (["pva://other"], [10.0], [])
 
 
-def test_a_closed_client_is_named(gateway: ScriptedGateway) -> None:
-    quad = gateway.pv("quad", 10.0)
-    client = gateway.client()
-    with pytest.raises(RestoreError, match=r"pva://quad to 10\.0: .*closed"), restoring(client, [QUAD]):
-        client.close()
+def test_a_closed_client_is_named(k2eg_gateway: ScriptedGateway) -> None:
+    quad = k2eg_gateway.pv("quad", 10.0)
+    k2eg_client = k2eg_gateway.client()
+    with pytest.raises(RestoreError, match=r"pva://quad to 10\.0: .*closed"), restoring(k2eg_client, [QUAD]):
+        k2eg_client.close()
     assert quad.puts == []
 
 
 def test_a_second_interrupt_says_what_is_not_confirmed(
-    gateway: ScriptedGateway, client: Client, caplog: pytest.LogCaptureFixture
+    k2eg_gateway: ScriptedGateway, k2eg_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    gateway.pv("quad", 10.0, on_put=interrupt)
-    with pytest.raises(KeyboardInterrupt), restoring(client, [QUAD]):
+    k2eg_gateway.pv("quad", 10.0, on_put=interrupt)
+    with pytest.raises(KeyboardInterrupt), restoring(k2eg_client, [QUAD]):
         pass
     assert "not confirmed: pva://quad=10.0" in caplog.text
 
 
-def test_the_block_is_not_entered_if_a_value_cannot_be_put_back(gateway: ScriptedGateway, client: Client) -> None:
-    gateway.pv("quad", 10.0)
-    gateway.pv("new", 0.0, severity=Severity.INVALID)
+def test_the_block_is_not_entered_if_a_value_cannot_be_put_back(
+    k2eg_gateway: ScriptedGateway, k2eg_client: Client
+) -> None:
+    k2eg_gateway.pv("quad", 10.0)
+    k2eg_gateway.pv("new", 0.0, severity=Severity.INVALID)
     for uri, text in {"pva://new": "must be valid to be put back", "pva://missing": "Timeout"}.items():
-        with pytest.raises(Exception, match=text), restoring(client, [QUAD, uri], timeout=5.0):
+        with pytest.raises(Exception, match=text), restoring(k2eg_client, [QUAD, uri], timeout=5.0):
             pytest.fail("entered")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-
 import pytest
 
 from k2eg.cli.charts.canvas import plain
@@ -14,19 +11,11 @@ from k2eg.cli.charts.view import View
 from k2eg_rx import ConnectionEvent, PVState
 from k2eg_rx.testing import update
 
+pytestmark = pytest.mark.usefixtures("utc")
+
 SECOND = 1_000_000_000
 START = 1_767_225_600 * SECOND  # 2026-01-01T00:00Z
 NOW = START + 60 * SECOND
-
-
-@pytest.fixture(autouse=True)
-def utc() -> Iterator[None]:
-    """Local time is UTC."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", "UTC")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 def book_of(**values: list[tuple[float, float]]) -> SeriesBook:

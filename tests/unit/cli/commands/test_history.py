@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,16 +15,6 @@ from k2eg_rx.recording import replay_file
 from k2eg_rx.testing import ScriptedGateway
 
 INTERVAL = ("--since", "2026-01-01T00:00Z", "--until", "2026-01-01T00:10Z")
-
-
-@pytest.fixture
-def utc() -> Iterator[None]:
-    """Local time is UTC."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", "UTC")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,23 +11,13 @@ from k2eg.cli.values.pv_names import Target
 from k2eg_rx import Client, ConnectionEvent, PVState, PVUpdate
 from k2eg_rx.testing import ScriptedGateway
 
-
-@pytest.fixture
-def gateway() -> Iterator[ScriptedGateway]:
-    with ScriptedGateway() as scripted:
-        yield scripted
+pytest_plugins = ["k2eg_rx.testing.fixtures"]
 
 
-@pytest.fixture
-def client(gateway: ScriptedGateway) -> Iterator[Client]:
-    with gateway.client() as client:
-        yield client
-
-
-def seen(client: Client, *texts: str) -> list[Any]:
+def seen(k2eg_client: Client, *texts: str) -> list[Any]:
     targets = [Target(text, text if "://" in text else f"pva://{text}", is_open="://" not in text) for text in texts]
     items: list[Any] = []
-    updates_of(client, targets, overflow="block", connection=True).subscribe(items.append)
+    updates_of(k2eg_client, targets, overflow="block", connection=True).subscribe(items.append)
     return items
 
 
@@ -37,29 +26,29 @@ def uris(items: list[Any]) -> set[str]:
 
 
 def test_names_without_protocol_are_monitored_over_the_one_that_answers(
-    gateway: ScriptedGateway, client: Client, capsys: pytest.CaptureFixture[str]
+    k2eg_gateway: ScriptedGateway, k2eg_client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gateway.pv("both", 1.5)
-    gateway.pv("ca://old", 2.5)
-    gateway.pv("pva://known", 3.5)
-    items = seen(client, "both", "old", "pva://known")
-    gateway.advance(1.9)
+    k2eg_gateway.pv("both", 1.5)
+    k2eg_gateway.pv("ca://old", 2.5)
+    k2eg_gateway.pv("pva://known", 3.5)
+    items = seen(k2eg_client, "both", "old", "pva://known")
+    k2eg_gateway.advance(1.9)
     assert uris(items) == {"pva://both", "ca://old", "pva://known"}
     assert capsys.readouterr().err == "k2eg: found over ca, not pva (-p ca asks there at once): old\n"
-    gateway.advance(20.0)
+    k2eg_gateway.advance(20.0)
     assert len([item for item in items if isinstance(item, PVUpdate)]) == 3
 
 
-def test_dead_pvs_hold_no_other_back_and_are_monitored_too(gateway: ScriptedGateway, client: Client) -> None:
+def test_dead_pvs_hold_no_other_back_and_are_monitored_too(k2eg_gateway: ScriptedGateway, k2eg_client: Client) -> None:
     for number in range(20):
-        gateway.pv(f"q:{number}", 1.5)
-    dead = gateway.pv("dead", 0.5, connected=False)
-    items = seen(client, "dead", *(f"q:{number}" for number in range(20)))
-    gateway.advance(0.5)
+        k2eg_gateway.pv(f"q:{number}", 1.5)
+    dead = k2eg_gateway.pv("dead", 0.5, connected=False)
+    items = seen(k2eg_client, "dead", *(f"q:{number}" for number in range(20)))
+    k2eg_gateway.advance(0.5)
     assert len(uris(items)) == 20
-    gateway.advance(15.0)
+    k2eg_gateway.advance(15.0)
     lost = [item.uri for item in items if isinstance(item, ConnectionEvent) and item.state is PVState.NEVER_CONNECTED]
     assert lost == ["pva://dead"]
     dead.connect()
-    gateway.advance(1.0)
+    k2eg_gateway.advance(1.0)
     assert "pva://dead" in uris(items)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,16 +12,6 @@ from k2eg.cli import main
 from k2eg_rx.testing import ScriptedGateway
 
 INTERVAL = ("--since", "2026-01-01T00:00Z", "--until", "2026-01-01T00:01Z")
-
-
-@pytest.fixture
-def utc() -> Iterator[None]:
-    """Local time is UTC."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", "UTC")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 @pytest.fixture
