@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from tempfile import TemporaryFile
@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from reactivex import Observable
 
+from k2eg.cli.commands.reading import no_history, read_history
 from k2eg.cli.output import print_lines
 from k2eg.cli.printing.columns import aligned
 from k2eg.cli.printing.formatting import Formatter, local_time, utc_time
@@ -22,10 +23,9 @@ from k2eg.cli.printing.history_grid import HistoryGrid
 from k2eg.cli.printing.history_rows import VALUE_COLUMNS, GridRows, Rows, ValueRows, Write, csv_line, value_cells
 from k2eg.cli.printing.history_summary import Summarizer, Summary
 from k2eg.cli.printing.live_rows import format_age
-from k2eg.cli.printing.stream_printer import StreamPrinter
-from k2eg.cli.session import CommandError, cause_of, open_client
+from k2eg.cli.session import open_client
 from k2eg.cli.values.pv_names import targets_of
-from k2eg_rx import Client, OperationTimeout, PVAddress, PVUpdate, Settings
+from k2eg_rx import Client, PVAddress, PVUpdate, Settings
 from k2eg_rx.protocol import format_number, nanoseconds_of
 
 _NEWEST = 20  # values that are printed unless more are asked for: a terminal has 24 lines
@@ -56,7 +56,12 @@ def _print(arguments: Namespace, client: Client, given: Sequence[str]) -> None:
     direct = arguments.json or arguments.csv
     with TemporaryFile("w+", encoding="utf-8", newline="\n", errors="backslashreplace") as spooled:
         rows = _rows(arguments, list(uris), print_lines if direct else lambda text: spooled.write(f"{text}\n"))
-        _read(updates, summaries, rows, client)
+
+        def take(update: PVUpdate) -> None:
+            summaries[update.name].add(update)
+            rows.add(update)
+
+        read_history(client, updates, take)
         stop = nanoseconds_of(until)
         rows.end(stop)
         results = [summary.result(stop) for summary in summaries.values()]
@@ -67,24 +72,7 @@ def _print(arguments: Namespace, client: Client, given: Sequence[str]) -> None:
         print_lines(f"{sum(result.count for result in results)} updates in {arguments.parquet}")
     empty = [uris[result.name] for result in results if not result.count]
     if empty:
-        raise CommandError(
-            f"no history of {', '.join(empty)}: no client has monitored it in this time, or Kafka keeps it no longer"
-        )
-
-
-def _read(updates: Observable[PVUpdate], summaries: Mapping[str, Summarizer], rows: Rows, client: Client) -> None:
-    def take(update: PVUpdate) -> None:
-        summaries[update.name].add(update)
-        rows.add(update)
-
-    printer = StreamPrinter(take, None)
-    reading = updates.subscribe(printer.on_next, printer.end, printer.end)
-    try:
-        printer.wait()
-    except OperationTimeout as error:
-        raise cause_of(error, client) from error
-    finally:
-        reading.dispose()
+        raise no_history(empty)
 
 
 def _rows(arguments: Namespace, names: Sequence[str], write: Write) -> Rows:

@@ -1,11 +1,12 @@
-"""Reads the PVs of a command, those without a protocol over PVAccess and, where that does not answer, Channel Access.
+"""Reads the PVs of a command, those without a protocol over PVAccess and, where that does not answer, Channel Access;
+and what Kafka keeps of them.
 
 Thread safety: the answers are decided on the thread that delivers them, one at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
@@ -13,9 +14,10 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
+from k2eg.cli.printing.stream_printer import StreamPrinter
 from k2eg.cli.session import CommandError, ExitCode, cause_of, is_of_pv
 from k2eg.cli.values.pv_names import Target
-from k2eg_rx import Client, GetResult, OperationError, OperationTimeout, PVData
+from k2eg_rx import Client, GetResult, OperationError, OperationTimeout, PVData, PVUpdate
 
 # Seconds until a PV is searched for over Channel Access, too. A gateway needs 0.3 s for a PV that it connects first.
 _HEAD_START = 1.0
@@ -171,3 +173,26 @@ def fallback_note(found: Sequence[Answer]) -> str:
 def by_target(found: Sequence[Answer]) -> Mapping[Target, Answer]:
     """Returns answers by their PVs."""
     return {answer.target: answer for answer in found}
+
+
+def read_history(client: Client, updates: Observable[PVUpdate], take: Callable[[PVUpdate], None]) -> None:
+    """Calls a function with each update of a replay, and returns at its end.
+
+    Raises:
+        K2EGError: Kafka did not answer; the connection's error, if there is one.
+    """
+    printer = StreamPrinter(take, None)
+    reading = updates.subscribe(printer.on_next, printer.end, printer.end)
+    try:
+        printer.wait()
+    except OperationTimeout as error:
+        raise cause_of(error, client) from error
+    finally:
+        reading.dispose()
+
+
+def no_history(uris: Iterable[str]) -> CommandError:
+    """Returns the error about PVs without updates in a replay."""
+    return CommandError(
+        f"no history of {', '.join(uris)}: no client has monitored it in this time, or Kafka keeps it no longer"
+    )

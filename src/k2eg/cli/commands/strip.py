@@ -15,11 +15,11 @@ from k2eg.cli.charts.canvas import Line
 from k2eg.cli.charts.chart import chart_lines
 from k2eg.cli.charts.series import Curve, SeriesBook
 from k2eg.cli.charts.view import View
+from k2eg.cli.commands.reading import no_history, read_history
 from k2eg.cli.output import print_spans
-from k2eg.cli.printing.stream_printer import StreamPrinter
-from k2eg.cli.session import CommandError, ExitCode, cause_of, open_client, until_signal
+from k2eg.cli.session import CommandError, ExitCode, open_client, until_signal
 from k2eg.cli.values.pv_names import targets_of
-from k2eg_rx import Client, OperationTimeout, Settings
+from k2eg_rx import Client, Settings
 from k2eg_rx.errors import require_extra
 from k2eg_rx.protocol import nanoseconds_of
 
@@ -86,16 +86,7 @@ def _curves(arguments: Namespace, settings: Settings) -> list[Curve]:
 
 
 def _print_once(client: Client, book: SeriesBook, view: View, interval: tuple[datetime, datetime]) -> None:
-    printer = StreamPrinter(book.take, None)
-    reading = client.replay_stream([curve.uri for curve in book.curves], *interval).subscribe(
-        printer.on_next, printer.end, printer.end
-    )
-    try:
-        printer.wait()
-    except OperationTimeout as error:
-        raise cause_of(error, client) from error
-    finally:
-        reading.dispose()
+    read_history(client, client.replay_stream([curve.uri for curve in book.curves], *interval), book.take)
     now = nanoseconds_of(interval[1])
     columns, rows = shutil.get_terminal_size()
     least_columns, least_rows = _SMALLEST
@@ -103,9 +94,7 @@ def _print_once(client: Client, book: SeriesBook, view: View, interval: tuple[da
     print_spans([_coloured(line) for line in chart_lines(book, view, now, max(columns, least_columns), rows)])
     empty = [curve.uri for curve, series in zip(book.curves, book.series, strict=True) if not len(series)]
     if empty:
-        raise CommandError(
-            f"no history of {', '.join(empty)}: no client has monitored it in this time, or Kafka keeps it no longer"
-        )
+        raise no_history(empty)
 
 
 def _coloured(line: Line) -> Sequence[tuple[str, str]]:
