@@ -35,11 +35,11 @@ from k2eg_rx.client.blocking import RequestObservable
 from k2eg_rx.client.core import Core
 from k2eg_rx.client.gateways import DEFAULT_WAIT, gateway_reports
 from k2eg_rx.client.get_put import get_request, warns_if_unused
-from k2eg_rx.client.lifecycle import Lifecycle, close_at_exit
+from k2eg_rx.client.lifecycle import Lifecycle
 from k2eg_rx.client.requests import Request
 from k2eg_rx.client.snapshots import one_shot_snapshot
 from k2eg_rx.client.status import Status
-from k2eg_rx.concurrency import PRODUCTION, current_runtime
+from k2eg_rx.concurrency import PRODUCTION, close_at_exit, current_runtime
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow, SubscriberInput
 from k2eg_rx.history import Moment, Positions
 from k2eg_rx.protocol import (

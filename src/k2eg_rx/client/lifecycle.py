@@ -1,16 +1,13 @@
-"""A client's lifecycle: open, closing, closed; unusable after a fork; closed at exit.
+"""A client's lifecycle: open, closing, closed; unusable after a fork.
 
 Thread safety: any thread. State changes hold the lock; reads need none.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
-import weakref
 from enum import Enum
-from typing import Protocol
 
 from k2eg_rx.errors import ClientClosedError, ForkError
 
@@ -69,27 +66,3 @@ class Lifecycle:
     def wait_closed(self, timeout: float) -> None:
         """Blocks until the client is closed, for at most `timeout` seconds."""
         self._closed.wait(timeout)
-
-
-class Closable(Protocol):
-    """An object with a `close` method."""
-
-    def close(self, timeout: float) -> None:
-        """Closes the object within `timeout` seconds. Idempotent."""
-        ...
-
-
-_open: weakref.WeakSet[Closable] = weakref.WeakSet()
-
-
-def close_at_exit(client: Closable) -> None:
-    """Closes a client when the process exits, if it still exists."""
-    _open.add(client)
-
-
-@atexit.register
-def _close_all() -> None:
-    """Closes clients that a script left open, so that they leave their consumer groups at once, not by session
-    timeout."""
-    for client in list(_open):
-        client.close(timeout=1.0)

@@ -1,6 +1,7 @@
 """Threads, timers, schedulers and signals."""
 
 from k2eg_rx.concurrency.handoff import Handoff
+from k2eg_rx.concurrency.process_exit import await_at_exit, close_at_exit, join
 from k2eg_rx.concurrency.runtime import PRODUCTION, Runtime, current_runtime, use_runtime
 from k2eg_rx.concurrency.schedulers import check_scheduler, chosen_scheduler, scheduler_or
 from k2eg_rx.concurrency.signals import TerminationSignals
@@ -19,11 +20,14 @@ __all__ = [
     "TerminationSignals",
     "TimerScheduler",
     "WorkerPool",
+    "await_at_exit",
     "blocking_section",
     "check_scheduler",
     "chosen_scheduler",
+    "close_at_exit",
     "current_runtime",
     "elapsed",
+    "join",
     "scheduler_or",
     "use_runtime",
 ]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from k2eg_rx.concurrency.process_exit import join
 from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import InlineWork
 
@@ -54,11 +55,12 @@ class Handoff:
         deadline = time.monotonic() + timeout
         with self._lock:
             is_in_loop = self.has_turn() and self._inline is None
-        if is_in_loop or not self._ended.wait(timeout):
+        if is_in_loop:
             return
+        self._ended.wait(timeout)
         for thread in (self._holder, self._watcher):
-            if thread is not None and thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - time.monotonic()))
+            if thread is not None:
+                join(thread, max(0.0, deadline - time.monotonic()))
 
     def has_turn(self) -> bool:
         """Whether the calling thread is to go on with the loop."""

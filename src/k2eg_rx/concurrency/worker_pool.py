@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Protocol
 
+from k2eg_rx.concurrency.process_exit import await_at_exit
 from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import InlineWork
 
@@ -211,16 +212,24 @@ class WorkerPool:
         with condition:
             return condition.wait_for(predicate, timeout)
 
-    def close(self, timeout: float) -> None:
-        """Runs the queued tasks and ends the threads, in at most `timeout` seconds. Idempotent."""
+    def close(self, timeout: float, *, at_exit: bool = False) -> None:
+        """Runs the queued tasks and ends the threads, in at most `timeout` seconds. Idempotent.
+
+        Args:
+            timeout: See above.
+            at_exit: Whether the exit of the process waits for threads that need longer, since their tasks end by
+                themselves.
+        """
         with self._condition:
             self._closed = True
             self._condition.notify_all()
             threads = set(self._threads)
-        threads.discard(threading.current_thread())
         per_thread = timeout / max(1, len(threads))
         for thread in threads:
-            thread.join(per_thread)
+            if thread is not threading.current_thread():
+                thread.join(per_thread)
+                if at_exit:
+                    await_at_exit(thread)
 
 
 class _InlineExecution:

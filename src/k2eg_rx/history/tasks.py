@@ -15,6 +15,7 @@ from typing import Protocol
 from reactivex import abc
 from reactivex.disposable import Disposable, SerialDisposable
 
+from k2eg_rx.concurrency import join
 from k2eg_rx.errors import ClientClosedError, K2EGError
 from k2eg_rx.texts import get_logger
 
@@ -176,8 +177,8 @@ class TaskRunner:
         deadline = time.monotonic() + timeout
         self.stop()
         for thread in self._close().values():
-            if thread is not None and thread.ident is not None:
-                thread.join(max(0.0, deadline - time.monotonic()))
+            if thread is not None:
+                join(thread, max(0.0, deadline - time.monotonic()))
 
     def _close(self) -> dict[StepTask, threading.Thread | None]:
         """Starts no more tasks; returns the running ones."""

@@ -13,6 +13,7 @@ import threading
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from k2eg_rx.concurrency import join
 from k2eg_rx.kafka.connection.configuration import Properties
 from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_gone
 from k2eg_rx.kafka.connection.health import Health, Permission
@@ -51,8 +52,7 @@ class KafkaPresence:
     def close(self, timeout: float) -> None:
         """Leaves the group; see `Presence.close`."""
         self._closing.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join(min(timeout, _LEAVE_TIMEOUT))
+        join(self._thread, min(timeout, _LEAVE_TIMEOUT))
 
     def _run(self) -> None:
         try:

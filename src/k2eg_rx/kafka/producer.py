@@ -20,6 +20,7 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from k2eg_rx.concurrency import join
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import Properties
 from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_forbidden, kafka_error
@@ -193,8 +194,7 @@ class KafkaSink:
             if self._deadline is None:
                 self._deadline = time.monotonic() + timeout
         self._work.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout + _PURGE_TIMEOUT)
+        join(self._thread, timeout + _PURGE_TIMEOUT)
 
     def _run(self) -> None:
         while self._deadline is None:

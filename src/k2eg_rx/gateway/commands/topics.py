@@ -364,7 +364,7 @@ class Topics:
         self._worker.submit(work)
 
     def close(self, timeout: float) -> None:
-        """Closes the admin client; a running request ends by itself within its own timeout."""
-        self._worker.close(timeout)
+        """Closes the admin client; a running request ends by itself, and the exit of the process waits for it."""
+        self._worker.close(timeout, at_exit=True)
         if self._admin is not None:
             self._admin.close()

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from reactivex import abc
 
+from k2eg_rx.concurrency import join
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.fleet.entries import Entry
 from k2eg_rx.gateway.runtime.event_loop import call_soon
@@ -129,7 +130,7 @@ class KafkaStateLog:
         self._closed.set()
         self._sink.close(timeout)
         if self._thread is not None:
-            self._thread.join(timeout)
+            join(self._thread, timeout)
 
     def _run(self) -> None:
         rebuilding = False

@@ -15,6 +15,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
+from k2eg_rx.concurrency import await_at_exit
 from k2eg_rx.kafka.connection.errors import kafka_error
 from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.texts import get_logger
@@ -110,11 +111,13 @@ def leave_group(consumer: Consumer) -> None:
 
 
 def close_in_background(consumer: Consumer) -> None:
-    """Closes a consumer on its own thread: closing may take a minute without a broker."""
+    """Closes a consumer on its own thread, as that may take a minute without a broker; the process's exit waits."""
 
     def close() -> None:
         leave_group(consumer)
         with contextlib.suppress(KafkaException, RuntimeError):
             consumer.close()
 
-    threading.Thread(target=close, name="k2eg-abandoned", daemon=True).start()
+    thread = threading.Thread(target=close, name="k2eg-abandoned", daemon=True)
+    thread.start()
+    await_at_exit(thread)

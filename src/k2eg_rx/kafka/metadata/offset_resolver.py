@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from k2eg_rx.concurrency import join
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.metadata.cluster import PartitionOffsets, TopicMetadata
 from k2eg_rx.kafka.metadata.held_offsets import HeldOffsets
@@ -30,9 +31,6 @@ _LONGEST_DELAY_OF_MANY = 5.0
 _DELAY_PER_MISSING = 0.005  # seconds; a look-up costs up to a millisecond: 20 % of a thread at most
 _LEAST_DELAY_PER_MISSING = 0.0002  # seconds; while thousands of topics are created, each request finds many of them
 _REST = 4  # pause after a look-up, in multiples of its duration: limits the load on a slow broker likewise
-# Seconds that an unanswered request may still take when the resolver is closed. `close` waits for it: if the process
-# exited during a TLS handshake of librdkafka, OpenSSL's clean-up would crash it.
-_UNANSWERED = 2.5
 _RETRY = 0.5  # seconds until a request that was not answered is repeated
 _PROBE = 1.0  # seconds between probes while the connection is suspicious
 _CHECK = 30.0  # seconds in which each topic is checked once: a new partition is noticed in no other way
@@ -116,12 +114,11 @@ class OffsetResolver:
         """Stops the thread; pending subscriptions fail. Idempotent.
 
         Args:
-            timeout: Seconds to wait for the thread; an unanswered request may take longer.
+            timeout: Seconds to wait for the thread; an unanswered request may last longer.
         """
         self._closed.set()
         self._signal.set()
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(max(timeout, _UNANSWERED))
+        join(self._thread, timeout)
         self._fail_all()
 
     def _fail_all(self) -> None:
