@@ -156,7 +156,8 @@ class KafkaStateLog:
                 if refusal and not self.started.done():
                     self._give_up(refusal)
                     return
-                self._problems.count(f"topic={self.topic} error={error}")
+                if not self._closed.is_set():
+                    self._problems.count(f"topic={self.topic} error={error}")
             finally:
                 if history is not None:
                     history.close()

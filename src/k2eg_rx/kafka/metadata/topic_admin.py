@@ -10,7 +10,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from itertools import islice
 from typing import Any
 
@@ -47,6 +47,8 @@ _RETENTION_BYTES = 50 * 1024 * 1024  # per partition, the deployed gateway's
 _REQUEST_TIMEOUT = 10.0
 _ELECTION = 2.0  # seconds that a cluster may be without a controller
 _WAIT = _REQUEST_TIMEOUT + 1.0
+_SLICE = 2.5  # seconds of a request for metadata, which is repeated then: `close` cannot end it
+_CHECK = 0.5  # seconds between looks whether this object was closed, while an answer is awaited
 # Kafka rejects a request that makes more than 10,000 metadata records; a topic makes six: itself, three partitions and
 # two properties.
 _TOPICS_AT_ONCE = 500
@@ -65,6 +67,7 @@ _NOT_YET = frozenset(
     }
 )
 _NO_ANSWER = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
+_CLOSED = "topics cannot be administered: the connection to Kafka is closed"
 _NO_CONTROLLER = "this cluster does not create topics on request: it has no controller"
 
 
@@ -86,13 +89,55 @@ class KafkaTopicAdmin:
         self._command_topics = frozenset((settings.command_topic, *command_topics))
         self._ignored_groups = re.compile(ignored_groups)
         self._translator = ErrorTranslator(settings.broker_url, secrets_of(settings), self._command_topics)
-        self._admin: Any = self._make()
+        self._admin: Any = self._make()  # None once closed
+        self._closed = False
 
     def _make(self) -> Any:
         try:
             return AdminClient(admin_properties(self._settings), logger=librdkafka_log)
         except KafkaException as failure:
             raise self._translator.error(failure, "cannot start a Kafka client") from failure
+
+    @property
+    def _client(self) -> Any:
+        if (admin := self._admin) is None:
+            raise TransportError(_CLOSED)
+        return admin
+
+    def _renew(self) -> None:
+        """Makes a new client, unless this object was closed: it would outlive the process's other threads."""
+        if not self._closed:
+            self._admin = self._make()
+        if self._closed:  # meanwhile
+            self._admin = None
+
+    def _list_topics(self) -> Any:
+        deadline = time.monotonic() + _REQUEST_TIMEOUT
+        while True:
+            try:
+                return self._client.list_topics(timeout=_SLICE)
+            except KafkaException as failure:
+                if kafka_error(failure).code() not in _NO_ANSWER or time.monotonic() >= deadline:
+                    raise
+
+    def _answer(self, future: Future[Any]) -> Any:
+        """Returns the result of a request.
+
+        Raises:
+            KafkaException: The request failed.
+            TimeoutError: There was no answer.
+            TransportError: This object was closed meanwhile.
+        """
+        return self._end_of(future).result()
+
+    def _end_of(self, future: Future[Any]) -> Future[Any]:
+        deadline = time.monotonic() + _WAIT
+        while not wait([future], _CHECK).done:
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            if self._closed:
+                raise TransportError(_CLOSED)
+        return future
 
     def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         """Creates the missing ones of some topics, with an hour's retention and 50 MiB per partition.
@@ -143,7 +188,7 @@ class KafkaTopicAdmin:
         """
         deadline = time.monotonic() + _ELECTION
         try:
-            while (known := self._admin.list_topics(timeout=_REQUEST_TIMEOUT)).controller_id not in known.brokers:
+            while (known := self._list_topics()).controller_id not in known.brokers:
                 if time.monotonic() > deadline:
                     return False
                 time.sleep(_LONGEST_PAUSE)
@@ -155,19 +200,19 @@ class KafkaTopicAdmin:
         """Sets up a topic that is not compacted, as those are that Kafka makes for a producer."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         try:
-            config = self._admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT)[resource].result(_WAIT)
+            config = self._answer(self._client.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT)[resource])
             if "compact" in config["cleanup.policy"].value:
                 return
             _log.warning("topic was made automatically, setting it up: topic=%s partitions=%d", topic, partitions)
             for name, value in _COMPACTED.items():
                 entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
                 resource.add_incremental_config(entry)
-            changes = self._admin.incremental_alter_configs([resource], request_timeout=_REQUEST_TIMEOUT)
-            changes[resource].result(_WAIT)
-            known = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_TIMEOUT)
-            if len(known[topic].result(_WAIT).partitions) < partitions:
+            changes = self._client.incremental_alter_configs([resource], request_timeout=_REQUEST_TIMEOUT)
+            self._answer(changes[resource])
+            known = self._client.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_TIMEOUT)
+            if len(self._answer(known[topic]).partitions) < partitions:
                 more = [NewPartitions(topic, partitions)]
-                self._admin.create_partitions(more, request_timeout=_REQUEST_TIMEOUT)[topic].result(_WAIT)
+                self._answer(self._client.create_partitions(more, request_timeout=_REQUEST_TIMEOUT)[topic])
         except (KafkaException, TimeoutError) as failure:
             if isinstance(failure, KafkaException) and kafka_error(failure).code() not in _NO_ANSWER:
                 _log.debug("topic not set up: topic=%s error=%s", topic, failure)
@@ -182,22 +227,22 @@ class KafkaTopicAdmin:
 
     def _request_new(self, new: list[NewTopic]) -> Mapping[str, str]:
         try:
-            created: Mapping[str, Future[None]] = self._admin.create_topics(new, request_timeout=_REQUEST_TIMEOUT)
+            created: Mapping[str, Future[None]] = self._client.create_topics(new, request_timeout=_REQUEST_TIMEOUT)
         except KafkaException as failure:
             raise self._translator.error(failure, "cannot create topics") from failure
         refused: dict[str, str] = {}
         made: list[str] = []
         for topic, future in created.items():
             try:
-                future.result(_WAIT)
+                self._answer(future)
                 made.append(topic)
             except TimeoutError:
-                self._admin = self._make()
+                self._renew()
                 raise TransportError("cannot create topics: no answer") from None
             except KafkaException as failure:
                 code = kafka_error(failure).code()
                 if code in _NO_ANSWER:
-                    self._admin = self._make()  # it may have lost its brokers permanently: see `reconnect`
+                    self._renew()  # it may have lost its brokers permanently: see `reconnect`
                     raise self._not_created(failure) from failure
                 if code != KafkaError.TOPIC_ALREADY_EXISTS:
                     refused[topic] = self._translator.reason(failure, topic)
@@ -224,40 +269,40 @@ class KafkaTopicAdmin:
         if not topics:
             return []
         latest = OffsetSpec.latest()
-        asked: Mapping[TopicPartition, Future[Any]] = self._admin.list_offsets(
+        asked: Mapping[TopicPartition, Future[Any]] = self._client.list_offsets(
             {TopicPartition(topic, 0): latest for topic in topics}, request_timeout=_MAKING
         )
         missing: dict[str, int] = {}
         for partition, future in asked.items():
             try:
-                future.result(_WAIT)
+                self._answer(future)
             except (KafkaException, TimeoutError) as failure:
                 if isinstance(failure, KafkaException) and (code := kafka_error(failure).code()) in _NOT_YET:
                     missing[partition.topic] = code
         if KafkaError._NOENT in missing.values():
-            self._admin.list_topics(timeout=_MAKING)  # otherwise librdkafka looks for a leader only after seconds
+            self._list_topics()  # otherwise librdkafka looks for a leader only after seconds
         return list(missing)
 
     def listeners(self) -> Mapping[str, int] | None:
         """Returns the number of consumer group members per assigned topic; None if it is unknown."""
         try:
-            listing = self._admin.list_consumer_groups(request_timeout=_REQUEST_TIMEOUT).result(_WAIT)
+            listing = self._answer(self._client.list_consumer_groups(request_timeout=_REQUEST_TIMEOUT))
             groups = [group.group_id for group in listing.valid]
             if listing.errors or not groups:
                 return None if listing.errors else {}
-            described: Mapping[str, Future[Any]] = self._admin.describe_consumer_groups(
+            described: Mapping[str, Future[Any]] = self._client.describe_consumer_groups(
                 groups, request_timeout=_REQUEST_TIMEOUT
             )
             counts: Counter[str] = Counter()
             for group, future in described.items():
-                members = future.result(_WAIT).members
+                members = self._answer(future).members
                 topics = {part.topic for member in members for part in member.assignment.topic_partitions}
                 if self._ignored_groups.fullmatch(group):
                     topics &= self._command_topics
                 counts.update(dict.fromkeys(topics, len(members)))
         except (KafkaException, TimeoutError) as failure:
             _log.debug("consumer groups unknown: error=%s", failure)
-            self._admin = self._make()
+            self._renew()
             return None
         return counts
 
@@ -268,24 +313,24 @@ class KafkaTopicAdmin:
             TransportError: Kafka did not answer.
         """
         try:
-            known: Mapping[str, Future[Any]] = self._admin.describe_topics(
+            known: Mapping[str, Future[Any]] = self._client.describe_topics(
                 TopicCollection(list(topics)), request_timeout=_REQUEST_TIMEOUT
             )
             partitions = [
                 TopicPartition(topic, partition.id)
                 for topic, future in known.items()
-                if future.exception(_WAIT) is None
+                if self._end_of(future).exception() is None
                 for partition in future.result().partitions
             ]
             if not partitions:
                 return {}
             latest = OffsetSpec.latest()
-            asked: Mapping[TopicPartition, Future[Any]] = self._admin.list_offsets(
+            asked: Mapping[TopicPartition, Future[Any]] = self._client.list_offsets(
                 dict.fromkeys(partitions, latest), request_timeout=_REQUEST_TIMEOUT
             )
             ends: Counter[str] = Counter()
             for partition, future in asked.items():
-                ends[partition.topic] += future.result(_WAIT).offset
+                ends[partition.topic] += self._answer(future).offset
         except (KafkaException, TimeoutError) as failure:
             raise self._no_answer(failure, "cannot look up the ends of topics") from failure
         return ends
@@ -298,11 +343,11 @@ class KafkaTopicAdmin:
         """
         refused: dict[str, str] = {}
         try:
-            deleted: Mapping[str, Future[None]] = self._admin.delete_topics(
+            deleted: Mapping[str, Future[None]] = self._client.delete_topics(
                 list(topics), request_timeout=_REQUEST_TIMEOUT
             )
             for topic, future in deleted.items():
-                error = future.exception(_WAIT)
+                error = self._end_of(future).exception()
                 if isinstance(error, KafkaException) and kafka_error(error).code() in _NO_ANSWER:
                     raise error
                 if isinstance(error, KafkaException) and not is_gone(kafka_error(error)):
@@ -312,11 +357,12 @@ class KafkaTopicAdmin:
         return refused
 
     def _no_answer(self, failure: KafkaException | TimeoutError, what: str) -> TransportError:
-        self._admin = self._make()
+        self._renew()
         if isinstance(failure, KafkaException):
             return self._translator.error(failure, what)
         return TransportError(f"{what}: no answer")
 
     def close(self) -> None:
-        """Releases the admin client."""
+        """Releases the admin client. A request that is running keeps it until it ends."""
+        self._closed = True
         self._admin = None
