@@ -86,13 +86,13 @@ def main() -> None:
     options = parser.parse_args()
     minimum = Severity[options.minimum]
 
+    def show(digest: Digest) -> None:
+        print(digest_text(digest, minimum), flush=True)
+
     with Client(options.environment, "example-alarms") as client:
         updates = client.monitor_many_stream(options.pv or DEFAULT_PVS)
-        shown = digests(updates, minimum, options.every).pipe(
-            ops.take(options.count),
-            ops.do_action(lambda digest: print(digest_text(digest, minimum), flush=True)),
-        )
-        first(shown.pipe(ops.count()))  # waits for the end
+        shown = digests(updates, minimum, options.every).pipe(ops.take(options.count))
+        first(shown.pipe(ops.do_action(show), ops.last()))  # waits for the end
 
 
 if __name__ == "__main__":

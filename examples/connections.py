@@ -46,8 +46,8 @@ def main() -> None:
         known[event.uri] = event
 
     with Client(options.environment, "example-connections") as client:
-        changes = client.connection_stream(uris).pipe(ops.filter(is_change), ops.do_action(show))
-        first(changes.pipe(ops.take(options.count), ops.count()))  # waits for the end
+        changes = client.connection_stream(uris).pipe(ops.filter(is_change), ops.take(options.count))
+        first(changes.pipe(ops.do_action(show), ops.last()))  # waits for the end
     missing = [uri for uri in uris if uri not in known or known[uri].state is not PVState.CONNECTED]
     print(f"{len(uris) - len(missing)} of {len(uris)} connected; not connected: {', '.join(missing) or 'none'}")
 

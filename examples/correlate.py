@@ -27,6 +27,9 @@ def same_instant(left: Observable[PVUpdate], right: Observable[PVUpdate], tolera
     other PVs use `k2eg_rx.operators.align`.
     """
 
+    def time_of(pair: Pair) -> int | None:
+        return pair[0].timestamp
+
     def close(pair: Pair) -> bool:
         times = [update.timestamp for update in pair]
         return times[0] is not None and times[1] is not None and abs(times[0] - times[1]) <= tolerance * NANOSECONDS
@@ -34,7 +37,7 @@ def same_instant(left: Observable[PVUpdate], right: Observable[PVUpdate], tolera
     return left.pipe(
         ops.combine_latest(right),
         ops.filter(close),
-        ops.distinct_until_changed(lambda pair: pair[0].timestamp),
+        ops.distinct_until_changed(time_of),
     )
 
 
@@ -48,6 +51,10 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, default=0.02, help="maximum time difference of a pair in seconds")
     parser.add_argument("--count", type=int, default=20, help="number of products to write")
     options = parser.parse_args()
+
+    def product(pair: Pair) -> float:
+        return float(pair[0].value) * float(pair[1].value) / 100
+
     with Client(options.environment, "example-correlate") as client:
 
         def write(product: float) -> Observable[str]:
@@ -60,13 +67,13 @@ def main() -> None:
             client.monitor_stream(options.left), client.monitor_stream(options.right), options.tolerance
         )
         writes: Observable[Observable[str]] = pairs.pipe(
-            ops.map(lambda pair: float(pair[0].value) * float(pair[1].value) / 100),
+            ops.map(product),
             ops.sample(0.2),  # five writes a second
             ops.take(options.count),
             ops.map(write),
         )
         lines: Observable[str] = writes.pipe(ops.merge(max_concurrent=1))  # one put at a time
-        first(lines.pipe(ops.do_action(print), ops.count()))  # waits for the end; raises an error of the stream
+        first(lines.pipe(ops.do_action(print), ops.last()))  # waits for the end; raises an error of the stream
 
 
 if __name__ == "__main__":

@@ -7,31 +7,36 @@ python examples/moving_average.py  # in another
 from __future__ import annotations
 
 import argparse
+from statistics import fmean
 
 import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
 from k2eg_rx import Client, PVUpdate, first
+from k2eg_rx.operators import AlarmTransition, alarms
 
 
 def moving_average(updates: Observable[PVUpdate], count: int) -> Observable[str]:
     """Returns a stream with a line per update: the mean of the last `count` values."""
-    return updates.pipe(
-        ops.map(lambda update: float(update.value)),
-        ops.buffer_with_count(count, 1),
-        ops.filter(lambda values: len(values) == count),
-        ops.map(lambda values: f"average of {count}: {sum(values) / count:8.3f}   (newest {values[-1]:8.3f})"),
-    )
+
+    def line(newest: list[PVUpdate]) -> str:
+        values = [float(update.value) for update in newest]
+        return f"average of {count}: {fmean(values):8.3f}   (newest {values[-1]:8.3f})"
+
+    def is_whole(newest: list[PVUpdate]) -> bool:
+        return len(newest) == count
+
+    return updates.pipe(ops.buffer_with_count(count, 1), ops.filter(is_whole), ops.map(line))
 
 
 def alarm_transitions(updates: Observable[PVUpdate]) -> Observable[str]:
     """Returns a stream with a line per change of the severity."""
-    return updates.pipe(
-        ops.distinct_until_changed(lambda update: update.severity),
-        ops.pairwise(),
-        ops.map(lambda pair: f"alarm: {pair[0].severity.name} -> {pair[1].severity.name} at {pair[1].value}"),
-    )
+
+    def line(alarm: AlarmTransition) -> str:
+        return f"alarm: {alarm.previous.name} -> {alarm.current.name} at {alarm.update.value}"
+
+    return updates.pipe(alarms(), ops.map(line))
 
 
 def main() -> None:

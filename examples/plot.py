@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import reactivex as rx
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib import rcParams
 from matplotlib.figure import Figure  # pyplot would need a display
 from reactivex import operators as ops
 
@@ -48,6 +48,7 @@ print(frame.groupby("pv")["value"].describe().round(3).to_string())
 # %% A panel per unit, a line per PV, red dots for values in alarm
 panels = sorted(set(units.values()))
 newest = frame["time"].max()
+rcParams["date.converter"] = "concise"
 figure = Figure(figsize=(9.0, 2.5 * len(panels)), layout="constrained")
 rows_of_axes = figure.subplots(len(panels), sharex=True, squeeze=False)
 for unit, axes in zip(panels, rows_of_axes[:, 0], strict=True):
@@ -61,7 +62,6 @@ for unit, axes in zip(panels, rows_of_axes[:, 0], strict=True):
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside the plot
 bottom = rows_of_axes[-1, 0]
 bottom.set_xlim(newest - pd.Timedelta(seconds=options.seconds), newest)  # the first value of a PV may be days old
-bottom.xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator()))
 bottom.set_xlabel("EPICS time, UTC")
 figure.suptitle(f"{len(units)} PVs for {options.seconds:g} s; red: in alarm")
 figure.align_ylabels()

@@ -39,10 +39,11 @@ def main() -> None:
     with Client(options.environment, "example-csv") as client, options.file.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["time", "iteration", *uris])
-        snapshots = client.snapshot_recurring_stream(properties).pipe(ops.take(options.lines))
-        written = snapshots.pipe(ops.do_action(lambda snapshot: writer.writerow(row(snapshot))))
+        rows = client.snapshot_recurring_stream(properties).pipe(ops.take(options.lines), ops.map(row))
         try:
-            first(written.pipe(ops.count()))  # waits for the end; raises an error of the stream
+            first(
+                rows.pipe(ops.do_action(writer.writerow), ops.last())
+            )  # waits for the end; raises an error of the stream
         finally:
             first(client.snapshot_stop_stream(properties.snapshot_name))
     print(f"{options.lines} lines in {options.file}")
