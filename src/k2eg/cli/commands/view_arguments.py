@@ -263,6 +263,14 @@ def add_top(top: Parser) -> None:
     )
 
 
+def add_plot(plot: Parser) -> None:
+    """Adds the arguments of ``plot``."""
+    plot.add_argument("name", type=pv_uri, metavar="PV", help="NAME, pva://NAME or ca://NAME")
+    plot.add_argument("-o", "--output", metavar="FILE", help="write a PNG file; it must not exist (needs matplotlib)")
+    add_protocol(plot)
+    add_timeout_option(plot)
+
+
 def _range(text: str) -> tuple[float, float]:
     low, _, high = text.partition(":")
     try:
