@@ -9,6 +9,7 @@ Thread safety: main thread only, where Python handles Ctrl-C.
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import stat
@@ -91,14 +92,18 @@ def _configure_logs(*, debug: bool) -> None:
 
 def _run(arguments: Namespace) -> int:
     command = COMMANDS[arguments.command]
+    run = load(command.run)
+    if not gc.isenabled():  # while the program started
+        gc.freeze()  # modules are not garbage
+        gc.enable()
     if not command.has_environment:
-        return load(command.run)(arguments) or 0
+        return run(arguments) or 0
     from k2eg.cli.environment import settings_for  # noqa: PLC0415 - not for `k2eg -h`
     from k2eg.cli.values.pv_names import complete_uris  # noqa: PLC0415
 
     settings = settings_for(arguments)
     complete_uris(arguments, settings)
-    return load(command.run)(arguments, settings) or 0
+    return run(arguments, settings) or 0
 
 
 def _exit_code(error: Exception) -> int:

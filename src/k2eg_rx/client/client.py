@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from reactivex import Observable, abc
 from reactivex import operators as ops
@@ -44,7 +44,6 @@ from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow, SubscriberInput
 from k2eg_rx.history import Moment, Positions
 from k2eg_rx.protocol import (
     ConnectionEvent,
-    GatewayReport,
     PVData,
     PVUpdate,
     Reply,
@@ -56,6 +55,9 @@ from k2eg_rx.pv import PULSE_ID_MASK, PVAddress
 from k2eg_rx.settings import Settings, check_app_name, check_group_name
 from k2eg_rx.texts import shown
 from k2eg_rx.transport import Transport
+
+if TYPE_CHECKING:
+    from k2eg_rx.protocol import GatewayReport
 
 _T = TypeVar("_T")
 

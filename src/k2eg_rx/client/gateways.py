@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import reactivex as rx
 from reactivex import Observable
@@ -15,7 +16,10 @@ from reactivex import operators as ops
 
 from k2eg_rx.client.requests import Requests
 from k2eg_rx.errors import K2EGError, OperationError, OperationTimeout
-from k2eg_rx.protocol import GatewayReport, GatewayStatusCommand, Reply, gateway_report
+from k2eg_rx.protocol import GatewayStatusCommand, Reply
+
+if TYPE_CHECKING:
+    from k2eg_rx.protocol import GatewayReport
 
 DEFAULT_WAIT = 2.0  # seconds; a gateway answers within milliseconds, those of a fleet within a tenth of a second
 _SUBJECT = "gateways"
@@ -32,6 +36,8 @@ class _Reports:
 
     def feed(self, reply: Reply) -> Sequence[GatewayReport]:
         """Takes a reply; returns the report that it completes, if it does."""
+        from k2eg_rx.protocol import gateway_report  # noqa: PLC0415 - costs the start of programs that do not ask
+
         report = gateway_report(reply.body)
         if report is None:
             text = reply.message or "it is of another kind, which has no status"

@@ -30,7 +30,6 @@ from k2eg_rx.protocol import (
     PVData,
     Reply,
     Structure,
-    fields_for,
     pack_fields,
     plain,
     structure_of,
@@ -120,6 +119,8 @@ def conversion_of(address: PVAddress, value: object, *, check: bool) -> bytes | 
         return pack_fields(fields)
 
     def convert(pv_type: PVType) -> bytes:
+        from k2eg_rx.protocol import fields_for  # noqa: PLC0415 - costs the start of programs that only read
+
         structure, types = pv_type
         # a gateway that describes types finds the index of a label itself, when it writes
         return pack_fields(fields_for(value, structure, types, address.uri, sends_labels=types is not None))

@@ -1,4 +1,10 @@
-"""The K2EG protocol as data: commands, replies, events and structures, to and from bytes."""
+"""The K2EG protocol as data: commands, replies, events and structures, to and from bytes.
+
+What gateways and puts need, and no other command of the command line, is imported when it is used first.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from k2eg_rx.protocol.arrays import numpy_module, value_with_arrays, with_arrays
 from k2eg_rx.protocol.assembly import DEFAULT_WAIT, IterationAssembler
@@ -59,7 +65,6 @@ from k2eg_rx.protocol.fields import (
     precision_of,
     units_of,
 )
-from k2eg_rx.protocol.gateway_reports import GatewayReport, MonitorReport, gateway_report, report_fields
 from k2eg_rx.protocol.messages import (
     PVData,
     PVUpdate,
@@ -73,18 +78,7 @@ from k2eg_rx.protocol.messages import (
 )
 from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS, pack
 from k2eg_rx.protocol.notices import NOTICE_HEADERS, Notice, decode_notice, is_notice
-from k2eg_rx.protocol.parse import (
-    Parsed,
-    ParsedCommand,
-    PutError,
-    Refusal,
-    ReplyTo,
-    Unanswerable,
-    parse_command,
-    parse_fields,
-)
 from k2eg_rx.protocol.plain_values import plain
-from k2eg_rx.protocol.put_conversion import fields_for
 from k2eg_rx.protocol.records import Headers, Record
 from k2eg_rx.protocol.replies import decode_reply, decode_snapshot_message, silent_pv_seconds, silent_pv_text
 from k2eg_rx.protocol.snapshot_properties import SnapshotProperties
@@ -115,6 +109,20 @@ from k2eg_rx.protocol.type_rules import (
     shown,
 )
 from k2eg_rx.protocol.values import Generic, MessagePackSerializable, NTTable, Scalar, Vector
+
+if TYPE_CHECKING:
+    from k2eg_rx.protocol.gateway_reports import GatewayReport, MonitorReport, gateway_report, report_fields
+    from k2eg_rx.protocol.parse import (
+        Parsed,
+        ParsedCommand,
+        PutError,
+        Refusal,
+        ReplyTo,
+        Unanswerable,
+        parse_command,
+        parse_fields,
+    )
+    from k2eg_rx.protocol.put_conversion import fields_for
 
 __all__ = [
     "DEFAULT_WAIT",
@@ -241,3 +249,33 @@ __all__ = [
     "with_arrays",
     "with_fields",
 ]
+
+_LATER = {
+    "gateway_reports": (
+        "GatewayReport",
+        "MonitorReport",
+        "gateway_report",
+        "report_fields",
+    ),
+    "parse": (
+        "Parsed",
+        "ParsedCommand",
+        "PutError",
+        "Refusal",
+        "ReplyTo",
+        "Unanswerable",
+        "parse_command",
+        "parse_fields",
+    ),
+    "put_conversion": ("fields_for",),
+}
+_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value

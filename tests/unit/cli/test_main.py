@@ -169,3 +169,20 @@ def test_each_command_has_help_and_a_function_to_run() -> None:
     for name, command in COMMANDS.items():
         assert f" {name} " in parser.format_help()
         assert callable(load(command.run))
+
+
+def test_the_program_collects_no_garbage_until_its_command_begins(folder: Path) -> None:
+    script = """
+import gc, sys
+from k2eg.cli import __main__ as program, command_table
+from k2eg.cli.commands import env
+def run(arguments):
+    print(gc.isenabled(), gc.get_freeze_count() > 1000)
+    return 7
+env.env = run
+sys.argv = ["k2eg", "env", "list"]
+gc.disable = lambda real=gc.disable: (print("paused"), real())
+program.run()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=folder)
+    assert (done.returncode, done.stdout) == (7, "paused\nTrue True\n"), done.stderr

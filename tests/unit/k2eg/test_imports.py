@@ -74,12 +74,26 @@ def test_modules_are_attributes_without_an_import_of_their_own() -> None:
     assert done.stdout == "True k2eg_rx.kafka\n", done.stderr
 
 
-def test_the_lazily_imported_names_are_those_of_the_type_checkers_imports() -> None:
-    tree = ast.parse(Path(k2eg_rx.__file__).read_text())
+@pytest.mark.parametrize("package", ["k2eg_rx", "k2eg_rx.kafka", "k2eg_rx.protocol"])
+def test_the_lazily_imported_names_are_those_of_the_type_checkers_imports(package: str) -> None:
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(str(module.__file__)).read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     checked = {
         (node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    assert {name for _, name in checked} == set(k2eg_rx.__all__)
-    for module, name in checked:
-        assert getattr(importlib.import_module(str(module)), name) is getattr(k2eg_rx, name)
+    assert {name for _, name in checked} == set(module._MODULE_OF)
+    assert not hasattr(module, "absent")
+    for origin, name in checked:
+        assert getattr(importlib.import_module(str(origin)), name) is getattr(module, name)
+
+
+def test_a_program_that_reads_pvs_imports_nothing_that_only_puts_and_gateways_need() -> None:
+    script = "import k2eg.cli.commands.get, k2eg_rx.client, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    imported = set(done.stdout.split())
+    assert "k2eg_rx.client" in imported, done.stderr
+    protocol = ("field_types", "gateway_reports", "parse", "put_conversion")
+    assert imported.isdisjoint({f"k2eg_rx.protocol.{name}" for name in protocol})
+    assert imported.isdisjoint({"k2eg_rx.kafka.metadata.inspection", "k2eg_rx.kafka.metadata.topic_admin"})
+    assert imported.isdisjoint({"numpy", "rich", "textual", "k2eg_rx.gateway", "k2eg_rx.operators"})
