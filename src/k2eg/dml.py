@@ -177,7 +177,13 @@ class dml(StreamClient):  # noqa: N801 - the documented name
         return {uri: got.error or got.result().data for uri, got in results_by_uri(uris, results, GetResult).items()}
 
     def put_many(
-        self, values: Mapping[str, object], timeout: float | None = None, *, wait: bool = False, check: bool = True
+        self,
+        values: Mapping[str, object],
+        timeout: float | None = None,
+        *,
+        wait: bool = False,
+        check: bool = True,
+        all_or_none: bool = False,
     ) -> dict[str, dict[str, Any] | Exception]:
         """Writes many PVs concurrently, in no particular order; returns a reply or an error by URI.
 
@@ -188,6 +194,8 @@ class dml(StreamClient):  # noqa: N801 - the documented name
             timeout: Seconds for all PVs together.
             wait: As for `put`.
             check: As for `put`.
+            all_or_none: Whether no put is sent if a value does not fit, or a PV's type is not known in time; the
+                other PVs then have `PutWithheldError`.
 
         Returns:
             By URI, in the given order, the gateway's reply, or a ValueError if the value does not fit the PV, an
@@ -206,7 +214,9 @@ class dml(StreamClient):  # noqa: N801 - the documented name
             ...     print({uri: type(reply).__name__ for uri, reply in replies.items()}, x.value, y.value)
             {'pva://my:x': 'dict', 'pva://my:y': 'ValueError'} 1.5 0
         """
-        results = first(self.put_many_stream(values, timeout, wait=wait, check=check).pipe(ops.to_list()))
+        results = first(
+            self.put_many_stream(values, timeout, wait=wait, check=check, all_or_none=all_or_none).pipe(ops.to_list())
+        )
         return {
             uri: put.error or dict(put.result().body) for uri, put in results_by_uri(values, results, PutResult).items()
         }

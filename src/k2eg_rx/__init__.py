@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         K2EGError,
         OperationError,
         OperationTimeout,
+        PutWithheldError,
         TransportError,
         WireError,
     )
@@ -76,6 +77,7 @@ __all__ = [
     "PVState",
     "PVUpdate",
     "PutResult",
+    "PutWithheldError",
     "Reply",
     "Samples",
     "Scalar",
@@ -111,6 +113,7 @@ _MODULES = {
         "K2EGError",
         "OperationError",
         "OperationTimeout",
+        "PutWithheldError",
         "TransportError",
         "WireError",
     ),

@@ -2,8 +2,8 @@
 
 A bad argument is a `ValueError`, raised at the call. Every other error is a `K2EGError`; its class tells the cause:
 the transport (`TransportError`), the gateway's refusal (`OperationError`), a missing reply (`OperationTimeout`), a
-malformed message (`WireError`), a stream without items (`EmptyStreamError`), or a client that cannot be used any more
-(`ClientClosedError`, `ForkError`).
+malformed message (`WireError`), a stream without items (`EmptyStreamError`), another PV of puts that are sent all or
+none (`PutWithheldError`), or a client that cannot be used any more (`ClientClosedError`, `ForkError`).
 """
 
 from __future__ import annotations
@@ -95,6 +95,23 @@ class WireError(K2EGError):
 
 class ClientClosedError(K2EGError):
     """The client is closed, or was closed during the operation."""
+
+
+class PutWithheldError(K2EGError):
+    """A put of all or none was not sent: nothing was written, because of another PV.
+
+    Attributes:
+        uri: The other PV.
+        reason: Its error.
+    """
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(uri, reason)
+        self.uri = uri
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return printable(f"nothing was written, because of {self.uri}: {self.reason}")
 
 
 class ForkError(K2EGError):

@@ -206,7 +206,13 @@ class Client:
         return results_by_uri(given, results, GetResult)
 
     async def put_many(
-        self, values: Mapping[str, object], timeout: float | None = None, *, wait: bool = False, check: bool = True
+        self,
+        values: Mapping[str, object],
+        timeout: float | None = None,
+        *,
+        wait: bool = False,
+        check: bool = True,
+        all_or_none: bool = False,
     ) -> dict[str, PutResult]:
         """Writes PVs concurrently; returns a result by URI, with a reply or an error, in the given order.
 
@@ -215,8 +221,9 @@ class Client:
             timeout: Seconds for all PVs together.
             wait: As for `k2eg_rx.Client.put_stream`.
             check: As for `k2eg_rx.Client.put_stream`.
+            all_or_none: As for `k2eg_rx.Client.put_many_stream`.
         """
-        puts = self.streams.put_many_stream(values, timeout, wait=wait, check=check)
+        puts = self.streams.put_many_stream(values, timeout, wait=wait, check=check, all_or_none=all_or_none)
         results = await self._all(puts, len(values))
         return results_by_uri(values, results, PutResult)
 

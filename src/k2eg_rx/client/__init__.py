@@ -1,6 +1,6 @@
 """The reactive client."""
 
-from k2eg_rx.client.batches import GetResult, PutResult, results_by_uri
+from k2eg_rx.client.batch import GetResult, PutResult, results_by_uri
 from k2eg_rx.client.blocking import first
 from k2eg_rx.client.blocking_client import Client
 from k2eg_rx.client.client import DEFAULT_SILENCE, DEFAULT_TIMEOUT, StreamClient, check_arguments, check_snapshot_wait

@@ -8,17 +8,14 @@ Thread safety: see `k2eg_rx.client.requests` for the threads on which results ar
 
 from __future__ import annotations
 
-import threading
-import uuid
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable, SingleAssignmentDisposable
+from reactivex.disposable import Disposable
 
+from k2eg_rx.client.batch import Batch, GetResult, PutResult
 from k2eg_rx.client.correlation import CommandSender
 from k2eg_rx.client.get_put import (
     BEHIND_HINT,
@@ -33,189 +30,16 @@ from k2eg_rx.client.get_put import (
 from k2eg_rx.client.put_progress import PutProgress, error_of_put
 from k2eg_rx.client.requests import check_reply
 from k2eg_rx.delivery import Dispatcher, SubscriberInput
-from k2eg_rx.errors import ClientClosedError, OperationTimeout
-from k2eg_rx.protocol import Command, PutCommand, PVData, Reply
+from k2eg_rx.errors import OperationTimeout, PutWithheldError
+from k2eg_rx.protocol import PutCommand, Reply
 from k2eg_rx.pv import PVAddress
 
 _NOT_SENT_HINT = "nothing was written: the PV's type did not arrive in time"
 
-
-@dataclass(frozen=True, slots=True)
-class GetResult:
-    """The result for one PV of `Client.get_many_stream`: its data or an error.
-
-    Attributes:
-        uri: The PV.
-        data: The PV's value; None if there is an error.
-        error: `OperationTimeout` if no reply arrived in time, `OperationError` if the gateway could not read the PV,
-            `TransportError` or `ClientClosedError` if the command or its reply did not get through.
-    """
-
-    uri: str
-    data: PVData | None = None
-    _: KW_ONLY
-    error: Exception | None = None
-
-    def result(self) -> PVData:
-        """Returns the data, or raises the error."""
-        if self.data is None:
-            raise self.error or ValueError(f"{self.uri}: the result has neither data nor an error")
-        return self.data
-
-
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    """The result for one PV of `Client.put_many_stream`: the gateway's reply or an error.
-
-    Attributes:
-        uri: The PV.
-        reply: The gateway's reply; None if there is an error.
-        error: ValueError if the value does not fit the PV, `OperationTimeout` if no reply arrived in time (its message
-            says whether the put may still be carried out), `OperationError` if the gateway could not write the PV,
-            `TransportError` or `ClientClosedError` if the command or its reply did not get through.
-    """
-
-    uri: str
-    reply: Reply | None = None
-    _: KW_ONLY
-    error: Exception | None = None
-
-    def result(self) -> Reply:
-        """Returns the reply, or raises the error."""
-        if self.reply is None:
-            raise self.error or ValueError(f"{self.uri}: the result has neither a reply nor an error")
-        return self.reply
-
-
 _R = TypeVar("_R", GetResult, PutResult)
 
 
-def results_by_uri(uris: Iterable[str], results: Iterable[_R], kind: type[_R]) -> dict[str, _R]:
-    """Returns the results of a batch by URI, in the order of the URIs.
-
-    Args:
-        uris: The PVs.
-        results: Their results, in any order. Those that are missing have not been sent: the client was closed before.
-        kind: `GetResult` or `PutResult`.
-    """
-    found = {result.uri: result for result in results}
-    unsent = ClientClosedError("the client was closed before the command was sent")
-    return {uri: found[uri] if uri in found else kind(uri, error=unsent) for uri in uris}
-
-
-class _Batch(ABC, Generic[_R]):
-    """One subscription to a batch; handles the replies to all of its commands.
-
-    Thread safety: the tables belong to the lock; the thread that removes a PV from `_waiting` offers its result.
-
-    Args:
-        sender: Sends the commands.
-        addresses: The PVs by their URIs.
-        timeout: Seconds for the whole batch.
-        subscriber: Gets the results.
-    """
-
-    def __init__(
-        self, sender: CommandSender, addresses: Mapping[str, PVAddress], timeout: float, subscriber: SubscriberInput[_R]
-    ) -> None:
-        self._sender = sender
-        self._addresses = addresses
-        self._timeout = timeout
-        self._subscriber = subscriber
-        self._lock = threading.Lock()
-        self._waiting = dict.fromkeys(addresses, True)
-        self._not_offered = len(addresses)
-        self._uris: dict[str, str] = {}  # by reply id, of all commands ever sent
-        self._id = uuid.uuid4().hex
-        self._timer = SingleAssignmentDisposable()
-
-    @abstractmethod
-    def _begin(self) -> None:
-        """Sends the first command for each PV."""
-
-    @abstractmethod
-    def _handle(self, replies: Iterable[tuple[str, Reply]]) -> None:
-        """Handles replies with their PVs' URIs, one per command."""
-
-    @abstractmethod
-    def _failed(self, uri: str, error: Exception) -> _R:
-        """Returns the result of a PV that failed."""
-
-    @abstractmethod
-    def _timed_out(self, uri: str) -> OperationTimeout:
-        """Returns the error of a PV without a reply in time."""
-
-    def start(self, timers: abc.SchedulerBase) -> None:
-        """Starts the timeout and sends the commands."""
-
-        def expire(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            self._offer([self._failed(uri, self._timed_out(uri)) for uri in self._give_up()])
-
-        self._timer.disposable = timers.schedule_relative(self._timeout, expire)
-        self._begin()
-
-    def _send(self, commands: Mapping[str, Command]) -> None:
-        """Sends commands by URI, for those PVs that still wait for a result."""
-        with self._lock:
-            number = len(self._uris)
-            uris = {f"{self._id}-{number + place}": uri for place, uri in enumerate(commands) if uri in self._waiting}
-            self._uris.update(uris)
-        if uris:
-            self._sender.send({reply_id: commands[uri] for reply_id, uri in uris.items()}, self)
-            if not self._waiting:  # given up meanwhile, perhaps before the ids were registered
-                self._sender.unregister(uris)
-
-    def handle(self, replies: Sequence[Reply]) -> None:
-        """Handles the first reply to each command; see `ReplyHandler.handle`."""
-        first = {reply.reply_id: reply for reply in reversed(replies)}
-        pending = self._sender.unregister(reply.reply_id for reply in replies)
-        self._handle((self._uris[reply_id], first[reply_id]) for reply_id in pending)
-
-    def fail(self, reply_ids: Sequence[str], error: Exception) -> None:
-        """Makes the error the result of some PVs; see `ReplyHandler.fail`."""
-        self._finish([self._failed(self._uris[reply_id], error) for reply_id in reply_ids])
-
-    def on_progress(self, reply_id: str, progress: PutProgress) -> None:
-        """Records how far a put has come; see `ReplyHandler.on_progress`."""
-
-    def _finish(self, results: Iterable[_R]) -> None:
-        """Offers the results of PVs that still wait for one."""
-        with self._lock:
-            results = [result for result in results if self._waiting.pop(result.uri, False)]
-        self._leave(result.uri for result in results)
-        self._offer(results)
-
-    def _leave(self, uris: Iterable[str]) -> None:
-        """Called with PVs that wait for a result no more."""
-
-    def _offer(self, results: Sequence[_R]) -> None:
-        """Offers results; the thread that offers the last one completes the stream, as threads may overtake others."""
-        if not results:
-            return
-        self._subscriber.offer(results)
-        with self._lock:
-            self._not_offered -= len(results)
-            complete = self._not_offered == 0
-        if complete:
-            self._timer.dispose()
-            self._subscriber.finish()
-
-    def _give_up(self) -> list[str]:
-        """Stops waiting; returns the PVs without a result."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, {}
-            reply_ids = list(self._uris)
-        self._sender.unregister(reply_ids)
-        self._leave(waiting)
-        return list(waiting)
-
-    def dispose(self) -> None:
-        """Stops without further commands or results."""
-        self._timer.dispose()
-        self._give_up()
-
-
-class _GetBatch(_Batch[GetResult]):
+class _GetBatch(Batch[GetResult]):
     """One subscription to a batch of gets; `_repeated` belongs to the reply poll thread."""
 
     def __init__(
@@ -254,8 +78,11 @@ class _GetBatch(_Batch[GetResult]):
         return OperationTimeout("get", uri, self._timeout, self._sender.why_no_reply())
 
 
-class _PutBatch(_Batch[PutResult]):
+class _PutBatch(Batch[PutResult]):
     """One subscription to a batch of puts.
+
+    A batch of all or none sends its puts when all types are there and all values fit: an error before that is the end
+    of all PVs, and after it `dispose` stops nothing, since a part may have been sent.
 
     Thread safety: `_conversions` is used by one thread at a time, the subscribing one, then the reply poll thread;
     `_progress` has an entry for each put that was passed on to be sent, written by one thread at a time. `_turns` does
@@ -272,12 +99,17 @@ class _PutBatch(_Batch[PutResult]):
         *,
         wait: bool,
         check: bool,
+        all_or_none: bool,
     ) -> None:
         super().__init__(sender, {uri: address for uri, (address, _) in values.items()}, timeout, subscriber)
         self._puts = puts
         self._values = values
         self._wait = wait
         self._check = check
+        self._all_or_none = all_or_none
+        self._is_committed = False  # its puts are being sent, or were; belongs to the lock, as the next one
+        self._is_abandoned = False
+        self._ready: dict[str, bytes] = {}  # of all or none, until it is committed; used like `_conversions`
         self._conversions: dict[str, bytes | Conversion] = {}  # of PVs whose type was requested
         self._progress: dict[str, PutProgress] = {}
         self._turns = {
@@ -306,8 +138,37 @@ class _PutBatch(_Batch[PutResult]):
         self._send(type_commands)
 
     def _put(self, fields: Mapping[str, bytes]) -> None:
+        if self._all_or_none:
+            self._ready.update(fields)
+            if len(self._ready) < len(self._values) or not self._commit():
+                return
+            fields = self._ready
         for uri, packed in fields.items():
             self._turns[uri].send(partial(self._send_put, uri, packed))
+
+    def _commit(self) -> bool:
+        """Returns whether the puts are to be sent; from then on each PV has a result of its own."""
+        with self._lock:
+            if self._is_abandoned or len(self._waiting) < len(self._values):
+                return False
+            self._is_committed = True
+            return True
+
+    def _with_others(self, results: list[PutResult]) -> list[PutResult]:
+        if not self._all_or_none or self._is_committed or not results:
+            return results
+        cause = results[0]
+        error = PutWithheldError(cause.uri, str(cause.error))
+        named = {result.uri for result in results}
+        return results + [PutResult(uri, error=error) for uri in self._waiting if uri not in named]
+
+    def dispose(self) -> None:
+        """Stops without further commands or results, unless a part may have been sent of all or none."""
+        with self._lock:
+            if self._all_or_none and self._is_committed:
+                return  # it ends with its last reply, or its timeout
+            self._is_abandoned = True
+        super().dispose()
 
     def _send_put(self, uri: str, fields: bytes) -> None:
         with self._lock:
@@ -384,20 +245,35 @@ class Batches:
         return self._stream(batch, "get", len(by_uri))
 
     def put_many(
-        self, values: Iterable[tuple[PVAddress, object]], timeout: float, *, wait: bool = False, check: bool
+        self,
+        values: Iterable[tuple[PVAddress, object]],
+        timeout: float,
+        *,
+        wait: bool = False,
+        check: bool,
+        all_or_none: bool = False,
     ) -> Observable[PutResult]:
         """Returns one result per PV; each subscription sends the commands.
 
-        For `wait` see `put_command`, for `check` see `conversion_of`.
+        For `wait` see `put_command`, for `check` see `conversion_of`, for `all_or_none` see `_PutBatch`.
         """
         by_uri = {address.uri: (address, value) for address, value in values}
 
         def batch(subscriber: SubscriberInput[PutResult]) -> _PutBatch:
-            return _PutBatch(self._sender, self._puts, by_uri, timeout, subscriber, wait=wait, check=check)
+            return _PutBatch(
+                self._sender,
+                self._puts,
+                by_uri,
+                timeout,
+                subscriber,
+                wait=wait,
+                check=check,
+                all_or_none=all_or_none,
+            )
 
         return self._stream(batch, "put", len(by_uri))
 
-    def _stream(self, make: Callable[[SubscriberInput[_R]], _Batch[_R]], operation: str, count: int) -> Observable[_R]:
+    def _stream(self, make: Callable[[SubscriberInput[_R]], Batch[_R]], operation: str, count: int) -> Observable[_R]:
         def attach(subscriber: SubscriberInput[_R]) -> abc.DisposableBase:
             batch = make(subscriber)
             try:

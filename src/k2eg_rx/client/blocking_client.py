@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from reactivex import operators as ops
 
 from k2eg_rx.arguments import items_of
-from k2eg_rx.client.batches import GetResult, PutResult, results_by_uri
+from k2eg_rx.client.batch import GetResult, PutResult, results_by_uri
 from k2eg_rx.client.blocking import first
 from k2eg_rx.client.client import StreamClient
 from k2eg_rx.protocol import PVData, Reply, Snapshot
@@ -107,7 +107,13 @@ class Client(StreamClient):
         return results_by_uri(given, results, GetResult)
 
     def put_many(
-        self, values: Mapping[str, object], timeout: float | None = None, *, wait: bool = False, check: bool = True
+        self,
+        values: Mapping[str, object],
+        timeout: float | None = None,
+        *,
+        wait: bool = False,
+        check: bool = True,
+        all_or_none: bool = False,
     ) -> dict[str, PutResult]:
         """Writes PVs concurrently; returns a result by URI, with a reply or an error, in the given order.
 
@@ -116,8 +122,11 @@ class Client(StreamClient):
             timeout: Seconds for all PVs together.
             wait: As for `put_stream`.
             check: As for `put_stream`.
+            all_or_none: As for `put_many_stream`.
         """
-        results = first(self.put_many_stream(values, timeout, wait=wait, check=check).pipe(ops.to_list()))
+        results = first(
+            self.put_many_stream(values, timeout, wait=wait, check=check, all_or_none=all_or_none).pipe(ops.to_list())
+        )
         return results_by_uri(values, results, PutResult)
 
     def snapshot(self, uris: Iterable[str], timeout: float | None = None, *, duration: float | None = None) -> Snapshot:

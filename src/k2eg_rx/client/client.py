@@ -30,7 +30,7 @@ from k2eg_rx.arguments import (
     text_of,
     timeout_of,
 )
-from k2eg_rx.client.batches import GetResult, PutResult
+from k2eg_rx.client.batch import GetResult, PutResult
 from k2eg_rx.client.blocking import RequestObservable
 from k2eg_rx.client.core import Core
 from k2eg_rx.client.gateways import DEFAULT_WAIT, gateway_reports
@@ -182,7 +182,13 @@ class StreamClient:
         return self._core.batches.get_many(addresses, seconds)
 
     def put_many_stream(
-        self, values: Mapping[str, object], timeout: float | None = None, *, wait: bool = False, check: bool = True
+        self,
+        values: Mapping[str, object],
+        timeout: float | None = None,
+        *,
+        wait: bool = False,
+        check: bool = True,
+        all_or_none: bool = False,
     ) -> Observable[PutResult]:
         """Returns one result per PV, with a reply or an error, in the order of arrival.
 
@@ -194,6 +200,9 @@ class StreamClient:
             timeout: Seconds for all PVs together.
             wait: As for `put_stream`.
             check: As for `put_stream`.
+            all_or_none: Whether a value that does not fit, or a type that is not known in time, withholds all puts; the
+                other results then have `PutWithheldError`. A put that fails after that does not affect the others.
+                To end the subscription stops nothing once a part was sent.
 
         Example:
             >>> from reactivex import operators as ops
@@ -209,10 +218,11 @@ class StreamClient:
         """
         flag(check, "check")
         flag(wait, "wait")
+        flag(all_or_none, "all_or_none")
         given = mapping(values, "values", "a mapping of PV URIs to values")
         addresses, seconds = self._addresses(given), self._seconds(timeout)
         pairs = zip(addresses, given.values(), strict=True)
-        puts = self._core.batches.put_many(pairs, seconds, wait=wait, check=check)
+        puts = self._core.batches.put_many(pairs, seconds, wait=wait, check=check, all_or_none=all_or_none)
         return warns_if_unused(puts, f"put_many_stream({shown(list(given))})")
 
     @overload

@@ -8,7 +8,7 @@
 - Statistics: `window_statistics`
 - Fewer items: `conflate` (newest of each PV), `sample_latest` (newest of the stream), `rate_limit` (all, delayed)
 - Behind timed operators of reactivex: `guarded`, `shared_scheduler`
-- Gateway: `put_to`, `retry_activation`
+- Gateway: `put_to`, `put_many_to`, `retry_activation`
 
 Operators with timers take a `scheduler`. By default they use the scheduler given to `subscribe`, else one shared by the
 process, with threads named ``k2eg-operators``. Bad arguments raise ValueError at the call.
@@ -26,7 +26,8 @@ from k2eg_rx.operators.guarded import guarded, shared_scheduler
 from k2eg_rx.operators.latest import combine_pvs, latest_by_pv
 from k2eg_rx.operators.pacing import conflate, rate_limit, sample_latest
 from k2eg_rx.operators.put_loop import LoopChange, LoopState
-from k2eg_rx.operators.put_reports import PutClient, PutOutcome, PutReport
+from k2eg_rx.operators.put_many_to import put_many_to
+from k2eg_rx.operators.put_reports import PutClient, PutManyClient, PutOutcome, PutReport, PutStepReport
 from k2eg_rx.operators.put_to import put_to
 from k2eg_rx.operators.resample import Resampled, resample
 from k2eg_rx.operators.retry_activation import retry_activation
@@ -45,8 +46,10 @@ __all__ = [
     "LoopState",
     "MissingFieldError",
     "PutClient",
+    "PutManyClient",
     "PutOutcome",
     "PutReport",
+    "PutStepReport",
     "ResampleCounts",
     "Resampled",
     "Staleness",
@@ -62,6 +65,7 @@ __all__ = [
     "guarded",
     "latest_by_pv",
     "pulse_ids",
+    "put_many_to",
     "put_to",
     "rate_limit",
     "resample",

@@ -5,21 +5,28 @@ Thread safety: none; it belongs to the lock of its stage.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from k2eg_rx.operators.stale import Staleness
 from k2eg_rx.protocol import ConnectionEvent, PVState
 from k2eg_rx.texts import shown
+
+_STREAMS = {"input": "inputs", "target": "the targets' connections"}
 
 
 class PutInputs:
     """The PVs that are not there.
 
     Args:
-        role: What the PVs are, for the texts: ``input``, ``permit``, ``stop_on``.
+        role: What the PVs are, for the texts: ``input``, ``target``, ``permit``, ``stop_on``.
+        uris: PVs that are not there before their connection is known.
     """
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, uris: Iterable[str] = ()) -> None:
         self._role = role
-        self._missing: dict[tuple[type, str], str] = {}
+        self._missing: dict[tuple[type, str], str] = {
+            (ConnectionEvent, uri): f"{role} {uri} is not known to be connected" for uri in uris
+        }
 
     @property
     def refusal(self) -> str:
@@ -47,7 +54,7 @@ class PutInputs:
 
     def end(self) -> None:
         """Takes the end of the states: from now on no input is known to be there."""
-        self._missing[object, ""] = f"the stream of {'inputs' if self._role == 'input' else self._role} has ended"
+        self._missing[object, ""] = f"the stream of {_STREAMS.get(self._role, self._role)} has ended"
 
     def _set(self, item: object, name: str, refusal: str) -> None:
         if refusal:

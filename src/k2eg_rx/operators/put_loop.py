@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -46,16 +46,19 @@ class LoopChange:
     """The state of a loop, or another reason for it.
 
     Attributes:
-        uri: URI of the PV that the loop writes.
+        uri: URI of the PV that the loop writes; of several PVs the first one and their number.
         state: The state from now on.
-        reason: Why the loop is open or has tripped; empty if it is closed.
+        reason: Why the loop is open or has tripped, or which change was larger than `max_step` while the loop is
+            closed; otherwise empty.
         time: UTC, by the scheduler's clock.
+        large_steps: How many items have asked for a change larger than `max_step`.
     """
 
     uri: str
     state: LoopState
     reason: str
     time: datetime
+    large_steps: int = 0
 
 
 class _Permit:
@@ -176,16 +179,20 @@ class Standing(NamedTuple):
 
 
 class LoopConditions:
-    """Inputs, permission and trip of a loop.
+    """Inputs, targets, permission and trip of a loop.
 
     Args:
+        targets: The PVs that must be connected to be written.
         needs_permit: Whether there is a stream that permits.
         permit_when: Whether an update of it permits; None: a number other than zero does.
     """
 
-    def __init__(self, *, needs_permit: bool, permit_when: Callable[[PVUpdate], bool] | None) -> None:
+    def __init__(
+        self, *, targets: Iterable[str], needs_permit: bool, permit_when: Callable[[PVUpdate], bool] | None
+    ) -> None:
         self._lock = threading.RLock()
         self._inputs = PutInputs("input")
+        self._targets = PutInputs("target", targets)
         self._permit = _Permit(permit_when)
         self._needs_permit = needs_permit
         self._trip = ""
@@ -207,6 +214,18 @@ class LoopConditions:
         """Takes the end of the inputs."""
         with self._lock:
             self._inputs.end()
+            self._follow()
+
+    def take_target(self, item: object) -> None:
+        """Takes the state of a PV to write."""
+        with self._lock:
+            self._targets.take(item)
+            self._follow()
+
+    def end_targets(self) -> None:
+        """Takes the end of these states."""
+        with self._lock:
+            self._targets.end()
             self._follow()
 
     def take_permit(self, item: object) -> None:
@@ -238,7 +257,8 @@ class LoopConditions:
             self._follow()
 
     def _follow(self) -> None:
-        before, refusal = self._standing, (self._permit.refusal if self._needs_permit else "") or self._inputs.refusal
+        before, permit = self._standing, self._permit.refusal if self._needs_permit else ""
+        refusal = permit or self._targets.refusal or self._inputs.refusal
         if not self._trip and not refusal:
             self._standing = before._replace(state=LoopState.CLOSED)
             return

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from reactivex import Observable, abc
+from reactivex import operators as ops
 
-from k2eg_rx.arguments import callback, flag, instance, period_of, timeout_of
+from k2eg_rx.arguments import timeout_of
 from k2eg_rx.operators.put_loop import LoopChange, PermitItem, StopItem
-from k2eg_rx.operators.put_reports import PutClient, PutReport
-from k2eg_rx.operators.put_setpoints import OnLimit, SetpointLimits
-from k2eg_rx.operators.put_writer import Conditions, PutWriter
-from k2eg_rx.operators.stage import staged
+from k2eg_rx.operators.put_operator import DEFAULT_RATE, conditions_of, put_operator, step_maker
+from k2eg_rx.operators.put_reports import PutClient, PutOutcome, PutReport
+from k2eg_rx.operators.put_setpoints import OnLimit, Setpoint, SetpointLimits
+from k2eg_rx.operators.put_steps import OnStep
+from k2eg_rx.operators.put_targets import PutTarget
 from k2eg_rx.operators.stale import Staleness
-from k2eg_rx.protocol import ConnectionEvent, PVUpdate
+from k2eg_rx.protocol import ConnectionEvent, PVData, PVUpdate
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.texts import shown
-
-DEFAULT_RATE = 1.0  # hertz: slow enough for an operator to follow
 
 
 def put_to(
@@ -30,6 +31,8 @@ def put_to(
     on_limit: OnLimit = "clamp",
     dry_run: bool = False,
     timeout: float | None = None,
+    max_step: float | None = None,
+    on_step: OnStep = "refuse",
     inputs: Observable[ConnectionEvent | Staleness] | None = None,
     permit: Observable[PermitItem] | None = None,
     permit_when: Callable[[PVUpdate], bool] | None = None,
@@ -41,6 +44,7 @@ def put_to(
 
     - A number outside `limits` is clamped or refused. NaN, infinity and items that are no numbers are always refused,
       together with a number that waits.
+    - A number further than `max_step` from the last one written is refused or clipped.
     - At most one put is in flight, and at most `rate` puts are sent a second. Of the numbers that arrive meanwhile only
       the newest is written; `PutReport.skipped` counts the others.
     - An error of the source, which includes exceptions in operators before this one, stops the writing for good and
@@ -63,6 +67,11 @@ def put_to(
         on_limit: "clamp" writes the limit in place of a number outside it, "refuse" writes nothing.
         dry_run: If true, sends no put; reports say what it would have written.
         timeout: Seconds for each put; by default the client's timeout.
+        max_step: The largest change of the PV by one put, in its units: from the value that this stream wrote last,
+            and at first from the PV's value, which is read once. Numbers wait for it; without it the loop is tripped.
+            After a failed put, from both the value before and the one that may have been written.
+        on_step: "refuse" writes nothing in place of a larger change, "clip" changes the PV by `max_step` towards the
+            number. `LoopChange` counts and names larger changes.
         inputs: The states of the PVs that the numbers are computed from: ``client.connection_stream(uris)``, or the
             stream of `stale`, or both merged. Its error ends the writing; after its end all numbers are refused. None:
             numbers are written whatever became of the PVs.
@@ -119,36 +128,52 @@ def put_to(
     """
     address = PVAddress.parse(uri)
     allowed = SetpointLimits.checked(limits, on_limit)
-    period = period_of(rate)
-    flag(dry_run, "dry_run")
     seconds = None if timeout is None else timeout_of(timeout)
-    if not callable(getattr(client, "put_stream", None)):
-        raise ValueError(f"client must have the method put_stream, got {shown(client)}")
-    if inputs is not None:
-        instance(inputs, "inputs", Observable, "an Observable of ConnectionEvent or Staleness")
-    if permit is not None:
-        instance(permit, "permit", Observable, "an Observable of updates with connections, or of bools")
-    elif permit_when is not None:
-        raise ValueError("permit_when must be given together with permit")
-    if stop_on is not None:
-        instance(stop_on, "stop_on", Observable, "an Observable of updates, alarms, connections or bools")
-    if permit_when is not None:
-        callback(permit_when, "permit_when", "update")  # no coroutine function, whose result would count as true
-    if on_state is not None:
-        callback(on_state, "on_state", "change")
-    conditions = Conditions(inputs, permit, permit_when, stop_on, on_state)
+    _check_client(client, "put_stream")
+    if max_step is not None:
+        _check_client(client, "get_stream")
+    target = _OnePV(client, address.uri, allowed, seconds)
+    return put_operator(
+        target,
+        rate=rate,
+        dry_run=dry_run,
+        steps=step_maker({address.uri: allowed}, max_step, on_step),
+        conditions=conditions_of(inputs, permit, permit_when, stop_on, on_state),
+        scheduler=scheduler,
+    )
 
-    def put(value: float) -> Observable[Any]:
-        return client.put_stream(address.uri, value, seconds)
 
-    send = None if dry_run else put
+class _OnePV(PutTarget[PutReport]):
+    def __init__(self, client: Any, uri: str, limits: SetpointLimits, timeout: float | None) -> None:
+        super().__init__(uri, (uri,))
+        self._client = client
+        self._limits = limits
+        self._timeout = timeout
 
-    def operator(source: Observable[Any]) -> Observable[PutReport]:
-        def make(observer: abc.ObserverBase[PutReport], timing: abc.SchedulerBase) -> PutWriter:
-            return PutWriter(
-                observer, timing, uri=address.uri, limits=allowed, period=period, put=send, conditions=conditions
-            )
+    def checked(self, item: Any) -> Setpoint:
+        number = self._limits.check(item)
+        if number.value is None:
+            return Setpoint(item, None, refusal=number.refusal)
+        return Setpoint(item, {self.name: number.value}, number.is_clamped)
 
-        return staged(source, make, scheduler)
+    def read(self) -> Observable[Mapping[str, PVData]]:
+        return self._client.get_stream(self.name, self._timeout).pipe(ops.map(lambda data: {self.name: data}))
 
-    return operator
+    def put(self, values: Mapping[str, float]) -> Observable[Mapping[str, Exception]]:
+        puts = self._client.put_stream(self.name, values[self.name], self._timeout)
+        return puts.pipe(ops.map(lambda _: dict[str, Exception]()))
+
+    def report(
+        self, setpoint: Setpoint, outcome: PutOutcome, errors: Mapping[str, Exception], time: datetime, skipped: int
+    ) -> PutReport:
+        value = None if setpoint.values is None else setpoint.values[self.name]
+        error = ValueError(f"{self.name}: {setpoint.refusal}") if setpoint.refusal else errors.get(self.name)
+        return PutReport(self.name, setpoint.wanted, value, outcome, error, time, skipped)
+
+    def shown(self, setpoint: Setpoint) -> tuple[object, object]:
+        return None if setpoint.values is None else setpoint.values[self.name], setpoint.wanted
+
+
+def _check_client(client: object, method: str) -> None:
+    if not callable(getattr(client, method, None)):
+        raise ValueError(f"client must have the method {method}, got {shown(client)}")

@@ -12,6 +12,7 @@ from k2eg_rx.operators import (
     AlarmTransition,
     PutOutcome,
     PutReport,
+    PutStepReport,
     Resampled,
     Staleness,
     alarms,
@@ -20,6 +21,7 @@ from k2eg_rx.operators import (
     conflate,
     field,
     latest_by_pv,
+    put_many_to,
     put_to,
     rate_limit,
     resample,
@@ -33,6 +35,10 @@ from k2eg_rx.operators import (
 
 def doubled(number: float) -> float:
     return 2.0 * number
+
+
+def vector_of(update: PVUpdate) -> list[float]:
+    return [float(update.value)]
 
 
 def product(values: dict[str, Any]) -> float:
@@ -79,6 +85,10 @@ with Client("demo", "my-app") as client:
         print(entry)
 
     writing.subscribe(show)
+
+    steps = updates.pipe(ops.map(vector_of), put_many_to(client, ["pva://z"], limits=(0, 1), max_step={"pva://z": 1}))
+    assert_type(steps, Observable[PutStepReport])
+    put_to(client, "pva://z", limits=(0, 1), on_step="hope")  # pyright: ignore[reportArgumentType]
 
     updates.pipe(changed("0.1"))  # pyright: ignore[reportArgumentType]
     updates.pipe(combine_pvs(["x"], incomplete="hope"))  # pyright: ignore[reportArgumentType]

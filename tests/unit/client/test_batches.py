@@ -19,6 +19,7 @@ from k2eg_rx import (
     OperationError,
     OperationTimeout,
     PutResult,
+    PutWithheldError,
     PVData,
     Scalar,
     TransportError,
@@ -494,3 +495,101 @@ def test_the_examples_work(method: Any) -> None:
     for example in doctest.DocTestFinder().find(method, method.__name__, globs={}):
         assert runner.run(example).failed == 0
     assert runner.tries > 0
+
+
+class TestPutAllOrNone:
+    def test_puts_are_sent_when_all_types_are_known(self, client: Client, transport: Any) -> None:
+        results = Results(client.put_many_stream({"pva://a": 1, "pva://b": 2}, all_or_none=True))
+        a, b = transport.commands
+        transport.reply(a, a={"value": 0.0})
+        assert commands_of(transport, "put") == []
+        transport.reply(b, b={"value": 0.0})
+        puts = commands_of(transport, "put")
+        assert [(put["pv_name"], written(put)) for put in puts] == [
+            ("pva://a", {"value": 1.0}),
+            ("pva://b", {"value": 2.0}),
+        ]
+        transport.reply(puts[0], error=-1, message="no")  # does not affect the other one any more
+        transport.reply(puts[1])
+        assert isinstance(results.error_of("pva://a"), OperationError)
+        assert results.error_of("pva://b") is None
+        assert results.ends == 1
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_a_value_that_does_not_fit_withholds_all(self, client: Client, transport: Any, is_first: bool) -> None:
+        results = Results(client.put_many_stream({"pva://a": "text", "pva://b": 2}, all_or_none=True))
+        a, b = transport.commands
+        for command in (a, b) if is_first else (b, a):
+            transport.reply(command, **{command["pv_name"][6:]: {"value": 0}})
+        assert commands_of(transport, "put") == []
+        assert isinstance(results.error_of("pva://a"), ValueError)
+        withheld = results.error_of("pva://b")
+        assert isinstance(withheld, PutWithheldError)
+        assert str(withheld).startswith("nothing was written, because of pva://a: ")
+        assert (len(results.items), results.ends) == (2, 1)
+
+    @pytest.mark.parametrize("values", [{"pva://a": object(), "pva://b": 2}, {"pva://b": 2, "pva://a": object()}])
+    def test_a_value_that_fits_no_pv_withholds_all_at_once(
+        self, client: Client, transport: Any, values: dict[str, object]
+    ) -> None:
+        results = Results(client.put_many_stream(values, check=False, all_or_none=True))
+        assert (transport.commands, results.ends) == ([], 1)
+        assert isinstance(results.error_of("pva://b"), PutWithheldError)
+
+    def test_a_type_that_is_not_known_in_time_withholds_all(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        results = Results(client.put_many_stream({"pva://a": 1, "pva://b": 2}, 3, all_or_none=True))
+        transport.reply(transport.commands[0], a={"value": 0.0})
+        timers.advance_to(4)
+        transport.reply(transport.commands[1], b={"value": 0.0})
+        assert commands_of(transport, "put") == []
+        assert ["nothing was written" in str(item.error) for item in results.items] == [True, True]
+
+    def test_a_pv_that_cannot_be_read_withholds_all(self, client: Client, transport: Any) -> None:
+        results = Results(client.put_many_stream({"pva://a": 1, "pva://b": 2}, all_or_none=True))
+        transport.reply(transport.commands[0], a={"value": 0.0})
+        transport.reply(transport.commands[1], error=-3, message="Timeout operation")
+        assert commands_of(transport, "put") == []
+        assert isinstance(results.error_of("pva://a"), PutWithheldError)
+
+    def test_an_earlier_put_that_is_abandoned_for_a_later_one_withholds_all(
+        self, client: Client, transport: Any, timers: TestScheduler
+    ) -> None:
+        results = Results(client.put_many_stream({"pva://a": 1, "pva://b": 2}, 60, all_or_none=True))
+        stop = Results(client.put_many_stream({"pva://a.STOP": 1}, check=False))
+        timers.advance_to(1)
+        assert [put["pv_name"] for put in commands_of(transport, "put")] == ["pva://a.STOP"]
+        for command in transport.commands[:2]:
+            transport.reply(command, **{command["pv_name"][6:]: {"value": 0.0}})
+        assert len(commands_of(transport, "put")) == 1
+        assert isinstance(results.error_of("pva://b"), PutWithheldError)
+        assert stop.ends == 0
+
+    def test_dispose_before_the_first_put_sends_none(self, client: Client, transport: Any) -> None:
+        results = Results(client.put_many_stream({"pva://a": 1, "pva://b": 2}, all_or_none=True))
+        a, b = transport.commands
+        transport.reply(a, a={"value": 0.0})
+        results.subscription.dispose()
+        transport.reply(b, b={"value": 0.0})
+        assert commands_of(transport, "put") == []
+        assert client.status.pending == 0
+
+    def test_dispose_between_two_puts_sends_both(self, client: Client, transport: Any) -> None:
+        first = Results(client.put_many_stream({"pva://b": 0}))  # whose type holds the second one back
+        results = Results(client.put_many_stream({"pva://a": 1, "pva://b": 2}, check=False, all_or_none=True))
+        assert [put["pv_name"] for put in commands_of(transport, "put")] == ["pva://a"]
+        results.subscription.dispose()
+        transport.reply(transport.commands[0], b={"value": 0.0})
+        assert [(put["pv_name"], written(put)) for put in commands_of(transport, "put")] == [
+            ("pva://a", {"value": 1}),
+            ("pva://b", {"value": 0.0}),
+            ("pva://b", {"value": 2}),
+        ]
+        for put in commands_of(transport, "put"):
+            transport.reply(put)
+        assert (first.ends, results.items, client.status.pending) == (1, [], 0)
+
+    def test_it_is_a_flag(self, client: Client) -> None:
+        with pytest.raises(ValueError, match="all_or_none must be True or False"):
+            client.put_many_stream({"pva://a": 1}, all_or_none="no")  # pyright: ignore[reportArgumentType]

@@ -20,7 +20,7 @@ from reactivex.subject import Subject
 
 import k2eg_rx.frames.to_frames
 from k2eg_rx import OperationTimeout, PVData, Snapshot
-from k2eg_rx.client.batches import GetResult
+from k2eg_rx.client.batch import GetResult
 from k2eg_rx.frames import to_dataframe, to_xarray
 from k2eg_rx.frames.pandas_frames import column
 from k2eg_rx.frames.value_arrays import array_of, stacked, times
