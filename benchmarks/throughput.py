@@ -6,7 +6,8 @@ Each round produces full NTScalars (550 bytes) to topics that a client monitors 
 while both are blocked. Then one of them is released and timed until it has all events, then the other; so both start
 with the same prefetch and do not compete with the producer. A round measures both orders and adds the times, because
 the first has an advantage. "Reading" passes updates to a handler that reads value,
-severity and time, "decoding" to one that reads the whole structure, both compared with `consume` and `msgpack.unpackb`;
+severity and time, "columns" gets these in batches of numpy arrays, "decoding" reads the whole structure, all compared
+with `consume` and `msgpack.unpackb`;
 "latest" is a subscriber with ``overflow="latest"`` that reads ten times a second, compared with `consume`.
 """
 
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 import msgpack
 from confluent_kafka import Message
 
-from k2eg_rx import Client, PVUpdate, first
+from k2eg_rx import Client, ColumnBatch, PVUpdate, first
 from k2eg_rx.pv import monitor_topic
 from laboratory import TIMEOUT, BareReader, Laboratory, laboratory
 from measuring import Row, at_least, run
@@ -29,6 +30,7 @@ from measuring import Row, at_least, run
 EVENTS = 150_000  # decoded; 100 MB, several times the prefetch of both
 NEWEST_EVENTS = 450_000  # with few decoded; fewer events would measure the start only
 COUNTS = (1, 10, 1000)
+_BATCH = 30_000  # events of a batch of columns
 _FASTEST = 4e6  # events per second that no client reaches
 _POLL_SECONDS = 0.1  # between two polls of the subscriber to the newest values
 # Both prefetch the same amount, otherwise the records read before the start would decide.
@@ -91,6 +93,23 @@ class Reading(Decoding):
             self._count += 1
             if self._count == self._total:
                 self._done.set()
+
+
+class Batching(Decoding):
+    """A subscriber that gets value, severity and time of every event in batches of columns."""
+
+    def __init__(self, client: Client, uris: Sequence[str], total: int) -> None:
+        self._total = total
+        self._done = threading.Event()
+        self._count = 0
+        self._subscription = client.monitor_columns(uris, count=_BATCH).subscribe(self._take_batch)
+
+    def _take_batch(self, batch: ColumnBatch) -> None:
+        for column in batch.values():
+            if column.time.min() > 0 and column.severity.max() >= 0 and len(column.value):
+                self._count += len(column)
+        if self._count == self._total:
+            self._done.set()
 
 
 class Looking:
@@ -176,6 +195,7 @@ def _unpacked(message: Message) -> object:
 
 
 READ = Case("value, severity and time", Reading, EVENTS, _unpacked, (2.0, 2.0, 1.6))
+COLUMNS = Case("columns", Batching, EVENTS, _unpacked, (3.5, 3.5, 3.5))
 DECODED = Case("decoded", Decoding, EVENTS, _unpacked, (0.8, 0.8, 0.8))
 NEWEST = Case('overflow="latest" at 10 Hz', Looking, NEWEST_EVENTS, None, (0.8, 0.8, 0.8))
 
@@ -213,7 +233,7 @@ def measure(kafka: str, rounds: int) -> list[Row]:
     """Returns the rows of both comparisons per number of PVs."""
     rows: list[Row] = []
     with laboratory(kafka) as place:
-        for case in (READ, DECODED, NEWEST):
+        for case in (READ, COLUMNS, DECODED, NEWEST):
             for count, target in zip(COUNTS, case.targets, strict=True):
                 names = place.new_pvs(count)
                 pairs = [_in_either_order(place, names, case) for _ in range(rounds)]

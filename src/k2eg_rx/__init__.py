@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     )
     from k2eg_rx.protocol import (
         Alarm,
+        Column,
+        ColumnBatch,
         ConnectionEvent,
         GatewayReport,
         Limits,
@@ -58,6 +60,8 @@ __all__ = [
     "Alarm",
     "Client",
     "ClientClosedError",
+    "Column",
+    "ColumnBatch",
     "ConnectionEvent",
     "ConnectionState",
     "EmptyStreamError",
@@ -119,6 +123,8 @@ _MODULES = {
     ),
     "protocol": (
         "Alarm",
+        "Column",
+        "ColumnBatch",
         "ConnectionEvent",
         "GatewayReport",
         "Limits",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from k2eg_rx import ColumnBatch, StreamClient
 from k2eg_rx.frames import to_dataframe, to_xarray
 from k2eg_rx.metrics import collector, serve
 from k2eg_rx.recording import record, recover, replay_file
@@ -29,6 +30,8 @@ def test_importing_imports_no_package_of_an_extra(module: str) -> None:
         ("pandas", "analysis", to_dataframe, "to_dataframe"),
         ("numpy", "analysis", to_dataframe, "to_dataframe"),
         ("xarray", "analysis", to_xarray, "to_xarray"),
+        ("numpy", "analysis", lambda: StreamClient.monitor_columns(_CLIENT, ["pva://x"], count=1), "monitor_columns"),
+        ("pyarrow", "recording", lambda: ColumnBatch({}).to_arrow(), "ColumnBatch.to_arrow"),
         ("pyarrow", "recording", lambda: record("run.parquet"), "record"),
         ("pyarrow", "recording", lambda: replay_file("."), "replay_file"),
         ("pyarrow", "recording", lambda: recover("."), "recover"),

@@ -22,6 +22,8 @@ PUBLIC_MODULES = {
     "k2eg_rx.gateway.service",
     "k2eg_rx.gateway.supervisor",
     "k2eg_rx.metrics.exposition",
+    "k2eg_rx.protocol.column_decoder",
+    "k2eg_rx.protocol.value_arrays",
     "k2eg_rx.testing.fixtures",
 }
 

@@ -31,6 +31,7 @@ from k2eg_rx.client import (
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow
 from k2eg_rx.history import Moment, Positions
 from k2eg_rx.protocol import (
+    ColumnBatch,
     ConnectionEvent,
     GatewayReport,
     PVData,
@@ -324,6 +325,27 @@ class Client:
             uris, since=since, connection=connection, overflow=overflow, capacity=capacity, last=last
         )
         return self._iterate(updates, overflow, capacity)
+
+    def monitor_columns(
+        self,
+        uris: Iterable[str],
+        *,
+        every: float | None = None,
+        count: int | None = None,
+        overflow: Overflow | str = Overflow.BLOCK,
+        capacity: int = DEFAULT_CAPACITY,
+    ) -> Iteration[ColumnBatch]:
+        """Returns an iteration over the updates of several PVs in batches of numpy arrays.
+
+        Args:
+            uris: The PVs.
+            every: Seconds after which a batch is emitted; as for `k2eg_rx.Client.monitor_columns`.
+            count: Updates of all PVs together after which a batch is emitted.
+            overflow: What happens to updates while the loop is busy: ``block`` or ``drop_oldest``.
+            capacity: Maximum number of updates queued in the client. One batch is queued for the loop.
+        """
+        batches = self.streams.monitor_columns(uris, every=every, count=count, overflow=overflow, capacity=capacity)
+        return self._iterate(batches, Overflow.BLOCK, 1)
 
     def connection(
         self, uris: Iterable[str], *, overflow: Overflow | str = Overflow.BLOCK, capacity: int = DEFAULT_CAPACITY

@@ -41,8 +41,10 @@ from k2eg_rx.client.snapshots import one_shot_snapshot
 from k2eg_rx.client.status import Status
 from k2eg_rx.concurrency import PRODUCTION, close_at_exit, current_runtime
 from k2eg_rx.delivery import DEFAULT_CAPACITY, Overflow, SubscriberInput
+from k2eg_rx.errors import require_extra
 from k2eg_rx.history import Moment, Positions
 from k2eg_rx.protocol import (
+    ColumnBatch,
     ConnectionEvent,
     PVData,
     PVUpdate,
@@ -362,6 +364,68 @@ class StreamClient:
             )
         start = since if isinstance(since, Positions) else self._core.history.beginning(since)
         return self._core.monitors.updates_since(addresses, start, policy, capacity)
+
+    def monitor_columns(
+        self,
+        uris: Iterable[str],
+        *,
+        every: float | None = None,
+        count: int | None = None,
+        overflow: Overflow | str = Overflow.BLOCK,
+        capacity: int = DEFAULT_CAPACITY,
+    ) -> Observable[ColumnBatch]:
+        """Returns the updates of several PVs in batches: numpy arrays of time, value and severity for each PV.
+
+        For programs that read many updates: it has no object for each of them. The PVs are monitored as by
+        `monitor_many_stream`, with which it shares them: hot, beginning with the last known update of each PV, each
+        update once. An update that cannot be decoded is left out, counted and logged. A batch without updates is not
+        emitted. What was collected is emitted before the stream completes or fails, such as when the client is closed.
+
+        Args:
+            uris: The PVs.
+            every: Seconds after which a batch is emitted. A subscriber that takes longer gets fewer, larger batches.
+            count: Updates of all PVs together after which a batch is emitted. With `every`, whichever comes first.
+            overflow: What happens to updates while this subscriber is busy with a batch: ``block`` or ``drop_oldest``;
+                see `Overflow`. ``latest`` is a ValueError: a batch has every update.
+            capacity: Maximum number of updates queued for this subscriber meanwhile. Those of the batch that is being
+                collected are not among them: a scalar takes 21 bytes there.
+
+        Raises:
+            ValueError: There is neither `every` nor `count`, or the client has a `group_name`: its members share
+                events, and what one has collected would be lost to the others.
+            ModuleNotFoundError: numpy is not installed; the text names the extra.
+
+        Example:
+            >>> from k2eg_rx.testing import ScriptedGateway
+            >>> def show(batch):
+            ...     for uri, column in batch.items():
+            ...         print(uri, column.value, column.severity)
+            >>> with ScriptedGateway() as gateway, gateway.client() as client:
+            ...     x, y = gateway.pv("my:x", 1.5), gateway.pv("my:y", "warm")
+            ...     _ = client.monitor_columns(["pva://my:x", "pva://my:y"], every=1.0).subscribe(show)
+            ...     gateway.advance(0.5)
+            ...     x.post(2.5)
+            ...     gateway.advance(0.5)
+            pva://my:x [1.5 2.5] [0 0]
+            pva://my:y [0] [0]
+        """
+        require_extra("analysis", ["numpy"], "monitor_columns")
+        addresses, (policy, capacity) = self._addresses(uris), _queue(overflow, capacity)
+        seconds = None if every is None else positive(every, "every")
+        number = None if count is None else at_least_one(count, "count")
+        if seconds is None and number is None:
+            raise ValueError("monitor_columns needs every (seconds) or count (updates), got neither")
+        if policy is Overflow.LATEST:
+            raise ValueError(
+                "overflow must be 'block' or 'drop_oldest' for batches of all updates, got 'latest': use"
+                " monitor_many_stream for newest values"
+            )
+        if self._group_name is not None:
+            raise ValueError(
+                f"monitor_columns needs a client without group_name, got {shown(self._group_name)}: other members would"
+                " lose what a batch has collected"
+            )
+        return self._core.monitors.columns(addresses, policy, capacity, every=seconds, count=number)
 
     def connection_stream(
         self, uris: Iterable[str], *, overflow: Overflow | str = Overflow.BLOCK, capacity: int = DEFAULT_CAPACITY

@@ -23,7 +23,7 @@ from k2eg_rx.delivery import Dispatcher
 from k2eg_rx.errors import TransportError, WireError
 from k2eg_rx.history import HistoryReader, Replays
 from k2eg_rx.kafka import KafkaTransport
-from k2eg_rx.protocol import OTHER_PROTOCOL, PVUpdate, Reply
+from k2eg_rx.protocol import PVUpdate, Reply
 from k2eg_rx.pv import gateway_topic
 from k2eg_rx.settings import Settings
 from k2eg_rx.texts import get_logger
@@ -227,6 +227,5 @@ class Core:
             try:
                 item.load()
             except WireError as error:
-                if error.kind == OTHER_PROTOCOL:
-                    self.monitors.reject_event(item.address)
+                self.monitors.check_decode_error(item.address, error)
                 raise

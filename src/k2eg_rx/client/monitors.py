@@ -20,9 +20,10 @@ from k2eg_rx.client.first_values import FirstValues
 from k2eg_rx.client.hot_streams import HotStream, HotStreamContext, HotStreams
 from k2eg_rx.client.router import first_offsets
 from k2eg_rx.client.routes import Naming, PVRoute
-from k2eg_rx.delivery import Overflow, ReplayGate, SubscriberInput
+from k2eg_rx.delivery import Overflow, ReplayGate, SubscriberInput, run_buffer_for
+from k2eg_rx.errors import WireError
 from k2eg_rx.history import EVER, CatchUp, HistoryQuery, HistoryReader, Interval, Positions, Splice
-from k2eg_rx.protocol import MonitorCommand, MultiMonitorCommand, PVUpdate, Reply
+from k2eg_rx.protocol import OTHER_PROTOCOL, ColumnBatch, MonitorCommand, MultiMonitorCommand, PVUpdate, Reply
 from k2eg_rx.pv import PVAddress, monitor_topic
 from k2eg_rx.transport import Offsets
 
@@ -131,6 +132,43 @@ class Monitors(HotStreams[_Monitor]):
 
         return self._dispatcher.stream(attach, label, overflow, capacity)
 
+    def columns(
+        self,
+        addresses: Sequence[PVAddress],
+        overflow: Overflow,
+        capacity: int,
+        *,
+        every: float | None,
+        count: int | None,
+    ) -> Observable[ColumnBatch]:
+        """Returns the updates of PVs as batches of columns.
+
+        Args:
+            addresses: The PVs.
+            overflow: As for `updates`; there is no `LATEST`.
+            capacity: As for `updates`.
+            every: Seconds after which a batch is emitted.
+            count: Updates of all PVs after which a batch is emitted.
+        """
+        from k2eg_rx.client.columns import ColumnCollector, Ticks, column_batches  # noqa: PLC0415 - numpy is an extra
+
+        distinct, label = _distinct(addresses)
+        self._check_protocols(distinct)
+
+        def attach(subscriber: SubscriberInput[Any]) -> abc.DisposableBase:
+            attached = self._subscribe(distinct, subscriber, values=False, connections=False, records=True)
+            if every is None:
+                return attached
+            timer = rx.interval(every, scheduler=self._timers).subscribe(Ticks(subscriber).add)
+            return CompositeDisposable(timer, attached)
+
+        def on_decode_error(address: PVAddress, error: WireError) -> None:
+            self.check_decode_error(address, error)
+            self._dispatcher.on_decode_error(error, label)
+
+        runs = self._dispatcher.stream(attach, label, overflow, capacity, run_buffer_for)
+        return column_batches(runs, lambda: ColumnCollector(distinct, count, on_decode_error), label, overflow)
+
     def first_values(
         self, addresses: Sequence[PVAddress], timeout: float, hint: Callable[[], str]
     ) -> Observable[Mapping[str, PVUpdate]]:
@@ -168,9 +206,12 @@ class Monitors(HotStreams[_Monitor]):
         *,
         values: bool,
         connections: bool,
+        records: bool = False,
         last: bool = True,
     ) -> abc.DisposableBase:
-        monitors = self._attach(addresses, subscriber, values=values, connections=connections, last=last)
+        monitors = self._attach(
+            addresses, subscriber, values=values, connections=connections, records=records, last=last
+        )
         return Disposable(lambda: self._detach(monitors, subscriber))
 
     def updates_since(
@@ -252,6 +293,7 @@ class Monitors(HotStreams[_Monitor]):
         *,
         values: bool = True,
         connections: bool = False,
+        records: bool = False,
         shared: bool = True,
         last: bool = True,
     ) -> list[_Monitor]:
@@ -270,7 +312,9 @@ class Monitors(HotStreams[_Monitor]):
                     self._streams[monitor.key] = monitor
                     self._router.add_pv(monitor.route)
                 for monitor in monitors:
-                    self._router.attach(monitor.route, subscriber, values=values, connections=connections, last=last)
+                    self._router.attach(
+                        monitor.route, subscriber, values=values, connections=connections, records=records, last=last
+                    )
                 self._open(list(new.values()))
             except BaseException:  # a monitor that stayed would keep later subscribers waiting for ever
                 self._remove_subscriber(monitors, subscriber)
@@ -380,11 +424,13 @@ class Monitors(HotStreams[_Monitor]):
             if other.uri in uris and address.uri not in self._streams:
                 raise _indistinct(address, other)
 
-    def reject_event(self, address: PVAddress) -> None:
-        """Activates a PV again whose name the topic now carries over the other protocol, as a decoded event tells.
+    def check_decode_error(self, address: PVAddress, error: WireError) -> None:
+        """Activates a PV again whose name the topic now carries over the other protocol, as an event's error tells.
 
         That is so when another gateway has taken over and had the other protocol's request first.
         """
+        if error.kind != OTHER_PROTOCOL:
+            return
         with self._lock:
             stream = self._streams.get(address.uri)
             if stream is None or stream.route.naming is Naming.UNKNOWN:

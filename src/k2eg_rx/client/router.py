@@ -18,7 +18,7 @@ from operator import ne
 from typing import Any
 
 from k2eg_rx.client.routes import MessageRoute, Naming, Outgoing, PVRoute
-from k2eg_rx.delivery import SubscriberInput
+from k2eg_rx.delivery import RecordRun, SubscriberInput
 from k2eg_rx.errors import WireError
 from k2eg_rx.protocol import (
     ConnectionEvent,
@@ -160,6 +160,7 @@ class EventRouter:
         *,
         values: bool = True,
         connections: bool = False,
+        records: bool = False,
         last: bool = True,
     ) -> None:
         """Adds a subscriber, which gets what is known of the PV, and all that follows.
@@ -169,16 +170,18 @@ class EventRouter:
             subscriber: The subscriber.
             values: Whether it gets the updates.
             connections: Whether it gets the connection's events, from the current state on.
+            records: Whether it gets the updates as runs of records.
             last: Whether the updates begin with the last known one.
         """
         with self.lock:
             self._conflated = None
-            route.add(subscriber, values=values, connections=connections)
-            known: list[PVUpdate | ConnectionEvent] = []
-            if (
-                values and last and route.last is not None and not route.filtered
-            ):  # else a newer one is about to be received
-                known.append(PVUpdate(route.address, route.last))
+            route.add(subscriber, values=values, connections=connections, records=records)
+            known: list[PVUpdate | ConnectionEvent | RecordRun] = []
+            if last and route.last is not None and not route.filtered:  # else a newer one is about to be received
+                if values:
+                    known.append(PVUpdate(route.address, route.last))
+                if records:
+                    known.append(RecordRun(route.address, [route.last]))
             if connections and route.connection is not None:
                 known.insert(0 if route.is_connected else len(known), route.connection)  # in order of time
             if known:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, Protocol
 
-from k2eg_rx.delivery import SubscriberInput
+from k2eg_rx.delivery import RecordRun, SubscriberInput
 from k2eg_rx.errors import K2EGError
 from k2eg_rx.protocol import (
     PROTOCOL_HEADER,
@@ -76,6 +76,7 @@ class PVRoute:
         other: The route of the same PV over the other protocol, where events under the name may belong to either.
         subscribers: The PV's subscribers.
         values: Those of its updates.
+        readers: Those of its updates as runs of records, which are not decoded one by one.
         watchers: Those of its connection.
         newest_only: Whether there are subscribers, and those of its updates want only the newest one.
         last: The last event, for later subscribers. As a record, since an update would keep what was decoded of it in
@@ -107,6 +108,7 @@ class PVRoute:
         "newest_only",
         "other",
         "previous",
+        "readers",
         "repeated",
         "subscribers",
         "topic",
@@ -121,6 +123,7 @@ class PVRoute:
         self.other: PVRoute | None = None
         self.subscribers: tuple[SubscriberInput[Any], ...] = ()
         self.values: tuple[SubscriberInput[Any], ...] = ()
+        self.readers: tuple[SubscriberInput[Any], ...] = ()
         self.watchers: tuple[SubscriberInput[Any], ...] = ()
         self.newest_only = False
         self.last: Record | None = None
@@ -183,23 +186,25 @@ class PVRoute:
         other = self.other
         return other if other is not None and other.address.protocol == protocol else None
 
-    def add(self, subscriber: SubscriberInput[Any], *, values: bool, connections: bool) -> None:
-        """Adds a subscriber of the updates, the connection, or both."""
+    def add(self, subscriber: SubscriberInput[Any], *, values: bool, connections: bool, records: bool = False) -> None:
+        """Adds a subscriber of the updates, the connection, both, or the updates as runs of records."""
         self.subscribers = (*self.subscribers, subscriber)
         self.values = (*self.values, subscriber) if values else self.values
+        self.readers = (*self.readers, subscriber) if records else self.readers
         self.watchers = (*self.watchers, subscriber) if connections else self.watchers
         self._set_newest_only()
 
     def remove(self, subscriber: SubscriberInput[Any]) -> None:
         """Removes a subscriber."""
-        self.subscribers, self.values, self.watchers = (
+        self.subscribers, self.values, self.readers, self.watchers = (
             tuple(other for other in each if other is not subscriber)
-            for each in (self.subscribers, self.values, self.watchers)
+            for each in (self.subscribers, self.values, self.readers, self.watchers)
         )
         self._set_newest_only()
 
     def _set_newest_only(self) -> None:
-        self.newest_only = bool(self.subscribers) and all(subscriber.newest_only for subscriber in self.values)
+        wanted = (*self.values, *self.readers)
+        self.newest_only = bool(self.subscribers) and all(subscriber.newest_only for subscriber in wanted)
 
     def publish(self, record: Record, outgoing: Outgoing) -> None:
         """Adds an event for each subscriber, unless it repeats the last one, or an older one after newer ones.
@@ -221,13 +226,20 @@ class PVRoute:
         if not self.is_connected:
             self._connect(record, outgoing)
         self.last = record
-        update = PVUpdate(self.address, record)
-        for subscriber in self.values:
-            items = outgoing.get(subscriber)
-            if items is None:
-                outgoing[subscriber] = [update]
+        if self.values:
+            update = PVUpdate(self.address, record)
+            for subscriber in self.values:
+                items = outgoing.get(subscriber)
+                if items is None:
+                    outgoing[subscriber] = [update]
+                else:
+                    items.append(update)
+        for reader in self.readers:
+            runs = outgoing.setdefault(reader, [])
+            if runs and runs[-1].address is self.address:
+                runs[-1].records.append(record)
             else:
-                items.append(update)
+                runs.append(RecordRun(self.address, [record]))
 
     def _is_older(self, record: Record, other: Record) -> bool:
         """Returns whether an event's EPICS time is before that of another; decodes both, as it is rarely needed.

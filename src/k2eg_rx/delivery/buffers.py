@@ -6,11 +6,12 @@ Thread safety: none; a buffer belongs to the lock of its queue.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
-from k2eg_rx.protocol import ConnectionEvent, PVUpdate
+from k2eg_rx.protocol import ConnectionEvent, PVUpdate, Record
+from k2eg_rx.pv import PVAddress
 
 _T = TypeVar("_T")
 
@@ -97,6 +98,74 @@ class LatestBuffer(Generic[_T]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+
+class RecordRun:
+    """Events of one PV that follow each other, as records.
+
+    Attributes:
+        address: The PV.
+        records: The records.
+    """
+
+    __slots__ = ("address", "records")
+
+    def __init__(self, address: PVAddress, records: list[Record]) -> None:
+        self.address = address
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+class RunBuffer:
+    """Keeps runs of records, or those with the newest `capacity` events. Items without events count nothing."""
+
+    def __init__(self, capacity: int | None) -> None:
+        self._runs: deque[RecordRun | Sized] = deque()
+        self._capacity = capacity
+        self._events = 0
+
+    def add(self, items: Iterable[RecordRun | Sized]) -> int:
+        new = list(items)
+        self._runs.extend(new)
+        self._events += sum(map(len, new))
+        if self._capacity is None or self._events <= self._capacity:
+            return 0
+        dropped = self._events - self._capacity
+        self._drop(dropped)
+        return dropped
+
+    def _drop(self, excess: int) -> None:
+        self._events -= excess
+        kept: list[RecordRun | Sized] = []
+        while excess:
+            run = self._runs.popleft()
+            if not isinstance(run, RecordRun):
+                kept.append(run)
+            elif len(run) <= excess:
+                excess -= len(run)
+            else:
+                kept.append(RecordRun(run.address, run.records[excess:]))
+                excess = 0
+        self._runs.extendleft(reversed(kept))
+
+    def take(self, count: int) -> list[RecordRun | Sized]:
+        taken: list[RecordRun | Sized] = []
+        while self._runs and count > 0:
+            run = self._runs.popleft()
+            taken.append(run)
+            self._events -= len(run)
+            count -= max(len(run), 1)
+        return taken
+
+    def __len__(self) -> int:
+        return self._events
+
+
+def run_buffer_for(overflow: Overflow, capacity: int) -> Buffer[Any]:
+    """Returns the buffer of an overflow policy for runs of records. There is none for `LATEST`."""
+    return RunBuffer(capacity if overflow is Overflow.DROP_OLDEST else None)
 
 
 def buffer_for(overflow: Overflow, capacity: int) -> Buffer[Any]:

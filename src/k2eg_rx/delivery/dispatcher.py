@@ -16,7 +16,7 @@ from reactivex.typing import Subscription
 
 from k2eg_rx.arguments import at_least_one
 from k2eg_rx.concurrency import Task, TaskExecutor, chosen_scheduler
-from k2eg_rx.delivery.buffers import Overflow
+from k2eg_rx.delivery.buffers import Buffer, Overflow, buffer_for
 from k2eg_rx.delivery.gates import BackpressureGate, ReplayGate
 from k2eg_rx.delivery.subscriber_queue import SubscriberInput, SubscriberQueue
 from k2eg_rx.errors import ClientClosedError, WireError
@@ -109,6 +109,7 @@ class Dispatcher:
         label: str,
         overflow: Overflow = Overflow.BLOCK,
         capacity: int = DEFAULT_CAPACITY,
+        make_buffer: Callable[[Overflow, int], Buffer[Any]] = buffer_for,
     ) -> Observable[_T]:
         """Returns an observable whose every subscription has a queue of its own.
 
@@ -117,11 +118,14 @@ class Dispatcher:
             label: The stream's name, for the log.
             overflow: The policy for a slow subscriber.
             capacity: How many items may be queued, at least 1.
+            make_buffer: Makes the buffer of a policy.
 
         Raises:
             ValueError: The capacity is below 1, or the policy is unknown.
         """
-        return self._stream(lambda queue, _: attach(queue), lambda: self.gate, label, overflow, capacity)
+        return self._stream(
+            lambda queue, _: attach(queue), lambda: self.gate, label, overflow, capacity, make_buffer=make_buffer
+        )
 
     def replay_stream(
         self,
@@ -140,6 +144,8 @@ class Dispatcher:
         label: str,
         overflow: Overflow,
         capacity: int,
+        *,
+        make_buffer: Callable[[Overflow, int], Buffer[Any]] = buffer_for,
     ) -> Observable[_T]:
         capacity = at_least_one(capacity, "capacity")
         overflow = Overflow(overflow)
@@ -149,7 +155,15 @@ class Dispatcher:
             execute = self._execute_on(scheduler)
             rest = self._executor.resubmit if execute == self._executor.submit else execute
             queue = SubscriberQueue(
-                observer, execute, rest, self, gate=gate, label=label, overflow=overflow, capacity=capacity
+                observer,
+                execute,
+                rest,
+                self,
+                gate=gate,
+                label=label,
+                overflow=overflow,
+                capacity=capacity,
+                make_buffer=make_buffer,
             )
             if not self._add(queue):
                 observer.on_error(ClientClosedError(f"{label}: the client is closed"))

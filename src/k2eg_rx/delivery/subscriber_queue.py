@@ -108,6 +108,7 @@ class SubscriberQueue(Generic[_T]):
         label: The stream's name, for the log.
         overflow: The policy.
         capacity: How many items may be queued.
+        make_buffer: Makes the buffer of a policy.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class SubscriberQueue(Generic[_T]):
         label: str,
         overflow: Overflow,
         capacity: int,
+        make_buffer: Callable[[Overflow, int], Buffer[_T]] = buffer_for,
     ) -> None:
         self._observer = observer
         self.execute = execute
@@ -129,7 +131,7 @@ class SubscriberQueue(Generic[_T]):
         self._gate = gate
         self._label = label
         self._lock = threading.Lock()
-        self._buffer: Buffer[_T] = buffer_for(overflow, capacity)
+        self._buffer = make_buffer(overflow, capacity)
         self.newest_only = overflow is Overflow.LATEST
         self._high = capacity if overflow is Overflow.BLOCK else None
         self._low = capacity // 2

@@ -7,8 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from k2eg_rx.frames.item_kinds import Instant, Result, is_instant, is_result
-from k2eg_rx.frames.value_arrays import cell
-from k2eg_rx.protocol import PVData, Snapshot, Structure, alarm_of, choice_of, label_of, timestamp_of, units_of
+from k2eg_rx.protocol import (
+    NO_TIME,
+    Column,
+    ColumnBatch,
+    PVData,
+    Snapshot,
+    Structure,
+    alarm_of,
+    choice_of,
+    label_of,
+    timestamp_of,
+    units_of,
+)
+from k2eg_rx.protocol.value_arrays import cell
 from k2eg_rx.pv import pv_name_of
 
 _NOT_THE_VALUE = frozenset({"alarm", "timeStamp"})
@@ -70,14 +82,16 @@ def entries_of(item: object) -> Iterator[Entry]:
         yield entry_of(item.name, item.data)
     elif isinstance(item, Snapshot):
         yield from _samples(item)
+    elif isinstance(item, ColumnBatch):
+        yield from (entry for column in item.values() for entry in _events(column))
     elif is_instant(item):
         yield from (entry_of(name, update.data) for name, update in cast("Instant", item).updates.items())
     elif is_result(item):
         yield entry_of_result(cast("Result", item))
     else:
         raise ValueError(
-            "items of this frame must be PVData, Snapshot, GetResult or Aligned objects, as client and align emit "
-            f"them, got {type(item).__name__}"
+            "items of this frame must be PVData, ColumnBatch, Snapshot, GetResult or Aligned objects, as client and "
+            f"align emit them, got {type(item).__name__}"
         )
 
 
@@ -86,6 +100,21 @@ def entry_of_result(result: Result) -> Entry:
     if result.data is not None:
         return entry_of(result.data.name, result.data.data)
     return Entry(pv_name_of(result.uri), error=str(result.error) or type(result.error).__name__)
+
+
+def cells_of(column: Column) -> list[Any]:
+    """Returns the values of a column in the form of a frame, the labels of texts and enums."""
+    if column.labels is not None:
+        return cast("list[Any]", column.text.tolist())
+    return list(column.value) if column.value.ndim > 1 else cast("list[Any]", column.value.tolist())
+
+
+def _events(column: Column) -> Iterator[Entry]:
+    indices = column.value.tolist() if column.is_enum else [None] * len(column)
+    fields = (column.time.tolist(), cells_of(column), indices, column.severity.tolist(), column.status.tolist())
+    for time, value, index, severity, status in zip(*fields, strict=True):
+        known = None if time == NO_TIME else time
+        yield Entry(column.name, known, value, index, severity, status, column.last.units)
 
 
 def _samples(snapshot: Snapshot) -> Iterator[Entry]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
 
-from k2eg_rx.protocol import PVData, Severity, Snapshot
+from k2eg_rx.protocol import ColumnBatch, PVData, Severity, Snapshot
 
 
 class Result(Protocol):
@@ -136,7 +136,7 @@ class TimeWindow(Protocol):
     def __len__(self) -> int: ...
 
 
-Framable: TypeAlias = PVData | Snapshot | Result | Instant | Transition | TimeWindow
+Framable: TypeAlias = PVData | ColumnBatch | Snapshot | Result | Instant | Transition | TimeWindow
 
 
 def is_transition(item: object) -> bool:

@@ -11,11 +11,11 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from k2eg_rx.frames.entries import Entry, entries_of, entry_of
+from k2eg_rx.frames.entries import Entry, cells_of, entries_of, entry_of
 from k2eg_rx.frames.item_kinds import TimeWindow, Transition, is_instant, is_transition, is_window
-from k2eg_rx.frames.value_arrays import array_of, objects, times, with_gaps
 from k2eg_rx.frames.wide_rows import Instants
-from k2eg_rx.protocol import Severity
+from k2eg_rx.protocol import Column, ColumnBatch, Severity
+from k2eg_rx.protocol.value_arrays import array_of, objects, times, with_gaps
 
 _SEVERITIES = pd.CategoricalDtype([severity.name for severity in Severity], ordered=True)
 _PULSE_ID = "pulse_id"
@@ -42,7 +42,7 @@ class Frame:
         Raises:
             ValueError: The item cannot be put into a frame.
         """
-        if self._form is None:
+        if self._form is None or (self._form == "long" and not self._entries and isinstance(item, ColumnBatch)):
             self._form = _form_of(item)
         if self._form == "wide":
             self._instants.add(item)
@@ -62,6 +62,8 @@ class Frame:
                 return _windows(self._derived)
             case "transitions":
                 return _transitions(self._derived)
+            case "columns":
+                return _of_columns([column for batch in self._derived for column in batch.values()])
             case _:
                 return _long(self._entries)
 
@@ -71,6 +73,8 @@ def _form_of(item: object) -> str:
         return "windows"
     if is_transition(item):
         return "transitions"
+    if isinstance(item, ColumnBatch):
+        return "columns"
     return "wide" if is_instant(item) else "long"
 
 
@@ -129,6 +133,37 @@ def _long(entries: Sequence[Entry]) -> pd.DataFrame:
         "error": _texts([entry.error for entry in entries]),
     }
     return _with_units(pd.DataFrame(columns), entries)
+
+
+def _of_columns(columns: Sequence[Column]) -> pd.DataFrame:
+    """Returns the long form of columns, without an object for each event."""
+    if not columns:
+        return _long([])
+    counts = [len(each) for each in columns]
+    nothing = [None] * sum(counts)
+    values = [each.value for each in columns]
+    is_uniform = len({(each.ndim, each.dtype) for each in values}) == 1 and values[0].ndim == 1
+    has_numbers = is_uniform and values[0].dtype != object and all(each.labels is None for each in columns)
+    indices = [each.value if each.is_enum else np.zeros(len(each), np.int64) for each in columns]
+    has_index = np.repeat(np.array([each.is_enum for each in columns], np.bool_), counts)
+    fields: dict[str, Any] = {
+        "time": pd.DatetimeIndex(np.concatenate([each.time for each in columns]).view("datetime64[ns]")).tz_localize(
+            "UTC"
+        ),
+        "pv": _texts(np.repeat(np.array([each.name for each in columns], dtype=object), counts).tolist()),
+        "value": np.concatenate(values)
+        if has_numbers
+        else column([cell for each in columns for cell in cells_of(each)]),
+        "severity": pd.Categorical.from_codes(np.concatenate([each.severity for each in columns]), dtype=_SEVERITIES),
+        "status": pd.array(np.concatenate([each.status for each in columns]), dtype="Int64"),
+        "enum_index": pd.arrays.IntegerArray(np.concatenate(indices), ~has_index),
+        "snapshot": _texts(nothing),
+        "iteration": _integers(nothing),
+        "error": _texts(nothing),
+    }
+    frame = pd.DataFrame(fields)
+    frame.attrs["units"] = {each.name: units for each in columns if (units := each.last.units)}
+    return frame
 
 
 def _wide(instants: Instants) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from reactivex import Observable, abc
 from k2eg_rx.arguments import one_of
 from k2eg_rx.errors import require_extra
 from k2eg_rx.frames.item_kinds import Framable
+from k2eg_rx.protocol import ColumnBatch
 
 if TYPE_CHECKING:
     import pandas
@@ -36,8 +37,8 @@ def to_dataframe(items: Framable | Iterable[Framable], *, form: Form | None = No
 def to_dataframe(items: Framable | Iterable[Framable] | None = None, *, form: Form | None = None) -> Any:
     """Returns a pandas DataFrame of items; without items, an operator that emits one when the source completes.
 
-    Items are updates and other `PVData`, `Snapshot`s, results of `get_many_stream`, `Aligned`s, `Window`s and
-    `AlarmTransition`s. The long form has a row for each value and always these columns:
+    Items are updates and other `PVData`, `ColumnBatch`es, `Snapshot`s, results of `get_many_stream`, `Aligned`s,
+    `Window`s and `AlarmTransition`s. The long form has a row for each value and always these columns:
 
     - ``time``: EPICS time, ``datetime64[ns, UTC]``, exact to the nanosecond; NaT for values without time.
     - ``pv``: name of the PV.
@@ -58,6 +59,9 @@ def to_dataframe(items: Framable | Iterable[Framable] | None = None, *, form: Fo
     `Window`s have a table of their own, with ``start``, ``end``, ``pv``, ``count``, ``excluded``, ``late``, ``rate``,
     ``mean``, ``std``, ``min`` and ``max``. That of `AlarmTransition`s has ``time``, ``pv``, ``previous``, ``current``,
     ``seconds``, ``value`` and ``message``.
+
+    The long form of `ColumnBatch`es, which no other items can join, has a row for each event, ordered by PV within a
+    batch. It is made without an object for each event.
 
     ``frame.attrs["units"]`` has the newest units of each PV, by name; ``frame.to_parquet`` keeps them in the file.
 
@@ -136,7 +140,8 @@ def _collected(make: Callable[[], _Collector[_T]], items: object) -> object:
     if isinstance(items, Observable):
         raise ValueError("items must not be a stream: use stream.pipe(ops.take(100), to_dataframe())")
     collector = make()
-    for item in cast("Iterable[object]", items) if isinstance(items, Iterable) else (items,):
+    is_one = isinstance(items, ColumnBatch) or not isinstance(items, Iterable)  # a batch is a mapping, of its columns
+    for item in (items,) if is_one else cast("Iterable[object]", items):
         collector.add(item)
     return collector.result()
 

@@ -11,8 +11,8 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from k2eg_rx.frames.value_arrays import Array, objects, stacked, times, with_gaps
 from k2eg_rx.frames.wide_rows import Instants, Row
+from k2eg_rx.protocol.value_arrays import Array, objects, stacked, times, with_gaps
 
 _ELEMENT = "element"
 _RESERVED = frozenset({"time", "pv", "severity", "status", "pulse_id"})

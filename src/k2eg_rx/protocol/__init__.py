@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from k2eg_rx.protocol.arrays import numpy_module, value_with_arrays, with_arrays
 from k2eg_rx.protocol.assembly import DEFAULT_WAIT, IterationAssembler
+from k2eg_rx.protocol.columns import NO_TIME, Column, ColumnBatch
 from k2eg_rx.protocol.commands import (
     Command,
     GatewayStatusCommand,
@@ -131,6 +132,7 @@ __all__ = [
     "MONITOR_KEY",
     "NANOSECONDS",
     "NOTICE_HEADERS",
+    "NO_TIME",
     "OTHER_PROTOCOL",
     "PARSE_ERROR_KEY",
     "PROTOCOL_HEADER",
@@ -140,6 +142,8 @@ __all__ = [
     "STATUS_KEY",
     "UNPACK_ERRORS",
     "Alarm",
+    "Column",
+    "ColumnBatch",
     "Command",
     "ConnectionEvent",
     "EpochFilter",

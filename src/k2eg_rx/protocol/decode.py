@@ -43,6 +43,14 @@ def protocol_of(headers: Headers) -> str | None:
     return None
 
 
+def has_usual_headers(headers: Headers, protocol: str) -> bool:
+    """Returns whether headers are those of nearly every event: of MessagePack, over a protocol, perhaps of an epoch."""
+    usual = _USUAL_HEADERS[protocol]
+    if headers in usual:
+        return True
+    return len(headers) > 1 and headers[1][0] == EPOCH_HEADER and [headers[0], *headers[2:]] in usual
+
+
 def decode_head(record: Record, name: str, protocol: str) -> Head | None:
     """Returns the value, alarm and time of a PV's event, decoded without the rest of its structure.
 
@@ -57,9 +65,7 @@ def decode_head(record: Record, name: str, protocol: str) -> Head | None:
     headers, value = record.headers, record.value
     if quick_heads is None or value is None:
         return None
-    if headers not in _USUAL_HEADERS[protocol] and (
-        len(headers) < 2 or headers[1][0] != EPOCH_HEADER or [headers[0], *headers[2:]] not in _USUAL_HEADERS[protocol]
-    ):
+    if not has_usual_headers(headers, protocol):
         return None
     try:
         return quick_heads(value).get(name)

@@ -80,6 +80,7 @@ class Head(Protocol):
 
 class _AlarmHead(Protocol):
     severity: int | None
+    status: int | None
 
 
 class _TimeHead(Protocol):
@@ -99,7 +100,7 @@ def _quick_heads() -> Callable[[bytes], dict[str, Head]] | None:
         return defstruct(name, [(field, *rest) for field, rest in fields.items()], gc=False, frozen=True)
 
     number = (int | None, None)
-    alarm = struct("AlarmHead", severity=number)
+    alarm = struct("AlarmHead", severity=number, status=number)
     time = struct("TimeHead", secondsPastEpoch=number, nanoseconds=number, userTag=number)
     head = struct("Head", value=(Any, None), alarm=(alarm, alarm()), timeStamp=(time, time()))
     return cast("Callable[[bytes], dict[str, Head]]", msgpack.Decoder(dict[str, head]).decode)

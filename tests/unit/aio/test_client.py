@@ -371,7 +371,7 @@ def test_the_client_has_every_method_of_the_reactive_client() -> None:
 
 @pytest.mark.parametrize("name", sorted(members(aio.Client) - {"streams", "status", "close"}))
 def test_methods_have_the_parameters_of_the_reactive_client(name: str) -> None:
-    reactive = getattr(k2eg_rx.StreamClient, name if name.endswith("_stream") else f"{name}_stream")
+    reactive = getattr(k2eg_rx.StreamClient, f"{name}_stream", None) or getattr(k2eg_rx.StreamClient, name)
     parameters = [
         {
             parameter.name: (parameter.kind, parameter.default)

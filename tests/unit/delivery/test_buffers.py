@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from k2eg_rx.delivery.buffers import LatestBuffer
-from k2eg_rx.protocol import ConnectionEvent, PVState
+from k2eg_rx.delivery.buffers import LatestBuffer, RecordRun, RunBuffer
+from k2eg_rx.protocol import ConnectionEvent, PVState, Record
+from k2eg_rx.pv import PVAddress
 from k2eg_rx.testing import update
 
 NEVER, LOST, CONNECTED = PVState.NEVER_CONNECTED, PVState.DISCONNECTED, PVState.CONNECTED
@@ -39,3 +40,30 @@ def test_updates_alone_keep_the_place_of_their_pv() -> None:
 
 def test_two_protocols_of_a_pv_are_two_pvs() -> None:
     assert contents(connection(NEVER), connection(LOST, "ca://a")) == ([NEVER, LOST], 0)
+
+
+def run_of(name: str, *offsets: int) -> RecordRun:
+    return RecordRun(PVAddress.parse(f"pva://{name}"), [Record(name, 0, offset, None, b"") for offset in offsets])
+
+
+def taken(buffer: RunBuffer, count: int = 100) -> list[Any]:
+    return [
+        [record.offset for record in each.records] if isinstance(each, RecordRun) else each
+        for each in buffer.take(count)
+    ]
+
+
+def test_runs_are_counted_by_their_events_and_dropped_from_the_oldest_on() -> None:
+    buffer, tick = RunBuffer(4), ()
+    assert buffer.add([run_of("a", 1, 2), tick, run_of("b", 3, 4)]) == 0
+    assert len(buffer) == 4
+    assert buffer.add([run_of("a", 5, 6, 7)]) == 3
+    assert (len(buffer), taken(buffer)) == (4, [tick, [4], [5, 6, 7]])
+    assert (len(buffer), taken(buffer)) == (0, [])
+
+
+def test_runs_are_taken_up_to_a_number_of_events_and_none_is_divided() -> None:
+    buffer = RunBuffer(None)
+    assert buffer.add([run_of("a", 1, 2), run_of("b", 3), (), run_of("a", *range(100))]) == 0
+    assert taken(buffer, 3) == [[1, 2], [3]]
+    assert taken(buffer, 2) == [(), list(range(100))]

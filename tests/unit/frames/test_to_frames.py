@@ -19,15 +19,15 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 
 import k2eg_rx.frames.to_frames
-from k2eg_rx import OperationTimeout, PVData, Snapshot
+from k2eg_rx import ColumnBatch, OperationTimeout, PVData, Snapshot
 from k2eg_rx.client.batch import GetResult
 from k2eg_rx.frames import to_dataframe, to_xarray
 from k2eg_rx.frames.pandas_frames import column
-from k2eg_rx.frames.value_arrays import array_of, stacked, times
 from k2eg_rx.operators import Aligned, alarms, align, window_statistics
 from k2eg_rx.protocol import EPICS_EPOCH
 from k2eg_rx.protocol.snapshots import Samples
-from k2eg_rx.testing import START, series, snapshot, update
+from k2eg_rx.protocol.value_arrays import array_of, stacked, times
+from k2eg_rx.testing import START, ScriptedGateway, series, snapshot, update
 
 SECOND = 1_000_000_000
 COLUMNS = ["time", "pv", "value", "severity", "status", "enum_index", "snapshot", "iteration", "error"]
@@ -533,3 +533,63 @@ def test_windows_and_updates_do_not_mix() -> None:
     one = rx.from_iterable(series("x", [1.0])).pipe(window_statistics(count=1)).run()
     with pytest.raises(ValueError, match="items of a frame of windows must all be such, got PVUpdate"):
         to_dataframe([one, update("x", 1)])
+
+
+def columns_and_updates() -> tuple[list[Any], list[Any]]:
+    """Returns batches of events of all kinds, and the same events as updates, ordered alike."""
+    updates: list[Any] = []
+    batches: list[Any] = []
+    with ScriptedGateway() as gateway, gateway.client() as client:
+        pvs = [
+            gateway.pv("x", 1.5, units="mm"),
+            gateway.pv("n", 3),
+            gateway.pv("mode", "Off", choices=["Off", "On"]),
+            gateway.pv("text", "a"),
+            gateway.pv("w", [1.0, 2.0]),
+        ]
+        uris = [f"pva://{name}" for name in ("x", "n", "mode", "text", "w")]
+        client.monitor_columns(uris, every=1.0).subscribe(batches.append)
+        client.monitor_many_stream(uris).subscribe(updates.append)
+        gateway.advance(0.5)
+        for pv, value in zip(pvs, (2.5, 4, "On", "b", [3.0]), strict=True):
+            pv.post(value, severity=2)
+        gateway.advance(0.5)
+    return batches, sorted(updates, key=lambda update: uris.index(update.address.uri))
+
+
+def test_batches_of_columns_are_the_same_frame_as_their_updates() -> None:
+    batches, updates = columns_and_updates()
+    one, other = frame_of(*batches), frame_of(*updates)
+    assert list(one) == COLUMNS
+    assert one.dtypes.to_dict() == other.dtypes.to_dict()
+    for name in COLUMNS:
+        assert list(map(str, one[name])) == list(map(str, other[name])), name
+    assert one.attrs == other.attrs == {"units": {"x": "mm"}}
+    wide, other = to_dataframe(batches, form="wide"), to_dataframe(updates, form="wide")
+    assert wide.astype(str).equals(other.astype(str))
+    numbers = to_dataframe(ColumnBatch({"pva://x": batches[0]["pva://x"]}))
+    assert str(numbers["value"].dtype) == "float64"
+    assert len(to_dataframe(ColumnBatch({}))) == 0
+    with pytest.raises(ValueError, match="items of a frame of columns must all be such, got PVUpdate"):
+        to_dataframe([batches[0], update("x", 1)])
+
+
+def test_batches_of_columns_are_arrow_tables_of_one_schema() -> None:
+    (batch, *_), _ = columns_and_updates()
+    table = batch.to_arrow()
+    rows = table.to_pylist()
+    assert [(row["pv"], row["value"], row["value_int"], row["text"], row["array"]) for row in rows] == [
+        ("x", 1.5, None, None, None),
+        ("x", 2.5, None, None, None),
+        ("n", 3.0, 3, None, None),
+        ("n", 4.0, 4, None, None),
+        ("mode", 0.0, 0, "Off", None),
+        ("mode", 1.0, 1, "On", None),
+        ("text", None, None, "a", None),
+        ("text", None, None, "b", None),
+        ("w", None, None, None, [1.0, 2.0]),
+        ("w", None, None, None, [3.0]),
+    ]
+    assert {(row["protocol"], row["severity"], row["status"]) for row in rows} == {("pva", 0, 0), ("pva", 2, 0)}
+    assert [time.value for time in table["time"].to_pandas()[:2]] == batch["pva://x"].time.tolist()
+    assert ColumnBatch({}).to_arrow().schema == table.schema
