@@ -85,6 +85,19 @@ def test_get_prints_the_pvs_that_exist(run: Run) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words", [["get", "demo:sum"], ["put", "demo:setpoint1", "2"], ["history", "demo:sum"], ["snapshot", "demo:sum"]]
+)
+def test_a_broker_that_does_not_answer_is_said_to_be_before_the_timeout(
+    run: Run, tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "dead.ini").write_text(INI.format(broker="127.0.0.1:1", commands=COMMAND_TOPIC))
+    done = run("-e", "dead", *words, *(["--timeout", "3000"] if words[0] != "history" else []))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("k2eg: ")
+    assert "127.0.0.1:1" in done.stderr
+
+
 def test_ctrl_c_ends_a_blocking_get(start: Start, stack: EmbeddedStack) -> None:
     commands = Consumer(
         {

@@ -9,12 +9,20 @@ from argparse import Namespace
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from enum import IntEnum
+from typing import Any
+
+import reactivex as rx
+from reactivex import Observable
+from reactivex import operators as ops
 
 from k2eg.cli.output import terminal_columns
 from k2eg.cli.printing.formatting import Formatter
-from k2eg_rx import Client, ConnectionState, K2EGError, OperationTimeout, PVAddress, Settings, TransportError
+from k2eg_rx import Client, ConnectionState, K2EGError, OperationTimeout, PVAddress, Settings, TransportError, first
 from k2eg_rx.concurrency import TerminationSignals
 
+# Seconds for a broker to answer after others of the cluster were found to be away.
+_GRACE = 1.5
+_PATIENCE = 15.0  # seconds until a command begins without a connection whose state is known
 CLOSE_SECONDS = 1.0  # usually 0.02 s; a rebalance of the consumer group may take longer
 
 
@@ -62,6 +70,32 @@ def open_client(settings: Settings, arguments: Namespace) -> Generator[Client]:
         yield client
     finally:
         client.close(CLOSE_SECONDS)
+
+
+@contextmanager
+def open_connected_client(settings: Settings, arguments: Namespace) -> Generator[Client]:
+    """Yields the client of a command that ends with its answer, as `open_client`, when it is connected.
+
+    Raises:
+        TransportError: The cluster refuses the client or cannot be reached; nothing was sent. Where that is not known
+            within the command's timeout, the command begins.
+    """
+    with open_client(settings, arguments) as client:
+        status = client.status_stream()
+        patience: float = getattr(arguments, "timeout", None) or _PATIENCE
+        refusal = client.ready_stream(patience).pipe(ops.ignore_elements())
+
+        def fail(_: object) -> Observable[Any]:
+            return rx.throw(TransportError(client.status.reason or "no broker answers"))
+
+        down = status.pipe(
+            ops.filter(lambda status: status.connection is ConnectionState.DOWN),
+            ops.take(1),
+            ops.flat_map(lambda _: rx.merge(refusal, rx.timer(_GRACE).pipe(ops.flat_map(fail)))),
+        )
+        up = status.pipe(ops.filter(lambda status: status.connection is ConnectionState.UP))
+        first(rx.merge(up, down, rx.timer(patience)))
+        yield client
 
 
 @contextmanager

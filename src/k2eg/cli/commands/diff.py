@@ -17,7 +17,7 @@ from k2eg.cli.environment import settings_for
 from k2eg.cli.output import print_lines, print_note
 from k2eg.cli.printing.columns import aligned
 from k2eg.cli.printing.formatting import jsonable
-from k2eg.cli.session import cause_of, open_client
+from k2eg.cli.session import cause_of, open_connected_client
 from k2eg.cli.values.restoring import Tolerance, fitting, is_same
 from k2eg.cli.values.saved_values import SavedValue, read_saved, saved
 from k2eg_rx import Client, GetResult, OperationTimeout, first
@@ -54,7 +54,7 @@ def diff(arguments: Namespace) -> int:
         others = {entry.record: entry for entry in read_saved(arguments.files[1])}
         differences = between_files(entries, others, arguments.tolerance)
     else:
-        with open_client(settings_for(arguments), arguments) as client:
+        with open_connected_client(settings_for(arguments), arguments) as client:
             found = read_all(client, [entry.uri for entry in entries], arguments.timeout)
         differences = [
             difference

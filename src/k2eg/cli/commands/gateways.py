@@ -19,7 +19,7 @@ from k2eg.cli.environment import settings_for
 from k2eg.cli.output import print_lines, print_note
 from k2eg.cli.printing.columns import aligned
 from k2eg.cli.printing.live_rows import format_age, format_rate
-from k2eg.cli.session import ExitCode, cause_of, open_client
+from k2eg.cli.session import ExitCode, cause_of, open_connected_client
 from k2eg_rx import GatewayReport, OperationTimeout, Settings, first
 from k2eg_rx.kafka import GroupFinding, KafkaInspection
 
@@ -43,7 +43,7 @@ def add_monitors(parser: Parser) -> None:
 
 
 def _reports(arguments: Namespace, settings: Settings, *, monitors: bool) -> Sequence[GatewayReport]:
-    with open_client(settings, arguments) as client:
+    with open_connected_client(settings, arguments) as client:
         try:
             first(client.ready_stream())  # the time for answers begins when one can be received
             reports = client.gateways_stream(arguments.timeout, monitors=monitors)

@@ -18,7 +18,7 @@ from reactivex import operators as ops
 from k2eg.cli.commands.reading import Answer, answers, failure_of, fallback_note
 from k2eg.cli.output import print_lines, print_note, print_value
 from k2eg.cli.printing.display import display_of
-from k2eg.cli.session import open_client
+from k2eg.cli.session import open_connected_client
 from k2eg.cli.values.pv_names import Target, targets_of
 from k2eg_rx import PVData, Settings, first
 
@@ -87,7 +87,7 @@ def get(arguments: Namespace, settings: Settings) -> None:
     rows = _Rows(targets, lambda data: print_value(formatter, data))
     if head := formatter.head():
         print_lines(head)
-    with open_client(settings, arguments) as client:
+    with open_connected_client(settings, arguments) as client:
         _show_all(answers(client, targets, arguments.timeout), rows)
         if note := fallback_note(rows.answers):
             print_note(note)

@@ -23,7 +23,7 @@ from k2eg.cli.printing.history_grid import HistoryGrid
 from k2eg.cli.printing.history_rows import VALUE_COLUMNS, GridRows, Rows, ValueRows, Write, csv_line, value_cells
 from k2eg.cli.printing.history_summary import Summarizer, Summary
 from k2eg.cli.printing.live_rows import format_age
-from k2eg.cli.session import open_client
+from k2eg.cli.session import open_connected_client
 from k2eg.cli.values.pv_names import targets_of
 from k2eg_rx import Client, PVAddress, PVUpdate, Settings
 from k2eg_rx.protocol import format_number, nanoseconds_of
@@ -40,7 +40,7 @@ def history(arguments: Namespace, settings: Settings) -> None:
         CommandError: A PV has no history in this time; the others are printed first.
         ValueError: The file exists.
     """
-    with open_client(settings, arguments) as client:
+    with open_connected_client(settings, arguments) as client:
         _print(arguments, client, [target.uri for target in targets_of(arguments.names, arguments, settings)])
 
 

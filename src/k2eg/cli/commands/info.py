@@ -16,7 +16,7 @@ from k2eg.cli.commands.reading import Answer, answers, failure_of, fallback_note
 from k2eg.cli.output import print_lines, print_note
 from k2eg.cli.printing.formatting import format_alarm, format_value, jsonable, local_time, pv_object
 from k2eg.cli.printing.value_style import image_text, picked
-from k2eg.cli.session import open_client
+from k2eg.cli.session import open_connected_client
 from k2eg.cli.values.pv_names import targets_of
 from k2eg_rx import PVData, Settings, first
 from k2eg_rx.protocol import columns_of
@@ -32,7 +32,7 @@ def info(arguments: Namespace, settings: Settings) -> None:
         CommandError: PVs could not be read; the other PVs are printed first.
     """
     targets = targets_of(arguments.names, arguments, settings)
-    with open_client(settings, arguments) as client:
+    with open_connected_client(settings, arguments) as client:
         found = first(answers(client, targets, arguments.timeout).pipe(ops.to_list()))
         by_target = {answer.target: answer for answer in found}
         for target in targets:

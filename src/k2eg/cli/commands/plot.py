@@ -23,7 +23,7 @@ from k2eg.cli.commands.reading import answers, failure_of, fallback_note
 from k2eg.cli.output import has_colours, print_note, print_spans
 from k2eg.cli.printing.formatting import format_alarm, local_time, printable
 from k2eg.cli.printing.value_style import image_text
-from k2eg.cli.session import CommandError, open_client
+from k2eg.cli.session import CommandError, open_connected_client
 from k2eg.cli.values.pv_names import targets_of
 from k2eg_rx import PVData, Settings, first
 from k2eg_rx.errors import require_extra
@@ -42,7 +42,7 @@ def plot(arguments: Namespace, settings: Settings) -> None:
     """
     if arguments.output:
         require_extra("examples", ["matplotlib"], "`k2eg plot -o`")
-    with open_client(settings, arguments) as client:
+    with open_connected_client(settings, arguments) as client:
         targets = targets_of([arguments.name], arguments, settings)
         found = first(answers(client, targets, arguments.timeout).pipe(ops.to_list()))
         if note := fallback_note(found):

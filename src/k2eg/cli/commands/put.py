@@ -17,7 +17,7 @@ from reactivex import operators as ops
 from k2eg.cli.commands.reading import answers, failure_of, fallback_note
 from k2eg.cli.output import print_lines, print_note
 from k2eg.cli.printing.formatting import Formatter, format_exactly
-from k2eg.cli.session import CommandError, ExitCode, cause_of, formatter_for, open_client
+from k2eg.cli.session import CommandError, ExitCode, cause_of, formatter_for, open_connected_client
 from k2eg.cli.values.put_values import check_value, value_of
 from k2eg.cli.values.pv_names import Target, targets_of
 from k2eg.cli.values.value_parser import parse_value
@@ -52,7 +52,7 @@ def put(arguments: Namespace, settings: Settings) -> None:
     if len(words) != len(arguments.values):
         raise ValueError("each PV may be given once")
     formatter = formatter_for(arguments, [target.uri for target in words])
-    with open_client(settings, arguments) as client:
+    with open_connected_client(settings, arguments) as client:
         puts = _unchecked(words) if arguments.no_check else _checked(words, client, arguments)
         if arguments.dry_run:
             for each in puts:

@@ -9,7 +9,7 @@ from argparse import Namespace
 
 from k2eg.cli.output import print_lines
 from k2eg.cli.printing.history_rows import VALUE_COLUMNS, csv_line, value_cells
-from k2eg.cli.session import cause_of, open_client
+from k2eg.cli.session import cause_of, open_connected_client
 from k2eg_rx import OperationTimeout, PVData, Settings, Snapshot, first
 
 
@@ -19,7 +19,7 @@ def trigger(arguments: Namespace, settings: Settings) -> None:
     Raises:
         K2EGError: The gateway refused or did not reply.
     """
-    with open_client(settings, arguments) as client:
+    with open_connected_client(settings, arguments) as client:
         try:
             reply = first(client.snapshot_trigger_stream(arguments.name, arguments.timeout, tags=dict(arguments.tags)))
         except OperationTimeout as error:
@@ -33,7 +33,7 @@ def stop(arguments: Namespace, settings: Settings) -> None:
     Raises:
         K2EGError: The gateway refused or did not reply.
     """
-    with open_client(settings, arguments) as client:
+    with open_connected_client(settings, arguments) as client:
         try:
             reply = first(client.snapshot_stop_stream(arguments.name, arguments.timeout))
         except OperationTimeout as error:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from k2eg.cli.commands.diff import Difference, print_differences, read_all
 from k2eg.cli.output import print_lines, print_note
-from k2eg.cli.session import CommandError, ExitCode, open_client
+from k2eg.cli.session import CommandError, ExitCode, open_connected_client
 from k2eg.cli.values.restoring import Tolerance, fitting, is_same
 from k2eg.cli.values.saved_values import SavedValue, read_saved, saved
 from k2eg_rx import Client, GetResult, K2EGError, OperationError, Settings, first
@@ -68,7 +68,7 @@ def restore(arguments: Namespace, settings: Settings) -> None:
         ValueError: The file is malformed.
     """
     entries = _selected(read_saved(arguments.file), arguments.only)
-    with open_client(settings, arguments) as client:
+    with open_connected_client(settings, arguments) as client:
         plan = plan_of(
             entries, read_all(client, [entry.uri for entry in entries], arguments.timeout), arguments.tolerance
         )

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from k2eg.cli.arguments import Parser, add_full_option, add_timeout_option, positive, pv_uri
 from k2eg.cli.output import print_lines, print_note
 from k2eg.cli.printing.stream_printer import ConnectionReporter, StreamPrinter
-from k2eg.cli.session import CLOSE_SECONDS, CommandError, cause_of, formatter_for, open_client, until_signal
+from k2eg.cli.session import CLOSE_SECONDS, CommandError, cause_of, formatter_for, open_connected_client, until_signal
 from k2eg_rx import (
     Client,
     ConnectionState,
@@ -41,10 +41,10 @@ def snapshot(arguments: Namespace, settings: Settings) -> None:
         CommandError: PVs had no value in a one-shot snapshot.
     """
     if arguments.every is None and arguments.recurring is None:
-        with open_client(settings, arguments) as client:
+        with open_connected_client(settings, arguments) as client:
             _one_shot(arguments, client)
     else:
-        with until_signal(), open_client(settings, arguments) as client:
+        with until_signal(), open_connected_client(settings, arguments) as client:
             _recurring(arguments, client)
 
 

@@ -17,7 +17,7 @@ from k2eg.cli.charts.series import Curve, SeriesBook
 from k2eg.cli.charts.view import View
 from k2eg.cli.commands.reading import no_history, read_history
 from k2eg.cli.output import print_spans
-from k2eg.cli.session import CommandError, ExitCode, open_client, until_signal
+from k2eg.cli.session import CommandError, ExitCode, open_client, open_connected_client, until_signal
 from k2eg.cli.values.pv_names import targets_of
 from k2eg_rx import Client, Settings
 from k2eg_rx.errors import require_extra
@@ -50,7 +50,7 @@ def strip(arguments: Namespace, settings: Settings) -> None:
         is_log=arguments.log,
     )
     if arguments.once:
-        with open_client(settings, arguments) as client:
+        with open_connected_client(settings, arguments) as client:
             _print_once(client, book, view, (arguments.since, until))
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):

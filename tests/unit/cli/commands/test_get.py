@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
 from k2eg.cli.arguments import PROTOCOL_VARIABLE, parse_arguments
 from k2eg.cli.commands.get import get
 from k2eg.cli.session import CommandError, ExitCode
+from k2eg_rx import TransportError
 from k2eg_rx.settings import Settings
 from k2eg_rx.testing import ScriptedGateway
 
@@ -110,8 +112,28 @@ def test_a_gateway_that_answers_for_other_pvs_is_not_called_silent(gateway: Scri
 
 def test_a_broker_that_is_away_is_said_to_be(gateway: ScriptedGateway) -> None:
     gateway.broker.go_down("no broker at memory:1")
-    error = failure("q:1")
-    assert (error.code, str(error)) == (ExitCode.NO_KAFKA, "q:1: no broker at memory:1")
+    before = gateway.clock.now
+    with pytest.raises(TransportError, match=r"^no broker at memory:1$") as caught:
+        run("-w", "600", "pva://q:1")
+    assert ExitCode.of(caught.value) is ExitCode.NO_KAFKA
+    assert gateway.clock.now - before <= timedelta(seconds=3)
+
+
+def test_a_broker_that_answers_a_moment_later_is_waited_for(
+    gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.pv("q:1", 1.5)
+    gateway.broker.go_down("no broker at memory:1")
+    gateway.clock.schedule_relative(1.0, lambda *_: gateway.broker.come_up())
+    run("pva://q:1")
+    assert names_in(capsys.readouterr().out) == ["q:1"]
+
+
+def test_a_broker_that_goes_away_later_is_said_to_be(gateway: ScriptedGateway) -> None:
+    gateway.pv("q:1", 1.5, delay=5.0)
+    gateway.clock.schedule_relative(1.0, lambda *_: gateway.broker.go_down("the broker is gone"))
+    error = failure("pva://q:1")
+    assert (error.code, str(error)) == (ExitCode.NO_KAFKA, "pva://q:1: the broker is gone")
 
 
 def test_a_terminal_shows_which_pvs_are_waited_for(
