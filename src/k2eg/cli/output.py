@@ -30,6 +30,9 @@ def print_lines(text: str, file: TextIO | None = None) -> None:
 def print_value(formatter: Formatter, data: PVData) -> None:
     """Prints a PV's value; its alarm is coloured on a terminal."""
     text = formatter.pv(data)
+    if formatter.is_separated:
+        print(text, flush=True)
+        return
     alarm = "" if formatter.json or formatter.csv or formatter.terse else formatter.alarm(data)
     code = _COLOURS.get(data.severity.name)
     if not alarm or code is None or not has_colours():

@@ -56,7 +56,7 @@ def test_a_negative_number_is_a_value_not_an_option(number: str) -> None:
 def test_get_monitor_and_snapshot_accept_several_uris() -> None:
     for command in ("get", "monitor"):
         assert parse_arguments([command, "pva://a", "ca://b.HIGH"]).names == ["pva://a", "ca://b.HIGH"]
-    assert parse_arguments(["snapshot", "pva://a", "ca://b.HIGH"]).uris == ["pva://a", "ca://b.HIGH"]
+    assert parse_arguments(["snapshot", "pva://a", "ca://b.HIGH"]).names == ["pva://a", "ca://b.HIGH"]
 
 
 @pytest.mark.parametrize(

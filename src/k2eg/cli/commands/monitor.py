@@ -13,7 +13,7 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
-from k2eg.cli.commands.reading import Answer, answers, fallback_note
+from k2eg.cli.commands.reading import SEARCH_SECONDS, Answer, answers, fallback_note
 from k2eg.cli.output import print_lines, print_note, print_value
 from k2eg.cli.printing.display import display_of
 from k2eg.cli.printing.formatting import Formatter
@@ -23,7 +23,6 @@ from k2eg.cli.values.pv_names import Target, targets_of
 from k2eg_rx import Client, ConnectionEvent, ConnectionState, PVUpdate, Settings
 
 _NOTICE_SECONDS = 3.0  # a gateway connects a PV within one second; after three, the PV is worth a note
-_SEARCH_SECONDS = 6.0  # for a PV without a protocol over either, before it is waited for over PVAccess
 _COLLECT_SECONDS = 0.2  # for PVs that are found, to monitor them together
 
 
@@ -64,6 +63,30 @@ class _Shown:
             self._unshown.add(update.name)
 
 
+class Mask:
+    """Decides which updates are printed: those that change the value, the alarm, or all.
+
+    Called on one of the client's threads at a time.
+
+    Args:
+        mask: `v` for changes of the value, `a` for those of severity, status and message, both for all updates.
+    """
+
+    def __init__(self, mask: str) -> None:
+        self._has_value, self._has_alarm = "v" in mask, "a" in mask
+        self._last: dict[str, object] = {}
+
+    def __call__(self, update: PVUpdate | ConnectionEvent) -> bool:
+        """Returns whether an update is printed; connections always are."""
+        if isinstance(update, ConnectionEvent) or (self._has_value and self._has_alarm):
+            return True
+        # numbers that are not equal to themselves, NaN, are equal as text
+        new = repr(update.value) if self._has_value else update.alarm
+        old = self._last.get(update.address.uri)
+        self._last[update.address.uri] = new
+        return old != new
+
+
 def monitor(arguments: Namespace, settings: Settings) -> None:
     """Prints the updates of PVs until the count or duration is reached, or a signal ends it.
 
@@ -82,6 +105,7 @@ def monitor(arguments: Namespace, settings: Settings) -> None:
     with until_signal(), open_client(settings, arguments) as client:
         client.status_stream().subscribe(reporter.on_status)
         updates = updates_of(client, targets, overflow=arguments.overflow, connection=has_lines)
+        updates = updates.pipe(ops.filter(Mask(arguments.mask)))
         updates.subscribe(printer.on_next, printer.end, printer.end)
         _wait_for_updates(printer, shown, client, arguments)
 
@@ -109,7 +133,7 @@ def updates_of(client: Client, targets: Sequence[Target], *, overflow: str, conn
     known = [target.uri for target in targets if not target.is_open]
     streams = [stream(known)] if known else []
     if searched:
-        batches = answers(client, searched, _SEARCH_SECONDS).pipe(
+        batches = answers(client, searched, SEARCH_SECONDS).pipe(
             ops.buffer_with_time_or_count(_COLLECT_SECONDS, len(searched)), ops.filter(bool)
         )
         streams.append(batches.pipe(ops.flat_map(found)))

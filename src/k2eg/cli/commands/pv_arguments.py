@@ -21,6 +21,7 @@ def add_get(parser: Parser) -> None:
     """Adds the arguments of ``get``."""
     add_pvs(parser)
     add_display(parser)
+    parser.add_argument("-c", action="store_true", help="no effect: a get waits for the server, as caget -c does")
     add_full_option(parser)
     add_timeout_option(parser)
 
@@ -83,10 +84,31 @@ def _check_put(arguments: argparse.Namespace) -> None:
         check_name(pv)
 
 
+def _mask(text: str) -> str:
+    """Returns which changes are printed."""
+    if not text or set(text) - set("valp"):
+        raise argparse.ArgumentTypeError(f"must be v, a or va, got {text!r}")
+    if set(text) & set("lp"):
+        raise argparse.ArgumentTypeError(
+            f"must be v, a or va, got {text!r}: gateways publish changes of values and alarms, not those that are for"
+            " archives (l), and properties (p) only with them"
+        )
+    return text
+
+
 def add_monitor(parser: Parser) -> None:
     """Adds the arguments of ``monitor``."""
     add_pvs(parser)
     add_display(parser)
+    parser.add_argument(
+        "-m",
+        dest="mask",
+        type=_mask,
+        default="va",
+        metavar="MASK",
+        help="v prints changes of the value only, a those of the alarm; l and p of camonitor do not exist here"
+        " (default: %(default)s)",
+    )
     parser.add_argument("--count", type=positive, metavar="N", help="stop after N updates")
     parser.add_argument("--duration", type=seconds, metavar="SECONDS", help="stop after this time")
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="fail if a PV sends no update in this time")

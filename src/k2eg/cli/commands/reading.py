@@ -14,13 +14,15 @@ import reactivex as rx
 from reactivex import Observable
 from reactivex import operators as ops
 
+from k2eg.cli.output import print_note
 from k2eg.cli.printing.stream_printer import StreamPrinter
 from k2eg.cli.session import CommandError, ExitCode, cause_of, is_of_pv
 from k2eg.cli.values.pv_names import Target
-from k2eg_rx import Client, GetResult, OperationError, OperationTimeout, PVData, PVUpdate
+from k2eg_rx import Client, GetResult, OperationError, OperationTimeout, PVData, PVUpdate, first
 
 # Seconds until a PV is searched for over Channel Access, too. A gateway needs 0.3 s for a PV that it connects first.
 _HEAD_START = 1.0
+SEARCH_SECONDS = 6.0  # for a PV without a protocol over either, before it is taken for one of PVAccess
 _GATEWAY_SECONDS = 10.0  # that gateways wait for a PV, those too that do not say so
 
 
@@ -162,6 +164,21 @@ def failure_of(found: Sequence[Answer], client: Client) -> CommandError | None:
     head = f"{len(failed)} of {total} PVs failed" if total > 1 and len(failed) > 1 else ""
     code = codes[0] if len(set(codes)) == 1 else ExitCode.FAILED
     return CommandError("\n".join([head, *lines] if head else lines), code)
+
+
+def found_uris(client: Client, targets: Sequence[Target], timeout: float) -> list[str]:
+    """Returns the URIs of PVs; those without a protocol are read to find the one that answers, and noted.
+
+    A PV that answers over neither keeps PVAccess.
+    """
+    searched = [target for target in targets if target.is_open]
+    if not searched:
+        return [target.uri for target in targets]
+    found = first(answers(client, searched, timeout).pipe(ops.to_list()))
+    if note := fallback_note(found):
+        print_note(note)
+    uris = {answer.target: answer.uri for answer in found if answer.data is not None}
+    return [uris.get(target, target.uri) for target in targets]
 
 
 def fallback_note(found: Sequence[Answer]) -> str:

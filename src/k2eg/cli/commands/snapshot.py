@@ -8,12 +8,15 @@ from __future__ import annotations
 import uuid
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
-from k2eg.cli.arguments import Parser, add_full_option, add_timeout_option, positive, pv_uri
+from k2eg.cli.arguments import Parser, add_full_option, add_pvs, add_timeout_option, positive
+from k2eg.cli.commands.reading import SEARCH_SECONDS, found_uris
 from k2eg.cli.output import print_lines, print_note
 from k2eg.cli.printing.stream_printer import ConnectionReporter, StreamPrinter
 from k2eg.cli.session import CLOSE_SECONDS, CommandError, cause_of, formatter_for, open_connected_client, until_signal
+from k2eg.cli.values.pv_names import targets_of
 from k2eg_rx import (
     Client,
     ConnectionState,
@@ -40,11 +43,13 @@ def snapshot(arguments: Namespace, settings: Settings) -> None:
         K2EGError: The gateway refused or did not reply.
         CommandError: PVs had no value in a one-shot snapshot.
     """
-    if arguments.every is None and arguments.recurring is None:
-        with open_connected_client(settings, arguments) as client:
+    targets = targets_of(arguments.names, arguments, settings)
+    is_one_shot = arguments.every is None and arguments.recurring is None
+    with nullcontext() if is_one_shot else until_signal(), open_connected_client(settings, arguments) as client:
+        arguments.uris = found_uris(client, targets, min(arguments.timeout, SEARCH_SECONDS))
+        if is_one_shot:
             _one_shot(arguments, client)
-    else:
-        with until_signal(), open_connected_client(settings, arguments) as client:
+        else:
             _recurring(arguments, client)
 
 
@@ -140,7 +145,7 @@ def _stop(name: str, client: Client, timeout: float, *, interrupted: bool) -> No
 
 def add_arguments(parser: Parser) -> None:
     """Adds the arguments of ``snapshot``."""
-    parser.add_argument("uris", nargs="+", type=pv_uri, metavar="URI", help="pva://NAME or ca://NAME")
+    add_pvs(parser)
     parser.add_argument("--window", type=positive, metavar="MSEC", help="how long a one-shot snapshot waits for values")
     parser.add_argument("--every", type=positive, metavar="MSEC", help="take a recurring snapshot until Ctrl-C")
     parser.add_argument("--recurring", metavar="NAME", help="likewise, with this name, each second without --every")
@@ -163,7 +168,13 @@ def add_arguments(parser: Parser) -> None:
     )
     add_full_option(parser)
     add_timeout_option(parser)
-    parser.set_defaults(check=_check)
+    collect: Callable[[Namespace], None] = parser.get_default("check")
+
+    def check(arguments: Namespace) -> None:
+        collect(arguments)
+        _check(arguments)
+
+    parser.set_defaults(check=check)
 
 
 def _fields(text: str) -> list[str]:

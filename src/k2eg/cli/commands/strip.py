@@ -15,14 +15,15 @@ from k2eg.cli.charts.canvas import Line
 from k2eg.cli.charts.chart import chart_lines
 from k2eg.cli.charts.series import Curve, SeriesBook
 from k2eg.cli.charts.view import View
-from k2eg.cli.commands.reading import no_history, read_history
+from k2eg.cli.commands.reading import found_uris, no_history, read_history
 from k2eg.cli.output import print_spans
 from k2eg.cli.session import CommandError, ExitCode, open_client, open_connected_client, until_signal
-from k2eg.cli.values.pv_names import targets_of
+from k2eg.cli.values.pv_names import Target, targets_of
 from k2eg_rx import Client, Settings
 from k2eg_rx.errors import require_extra
 from k2eg_rx.protocol import nanoseconds_of
 
+_SEARCH_SECONDS = 3.0  # for PVs without a protocol, before the chart is shown with those of PVAccess
 _SMALLEST = (40, 10)  # columns and rows of a chart without a terminal of its own
 _CODES: dict[str | int, str] = {  # of curves by their number, of the rest by the name of the style
     **dict(enumerate(("36", "33", "35", "32", "34", "31"))),
@@ -41,17 +42,19 @@ def strip(arguments: Namespace, settings: Settings) -> None:
         CommandError: Standard output is no terminal, or a PV has no history in this time; its chart is printed first.
         ModuleNotFoundError: textual is not installed.
     """
-    curves = _curves(arguments, settings)
-    book = SeriesBook(curves, arguments.gap)
+    targets = targets_of(arguments.names, arguments, settings)
     until = arguments.until or datetime.now(UTC)
     view = View(
         (until - arguments.since).total_seconds(),
-        own=arguments.own or any(curve.extent or curve.is_log for curve in curves),
+        own=arguments.own
+        or bool(arguments.range)
+        or any(curve.extent or curve.is_log for curve in arguments.file_curves),
         is_log=arguments.log,
     )
     if arguments.once:
         with open_connected_client(settings, arguments) as client:
-            _print_once(client, book, view, (arguments.since, until))
+            curves = _curves(arguments, targets, found_uris(client, targets, _SEARCH_SECONDS))
+            _print_once(client, SeriesBook(curves, arguments.gap), view, (arguments.since, until))
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CommandError("a strip chart needs a terminal: --once prints one as text", ExitCode.USAGE)
@@ -59,6 +62,8 @@ def strip(arguments: Namespace, settings: Settings) -> None:
     from k2eg.cli.commands.strip_app import StripApp  # noqa: PLC0415 - an extra
 
     with until_signal(), open_client(settings, arguments) as client:
+        curves = _curves(arguments, targets, found_uris(client, targets, _SEARCH_SECONDS))
+        book = SeriesBook(curves, arguments.gap)
         app = StripApp(book, view, lambda: client.status)
         streams = [
             client.monitor_many_stream([curve.uri for curve in curves], since=arguments.since),
@@ -74,14 +79,20 @@ def strip(arguments: Namespace, settings: Settings) -> None:
             raise app.error
 
 
-def _curves(arguments: Namespace, settings: Settings) -> list[Curve]:
-    """Returns the PVs of a command; those of files of other strip charts with their ranges."""
+def _curves(arguments: Namespace, targets: Sequence[Target], uris: Sequence[str]) -> list[Curve]:
+    """Returns the PVs of a command; those of files of other strip charts with their ranges.
+
+    Args:
+        arguments: The command's.
+        targets: The PVs as given.
+        uris: Those that were found.
+    """
     of_files = {curve.name: curve for curve in arguments.file_curves}
     curves: list[Curve] = []
-    for target in targets_of(arguments.names, arguments, settings):
+    for target, uri in zip(targets, uris, strict=True):
         found = of_files.get(target.text)
         extent, is_log = (found.extent, found.is_log) if found else (None, False)
-        curves.append(Curve(target.uri, target.name, arguments.range or extent, is_log))
+        curves.append(Curve(uri, target.name, arguments.range or extent, is_log))
     return curves
 
 

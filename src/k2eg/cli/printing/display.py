@@ -58,6 +58,7 @@ def add_display(parser: Parser) -> None:
         add(f"-{form}", action=_Digits, dest="digits", metavar="DIGITS", help=f"floats as %%.DIGITS{form}{help_}")
     add("-x", "--hex", action="store_true", help="whole numbers in hexadecimal")
     add("-#", dest="elements", type=_elements, metavar="N", help="N elements of an array; 0 for all")
+    add("-F", dest="separator", metavar="TEXT", help="between fields and elements, without alignment")
     add("-r", "--fields", type=_fields, default=(), metavar="FIELDS", help="these fields: value,alarm.severity")
     add("--timestamp", choices=TIME_KINDS, default="server", help="which time is shown (default: %(default)s)")
     add("--csv", action="store_true", help="comma-separated values, with a line of names above")
@@ -83,6 +84,7 @@ def display_of(arguments: argparse.Namespace, uris: Iterable[str]) -> Formatter:
         wide=arguments.wide,
         csv=arguments.csv,
         fields=arguments.fields,
+        separator=arguments.separator,
         style=style,
         time_text=TimeColumn(arguments.timestamp).text,
     )

@@ -199,6 +199,7 @@ class Formatter:
         wide: Whether to print severity, status and message of every value.
         csv: Whether to print lines of comma-separated values.
         blocks: Whether long arrays take several lines.
+        separator: Stands between fields and elements, which are not aligned then; None for columns.
         fields: Paths of the fields to print instead of the value; empty for the value.
         style: How values are written.
         time_text: Returns the text of a value's time; None for EPICS time.
@@ -213,9 +214,15 @@ class Formatter:
     csv: bool = False
     blocks: bool = False
     fields: tuple[str, ...] = ()
+    separator: str | None = None
     style: ValueStyle = _PLAIN
     time_text: Callable[[PVData], str] | None = None
     columns: Callable[[], int | None] = _no_terminal
+
+    @property
+    def is_separated(self) -> bool:
+        """Whether lines have the separator, which the user gave, and otherwise no control character."""
+        return self.separator is not None and not (self.json or self.csv or self.fields)
 
     def pv(self, data: PVData) -> str:
         """Returns the line, or lines, for a PV's value."""
@@ -226,14 +233,15 @@ class Formatter:
             return json.dumps(pv_object(data, full=self.full) | chosen)
         if self.csv:
             return "\n".join(self._csv_lines(data))
+        if self.separator is not None and self.is_separated:
+            return self.separator.join(map(printable, self._separate(data)))
         if self.terse and not self.fields:
             return self._terse(data)
         value, block = value_lines(data, self.style) if self.blocks else (format_value(data, self.style), [])
         if self.fields:
             value, block = "", list(structure_lines({path: picked(data.data, path) for path in self.fields}))
-        time = local_time(data.timestamp) if self.time_text is None else self.time_text(data)
         value = f"{value} {printable(data.units)}".rstrip() if value else ""
-        parts = (printable(data.name), time, value, self.alarm(data))
+        parts = (printable(data.name), self._time(data), value, self.alarm(data))
         lines = [fitted_line(*parts, name_width=self.name_width, width=self.columns())]
         if self.full:
             lines += structure_lines(data.data, indent=2)
@@ -252,15 +260,29 @@ class Formatter:
         """Returns the line above all values; empty if there is none."""
         return ",".join(_CSV_COLUMNS) if self.csv else ""
 
+    def _time(self, data: PVData) -> str:
+        return local_time(data.timestamp) if self.time_text is None else self.time_text(data)
+
+    def _separate(self, data: PVData) -> list[str]:
+        """Returns what a line with a separator has: each element of an array for itself, nothing that is empty."""
+        values = self._elements(data)
+        if self.terse:
+            return values
+        parts = [data.name, self._time(data).strip(), *values, data.units, self.alarm(data)]
+        return [part for part in parts if part]
+
     def _terse(self, data: PVData) -> str:
+        return " ".join(self._elements(data)) if self.blocks else format_value(data, self.style)
+
+    def _elements(self, data: PVData) -> list[str]:
         elements: object = data.value
-        if not isinstance(elements, list) or not self.blocks:
-            return format_value(data, self.style)
+        if not isinstance(elements, list):
+            return [format_value(data, self.style)]
         parts = cast("list[object]", elements)
         if (text := self.style.text_of(parts)) is not None:
-            return printable(text)
+            return [printable(text)]
         count = self.style.shown(len(parts), len(parts))
-        return " ".join(_element(element, data.precision, self.style) for element in parts[:count])
+        return [_element(element, data.precision, self.style) for element in parts[:count]]
 
     def _csv_lines(self, data: PVData) -> list[str]:
         value = jsonable(data.value) if data.label is None else data.label

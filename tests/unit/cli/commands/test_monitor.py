@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from reactivex import operators as ops
 
-from k2eg.cli.commands.monitor import updates_of
+from k2eg.cli.arguments import parse_arguments
+from k2eg.cli.commands.monitor import Mask, updates_of
 from k2eg.cli.values.pv_names import Target
 from k2eg_rx import Client, ConnectionEvent, PVState, PVUpdate
 from k2eg_rx.testing import ScriptedGateway
@@ -52,3 +54,27 @@ def test_dead_pvs_hold_no_other_back_and_are_monitored_too(k2eg_gateway: Scripte
     dead.connect()
     k2eg_gateway.advance(1.0)
     assert "pva://dead" in uris(items)
+
+
+@pytest.mark.parametrize(
+    ("mask", "values"), [("va", [1.0, 1.0, 1.0, 2.0, 2.0]), ("v", [1.0, 2.0]), ("a", [1.0, 1.0, 2.0])]
+)
+def test_a_mask_prints_changes_of_the_value_or_of_the_alarm_only(
+    k2eg_gateway: ScriptedGateway, k2eg_client: Client, mask: str, values: list[float]
+) -> None:
+    pv = k2eg_gateway.pv("x", 1.0)
+    shown: list[float] = []
+    updates = k2eg_client.monitor_stream("pva://x").pipe(ops.filter(Mask(mask)))
+    updates.subscribe(lambda update: shown.append(update.value))
+    k2eg_gateway.advance(1.0)
+    for value, severity in ((1.0, 0), (1.0, 2), (2.0, 2), (2.0, 0)):
+        pv.post(value, severity=severity)
+        k2eg_gateway.advance(1.0)
+    assert shown == values
+
+
+@pytest.mark.parametrize("mask", ["l", "vap", "x", ""])
+def test_a_mask_that_cannot_be_had_is_refused(capsys: pytest.CaptureFixture[str], mask: str) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["monitor", "-m", mask, "pva://x"])
+    assert "argument -m: must be v, a or va, got" in capsys.readouterr().err

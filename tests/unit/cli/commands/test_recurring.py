@@ -90,3 +90,15 @@ def test_one_shot_snapshots_are_csv_too(gateway: ScriptedGateway, capsys: pytest
 def test_options_that_do_not_fit(words: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["snapshot", "pva://my:x", *words]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_snapshots_find_names_over_either_protocol(
+    gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.pv("ca://old", 2.5)
+    assert run(gateway, "snapshot", "my:x", "old") == 0
+    done = capsys.readouterr()
+    assert [line.split()[0] for line in done.out.splitlines()] == ["my:x", "old"]
+    assert done.err == "k2eg: found over ca, not pva (-p ca asks there at once): old\n"
+    assert run(gateway, "snapshot", "--every", "100", "--count", "1", "old") == 0
+    assert "2.5" in capsys.readouterr().out

@@ -85,3 +85,15 @@ def test_without_a_terminal_it_says_what_to_do(gateway: ScriptedGateway, capsys:
 )
 def test_arguments_that_are_none(gateway: ScriptedGateway, words: tuple[str, ...]) -> None:
     assert strip(gateway, "my:current", *words) == 2
+
+
+def test_names_are_found_over_either_protocol(gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]) -> None:
+    old = gateway.pv("ca://old", 0.0)
+    with gateway.client() as client:
+        client.monitor_stream("ca://old").subscribe(lambda _: None)
+        gateway.advance(1.0)
+        old.post(5.0)
+        gateway.advance(1.0)
+    until = f"{gateway.clock.now:%Y-%m-%dT%H:%M:%SZ}"
+    assert strip(gateway, "old", "--once", "--since", INTERVAL[1], "--until", until) == 0
+    assert capsys.readouterr().out.endswith("a old  5\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from k2eg.cli.arguments import parse_arguments
+from k2eg.cli.output import print_value
 from k2eg.cli.printing.display import display_of
 from k2eg.cli.printing.formatting import Formatter
 from k2eg_rx import PVData
@@ -75,3 +76,21 @@ def test_wrong_options_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> N
             shown(*words)
         assert exit_.value.code == 2
     assert capsys.readouterr().err.count("\n") == 4
+
+
+def test_a_separator_stands_between_fields_and_elements(utc: None, capsys: pytest.CaptureFixture[str]) -> None:
+    time = "2023-11-14 22:13:20.000000"
+    print_value(shown("-F", "\t"), DATA)
+    print_value(shown("-F", ";", "-t"), PVData("w", {"value": [1, 2, 3]}))
+    print_value(shown("-F", "|", "-#", "2"), PVData("w\x1b", {"value": ["a\tb", "c", "d"]}))
+    print_value(shown("-F", ";", "--csv"), PVData("w", {"value": 1}))
+    assert capsys.readouterr().out.splitlines() == [
+        f"x\t{time}\t31.25\tA\tMAJOR (HIHI)",
+        "1;2;3",
+        "w\\x1b|<undefined>|a\\tb|c",
+        "w,,1,,NO_ALARM,",
+    ]
+
+
+def test_a_get_takes_the_option_of_caget_for_completion() -> None:
+    assert parse_arguments(["get", "-c", "pva://x"]).names == ["pva://x"]
