@@ -1,11 +1,11 @@
 """A fleet of gateways: each event once, a member that is killed, a rolling restart, and 10,000 PVs.
 
-    python benchmarks/fleet.py [load kill rolling many] [--pvs 300] [--many 10000] [--seconds 20] [--json FILE]
+    python benchmarks/fleet.py [load kill rolling many] [--pvs 300] [--period .1] [--many 10000] [--json FILE]
 
-An IOC counts in every PV ten times a second, `k2eg gateway` processes of one group publish them on Apache Kafka, and a
-bare consumer reads what is in the topics: a step of a counter that is missing was lost, one that is there again was
-published twice. A client of this project monitors the PVs on their own topics, another one on a topic that they share;
-both get values meanwhile, and one has a recurring and a triggered snapshot.
+An IOC counts in every PV ten times a second by default, `k2eg gateway` processes of one group publish them on Apache
+Kafka, and a bare consumer reads what is in the topics: a step of a counter that is missing was lost, one that is there
+again was published twice. A client of this project monitors the PVs on their own topics, another one on a topic that
+they share; both get values meanwhile, and one has a recurring and a triggered snapshot.
 
     load     three members; events, gets and triggers are counted
     kill     one of three is killed: how long its PVs and those of the others were silent
@@ -155,7 +155,7 @@ class Load:
     """Members that publish to clients and readers, with gets and snapshots."""
 
     def __init__(self, running: ExitStack, arguments: argparse.Namespace) -> None:
-        self.site = Laboratory(running, arguments.pvs, ".1")
+        self.site = Laboratory(running, arguments.pvs, arguments.period)
         self.topics = [monitor_topic(name) for name in self.site.names]
         self.site.create(self.topics)
         self.members = [self.site.gateway() for _ in range(MEMBERS)]
@@ -318,6 +318,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], help="(default: all)")
     parser.add_argument("--pvs", type=int, default=300, help="100 or more share a topic (default %(default)s)")
+    parser.add_argument(
+        "--period",
+        choices=(".1", ".2", ".5", "1"),
+        default=".1",
+        help="seconds between two values of a PV (default %(default)s)",
+    )
     parser.add_argument("--many", type=int, default=10_000, help="slow PVs (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of counting (default %(default)g)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes the figures")

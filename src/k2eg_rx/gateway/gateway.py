@@ -372,8 +372,8 @@ class Gateway:
         """Stops reading commands, waits up to 1 s for running gets and puts, and fails the rest. Idempotent.
 
         Args:
-            timeout: Seconds that closing may take in total, apart from some that other gateways of the group take to go
-                on with what this one has published.
+            timeout: Seconds that publishing the rest may take, and that all else may take in total; apart from some
+                that other gateways of the group take to go on with what this one has published.
         """
         with self._close_lock:
             if self._closed:
@@ -388,7 +388,7 @@ class Gateway:
         self._run_on_loop(self._stop, timeout / 4)
         for start in self._starts:
             start.close()
-        self._publisher.close(timeout / 4)
+        self._publisher.close(timeout)
         if self._handler.get_put.audit is not None:
             self._handler.get_put.audit.close(timeout / 4)
         if self._fleet is not None:

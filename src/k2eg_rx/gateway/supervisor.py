@@ -39,7 +39,7 @@ _ANSWER = 2.0  # seconds for an answer; a member answers within milliseconds
 _STUCK = 120.0  # seconds without an answer after which a member is killed; a starved machine is no reason
 _FIRST_DELAY, _LAST_DELAY = 1.0, 30.0  # seconds until a member starts again: doubled each time
 _STEADY = 60.0  # seconds after which the next delay is the first again
-_END = 15.0  # seconds for all members to close; they take 2, and 9 more at most for others to take over
+_END = 22.0  # seconds for all members to close; they take 2, and 18 more at most for others to take over
 
 _MEMBERS = Family(
     "k2eg_gateway_members", "gauge", "Processes of this gateway: all, and those that are ready", ("state",)

@@ -60,7 +60,9 @@ _PROOF = 5  # ticks between commits that show that this gateway is in the group
 # a session, which is 6 s at least.
 _ALLOWED = 1.0
 _RETRY = 0.5  # seconds until an entry that Kafka has not confirmed is written again
-_HAND_OVER = 4.0  # seconds that others may take to go on when a gateway ends; one or two are usual
+_HAND_OVER = 12.0  # seconds that others may take to go on when a gateway ends; one or two are usual
+_LEAVE = 2.0  # seconds to leave the group
+_ANNOUNCE = 4.0  # seconds that Kafka may take to confirm that a gateway ends; without, it waits for no other
 _LAST_WORD = 2.0  # seconds to write what was published, where no other goes on
 
 
@@ -152,6 +154,7 @@ class Fleet:
         self._leavers: frozenset[str] = frozenset()
         self._ticks = 0
         self._until = 0.0  # by `elapsed`: until then this gateway may publish
+        self._assignment = -1  # the number of the group's assignment at the last look
         self._lapsed = False
         self._is_resuming = False
         self._leaving = False
@@ -215,15 +218,21 @@ class Fleet:
         self.owner.reserve()
 
     def _check_session(self, source: RecordSource) -> None:
-        """Allows publishing for a while, unless this gateway was not heard of for too long."""
-        now, in_session = elapsed(), source.in_session()
+        """Allows publishing for a while, unless this gateway was not heard of for too long.
+
+        A look that comes late, on a busy machine, matters only if the group has assigned the partitions anew meanwhile:
+        in one assignment, a commit that was accepted shows that the session has not expired before.
+        """
+        now, in_session, assignment = elapsed(), source.in_session(), source.assignment()
         if self._leaving:
             return
+        is_same = in_session and assignment is not None and assignment.number == self._assignment
+        self._assignment = -1 if assignment is None else assignment.number
         if self._lapsed:
             if in_session and not self._is_resuming:
                 self._is_resuming = True
                 self.log.catch_up(partial(self._resume, source))
-        elif 0 < self._until <= now:
+        elif 0 < self._until <= now and not is_same:
             self._lapsed = True
             _log.warning("publishing paused: reason=no contact to the group of gateways, others may have taken over")
         elif in_session:
@@ -273,6 +282,10 @@ class Fleet:
         value = entry.value or {}
         if entry.kind is Kind.OWNER and entry.value is not None:
             self.owner.on_owner(entry.partition, str(value.get("owner")), integer(value.get("epoch")))
+        elif entry.kind is Kind.HANDING_OVER:
+            self.owner.tenancies[entry.partition].announce(integer(value.get("epoch")))
+        elif entry.kind is Kind.WITHDRAWN:
+            self.owner.tenancies[entry.partition].withdraw(str(value.get("owner")), integer(value.get("epoch")))
         elif entry.kind is Kind.LEAVING:
             self._leavers = self._leavers - {entry.name} if entry.value is None else self._leavers | {entry.name}
         elif entry.kind is Kind.RELEASED:
@@ -333,11 +346,16 @@ class Fleet:
         source = self._source
         if source is None or not self.log.started.done():
             return
-        self._leaving, self._until = True, elapsed() + _HAND_OVER + _LAST_WORD  # with the consent of this gateway
-        source.close(_HAND_OVER / 2)
-        call_soon(self._scheduler, partial(self._append, 0, Kind.LEAVING, self._name, {}, lambda _: None))
+        # with the consent of this gateway
+        self._leaving, self._until = True, elapsed() + _LEAVE + _HAND_OVER + _LAST_WORD
+        announced = threading.Event()
+        call_soon(self._scheduler, partial(self._append, 0, Kind.LEAVING, self._name, {}, lambda _: announced.set()))
+        call_soon(
+            self._scheduler, partial(self.owner.announce, leaving=True)
+        )  # before others are assigned its partitions
+        source.close(_LEAVE)
         call_soon(self._scheduler, self._check_gone)
-        if not self._gone.wait(_HAND_OVER):
+        if not (announced.wait(_ANNOUNCE) and self._gone.wait(_HAND_OVER)):
             call_soon(self._scheduler, partial(self._give_up, alone=True))
             self._gone.wait(_LAST_WORD)
         call_soon(self._scheduler, partial(self._append, 0, Kind.LEAVING, self._name, None, lambda _: None))

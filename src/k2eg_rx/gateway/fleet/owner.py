@@ -46,7 +46,10 @@ _log = get_logger(__name__)
 
 _CONNECT = 1.0  # seconds that PVs have to connect before the owner before is asked to stop; most take milliseconds
 _RELEASE = 1.0  # seconds that the owner before has to stop; it takes some 50 ms, unless it is dead or frozen
-_FLUSH = 2.0  # seconds that Kafka may take to confirm what a former owner has published
+# Seconds for each, if the owner before has announced that it hands the partition over: it is alive, and may be slow.
+_CONNECT_AT_LEISURE = 3.0
+_RELEASE_AT_LEISURE = 10.0
+_FLUSH = 5.0  # seconds that Kafka may take to confirm what a former owner has published
 _STEP = 0.02  # seconds between looks at what is waited for
 _RESERVED = 1000  # iteration numbers that an owner may use before it has to reserve more: a second at the highest rate
 
@@ -82,6 +85,7 @@ class Tenure:
         wanted_again: Those of them that were requested meanwhile, and snapshots that publish their last iteration.
         handing_over: The snapshots that another gateway goes on with.
         next_numbers: The numbers of their next iterations, once they have ended here.
+        announced: Whether it has announced that it hands the partition over.
         work: The preparation.
         timer: What it waits for.
     """
@@ -96,6 +100,7 @@ class Tenure:
         self.wanted_again: dict[MonitorKey | str, MonitorDefinition | SnapshotDefinition] = {}
         self.handing_over: set[str] = set()
         self.next_numbers: dict[str, int] = {}
+        self.announced = False
         self.work = SerialDisposable()
         self.timer = SerialDisposable()
 
@@ -169,6 +174,7 @@ class Owner:
     def assign(self, partitions: frozenset[int]) -> None:
         """Takes over partitions that the group has assigned; others are published until they have another owner."""
         self._assigned = partitions
+        self.announce()
         for partition in sorted(partitions - self.tenures.keys()):
             tenure = self.tenures[partition] = Tenure(partition)
             work: list[MonitorKey | str] = [each.key for each in self._desired.monitors_in(partition)]
@@ -176,6 +182,20 @@ class Owner:
             tenure.work.disposable = in_slices(
                 self._scheduler, work, partial(self._prepare, tenure), partial(self._await_values, tenure)
             )
+
+    def announce(self, *, leaving: bool = False) -> None:
+        """Announces which partitions this gateway hands over, as the group has not assigned them to it any more.
+
+        A gateway that was cut off from the group hands nothing over: others have taken it.
+        """
+        if not self._outlet.in_session():
+            return
+        for tenure in self.tenures.values():
+            is_given_up = leaving or tenure.partition not in self._assigned
+            if tenure.stage is Stage.LIVE and is_given_up is not tenure.announced:
+                tenure.announced = is_given_up
+                value = {"epoch": tenure.epoch} if is_given_up else None
+                self._append(tenure.partition, Kind.HANDING_OVER, str(tenure.partition), value, lambda _: None)
 
     def _prepare(self, tenure: Tenure, key: MonitorKey | str) -> None:
         wanted = self._desired.snapshots.get(key) if isinstance(key, str) else self._desired.monitors.get(key)
@@ -233,10 +253,11 @@ class Owner:
     def _await_values(self, tenure: Tenure) -> None:
         """Claims a partition when its PVs are connected, if another gateway publishes them until then."""
         tenancy = self.tenancies[tenure.partition]
-        deadline = self._clock() + _CONNECT
+        began = self._clock()
 
         def is_ready() -> bool:
-            if tenancy.is_vacant or self._clock() >= deadline:
+            patience = _CONNECT_AT_LEISURE if tenancy.is_handing_over else _CONNECT
+            if tenancy.is_vacant or self._clock() >= began + patience:
                 return True
             wanted = self._desired.monitors_in(tenure.partition)
             return all(self._monitors.has_value(each.key) or self._denial(each) for each in wanted)
@@ -286,10 +307,13 @@ class Owner:
         if tenure.stage is not Stage.CLAIMED:
             return
         tenure.stage = Stage.WAITING
-        deadline = self._clock() + _RELEASE
-        self._when(
-            tenure, lambda: tenancy.may_begin or self._clock() >= deadline, partial(self._go_live, tenure, tenancy)
-        )
+        began = self._clock()
+
+        def may_begin() -> bool:
+            patience = _RELEASE_AT_LEISURE if tenancy.was_handing_over else _RELEASE
+            return tenancy.may_begin or self._clock() >= began + patience
+
+        self._when(tenure, may_begin, partial(self._go_live, tenure, tenancy))
 
     def _go_live(self, tenure: Tenure, tenancy: Tenancy) -> None:
         tenure.stage = Stage.LIVE
@@ -409,6 +433,9 @@ class Owner:
 
     def drop(self, tenure: Tenure) -> None:
         """Gives up a partition of which nothing was published."""
+        if tenure.epoch:
+            value = {"owner": self._name, "epoch": tenure.epoch}
+            self._append(tenure.partition, Kind.WITHDRAWN, str(tenure.partition), value, lambda _: None)
         tenure.work.dispose()
         tenure.timer.dispose()
         for each in self._desired.monitors_in(tenure.partition):

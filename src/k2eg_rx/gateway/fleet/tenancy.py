@@ -1,12 +1,15 @@
 """The owner of each partition of the state log, by the order of the log: the same for all gateways that read it. Pure.
 
 An owner entry counts if its epoch is greater than that of the one before it; otherwise it is void, and its writer,
-which sees that as all others do, writes another one.
+which sees that as all others do, writes another one. An owner that has lost the partition before it has published
+anything says so, and the next one waits for the owner before it.
 """
 
 from __future__ import annotations
 
 from k2eg_rx.gateway.fleet.entries import Release
+
+_EARLIER = 8  # owners before that are remembered; more than one if some published nothing
 
 
 class Tenancy:
@@ -15,31 +18,62 @@ class Tenancy:
     Attributes:
         owner: The gateway; empty before the first one.
         epoch: Its epoch.
-        before: The epoch of the owner before; 0 if it is not known to have been one.
         release: The latest release; that of the owner, or of the owner before.
     """
 
     def __init__(self) -> None:
         self.owner = ""
         self.epoch = 0
-        self.before = 0
         self.release: Release | None = None
+        self._earlier: dict[int, str] = {}  # the owners before, by epoch, the latest last
+        self._is_withdrawn = False
+        self._handing_over = 0  # the epoch of an owner that will release
 
     def take(self, owner: str, epoch: int) -> bool:
         """Applies an owner entry; returns whether it counts."""
         if epoch <= self.epoch:
             return False
-        self.before, self.owner, self.epoch = self.epoch, owner, epoch
+        if self.epoch and not self._is_withdrawn:
+            self._earlier = dict([*self._earlier.items(), (self.epoch, self.owner)][-_EARLIER:])
+        self.owner, self.epoch, self._is_withdrawn = owner, epoch, False
         return True
 
     def give_up(self, release: Release) -> None:
         """Applies the release of an owner."""
-        if release.epoch in (self.epoch, self.before):
+        if release.epoch in (self.epoch, *self._earlier):
             self.release = release
+
+    def withdraw(self, owner: str, epoch: int) -> None:
+        """Applies the end of an owner that has published nothing: the next one waits for the owner before it."""
+        if (owner, epoch) == (self.owner, self.epoch):
+            self._is_withdrawn = True
+        elif self._earlier.get(epoch) == owner:
+            del self._earlier[epoch]
+
+    def announce(self, epoch: int) -> None:
+        """Applies the announcement of an owner that it will release the partition; 0 if it does not."""
+        self._handing_over = epoch
+
+    @property
+    def before(self) -> int:
+        """The epoch of the owner before; 0 if there is none, as far as known."""
+        return next(reversed(self._earlier), 0)
+
+    @property
+    def is_handing_over(self) -> bool:
+        """Whether the owner has announced that it will release the partition."""
+        return bool(self.epoch) and self._handing_over == self.epoch
+
+    @property
+    def was_handing_over(self) -> bool:
+        """Whether the owner before has."""
+        return bool(self.before) and self._handing_over == self.before
 
     @property
     def is_vacant(self) -> bool:
         """Whether nothing of the partition is published by an owner."""
+        if self._is_withdrawn:
+            return self.may_begin
         return not self.epoch or (self.release is not None and self.release.epoch == self.epoch)
 
     @property

@@ -170,7 +170,7 @@ class Site:
         self.advance(0.5)
         return member
 
-    def assign(self, *owned: tuple[Member, set[int]], seconds: float = 3.0) -> None:
+    def assign(self, *owned: tuple[Member, set[int]], seconds: float = 5.0) -> None:
         for member, partitions in owned:
             member.source.owned = partitions
         self.advance(seconds)
@@ -255,6 +255,72 @@ def test_a_dead_owner_is_waited_for_a_second(site: Site) -> None:
     site.advance(2.0)
     site.update("a", 4)
     assert site.values("a") == [1, 2, 3, 4]
+
+
+def test_an_owner_that_hands_over_is_waited_for_while_it_is_slow(site: Site) -> None:
+    first = site.add()
+    site.assign((first, ALL))
+    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    site.update("a", 1)
+    second = site.add()
+    site.assign((first, set()), (second, ALL), seconds=0.15)
+    first.log.is_stuck = True
+    for value in range(2, 42):
+        site.update("a", value, 0.1)
+    assert site.values("a") == list(range(1, 42))
+    assert set(site.publishers("a")) == {first}
+    first.log.is_stuck = False
+    first.log.read()
+    for value in range(42, 52):
+        site.update("a", value, 0.1)
+    assert site.values("a") == list(range(1, 52))
+    assert site.publishers("a")[-1] is second
+
+
+def test_an_owner_that_dies_while_it_hands_over_is_waited_for_ten_seconds(site: Site) -> None:
+    first = site.add()
+    site.assign((first, ALL))
+    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    site.update("a", 1)
+    second = site.add()
+    site.assign((first, set()), (second, ALL), seconds=0.15)
+    first.log.is_stuck, first.source.is_member = True, False
+    site.members.remove(first)
+    site.update("a", 2)
+    site.advance(9.0)
+    assert site.values("a") == [1]
+    site.advance(2.0)
+    assert site.values("a") == [1, 2]
+
+
+def test_a_partition_that_comes_back_is_not_handed_over(site: Site) -> None:
+    first = site.add()
+    site.assign((first, ALL))
+    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    site.assign((first, set()), seconds=0.15)
+    tenancies = first.fleet.owner.tenancies
+    assert all(tenancies[number].is_handing_over for number in ALL)
+    site.assign((first, ALL), seconds=0.15)
+    assert not any(tenancies[number].is_handing_over for number in ALL)
+
+
+def test_an_owner_between_that_has_published_nothing_changes_nothing(site: Site) -> None:
+    first = site.add()
+    site.assign((first, ALL))
+    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    second, third = site.add(), site.add()
+    site.update("a", 1)
+    first.log.is_stuck = True
+    site.assign((first, set()), (second, ALL), seconds=1.0)
+    site.assign((second, set()), (third, ALL), seconds=0.5)
+    for value in range(2, 12):
+        site.update("a", value, 0.1)
+    first.log.is_stuck = False
+    first.log.read()
+    for value in range(12, 22):
+        site.update("a", value, 0.1)
+    assert site.values("a") == list(range(1, 22))
+    assert list(dict.fromkeys(site.publishers("a"))) == [first, third]
 
 
 def test_a_gateway_without_contact_publishes_again_after_it_has_read_the_log(site: Site) -> None:

@@ -43,6 +43,34 @@ def test_an_owner_that_has_released_leaves_the_partition_vacant() -> None:
     assert not tenancy.is_vacant
 
 
+def test_an_owner_that_withdraws_leaves_the_next_one_to_the_owner_before_it() -> None:
+    tenancy = Tenancy()
+    tenancy.take("a", 10)
+    tenancy.announce(10)
+    assert tenancy.is_handing_over
+    tenancy.take("b", 20)
+    assert tenancy.was_handing_over
+    tenancy.take("c", 30)
+    tenancy.withdraw("x", 20)  # whose claim was void
+    assert not tenancy.was_handing_over
+    tenancy.withdraw("b", 20)
+    assert (tenancy.before, tenancy.was_handing_over, tenancy.may_begin) == (10, True, False)
+    tenancy.give_up(Release(10))
+    assert tenancy.may_begin
+
+
+def test_an_owner_that_withdraws_before_there_is_another_one_is_none() -> None:
+    tenancy = Tenancy()
+    tenancy.take("a", 10)
+    tenancy.take("b", 20)
+    tenancy.withdraw("b", 20)
+    assert not tenancy.is_vacant, "the one before has not stopped"
+    tenancy.give_up(Release(10))
+    assert tenancy.is_vacant
+    tenancy.take("c", 30)
+    assert tenancy.release_before == Release(10)
+
+
 def test_all_readers_of_a_log_agree_whatever_compaction_has_removed() -> None:
     entries: list[tuple[str, int]] = [("a", 10), ("b", 8), ("c", 12), ("a", 12), ("b", 15)]
     readers = [Tenancy() for _ in entries]
