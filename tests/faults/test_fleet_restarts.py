@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
 from fleet_application import Application, assert_numbers_go_on, owners, wait_for_members
@@ -40,8 +41,8 @@ def test_a_rolling_restart_loses_and_repeats_nothing(site: Any, application: App
     with application.changed:
         assert all(now[name] != before[name] for name in names), "all have moved"
         for name in names:
-            values = application.values[name]
-            assert values == list(range(values[0], values[0] + len(values))), "values are missing, or there twice"
+            steps = [step for step in pairwise(application.values[name]) if step[1] != step[0] + 1]
+            assert not steps, f"values of {name} are missing, or there twice"
         assert application.iterations[topic] == list(range(1, triggers + 1))
         numbers = application.iterations[every]
         assert numbers == list(range(1, len(numbers) + 1))

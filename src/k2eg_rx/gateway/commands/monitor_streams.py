@@ -17,10 +17,13 @@ from k2eg_rx.gateway.commands.limits import MonitorShare
 from k2eg_rx.gateway.commands.messages import OutgoingRecord, PVValue, notice
 from k2eg_rx.gateway.commands.repeats import RepeatState
 from k2eg_rx.gateway.commands.topics import ConsumedTopics
+from k2eg_rx.gateway.commands.update_queue import size_of
 from k2eg_rx.protocol import Serialization
 from k2eg_rx.pv import PVAddress
 
-_MAX_HELD = 1000  # values of a PV: a handover takes a second or two
+# Of the values of a PV that wait: a handover takes a second or two, and ten more if the owner before is slow.
+_MAX_HELD = 5000
+_MAX_HELD_BYTES = 100 * 1024 * 1024
 
 
 def time_of(value: PVValue) -> int:
@@ -36,11 +39,18 @@ class HeldValues:
     """The values of a PV that wait until another gateway has stopped publishing it: the newest ones."""
 
     def __init__(self) -> None:
-        self._values: deque[PVValue] = deque(maxlen=_MAX_HELD)
+        self._values: deque[PVValue] = deque()
+        self._bytes = 0
 
     def add(self, value: PVValue) -> None:
-        """Adds a value; drops the oldest one if there are too many."""
+        """Adds a value; drops the oldest ones if there are too many, or if they are too large together."""
         self._values.append(value)
+        self._bytes += size_of(value.structure)
+        while len(self._values) > _MAX_HELD or (self._bytes > _MAX_HELD_BYTES and len(self._values) > 1):
+            self._bytes -= size_of(self._values.popleft().structure)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
     def after(self, time: int | None) -> list[PVValue]:
         """Returns the values that are newer than a time in nanoseconds, or that have no time; None: all."""

@@ -189,9 +189,11 @@ class Monitors:
             self._repeats.subscribing(monitor)
 
     def has_value(self, key: MonitorKey) -> bool:
-        """Returns whether a monitor's PV is connected."""
+        """Returns whether a monitor has values of its PV; one that waits for its topic has none yet."""
         monitor = self._active.get(key)
-        return monitor is not None and self._channels.latest(monitor.address) is not None
+        if monitor is None:
+            return False
+        return bool(monitor.held) if monitor.held is not None else self._channels.latest(monitor.address) is not None
 
     def go_live(self, key: MonitorKey, epoch: str, since: int | None) -> None:
         """Publishes what was held back of a monitor, and its events from now on.

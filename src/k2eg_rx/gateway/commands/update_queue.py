@@ -27,7 +27,7 @@ _STRUCTURE_BYTES = 2000  # memory of a scalar PV's structure, roughly
 _SCALARS = (float, int, str)
 
 
-def _size(structure: Structure) -> int:
+def size_of(structure: Structure) -> int:
     """Returns the approximate memory of a structure: arrays are in `value`, or one level below in tables and images."""
     value: Any = structure.get("value")
     if isinstance(value, _SCALARS):
@@ -55,7 +55,7 @@ class UpdateSource:
 
     def put(self, structure: Structure) -> None:
         """Enqueues an update. Any thread; never blocks."""
-        self._queue.add(self, structure, _size(structure))
+        self._queue.add(self, structure, size_of(structure))
 
     def disconnected(self) -> None:
         """Enqueues a disconnection. Any thread; never blocks."""

@@ -47,7 +47,7 @@ _log = get_logger(__name__)
 _CONNECT = 1.0  # seconds that PVs have to connect before the owner before is asked to stop; most take milliseconds
 _RELEASE = 1.0  # seconds that the owner before has to stop; it takes some 50 ms, unless it is dead or frozen
 # Seconds for each, if the owner before has announced that it hands the partition over: it is alive, and may be slow.
-_CONNECT_AT_LEISURE = 3.0
+_CONNECT_AT_LEISURE = 6.0
 _RELEASE_AT_LEISURE = 10.0
 _FLUSH = 5.0  # seconds that Kafka may take to confirm what a former owner has published
 _STEP = 0.02  # seconds between looks at what is waited for

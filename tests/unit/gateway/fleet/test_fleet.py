@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import reactivex
+from reactivex.subject import Subject
 from reactivex.testing import TestScheduler
 
 from k2eg_rx.errors import TransportError
@@ -25,6 +26,7 @@ from k2eg_rx.gateway.gateway import CommandHandler
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
 from k2eg_rx.gateway.runtime.options import GatewayOptions
+from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport import Assignment, Record
 
 UNIX = 1_795_000_000.0
@@ -170,7 +172,7 @@ class Site:
         self.advance(0.5)
         return member
 
-    def assign(self, *owned: tuple[Member, set[int]], seconds: float = 5.0) -> None:
+    def assign(self, *owned: tuple[Member, set[int]], seconds: float = 8.0) -> None:
         for member, partitions in owned:
             member.source.owned = partitions
         self.advance(seconds)
@@ -291,6 +293,25 @@ def test_an_owner_that_dies_while_it_hands_over_is_waited_for_ten_seconds(site: 
     assert site.values("a") == [1]
     site.advance(2.0)
     assert site.values("a") == [1, 2]
+
+
+def test_a_pv_whose_topic_is_awaited_is_published_by_the_owner_before(site: Site, monkeypatch: Any) -> None:
+    first = site.add()
+    site.assign((first, ALL))
+    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    second = site.add()
+    topic: Subject[Any] = Subject()
+    monkeypatch.setattr(second.handler.topics, "ensure", lambda *_: topic)
+    second.handler.channels.stream(PVAddress.parse("pva://a")).subscribe(lambda _: None)  # as a snapshot has it
+    site.assign((first, set()), (second, ALL), seconds=0.15)
+    for value in range(20):
+        site.update("a", value, 0.1)
+    assert set(site.publishers("a")) == {first}
+    topic.on_completed()
+    for value in range(20, 40):
+        site.update("a", value, 0.1)
+    assert site.values("a") == list(range(40))
+    assert site.publishers("a")[-1] is second
 
 
 def test_a_partition_that_comes_back_is_not_handed_over(site: Site) -> None:
