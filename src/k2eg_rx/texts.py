@@ -1,4 +1,4 @@
-"""Text from outside in errors, in logs and on terminals: escaped, so that it steers neither, and bounded.
+"""Text from outside in errors, logs, HTML and on terminals: escaped, so that it steers none of them, and bounded.
 
 Names, labels, units, messages and errors come from PVs, gateways and callers. Each may contain control characters that
 clear a terminal, forge a line of a log or reverse the direction of text.
@@ -12,12 +12,14 @@ import json
 import logging
 import reprlib
 import traceback
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 
 _LONGEST = 2000  # characters of a text in a log or an error: more than any message of a gateway
 _LONGEST_VALUE = 100  # characters of a value in an error
 _LONGEST_TRACEBACK = 200  # lines
+_LONGEST_CELL = 200  # characters in a cell of a table: what fits into a line of a wide screen
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = _LONGEST_VALUE
@@ -49,6 +51,34 @@ def traceback_text(error: BaseException) -> str:
     """Returns a traceback whose lines are escaped and indented, so that none looks like a line of the log."""
     text = "".join(traceback.format_exception(error))
     return "\n".join(f"  {printable(line)}" for line in text.splitlines()[-_LONGEST_TRACEBACK:])
+
+
+def html_escaped(text: str, longest: int = _LONGEST_CELL) -> str:
+    """Returns a text as HTML shows it, in one line, without a meaning of its own, and bounded."""
+    from html import escape  # noqa: PLC0415 - its table of entities is large, and few programs need it
+
+    return escape(printable(text, longest))
+
+
+Cell = str | tuple[str, str]
+"""A text, or a text and the CSS of its cell."""
+
+
+def html_table(rows: Iterable[Sequence[Cell]], header: Sequence[str] = (), caption: str = "") -> str:
+    """Returns a table as HTML. All texts are escaped; the CSS is not, as it never comes from outside."""
+
+    def cell(content: Cell) -> str:
+        text, style = (content, "") if isinstance(content, str) else content
+        return f'<td style="text-align:left;{style}">{html_escaped(text)}</td>'
+
+    parts = ["<table>"]
+    if caption:
+        parts.append(f'<caption style="text-align:left">{html_escaped(caption)}</caption>')
+    if header:
+        names = "".join(f'<th style="text-align:left">{html_escaped(name)}</th>' for name in header)
+        parts.append(f"<thead><tr>{names}</tr></thead>")
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return "".join([*parts, f"<tbody>{body}</tbody></table>"])
 
 
 class _Argument:

@@ -13,11 +13,13 @@ from k2eg_rx.frames import to_dataframe, to_xarray
 from k2eg_rx.metrics import collector, serve
 from k2eg_rx.recording import record, recover, replay_file
 
-_HEAVY = ("numpy", "pandas", "xarray", "pyarrow", "prometheus_client")
+_HEAVY = ("numpy", "pandas", "xarray", "pyarrow", "prometheus_client", "IPython")
 _CLIENT: Any = object()
 
 
-@pytest.mark.parametrize("module", ["k2eg_rx", "k2eg", "k2eg_rx.frames", "k2eg_rx.metrics", "k2eg_rx.recording"])
+@pytest.mark.parametrize(
+    "module", ["k2eg_rx", "k2eg", "k2eg_rx.frames", "k2eg_rx.metrics", "k2eg_rx.notebook", "k2eg_rx.recording"]
+)
 def test_importing_imports_no_package_of_an_extra(module: str) -> None:
     script = f"import sys, {module}; print([name for name in {_HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -33,6 +33,7 @@ PACKAGES = (
     "k2eg_rx.frames",
     "k2eg_rx.gateway",
     "k2eg_rx.metrics",
+    "k2eg_rx.notebook",
     "k2eg_rx.operators",
     "k2eg_rx.recording",
     "k2eg_rx.scans",

@@ -6,8 +6,9 @@ Thread safety: the transport reports changes on its own threads; the counters ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import reactivex as rx
 from reactivex import Observable, abc
@@ -15,7 +16,7 @@ from reactivex import operators as ops
 from reactivex.subject import Subject
 
 from k2eg_rx.protocol import Notice
-from k2eg_rx.texts import get_logger
+from k2eg_rx.texts import get_logger, html_table
 from k2eg_rx.transport import ConnectionState, TransportStatus
 
 _log = get_logger(__name__)
@@ -79,6 +80,21 @@ class Status:
     def discarded(self) -> int:
         """The total of `decode_errors`."""
         return sum(self.decode_errors.values())
+
+    def _repr_html_(self) -> str:
+        """Returns a table of the connection, the monitors, and what else is not as it should be."""
+        figures = {each.name: getattr(self, each.name) for each in fields(self)}
+        kept = [name for name, figure in figures.items() if figure or name == "monitors"]
+        return html_table([(name, _figure_text(figures[name])) for name in kept], ["client", "status"])
+
+
+def _figure_text(figure: object) -> str:
+    if isinstance(figure, Mapping):
+        named = cast("Mapping[object, object]", figure).items()
+        return ", ".join(f"{_figure_text(name)}: {_figure_text(count)}" for name, count in named)
+    if isinstance(figure, tuple | list):
+        return " ".join(map(_figure_text, cast("Sequence[object]", figure)))
+    return str(figure.value if isinstance(figure, ConnectionState) else figure)
 
 
 class LossCounter:

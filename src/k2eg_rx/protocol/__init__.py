@@ -113,6 +113,7 @@ from k2eg_rx.protocol.values import Generic, MessagePackSerializable, NTTable, S
 
 if TYPE_CHECKING:
     from k2eg_rx.protocol.gateway_reports import GatewayReport, MonitorReport, gateway_report, report_fields
+    from k2eg_rx.protocol.html_form import PV_COLUMNS, pv_row
     from k2eg_rx.protocol.parse import (
         Parsed,
         ParsedCommand,
@@ -136,6 +137,7 @@ __all__ = [
     "OTHER_PROTOCOL",
     "PARSE_ERROR_KEY",
     "PROTOCOL_HEADER",
+    "PV_COLUMNS",
     "RECURRING_KEY",
     "SNAPSHOT_KEY",
     "START_KEY",
@@ -239,6 +241,7 @@ __all__ = [
     "precision_of",
     "protocol_of",
     "pulse_id_of",
+    "pv_row",
     "repeats",
     "report_fields",
     "select_field",
@@ -261,6 +264,7 @@ _LATER = {
         "gateway_report",
         "report_fields",
     ),
+    "html_form": ("PV_COLUMNS", "pv_row"),
     "parse": (
         "Parsed",
         "ParsedCommand",

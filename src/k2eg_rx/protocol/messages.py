@@ -45,6 +45,7 @@ from k2eg_rx.protocol.structures import (
     user_tag_of,
 )
 from k2eg_rx.pv import PVAddress
+from k2eg_rx.texts import html_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -206,6 +207,15 @@ class PVData:
         except K2EGError:
             about = "undecodable"
         return f"{kind}({shortened(repr(self.name), _REPR_WIDTH - len(kind) - len(about) - 4)}, {about})"
+
+    def _repr_html_(self) -> str:
+        """Returns a table, which notebooks show."""
+        from k2eg_rx.protocol.html_form import pv_html  # noqa: PLC0415 - for notebooks only
+
+        try:
+            return pv_html(self.name, self.data)
+        except K2EGError:
+            return html_table([("undecodable",)], [self.name])
 
 
 class PVUpdate(PVData):

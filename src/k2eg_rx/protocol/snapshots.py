@@ -84,6 +84,15 @@ class Snapshot:
         """
         return self.missing == 0
 
+    def _repr_html_(self) -> str:
+        """Returns a table of the newest sample of each PV, which notebooks show."""
+        from k2eg_rx.protocol.html_form import pvs_html  # noqa: PLC0415 - for notebooks only
+
+        about = [f"snapshot {self.name}", f"iteration {self.iteration}" if self.iteration else ""]
+        about += [f"{self.missing} messages missing" if self.missing else "", self.error_message]
+        newest = {name: samples[-1] if samples else None for name, samples in self.data.items()}
+        return pvs_html(newest, ", ".join(part for part in about if part))
+
     def as_dict(self) -> dict[str, Any]:
         """Returns the snapshot as callbacks of `k2eg` receive it: iteration, samples by PV name, times in
         milliseconds."""
