@@ -161,7 +161,9 @@ class CommandHandler:
         if isinstance(parsed, Refusal):
             return refusal_stream(metrics, parsed.reply_to, parsed.key, parsed.error, parsed.message)
         principal = self._context.options.principals.get(record.topic, ANONYMOUS)
-        request = CommandRequest(parsed.command, parsed.reply_to, received.claim, received.written, principal)
+        request = CommandRequest(
+            parsed.command, parsed.reply_to, received.claim, received.written, principal, record.topic
+        )
         return self.access.admit(request, self._handlers[type(parsed.command)])
 
     def _parse(self, record: Record) -> Parsed:

@@ -121,7 +121,9 @@ class Monitors:
 
             def begin() -> None:
                 if reply_to.complete:
-                    observer.on_next(confirmation(request.command, reply_to, names, self._announcement.topic))
+                    observer.on_next(
+                        confirmation(request.command, reply_to, names, self._announcement.topic_for(request.topic))
+                    )
                 activations.disposable = in_slices(self._scheduler, named, activate, all_started, fail)
 
             def activate(named: tuple[tuple[PVAddress, str], str]) -> None:

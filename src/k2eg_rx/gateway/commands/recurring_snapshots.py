@@ -182,7 +182,7 @@ class RecurringSnapshots:
         if refusal:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, TOPIC_REFUSED, f"snapshot refused: {refusal}")
         running = self._make(command, addresses, reply_to)
-        text, starts = f"The snapshot '{name}' has been started", self._announcement.topic
+        text, starts = f"The snapshot '{name}' has been started", self._announcement.topic_for(request.topic)
         started = reply(reply_to, RECURRING_KEY, 0, text, running.topic, gateway_topic=starts)
 
         def subscribe(
@@ -297,7 +297,7 @@ class RecurringSnapshots:
             text = f"Snapshot {name} is in use with {other}; stop it first, or use another name"
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, IN_USE, text)
         running.consumed_topics.add(reply_to.topic)
-        text, starts = f"Snapshot {name} is already running", self._announcement.topic
+        text, starts = f"Snapshot {name} is already running", self._announcement.topic_for(request.topic)
         return reply_stream(self._metrics, reply_to, RECURRING_KEY, text, gateway_topic=starts)
 
     def trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:

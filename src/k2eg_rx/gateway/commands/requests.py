@@ -73,6 +73,7 @@ class CommandRequest(NamedTuple, Generic[_Command]):
         claim: The right to carry the command out.
         written: When the command was written to its topic.
         principal: Whose command it is.
+        topic: The command topic.
     """
 
     command: _Command
@@ -80,6 +81,7 @@ class CommandRequest(NamedTuple, Generic[_Command]):
     claim: Claim
     written: Written = Written()
     principal: str = ANONYMOUS
+    topic: str = ""
 
     def age(self, now: float) -> float:
         """Returns the age of the command in seconds at Unix time `now`; 0 if unknown."""

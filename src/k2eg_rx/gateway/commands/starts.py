@@ -40,6 +40,7 @@ class StartPublisher:
         self._make_sink = make_sink
         self._topics = topics
         self._context = context
+        self._command_topic = command_topic
         self._topic = gateway_topic(command_topic)
         self._sink: RecordSink | None = None
         self._closed = False
@@ -47,7 +48,7 @@ class StartPublisher:
     def publish(self) -> None:
         """Publishes the start."""
         if self._context.options.create_topics:
-            self._context.announcement.topic = self._topic
+            self._context.announcement.topics[self._command_topic] = self._topic
         self._topics.ensure(self._topic, 1).subscribe(on_completed=self._send)
 
     def _send(self) -> None:
@@ -63,7 +64,7 @@ class StartPublisher:
 
     def _on_delivery(self, error: TransportError | None) -> None:
         if error is None:
-            self._context.announcement.topic = self._topic
+            self._context.announcement.topics[self._command_topic] = self._topic
         else:
             _log.info("gateway start not published, clients notice it later: topic=%s error=%s", self._topic, error)
         self.close()

@@ -140,7 +140,9 @@ class FleetHandlers:
 
             def answer() -> None:
                 if reply_to.complete:
-                    observer.on_next(confirmation(command, reply_to, names, self._announcement.topic))
+                    observer.on_next(
+                        confirmation(command, reply_to, names, self._announcement.topic_for(request.topic))
+                    )
                 observer.on_completed()
 
             def write() -> None:
@@ -227,7 +229,7 @@ class FleetHandlers:
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, OVER_LIMIT, refusal)
         if self._snapshots.is_stopping(topic) and topic in self._desired.snapshots:
             return self._desired.after(topic, lambda: self.start(request))
-        starts = self._announcement.topic
+        starts = self._announcement.topic_for(request.topic)
         known = self._desired.snapshots.get(topic)
         if known is not None:
             other = difference(known.command, command)

@@ -14,13 +14,17 @@ from k2eg_rx.gateway.runtime.options import GatewayOptions
 
 @dataclass(slots=True)
 class Announcement:
-    """Where the gateway publishes its start.
+    """Where the gateway publishes its start, for the clients of each of its command topics.
 
     Attributes:
-        topic: The topic; empty unless it is known to exist. Any thread.
+        topics: The topics that are known to exist, by command topic. Any thread.
     """
 
-    topic: str = ""
+    topics: dict[str, str] = field(default_factory=dict[str, str])
+
+    def topic_for(self, command_topic: str) -> str:
+        """Returns the topic for the clients of a command topic, ``""`` if none; they may not read others."""
+        return self.topics.get(command_topic, "")
 
 
 @dataclass(frozen=True, slots=True)

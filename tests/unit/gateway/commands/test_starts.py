@@ -65,7 +65,7 @@ def test_the_topic_is_created_before_the_start_is_published() -> None:
     done: list[Callable[[], None]] = []
     topics._worker.submit = done.append  # type: ignore[method-assign]  # pyright: ignore
     StartPublisher(lambda: sink, topics, context, "site-commands").publish()
-    assert context.announcement.topic == "site-commands-gateways"
+    assert context.announcement.topic_for("site-commands") == "site-commands-gateways"
     scheduler.advance_by(0.1)
     assert sink.sent == []
     done[0]()
@@ -87,18 +87,18 @@ def test_a_gateway_that_creates_no_topics_names_the_topic_once_it_is_known_to_ex
     for error in (None, TransportError("no such topic")):
         context, sink = context_of(scheduler, create_topics=False), Sink()
         StartPublisher(lambda: sink, Topics(None, scheduler, create=False), context, "c").publish()  # noqa: B023
-        assert context.announcement.topic == ""
+        assert context.announcement.topic_for("c") == ""
         sink.sent[0][2]["on_delivery"](error)
-        assert context.announcement.topic == ("" if error else "c-gateways")
+        assert context.announcement.topic_for("c") == ("" if error else "c-gateways")
         assert sink.closed
     failing, context = Sink(TransportError("x")), context_of(scheduler, create_topics=False)
     StartPublisher(lambda: failing, Topics(None, scheduler, create=False), context, "c").publish()
-    assert (context.announcement.topic, failing.closed) == ("", True)
+    assert (context.announcement.topic_for("c"), failing.closed) == ("", True)
 
 
 def test_replies_to_activations_name_the_topic(gateway: Any) -> None:
     snapshot = {"snapshot_name": "s", "pv_name_list": ["pva://a"], "time_window_msec": 1000}
-    gateway.context.announcement.topic = "c-gateways"
+    gateway.context.announcement.topics["commands"] = "c-gateways"
     gateway.command("monitor", pv_name="pva://a", monitor_dest_topic="a")
     gateway.command("multi-monitor", pv_name_list=["pva://a"])
     gateway.command("repeating_snapshot", **snapshot)
@@ -106,3 +106,10 @@ def test_replies_to_activations_name_the_topic(gateway: Any) -> None:
     gateway.command("repeating_snapshot_stop", snapshot_name="s")
     named = [body.get("gateway_topic") for body in gateway.bodies("replies")]
     assert named == ["c-gateways"] * 4 + [None]
+
+
+def test_replies_name_the_topic_of_their_own_command_topic(gateway: Any) -> None:
+    gateway.context.announcement.topics.update({"commands": "c-gateways", "others": "o-gateways"})
+    for topic in ("others", "commands", "third"):
+        gateway.command("monitor", topic=topic, pv_name="pva://a", monitor_dest_topic="a")
+    assert [body.get("gateway_topic") for body in gateway.bodies("replies")] == ["o-gateways", "c-gateways", None]
