@@ -267,7 +267,7 @@ class StreamClient:
             uri: The PV.
             since: Start with the updates that Kafka keeps from this time on; see `monitor_many_stream`.
             connection: Whether to emit a `ConnectionEvent` for the PV's connection and each change of it too, in order
-                with the updates. Not with `since`.
+                with the updates, and after a loss the first value also if it is the one before. Not with `since`.
             overflow: What happens to updates that this subscriber is too slow for; see `Overflow`.
             capacity: Maximum number of updates queued for this subscriber.
             last: Whether a later subscriber starts with the last known update. See `monitor_many_stream`.

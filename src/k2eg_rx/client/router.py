@@ -177,7 +177,8 @@ class EventRouter:
             self._conflated = None
             route.add(subscriber, values=values, connections=connections, records=records)
             known: list[PVUpdate | ConnectionEvent | RecordRun] = []
-            if last and route.last is not None and not route.filtered:  # else a newer one is about to be received
+            is_due = route.filtered or (connections and route.is_value_due)  # a newer one is about to be received
+            if last and route.last is not None and not is_due:
                 if values:
                     known.append(PVUpdate(route.address, route.last))
                 if records:

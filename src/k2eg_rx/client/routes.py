@@ -90,6 +90,7 @@ class PVRoute:
         epochs: Leaves out the events of a gateway that another one has replaced.
         connection: The PV's connection, as far as known.
         is_connected: Whether it is known to be connected.
+        is_value_due: Whether the PV was lost and is connected again, and its first value since then has not arrived.
     """
 
     __slots__ = (
@@ -102,6 +103,7 @@ class PVRoute:
         "filtered",
         "heard",
         "is_connected",
+        "is_value_due",
         "last",
         "naming",
         "newest",
@@ -136,6 +138,7 @@ class PVRoute:
         self.filtered = 0
         self.connection: ConnectionEvent | None = None
         self.is_connected = False
+        self.is_value_due = False
         self._connection_ms = -2  # Kafka's time stamp of the record of `connection`; before that of any record
         self.epochs = EpochFilter()
 
@@ -154,6 +157,7 @@ class PVRoute:
         self._connection_ms = record.timestamp_ms
         if event == self.connection:
             return
+        self.is_value_due = event.is_connected and (self.is_value_due or self.is_lost())
         self.connection, self.is_connected = event, event.is_connected
         for watcher in self.watchers:
             outgoing.setdefault(watcher, []).append(event)
@@ -209,14 +213,18 @@ class PVRoute:
     def publish(self, record: Record, outgoing: Outgoing) -> None:
         """Adds an event for each subscriber, unless it repeats the last one, or an older one after newer ones.
 
+        Of a PV that was lost, the first value is also added if it repeats the last one, for subscribers of both.
+
         The deployed gateway repeats an old value, after newer ones, when another client activates the PV. It differs
         from a clock that was set back: its bytes are those of an earlier event.
         """
         self.heard = True
         last, value = self.last, record.value
-        if last is not None and value == last.value and repeats(record, last):
-            return
         headers = record.headers
+        if last is not None and value == last.value and repeats(record, last):
+            if self.is_value_due and self.epochs.passes(headers):
+                self._publish_again(record, outgoing)
+            return
         if not self.epochs.passes(headers):
             return
         names_protocol = headers and headers[-1][0] == PROTOCOL_HEADER  # such a gateway repeats newest values only
@@ -225,7 +233,7 @@ class PVRoute:
             return
         if not self.is_connected:
             self._connect(record, outgoing)
-        self.last = record
+        self.last, self.is_value_due = record, False
         if self.values:
             update = PVUpdate(self.address, record)
             for subscriber in self.values:
@@ -240,6 +248,14 @@ class PVRoute:
                 runs[-1].records.append(record)
             else:
                 runs.append(RecordRun(self.address, [record]))
+
+    def _publish_again(self, record: Record, outgoing: Outgoing) -> None:
+        """Adds the first value after a loss, which is the one before it, for subscribers that have seen the loss."""
+        self.is_value_due = False
+        update = PVUpdate(self.address, record)
+        for subscriber in self.values:
+            if subscriber in self.watchers:
+                outgoing.setdefault(subscriber, []).append(update)
 
     def _is_older(self, record: Record, other: Record) -> bool:
         """Returns whether an event's EPICS time is before that of another; decodes both, as it is rarely needed.
@@ -264,7 +280,8 @@ class PVRoute:
         """
         newest = self.newest
         before, value = newest or self.last, record.value
-        if not self.filtered and before is not None and value == before.value and repeats(record, before):
+        is_repeat = before is not None and value == before.value and repeats(record, before)
+        if is_repeat and not self.filtered and not (self.is_value_due and newest is None):
             self.heard = True
             return
         if newest is None:

@@ -195,6 +195,45 @@ def test_connections_come_in_order_with_the_updates_and_repeated_ones_once(route
     assert {(item.name, item.uri) for item in watcher.items} == {("x", "pva://x")}
 
 
+@pytest.mark.parametrize("newest_only", [False, True])
+def test_the_first_value_of_a_new_connection_is_handed_over_also_if_it_is_the_last_one(
+    router: EventRouter, newest_only: bool
+) -> None:
+    route, values = add_route(router, "pva://x", newest_only=newest_only)
+    both = Recorder(newest_only=newest_only)
+    router.attach(route, both, connections=True)
+    value = at(event("x", 1, timed=True), 100)
+    router.receive([connection("x", 100, "connected"), value])
+    router.receive([connection("x", 110, "connected"), value])  # a repeat for another client
+    router.receive([connection("x", 120, "disconnected")])
+    router.receive([connection("x", 120, "disconnected"), value])  # as well
+    router.receive([connection("x", 130, "connected"), value])
+    router.receive([connection("x", 130, "connected"), value])
+    router.receive([at(event("x", 2, timed=True), 140)])
+    first, lost = [("connected", 100), 1, ("connected", 110)], ("disconnected", 120)
+    assert seen(both) == [*first, lost, ("connected", 130), 1, 2]
+    assert values.values() == [1, 2]
+
+
+def test_a_newer_value_of_a_new_connection_is_not_followed_by_its_repeat(router: EventRouter) -> None:
+    route, _ = add_route(router, "pva://x")
+    both = Recorder()
+    router.attach(route, both, connections=True)
+    value = at(event("x", 1, timed=True), 120)
+    router.receive([connection("x", 100, "disconnected"), connection("x", 110, "connected"), value, value])
+    assert seen(both)[2:] == [1]
+
+
+def test_a_subscriber_between_a_connection_and_its_first_value_gets_no_older_one(router: EventRouter) -> None:
+    route, _ = add_route(router, "pva://x")
+    value = at(event("x", 1, timed=True), 100)
+    router.receive([value, connection("x", 110, "disconnected"), connection("x", 120, "connected")])
+    both = Recorder()
+    router.attach(route, both, connections=True)
+    router.receive([value])
+    assert seen(both) == [("connected", 120), 1]
+
+
 def test_a_gateway_without_connection_records_connects_a_pv_by_its_first_event(router: EventRouter) -> None:
     route, _ = add_route(router, "pva://x")
     watcher = Recorder()

@@ -42,7 +42,7 @@ class Bench:
         self.reports: list[PutStepReport] = []
         self.changes: list[LoopChange] = []
         self.ends: list[Any] = []
-        options = {"limits": (-10, 10), "rate": 1.0, "on_state": self.changes.append} | arguments
+        options: dict[str, Any] = {"limits": (-10, 10), "rate": 1.0, "on_state": self.changes.append} | arguments
         self.subscription = self.source.pipe(put_many_to(self, [A, B], **options)).subscribe(
             self.reports.append, self.ends.append, lambda: self.ends.append("completed"), scheduler=self.scheduler
         )
@@ -296,8 +296,9 @@ def test_after_dispose_nothing_is_sent() -> None:
 )
 def test_bad_arguments_raise_at_the_call(uris: Any, arguments: dict[str, Any], text: str) -> None:
     client: Any = SimpleNamespace(put_many_stream=print, get_many_stream=print, connection_stream=print)
+    options: dict[str, Any] = {"limits": (0, 1)} | arguments
     with pytest.raises(ValueError, match=text):
-        put_many_to(client, uris, **({"limits": (0, 1)} | arguments))
+        put_many_to(client, uris, **options)
 
 
 def test_the_client_must_have_its_methods() -> None:

@@ -37,7 +37,12 @@ class Bench:
         self.reports: list[PutReport] = []
         self.changes: list[LoopChange] = []
         self.ends: list[Any] = []
-        options = {"limits": (-10, 10), "rate": 1.0, "max_step": 1.0, "on_state": self.changes.append} | arguments
+        options: dict[str, Any] = {
+            "limits": (-10, 10),
+            "rate": 1.0,
+            "max_step": 1.0,
+            "on_state": self.changes.append,
+        } | arguments
         self.source.pipe(put_to(self, X, **options)).subscribe(
             self.reports.append, self.ends.append, lambda: self.ends.append("completed"), scheduler=self.scheduler
         )
