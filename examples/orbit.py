@@ -1,91 +1,69 @@
-"""Measures orbits: the positions of 20 beam position monitors at the same instant.
+"""Orbit display: 20 beam position monitors of the same beam pulse, against a reference, as a picture every 5 s.
 
-    k2eg demo                 # in one terminal
-    python examples/orbit.py  # in another
+    k2eg demo                           # in one terminal
+    python examples/orbit.py orbit.png  # in another
 
-Joins the updates of 20 PVs by EPICS time and prints the RMS of the newest orbit and of the orbits of the last second.
-At the end it prints mean, standard deviation and correlation with the first monitor. Shots that some monitor missed are
-skipped and counted.
+The first orbit is the reference. Pulses that a monitor has missed are skipped and counted. It needs the extra
+``examples``.
 """
+
+# pyright: reportUnknownMemberType=false
+# (matplotlib does not annotate all its arguments)
 
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Sequence
-from contextlib import suppress
-from statistics import StatisticsError, correlation, fmean, pstdev
+from pathlib import Path
 
-from reactivex import Observable
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from reactivex import operators as ops
 
-from k2eg_rx import Client, PVUpdate, first
-from k2eg_rx.operators import AlignCounts, Aligned, align, sample_latest
+from k2eg_rx import Client, first
+from k2eg_rx.operators import AlignCounts, Aligned, align
 
-Orbit = list[float]
-SHOTS_PER_SECOND = 10  # of the demo's beam line
-
-
-def orbits(updates: Observable[PVUpdate], monitors: Sequence[str], counts: AlignCounts) -> Observable[Orbit]:
-    """Returns a stream with the positions of all monitors at each instant, in the order of `monitors`."""
-
-    def positions(instant: Aligned) -> Orbit:
-        return [float(update.value) for update in instant.updates.values()]
-
-    return updates.pipe(align(monitors, counts=counts), ops.map(positions))
+MONITORS = [f"pva://demo:bpm{number}" for number in range(1, 21)]
+Orbit = NDArray[np.float64]
 
 
-def rms(numbers: Sequence[float]) -> float:
-    """Returns the root mean square."""
-    return math.sqrt(fmean(number * number for number in numbers))
+def positions(pulse: Aligned) -> Orbit:
+    """Returns the positions at a pulse, in the order of the monitors."""
+    return np.array(list(pulse.values().values()), dtype=np.float64)
 
 
-def live_line(recent: Sequence[Orbit]) -> str:
-    """Returns a line with the RMS of the newest orbit and of all recent ones."""
-    recent_rms = rms([position for orbit in recent for position in orbit])
-    return f"RMS {rms(recent[-1]):6.3f} mm, of the last {len(recent)} shots {recent_rms:6.3f} mm"
-
-
-def summary(measured: Sequence[Orbit], monitors: Sequence[str]) -> list[str]:
-    """Returns a line for each monitor: mean, standard deviation, and correlation with the first monitor."""
-    lines = [f"{'monitor':16} {'mean/mm':>8} {'std/mm':>8} {'correlation':>12}"]
-    columns = list(zip(*measured, strict=True))
-    for monitor, column in zip(monitors, columns, strict=False):
-        coefficient = math.nan
-        with suppress(StatisticsError):  # fewer than two shots, or a constant position
-            coefficient = correlation(columns[0], column)
-        lines.append(f"{monitor:16} {fmean(column):8.3f} {pstdev(column):8.3f} {coefficient:12.2f}")
-    return lines
+def draw(orbits: list[Orbit], path: Path) -> None:
+    """Draws the newest orbit against the first one, and how far all are from it."""
+    moved = np.array(orbits) - orbits[0]
+    rms = np.sqrt((moved**2).mean(axis=1))
+    figure = Figure(figsize=(8.0, 5.0), layout="constrained")
+    orbit, history = figure.subplots(2)
+    orbit.bar(range(1, len(MONITORS) + 1), moved[-1])
+    orbit.set(xlabel="monitor", ylabel="x - reference / mm", xticks=range(1, len(MONITORS) + 1))
+    history.plot(rms)
+    history.set(xlabel="pulse", ylabel="RMS / mm")
+    figure.savefig(path)
+    print(f"{len(orbits)} pulses, RMS {rms[-1]:.3f} mm, {path}", flush=True)
 
 
 def main() -> None:
     """Runs the example."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-e", "--environment", default="demo")
-    parser.add_argument("--prefix", default="pva://demo:bpm", help="prefix of the monitors' URIs, before a number")
-    parser.add_argument("--monitors", type=int, default=20, help="number of monitors")
-    parser.add_argument("--shots", type=int, default=300, help="number of orbits")
+    parser.add_argument("picture", type=Path, help="a PNG or SVG file, which is overwritten")
+    parser.add_argument("--pulses", type=int, default=600, help="number of pulses")
+    parser.add_argument("--every", type=int, default=50, help="pulses from picture to picture")
     options = parser.parse_args()
-    monitors = [f"{options.prefix}{number}" for number in range(1, options.monitors + 1)]
-    counts = AlignCounts()
-    measured: list[Orbit] = []
-
-    with Client(options.environment, "example-orbit") as client:
-        live = orbits(client.monitor_many_stream(monitors), monitors, counts)
-        lines = live.pipe(
-            ops.take(options.shots),
-            ops.do_action(measured.append),
-            sample_latest(0.5),  # a line every 2 s
-            ops.map(lambda _: live_line(measured[-SHOTS_PER_SECOND:])),
-            ops.do_action(print),
+    counts, orbits = AlignCounts(), list[Orbit]()
+    with Client("demo", "example-orbit") as client:
+        pulses = client.monitor_many_stream(MONITORS).pipe(align(MONITORS, on="pulse_id", counts=counts))
+        measured = pulses.pipe(ops.map(positions), ops.do_action(orbits.append), ops.take(options.pulses))
+        first(
+            measured.pipe(
+                ops.buffer_with_count(options.every), ops.do_action(lambda _: draw(orbits, options.picture)), ops.last()
+            )
         )
-        with suppress(KeyboardInterrupt):  # Ctrl-C ends the measurement
-            first(lines.pipe(ops.count()))  # waits for the end
-
-    print("\n".join(summary(measured, monitors)))
-    print(f"{counts.instants} shots; {counts.dropped.total()} updates without a shot: {dict(counts.dropped)}")
+    print(f"updates that belong to no complete pulse: {counts.dropped.total()}")
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        main()
+    main()

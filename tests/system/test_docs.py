@@ -34,7 +34,7 @@ BUILD_SECONDS = 240  # timeout for a busy machine; an idle one takes a twentieth
 PYTEST_SECONDS = 50.0  # timeout for a busy machine
 
 _FENCE = re.compile(r"^```(\S*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_LANGUAGES = {"python", "text", "console", "ini", "{toctree}"}
+_LANGUAGES = {"python", "text", "console", "ini", "{toctree}", "{literalinclude}"}
 _FILE = re.compile(r"\s*# (\w+\.py)\n")
 _NUMBER = re.compile(r"-?\b\d+(\.\d+)?(e[+-]\d+)?")
 
@@ -130,8 +130,9 @@ def demo(stack: EmbeddedStack, fresh_app_name: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(autouse=True)
 def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Runs each page in an empty working directory."""
+    """Runs each page in an empty working directory; recipes import their programs."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "examples")
 
 
 @pytest.mark.usefixtures("demo")

@@ -17,18 +17,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import reactivex as rx
+from reactivex import Observable
+from reactivex import operators as ops
 
-from k2eg_rx import Client, first
+from k2eg_rx import Client, PVUpdate, first
 from k2eg_rx.embedded import EmbeddedStack
+from k2eg_rx.recording import replay_file
 from k2eg_rx.settings import DEMO_BROKER_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 ENDS_WITHIN = 50.0  # seconds, on a busy machine
-CORRECTOR = "pva://demo:setpoint1"
+CORRECTOR = "pva://demo:corrector"
 
 Run = Callable[..., str]
 
@@ -100,46 +105,156 @@ def test_snapshot_to_csv(run: Run, tmp_path: Path) -> None:
     assert all(float(cell) is not None for row in rows for cell in row[2:])
 
 
-def test_orbit(run: Run) -> None:
+def is_png(file: Path) -> bool:
+    """Whether a program has written a PNG file."""
+    return file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_orbit(run: Run, tmp_path: Path) -> None:
     # On a busy machine the monitors of twenty PVs begin more than a second apart.
-    printed = run(ROOT / "examples/orbit.py", "--shots", 15, may_log="align gives up an instant")
-    assert re.search(r"^RMS +0\.\d{3} mm, of the last 10 shots +0\.\d{3} mm$", printed, re.MULTILINE)
-    rows = re.findall(r"^pva://demo:bpm(\d+) +(\S+) +(\S+) +(\S+)$", printed, re.MULTILINE)
-    assert [int(row[0]) for row in rows] == list(range(1, 21))
-    assert float(rows[0][3]) == 1.0
-    assert float(rows[5][3]) < -0.9  # half a betatron oscillation later
-    assert "15 shots; " in printed
+    script = ROOT / "examples/orbit.py"
+    printed = run(script, "orbit.png", "--pulses", 20, "--every", 10, may_log="align gives up an instant")
+    assert re.findall(r"^(\d+) pulses, RMS 0\.\d{3} mm, orbit\.png$", printed, re.MULTILINE) == ["10", "20"]
+    assert re.search(r"^updates that belong to no complete pulse: \d+$", printed, re.MULTILINE)
+    assert is_png(tmp_path / "orbit.png")
 
 
-def test_feedback_in_a_dry_run_writes_nothing(run: Run, client: Client) -> None:
-    first(client.put_stream(CORRECTOR, 1.5))
-    lines = run(ROOT / "examples/feedback.py", "--count", 2, "--readings", 5, "--rate", 10).splitlines()
+@pytest.fixture
+def magnets(client: Client) -> Iterator[dict[str, float]]:
+    """Returns the currents of the magnets that examples change; restores them."""
+    currents = {CORRECTOR: 0.0, "pva://demo:setpoint1": 1.5, "pva://demo:quad": 10.0}
+    client.put_many(currents)
+    yield currents
+    client.put_many(currents)
+
+
+def test_feedback_in_a_dry_run_writes_nothing(run: Run, client: Client, magnets: dict[str, float]) -> None:
+    state, *lines = run(ROOT / "examples/feedback.py", "--count", 2).splitlines()
+    assert state == "loop closed"
     assert len(lines) == 2
     assert all(re.fullmatch(rf"{CORRECTOR}: dry_run -?\d\.\d{{4}} A", line) for line in lines)
-    assert first(client.get_stream(CORRECTOR)).value == 1.5
+    assert client.get(CORRECTOR).value == magnets[CORRECTOR]
 
 
-def test_feedback_writes_nothing_in_another_mode(run: Run, client: Client) -> None:
-    first(client.put_stream(CORRECTOR, 1.5))
-    first(client.put_stream("pva://demo:mode", "Standby"))
-    arguments = ("--write", "--permit", "pva://demo:mode", "--count", 2, "--readings", 5, "--rate", 10)
+def test_feedback_writes_nothing_in_another_mode(run: Run, client: Client, magnets: dict[str, float]) -> None:
+    client.put("pva://demo:mode", "Standby")
+    arguments = ("--write", "--permit", "pva://demo:mode", "--count", 2)
     lines = run(ROOT / "examples/feedback.py", *arguments, may_log=("put refused", "loop open")).splitlines()
-    assert any(line.startswith("loop open: permit ") for line in lines)
+    assert any(line.startswith("loop open permit ") for line in lines)
     assert [line.split()[1] for line in lines if line.startswith(CORRECTOR)] == ["refused", "refused"]
-    assert first(client.get_stream(CORRECTOR)).value == 1.5
+    assert client.get(CORRECTOR).value == magnets[CORRECTOR]
 
 
-def test_feedback_moves_the_beam_to_its_target(run: Run, client: Client) -> None:
-    first(client.put_stream(CORRECTOR, 1.5))
-    try:
-        arguments = ("--write", "--count", 5, "--readings", 5, "--rate", 10, "--gain", 0.5)
-        lines = run(ROOT / "examples/feedback.py", *arguments).splitlines()
-        written = [float(line.split()[-2]) for line in lines if ": written " in line]
-        assert len(written) == 5
-        assert first(client.get_stream(CORRECTOR)).value == pytest.approx(written[-1], abs=1e-4)
-        assert abs(written[-1]) < 1.0  # about 0.1 A remains, plus noise of about the same size
-    finally:
-        first(client.put_stream(CORRECTOR, 1.5))
+def test_feedback_moves_the_beam_to_zero(run: Run, client: Client, magnets: dict[str, float]) -> None:
+    lines = run(ROOT / "examples/feedback.py", "--write", "--count", 6).splitlines()
+    written = [float(line.split()[-2]) for line in lines if ": written " in line]
+    assert len(written) == 6
+    assert client.get(CORRECTOR).value == pytest.approx(written[-1], abs=1e-4)
+    assert -2.5 < written[-1] < -0.8  # -1.5 A undo the magnet's kick; a tenth remains, and noise
+
+
+def test_quadrupole_scan(run: Run, client: Client, magnets: dict[str, float], tmp_path: Path) -> None:
+    printed = run(ROOT / "examples/quadrupole_scan.py", "scan.png", "--currents", 7, 8, 9)
+    [size, current] = re.findall(r"^smallest beam, (\S+) mm, at (\S+) A$", printed, re.MULTILINE)[0]
+    assert float(size) == pytest.approx(0.2, abs=0.02)
+    assert float(current) == pytest.approx(8.0, abs=0.2)
+    assert client.get("pva://demo:quad").value == magnets["pva://demo:quad"]
+    assert is_png(tmp_path / "scan.png")
+
+
+def test_correlation(run: Run, client: Client, tmp_path: Path) -> None:
+    pvs = ["pva://demo:bpm1", "pva://demo:bpm6"]  # half a betatron oscillation apart
+    several = [client.monitor_stream(pv).pipe(ops.take(40), ops.to_list()) for pv in pvs]
+    first(rx.zip(*several))  # Kafka keeps what was monitored
+    printed = run(ROOT / "examples/correlation.py", "out.png", *(f"--pv={pv}" for pv in pvs))
+    rows = dict(re.findall(r"^demo:(bpm\d) +\S+ +(\S+)$", printed, re.MULTILINE))
+    assert float(rows["bpm1"]) < -0.5
+    assert float(rows["bpm6"]) == 1.0
+    assert is_png(tmp_path / "out.png")
+
+
+def archive_until_ctrl_c(environment: dict[str, str], folder: Path) -> None:
+    """Runs the archiver until it has printed a line."""
+    command = [sys.executable, "-W", "error", ROOT / "examples/archiver.py", "pvs.txt", "data", "--every", "2"]
+    with subprocess.Popen(
+        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as archiver:
+        try:
+            assert archiver.stdout is not None
+            assert re.fullmatch(r"\d+ updates of 2 PVs, 0\.\d MB, lag \d+\n", archiver.stdout.readline())
+            archiver.send_signal(signal.SIGINT)
+            _, errors = archiver.communicate(timeout=ENDS_WITHIN)
+        finally:
+            archiver.kill()
+    assert (archiver.returncode, errors) == (0, "")
+
+
+def test_archiver_goes_on_where_it_has_ended(
+    run: Run, environment: dict[str, str], client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "pvs.txt").write_text("pva://demo:ramp100\npva://demo:sine10\n")
+    for _ in range(2):
+        archive_until_ctrl_c(environment, tmp_path)
+    to_list: Callable[[Observable[PVUpdate]], Observable[list[PVUpdate]]] = ops.to_list()
+    ramp = [
+        update.record.offset for update in first(replay_file(tmp_path / "data", pvs=["demo:ramp100"]).pipe(to_list))
+    ]
+    published = first(client.replay_stream(["pva://demo:ramp100"], timedelta(minutes=10)).pipe(to_list))
+    assert len(ramp) > 100
+    assert ramp == [update.record.offset for update in published if ramp[0] <= update.record.offset <= ramp[-1]]
+    printed = run(ROOT / "examples/query_recording.py", "data/*.parquet")
+    assert re.search(rf"^ *demo:ramp100 +{len(ramp)} +0 +99\.0+$", printed, re.MULTILINE)
+    assert re.search(r"┆ demo:ramp100 +┆ demo:sine10 +│", printed)
+
+
+def test_alarm_notifier(run: Run) -> None:
+    arguments = ("--pv=pva://demo:temperature", "--pv=pva://demo:nowhere", "--every", 6, "--count", 3)
+    lines = run(ROOT / "examples/alarm_notifier.py", *arguments).splitlines()
+    assert [line for line in lines if line.startswith("demo:nowhere: silent after ")]
+    assert [line for line in lines if re.fullmatch(r"demo:temperature: \w+ -> \w+, \S+ degC", line)]
+
+
+def test_save_restore(run: Run, client: Client, magnets: dict[str, float]) -> None:
+    script, quad = ROOT / "examples/save_restore.py", "pva://demo:quad"
+    client.put("pva://demo:mode", "Standby")
+    run(script, "save", "settings.json")
+    assert run(script, "compare", "settings.json") == "0 settings differ\n"
+    client.put_many({quad: 9.0, "pva://demo:mode": "Ramping"})
+    shown = f"{quad}: 10.0 saved, now 9.0\npva://demo:mode: Standby saved, now Ramping\n"
+    assert run(script, "compare", "settings.json") == f"{shown}2 settings differ\n"
+    assert run(script, "restore", "settings.json", typed="n\n").endswith("2 settings differ\n")
+    assert client.get(quad).value == 9.0
+    assert run(script, "restore", "settings.json", typed="y\n").endswith("written\n0 settings differ\n")
+    assert client.get(quad).value == magnets[quad]
+    assert client.get("pva://demo:mode").label == "Standby"
+
+
+def test_web_service(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-W", "error", ROOT / "examples/web_service.py"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as service:
+        try:
+            assert service.stdout is not None
+            address = service.stdout.readline().split()[1]
+            deadline, values = time.monotonic() + ENDS_WITHIN, dict[str, Any]()
+            while len(values) < 20:
+                assert time.monotonic() < deadline, values
+                with urllib.request.urlopen(address + "values", timeout=ENDS_WITHIN) as response:
+                    values = json.load(response)
+                time.sleep(0.1)  # the service has no event to wait for
+            with urllib.request.urlopen(address, timeout=ENDS_WITHIN) as response:
+                assert "<h1>Orbit</h1>" in response.read().decode()
+            with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+                urllib.request.urlopen(address + "else", timeout=ENDS_WITHIN)
+            refused.value.close()
+            service.send_signal(signal.SIGINT)
+            _, errors = service.communicate(timeout=ENDS_WITHIN)
+        finally:
+            service.kill()
+    assert (service.returncode, errors) == (0, "")
+    assert list(values) == [f"demo:bpm{number}" for number in range(1, 21)]
+    assert values["demo:bpm1"].keys() == {"value", "units", "severity"}
 
 
 def test_alarm_digest(run: Run) -> None:

@@ -13,6 +13,7 @@ from k2eg_rx import Client
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 DECISIONS = ROOT / "docs" / "decisions"
+RECIPES = ROOT / "docs" / "recipes"
 RECORDS = sorted(DECISIONS.glob("0*.md"))
 SECTIONS = ["Context", "Decision", "Consequences", "How to undo"]
 
@@ -38,6 +39,36 @@ def test_the_readme_names_every_extra() -> None:
 def test_the_links_of_the_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+PROGRAM = re.compile(r"\[`(examples/\w+\.py)`\]\(\.\./\.\./\1\), (\d+) lines:\n\n```{literalinclude} \.\./\.\./\1\n")
+
+
+@pytest.mark.parametrize("page", sorted(RECIPES.glob("*.md")), ids=lambda page: page.stem)
+def test_a_recipe_shows_its_program_with_its_length(page: Path) -> None:
+    text = page.read_text()
+    shown = PROGRAM.findall(text)
+    assert len(shown) == text.count("{literalinclude}"), "link the program, and say how many lines it has"
+    for program, lines in shown:
+        assert f"{program}: {lines} lines" == f"{program}: {len((ROOT / program).read_text().splitlines())} lines"
+
+
+def test_the_index_of_the_recipes_names_every_example_and_recipe() -> None:
+    index = (RECIPES / "index.md").read_text()
+    examples = {file.name for file in (ROOT / "examples").iterdir() if file.suffix in {".py", ".ipynb"}}
+    assert set(re.findall(r"`examples/([\w.]+)`", index)) == examples
+    assert set(re.findall(r"\]\((?!\.\.)([\w-]+)\.md\)", index)) == {page.stem for page in RECIPES.glob("*.md")} - {
+        "index"
+    }
+
+
+def test_the_pictures_of_the_recipes_are_small_and_have_a_text() -> None:
+    pages = "".join(page.read_text() for page in RECIPES.glob("*.md"))
+    pictures = list((RECIPES / "pictures").iterdir())
+    assert [picture.name for picture in pictures if picture.stat().st_size > 60_000] == []
+    assert {path for text, path in re.findall(r"!\[(.+)\]\((.+)\)", pages)} == {
+        f"pictures/{one.name}" for one in pictures
+    }
 
 
 def head_of(record: Path) -> tuple[str, ...]:
