@@ -15,6 +15,9 @@ from fleet_application import (
     wait_for_members,
     wait_for_owners,
 )
+from reactivex import operators as ops
+
+from k2eg_rx import first
 
 SECOND = 1_000_000  # the first value of the second gateway's PVs
 
@@ -62,6 +65,10 @@ def test_two_gateways_publish_each_pv_and_each_snapshot_once(site: Any, applicat
         for topic in topics:
             assert_numbers_go_on(application.iterations[topic])
     assert firsts == {False, True}, "each gateway has some PVs"
+    reports = first(site.client().gateways_stream(PATIENCE).pipe(ops.take(2), ops.to_list()))
+    assert len({report.gateway for report in reports}) == 2
+    assert sum(report.monitors for report in reports) == len(names)
+    assert sum(report.snapshots for report in reports) == len(topics)
 
 
 def test_triggers_and_stops_reach_the_owner(site: Any, application: Application) -> None:
