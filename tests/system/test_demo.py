@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
 import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import pytest
 
 from k2eg_rx.embedded import EmbeddedStack, SoftIoc
 from k2eg_rx.settings import DEMO_BROKER_VARIABLE, FOLDER_VARIABLE, shipped_folder
 
+from .terminal import Terminal
+
 START_SECONDS = 100.0  # until values are shown, on a busy machine
 END_SECONDS = 6.0  # twice the documented 3 s, for a busy machine
 TOUR_SECONDS = 150.0
-
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-# Makes the terminal on standard input the controlling one, so that Ctrl-C typed there sends SIGINT.
-ON_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-m", "k2eg.cli", *sys.argv[1:]])
-"""
 
 
 @dataclass
@@ -108,75 +95,14 @@ def environment(tmp_path: Path) -> Iterator[ProcessEnvironment]:
         os.kill(process, signal.SIGKILL)
 
 
-class Terminal:
-    """A terminal of 100 by 30 characters and a process on it."""
-
-    def __init__(self, environment: ProcessEnvironment, *words: str) -> None:
-        self._master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        self.modes = termios.tcgetattr(slave)
-        self._slave = slave
-        self.text = ""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", ON_TERMINAL, *words],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=environment.variables,
-            start_new_session=True,
-        )
-
-    def read_until(self, pattern: str, seconds: float) -> None:
-        """Reads until the pattern is in the output, colours removed."""
-        deadline = time.monotonic() + seconds
-        while not re.search(pattern, COLOUR.sub("", self.text)):
-            ready, _, _ = select.select([self._master], [], [], max(deadline - time.monotonic(), 0))
-            assert ready, f"expected {pattern!r}, got {self.text[-3000:]!r}"
-            self.text += os.read(self._master, 65536).decode("utf-8", "replace")
-
-    def press_ctrl_c(self) -> None:
-        os.write(self._master, b"\x03")
-
-    def drain(self) -> None:
-        """Reads the available output."""
-        while select.select([self._master], [], [], 0)[0]:
-            self.text += os.read(self._master, 65536).decode("utf-8", "replace")
-
-    def modes_now(self) -> list[object]:
-        return termios.tcgetattr(self._slave)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._slave)
-        os.close(self._master)
-
-
-def wait_while_reading(terminal: Terminal, seconds: float) -> int:
-    """Waits for the process to end while reading its output, so that it does not block."""
-    deadline = time.monotonic() + seconds
-    descriptor = os.pidfd_open(terminal.process.pid)
-    try:
-        while not select.select([descriptor], [], [], 0.05)[0]:
-            terminal.drain()
-            assert time.monotonic() < deadline, f"the process did not end within {seconds} s"
-    finally:
-        os.close(descriptor)
-    terminal.drain()
-    return terminal.process.wait()
-
-
 def test_the_demo_shows_live_pvs_until_ctrl_c(environment: ProcessEnvironment) -> None:
-    with Terminal(environment, "demo") as terminal:
+    with Terminal(environment.variables, "demo") as terminal:
         for pattern in ("k2eg -e demo", r"demo:setpoint1 +1\.500 +A +NO_ALARM", "rows of element", "▁▁", r"\d\d Hz"):
             terminal.read_until(pattern, START_SECONDS)
         assert environment.broker_file.stat().st_mode & 0o777 == 0o600
         assert len(environment.processes()) == 2  # itself and the IOC
         terminal.press_ctrl_c()
-        assert wait_while_reading(terminal, END_SECONDS) == 0
+        assert terminal.wait(END_SECONDS) == 0
         assert environment.processes() == []
         assert not environment.broker_file.exists()
         assert terminal.text.endswith("stopped\r\n")

@@ -99,10 +99,13 @@ def open_connected_client(settings: Settings, arguments: Namespace) -> Generator
 
 
 @contextmanager
-def until_signal() -> Generator[None]:
-    """Ends its body at Ctrl-C, SIGTERM or SIGHUP, which is the usual way to end a stream, not a failure."""
-    with TerminationSignals(), suppress(KeyboardInterrupt):
-        yield
+def until_signal() -> Generator[TerminationSignals]:
+    """Ends its body at Ctrl-C, SIGTERM or SIGHUP, which is the usual way to end a stream, not a failure.
+
+    A body with an event loop, which an exception at any place may leave hanging, defers signals and looks at them.
+    """
+    with TerminationSignals() as signals, suppress(KeyboardInterrupt):
+        yield signals
 
 
 def cause_of(error: OperationTimeout, client: Client) -> K2EGError:

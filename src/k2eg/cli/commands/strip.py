@@ -61,16 +61,17 @@ def strip(arguments: Namespace, settings: Settings) -> None:
     require_extra("cli", ["textual"], "`k2eg strip`")
     from k2eg.cli.commands.strip_app import StripApp  # noqa: PLC0415 - an extra
 
-    with until_signal(), open_client(settings, arguments) as client:
+    with until_signal() as signals, open_client(settings, arguments) as client:
         curves = _curves(arguments, targets, found_uris(client, targets, _SEARCH_SECONDS))
         book = SeriesBook(curves, arguments.gap)
-        app = StripApp(book, view, lambda: client.status)
+        app = StripApp(book, view, lambda: client.status, is_over=lambda: signals.received is not None)
         streams = [
             client.monitor_many_stream([curve.uri for curve in curves], since=arguments.since),
             client.connection_stream([curve.uri for curve in curves], overflow="latest"),
         ]
         subscriptions = [stream.subscribe(book.take, app.fail) for stream in streams]
         try:
+            signals.defer()
             app.run()
         finally:
             for subscription in subscriptions:

@@ -80,6 +80,7 @@ class StripApp(App[None]):
         status: Returns the client's status.
         clock: Returns the time in nanoseconds since the Unix epoch.
         folder: Where exports go.
+        is_over: Returns whether a signal asks for the end.
 
     Attributes:
         view: What is shown.
@@ -90,6 +91,7 @@ class StripApp(App[None]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,ctrl+c", "quit", "quit", priority=True),
+        Binding("ctrl+z", "suspend_process", priority=True, show=False),
         Binding("space", "pause", "pause"),
         Binding("plus,equals_sign", "zoom(0.5)", "zoom in", key_display="+"),
         Binding("minus", "zoom(2.0)", "out", key_display="-"),
@@ -111,8 +113,10 @@ class StripApp(App[None]):
         book: SeriesBook,
         view: View,
         status: Callable[[], Status],
+        *,
         clock: Callable[[], int] = time.time_ns,
         folder: Path | None = None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
         self._book, self._status, self._clock = book, status, clock
@@ -120,6 +124,7 @@ class StripApp(App[None]):
         self._chart = Chart(self._drawn)
         self._state = Static(id="state", markup=False)
         self.view = view
+        self._is_over = is_over
         self.error: Exception | None = None
 
     def compose(self) -> ComposeResult:
@@ -138,7 +143,7 @@ class StripApp(App[None]):
         self.error = self.error or error
 
     def _redraw(self) -> None:
-        if self.error is not None:
+        if self.error is not None or self._is_over():
             self.exit()
             return
         self._chart.refresh()

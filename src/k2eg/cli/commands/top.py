@@ -34,11 +34,18 @@ def top(arguments: Namespace, settings: Settings) -> None:
     names = {target.uri: target.text for target in targets}
     names |= {target.other: target.text for target in targets if target.is_open}
     rows = TopRows(names, arguments.stale)
-    with until_signal(), open_client(settings, arguments) as client:
-        app = TopApp(rows, lambda: client.status, alarms=arguments.alarms, sort=arguments.sort)
+    with until_signal() as signals, open_client(settings, arguments) as client:
+        app = TopApp(
+            rows,
+            lambda: client.status,
+            alarms=arguments.alarms,
+            sort=arguments.sort,
+            is_over=lambda: signals.received is not None,
+        )
         updates = updates_of(client, targets, overflow="latest", connection=True)
         subscription = updates.subscribe(lambda item: rows.add(item, time.monotonic()), app.fail)
         try:
+            signals.defer()
             app.run()
         finally:
             subscription.dispose()

@@ -33,6 +33,7 @@ class TopApp(App[None]):
         sort: The order at first.
         clock: Returns the time in nanoseconds since the Unix epoch.
         monotonic: Returns the monotonic time in seconds.
+        is_over: Returns whether a signal asks for the end.
 
     Attributes:
         error: The error that ended a stream.
@@ -43,6 +44,7 @@ class TopApp(App[None]):
     AUTO_FOCUS = None
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "quit", "quit", priority=True, show=False),
+        Binding("ctrl+z", "suspend_process", priority=True, show=False),
         Binding("q", "quit", "quit"),
         Binding("s", "sort", "sort"),
         Binding("r", "reverse", "reverse"),
@@ -64,6 +66,7 @@ class TopApp(App[None]):
         sort: str = SORTS[0],
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
         self._rows, self._status, self._clock, self._monotonic = rows, status, clock, monotonic
@@ -71,6 +74,7 @@ class TopApp(App[None]):
         self._state = Static(id="state", markup=False)
         self._input = Input(placeholder="part of a name", id="filter")
         self._alarms, self._sort, self._reverse, self._text, self._first = alarms, sort, False, "", 0
+        self._is_over = is_over
         self.error: Exception | None = None
 
     def compose(self) -> ComposeResult:
@@ -91,7 +95,7 @@ class TopApp(App[None]):
 
     def redraw(self) -> None:
         """Draws the table and the state."""
-        if self.error is not None:
+        if self.error is not None or self._is_over():
             self.exit()
             return
         every = self._rows.rows(self._monotonic())

@@ -92,6 +92,24 @@ def test_dead_pvs_are_named_after_the_others_are_shown(
     assert str(failure("d:1")) == "d:1: not connected over pva and ca: the gateway waited 10 s for it"
 
 
+def test_twenty_dead_pvs_of_five_hundred_hold_none_back_and_are_named(
+    gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead = [f"q:{number}" for number in range(1, 501, 25)]
+    for number in range(1, 501):
+        gateway.pv(f"q:{number}", 1.5, connected=f"q:{number}" not in dead)
+    early: list[str] = []
+    gateway.clock.schedule_relative(3.0, lambda *_: early.append(capsys.readouterr().out))
+    error = failure("pva://q:{1..500}")
+    assert len(names_in(early[0])) == 480
+    head, reason = str(error).splitlines()
+    assert head == "20 of 500 PVs failed"
+    assert (
+        reason
+        == f"{', '.join(f'pva://{name}' for name in dead)}: not connected over pva: the gateway waited 10 s for it"
+    )
+
+
 def test_a_gateway_that_does_not_answer_differs_from_a_pv_that_does_not(gateway: ScriptedGateway) -> None:
     gateway.pv("q:1", 1.5)
     gateway.faults.ignore(times=None)

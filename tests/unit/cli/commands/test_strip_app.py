@@ -25,7 +25,7 @@ def made(folder: Path | None = None) -> StripApp:
     book = SeriesBook([Curve("pva://x", "x"), Curve("pva://y", "y")])
     for at in range(0, 60, 5):
         book.take(update("x", float(at), timestamp=START + at * SECOND, units="A"))
-    return StripApp(book, View(60.0), lambda: Status(ConnectionState.UP, lag=7), lambda: NOW, folder)
+    return StripApp(book, View(60.0), lambda: Status(ConnectionState.UP, lag=7), clock=lambda: NOW, folder=folder)
 
 
 def piloted(app: StripApp, act: Callable[[Pilot[None]], Awaitable[None]]) -> None:
@@ -127,3 +127,15 @@ def test_the_error_of_a_stream_ends_it() -> None:
 def test_the_state_names_what_is_wrong() -> None:
     status = Status(ConnectionState.DOWN, reason="broker\x1b away", disconnected=("pva://x",), lost={"y": 2}, dropped=3)
     assert status_text(status) == r"broker\x1b away, 1 not connected, lag 0, dropped 5"
+
+
+def test_a_signal_ends_it() -> None:
+    app = StripApp(
+        SeriesBook([Curve("pva://x", "x")]), View(60.0), lambda: Status(ConnectionState.UP), is_over=lambda: True
+    )
+
+    async def act(pilot: Pilot[None]) -> None:
+        await pilot.pause()
+
+    piloted(app, act)
+    assert app.return_code == 0
