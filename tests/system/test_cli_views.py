@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
+from websockets.sync.client import connect
+from websockets.typing import Origin
+
 from k2eg_rx import Client, first
 
-from .conftest import Collected, Run
+from .conftest import ENDS_WITHIN, TIMEOUT, Collected, Run, Start
 
 
 def test_history_prints_what_kafka_keeps(run: Run, client: Client) -> None:
@@ -57,3 +61,26 @@ def test_a_machine_is_saved_compared_and_restored(run: Run, client: Client, tmp_
     finally:
         for uri, data in before.items():
             first(client.put_stream(uri, data.value if data.label is None else data.label))
+
+
+def test_a_page_has_the_past_goes_on_live_and_ends_at_once(start: Start, client: Client) -> None:
+    live = Collected(client.monitor_stream("pva://demo:ramp100"))
+    live.until_more(20)
+    past = live.items[-1].timestamp
+    assert past is not None
+    with start("web", "demo:ramp100", "--since", "5m") as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().rstrip()
+        with connect(f"{url.replace('http', 'ws')}updates", origin=Origin(url[:-1]), open_timeout=TIMEOUT) as browser:
+            assert json.loads(browser.recv(TIMEOUT))["names"] == ["demo:ramp100"]
+            points, values = [], set[str]()
+            while not (points and points[0] < past / 1e9 < points[-1] and len(values) > 3):
+                message = json.loads(browser.recv(TIMEOUT))
+                for part in message.get("points", ()):
+                    points = part["t"] if part["new"] else points + part["t"]
+                values |= {row["value"] for row in message.get("rows", ())}
+            assert points == sorted(points)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=ENDS_WITHIN)
+    assert (process.returncode, out, err) == (0, "", "")
+    live.subscription.dispose()

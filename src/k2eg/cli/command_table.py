@@ -41,7 +41,8 @@ COMMANDS = {
     "history": Command("print what Kafka keeps of PVs", "view_arguments:add_history", "history:history"),
     "strip": Command("draw PVs over time, beginning with the past", "view_arguments:add_strip", "strip:strip"),
     "top": Command("show a live table of PVs", "view_arguments:add_top", "top:top"),
-    "plot": Command("draw an array or an image once", "view_arguments:add_plot", "plot:plot"),
+    "web": Command("show PVs on a page in a browser", "chart_arguments:add_web", "web:web"),
+    "plot": Command("draw an array or an image once", "chart_arguments:add_plot", "plot:plot"),
     "wait": Command("wait until a PV fulfils a condition", "view_arguments:add_wait", "wait:wait"),
     "record": Command("record PVs to a file until Ctrl-C", "view_arguments:add_record", "record:record"),
     "replay": Command(

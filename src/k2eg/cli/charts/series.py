@@ -62,6 +62,8 @@ class Series:
     Attributes:
         newest: The newest update; None before the first.
         is_lost: Whether the PV is not connected.
+        added: Number of values that were added, with those that are not kept any more.
+        inserted: Number of values that were added before others.
     """
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
@@ -74,6 +76,8 @@ class Series:
         self._has_gaps = False
         self.newest: PVUpdate | None = None
         self.is_lost = False
+        self.added = 0
+        self.inserted = 0
 
     def __len__(self) -> int:
         return len(self._times)
@@ -101,6 +105,8 @@ class Series:
 
     def _put(self, time: int, value: float, severity: Severity) -> None:
         at = bisect_right(self._times, time)
+        self.added += 1
+        self.inserted += at < len(self._times)
         self._times.insert(at, time)
         self._values.insert(at, value)
         self._severities.insert(at, int(severity))
@@ -128,6 +134,16 @@ class Series:
         """Returns time, value and severity of the values in an interval."""
         chosen = range(bisect_left(self._times, start), bisect_right(self._times, stop))
         return [(self._times[i], self._values[i], Severity(self._severities[i])) for i in chosen]
+
+    def points(self, first: int, last: int) -> list[tuple[int, float]]:
+        """Returns time and value of kept values by their numbers, from the first up to the last; NaN for none."""
+        chosen = range(max(len(self) - self.added + first, 0), max(len(self) - self.added + last, 0))
+        return [(self._times[i], self._values[i]) for i in chosen]
+
+    def between(self, start: int, stop: int) -> list[tuple[int, float]]:
+        """Returns time and value of the values in an interval, with those before and after it."""
+        chosen = range(max(bisect_left(self._times, start) - 1, 0), min(bisect_right(self._times, stop) + 1, len(self)))
+        return [(self._times[i], self._values[i]) for i in chosen]
 
     def extents(self, edges: Sequence[int], until: int, gap: int | None) -> list[Extent | None]:
         """Returns the least and the greatest value in each of several intervals; None where there is none.

@@ -24,7 +24,8 @@ from k2eg.cli.charts.series import SeriesBook
 from k2eg.cli.charts.view import View
 from k2eg.cli.printing.formatting import printable, utc_time
 from k2eg.cli.printing.live_rows import format_age
-from k2eg_rx import ConnectionState, Status
+from k2eg.cli.printing.status_text import status_text
+from k2eg_rx import Status
 
 _REDRAW_SECONDS = 0.5  # five PVs of 60,000 values each take 0.1 s of processor time
 _PAN = 0.25  # of the width
@@ -38,21 +39,6 @@ _COLOURS = {
     "major": "bold red",
     "invalid": "bold magenta",
 }
-
-
-def status_text(status: Status) -> str:
-    """Returns what a view says about the client: what is wrong, updates that wait, those that are lost."""
-    parts: list[str] = []
-    if status.connection is not ConnectionState.UP or status.reason:
-        parts.append(printable(status.reason) or f"Kafka: {status.connection.name.lower()}")
-    if status.silent_since is not None:
-        parts.append("no gateway answers")
-    if status.disconnected:
-        parts.append(f"{len(status.disconnected)} not connected")
-    parts.append(f"lag {status.lag}")
-    lost = status.dropped + sum(status.lost.values()) + status.discarded
-    parts.append(f"dropped {lost}")
-    return ", ".join(parts)
 
 
 class Chart(Widget):

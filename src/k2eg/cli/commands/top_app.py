@@ -14,7 +14,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Input, Static
 
-from k2eg.cli.commands.strip_app import status_text
+from k2eg.cli.printing.status_text import status_text
 from k2eg.cli.printing.top_rows import SORTS, TopRows, chosen
 from k2eg.cli.printing.top_table import table_lines
 from k2eg_rx import Status

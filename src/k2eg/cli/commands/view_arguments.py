@@ -7,7 +7,15 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from k2eg.cli.arguments import Parser, add_full_option, add_protocol, add_pvs, add_timeout_option, positive, pv_uri
+from k2eg.cli.arguments import (
+    Parser,
+    add_full_option,
+    add_protocol,
+    add_pvs,
+    add_timeout_option,
+    positive,
+    pv_uri,
+)
 from k2eg.cli.printing.moments import parse_duration, parse_moment
 
 if TYPE_CHECKING:
@@ -22,7 +30,8 @@ def _duration(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
+    """Returns the time that a text stands for."""
     try:
         return parse_moment(text, datetime.now().astimezone())
     except ValueError as error:
@@ -49,12 +58,12 @@ def _add_interval(parser: Parser, check: Callable[[argparse.Namespace], object])
 
     parser.add_argument(
         "--since",
-        type=_moment,
+        type=moment,
         default="1h",
         metavar="TIME",
         help="from when on: 90s, 10m, 1h30m or 2d ago, 06:30, or 2026-11-29T06:30 (default: 1h)",
     )
-    parser.add_argument("--until", type=_moment, metavar="TIME", help="up to when, likewise (default: now)")
+    parser.add_argument("--until", type=moment, metavar="TIME", help="up to when, likewise (default: now)")
     parser.set_defaults(check=check_all)
 
 
@@ -104,7 +113,7 @@ def add_record(record: Parser) -> None:
     """Adds the arguments of ``record``."""
     add_pvs(record)
     record.add_argument("-o", "--output", required=True, metavar="FILE", help="the Parquet file; it must not exist")
-    record.add_argument("--since", type=_moment, metavar="TIME", help="begin with what Kafka keeps since then")
+    record.add_argument("--since", type=moment, metavar="TIME", help="begin with what Kafka keeps since then")
     record.add_argument("--duration", type=_duration, metavar="TIME", help="stop after this time, such as 10m")
     record.add_argument("--count", type=positive, metavar="N", help="stop after N updates")
 
@@ -212,7 +221,7 @@ def add_strip(strip: Parser) -> None:
     add = strip.add_argument
     add(
         "--since",
-        type=_moment,
+        type=moment,
         default="10m",
         metavar="TIME",
         help="begin with what Kafka keeps since then: 90s, 10m, 1h30m ago, or 06:30 (default: 10m)",
@@ -227,7 +236,7 @@ def add_strip(strip: Parser) -> None:
         help="how long a PV may be silent before its line ends (default: ten times the usual interval)",
     )
     add("--once", action="store_true", help="print one chart as text, and end")
-    add("--until", type=_moment, metavar="TIME", help="with --once: up to when (default: now)")
+    add("--until", type=moment, metavar="TIME", help="with --once: up to when (default: now)")
 
     def check(arguments: argparse.Namespace) -> None:
         from k2eg.cli.charts.chart_files import is_chart_file, read_chart_file  # noqa: PLC0415 - not for help
@@ -261,14 +270,6 @@ def add_top(top: Parser) -> None:
         metavar="TIME",
         help="mark PVs without an update for this long (default: ten times the usual interval)",
     )
-
-
-def add_plot(plot: Parser) -> None:
-    """Adds the arguments of ``plot``."""
-    plot.add_argument("name", type=pv_uri, metavar="PV", help="NAME, pva://NAME or ca://NAME")
-    plot.add_argument("-o", "--output", metavar="FILE", help="write a PNG file; it must not exist (needs matplotlib)")
-    add_protocol(plot)
-    add_timeout_option(plot)
 
 
 def _range(text: str) -> tuple[float, float]:

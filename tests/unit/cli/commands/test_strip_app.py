@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 
 from k2eg.cli.charts.series import Curve, SeriesBook
 from k2eg.cli.charts.view import View
-from k2eg.cli.commands.strip_app import StripApp, status_text
+from k2eg.cli.commands.strip_app import StripApp
 from k2eg_rx import ConnectionState, Status
 from k2eg_rx.testing import update
 
@@ -122,11 +122,6 @@ def test_the_error_of_a_stream_ends_it() -> None:
     piloted(app, act)
     assert app.error is error
     assert not app.is_running
-
-
-def test_the_state_names_what_is_wrong() -> None:
-    status = Status(ConnectionState.DOWN, reason="broker\x1b away", disconnected=("pva://x",), lost={"y": 2}, dropped=3)
-    assert status_text(status) == r"broker\x1b away, 1 not connected, lag 0, dropped 5"
 
 
 def test_a_signal_ends_it() -> None:
