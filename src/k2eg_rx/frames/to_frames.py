@@ -141,7 +141,8 @@ def _collected(make: Callable[[], _Collector[_T]], items: object) -> object:
         raise ValueError("items must not be a stream: use stream.pipe(ops.take(100), to_dataframe())")
     collector = make()
     is_one = isinstance(items, ColumnBatch) or not isinstance(items, Iterable)  # a batch is a mapping, of its columns
-    for item in (items,) if is_one else cast("Iterable[object]", items):
+    several: Iterable[object] = (items,) if is_one else cast("Iterable[object]", items)
+    for item in several:
         collector.add(item)
     return collector.result()
 
