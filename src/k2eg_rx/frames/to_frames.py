@@ -140,10 +140,11 @@ def _collected(make: Callable[[], _Collector[_T]], items: object) -> object:
     if isinstance(items, Observable):
         raise ValueError("items must not be a stream: use stream.pipe(ops.take(100), to_dataframe())")
     collector = make()
-    is_one = isinstance(items, ColumnBatch) or not isinstance(items, Iterable)  # a batch is a mapping, of its columns
-    several: Iterable[object] = (items,) if is_one else cast("Iterable[object]", items)
-    for item in several:
-        collector.add(item)
+    if isinstance(items, Iterable) and not isinstance(items, ColumnBatch):  # a batch is a mapping, of its columns
+        for item in cast("Iterable[object]", items):
+            collector.add(item)
+    else:
+        collector.add(items)
     return collector.result()
 
 
