@@ -1,95 +1,125 @@
-"""Makes the pictures of the recipes: runs the programs on a demo of its own, and shrinks what they draw.
+"""Makes the pictures of README: what `k2eg history`, `k2eg strip` and `k2eg top` show of the demo's PVs.
 
-    python docs/pictures.py  # two minutes; needs the extra `test`, and chromium for the picture of the web page
+    python docs/pictures.py [--seconds 60] [--folder docs/static]
 
-Pictures have few colours, so that each is a small file.
+It starts a broker, an IOC and a gateway of its own, and watches the PVs before it takes the pictures. They are
+terminals as SVG, without fonts of their own, and need no program but a browser.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import os
-import shutil
+import re
+import select
 import subprocess
 import sys
+import tempfile
+import termios
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from matplotlib.figure import Figure
-from PIL import Image
+from rich.console import Console
+from rich.text import Text
 
-from k2eg_rx import Client, PVUpdate
+from k2eg.cli.commands.monitor import updates_of
+from k2eg.cli.commands.top_app import TopApp
+from k2eg.cli.printing.top_rows import TopRows
+from k2eg.cli.values.pv_names import Target
+from k2eg_rx import Client
 from k2eg_rx.embedded import EmbeddedStack
-from k2eg_rx.settings import DEMO_BROKER_VARIABLE
+from k2eg_rx.embedded.stack import COMMAND_TOPIC
 
-ROOT = Path(__file__).parents[1]
-PICTURES = Path(__file__).parent / "recipes" / "pictures"
-COLOURS = 128
-CORRELATED = [f"pva://demo:{name}" for name in ("bpm1", "bpm6", "bpm11", "quad:readback", "beamsize", "loss")]
-SECONDS = 20.0  # of the feedback before and while it writes
-
-
-def run(program: str, *arguments: object) -> None:
-    """Runs an example to its end."""
-    subprocess.run([sys.executable, ROOT / "examples" / program, *map(str, arguments)], check=True)
+PVS = ("demo:sine10", "demo:temperature", "demo:ramp10")
+TOP_PVS = (*PVS, "demo:setpoint1", "demo:mode", "demo:beamsize", "demo:sum", "demo:loss", "demo:bpm1", "demo:nowhere")
+_COLUMNS, _ROWS = 96, 24
+_INI = "[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic={topic}\n"
+_FONT_FACE = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
 
-def keep(picture: Path) -> None:
-    """Shrinks a picture and puts it into the documentation."""
-    Image.open(picture).convert("RGB").quantize(COLOURS).save(PICTURES / picture.name, optimize=True)
-    print(f"{PICTURES / picture.name}: {(PICTURES / picture.name).stat().st_size} bytes")
+def on_terminal(words: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Runs the command line on a terminal to its end; returns what it prints."""
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (_ROWS, _COLUMNS))
+    with subprocess.Popen(
+        [sys.executable, "-m", "k2eg.cli", *words], env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        text = b""
+        while process.poll() is None or select.select([ours], [], [], 0)[0]:
+            if select.select([ours], [], [], 0.1)[0]:
+                text += os.read(ours, 65536)
+    os.close(theirs)
+    os.close(ours)
+    if process.returncode != 0:
+        raise RuntimeError(f"k2eg {' '.join(words)}: {text.decode()}")
+    return text.decode().replace("\r\n", "\n").rstrip("\n")
 
 
-def draw_feedback(client: Client, picture: Path) -> None:
-    """Draws the position and the corrector's current before and after the feedback begins to write."""
-    updates: dict[str, list[PVUpdate]] = {"demo:bpm4": [], "demo:corrector": []}
-    client.put("pva://demo:corrector", 0.0)
-    uris = [f"pva://{name}" for name in updates]
-    with client.monitor_many_stream(uris).subscribe(lambda update: updates[update.name].append(update)):
-        time.sleep(SECONDS)
-        run("feedback.py", "--write", "--count", int(SECONDS))
-    start = (updates["demo:bpm4"][0].timestamp or 0) / 1e9
-    end = (updates["demo:bpm4"][-1].timestamp or 0) / 1e9
-    figure = Figure(figsize=(8.0, 4.0), layout="constrained")
-    for axes, (name, own) in zip(figure.subplots(2, sharex=True), updates.items(), strict=True):
-        times = [max((update.timestamp or 0) / 1e9, start) - start for update in own]
-        axes.step([*times, end - start], [*(update.value for update in own), own[-1].value], where="post")
-        axes.set_ylabel(f"{name} / {own[0].units}")
-        axes.grid(alpha=0.3)
-    axes.set_xlabel("seconds")
-    figure.savefig(picture)
+def svg_of(printed: str, command: str) -> str:
+    """Returns the picture of a terminal."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        console = Console(record=True, width=_COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor")
+        console.print(Text.assemble(("$ ", "green"), command))
+        console.print(Text.from_ansi(printed), soft_wrap=True)
+        return console.export_svg(title="", unique_id=command.split()[1])
 
 
-def photograph_web_page(picture: Path) -> None:
-    """Takes a picture of the page of the web service."""
-    browser = shutil.which("chromium") or "chromium"
-    service = subprocess.Popen([sys.executable, ROOT / "examples/web_service.py"], stdout=subprocess.PIPE, text=True)
-    with service:
-        assert service.stdout is not None
-        address = service.stdout.readline().split()[1]
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=660,640"]
-        patience = "--virtual-time-budget=10000"
-        subprocess.run([browser, *options, patience, f"--screenshot={picture}", address], check=True)
-        service.terminate()
+async def live_table(client: Client, seconds: float) -> str:
+    """Returns the picture of `k2eg top` after some seconds."""
+    targets = [Target(name, f"pva://{name}") for name in TOP_PVS]
+    rows = TopRows({target.uri: target.text for target in targets}, None)
+    app = TopApp(rows, lambda: client.status)
+    updates = updates_of(client, targets, overflow="latest", connection=True)
+    subscription = updates.subscribe(lambda item: rows.add(item, time.monotonic()), app.fail)
+    try:
+        async with app.run_test(size=(_COLUMNS, len(TOP_PVS) + 4)) as pilot:
+            await pilot.pause(seconds)
+            while "MAJOR" not in (picture := app.export_screenshot(title="k2eg top")):  # a few seconds of each ten
+                await pilot.pause(0.5)
+            return picture
+    finally:
+        subscription.dispose()
 
 
 def main() -> None:
-    """Makes all pictures."""
-    PICTURES.mkdir(exist_ok=True)
-    with TemporaryDirectory() as name, EmbeddedStack() as stack:
-        folder = Path(name)
-        (folder / "broker").write_text(stack.broker_address)
-        os.environ[DEMO_BROKER_VARIABLE] = str(folder / "broker")
-        with Client("demo", "pictures") as client:
-            client.monitor_many_stream(CORRELATED).subscribe()  # Kafka keeps what is monitored
-            run("orbit.py", folder / "orbit.png", "--pulses", 150, "--every", 150)
-            draw_feedback(client, folder / "feedback.png")
-            client.put("pva://demo:corrector", 0.0)
-            run("quadrupole_scan.py", folder / "scan.png")
-        run("correlation.py", folder / "correlation.png")
-        photograph_web_page(folder / "web.png")
-        for picture in ("orbit", "scan", "feedback", "correlation", "web"):
-            keep(folder / f"{picture}.png")
+    """Makes the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to watch the PVs (default: %(default)g)")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "static")
+    arguments = parser.parse_args()
+    with (
+        EmbeddedStack() as stack,
+        Client("demo", "pictures", settings=stack.settings("pictures")) as client,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        (Path(folder) / "demo.ini").write_text(_INI.format(broker=stack.broker_address, topic=COMMAND_TOPIC))
+        environment = {
+            **os.environ,
+            "K2EG_PYTHON_CONFIGURATION_PATH_FOLDER": folder,
+            "K2EG_CLI_DEFAULT_ENVIRONMENT": "demo",
+            "K2EG_CLI_SEEN_PVS": "",
+            "TERM": "xterm-256color",
+        }
+        watched = client.monitor_many_stream([f"pva://{name}" for name in PVS]).subscribe(lambda _: None)
+        time.sleep(arguments.seconds)
+        since = f"{arguments.seconds:g}s"
+        for command in (
+            ["history", *PVS, "--since", since, "--every", "7s"],
+            ["strip", *PVS, "--since", since],
+        ):
+            once = ["--once"] if command[0] == "strip" else []
+            printed = on_terminal([*command, *once], environment)
+            save(svg_of(printed, " ".join(["k2eg", *command])), arguments.folder / f"{command[0]}.svg")
+        save(asyncio.run(live_table(client, min(arguments.seconds, 20.0))), arguments.folder / "top.svg")
+        watched.dispose()
+
+
+def save(svg: str, path: Path) -> None:
+    """Writes a picture without its fonts, which are fetched from elsewhere."""
+    path.write_text(_FONT_FACE.sub("", svg), encoding="utf-8")
+    print(f"{path}: {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

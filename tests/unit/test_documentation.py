@@ -41,6 +41,15 @@ def test_the_links_of_the_readme_lead_somewhere() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "static").glob("*.svg")), ids=lambda path: path.stem)
+def test_a_picture_of_the_readme_is_small_and_needs_nothing_from_elsewhere(picture: Path) -> None:
+    text = picture.read_text()
+    assert f"](docs/static/{picture.name})" in README, "made by docs/pictures.py, shown by nothing"
+    assert len(text) < 100_000
+    assert re.findall(r"""(?:href|src)=["']|url\((?!#)""", text) == []
+    assert f"k2eg {picture.stem}" in re.sub(r"<[^>]*>", "", text).replace("&#160;", " ")
+
+
 PROGRAM = re.compile(r"\[`(examples/\w+\.py)`\]\(\.\./\.\./\1\), (\d+) lines:\n\n```{literalinclude} \.\./\.\./\1\n")
 
 
