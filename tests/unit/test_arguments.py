@@ -88,6 +88,7 @@ HOSTILE: Mapping[str, Any] = {
 GOOD: Mapping[str, Any] = {
     "after": 5,
     "app_name": "app",
+    "count": 3,
     "environment_id": "test",
     "handler": lambda *_: None,
     "limits": (0.0, 1.0),

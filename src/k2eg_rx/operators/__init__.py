@@ -4,7 +4,7 @@
 - Without INVALID values: `valid`
 - After a change: `fresh`, `settled`
 - Changes: `changed`, `alarms`, `stale`
-- Several PVs: `latest_by_pv`, `combine_pvs`, `align`, `resample`
+- Several PVs: `latest_by_pv`, `combine_pvs`, `align`, `resample`, `aligned_windows`
 - Statistics: `window_statistics`
 - Fewer items: `conflate` (newest of each PV), `sample_latest` (newest of the stream), `rate_limit` (all, delayed)
 - Behind timed operators of reactivex: `guarded`, `shared_scheduler`
@@ -20,6 +20,7 @@ from k2eg_rx.operators.alarm_transition import AlarmTransition
 from k2eg_rx.operators.alarms import alarms
 from k2eg_rx.operators.align import align
 from k2eg_rx.operators.align_join import Aligned
+from k2eg_rx.operators.aligned_windows import AlignedWindow, aligned_windows
 from k2eg_rx.operators.changed import changed
 from k2eg_rx.operators.drops import AlignCounts, DropReason, ResampleCounts, WindowCounts
 from k2eg_rx.operators.guarded import guarded, shared_scheduler
@@ -41,6 +42,7 @@ __all__ = [
     "AlarmTransition",
     "AlignCounts",
     "Aligned",
+    "AlignedWindow",
     "DropReason",
     "LoopChange",
     "LoopState",
@@ -57,6 +59,7 @@ __all__ = [
     "WindowCounts",
     "alarms",
     "align",
+    "aligned_windows",
     "changed",
     "combine_pvs",
     "conflate",

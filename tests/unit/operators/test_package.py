@@ -6,7 +6,17 @@ import sys
 from k2eg_rx import operators
 
 OPERATORS = {
-    *("alarms", "align", "changed", "combine_pvs", "conflate", "field", "latest_by_pv", "rate_limit"),
+    *(
+        "alarms",
+        "align",
+        "aligned_windows",
+        "changed",
+        "combine_pvs",
+        "conflate",
+        "field",
+        "latest_by_pv",
+        "rate_limit",
+    ),
     *("fresh", "guarded", "pulse_ids", "put_many_to", "put_to", "settled", "shared_scheduler", "valid"),
     *("resample", "retry_activation", "stale", "sample_latest", "timestamps", "value", "window_statistics"),
 }
