@@ -21,6 +21,7 @@ from k2eg_rx.operators import LoopChange, PutReport, Window, put_to, window_stat
 
 MONITOR, CORRECTOR = "pva://demo:bpm4", "pva://demo:corrector"
 LIMITS = (-5.0, 5.0)  # A
+MAX_STEP = 1.5  # A; a larger change is rather a fault of the readings
 RESPONSE = 0.195  # mm/A, of the monitor to the corrector; measured beforehand
 GAIN = 0.3  # the part of the distance that one correction removes; a small one suppresses noise
 
@@ -57,6 +58,7 @@ def feedback(client: Client, *, write: bool, permit: str | None = None) -> Obser
             client,
             CORRECTOR,
             limits=LIMITS,
+            max_step=MAX_STEP,
             rate=1.0,
             dry_run=not write,
             timeout=5.0,
