@@ -215,6 +215,17 @@ def test_the_first_value_of_a_new_connection_is_handed_over_also_if_it_is_the_la
     assert values.values() == [1, 2]
 
 
+def test_other_states_on_the_way_neither_hand_over_a_value_nor_forget_that_it_is_due(router: EventRouter) -> None:
+    route, _ = add_route(router, "pva://x")
+    both = Recorder()
+    router.attach(route, both, connections=True)
+    value = at(event("x", 1, timed=True), 100)
+    router.receive([value, connection("x", 110, "disconnected"), connection("x", 120, "disconnected"), value])
+    router.receive([connection("x", 130, "connected"), connection("x", 130, "connected", "ioc:5064"), value, value])
+    assert [state for state in seen(both) if isinstance(state, int)] == [1, 1]
+    assert seen(both)[-1] == 1
+
+
 def test_a_newer_value_of_a_new_connection_is_not_followed_by_its_repeat(router: EventRouter) -> None:
     route, _ = add_route(router, "pva://x")
     both = Recorder()
