@@ -7,12 +7,13 @@ Builds HTML from the Markdown pages of this folder and the docstrings of the pub
 from __future__ import annotations
 
 import re
+from enum import EnumType
 from importlib import import_module
 from importlib.metadata import version as version_of
 from typing import Any
 
 from docutils import nodes
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import desc, pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
@@ -113,10 +114,33 @@ def _as_rest(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, 
     lines[:] = [_NAME.sub(lambda name: name[1] + ("\\ " if name[2] else ""), line) for line in lines]
 
 
+def _signature(_app: Sphinx, what: str, _name: str, thing: Any, _options: Any, signature: str, returned: str) -> Any:
+    """Leaves out the signature of an enum, which is not called, and shows defaults that have no source text as dots."""
+    if isinstance(thing, EnumType):
+        return "", None
+    if what in {"class", "exception", "function"} and signature:
+        return _DEFAULT_WITHOUT_SOURCE.sub("= ...", signature), returned
+    return None
+
+
+def _functions_first(_app: Sphinx, doctree: nodes.document) -> None:
+    """Sorts what a section describes by its kind; each description follows its entry of the index."""
+    for section in doctree.findall(nodes.section):
+        places = [place for place, node in enumerate(section) if isinstance(node, desc) and node["domain"] == "py"]
+        pairs = [(section[place - 1], section[place]) for place in places]
+        pairs.sort(key=lambda pair: _KINDS.get(pair[1]["objtype"], len(_KINDS)))
+        for place, pair in zip(places, pairs, strict=True):
+            section[place - 1], section[place] = pair
+
+
 _PUBLIC_NAMES = _public_names()
+_KINDS = {"function": 0, "class": 1, "exception": 2}
+_DEFAULT_WITHOUT_SOURCE = re.compile(r"= ?<[^>]*>")
 
 
 def setup(app: Sphinx) -> None:
     """Registers the handlers above; called by Sphinx."""
     app.connect("missing-reference", _resolve)
     app.connect("autodoc-process-docstring", _as_rest)
+    app.connect("autodoc-process-signature", _signature)
+    app.connect("doctree-read", _functions_first, priority=400)  # before the table of contents is read from it

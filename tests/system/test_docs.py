@@ -9,6 +9,7 @@ languages (``console``, ``ini``) are not run.
 from __future__ import annotations
 
 import doctest
+import json
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sphinx.search.en import SearchEnglish
 
 from k2eg_rx import Client, first
 from k2eg_rx.embedded import EmbeddedStack
@@ -173,11 +175,13 @@ def test_every_operator_has_a_how_to_page() -> None:
     assert [name for name in functions if f"{name}(" not in text] == []
 
 
-@pytest.mark.timeout(BUILD_SECONDS + 20)
-def test_site_builds_without_warnings(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Builds the site, without a warning; returns its folder."""
+    folder = tmp_path_factory.mktemp("site")
     built = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "trees", DOCS,
-         tmp_path / "html"],
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", folder / "trees", DOCS,
+         folder / "html"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -185,6 +189,54 @@ def test_site_builds_without_warnings(tmp_path: Path) -> None:
         check=False,
     )  # fmt: skip
     assert (built.returncode, built.stderr) == (0, "")
-    pages = "".join(page.read_text() for page in (tmp_path / "html" / "api").glob("*.html"))
+    return folder / "html"
+
+
+@pytest.mark.timeout(BUILD_SECONDS + 20)
+def test_the_reference_has_every_public_name_functions_first(site: Path) -> None:
+    pages = [page.read_text() for page in (site / "api").glob("*.html")]
     names = [f"{package}.{name}" for package in DOCUMENTED for name in import_module(package).__all__]
-    assert [name for name in names if f'id="{name}"' not in pages] == []
+    assert [name for name in names if not any(f'id="{name}"' in page for page in pages)] == []
+    for page in (site / "api" / f"{part}.html" for part in PARTS):
+        kinds = re.findall(rf'<dl class="py (\w+)">\s*<dt [^>]*id="k2eg_rx\.{page.stem}\.\w+"', page.read_text())
+        assert kinds == sorted(kinds, key=["function", "class", "exception", "type", "data"].index), page.stem
+
+
+@pytest.mark.timeout(BUILD_SECONDS + 20)
+def test_the_reference_has_no_sentence_as_a_type_and_no_raw_default(site: Path) -> None:
+    for page in (site / "api").glob("*.html"):
+        text = page.read_text()
+        # napoleon takes what is before a colon in a property's first line for its type
+        assert 'Type<span class="colon">' not in text, f"{page.stem}: a property's summary has a colon"
+        assert "&lt;factory&gt;" not in text, page.stem
+
+
+# The word of a task, and the page that the site's search must list among the pages with the word in a title.
+SEARCHED = {
+    "scan": "recipes/scan",
+    "plot": "recipes/correlation",
+    "jupyter": "recipes/notebook",
+    "restore": "recipes/save-restore",
+    "debounce": "recipes/alarm-notifier",
+    "archive": "recipes/archiver",
+    "feedback": "recipes/feedback",
+    "orbit": "recipes/orbit-display",
+    "correlation": "recipes/correlation",
+    "notebook": "recipes/notebook",
+    "model": "recipes/model",
+    "hdf5": "recipes/hdf5",
+    "duckdb": "recipes/query-recording",
+    "polars": "recipes/query-recording",
+    "pytest": "recipes/test-a-loop",
+    "web": "recipes/web-service",
+}
+
+
+@pytest.mark.timeout(BUILD_SECONDS + 20)
+@pytest.mark.parametrize("word", SEARCHED)
+def test_the_search_finds_the_recipe(site: Path, word: str) -> None:
+    index = (site / "searchindex.js").read_text()
+    found = json.loads(index[index.index("(") + 1 : index.rindex(")")])
+    pages = found["titleterms"].get(SearchEnglish({}).stem(word), [])  # of all headings; they come first in the results
+    titles = {found["docnames"][page] for page in (pages if isinstance(pages, list) else [pages])}
+    assert SEARCHED[word] in titles

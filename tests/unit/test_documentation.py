@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
+from enum import EnumType
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,18 @@ def test_the_pictures_of_the_recipes_are_small_and_have_a_text() -> None:
     assert {path for text, path in re.findall(r"!\[(.+)\]\((.+)\)", pages)} == {
         f"pictures/{one.name}" for one in pictures
     }
+
+
+PUBLIC = ("k2eg_rx", "k2eg_rx.operators", "k2eg_rx.transport")
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_the_docstring_of_an_enum_lists_its_members(package: str) -> None:
+    module = import_module(package)
+    for enum in (getattr(module, name) for name in module.__all__):
+        if isinstance(enum, EnumType):
+            _, _, members = (enum.__doc__ or "").partition("Attributes:\n")
+            assert re.findall(r"^        (\w+): ", members, re.MULTILINE) == list(enum.__members__), enum.__name__
 
 
 def head_of(record: Path) -> tuple[str, ...]:

@@ -19,10 +19,11 @@ _T = TypeVar("_T")
 class Overflow(StrEnum):
     """What happens to events while a subscriber is slower than they arrive.
 
-    - BLOCK: Nothing is lost. The client stops reading events from Kafka until there is room, for its other event
-      subscribers too; Kafka is the buffer.
-    - LATEST: The newest event of each PV is queued, older ones are dropped.
-    - DROP_OLDEST: The newest `capacity` events are queued, older ones are dropped.
+    Attributes:
+        BLOCK: Nothing is lost. The client stops reading events from Kafka until there is room, for its other event
+            subscribers too; Kafka is the buffer.
+        LATEST: The newest event of each PV is queued, older ones are dropped.
+        DROP_OLDEST: The newest `capacity` events are queued, older ones are dropped.
     """
 
     BLOCK = "block"

@@ -15,7 +15,12 @@ from k2eg_rx.pv import snapshot_topic
 
 
 class SnapshotType(StrEnum):
-    """What an iteration of a recurring snapshot has: ``NORMAL``, the last value of each PV; ``TIMED_BUFFERED``, all."""
+    """What an iteration of a recurring snapshot has.
+
+    Attributes:
+        NORMAL: The last value of each PV.
+        TIMED_BUFFERED: All values of the time window.
+    """
 
     NORMAL = "normal"
     TIMED_BUFFERED = "timedbuffered"

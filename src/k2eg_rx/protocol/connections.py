@@ -29,9 +29,10 @@ _TEXTS = "uri", "host", "reason"
 class PVState(StrEnum):
     """The state of a PV's connection to its EPICS server, as the gateway knows it.
 
-    - CONNECTED: The PV has a value.
-    - DISCONNECTED: It had one; the connection was lost, and the last value may be old.
-    - NEVER_CONNECTED: It has had none within some seconds of the gateway's first search for it.
+    Attributes:
+        CONNECTED: The PV has a value.
+        DISCONNECTED: It had one; the connection was lost, and the last value may be old.
+        NEVER_CONNECTED: It has had none within some seconds of the gateway's first search for it.
     """
 
     CONNECTED = "connected"

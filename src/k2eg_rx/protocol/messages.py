@@ -91,7 +91,7 @@ class PVData:
 
     @property
     def value(self) -> Any:
-        """The ``value`` field: a scalar, a list, ``{"index", "choices"}`` of an enum, the columns of a table."""
+        """A scalar, a list, ``{"index", "choices"}`` of an enum, the columns of a table (the ``value`` field)."""
         return self.data.get("value")
 
     @property
@@ -280,7 +280,7 @@ class PVUpdate(PVData):
 
     @property
     def value(self) -> Any:
-        """The ``value`` field: a scalar, a list, ``{"index", "choices"}`` of an enum, the columns of a table."""
+        """A scalar, a list, ``{"index", "choices"}`` of an enum, the columns of a table (the ``value`` field)."""
         head = self._head or self._loaded()
         return self.data.get("value") if head is None else head.value
 

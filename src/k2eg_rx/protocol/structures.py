@@ -36,6 +36,13 @@ class Severity(IntEnum):
 
     Severities compare with numbers and with names: ``update.severity >= "MAJOR"``. A string that is no severity's name
     is a ValueError, also for ``==``. As a key of a dict, a name is not equal to a severity.
+
+    Attributes:
+        NO_ALARM: 0
+        MINOR: 1
+        MAJOR: 2
+        INVALID: 3, the value is not to be used.
+        UNDEFINED: 4
     """
 
     NO_ALARM = 0

@@ -55,7 +55,13 @@ class SourceClosedError(TransportError):
 
 
 class ConnectionState(Enum):
-    """The state of the connection to the broker."""
+    """The state of the connection to the broker.
+
+    Attributes:
+        CONNECTING: No broker has answered yet.
+        UP: A broker answers.
+        DOWN: No broker answers, or it refuses the client.
+    """
 
     CONNECTING = "connecting"
     UP = "up"
