@@ -56,7 +56,7 @@ def picture_of(structure: Mapping[str, Any], width: int, height: int, *, grow: b
         grow: Whether a smaller image becomes larger.
 
     Raises:
-        ValueError: The image is compressed, or its pixels do not fill its dimensions.
+        ValueError: The image is compressed, or its pixels are no numbers or do not fill its dimensions.
     """
     sizes, kind, values = _parts(structure)
     axis = _channel_axis(structure, sizes)
@@ -73,6 +73,8 @@ def picture_of(structure: Mapping[str, Any], width: int, height: int, *, grow: b
         offsets = [offset + channel * steps[axis] for offset in offsets for channel in range(channels)]
     starts = [row * down // rows * steps[places[1]] for row in range(rows)]
     chosen = [values[start + offset] for start in starts for offset in offsets]
+    if not all(isinstance(each, int | float) for each in cast("list[object]", chosen)):
+        raise ValueError("the pixels of the image are no numbers")
     low, high = (0, 255) if axis is not None and kind == _BYTES else _range(chosen)
     return Picture(columns, rows, channels, _scaled(chosen, low, high), low, high, (across, down))
 

@@ -49,12 +49,13 @@ def web(arguments: Namespace, settings: Settings) -> None:
             board = Board(targets, lambda: status_text(client.status))
             printer = StreamPrinter(board.take, None)
             uris = [target.uri for target in targets]
-            streams = [
-                client.monitor_many_stream(uris, since=arguments.since, overflow="block"),
-                client.connection_stream(uris, overflow="latest"),
-            ]
             server = WebServer(listening, Access(host, token), lambda: Feed(board, span))
-            subscriptions = [stream.subscribe(board.take, printer.end) for stream in streams]
+            subscriptions = [
+                # the newest values come at once, whatever the history takes
+                client.monitor_many_stream(uris, connection=True).subscribe(board.take, printer.end),
+                client.monitor_many_stream(uris, since=arguments.since).subscribe(board.book.take, printer.end),
+                client.connection_stream(uris, overflow="latest").subscribe(board.book.take, printer.end),
+            ]
             try:
                 print_lines(url_of(host, listening.getsockname()[1], token))
                 printer.wait()

@@ -1,6 +1,7 @@
 """What the page shows of the PVs: their series, their rows, and the newest array, image or table of each.
 
-Thread safety: the client's threads add items, the threads of connections read; each part has a lock.
+Thread safety: the client's threads add items to the book and to the board, the threads of connections read; each part
+has a lock.
 """
 
 from __future__ import annotations
@@ -60,10 +61,10 @@ class Board:
         self._count = 0
 
     def take(self, item: PVUpdate | ConnectionEvent) -> None:
-        """Takes an update or a change of a connection. Any thread."""
-        self.book.take(item)
-        if isinstance(item, PVUpdate) and item.replayed:
-            return  # of the past: it says nothing about ages and rates
+        """Takes a live update or a change of a connection, for rows and shapes. Any thread.
+
+        `book` takes its own, with those of the past, after which live ones wait there.
+        """
         self.rows.add(item, self.monotonic())
         if isinstance(item, PVUpdate) and isinstance(item.value, list | dict | bytes) and item.label is None:
             with self._lock:

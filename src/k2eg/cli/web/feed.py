@@ -20,6 +20,9 @@ from k2eg_rx import Severity
 from k2eg_rx.protocol import NANOSECONDS
 
 _HISTORY_POINTS = 4000  # of a PV: twice the columns of a screen
+_ALL_POINTS = 200_000  # of all PVs together, what a browser draws in a fraction of a second
+_MESSAGE_POINTS = 20_000  # half a megabyte
+_LEAST_POINTS = 100
 _STEP_POINTS = 400  # of a PV in a step: 100 Hz for 4 s; more come from reading the history
 _ROWS_SECONDS = 0.5  # numbers that change faster cannot be read
 _SHAPES_SECONDS = 0.25
@@ -66,6 +69,7 @@ class Feed:
         self._seen: list[Seen] = [(0, 0)] * len(board.names)
         self._rows: dict[str, dict[str, object]] = {}
         self._state = ""
+        self._next = 0  # the PV whose points are sent first
         self._shapes: dict[int, int] = {}
         self._rows_at = self._shapes_at = self._sent_at = -math.inf
 
@@ -108,24 +112,34 @@ class Feed:
             return None
         detail: list[dict[str, object]] = []
         book = self._board.book
+        most = self._share(_MESSAGE_POINTS)
         for series in book.series:
             with book.lock:
                 values, gap = series.between(start, stop), book.gap_of(series)
-            detail.append(_columns(thinned(with_gaps(values, None, gap), _HISTORY_POINTS)))
+            detail.append(_columns(thinned(with_gaps(values, None, gap), most)))
         return json.dumps({"detail": detail, "from": _seconds(start), "to": _seconds(stop)}, allow_nan=False)
 
+    def _share(self, points: int) -> int:
+        """Returns how many of so many points a PV may have."""
+        return min(_HISTORY_POINTS, max(points // len(self._board.names), _LEAST_POINTS))
+
     def _points(self) -> list[dict[str, object]]:
+        """Returns the new points; those that would make the message too long come in the next one."""
         found: list[dict[str, object]] = []
-        for number, series in enumerate(self._board.book.series):
+        count, left = len(self._board.names), _MESSAGE_POINTS
+        for number in [(self._next + place) % count for place in range(count)]:
+            if left <= 0:
+                self._next = number
+                break
             with self._board.book.lock:
-                values, is_new, gap = self._unseen(number, series)
+                values, is_new, gap = self._unseen(number, self._board.book.series[number])
             if not values and not is_new:
                 continue
             before = None if is_new else values.pop(0)[0]
-            points = thinned(with_gaps(values, before, gap), _HISTORY_POINTS if is_new else _STEP_POINTS)
-            found.append(
-                {"pv": number, "gap": None if gap is None else gap / NANOSECONDS, "new": is_new, **_columns(points)}
-            )
+            points = thinned(with_gaps(values, before, gap), self._share(_ALL_POINTS) if is_new else _STEP_POINTS)
+            left -= len(points)
+            seconds = None if gap is None else gap / NANOSECONDS
+            found.append({"pv": number, "gap": seconds, "new": is_new, **_columns(points)})
         return found
 
     def _unseen(self, number: int, series: Series) -> tuple[list[tuple[int, float]], bool, int | None]:

@@ -53,6 +53,7 @@ def test_colours_of_the_three_layouts(sizes: list[int], values: list[int], colou
         (image([2], [1, 2]), "an image of 2 with 2 values"),
         (image([0, 2], []), "no pixels"),
         (image([2, 2], [1, 2, 3, 4], codec={"name": "jpeg"}), "compressed by jpeg"),
+        (image([2, 1], ["a", 1], "stringValue"), "no numbers"),
         ({"value": {}, "dimension": [{"size": 2}]}, "no pixels"),
         ({"value": {"ubyteValue": "text"}, "dimension": [{"size": 2}]}, "no pixels"),
     ],

@@ -52,7 +52,9 @@ def step(board: Board, clock: Clock) -> Step:
 
 
 def put(board: Board, at: float, value: object, pv: str = "x") -> None:
-    board.take(update(pv, value, timestamp=START * SECOND + int(at * SECOND), units="A"))
+    item = update(pv, value, timestamp=START * SECOND + int(at * SECOND), units="A")
+    board.book.take(item)
+    board.take(item)
 
 
 def test_the_first_message_names_the_pvs(board: Board) -> None:
@@ -84,7 +86,7 @@ def test_silence_and_lost_connections_are_gaps(board: Board, step: Step) -> None
     put(board, 50, 2.0)
     (points,) = step()["points"]
     assert (points["gap"], points["v"]) == (10.0, [None, 2.0])
-    board.take(ConnectionEvent("x", "pva://x", PVState.DISCONNECTED, (START + 51) * SECOND, "gone"))
+    board.book.take(ConnectionEvent("x", "pva://x", PVState.DISCONNECTED, (START + 51) * SECOND, "gone"))
     (points,) = step()["points"]
     assert points["v"] == [None]
 
@@ -104,6 +106,24 @@ def test_a_slow_browser_gets_few_points_and_the_newest_value(board: Board, step:
     assert len(points["t"]) <= 400
     assert (points["v"][-1], message["rows"][0]["value"]) == (19_999.0, "19999")
     assert len(json.dumps(message)) < 20_000
+
+
+def test_a_long_history_of_many_pvs_comes_in_several_messages(clock: Clock) -> None:
+    names = [f"q:{number}" for number in range(30)]
+    many = Board([Target(name, f"pva://{name}") for name in names], lambda: "", clock)
+    for number in range(2000):
+        for name in names:
+            many.book.take(update(name, float(number), timestamp=(START + number) * SECOND))
+    feed = Feed(many, 60.0)
+    came: list[int] = []
+    while len(came) < len(names):
+        message = feed.step(START * SECOND)[0]
+        assert len(message) < 1_000_000
+        came += [part["pv"] for part in json.loads(message)["points"]]
+    assert came == list(range(30))
+    answer = feed.answer(json.dumps({"from": START, "to": START + 2000}))
+    assert answer is not None
+    assert len(answer) < 1_000_000
 
 
 def test_rows_are_sent_when_they_have_changed(board: Board, step: Step) -> None:
@@ -126,7 +146,7 @@ def test_a_message_a_second_shows_that_the_server_is_there(step: Step) -> None:
 
 def test_limits_are_sent_without_those_that_are_none(board: Board, step: Step) -> None:
     value_alarm = {"lowAlarmLimit": math.nan, "lowWarningLimit": 1.0, "highWarningLimit": 8.0, "highAlarmLimit": 9.0}
-    board.take(update("x", 1.0, timestamp=START * SECOND, fields={"valueAlarm": value_alarm}))
+    board.book.take(update("x", 1.0, timestamp=START * SECOND, fields={"valueAlarm": value_alarm}))
     row = step()["rows"][0]
     assert (row["minor"], row["major"]) == ([1.0, 8.0], [9.0])
 

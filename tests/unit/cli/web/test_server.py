@@ -83,11 +83,11 @@ def test_other_names_and_origins_are_refused(port: int) -> None:
 
 
 def test_a_browser_gets_the_past_then_what_is_new(board: Board, port: int) -> None:
-    board.take(update("x", 1.0))
+    board.book.take(update("x", 1.0))
     with connected(port) as browser:
         assert json.loads(browser.recv(TIMEOUT)) == {"names": ["x"], "span": 60.0}
         assert received(browser, lambda message: "points" in message)["points"][0]["v"] == [1.0]
-        board.take(update("x", 2.0))
+        board.book.take(update("x", 2.0))
         assert received(browser, lambda message: "points" in message)["points"][0]["v"] == [2.0]
         board.take(update("x", [1.0]))
         while not isinstance(message := browser.recv(TIMEOUT), bytes):
@@ -104,7 +104,7 @@ def test_a_browser_that_sends_too_much_is_disconnected_and_others_are_not(board:
         one.send("x" * 100_000)
         with pytest.raises(ConnectionClosed):
             received(one, lambda _: False)
-        board.take(update("x", 1.0))
+        board.book.take(update("x", 1.0))
         assert received(other, lambda message: "points" in message)
 
 
