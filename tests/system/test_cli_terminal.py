@@ -139,3 +139,14 @@ def test_a_terminal_that_is_gone_ends_a_monitor(variables: dict[str, str]) -> No
             text += os.read(ours, 4096)
         os.close(ours)
         assert process.wait(ENDS_WITHIN) == 0
+
+
+def test_a_command_that_takes_long_says_so_on_a_terminal_only(variables: dict[str, str], start: Start) -> None:
+    words = "snapshot", "--window", "3000", "pva://demo:sum", "pva://demo:nowhere"
+    with Terminal(variables, *words) as terminal:
+        terminal.read_until("acquiring 2 PVs", ENDS_WITHIN)
+        assert terminal.wait(ENDS_WITHIN) == 1
+        assert terminal.text.rindex("\r\x1b[K") > terminal.text.rindex("acquiring")
+    with start(*words) as process:
+        _, err = process.communicate(timeout=ENDS_WITHIN)
+    assert "acquiring" not in err

@@ -17,6 +17,7 @@ from k2eg.cli.environment import settings_for
 from k2eg.cli.output import print_lines, print_note
 from k2eg.cli.printing.columns import aligned
 from k2eg.cli.printing.formatting import jsonable
+from k2eg.cli.printing.progress import progress
 from k2eg.cli.session import cause_of, open_connected_client
 from k2eg.cli.values.restoring import Tolerance, fitting, is_same
 from k2eg.cli.values.saved_values import SavedValue, read_saved, saved
@@ -74,7 +75,8 @@ def read_all(client: Client, uris: Sequence[str], timeout: float) -> Mapping[str
     Raises:
         K2EGError: Kafka is away.
     """
-    results = first(client.get_many_stream(uris, timeout).pipe(ops.to_list()))
+    with progress(lambda: f"reading {len(uris)} PVs"):
+        results = first(client.get_many_stream(uris, timeout).pipe(ops.to_list()))
     for result in results:
         if isinstance(result.error, OperationTimeout) and (cause := cause_of(result.error, client)) is not result.error:
             raise cause

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from tempfile import TemporaryFile
@@ -23,6 +24,7 @@ from k2eg.cli.printing.history_grid import HistoryGrid
 from k2eg.cli.printing.history_rows import VALUE_COLUMNS, GridRows, Rows, ValueRows, Write, csv_line, value_cells
 from k2eg.cli.printing.history_summary import Summarizer, Summary
 from k2eg.cli.printing.live_rows import format_age
+from k2eg.cli.printing.progress import progress
 from k2eg.cli.session import open_connected_client
 from k2eg.cli.values.pv_names import targets_of
 from k2eg_rx import Client, PVAddress, PVUpdate, Settings
@@ -57,11 +59,16 @@ def _print(arguments: Namespace, client: Client, given: Sequence[str]) -> None:
     with TemporaryFile("w+", encoding="utf-8", newline="\n", errors="backslashreplace") as spooled:
         rows = _rows(arguments, list(uris), print_lines if direct else lambda text: spooled.write(f"{text}\n"))
 
+        count = 0
+
         def take(update: PVUpdate) -> None:
+            nonlocal count
+            count += 1
             summaries[update.name].add(update)
             rows.add(update)
 
-        read_history(client, updates, take)
+        with nullcontext() if direct else progress(lambda: f"{count} updates read"):
+            read_history(client, updates, take)
         stop = nanoseconds_of(until)
         rows.end(stop)
         results = [summary.result(stop) for summary in summaries.values()]

@@ -17,6 +17,7 @@ from reactivex import operators as ops
 from k2eg.cli.commands.reading import answers, failure_of, fallback_note
 from k2eg.cli.output import print_lines, print_note
 from k2eg.cli.printing.formatting import Formatter, format_exactly
+from k2eg.cli.printing.progress import progress
 from k2eg.cli.session import CommandError, ExitCode, cause_of, formatter_for, open_connected_client
 from k2eg.cli.values.put_values import check_value, value_of
 from k2eg.cli.values.pv_names import Target, targets_of
@@ -77,7 +78,8 @@ def _unchecked(words: Mapping[Target, Sequence[str]]) -> list[_Put]:
 
 def _checked(words: Mapping[Target, Sequence[str]], client: Client, arguments: Namespace) -> list[_Put]:
     """Returns the puts, after reading all PVs and checking all values."""
-    found = first(answers(client, list(words), arguments.timeout).pipe(ops.to_list()))
+    with progress(lambda: f"reading {len(words)} PVs"):
+        found = first(answers(client, list(words), arguments.timeout).pipe(ops.to_list()))
     if failure := failure_of(found, client):
         raise CommandError(f"nothing was written: {failure}", failure.code)
     if note := fallback_note(found):

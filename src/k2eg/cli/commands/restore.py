@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from k2eg.cli.commands.diff import Difference, print_differences, read_all
 from k2eg.cli.output import print_lines, print_note
+from k2eg.cli.printing.progress import progress
 from k2eg.cli.session import CommandError, ExitCode, open_connected_client
 from k2eg.cli.values.restoring import Tolerance, fitting, is_same
 from k2eg.cli.values.saved_values import SavedValue, read_saved, saved
@@ -137,22 +138,23 @@ def _write(plan: Plan, client: Client, arguments: Namespace) -> None:
     failed: dict[str, str] = {}
     rest = list(plan.changes)
     try:
-        while rest:
-            change = rest.pop(0)  # before it is written: whatever happens then, it is not written again
-            try:
-                first(client.put_stream(change.uri, change.value, arguments.timeout))
-            except (OperationError, ValueError) as error:
-                failed[change.uri] = str(error)  # refused: the others go on
-            except K2EGError as error:
-                failed[change.uri] = f"whether it was written is not known: {error}"
-                break
-            except BaseException:
-                failed[change.uri] = "whether it was written is not known: interrupted"
-                raise
-            else:
-                written.append(change)
-            if rest:
-                _pause(1 / arguments.rate)
+        with progress(lambda: f"{len(written)} of {len(plan.changes)} PVs written"):
+            while rest:
+                change = rest.pop(0)  # before it is written: whatever happens then, it is not written again
+                try:
+                    first(client.put_stream(change.uri, change.value, arguments.timeout))
+                except (OperationError, ValueError) as error:
+                    failed[change.uri] = str(error)  # refused: the others go on
+                except K2EGError as error:
+                    failed[change.uri] = f"whether it was written is not known: {error}"
+                    break
+                except BaseException:
+                    failed[change.uri] = "whether it was written is not known: interrupted"
+                    raise
+                else:
+                    written.append(change)
+                if rest:
+                    _pause(1 / arguments.rate)
     except BaseException:
         _report(written, failed, rest, {})
         raise

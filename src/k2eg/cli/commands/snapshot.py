@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from k2eg.cli.arguments import Parser, add_full_option, add_pvs, add_timeout_option, positive
 from k2eg.cli.commands.reading import SEARCH_SECONDS, found_uris
 from k2eg.cli.output import print_lines, print_note
+from k2eg.cli.printing.progress import progress
 from k2eg.cli.printing.stream_printer import ConnectionReporter, StreamPrinter
 from k2eg.cli.session import CLOSE_SECONDS, CommandError, cause_of, formatter_for, open_connected_client, until_signal
 from k2eg.cli.values.pv_names import targets_of
@@ -58,7 +59,8 @@ def _one_shot(arguments: Namespace, client: Client) -> None:
     # the timeout is for the reply, which the gateway sends when the window is over
     timeout = arguments.timeout + (window or 0)
     try:
-        taken = first(client.snapshot_stream(arguments.uris, timeout, duration=window))
+        with progress(lambda: f"acquiring {len(arguments.uris)} PVs"):
+            taken = first(client.snapshot_stream(arguments.uris, timeout, duration=window))
     except OperationTimeout as error:
         raise cause_of(error, client) from error
     if arguments.output is None:
