@@ -11,7 +11,7 @@ from k2eg_rx.operators import Aligned
 from k2eg_rx.protocol import PV_COLUMNS, ConnectionEvent, PVData, Snapshot, pv_row
 from k2eg_rx.texts import Cell, html_table, shown
 
-# Rows: more than a screen has. Drawn five times a second, their 60 kB stay below the megabyte per second beyond which
+# Rows: more than a screen has. Drawn five times a second, their 50 kB stay below the megabyte per second beyond which
 # Jupyter's server drops output.
 MOST_ROWS = 200
 

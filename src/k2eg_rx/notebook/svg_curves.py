@@ -1,6 +1,7 @@
 """The newest values of PVs over time as SVG: a panel for each unit, a curve for each PV.
 
-A value holds until the next one. No plotting library is needed, and a picture takes a millisecond or two.
+A value holds until the next one. No plotting library is needed; a picture of some slow PVs takes 2 ms, of ten
+PVs at 100 Hz 65 ms.
 
 Thread safety: not thread-safe; it belongs to a view, which has a lock.
 """
