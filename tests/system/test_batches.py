@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from reactivex import operators as ops
+from reactivex.subject import ReplaySubject, Subject
 
 from k2eg.dml import dml
 from k2eg_rx import Client, OperationTimeout, first
 from k2eg_rx.embedded import EmbeddedStack
+from k2eg_rx.operators import LoopChange, LoopState, PutStepReport, put_many_to
+from k2eg_rx.scans import restoring
 
 TIMEOUT = 60.0
 
@@ -78,3 +82,23 @@ def test_many_pvs_are_written_by_one_call_in_their_own_types(k: dml, described: 
         described: "a field",
     }
     assert read["pva://demo:mode"]["value"]["index"] == 3
+
+
+def test_vectors_of_a_stream_are_written_as_steps(client: Client) -> None:
+    uris = ["pva://demo:setpoint1", "ca://demo:setpoint2"]
+    with restoring(client, uris, timeout=TIMEOUT):
+        assert [put.error for put in client.put_many(dict.fromkeys(uris, 1.0), TIMEOUT).values()] == [None, None]
+        vectors: Subject[list[float]] = Subject()
+        states: ReplaySubject[LoopChange] = ReplaySubject()
+        reports: ReplaySubject[PutStepReport] = ReplaySubject()
+        steps = put_many_to(
+            client, uris, limits=(-5.0, 5.0), rate=100.0, timeout=TIMEOUT, max_step=1.0, on_state=states.on_next
+        )
+        with vectors.pipe(steps).subscribe(reports):
+            first(states.pipe(ops.filter(lambda change: change.state is LoopState.CLOSED)), timeout=TIMEOUT)
+            outcomes: list[str] = []
+            for number, vector in enumerate([[1.5, 0.5], [1.0, math.nan], [3.0, 0.5], [2.0, 0.0]]):
+                vectors.on_next(vector)
+                outcomes.append(first(reports.pipe(ops.element_at(number)), timeout=TIMEOUT).outcome)
+        assert outcomes == ["written", "refused", "refused", "written"]
+        assert [got.result().value for got in client.get_many(uris, TIMEOUT).values()] == [2.0, 0.0]

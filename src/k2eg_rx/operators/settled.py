@@ -50,7 +50,7 @@ class _Settling(Stage[PVUpdate | ConnectionEvent, PVUpdate]):
             if not item.is_connected:
                 self._trouble = "it is not connected"
                 self._leave()
-            elif self._last is not None and self._part > 0:  # an unchanged value is not repeated
+            elif self._last is not None and self._part > 0:  # until its first value, which follows
                 self._look_at(self._last)
         else:
             self._last = item
