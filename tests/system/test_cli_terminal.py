@@ -60,8 +60,9 @@ def test_a_view_is_suspended_resized_and_left(variables: dict[str, str], words: 
         assert "Traceback" not in terminal.text
 
 
-@pytest.mark.parametrize("words", VIEWS, ids=["top", "strip"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("words", "number"), [(VIEWS[0], signal.SIGTERM), (VIEWS[1], signal.SIGTERM), (VIEWS[1], signal.SIGHUP)]
+)
 def test_a_view_that_is_ended_leaves_the_terminal_as_it_was(
     variables: dict[str, str], words: list[str], number: signal.Signals
 ) -> None:

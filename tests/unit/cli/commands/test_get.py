@@ -11,9 +11,10 @@ import pytest
 from k2eg.cli.arguments import PROTOCOL_VARIABLE, parse_arguments
 from k2eg.cli.commands.get import get
 from k2eg.cli.session import CommandError, ExitCode
-from k2eg_rx import TransportError
+from k2eg_rx import ConnectionState, TransportError
 from k2eg_rx.settings import Settings
 from k2eg_rx.testing import ScriptedGateway
+from k2eg_rx.transport import TransportStatus
 
 SETTINGS = Settings("test", "memory", "commands", "k2eg-cli-reply")
 
@@ -135,6 +136,15 @@ def test_a_broker_that_is_away_is_said_to_be(gateway: ScriptedGateway) -> None:
         run("-w", "600", "pva://q:1")
     assert ExitCode.of(caught.value) is ExitCode.NO_KAFKA
     assert gateway.clock.now - before <= timedelta(seconds=3)
+
+
+def test_a_refusal_is_said_at_once(gateway: ScriptedGateway) -> None:
+    refused = TransportStatus(ConnectionState.DOWN, "the password is wrong", refused=True)
+    gateway.broker._set_status(refused)  # pyright: ignore[reportPrivateUsage]
+    before = gateway.clock.now
+    with pytest.raises(TransportError, match="the password is wrong"):
+        run("pva://q:1")
+    assert gateway.clock.now - before <= timedelta(seconds=0.1)
 
 
 def test_a_broker_that_answers_a_moment_later_is_waited_for(
