@@ -86,7 +86,7 @@ class _PV:
         state = "disconnected" if self.is_lost else "stale" if self._is_stale(age, stale) else ""
         return TopRow(
             name,
-            format_value(newest),
+            _text(newest),
             self.numbers[-1],
             printable(newest.units),
             newest.severity,
@@ -109,6 +109,13 @@ class _PV:
         recent = [time for time in self.arrivals if time >= now - _RATE_SECONDS]
         span = recent[-1] - recent[0] if len(recent) > 1 else 0.0
         return (len(recent) - 1) / span if span else 0.0
+
+
+def _text(update: PVUpdate) -> str:
+    try:
+        return format_value(update)
+    except Exception as error:  # of one PV, such as values in too many levels: the others are shown
+        return f"cannot be shown: {printable(str(error))}"
 
 
 class TopRows:

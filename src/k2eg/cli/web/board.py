@@ -94,18 +94,25 @@ class Board:
 
 def shape_of(number: int, update: PVUpdate) -> Shape:
     """Returns a message for the page: the length of its head, the head in JSON, and the pixels of an image."""
-    head: dict[str, object] = {"pv": number, "kind": "none", "text": ""}
+    head: dict[str, object] = {"pv": number}
+    try:
+        about, pixels = _shape(update)
+    except Exception as error:  # of one PV, such as values in too many levels: the others are shown
+        reason = str(error) if isinstance(error, ValueError) else f"cannot be shown: {error}"
+        about, pixels = {"kind": "none", "text": printable(reason)}, b""
+    text = json.dumps(head | about, allow_nan=False).encode()
+    return struct.pack(">I", len(text)) + text + pixels
+
+
+def _shape(update: PVUpdate) -> tuple[dict[str, object], bytes]:
+    head: dict[str, object] = {"kind": "none", "text": ""}
     pixels = b""
     if is_image(update.data):
-        try:
-            picture = picture_of(update.data, *_PICTURE)
-        except ValueError as error:
-            head["text"] = printable(str(error))
-        else:
-            pixels = picture.pixels
-            (width, height), low, high = picture.size, picture.low, picture.high
-            head |= {"kind": "image", "width": picture.width, "height": picture.height, "channels": picture.channels}
-            head["text"] = f"{width} x {height}, {low:g} to {high:g}"
+        picture = picture_of(update.data, *_PICTURE)
+        pixels = picture.pixels
+        (width, height), low, high = picture.size, picture.low, picture.high
+        head |= {"kind": "image", "width": picture.width, "height": picture.height, "channels": picture.channels}
+        head["text"] = f"{width} x {height}, {low:g} to {high:g}"
     elif columns := columns_of(update.data):
         cells = {
             printable(str(name)): [_cell(each) for each in column[:_TABLE_ROWS]] for name, column in columns.items()
@@ -117,8 +124,7 @@ def shape_of(number: int, update: PVUpdate) -> Shape:
         kept = thinned(points, _ELEMENTS)
         head |= {"kind": "array", "x": [x for x, _ in kept], "y": [None if math.isnan(y) else y for _, y in kept]}
         head["text"] = f"{len(points)} values {printable(update.units)}".rstrip()
-    text = json.dumps(head, allow_nan=False).encode()
-    return struct.pack(">I", len(text)) + text + pixels
+    return head, pixels
 
 
 def _cell(value: object) -> str:

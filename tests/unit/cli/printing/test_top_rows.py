@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from k2eg.cli.printing.top_rows import TopRow, TopRows, chosen
-from k2eg_rx import ConnectionEvent, PVState, Severity
+from k2eg_rx import ConnectionEvent, PVData, PVState, Severity
 from k2eg_rx.testing import update
 
 SECOND = 1_000_000_000
@@ -98,3 +98,16 @@ def test_orders(sort: str, names: list[str]) -> None:
 def test_choices() -> None:
     assert [row.name for row in chosen(filled(), text="A:H")] == ["a:high"]
     assert [row.name for row in chosen(filled(), alarms=True)] == ["b:low", "c:text", "dead"]
+
+
+def test_a_value_that_cannot_be_shown_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def text(data: PVData) -> str:  # as for values in too many levels, which depend on how deep the stack is
+        if data.name == "x":
+            raise RecursionError("maximum recursion depth exceeded")
+        return "fine"
+
+    monkeypatch.setattr("k2eg.cli.printing.top_rows.format_value", text)
+    rows = rows_of("x", "y")
+    for name in ("x", "y"):
+        rows.add(update(name, 1.0, timestamp=SECOND), 0.0)
+    assert [row.value for row in rows.rows(0.0)] == ["cannot be shown: maximum recursion depth exceeded", "fine"]

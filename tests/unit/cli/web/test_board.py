@@ -6,6 +6,8 @@ import json
 import struct
 from typing import Any
 
+import pytest
+
 from k2eg.cli.values.pv_names import Target
 from k2eg.cli.web.board import Board, shape_of
 from k2eg_rx import PVUpdate
@@ -50,7 +52,10 @@ def test_large_images_are_reduced() -> None:
 def test_images_that_cannot_be_shown_say_why() -> None:
     fields = {"value": {"ubyteValue": [1]}, "dimension": [{"size": 9}], "codec": {"name": "jpeg"}}
     found = head(update("x", fields=fields))
-    assert (found["kind"], found["text"]) == ("none", "the image is compressed by jpeg: it cannot be shown")
+    assert (found["kind"], found["text"]) == (
+        "none",
+        "the image is compressed by jpeg: it cannot be shown",
+    )
 
 
 def test_tables_have_texts_without_control_characters() -> None:
@@ -64,6 +69,17 @@ def test_tables_have_texts_without_control_characters() -> None:
 
 def test_other_values_have_no_shape() -> None:
     assert head(update("x", ["a", "b"]))["kind"] == "none"
+
+
+def test_a_value_that_cannot_be_shown_says_so_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:  # as for values in too many levels, which depend on how deep the stack is
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr("k2eg.cli.web.board.columns_of", fail)
+    shown = board()
+    shown.take(update("x", [1.0]))
+    (message,) = shown.shapes({})
+    assert split(message)[0] == {"pv": 0, "kind": "none", "text": "cannot be shown: maximum recursion depth exceeded"}
 
 
 def board() -> Board:
