@@ -19,7 +19,7 @@ from responder import HEADER, PARTITIONS, responder, structure
 
 TIMEOUT = 30.0
 _BODIES = 1000  # distinct, so that decoders cannot cache results
-_LEAST_BODIES = 40  # of a PV: an event that is one of the last 36 again is left out as one that a gateway has repeated
+_LEAST_BODIES = 200  # of a PV: an event that is one of the last ones again is looked at as one that a gateway repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Laboratory:
         producer = Producer({"bootstrap.servers": self.address, "linger.ms": 20, "batch.num.messages": 1000})
         topics = [monitor_topic(name) for name in names]
         keys = [name.encode() for name in names]
-        rounds = max(_LEAST_BODIES, _BODIES // len(names))
+        rounds = min(max(_LEAST_BODIES, _BODIES // len(names)), count // len(names) + 1)
         bodies = [[msgpack.packb({name: structure(float(number))}) for number in range(rounds)] for name in names]
         places = itertools.cycle(range(len(names)))
         for number in range(count):

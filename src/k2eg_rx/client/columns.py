@@ -65,6 +65,7 @@ class ColumnCollector:
 
         self._decoders = {address.uri: decoder(address) for address in addresses}
         self._waiting: dict[str, list[Record]] = {}
+        self._unusual: set[str] = set()  # PVs some of whose waiting records may have unusual headers
         self._waiting_bytes = 0
         self._count = count
         self._held = 0  # events of the batch, decoded or not
@@ -81,13 +82,13 @@ class ColumnCollector:
         batches: list[ColumnBatch] = []
         uri, records = item.address.uri, item.records
         while self._count is not None and len(records) >= (room := self._count - self._held):
-            self._add(uri, records[:room])
+            self._add(uri, records[:room], are_usual=item.are_usual)
             records = records[room:]
             self._decode_all()
             if self._held == self._count:  # else some could not be decoded
                 batches += self.finish()
         if records:
-            self._add(uri, records)
+            self._add(uri, records, are_usual=item.are_usual)
         return batches
 
     def finish(self) -> list[ColumnBatch]:
@@ -97,10 +98,12 @@ class ColumnCollector:
         self._held = 0
         return [ColumnBatch(columns)] if columns else []
 
-    def _add(self, uri: str, records: Sequence[Record]) -> None:
+    def _add(self, uri: str, records: Sequence[Record], *, are_usual: bool) -> None:
+        self._held += len(records)
+        if not are_usual:
+            self._unusual.add(uri)
         waiting = self._waiting.setdefault(uri, [])
         waiting += records
-        self._held += len(records)
         self._waiting_bytes += len(records) * len(records[0].value or b"")  # roughly
         if len(waiting) >= _MOST_EVENTS:
             self._decode(uri, self._waiting.pop(uri))
@@ -109,7 +112,8 @@ class ColumnCollector:
 
     def _decode(self, uri: str, records: Sequence[Record]) -> None:
         self._waiting_bytes -= min(self._waiting_bytes, len(records) * len(records[0].value or b""))
-        self._held -= len(records) - self._decoders[uri].add(records)
+        self._held -= len(records) - self._decoders[uri].add(records, are_usual=uri not in self._unusual)
+        self._unusual.discard(uri)
 
     def _decode_all(self) -> None:
         waiting, self._waiting = self._waiting, {}

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import compress, count, islice
-from operator import ne
+from operator import itemgetter, ne
 from typing import Any
 
 from k2eg_rx.client.routes import MessageRoute, Naming, Outgoing, PVRoute
@@ -30,6 +30,9 @@ from k2eg_rx.protocol import (
     is_notice,
 )
 from k2eg_rx.transport import ConflationFilter, DecodeErrorCounter, InlineWork, Offsets, Partition, Record
+
+_key_of = itemgetter(Record._fields.index("key"))
+_topic_of = itemgetter(Record._fields.index("topic"))
 
 
 def _ends_of_runs(keys: Sequence[bytes | None]) -> Sequence[int]:
@@ -276,6 +279,22 @@ class EventRouter:
 
     def _route(self, records: Sequence[Record], outgoing: Outgoing) -> None:
         touched: list[PVRoute] = []
+        begin = 0
+        for end in _ends_of_runs(list(map(_key_of, records))):
+            run = records[begin : end + 1]
+            begin = end + 1
+            first = run[0]
+            keyed = None if first.key is None else self._pvs.get(first.topic)
+            route = None if keyed is None else keyed.get(first.key)
+            is_plain = len(run) > 1 and route is not None and not route.is_ambiguous() and not route.newest_only
+            if route is not None and is_plain and [*map(_topic_of, run)].count(first.topic) == len(run):
+                route.publish_run(run, outgoing)
+            else:
+                self._route_singly(run, outgoing, touched)
+        for route in touched:
+            route.publish_newest(outgoing)
+
+    def _route_singly(self, records: Sequence[Record], outgoing: Outgoing, touched: list[PVRoute]) -> None:
         pvs = self._pvs
         for record in records:
             keyed = pvs.get(record.topic)
@@ -288,8 +307,6 @@ class EventRouter:
                 route.conflate(record, touched)
             else:
                 route.publish(record, outgoing)
-        for route in touched:
-            route.publish_newest(outgoing)
 
     def commit_first(self, values: Sequence[bytes | None]) -> bool:  # noqa: ARG002
         """Returns False: events may be received again after a crash; see `Receiver.commit_first`."""

@@ -5,9 +5,11 @@ Thread safety: routes belong to the router's lock.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from enum import Enum
+from itertools import islice
+from operator import eq
 from typing import Any, Protocol
 
 from k2eg_rx.delivery import RecordRun, SubscriberInput
@@ -18,11 +20,12 @@ from k2eg_rx.protocol import (
     EpochFilter,
     PVState,
     PVUpdate,
+    has_usual_headers,
     protocol_of,
     repeats,
 )
 from k2eg_rx.pv import PVAddress
-from k2eg_rx.transport import Partition, Record
+from k2eg_rx.transport import Headers, Partition, Record
 
 Outgoing = dict[SubscriberInput[Any], list[Any]]  # the items of a batch by subscriber
 
@@ -60,6 +63,20 @@ class RecentValues:
         if len(new) >= self._GENERATION:
             self._new, self._old = set(), new
         return was_there
+
+    def add_new(self, values: Sequence[bytes | None]) -> bool:
+        """Adds values if none of them was there and all differ; returns whether that is so."""
+        hashes = list(map(hash, values))
+        added = set(hashes)
+        if len(added) < len(hashes) or not (added.isdisjoint(self._new) and added.isdisjoint(self._old)):
+            return False
+        if len(hashes) >= self._GENERATION:
+            self._new, self._old = set(), set(hashes[-self._GENERATION :])
+            return True
+        self._new |= added
+        if len(self._new) >= self._GENERATION:
+            self._new, self._old = set(), self._new
+        return True
 
     def __contains__(self, value: bytes | None) -> bool:
         hashed = hash(value)
@@ -244,7 +261,7 @@ class PVRoute:
                     items.append(update)
         for reader in self.readers:
             runs = outgoing.setdefault(reader, [])
-            if runs and runs[-1].address is self.address:
+            if runs and runs[-1].address is self.address and not runs[-1].are_usual:
                 runs[-1].records.append(record)
             else:
                 runs.append(RecordRun(self.address, [record]))
@@ -256,6 +273,47 @@ class PVRoute:
         for subscriber in self.values:
             if subscriber in self.watchers:
                 outgoing.setdefault(subscriber, []).append(update)
+
+    def publish_run(self, records: Sequence[Record], outgoing: Outgoing) -> None:
+        """Adds events that follow each other, like `publish` for each of them, but sooner in the usual case.
+
+        That is: all have the same headers, no new epoch, and none repeats another one.
+        """
+        last = self.last
+        headers = [record.headers for record in records]
+        values = [record.value for record in records]
+        common = headers[0]
+        if (
+            last is None
+            or not self.is_connected
+            or headers.count(common) < len(headers)
+            or not self.epochs.is_known(common)
+            or None in values
+            or not self._are_new(common, values, last)
+        ):
+            for record in records:
+                self.publish(record, outgoing)
+            return
+        self.heard = True
+        self.last = records[-1]
+        address = self.address
+        if self.values:
+            updates = [PVUpdate(address, record) for record in records]
+            for subscriber in self.values:
+                outgoing.setdefault(subscriber, []).extend(updates)
+        if self.readers:
+            are_usual = has_usual_headers(common, address.protocol)
+            for reader in self.readers:
+                run = RecordRun(address, list(records), are_usual=are_usual)
+                outgoing.setdefault(reader, []).append(run)
+
+    def _are_new(self, headers: Headers, values: Sequence[bytes | None], last: Record) -> bool:
+        """Returns whether it is certain that none of several events repeats one before it; notes their values then."""
+        if values[0] == last.value:
+            return False
+        if headers and headers[-1][0] == PROTOCOL_HEADER:  # such a gateway repeats newest values only
+            return not any(map(eq, values, islice(values, 1, None)))
+        return self._recent.add_new(values)
 
     def _is_older(self, record: Record, other: Record) -> bool:
         """Returns whether an event's EPICS time is before that of another; decodes both, as it is rarely needed.

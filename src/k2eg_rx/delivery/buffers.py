@@ -107,13 +107,15 @@ class RecordRun:
     Attributes:
         address: The PV.
         records: The records.
+        are_usual: Whether all have a value and usual headers; see `has_usual_headers`.
     """
 
-    __slots__ = ("address", "records")
+    __slots__ = ("address", "are_usual", "records")
 
-    def __init__(self, address: PVAddress, records: list[Record]) -> None:
+    def __init__(self, address: PVAddress, records: list[Record], *, are_usual: bool = False) -> None:
         self.address = address
         self.records = records
+        self.are_usual = are_usual
 
     def __len__(self) -> int:
         return len(self.records)
@@ -147,7 +149,7 @@ class RunBuffer:
             elif len(run) <= excess:
                 excess -= len(run)
             else:
-                kept.append(RecordRun(run.address, run.records[excess:]))
+                kept.append(RecordRun(run.address, run.records[excess:], are_usual=run.are_usual))
                 excess = 0
         self._runs.extendleft(reversed(kept))
 

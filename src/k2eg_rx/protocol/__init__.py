@@ -34,7 +34,7 @@ from k2eg_rx.protocol.connections import (
     connection_headers,
     connection_key,
 )
-from k2eg_rx.protocol.decode import OTHER_PROTOCOL, PROTOCOL_HEADER, decode_body, protocol_of
+from k2eg_rx.protocol.decode import OTHER_PROTOCOL, PROTOCOL_HEADER, decode_body, has_usual_headers, protocol_of
 from k2eg_rx.protocol.encode import (
     MONITOR_KEY,
     PARSE_ERROR_KEY,
@@ -226,6 +226,7 @@ __all__ = [
     "fields_for",
     "format_number",
     "gateway_report",
+    "has_usual_headers",
     "is_answered_at_once",
     "is_notice",
     "label_of",

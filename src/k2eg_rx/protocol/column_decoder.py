@@ -81,12 +81,20 @@ class ColumnDecoder:
         self._failures = 0
         self._has_floats = False  # then integers are floats, too: gateways may send a float without fraction as one
 
-    def add(self, records: Sequence[Record]) -> int:
+    def add(self, records: Sequence[Record], *, are_usual: bool = False) -> int:
         """Decodes events; returns how many could be.
+
+        Args:
+            records: The events.
+            are_usual: Whether it is known that all of them have a value and usual headers.
 
         Raises:
             K2EGError: The events are of a record, where a field of it was requested.
         """
+        if are_usual and len(records) >= _LEAST:
+            lengths = [len(record.value or b"") for record in records]
+            if lengths.count(lengths[0]) == len(lengths):
+                return self._add_alike(lengths[0], records)
         decoded = 0
         for (length, is_usual), run in groupby(records, self._layout):
             events = list(run)

@@ -38,9 +38,13 @@ class EpochFilter:
         self._greatest: dict[str, int] = {}  # by fleet
         self.dropped = 0
 
+    def is_known(self, headers: Sequence[tuple[str, bytes | str | None]]) -> bool:
+        """Returns whether a record has no epoch or that of the last one, so that it passes without being looked at."""
+        return len(headers) < 2 or headers[1][0] != EPOCH_HEADER or headers[1][1] == self._last
+
     def passes(self, headers: Sequence[tuple[str, bytes | str | None]]) -> bool:
         """Returns whether a record is not of a gateway that another one has replaced; counts it if it is."""
-        if len(headers) < 2 or headers[1][0] != EPOCH_HEADER or headers[1][1] == self._last:
+        if self.is_known(headers):
             return True
         value = headers[1][1]
         text = value.decode("ascii", "replace") if isinstance(value, bytes) else value or ""
