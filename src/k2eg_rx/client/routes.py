@@ -297,12 +297,12 @@ class PVRoute:
         self.heard = True
         self.last = records[-1]
         address = self.address
+        are_usual = has_usual_headers(common, address.protocol)
         if self.values:
-            updates = [PVUpdate(address, record) for record in records]
+            updates = [PVUpdate(address, record, are_usual) for record in records]
             for subscriber in self.values:
                 outgoing.setdefault(subscriber, []).extend(updates)
         if self.readers:
-            are_usual = has_usual_headers(common, address.protocol)
             for reader in self.readers:
                 run = RecordRun(address, list(records), are_usual=are_usual)
                 outgoing.setdefault(reader, []).append(run)

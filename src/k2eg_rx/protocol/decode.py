@@ -51,7 +51,7 @@ def has_usual_headers(headers: Headers, protocol: str) -> bool:
     return len(headers) > 1 and headers[1][0] == EPOCH_HEADER and [headers[0], *headers[2:]] in usual
 
 
-def decode_head(record: Record, name: str, protocol: str) -> Head | None:
+def decode_head(record: Record, name: str, protocol: str, *, is_usual: bool = False) -> Head | None:
     """Returns the value, alarm and time of a PV's event, decoded without the rest of its structure.
 
     None where that is not possible: `decode_body` then decodes the event, or raises the error. An event that is decoded
@@ -61,11 +61,12 @@ def decode_head(record: Record, name: str, protocol: str) -> Head | None:
         record: The event.
         name: The PV's name, under which the event has its structure.
         protocol: The PV's protocol.
+        is_usual: Whether it is known that the event has usual headers.
     """
-    headers, value = record.headers, record.value
+    value = record.value
     if quick_heads is None or value is None:
         return None
-    if not has_usual_headers(headers, protocol):
+    if not is_usual and not has_usual_headers(record.headers, protocol):
         return None
     try:
         return quick_heads(value).get(name)

@@ -33,6 +33,8 @@ from k2eg_rx.protocol.fields import (
 )
 from k2eg_rx.protocol.records import Record
 from k2eg_rx.protocol.structures import (
+    EPICS_EPOCH,
+    NANOSECONDS,
     Severity,
     Structure,
     datetime_of,
@@ -40,7 +42,6 @@ from k2eg_rx.protocol.structures import (
     severity_from,
     severity_of,
     structure_of,
-    timestamp_from,
     timestamp_of,
     user_tag_of,
 )
@@ -230,14 +231,15 @@ class PVUpdate(PVData):
         replayed: Whether it was read back from Kafka's history rather than received live.
     """
 
-    __slots__ = ("_head", "address", "record")
+    __slots__ = ("_head", "_is_usual", "address", "record")
 
     replayed: ClassVar[bool] = False  # of the class, to keep events small; see `ReplayedUpdate`
 
-    def __init__(self, address: PVAddress, record: Record) -> None:
+    def __init__(self, address: PVAddress, record: Record, is_usual: bool = False) -> None:
         self.name = address.name  # without super().__init__(), for speed: one object is created for each event
         self._data = None
         self._head: Head | None = None  # until the structure is decoded
+        self._is_usual = is_usual  # whether the record is known to have usual headers, which are not read again then
         self.address = address
         self.record = record
 
@@ -245,7 +247,7 @@ class PVUpdate(PVData):
         """Decodes value, severity and time, or, where these cannot be decoded alone, the structure."""
         if self._head is None and self._data is None:
             address = self.address
-            self._head = decode_head(self.record, address.name, address.protocol)
+            self._head = decode_head(self.record, address.name, address.protocol, is_usual=self._is_usual)
             if self._head is None:
                 self._data = self._decode()
 
@@ -297,7 +299,10 @@ class PVUpdate(PVData):
         if head is None:
             return timestamp_of(self.data)
         stamp = head.timeStamp
-        return timestamp_from(stamp.secondsPastEpoch, stamp.nanoseconds)
+        seconds, nanoseconds = stamp.secondsPastEpoch, stamp.nanoseconds
+        if not seconds or nanoseconds is None or seconds == EPICS_EPOCH:  # as in `timestamp_of`
+            return None
+        return seconds * NANOSECONDS + nanoseconds
 
     @property
     def time(self) -> datetime | None:
