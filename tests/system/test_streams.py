@@ -78,6 +78,19 @@ def test_a_pv_is_monitored_over_both_protocols(
     assert client.status.discarded == 0
 
 
+def test_batches_of_columns_have_every_update_with_its_time(client: Client) -> None:
+    uris = ["pva://demo:ramp10", "ca://demo:sine10"]
+    batches = first(client.monitor_columns(uris, count=60).pipe(ops.take(2), ops.to_list()), timeout=TIMEOUT)
+    assert [batch.events for batch in batches] == [60, 60]
+    ramps = [batch["pva://demo:ramp10"] for batch in batches]
+    assert_no_gap([value for ramp in ramps for value in ramp.value.tolist()])
+    for uri in uris:
+        times = [time for batch in batches for time in batch[uri].time.tolist()]
+        assert times == sorted(set(times))
+        assert times[0] > 1_700_000_000 * 10**9
+        assert batches[0][uri].severity.dtype == "int8"
+
+
 def test_a_put_is_visible_over_the_other_protocol(client: Client) -> None:
     for number, (write, read) in enumerate([("pva", "ca"), ("ca", "pva")]):
         first(client.put_stream(f"{write}://demo:setpoint1", 2.0 + number))

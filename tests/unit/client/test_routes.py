@@ -124,3 +124,15 @@ def test_headers_of_a_usual_run_are_not_read_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(decode, "has_usual_headers", None)
     updates = [item for items in outgoing.values() for item in items if isinstance(item, PVUpdate)]
     assert [update.value for update in updates] == [1, 2, 3, 4]
+
+
+def test_each_event_of_a_run_has_its_own_headers() -> None:
+    published = Published()
+    published.route.publish(event(0, 0, HEADERS[0]), {})
+    newer, older = [SERIALIZATION, ("k2eg-epoch", b"f:2")], [SERIALIZATION, ("k2eg-epoch", b"f:1")]
+    run = [event(n, n, headers) for n, headers in enumerate([HEADERS[0], newer, older, []], 1)]
+    outgoing: Outgoing = {}
+    published.route.publish_run(run, outgoing)
+    published.take(outgoing)
+    assert published.updates == published.records == [1, 2, 4]
+    assert published.route.epochs.dropped == 1
