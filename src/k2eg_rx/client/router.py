@@ -283,16 +283,21 @@ class EventRouter:
         for end in _ends_of_runs(list(map(_key_of, records))):
             run = records[begin : end + 1]
             begin = end + 1
-            first = run[0]
-            keyed = None if first.key is None else self._pvs.get(first.topic)
-            route = None if keyed is None else keyed.get(first.key)
-            is_plain = len(run) > 1 and route is not None and not route.is_ambiguous() and not route.newest_only
-            if route is not None and is_plain and [*map(_topic_of, run)].count(first.topic) == len(run):
+            route = self._route_of_run(run)
+            if route is not None:
                 route.publish_run(run, outgoing)
             else:
                 self._route_singly(run, outgoing, touched)
         for route in touched:
             route.publish_newest(outgoing)
+
+    def _route_of_run(self, run: Sequence[Record]) -> PVRoute | None:
+        """Returns the route of records of one key if all are for it, and it takes them together."""
+        topic, key = run[0].topic, run[0].key
+        if key is None or len(run) == 1 or [*map(_topic_of, run)].count(topic) < len(run):
+            return None
+        route = self._pvs.get(topic, {}).get(key)
+        return None if route is None or route.newest_only or route.is_ambiguous() else route
 
     def _route_singly(self, records: Sequence[Record], outgoing: Outgoing, touched: list[PVRoute]) -> None:
         pvs = self._pvs

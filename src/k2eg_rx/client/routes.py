@@ -286,6 +286,7 @@ class PVRoute:
         if (
             last is None
             or not self.is_connected
+            or self.is_value_due
             or headers.count(common) < len(headers)
             or not self.epochs.is_known(common)
             or None in values
