@@ -5,7 +5,7 @@ Thread safety: routes belong to the router's lock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
 from itertools import islice
@@ -23,6 +23,7 @@ from k2eg_rx.protocol import (
     has_usual_headers,
     protocol_of,
     repeats,
+    usual_updates,
 )
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport import Headers, Partition, Record
@@ -39,6 +40,10 @@ class Naming(Enum):
     NAME = "name"
     URI = "uri"
     UNKNOWN = "unknown"  # accepts both; an event's header, if it has one, names its protocol
+
+
+def _updates(address: PVAddress, records: Iterable[Record]) -> list[PVUpdate]:
+    return [PVUpdate(address, record) for record in records]
 
 
 class RecentValues:
@@ -300,7 +305,8 @@ class PVRoute:
         address = self.address
         are_usual = has_usual_headers(common, address.protocol)
         if self.values:
-            updates = [PVUpdate(address, record, are_usual) for record in records]
+            make = usual_updates if are_usual else _updates
+            updates = make(address, records)
             for subscriber in self.values:
                 outgoing.setdefault(subscriber, []).extend(updates)
         if self.readers:

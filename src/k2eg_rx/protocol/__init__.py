@@ -76,6 +76,7 @@ from k2eg_rx.protocol.messages import (
     SnapshotMessage,
     SnapshotTail,
     repeats,
+    usual_updates,
 )
 from k2eg_rx.protocol.msgpack_codec import UNPACK_ERRORS, pack
 from k2eg_rx.protocol.notices import NOTICE_HEADERS, Notice, decode_notice, is_notice
@@ -253,6 +254,7 @@ __all__ = [
     "structure_of",
     "timestamp_of",
     "units_of",
+    "usual_updates",
     "value_with_arrays",
     "with_arrays",
     "with_fields",

@@ -8,7 +8,7 @@ read once and replaced by the whole structure, which is set before.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -235,11 +235,11 @@ class PVUpdate(PVData):
 
     replayed: ClassVar[bool] = False  # of the class, to keep events small; see `ReplayedUpdate`
 
-    def __init__(self, address: PVAddress, record: Record, is_usual: bool = False) -> None:
+    def __init__(self, address: PVAddress, record: Record) -> None:
         self.name = address.name  # without super().__init__(), for speed: one object is created for each event
         self._data = None
         self._head: Head | None = None  # until the structure is decoded
-        self._is_usual = is_usual  # whether the record is known to have usual headers, which are not read again then
+        self._is_usual = False  # whether the record is known to have usual headers, which are not read again then
         self.address = address
         self.record = record
 
@@ -328,6 +328,14 @@ class PVUpdate(PVData):
         body = decode_body(self.record, self.address.protocol)
         structure = body.get(self.name)  # the usual case first, before the search in `structure_of`
         return cast("Structure", structure) if isinstance(structure, dict) else structure_of(self.address, body)
+
+
+def usual_updates(address: PVAddress, records: Iterable[Record]) -> list[PVUpdate]:
+    """Returns the updates of records that are known to have usual headers, so that these are not read again."""
+    updates = [PVUpdate(address, record) for record in records]
+    for update in updates:
+        update._is_usual = True
+    return updates
 
 
 class ReplayedUpdate(PVUpdate):
