@@ -334,7 +334,7 @@ def usual_updates(address: PVAddress, records: Iterable[Record]) -> list[PVUpdat
     """Returns the updates of records that are known to have usual headers, so that these are not read again."""
     updates = [PVUpdate(address, record) for record in records]
     for update in updates:
-        update._is_usual = True
+        update._is_usual = True  # pyright: ignore[reportPrivateUsage] - no argument of a public class
     return updates
 
 
