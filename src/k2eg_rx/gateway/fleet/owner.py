@@ -45,7 +45,9 @@ from k2eg_rx.texts import get_logger
 _log = get_logger(__name__)
 
 _CONNECT = 1.0  # seconds that PVs have to connect before the owner before is asked to stop; most take milliseconds
-_RELEASE = 1.0  # seconds that the owner before has to stop; it takes some 50 ms, unless it is dead or frozen
+# Seconds from the assignment that the owner before has to stop. It takes some 50 ms, unless it is dead or frozen: one
+# that is alive has given the partition up before the assignment, and announces that within 0.1 s.
+_RELEASE = 1.0
 # Seconds for each, if the owner before has announced that it hands the partition over: it is alive, and may be slow.
 _CONNECT_AT_LEISURE = 6.0
 _RELEASE_AT_LEISURE = 10.0
@@ -85,13 +87,15 @@ class Tenure:
         wanted_again: Those of them that were requested meanwhile, and snapshots that publish their last iteration.
         handing_over: The snapshots that another gateway goes on with.
         next_numbers: The numbers of their next iterations, once they have ended here.
+        began: When the group has assigned it.
         announced: Whether it has announced that it hands the partition over.
         work: The preparation.
         timer: What it waits for.
     """
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, began: float) -> None:
         self.partition = partition
+        self.began = began
         self.stage = Stage.PREPARING
         self.epoch = 0
         self.streams: dict[str, SerialDisposable] = {}
@@ -176,7 +180,7 @@ class Owner:
         self._assigned = partitions
         self.announce()
         for partition in sorted(partitions - self.tenures.keys()):
-            tenure = self.tenures[partition] = Tenure(partition)
+            tenure = self.tenures[partition] = Tenure(partition, self._clock())
             work: list[MonitorKey | str] = [each.key for each in self._desired.monitors_in(partition)]
             work += [each.topic for each in self._desired.snapshots_in(partition)]
             tenure.work.disposable = in_slices(
@@ -310,8 +314,8 @@ class Owner:
         began = self._clock()
 
         def may_begin() -> bool:
-            patience = _RELEASE_AT_LEISURE if tenancy.was_handing_over else _RELEASE
-            return tenancy.may_begin or self._clock() >= began + patience
+            deadline = began + _RELEASE_AT_LEISURE if tenancy.was_handing_over else tenure.began + _RELEASE
+            return tenancy.may_begin or self._clock() >= deadline
 
         self._when(tenure, may_begin, partial(self._go_live, tenure, tenancy))
 

@@ -16,8 +16,6 @@ KAFKA_DEFAULTS = {
     # The remaining gateways take over the commands of one that was killed, or lost its session while the broker was
     # away, when that session expires. 6 s is the least that brokers allow; the default is 45 s.
     "session.timeout.ms": "6000",
-    # A heartbeat tells a gateway that partitions are to be assigned anew: until the last one knows, all wait.
-    "heartbeat.interval.ms": "1000",
     # Commands that were received but not committed are carried out again if this gateway is killed.
     "auto.commit.interval.ms": "200",
 }
