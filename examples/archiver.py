@@ -51,8 +51,9 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
 
     def show(count: int) -> None:
-        size = sum(file.stat().st_size for file in options.folder.iterdir())
-        print(f"{count} updates of {len(uris)} PVs, {size / 1e6:.1f} MB, lag {client.status.lag}", flush=True)
+        with suppress(FileNotFoundError):  # a part that has just become a Parquet file
+            size = sum(file.stat().st_size for file in options.folder.iterdir())
+            print(f"{count} updates of {len(uris)} PVs, {size / 1e6:.1f} MB, lag {client.status.lag}", flush=True)
 
     with Client("demo", "example-archiver") as client:
         client.status_stream().subscribe(show_status)
