@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from types import GenericAlias
 from typing import Any, Protocol, cast
 
 import msgpack
@@ -103,7 +104,8 @@ def _quick_heads() -> Callable[[bytes], dict[str, Head]] | None:
     alarm = struct("AlarmHead", severity=number, status=number)
     time = struct("TimeHead", secondsPastEpoch=number, nanoseconds=number, userTag=number)
     head = struct("Head", value=(Any, None), alarm=(alarm, alarm()), timeStamp=(time, time()))
-    return cast("Callable[[bytes], dict[str, Head]]", msgpack.Decoder(dict[str, head]).decode)
+    heads: type[dict[str, Any]] = cast("Any", GenericAlias(dict, (str, head)))  # a type that is made here
+    return cast("Callable[[bytes], dict[str, Head]]", msgpack.Decoder(heads).decode)
 
 
 # Decodes a map of structures, only the fields of a `Head`, with msgspec where it is installed; None without. It may
