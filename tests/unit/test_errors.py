@@ -16,6 +16,7 @@ from k2eg_rx.errors import (
     K2EGError,
     OperationError,
     OperationTimeout,
+    PutWithheldError,
     TransportError,
     WireError,
 )
@@ -28,6 +29,7 @@ EXAMPLES: list[K2EGError] = [
     ClientClosedError("closed"),
     EmptyStreamError("the stream: completed without an item"),
     ForkError("forked"),
+    PutWithheldError("pva://x", "not connected"),
 ]
 
 

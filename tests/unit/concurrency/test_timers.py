@@ -121,10 +121,13 @@ def test_actions_of_equal_time_run_in_order_of_scheduling(timers: TimerScheduler
 
 def test_a_cancelled_action_does_not_run(timers: TimerScheduler) -> None:
     called: SimpleQueue[str] = SimpleQueue()
-    cancelled = timers.call_later(0.01, lambda: called.put("cancelled"))
-    timers.call_later(0.03, lambda: called.put("other"))
+    proceed = threading.Event()
+    timers.call_soon(lambda: proceed.wait(TIMEOUT))
+    cancelled = timers.call_later(0.0, lambda: called.put("cancelled"))
+    timers.call_later(0.0, lambda: called.put("other"))
     cancelled.dispose()
     cancelled.dispose()
+    proceed.set()
     assert called.get(timeout=TIMEOUT) == "other"
     assert called.empty()
 

@@ -15,7 +15,8 @@ def all_of(*_results: object) -> None:
     """Makes one task of several expressions."""
 
 
-def test_collected_tasks_run_inline_until_they_are_passed_on():
+def test_collected_tasks_run_inline_until_they_are_passed_on(monkeypatch):
+    monkeypatch.setattr(module, "_INLINE_SECONDS", TIMEOUT)
     pool = WorkerPool(4, NAME)
     ran: list[tuple[str, str]] = []
     passed_on = threading.Event()
@@ -64,6 +65,7 @@ def test_inline_execution_is_bounded():
 
 def test_resubmitted_tasks_run_in_the_next_inline_execution(monkeypatch):
     """The poll thread takes over from a pool thread that used up its time slice."""
+    monkeypatch.setattr(module, "_INLINE_SECONDS", TIMEOUT)
     monkeypatch.setattr(module, "_INLINE_GAP", TIMEOUT)
     pool = WorkerPool(1, NAME)
     ran: list[str] = []
@@ -118,7 +120,8 @@ def test_resubmitted_tasks_run_after_other_tasks():
     pool.close(TIMEOUT)
 
 
-def test_a_task_that_fails_does_not_end_inline_execution(caplog):
+def test_a_task_that_fails_does_not_end_inline_execution(caplog, monkeypatch):
+    monkeypatch.setattr(module, "_INLINE_SECONDS", TIMEOUT)
     pool = WorkerPool(1, NAME)
     work = pool.collect_inline()
     ran: list[int] = []
