@@ -78,6 +78,7 @@ class Terminal:
     def wait_until_stopped(self, seconds: float) -> None:
         """Waits until the process is stopped, as by Ctrl-Z."""
         self._read_while(lambda: self._state() != "T", seconds, "the process does not stop")
+        self._read()
 
     def go_on(self) -> None:
         """Continues the process, as `fg` does."""
