@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from enum import EnumType
@@ -90,8 +91,8 @@ def test_the_docstring_of_an_enum_lists_its_members(package: str) -> None:
     module = import_module(package)
     for enum in (getattr(module, name) for name in module.__all__):
         if isinstance(enum, EnumType):
-            _, _, members = (enum.__doc__ or "").partition("Attributes:\n")
-            assert re.findall(r"^        (\w+): ", members, re.MULTILINE) == list(enum.__members__), enum.__name__
+            _, _, members = (inspect.getdoc(enum) or "").partition("Attributes:\n")
+            assert re.findall(r"^    (\w+): ", members, re.MULTILINE) == list(enum.__members__), enum.__name__
 
 
 def head_of(record: Path) -> tuple[str, ...]:
