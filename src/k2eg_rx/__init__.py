@@ -9,6 +9,8 @@ prints its help, does not pay for all of them.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from k2eg_rx.lazy_names import lazy_names as _lazy_names
+
 if TYPE_CHECKING:
     from k2eg_rx.client import Client, GetResult, PutResult, Status, StreamClient, first
     from k2eg_rx.delivery import Overflow
@@ -107,7 +109,7 @@ __all__ = [
 ]
 
 # The module of each public name, as in the imports for type checkers above.
-_MODULES = {
+_LATER = {
     "client": ("Client", "GetResult", "PutResult", "Status", "StreamClient", "first"),
     "delivery": ("Overflow",),
     "errors": (
@@ -152,22 +154,18 @@ _MODULES = {
     "settings": ("Settings", "environments", "load_settings"),
     "transport": ("ConnectionState",),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 # Modules that are attributes of this package without an import of their own: `k2eg_rx.errors.K2EGError`.
-_PACKAGES = frozenset({*_MODULES, "arguments", "concurrency", "history", "kafka", "texts"})
+_PACKAGES = frozenset({*_LATER, "arguments", "concurrency", "history", "kafka", "texts"})
 
 if not TYPE_CHECKING:
+    _public = _lazy_names(__name__, _LATER)
 
     def __getattr__(name: str) -> object:
         if name in _PACKAGES:
             return import_module(f"{__name__}.{name}")
         if name == "__version__":
             return import_module("importlib.metadata").version("k2eg")
-        if name not in _MODULE_OF:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-        globals()[name] = value
-        return value
+        return _public(name)
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__, *_PACKAGES})

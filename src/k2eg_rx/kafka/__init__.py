@@ -8,13 +8,13 @@
 - ``connection``: configuration, errors, connection state and log of librdkafka clients
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from k2eg_rx.kafka.connection.health import connection_failure
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.kafka.consumer.poll_loop import PollLoop
 from k2eg_rx.kafka.transport import KafkaTransport
+from k2eg_rx.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from k2eg_rx.kafka.metadata.inspection import (
@@ -39,17 +39,17 @@ __all__ = [
     "resolution_failure",
 ]
 
+# What clients do not need.
 _LATER = {
-    "inspection": ("GroupFinding", "KafkaInspection", "TopicFinding", "bootstrap_addresses", "resolution_failure"),
-    "topic_admin": ("KafkaTopicAdmin",),
+    "metadata.inspection": (
+        "GroupFinding",
+        "KafkaInspection",
+        "TopicFinding",
+        "bootstrap_addresses",
+        "resolution_failure",
+    ),
+    "metadata.topic_admin": ("KafkaTopicAdmin",),
 }
-_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name not in _MODULE_OF:  # what clients do not need is imported when it is used first
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.metadata.{_MODULE_OF[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazy_names(__name__, _LATER)

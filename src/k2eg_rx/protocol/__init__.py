@@ -3,9 +3,9 @@
 What gateways and puts need, and no other command of the command line, is imported when it is used first.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from k2eg_rx.lazy_names import lazy_names
 from k2eg_rx.protocol.arrays import numpy_module, value_with_arrays, with_arrays
 from k2eg_rx.protocol.assembly import DEFAULT_WAIT, IterationAssembler
 from k2eg_rx.protocol.columns import NO_TIME, Column, ColumnBatch
@@ -280,13 +280,6 @@ _LATER = {
     ),
     "put_conversion": ("fields_for",),
 }
-_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name not in _MODULE_OF:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazy_names(__name__, _LATER)

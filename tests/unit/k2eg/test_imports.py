@@ -82,7 +82,7 @@ def test_the_lazily_imported_names_are_those_of_the_type_checkers_imports(packag
     checked = {
         (node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    assert {name for _, name in checked} == set(module._MODULE_OF)
+    assert {name for _, name in checked} == {name for names in module._LATER.values() for name in names}
     assert not hasattr(module, "absent")
     for origin, name in checked:
         assert getattr(importlib.import_module(str(origin)), name) is getattr(module, name)
