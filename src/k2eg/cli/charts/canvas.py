@@ -10,6 +10,13 @@ Line = list[Span]
 DOTS_ACROSS = 2
 DOTS_DOWN = 4
 
+_CODES = {  # of terminals, by style
+    **{f"curve{number}": code for number, code in enumerate(("36", "33", "35", "32", "34", "31"))},
+    "minor": "33",
+    "major": "1;31",
+    "invalid": "1;35",
+    "strong": "1",
+}
 _BLANK = 0x2800
 _BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row and column, as Unicode numbers them
 
@@ -17,6 +24,11 @@ _BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row and c
 def plain(line: Line) -> str:
     """Returns a line without styles."""
     return "".join(text for text, _ in line)
+
+
+def coloured(line: Line) -> Line:
+    """Returns a line with the codes of terminals in place of the names of styles."""
+    return [(text, _CODES.get(style, "")) for text, style in line]
 
 
 class Canvas:

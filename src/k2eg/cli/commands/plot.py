@@ -15,7 +15,7 @@ from typing import Any
 
 from reactivex import operators as ops
 
-from k2eg.cli.charts.canvas import Line
+from k2eg.cli.charts.canvas import Line, coloured
 from k2eg.cli.charts.pictures import is_image, picture_lines, picture_of
 from k2eg.cli.charts.thinning import Point, elements_of
 from k2eg.cli.charts.waveform import waveform_lines
@@ -77,10 +77,7 @@ def _show(data: PVData, points: Sequence[Point] | None) -> None:
     if points is None:
         lines += picture_lines(data.data, columns, rows, coloured=has_colours())
     else:
-        codes = {"curve0": "36"}
-        lines += [
-            [(text, codes.get(style, "")) for text, style in line] for line in waveform_lines(points, columns, rows)
-        ]
+        lines += map(coloured, waveform_lines(points, columns, rows))
     print_spans(lines)
 
 

@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from k2eg.cli.charts.canvas import Line
+from k2eg.cli.charts.canvas import coloured
 from k2eg.cli.charts.chart import chart_lines
 from k2eg.cli.charts.series import Curve, SeriesBook
 from k2eg.cli.charts.view import View
@@ -25,13 +25,6 @@ from k2eg_rx.protocol import nanoseconds_of
 
 _SEARCH_SECONDS = 3.0  # for PVs without a protocol, before the chart is shown with those of PVAccess
 _SMALLEST = (40, 10)  # columns and rows of a chart without a terminal of its own
-_CODES: dict[str | int, str] = {  # of curves by their number, of the rest by the name of the style
-    **dict(enumerate(("36", "33", "35", "32", "34", "31"))),
-    "minor": "33",
-    "major": "1;31",
-    "invalid": "1;35",
-    "strong": "1",
-}
 
 
 def strip(arguments: Namespace, settings: Settings) -> None:
@@ -103,12 +96,7 @@ def _print_once(client: Client, book: SeriesBook, view: View, interval: tuple[da
     columns, rows = shutil.get_terminal_size()
     least_columns, least_rows = _SMALLEST
     rows = max(min(rows - 1, 40), least_rows + len(book.curves))  # a line for the prompt
-    print_spans([_coloured(line) for line in chart_lines(book, view, now, max(columns, least_columns), rows)])
+    print_spans([coloured(line) for line in chart_lines(book, view, now, max(columns, least_columns), rows)])
     empty = [curve.uri for curve, series in zip(book.curves, book.series, strict=True) if not len(series)]
     if empty:
         raise no_history(empty)
-
-
-def _coloured(line: Line) -> Sequence[tuple[str, str]]:
-    """Returns the spans of a line with colours of terminals."""
-    return [(text, _CODES.get(int(name[5:]) if name.startswith("curve") else name, "")) for text, name in line]
