@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby
 
 Span = tuple[str, str]  # a text and the name of its style
@@ -29,6 +30,24 @@ def plain(line: Line) -> str:
 def coloured(line: Line) -> Line:
     """Returns a line with the codes of terminals in place of the names of styles."""
     return [(text, _CODES.get(style, "")) for text, style in line]
+
+
+def axis_lines(ticks: Iterable[tuple[int, str]], columns: int, head: int) -> list[Line]:
+    """Returns the two lines of the axis below a chart.
+
+    Args:
+        ticks: Column and label of each; those outside of the chart are left out.
+        columns: Width of the chart.
+        head: Width of the labels of the axis on its left.
+    """
+    bar, labels = ["─"] * columns, [" "] * columns
+    for column, text in ticks:
+        if 0 <= column < columns:
+            bar[column] = "┬"
+            first = min(max(column - len(text) // 2, 0), columns - len(text))
+            labels[first : first + len(text)] = text
+    space = " " * (head + 1)
+    return [[(f"{space}└{''.join(bar)}", "axis")], [(f"{space} {''.join(labels)}".rstrip(), "axis")]]
 
 
 class Canvas:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from string import ascii_lowercase
 
-from k2eg.cli.charts.canvas import DOTS_DOWN, Canvas, Line, Span
+from k2eg.cli.charts.canvas import DOTS_DOWN, Canvas, Line, Span, axis_lines
 from k2eg.cli.charts.scales import Scale, fitted, time_ticks
 from k2eg.cli.charts.series import Extent, Series, SeriesBook
 from k2eg.cli.charts.view import View
@@ -158,20 +158,9 @@ class _Drawing:
             text = self._ticks.get(row)
             head: list[Span] = [((text or "").rjust(self._head), own), (" ┤" if text else " │", "axis")]
             found.append([*head, *cells, (f" {self._ends.get(row, '')[: _MARGIN - 1]}", "strong")])
-        return [*found, *self._time_axis()]
-
-    def _time_axis(self) -> list[Line]:
-        bar = ["─"] * self._columns
-        labels = [" "] * self._columns
-        for time, text in time_ticks(self._start, self._stop, self._columns // _COLUMNS_PER_TICK):
-            column = self._column(time)
-            if not 0 <= column < self._columns:
-                continue
-            bar[column] = "┬"
-            first = min(max(column - len(text) // 2, 0), self._columns - len(text))
-            labels[first : first + len(text)] = text
-        head = " " * (self._head + 1)
-        return [[(f"{head}└{''.join(bar)}", "axis")], [(f"{head} {''.join(labels)}".rstrip(), "axis")]]
+        times = time_ticks(self._start, self._stop, self._columns // _COLUMNS_PER_TICK)
+        ticks = [(self._column(time), text) for time, text in times]
+        return [*found, *axis_lines(ticks, self._columns, self._head)]
 
 
 def _union(extents: Sequence[Extent | None], *, is_log: bool) -> Extent | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from k2eg.cli.charts.canvas import DOTS_DOWN, Canvas, Line
+from k2eg.cli.charts.canvas import DOTS_DOWN, Canvas, Line, axis_lines
 from k2eg.cli.charts.scales import Scale, fitted
 from k2eg.cli.charts.thinning import Point, thinned
 
@@ -48,7 +48,9 @@ def waveform_lines(points: Sequence[Point], columns: int, rows: int) -> list[Lin
         [(f"{ticks.get(row, '').rjust(head)}{' ┤' if row in ticks else ' │'}", "axis"), *cells]
         for row, cells in enumerate(canvas.lines())
     ]
-    return [*lines, *_index_axis(last, columns, head)]
+    indices = Scale(0.0, last).ticks(max(columns // _COLUMNS_PER_TICK, 2))
+    below = [(round(index * (columns - 1) / last), text) for index, text in indices if index == int(index)]
+    return [*lines, *axis_lines(below, columns, head)]
 
 
 def _line(canvas: Canvas, start: tuple[int, int], stop: tuple[int, int]) -> None:
@@ -60,16 +62,3 @@ def _line(canvas: Canvas, start: tuple[int, int], stop: tuple[int, int]) -> None
     rise = (last - first) / max(across, 1)
     for step in range(across):
         canvas.upright(left + step + 1, round(first + rise * step), round(first + rise * (step + 1)), "curve0")
-
-
-def _index_axis(last: int, columns: int, head: int) -> list[Line]:
-    bar, labels = ["─"] * columns, [" "] * columns
-    for value, text in Scale(0.0, last).ticks(max(columns // _COLUMNS_PER_TICK, 2)):
-        column = round(value * (columns - 1) / last)
-        if value != int(value):  # of one element or two
-            continue
-        bar[column] = "┬"
-        begin = min(max(column - len(text) // 2, 0), columns - len(text))
-        labels[begin : begin + len(text)] = text
-    space = " " * (head + 1)
-    return [[(f"{space}└{''.join(bar)}", "axis")], [(f"{space} {''.join(labels)}".rstrip(), "axis")]]
