@@ -223,13 +223,12 @@ class WorkerPool:
         with self._condition:
             self._closed = True
             self._condition.notify_all()
-            threads = set(self._threads)
+            threads = self._threads - {threading.current_thread()}
         per_thread = timeout / max(1, len(threads))
         for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(per_thread)
-                if at_exit:
-                    await_at_exit(thread)
+            thread.join(per_thread)
+            if at_exit:
+                await_at_exit(thread)
 
 
 class _InlineExecution:

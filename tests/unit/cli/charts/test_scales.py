@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-
 import pytest
 
 from k2eg.cli.charts.scales import Scale, fitted, time_ticks
-
-
-@pytest.fixture
-def zone() -> Iterator[None]:
-    """Local time is half an hour off the full hour."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", "XST-5:30")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 @pytest.mark.parametrize(
@@ -60,7 +47,7 @@ def test_values_outside_have_a_place_beyond() -> None:
     assert Scale(0.0, 10.0).place(20.0) == 2.0
 
 
-def test_times_are_round_in_local_time(zone: None) -> None:
+def test_times_are_round_in_local_time(half_hour_zone: None) -> None:
     start = 1_767_225_600_000_000_000  # 05:30 there
     assert [text for _, text in time_ticks(start, start + 7200 * 10**9, 4)] == [
         "05:30",

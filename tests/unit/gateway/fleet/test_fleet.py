@@ -172,6 +172,13 @@ class Site:
         self.advance(0.5)
         return member
 
+    def add_owner(self) -> Member:
+        """Returns a gateway that has all partitions and publishes one PV."""
+        member = self.add()
+        self.assign((member, ALL))
+        member.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+        return member
+
     def assign(self, *owned: tuple[Member, set[int]], seconds: float = 8.0) -> None:
         for member, partitions in owned:
             member.source.owned = partitions
@@ -225,9 +232,7 @@ def test_a_command_is_confirmed_by_its_receiver_and_carried_out_by_the_owner(sit
 
 
 def test_a_pv_that_moves_loses_no_update_and_repeats_none(site: Site) -> None:
-    first = site.add()
-    site.assign((first, ALL))
-    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    first = site.add_owner()
     for value in range(5):
         site.update("a", value)
     second = site.add()
@@ -243,9 +248,7 @@ def test_a_pv_that_moves_loses_no_update_and_repeats_none(site: Site) -> None:
 
 
 def test_a_dead_owner_is_waited_for_a_second(site: Site) -> None:
-    first = site.add()
-    site.assign((first, ALL))
-    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    first = site.add_owner()
     site.update("a", 1)
     first.log.is_stuck, first.source.is_member = True, False
     site.members.remove(first)
@@ -260,9 +263,7 @@ def test_a_dead_owner_is_waited_for_a_second(site: Site) -> None:
 
 
 def test_an_owner_that_hands_over_is_waited_for_while_it_is_slow(site: Site) -> None:
-    first = site.add()
-    site.assign((first, ALL))
-    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    first = site.add_owner()
     site.update("a", 1)
     second = site.add()
     site.assign((first, set()), (second, ALL), seconds=0.15)
@@ -280,9 +281,7 @@ def test_an_owner_that_hands_over_is_waited_for_while_it_is_slow(site: Site) -> 
 
 
 def test_an_owner_that_dies_while_it_hands_over_is_waited_for_ten_seconds(site: Site) -> None:
-    first = site.add()
-    site.assign((first, ALL))
-    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    first = site.add_owner()
     site.update("a", 1)
     second = site.add()
     site.assign((first, set()), (second, ALL), seconds=0.15)
@@ -296,9 +295,7 @@ def test_an_owner_that_dies_while_it_hands_over_is_waited_for_ten_seconds(site: 
 
 
 def test_a_pv_whose_topic_is_awaited_is_published_by_the_owner_before(site: Site, monkeypatch: Any) -> None:
-    first = site.add()
-    site.assign((first, ALL))
-    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    first = site.add_owner()
     second = site.add()
     topic: Subject[Any] = Subject()
     monkeypatch.setattr(second.handler.topics, "ensure", lambda *_: topic)
@@ -315,9 +312,7 @@ def test_a_pv_whose_topic_is_awaited_is_published_by_the_owner_before(site: Site
 
 
 def test_a_partition_that_comes_back_is_not_handed_over(site: Site) -> None:
-    first = site.add()
-    site.assign((first, ALL))
-    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    first = site.add_owner()
     site.assign((first, set()), seconds=0.15)
     tenancies = first.fleet.owner.tenancies
     assert all(tenancies[number].is_handing_over for number in ALL)
@@ -326,9 +321,7 @@ def test_a_partition_that_comes_back_is_not_handed_over(site: Site) -> None:
 
 
 def test_an_owner_between_that_has_published_nothing_changes_nothing(site: Site) -> None:
-    first = site.add()
-    site.assign((first, ALL))
-    first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
+    first = site.add_owner()
     second, third = site.add(), site.add()
     site.update("a", 1)
     first.log.is_stuck = True
