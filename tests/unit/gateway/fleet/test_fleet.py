@@ -73,6 +73,7 @@ class Source:
         self.owned: set[int] = set()
         self.is_member = True
         self.is_assigned = True
+        self.number = 1  # of the assignment
 
     def read(self, topic: str) -> None: ...
     def confirm(self, done: Callable[[], None]) -> None: ...
@@ -84,7 +85,7 @@ class Source:
     def assignment(self) -> Assignment | None:
         if not self.is_assigned:
             return None
-        return Assignment(len(self.owned), 1, frozenset((TOPIC, number) for number in self.owned))
+        return Assignment(len(self.owned), self.number, frozenset((TOPIC, number) for number in self.owned))
 
 
 class Member:
@@ -262,6 +263,16 @@ def test_a_dead_owner_is_waited_for_a_second(site: Site) -> None:
     assert site.values("a") == [1, 2, 3, 4]
 
 
+def test_a_dead_owner_is_waited_for_from_the_assignment_on(site: Site) -> None:
+    first = site.add_owner()
+    first.log.is_stuck, first.source.is_member = True, False
+    site.members.remove(first)
+    second = site.add()
+    site.assign((second, ALL), seconds=1.3)  # a second of it for the PV, which does not connect
+    site.update("a", 1)
+    assert site.values("a") == [1]
+
+
 def test_an_owner_that_hands_over_is_waited_for_while_it_is_slow(site: Site) -> None:
     first = site.add_owner()
     site.update("a", 1)
@@ -324,10 +335,13 @@ def test_an_owner_between_that_has_published_nothing_changes_nothing(site: Site)
     first = site.add_owner()
     second, third = site.add(), site.add()
     site.update("a", 1)
+    site.assign((first, set()), (second, ALL), seconds=0.15)
     first.log.is_stuck = True
-    site.assign((first, set()), (second, ALL), seconds=1.0)
-    site.assign((second, set()), (third, ALL), seconds=0.5)
-    for value in range(2, 12):
+    for value in range(2, 7):
+        site.update("a", value, 0.1)
+    assert {second.fleet.owner.is_owner(number) for number in ALL} == {True}, "it waits for the release"
+    site.assign((second, set()), (third, ALL), seconds=0.15)
+    for value in range(7, 12):
         site.update("a", value, 0.1)
     first.log.is_stuck = False
     first.log.read()
@@ -352,6 +366,19 @@ def test_a_gateway_without_contact_publishes_again_after_it_has_read_the_log(sit
     assert first.fleet.may_publish()
     assert first.fleet.owner.tenures == {}
     assert first.dropped == {"a"}, "what had waited is the second one's"
+
+
+@pytest.mark.parametrize(("number", "pauses"), [(1, False), (2, True)])
+def test_a_late_look_pauses_publishing_only_after_another_assignment(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int, pauses: bool
+) -> None:
+    member = site.add_owner()
+    monkeypatch.setattr(fleet_module, "elapsed", lambda: site.time() + 1.5)  # the machine was busy
+    member.source.number = number
+    assert not member.fleet.may_publish()
+    site.advance(1.0)
+    assert member.fleet.may_publish()
+    assert ("publishing paused" in caplog.text) is pauses
 
 
 def test_of_two_claims_the_later_one_in_the_log_with_a_greater_epoch_counts(site: Site) -> None:
