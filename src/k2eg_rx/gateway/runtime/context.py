@@ -23,7 +23,7 @@ class Announcement:
     topics: dict[str, str] = field(default_factory=dict[str, str])
 
     def topic_for(self, command_topic: str) -> str:
-        """Returns the topic for the clients of a command topic, ``""`` if none; they may not read others."""
+        """Returns the topic that the clients of a command topic may read; ``""`` if it is not known to exist."""
         return self.topics.get(command_topic, "")
 
 
