@@ -249,12 +249,14 @@ class Publisher:
         lane = self._lanes.get((topic, key))
         return lane is None or (not lane.waiting and lane.sent == lane.reported)
 
-    def drop(self, topic: str, key: bytes) -> None:
-        """Drops the waiting records of a topic and key: another gateway publishes them."""
+    def drop(self, topic: str, key: bytes) -> bool:
+        """Drops the waiting records of a topic and key, if there are any: another gateway publishes them."""
         lane = self._lanes.get((topic, key))
-        for outgoing in () if lane is None else self._queue.take(lane):
+        records = [] if lane is None else list(self._queue.take(lane))
+        for outgoing in records:
             self._count_dropped(outgoing)
-            self._metrics.fenced_records += 1
+        self._metrics.fenced_records += len(records)
+        return bool(records)
 
     def _recover(self) -> None:
         """Publishes the current values of PVs whose newest event may be lost."""

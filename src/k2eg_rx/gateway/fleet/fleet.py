@@ -50,7 +50,16 @@ from k2eg_rx.gateway.runtime.metrics import FleetState, RateLimitedWarning
 from k2eg_rx.protocol import GatewayStatusCommand, RepeatingSnapshotStopCommand, RepeatingSnapshotTriggerCommand
 from k2eg_rx.pv import snapshot_topic
 from k2eg_rx.texts import get_logger
-from k2eg_rx.transport import Offsets, Partition, Receiver, Record, RecordSource, Transport, UnconfirmedError
+from k2eg_rx.transport import (
+    Assignment,
+    Offsets,
+    Partition,
+    Receiver,
+    Record,
+    RecordSource,
+    Transport,
+    UnconfirmedError,
+)
 
 _log = get_logger(__name__)
 
@@ -62,12 +71,21 @@ _ALLOWED = 1.0
 _RETRY = 0.5  # seconds until an entry that Kafka has not confirmed is written again
 _HAND_OVER = 12.0  # seconds that others may take to go on when a gateway ends; one or two are usual
 _LEAVE = 2.0  # seconds to leave the group
-_ANNOUNCE = 4.0  # seconds that Kafka may take to confirm that a gateway ends; without, it waits for no other
+# Seconds that Kafka may take to confirm that a gateway ends or gives partitions up. Without, it waits for no other, and
+# the others do not wait for it.
+_ANNOUNCE = 4.0
 _LAST_WORD = 2.0  # seconds to write what was published, where no other goes on
 
 
 class _Member(Receiver):
-    """Reads nothing: the group only shares the partitions."""
+    """Reads nothing: the group only shares the partitions.
+
+    Args:
+        on_giving_up: Called before this gateway gives its partitions up. They are others' after it has returned.
+    """
+
+    def __init__(self, on_giving_up: Callable[[], None]) -> None:
+        self._on_giving_up = on_giving_up
 
     def ready(self) -> bool:
         """Returns True."""
@@ -77,7 +95,8 @@ class _Member(Receiver):
         """Drops the records; the log is read as a whole elsewhere."""
 
     def reclaim_undelivered(self, partitions: Collection[Partition]) -> Offsets:  # noqa: ARG002
-        """Returns nothing: no record is to be delivered."""
+        """Announces that the partitions are given up. Returns nothing: no record is to be delivered."""
+        self._on_giving_up()
         return {}
 
     def on_revoked(self, partitions: Collection[Partition], *, handed_over: bool) -> None:
@@ -155,6 +174,7 @@ class Fleet:
         self._ticks = 0
         self._until = 0.0  # by `elapsed`: until then this gateway may publish
         self._assignment = -1  # the number of the group's assignment at the last look
+        self._given_up = -1  # the number of the latest assignment that is over
         self._lapsed = False
         self._is_resuming = False
         self._leaving = False
@@ -170,7 +190,7 @@ class Fleet:
     def _join(self) -> None:
         if self.log.started.exception() is None and self._source is None and not self._leaving:
             self._desired.partitions = self.log.partitions
-            self._source = self._transport.events(_Member(), f"{self._options.group}-state")
+            self._source = self._transport.events(_Member(self._on_giving_up), f"{self._options.group}-state")
             self._source.read(self.log.topic)
             self._tick()
 
@@ -213,9 +233,26 @@ class Fleet:
         if self._ticks % _PROOF == 1:
             self._source.confirm(lambda: None)
         assignment = self._source.assignment()
-        if assignment is not None and not self._leaving:
+        if assignment is not None and assignment.number != self._given_up and not self._leaving:
             self.owner.assign(frozenset(number for topic, number in assignment.owned if topic == self.log.topic))
         self.owner.reserve()
+
+    def _on_giving_up(self) -> None:
+        """Announces that all partitions are given up, and waits until the log has it. On the poll thread.
+
+        The group assigns partitions anew when every gateway of it has done this. So a gateway that is assigned one
+        reads the announcement of an owner that is alive before its own claim, however slow that owner is.
+        """
+        assignment = None if self._source is None else self._source.assignment()
+        announced = threading.Event()
+        call_soon(self._scheduler, partial(self.announce, assignment, announced.set))
+        announced.wait(_ANNOUNCE)
+
+    def announce(self, assignment: Assignment | None, done: Callable[[], None]) -> None:
+        """Announces that the partitions of an assignment are given up; calls `done` when the log has it."""
+        if assignment is not None:
+            self._given_up = assignment.number
+        self.owner.announce(done)
 
     def _check_session(self, source: RecordSource) -> None:
         """Allows publishing for a while, unless this gateway was not heard of for too long.
@@ -283,7 +320,7 @@ class Fleet:
         if entry.kind is Kind.OWNER and entry.value is not None:
             self.owner.on_owner(entry.partition, str(value.get("owner")), integer(value.get("epoch")))
         elif entry.kind is Kind.HANDING_OVER:
-            self.owner.tenancies[entry.partition].announce(integer(value.get("epoch")))
+            self.owner.tenancies[entry.partition].announce(int(entry.name), is_given_up=entry.value is not None)
         elif entry.kind is Kind.WITHDRAWN:
             self.owner.tenancies[entry.partition].withdraw(str(value.get("owner")), integer(value.get("epoch")))
         elif entry.kind is Kind.LEAVING:
@@ -350,9 +387,6 @@ class Fleet:
         self._leaving, self._until = True, elapsed() + _LEAVE + _HAND_OVER + _LAST_WORD
         announced = threading.Event()
         call_soon(self._scheduler, partial(self._append, 0, Kind.LEAVING, self._name, {}, lambda _: announced.set()))
-        call_soon(
-            self._scheduler, partial(self.owner.announce, leaving=True)
-        )  # before others are assigned its partitions
         source.close(_LEAVE)
         call_soon(self._scheduler, self._check_gone)
         if not (announced.wait(_ANNOUNCE) and self._gone.wait(_HAND_OVER)):

@@ -10,7 +10,7 @@ Thread safety: belongs to the event loop thread.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -44,10 +44,12 @@ from k2eg_rx.texts import get_logger
 
 _log = get_logger(__name__)
 
-_CONNECT = 1.0  # seconds that PVs have to connect before the owner before is asked to stop; most take milliseconds
-# Seconds from the assignment that the owner before has to stop. It takes some 50 ms, unless it is dead or frozen: one
-# that is alive has given the partition up before the assignment, and announces that within 0.1 s.
-_RELEASE = 1.0
+# Seconds that PVs have to connect before the partition is claimed; most take milliseconds. Where the owner before has
+# announced nothing, no gateway publishes them.
+_CONNECT = 0.5
+# Seconds from the claim that the owner before has to stop if it has not announced that it hands the partition over: it
+# is dead or frozen, as one that is alive announces that before the group assigns the partition.
+_RELEASE = 0.2
 # Seconds for each, if the owner before has announced that it hands the partition over: it is alive, and may be slow.
 _CONNECT_AT_LEISURE = 6.0
 _RELEASE_AT_LEISURE = 10.0
@@ -61,7 +63,7 @@ class Outlet(Protocol):
 
     def send(self, outgoing: OutgoingRecord) -> None: ...
     def is_settled(self, topic: str, key: bytes) -> bool: ...
-    def drop(self, topic: str, key: bytes) -> None: ...
+    def drop(self, topic: str, key: bytes) -> bool: ...
     def in_session(self) -> bool: ...
 
 
@@ -87,15 +89,13 @@ class Tenure:
         wanted_again: Those of them that were requested meanwhile, and snapshots that publish their last iteration.
         handing_over: The snapshots that another gateway goes on with.
         next_numbers: The numbers of their next iterations, once they have ended here.
-        began: When the group has assigned it.
-        announced: Whether it has announced that it hands the partition over.
+        announced: Whether this gateway has announced that it hands the partition over.
         work: The preparation.
         timer: What it waits for.
     """
 
-    def __init__(self, partition: int, began: float) -> None:
+    def __init__(self, partition: int) -> None:
         self.partition = partition
-        self.began = began
         self.stage = Stage.PREPARING
         self.epoch = 0
         self.streams: dict[str, SerialDisposable] = {}
@@ -160,6 +160,7 @@ class Owner:
         self.tenures: dict[int, Tenure] = {}
         self.tenancies: defaultdict[int, Tenancy] = defaultdict(Tenancy)
         self._assigned: frozenset[int] = frozenset()
+        self._is_rebalancing = False
         self.taken_over = self.handed_over = 0
 
     def publishes(self, partition: int) -> bool:
@@ -177,29 +178,49 @@ class Owner:
 
     def assign(self, partitions: frozenset[int]) -> None:
         """Takes over partitions that the group has assigned; others are published until they have another owner."""
-        self._assigned = partitions
-        self.announce()
+        self._assigned, self._is_rebalancing = partitions, False
+        for tenure in self._claimed():
+            is_given_up = tenure.partition not in partitions
+            if is_given_up is not tenure.announced and self._outlet.in_session():
+                self._announce(tenure, lambda _: None, is_given_up=is_given_up)
         for partition in sorted(partitions - self.tenures.keys()):
-            tenure = self.tenures[partition] = Tenure(partition, self._clock())
+            tenure = self.tenures[partition] = Tenure(partition)
             work: list[MonitorKey | str] = [each.key for each in self._desired.monitors_in(partition)]
             work += [each.topic for each in self._desired.snapshots_in(partition)]
             tenure.work.disposable = in_slices(
                 self._scheduler, work, partial(self._prepare, tenure), partial(self._await_values, tenure)
             )
 
-    def announce(self, *, leaving: bool = False) -> None:
-        """Announces which partitions this gateway hands over, as the group has not assigned them to it any more.
+    def announce(self, done: Callable[[], None]) -> None:
+        """Announces that this gateway hands all its partitions over, as the group assigns them anew.
 
         A gateway that was cut off from the group hands nothing over: others have taken it.
+
+        Args:
+            done: Called when the log has it.
         """
-        if not self._outlet.in_session():
-            return
-        for tenure in self.tenures.values():
-            is_given_up = leaving or tenure.partition not in self._assigned
-            if tenure.stage is Stage.LIVE and is_given_up is not tenure.announced:
-                tenure.announced = is_given_up
-                value = {"epoch": tenure.epoch} if is_given_up else None
-                self._append(tenure.partition, Kind.HANDING_OVER, str(tenure.partition), value, lambda _: None)
+        self._is_rebalancing = True
+        awaited = list(self._claimed()) if self._outlet.in_session() else []
+
+        def on_done(tenure: Tenure, _error: TransportError | None) -> None:
+            awaited.remove(tenure)
+            if not awaited:
+                done()
+
+        for tenure in list(awaited):
+            self._announce(tenure, partial(on_done, tenure), is_given_up=True)
+        if not awaited:
+            done()
+
+    def _claimed(self) -> Iterator[Tenure]:
+        """Returns the partitions of which others see this gateway as the owner, and that it does not give up yet."""
+        stages = (Stage.CLAIMED, Stage.WAITING, Stage.LIVE)
+        return (tenure for tenure in self.tenures.values() if tenure.stage in stages)
+
+    def _announce(self, tenure: Tenure, done: Callable[[TransportError | None], None], *, is_given_up: bool) -> None:
+        tenure.announced = is_given_up
+        value = dict[str, Any]() if is_given_up else None
+        self._append(tenure.partition, Kind.HANDING_OVER, str(tenure.epoch), value, done)
 
     def _prepare(self, tenure: Tenure, key: MonitorKey | str) -> None:
         wanted = self._desired.snapshots.get(key) if isinstance(key, str) else self._desired.monitors.get(key)
@@ -280,10 +301,13 @@ class Owner:
         tenure.timer.disposable = self._scheduler.schedule_relative(_STEP, look)
 
     def _claim(self, tenure: Tenure) -> None:
+        if self._is_rebalancing:
+            self._when(tenure, lambda: not self._is_rebalancing, partial(self._claim, tenure))
+            return
         if tenure.partition not in self._assigned:
             self.drop(tenure)
             return
-        tenure.stage = Stage.CLAIMED
+        tenure.stage, tenure.announced = Stage.CLAIMED, False
         tenure.epoch = self.tenancies[tenure.partition].next_epoch(int(self._clock() * 1000))
         value = {"owner": self._name, "epoch": tenure.epoch}
         self._append(tenure.partition, Kind.OWNER, str(tenure.partition), value, lambda _: None)
@@ -314,8 +338,8 @@ class Owner:
         began = self._clock()
 
         def may_begin() -> bool:
-            deadline = began + _RELEASE_AT_LEISURE if tenancy.was_handing_over else tenure.began + _RELEASE
-            return tenancy.may_begin or self._clock() >= deadline
+            patience = _RELEASE_AT_LEISURE if tenancy.was_handing_over else _RELEASE
+            return tenancy.may_begin or self._clock() >= began + patience
 
         self._when(tenure, may_begin, partial(self._go_live, tenure, tenancy))
 
@@ -323,6 +347,8 @@ class Owner:
         tenure.stage = Stage.LIVE
         self.taken_over += 1
         release = tenancy.release_before
+        if release is None and tenancy.was_handing_over:  # it has died meanwhile
+            self._append(tenure.partition, Kind.HANDING_OVER, str(tenancy.before), None, lambda _: None)
         epoch, times = self._epoch_text(tenure), Release(0).times if release is None else release.times
         for topic in list(tenure.streams):
             index = self._desired.numbers.get(topic, 1) if release is None else release.next_numbers.get(topic)
@@ -424,7 +450,7 @@ class Owner:
                 until = {"until": self._desired.numbers.get(snapshot.topic, 1)}
                 self._append(partition, Kind.NUMBERS, snapshot.topic, until, lambda _: None)
             if tenure.stage is Stage.LIVE:
-                tenure.epoch = self.tenancies[partition].next_epoch(time_ms)
+                tenure.epoch, tenure.announced = self.tenancies[partition].next_epoch(time_ms), False
                 value = {"owner": self._name, "epoch": tenure.epoch}
                 self._append(partition, Kind.OWNER, str(partition), value, lambda _: None)
 
@@ -440,6 +466,7 @@ class Owner:
         if tenure.epoch:
             value = {"owner": self._name, "epoch": tenure.epoch}
             self._append(tenure.partition, Kind.WITHDRAWN, str(tenure.partition), value, lambda _: None)
+        self._end_announcement(tenure)
         tenure.work.dispose()
         tenure.timer.dispose()
         for each in self._desired.monitors_in(tenure.partition):
@@ -454,18 +481,18 @@ class Owner:
         times: dict[str, int] = {}
         lanes: list[tuple[str, bytes]] = []
         for each in self._desired.monitors_in(tenure.partition):
-            time = self._monitors.end(each.key)
-            if time is not None:
+            lane, time = (each.topic, each.name.encode()), self._monitors.end(each.key)
+            lanes.append(lane)
+            is_published = flush or not self._outlet.drop(*lane)  # the next owner publishes what it holds otherwise
+            if time is not None and is_published:
                 times[monitor_name(each.key)] = time
-            lanes.append((each.topic, each.name.encode()))
         for topic in list(tenure.streams):
             lanes.append((topic, self._snapshots.key_of(topic)))
             tenure.handing_over.add(topic)
             if not self._snapshots.hand_over(topic):
                 tenure.handing_over.discard(topic)
-        if not flush:
-            for lane in lanes:
-                self._outlet.drop(*lane)
+            if not flush:
+                self._outlet.drop(*lanes[-1])
         deadline = self._clock() + _FLUSH
 
         def is_done() -> bool:
@@ -481,4 +508,9 @@ class Owner:
         partition = tenure.partition
         self.handed_over += 1
         self._append(partition, Kind.RELEASED, str(partition), release.value, lambda _: None)
+        self._end_announcement(tenure)
         _log.debug("partition released: partition=%d epoch=%d", partition, release.epoch)
+
+    def _end_announcement(self, tenure: Tenure) -> None:
+        if tenure.announced:
+            self._announce(tenure, lambda _: None, is_given_up=False)

@@ -27,7 +27,7 @@ class Tenancy:
         self.release: Release | None = None
         self._earlier: dict[int, str] = {}  # the owners before, by epoch, the latest last
         self._is_withdrawn = False
-        self._handing_over = 0  # the epoch of an owner that will release
+        self._handing_over: set[int] = set()  # the epochs of owners that will release
 
     def take(self, owner: str, epoch: int) -> bool:
         """Applies an owner entry; returns whether it counts."""
@@ -36,6 +36,7 @@ class Tenancy:
         if self.epoch and not self._is_withdrawn:
             self._earlier = dict([*self._earlier.items(), (self.epoch, self.owner)][-_EARLIER:])
         self.owner, self.epoch, self._is_withdrawn = owner, epoch, False
+        self._handing_over &= self._earlier.keys()
         return True
 
     def give_up(self, release: Release) -> None:
@@ -50,9 +51,12 @@ class Tenancy:
         elif self._earlier.get(epoch) == owner:
             del self._earlier[epoch]
 
-    def announce(self, epoch: int) -> None:
-        """Applies the announcement of an owner that it will release the partition; 0 if it does not."""
-        self._handing_over = epoch
+    def announce(self, epoch: int, *, is_given_up: bool) -> None:
+        """Applies the announcement of an owner that it will release the partition, or that it does not any more."""
+        if is_given_up:
+            self._handing_over.add(epoch)
+        else:
+            self._handing_over.discard(epoch)
 
     @property
     def before(self) -> int:
@@ -62,12 +66,12 @@ class Tenancy:
     @property
     def is_handing_over(self) -> bool:
         """Whether the owner has announced that it will release the partition."""
-        return bool(self.epoch) and self._handing_over == self.epoch
+        return self.epoch in self._handing_over
 
     @property
     def was_handing_over(self) -> bool:
         """Whether the owner before has."""
-        return bool(self.before) and self._handing_over == self.before
+        return self.before in self._handing_over
 
     @property
     def is_vacant(self) -> bool:

@@ -471,7 +471,8 @@ def test_records_with_an_epoch_wait_while_the_gateway_is_not_in_session(sink: Si
     assert publisher.is_settled("pv", b"pv")
     in_session = False
     publisher.send(events[2])
-    publisher.drop("pv", b"pv")
+    assert publisher.drop("pv", b"pv")
+    assert not publisher.drop("pv", b"pv")
     in_session = True
     advance(context, 0.1)
     assert len(sink.sent) == 3, "another gateway has the PV"

@@ -46,7 +46,7 @@ def test_an_owner_that_has_released_leaves_the_partition_vacant() -> None:
 def test_an_owner_that_withdraws_leaves_the_next_one_to_the_owner_before_it() -> None:
     tenancy = Tenancy()
     tenancy.take("a", 10)
-    tenancy.announce(10)
+    tenancy.announce(10, is_given_up=True)
     assert tenancy.is_handing_over
     tenancy.take("b", 20)
     assert tenancy.was_handing_over
