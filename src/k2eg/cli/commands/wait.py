@@ -1,18 +1,23 @@
 """``k2eg wait``: waits until a PV fulfils a condition, for scripts.
 
-Thread safety: updates are tested on one of the client's threads; the main thread waits.
+Thread safety: the main thread waits and tests the updates.
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Any
+
+import reactivex as rx
+from reactivex import Observable
+from reactivex import operators as ops
 
 from k2eg.cli.output import print_lines
 from k2eg.cli.printing.formatting import format_value
-from k2eg.cli.printing.stream_printer import ConnectionReporter, StreamPrinter
+from k2eg.cli.printing.stream_printer import ConnectionReporter
 from k2eg.cli.session import CommandError, formatter_for, open_client
 from k2eg.cli.values.conditions import Condition, ConditionError
-from k2eg_rx import Client, ConnectionEvent, PVUpdate, Settings
+from k2eg_rx import Client, ConnectionEvent, PVUpdate, Settings, first
 
 
 def wait(arguments: Namespace, settings: Settings) -> None:
@@ -25,43 +30,46 @@ def wait(arguments: Namespace, settings: Settings) -> None:
     waiting = _Waiting(arguments.uri, arguments.condition)
     with open_client(settings, arguments) as client:
         client.status_stream().subscribe(ConnectionReporter(of_pvs=False).on_status)
-        updates = client.monitor_stream(arguments.uri, connection=True)
-        updates.subscribe(waiting.take, waiting.printer.end, waiting.printer.end)
-        if not waiting.printer.wait(arguments.timeout):
+        updates: Observable[Any] = client.monitor_stream(arguments.uri, connection=True)
+        over: Observable[Any] = rx.timer(arguments.timeout).pipe(ops.map(lambda _: None))
+        found: PVUpdate | None = first(rx.merge(updates.pipe(ops.filter(waiting.is_over_with)), over))
+        if found is None:
             raise CommandError(waiting.reason(arguments.timeout, client))
-    if waiting.newest is not None:
-        print_lines(formatter_for(arguments, [arguments.uri]).pv(waiting.newest))
+    print_lines(formatter_for(arguments, [arguments.uri]).pv(found))
 
 
 class _Waiting:
-    """Takes updates until one fulfils the condition.
+    """Tests updates, and knows why none has fulfilled the condition. Main thread.
 
-    Written by the client's thread; the main thread reads after the end, or for the reason of a failure.
+    Args:
+        uri: The PV.
+        condition: What it must fulfil.
     """
 
     def __init__(self, uri: str, condition: Condition) -> None:
         self._uri = uri
         self._condition = condition
-        self.newest: PVUpdate | None = None
+        self._newest: PVUpdate | None = None
         self._connection: ConnectionEvent | None = None
-        self.printer = StreamPrinter(self._test, None)
-        self.take = self.printer.on_next
 
-    def _test(self, item: PVUpdate | ConnectionEvent) -> None:
+    def is_over_with(self, item: PVUpdate | ConnectionEvent) -> bool:
+        """Returns whether an item is an update that fulfils the condition.
+
+        Raises:
+            CommandError: Its value cannot be compared.
+        """
         if isinstance(item, ConnectionEvent):
             self._connection = item
-            return
-        self.newest = item
+            return False
+        self._newest = item
         try:
-            is_fulfilled = self._condition.holds(item)
+            return self._condition.holds(item)
         except ConditionError as error:
             raise CommandError(f"wait for {self._uri} {self._condition.text}: {error}") from error
-        if is_fulfilled:
-            self.printer.end()
 
     def reason(self, seconds: float, client: Client) -> str:
         """Returns why the PV has not fulfilled the condition in time."""
-        event, newest = self._connection, self.newest
+        event, newest = self._connection, self._newest
         lost = "" if event is None or event.is_connected else f"{event.state.value.replace('_', ' ')}: {event.reason}"
         text = f"wait for {self._uri} {self._condition.text}: not fulfilled within {seconds:g} s"
         if newest is None:
