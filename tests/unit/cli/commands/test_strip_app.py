@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -16,9 +14,12 @@ from k2eg.cli.commands.strip_app import StripApp
 from k2eg_rx import ConnectionState, Status
 from k2eg_rx.testing import update
 
+from .conftest import ended, piloted, press, settled
+
 SECOND = 1_000_000_000
 START = 1_767_225_600 * SECOND
 NOW = START + 60 * SECOND
+SIZE = (80, 20)
 
 
 def made(folder: Path | None = None) -> StripApp:
@@ -26,14 +27,6 @@ def made(folder: Path | None = None) -> StripApp:
     for at in range(0, 60, 5):
         book.take(update("x", float(at), timestamp=START + at * SECOND, units="A"))
     return StripApp(book, View(60.0), lambda: Status(ConnectionState.UP, lag=7), clock=lambda: NOW, folder=folder)
-
-
-def piloted(app: StripApp, act: Callable[[Pilot[None]], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with app.run_test(size=(80, 20)) as pilot:
-            await act(pilot)
-
-    asyncio.run(run())
 
 
 def screen(app: StripApp) -> str:
@@ -44,41 +37,41 @@ def test_it_shows_chart_state_and_keys() -> None:
     app = made()
 
     async def act(pilot: Pilot[None]) -> None:
-        await pilot.pause()
+        await settled(pilot)
         text = screen(app)
         assert ">a x  55 A" in text
         assert "└" in text
         assert "live  60 s wide  one scale  lag 7, dropped 0" in text
         assert "pause" in text
 
-    piloted(app, act)
+    piloted(app, act, SIZE)
 
 
 def test_keys_change_the_view() -> None:
     app = made()
 
     async def act(pilot: Pilot[None]) -> None:
-        await pilot.press("space")
+        await press(pilot, "space")
         assert app.view.end == NOW
-        await pilot.press("space", "+")
+        await press(pilot, "space", "plus")
         assert (app.view.end, app.view.span) == (None, 30.0)
-        await pilot.press("-", "-", "left")
+        await press(pilot, "minus", "minus", "left")
         assert (app.view.span, app.view.end) == (120.0, NOW - 30 * SECOND)
-        await pilot.press("right", "tab", "o", "l", ",")
+        await press(pilot, "right", "tab", "o", "l", "comma")
         assert app.view == View(120.0, NOW, NOW - 60 * SECOND, own=True, is_log=True, selected=1)
-        await pilot.press("full_stop", "escape")
+        await press(pilot, "full_stop", "escape")
         assert (app.view.end, app.view.cursor) == (None, None)
 
-    piloted(app, act)
+    piloted(app, act, SIZE)
 
 
 def test_what_is_shown_is_exported(tmp_path: Path) -> None:
     app = made(tmp_path)
 
     async def act(pilot: Pilot[None]) -> None:
-        await pilot.press("+", "e")
+        await press(pilot, "plus", "e")
 
-    piloted(app, act)
+    piloted(app, act, SIZE)
     (path,) = tmp_path.glob("k2eg-strip-*.csv")
     rows = list(csv.reader(path.read_text().splitlines()))
     assert rows[:2] == [
@@ -92,12 +85,11 @@ def test_an_export_that_fails_ends_nothing(tmp_path: Path) -> None:
     app = made(tmp_path / "none")
 
     async def act(pilot: Pilot[None]) -> None:
-        await pilot.press("e")
-        await pilot.pause()
+        await press(pilot, "e")
         (note,) = app._notifications
         assert note.message.endswith("cannot be written: No such file or directory")
 
-    piloted(app, act)
+    piloted(app, act, SIZE)
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c"])
@@ -105,9 +97,9 @@ def test_it_is_left_by_key(key: str) -> None:
     app = made()
 
     async def act(pilot: Pilot[None]) -> None:
-        await pilot.press(key)
+        await ended(pilot, key)
 
-    piloted(app, act)
+    piloted(app, act, SIZE)
     assert app.return_code == 0
 
 
@@ -117,9 +109,9 @@ def test_the_error_of_a_stream_ends_it() -> None:
 
     async def act(pilot: Pilot[None]) -> None:
         app.fail(error)
-        await pilot.press("l")
+        await ended(pilot, "l")
 
-    piloted(app, act)
+    piloted(app, act, SIZE)
     assert app.error is error
     assert not app.is_running
 
@@ -130,7 +122,7 @@ def test_a_signal_ends_it() -> None:
     )
 
     async def act(pilot: Pilot[None]) -> None:
-        await pilot.pause()
+        await ended(pilot)
 
-    piloted(app, act)
+    piloted(app, act, SIZE)
     assert app.return_code == 0

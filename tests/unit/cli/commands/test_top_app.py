@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -13,7 +10,10 @@ from k2eg.cli.printing.top_rows import TopRows
 from k2eg_rx import ConnectionState, Severity, Status
 from k2eg_rx.testing import update
 
+from .conftest import ended, piloted, press, settled
+
 SECOND = 1_000_000_000
+SIZE = (80, 12)
 
 
 def made(count: int = 3, *, alarms: bool = False) -> TopApp:
@@ -24,15 +24,6 @@ def made(count: int = 3, *, alarms: bool = False) -> TopApp:
         rows.add(update(name, float(number), timestamp=SECOND, severity=severity), 0.0)
     status = Status(ConnectionState.UP, lag=7, dropped=2)
     return TopApp(rows, lambda: status, alarms=alarms, clock=lambda: SECOND, monotonic=lambda: 0.0)
-
-
-def piloted(app: TopApp, act: Callable[[Pilot[None]], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with app.run_test(size=(80, 12)) as pilot:
-            await pilot.pause()
-            await act(pilot)
-
-    asyncio.run(run())
 
 
 def text(app: TopApp, name: str = "table") -> str:
@@ -47,66 +38,68 @@ def test_it_shows_rows_and_state() -> None:
     app = made()
 
     async def act(pilot: Pilot[None]) -> None:
+        await settled(pilot)
         assert names(app) == ["q:0", "q:1", "q:2"]
         assert text(app, "state") == "3 of 3 PVs  as given  lag 7, dropped 2"
 
-    piloted(app, act)
+    piloted(app, act, SIZE)
 
 
 def test_keys_sort_and_choose() -> None:
     app = made()
 
     async def act(pilot: Pilot[None]) -> None:
-        await pilot.press("s", "r")
+        await settled(pilot)
+        await press(pilot, "s", "r")
         assert names(app) == ["q:2", "q:1", "q:0"]
-        await pilot.press("a")
+        await press(pilot, "a")
         assert names(app) == ["q:1"]
-        await pilot.press("escape", "slash", "colon", "2")
-        await pilot.pause()
+        await press(pilot, "escape", "slash", "colon", "2")
         assert names(app) == ["q:2"]
-        await pilot.press("enter", "escape")
-        await pilot.pause()
+        await press(pilot, "enter", "escape")
         assert len(names(app)) == 3
 
-    piloted(app, act)
+    piloted(app, act, SIZE)
 
 
 def test_many_rows_scroll() -> None:
     app = made(100)
 
     async def act(pilot: Pilot[None]) -> None:
+        await settled(pilot)
         assert names(app)[0] == "q:0"
-        await pilot.press("down", "pagedown")
+        await press(pilot, "down", "pagedown")
         assert names(app)[0] == f"q:{1 + len(names(app))}"
         assert text(app, "state").startswith(f"{2 + len(names(app))}-{1 + 2 * len(names(app))} of 100 of 100 PVs")
-        await pilot.press(*["pageup"] * 3)
+        await press(pilot, *["pageup"] * 3)
         assert names(app)[0] == "q:0"
 
-    piloted(app, act)
+    piloted(app, act, SIZE)
 
 
 def test_alarms_only_from_the_beginning() -> None:
     app = made(alarms=True)
 
     async def act(pilot: Pilot[None]) -> None:
+        await settled(pilot)
         assert names(app) == ["q:1"]
 
-    piloted(app, act)
+    piloted(app, act, SIZE)
 
 
 def test_it_is_left_by_key_and_by_an_error() -> None:
     app = made()
 
     async def leave(pilot: Pilot[None]) -> None:
-        await pilot.press("q")
+        await ended(pilot, "q")
 
-    piloted(app, leave)
+    piloted(app, leave, SIZE)
     assert app.return_code == 0
     failed = made()
 
     async def fail(pilot: Pilot[None]) -> None:
         failed.fail(RuntimeError("no more"))
-        await pilot.press("s")
+        await ended(pilot, "s")
 
-    piloted(failed, fail)
+    piloted(failed, fail, SIZE)
     assert not failed.is_running
