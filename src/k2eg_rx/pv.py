@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -186,6 +185,8 @@ def _bounded(topic: str, original: str) -> str:
     """Shortens a topic's name to Kafka's limit; a digest keeps the names of different originals different."""
     if len(topic) <= MAX_TOPIC_LENGTH:
         return topic
+    import hashlib  # noqa: PLC0415 - 2 ms, for few PVs
+
     digest = hashlib.sha256(original.encode()).hexdigest()[:_DIGEST_LENGTH]
     return f"{topic[: MAX_TOPIC_LENGTH - _DIGEST_LENGTH - 1]}-{digest}"
 

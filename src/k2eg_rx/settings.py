@@ -6,7 +6,6 @@ Thread safety: `Settings` are immutable.
 from __future__ import annotations
 
 import configparser
-import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -231,6 +230,8 @@ def _pulse_id_mask(values: Mapping[str, str], path: Path) -> int:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns a hint at the known name that a misspelt one resembles most, or else at all known names."""
+    import difflib  # noqa: PLC0415 - for mistakes only
+
     options = list(known)
     lower = {option.lower(): option for option in options}
     found = difflib.get_close_matches(name.lower(), lower, n=1)

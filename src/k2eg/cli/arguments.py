@@ -38,7 +38,7 @@ try it: `k2eg demo` here, and `k2eg -e demo monitor pva://demo:sine10` in anothe
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one line, and gets the arguments of its command when it is used first.
+    """A parser that reports an error in one line.
 
     Args:
         fill: Adds the arguments of its command.
@@ -47,22 +47,27 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, fill: Callable[[Parser], object] | None = None, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
-        self._fill = fill
-
-    def complete(self) -> None:
-        """Adds the arguments that are missing yet."""
-        fill, self._fill = self._fill, None
         if fill is not None:
             fill(self)
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - overloads
-        """Parses arguments, as `argparse.ArgumentParser` does."""
-        self.complete()
-        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Prints an error and exits with code 2."""
         self.exit(2, f"{self.prog}: {printable(message)} (help: {self.prog} -h)\n")
+
+
+class _LaterParser:
+    """Stands in for a command's parser, which is made if the command is used: making all takes as long as `k2eg -h`.
+
+    Args:
+        options: As of `Parser`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses arguments, as `argparse.ArgumentParser` does."""
+        return Parser(**self._options).parse_known_args(args, namespace)
 
 
 def pv_uri(text: str) -> str:
@@ -194,18 +199,17 @@ def build_parser(*, complete: bool = False) -> Parser:
     )
     _add_global_options(parser, default=True)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    kind: Any = Parser if complete else _LaterParser
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=kind)
     # a command's own short options replace the global ones, which stand before it: `put -a`, `get -e 3`
     for name, command in COMMANDS.items():
 
         def fill(own: Parser, arguments: str = command.arguments) -> None:
+            own.set_defaults(check=None)
             _add_global_options(own, default=False)
             load(arguments)(own)
 
-        own: Parser = commands.add_parser(name, fill=fill, help=command.help, conflict_handler="resolve")
-        own.set_defaults(check=None)
-        if complete:
-            own.complete()
+        commands.add_parser(name, fill=fill, help=command.help, conflict_handler="resolve")
     return parser
 
 

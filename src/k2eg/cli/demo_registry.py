@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,6 +73,8 @@ class DemoRegistration:
         Raises:
             DemoError: Another demo registered first, or the file cannot be written.
         """
+        import tempfile  # noqa: PLC0415 - 2 ms, which each command would pay
+
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(prefix=f".{self._path.name}-", dir=self._path.parent)  # mode 0600

@@ -11,7 +11,6 @@ Activations end on the reply poll thread or the timer thread.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -297,6 +296,8 @@ class HotStreams(ABC, Generic[_S]):
         """
 
         def look(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
+            import random  # noqa: PLC0415 - 1 ms, which programs that monitor nothing save
+
             with self._lock:
                 for stream in self._streams.values():
                     stream.take_heard()

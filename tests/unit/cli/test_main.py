@@ -7,7 +7,7 @@ import pytest
 
 from k2eg import cli
 from k2eg.cli import arguments, session
-from k2eg.cli.arguments import ENVIRONMENT_VARIABLE
+from k2eg.cli.arguments import ENVIRONMENT_VARIABLE, Parser
 from k2eg.cli.command_table import COMMANDS, load
 from k2eg.cli.commands import get
 from k2eg_rx import OperationError, errors
@@ -186,3 +186,20 @@ program.run()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=folder)
     assert (done.returncode, done.stdout) == (7, "paused\nTrue True\n"), done.stderr
+
+
+def test_a_get_imports_what_it_needs() -> None:
+    seldom = ("csv", "difflib", "hashlib", "random", "shutil", "tempfile")
+    program = f"""
+import sys, k2eg.cli.environment, k2eg.cli.commands.get, k2eg_rx.kafka.transport
+print([name for name in {seldom} if name in sys.modules])
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_a_command_makes_its_own_parser_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(arguments, "Parser", lambda **options: made.append(options["prog"]) or Parser(**options))
+    arguments.parse_arguments(["env", "list"])
+    assert made == ["k2eg", "k2eg env"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -285,6 +284,8 @@ class Formatter:
         return [_element(element, data.precision, self.style) for element in parts[:count]]
 
     def _csv_lines(self, data: PVData) -> list[str]:
+        import csv  # noqa: PLC0415 - for this form only
+
         value = jsonable(data.value) if data.label is None else data.label
         cell = value if isinstance(value, str | int | float) else json.dumps(value)
         alarm = data.alarm
