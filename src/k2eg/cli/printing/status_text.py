@@ -7,7 +7,11 @@ from k2eg_rx.texts import printable
 
 
 def status_text(status: Status) -> str:
-    """Returns what a view says about the client: what is wrong, updates that wait, those that are lost."""
+    """Returns what a view says about the client: what is wrong, and which updates it has not.
+
+    Those in Kafka that it has not read yet lag; newer ones have replaced those that came too fast; lost are those that
+    a gateway has not published and those that cannot be decoded.
+    """
     parts: list[str] = []
     if status.connection is not ConnectionState.UP or status.reason:
         parts.append(printable(status.reason) or f"Kafka: {status.connection.name.lower()}")
@@ -16,6 +20,8 @@ def status_text(status: Status) -> str:
     if status.disconnected:
         parts.append(f"{len(status.disconnected)} not connected")
     parts.append(f"lag {status.lag}")
-    lost = status.dropped + sum(status.lost.values()) + status.discarded
-    parts.append(f"dropped {lost}")
+    if status.dropped:
+        parts.append(f"replaced {status.dropped}")
+    if lost := sum(status.lost.values()) + status.discarded:
+        parts.append(f"lost {lost}")
     return ", ".join(parts)

@@ -40,7 +40,7 @@ def test_it_shows_rows_and_state() -> None:
     async def act(pilot: Pilot[None]) -> None:
         await settled(pilot)
         assert names(app) == ["q:0", "q:1", "q:2"]
-        assert text(app, "state") == "3 of 3 PVs  as given  lag 7, dropped 2"
+        assert text(app, "state") == "3 of 3 PVs  as given  lag 7, replaced 2"
 
     piloted(app, act, SIZE)
 
