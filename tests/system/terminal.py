@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import re
@@ -15,6 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Self
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# A move of the cursor with its row and column, another sequence of the terminal, or text without line ends, which
+# textual follows with a move.
+_PART = re.compile(r"\x1b\[(\d+);(\d+)H|\x1b\[[0-9;?>]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|([^\x00-\x1f]+)|.", re.DOTALL)
 
 # Makes the terminal on standard input the controlling one, so that Ctrl-C typed there sends SIGINT.
 _ON_TERMINAL = """
@@ -44,8 +48,10 @@ class Terminal:
     ) -> None:
         self._master, self._slave = os.openpty()
         termios.tcsetwinsize(self._slave, size)
+        self._rows, self._columns = size
         self.modes = termios.tcgetattr(self._slave)
         self.text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
         self.process = subprocess.Popen(
             [sys.executable, "-c", _ON_TERMINAL, *words],
             stdin=self._slave,
@@ -58,6 +64,27 @@ class Terminal:
     def read_until(self, pattern: str, seconds: float, *, start: int = 0) -> None:
         """Reads until the pattern is in the output after `start`, colours removed."""
         self._read_while(lambda: not re.search(pattern, COLOUR.sub("", self.text[start:])), seconds, f"no {pattern!r}")
+
+    def screen(self) -> str:
+        """Returns what the terminal shows of an application of textual, without blanks at the ends of lines."""
+        cells = [[" "] * self._columns for _ in range(self._rows)]
+        row = column = 0
+        for found in _PART.finditer(self.text):
+            if found[1]:
+                row, column = int(found[1]) - 1, int(found[2]) - 1
+            for character in found[3] or "":
+                if row < self._rows and column < self._columns:
+                    cells[row][column] = character
+                column += 1
+        return "\n".join("".join(line).rstrip() for line in cells)
+
+    def read_until_screen(self, expected: str, seconds: float, masked: Callable[[str], str]) -> None:
+        """Reads until the screen, masked, is as expected."""
+        deadline = time.monotonic() + seconds
+        while (found := masked(self.screen())) != expected:
+            assert time.monotonic() < deadline, f"not within {seconds} s:\n{expected}\nbut:\n{found}\n{self.screen()}"
+            select.select([self._master], [], [], 0.2)
+            self._read()
 
     def type(self, keys: str) -> None:
         """Types keys."""
@@ -103,7 +130,7 @@ class Terminal:
 
     def _read(self) -> None:
         while select.select([self._master], [], [], 0)[0]:
-            self.text += os.read(self._master, 65536).decode("utf-8", "replace")
+            self.text += self._decoder.decode(os.read(self._master, 65536))
 
     def __enter__(self) -> Self:
         return self
