@@ -22,6 +22,8 @@ DEMO_BROKER_VARIABLE = "K2EG_DEMO_BROKER_FILE"
 # 16-bit pixels fits; brokers accept at most 1 MiB by default.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
+_EVENTS_TOPIC_FROM = 100  # PVs; `benchmarks/shared_topic.py` measures what it saves
+
 DEMO_KAFKA: Mapping[str, str] = {
     "fetch.wait.max.ms": "5",  # the embedded broker replies to a fetch only after this time
     "session.timeout.ms": "6000",  # a rebalance of the embedded broker takes this time less one second
@@ -35,6 +37,7 @@ _KEYS = (  # of [DEFAULT]
     "reply_topic",
     "max_message_bytes",
     "events_topic",
+    "events_topic_from",
     "pulse_id_mask",
 )
 # The transport knows the keys of [kafka...], the gateway those of [gateway].
@@ -60,9 +63,11 @@ class Settings:
         kafka: librdkafka properties. Hidden in `repr` because they may contain secrets.
         producer: Further ones of producers and admin clients, ``[kafka.producer]``. Hidden in `repr` too.
         consumer: Further ones of consumers, ``[kafka.consumer]``. Hidden in `repr` too.
-        events_topic: A topic that many PVs share, for streams of a hundred PVs or more; empty for none.
+        events_topic: A topic that many PVs share, for streams of many PVs; empty for none.
         sections: The other sections of the file, ``[gateway]`` and ``[cli]``, unchanged. Hidden in `repr` too.
         pulse_id_mask: The bits of a time stamp's nanoseconds that hold the pulse id; by default LCLS's 17.
+        events_topic_from: The number of PVs from which on a stream uses `events_topic`; with fewer, a client would read
+            more events of others than requests to Kafka are saved.
         source: The file, or None.
         max_message_bytes: The largest record body in bytes that is decoded; larger ones are skipped and counted.
     """
@@ -79,6 +84,7 @@ class Settings:
     consumer: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     events_topic: str = ""
     pulse_id_mask: int = PULSE_ID_MASK
+    events_topic_from: int = _EVENTS_TOPIC_FROM
 
     @property
     def kafka_of_producers(self) -> Mapping[str, str]:
@@ -201,10 +207,10 @@ def _reply_topic(values: Mapping[str, str], app_name: str, path: Path) -> str:
     return _expand(pattern, f"{path}: reply_topic").replace("{app_name}", app_name)
 
 
-def _max_message_bytes(values: Mapping[str, str], path: Path) -> int:
-    text = values.get("max_message_bytes", "").strip() or str(MAX_MESSAGE_BYTES)
+def _count(values: Mapping[str, str], name: str, default: int, path: Path) -> int:
+    text = values.get(name, "").strip() or str(default)
     if not text.isdecimal() or len(text) > 10 or int(text) == 0:
-        raise ValueError(f"{path}: max_message_bytes must be a whole number above 0, got {shown(text)}")
+        raise ValueError(f"{path}: {name} must be a whole number above 0, got {shown(text)}")
     return int(text)
 
 
@@ -372,8 +378,9 @@ def load_settings(environment_id: str, app_name: str, folder: Path | None = None
         kafka={**(DEMO_KAFKA if _is_demo(broker_url) else {}), **properties("kafka")},
         producer=properties("kafka.producer"),
         consumer=properties("kafka.consumer"),
-        max_message_bytes=_max_message_bytes(defaults, path),
+        max_message_bytes=_count(defaults, "max_message_bytes", MAX_MESSAGE_BYTES, path),
         events_topic=_events_topic(defaults, path),
+        events_topic_from=_count(defaults, "events_topic_from", _EVENTS_TOPIC_FROM, path),
         pulse_id_mask=_pulse_id_mask(defaults, path),
         sections=own,
         source=path,

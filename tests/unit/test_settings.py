@@ -45,6 +45,16 @@ def test_the_documented_file_is_an_environment(folder: Path) -> None:
     )
 
 
+def test_the_number_of_pvs_from_which_a_stream_uses_the_events_topic(folder: Path) -> None:
+    write(folder, PLAIN)
+    assert load_settings("site", "app").events_topic_from == 100
+    write(folder, PLAIN + "events_topic=shared\nevents_topic_from=2\n")
+    assert load_settings("site", "app").events_topic_from == 2
+    write(folder, PLAIN + "events_topic_from=-1\n")
+    with pytest.raises(ValueError, match="events_topic_from must be a whole number above 0, got '-1'"):
+        load_settings("site", "app")
+
+
 @pytest.mark.parametrize(
     ("line", "topic"),
     [

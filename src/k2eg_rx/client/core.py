@@ -147,9 +147,7 @@ class Core:
             silence=silence,
             on_reply=self._follow_starts,
         )
-        self.monitors = Monitors(
-            context, self.history, shares_events=self._shares_events, events_topic=settings.events_topic
-        )
+        self.monitors = Monitors(context, self.history, shares_events=self._shares_events, settings=settings)
         self.recurring = RecurringSnapshots(context, snapshot_wait)
         self._connection_log = ConnectionLog(
             _log, timers, lambda: {"unsent_commands": self.sender.unsent}, lambda: f"pending={len(self._pending)}"

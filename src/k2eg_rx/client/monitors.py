@@ -25,9 +25,9 @@ from k2eg_rx.errors import WireError
 from k2eg_rx.history import EVER, CatchUp, HistoryQuery, HistoryReader, Interval, Positions, Splice
 from k2eg_rx.protocol import OTHER_PROTOCOL, ColumnBatch, MonitorCommand, MultiMonitorCommand, PVUpdate, Reply
 from k2eg_rx.pv import PVAddress, monitor_topic
+from k2eg_rx.settings import Settings
 from k2eg_rx.transport import Offsets
 
-_SHARED_FROM = 100  # PVs of a stream: fewer would read more events of others than requests to Kafka are saved
 _DELETION_DELAY = 0.5  # seconds: until then a deleted topic is created anew, and others deleted with it are reported
 
 
@@ -91,16 +91,17 @@ class Monitors(HotStreams[_Monitor]):
         context: The parts of the client.
         history: Reads the history of PVs.
         shares_events: Whether other members of a group get the events that this client has not delivered.
-        events_topic: The topic for the PVs of large streams; empty for none.
+        settings: The environment, whose `events_topic` large streams use.
     """
 
     _MAX_PER_COMMAND = 500  # some 50 kB of JSON; brokers accept 1 MB by default
 
     def __init__(
-        self, context: HotStreamContext, history: HistoryReader, *, shares_events: bool, events_topic: str = ""
+        self, context: HotStreamContext, history: HistoryReader, *, shares_events: bool, settings: Settings
     ) -> None:
         super().__init__(context)
-        self._events_topic = events_topic
+        self._events_topic = settings.events_topic
+        self._shared_from = settings.events_topic_from
         self._history = history
         self._shares_events = shares_events
         self._deleted_topics: set[str] = set()
@@ -300,7 +301,7 @@ class Monitors(HotStreams[_Monitor]):
         """Adds a subscriber to PVs; those that are not monitored yet are activated together."""
         with self._lock:
             self._check_protocols(addresses)
-            shared_topic = self._events_topic if shared and len(addresses) >= _SHARED_FROM else ""
+            shared_topic = self._events_topic if shared and len(addresses) >= self._shared_from else ""
             new = {
                 address.uri: _Monitor(address, shared_topic)
                 for address in addresses

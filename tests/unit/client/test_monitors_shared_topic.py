@@ -56,6 +56,15 @@ def test_a_large_stream_reads_the_shared_topic(client: Client, transport: Any) -
     assert client.status.decode_errors == {}
 
 
+def test_the_environment_says_what_a_large_stream_is(transport: Any) -> None:
+    settings = Settings(
+        "scripted", "nowhere:9092", "commands", "test-reply", events_topic="shared", events_topic_from=2
+    )
+    with Client("scripted", "test", settings=settings, transport=transport) as client:
+        Seen(client.monitor_many_stream(MANY[:2]))
+        assert [command["monitor_dest_topic"] for command in transport.commands] == ["shared"]
+
+
 def test_a_small_stream_reads_the_topics_of_its_pvs(client: Client, transport: Any) -> None:
     Seen(client.monitor_many_stream(MANY[1:]))
     assert "monitor_dest_topic" not in transport.commands[0]
