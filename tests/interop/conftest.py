@@ -6,8 +6,6 @@ The clients run at the same time, each with PVs of its own, once per session; th
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,8 +17,10 @@ import table
 from apache_kafka import ApacheKafka, ExternalKafka
 from clients import ClientRun, Outcome
 from confluent_kafka.admin import AdminClient, NewTopic
+from environments import Unavailable
+from own_gateway import own_gateway
 from recorded_gateway import RecordedGateway
-from releases import Release, Unavailable, install
+from releases import Release, install
 from table import DEPLOYED, GATEWAYS, NUMBERING, OWN, OWN_CLIENT, Outcomes
 
 from k2eg_rx.embedded.ioc import SoftIoc
@@ -33,15 +33,6 @@ _OUTCOMES = pytest.StashKey[Outcomes]()
 RELEASES = ("0.2.20", "0.3.1", "0.3.2")
 NEWEST = RELEASES[-1]
 OPERATION_TIMEOUT = 3  # seconds until the gateway gives up a PV that does not exist
-# It ends with its input, also when the tests are killed.
-GATEWAY = """
-import sys, threading
-from k2eg_rx.gateway.service import run_gateway
-from k2eg_rx.settings import load_settings
-stop = threading.Event()
-threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
-sys.exit(run_gateway(load_settings("site", "gateway"), stop, ready=lambda: print("ready", flush=True)))
-"""
 
 
 def prefix_of(gateway: str, client: str) -> str:
@@ -102,12 +93,7 @@ def on_own_gateway(
         f"[gateway]\noperation_timeout={OPERATION_TIMEOUT}\n"
     )
     variables = without_epics(os.environ) | dict(epics) | {"K2EG_PYTHON_CONFIGURATION_PATH_FOLDER": str(folder)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", GATEWAY], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:  # leaving it closes the gateway's input, which ends it
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with own_gateway(variables):
         return run_clients(OWN, broker, commands, clients, folder)
 
 
