@@ -56,7 +56,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(k2eg_rx\.protocol\.\w+\.)?(\w*Command|ReplyTo|Serialization|Place)"),  # of providers and transports
     (
         "py:.*",
-        r"k2eg_rx\.(gateway|testing|frames|metrics)\.\w+\..*",
+        r"k2eg_rx\.(gateway|testing|frames|metrics|quix)\.\w+\..*",
     ),  # private parts of classes that users only receive
     (
         "py:.*",

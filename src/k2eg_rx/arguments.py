@@ -13,7 +13,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from k2eg_rx.pv import PVAddress, has_control, pv_name_of
+from k2eg_rx.pv import PVAddress, has_control, is_topic_name, pv_name_of
 from k2eg_rx.texts import shown
 
 _T = TypeVar("_T")
@@ -209,6 +209,19 @@ def text(value: str, name: str, most: int = 255) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= most or has_control(value):  # pyright: ignore[reportUnnecessaryIsInstance]
         must = f"a string of 1 to {most} characters without control characters"
         raise ValueError(f"{name} must be {must}, got {shown(value)}")
+    return value
+
+
+def topic_name(value: str, name: str = "topic") -> str:
+    """Returns the name of a topic.
+
+    Raises:
+        ValueError: Kafka does not accept it.
+    """
+    if not is_topic_name(text(value, name)):
+        raise ValueError(
+            f"{name} must be a name that Kafka accepts, of A-Z, a-z, 0-9, '.', '_', '-', got {shown(value)}"
+        )
     return value
 
 

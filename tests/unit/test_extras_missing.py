@@ -11,14 +11,16 @@ import pytest
 from k2eg_rx import ColumnBatch, StreamClient
 from k2eg_rx.frames import to_dataframe, to_xarray
 from k2eg_rx.metrics import collector, serve
+from k2eg_rx.quix import pv_frame
 from k2eg_rx.recording import record, recover, replay_file
 
-_HEAVY = ("numpy", "pandas", "xarray", "pyarrow", "prometheus_client", "IPython")
+_HEAVY = ("numpy", "pandas", "xarray", "pyarrow", "prometheus_client", "IPython", "quixstreams")
 _CLIENT: Any = object()
 
 
 @pytest.mark.parametrize(
-    "module", ["k2eg_rx", "k2eg", "k2eg_rx.frames", "k2eg_rx.metrics", "k2eg_rx.notebook", "k2eg_rx.recording"]
+    "module",
+    ["k2eg_rx", "k2eg", "k2eg_rx.frames", "k2eg_rx.metrics", "k2eg_rx.notebook", "k2eg_rx.quix", "k2eg_rx.recording"],
 )
 def test_importing_imports_no_package_of_an_extra(module: str) -> None:
     script = f"import sys, {module}; print([name for name in {_HEAVY} if name in sys.modules])"
@@ -37,6 +39,7 @@ def test_importing_imports_no_package_of_an_extra(module: str) -> None:
         ("pyarrow", "recording", lambda: record("run.parquet"), "record"),
         ("pyarrow", "recording", lambda: replay_file("."), "replay_file"),
         ("pyarrow", "recording", lambda: recover("."), "recover"),
+        ("quixstreams", "quix", lambda: pv_frame(_CLIENT, _CLIENT, ["pva://x"]), "pv_frame"),
         ("prometheus_client", "metrics", lambda: collector(_CLIENT), "k2eg_rx.metrics.collector"),
         ("prometheus_client", "metrics", lambda: serve(_CLIENT), "k2eg_rx.metrics.serve"),
     ],

@@ -35,6 +35,7 @@ PACKAGES = (
     "k2eg_rx.metrics",
     "k2eg_rx.notebook",
     "k2eg_rx.operators",
+    "k2eg_rx.quix",
     "k2eg_rx.recording",
     "k2eg_rx.scans",
     "k2eg_rx.testing",
