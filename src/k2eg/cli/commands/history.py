@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from reactivex import Observable
 
-from k2eg.cli.commands.reading import no_history, read_history
+from k2eg.cli.commands.reading import no_history, read_history, uris_with_history
 from k2eg.cli.output import print_lines
 from k2eg.cli.printing.columns import aligned
 from k2eg.cli.printing.formatting import Formatter, local_time, utc_time
@@ -42,12 +42,13 @@ def history(arguments: Namespace, settings: Settings) -> None:
         CommandError: A PV has no history in this time; the others are printed first.
         ValueError: The file exists.
     """
-    with open_connected_client(settings, arguments) as client:
-        _print(arguments, client, [target.uri for target in targets_of(arguments.names, arguments, settings)])
-
-
-def _print(arguments: Namespace, client: Client, given: Sequence[str]) -> None:
     until = arguments.until or datetime.now(UTC)
+    with open_connected_client(settings, arguments) as client:
+        targets = targets_of(arguments.names, arguments, settings)
+        _print(arguments, client, uris_with_history(client, targets, (arguments.since, until)), until)
+
+
+def _print(arguments: Namespace, client: Client, given: Sequence[str], until: datetime) -> None:
     uris = {PVAddress.parse(uri).name: uri for uri in given}
     summaries = {name: Summarizer(name, arguments.gap) for name in uris}
     updates: Observable[PVUpdate] = client.replay_stream(given, arguments.since, until)

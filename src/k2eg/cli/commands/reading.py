@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from datetime import datetime
 from typing import cast
 
 import reactivex as rx
@@ -184,7 +185,11 @@ def found_uris(client: Client, targets: Sequence[Target], timeout: float) -> lis
 def fallback_note(found: Sequence[Answer]) -> str:
     """Returns the note on PVs that were found over Channel Access; empty if there are none."""
     names = [answer.target.text for answer in found if answer.is_fallback]
-    return f"found over ca, not pva (-p ca asks there at once): {', '.join(names)}" if names else ""
+    return _found_over_ca(names) if names else ""
+
+
+def _found_over_ca(names: Iterable[str]) -> str:
+    return f"found over ca, not pva (-p ca asks there at once): {', '.join(names)}"
 
 
 def by_target(found: Sequence[Answer]) -> Mapping[Target, Answer]:
@@ -206,6 +211,44 @@ def read_history(client: Client, updates: Observable[PVUpdate], take: Callable[[
         raise cause_of(error, client) from error
     finally:
         reading.dispose()
+
+
+def uris_with_history(client: Client, targets: Sequence[Target], interval: tuple[datetime, datetime]) -> list[str]:
+    """Returns the URIs of PVs; those without a protocol are over Channel Access where only that has updates, and noted.
+
+    A PV that has none over either keeps PVAccess. No gateway is asked: the PV may be gone.
+
+    Args:
+        client: The client.
+        targets: The PVs.
+        interval: The event time of the first update, and that before which the last one is.
+
+    Raises:
+        K2EGError: Kafka did not answer; the connection's error, if there is one.
+    """
+    searched = [target for target in targets if target.is_open]
+    seen = _with_updates(client, [target.uri for target in searched], interval)
+    silent = [target for target in searched if target.uri not in seen]
+    seen = _with_updates(client, [target.other for target in silent], interval)
+    if found := {target: target.other for target in silent if target.other in seen}:
+        print_note(_found_over_ca(target.text for target in found))
+    return [found.get(target, target.uri) for target in targets]
+
+
+def _with_updates(client: Client, uris: Sequence[str], interval: tuple[datetime, datetime]) -> set[str]:
+    """Returns the PVs that have updates in an interval; reads until each of them has one, or to the end."""
+    seen = set[str]()
+
+    def is_last(update: PVUpdate) -> bool:
+        seen.add(update.address.uri)
+        return len(seen) == len(uris)
+
+    if uris:
+        try:
+            first(client.replay_stream(uris, *interval).pipe(ops.filter(is_last), ops.default_if_empty()))
+        except OperationTimeout as error:
+            raise cause_of(error, client) from error
+    return seen
 
 
 def no_history(uris: Iterable[str]) -> CommandError:

@@ -127,6 +127,27 @@ def test_a_parquet_file_holds_all_values(
     assert [update.value for update in found] == [float(number) for number in range(31)]
 
 
+def test_a_name_without_protocol_has_the_history_of_the_one_that_was_monitored(
+    gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.pv("ca://my:old", 7.0)
+    with gateway.client() as client:
+        client.monitor_many_stream(["ca://my:old"]).subscribe(lambda _: None)
+        gateway.advance(60.0)
+        words = ["history", "my:old", "my:current", "pva://my:mode", "--summary", "--json", *INTERVAL]
+        words[-1] = "2026-01-01T00:11Z"
+        with gateway.clock.running():
+            assert main(words) == 0
+    done = capsys.readouterr()
+    assert [json.loads(line)["name"] for line in done.out.splitlines()] == ["my:old", "my:current", "my:mode"]
+    assert done.err == "k2eg: found over ca, not pva (-p ca asks there at once): my:old\n"
+
+
+def test_a_protocol_that_is_given_is_the_only_one(gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]) -> None:
+    assert history(gateway, "-p", "ca", "my:silent") == 1
+    assert "no history of ca://my:silent:" in capsys.readouterr().err
+
+
 def test_a_pv_without_history_is_named(gateway: ScriptedGateway, capsys: pytest.CaptureFixture[str]) -> None:
     assert history(gateway, "pva://my:silent", "pva://my:current") == 1
     done = capsys.readouterr()
