@@ -16,7 +16,7 @@ from typing import Protocol
 
 from reactivex import abc
 
-from k2eg_rx.concurrency import join
+from k2eg_rx.concurrency import elapsed, join
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.fleet.entries import Entry
 from k2eg_rx.gateway.runtime.event_loop import call_soon
@@ -30,6 +30,7 @@ _log = get_logger(__name__)
 _READ = 0.1  # seconds that a read waits for a record; a request to catch up waits as long
 _LOCATE = 2.0  # seconds that Kafka may take to say where the topic begins and ends
 _RETRY = 0.5  # seconds until a failed request is repeated
+_LOOK = 5.0  # seconds between looks whether the topic is still the one that is read; a read does not say
 _MISSING = 3  # looks that have to find no topic before it counts as deleted
 
 
@@ -181,12 +182,14 @@ class KafkaStateLog:
         """
         positions: dict[Partition, int] | None = None
         targets: dict[Partition, int] | None = None  # the offsets to reach until the log is caught up
-        missing, suspicious = 0, False
+        missing, suspicious, looked = 0, False, elapsed()
         while not self._closed.is_set():
+            suspicious |= elapsed() >= looked + _LOOK
             if refusal and missing and positions is None:
                 raise TransportError(refusal)
             if positions is None or suspicious or (targets is None and self._catching_up):
                 asked = len(self._catching_up)  # what is asked later may be about later entries
+                looked = elapsed()
                 spans = history.locate(0, None, _LOCATE)
                 missing = 0 if spans else missing + (spans is not None)
                 if missing >= _MISSING or (spans and positions and _is_another(positions, spans)):
@@ -228,7 +231,7 @@ class KafkaStateLog:
 
 def _is_another(positions: Mapping[Partition, int], spans: Mapping[Partition, Span]) -> bool:
     """Returns whether a topic is not the one that was read up to some positions: it was made anew."""
-    return any(spans[place].end < position for place, position in positions.items() if place in spans)
+    return any(place not in spans or spans[place].end < position for place, position in positions.items())
 
 
 def _has_all(positions: Mapping[Partition, int], targets: Mapping[Partition, int]) -> bool:

@@ -8,25 +8,27 @@ from typing import Any
 
 import pytest
 
+from k2eg_rx.gateway.fleet import state_log
 from k2eg_rx.gateway.fleet.state_log import KafkaStateLog
 from k2eg_rx.gateway.runtime.event_loop import EventLoop
 from k2eg_rx.transport import Excerpt, Span
 
 SECONDS = 60.0
 PLACE: tuple[str, int] = ("state", 0)
+PARTITIONS = 2
 
 
 class Kafka:
-    """A topic of one partition without records; also its transport, admin, history, sink and reader."""
+    """A topic without records; also its transport, admin, history, sink and reader."""
 
     def __init__(self) -> None:
-        self.end = 0
-        self.deleted = False
+        self.end = 0  # of each partition
+        self.partitions = PARTITIONS
         self.on_locate: Callable[[], None] = lambda: None
         self.rebuilt = threading.Event()
 
     def create_compacted(self, topic: str, partitions: int, replication: int) -> str:
-        self.deleted, self.end = False, 0
+        self.partitions, self.end = partitions, 0
         return ""
 
     def sink(self) -> Kafka:
@@ -36,13 +38,13 @@ class Kafka:
         return self
 
     def locate(self, start_ms: int, stop_ms: int | None, timeout: float) -> dict[tuple[str, int], Span]:
-        spans = {} if self.deleted else {PLACE: Span(0, self.end)}
+        spans = {("state", number): Span(0, self.end) for number in range(self.partitions)}
         self.on_locate()
         return spans
 
     def read(self, positions: Any, timeout: float) -> Excerpt:
         threading.Event().wait(0.001)
-        return Excerpt((), {} if positions[PLACE] < self.end else {PLACE: self.end})
+        return Excerpt((), {} if positions[PLACE] < self.end else dict.fromkeys(positions, self.end))
 
     def close(self, timeout: float = 0.0) -> None: ...
     def on_entries(self, entries: Any) -> None: ...
@@ -59,7 +61,7 @@ def kafka() -> Kafka:
 @pytest.fixture
 def log(kafka: Kafka) -> Iterator[KafkaStateLog]:
     loop = EventLoop(lambda: None)
-    log = KafkaStateLog(kafka, kafka, "state", partitions=1, replication=0)  # type: ignore[arg-type]
+    log = KafkaStateLog(kafka, kafka, "state", partitions=PARTITIONS, replication=0)  # type: ignore[arg-type]
     log.start(loop, kafka)
     log.started.result(SECONDS)
     yield log
@@ -92,13 +94,13 @@ def test_a_request_outlives_the_deletion_of_the_topic(kafka: Kafka, log: KafkaSt
     kafka.end = 5  # not reached: no record comes
 
     def delete() -> None:
-        kafka.deleted = True
+        kafka.partitions = 0
         kafka.on_locate = lambda: None
 
     original = kafka.read
 
     def suspicious(positions: Any, timeout: float) -> Excerpt:
-        if kafka.deleted:
+        if not kafka.partitions:
             return Excerpt((), {PLACE: -1})  # an end before the position
         return original(positions, timeout)
 
@@ -107,3 +109,12 @@ def test_a_request_outlives_the_deletion_of_the_topic(kafka: Kafka, log: KafkaSt
     log.catch_up(done.set)
     assert kafka.rebuilt.wait(SECONDS)
     assert done.wait(SECONDS)
+
+
+@pytest.mark.parametrize("partitions", [0, 1], ids=["deleted", "made anew by another program"])
+def test_a_deletion_that_no_read_reports_is_noticed(
+    kafka: Kafka, log: KafkaStateLog, monkeypatch: pytest.MonkeyPatch, partitions: int
+) -> None:
+    monkeypatch.setattr(state_log, "_LOOK", 0.0)
+    kafka.partitions = partitions
+    assert kafka.rebuilt.wait(SECONDS)
