@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -114,19 +114,25 @@ def _number(figure: float) -> str:
     return f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.3g}"
 
 
+def _heading(title: str) -> str:
+    return f"{title:52}{'ours':>10}{'baseline':>10} {'unit':14}{'ratio':>7}  {'target':9}{'':9}baseline / note"
+
+
+def _line(row: Row) -> str:
+    """Returns a row as a line of the table: medians, ratio, target."""
+    ratio = row.ratio
+    base = _number(statistics.median(row.baseline)) if row.baseline else ""
+    target = str(row.target) if row.target else ""
+    return (
+        f"{row.name:52}{_number(statistics.median(row.ours)):>10}{base:>10} {row.unit:14}"
+        f"{f'{ratio:.2f}' if ratio is not None else '':>7}  {target:9}{row.result:9}"
+        f"{'; '.join(text for text in (row.against, row.note) if text)}".rstrip()
+    )
+
+
 def table(title: str, rows: Sequence[Row]) -> str:
-    """Returns the rows as a table: medians, ratio, target."""
-    lines = [f"{title:52}{'ours':>10}{'baseline':>10} {'unit':14}{'ratio':>7}  {'target':9}{'':9}baseline / note"]
-    for row in rows:
-        ratio = row.ratio
-        base = _number(statistics.median(row.baseline)) if row.baseline else ""
-        target = str(row.target) if row.target else ""
-        lines.append(
-            f"{row.name:52}{_number(statistics.median(row.ours)):>10}{base:>10} {row.unit:14}"
-            f"{f'{ratio:.2f}' if ratio is not None else '':>7}  {target:9}{row.result:9}"
-            f"{'; '.join(text for text in (row.against, row.note) if text)}".rstrip()
-        )
-    return "\n".join(lines)
+    """Returns rows as a table."""
+    return "\n".join([_heading(title), *map(_line, rows)])
 
 
 def _output(*command: str) -> str:
@@ -199,7 +205,7 @@ def apache_kafka() -> Iterator[Any]:
             yield broker.start()
 
 
-Benchmark = Callable[[str, int], Sequence[Row]]
+Benchmark = Callable[[str, int], Iterable[Row]]
 
 
 def run(title: str, benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
@@ -208,22 +214,35 @@ def run(title: str, benchmark: Benchmark, arguments: Sequence[str] | None = None
 
 
 def main(benchmarks: Mapping[str, Benchmark], description: str, arguments: Sequence[str] | None = None) -> None:
-    """Runs benchmarks one by one, prints a table of each, and writes all raw figures to one file."""
+    """Runs benchmarks one by one, and writes all raw figures to one file; see `execute`."""
+    parser = options_parser(description)
+    if len(benchmarks) > 1:
+        parser.add_argument("--only", action="append", choices=sorted(benchmarks), help="leave the others out")
+    options = parser.parse_args(arguments)
+    chosen = getattr(options, "only", None) or benchmarks
+    execute({name: benchmarks[name] for name in chosen}, options)
+
+
+def options_parser(description: str) -> argparse.ArgumentParser:
+    """Returns a parser of the options that all benchmarks have."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=LEAST_ROUNDS, help="of each measurement (default %(default)s)")
     parser.add_argument("--kafka", metavar="HOST:PORT", help="a broker that runs already; else one is started")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the raw figures")
-    if len(benchmarks) > 1:
-        parser.add_argument("--only", action="append", choices=sorted(benchmarks), help="leave the others out")
-    options = parser.parse_args(arguments)
-    chosen = getattr(options, "only", None) or list(benchmarks)
+    return parser
+
+
+def execute(benchmarks: Mapping[str, Benchmark], options: argparse.Namespace) -> None:
+    """Runs benchmarks with the options of `options_parser`; prints each row of their tables when it is known."""
     described = machine()
     print(json.dumps(described, indent=1))
-    raw: dict[str, Any] = {}
+    raw: dict[str, list[dict[str, Any]]] = {}
     with kafka(options.kafka) as address:
-        for name in chosen:
-            rows = benchmarks[name](address, options.rounds)
-            print("\n" + table(name, rows), flush=True)
-            raw[name] = [row.raw() for row in rows]
+        for name, benchmark in benchmarks.items():
+            print("\n" + _heading(name), flush=True)
+            raw[name] = []
+            for row in benchmark(address, options.rounds):
+                print(_line(row), flush=True)
+                raw[name].append(row.raw())
     if options.json:
         options.json.write_text(json.dumps({"machine": described, "rounds": options.rounds, "figures": raw}, indent=1))

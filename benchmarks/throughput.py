@@ -1,14 +1,17 @@
-"""Events per second that a client delivers, compared with a minimal reader of the same records.
+"""Events per second of processor time that a client delivers, compared with a minimal reader of the same records.
 
-    python benchmarks/throughput.py [--rounds 5] [--kafka HOST:PORT] [--json FILE]
+    python benchmarks/throughput.py [reading columns decoding newest] [--pvs 1 10 1000] [--rounds 5] [--json FILE]
 
 Each round produces full NTScalars (550 bytes) to topics that a client monitors and a bare consumer is assigned to,
-while both are blocked. Then one of them is released and timed until it has all events, then the other; so both start
-with the same prefetch and do not compete with the producer. A round measures both orders and adds the times, because
-the first has an advantage. "Reading" passes updates to a handler that reads value,
-severity and time, "columns" gets these in batches of numpy arrays, "decoding" reads the whole structure, all compared
-with `consume` and `msgpack.unpackb`;
-"latest" is a subscriber with ``overflow="latest"`` that reads ten times a second, compared with `consume`.
+while both are held back. librdkafka fetches all of it for both, so that neither waits for the broker, nor competes with
+it for the processors, while it is measured. Then one of them is released until it has all events, then the other;
+rounds alternate which is first. Compared are the processor times of the process, all threads together, because other
+work on the machine disturbs them less than the times. The note has the ratio of the times, too.
+
+    reading   updates go to a handler that reads value, severity and time; compared with `consume` and `unpackb`
+    columns   a handler gets these in batches of numpy arrays; compared with the same
+    decoding  a handler reads the whole structure; compared with the same
+    newest    a subscriber with ``overflow="latest"`` reads ten times a second; compared with `consume`
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import msgpack
 from confluent_kafka import Message
@@ -25,22 +29,23 @@ from confluent_kafka import Message
 from k2eg_rx import Client, ColumnBatch, PVUpdate, first
 from k2eg_rx.pv import monitor_topic
 from laboratory import TIMEOUT, BareReader, Laboratory, laboratory
-from measuring import Row, at_least, run
+from measuring import Row, at_least, execute, options_parser
 
-EVENTS = 150_000  # decoded; 100 MB, several times the prefetch of both
+EVENTS = 150_000  # decoded
 NEWEST_EVENTS = 450_000  # with few decoded; fewer events would measure the start only
 COUNTS = (1, 10, 1000)
 _BATCH = 30_000  # events of a batch of columns
 _FASTEST = 4e6  # events per second that no client reaches
 _POLL_SECONDS = 0.1  # between two polls of the subscriber to the newest values
-# Both prefetch the same amount, otherwise the records read before the start would decide.
-_PREFETCH: dict[str, str | int] = {
-    "queued.max.messages.kbytes": 16 * 1024,
-    "fetch.max.bytes": 16 * 1024 * 1024,
-    "fetch.queue.backoff.ms": 20,
+# Room for all events. By default librdkafka holds 64 MiB, and 100,000 records of a partition.
+_PREFETCH: dict[str, str] = {
+    "queued.max.messages.kbytes": str(1 << 20),
+    "queued.min.messages": "10000000",
+    "fetch.max.bytes": str(16 << 20),
 }
-_SETTLE = 1.0  # seconds until the broker has finished writing
 _HELD = 3  # events of the gate's PV: one in the handler, the others fill its queue
+_REST = 0.2  # seconds in which a process that has fetched everything takes less than a fifth of a processor
+_RESTS = 4  # of them in a row: on a busy machine a thread may not run in one
 
 
 @dataclass
@@ -141,25 +146,46 @@ class Looking:
         self._stopped.set()
 
 
-def _let_go(gate: Gate, subscriber: Decoding | Looking) -> float:
-    """Returns the seconds the client takes."""
-    start = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Events per second of processor time, and per second."""
+
+    by_processor_time: float
+    by_time: float
+
+
+def _measured(events: int, read: Callable[[], None]) -> Speed:
+    processor, start = time.process_time(), time.perf_counter()
+    read()
+    return Speed(events / (time.process_time() - processor), events / (time.perf_counter() - start))
+
+
+def _let_go(gate: Gate, subscriber: Decoding | Looking) -> None:
+    """Lets the client read until its subscriber has everything."""
     gate.opened.set()
     subscriber.wait()
-    return time.perf_counter() - start
 
 
-def _read(reader: BareReader, total: int, use: Callable[[Message], object] | None) -> float:
-    """Returns the seconds the minimal reader takes."""
-    start = time.perf_counter()
+def _read(reader: BareReader, total: int, use: Callable[[Message], object] | None) -> None:
+    """Lets the minimal reader read everything."""
     for batch in reader.batches():
         if use is not None:
             for message in batch:
                 use(message)
         total -= len(batch)
         if total <= 0:
-            return time.perf_counter() - start
-    raise AssertionError
+            return
+
+
+def _wait_until_fetched() -> None:
+    """Waits until librdkafka's threads, which fetch for both readers, rest."""
+    deadline, rests = time.monotonic() + TIMEOUT * 4, 0
+    while rests < _RESTS:
+        before = time.process_time()
+        time.sleep(_REST)
+        rests = rests + 1 if time.process_time() - before < _REST / 5 else 0
+        if time.monotonic() > deadline:
+            raise SystemExit("the events were not fetched")
 
 
 def _shut(place: Laboratory, gate_name: str, gate: Gate) -> None:
@@ -198,52 +224,65 @@ READ = Case("value, severity and time", Reading, EVENTS, _unpacked, (2.0, 2.0, 1
 COLUMNS = Case("columns", Batching, EVENTS, _unpacked, (3.5, 3.5, 3.5))
 DECODED = Case("decoded", Decoding, EVENTS, _unpacked, (0.8, 0.8, 0.8))
 NEWEST = Case('overflow="latest" at 10 Hz', Looking, NEWEST_EVENTS, None, (0.8, 0.8, 0.8))
+CASES = {"reading": READ, "columns": COLUMNS, "decoding": DECODED, "newest": NEWEST}
 
 
-def one_round(place: Laboratory, names: Sequence[str], case: Case, *, ours_first: bool) -> tuple[float, float]:
-    """Returns events per second, of the client and of the bare loop, on PVs that may have been used before."""
+def one_round(place: Laboratory, names: Sequence[str], case: Case, *, ours_first: bool) -> tuple[Speed, Speed]:
+    """Returns the speed of the client and of the bare loop, on PVs that may have been used before."""
     (gate_name,) = place.new_pvs(1)
     gate = Gate()
     uris = [f"pva://{name}" for name in names]
-    with Client("bench", "throughput", settings=place.settings(), silence=600.0) as client:
+    settings = replace(place.settings(), kafka=_PREFETCH)
+    with Client("bench", "throughput", settings=settings, silence=600.0) as client:
         client.monitor_stream(f"pva://{gate_name}", capacity=1).subscribe(gate.hold)
         events = case.events
         subscriber = case.subscriber(client, uris, events)
         first(client.activation_stream([f"pva://{gate_name}", *uris], timeout=TIMEOUT))
-        reader = BareReader(place.address, names, _PREFETCH)
+        reader = BareReader(place.address, names, dict(_PREFETCH))
         _shut(place, gate_name, gate)
-        place.produce(names, events)
-        time.sleep(_SETTLE)
+        place.produce(names, events, in_turn=False)
+        _wait_until_fetched()
         if subscriber.came():
             raise SystemExit("the client was not held while the events were produced")
-        timed: dict[bool, float] = {}
+        measured: dict[bool, Speed] = {}
         for ours in (ours_first, not ours_first):
-            timed[ours] = _let_go(gate, subscriber) if ours else _read(reader, events, case.use)
+            read = partial(_let_go, gate, subscriber) if ours else partial(_read, reader, events, case.use)
+            measured[ours] = _measured(events, read)
         reader.close()
-    return events / timed[True], events / timed[False]
+    return measured[True], measured[False]
 
 
-def _in_either_order(place: Laboratory, names: Sequence[str], case: Case) -> tuple[float, float]:
-    runs = [one_round(place, names, case, ours_first=ours_first) for ours_first in (True, False)]
-    ours, bare = (statistics.harmonic_mean(rates) for rates in zip(*runs, strict=True))
-    return ours, bare
+def _row(place: Laboratory, case: Case, names: Sequence[str], rounds: int) -> Row:
+    count = len(names)
+    pairs = [one_round(place, names, case, ours_first=number % 2 == 0) for number in range(rounds)]
+    ours, bare = zip(*((ours.by_processor_time, bare.by_processor_time) for ours, bare in pairs), strict=True)
+    by_time = statistics.median(ours.by_time / bare.by_time for ours, bare in pairs)
+    return Row(
+        f"{case.name}, {count} PV{'s' * (count > 1)}",
+        "events/s",
+        ours,
+        bare,
+        against="consume" if case.use is None else "consume + unpackb",
+        target=at_least(case.targets[COUNTS.index(count)]),
+        note=f"by time {by_time:.2f}",
+    )
 
 
-def measure(kafka: str, rounds: int) -> list[Row]:
-    """Returns the rows of both comparisons per number of PVs."""
-    rows: list[Row] = []
+def measure(
+    kafka: str, rounds: int, kinds: Sequence[str] = tuple(CASES), counts: Sequence[int] = COUNTS
+) -> Iterator[Row]:
+    """Yields the rows of some comparisons per number of PVs."""
     with laboratory(kafka) as place:
-        for case in (READ, COLUMNS, DECODED, NEWEST):
-            for count, target in zip(COUNTS, case.targets, strict=True):
-                names = place.new_pvs(count)
-                pairs = [_in_either_order(place, names, case) for _ in range(rounds)]
-                ours, bare = zip(*pairs, strict=True)
-                against = "consume" if case.use is None else "consume + unpackb"
-                name = f"{case.name}, {count} PV{'s' * (count > 1)}"
-                rows.append(Row(name, "events/s", ours, bare, against=against, target=at_least(target)))
-                place.delete(map(monitor_topic, names))
-    return rows
+        for count in counts:
+            names = place.new_pvs(count)  # for all kinds: a broker takes long to create a thousand topics
+            for kind in kinds:
+                yield _row(place, CASES[kind], names, rounds)
+            place.delete(map(monitor_topic, names))
 
 
 if __name__ == "__main__":
-    run("throughput", measure)
+    parser = options_parser("Measures how many events a client delivers.")
+    parser.add_argument("kinds", nargs="*", choices=[*CASES, []], help="(default: all)")
+    parser.add_argument("--pvs", type=int, nargs="+", choices=COUNTS, default=COUNTS, help="(default: all)")
+    chosen = parser.parse_args()
+    execute({"throughput": partial(measure, kinds=chosen.kinds or tuple(CASES), counts=chosen.pvs)}, chosen)
