@@ -9,13 +9,13 @@ import math
 import shutil
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from reactivex import operators as ops
 
 from k2eg.cli.charts.canvas import Line, coloured
+from k2eg.cli.charts.chart_export import png_figure, save_png
 from k2eg.cli.charts.pictures import is_image, picture_lines, picture_of
 from k2eg.cli.charts.thinning import Point, elements_of
 from k2eg.cli.charts.waveform import waveform_lines
@@ -30,7 +30,6 @@ from k2eg_rx.errors import require_extra
 
 _SMALLEST = (40, 10)  # columns and rows where there is no terminal
 _PICTURE_PIXELS = 4096  # of an image in a file, in both directions: more is thinned
-_INCHES, _DPI = (8.0, 4.5), 100
 
 
 def plot(arguments: Namespace, settings: Settings) -> None:
@@ -82,7 +81,7 @@ def _show(data: PVData, points: Sequence[Point] | None) -> None:
 
 
 def _write(data: PVData, points: Sequence[Point] | None, file: str) -> None:
-    figure: Any = import_module("matplotlib.figure").Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
+    figure = png_figure("`k2eg plot -o`")
     axes: Any = figure.add_subplot()
     axes.set_title(_title(data, points), fontsize=9, parse_math=False)
     if points is None:
@@ -92,8 +91,7 @@ def _write(data: PVData, points: Sequence[Point] | None, file: str) -> None:
         axes.set_xlabel("index")
         axes.set_ylabel(printable(data.units), parse_math=False)
     try:
-        with Path(file).open("xb") as out:
-            figure.savefig(out, format="png")
+        save_png(figure, Path(file))
     except FileExistsError:
         raise CommandError(f"{file} exists; choose another name") from None
     except OSError as error:

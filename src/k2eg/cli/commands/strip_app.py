@@ -5,7 +5,6 @@ Thread safety: the main thread runs the application; `StripApp.fail` may be call
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,9 +19,10 @@ from textual.widget import Widget
 from textual.widgets import Footer, Static
 
 from k2eg.cli.charts.chart import chart_lines
+from k2eg.cli.charts.chart_export import export_csv, export_png
 from k2eg.cli.charts.series import SeriesBook
 from k2eg.cli.charts.view import View
-from k2eg.cli.printing.formatting import printable, utc_time
+from k2eg.cli.printing.formatting import printable
 from k2eg.cli.printing.live_rows import format_age
 from k2eg.cli.printing.status_text import status_text
 from k2eg_rx import Status
@@ -92,6 +92,7 @@ class StripApp(App[None]):
         Binding("o", "own", "own scales"),
         Binding("l", "log", "log"),
         Binding("e", "export", "CSV"),
+        Binding("p", "picture", "PNG"),
     ]
 
     def __init__(
@@ -183,39 +184,30 @@ class StripApp(App[None]):
         self._show(replace(self.view, is_log=not self.view.is_log))
 
     def action_export(self) -> None:
-        """Writes what is shown to a file, and says where."""
+        """Writes the values that are shown to a file, and says where."""
         start, stop = self.view.window(self._clock())
-        path = self._folder / f"k2eg-strip-{datetime.now():%Y%m%d-%H%M%S}.csv"
+
+        def write(path: Path) -> str:
+            return f"{export_csv(self._book, path, start, stop)} values in {path}"
+
+        self._write(write, "csv")
+
+    def action_picture(self) -> None:
+        """Writes the chart to a file, and says where."""
+
+        def write(path: Path) -> str:
+            export_png(self._book, self.view, self._clock(), path)
+            return f"the chart is in {path}"
+
+        self._write(write, "png")
+
+    def _write(self, write: Callable[[Path], str], suffix: str) -> None:
+        path = self._folder / f"k2eg-strip-{datetime.now():%Y%m%d-%H%M%S}.{suffix}"
         try:
-            count = export_csv(self._book, path, start, stop)
+            note = write(path)
         except OSError as error:
             self.notify(f"{path} cannot be written: {error.strerror}", severity="error", markup=False)
-            return
-        self.notify(f"{count} values in {path}", markup=False)
-
-
-def export_csv(book: SeriesBook, path: Path, start: int, stop: int) -> int:
-    """Writes the values of an interval to a new file; returns their number.
-
-    Args:
-        book: The data.
-        path: The file, which must not exist.
-        start: Nanoseconds since the Unix epoch.
-        stop: Likewise.
-
-    Raises:
-        OSError: The file exists, or cannot be written.
-    """
-    rows: list[tuple[int, str, float, str, str]] = []
-    with book.lock:
-        for curve, series in zip(book.curves, book.series, strict=True):
-            units = series.newest.units if series.newest is not None else ""
-            rows += [
-                (time, curve.name, value, units, severity.name) for time, value, severity in series.rows(start, stop)
-            ]
-    rows.sort(key=lambda row: row[0])
-    with path.open("x", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("time", "pv", "value", "units", "severity"))
-        writer.writerows((utc_time(time), *others) for time, *others in rows)
-    return len(rows)
+        except ModuleNotFoundError as error:
+            self.notify(str(error), severity="error", markup=False)
+        else:
+            self.notify(note, markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,32 @@ def test_what_is_shown_is_exported(tmp_path: Path) -> None:
         ["2026-01-01T00:00:30.000000000Z", "x", "30.0", "A", "NO_ALARM"],
     ]
     assert len(rows) == 1 + 6
+
+
+def test_the_chart_is_written_as_a_picture(tmp_path: Path) -> None:
+    app = made(tmp_path)
+
+    async def act(pilot: Pilot[None]) -> None:
+        await press(pilot, "p")
+        (note,) = app._notifications
+        assert note.message.startswith("the chart is in ")
+
+    piloted(app, act, SIZE)
+    (path,) = tmp_path.glob("k2eg-strip-*.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    app = made(tmp_path)
+
+    async def act(pilot: Pilot[None]) -> None:
+        await press(pilot, "p")
+        (note,) = app._notifications
+        assert note.message.endswith("pip install 'k2eg[examples]'")
+
+    piloted(app, act, SIZE)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_export_that_fails_ends_nothing(tmp_path: Path) -> None:
