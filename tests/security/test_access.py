@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import ResourceType
 from reactivex import operators as ops
 from timeouts import scaled_by_load
 
@@ -22,6 +23,7 @@ from k2eg_rx import Client, ConnectionState, TransportError, first
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import without_epics
 from k2eg_rx.gateway.service import gateway
+from k2eg_rx.kafka.connection.configuration import presence_group
 from k2eg_rx.settings import Settings
 
 LIMIT = 10.0  # seconds in which a refusal must be reported, on an idle machine
@@ -231,6 +233,7 @@ def test_a_client_connects_once_its_user_is_added(site: Any, scanner: Any) -> No
         assert "sasl.password" in _error_of(lambda: first(client.get_stream("pva://x")), scanner)
         for name in (client.settings.reply_topic, site.commands):
             site.kafka.allow(user, name, "READ", "WRITE", "CREATE")
+        site.kafka.allow(user, presence_group(client.app_name), "READ", kind=ResourceType.GROUP)
         site.kafka.add_user(user)
         first(client.status_stream().pipe(ops.filter(lambda status: status.connection is ConnectionState.UP)))
         assert first(client.ready_stream()).reason == ""
