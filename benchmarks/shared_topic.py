@@ -28,7 +28,7 @@ from k2eg_rx.embedded import SoftIoc, without_epics
 from measuring import apache_kafka, machine
 from snapshots import Usage
 
-TIMEOUT = 300.0
+TIMEOUT = 900.0
 _RECORD = """record(calc, "{name}") {{ field(SCAN, "{period} second") field(INPA, "{name}") field(CALC, "A+1") }}
 """
 

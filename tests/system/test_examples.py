@@ -174,12 +174,16 @@ def test_correlation(run: Run, client: Client, tmp_path: Path) -> None:
 
 
 def archive_until_killed(environment: dict[str, str], folder: Path) -> None:
-    """Runs the archiver until it has printed a line, and kills it."""
+    """Runs the archiver until it has recorded a period of the ramp, and kills it."""
     command = [sys.executable, "-W", "error", ROOT / "examples/archiver.py", "pvs.txt", "data", "--every", "2"]
     with subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, text=True) as archiver:
         try:
             assert archiver.stdout is not None
-            assert re.fullmatch(r"\d+ updates of 2 PVs, 0\.\d MB, lag \d+\n", archiver.stdout.readline())
+            updates = 0
+            while updates < 150:
+                line = re.fullmatch(r"(\d+) updates of 2 PVs, 0\.\d MB, lag \d+\n", archiver.stdout.readline())
+                assert line is not None
+                updates = int(line[1])
         finally:
             archiver.kill()
 

@@ -458,7 +458,7 @@ def test_a_snapshot_that_is_started_while_it_ends_runs_again(site: Site) -> None
 
 
 def test_a_monitor_that_is_requested_while_it_expires_runs_again(site: Site) -> None:
-    first, second = site.add(), site.add()
+    first, second = site.add(monitor_expiration=60.0), site.add()
     site.assign((first, ALL))
     first.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
     site.update("a", 1)
@@ -467,7 +467,7 @@ def test_a_monitor_that_is_requested_while_it_expires_runs_again(site: Site) -> 
     second.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
     for _ in range(2):  # no consumers at either check
         first.handler.expire({})
-        site.advance(3700.0)
+        site.advance(61.0)
     assert len(monitors) == 0
     log.is_stuck = False
     log.read()
@@ -477,7 +477,7 @@ def test_a_monitor_that_is_requested_while_it_expires_runs_again(site: Site) -> 
     assert site.values("a")[-1] == 2
     for _ in range(2):
         first.handler.expire({})
-        site.advance(3700.0)
+        site.advance(61.0)
     assert len(monitors) == 0
     assert first.fleet._desired.monitors == second.fleet._desired.monitors == {}
 
