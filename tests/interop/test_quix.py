@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 import reactivex as rx
 from apache_kafka import ApacheKafka, ExternalKafka
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 from environments import PROJECT, Unavailable, environment
 from own_gateway import own_gateway
 from reactivex import operators as ops
 
-from k2eg_rx import Client, PVAddress, PVUpdate, first
+from k2eg_rx import Client, PVAddress, PVUpdate, Settings, first
 from k2eg_rx.embedded.ioc import SoftIoc
 from k2eg_rx.embedded.loopback import without_epics
 from k2eg_rx.operators import Window, window_statistics
@@ -151,6 +152,56 @@ def committed_in(broker: str, topic: str, partitions: int) -> list[Record]:
     finally:
         consumer.close()
     return records
+
+
+@contextmanager
+def committing(broker: str, group: str) -> Generator[Consumer]:
+    """Yields a consumer that knows the offsets of a group, and is no member."""
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": group})
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def test_a_result_is_emitted_after_its_transaction_and_its_offset_are_committed(
+    apache_kafka: ApacheKafka | ExternalKafka,
+) -> None:
+    broker, topic, group = apache_kafka.address, "quix-transactions", "quix-puts"
+    admin = AdminClient({"bootstrap.servers": broker})
+    admin.create_topics([NewTopic(topic, 1)])[topic].result()
+    with committing(broker, group) as consumer:  # so that the group does not begin at the end
+        consumer.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)
+    settings = Settings("test", broker, "quix-commands", "quix-reply", {"isolation.level": "read_uncommitted"})
+    results, offsets = Results(), list[tuple[int, int]]()
+
+    def add(result: CommittedResult) -> None:
+        with committing(broker, group) as consumer:
+            (committed,) = consumer.committed([TopicPartition(topic, 0)], SECONDS)
+        offsets.append((result.record.offset, committed.offset))
+        results.add(result)
+
+    subscription = committed_results(settings, topic, group, max_age=3600.0).subscribe(add, results.errors.append)
+    producer = Producer({"bootstrap.servers": broker, "transactional.id": "quix-test"})
+    producer.init_transactions(SECONDS)
+
+    def produce(start: int) -> None:
+        producer.begin_transaction()
+        producer.produce(topic, json.dumps({"name": "x", "start": start}), b"x")
+        producer.flush(SECONDS)
+
+    for start in range(3):
+        produce(start)
+        if start == 1:
+            producer.abort_transaction(SECONDS)
+        else:
+            producer.commit_transaction(SECONDS)
+    results.until(lambda: ("x", 2) in results.keys)
+    produce(3)  # its transaction is open
+    subscription.dispose()
+    producer.abort_transaction(SECONDS)
+    assert [result["start"] for result in results.found] == [0, 2]
+    assert [committed > offset for offset, committed in offsets] == [True, True]
 
 
 def test_statistics_of_two_processes_that_are_killed(

@@ -19,7 +19,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from k2eg_rx.arguments import instance, positive, text, topic_name
-from k2eg_rx.concurrency import current_runtime
+from k2eg_rx.concurrency import close_at_exit, current_runtime
 from k2eg_rx.delivery import Dispatcher, SubscriberInput
 from k2eg_rx.errors import WireError
 from k2eg_rx.kafka import KafkaTransport
@@ -100,6 +100,7 @@ def committed_results(
         observer: abc.ObserverBase[CommittedResult], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         reader = _Reader(settings, topic, group_name, age, transport)
+        close_at_exit(reader)
         subscription = reader.stream.subscribe(observer, scheduler=scheduler)
 
         def dispose() -> None:
@@ -160,9 +161,9 @@ class _Reader(Receiver):
             raise WireError("age", f"a result must be at most {self._max_age} s old (max_age), got {age:.1f} s")
         _ = result.value
 
-    def close(self) -> None:
-        """Leaves the group and ends the threads."""
-        deadline = time.monotonic() + _CLOSE_TIMEOUT
+    def close(self, timeout: float = _CLOSE_TIMEOUT) -> None:
+        """Leaves the group and ends the threads, in at most `timeout` seconds. Idempotent."""
+        deadline = time.monotonic() + timeout
         self._source.close(time_left(deadline))
         self._dispatcher.close(time_left(deadline))
         if self._owns_transport:

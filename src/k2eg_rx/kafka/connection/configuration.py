@@ -59,6 +59,7 @@ _CONSUMER_RULES: Properties = {
     "auto.offset.reset": "error",  # the poll loop restarts and logs it; a silent reset could lose or repeat records
     "enable.partition.eof": False,
     "allow.auto.create.topics": False,  # a mistyped name must not create a topic
+    "isolation.level": "read_committed",  # what a transaction gave up must lead to no put
     "group.protocol": "classic",  # the new protocol (KIP-848) does not allow assigning partitions
 }
 _MANUAL_RULES: Properties = {"enable.auto.commit": False}

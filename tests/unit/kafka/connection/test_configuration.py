@@ -66,6 +66,7 @@ def test_every_role_gets_the_security_properties():
         ("enable.auto.offset.store", "true"),
         ("auto.offset.reset", "latest"),
         ("group.protocol", "consumer"),
+        ("isolation.level", "read_uncommitted"),
         ("partition.assignment.strategy", "range"),
         ("group.id", "another"),
     ],
