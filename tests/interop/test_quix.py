@@ -8,6 +8,7 @@ import random
 import subprocess
 import threading
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -83,9 +84,12 @@ class Worker:
         self._process.kill()
         self._process.wait()
 
-    def end(self) -> str:
-        """Ends the process as a service manager does; returns what it has logged."""
+    def terminate(self) -> None:
+        """Ends the process as a service manager does."""
         self._process.terminate()
+
+    def ended(self) -> str:
+        """Waits for the end of the process; returns what it has logged."""
         assert self._process.wait(SECONDS) == 0, self._log.read_text()
         return self._log.read_text()
 
@@ -114,9 +118,9 @@ class Results:
 
 def by_key(results: Sequence[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
     """Returns results by PV and start; no window may be there twice."""
-    found = {(result["name"], result["start"]): result for result in results}
-    assert len(found) == len(results), "a window was emitted twice"
-    return found
+    counts = Counter((result["name"], result["start"]) for result in results)
+    assert [key for key, count in counts.items() if count > 1] == [], "a window was emitted twice"
+    return {(result["name"], result["start"]): result for result in results}
 
 
 def windows_of(events: Sequence[Record]) -> dict[Key, Window]:
@@ -233,11 +237,13 @@ def test_statistics_of_two_processes_that_are_killed(
         last = {window.name: window.timestamps[-1] or 0 for window in expected.values()}  # those of a PV are in order
         closed = {key for key, window in expected.items() if last[window.name] - window.end >= (GRACE + 0.001) * 1e9}
         results.until(lambda: results.keys >= closed)
-        logged = [worker.end() for worker in workers]
+        for worker in workers:
+            worker.terminate()
+        logged = [worker.ended() for worker in workers]
     found = by_key([json.loads(record.value or b"") for record in committed_in(apache_kafka.address, RESULTS, 1)])
     assert len(found) > 2 * len(NAMES)
     assert {key[0] for key in found} == set(NAMES)
-    assert closed <= set(found) <= set(expected)
+    assert (closed - set(found), set(found) - set(expected)) == (set(), set())
     for key, result in found.items():
         window = expected[key]
         assert (result["count"], result["min"], result["max"]) == (len(window), window.min, window.max), key
