@@ -22,6 +22,7 @@ from k2eg_rx.embedded.ioc import SoftIoc
 
 RECORDS = [f"put{number}" for number in range(4)]
 PERIOD = 0.004  # seconds between puts, as a load
+UNDER_WAY = 500  # puts at most: on a busy machine more would wait longer than their timeout, and none would be written
 PATIENCE = 120.0  # seconds until a test fails; a passing test never waits that long
 PUT_TIMEOUT = 20.0
 SESSION = {"session.timeout.ms": "6000"}  # the shortest that a broker accepts by default
@@ -49,6 +50,8 @@ class Putter:
 
     def _run(self) -> None:
         while not self._stopped.wait(PERIOD):
+            with self._changed:
+                self._changed.wait_for(lambda: self._begun - self._ended < UNDER_WAY or self._stopped.is_set())
             self._begun += 1
             self._put(RECORDS[self._begun % len(RECORDS)], self._begun)
 
@@ -75,7 +78,9 @@ class Putter:
 
     def stop(self) -> None:
         """Ends the puts; waits for the replies to all. Idempotent."""
-        self._stopped.set()
+        with self._changed:
+            self._stopped.set()
+            self._changed.notify_all()
         self._thread.join()
         with self._changed:
             assert self._changed.wait_for(lambda: self._ended == self._begun, PATIENCE)

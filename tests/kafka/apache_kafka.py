@@ -40,6 +40,7 @@ _CONTROLLER = "CONTROLLER"
 _START_SECONDS = 300.0  # a start takes 3 s of processor time; the machine may be busy
 _STOP_SECONDS = 60.0  # a stop takes 0.5 s, and about 5 s if it writes the class archive
 _POLL_SECONDS = 0.2  # seconds between checks for readiness
+_CLIENT_SECONDS = 10.0  # after which another client checks: one leaves the address for that which the broker advertises
 _BATCH_SIZE = struct.Struct(">qi")  # a record batch begins with its first offset and the number of bytes that follow
 _TAIL = 40  # lines of the log in an error; a Java stack trace fits
 
@@ -257,8 +258,10 @@ class ApacheKafka:
             "reconnect.backoff.ms": 20,
             "reconnect.backoff.max.ms": 100,
         }
-        admin = AdminClient(properties, logger=_silent)
+        admin, renewal = AdminClient(properties, logger=_silent), time.monotonic() + _CLIENT_SECONDS
         while process.poll() is None:
+            if time.monotonic() > renewal:
+                admin, renewal = AdminClient(properties, logger=_silent), time.monotonic() + _CLIENT_SECONDS
             with contextlib.suppress(KafkaException):
                 if admin.list_topics(timeout=_POLL_SECONDS).brokers:  # listed once topics can be placed on it
                     return
