@@ -1,9 +1,9 @@
-"""Makes the pictures of README: what `k2eg history`, `k2eg strip` and `k2eg top` show of the demo's PVs.
+"""Makes the pictures of README: what `k2eg history`, `strip`, `top` and `web` show of the demo's PVs.
 
     python docs/pictures.py [--seconds 60] [--folder docs/static]
 
 It starts a broker, an IOC and a gateway of its own, and watches the PVs before it takes the pictures. They are
-terminals as SVG, without fonts of their own, and need no program but a browser.
+terminals as SVG, without fonts of their own, and the page of `k2eg web` as PNG, for which there must be a Chromium.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import os
 import re
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.text import Text
 
@@ -34,7 +36,10 @@ from k2eg_rx.embedded.stack import COMMAND_TOPIC
 
 PVS = ("demo:sine10", "demo:temperature", "demo:ramp10")
 TOP_PVS = (*PVS, "demo:setpoint1", "demo:mode", "demo:beamsize", "demo:sum", "demo:loss", "demo:bpm1", "demo:nowhere")
+WEB_PVS = (*PVS, "demo:waveform", "demo:camera")
 _COLUMNS, _ROWS = 96, 24
+_PIXELS = 960  # of the page, in both directions
+_TIMEOUT = 60.0
 _INI = "[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic={topic}\n"
 _FONT_FACE = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
@@ -113,7 +118,31 @@ def main() -> None:
             printed = on_terminal([*command, *once], environment)
             save(svg_of(printed, " ".join(["k2eg", *command])), arguments.folder / f"{command[0]}.svg")
         save(asyncio.run(live_table(client, min(arguments.seconds, 20.0))), arguments.folder / "top.svg")
+        page(["web", *WEB_PVS, "--since", since], environment, arguments.folder / "web.png")
         watched.dispose()
+
+
+def page(words: Sequence[str], environment: Mapping[str, str], path: Path) -> None:
+    """Takes the picture of the page of `k2eg web`, when it shows an image and each value."""
+    program = shutil.which("chromium")
+    if program is None:
+        raise RuntimeError("there is no chromium: apt-get install chromium")
+    command = [sys.executable, "-m", "k2eg.cli", *words]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            url = server.stdout.readline().strip() if server.stdout is not None else ""
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox"])
+                shown = browser.new_page(viewport={"width": _PIXELS, "height": _PIXELS}, color_scheme="light")
+                shown.set_default_timeout(_TIMEOUT * 1000)
+                shown.goto(url)
+                shown.wait_for_function("() => document.querySelectorAll('#shapes canvas').length > 1")
+                shown.wait_for_timeout(3000)  # rates and trends, which need some updates
+                shown.screenshot(path=path)
+                browser.close()
+        finally:
+            server.terminate()
+    print(f"{path}: {path.stat().st_size} bytes")
 
 
 def save(svg: str, path: Path) -> None:

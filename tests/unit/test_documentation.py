@@ -53,6 +53,13 @@ def test_a_picture_of_the_readme_is_small_and_needs_nothing_from_elsewhere(pictu
     assert f"k2eg {picture.stem}" in re.sub(r"<[^>]*>", "", text).replace("&#160;", " ")
 
 
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "static").glob("*.png")), ids=lambda path: path.stem)
+def test_a_picture_of_a_page_is_small_and_shown(picture: Path) -> None:
+    assert f"](docs/static/{picture.name})" in README, "made by docs/pictures.py, shown by nothing"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 100_000
+
+
 PROGRAM = re.compile(r"\[`(examples/\w+\.py)`\]\(\.\./\.\./\1\), (\d+) lines:\n\n```{literalinclude} \.\./\.\./\1\n")
 
 
