@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import msgpack
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from k2eg_rx import Settings
+from k2eg_rx.protocol import pack
 from k2eg_rx.pv import monitor_topic
 from responder import HEADER, PARTITIONS, responder, structure
 
@@ -80,8 +80,8 @@ class Laboratory:
         topics = [monitor_topic(name) for name in names]
         keys = [name.encode() for name in names]
         rounds = min(max(_LEAST_BODIES, _BODIES // len(names)), count // len(names) + 1)
-        structures = [msgpack.packb(structure(float(number))) for number in range(rounds)]
-        heads = [b"\x81" + msgpack.packb(name) for name in names]  # of a map of one entry
+        structures = [pack(structure(float(number))) for number in range(rounds)]
+        heads = [b"\x81" + pack(name) for name in names]  # of a map of one entry
         each = -(-count // len(names))
         for number in range(count):
             turn, place = divmod(number, len(names)) if in_turn else divmod(number, each)[::-1]
@@ -146,7 +146,8 @@ class BareReader:
         )
         everything = [TopicPartition(monitor_topic(name), number) for name in names for number in range(PARTITIONS)]
         admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
-        ends = admin.list_offsets(dict.fromkeys(everything, OffsetSpec.latest()))
+        latest: OffsetSpec = OffsetSpec.latest()  # pyright: ignore[reportAssignmentType] - its stubs say it may be None
+        ends = admin.list_offsets(dict.fromkeys(everything, latest))
         self._consumer.assign(
             [TopicPartition(at.topic, at.partition, end.result(TIMEOUT).offset) for at, end in ends.items()]
         )

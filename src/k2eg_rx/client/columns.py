@@ -80,15 +80,14 @@ class ColumnCollector:
             item.take()
             return self.finish()
         batches: list[ColumnBatch] = []
-        uri, records = item.address.uri, item.records
-        while self._count is not None and len(records) >= (room := self._count - self._held):
-            self._add(uri, records[:room], are_usual=item.are_usual)
-            records = records[room:]
+        while self._count is not None and len(item) >= (room := self._count - self._held):
+            self._add(item.cut(0, room))
+            item = item.cut(room)
             self._decode_all()
             if self._held == self._count:  # else some could not be decoded
                 batches += self.finish()
-        if records:
-            self._add(uri, records, are_usual=item.are_usual)
+        if item.records:
+            self._add(item)
         return batches
 
     def finish(self) -> list[ColumnBatch]:
@@ -98,9 +97,15 @@ class ColumnCollector:
         self._held = 0
         return [ColumnBatch(columns)] if columns else []
 
-    def _add(self, uri: str, records: Sequence[Record], *, are_usual: bool) -> None:
+    def _add(self, run: RecordRun) -> None:
+        uri, records = run.address.uri, run.records
         self._held += len(records)
-        if not are_usual:
+        if run.read is not None:
+            if uri in self._waiting:
+                self._decode(uri, self._waiting.pop(uri))
+            self._decoders[uri].add_read(run.read, records[-1])
+            return
+        if not run.are_usual:
             self._unusual.add(uri)
         waiting = self._waiting.setdefault(uri, [])
         waiting += records

@@ -10,7 +10,7 @@ from dataclasses import replace
 from enum import Enum
 from itertools import islice
 from operator import eq
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from k2eg_rx.delivery import RecordRun, SubscriberInput
 from k2eg_rx.errors import K2EGError
@@ -27,6 +27,12 @@ from k2eg_rx.protocol import (
 )
 from k2eg_rx.pv import PVAddress
 from k2eg_rx.transport import Headers, Partition, Record
+
+if TYPE_CHECKING:
+    from k2eg_rx.protocol import EventReader, EventRun
+
+_LEAST_READ = 32  # events of a run that are read together for columns; fewer are collected first
+_MOST_BYTES = 1 << 20  # of them: more leave the processor's cache, and take longer than the router's lock may be held
 
 Outgoing = dict[SubscriberInput[Any], list[Any]]  # the items of a batch by subscriber
 
@@ -71,17 +77,18 @@ class RecentValues:
 
     def add_new(self, values: Sequence[bytes | None]) -> bool:
         """Adds values if none of them was there and all differ; returns whether that is so."""
-        hashes = list(map(hash, values))
-        added = set(hashes)
-        if len(added) < len(hashes) or not (added.isdisjoint(self._new) and added.isdisjoint(self._old)):
+        added = set(map(hash, values))
+        if len(added) < len(values) or not (added.isdisjoint(self._new) and added.isdisjoint(self._old)):
             return False
-        if len(hashes) >= self._GENERATION:
-            self._new, self._old = set(), set(hashes[-self._GENERATION :])
-            return True
-        self._new |= added
+        self.note(values)
+        return True
+
+    def note(self, values: Sequence[bytes | None]) -> None:
+        """Adds values that were not there."""
+        hashes = set(map(hash, values[-self._GENERATION :]))
+        self._new = hashes if len(values) >= self._GENERATION else self._new | hashes
         if len(self._new) >= self._GENERATION:
             self._new, self._old = set(), self._new
-        return True
 
     def __contains__(self, value: bytes | None) -> bool:
         hashed = hash(value)
@@ -117,6 +124,7 @@ class PVRoute:
 
     __slots__ = (
         "_connection_ms",
+        "_reader",
         "_recent",
         "address",
         "conflated",
@@ -156,6 +164,7 @@ class PVRoute:
         self.previous: Record | None = None
         self.repeated = 0
         self._recent = RecentValues()
+        self._reader: EventReader | None = None
         self.conflated = 0
         self.filtered = 0
         self.connection: ConnectionEvent | None = None
@@ -286,7 +295,7 @@ class PVRoute:
         """
         last = self.last
         headers = [record.headers for record in records]
-        values = [record.value for record in records]
+        values = [value for record in records if (value := record.value) is not None]
         common = headers[0]
         if (
             last is None
@@ -294,33 +303,65 @@ class PVRoute:
             or self.is_value_due
             or headers.count(common) < len(headers)
             or not self.epochs.is_known(common)
-            or None in values
-            or not self._are_new(common, values, last)
+            or len(values) < len(records)
         ):
-            for record in records:
-                self.publish(record, outgoing)
+            self._publish_singly(records, outgoing)
+            return
+        are_usual = has_usual_headers(common, self.address.protocol)
+        read = self._read(values, records[0]) if self.readers and are_usual else None
+        if not self._are_new(common, values, last, read):
+            self._publish_singly(records, outgoing)
             return
         self.heard = True
         self.last = records[-1]
-        address = self.address
-        are_usual = has_usual_headers(common, address.protocol)
         if self.values:
             make = usual_updates if are_usual else _updates
-            updates = make(address, records)
+            updates = make(self.address, records)
             for subscriber in self.values:
                 outgoing.setdefault(subscriber, []).extend(updates)
-        if self.readers:
-            for reader in self.readers:
-                run = RecordRun(address, list(records), are_usual=are_usual)
-                outgoing.setdefault(reader, []).append(run)
+        for reader in self.readers:
+            run = RecordRun(self.address, list(records), are_usual=are_usual, read=read)
+            outgoing.setdefault(reader, []).append(run)
 
-    def _are_new(self, headers: Headers, values: Sequence[bytes | None], last: Record) -> bool:
+    def _publish_singly(self, records: Iterable[Record], outgoing: Outgoing) -> None:
+        for record in records:
+            self.publish(record, outgoing)
+
+    def _read(self, values: Sequence[bytes], first: Record) -> EventRun | None:
+        """Reads all events together, while they are in the processor's cache; returns None where that is impossible."""
+        size = len(values[0])
+        if len(values) < _LEAST_READ or size * len(values) > _MOST_BYTES or len(set(map(len, values))) > 1:
+            return None
+        if self._reader is None:
+            from k2eg_rx.protocol import EventReader  # noqa: PLC0415 - numpy is an extra, which columns need
+
+            self._reader = EventReader(self.address)
+        try:
+            read = self._reader.read(values, first)
+        except K2EGError:  # the record's event where a field was requested
+            return None  # reported when it is delivered
+        return read if read is not None and len(read) == len(values) else None
+
+    def _are_new(self, headers: Headers, values: Sequence[bytes], last: Record, read: EventRun | None) -> bool:
         """Returns whether it is certain that none of several events repeats one before it; notes their values then."""
         if values[0] == last.value:
             return False
-        if headers and headers[-1][0] == PROTOCOL_HEADER:  # such a gateway repeats newest values only
+        names_protocol = headers and headers[-1][0] == PROTOCOL_HEADER  # such a gateway repeats newest values only
+        if read is not None and self._is_later(read, last):
+            if not names_protocol:
+                self._recent.note(values)
+            return True
+        if names_protocol:
             return not any(map(eq, values, islice(values, 1, None)))
         return self._recent.add_new(values)
+
+    def _is_later(self, read: EventRun, last: Record) -> bool:
+        """Returns whether each event's EPICS time is after that of the one before it."""
+        try:
+            time = PVUpdate(self.address, last).timestamp
+        except K2EGError:
+            return False
+        return time is not None and read.is_after(time)
 
     def _is_older(self, record: Record, other: Record) -> bool:
         """Returns whether an event's EPICS time is before that of another; decodes both, as it is rarely needed.

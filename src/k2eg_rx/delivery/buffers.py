@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sized
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from k2eg_rx.protocol import ConnectionEvent, PVUpdate, Record
 from k2eg_rx.pv import PVAddress
+
+if TYPE_CHECKING:
+    from k2eg_rx.protocol import EventRun
 
 _T = TypeVar("_T")
 
@@ -108,17 +111,26 @@ class RecordRun:
         address: The PV.
         records: The records.
         are_usual: Whether all have a value and usual headers; see `has_usual_headers`.
+        read: What was read of the events; None if they were not read.
     """
 
-    __slots__ = ("address", "are_usual", "records")
+    __slots__ = ("address", "are_usual", "read", "records")
 
-    def __init__(self, address: PVAddress, records: list[Record], *, are_usual: bool = False) -> None:
+    def __init__(
+        self, address: PVAddress, records: list[Record], *, are_usual: bool = False, read: EventRun | None = None
+    ) -> None:
         self.address = address
         self.records = records
         self.are_usual = are_usual
+        self.read = read
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def cut(self, begin: int, end: int | None = None) -> RecordRun:
+        """Returns some of the events."""
+        read = None if self.read is None else self.read.cut(begin, end)
+        return RecordRun(self.address, self.records[begin:end], are_usual=self.are_usual, read=read)
 
 
 class RunBuffer:
@@ -149,7 +161,7 @@ class RunBuffer:
             elif len(run) <= excess:
                 excess -= len(run)
             else:
-                kept.append(RecordRun(run.address, run.records[excess:], are_usual=run.are_usual))
+                kept.append(run.cut(excess))
                 excess = 0
         self._runs.extendleft(reversed(kept))
 

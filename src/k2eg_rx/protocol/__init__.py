@@ -113,6 +113,7 @@ from k2eg_rx.protocol.type_rules import (
 from k2eg_rx.protocol.values import Generic, MessagePackSerializable, NTTable, Scalar, Vector
 
 if TYPE_CHECKING:
+    from k2eg_rx.protocol.event_reader import EventReader, EventRun
     from k2eg_rx.protocol.gateway_reports import GatewayReport, MonitorReport, gateway_report, report_fields
     from k2eg_rx.protocol.html_form import PV_COLUMNS, pv_row
     from k2eg_rx.protocol.parse import (
@@ -150,6 +151,8 @@ __all__ = [
     "Command",
     "ConnectionEvent",
     "EpochFilter",
+    "EventReader",
+    "EventRun",
     "GatewayReport",
     "GatewayStatusCommand",
     "Generic",
@@ -261,6 +264,7 @@ __all__ = [
 ]
 
 _LATER = {
+    "event_reader": ("EventReader", "EventRun"),
     "gateway_reports": (
         "GatewayReport",
         "MonitorReport",

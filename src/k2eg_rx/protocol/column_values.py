@@ -32,6 +32,10 @@ class Numbers:
 
     array: Array
 
+    def cut(self, part: slice) -> Numbers:
+        """Returns some of them."""
+        return Numbers(self.array[part])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Enums:
@@ -39,6 +43,10 @@ class Enums:
 
     index: Array
     choices: Sequence[object]
+
+    def cut(self, part: slice) -> Enums:
+        """Returns some of them."""
+        return Enums(self.index[part], self.choices)
 
     def label(self, index: int) -> str:
         """Returns the label of an index; the index as text if it has none."""
@@ -51,6 +59,10 @@ class Cells:
     """Texts, waveforms of several lengths, tables, structures, or values of several types."""
 
     items: Sequence[object]
+
+    def cut(self, part: slice) -> Cells:
+        """Returns some of them."""
+        return Cells(self.items[part])
 
 
 Values: TypeAlias = Numbers | Enums | Cells

@@ -28,6 +28,7 @@ _FLOATS = {0xCA: ">f4", 0xCB: ">f8"}
 _SHORT_INTEGERS = {0xCC: "u1", 0xCD: ">u2", 0xCE: ">u4", 0xD0: "i1", 0xD1: ">i2", 0xD2: ">i4"}
 _LONG_INTEGERS = {0xCF: ">u8", 0xD3: ">i8"}
 _FIXED_MOST = 0x7F
+_NOT_FIXED = np.uint8(0x80)
 _DOUBLE = 0xCB
 _DOUBLE_BYTES = 9  # of a double in an array, its first byte included
 _MAPS = (*range(0x80, 0x90), 0xDE, 0xDF)
@@ -54,14 +55,21 @@ class _Place:
     Attributes:
         offset: The number's first byte, after that of its type.
         dtype: Its type.
+        native: The same in the byte order of the processor.
         count: The number of doubles of an array; 0 for a number.
         is_fixed: Whether it is a number of one byte.
     """
 
     offset: int
-    dtype: str
+    dtype: np.dtype[Any]
+    native: np.dtype[Any]
     count: int = 0
     is_fixed: bool = False
+
+    @classmethod
+    def of(cls, offset: int, dtype: str, count: int = 0, *, is_fixed: bool = False) -> _Place:
+        """Returns the place of numbers of a type that is given by its name."""
+        return cls(offset, np.dtype(dtype), np.dtype(dtype).newbyteorder("="), count, is_fixed)
 
     def view(self, buffer: bytearray, rows: int, width: int) -> Array:
         """Returns the numbers of events that follow each other in a buffer."""
@@ -98,7 +106,7 @@ class EventTemplate:
         kept = bytearray(body)
         for place in self._places.values():
             place.view(kept, 1, self._width)[...] = 0
-        self._kept = np.frombuffer(bytes(kept), f"S{self._width}")
+        self._kept = kept
 
     def read(self, bodies: Sequence[bytes]) -> tuple[int, Mapping[Path, Array]]:
         """Reads events up to the first one that is not of this layout.
@@ -113,17 +121,17 @@ class EventTemplate:
         rows = len(bodies)
         buffer = bytearray().join(bodies)
         found: dict[Path, Array] = {}
-        fits = np.ones(rows, np.bool_)
         for path, place in self._places.items():
             view = place.view(buffer, rows, self._width)
-            numbers = view.astype(view.dtype.newbyteorder("="))
+            found[path] = view.astype(place.native)
             if place.is_fixed:
-                fits &= numbers <= _FIXED_MOST
-            found[path] = numbers
-            view[...] = 0
-        # as strings of one length, which numpy compares by memcmp
-        fits &= np.frombuffer(buffer, self._kept.dtype) == self._kept
-        count = rows if fits.all() else int(fits.argmin())
+                np.bitwise_and(view, _NOT_FIXED, out=view)  # a byte of another type differs then
+            else:
+                view.fill(0)
+        if buffer == self._kept * rows:  # by memcmp, a twentieth of the time of numpy's comparison of strings
+            return rows, found
+        table = np.frombuffer(buffer, np.uint8).reshape(rows, self._width)
+        count = int((table == np.frombuffer(self._kept, np.uint8)).all(axis=1).argmin())
         return count, {path: numbers[:count] for path, numbers in found.items()}
 
 
@@ -131,12 +139,12 @@ def _place(body: bytes, path: Path, at: int) -> _Place | None:
     """Returns the place of a field's number; None if it is no number that may differ."""
     kind = body[at]
     if kind <= _FIXED_MOST:
-        return _Place(at, "u1", is_fixed=True)
+        return _Place.of(at, "u1", is_fixed=True)
     integers = {**_SHORT_INTEGERS, **_LONG_INTEGERS} if path == VALUE else _SHORT_INTEGERS
     if kind in integers:
-        return _Place(at + 1, integers[kind])
+        return _Place.of(at + 1, integers[kind])
     if path == VALUE and kind in _FLOATS:
-        return _Place(at + 1, _FLOATS[kind])
+        return _Place.of(at + 1, _FLOATS[kind])
     if path == VALUE and kind in _ARRAYS:
         return _doubles(body, at)
     return None
@@ -148,7 +156,7 @@ def _doubles(body: bytes, at: int) -> _Place | None:
     count = body[at] & 0x0F if header == 1 else int.from_bytes(body[at + 1 : at + header], "big")
     start = at + header
     kinds = body[start : start + count * _DOUBLE_BYTES : _DOUBLE_BYTES]
-    return _Place(start + 1, ">f8", count) if count and kinds == bytes([_DOUBLE]) * count else None
+    return _Place.of(start + 1, ">f8", count) if count and kinds == bytes([_DOUBLE]) * count else None
 
 
 def _offsets(body: bytes, name: str) -> dict[Path, int]:

@@ -11,11 +11,16 @@ import reactivex as rx
 from reactivex.testing import TestScheduler
 
 from k2eg_rx import Client, ColumnBatch, OperationError, Status
+from k2eg_rx.client.columns import ColumnCollector
+from k2eg_rx.delivery import RecordRun
+from k2eg_rx.protocol import EventReader
 from k2eg_rx.protocol.msgpack_codec import pack
+from k2eg_rx.pv import PVAddress
 from k2eg_rx.testing import ScriptedGateway
 from k2eg_rx.transport import Record
 
 URIS = ["pva://x", "ca://y"]
+MSGPACK: Any = [("k2eg-ser-type", b"Msgpack")]
 
 
 @pytest.fixture
@@ -221,3 +226,28 @@ def test_arguments(client: Client, transport: Any) -> None:
         with pytest.raises(ValueError, match="needs a client without group_name, got 'workers'"):
             member.monitor_columns(URIS, every=1.0)
         assert isinstance(member.status, Status)
+
+
+@pytest.mark.parametrize("count", [1, 50, 1000])
+def test_runs_that_were_read_together_and_others_are_one_column(count: int) -> None:
+    address = PVAddress.parse("pva://x")
+    reader = EventReader(address)
+
+    def run(begin: int, end: int, *, is_read: bool) -> RecordRun:
+        bodies = [
+            pack({"x": {"value": n + 0.5, "timeStamp": {"secondsPastEpoch": 1000 + n, "nanoseconds": 0}}})
+            for n in range(begin, end)
+        ]
+        records = [Record("x", 0, begin + n, b"x", body, MSGPACK) for n, body in enumerate(bodies)]
+        read = reader.read(bodies, records[0]) if is_read else None
+        return RecordRun(address, records, are_usual=True, read=read)
+
+    collector = ColumnCollector([address], count, lambda _, error: pytest.fail(str(error)))
+    parts = [(0, 40, True), (40, 50, False), (50, 130, True), (130, 150, False)]
+    batches = [batch for begin, end, is_read in parts for batch in collector.feed(run(begin, end, is_read=is_read))]
+    batches += collector.finish()
+    assert [batch.events for batch in batches] == [count] * (150 // count) + [150 % count] * (150 % count > 0)
+    values = [value for batch in batches for value in batch["pva://x"].value.tolist()]
+    assert values == [n + 0.5 for n in range(150)]
+    ends = [batch["pva://x"].last.record.offset for batch in batches]
+    assert ends == [min((number + 1) * count, 150) - 1 for number in range(len(batches))]

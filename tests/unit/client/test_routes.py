@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from k2eg_rx.client.routes import Outgoing, PVRoute
 from k2eg_rx.delivery import RecordRun
 from k2eg_rx.protocol import PVUpdate, Record, decode
+from k2eg_rx.protocol.column_values import Numbers
 from k2eg_rx.protocol.msgpack_codec import pack
 from k2eg_rx.pv import PVAddress
 
@@ -114,6 +115,37 @@ def test_an_old_event_after_newer_ones_of_a_run_is_left_out(size: int) -> None:
         published.route.publish_run([event(newest - distance + 1, newest - distance + 1, HEADERS[0])] * 1, {})
     assert published.route.repeated == 3
     assert len(published.updates) == count
+
+
+def runs_of(published: Published, records: Sequence[Record]) -> list[RecordRun]:
+    outgoing: Outgoing = {}
+    published.route.publish_run(records, outgoing)
+    published.take(outgoing)
+    return [item for items in outgoing.values() for item in items if isinstance(item, RecordRun)]
+
+
+def test_a_long_run_is_read_together() -> None:
+    published = Published()
+    published.route.publish(event(0, 130, HEADERS[0]), {})
+    (run,) = runs_of(published, [event(n, n, HEADERS[0]) for n in range(131, 201)])
+    assert run.read is not None
+    assert (len(run), len(run.read), len(published.updates)) == (70, 70, 70)
+    assert runs_of(published, [event(195, 195, HEADERS[0])]) == [], "it repeats one of the run"
+    part = run.cut(10, 30)
+    assert part.read is not None
+    assert isinstance(part.read.values, Numbers)
+    assert [record.offset for record in part.records] == part.read.values.array.tolist() == list(range(141, 161))
+    assert part.read.time.tolist() == [(1000 + n) * 1_000_000_000 for n in range(141, 161)]
+    again, fewer, texts = (
+        runs_of(published, records)
+        for records in (
+            [event(n, n, HEADERS[0]) for n in (*range(201, 240), 225)],
+            [event(n, n, HEADERS[0]) for n in range(240, 250)],
+            [event(n, None, HEADERS[0]) for n in range(250, 290)],
+        )
+    )
+    assert sum(map(len, again)) == 39, "the last one repeats an earlier one"
+    assert [run.read for run in (*again, *fewer, *texts)] == [None] * len((*again, *fewer, *texts))
 
 
 def test_headers_of_a_usual_run_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,7 @@ def test_events_of_one_layout_are_not_decoded_one_by_one(monkeypatch: pytest.Mon
         decoded.append(record)
         return head(record, name, protocol)
 
-    monkeypatch.setattr("k2eg_rx.protocol.column_decoder.decode_head", counted)
+    monkeypatch.setattr("k2eg_rx.protocol.event_reader.decode_head", counted)
     waves = [structure([each + 0.5, 2.0, -1.0]) for each in range(MANY)]
     enums = [structure({"index": each % 3, "choices": ["a", "b", "c"]}) for each in range(MANY)]
     counts = [structure(100_000 + each, severity=each % 4, status=each % 7) for each in range(MANY)]
@@ -256,7 +256,7 @@ def test_pvs_without_a_template_are_not_examined_each_time(monkeypatch: pytest.M
         made.append(arguments)
         return EventTemplate(*arguments)
 
-    monkeypatch.setattr("k2eg_rx.protocol.column_decoder.EventTemplate", make)
+    monkeypatch.setattr("k2eg_rx.protocol.event_reader.EventTemplate", make)
     decoder = ColumnDecoder(X, lambda _: None)
     for _ in range(20):
         assert decoder.add(events([structure("text")] * MANY)) == MANY
