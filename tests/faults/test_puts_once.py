@@ -21,7 +21,7 @@ from k2eg_rx import Client, K2EGError
 from k2eg_rx.embedded.ioc import SoftIoc
 
 RECORDS = [f"put{number}" for number in range(4)]
-PERIOD = 0.004  # seconds between puts, as a load
+PERIOD = 0.01  # seconds between puts, as a load
 UNDER_WAY = 500  # puts at most: on a busy machine more would wait longer than their timeout, and none would be written
 PATIENCE = 120.0  # seconds until a test fails; a passing test never waits that long
 PUT_TIMEOUT = 20.0

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -25,6 +26,7 @@ from k2eg_rx.embedded.loopback import HOST, ServerPorts, without_epics
 from k2eg_rx.embedded.ports import claim_ports, release_ports
 from k2eg_rx.embedded.stack import COMMAND_TOPIC
 from k2eg_rx.gateway.gateway import Gateway
+from k2eg_rx.gateway.runtime.event_loop import call_soon
 
 DATA = Path(__file__).parents[1] / "data"
 INI = "[DEFAULT]\nkafka_broker_url={broker}\nk2eg_cmd_topic={commands}\n[kafka]\nfetch.wait.max.ms=5\n"
@@ -34,12 +36,17 @@ TIMEOUT = 60.0  # seconds until something that should happen is missing
 _T = TypeVar("_T")
 
 
+def running_gateways() -> list[Gateway]:
+    """Returns the gateways of this process."""
+    return [thing for thing in gc.get_objects() if type(thing) is Gateway]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Adds the state of this process's gateways to the report of a failed test, and what changes within a second."""
     report = yield
     if report.failed:
-        gateways = [thing for thing in gc.get_objects() if type(thing) is Gateway]
+        gateways = running_gateways()
         lines: list[str] = []
         for _ in range(2):
             lines += [f"{gateway.metrics}\n{gateway.state()}" for gateway in gateways]
@@ -98,6 +105,17 @@ class PvsServer:
     """Serves the PVAccess variables of tests/data/pvs.py in a subprocess."""
 
     client_environment: Mapping[str, str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def monitors_end_with_their_module() -> Iterator[None]:
+    """Ends the monitors that the tests of a module have left.
+
+    The gateway does not know their listeners on the embedded broker, and would publish them for the whole session.
+    """
+    yield
+    for gateway in running_gateways():
+        call_soon(gateway._loop, partial(gateway._handler.expire, {}))
 
 
 @pytest.fixture(scope="session", autouse=True)

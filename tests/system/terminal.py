@@ -52,12 +52,13 @@ class Terminal:
         self.modes = termios.tcgetattr(self._slave)
         self.text = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
+        sized = {name: value for name, value in variables.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", _ON_TERMINAL, *words],
             stdin=self._slave,
             stdout=subprocess.PIPE if piped else self._slave,
             stderr=self._slave,
-            env=variables,
+            env=sized,
             start_new_session=True,
         )
 
