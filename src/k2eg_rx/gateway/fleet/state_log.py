@@ -31,7 +31,7 @@ _READ = 0.1  # seconds that a read waits for a record; a request to catch up wai
 _LOCATE = 2.0  # seconds that Kafka may take to say where the topic begins and ends
 _RETRY = 0.5  # seconds until a failed request is repeated
 _LOOK = 5.0  # seconds between looks whether the topic is still the one that is read; a read does not say
-_MISSING = 3  # looks that have to find no topic before it counts as deleted
+_MISSING = 3  # looks that have to find no topic, or fewer partitions, before it counts as deleted
 
 
 class StateTopicAdmin(Protocol):
@@ -190,8 +190,9 @@ class KafkaStateLog:
             if positions is None or suspicious or (targets is None and self._catching_up):
                 asked = len(self._catching_up)  # what is asked later may be about later entries
                 looked = elapsed()
-                spans = history.locate(0, None, _LOCATE)
-                missing = 0 if spans else missing + (spans is not None)
+                found = history.locate(0, None, _LOCATE)
+                spans = found if found and all(place in found for place in positions or ()) else None
+                missing = 0 if spans else missing + (found is not None)
                 if missing >= _MISSING or (spans and positions and _is_another(positions, spans)):
                     return
                 if not spans:
@@ -231,7 +232,7 @@ class KafkaStateLog:
 
 def _is_another(positions: Mapping[Partition, int], spans: Mapping[Partition, Span]) -> bool:
     """Returns whether a topic is not the one that was read up to some positions: it was made anew."""
-    return any(place not in spans or spans[place].end < position for place, position in positions.items())
+    return any(spans[place].end < position for place, position in positions.items())
 
 
 def _has_all(positions: Mapping[Partition, int], targets: Mapping[Partition, int]) -> bool:

@@ -118,3 +118,23 @@ def test_a_deletion_that_no_read_reports_is_noticed(
     monkeypatch.setattr(state_log, "_LOOK", 0.0)
     kafka.partitions = partitions
     assert kafka.rebuilt.wait(SECONDS)
+
+
+def test_partitions_that_are_unknown_for_a_moment_are_no_deletion(
+    kafka: Kafka, log: KafkaStateLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    looked = threading.Event()
+
+    def look() -> None:
+        looks.append(kafka.partitions)
+        kafka.partitions = PARTITIONS
+        if len(looks) > 3:
+            looked.set()
+
+    kafka.partitions = 1
+    kafka.on_locate = look
+    monkeypatch.setattr(state_log, "_LOOK", 0.0)
+    assert looked.wait(SECONDS)
+    assert looks[0] == 1
+    assert not kafka.rebuilt.is_set()
