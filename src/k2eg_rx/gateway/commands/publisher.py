@@ -252,7 +252,7 @@ class Publisher:
     def drop(self, topic: str, key: bytes) -> bool:
         """Drops the waiting records of a topic and key, if there are any: another gateway publishes them."""
         lane = self._lanes.get((topic, key))
-        records = [] if lane is None else list(self._queue.take(lane))
+        records = [] if lane is None else self._queue.take(lane)
         for outgoing in records:
             self._count_dropped(outgoing)
         self._metrics.fenced_records += len(records)

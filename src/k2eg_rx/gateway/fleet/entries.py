@@ -40,9 +40,7 @@ class Kind(Enum):
     STATUS = "status"  # a request for the status of every gateway
     OWNER = "owner"  # who publishes what is in a partition
     LEAVING = "leaving"  # a gateway that ends, and takes nothing over
-    HANDING_OVER = (
-        "handing-over"  # the owner with an epoch will release the partition, if the group gives it to another
-    )
+    HANDING_OVER = "handing-over"  # the owner with an epoch may release the partition, and is alive
     WITHDRAWN = "withdrawn"  # an owner has lost the partition before it has published anything
     RELEASED = "released"  # what the owner before has published
 

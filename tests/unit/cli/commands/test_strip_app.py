@@ -82,41 +82,33 @@ def test_what_is_shown_is_exported(tmp_path: Path) -> None:
     assert len(rows) == 1 + 6
 
 
-def test_the_chart_is_written_as_a_picture(tmp_path: Path) -> None:
-    app = made(tmp_path)
+def note_after(app: StripApp, key: str) -> str:
+    """Returns the only note that is shown after a key."""
+    notes: list[str] = []
 
     async def act(pilot: Pilot[None]) -> None:
-        await press(pilot, "p")
-        (note,) = app._notifications
-        assert note.message.startswith("the chart is in ")
+        await press(pilot, key)
+        notes.extend(note.message for note in app._notifications)
 
     piloted(app, act, SIZE)
+    (note,) = notes
+    return note
+
+
+def test_the_chart_is_written_as_a_picture(tmp_path: Path) -> None:
+    assert note_after(made(tmp_path), "p").startswith("the chart is in ")
     (path,) = tmp_path.glob("k2eg-strip-*.png")
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_picture_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    app = made(tmp_path)
-
-    async def act(pilot: Pilot[None]) -> None:
-        await press(pilot, "p")
-        (note,) = app._notifications
-        assert note.message.endswith("pip install 'k2eg[examples]'")
-
-    piloted(app, act, SIZE)
+    assert note_after(made(tmp_path), "p").endswith("pip install 'k2eg[examples]'")
     assert not list(tmp_path.iterdir())
 
 
 def test_an_export_that_fails_ends_nothing(tmp_path: Path) -> None:
-    app = made(tmp_path / "none")
-
-    async def act(pilot: Pilot[None]) -> None:
-        await press(pilot, "e")
-        (note,) = app._notifications
-        assert note.message.endswith("cannot be written: No such file or directory")
-
-    piloted(app, act, SIZE)
+    assert note_after(made(tmp_path / "none"), "e").endswith("cannot be written: No such file or directory")
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c"])
