@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,6 +42,16 @@ def value_of(ioc: SoftIoc, name: str) -> float:
     value: float = provider.get(PVAddress.parse(f"pva://{name}"), TIMEOUT).result(TIMEOUT).structure["value"]
     provider.close()
     return value
+
+
+def test_stopped_programs_hide_no_pvs(database: Path) -> None:
+    with SoftIoc(database) as ioc, ExitStack() as stack:
+        for _ in range(30):  # programs that have bound the search port and read nothing
+            stopped = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                stopped.setsockopt(socket.SOL_SOCKET, option, 1)
+            stopped.bind(("", ioc.ports.pva_search))
+        assert value_of(ioc, "x") == 1.0
 
 
 @contextmanager
@@ -181,4 +191,5 @@ def test_client_environments_merge_their_addresses() -> None:
         "EPICS_PVA_ADDR_LIST": "127.0.0.1:3 127.0.0.1:6",
         "EPICS_PVA_AUTO_ADDR_LIST": "NO",
         "EPICS_PVA_BROADCAST_PORT": "3",
+        "EPICS_PVA_NAME_SERVERS": "127.0.0.1:2 127.0.0.1:5",
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 HOST = "127.0.0.1"
 
-_ADDRESS_LISTS = ("EPICS_CA_ADDR_LIST", "EPICS_PVA_ADDR_LIST")
+_ADDRESS_LISTS = ("EPICS_CA_ADDR_LIST", "EPICS_PVA_ADDR_LIST", "EPICS_PVA_NAME_SERVERS")
 # Below the range of outgoing connections (Linux: 32768 and up), from which any program of this machine may get a number
 # between the choice here and the server's bind. While a server is down, a client could even be connected to itself.
 _PORTS = range(10_000, 32_000)
@@ -81,11 +81,16 @@ class ServerPorts:
 
     @property
     def pva_client_environment(self) -> dict[str, str]:
-        """Variables for a PVAccess client of this server only."""
+        """Variables for a PVAccess client of this server only.
+
+        A client searches by TCP as well. All PVAccess programs of a host bind the search port, and a datagram reaches
+        any one of them, which passes it on to the others: one that is stopped by a signal hides PVs from the others.
+        """
         return {
             "EPICS_PVA_ADDR_LIST": f"{HOST}:{self.pva_search}",
             "EPICS_PVA_AUTO_ADDR_LIST": "NO",
             "EPICS_PVA_BROADCAST_PORT": str(self.pva_search),
+            "EPICS_PVA_NAME_SERVERS": f"{HOST}:{self.pva}",
         }
 
     @property
