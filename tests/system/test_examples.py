@@ -173,17 +173,22 @@ def test_correlation(run: Run, client: Client, tmp_path: Path) -> None:
     assert is_png(tmp_path / "out.png")
 
 
+def size_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
 def archive_until_killed(environment: dict[str, str], folder: Path) -> None:
-    """Runs the archiver until it has recorded a period of the ramp, and kills it."""
+    """Runs the archiver until a period of the ramp is in its files, and kills it."""
     command = [sys.executable, "-W", "error", ROOT / "examples/archiver.py", "pvs.txt", "data", "--every", "2"]
     with subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, text=True) as archiver:
         try:
             assert archiver.stdout is not None
-            updates = 0
-            while updates < 150:
+            size: int | None = None  # of the files when the archiver has received a period, most of it not yet written
+            while size is None or size_of(folder / "data") == size:
                 line = re.fullmatch(r"(\d+) updates of 2 PVs, 0\.\d MB, lag \d+\n", archiver.stdout.readline())
                 assert line is not None
-                updates = int(line[1])
+                if size is None and int(line[1]) >= 150:
+                    size = size_of(folder / "data")
         finally:
             archiver.kill()
 
