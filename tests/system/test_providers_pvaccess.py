@@ -107,6 +107,23 @@ def untouched() -> Iterator[PVAccessProvider]:
         provider.close()
 
 
+def test_gets_and_puts_do_not_wait_for_monitors(provider: PVAccessProvider) -> None:
+    handled, handling = threading.Event(), threading.Event()
+
+    def handle(_: object) -> None:
+        handling.set()
+        assert handled.wait(TIMEOUT)
+
+    subscription = provider.subscribe(address("P:RW"), handle, lambda _: None)
+    try:
+        assert handling.wait(TIMEOUT)
+        provider.put(address("P:RW"), {"value": 2.5}, TIMEOUT).result(TIMEOUT)
+        assert provider.get(address("P:RW"), TIMEOUT).result(TIMEOUT).structure["value"] == 2.5
+    finally:
+        handled.set()
+        subscription.close()
+
+
 def without_time(structure: Any) -> str:
     """Returns a structure as text, so that NaN equals NaN and the order of fields counts."""
     return repr({name: field for name, field in plain(structure).items() if name != "timeStamp"})

@@ -1,8 +1,11 @@
 """PVAccess for the gateway, over p4p.
 
-Thread safety: methods are callable on any thread. Callbacks run on p4p's worker thread, one per provider, so a slow
-callback delays everything that this provider reads. Timeouts, and what could wait for the worker thread, run on the
-thread ``k2eg-pva``.
+Monitors have a client of their own, with a connection per server and a worker thread. Updates that come faster than
+they are handled wait in the connection, for seconds; gets and puts do not wait behind them.
+
+Thread safety: methods are callable on any thread. Callbacks run on p4p's worker threads, one for monitors and one for
+gets and puts, so a slow callback delays everything of its kind. Timeouts, and what could wait for a worker thread, run
+on the thread ``k2eg-pva``.
 """
 
 from __future__ import annotations
@@ -82,7 +85,9 @@ class PVAccessProvider:
 
     def __init__(self, conf: Mapping[str, str] | None = None) -> None:
         useenv = conf is None
-        self._context: Any = _raw.Context("pva", conf=dict(conf or {}), useenv=useenv, nt=False)
+        self._operations, self._monitors = (
+            _raw.Context("pva", conf=dict(conf or {}), useenv=useenv, nt=False) for _ in range(2)
+        )
         self._put_request = _raw.Context.makeRequest("field()record[process=passive]")
         self._waiting_put_request = _raw.Context.makeRequest("field()record[process=passive,block=true]")
         self._monitor_request = _raw.Context.makeRequest(f"field()record[queueSize={_QUEUE_SIZE}]")
@@ -95,7 +100,7 @@ class PVAccessProvider:
         # even if they have completed
         self._channels: OrderedDict[str, tuple[float, Any]] = OrderedDict()
         self._to_dispose: list[Any] = []
-        self._readers = ValueReaderCache()  # belongs to the worker thread
+        self._readers = ValueReaderCache()  # belongs to the worker thread of gets and puts
         self._sweep()
 
     def problem(self) -> str:
@@ -108,7 +113,7 @@ class PVAccessProvider:
         return self._start(
             name,
             timeout,
-            lambda done: self._context.get(name, done),
+            lambda done: self._operations.get(name, done),
             partial(self._read, address),
             lambda: no_answer(address.name, timeout),
         )
@@ -147,7 +152,7 @@ class PVAccessProvider:
 
         def start(done: Callable[[object], None]) -> Any:
             # get=True: the checks need the current value, such as the labels of an enum
-            return self._context.put(name, done, builder=build, request=request, get=True)
+            return self._operations.put(name, done, builder=build, request=request, get=True)
 
         return self._start(
             name, timeout, start, lambda _: None, lambda: no_answer(address.name, timeout, sent, wait=wait)
@@ -163,7 +168,7 @@ class PVAccessProvider:
         """See `Provider.subscribe`."""
 
         def monitor(on_signal: Callable[[], None]) -> Any:
-            return self._context.monitor(channel_name(address), on_signal, request=self._monitor_request)
+            return self._monitors.monitor(channel_name(address), on_signal, request=self._monitor_request)
 
         subscription = PVASubscription(
             address,
@@ -200,7 +205,8 @@ class PVAccessProvider:
         self._to_dispose += [operation for _, operation in self._channels.values()]
         self._channels.clear()
         self._dispose()
-        self._context.close()
+        self._operations.close()
+        self._monitors.close()
 
     def _start(
         self,
