@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -52,6 +52,8 @@ _log = get_logger(__name__)
 # allows polling, which keeps the member in the group.
 _PAUSE_AFTER = 1.0
 _PAUSED_POLL = 0.1  # seconds between polls of paused partitions: the delay of this member in a rebalance
+
+_Rebalance = Callable[[Consumer, list[TopicPartition]], None]
 
 
 def _partition_of(message: Message) -> Partition:
@@ -100,6 +102,7 @@ class GroupPollLoop(PollLoop):
         # Released topics: their records count as not received. Any thread adds, the poll thread removes; each access is
         # one atomic operation.
         self.released_topics: set[str] = set()
+        self._member: Consumer | None = None  # the consumer that has subscribed; one that was replaced is none
         # Set when the committed offsets were not found out in time. librdkafka may then read nothing, so a new consumer
         # joins the group.
         self._must_rejoin = False
@@ -243,13 +246,28 @@ class GroupPollLoop(PollLoop):
         if self._topics == self._subscribed:
             return
         topics = self._topics
+        self._member = consumer
         if topics:
             consumer.subscribe(
-                sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+                sorted(topics),
+                on_assign=self._of_member(self._on_assign),
+                on_revoke=self._of_member(self._on_revoke),
+                on_lost=self._of_member(self._on_lost),
             )
         else:
             consumer.unsubscribe()
         self._subscribed, self._joining = topics, bool(topics)  # last: a failed attempt is repeated
+
+    def _of_member(self, callback: _Rebalance) -> _Rebalance:
+        """Returns a callback that has no effect for a consumer that was replaced: it is closed on another thread."""
+
+        def call(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            if consumer is self._member:
+                callback(consumer, partitions)
+            else:
+                consumer.unassign()
+
+        return call
 
     def _wait_until_ready(self, consumer: Consumer) -> None:
         now = time.monotonic()

@@ -55,8 +55,9 @@ class FakeConsumer:
         self.knows_positions = True  # librdkafka has no position before the first record
         self.paused: set[tuple[str, int]] = set()  # as in librdkafka, unassigned partitions stay paused
 
-    def subscribe(self, topics: list[str], **callbacks: object) -> None:
+    def subscribe(self, topics: list[str], **callbacks: Callable[[Any, list[TopicPartition]], None]) -> None:
         self.subscriptions.append(topics)
+        self.callbacks = callbacks
 
     def unsubscribe(self) -> None:
         self.subscriptions.append([])
@@ -311,6 +312,20 @@ def test_the_receiver_is_notified_of_partitions_that_other_members_may_read(harn
     harness.assign()
     harness.poll_loop._leave(harness.consumer)
     assert harness.revoked[4:] == [({("t", 0)}, True)]
+
+
+@pytest.mark.parametrize("late", ["on_revoke", "on_lost", "on_assign"])
+def test_a_replaced_consumer_changes_nothing_when_it_is_closed(harness, late):
+    old, new = harness.consumer, FakeConsumer()
+    harness.poll_loop._resume_on(new, old)
+    new.callbacks["on_assign"](new, [TopicPartition("t", 0)])
+    harness.revoked.clear()
+    old.callbacks[late](old, [TopicPartition("t", 0)])  # by the thread that closes it, after the new assignment
+    assert harness.poll_loop.is_assigned
+    assert (old.assigned, harness.revoked) == ([], [])
+    harness.consumer = new
+    harness.step(2)
+    assert harness.records[-1].offset == 2
 
 
 def test_received_records_of_a_released_topic_are_committed(harness):
