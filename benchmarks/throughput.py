@@ -188,7 +188,7 @@ def _wait_until_fetched() -> None:
             raise SystemExit("the events were not fetched")
 
 
-def _shut(place: Laboratory, gate_name: str, gate: Gate) -> None:
+def shut(place: Laboratory, gate_name: str, gate: Gate) -> None:
     """Blocks the client's poll thread: first the subscriber, then its full queue."""
     for _ in range(2):
         place.produce([gate_name], _HELD)
@@ -239,7 +239,7 @@ def one_round(place: Laboratory, names: Sequence[str], case: Case, *, ours_first
         subscriber = case.subscriber(client, uris, events)
         first(client.activation_stream([f"pva://{gate_name}", *uris], timeout=TIMEOUT))
         reader = BareReader(place.address, names, dict(_PREFETCH))
-        _shut(place, gate_name, gate)
+        shut(place, gate_name, gate)
         place.produce(names, events, in_turn=False)
         _wait_until_fetched()
         if subscriber.came():

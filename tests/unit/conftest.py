@@ -67,6 +67,9 @@ class ScriptedSource:
     def lag(self) -> int:
         return 0
 
+    def is_behind(self) -> bool:
+        return False
+
     def assignment(self) -> Assignment | None:
         return None
 

@@ -93,6 +93,7 @@ class Core:
             self._wake,
             runtime.executor(),
             yield_to_requests=priority.yield_to_requests,
+            is_behind=lambda: self.event_source.is_behind(),  # noqa: PLW0108 - it is made later
         )
         self.status = StatusBoard(self._measure, timers)
         self._watch = GatewayWatch(settings.command_topic, max(timeout, REPLY_PATIENCE), timers)

@@ -3,7 +3,7 @@
 from k2eg_rx.delivery.buffers import Buffer, Overflow, RecordRun, buffer_for, run_buffer_for
 from k2eg_rx.delivery.dispatcher import DEFAULT_CAPACITY, Dispatcher, LabelledObservable, label_of, overflow_of
 from k2eg_rx.delivery.gates import ReplayGate
-from k2eg_rx.delivery.subscriber_queue import SubscriberInput, SubscriberQueue
+from k2eg_rx.delivery.subscriber_queue import SubscriberInput, SubscriberQueue, source_is_behind
 
 __all__ = [
     "DEFAULT_CAPACITY",
@@ -19,4 +19,5 @@ __all__ = [
     "label_of",
     "overflow_of",
     "run_buffer_for",
+    "source_is_behind",
 ]

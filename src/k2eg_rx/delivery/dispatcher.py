@@ -73,6 +73,7 @@ class Dispatcher:
         on_room: Called when the gate opens.
         executor: Runs the subscribers' code; closed with the dispatcher.
         yield_to_requests: Called between slices of many items, to let other threads have the processor.
+        is_behind: Returns whether many records wait in Kafka; see `source_is_behind`.
     """
 
     def __init__(
@@ -83,8 +84,10 @@ class Dispatcher:
         executor: TaskExecutor,
         *,
         yield_to_requests: Callable[[], None] = lambda: None,
+        is_behind: Callable[[], bool] = lambda: False,
     ) -> None:
         self.prepare = prepare
+        self.is_behind = is_behind
         self.yield_to_requests = yield_to_requests
         self.on_decode_error = on_decode_error
         self.gate = BackpressureGate(on_room)

@@ -28,6 +28,13 @@ _T_contra = TypeVar("_T_contra", contravariant=True)
 _SLICE = 64  # items taken under one lock: some 0.3 ms of work, after which the thread yields to requests
 _TURNS = 16  # slices delivered before another queue has its turn
 
+_delivery = threading.local()  # `is_behind` of the queue that the thread drains
+
+
+def source_is_behind() -> Callable[[], bool] | None:
+    """Returns the function that tells whether a source is far behind: that of what this thread delivers now, if any."""
+    return getattr(_delivery, "is_behind", None)
+
 
 class SubscriberInput(Protocol[_T_contra]):
     """The side of a queue that its source uses. Any thread; no method blocks."""
@@ -77,6 +84,11 @@ class SubscriptionContext(Protocol):
     @property
     def yield_to_requests(self) -> Callable[[], None]:
         """Called between slices of items."""
+        ...
+
+    @property
+    def is_behind(self) -> Callable[[], bool]:
+        """Returns whether many records wait in Kafka, so that a silent PV may have some there. Any thread."""
         ...
 
     def remove(self, queue: SubscriberQueue[Any]) -> None:
@@ -249,6 +261,14 @@ class SubscriberQueue(Generic[_T]):
         return items, ends
 
     def _drain(self) -> None:
+        outer = source_is_behind()  # of a subscriber that has caused this drain
+        _delivery.is_behind = self._context.is_behind
+        try:
+            self._drain_turns()
+        finally:
+            _delivery.is_behind = outer
+
+    def _drain_turns(self) -> None:
         self._drainer = threading.get_ident()
         for _ in range(_TURNS):
             items, ends = self._take()

@@ -83,15 +83,16 @@ def align(
             the whole number that it returns for an update, such as ``lambda update: update.user_tag``; it must grow in
             each PV. None drops the update.
         grace: Seconds that a PV may be silent before instants are given up that lack it. They are seconds in which this
-            operator waits for updates: those in which it or its subscriber is busy do not count, and a single wait
-            counts as a quarter of the grace at most. The newest EPICS time must be `grace` past the instant, too.
+            operator waits for updates: those in which it or its subscriber is busy do not count, nor those in which the
+            client is far behind, and a single wait counts as a quarter of the grace at most. The newest EPICS time must
+            be `grace` past the instant, too.
         incomplete: What to do with an instant that lacks a PV: "drop" drops its updates, "partial" emits it once no
             missing update can arrive, with the updates within `tolerance` of its oldest one.
         hold: Maximum age in seconds of a PV's last known value, by name or URI. ``math.inf`` for setpoints that never
             change.
         capacity: Updates that may wait; by default 1,000 for each PV, within 20,000 and 100,000. A full queue gives up
-            its oldest instant before the grace is over. A client that has fallen behind gets a batch of each PV after
-            the other, of up to 1 MB. Held PVs may have 1024 more each.
+            its oldest instant before the grace is over. A client that has fallen far behind reads no PV ahead of the
+            others by more than that, up to some 700 PVs. Held PVs may have 1024 more each.
         pulse_id_mask: Bits of the nanoseconds that hold the pulse id; by default those of the environment. An id with
             all bits set is invalid.
         counts: Filled with the numbers of updates and instants.

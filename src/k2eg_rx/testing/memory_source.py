@@ -144,6 +144,10 @@ class MemorySource:
                 for topic, number in self._partitions()
             )
 
+    def is_behind(self) -> bool:
+        """Returns False; see `RecordSource.is_behind`."""
+        return False
+
     def assignment(self) -> Assignment | None:
         """Returns what is read; see `RecordSource.assignment`."""
         with self._broker.changed:

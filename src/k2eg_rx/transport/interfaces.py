@@ -22,6 +22,8 @@ from k2eg_rx.texts import printable
 Partition = tuple[str, int]  # a topic's name and the number of one of its partitions
 Offsets = Mapping[Partition, int]
 
+FAR_BEHIND = 10_000  # records of all topics; a client reads fewer in less than a second
+
 
 class MissingTopicError(TransportError):
     """A topic does not exist, or was deleted.
@@ -231,6 +233,10 @@ class RecordSource(Protocol):
 
     def lag(self) -> int:
         """Returns how many records of the topics are on the broker but not received yet, as far as known."""
+        ...
+
+    def is_behind(self) -> bool:
+        """Whether so many records are not received yet that topics may be far apart. Any thread."""
         ...
 
     def assignment(self) -> Assignment | None:

@@ -48,7 +48,10 @@ _CONSUMER_DEFAULTS: Properties = {
 # while all other topics are silent, the first event of an added PV takes twice this time. Each fetch names all
 # partitions: 2,000 silent PVs cost a quarter of a processor with 20 ms and a tenth with 100 ms (benchmarks/idle.py).
 # The reply topic is read from the start, so that Kafka's default of 500 ms adds no latency.
-_EVENTS_DEFAULTS: Properties = {"fetch.wait.max.ms": 100}
+_EVENTS_DEFAULTS: Properties = {
+    "fetch.wait.max.ms": 100,
+    "max.partition.fetch.bytes": 64 * 1024,  # see `k2eg_rx.kafka.consumer.leveling`
+}
 _HISTORY_DEFAULTS: Properties = {"fetch.wait.max.ms": 20}  # history is read for a short time only
 
 _CONSUMER_RULES: Properties = {

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from k2eg_rx.texts import get_logger
+from k2eg_rx.transport import FAR_BEHIND
 
 _log = get_logger(__name__)
 
 Partition = tuple[str, int]
 
 INTERVAL = 1.0  # seconds
+_NEAR = 1_000  # records, below which a consumer that was far behind has come up
 _AT_ONCE = 256  # partitions measured per interval, in turn: 25 us each, during which no records are read
 
 
@@ -30,7 +32,9 @@ class Lag:
 
     Attributes:
         starts: The partitions that are read, with their initial offsets.
+        by_partition: The lag in records of each partition that was measured.
         total: The lag in records.
+        is_far: Whether it was `FAR_BEHIND` records or more, and is not near the end yet.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,8 +42,9 @@ class Lag:
         self._next = 0.0
         self.starts: dict[Partition, int] = {}
         self._step: list[Partition] = []
-        self._lags: dict[Partition, int] = {}
+        self.by_partition: dict[Partition, int] = {}
         self.total = 0
+        self.is_far = False
 
     def add(self, partitions: Iterable[TopicPartition]) -> None:
         """Adds partitions with their initial offsets."""
@@ -50,13 +55,13 @@ class Lag:
         for partition in partitions:
             key = (partition.topic, partition.partition)
             self.starts.pop(key, None)
-            self.total -= self._lags.pop(key, 0)
+            self.total -= self.by_partition.pop(key, 0)
 
-    def refresh(self, consumer: Consumer) -> None:
-        """Measures the lag, if the interval has passed."""
+    def refresh(self, consumer: Consumer) -> bool:
+        """Measures the lag, if the interval has passed; returns whether it has."""
         now = self._clock()
         if now < self._next:
-            return
+            return False
         self._next = now + INTERVAL
         if not self._step:
             self._step = list(self.starts)
@@ -65,6 +70,8 @@ class Lag:
             self._measure(consumer, [key for key in some if key in self.starts])
         except KafkaException as failure:
             _log.debug("lag unknown: error=%s", failure)
+        self.is_far = self.total >= (_NEAR if self.is_far else FAR_BEHIND)
+        return True
 
     def _measure(self, consumer: Consumer, keys: list[Partition]) -> None:
         if not keys:
@@ -74,5 +81,5 @@ class Lag:
             at = position.offset if position.offset >= 0 else self.starts[key]
             _, end = consumer.get_watermark_offsets(position, cached=True)
             lag = max(end - at, 0) if at >= 0 else 0
-            self.total += lag - self._lags.get(key, 0)
-            self._lags[key] = lag
+            self.total += lag - self.by_partition.get(key, 0)
+            self.by_partition[key] = lag

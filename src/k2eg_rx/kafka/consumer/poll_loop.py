@@ -25,6 +25,7 @@ from k2eg_rx.kafka.connection.health import Health, Permission
 from k2eg_rx.kafka.connection.librdkafka_log import ConsumerLog
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog, close_in_background
 from k2eg_rx.kafka.consumer.lag import INTERVAL, Lag, Partition
+from k2eg_rx.kafka.consumer.leveling import Leveling
 from k2eg_rx.kafka.consumer.lost_positions import LostPosition, StoppedPartitions
 from k2eg_rx.kafka.consumer.records import records_of
 from k2eg_rx.texts import get_logger
@@ -108,6 +109,7 @@ class PollLoop:
         self._logged: set[tuple[str, int]] = set()
         self.lag = Lag()
         self._stopped = StoppedPartitions()
+        self.leveling = Leveling()
         self._watchdog = ConnectionWatchdog(health)
         self._consumer: Consumer | None = None
         self._max_batch = LARGEST_BATCH
@@ -170,6 +172,7 @@ class PollLoop:
     def _replace(self, consumer: Consumer) -> Consumer:
         _log.warning("consumer has lost its brokers, which answer other clients; replacing it")
         new = self._make()
+        self.leveling.reset()
         self._resume_on(new, consumer)
         close_in_background(consumer)
         return new
@@ -197,7 +200,8 @@ class PollLoop:
         if self._signal.is_set():
             self._signal.clear()
         self._do_actions(consumer)
-        self.lag.refresh(consumer)
+        if self.lag.refresh(consumer) and not self.is_member:
+            self.leveling.update(consumer, self.lag)
         if not self._is_ready():
             self._wait_until_ready(consumer)
             return
@@ -266,6 +270,8 @@ class PollLoop:
             self._handle_errors(consumer, [message for message in messages if message.error() is not None])
         if records:
             self._deliver(records)
+        if records and self.leveling.is_active:
+            self.leveling.add(consumer, records)
 
     def _conflated(self, messages: Sequence[Message]) -> Sequence[Message]:
         self._max_batch = LARGEST_BATCH
@@ -335,6 +341,7 @@ class PollLoop:
     def _restart_partition(self, consumer: Consumer, partition: TopicPartition) -> None:
         """Restarts a partition at another offset. librdkafka stops it after a failed reset, so `seek` fails."""
         self.lag.add([partition])
+        self.leveling.forget(consumer, [partition])
         consumer.incremental_unassign([partition])
         consumer.incremental_assign([partition])
 

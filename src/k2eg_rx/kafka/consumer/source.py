@@ -83,6 +83,10 @@ class TopicSource(Generic[_P]):
         """Returns the number of records not received yet; see `RecordSource.lag`."""
         return self._poll_loop.lag.total
 
+    def is_behind(self) -> bool:
+        """Whether many records were not received yet; see `RecordSource.is_behind`."""
+        return self._poll_loop.lag.is_far
+
     def assignment(self) -> Assignment | None:
         """Returns what is read; see `RecordSource.assignment`."""
         number = len(self._poll_loop.lag.starts)
@@ -193,6 +197,7 @@ class ExactSource(TopicSource[PollLoop]):
         partitions = self._assigned.pop(subscription, [])
         if partitions:
             self._poll_loop.forget(partitions)
+            self._poll_loop.leveling.forget(consumer, partitions)
             consumer.incremental_unassign(partitions)
 
 

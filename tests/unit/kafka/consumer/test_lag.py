@@ -56,6 +56,16 @@ def test_the_lag_is_the_sum_over_partitions(harness):
     assert harness.refresh() == 0
 
 
+def test_a_consumer_is_far_behind_until_it_is_near_the_end(harness):
+    harness.lag.add([TopicPartition("t", 0, 0)])
+    far: list[bool] = []
+    for end in (9_999, 10_000, 1_000, 999, 9_999):
+        harness.consumer.ends = {("t", 0): end}
+        harness.refresh()
+        far.append(harness.lag.is_far)
+    assert far == [False, True, True, False, False]
+
+
 def test_unfetched_partitions_have_no_lag(harness):
     harness.lag.add([TopicPartition("t", 0, 5)])
     assert harness.refresh() == 0

@@ -10,6 +10,7 @@ from confluent_kafka import TopicPartition
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.consumer.lag import Lag
+from k2eg_rx.kafka.consumer.leveling import Leveling
 from k2eg_rx.kafka.consumer.source import ExactSource
 from k2eg_rx.kafka.metadata.topic_subscription import TopicSubscription
 from k2eg_rx.kafka.presence import _read_nothing
@@ -31,6 +32,7 @@ class FakePollLoop:
     def __init__(self) -> None:
         self.actions: list[Callable[[Any], None]] = []
         self.lag = Lag()
+        self.leveling = Leveling()
         self.refreshed: list[list[str]] = []
 
     def start(self) -> None:
