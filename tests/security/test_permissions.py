@@ -97,7 +97,8 @@ def test_no_permission_to_send_commands(site: Any, user: str, settings: Settings
     with _client(settings) as client:
         first(client.ready_stream())
         text = _error_of(client, scanner)
-    assert f"topic {site.commands!r}" in text
+    assert repr(site.commands) in text  # Kafka refuses the topic, or before that the producer's id
+    assert "ACL" in text
     assert "WRITE" in text
 
 

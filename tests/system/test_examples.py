@@ -205,8 +205,10 @@ def test_archiver_goes_on_where_it_has_ended(
         update.record.offset for update in first(replay_file(tmp_path / "data", pvs=["demo:ramp100"]).pipe(to_list))
     ]
     published = first(client.replay_stream(["pva://demo:ramp100"], timedelta(minutes=10)).pipe(to_list))
+    offsets = [update.record.offset for update in published if ramp[0] <= update.record.offset <= ramp[-1]]
     assert len(ramp) > 100
-    assert ramp == [update.record.offset for update in published if ramp[0] <= update.record.offset <= ramp[-1]]
+    assert offsets, "the broker keeps less of the PV than the archiver has run"
+    assert [offset for offset in ramp if offset >= offsets[0]] == offsets
     printed = run(ROOT / "examples/query_recording.py", "data/*.parquet")
     assert re.search(rf"^ *demo:ramp100 +{len(ramp)} +0 +99\.0+$", printed, re.MULTILINE)
     assert re.search(r"┆ demo:ramp100 +┆ demo:sine10 +│", printed)
