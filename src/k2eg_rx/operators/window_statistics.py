@@ -59,9 +59,9 @@ def window_statistics(
     By event time, an update belongs to the windows that contain its EPICS time. A window closes when an update of the
     PV arrives whose time is `grace` past the window's end. If the PV falls silent, its windows close by the scheduler's
     clock, counted from the PV's last update; clocks of IOCs and of this machine need not agree. Time in which this
-    operator is busy with other updates, its subscriber blocks, or the client is far behind does not count as silence. An
-    update whose windows are closed is dropped as LATE. Ten such updates in a row mean that the PV's clock was set back:
-    its windows then start anew.
+    operator is busy with other updates, its subscriber blocks, or the client is far behind does not count as silence.
+    An update whose windows are closed is dropped as LATE. Ten such updates in a row mean that the PV's clock was set
+    back: its windows then start anew.
 
     Statistics leave out INVALID values; see `Window`. A scalar in an open window takes about 150 bytes.
 
