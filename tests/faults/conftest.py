@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -104,8 +105,9 @@ class GatewayProcess:
         self._write("resume\n")
 
     def freeze(self) -> None:
-        """Stops the process, as a virtual machine is paused."""
+        """Stops the process, as a virtual machine is paused; returns when it has stopped."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
         """Continues a frozen process."""

@@ -199,8 +199,10 @@ class ApacheKafka:
             process.wait()
 
     def suspend(self) -> None:
-        """Suspends the process (SIGSTOP); its connections stay open."""
+        """Suspends the process (SIGSTOP); its connections stay open. Returns when all of its threads have stopped."""
         self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         """Resumes the process after `suspend`."""
