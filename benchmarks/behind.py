@@ -19,9 +19,9 @@ from k2eg_rx import Client, first
 from k2eg_rx.operators import AlignCounts, align
 from k2eg_rx.protocol import pack
 from k2eg_rx.pv import monitor_topic
-from laboratory import TIMEOUT, Laboratory, laboratory
+from laboratory import TIMEOUT, Laboratory, laboratory, send
 from measuring import apache_kafka
-from responder import HEADER, structure
+from responder import structure
 from throughput import Gate, shut
 
 _PERIOD = 100_000_000  # nanoseconds
@@ -38,14 +38,7 @@ def produce(place: Laboratory, names: Sequence[str], count: int) -> None:
         body = pack(update)
         for name in names:
             value = b"\x81" + pack(name) + body  # a map of one entry
-            while True:
-                try:
-                    producer.produce(
-                        monitor_topic(name), value, key=name.encode(), headers=HEADER, timestamp=at // 10**6
-                    )
-                    break
-                except BufferError:
-                    producer.poll(0.1)
+            send(producer, monitor_topic(name), name.encode(), value, timestamp=at // 10**6)
         producer.poll(0)
     if producer.flush(TIMEOUT):
         raise SystemExit("the updates could not be produced")

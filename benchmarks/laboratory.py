@@ -21,6 +21,17 @@ _BODIES = 1000  # distinct, so that decoders cannot cache results
 _LEAST_BODIES = 200  # of a PV: an event that is one of the last ones again is looked at as one that a gateway repeats
 
 
+def send(producer: Producer, topic: str, key: bytes, value: bytes, *, timestamp: int = 0) -> None:
+    """Sends an event when the producer has room; `timestamp` is Kafka's, in milliseconds, by default now."""
+    while True:
+        try:
+            producer.produce(topic, value, key=key, headers=HEADER, timestamp=timestamp)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return
+
+
 @dataclass(frozen=True, slots=True)
 class Laboratory:
     """A broker with a responder on it.
@@ -85,13 +96,7 @@ class Laboratory:
         each = -(-count // len(names))
         for number in range(count):
             turn, place = divmod(number, len(names)) if in_turn else divmod(number, each)[::-1]
-            body = heads[place] + structures[turn % rounds]
-            while True:
-                try:
-                    producer.produce(topics[place], body, key=keys[place], headers=HEADER)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
+            send(producer, topics[place], keys[place], heads[place] + structures[turn % rounds])
             if number % 1000 == 0:
                 producer.poll(0)
         if producer.flush(TIMEOUT):

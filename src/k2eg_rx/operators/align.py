@@ -91,8 +91,8 @@ def align(
         hold: Maximum age in seconds of a PV's last known value, by name or URI. ``math.inf`` for setpoints that never
             change.
         capacity: Updates that may wait; by default 1,000 for each PV, within 20,000 and 100,000. A full queue gives up
-            its oldest instant before the grace is over. A client that has fallen far behind reads no PV ahead of the
-            others by more than that, up to some 700 PVs. Held PVs may have 1024 more each.
+            its oldest instant before the grace is over. A client that has fallen far behind reads its PVs evenly, so
+            that the default suffices for some 700 PVs. Held PVs may have 1024 more each.
         pulse_id_mask: Bits of the nanoseconds that hold the pulse id; by default those of the environment. An id with
             all bits set is invalid.
         counts: Filled with the numbers of updates and instants.

@@ -4,7 +4,6 @@ from k2eg_rx.protocol import Headers, Record
 from k2eg_rx.transport.connection_log import ConnectionLog
 from k2eg_rx.transport.decode_errors import DecodeErrorCounter, SizeFilter, oversized
 from k2eg_rx.transport.interfaces import (
-    FAR_BEHIND,
     Assignment,
     ConflationFilter,
     ConnectionState,
@@ -30,7 +29,6 @@ from k2eg_rx.transport.interfaces import (
 from k2eg_rx.transport.session import ClientTransports, time_left
 
 __all__ = [
-    "FAR_BEHIND",
     "Assignment",
     "ClientTransports",
     "ConflationFilter",

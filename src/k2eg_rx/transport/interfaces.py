@@ -22,8 +22,6 @@ from k2eg_rx.texts import printable
 Partition = tuple[str, int]  # a topic's name and the number of one of its partitions
 Offsets = Mapping[Partition, int]
 
-FAR_BEHIND = 10_000  # records of all topics; a client reads fewer in less than a second
-
 
 class MissingTopicError(TransportError):
     """A topic does not exist, or was deleted.

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from k2eg_rx.texts import get_logger
-from k2eg_rx.transport import FAR_BEHIND
 
 _log = get_logger(__name__)
 
 Partition = tuple[str, int]
 
 INTERVAL = 1.0  # seconds
-_NEAR = 1_000  # records, below which a consumer that was far behind has come up
+_FAR = 10_000  # records of all partitions; a consumer reads fewer in less than a second
+_NEAR = 1_000  # records of all partitions, below which a consumer that was far behind has come up
 _AT_ONCE = 256  # partitions measured per interval, in turn: 25 us each, during which no records are read
 
 
@@ -34,7 +34,7 @@ class Lag:
         starts: The partitions that are read, with their initial offsets.
         by_partition: The lag in records of each partition that was measured.
         total: The lag in records.
-        is_far: Whether it was `FAR_BEHIND` records or more, and is not near the end yet.
+        is_far: Whether many records wait: from 10,000 on, until fewer than 1,000 are left.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -70,7 +70,7 @@ class Lag:
             self._measure(consumer, [key for key in some if key in self.starts])
         except KafkaException as failure:
             _log.debug("lag unknown: error=%s", failure)
-        self.is_far = self.total >= (_NEAR if self.is_far else FAR_BEHIND)
+        self.is_far = self.total >= (_NEAR if self.is_far else _FAR)
         return True
 
     def _measure(self, consumer: Consumer, keys: list[Partition]) -> None:

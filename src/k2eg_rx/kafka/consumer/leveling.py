@@ -124,10 +124,6 @@ class Leveling:
         self._paused = [entry for entry in self._paused if entry[1] not in keys]
         heapq.heapify(self._paused)
 
-    def reset(self) -> None:
-        """Forgets everything, for a new consumer, in which nothing is paused."""
-        self.__init__(self._clock)
-
     def _lowest_time(self, consumer: Consumer) -> int:
         """Returns the time of the slowest partition that has more records."""
         while True:

@@ -172,7 +172,7 @@ class PollLoop:
     def _replace(self, consumer: Consumer) -> Consumer:
         _log.warning("consumer has lost its brokers, which answer other clients; replacing it")
         new = self._make()
-        self.leveling.reset()
+        self.leveling = Leveling()  # nothing is paused in the new one
         self._resume_on(new, consumer)
         close_in_background(consumer)
         return new
@@ -270,8 +270,8 @@ class PollLoop:
             self._handle_errors(consumer, [message for message in messages if message.error() is not None])
         if records:
             self._deliver(records)
-        if records and self.leveling.is_active:
-            self.leveling.add(consumer, records)
+            if self.leveling.is_active:
+                self.leveling.add(consumer, records)
 
     def _conflated(self, messages: Sequence[Message]) -> Sequence[Message]:
         self._max_batch = LARGEST_BATCH
