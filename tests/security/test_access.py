@@ -30,12 +30,24 @@ LIMIT = 10.0  # seconds in which a refusal must be reported, on an idle machine
 LONG = 600.0  # seconds; so long a timeout that no operation ends by it
 PATIENCE = 120.0  # seconds until a test fails; a passing test never waits that long
 _PRINT_THREADS_AT_EXIT = """
-import atexit, pathlib, sys
+import atexit, pathlib, sys, time
+
+
+def rdkafka_threads():
+    for path in pathlib.Path("/proc/self/task").glob("*/comm"):
+        try:
+            name = path.read_text().strip()
+        except OSError:  # it has ended meanwhile
+            continue
+        if name.startswith("rdk:"):
+            yield name
 
 
 def print_threads():
-    names = [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
-    print("librdkafka's:", [name for name in names if name.startswith("rdk:")])
+    deadline = time.monotonic() + 1  # the kernel shows a thread that was joined for a moment
+    while (names := list(rdkafka_threads())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    print("librdkafka's:", names)
 
 
 atexit.register(print_threads)  # before the handlers of the library, so that it runs after them
