@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from apache_kafka import ApacheKafka
+from apache_kafka import SHORT_SESSION, ApacheKafka
 from confluent_kafka.admin import AdminClient, NewTopic
 from kafka_distribution import find_distribution
 
@@ -111,7 +111,8 @@ class Site:
         kafka, conf = folder / "kafka", folder / "conf"
         for each in (kafka, conf):
             each.mkdir()
-        self.broker = ApacheKafka(find_distribution(), kafka, {"auto.create.topics.enable": "false"}).start()
+        properties = {**SHORT_SESSION, "auto.create.topics.enable": "false"}
+        self.broker = ApacheKafka(find_distribution(), kafka, properties).start()
         topics = [NewTopic(name, PARTITIONS) for name in ("puts", "monitors")]
         admin = AdminClient({"bootstrap.servers": self.broker.address})
         for created in admin.create_topics(topics).values():

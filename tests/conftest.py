@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import pytest
-from apache_kafka import ApacheKafka, ExternalKafka
+from apache_kafka import SHORT_SESSION, ApacheKafka, ExternalKafka
 from hypothesis import HealthCheck, settings
 from kafka_distribution import Distribution, Unavailable, find_distribution
 
@@ -115,6 +115,7 @@ def make_apache_kafka(
             java_options: Sequence[str] = (),
         ) -> ApacheKafka:
             folder = tmp_path_factory.mktemp("apache-kafka")
+            properties = {**SHORT_SESSION, **(properties or {})}
             broker = ApacheKafka(kafka_distribution, folder, properties, listeners, java_options)
             brokers.callback(broker.remove_data)
             return broker.start()

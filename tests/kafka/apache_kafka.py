@@ -63,12 +63,15 @@ _PROPERTIES: Mapping[str, str] = {
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",
-    # The controller rejects a restarted broker until the session of the killed one has expired; 9 s and 2 s by default.
-    "broker.session.timeout.ms": "3000",
+    # On a busy machine a broker may have no time for heartbeats, and would then lead no partition; 9 s by default.
+    "broker.session.timeout.ms": "60000",
     "broker.heartbeat.interval.ms": "500",
     "log.index.size.max.bytes": str(1 << 20),  # each partition maps two files of this size; 10 MiB by default
     "log.cleaner.dedupe.buffer.size": str(4 << 20),  # allocated at the start; 128 MiB by default
 }
+
+# Properties of a broker that is killed: the controller rejects it at the restart until its session has expired.
+SHORT_SESSION: Mapping[str, str] = {"broker.session.timeout.ms": "3000"}
 
 # The kernel kills the broker when the thread that started it ends, also if the tests are killed.
 _DIE_WITH_PARENT = """
