@@ -79,7 +79,8 @@ def test_client_gateway_and_command_line_need_only_the_kafka_section(
         with Client("site", "app", settings=settings) as client:
             first(client.put_stream("pva://t:ao", 2.5))
             assert first(client.get_stream("ca://t:ao")).value == 2.5
-            assert first(client.monitor_stream("pva://t:ao")).value == 2.5
+            # A gateway that knows the monitor from the case before may publish the value before the put, too.
+            first(client.monitor_stream("pva://t:ao").pipe(ops.filter(lambda update: update.value == 2.5)))
             assert client.status.reason == ""
         got = site.run("get", "pva://t:ao")
         assert (got.returncode, "2.5" in got.stdout) == (0, True), got
