@@ -50,6 +50,10 @@ def main() -> None:
         newest[update.name] = update  # one thread writes; the others read one entry: that needs no lock
 
     class Handler(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # the browser has left
+                super().handle()
+
         def do_GET(self) -> None:
             if self.path == "/":
                 self.respond("text/html", PAGE)
