@@ -55,13 +55,10 @@ TEST_TIMEOUT = 900.0  # seconds for a whole test; a single wait fails much earli
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Extends the timeout of these tests, which start a broker and processes on machines that may be busy.
-
-    The method "signal" fails a test that hangs; "thread" would end the interpreter, and with it the output.
-    """
+    """Extends the timeout of these tests, which start a broker and processes on machines that may be busy."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT, method="signal"))
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT))
 
 
 class Certificates:
