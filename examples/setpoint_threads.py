@@ -68,8 +68,8 @@ def main() -> None:
             threads.shutdown()
             for uri, start in starts.items():
                 client.put(uri, Scalar("value", start), timeout=10.0)
-        for name, value in newest.items():
-            print(f"{name}: {changed[name]} updates, the last one {value:.3f}")
+    for name, value in newest.items():  # the client is closed: nothing changes it any more
+        print(f"{name}: {changed[name]} updates, the last one {value:.3f}")
 
 
 if __name__ == "__main__":

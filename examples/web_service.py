@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 from k2eg_rx import Client, PVUpdate
 from k2eg_rx.operators import conflate
@@ -76,6 +78,11 @@ def main() -> None:
 
     with Client("demo", "example-web") as client, ThreadingHTTPServer(("127.0.0.1", options.port), Handler) as server:
         client.monitor_many_stream([f"pva://{name}" for name in NAMES]).pipe(conflate(2.0)).subscribe(keep)
+
+        def stop(*_: object) -> None:
+            Thread(target=server.shutdown).start()  # it waits for the loop below, which this thread runs
+
+        signal.signal(signal.SIGINT, stop)  # KeyboardInterrupt could cut off a request that begins
         print(f"serving http://127.0.0.1:{server.server_port}/ (Ctrl-C to stop)", flush=True)
         server.serve_forever()
 
@@ -86,5 +93,5 @@ def row(update: PVUpdate) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):  # Ctrl-C ends the service
+    with suppress(KeyboardInterrupt):  # before it serves
         main()
