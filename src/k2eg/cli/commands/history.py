@@ -10,7 +10,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import UTC, datetime
 from tempfile import TemporaryFile
 from typing import Any, TextIO
 
@@ -42,16 +41,16 @@ def history(arguments: Namespace, settings: Settings) -> None:
         CommandError: A PV has no history in this time; the others are printed first.
         ValueError: The file exists.
     """
-    until = arguments.until or datetime.now(UTC)
     with open_connected_client(settings, arguments) as client:
         targets = targets_of(arguments.names, arguments, settings)
-        _print(arguments, client, uris_with_history(client, targets, (arguments.since, until)), until)
+        _print(arguments, client, uris_with_history(client, targets, arguments.interval))
 
 
-def _print(arguments: Namespace, client: Client, given: Sequence[str], until: datetime) -> None:
+def _print(arguments: Namespace, client: Client, given: Sequence[str]) -> None:
+    since, until = arguments.interval
     uris = {PVAddress.parse(uri).name: uri for uri in given}
     summaries = {name: Summarizer(name, arguments.gap) for name in uris}
-    updates: Observable[PVUpdate] = client.replay_stream(given, arguments.since, until)
+    updates: Observable[PVUpdate] = client.replay_stream(given, since, until)
     if arguments.parquet is not None:
         from k2eg_rx.recording import record  # noqa: PLC0415 - an extra
 
@@ -74,7 +73,7 @@ def _print(arguments: Namespace, client: Client, given: Sequence[str], until: da
         rows.end(stop)
         results = [summary.result(stop) for summary in summaries.values()]
         if arguments.summary or not direct:
-            _print_summary(results, arguments, until)
+            _print_summary(results, arguments)
         _copy(spooled)
     if arguments.parquet is not None:
         print_lines(f"{sum(result.count for result in results)} updates in {arguments.parquet}")
@@ -87,7 +86,7 @@ def _rows(arguments: Namespace, names: Sequence[str], write: Write) -> Rows:
     if arguments.summary or arguments.parquet is not None:
         return Rows()
     if arguments.every is not None:
-        grid = HistoryGrid(names, nanoseconds_of(arguments.since), arguments.every)
+        grid = HistoryGrid(names, nanoseconds_of(arguments.interval[0]), arguments.every)
         return GridRows(grid, names, write, "json" if arguments.json else "csv" if arguments.csv else "text")
     if arguments.json:
         return ValueRows(Formatter(json=True).pv, write)
@@ -107,7 +106,7 @@ def _copy(spooled: TextIO) -> None:
             print_lines(lines)
 
 
-def _print_summary(results: Sequence[Summary], arguments: Namespace, until: datetime) -> None:
+def _print_summary(results: Sequence[Summary], arguments: Namespace) -> None:
     if arguments.json:
         for result in results:
             print_lines(json.dumps(_summary_object(result)))
@@ -115,10 +114,10 @@ def _print_summary(results: Sequence[Summary], arguments: Namespace, until: date
         objects = [_summary_object(result) for result in results]
         print_lines("\n".join(map(csv_line, [objects[0].keys(), *(one.values() for one in objects)])))
     else:
-        seconds = (until - arguments.since).total_seconds()
+        since, until = arguments.interval
         print_lines(
-            f"from {arguments.since.astimezone():%Y-%m-%d %H:%M:%S} to {until.astimezone():%Y-%m-%d %H:%M:%S}"
-            f" ({format_age(seconds)})"
+            f"from {since.astimezone():%Y-%m-%d %H:%M:%S} to {until.astimezone():%Y-%m-%d %H:%M:%S}"
+            f" ({format_age((until - since).total_seconds())})"
         )
         print_lines("\n".join(summary_lines(results)))
 

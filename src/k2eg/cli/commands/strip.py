@@ -9,7 +9,7 @@ import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from k2eg.cli.charts.canvas import coloured
 from k2eg.cli.charts.chart import chart_lines
@@ -36,9 +36,9 @@ def strip(arguments: Namespace, settings: Settings) -> None:
         ModuleNotFoundError: textual is not installed.
     """
     targets = targets_of(arguments.names, arguments, settings)
-    until = arguments.until or datetime.now(UTC)
+    since, until = arguments.interval
     view = View(
-        (until - arguments.since).total_seconds(),
+        (until - since).total_seconds(),
         own=arguments.own
         or bool(arguments.range)
         or any(curve.extent or curve.is_log for curve in arguments.file_curves),
@@ -47,7 +47,7 @@ def strip(arguments: Namespace, settings: Settings) -> None:
     if arguments.once:
         with open_connected_client(settings, arguments) as client:
             curves = _curves(arguments, targets, found_uris(client, targets, _SEARCH_SECONDS))
-            _print_once(client, SeriesBook(curves, arguments.gap), view, (arguments.since, until))
+            _print_once(client, SeriesBook(curves, arguments.gap), view, arguments.interval)
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CommandError("a strip chart needs a terminal: --once prints one as text", ExitCode.USAGE)
@@ -59,7 +59,7 @@ def strip(arguments: Namespace, settings: Settings) -> None:
         book = SeriesBook(curves, arguments.gap)
         app = StripApp(book, view, lambda: client.status, is_over=lambda: signals.received is not None)
         streams = [
-            client.monitor_many_stream([curve.uri for curve in curves], since=arguments.since),
+            client.monitor_many_stream([curve.uri for curve in curves], since=since),
             client.connection_stream([curve.uri for curve in curves], overflow="latest"),
         ]
         subscriptions = [stream.subscribe(book.take, app.fail) for stream in streams]

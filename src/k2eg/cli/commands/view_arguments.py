@@ -38,10 +38,16 @@ def moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _check_interval(arguments: argparse.Namespace) -> None:
-    """Raises ValueError for an interval that is empty."""
-    if arguments.until is not None and arguments.since >= arguments.until:
-        raise ValueError(f"--since must be before --until, got {arguments.since} and {arguments.until}")
+def _set_interval(arguments: argparse.Namespace) -> None:
+    """Sets the interval. Its end is now unless it is given, as `since` is relative to now.
+
+    Raises:
+        ValueError: It is empty.
+    """
+    since, until = arguments.since, arguments.until or datetime.now().astimezone()
+    if since >= until:
+        raise ValueError(f"--since must be before --until, got {since} and {until}")
+    arguments.interval = since, until
 
 
 def _add_interval(parser: Parser, check: Callable[[argparse.Namespace], object]) -> None:
@@ -54,7 +60,7 @@ def _add_interval(parser: Parser, check: Callable[[argparse.Namespace], object])
 
     def check_all(arguments: argparse.Namespace) -> None:
         check(arguments)
-        _check_interval(arguments)
+        _set_interval(arguments)
 
     parser.add_argument(
         "--since",
@@ -249,7 +255,7 @@ def add_strip(strip: Parser) -> None:
         collect(arguments)
         if arguments.until is not None and not arguments.once:
             raise ValueError("--until needs --once: a chart on a terminal goes on")
-        _check_interval(arguments)
+        _set_interval(arguments)
 
     strip.set_defaults(check=check)
 
