@@ -3,7 +3,8 @@
 A client of this library reads a PV's topic from before its command on. A released client (`k2eg` up to 0.3.2)
 subscribes to the topic when it has the reply, and reads it from the time at which its consumer group was assigned
 anew. So for each activation by a released client the value is published again after a delay, and whenever the topic
-is seen to have more consumers than before.
+is seen to have more consumers than before; then once more after the next look, for a consumer that was slow to ask
+where the topic ends.
 
 Repeats of one monitor are merged: within half a second there are two at most, however many clients ask.
 
@@ -85,6 +86,7 @@ class Repeats(Generic[_M]):
         self._timer = SerialDisposable()
         self._watched: dict[str, dict[_M, None]] = {}  # by topic
         self._consumers: dict[str, int] = {}  # of the watched topics, when they were looked up last
+        self._grown: set[str] = set()  # the topics that had more consumers then than before
         self._looks: list[datetime] = []  # at which consumers are looked up, the next one first
         self._looking = False
 
@@ -119,15 +121,19 @@ class Repeats(Generic[_M]):
         if not monitors:
             self._watched.pop(monitor.topic, None)
             self._consumers.pop(monitor.topic, None)
+            self._grown.discard(monitor.topic)
 
     def consumers(self, number: Mapping[str, int] | None) -> None:
-        """Repeats the values of the topics that have more consumers than before."""
+        """Repeats the values of the topics that have more consumers than before, or had at the look before this one."""
         if number is None:
             return
         due = self._scheduler.now + _SETTLING
+        before, self._consumers = self._consumers, {topic: number.get(topic, 0) for topic in self._watched}
+        had_grown, self._grown = self._grown, set()
         for topic, monitors in self._watched.items():
-            before, self._consumers[topic] = self._consumers.get(topic, 0), number.get(topic, 0)
-            if self._consumers[topic] > before:
+            if self._consumers[topic] > before.get(topic, 0):
+                self._grown.add(topic)
+            if topic in self._grown or topic in had_grown:
                 for monitor in monitors:
                     self._repeat_at(monitor, due)
 

@@ -110,19 +110,22 @@ def test_without_a_delay_nothing_is_repeated() -> None:
     assert (bench.published, bench.looks) == ([], [])
 
 
-def test_a_new_consumer_gets_the_value_after_it_was_seen(bench: Bench) -> None:
+def test_a_new_consumer_gets_the_value_after_it_was_seen_and_once_more_after_the_next_look(bench: Bench) -> None:
     bench.repeats.subscribing(bench.monitor)
     bench.advance(5.0)
     bench.consumers = {"a": 1}
     bench.advance(60.0)
     assert bench.looks == [1.0, 2.0, 4.0, 7.0, 12.0, 20.0, 32.0]
-    assert bench.times() == [1.0, 7.5]
+    assert bench.times() == [1.0, 7.5, 12.5]
     bench.repeats.consumers({"a": 2, "b": 1})  # of the look-up once a minute
     bench.advance(60.0)
-    bench.repeats.consumers(None)
+    bench.repeats.consumers(None)  # Kafka did not answer
+    bench.advance(60.0)
+    bench.repeats.consumers({"a": 1})
+    bench.advance(60.0)
     bench.repeats.consumers({})
     bench.advance(60.0)
-    assert bench.times() == [1.0, 7.5, 65.5]
+    assert bench.times() == [1.0, 7.5, 12.5, 65.5, 185.5]
 
 
 def test_many_activations_look_up_consumers_once_a_second(bench: Bench) -> None:
