@@ -35,12 +35,16 @@ def new_reply_id() -> str:
     return os.urandom(16).hex()
 
 
+def _error_of(done: Future[None]) -> Exception | None:
+    error = None if done.cancelled() else done.exception()
+    return error if isinstance(error, Exception) else None
+
+
 def when_done(futures: Sequence[Future[None]], action: Callable[[Exception | None], None]) -> None:
     """Calls the action once when all futures are done, with the first error or None, on the last one's thread."""
 
     def finish() -> None:
-        errors = [future.exception() for future in futures if not future.cancelled()]
-        action(next((error for error in errors if isinstance(error, Exception)), None))
+        action(next(filter(None, map(_error_of, futures)), None))
 
     if all(future.done() for future in futures):
         finish()
@@ -265,7 +269,7 @@ class CommandSender:
             if self._has_backlog:
                 self._backlog.append(send)
                 return
-        when_done([self.ready], send)
+        send(_error_of(self.ready))  # it is done, as the backlog has been sent
 
     def _send_backlog(self, ready: Future[None]) -> None:
         while True:
@@ -275,7 +279,7 @@ class CommandSender:
                     return
                 send = self._backlog.popleft()
             try:
-                when_done([ready], send)
+                send(_error_of(ready))
             except BaseException:
                 self._send_backlog(ready)  # the others do not wait for the failed one
                 raise
