@@ -160,6 +160,7 @@ class Fleet:
             self._desired,
             self.owner,
             append,
+            log.catch_up,
             snapshots=parts.recurring,
             status=parts.status,
             topics=parts.topics,

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 import reactivex
 from reactivex import Observable, abc
-from reactivex.disposable import SerialDisposable
+from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.claims import LOST, UNCONFIRMED, ClaimState
@@ -84,6 +84,7 @@ class FleetHandlers:
         desired: What is wanted.
         owner: What this gateway publishes.
         append: Appends an entry to the log.
+        catch_up: Calls its argument when this gateway has read what is in the log now.
         snapshots: This gateway's snapshots.
         status: Answers for this gateway.
         topics: Creates topics.
@@ -96,6 +97,7 @@ class FleetHandlers:
         desired: DesiredState,
         owner: Owner,
         append: Append,
+        catch_up: Callable[[Callable[[], None]], None],
         *,
         snapshots: RecurringSnapshots,
         status: StatusHandler,
@@ -106,6 +108,7 @@ class FleetHandlers:
         self._desired = desired
         self._owner = owner
         self._append = append
+        self._catch_up = catch_up
         self._snapshots = snapshots
         self._status = status
         self._asked: deque[datetime] = deque(maxlen=_STATUS_PER_SECOND)
@@ -272,11 +275,12 @@ class FleetHandlers:
 
     def trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:
         """Returns the reply to a trigger; empty if the owner of the snapshot replies."""
+        return self._refused_name(request) or self._when_known(request, lambda topic: self._trigger(topic, request))
+
+    def _trigger(
+        self, topic: str, request: CommandRequest[RepeatingSnapshotTriggerCommand]
+    ) -> Observable[OutgoingRecord]:
         name, reply_to = request.command.snapshot_name, request.reply_to
-        refused = self._refused_name(name, request)
-        if refused is not None:
-            return refused
-        topic = snapshot_topic(name)
         if topic not in self._desired.snapshots:
             text = f"Snapshot '{name}' has not been found"
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -2, text)
@@ -296,11 +300,10 @@ class FleetHandlers:
 
     def stop(self, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
         """Returns the reply to a stop; empty if the owner of the snapshot replies."""
+        return self._refused_name(request) or self._when_known(request, lambda topic: self._stop(topic, request))
+
+    def _stop(self, topic: str, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
         name, reply_to = request.command.snapshot_name, request.reply_to
-        refused = self._refused_name(name, request)
-        if refused is not None:
-            return refused
-        topic = snapshot_topic(name)
         if topic not in self._desired.snapshots:
             return reply_stream(self._metrics, reply_to, RECURRING_KEY, f"Snapshot '{name}' is already stopped")
         return self._snapshots.stop(request) if self._runs_here(topic) else self._forward(topic, request)
@@ -319,9 +322,33 @@ class FleetHandlers:
             self._append(_STATUS_PARTITION, Kind.STATUS, name, value, written)
         return self._status.status(request)
 
-    def _refused_name(self, name: str, request: ControlRequest) -> Observable[OutgoingRecord] | None:
-        wrong = name_error(name)
+    def _refused_name(self, request: ControlRequest) -> Observable[OutgoingRecord] | None:
+        wrong = name_error(request.command.snapshot_name)
         return refusal_stream(self._metrics, request.reply_to, RECURRING_KEY, -1, wrong) if wrong else None
+
+    def _when_known(
+        self, request: ControlRequest, answer: Callable[[str], Observable[OutgoingRecord]]
+    ) -> Observable[OutgoingRecord]:
+        """Returns the answer, given the snapshot's topic. A snapshot that is not known is looked for in the log first.
+
+        Its start is confirmed when Kafka has it, which may be before this gateway has read it.
+        """
+        topic = snapshot_topic(request.command.snapshot_name)
+        if topic in self._desired.snapshots:
+            return answer(topic)
+
+        def subscribe(
+            observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            answered = SingleAssignmentDisposable()
+
+            def know() -> None:
+                answered.disposable = answer(topic).subscribe(observer)
+
+            self._catch_up(know)
+            return answered
+
+        return reactivex.create(subscribe)
 
     def _runs_here(self, topic: str) -> bool:
         return self._owner.publishes(self._desired.partition_of(topic)) and self._snapshots.runs(topic)

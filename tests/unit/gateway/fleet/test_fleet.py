@@ -44,6 +44,7 @@ class Log:
         self._site = site
         self.is_stuck = False  # reads nothing
         self.lag = 0
+        self.catching_up: list[Callable[[], None]] = []
 
     def start(self, scheduler: Any, reader: Any) -> None:
         self.reader = reader
@@ -55,14 +56,17 @@ class Log:
         if not self.is_stuck:
             entries, self.waiting = self.waiting, []
             self.reader.on_entries(entries)
+            done, self.catching_up = self.catching_up, []
+            for each in done:
+                each()
 
     def append(self, partition: int, key: bytes, value: bytes | None, done: Callable[[Any], None]) -> None:
         self._site.append(partition, key, value)
         call_soon(self._site.scheduler, lambda: done(None))
 
     def catch_up(self, done: Callable[[], None]) -> None:
+        self.catching_up.append(done)
         self.read()
-        done()
 
     def close(self, timeout: float) -> None: ...
 
@@ -423,6 +427,26 @@ def test_triggers_and_stops_are_carried_out_once_by_the_owner(site: Site) -> Non
     last = {(entry.kind, entry.name): entry.value for entry in site.entries}
     assert last[next(key for key in last if key[0].value == "snapshot")] is None
     assert all(value is None for (kind, _), value in last.items() if kind.value in ("command", "numbers"))
+
+
+def test_a_start_is_known_to_commands_after_its_confirmation_however_late_the_log_is_read(site: Site) -> None:
+    first = site.add()
+    site.assign((first, ALL))
+    for name in ("s", "t"):
+        first.log.is_stuck = True
+        definition = {"snapshot_name": name, "pv_name_list": ["pva://a"], "triggered": True}
+        first.command("repeating_snapshot", **definition, time_window_msec=100)
+    assert site.replies() == [0, 0]
+    first.command("repeating_snapshot_trigger", snapshot_name="s")
+    first.command("repeating_snapshot_stop", snapshot_name="t")
+    assert site.replies() == [0, 0], "the others wait for the log"
+    first.log.is_stuck = False
+    first.log.read()
+    site.update("a", 1, 1.0)
+    assert site.replies() == [0, 0, 0, 0]
+    assert [body["iter_index"] for _, body in site.published["s"] if body["message_type"] == 2] == [1]
+    first.command("repeating_snapshot_trigger", snapshot_name="t")
+    assert site.replies()[4:] == [-2], "it was stopped"
 
 
 def test_a_late_gateway_knows_everything_and_publishes_what_it_is_given(site: Site) -> None:
