@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -132,11 +131,24 @@ class Sending:
 
     def give_up(self) -> None:
         """Takes the records from librdkafka. Each one is reported, by its own outcome if that is known."""
-        with suppress(KafkaException):
-            self.producer.flush(0.0)
+        self._serve(0.0)
         if len(self.producer) > 0:
             self.producer.purge()
-            with suppress(KafkaException):
-                self.producer.flush(_PURGE_TIMEOUT)
+            self._serve(_PURGE_TIMEOUT)
         for record in list(self.in_flight):
             record(KafkaError(KafkaError._PURGE_INFLIGHT), None)
+
+    def _serve(self, timeout: float) -> None:
+        """Serves the reports that come within some seconds.
+
+        Not by `flush`: that sets the exception of a fatal error and goes on calling reports, each of which then fails.
+        """
+        deadline = time.monotonic() + timeout
+        while len(self.producer) > 0:
+            left = deadline - time.monotonic()
+            try:
+                served = self.producer.poll(max(left, 0.0))
+            except KafkaException:
+                served = 1  # a fatal error, of which librdkafka tells once
+            if left <= 0 and (not served or left < -_PURGE_TIMEOUT):
+                return

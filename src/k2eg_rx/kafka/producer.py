@@ -200,8 +200,11 @@ class KafkaSink:
         while self._deadline is None:
             self._work.wait(_IDLE_POLL)
             self._work.clear()
-            self._give_up_failed()
-            self._poll_reports()
+            try:
+                self._give_up_failed()
+                self._poll_reports()
+            except Exception:  # the thread must go on: without it nothing is sent any more
+                _log.exception("serving the reports of a producer failed")
         self._finish(self._deadline)
 
     def _poll_reports(self) -> None:

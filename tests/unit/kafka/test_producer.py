@@ -75,9 +75,6 @@ class ScriptedProducer:
             call(error, None)
         return count
 
-    def flush(self, timeout: float) -> None:
-        self.poll(timeout)
-
     def purge(self) -> None:
         self.purged = True
         while self.records:
@@ -338,6 +335,16 @@ def test_a_fatal_failure_leaves_in_doubt_what_librdkafka_had_and_sends_the_rest(
         b"3": [type(None)],
         b"4": [type(None)],
     }
+
+
+def test_a_fatal_error_that_is_told_while_a_producer_is_given_up_loses_no_report(bench: Bench) -> None:
+    def tell() -> None:
+        raise KafkaException(KafkaError(KafkaError._FATAL))
+
+    bench.send(b"1", b"2")
+    bench.producer.on_poll.extend([tell, tell])
+    bench.sink._fail(bench.sink._sending, KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER))
+    assert bench.kinds() == {b"1": [UnconfirmedError], b"2": [UnconfirmedError]}
 
 
 def test_a_refused_permission_is_certain(bench: Bench) -> None:
