@@ -54,8 +54,6 @@ _value_of = itemgetter(Record._fields.index("value"))
 def _largest(records: Sequence[Record]) -> float:
     """Returns the size of the largest value; infinite if there are tombstones, so that each is looked at."""
     try:
-        if len(records) == 1:  # a reply, usually, that a caller waits for
-            return len(_value_of(records[0]))
         return max(map(len, map(_value_of, records)), default=0)
     except TypeError:
         return math.inf

@@ -75,6 +75,11 @@ class ScriptedProducer:
             call(error, None)
         return count
 
+    def flush(self, timeout: float) -> None:
+        """Fails as confluent-kafka's does after a fatal error, whose exception is set while it calls reports."""
+        self.reports.clear()
+        raise SystemError("a report returned a result with an exception set")
+
     def purge(self) -> None:
         self.purged = True
         while self.records:
@@ -345,6 +350,22 @@ def test_a_fatal_error_that_is_told_while_a_producer_is_given_up_loses_no_report
     bench.producer.on_poll.extend([tell, tell])
     bench.sink._fail(bench.sink._sending, KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER))
     assert bench.kinds() == {b"1": [UnconfirmedError], b"2": [UnconfirmedError]}
+
+
+def test_the_thread_goes_on_after_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[str] = []
+
+    def serve() -> None:
+        served.append("reports")
+        bench.sink._work.set()
+        if len(served) == 1:
+            raise SystemError("a report failed")
+        bench.sink._deadline = 0.0
+
+    monkeypatch.setattr(bench.sink, "_poll_reports", serve)
+    bench.sink._work.set()
+    bench.sink._run()
+    assert len(served) == 2
 
 
 def test_a_refused_permission_is_certain(bench: Bench) -> None:

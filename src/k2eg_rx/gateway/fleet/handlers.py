@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 
 import reactivex
 from reactivex import Observable, abc
-from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
+from reactivex.disposable import SerialDisposable
+from reactivex.subject import Subject
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.gateway.commands.claims import LOST, UNCONFIRMED, ClaimState
@@ -275,12 +276,11 @@ class FleetHandlers:
 
     def trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:
         """Returns the reply to a trigger; empty if the owner of the snapshot replies."""
-        return self._refused_name(request) or self._when_known(request, lambda topic: self._trigger(topic, request))
+        return self._when_known(request, lambda: self._trigger(request))
 
-    def _trigger(
-        self, topic: str, request: CommandRequest[RepeatingSnapshotTriggerCommand]
-    ) -> Observable[OutgoingRecord]:
+    def _trigger(self, request: CommandRequest[RepeatingSnapshotTriggerCommand]) -> Observable[OutgoingRecord]:
         name, reply_to = request.command.snapshot_name, request.reply_to
+        topic = snapshot_topic(name)
         if topic not in self._desired.snapshots:
             text = f"Snapshot '{name}' has not been found"
             return refusal_stream(self._metrics, reply_to, RECURRING_KEY, -2, text)
@@ -300,10 +300,11 @@ class FleetHandlers:
 
     def stop(self, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
         """Returns the reply to a stop; empty if the owner of the snapshot replies."""
-        return self._refused_name(request) or self._when_known(request, lambda topic: self._stop(topic, request))
+        return self._when_known(request, lambda: self._stop(request))
 
-    def _stop(self, topic: str, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
+    def _stop(self, request: CommandRequest[RepeatingSnapshotStopCommand]) -> Observable[OutgoingRecord]:
         name, reply_to = request.command.snapshot_name, request.reply_to
+        topic = snapshot_topic(name)
         if topic not in self._desired.snapshots:
             return reply_stream(self._metrics, reply_to, RECURRING_KEY, f"Snapshot '{name}' is already stopped")
         return self._snapshots.stop(request) if self._runs_here(topic) else self._forward(topic, request)
@@ -322,33 +323,21 @@ class FleetHandlers:
             self._append(_STATUS_PARTITION, Kind.STATUS, name, value, written)
         return self._status.status(request)
 
-    def _refused_name(self, request: ControlRequest) -> Observable[OutgoingRecord] | None:
-        wrong = name_error(request.command.snapshot_name)
-        return refusal_stream(self._metrics, request.reply_to, RECURRING_KEY, -1, wrong) if wrong else None
-
     def _when_known(
-        self, request: ControlRequest, answer: Callable[[str], Observable[OutgoingRecord]]
+        self, request: ControlRequest, answer: Callable[[], Observable[OutgoingRecord]]
     ) -> Observable[OutgoingRecord]:
-        """Returns the answer, given the snapshot's topic. A snapshot that is not known is looked for in the log first.
+        """Returns the answer about a snapshot. One that is not known is looked for in the log first.
 
-        Its start is confirmed when Kafka has it, which may be before this gateway has read it.
+        A start is confirmed when Kafka has it, which may be before this gateway has read it.
         """
-        topic = snapshot_topic(request.command.snapshot_name)
-        if topic in self._desired.snapshots:
-            return answer(topic)
-
-        def subscribe(
-            observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            answered = SingleAssignmentDisposable()
-
-            def know() -> None:
-                answered.disposable = answer(topic).subscribe(observer)
-
-            self._catch_up(know)
-            return answered
-
-        return reactivex.create(subscribe)
+        name = request.command.snapshot_name
+        if wrong := name_error(name):
+            return refusal_stream(self._metrics, request.reply_to, RECURRING_KEY, -1, wrong)
+        if snapshot_topic(name) in self._desired.snapshots:
+            return answer()
+        caught_up: Subject[OutgoingRecord] = Subject()
+        self._catch_up(caught_up.on_completed)
+        return reactivex.concat(caught_up, reactivex.defer(lambda _: answer()))
 
     def _runs_here(self, topic: str) -> bool:
         return self._owner.publishes(self._desired.partition_of(topic)) and self._snapshots.runs(topic)
