@@ -200,6 +200,17 @@ class MockCluster:
         self._call("rd_kafka_mock_clear_request_errors", self._cluster, commits, result=None)
         self._call("rd_kafka_mock_push_request_errors_array", self._cluster, commits, ctypes.c_size_t(count), refusals)
 
+    def refuse_records(self, seconds: float) -> None:
+        """Fails the next request to store records, as a broker that is about to lead the partition; answers late."""
+        self._on_cluster(
+            "rd_kafka_mock_broker_push_request_error_rtts",
+            ctypes.c_int32(1),
+            ctypes.c_int16(0),  # the API key of Produce
+            ctypes.c_size_t(1),
+            ctypes.c_int(KafkaError.NOT_LEADER_FOR_PARTITION),
+            ctypes.c_int(round(seconds * 1000)),
+        )
+
     def answer_after(self, seconds: float) -> None:
         """Delays every answer; requests are carried out at once."""
         self._on_cluster("rd_kafka_mock_broker_set_rtt", ctypes.c_int32(1), ctypes.c_int(round(seconds * 1000)))

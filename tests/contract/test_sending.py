@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -222,3 +224,50 @@ def test_a_record_goes_to_the_partition_that_is_named(bench, reports):
             positions[topic, record.partition] = record.offset + 1
     history.close()
     assert found == {0: [b"0"], 1: [b"1"], 2: [b"2", None]}
+
+
+def stored(bench, topic: str) -> list[bytes | None]:
+    """Returns the values in a topic of one partition."""
+    history = bench.transport.history([topic])
+    try:
+        spans = None
+        while spans is None:
+            spans = history.locate(0, None, PATIENCE)
+        values: list[bytes | None] = []
+        ((partition, (position, end)),) = spans.items()
+        while position < end:
+            for record in history.read({partition: position}, 0.1).records:
+                values.append(record.value)
+                position = record.offset + 1
+        return values
+    finally:
+        history.close()
+
+
+def send_singly(sink, topic: str, values: Sequence[bytes], pause: float) -> list[TransportError | None]:
+    """Sends records in several requests, of which the first ones are on the way at once; returns the reports."""
+    reports = Reports()
+    for value in values:
+        sink.send(topic, value, key=b"pv", on_delivery=reports)
+        time.sleep(pause)
+    return [reports.next() for _ in values]
+
+
+def test_the_first_records_of_a_topic_are_stored_while_its_partition_gets_a_leader(mock_bench):
+    """The broker refuses the first request, and would store those behind it without what it has refused."""
+    values = [b"%d" % n for n in range(60)]
+    topic, sink = mock_bench.topic(), mock_bench.sink()
+    mock_bench.backend.refuse_records(0.3)
+    assert send_singly(sink, topic, values, 0.01) == [None] * len(values)
+    assert stored(mock_bench, topic) == values
+
+
+def test_what_is_sent_to_a_topic_as_soon_as_it_exists_is_stored(apache_bench):
+    """Its partition may not have a leader yet."""
+    values = [b"%d" % n for n in range(20)]
+    sink = apache_bench.sink()
+    topics: list[str] = []
+    for _ in range(100):
+        topics.append(apache_bench.topic(name="new"))
+        assert send_singly(sink, topics[-1], values, 0.0003) == [None] * len(values)
+    assert {topic: stored(apache_bench, topic) for topic in topics} == dict.fromkeys(topics, values)

@@ -2,7 +2,8 @@
 
 `KafkaTransport` makes the sources, the sink and the group presence of one client or gateway:
 
-- ``transport``, ``producer`` (with ``in_flight``), ``presence``: the transport, its `RecordSink` and its `Presence`
+- ``transport``, ``producer`` (with ``in_flight`` and ``waiting``), ``presence``: the transport, its `RecordSink` and
+  its `Presence`
 - ``consumer``: poll loop, topic sources, consumer groups, history
 - ``metadata``: topics, partitions and offsets; creation of topics
 - ``connection``: configuration, errors, connection state and log of librdkafka clients

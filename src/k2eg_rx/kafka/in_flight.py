@@ -6,10 +6,11 @@ Thread safety: records are added under the lock of the sink; reports and `Sendin
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.transport import Headers
@@ -17,6 +18,9 @@ from k2eg_rx.transport import Headers
 OnDelivery = Callable[[TransportError | None], None]
 
 _PURGE_TIMEOUT = 1.0  # seconds for the reports of purged records, which need no broker
+# Seconds after the last confirmation in which a broker still knows the sequence of a producer's records in a partition;
+# it forgets it after a day (producer.id.expiration.ms).
+_REMEMBERED = 3600.0
 
 
 class PendingRecord:
@@ -45,7 +49,7 @@ class PendingRecord:
 
     def __init__(
         self,
-        on_report: Callable[[PendingRecord, KafkaError | None], None],
+        on_report: Callable[[PendingRecord, KafkaError | None, Message | None], None],
         topic: str,
         value: bytes | None,
         *,
@@ -77,8 +81,8 @@ class PendingRecord:
         """Whether it is to be sent. Asked right before that."""
         return self.still_wanted is None or self.still_wanted()
 
-    def __call__(self, error: KafkaError | None, _message: object) -> None:
-        self._on_report(self, error)
+    def __call__(self, error: KafkaError | None, message: Message | None) -> None:
+        self._on_report(self, error, message)
 
 
 class Sending:
@@ -87,7 +91,7 @@ class Sending:
     Attributes:
         producer: The producer.
         in_flight: Its records, the oldest first.
-        error: Returns the error of a record that is purged, given its topic.
+        error: Returns the error of a record that is not confirmed, given its topic.
 
     Args:
         producer: The producer.
@@ -98,6 +102,25 @@ class Sending:
         self.producer = producer
         self.in_flight: dict[PendingRecord, None] = {}
         self.error = error
+        self._stored: dict[str, float] = {}
+        self._partitions: set[tuple[str, int | None]] = set()
+
+    def is_known(self, topic: str, now: float) -> bool:
+        """Whether the broker has stored a record of this producer in the topic lately. Any thread."""
+        return now - self._stored.get(topic, -math.inf) < _REMEMBERED
+
+    def is_stored(self, topic: str, message: Message) -> bool:
+        """Whether a record that librdkafka reports as delivered is stored for certain.
+
+        Without an offset the broker has confirmed only a later record of the partition. It does not take that one
+        before this one if it has any record of this producer; if it has none, it takes every record.
+        """
+        place = (topic, message.partition())
+        if message.offset() is None and place not in self._partitions:
+            return False
+        self._partitions.add(place)
+        self._stored[topic] = time.monotonic()
+        return True
 
     def produce(self, record: PendingRecord) -> None:
         """Passes a record to librdkafka.

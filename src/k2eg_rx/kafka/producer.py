@@ -5,6 +5,8 @@ it. All others wait here, where they can expire and are then certain not to be s
 be stored although no confirmation came, so it is never sent by another producer: its report is an `UnconfirmedError`.
 See decision 0016.
 
+librdkafka gets the second record of a topic after the first one is confirmed: see decision 0042.
+
 Thread safety: `KafkaSink.send` and `KafkaSink.close` may be called from any thread; delivery reports run on the thread
 ``k2eg-sink``.
 """
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from k2eg_rx.concurrency import join
 from k2eg_rx.errors import TransportError
@@ -28,6 +30,7 @@ from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.kafka.connection.reconnect import ConnectionWatchdog
 from k2eg_rx.kafka.in_flight import OnDelivery, PendingRecord, Sending
+from k2eg_rx.kafka.waiting import WaitingRecords
 from k2eg_rx.texts import get_logger
 from k2eg_rx.transport import Headers
 
@@ -83,8 +86,8 @@ class KafkaSink:
         self._failed: deque[Sending] = deque()
         self._watchdog = ConnectionWatchdog(health)
         self._topic = ""  # the latest one, for the watchdog
-        self._waiting: deque[PendingRecord] = deque()
-        self._waiting_bytes = 0
+        self._waiting = WaitingRecords()
+        self._first: dict[str, PendingRecord] = {}  # in flight, by topic, while the next ones have to wait for it
         self._progress = 0.0  # time of the last report, or of the first record in flight
         self._suspected = 0.0
         self._lock = threading.Lock()
@@ -102,6 +105,9 @@ class KafkaSink:
 
     def _not_sent(self, error: KafkaError | KafkaException, topic: str) -> TransportError:
         return self._translator.error(error, f"not sent to {topic!r}", topic)
+
+    def _out_of_turn(self, topic: str) -> TransportError:
+        return self._not_confirmed("the broker confirmed a later one only, while the partition's leader changed")(topic)
 
     def _not_confirmed(self, cause: str) -> Callable[[str], TransportError]:
         return lambda topic: self._translator.unconfirmed(topic, self._with_reason(cause))
@@ -134,30 +140,30 @@ class KafkaSink:
             if self._deadline is not None:
                 raise TransportError(f"cannot send to {topic!r}: the sink is closed")
             self._topic = topic
-            if self._waiting or not self._may_hand_over(record.at) or not record.is_wanted():
-                self._enqueue(record)
+            if self._waiting.next is not None or not self._may_hand_over(record.at) or not record.is_wanted():
+                self._enqueue(record, self._waiting.add)
+            elif topic in self._first:
+                self._enqueue(record, self._waiting.hold)
             else:
                 try:
                     self._hand_over(record)
                 except BufferError:
-                    self._enqueue(record)
+                    self._enqueue(record, self._waiting.add)
                 except KafkaException as failure:
                     raise self._translator.error(failure, f"cannot send to {topic!r}", topic) from failure
         if not self._work.is_set():
             self._work.set()
 
-    def _enqueue(self, record: PendingRecord) -> None:
+    def _enqueue(self, record: PendingRecord, add: Callable[[PendingRecord], None]) -> None:
         """Lets a record wait here. The lock is held."""
-        in_flight = 0 if self._sending is None else len(self._sending.in_flight)
-        size = record.size
-        if in_flight + len(self._waiting) >= self._capacity or (
-            self._waiting and self._waiting_bytes + size > _MAX_WAITING_BYTES
+        in_flight, waiting = 0 if self._sending is None else len(self._sending.in_flight), self._waiting
+        if in_flight + waiting.count >= self._capacity or (
+            waiting.count and waiting.size + record.size > _MAX_WAITING_BYTES
         ):
             full = KafkaException(KafkaError(KafkaError._QUEUE_FULL))
             error = self._translator.error(full, f"cannot send to {record.topic!r}", record.topic)
             raise error from BufferError("the sink's queue is full")
-        self._waiting.append(record)
-        self._waiting_bytes += size
+        add(record)
 
     def _may_hand_over(self, now: float) -> bool:
         """Whether librdkafka may get another record. The lock is held."""
@@ -186,7 +192,13 @@ class KafkaSink:
     def _produce(self, sending: Sending, record: PendingRecord) -> None:
         if not sending.in_flight:
             self._progress = time.monotonic()
-        sending.produce(record)
+        if not sending.is_known(record.topic, record.at):
+            self._first[record.topic] = record  # before its report, which runs on another thread
+        try:
+            sending.produce(record)
+        except BaseException:
+            self._first.pop(record.topic, None)
+            raise
 
     def close(self, timeout: float) -> None:
         """Flushes the queue, for at most ``timeout`` seconds; see `RecordSink.close`."""
@@ -211,7 +223,7 @@ class KafkaSink:
         """Serves reports, and moves waiting records on, until there are none."""
         reports = 0
         timeout = 0.0
-        while (sending := self._sending) is not None or self._waiting:
+        while (sending := self._sending) is not None or self._waiting.count:
             if sending is None:
                 time.sleep(timeout)
             else:
@@ -227,7 +239,7 @@ class KafkaSink:
                 self._give_up(sending)
                 continue
             self._move_on()
-            is_busy = bool(self._waiting) or (self._sending is not None and len(self._sending.producer) > 0)
+            is_busy = self._waiting.count > 0 or (self._sending is not None and len(self._sending.producer) > 0)
             if not is_busy and not reports:
                 return
             if reports:
@@ -237,7 +249,7 @@ class KafkaSink:
     def _move_on(self) -> None:
         """Reports expired records, passes on those that librdkafka may get, and asks whether the cluster is there."""
         now = time.monotonic()
-        if self._waiting:
+        if self._waiting.count:
             self._expire_waiting(now)
             self._pass_on(now)
         sending = self._sending
@@ -256,9 +268,12 @@ class KafkaSink:
             self._health.suspect()
 
     def _expire_waiting(self, now: float) -> None:
-        error = KafkaError(KafkaError._MSG_TIMED_OUT)
-        while self._expiry and (record := self._take(lambda first: now - first.at > self._expiry)) is not None:
-            failure = self._not_sent(error, record.topic)
+        if not self._expiry:
+            return
+        with self._lock:
+            expired = self._waiting.take_while(lambda record: now - record.at > self._expiry)
+        for record in expired:
+            failure = self._not_sent(KafkaError(KafkaError._MSG_TIMED_OUT), record.topic)
             self._report(record, type(failure)(self._with_reason(str(failure))))
 
     def _with_reason(self, text: str) -> str:
@@ -266,38 +281,27 @@ class KafkaSink:
         reason = self._health.reason
         return f"{text}; {reason}" if reason else text
 
-    def _take(self, condition: Callable[[PendingRecord], bool]) -> PendingRecord | None:
-        """Removes and returns the oldest waiting record if it meets a condition."""
-        with self._lock:
-            if not self._waiting or not condition(self._waiting[0]):
-                return None
-            record = self._waiting.popleft()
-            self._waiting_bytes -= record.size
-            return record
-
     def _pass_on(self, now: float) -> None:
         """Passes waiting records to librdkafka."""
         refused: list[tuple[PendingRecord, TransportError]] = []
         wall = time.time() - now
         with self._lock:
-            while self._waiting and self._may_hand_over(now):
-                record = self._waiting[0]
-                size = record.size
-                is_wanted = record.is_wanted()
+            while self._may_hand_over(now) and (record := self._waiting.take()) is not None:
                 if record.timestamp_ms is None:  # when it was sent: gateways reject puts by their age
                     record.timestamp_ms = round((wall + record.at) * 1000)
                 try:
-                    if is_wanted:
-                        self._hand_over(record)
-                    else:
+                    if not record.is_wanted():
                         given_up = TransportError(f"not sent to {record.topic!r}: given up before that")
                         refused.append((record, given_up))
+                    elif record.topic in self._first:
+                        self._waiting.hold(record)
+                    else:
+                        self._hand_over(record)
                 except BufferError:
+                    self._waiting.put_back(record)
                     break
                 except KafkaException as failure:
                     refused.append((record, self._not_sent(failure, record.topic)))
-                self._waiting.popleft()
-                self._waiting_bytes -= size
         for record, error in refused:
             self._report(record, error)
 
@@ -305,7 +309,7 @@ class KafkaSink:
         """Sends what waits until the deadline; reports the rest."""
         while (left := deadline - time.monotonic()) > 0:
             self._move_on()
-            if not self._waiting and (self._sending is None or len(self._sending.producer) == 0):
+            if not self._waiting.count and (self._sending is None or len(self._sending.producer) == 0):
                 break
             with suppress(KafkaException):
                 time.sleep(min(left, _POLL)) if self._sending is None else self._sending.producer.poll(min(left, _POLL))
@@ -314,7 +318,9 @@ class KafkaSink:
             self._sending.error = self._not_confirmed("closed before the broker confirmed it")
             self._give_up(self._sending)
         closed = KafkaError(KafkaError._PURGE_QUEUE)
-        while (record := self._take(lambda _: True)) is not None:
+        with self._lock:
+            unsent = self._waiting.take_while(lambda _: True)
+        for record in unsent:
             self._report(record, self._not_sent(closed, record.topic))
 
     def _give_up_failed(self) -> None:
@@ -344,7 +350,7 @@ class KafkaSink:
                 self._sending = None
         sending.give_up()
 
-    def _on_report(self, record: PendingRecord, error: KafkaError | None) -> None:
+    def _on_report(self, record: PendingRecord, error: KafkaError | None, message: Message | None) -> None:
         """Reports a record that librdkafka had. Called by librdkafka."""
         sending = record.sending
         if sending is None:
@@ -352,9 +358,14 @@ class KafkaSink:
         record.sending = None
         sending.in_flight.pop(record, None)
         self._progress = time.monotonic()
+        is_stored = message is not None and error is None and sending.is_stored(record.topic, message)
+        if self._first.get(record.topic) is record:
+            with self._lock:
+                del self._first[record.topic]
+                self._waiting.release(record.topic)
         if error is None:
             self._health.on_answer()
-            self._report(record, None)
+            self._report(record, None if is_stored else self._out_of_turn(record.topic))
         elif error.code() in _PURGED:
             self._report(record, sending.error(record.topic))
         else:

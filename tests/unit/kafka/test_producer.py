@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -34,6 +34,19 @@ class Clock:
         self.now += seconds
 
 
+class ScriptedMessage(NamedTuple):
+    """What a report says about a record."""
+
+    known_offset: int | None
+    known_partition: int
+
+    def offset(self) -> int | None:
+        return self.known_offset
+
+    def partition(self) -> int:
+        return self.known_partition
+
+
 class ScriptedProducer:
     """A producer whose records are confirmed by the test."""
 
@@ -61,9 +74,9 @@ class ScriptedProducer:
         self.records.append((value, on_delivery, timestamp))
         self.values.append(value)
 
-    def report(self, error: KafkaError | None = None) -> None:
+    def report(self, error: KafkaError | None = None, offset: int | None = 0, partition: int = 0) -> None:
         """Makes the next poll report the oldest record."""
-        self.reports.append((self.records.popleft()[1], error))
+        self.reports.append((self.records.popleft()[1], error, ScriptedMessage(offset, partition)))
 
     def poll(self, timeout: float) -> int:
         self.polled.append(timeout)
@@ -71,8 +84,8 @@ class ScriptedProducer:
             self.on_poll.popleft()()
         count = len(self.reports)
         while self.reports:
-            call, error = self.reports.popleft()
-            call(error, None)
+            call, error, message = self.reports.popleft()
+            call(error, message)
         return count
 
     def flush(self, timeout: float) -> None:
@@ -141,27 +154,43 @@ class Bench:
     def producer(self) -> ScriptedProducer:
         return ScriptedProducer.made[-1]
 
-    def send(self, *values: bytes, **options: Any) -> None:
+    def send(self, *values: bytes, topic: str = "t", **options: Any) -> None:
         for value in values:
-            self.sink.send("t", value, on_delivery=self.reports.setdefault(value, []).append, **options)
+            self.sink.send(topic, value, on_delivery=self.reports.setdefault(value, []).append, **options)
 
     def pass_time(self, seconds: float) -> None:
         self.clock.now += seconds
         self.sink._move_on()
 
-    def confirm(self, count: int = 1) -> None:
+    def confirm(self, count: int = 1, **report: Any) -> None:
         for _ in range(count):
-            self.producer.report()
+            self.producer.report(**report)
         self.producer.poll(0)
         self.sink._move_on()
+
+    def make_topic_known(self) -> None:
+        """Has the first record of the topic confirmed, and forgets it."""
+        self.send(b"first")
+        self.confirm()
+        for seen in (self.producer.values, self.producer.polled, self.reports):
+            seen.clear()
+        self.health.answers = 0
 
     def kinds(self) -> dict[bytes, list[type]]:
         return {value: [type(error) for error in errors] for value, errors in self.reports.items()}
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+def new_bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A sink that has not sent anything yet."""
     return Bench(monkeypatch)
+
+
+@pytest.fixture
+def bench(new_bench: Bench) -> Bench:
+    """A sink that librdkafka gets the records of a topic from at once."""
+    new_bench.make_topic_known()
+    return new_bench
 
 
 def test_librdkafka_never_expires_a_record(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +207,107 @@ def test_confirmed_records_are_passed_on_at_once(bench: Bench) -> None:
     bench.confirm(2)
     assert bench.reports == {b"1": [None], b"2": [None]}
     assert bench.health.answers == 2
+
+
+def test_the_second_record_of_a_topic_waits_for_the_confirmation_of_the_first(new_bench: Bench) -> None:
+    """A broker that has no record of a producer stores any: it would store the second one and refuse the first."""
+    new_bench.send(b"1", b"2", b"3")
+    new_bench.send(b"other 1", b"other 2", topic="other")
+    assert new_bench.producer.values == [b"1", b"other 1"]
+    new_bench.send(b"4")
+    new_bench.confirm()
+    assert new_bench.producer.values == [b"1", b"other 1", b"2", b"3", b"4"]
+    new_bench.send(b"5")
+    new_bench.confirm()
+    assert new_bench.producer.values[5:] == [b"5", b"other 2"]
+    new_bench.confirm(5)
+    assert set(map(tuple, new_bench.kinds().values())) == {(type(None),)}
+
+
+def test_records_keep_their_order_behind_the_first_one_of_their_topic(new_bench: Bench) -> None:
+    """Those that waited for the broker come before those that wait for the first record."""
+    new_bench.health.is_down = True
+    new_bench.send(b"1", b"2")
+    new_bench.health.is_down = False
+    new_bench.send(b"3")
+    new_bench.pass_time(0.0)
+    new_bench.send(b"4")
+    assert new_bench.producer.values == [b"1"]
+    new_bench.confirm()
+    assert new_bench.producer.values == [b"1", b"2", b"3", b"4"]
+
+
+def test_the_next_record_is_the_first_one_if_that_is_refused(new_bench: Bench) -> None:
+    new_bench.send(b"1", b"2", b"3")
+    new_bench.confirm(error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    assert new_bench.producer.values == [b"1", b"2"]
+    new_bench.confirm()
+    assert new_bench.producer.values == [b"1", b"2", b"3"]
+    new_bench.producer.failure = KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+    with pytest.raises(RecordTooLargeError):
+        new_bench.send(b"too large", topic="other")
+    new_bench.producer.failure = None
+    new_bench.send(b"4", topic="other")
+    assert new_bench.producer.values[3:] == [b"4"]
+
+
+def test_what_waits_for_the_first_record_expires(new_bench: Bench) -> None:
+    new_bench.health.is_down = True
+    new_bench.send(b"1", b"2")
+    new_bench.pass_time(9.0)
+    new_bench.health.is_down = False
+    new_bench.pass_time(0.5)
+    assert new_bench.producer.values == [b"1"]
+    new_bench.pass_time(1.0)
+    assert new_bench.kinds() == {b"1": [], b"2": [TransientError]}
+    new_bench.confirm()
+    assert new_bench.kinds() == {b"1": [type(None)], b"2": [TransientError]}
+
+
+def test_what_waits_for_the_first_record_is_bounded(new_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_WAITING_BYTES", 10)
+    new_bench.send(b"1", b"12345678")
+    with pytest.raises(TransportError, match="too many records wait"):
+        new_bench.send(b"901")
+    new_bench.confirm()
+    new_bench.send(b"901")
+    assert new_bench.producer.values == [b"1", b"12345678", b"901"]
+
+
+def test_closing_reports_what_waits_for_the_first_record_as_not_sent(new_bench: Bench) -> None:
+    new_bench.send(b"1", b"2")
+    new_bench.sink._finish(new_bench.clock.now)
+    assert new_bench.kinds() == {b"1": [UnconfirmedError], b"2": [TransportError]}
+
+
+def test_a_record_without_an_offset_is_stored_only_if_the_partition_has_an_earlier_one(new_bench: Bench) -> None:
+    """librdkafka takes it for stored since a later one is, which a broker without earlier records has not checked."""
+    new_bench.send(b"1")
+    new_bench.confirm(partition=0)
+    new_bench.send(b"2", b"3", b"4", b"5")
+    new_bench.confirm(partition=1, offset=None)
+    new_bench.confirm(partition=1)
+    new_bench.confirm(partition=1, offset=None)
+    new_bench.confirm(partition=0, offset=None)
+    assert new_bench.kinds() == {
+        b"1": [type(None)],
+        b"2": [UnconfirmedError],
+        b"3": [type(None)],
+        b"4": [type(None)],
+        b"5": [type(None)],
+    }
+    assert "a later one only" in str(new_bench.reports[b"2"][0])
+
+
+def test_a_topic_without_records_for_an_hour_is_a_new_one(bench: Bench) -> None:
+    """A broker forgets a producer that sends nothing for a day."""
+    bench.pass_time(3599.0)
+    bench.send(b"1", b"2")
+    assert bench.producer.values == [b"1", b"2"]
+    bench.confirm(2)
+    bench.pass_time(3601.0)
+    bench.send(b"3", b"4")
+    assert bench.producer.values == [b"1", b"2", b"3"]
 
 
 def test_records_wait_while_none_is_confirmed_and_the_cluster_does_not_answer(bench: Bench) -> None:
@@ -332,8 +462,9 @@ def test_a_fatal_failure_leaves_in_doubt_what_librdkafka_had_and_sends_the_rest(
     bench.sink._fail(bench.sink._sending, KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER))
     bench.pass_time(0.0)
     assert bench.producer is not old
+    bench.confirm()
     assert bench.producer.values == [b"3", b"4"]
-    bench.confirm(2)
+    bench.confirm()
     assert bench.kinds() == {
         b"1": [UnconfirmedError],
         b"2": [UnconfirmedError],
