@@ -82,10 +82,13 @@ class _Member(Receiver):
 
     Args:
         on_giving_up: Called before this gateway gives its partitions up. They are others' after it has returned.
+        on_lost: Called when this gateway has lost partitions without giving them up.
     """
 
-    def __init__(self, on_giving_up: Callable[[], None]) -> None:
+    def __init__(self, on_giving_up: Callable[[], None], on_lost: Callable[[], None]) -> None:
         self._on_giving_up = on_giving_up
+        self._on_lost = on_lost
+        self._has_given_up = False
 
     def ready(self) -> bool:
         """Returns True."""
@@ -97,10 +100,14 @@ class _Member(Receiver):
     def reclaim_undelivered(self, partitions: Collection[Partition]) -> Offsets:  # noqa: ARG002
         """Announces that the partitions are given up. Returns nothing: no record is to be delivered."""
         self._on_giving_up()
+        self._has_given_up = True
         return {}
 
-    def on_revoked(self, partitions: Collection[Partition], *, handed_over: bool) -> None:
-        """Does nothing: the log says who has a partition."""
+    def on_revoked(self, partitions: Collection[Partition], *, handed_over: bool) -> None:  # noqa: ARG002
+        """Tells whether partitions were lost without being given up."""
+        if not self._has_given_up:
+            self._on_lost()
+        self._has_given_up = False
 
 
 class Publishing(Protocol):
@@ -191,7 +198,8 @@ class Fleet:
     def _join(self) -> None:
         if self.log.started.exception() is None and self._source is None and not self._leaving:
             self._desired.partitions = self.log.partitions
-            self._source = self._transport.events(_Member(self._on_giving_up), f"{self._options.group}-state")
+            member = _Member(self._on_giving_up, lambda: call_soon(self._scheduler, self._pause))
+            self._source = self._transport.events(member, f"{self._options.group}-state")
             self._source.read(self.log.topic)
             self._tick()
 
@@ -235,7 +243,7 @@ class Fleet:
             self._source.confirm(lambda: None)
         assignment = self._source.assignment()
         if assignment is not None and assignment.number != self._given_up and not self._leaving:
-            self.owner.assign(frozenset(number for topic, number in assignment.owned if topic == self.log.topic))
+            self.owner.assign(self._owned(assignment))
         self.owner.reserve()
 
     def _on_giving_up(self) -> None:
@@ -267,19 +275,32 @@ class Fleet:
         is_same = in_session and assignment is not None and assignment.number == self._assignment
         self._assignment = -1 if assignment is None else assignment.number
         if self._lapsed:
-            if in_session and not self._is_resuming:
+            if in_session and assignment is not None and not self._is_resuming:
                 self._is_resuming = True
-                self.log.catch_up(partial(self._resume, source))
+                resume = partial(self.log.catch_up, partial(self._resume, source, assignment))
+                self.owner.hand_over_all_but(self._owned(assignment), resume)
         elif 0 < self._until <= now and not is_same:
-            self._lapsed = True
-            _log.warning("publishing paused: reason=no contact to the group of gateways, others may have taken over")
+            self._pause()
         elif in_session:
             self._until = now + _ALLOWED
 
-    def _resume(self, source: RecordSource) -> None:
-        """Publishes again; the log was read up to now, and names the partitions that others have taken over."""
+    def _owned(self, assignment: Assignment) -> frozenset[int]:
+        return frozenset(number for topic, number in assignment.owned if topic == self.log.topic)
+
+    def _pause(self) -> None:
+        if not self._lapsed and not self._leaving and self._until > 0:
+            self._lapsed = True
+            _log.warning("publishing paused: reason=no contact to the group of gateways, others may have taken over")
+
+    def _resume(self, source: RecordSource, assignment: Assignment) -> None:
+        """Publishes again, unless the group has assigned the partitions anew meanwhile.
+
+        The log was read up to now. It names the partitions that others have taken over. Those that the group has
+        assigned to others, which they have not taken over yet, they take over from a gateway that is alive.
+        """
         self._is_resuming = False
-        if source.in_session():
+        now = source.assignment()
+        if source.in_session() and now is not None and now.number == assignment.number:
             self._lapsed = False
             self._until = elapsed() + _ALLOWED
             _log.info("publishing resumed: partitions=%d", len(self.owner.tenures))

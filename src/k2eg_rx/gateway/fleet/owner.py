@@ -10,7 +10,7 @@ Thread safety: belongs to the event loop thread.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -200,7 +200,19 @@ class Owner:
             done: Called when the log has it.
         """
         self._is_rebalancing = True
-        awaited = list(self._claimed()) if self._outlet.in_session() else []
+        self._announce_each(self._claimed() if self._outlet.in_session() else (), done)
+
+    def hand_over_all_but(self, kept: Collection[int], done: Callable[[], None]) -> None:
+        """Announces that this gateway, which was cut off and is back, hands over what the group has assigned to others.
+
+        Args:
+            kept: The partitions that the group has assigned to this gateway.
+            done: Called when the log has it.
+        """
+        self._announce_each((tenure for tenure in self._claimed() if tenure.partition not in kept), done)
+
+    def _announce_each(self, tenures: Iterable[Tenure], done: Callable[[], None]) -> None:
+        awaited = list(tenures)
 
         def on_done(tenure: Tenure, _error: TransportError | None) -> None:
             awaited.remove(tenure)

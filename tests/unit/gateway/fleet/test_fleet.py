@@ -43,6 +43,7 @@ class Log:
         self.started: Future[None] = Future()
         self._site = site
         self.is_stuck = False  # reads nothing
+        self.append_seconds = 0.0  # until Kafka has an entry
         self.lag = 0
         self.catching_up: list[Callable[[], None]] = []
 
@@ -61,8 +62,14 @@ class Log:
                 each()
 
     def append(self, partition: int, key: bytes, value: bytes | None, done: Callable[[Any], None]) -> None:
-        self._site.append(partition, key, value)
-        call_soon(self._site.scheduler, lambda: done(None))
+        def store(_scheduler: Any = None, _state: object = None) -> None:
+            self._site.append(partition, key, value)
+            call_soon(self._site.scheduler, lambda: done(None))
+
+        if self.append_seconds:
+            self._site.scheduler.schedule_relative(self.append_seconds, store)
+        else:
+            store()
 
     def catch_up(self, done: Callable[[], None]) -> None:
         self.catching_up.append(done)
@@ -99,6 +106,7 @@ class Member:
     def __init__(self, site: Site, **options: Any) -> None:
         self.site = site
         self.outgoing: list[OutgoingRecord] = []
+        self.held: list[OutgoingRecord] = []  # until this gateway may publish
         self.waiting: set[str] = set()  # topics whose records wait
         self.dropped: set[str] = set()
         self.pva = site.new_provider()
@@ -118,13 +126,15 @@ class Member:
         return state.problem
 
     def events(self, receiver: Any, group: str) -> Source:
+        self.receiver = receiver
         return self.source
 
     def send(self, outgoing: OutgoingRecord) -> None:
         if isinstance(outgoing, ConnectionRecord):
             return
-        if outgoing.epoch:
-            assert self.fleet.may_publish()
+        if outgoing.epoch and not self.fleet.may_publish():
+            self.held.append(outgoing)
+            return
         self.outgoing.append(outgoing)
         if not isinstance(outgoing, ConnectionRecord):
             self.site.published[outgoing.topic].append((self, json.loads(outgoing.value)))
@@ -137,7 +147,13 @@ class Member:
 
     def drop(self, topic: str, key: bytes) -> bool:
         self.dropped.add(topic)
-        return topic in self.waiting
+        held, self.held = self.held, [record for record in self.held if record.topic != topic]
+        return topic in self.waiting or len(held) > len(self.held)
+
+    def publish_held(self) -> None:
+        held, self.held = self.held, []
+        for record in held:
+            self.send(record)
 
     def command(self, command: str, *, topic: str = "commands", **fields: Any) -> None:
         body = {"command": command, "reply_topic": "replies", "reply_id": "id", "serialization": "json"} | fields
@@ -210,6 +226,8 @@ class Site:
             stamp = {"secondsPastEpoch": 1000 + value, "nanoseconds": 0, "userTag": 0}
             member.pva.update(name, value, timeStamp=stamp)
         self.advance(seconds)
+        for member in self.members:
+            member.publish_held()
 
     def values(self, name: str) -> list[int]:
         return [body[name]["value"] for _, body in self.published[name]]
@@ -377,6 +395,72 @@ def test_a_gateway_without_contact_publishes_again_after_it_has_read_the_log(sit
     assert first.dropped == {"a"}, "what had waited is the second one's"
     times = [each.value["times"] for each in site.entries if each.kind is Kind.RELEASED and each.value]
     assert any(times) != bool(waiting), "the time of a value that was dropped is not that of the last published one"
+
+
+@pytest.mark.parametrize("slow", [0.0, 0.3])
+@pytest.mark.parametrize("back_at", [3, 6, 10, 20, 40])
+def test_an_owner_that_is_back_publishes_nothing_that_the_group_has_assigned_to_another(
+    site: Site, back_at: int, slow: float
+) -> None:
+    """Kafka was away. The group assigns the partitions anew before this gateway has read its log."""
+    first, second = site.add_owner(), site.add()
+    site.update("a", 1)
+    for member in site.members:
+        member.source.is_member = False
+    site.advance(2.0)
+    site.update("a", 2)
+    for member in site.members:
+        member.source.number += 1
+    first.source.owned, second.source.owned = set(), ALL
+    second.source.is_member, first.log.append_seconds = True, slow
+    for value in range(3, 200):
+        if value == back_at:
+            first.source.is_member = True
+        if value == back_at + 5 and slow:
+            first.log.is_stuck = True
+        if value == back_at + 25:
+            first.log.is_stuck = False
+        site.update("a", value, 0.02)
+    values = site.values("a")
+    assert values == sorted(set(values)), "values are there twice"
+    assert values[-1] == 199
+    assert set(site.publishers("a")[-50:]) == {second}
+
+
+def test_an_owner_that_is_back_goes_on_with_what_the_group_has_left_to_it(site: Site) -> None:
+    """What it could not publish meanwhile is not lost."""
+    first, second = site.add_owner(), site.add()
+    site.update("a", 1)
+    for member in site.members:
+        member.source.is_member = False
+    site.advance(2.0)
+    site.update("a", 2)
+    for member in site.members:
+        member.source.is_member = True
+        member.source.number += 1
+    for value in range(3, 50):
+        site.update("a", value, 0.02)
+    assert site.values("a") == list(range(1, 50))
+    assert set(site.publishers("a")) == {first}
+    assert not second.fleet.owner.tenures
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_publishing_pauses_if_partitions_are_lost_without_being_given_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, given_up: bool
+) -> None:
+    """The coordinator knows the member no more. Others do not wait for it."""
+    monkeypatch.setattr(fleet_module, "_ANNOUNCE", 0.0)  # time goes on only here
+    member = site.add_owner()
+    if given_up:
+        member.receiver.reclaim_undelivered({})
+    member.receiver.on_revoked({}, handed_over=False)
+    site.advance(0.01)
+    assert member.fleet.may_publish() is given_up
+    assert ("publishing paused" in caplog.text) is not given_up
+    member.source.number += 1
+    site.advance(0.5)
+    assert member.fleet.may_publish()
 
 
 @pytest.mark.parametrize(("assignments", "pauses"), [(0, False), (1, True)])
