@@ -13,6 +13,7 @@ from reactivex import Observable, Subject
 
 from k2eg_rx.gateway.commands.limits import Usage
 from k2eg_rx.gateway.commands.monitor_targets import MonitorDefinition, MonitorKey
+from k2eg_rx.gateway.commands.snapshot_definitions import difference
 from k2eg_rx.gateway.commands.topic_rules import TopicRules
 from k2eg_rx.gateway.fleet.entries import (
     Entry,
@@ -93,6 +94,12 @@ class DesiredState:
         ended = self._ends.pop(topic, None)
         if ended is not None:
             ended.on_completed()
+
+    def is_void(self, entry: Entry) -> bool:
+        """Returns whether an entry starts a snapshot that is wanted with another definition: the first one counts."""
+        wanted = self.snapshots.get(entry.name) if entry.kind is Kind.SNAPSHOT else None
+        started = None if wanted is None else snapshot_of(entry)
+        return wanted is not None and started is not None and bool(difference(wanted.command, started.command))
 
     def apply(self, entry: Entry) -> MonitorDefinition | SnapshotDefinition | None:
         """Applies an entry; returns the monitor or the snapshot that it defines, None if there is none."""

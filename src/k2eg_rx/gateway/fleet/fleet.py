@@ -353,6 +353,8 @@ class Fleet:
             self._carry_out(entry)
         elif entry.kind is Kind.STATUS:
             self._tell_status(entry)
+        elif self._desired.is_void(entry):
+            self.owner.write_again(entry.partition, entry.name)
         else:
             wanted = self._desired.apply(entry)
             if wanted is not None:

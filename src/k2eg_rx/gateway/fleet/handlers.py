@@ -236,10 +236,9 @@ class FleetHandlers:
         starts = self._announcement.topic_for(request.topic)
         known = self._desired.snapshots.get(topic)
         if known is not None:
-            other = difference(known.command, command)
-            if other:
-                text = f"Snapshot {name} is in use with {other}; stop it first, or use another name"
-                return refusal_stream(self._metrics, reply_to, RECURRING_KEY, IN_USE, text)
+            other = self._refusal_of(known, request)
+            if other is not None:
+                return other
             principals = _with(known.principals, request.principal)
             joined = replace(known, applications=_with(known.applications, reply_to.topic), principals=principals)
             self._write(joined, lambda _: None)
@@ -258,17 +257,33 @@ class FleetHandlers:
         def subscribe(
             observer: abc.ObserverBase[OutgoingRecord], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            def confirmed(_error: TransportError | None) -> None:
+            def read() -> None:
+                running = self._desired.snapshots.get(topic)
+                other = None if running is None else self._refusal_of(running, request)
+                if other is not None:  # another gateway has started it, or another command
+                    other.subscribe(observer)
+                    return
+                self._metrics.count_result(reply_to.command, Result.OK)
                 if reply_to.complete:
                     observer.on_next(answer)
                 observer.on_completed()
 
-            self._metrics.count_result(reply_to.command, Result.OK)
-            return self._topics.ensure_all(
-                [topic], SNAPSHOT_PARTITIONS, lambda: self._write(wanted, confirmed), observer.on_error
-            )
+            def write() -> None:
+                self._write(wanted, lambda _: self._catch_up(read))
+
+            return self._topics.ensure_all([topic], SNAPSHOT_PARTITIONS, write, observer.on_error)
 
         return reactivex.create(subscribe)
+
+    def _refusal_of(
+        self, running: SnapshotDefinition, request: CommandRequest[RepeatingSnapshotCommand]
+    ) -> Observable[OutgoingRecord] | None:
+        """Returns the reply to the start of a snapshot that runs with another definition; None if it is the same."""
+        other = difference(running.command, request.command)
+        if not other:
+            return None
+        text = f"Snapshot {request.command.snapshot_name} is in use with {other}; stop it first, or use another name"
+        return refusal_stream(self._metrics, request.reply_to, RECURRING_KEY, IN_USE, text)
 
     def _write(self, wanted: SnapshotDefinition, done: Callable[[TransportError | None], None]) -> None:
         partition, value = self._desired.partition_of(wanted.topic), snapshot_value(wanted, int(self._clock() * 1000))

@@ -450,6 +450,11 @@ class Owner:
             self._append(tenure.partition, kind, topic, None, lambda _: None)
         tenure.reserved.pop(topic, None)
 
+    def write_again(self, partition: int, topic: str) -> None:
+        """Writes the definition of a snapshot again, if it is its own, as the log keeps the latest entry."""
+        if self.is_owner(partition):
+            self._write(partition, self._desired.snapshots[topic])
+
     def claim_again(self) -> None:
         """Writes everything that this gateway publishes to a log that was made anew."""
         time_ms = int(self._clock() * 1000)

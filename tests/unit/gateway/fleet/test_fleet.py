@@ -513,13 +513,43 @@ def test_triggers_and_stops_are_carried_out_once_by_the_owner(site: Site) -> Non
     assert all(value is None for (kind, _), value in last.items() if kind.value in ("command", "numbers"))
 
 
+@pytest.mark.parametrize("late", [[], [0], [1], [0, 1]])
+def test_of_two_starts_of_a_snapshot_with_different_pvs_the_first_in_the_log_counts(
+    site: Site, late: list[int]
+) -> None:
+    """Two applications start it at the same moment, by gateways that have not read the other's start yet."""
+    members = [site.add(), site.add()]
+    site.assign((members[0], {0, 1}), (members[1], {2, 3}))
+    for number in late:
+        members[number].log.is_stuck = True
+    for member, pvs in zip(members, (["pva://a"], ["pva://a", "pva://b"]), strict=True):
+        definition = {"snapshot_name": "s", "pv_name_list": pvs, "triggered": True}
+        member.command("repeating_snapshot", **definition, time_window_msec=100)
+    for member in members:
+        member.log.is_stuck = False
+        member.log.read()
+    site.advance(1.0)
+    assert sorted(site.replies()) == [-8, 0]
+    site.entries = list({(entry.partition, entry.kind, entry.name): entry for entry in site.entries}.values())
+    third = site.add()  # reads what compaction leaves
+    for owner in (None, third):
+        if owner is not None:
+            site.assign((owner, ALL))
+        site.update("a", 1)
+        site.update("b", 1)
+        members[0].command("repeating_snapshot_trigger", snapshot_name="s")
+        site.advance(1.0)
+    data = [body for _, body in site.published["s"] if body["message_type"] == 1]
+    assert [set(body) & {"a", "b"} for body in data] == [{"a"}, {"a"}]
+
+
 def test_a_start_is_known_to_commands_after_its_confirmation_however_late_the_log_is_read(site: Site) -> None:
-    first = site.add()
+    first, second = site.add(), site.add()
     site.assign((first, ALL))
+    first.log.is_stuck = True
     for name in ("s", "t"):
-        first.log.is_stuck = True
         definition = {"snapshot_name": name, "pv_name_list": ["pva://a"], "triggered": True}
-        first.command("repeating_snapshot", **definition, time_window_msec=100)
+        second.command("repeating_snapshot", **definition, time_window_msec=100)
     assert site.replies() == [0, 0]
     first.command("repeating_snapshot_trigger", snapshot_name="s")
     first.command("repeating_snapshot_stop", snapshot_name="t")
