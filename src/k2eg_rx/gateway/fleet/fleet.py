@@ -242,7 +242,8 @@ class Fleet:
         if self._ticks % _PROOF == 1:
             self._source.confirm(lambda: None)
         assignment = self._source.assignment()
-        if assignment is not None and assignment.number != self._given_up and not self._leaving:
+        # While this gateway is cut off, the assignment that it knows of may be over, and others have its partitions.
+        if assignment is not None and assignment.number != self._given_up and not (self._leaving or self._lapsed):
             self.owner.assign(self._owned(assignment))
         self.owner.reserve()
 

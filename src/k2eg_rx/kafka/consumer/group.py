@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -27,7 +28,7 @@ from k2eg_rx.concurrency import elapsed
 from k2eg_rx.kafka.connection.configuration import Properties
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
-from k2eg_rx.kafka.connection.reconnect import leave_group
+from k2eg_rx.kafka.connection.reconnect import has_broker, leave_group
 from k2eg_rx.kafka.consumer.arrivals import Arrivals
 from k2eg_rx.kafka.consumer.group_offsets import (
     REBALANCE_ERRORS,
@@ -98,6 +99,8 @@ class GroupPollLoop(PollLoop):
         self._unresolved: set[Partition] = set()  # assigned, but the committed offset is unknown
         self._pending: list[Message] = []
         self._held: list[Message] = []  # to be received once their offsets are committed
+        self._unconfirmed: deque[Callable[[], None]] = deque()  # any thread adds, the poll thread takes
+        self._is_confirmed = True  # whether the latest proof was accepted
         self.ownership = Ownership(self._properties)
         # Released topics: their records count as not received. Any thread adds, the poll thread removes; each access is
         # one atomic operation.
@@ -166,13 +169,32 @@ class GroupPollLoop(PollLoop):
     ) -> KafkaError | None:
         return commit(consumer, self._with_epochs(offsets, metadata))
 
+    def confirm_soon(self, done: Callable[[], None]) -> None:
+        """Commits the offsets of received records on the poll thread, and calls `done` there. Any thread.
+
+        One commit is for all calls before it. With one for each, more would be waiting after one that has blocked.
+        """
+        self._unconfirmed.append(done)
+        self.queue(self._confirm_all)
+
+    def _confirm_all(self, consumer: Consumer) -> None:
+        waiting = [self._unconfirmed.popleft() for _ in range(len(self._unconfirmed))]
+        if waiting:
+            self.confirm(consumer)
+        for done in waiting:
+            done()
+
     def confirm(self, consumer: Consumer) -> None:
         """Commits the offsets of received records, as proof that they are this member's.
 
-        Where none were received, the offset at which reading has begun proves the session.
+        Where none were received, the offset at which reading has begun proves the session. Without a coordinator a
+        commit blocks for a session, and this thread with it. So after one that was not accepted none is sent until the
+        consumer has a broker.
         """
         starts = {key: offset for key, offset in self.lag.starts.items() if offset >= 0}
-        self._commit_as_proof(consumer, starts | self._received, dict(self._received))
+        topic = next((topic for topic, _ in starts), "")
+        if topic and (self._is_confirmed or has_broker(consumer, topic)):
+            self._is_confirmed = self._commit_as_proof(consumer, starts | self._received, dict(self._received))
 
     def _commit_as_proof(
         self, consumer: Consumer, offsets: Mapping[Partition, int], received: Mapping[Partition, int] | None = None

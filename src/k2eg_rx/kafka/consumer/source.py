@@ -246,9 +246,4 @@ class GroupSource(TopicSource[GroupPollLoop]):
 
     def confirm(self, done: Callable[[], None]) -> None:
         """Commits the offsets of received records; see `RecordSource.confirm`."""
-
-        def commit(consumer: Consumer) -> None:
-            self._poll_loop.confirm(consumer)
-            done()
-
-        self._poll_loop.queue(commit)
+        self._poll_loop.confirm_soon(done)

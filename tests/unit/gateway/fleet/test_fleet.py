@@ -445,6 +445,22 @@ def test_an_owner_that_is_back_goes_on_with_what_the_group_has_left_to_it(site: 
     assert not second.fleet.owner.tenures
 
 
+def test_a_gateway_that_is_cut_off_takes_over_nothing(site: Site) -> None:
+    """It knows of an assignment that is over. Two gateways would take the partitions from each other for ever."""
+    first, second = site.add_owner(), site.add()
+    first.source.is_member = False
+    site.advance(2.0)
+    second.source.owned = ALL
+    site.advance(2.0)
+    entries = len(site.entries)
+    for value in range(50):
+        site.update("a", value, 0.1)
+    assert len(site.entries) == entries
+    assert not first.fleet.owner.tenures
+    assert {*site.publishers("a")[1:]} == {second}
+    assert site.values("a")[-1] == 49
+
+
 @pytest.mark.parametrize("given_up", [False, True])
 def test_publishing_pauses_if_partitions_are_lost_without_being_given_up(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, given_up: bool

@@ -62,6 +62,8 @@ class FakeConsumer:
     def unsubscribe(self) -> None:
         self.subscriptions.append([])
 
+    def list_topics(self, topic: str, timeout: float) -> None: ...
+
     def poll(self, timeout: float) -> Message | None:
         return self.messages.popleft() if self.messages else None
 
@@ -283,6 +285,54 @@ def test_the_ownership_of_records_ends_with_time_and_is_confirmed_by_a_commit(ha
     harness.assign()
     harness.poll_loop.confirm(harness.consumer)
     assert not owned(), "no record was received since the assignment"
+
+
+def test_confirmations_that_wait_are_one_commit(harness, monkeypatch):
+    """While there is no coordinator each commit blocks; meanwhile others are asked for."""
+    commits: list[Offsets] = []
+    confirmed: list[str] = []
+    commit = harness.consumer.commit
+
+    def slow_commit(offsets: list[TopicPartition], asynchronous: bool) -> None:
+        commits.append(_offsets(offsets))
+        if len(commits) == 1:
+            for name in ("b", "c"):
+                harness.poll_loop.confirm_soon(partial(confirmed.append, name))
+        commit(offsets, asynchronous)
+
+    monkeypatch.setattr(harness.consumer, "commit", slow_commit)
+    harness.poll_loop.confirm_soon(partial(confirmed.append, "a"))
+    harness.poll_loop.confirm_soon(partial(confirmed.append, "b"))
+    harness.step()
+    assert commits == [{("t", 0): 2}] * 2
+    assert confirmed == ["a", "b", "b", "c"]
+
+
+def test_a_consumer_without_a_broker_sends_no_proof_after_one_that_failed(harness):
+    """It would block the thread that has to replace the consumer."""
+    commits = 0
+    is_connected = False
+
+    def list_topics(topic: str, timeout: float) -> None:
+        assert (topic, timeout) == ("t", 0)
+        if not is_connected:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    def commit(offsets: list[TopicPartition], asynchronous: bool) -> None:
+        nonlocal commits
+        commits += 1
+        if not is_connected:
+            raise KafkaException(KafkaError(KafkaError._WAIT_COORD))
+
+    harness.consumer.commit, harness.consumer.list_topics = commit, list_topics
+    for _ in range(3):
+        harness.poll_loop.confirm(harness.consumer)
+    assert commits == 1
+    is_connected = True
+    for _ in range(3):
+        harness.poll_loop.confirm(harness.consumer)
+    assert commits == 4
+    assert harness.poll_loop.ownership.is_proven()
 
 
 def test_a_commit_that_fails_for_a_partition_confirms_nothing(harness):
