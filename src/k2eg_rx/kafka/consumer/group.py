@@ -100,7 +100,7 @@ class GroupPollLoop(PollLoop):
         self._pending: list[Message] = []
         self._held: list[Message] = []  # to be received once their offsets are committed
         self._unconfirmed: deque[Callable[[], None]] = deque()  # any thread adds, the poll thread takes
-        self._is_confirmed = True  # whether the latest proof was accepted
+        self._has_failed = False  # whether the latest commit was not accepted
         self.ownership = Ownership(self._properties)
         # Released topics: their records count as not received. Any thread adds, the poll thread removes; each access is
         # one atomic operation.
@@ -167,7 +167,17 @@ class GroupPollLoop(PollLoop):
     def _commit(
         self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]], metadata: str = ""
     ) -> KafkaError | None:
-        return commit(consumer, self._with_epochs(offsets, metadata))
+        """Commits offsets; returns the error, if any.
+
+        Without a coordinator a commit blocks for a session, and this thread with it, which has to replace the consumer.
+        So after one that was not accepted none is sent until the consumer has a broker.
+        """
+        partitions = self._with_epochs(offsets, metadata)
+        if self._has_failed and partitions and not has_broker(consumer, partitions[0].topic):
+            return KafkaError(KafkaError._TRANSPORT)
+        error = commit(consumer, partitions)
+        self._has_failed = error is not None
+        return error
 
     def confirm_soon(self, done: Callable[[], None]) -> None:
         """Commits the offsets of received records on the poll thread, and calls `done` there. Any thread.
@@ -187,14 +197,10 @@ class GroupPollLoop(PollLoop):
     def confirm(self, consumer: Consumer) -> None:
         """Commits the offsets of received records, as proof that they are this member's.
 
-        Where none were received, the offset at which reading has begun proves the session. Without a coordinator a
-        commit blocks for a session, and this thread with it. So after one that was not accepted none is sent until the
-        consumer has a broker.
+        Where none were received, the offset at which reading has begun proves the session.
         """
         starts = {key: offset for key, offset in self.lag.starts.items() if offset >= 0}
-        topic = next((topic for topic, _ in starts), "")
-        if topic and (self._is_confirmed or has_broker(consumer, topic)):
-            self._is_confirmed = self._commit_as_proof(consumer, starts | self._received, dict(self._received))
+        self._commit_as_proof(consumer, starts | self._received, dict(self._received))
 
     def _commit_as_proof(
         self, consumer: Consumer, offsets: Mapping[Partition, int], received: Mapping[Partition, int] | None = None

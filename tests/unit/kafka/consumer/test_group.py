@@ -308,8 +308,9 @@ def test_confirmations_that_wait_are_one_commit(harness, monkeypatch):
     assert confirmed == ["a", "b", "b", "c"]
 
 
-def test_a_consumer_without_a_broker_sends_no_proof_after_one_that_failed(harness):
+def test_a_consumer_without_a_broker_sends_no_commit_after_one_that_failed(harness, monkeypatch):
     """It would block the thread that has to replace the consumer."""
+    monkeypatch.setattr(group, "_PAUSED_POLL", 0.0)
     commits = 0
     is_connected = False
 
@@ -327,11 +328,17 @@ def test_a_consumer_without_a_broker_sends_no_proof_after_one_that_failed(harnes
     harness.consumer.commit, harness.consumer.list_topics = commit, list_topics
     for _ in range(3):
         harness.poll_loop.confirm(harness.consumer)
+    harness.commits_first = True
+    harness.step(2)
+    harness.step()
     assert commits == 1
+    assert [record.offset for record in harness.records] == [0, 1], "the record waits"
     is_connected = True
+    harness.step()
     for _ in range(3):
         harness.poll_loop.confirm(harness.consumer)
-    assert commits == 4
+    assert commits == 5
+    assert [record.offset for record in harness.records] == [0, 1, 2]
     assert harness.poll_loop.ownership.is_proven()
 
 
