@@ -100,7 +100,7 @@ class GroupPollLoop(PollLoop):
         self._pending: list[Message] = []
         self._held: list[Message] = []  # to be received once their offsets are committed
         self._unconfirmed: deque[Callable[[], None]] = deque()  # any thread adds, the poll thread takes
-        self._has_failed = False  # whether the latest commit was not accepted
+        self._has_failed = False  # whether the latest proof was not accepted
         self.ownership = Ownership(self._properties)
         # Released topics: their records count as not received. Any thread adds, the poll thread removes; each access is
         # one atomic operation.
@@ -167,17 +167,7 @@ class GroupPollLoop(PollLoop):
     def _commit(
         self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]], metadata: str = ""
     ) -> KafkaError | None:
-        """Commits offsets; returns the error, if any.
-
-        Without a coordinator a commit blocks for a session, and this thread with it, which has to replace the consumer.
-        So after one that was not accepted none is sent until the consumer has a broker.
-        """
-        partitions = self._with_epochs(offsets, metadata)
-        if self._has_failed and partitions and not has_broker(consumer, partitions[0].topic):
-            return KafkaError(KafkaError._TRANSPORT)
-        error = commit(consumer, partitions)
-        self._has_failed = error is not None
-        return error
+        return commit(consumer, self._with_epochs(offsets, metadata))
 
     def confirm_soon(self, done: Callable[[], None]) -> None:
         """Commits the offsets of received records on the poll thread, and calls `done` there. Any thread.
@@ -205,12 +195,20 @@ class GroupPollLoop(PollLoop):
     def _commit_as_proof(
         self, consumer: Consumer, offsets: Mapping[Partition, int], received: Mapping[Partition, int] | None = None
     ) -> bool:
-        """Commits offsets, by default those after received records; returns whether the coordinator accepted them."""
-        sent_at = elapsed()
-        if not offsets or self._commit(consumer, offsets.items()) is not None:
+        """Commits offsets, by default those after received records; returns whether the coordinator accepted them.
+
+        Without a coordinator a commit blocks for a session, and this thread with it, which has to replace the consumer.
+        So after one that was not accepted none is sent until the consumer has a broker. Not for rebalance callbacks: a
+        request for metadata in one aborts the process (confluent_kafka's `CallState_get`).
+        """
+        topic = next((topic for topic, _ in offsets), "")
+        if not topic or (self._has_failed and not has_broker(consumer, topic)):
             return False
-        self.ownership.extend(sent_at, offsets if received is None else received)
-        return True
+        sent_at = elapsed()
+        self._has_failed = self._commit(consumer, offsets.items()) is not None
+        if not self._has_failed:
+            self.ownership.extend(sent_at, offsets if received is None else received)
+        return not self._has_failed
 
     def _on_given_up(self, keys: Collection[Partition], *, handed_over: bool) -> None:
         """Tells the receiver that other members may read partitions from now on."""
