@@ -18,9 +18,9 @@ from k2eg_rx.transport import Headers
 OnDelivery = Callable[[TransportError | None], None]
 
 _PURGE_TIMEOUT = 1.0  # seconds for the reports of purged records, which need no broker
-# Seconds after the last confirmation in which a broker still knows the sequence of a producer's records in a partition;
-# it forgets it after a day (producer.id.expiration.ms).
-_REMEMBERED = 3600.0
+# Seconds after the last confirmation in a topic until the next record has to be confirmed alone again. Meanwhile the
+# topic may have been deleted and made anew; and a broker forgets a producer after a day (producer.id.expiration.ms).
+_REMEMBERED = 5.0
 
 
 class PendingRecord:
