@@ -11,12 +11,13 @@ from typing import Any
 
 import msgpack
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from k2eg_rx.pv import monitor_topic, snapshot_topic
 
 PATIENCE = 120.0  # seconds until a test fails; a passing test never waits that long
+_SILENT = 60  # reads of 50 ms without a record until the consumer is checked
 
 
 class Application:
@@ -25,11 +26,9 @@ class Application:
     def __init__(self, site: Any) -> None:
         self._commands = f"commands-{site.name}"
         self.reply_topic = f"raw-{uuid.uuid4().hex[:8]}"
-        self._producer = Producer({"bootstrap.servers": site.broker})
-        properties = {"bootstrap.servers": site.broker, "group.id": uuid.uuid4().hex, "enable.auto.commit": False}
-        self._consumer = Consumer(
-            {**properties, "auto.offset.reset": "earliest", "topic.metadata.refresh.interval.ms": 100}
-        )
+        self._broker = site.broker
+        self._consumer = self._make_consumer()
+        self._next: dict[str, int] = {}  # the offset to read next, by topic
         self._admin = AdminClient({"bootstrap.servers": site.broker})
         new = [NewTopic(self.reply_topic, 1), NewTopic(self._commands, 6)]  # so that each gateway gets some commands
         for future in self._admin.create_topics(new).values():
@@ -52,15 +51,44 @@ class Application:
             future.exception(PATIENCE)
         self._asked += topics
 
+    def _make_consumer(self) -> Consumer:
+        return Consumer(
+            {
+                "bootstrap.servers": self._broker,
+                "group.id": uuid.uuid4().hex,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "topic.metadata.refresh.interval.ms": 100,
+            }
+        )
+
     def _run(self) -> None:
+        silent = 0
         while not self._closing.is_set():
             while self._asked:
                 self._consumer.incremental_assign([TopicPartition(self._asked.pop(0), 0, OFFSET_BEGINNING)])
-            for message in self._consumer.consume(500, 0.05):
+            messages = self._consumer.consume(500, 0.05)
+            for message in messages:
                 if message.error() is None:
+                    self._next[message.topic() or ""] = (message.offset() or 0) + 1
                     with self.changed:
                         self._add(message)
                         self.changed.notify_all()
+            silent = 0 if messages else silent + 1
+            if silent == _SILENT:
+                silent = 0
+                self._replace_if_disconnected()
+
+    def _replace_if_disconnected(self) -> None:
+        """Goes on with another consumer if librdkafka has lost its broker for good in a restart (its issue 5301)."""
+        try:
+            self._consumer.list_topics(self.reply_topic, timeout=2.0)
+        except KafkaException:
+            old, self._consumer = self._consumer, self._make_consumer()
+            self._consumer.assign(
+                [TopicPartition(at.topic, 0, self._next.get(at.topic, OFFSET_BEGINNING)) for at in old.assignment()]
+            )
+            old.close()
 
     def _add(self, message: Any) -> None:
         headers = dict(message.headers() or ())
@@ -86,8 +114,9 @@ class Application:
         """Sends a command; returns its id."""
         reply_id = uuid.uuid4().hex
         body = {"command": command, "reply_topic": self.reply_topic, "reply_id": reply_id, "serialization": "msgpack"}
-        self._producer.produce(self._commands, json.dumps({**body, **fields}).encode())
-        self._producer.flush(PATIENCE)
+        producer = Producer({"bootstrap.servers": self._broker})  # not one that has lost its broker in a restart
+        producer.produce(self._commands, json.dumps({**body, **fields}).encode())
+        producer.flush(PATIENCE)
         return reply_id
 
     def wait_until(self, happened: Callable[[], Any], what: str) -> None:
