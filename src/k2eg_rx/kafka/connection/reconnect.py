@@ -110,10 +110,16 @@ def leave_group(consumer: Consumer) -> None:
             consumer.poll(timeout)
 
 
-def close_in_background(consumer: Consumer) -> None:
-    """Closes a consumer on its own thread, as that may take a minute without a broker; the process's exit waits."""
+def close_in_background(consumer: Consumer, wait: Callable[[], None] = lambda: None) -> None:
+    """Closes a consumer on its own thread, as that may take a minute without a broker; the process's exit waits.
+
+    Args:
+        consumer: The consumer.
+        wait: Returns when no other thread uses the consumer any more.
+    """
 
     def close() -> None:
+        wait()
         leave_group(consumer)
         with contextlib.suppress(KafkaException, RuntimeError):
             consumer.close()

@@ -28,10 +28,11 @@ from k2eg_rx.concurrency import elapsed
 from k2eg_rx.kafka.connection.configuration import Properties
 from k2eg_rx.kafka.connection.errors import ErrorTranslator
 from k2eg_rx.kafka.connection.health import Health
-from k2eg_rx.kafka.connection.reconnect import has_broker, leave_group
+from k2eg_rx.kafka.connection.reconnect import close_in_background, has_broker, leave_group
 from k2eg_rx.kafka.consumer.arrivals import Arrivals
 from k2eg_rx.kafka.consumer.group_offsets import (
     REBALANCE_ERRORS,
+    Committer,
     InitialOffsets,
     commit,
     fetch_committed,
@@ -100,6 +101,7 @@ class GroupPollLoop(PollLoop):
         self._pending: list[Message] = []
         self._held: list[Message] = []  # to be received once their offsets are committed
         self._unconfirmed: deque[Callable[[], None]] = deque()  # any thread adds, the poll thread takes
+        self._committer = Committer()  # of the present consumer
         self._has_failed = False  # whether the latest proof was not accepted
         self.ownership = Ownership(self._properties)
         # Released topics: their records count as not received. Any thread adds, the poll thread removes; each access is
@@ -167,6 +169,8 @@ class GroupPollLoop(PollLoop):
     def _commit(
         self, consumer: Consumer, offsets: Iterable[tuple[Partition, int]], metadata: str = ""
     ) -> KafkaError | None:
+        if self._committer.is_stuck:
+            return KafkaError(KafkaError._TIMED_OUT)
         return commit(consumer, self._with_epochs(offsets, metadata))
 
     def confirm_soon(self, done: Callable[[], None]) -> None:
@@ -205,7 +209,7 @@ class GroupPollLoop(PollLoop):
         if not topic or (self._has_failed and not has_broker(consumer, topic)):
             return False
         sent_at = elapsed()
-        self._has_failed = self._commit(consumer, offsets.items()) is not None
+        self._has_failed = self._committer.commit(consumer, self._with_epochs(offsets.items())) is not None
         if not self._has_failed:
             self.ownership.extend(sent_at, offsets if received is None else received)
         return not self._has_failed
@@ -234,8 +238,12 @@ class GroupPollLoop(PollLoop):
             self._warn_uncommitted(len(self._received), failure)
         self._on_given_up(list(self.lag.starts), handed_over=failure is None)
         self._received.clear()  # librdkafka commits nothing while it closes; it would wait in vain
+        if self._committer.is_stuck:
+            self._abandon(consumer)
+            return
         leave_group(consumer)
         super()._leave(consumer)
+        self._committer.close()
 
     def _warn_uncommitted(self, count: int, failure: KafkaError) -> None:
         _log.warning(
@@ -249,7 +257,13 @@ class GroupPollLoop(PollLoop):
         return self._topics
 
     def _is_disconnected(self, consumer: Consumer) -> bool:
-        return self._must_rejoin or super()._is_disconnected(consumer)
+        return self._must_rejoin or self._committer.is_stuck or super()._is_disconnected(consumer)
+
+    def _abandon(self, consumer: Consumer) -> None:
+        """Closes a consumer in the background, after a commit that has not returned."""
+        committer, self._committer = self._committer, Committer()
+        committer.close()
+        close_in_background(consumer, committer.join)
 
     def _resume_on(self, new: Consumer, old: Consumer) -> None:  # noqa: ARG002
         """Joins the group with a new consumer, which is another member to the group."""

@@ -10,8 +10,10 @@ Thread safety: used by the thread that owns the consumer.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from queue import Empty, SimpleQueue
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -37,6 +39,7 @@ _NO_ANSWER = frozenset(
     }
 )
 
+COMMIT_TIMEOUT = 15.0  # seconds for a commit; without a coordinator it usually fails after a session
 _COORDINATOR_TIMEOUT = 10.0  # seconds to wait for the group's committed offsets after an assignment
 COMMITTED_TIMEOUT = 5.0  # seconds; the whole group waits for a member that is being assigned partitions
 # Seconds that a rebalance or a coordinator without an answer may delay the commit of initial offsets: longer than a
@@ -65,6 +68,51 @@ def topic_partitions(offsets: Iterable[tuple[Partition, int]], metadata: str = "
     return [TopicPartition(topic, partition, offset, metadata) for (topic, partition), offset in offsets]
 
 
+class Committer:
+    """Commits offsets of one consumer on a thread of its own, ``k2eg-commit``.
+
+    librdkafka's commit waits without limit. If the consumer loses its coordinator meanwhile, it may never return (seen
+    with 2.16.1, in a restart of the only broker), and the thread that polls would do nothing any more.
+
+    Attributes:
+        is_stuck: Whether a commit did not return in time. Nothing is committed any more.
+    """
+
+    def __init__(self) -> None:
+        self.is_stuck = False
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def commit(self, consumer: Consumer, offsets: list[TopicPartition]) -> KafkaError | None:
+        """Commits offsets and waits for the coordinator, as `commit`. Not in a rebalance callback."""
+        if self.is_stuck:
+            return KafkaError(KafkaError._TIMED_OUT)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="k2eg-commit", daemon=True)
+            self._thread.start()
+        result: SimpleQueue[KafkaError | None] = SimpleQueue()
+        self._calls.put(lambda: result.put(commit(consumer, offsets)))
+        try:
+            return result.get(timeout=COMMIT_TIMEOUT)
+        except Empty:
+            self.is_stuck = True
+            _log.warning("a commit did not return within %g s, the consumer is replaced", COMMIT_TIMEOUT)
+            return KafkaError(KafkaError._TIMED_OUT)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+    def close(self) -> None:
+        """Ends the thread, after a commit that has not returned yet. Idempotent."""
+        self._calls.put(None)
+
+    def join(self) -> None:
+        """Waits until the thread has ended after `close`. Any thread."""
+        if self._thread is not None:
+            self._thread.join()
+
+
 def commit(consumer: Consumer, offsets: list[TopicPartition]) -> KafkaError | None:
     """Commits offsets and waits for the coordinator; returns the error, if any."""
     if not offsets:
@@ -74,6 +122,8 @@ def commit(consumer: Consumer, offsets: list[TopicPartition]) -> KafkaError | No
         error = next((partition.error for partition in committed or () if partition.error is not None), None)
     except KafkaException as failure:
         error = kafka_error(failure)
+    except RuntimeError:  # closed meanwhile
+        error = KafkaError(KafkaError._DESTROY)
     if error is not None:
         _log.info("commit failed: error=%s", error)
     return error

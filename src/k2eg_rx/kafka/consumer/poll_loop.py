@@ -174,8 +174,12 @@ class PollLoop:
         new = self._make()
         self.leveling = Leveling()  # nothing is paused in the new one
         self._resume_on(new, consumer)
-        close_in_background(consumer)
+        self._abandon(consumer)
         return new
+
+    def _abandon(self, consumer: Consumer) -> None:
+        """Closes a consumer in the background."""
+        close_in_background(consumer)
 
     def _resume_on(self, new: Consumer, old: Consumer) -> None:
         """Assigns the partitions to a new consumer, at the positions of the old one."""

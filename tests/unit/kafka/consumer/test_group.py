@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -346,6 +347,42 @@ def test_a_consumer_without_a_broker_sends_no_commit_after_one_that_failed(harne
     assert commits == 7
     assert [record.offset for record in harness.records] == [0, 1, 2]
     assert harness.poll_loop.ownership.is_proven()
+
+
+def test_a_commit_that_does_not_return_ends_with_its_consumer(harness, monkeypatch):
+    """librdkafka's waits without limit; the thread that polls must go on, with another consumer."""
+    monkeypatch.setattr(group_offsets, "COMMIT_TIMEOUT", 0.05)
+    returns, closed = threading.Event(), threading.Event()
+    old, new = harness.consumer, FakeConsumer()
+    old.commit = lambda offsets, asynchronous: (returns.wait(), None)[1]
+    old.close = closed.set
+    monkeypatch.setattr(harness.poll_loop, "_make", lambda: new)
+    harness.poll_loop.confirm(old)
+    harness.poll_loop.confirm(old)
+    assert not harness.poll_loop.ownership.is_proven()
+    assert harness.poll_loop._is_disconnected(old)
+    assert harness.poll_loop._replace(old) is new
+    harness.consumer = new
+    harness.assign()
+    assert not harness.poll_loop._is_disconnected(new)
+    harness.step(2)
+    harness.poll_loop.confirm(new)
+    assert harness.poll_loop.ownership.is_proven()
+    assert not closed.is_set(), "another thread uses it still"
+    returns.set()
+    assert closed.wait(10.0)
+
+
+def test_a_member_is_closed_while_its_commit_does_not_return(harness, monkeypatch):
+    monkeypatch.setattr(group_offsets, "COMMIT_TIMEOUT", 0.05)
+    returns, closed = threading.Event(), threading.Event()
+    harness.consumer.commit = lambda offsets, asynchronous: (returns.wait(), None)[1]
+    harness.consumer.close = closed.set
+    harness.poll_loop.confirm(harness.consumer)
+    harness.poll_loop._leave(harness.consumer)
+    assert not closed.is_set()
+    returns.set()
+    assert closed.wait(10.0)
 
 
 def test_a_commit_that_fails_for_a_partition_confirms_nothing(harness):
