@@ -229,6 +229,14 @@ class Site:
         for member in self.members:
             member.publish_held()
 
+    def cut_off_while_updated(self, name: str) -> None:
+        """A PV has the value 1, then Kafka is away for all gateways, and the PV has the value 2."""
+        self.update(name, 1)
+        for member in self.members:
+            member.source.is_member = False
+        self.advance(2.0)
+        self.update(name, 2)
+
     def values(self, name: str) -> list[int]:
         return [body[name]["value"] for _, body in self.published[name]]
 
@@ -404,11 +412,7 @@ def test_an_owner_that_is_back_publishes_nothing_that_the_group_has_assigned_to_
 ) -> None:
     """Kafka was away. The group assigns the partitions anew before this gateway has read its log."""
     first, second = site.add_owner(), site.add()
-    site.update("a", 1)
-    for member in site.members:
-        member.source.is_member = False
-    site.advance(2.0)
-    site.update("a", 2)
+    site.cut_off_while_updated("a")
     for member in site.members:
         member.source.number += 1
     first.source.owned, second.source.owned = set(), ALL
@@ -430,11 +434,7 @@ def test_an_owner_that_is_back_publishes_nothing_that_the_group_has_assigned_to_
 def test_an_owner_that_is_back_goes_on_with_what_the_group_has_left_to_it(site: Site) -> None:
     """What it could not publish meanwhile is not lost."""
     first, second = site.add_owner(), site.add()
-    site.update("a", 1)
-    for member in site.members:
-        member.source.is_member = False
-    site.advance(2.0)
-    site.update("a", 2)
+    site.cut_off_while_updated("a")
     for member in site.members:
         member.source.is_member = True
         member.source.number += 1
