@@ -80,7 +80,7 @@ class TimerScheduler(PeriodicScheduler, abc.DisposableBase):
         self._on_error = on_error
         self._epoch = datetime.now(UTC) - timedelta(seconds=time.monotonic())
         self._condition = threading.Condition()
-        self._heap: list[tuple[datetime, int, _Timer]] = []
+        self._heap: list[tuple[float, int, _Timer]] = []  # by the monotonic clock
         self._sequence = itertools.count()
         self._cancelled = 0  # timers in the heap that were cancelled
         self._thread: threading.Thread | None = None
@@ -101,24 +101,28 @@ class TimerScheduler(PeriodicScheduler, abc.DisposableBase):
         Raises:
             SchedulerClosedError: The scheduler is closed; so for the other methods.
         """
-        return self.schedule_absolute(self._epoch, action, state)  # the past: it is due at once
+        return self._add(0.0, action, state)  # the past: it is due at once
 
     def schedule_relative(
         self, duetime: typing.RelativeTime, action: typing.ScheduledAction[_State], state: _State | None = None
     ) -> abc.DisposableBase:
         """Runs an action after a delay, in seconds or as a timedelta."""
-        return self.schedule_absolute(self.now + self.to_timedelta(duetime), action, state)
+        return self._add(time.monotonic() + self.to_seconds(duetime), action, state)
 
     def schedule_absolute(
         self, duetime: typing.AbsoluteTime, action: typing.ScheduledAction[_State], state: _State | None = None
     ) -> abc.DisposableBase:
         """Runs an action at a time of the scheduler's `now`, in Unix seconds or as a datetime with a time zone."""
+        return self._add((self.to_datetime(duetime) - self._epoch).total_seconds(), action, state)
+
+    def _add(self, due: float, action: typing.ScheduledAction[Any], state: Any) -> abc.DisposableBase:
         timer = _Timer(self, action, state)
         with self._condition:
             if self._closed:
                 raise SchedulerClosedError(f"cannot schedule an action: the scheduler {self._name} is closed")
-            self._start_thread()
-            heapq.heappush(self._heap, (max(self.to_datetime(duetime), self.now), next(self._sequence), timer))
+            if self._thread is None:
+                self._start_thread()
+            heapq.heappush(self._heap, (max(due, time.monotonic()), next(self._sequence), timer))
             if self._heap[0][2] is timer:
                 self._condition.notify()
         return timer
@@ -180,10 +184,9 @@ class TimerScheduler(PeriodicScheduler, abc.DisposableBase):
             thread.join(timeout)
 
     def _start_thread(self) -> None:
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            thread.start()
-            self._thread = thread
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        thread.start()
+        self._thread = thread
 
     def _run(self) -> None:
         while (due := self._wait_for_due()) is not None:
@@ -194,7 +197,7 @@ class TimerScheduler(PeriodicScheduler, abc.DisposableBase):
         """Returns the next timer, its action and state when it is due; None once the thread is to end."""
         with self._condition:
             while not self._closed:
-                delay = (self._heap[0][0] - self.now).total_seconds() if self._heap else None
+                delay = self._heap[0][0] - time.monotonic() if self._heap else None
                 if delay is not None and delay <= 0:
                     timer = heapq.heappop(self._heap)[2]
                     action, timer.action = timer.action, None
@@ -209,14 +212,15 @@ class TimerScheduler(PeriodicScheduler, abc.DisposableBase):
 
     def _invoke(self, timer: _Timer, action: abc.ScheduledAction[Any], state: object) -> None:
         try:
-            result = self.invoke_action(action, state)
+            result = action(self, state)
         except BaseException as error:  # SystemExit too: it would end all timers
             if not (self._closed and isinstance(error, SchedulerClosedError)):
                 _log.exception("scheduled action failed: thread=%s", self._name)
                 if self._on_error is not None:
                     self._on_error()
             return
-        with self._condition:
-            timer.result, is_disposed = result, timer.is_disposed
-        if is_disposed:
-            result.dispose()
+        if isinstance(result, abc.DisposableBase):
+            with self._condition:
+                timer.result, is_disposed = result, timer.is_disposed
+            if is_disposed:
+                result.dispose()
