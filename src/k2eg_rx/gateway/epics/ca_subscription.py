@@ -136,7 +136,7 @@ def _close(subscription: Any) -> None:
 class _Updates:
     """Joins the two kinds of updates of one connection; values wait until the first limits have arrived."""
 
-    def __init__(self, channel: ChannelType, read: Callable[[Callable[[], Structure]], None]) -> None:
+    def __init__(self, channel: ChannelType, read: Callable[..., None]) -> None:
         self.disconnected = asyncio.Event()
         self._channel = channel
         self._read = read
@@ -151,7 +151,7 @@ class _Updates:
             self._waiting.append(value)
         else:
             self._latest = value
-            self._read(lambda: structure_of(self._channel, value, self._control))
+            self._read(structure_of, self._channel, value, self._control)
 
     def on_control(self, control: Any) -> None:
         self._control = control

@@ -169,16 +169,17 @@ class Subscriber:
     ) -> None:
         self.closed = False
         self._address = address
+        self._selects = bool(address.field) and not address.is_record_field
         self._on_update = on_update
         self._on_connection = on_connection
         self._on_unreadable = on_unreadable
         self._field_missing = False
         self._unreadable_logged = False
 
-    def read(self, read: Callable[[], Structure]) -> None:
+    def read(self, read: Callable[..., Structure], *arguments: Any) -> None:
         """Calls `on_update` with what a function reads; if that fails, this update is lost and counted."""
         try:
-            structure = read()
+            structure = read(*arguments)
         except Exception as error:
             if not self._unreadable_logged:
                 self._unreadable_logged = True
@@ -191,7 +192,7 @@ class Subscriber:
 
     def update(self, structure: Structure) -> None:
         """Calls `on_update` with the value, or with its selected field; logs once when the field is missing."""
-        if self._address.field and not self._address.is_record_field:
+        if self._selects:
             try:
                 structure = selected_field(structure, self._address)
             except ProviderError as error:
