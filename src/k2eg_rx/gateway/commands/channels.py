@@ -51,7 +51,7 @@ def kind_of(structure: Structure) -> str:
     return "scalar" if isinstance(value, bool | int | float) else "array"
 
 
-class Channel(Observable[PVValue]):
+class Channel:
     """A PV's values: the latest one if the PV is connected, then each update.
 
     Like reactivex's `replay(1)` with `ref_count`, but it forgets the latest value when the PV disconnects, an exception
@@ -77,7 +77,6 @@ class Channel(Observable[PVValue]):
         metrics: Metrics,
         connections: Connections,
     ) -> None:
-        super().__init__()
         self.latest: PVValue | None = None
         self._address = address
         self._name = address.name
@@ -86,22 +85,19 @@ class Channel(Observable[PVValue]):
         self._on_unused = on_unused
         self._metrics = metrics
         self._connections = connections
-        self._observers: list[abc.ObserverBase[PVValue]] = []
+        self._observers: tuple[abc.ObserverBase[PVValue], ...] = ()
         self.subscription: Subscription | None = None
         self._counter = EventCounter()
 
-    def _subscribe_core(
-        self,
-        observer: abc.ObserverBase[PVValue],
-        scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002 - reactivex's signature
-    ) -> abc.DisposableBase:
-        self._observers.append(observer)
+    def add(self, observer: abc.ObserverBase[PVValue]) -> abc.DisposableBase:
+        """Adds an observer, which gets the latest value at once."""
+        self._observers = (*self._observers, observer)
         if len(self._observers) == 1:
             self._connections.opened(self._address)
             try:
                 self.subscription = self._subscribe_pv(self._on_update, self._on_disconnect)
             except Exception:
-                self._observers.clear()
+                self._observers = ()
                 self._connections.closed(self._address)
                 self._on_unused()
                 raise
@@ -117,7 +113,7 @@ class Channel(Observable[PVValue]):
             self._counter = self._metrics.events_of(self._address.protocol, kind_of(structure))
         self._counter.count += 1
         value = self.latest = PVValue(self._name, structure, self._key)
-        for observer in tuple(self._observers):
+        for observer in self._observers:
             try:
                 observer.on_next(value)
             except Exception:
@@ -131,7 +127,7 @@ class Channel(Observable[PVValue]):
         self.latest = None
 
     def _remove(self, observer: abc.ObserverBase[PVValue]) -> None:
-        self._observers.remove(observer)
+        self._observers = tuple(each for each in self._observers if each is not observer)
         subscription = self.subscription
         if self._observers or subscription is None:
             return
@@ -173,9 +169,9 @@ class Channels:
         """
 
         def subscribe(
-            observer: abc.ObserverBase[PVValue], scheduler: abc.SchedulerBase | None = None
+            observer: abc.ObserverBase[PVValue], _scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            return self._channel(address).subscribe(observer, scheduler=scheduler)
+            return self._channel(address).add(observer)
 
         return Observable(subscribe)
 

@@ -8,9 +8,7 @@ Thread safety: belongs to the event loop thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import Enum
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from k2eg_rx.protocol import Serialization, with_fields
@@ -50,12 +48,14 @@ class Place(NamedTuple):
     Attributes:
         iteration: The numbers of the iteration.
         part: The kind of the message.
-        push: The fields that say to which partial push it belongs; empty without partial pushes.
+        push: The number of its partial push; 0 without partial pushes.
+        is_last: Whether it is the last one of its partial push.
     """
 
     iteration: IterationNumbers
     part: Part
-    push: Mapping[str, Any] = MappingProxyType({})
+    push: int = 0
+    is_last: bool = False
 
     def numbered(self, serialization: Serialization, body: bytes) -> bytes | None:
         """Returns a message's body with its number; None if its header was dropped: clients would skip it."""
@@ -65,7 +65,9 @@ class Place(NamedTuple):
             return None
         if not iteration.shown:
             return body
-        fields = {**self.push, "msg_seq": number}
+        fields: dict[str, Any] = {"submission_seq": self.push, "msg_seq": number} if self.push else {"msg_seq": number}
+        if self.is_last and self.push:
+            fields["last_submission_data"] = True
         if self.part is Part.TAIL:
             fields["total_messages"] = number
             if iteration.missing:

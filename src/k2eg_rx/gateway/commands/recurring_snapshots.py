@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache, partial
-from typing import Any
+from functools import partial
 
 import reactivex
 from reactivex import Observable, Subject, abc
@@ -109,6 +108,14 @@ class _RunningSnapshot:
         self.go_live: Callable[[], None] = lambda: None
         self.epoch = ""
         self.handing_over = False
+        self._notes: dict[str, Callable[[str, int], None]] = {}
+
+    def note_about(self, subject: str) -> Callable[[str, int], None]:
+        """Returns what notes that messages about a PV, or an empty string, were not published; one for each."""
+        note = self._notes.get(subject)
+        if note is None:
+            note = self._notes[subject] = partial(self.builder.note, subject)
+        return note
 
     def after(self, handle: Callable[[], Observable[OutgoingRecord]]) -> Observable[OutgoingRecord]:
         """Returns the answer to a command that has to wait until this snapshot has ended."""
@@ -120,12 +127,6 @@ def name_error(name: str) -> str:
     if not name:
         return "The snapshot name is empty"
     return f"The snapshot name has control characters: {printable(name, 200)!r}" if has_control(name) else ""
-
-
-@lru_cache(64)  # the messages of one push are encoded one after the other
-def _push_fields(push: int, is_last: bool) -> Mapping[str, Any]:
-    """Returns the fields of a message that say to which partial push it belongs."""
-    return {"submission_seq": push} | ({"last_submission_data": True} if is_last else {})
 
 
 class RecurringSnapshots:
@@ -485,10 +486,10 @@ class RecurringSnapshots:
             self._unencodable.count(f"snapshot={running.command.snapshot_name} subject={subject} error={error}")
             running.builder.note(subject, f"the value cannot be serialized: {error}", 1)
             return None
-        push: Mapping[str, Any] = _push_fields(running.push, is_last) if running.command.sub_push_delay_msec > 0 else {}
-        instead, place = partial(running.builder.note, subject), Place(running.numbers, part, push)
+        push = running.push if running.command.sub_push_delay_msec > 0 else 0
+        instead, place = running.note_about(subject), Place(running.numbers, part, push, is_last)
         topic, key, epoch = running.topic, running.key, running.epoch
-        return OutgoingRecord(topic, key, body, form, "", True, instead, about=subject, place=place, epoch=epoch)
+        return OutgoingRecord(topic, key, body, form, "", True, instead, False, subject, place, epoch)
 
     def _timestamp(self) -> int:
         return int(self._clock() * 1000) * _MILLISECOND
