@@ -24,6 +24,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from gateway_processes import Process
 from k2eg_rx import Client, Settings
 from k2eg_rx.embedded import ServerPorts, SoftIoc, merge_client_environments, without_epics
+from k2eg_rx.protocol.decode import REPEATED_HEADER
 from k2eg_rx.pv import monitor_topic
 
 TIMEOUT = 60.0
@@ -139,7 +140,9 @@ class Site:
 
 
 def _is_event(message: Message) -> bool:
-    return not (message.key() or b"").startswith(b"\0")  # else a record about the PV, such as its connection
+    """Returns whether a record has a new value of a PV: not one about it, such as its connection, nor a repetition."""
+    is_repeated = any(name == REPEATED_HEADER for name, _ in message.headers() or ())
+    return not is_repeated and not (message.key() or b"").startswith(b"\0")
 
 
 @dataclass(slots=True)
