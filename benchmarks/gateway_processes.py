@@ -146,12 +146,12 @@ class GatewayProcess:
     """
 
     def __init__(self, broker: str, commands: str) -> None:
-        from k2eg_rx.gateway.service import gateway, short_turns
+        from k2eg_rx.gateway.service import gateway, interpreter_of_a_gateway
         from k2eg_rx.settings import Settings
 
         self._running = ExitStack()
         settings = Settings("benchmark", broker, commands, "unused", {})
-        self._running.enter_context(short_turns())
+        self._running.enter_context(interpreter_of_a_gateway())
         self._gateway = self._running.enter_context(gateway(settings))
 
     def numbers(self) -> dict[str, float]:

@@ -86,6 +86,8 @@ class UpdateQueue:
         self._order: deque[UpdateSource] = deque()  # one entry per waiting update
         self._bytes = 0
         self._scheduled = False
+        self._pace = context.update_pace
+        self._delivered = context.scheduler.now - self._pace  # time of the last delivery
 
     @property
     def waiting(self) -> int:
@@ -115,7 +117,12 @@ class UpdateQueue:
                 self._order.append(source)
             wake, self._scheduled = not self._scheduled, True
         if wake:
-            call_soon(self._scheduler, self._drain)
+            self._wake()
+
+    def _wake(self) -> None:
+        now = self._scheduler.now
+        due = max(now, self._delivered + self._pace)
+        call_soon(self._scheduler, self._drain, (due - now).total_seconds())
 
     def _take_batch(self) -> list[tuple[UpdateSource, Structure | None]]:
         batch: list[tuple[UpdateSource, Structure | None]] = []
@@ -128,6 +135,7 @@ class UpdateQueue:
         return batch
 
     def _drain(self) -> None:
+        self._delivered = self._scheduler.now
         for source, structure in self._take_batch():
             followed = structure is self._probe.update
             self._probe.passing = followed

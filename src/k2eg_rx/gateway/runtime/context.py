@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from reactivex import abc
 
@@ -38,6 +39,7 @@ class GatewayContext:
         clock: Returns Unix time in seconds, for command ages and snapshot timestamps.
         command_topic: The topic of the commands, which the gateway never publishes to.
         announcement: Where the gateway publishes its start; replies to activations tell clients.
+        update_pace: Between deliveries of EPICS updates to the event loop; 0: each one at once, as in virtual time.
     """
 
     scheduler: abc.SchedulerBase
@@ -46,6 +48,7 @@ class GatewayContext:
     clock: Callable[[], float] = time.time
     command_topic: str = ""
     announcement: Announcement = field(default_factory=Announcement)
+    update_pace: timedelta = timedelta()
 
     @property
     def command_topics(self) -> tuple[str, ...]:

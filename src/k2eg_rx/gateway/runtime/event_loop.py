@@ -32,14 +32,17 @@ class EventLoop(TimerScheduler):
         super().__init__("k2eg-gateway", on_failure)
 
 
-def call_soon(scheduler: abc.SchedulerBase, action: Callable[[], None]) -> None:
-    """Runs an action on the scheduler's thread as soon as possible; not if the scheduler is closed."""
+def call_soon(scheduler: abc.SchedulerBase, action: Callable[[], None], delay: float = 0.0) -> None:
+    """Runs an action on the scheduler's thread after `delay` seconds at least; not if the scheduler is closed."""
 
     def run(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
         action()
 
     with contextlib.suppress(SchedulerClosedError):
-        scheduler.schedule(run)
+        if delay > 0:
+            scheduler.schedule_relative(delay, run)
+        else:
+            scheduler.schedule(run)
 
 
 def in_slices(
