@@ -141,12 +141,18 @@ class SampleCollection:
         if self._size >= self._max_samples:
             self.excess += 1
             return "excess"
+        if len(targets) == 1:
+            return self._add(targets[0], key, structure)
         reasons = [self._add(address, key, structure) for address in targets]
         return "" if "" in reasons else reasons[0]
 
     def _add(self, address: PVAddress, key: str, structure: Structure) -> str:
         samples = self.data[address.key]
-        if address.field and key == address.name and key not in self._own_key:
+        if not address.field:  # all its keys are names of the record
+            samples.append(structure)
+            self._size += 1
+            return ""
+        if key == address.name and key not in self._own_key:
             self._own_key.add(key)
             samples.clear()  # the samples taken from the record arrive again under this key
         elif key != address.name and address.name in self._own_key:
