@@ -105,9 +105,9 @@ class Sending:
         self._stored: dict[str, float] = {}
         self._partitions: set[tuple[str, int | None]] = set()
 
-    def is_known(self, topic: str, now: float) -> bool:
+    def is_known(self, topic: str) -> bool:
         """Whether the broker has stored a record of this producer in the topic lately. Any thread."""
-        return now - self._stored.get(topic, -math.inf) < _REMEMBERED
+        return time.monotonic() - self._stored.get(topic, -math.inf) < _REMEMBERED
 
     def is_stored(self, topic: str, message: Message) -> bool:
         """Whether a record that librdkafka reports as delivered is stored for certain.

@@ -192,7 +192,7 @@ class KafkaSink:
     def _produce(self, sending: Sending, record: PendingRecord) -> None:
         if not sending.in_flight:
             self._progress = time.monotonic()
-        if not sending.is_known(record.topic, record.at):
+        if not sending.is_known(record.topic):
             self._first[record.topic] = record  # before its report, which runs on another thread
         try:
             sending.produce(record)
