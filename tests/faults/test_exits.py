@@ -22,10 +22,10 @@ SESSION = 45.0  # seconds after which a broker removes a group member that sends
 POLL_INTERVAL = 0.2  # seconds between requests; Kafka does not report group changes
 
 OPENING = """
-import os, sys, threading, time
+import os, signal, sys, threading, time
 from k2eg.dml import dml
 from k2eg_rx import ForkError
-uri, name = sys.argv[1:]
+uri, name, thread = sys.argv[1:]
 k = dml("site", name)
 k.wait_for_backends(30)
 """
@@ -39,13 +39,25 @@ sys.stdin.read()
 """
 
 BLOCKED = """
+from k2eg_rx import Client, first
+def place():
+    frame = sys._current_frames()[threading.main_thread().ident]
+    return frame.f_code, frame.f_lasti
 def report():
-    while not k.status.pending:
+    while not (k.status.pending or client.status.monitors):
         time.sleep(0.01)
+    seen = None
+    while seen != (seen := place()):  # until it blocks
+        time.sleep(0.1)
     print("waiting", flush=True)
+    if thread == "other":  # the kernel may give a signal of the process to any thread
+        sys.stdin.readline()
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+client = Client("site", name + "-blocked")
 threading.Thread(target=report, daemon=True).start()
-k.get("pva://silent", timeout=60)
 """
+GET = 'k.get("pva://silent", timeout=60)'
+FIRST = 'first(client.monitor_stream("pva://silent"))'
 
 FORKED = """
 child = os.fork()
@@ -62,7 +74,7 @@ print(k.get(uri, timeout=30)["value"] >= 0, flush=True)
 k.close()
 """
 
-Start = Callable[[str], subprocess.Popen[str]]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -76,8 +88,8 @@ def start(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     monkeypatch.setenv("K2EG_PYTHON_CONFIGURATION_PATH_FOLDER", str(tmp_path))
     (uri,) = site.uris(1)
 
-    def start_script(script: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", OPENING + script, uri, f"script-{site.name}"]
+    def start_script(script: str, thread: str = "main") -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", OPENING + script, uri, f"script-{site.name}", thread]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
@@ -121,12 +133,19 @@ def test_a_script_without_close_ends_and_leaves_its_group(
     assert wait_for_members(0) < SESSION / 2, "the session expired instead"
 
 
-def test_ctrl_c_ends_a_blocked_script(start: Start) -> None:
-    with start(BLOCKED) as script:
+@pytest.mark.parametrize("blocking_call", [GET, FIRST], ids=["get", "first"])
+@pytest.mark.parametrize("thread", ["main", "other"])
+def test_ctrl_c_ends_a_blocked_script(start: Start, blocking_call: str, thread: str) -> None:
+    with start(BLOCKED + blocking_call, thread) as script:
         assert script.stdout is not None
         assert script.stdout.readline() == "waiting\n"
         interrupted = time.monotonic()
-        script.send_signal(signal.SIGINT)
+        if thread == "main":
+            script.send_signal(signal.SIGINT)
+        else:
+            assert script.stdin is not None
+            script.stdin.write("\n")
+            script.stdin.flush()
         _, errors = output_of(script)
         duration = time.monotonic() - interrupted
     assert script.returncode == -signal.SIGINT

@@ -20,7 +20,7 @@ from reactivex.scheduler import EventLoopScheduler
 from reactivex.typing import StartableTarget
 
 from k2eg_rx.arguments import instance, timeout_of
-from k2eg_rx.concurrency import current_runtime
+from k2eg_rx.concurrency import INTERRUPTION_SECONDS, current_runtime, is_main_thread
 from k2eg_rx.delivery import LabelledObservable, label_of
 from k2eg_rx.errors import EmptyStreamError, OperationTimeout
 
@@ -74,9 +74,14 @@ class _ThreadLoop:
         self.scheduler.schedule(raise_stop)
 
     def run(self) -> None:
-        """Runs what is scheduled until `stop`."""
+        """Runs what is scheduled until `stop`; on the main thread, also handlers of signals that others received."""
+        if is_main_thread():
+            self._wake()
         with suppress(_Stop):
             self.scheduler.run()
+
+    def _wake(self, _scheduler: SchedulerBase | None = None, _state: object = None) -> None:
+        self.scheduler.schedule_relative(INTERRUPTION_SECONDS, self._wake)
 
     def dispose(self) -> None:
         """Drops what is still scheduled."""

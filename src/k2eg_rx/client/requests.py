@@ -6,6 +6,7 @@ of the transport; `Dispatcher` hands over to subscribers.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -19,6 +20,7 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from k2eg_rx.client.correlation import CommandSender, new_reply_id, when_done
 from k2eg_rx.client.put_progress import CLOSED, PutProgress, error_of_put
+from k2eg_rx.concurrency import wait_interruptibly
 from k2eg_rx.errors import ClientClosedError, OperationError, OperationTimeout, TransportError
 from k2eg_rx.protocol import Command, GetCommand, PutCommand, Reply, silent_pv_seconds
 
@@ -207,10 +209,10 @@ class BlockingResult(abc.ObserverBase[_T]):
     def on_completed(self) -> None:
         """Does nothing: the result is set already."""
 
-    def wait(self, timeout: float = threading.TIMEOUT_MAX) -> bool:
+    def wait(self, timeout: float = math.inf) -> bool:
         """Blocks for at most `timeout` seconds; returns whether the request has ended. Call it until it returns True
         once, then no more."""
-        return self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+        return wait_interruptibly(lambda seconds: self._lock.acquire(timeout=seconds), timeout)
 
     def result(self) -> _T:
         """Returns the result, or raises the error."""

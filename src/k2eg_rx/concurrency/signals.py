@@ -1,6 +1,7 @@
 """Turns Ctrl-C, SIGTERM and SIGHUP into an event to wait for, so that a program stops its parts in order.
 
 Thread safety: main thread, where Python runs signal handlers. On another one nothing is handled, and `wait` only waits.
+`wait_interruptibly` may be called on any thread.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
@@ -16,6 +18,37 @@ from typing import Any, Self
 
 # SIGHUP: the terminal was closed; Windows has no such signal.
 _SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+INTERRUPTION_SECONDS = 0.25  # until a blocked main thread runs Python again, and with it the handlers of signals
+
+
+def is_main_thread() -> bool:
+    """Returns whether this is the thread on which Python runs the handlers of signals."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def wait_interruptibly(wait: Callable[[float], bool], seconds: float) -> bool:
+    """Waits by a blocking function, so that Ctrl-C ends the wait on the main thread.
+
+    The kernel gives a signal of the process to any of its threads. If that is not the main thread, this one is not
+    woken and would not raise KeyboardInterrupt before the end of its wait; so it waits for a quarter of a second at a
+    time.
+
+    Args:
+        wait: Waits for some seconds; returns whether that for which it waits has happened.
+        seconds: The time to wait; may be infinite.
+
+    Returns:
+        Whether it has happened.
+    """
+    longest = INTERRUPTION_SECONDS if is_main_thread() else threading.TIMEOUT_MAX
+    deadline = time.monotonic() + seconds
+    while not wait(min(max(seconds, 0.0), longest)):
+        seconds = deadline - time.monotonic()
+        if seconds <= 0:
+            return False
+    return True
 
 
 class TerminationSignals:
@@ -56,7 +89,7 @@ class TerminationSignals:
             raise KeyboardInterrupt
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
+        if is_main_thread():
             for number in _SIGNALS:
                 if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._handle)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from k2eg_rx.concurrency import TerminationSignals
+from k2eg_rx.concurrency import TerminationSignals, wait_interruptibly
 
 NUMBERS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 
@@ -72,3 +73,33 @@ def test_outside_the_main_thread_nothing_is_handled() -> None:
     thread.start()
     thread.join()
     assert during == before
+
+
+def test_a_signal_that_another_thread_received_ends_a_wait_on_the_main_thread() -> None:
+    ended = threading.Event()
+    slices: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        slices.append(seconds)
+        if len(slices) == 1:
+            threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+        return ended.wait(seconds)
+
+    with pytest.raises(KeyboardInterrupt):
+        wait_interruptibly(wait, 60.0)
+    assert max(slices) <= 0.25
+
+
+def test_a_wait_ends_with_what_it_waits_for_or_at_its_time() -> None:
+    results = iter([False, False, True])
+    assert wait_interruptibly(lambda _: next(results), math.inf)
+    assert not wait_interruptibly(threading.Event().wait, 0.3)
+    assert not wait_interruptibly(threading.Event().wait, -1.0)
+
+
+def test_a_wait_on_another_thread_is_not_interrupted() -> None:
+    slices: list[float] = []
+    waiting = threading.Thread(target=lambda: wait_interruptibly(lambda seconds: not slices.append(seconds), 60.0))
+    waiting.start()
+    waiting.join()
+    assert slices == [60.0]

@@ -5,12 +5,14 @@ Thread safety: the client's worker threads deliver items and statuses; the comma
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from k2eg.cli.output import print_note
 from k2eg_rx import ConnectionState, Status
+from k2eg_rx.concurrency import wait_interruptibly
 
 
 class StreamPrinter:
@@ -57,7 +59,7 @@ class StreamPrinter:
         Raises:
             Exception: The error that ended it.
         """
-        ended = self._ended.wait(seconds)
+        ended = wait_interruptibly(self._ended.wait, math.inf if seconds is None else seconds)
         if self._error is not None:
             raise self._error
         return ended
