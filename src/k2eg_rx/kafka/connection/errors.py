@@ -137,6 +137,7 @@ _TRANSIENT = frozenset(
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.NETWORK_EXCEPTION,
         KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.NOT_CONTROLLER,
         KafkaError.NOT_ENOUGH_REPLICAS,
         KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
     }
@@ -202,6 +203,11 @@ def is_forbidden(error: KafkaError) -> bool:
 def is_untrusted_certificate(error: KafkaError) -> bool:
     """Whether librdkafka rejected the broker's certificate."""
     return _NOT_VERIFIED in error.str()
+
+
+def is_transient(error: KafkaError) -> bool:
+    """Whether the broker is away or overloaded, so that the same request may succeed later."""
+    return error.code() in _TRANSIENT
 
 
 def is_refusal(error: KafkaError) -> bool:
@@ -292,7 +298,7 @@ class ErrorTranslator:
             return MissingTopicError(text, topic)
         if error.code() in _TOO_LARGE_CODES:
             return RecordTooLargeError(text)
-        return TransientError(text) if error.code() in _TRANSIENT else TransportError(text)
+        return TransientError(text) if is_transient(error) else TransportError(text)
 
     def unconfirmed(self, topic: str, cause: str) -> UnconfirmedError:
         """Returns the error of a record that the broker may have stored."""

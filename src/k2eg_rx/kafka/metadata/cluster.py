@@ -23,12 +23,12 @@ from confluent_kafka.admin import (
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.connection.configuration import RETENTION_MS, admin_properties
-from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_final, is_gone, kafka_error
+from k2eg_rx.kafka.connection.errors import ErrorTranslator, is_final, is_gone, is_transient, kafka_error
 from k2eg_rx.kafka.connection.health import Health, Permission
 from k2eg_rx.kafka.connection.librdkafka_log import librdkafka_log
 from k2eg_rx.settings import Settings
 from k2eg_rx.texts import get_logger
-from k2eg_rx.transport import Partition, Span
+from k2eg_rx.transport import Partition, Span, TransientError
 
 _log = get_logger(__name__)
 
@@ -217,7 +217,8 @@ class Cluster:
         self._list_topics(self._creator, topic)
 
     def create(self, topic: str) -> Future[None]:
-        """Creates a reply topic: one partition, an hour's retention. The future fails with `TransportError`."""
+        """Creates a reply topic: one partition, an hour's retention. The future fails with `TransportError`,
+        `TransientError` if a later request may succeed."""
         new = NewTopic(topic, num_partitions=1, config={"retention.ms": str(RETENTION_MS)})
         created: Future[None] = Future()
 
@@ -242,4 +243,5 @@ class Cluster:
         reason = self._translator.reason(failure, topic)
         command = self._translator.create_command(topic)
         advice = "" if command in reason else f"; to create it: {command}"
-        return TransportError(f"topic {topic!r} is missing and could not be created: {reason}{advice}")
+        text = f"topic {topic!r} is missing and could not be created: {reason}{advice}"
+        return TransientError(text) if is_transient(kafka_error(failure)) else TransportError(text)

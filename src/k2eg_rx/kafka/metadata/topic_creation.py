@@ -1,7 +1,8 @@
 """Creates a missing reply topic; gateways do not.
 
 First relies on the broker's automatic creation, then requests the creation, and at last fails with the command by which
-an administrator creates the topic.
+an administrator creates the topic. After an outage of Kafka it begins again, as the requests may be lost, and the time
+of the outage does not count.
 
 Thread safety: used by the thread of `OffsetResolver`.
 """
@@ -14,9 +15,11 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from k2eg_rx.errors import TransportError
+from k2eg_rx.transport import TransientError
 
 _AUTOMATIC = 0.5  # seconds that automatic creation takes at most
 _LIMIT = 10.0  # seconds in all; a newly elected controller takes some
+_OUTAGE = 6.0  # seconds without a step, which comes every 5 s at least while Kafka answers
 
 
 class Creator(Protocol):
@@ -42,11 +45,19 @@ class TopicCreation:
         self._command = command
         self._clock = clock
         self._since: float | None = None
+        self._seen = 0.0  # time of the last step
         self._created: Future[None] | None = None
 
     def step(self) -> TransportError | None:
-        """Takes the next step; returns an error once it is certain that the topic cannot be created."""
+        """Takes the next step, when Kafka says that the topic is missing.
+
+        Returns:
+            An error once it is certain that the topic cannot be created.
+        """
         now = self._clock()
+        if now - self._seen > _OUTAGE:
+            self.finish()
+        self._seen = now
         if self._since is None:
             self._since = now
             self._cluster.trigger_auto_creation(self._topic)
@@ -67,9 +78,12 @@ class TopicCreation:
         error = created.exception()
         if error is None:
             return None
+        if isinstance(error, TransientError):
+            self._created = None
+            return None
         self.finish()
         return error if isinstance(error, TransportError) else TransportError(f"topic {self._topic!r}: {error}")
 
     def finish(self) -> None:
-        """Resets the creation, since the topic exists now."""
+        """Resets the creation."""
         self._since = self._created = None

@@ -8,6 +8,7 @@ import pytest
 
 from k2eg_rx.errors import TransportError
 from k2eg_rx.kafka.metadata.topic_creation import TopicCreation
+from k2eg_rx.transport import TransientError
 
 
 class FakeCreator:
@@ -79,8 +80,8 @@ def test_a_created_topic_is_no_error(harness):
 
 def test_the_creation_times_out_after_ten_seconds_with_the_command(harness):
     harness.step()
-    harness.step(after=1.0)
-    error = harness.step(after=10.0)
+    assert [harness.step(after=1.0) for _ in range(10)] == [None] * 10
+    error = harness.step(after=1.0)
     assert isinstance(error, TransportError)
     assert "'reply'" in str(error)
     assert "make reply" in str(error)
@@ -93,6 +94,25 @@ def test_a_creation_can_be_repeated(harness, finished):
     if finished:
         harness.creation.finish()
     else:
-        harness.step(after=10.0)
-    harness.step(after=100.0)
+        for _ in range(11):
+            harness.step(after=1.0)
+    harness.step(after=1.0)
     assert harness.creator.triggered == ["reply", "reply"]
+
+
+def test_the_time_of_an_outage_does_not_count_and_the_requests_are_repeated(harness):
+    harness.step()
+    harness.step(after=0.5)
+    assert harness.step(after=30.0) is None
+    assert harness.step(after=0.5) is None
+    assert harness.creator.triggered == ["reply", "reply"]
+    assert len(harness.creator.created) == 2
+
+
+def test_a_request_that_an_outage_has_ended_is_repeated(harness):
+    harness.step()
+    harness.step(after=0.5)
+    harness.creator.created[0].set_exception(TransientError("the broker is away"))
+    assert harness.step(after=5.0) is None
+    assert harness.step(after=0.1) is None
+    assert len(harness.creator.created) == 2
