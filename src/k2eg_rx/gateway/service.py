@@ -43,11 +43,9 @@ def interpreter_of_a_gateway() -> Generator[None]:
     interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(min(interval, _SWITCH_INTERVAL))
     gc.set_threshold(_COLLECTED_OBJECTS, *thresholds[1:])
-    gc.freeze()  # modules are not garbage
     try:
         yield
     finally:
-        gc.unfreeze()
         gc.set_threshold(*thresholds)
         sys.setswitchinterval(interval)
 
