@@ -217,8 +217,12 @@ class Cluster:
         self._list_topics(self._creator, topic)
 
     def create(self, topic: str) -> Future[None]:
-        """Creates a reply topic: one partition, an hour's retention. The future fails with `TransportError`,
-        `TransientError` if a later request may succeed."""
+        """Creates a reply topic: one partition, an hour's retention.
+
+        Returns:
+            Done when the topic exists. Fails with `TransportError`; with `TransientError` if a later request may
+            succeed.
+        """
         new = NewTopic(topic, num_partitions=1, config={"retention.ms": str(RETENTION_MS)})
         created: Future[None] = Future()
 

@@ -47,6 +47,7 @@ class TopicCreation:
         self._since: float | None = None
         self._seen = 0.0  # time of the last step
         self._created: Future[None] | None = None
+        self._failure: TransientError | None = None  # of the latest request
 
     def step(self) -> TransportError | None:
         """Takes the next step, when Kafka says that the topic is missing.
@@ -62,8 +63,9 @@ class TopicCreation:
             self._since = now
             self._cluster.trigger_auto_creation(self._topic)
         elif now - self._since > _LIMIT:
+            failure = self._failure
             self.finish()
-            return TransportError(
+            return failure or TransportError(
                 f"topic {self._topic!r} is missing and was not created within {_LIMIT:g} s;"
                 f" to create it: {self._command}"
             )
@@ -79,11 +81,11 @@ class TopicCreation:
         if error is None:
             return None
         if isinstance(error, TransientError):
-            self._created = None
+            self._created, self._failure = None, error
             return None
         self.finish()
         return error if isinstance(error, TransportError) else TransportError(f"topic {self._topic!r}: {error}")
 
     def finish(self) -> None:
         """Resets the creation."""
-        self._since = self._created = None
+        self._since = self._created = self._failure = None

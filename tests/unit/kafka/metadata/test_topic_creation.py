@@ -116,3 +116,12 @@ def test_a_request_that_an_outage_has_ended_is_repeated(harness):
     assert harness.step(after=5.0) is None
     assert harness.step(after=0.1) is None
     assert len(harness.creator.created) == 2
+
+
+def test_requests_that_fail_until_the_time_is_over_say_why(harness):
+    harness.step()
+    harness.step(after=0.5)
+    failure = TransientError("the request timed out")
+    harness.creator.created[0].set_exception(failure)
+    assert [harness.step(after=5.0), harness.step(after=4.0)] == [None, None]
+    assert harness.step(after=1.0) is failure
