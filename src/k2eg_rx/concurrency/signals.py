@@ -19,7 +19,6 @@ from typing import Any, Self
 # SIGHUP: the terminal was closed; Windows has no such signal.
 _SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-
 INTERRUPTION_SECONDS = 0.25  # until a blocked main thread runs Python again, and with it the handlers of signals
 
 

@@ -141,26 +141,22 @@ class SampleCollection:
         if self._size >= self._max_samples:
             self.excess += 1
             return "excess"
-        if len(targets) == 1:
-            return self._add(targets[0], key, structure)
         reasons = [self._add(address, key, structure) for address in targets]
         return "" if "" in reasons else reasons[0]
 
     def _add(self, address: PVAddress, key: str, structure: Structure) -> str:
         samples = self.data[address.key]
-        if not address.field:  # all its keys are names of the record
-            samples.append(structure)
-            self._size += 1
-            return ""
-        if key == address.name and key not in self._own_key:
-            self._own_key.add(key)
-            samples.clear()  # the samples taken from the record arrive again under this key
-        elif key != address.name and address.name in self._own_key:
-            return ""
-        try:
-            samples.append(structure_of(address, {key: structure}))
-        except (OperationError, WireError):
-            return "unusable"
+        if address.field:  # else all keys of the PV are names of the record
+            if key == address.name and key not in self._own_key:
+                self._own_key.add(key)
+                samples.clear()  # the samples taken from the record arrive again under this key
+            elif key != address.name and address.name in self._own_key:
+                return ""
+            try:
+                structure = structure_of(address, {key: structure})
+            except (OperationError, WireError):
+                return "unusable"
+        samples.append(structure)
         self._size += 1
         return ""
 

@@ -173,10 +173,8 @@ class VirtualGateway:
         self.settle()
 
     def settle(self) -> None:
-        """Runs what is due, and delivers the updates that wait for those before them."""
+        """Runs what is due."""
         self.advance(1e-6)
-        if self.handler.channels.queue.waiting:
-            self.advance(0.002)
 
     def advance(self, seconds: float) -> None:
         self.scheduler.advance_by(seconds)

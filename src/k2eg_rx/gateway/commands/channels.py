@@ -90,7 +90,7 @@ class Channel:
         self._counter = EventCounter()
 
     def add(self, observer: abc.ObserverBase[PVValue]) -> abc.DisposableBase:
-        """Adds an observer, which gets the latest value at once."""
+        """Adds an observer, which gets the latest value at once. Disposing of the result removes it."""
         self._observers = (*self._observers, observer)
         if len(self._observers) == 1:
             self._connections.opened(self._address)

@@ -65,9 +65,12 @@ class Place(NamedTuple):
             return None
         if not iteration.shown:
             return body
-        fields: dict[str, Any] = {"submission_seq": self.push, "msg_seq": number} if self.push else {"msg_seq": number}
-        if self.is_last and self.push:
-            fields["last_submission_data"] = True
+        fields: dict[str, Any] = {}
+        if self.push:
+            fields["submission_seq"] = self.push
+            if self.is_last:
+                fields["last_submission_data"] = True
+        fields["msg_seq"] = number
         if self.part is Part.TAIL:
             fields["total_messages"] = number
             if iteration.missing:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from k2eg_rx.gateway.runtime.context import GatewayContext
-from k2eg_rx.gateway.runtime.event_loop import call_soon
+from k2eg_rx.gateway.runtime.event_loop import call_later, call_soon
 from k2eg_rx.gateway.runtime.metrics import RateLimitedWarning
 from k2eg_rx.protocol import Structure
 from k2eg_rx.texts import get_logger
@@ -122,7 +122,7 @@ class UpdateQueue:
     def _wake(self) -> None:
         now = self._scheduler.now
         due = max(now, self._delivered + self._pace)
-        call_soon(self._scheduler, self._drain, (due - now).total_seconds())
+        call_later(self._scheduler, (due - now).total_seconds(), self._drain)
 
     def _take_batch(self) -> list[tuple[UpdateSource, Structure | None]]:
         batch: list[tuple[UpdateSource, Structure | None]] = []

@@ -32,17 +32,19 @@ class EventLoop(TimerScheduler):
         super().__init__("k2eg-gateway", on_failure)
 
 
-def call_soon(scheduler: abc.SchedulerBase, action: Callable[[], None], delay: float = 0.0) -> None:
-    """Runs an action on the scheduler's thread after `delay` seconds at least; not if the scheduler is closed."""
+def call_soon(scheduler: abc.SchedulerBase, action: Callable[[], None]) -> None:
+    """Runs an action on the scheduler's thread as soon as possible; not if the scheduler is closed."""
+    call_later(scheduler, 0.0, action)
+
+
+def call_later(scheduler: abc.SchedulerBase, seconds: float, action: Callable[[], None]) -> None:
+    """Runs an action on the scheduler's thread after some seconds; not if the scheduler is closed."""
 
     def run(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
         action()
 
     with contextlib.suppress(SchedulerClosedError):
-        if delay > 0:
-            scheduler.schedule_relative(delay, run)
-        else:
-            scheduler.schedule(run)
+        scheduler.schedule_relative(seconds, run)
 
 
 def in_slices(
