@@ -48,6 +48,28 @@ def test_a_rolling_restart_loses_and_repeats_nothing(site: Any, application: App
         assert numbers == list(range(1, len(numbers) + 1))
 
 
+def test_members_that_end_while_others_take_over_lose_and_repeat_nothing(
+    site: Any, application: Application, ioc: Any
+) -> None:
+    members = [site.gateway(epics=ioc.variables) for _ in range(2)]
+    wait_for_members(site, 2)
+    names = application.monitor(ioc.uris)
+    every = application.start(f"every-{site.name}", ioc.uris, time_window_msec=100)
+    wait_for_values(application, names)
+    for _ in range(4):
+        members.append(site.gateway(epics=ioc.variables))
+        wait_for_members(site, 3)  # the group has assigned the partitions; the new member is taking its own over
+        members.pop(0).stop()
+        wait_for_members(site, 2)
+        wait_for_values(application, names)
+    with application.changed:
+        for name in names:
+            steps = [step for step in pairwise(application.values[name]) if step[1] != step[0] + 1]
+            assert not steps, f"values of {name} are missing, or there twice"
+        numbers = application.iterations[every]
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
 def test_a_fleet_goes_on_after_a_restart_of_kafka(make_apache_kafka: Any, make_site: Any, make_ioc: Any) -> None:
     broker = make_apache_kafka()
     site = make_site(broker.address)

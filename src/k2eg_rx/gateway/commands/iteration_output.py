@@ -80,6 +80,10 @@ class IterationOutput(abc.DisposableBase):
             self._step()
         return True
 
+    def has_triggers(self) -> bool:
+        """Returns whether triggers wait."""
+        return bool(self._triggers)
+
     def finish(self) -> None:
         """Publishes the iterations of the triggers that wait, and then the last iteration."""
         self._finishing = True

@@ -68,6 +68,7 @@ class _RunningSnapshot:
         ended: Completes when the last iteration is published and the name is free.
         trigger: Ends the current iteration, given the trigger's tags; does nothing unless the snapshot is triggered.
             False if too many wait.
+        has_triggers: Returns whether triggers wait.
         numbers: Those of the iteration that is being encoded.
         push: The number of the newest partial push of that iteration.
         ending: Whether the tail of an iteration waits to be published.
@@ -100,6 +101,7 @@ class _RunningSnapshot:
         )
         self.ended: Subject[OutgoingRecord] = Subject()
         self.trigger: Callable[[Mapping[str, str]], bool] = lambda _: True
+        self.has_triggers: Callable[[], bool] = lambda: False
         self.numbers = IterationNumbers()
         self.push = 1
         self.ending = False
@@ -280,6 +282,10 @@ class RecurringSnapshots:
         """Returns whether a snapshot publishes its last iteration."""
         return topic in self._running and self._running[topic].stopping
 
+    def has_triggers(self, topic: str) -> bool:
+        """Returns whether a snapshot has triggers whose iterations are not published."""
+        return topic in self._running and self._running[topic].has_triggers()
+
     def key_of(self, topic: str) -> bytes:
         """Returns the Kafka key of a running snapshot's messages."""
         return self._running[topic].key if topic in self._running else b""
@@ -422,7 +428,7 @@ class RecurringSnapshots:
         running.stop = stop
         builder.hold()  # until the topic exists: iterations before that would be lost
         if running.command.triggered:
-            running.trigger = output.trigger
+            running.trigger, running.has_triggers = output.trigger, output.has_triggers
         values = SlicedDisposable(self._scheduler)
         for part in (output, windows, values):
             subscriptions.add(part)

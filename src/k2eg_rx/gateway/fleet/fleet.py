@@ -426,7 +426,7 @@ class Fleet:
         for tenure in list(self.owner.tenures.values()):
             if tenure.stage is Stage.LIVE and not others:
                 self.owner.release(tenure)
-            elif tenure.stage is not Stage.LIVE and tenure.stage is not Stage.STOPPING:
+            elif tenure.stage is Stage.PREPARING or (alone and tenure.stage in (Stage.CLAIMED, Stage.WAITING)):
                 self.owner.drop(tenure)
 
     def _check_gone(self) -> None:

@@ -74,7 +74,7 @@ class Stage(Enum):
     CLAIMED = "claimed"  # has written that it is the owner, and has not read it yet
     WAITING = "waiting"  # is the owner; the one before has not stopped yet
     LIVE = "live"  # publishes
-    STOPPING = "stopping"  # another one is the owner; what was published is being confirmed
+    STOPPING = "stopping"  # another one is the owner; what this one has is being published and confirmed
 
 
 class Tenure:
@@ -84,6 +84,8 @@ class Tenure:
         stage: See there.
         epoch: The epoch that it has claimed last.
         streams: The subscriptions to the messages of its snapshots, by topic.
+        times: The time of the last value of each monitor that the owner before has published, in nanoseconds.
+        first_numbers: The number of the first iteration of each snapshot that has not begun, by topic.
         reserved: The first iteration number of each snapshot that is not reserved.
         ending: The monitors and snapshots that have ended, until the log says so.
         wanted_again: Those of them that were requested meanwhile, and snapshots that publish their last iteration.
@@ -99,6 +101,8 @@ class Tenure:
         self.stage = Stage.PREPARING
         self.epoch = 0
         self.streams: dict[str, SerialDisposable] = {}
+        self.times: Mapping[str, int] = {}
+        self.first_numbers: dict[str, int] = {}
         self.reserved: dict[str, int] = {}
         self.ending: set[MonitorKey | str] = set()
         self.wanted_again: dict[MonitorKey | str, MonitorDefinition | SnapshotDefinition] = {}
@@ -269,7 +273,8 @@ class Owner:
         for application in wanted.applications:
             self._snapshots.add_application(topic, application)
         if epoch is not None:
-            self._begin(tenure, topic, self._desired.numbers.get(topic, 1))
+            tenure.first_numbers[topic] = self._desired.numbers.get(topic, 1)
+            self._begin(tenure, topic)
 
     def _denial(self, wanted: MonitorDefinition | SnapshotDefinition) -> str:
         """Returns why what was requested under other rules, perhaps, is not to be published now."""
@@ -350,33 +355,43 @@ class Owner:
         began = self._clock()
 
         def may_begin() -> bool:
-            patience = _RELEASE_AT_LEISURE if tenancy.was_handing_over else _RELEASE
-            return tenancy.may_begin or self._clock() >= began + patience
+            patience = _RELEASE_AT_LEISURE if tenancy.was_handing_over(tenure.epoch) else _RELEASE
+            return tenancy.may_begin(tenure.epoch) or self._clock() >= began + patience
 
-        self._when(tenure, may_begin, partial(self._go_live, tenure, tenancy))
+        self._when(tenure, may_begin, partial(self._on_vacant, tenure, tenancy))
 
-    def _go_live(self, tenure: Tenure, tenancy: Tenancy) -> None:
+    def _on_vacant(self, tenure: Tenure, tenancy: Tenancy) -> None:
+        """Publishes from now on, or passes on what this gateway has if it has lost the partition meanwhile."""
+        release = tenancy.release_before(tenure.epoch)
+        if release is None and tenancy.was_handing_over(tenure.epoch):  # it has died meanwhile
+            before = str(tenancy.before(tenure.epoch))
+            self._append(tenure.partition, Kind.HANDING_OVER, before, None, lambda _: None)
+        tenure.times = {} if release is None else release.times
+        for topic in tenure.streams:
+            index = self._desired.numbers.get(topic, 1)
+            tenure.first_numbers[topic] = index if release is None else release.next_numbers.get(topic, index)
+        if tenure.stage is Stage.STOPPING:
+            self.release(tenure, flush=self._outlet.in_session())
+            return
         tenure.stage = Stage.LIVE
         self.taken_over += 1
-        release = tenancy.release_before
-        if release is None and tenancy.was_handing_over:  # it has died meanwhile
-            self._append(tenure.partition, Kind.HANDING_OVER, str(tenancy.before), None, lambda _: None)
-        epoch, times = self._epoch_text(tenure), Release(0).times if release is None else release.times
         for topic in list(tenure.streams):
-            index = self._desired.numbers.get(topic, 1) if release is None else release.next_numbers.get(topic)
-            self._begin(tenure, topic, self._desired.numbers.get(topic, 1) if index is None else index)
+            self._begin(tenure, topic)
         _log.debug("partition live: partition=%d epoch=%d handed_over=%s", tenure.partition, tenure.epoch, release)
         keys = [each.key for each in self._desired.monitors_in(tenure.partition)]
-        in_slices(self._scheduler, keys, lambda key: self._monitors.go_live(key, epoch, times.get(monitor_name(key))))
+        in_slices(self._scheduler, keys, partial(self._go_live, tenure))
 
-    def _begin(self, tenure: Tenure, topic: str, index: int) -> None:
-        """Lets a snapshot publish iterations from a number on, once enough numbers are reserved."""
+    def _go_live(self, tenure: Tenure, key: MonitorKey) -> None:
+        self._monitors.go_live(key, self._epoch_text(tenure), tenure.times.get(monitor_name(key)))
+
+    def _begin(self, tenure: Tenure, topic: str) -> None:
+        """Lets a snapshot publish iterations from its first number on, once enough numbers are reserved."""
 
         def begin(_error: TransportError | None) -> None:
-            if tenure.stage is Stage.LIVE:
-                self._snapshots.go_live(topic, self._epoch_text(tenure), index)
+            if tenure.stage is Stage.LIVE and topic in tenure.first_numbers:
+                self._snapshots.go_live(topic, self._epoch_text(tenure), tenure.first_numbers.pop(topic))
 
-        self._reserve(tenure, topic, index, begin)
+        self._reserve(tenure, topic, tenure.first_numbers[topic], begin)
 
     def _reserve(
         self, tenure: Tenure, topic: str, index: int, done: Callable[[TransportError | None], None] = lambda _: None
@@ -436,6 +451,7 @@ class Owner:
     def _on_ended(self, tenure: Tenure, topic: str) -> None:
         """Ends what is wanted of a snapshot that was stopped or has expired; not if another gateway goes on with it."""
         index, wanted = self._snapshots.next_index(topic), self._desired.snapshots.get(topic)
+        index = tenure.first_numbers.pop(topic, index)
         tenure.streams.pop(topic).dispose()
         if topic in tenure.handing_over:
             tenure.next_numbers.update({} if index is None else {topic: index})
@@ -472,14 +488,20 @@ class Owner:
                 self._append(partition, Kind.OWNER, str(partition), value, lambda _: None)
 
     def _on_lost(self, tenure: Tenure) -> None:
-        """Stops publishing a partition that has another owner."""
+        """Stops publishing a partition that has another owner.
+
+        If the owner before has stopped for this one, which waits until that is confirmed, only this one has the values
+        since then. The next owner waits for them, as this one has announced that it hands over.
+        """
         if tenure.stage is Stage.LIVE:
             self.release(tenure, flush=self._outlet.in_session())
+        elif tenure.stage is Stage.WAITING and tenure.announced:
+            tenure.stage = Stage.STOPPING
         elif tenure.stage is not Stage.STOPPING:
             self.drop(tenure)
 
     def drop(self, tenure: Tenure) -> None:
-        """Gives up a partition of which nothing was published."""
+        """Gives up a partition of which nothing was published, and nothing is to be."""
         if tenure.epoch:
             value = {"owner": self._name, "epoch": tenure.epoch}
             self._append(tenure.partition, Kind.WITHDRAWN, str(tenure.partition), value, lambda _: None)
@@ -498,6 +520,7 @@ class Owner:
         times: dict[str, int] = {}
         lanes: list[tuple[str, bytes]] = []
         for each in self._desired.monitors_in(tenure.partition):
+            self._go_live(tenure, each.key)  # one that is held back: its turn has not come
             lane, time = (each.topic, each.name.encode()), self._monitors.end(each.key)
             lanes.append(lane)
             is_published = flush or not self._outlet.drop(*lane)  # the next owner publishes what it holds otherwise
@@ -505,6 +528,8 @@ class Owner:
                 times[monitor_name(each.key)] = time
         for topic in list(tenure.streams):
             lanes.append((topic, self._snapshots.key_of(topic)))
+            if topic in tenure.first_numbers and self._snapshots.has_triggers(topic):
+                self._snapshots.go_live(topic, self._epoch_text(tenure), tenure.first_numbers.pop(topic))
             tenure.handing_over.add(topic)
             if not self._snapshots.hand_over(topic):
                 tenure.handing_over.discard(topic)
