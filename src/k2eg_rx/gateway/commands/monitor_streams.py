@@ -52,6 +52,11 @@ class HeldValues:
     def __len__(self) -> int:
         return len(self._values)
 
+    @property
+    def first_time(self) -> int:
+        """The time of the first value in nanoseconds; 0 if there is none, or if it has none."""
+        return time_of(self._values[0]) if self._values else 0
+
     def after(self, time: int | None) -> list[PVValue]:
         """Returns the values that are newer than a time in nanoseconds, or that have no time; None: all."""
         return [value for value in self._values if time is None or not (0 < time_of(value) <= time)]

@@ -223,13 +223,25 @@ class Monitors:
         if monitor is not None and monitor.held is None:
             monitor.epoch = epoch
 
+    def first_held(self, key: MonitorKey) -> int:
+        """Returns the time of the first value that is held back of a monitor, in nanoseconds; 0 if it is unknown."""
+        monitor = self._active.get(key)
+        return 0 if monitor is None or monitor.held is None else monitor.held.first_time
+
+    def is_before(self, key: MonitorKey, time: int) -> bool:
+        """Returns whether a monitor is still to publish values that are older than a time in nanoseconds."""
+        monitor = self._active.get(key)
+        if monitor is None or self._channels.latest(monitor.address) is None:  # there are none
+            return False
+        return 0 < (_published_until(monitor) or 0) < time
+
     def end(self, key: MonitorKey) -> int | None:
         """Ends a monitor; returns the time of its last published value in nanoseconds, None if it is unknown."""
         monitor = self._active.get(key)
         if monitor is None:
             return None
         monitor.end()
-        return monitor.since if monitor.latest is None else time_of(monitor.latest)
+        return _published_until(monitor)
 
     def _activate(
         self,
@@ -366,6 +378,10 @@ class Monitors:
         monitor.end()
         self.purge.add(monitor.topic, monitor.address.name)
         self.on_expired(monitor)
+
+
+def _published_until(monitor: Monitor) -> int | None:
+    return monitor.since if monitor.latest is None else time_of(monitor.latest)
 
 
 def _connection_record(monitor: Monitor, connection: Connection) -> OutgoingRecord:

@@ -41,7 +41,7 @@ class Kind(Enum):
     OWNER = "owner"  # who publishes what is in a partition
     LEAVING = "leaving"  # a gateway that ends, and takes nothing over
     HANDING_OVER = "handing-over"  # the owner with an epoch may release the partition, and is alive
-    WITHDRAWN = "withdrawn"  # an owner has lost the partition before it has published anything
+    WITHDRAWN = "withdrawn"  # an owner has lost the partition, and publishes nothing of it
     RELEASED = "released"  # what the owner before has published
 
 
@@ -223,7 +223,7 @@ class Release:
         """Returns the release in an entry."""
         value = entry.value or {}
         times, numbers = value.get("times"), value.get("next")
-        return cls(integer(value.get("epoch")), _integers(times), _integers(numbers))
+        return cls(integer(value.get("epoch")), integers(times), integers(numbers))
 
 
 def integer(value: object) -> int:
@@ -231,7 +231,8 @@ def integer(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _integers(value: object) -> Mapping[str, int]:
+def integers(value: object) -> Mapping[str, int]:
+    """Returns the integers of an entry by their names; none for anything else."""
     return (
         {str(name): integer(number) for name, number in cast("dict[str, Any]", value).items()}
         if isinstance(value, dict)

@@ -39,6 +39,7 @@ from k2eg_rx.gateway.fleet.entries import (
     command_of,
     encoded,
     integer,
+    integers,
     key_of,
 )
 from k2eg_rx.gateway.fleet.handlers import FleetHandlers
@@ -341,7 +342,8 @@ class Fleet:
     def _apply(self, entry: Entry) -> None:
         value = entry.value or {}
         if entry.kind is Kind.OWNER and entry.value is not None:
-            self.owner.on_owner(entry.partition, str(value.get("owner")), integer(value.get("epoch")))
+            owner, epoch = str(value.get("owner")), integer(value.get("epoch"))
+            self.owner.on_owner(entry.partition, owner, epoch, integers(value.get("first")))
         elif entry.kind is Kind.HANDING_OVER:
             self.owner.tenancies[entry.partition].announce(int(entry.name), is_given_up=entry.value is not None)
         elif entry.kind is Kind.WITHDRAWN:
@@ -425,7 +427,7 @@ class Fleet:
         others = set[str]() if alone else owners - {self._name} - self._leavers
         for tenure in list(self.owner.tenures.values()):
             if tenure.stage is Stage.LIVE and not others:
-                self.owner.release(tenure)
+                self.owner.hand_over(tenure)
             elif tenure.stage is Stage.PREPARING or (alone and tenure.stage in (Stage.CLAIMED, Stage.WAITING)):
                 self.owner.drop(tenure)
 

@@ -1,8 +1,9 @@
 """The owner's side of a fleet: publishes the monitors and snapshots of the partitions that belong to this gateway.
 
 A partition goes through the stages of `Stage`. Its new owner subscribes to its PVs first and holds their updates back,
-then writes that it is the owner. The one before, which sees that, stops, and writes what it has published. So no update
-is lost and none is published twice, as long as both are there.
+then writes that it is the owner, and the times of the first values that it holds. The one before, which sees that,
+stops when it has published the values before these, and writes what it has published. So no update is lost and none is
+published twice, as long as both are there.
 
 Thread safety: belongs to the event loop thread.
 """
@@ -53,6 +54,7 @@ _RELEASE = 0.2
 # Seconds for each, if the owner before has announced that it hands the partition over: it is alive, and may be slow.
 _CONNECT_AT_LEISURE = 6.0
 _RELEASE_AT_LEISURE = 10.0
+_CATCH_UP = 4.0  # seconds that a former owner has to publish what the new one does not hold
 _FLUSH = 5.0  # seconds that Kafka may take to confirm what a former owner has published
 _STEP = 0.02  # seconds between looks at what is waited for
 _RESERVED = 1000  # iteration numbers that an owner may use before it has to reserve more: a second at the highest rate
@@ -85,6 +87,7 @@ class Tenure:
         epoch: The epoch that it has claimed last.
         streams: The subscriptions to the messages of its snapshots, by topic.
         times: The time of the last value of each monitor that the owner before has published, in nanoseconds.
+        next_times: The time of the first value of each monitor that the next owner holds.
         first_numbers: The number of the first iteration of each snapshot that has not begun, by topic.
         reserved: The first iteration number of each snapshot that is not reserved.
         ending: The monitors and snapshots that have ended, until the log says so.
@@ -102,6 +105,7 @@ class Tenure:
         self.epoch = 0
         self.streams: dict[str, SerialDisposable] = {}
         self.times: Mapping[str, int] = {}
+        self.next_times: Mapping[str, int] = {}
         self.first_numbers: dict[str, int] = {}
         self.reserved: dict[str, int] = {}
         self.ending: set[MonitorKey | str] = set()
@@ -326,11 +330,13 @@ class Owner:
             return
         tenure.stage, tenure.announced = Stage.CLAIMED, False
         tenure.epoch = self.tenancies[tenure.partition].next_epoch(int(self._clock() * 1000))
-        value = {"owner": self._name, "epoch": tenure.epoch}
+        keys = [each.key for each in self._desired.monitors_in(tenure.partition)]
+        first = {monitor_name(key): self._monitors.first_held(key) for key in keys}
+        value = {"owner": self._name, "epoch": tenure.epoch, "first": first}
         self._append(tenure.partition, Kind.OWNER, str(tenure.partition), value, lambda _: None)
 
-    def on_owner(self, partition: int, owner: str, epoch: int) -> None:
-        """Applies an owner entry."""
+    def on_owner(self, partition: int, owner: str, epoch: int, first: Mapping[str, int]) -> None:
+        """Applies an owner entry, which has the times of the first values that the owner holds."""
         tenancy, tenure = self.tenancies[partition], self.tenures.get(partition)
         counts = tenancy.take(owner, epoch)
         if tenure is None:
@@ -341,6 +347,7 @@ class Owner:
             elif epoch == tenure.epoch and counts:
                 self._on_owned(tenure, tenancy)
         elif counts:
+            tenure.next_times = first
             self._on_lost(tenure)
 
     def _on_owned(self, tenure: Tenure, tenancy: Tenancy) -> None:
@@ -371,7 +378,7 @@ class Owner:
             index = self._desired.numbers.get(topic, 1)
             tenure.first_numbers[topic] = index if release is None else release.next_numbers.get(topic, index)
         if tenure.stage is Stage.STOPPING:
-            self.release(tenure, flush=self._outlet.in_session())
+            self.hand_over(tenure)
             return
         tenure.stage = Stage.LIVE
         self.taken_over += 1
@@ -488,13 +495,13 @@ class Owner:
                 self._append(partition, Kind.OWNER, str(partition), value, lambda _: None)
 
     def _on_lost(self, tenure: Tenure) -> None:
-        """Stops publishing a partition that has another owner.
+        """Lets another owner publish a partition.
 
         If the owner before has stopped for this one, which waits until that is confirmed, only this one has the values
         since then. The next owner waits for them, as this one has announced that it hands over.
         """
         if tenure.stage is Stage.LIVE:
-            self.release(tenure, flush=self._outlet.in_session())
+            self.hand_over(tenure)
         elif tenure.stage is Stage.WAITING and tenure.announced:
             tenure.stage = Stage.STOPPING
         elif tenure.stage is not Stage.STOPPING:
@@ -514,13 +521,37 @@ class Owner:
             stream.dispose()
         del self.tenures[tenure.partition]
 
-    def release(self, tenure: Tenure, *, flush: bool = True) -> None:
-        """Stops publishing a partition, and writes what was published when that is confirmed."""
+    def hand_over(self, tenure: Tenure) -> None:
+        """Stops publishing a partition when the values are published that the next owner does not hold.
+
+        While this gateway has no contact to the group it publishes nothing, and the next owner waits for it if it has
+        announced that it hands over; otherwise that one publishes by now.
+        """
         tenure.stage = Stage.STOPPING
+        tenancy = self.tenancies[tenure.partition]
+        behind = [each.key for each in self._desired.monitors_in(tenure.partition)]
+        for key in behind:
+            self._go_live(tenure, key)  # those whose turn has not come
+        deadline = self._clock() + _CATCH_UP
+
+        def is_before(key: MonitorKey) -> bool:
+            return self._monitors.is_before(key, tenure.next_times.get(monitor_name(key), 0))
+
+        def is_done() -> bool:
+            if self._clock() >= deadline:
+                return True
+            if not self._outlet.in_session():
+                return not tenancy.is_awaited(tenure.epoch)
+            behind[:] = filter(is_before, behind)
+            return not behind
+
+        self._when(tenure, is_done, lambda: self._release(tenure, flush=self._outlet.in_session()))
+
+    def _release(self, tenure: Tenure, *, flush: bool) -> None:
+        """Stops publishing a partition, and writes what was published when that is confirmed."""
         times: dict[str, int] = {}
         lanes: list[tuple[str, bytes]] = []
         for each in self._desired.monitors_in(tenure.partition):
-            self._go_live(tenure, each.key)  # one that is held back: its turn has not come
             lane, time = (each.topic, each.name.encode()), self._monitors.end(each.key)
             lanes.append(lane)
             is_published = flush or not self._outlet.drop(*lane)  # the next owner publishes what it holds otherwise

@@ -65,11 +65,15 @@ class Tenancy:
     @property
     def is_handing_over(self) -> bool:
         """Whether the owner has announced that it will release the partition."""
-        return self.epoch in self._handing_over
+        return self.is_awaited(self.epoch)
 
     def was_handing_over(self, epoch: int) -> bool:
         """Returns whether the owner before the one with an epoch has announced that."""
-        return self.before(epoch) in self._handing_over
+        return self.is_awaited(self.before(epoch))
+
+    def is_awaited(self, epoch: int) -> bool:
+        """Returns whether the owner with an epoch has announced that, and the next one has not given it up."""
+        return epoch in self._handing_over
 
     @property
     def is_vacant(self) -> bool:

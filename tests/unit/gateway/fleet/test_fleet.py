@@ -112,6 +112,8 @@ class Member:
         self.waiting: set[str] = set()  # topics whose records wait
         self.dropped: set[str] = set()
         self.is_confirmed = True  # what it has published
+        self.is_late = False
+        self.late: list[Callable[[], None]] = []  # updates that it has not read
         self.pva = site.new_provider()
         self.source = Source()
         self.log = Log(site)
@@ -152,6 +154,10 @@ class Member:
         self.dropped.add(topic)
         held, self.held = self.held, [record for record in self.held if record.topic != topic]
         return topic in self.waiting or len(held) > len(self.held)
+
+    def read_updates(self) -> None:
+        while self.late:
+            self.late.pop(0)()
 
     def publish_held(self) -> None:
         held, self.held = self.held, []
@@ -227,7 +233,9 @@ class Site:
         """A new value of a PV, for each gateway that has subscribed to it."""
         for member in self.members:
             stamp = {"secondsPastEpoch": 1000 + value, "nanoseconds": 0, "userTag": 0}
-            member.pva.update(name, value, timeStamp=stamp)
+            member.late.append(partial(member.pva.update, name, value, timeStamp=stamp))
+            if not member.is_late:
+                member.read_updates()
         self.advance(seconds)
         for member in self.members:
             member.publish_held()
@@ -413,6 +421,39 @@ def test_an_owner_that_was_between_two_others_carries_out_the_triggers_of_its_ti
     assert dict.fromkeys(site.publishers("s1")) == {first: None, third: None}, "each of its iterations is a whole one"
 
 
+@pytest.mark.parametrize("behind", [1, 25])
+def test_an_owner_that_is_behind_publishes_what_the_next_one_does_not_hold(site: Site, behind: int) -> None:
+    first = site.add_owner()
+    second = site.add()
+    site.update("a", 1)
+    first.is_late = True
+    for value in range(2, 2 + behind):
+        site.update("a", value, 0.1)
+    site.assign((first, set()), (second, ALL), seconds=0.15)
+    for value in range(2 + behind, 10 + behind):
+        site.update("a", value, 0.1)
+    assert {second.fleet.owner.is_owner(number) for number in ALL} == {True}
+    assert site.values("a") == [1]
+    first.is_late = False
+    for value in range(10 + behind, 20 + behind):
+        site.update("a", value, 0.1)
+    assert site.values("a") == list(range(1, 20 + behind))
+    assert site.publishers("a")[-1] is second
+
+
+def test_an_owner_that_stays_behind_hands_over_after_four_seconds(site: Site) -> None:
+    first = site.add_owner()
+    second = site.add()
+    site.update("a", 1)
+    first.is_late = True
+    site.assign((first, set()), (second, ALL), seconds=0.15)
+    site.update("a", 2)
+    site.advance(3.9)
+    assert site.values("a") == [1]
+    site.advance(0.4)
+    assert site.values("a") == [1, 2]
+
+
 def test_an_owner_that_loses_a_partition_while_it_begins_publishes_all_that_it_holds(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -473,6 +514,31 @@ def test_a_gateway_without_contact_publishes_again_after_it_has_read_the_log(sit
     assert first.dropped == {"a"}, "what had waited is the second one's"
     times = [each.value["times"] for each in site.entries if each.kind is Kind.RELEASED and each.value]
     assert any(times) != bool(waiting), "the time of a value that was dropped is not that of the last published one"
+
+
+@pytest.mark.parametrize("seconds_away", [2.0, 20.0])
+def test_an_owner_that_loses_contact_while_it_hands_over_publishes_what_it_has_if_it_is_back_in_time(
+    site: Site, seconds_away: float
+) -> None:
+    first, second = site.add_owner(), site.add()
+    site.update("a", 1)
+    site.assign((first, set()), (second, ALL), seconds=0.0)
+    first.source.is_member, first.log.is_stuck = False, True
+    for value in range(2, 16):
+        site.update("a", value, 0.1)
+    first.log.is_stuck = False
+    first.log.read()
+    assert not first.fleet.may_publish()
+    assert site.values("a")[-1] < 15
+    site.advance(seconds_away)
+    first.source.is_member = True
+    for value in range(16, 30):
+        site.update("a", value, 0.1)
+    assert sorted(set(site.values("a"))) == list(range(1, 30))
+    assert (site.values("a") == list(range(1, 30))) is (seconds_away < 4.0), (
+        "else the second one goes on with all it has"
+    )
+    assert list(dict.fromkeys(site.publishers("a"))) == [first, second]
 
 
 @pytest.mark.parametrize("slow", [0.0, 0.3])
