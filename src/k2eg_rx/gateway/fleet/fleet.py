@@ -435,7 +435,7 @@ class Fleet:
         if not self._leaving:
             return
         self._give_up()
-        if not self.owner.tenures:
+        if not self.owner.tenures and not self.owner.unconfirmed:
             self._gone.set()
             return
 

@@ -139,6 +139,7 @@ class Owner:
         tenancies: The owners of all partitions, by the log.
         taken_over: The number of partitions that this gateway has begun to publish.
         handed_over: The number of those that it has published no more, as another one has taken over or it ends.
+        unconfirmed: The number of releases that the log does not have yet.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class Owner:
         self.tenancies: defaultdict[int, Tenancy] = defaultdict(Tenancy)
         self._assigned: frozenset[int] = frozenset()
         self._is_rebalancing = False
-        self.taken_over = self.handed_over = 0
+        self.taken_over = self.handed_over = self.unconfirmed = 0
 
     def publishes(self, partition: int) -> bool:
         """Returns whether this gateway publishes a partition now."""
@@ -580,7 +581,12 @@ class Owner:
         del self.tenures[tenure.partition]
         partition = tenure.partition
         self.handed_over += 1
-        self._append(partition, Kind.RELEASED, str(partition), release.value, lambda _: None)
+        self.unconfirmed += 1
+
+        def on_confirmed(_error: TransportError | None) -> None:
+            self.unconfirmed -= 1
+
+        self._append(partition, Kind.RELEASED, str(partition), release.value, on_confirmed)
         self._end_announcement(tenure)
         _log.debug("partition released: partition=%d epoch=%d", partition, release.epoch)
 

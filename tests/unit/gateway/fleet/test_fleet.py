@@ -496,6 +496,24 @@ def test_an_owner_that_ends_while_it_waits_for_the_one_before_publishes_what_onl
     assert list(dict.fromkeys(site.publishers("a"))) == [first, second, third]
 
 
+def test_a_gateway_that_ends_waits_until_the_log_has_what_it_has_published(site: Site) -> None:
+    first, second = site.add_owner(), site.add()
+    site.assign((first, {0, 1}), (second, {2, 3}))
+    leaving = threading.Thread(target=first.fleet.leave)
+    leaving.start()
+    site.assign((first, set()), (second, ALL), seconds=0.0)
+    first.log.append_seconds = 3.0
+    for value in range(2, 7):
+        site.update("a", value, 0.1)
+    assert not first.fleet.owner.tenures
+    leaving.join(0.3)
+    assert leaving.is_alive()
+    while leaving.is_alive():
+        site.advance(0.1)
+        leaving.join(0.01)
+    assert {entry.partition for entry in site.entries if entry.kind is Kind.RELEASED} >= {0, 1}
+
+
 @pytest.mark.parametrize("waiting", [set(), {"a"}])
 def test_a_gateway_without_contact_publishes_again_after_it_has_read_the_log(site: Site, waiting: set[str]) -> None:
     first, second = site.add(), site.add()
