@@ -51,3 +51,12 @@ def test_a_refusal_to_create_topics_is_not_reported_as_an_outage(monkeypatch: py
         with pytest.raises(TransportError, match="does not create topics on request: it has no controller"):
             admin.create({"new": 1})
         admin.close()
+
+
+def test_topics_whose_ends_kafka_does_not_tell_do_not_count_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topic_admin, "_REQUEST_TIMEOUT", 1.0)
+    with EmbeddedBroker() as broker:
+        admin = KafkaTopicAdmin(Settings("demo", broker.address, "commands", "replies"))
+        with pytest.raises(TransportError, match="cannot look up the ends of topics"):
+            admin.end_offsets(["a"])  # there is no controller
+        admin.close()

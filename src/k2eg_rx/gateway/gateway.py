@@ -261,6 +261,7 @@ class Gateway:
             self._handler.monitors.republish,
             lambda: transport.sink(linger=_SNAPSHOT_LINGER),
         )
+        self._handler.monitors.purge.unsettled = self._publisher.unsettled
         self._fleet = None
         if state_log is not None:
             self._fleet = Fleet(state_log, transport, self._handler, self._publisher, context)

@@ -62,9 +62,13 @@ class Lane:
         self.held: OutgoingRecord | None = None
         self.accepted = _ACCEPTED_BYTES
 
+    def is_settled(self) -> bool:
+        """Whether no record waits or is to be confirmed."""
+        return not self.waiting and self.sent == self.reported
+
     def is_idle(self) -> bool:
         """Whether nothing of the lane has to be remembered."""
-        return not self.waiting and self.sent == self.reported and not self.lost and self.owed is None
+        return self.is_settled() and not self.lost and self.owed is None
 
 
 class OutgoingQueue:

@@ -247,7 +247,11 @@ class Publisher:
     def is_settled(self, topic: str, key: bytes) -> bool:
         """Returns whether no record of a topic and key waits or is to be confirmed."""
         lane = self._lanes.get((topic, key))
-        return lane is None or (not lane.waiting and lane.sent == lane.reported)
+        return lane is None or lane.is_settled()
+
+    def unsettled(self) -> set[str]:
+        """Returns the topics of which some record waits or is to be confirmed."""
+        return {str(name[0]) for name, lane in self._lanes.items() if not lane.is_settled()}
 
     def drop(self, topic: str, key: bytes) -> bool:
         """Drops the waiting records of a topic and key, if there are any: another gateway publishes them."""

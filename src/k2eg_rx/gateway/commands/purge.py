@@ -1,15 +1,16 @@
 """Deletes the topics of PVs whose monitors have ended for want of consumers.
 
 A topic is deleted only if nothing can be using it: it has the name of the PV's topic, this gateway has ended its last
-monitor there, it has no consumers, nothing was written to it between two checks, and no other gateway reads a command
-topic of this one, since its monitors may be for clients whose consumers are on their reply topics only.
+monitor there, Kafka has confirmed what it wrote, there are no consumers, nothing was written between two checks, and
+no other gateway reads a command topic of this one, since its monitors may be for clients whose consumers are on their
+reply topics only.
 
 Thread safety: belongs to the event loop thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from k2eg_rx.gateway.commands.topic_rules import TopicRules
@@ -28,6 +29,9 @@ class TopicPurge:
         topics: Looks up and deletes topics.
         rules: Knows which topics are in use.
         context: The options and the command topic.
+
+    Attributes:
+        unsettled: Returns the topics to which records of this gateway are on their way.
     """
 
     def __init__(self, topics: Topics, rules: TopicRules, context: GatewayContext) -> None:
@@ -37,6 +41,7 @@ class TopicPurge:
         self._is_on = context.options.purge
         self._candidates: dict[str, int | None] = {}  # with the sum of the end offsets at the check before
         self._has_logged_others = False
+        self.unsettled: Callable[[], Collection[str]] = set[str]
 
     def __len__(self) -> int:
         return len(self._candidates)
@@ -67,7 +72,8 @@ class TopicPurge:
                 self._has_logged_others = True
                 _log.info("topics kept: gateways=%d reason=another gateway may have monitors on them", gateways)
             return
-        unused = [topic for topic in self._candidates if not listeners.get(topic)]
+        unsettled = self.unsettled()
+        unused = [topic for topic in self._candidates if not listeners.get(topic) and topic not in unsettled]
         self._candidates.update(dict.fromkeys(self._candidates.keys() - set(unused)))
         if unused:
             self._topics.end_offsets(unused, partial(self._on_ends, unused))
@@ -91,4 +97,7 @@ class TopicPurge:
             else:
                 _log.info("topic kept: topic=%s reason=another program writes to it", topic)
         if deleted:
-            self._topics.delete(deleted)
+            self._topics.delete(deleted, self._check_again)
+
+    def _check_again(self, topics: Collection[str]) -> None:
+        self._candidates |= {topic: None for topic in topics if self._rules.may_delete(topic)}

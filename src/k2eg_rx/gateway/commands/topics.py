@@ -326,8 +326,13 @@ class Topics:
 
         self._run(lambda: admin.end_offsets(topics), on_done)
 
-    def delete(self, topics: Collection[str]) -> None:
-        """Deletes topics that nothing here needs; one that is needed meanwhile is created again after that."""
+    def delete(self, topics: Collection[str], on_no_answer: Callable[[Collection[str]], None] = lambda _: None) -> None:
+        """Deletes topics that nothing here needs; one that is needed meanwhile is created again after that.
+
+        Args:
+            topics: The topics.
+            on_no_answer: Called with the topics if Kafka has not answered.
+        """
         admin = self._admin
         topics = [topic for topic in topics if topic not in self._partitions]
         if admin is None or not topics:
@@ -345,6 +350,8 @@ class Topics:
                     _log.warning("topic not deleted: topic=%s error=%s", topic, refused[topic])
                 else:
                     _log.info("topic deleted: topic=%s reason=no consumers", topic)
+            if error is not None:
+                on_no_answer(topics)
             if self._requested:
                 self._schedule_request(0.0)
 

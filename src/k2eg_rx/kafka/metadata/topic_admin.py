@@ -307,7 +307,7 @@ class KafkaTopicAdmin:
         return counts
 
     def end_offsets(self, topics: Collection[str]) -> Mapping[str, int]:
-        """Returns the sum of the end offsets of each topic; those that are not known are left out.
+        """Returns the sum of the end offsets of each topic; those that do not exist are left out.
 
         Raises:
             TransportError: Kafka did not answer.
@@ -319,7 +319,7 @@ class KafkaTopicAdmin:
             partitions = [
                 TopicPartition(topic, partition.id)
                 for topic, future in known.items()
-                if self._end_of(future).exception() is None
+                if not self._is_of_no_topic(future)
                 for partition in future.result().partitions
             ]
             if not partitions:
@@ -334,6 +334,10 @@ class KafkaTopicAdmin:
         except (KafkaException, TimeoutError) as failure:
             raise self._no_answer(failure, "cannot look up the ends of topics") from failure
         return ends
+
+    def _is_of_no_topic(self, future: Future[Any]) -> bool:
+        error = self._end_of(future).exception()
+        return isinstance(error, KafkaException) and is_gone(kafka_error(error))
 
     def delete(self, topics: Collection[str]) -> Mapping[str, str]:
         """Deletes topics; returns those that Kafka refused to delete, each with the reason.

@@ -461,6 +461,7 @@ def test_records_with_an_epoch_wait_while_the_gateway_is_not_in_session(sink: Si
     publisher.send(record(9))
     assert [value for _, value, _, _ in sink.sent] == [b"9"], "a reply has no epoch"
     assert not publisher.is_settled("pv", b"pv")
+    assert "pv" in publisher.unsettled()
     in_session = True
     advance(context, 0.1)
     publisher.send(events[1])
@@ -469,6 +470,7 @@ def test_records_with_an_epoch_wait_while_the_gateway_is_not_in_session(sink: Si
     for report in sink.reports:
         report(None)
     assert publisher.is_settled("pv", b"pv")
+    assert publisher.unsettled() == set()
     in_session = False
     publisher.send(events[2])
     assert publisher.drop("pv", b"pv")

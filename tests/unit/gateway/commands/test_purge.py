@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from k2eg_rx.errors import TransportError
+
 ALONE = {"commands": 1}  # consumers: this gateway, of its command topic
 
 
@@ -16,6 +18,7 @@ class Admin:
     def __init__(self) -> None:
         self.ends = {"a": 5, "b": 5, "custom": 5}
         self.deleted: list[str] = []
+        self.answers = True
 
     def create(self, topics: Mapping[str, int]) -> Mapping[str, str]:
         return {}
@@ -27,6 +30,8 @@ class Admin:
         return {topic: self.ends[topic] for topic in topics if topic in self.ends}
 
     def delete(self, topics: Collection[str]) -> Mapping[str, str]:
+        if not self.answers:
+            raise TransportError("no answer")
         self.deleted.extend(topics)
         return {}
 
@@ -70,6 +75,30 @@ def test_a_topic_that_is_unused_at_two_further_checks_is_deleted_once(purging: P
     purging.check(ALONE)
     assert purging.admin.deleted == ["a"]
     assert len(purging.gateway.handler.monitors.purge) == 0
+
+
+def test_a_topic_is_deleted_although_the_last_events_were_confirmed_late(purging: Purging) -> None:
+    unsettled = {"a"}
+    purging.gateway.handler.monitors.purge.unsettled = lambda: unsettled
+    purging.check(ALONE)
+    purging.admin.ends["a"] = 6  # an event of this gateway
+    purging.check(ALONE)
+    unsettled.clear()
+    purging.check(ALONE)
+    assert purging.admin.deleted == []
+    purging.check(ALONE)
+    assert purging.admin.deleted == ["a"]
+
+
+def test_a_deletion_that_kafka_has_not_answered_is_repeated_after_further_checks(purging: Purging) -> None:
+    purging.admin.answers = False
+    purging.check(ALONE)
+    purging.check(ALONE)
+    purging.admin.answers = True
+    purging.check(ALONE)
+    assert purging.admin.deleted == []
+    purging.check(ALONE)
+    assert purging.admin.deleted == ["a"]
 
 
 def test_no_topic_is_deleted_by_default(new_gateway: Callable[..., Any]) -> None:
