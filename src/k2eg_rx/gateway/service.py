@@ -32,8 +32,8 @@ _CLOSE_TIMEOUT = 2.0  # seconds for each part
 # read so slowly that 5,000 records were always in flight, and those of a fast snapshot waited in the publisher.
 _SWITCH_INTERVAL = 0.001
 # New objects between passes of the garbage collector; by default 700. A gateway has a dozen of them for each value that
-# waits for Kafka, and looked through all of them several times a second. Each get
-# leaves some 90 that only the collector can free.
+# waits for Kafka, and looked through all of them several times a second. Each get leaves some 90 that
+# only the collector can free.
 _COLLECTED_OBJECTS = 10_000
 _STOP_CHECK = 1.0  # seconds between checks of the event that a caller may set; signals need none
 

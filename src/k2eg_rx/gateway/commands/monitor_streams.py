@@ -98,6 +98,11 @@ class Monitor:
         self.latest: PVValue | None = None
         self.since: int | None = None
 
+    @property
+    def published_until(self) -> int | None:
+        """The time of the PV's last published value in nanoseconds; None if it is unknown."""
+        return self.since if self.latest is None else time_of(self.latest)
+
     def notice(self, reason: str, number: int) -> OutgoingRecord:
         """Returns the record that tells clients of updates that are not published."""
         return notice(self.topic, self.name, reason, number)

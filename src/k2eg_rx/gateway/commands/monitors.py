@@ -18,7 +18,7 @@ from k2eg_rx.gateway.commands.channels import Channels
 from k2eg_rx.gateway.commands.connections import Connection
 from k2eg_rx.gateway.commands.limits import OVER_LIMIT, MonitorShare, Usage
 from k2eg_rx.gateway.commands.messages import ConnectionRecord, OutgoingRecord, PVValue, reply
-from k2eg_rx.gateway.commands.monitor_streams import CommandStream, HeldValues, Monitor, time_of
+from k2eg_rx.gateway.commands.monitor_streams import CommandStream, HeldValues, Monitor
 from k2eg_rx.gateway.commands.monitor_targets import (
     MonitorDefinition,
     MonitorKey,
@@ -233,7 +233,7 @@ class Monitors:
         monitor = self._active.get(key)
         if monitor is None or self._channels.latest(monitor.address) is None:  # there are none
             return False
-        return 0 < (_published_until(monitor) or 0) < time
+        return 0 < (monitor.published_until or 0) < time
 
     def end(self, key: MonitorKey) -> int | None:
         """Ends a monitor; returns the time of its last published value in nanoseconds, None if it is unknown."""
@@ -241,7 +241,7 @@ class Monitors:
         if monitor is None:
             return None
         monitor.end()
-        return _published_until(monitor)
+        return monitor.published_until
 
     def _activate(
         self,
@@ -378,10 +378,6 @@ class Monitors:
         monitor.end()
         self.purge.add(monitor.topic, monitor.address.name)
         self.on_expired(monitor)
-
-
-def _published_until(monitor: Monitor) -> int | None:
-    return monitor.since if monitor.latest is None else time_of(monitor.latest)
 
 
 def _connection_record(monitor: Monitor, connection: Connection) -> OutgoingRecord:
