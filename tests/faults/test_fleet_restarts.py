@@ -18,6 +18,15 @@ def wait_for_values(application: Application, names: list[str], more: int = 20) 
     )
 
 
+def assert_nothing_is_missing_or_twice(application: Application, names: list[str], topic: str) -> None:
+    """Checks the values of PVs, and the iterations of a recurring snapshot; with `application.changed`."""
+    for name in names:
+        steps = [step for step in pairwise(application.values[name]) if step[1] != step[0] + 1]
+        assert not steps, f"values of {name} are missing, or there twice"
+    numbers = application.iterations[topic]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 def test_a_rolling_restart_loses_and_repeats_nothing(site: Any, application: Application, ioc: Any) -> None:
     members = [site.gateway(epics=ioc.variables) for _ in range(2)]
     wait_for_members(site, 2)
@@ -40,12 +49,8 @@ def test_a_rolling_restart_loses_and_repeats_nothing(site: Any, application: App
     now = owners(application, names)
     with application.changed:
         assert all(now[name] != before[name] for name in names), "all have moved"
-        for name in names:
-            steps = [step for step in pairwise(application.values[name]) if step[1] != step[0] + 1]
-            assert not steps, f"values of {name} are missing, or there twice"
+        assert_nothing_is_missing_or_twice(application, names, every)
         assert application.iterations[topic] == list(range(1, triggers + 1))
-        numbers = application.iterations[every]
-        assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_members_that_end_while_others_take_over_lose_and_repeat_nothing(
@@ -63,11 +68,7 @@ def test_members_that_end_while_others_take_over_lose_and_repeat_nothing(
         wait_for_members(site, 2)
         wait_for_values(application, names)
     with application.changed:
-        for name in names:
-            steps = [step for step in pairwise(application.values[name]) if step[1] != step[0] + 1]
-            assert not steps, f"values of {name} are missing, or there twice"
-        numbers = application.iterations[every]
-        assert numbers == list(range(1, len(numbers) + 1))
+        assert_nothing_is_missing_or_twice(application, names, every)
 
 
 def test_a_fleet_goes_on_after_a_restart_of_kafka(make_apache_kafka: Any, make_site: Any, make_ioc: Any) -> None:

@@ -88,10 +88,13 @@ class Source:
         self.is_member = True
         self.is_assigned = True
         self.number = 1  # of the assignment
+        self.is_closed = threading.Event()
 
     def read(self, topic: str) -> None: ...
     def confirm(self, done: Callable[[], None]) -> None: ...
-    def close(self, timeout: float) -> None: ...
+
+    def close(self, timeout: float) -> None:
+        self.is_closed.set()
 
     def in_session(self) -> bool:
         return self.is_member
@@ -159,6 +162,13 @@ class Member:
         while self.late:
             self.late.pop(0)()
 
+    def leave(self) -> threading.Thread:
+        """Lets the gateway leave the fleet; returns the thread that waits for the others, once it has begun."""
+        leaving = threading.Thread(target=self.fleet.leave)
+        leaving.start()
+        assert self.source.is_closed.wait(60.0)
+        return leaving
+
     def publish_held(self) -> None:
         held, self.held = self.held, []
         for record in held:
@@ -211,6 +221,26 @@ class Site:
         self.assign((member, ALL))
         member.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
         return member
+
+    def add_waiting_owner(self) -> tuple[Member, Member, Member]:
+        """Returns an owner that has published 1 and 2, the next one, which waits for its release, and a third gateway.
+
+        Kafka does not confirm what the first one has published. The PV has the value 6.
+        """
+        first = self.add_owner()
+        second, third = self.add(), self.add()
+        self.update("a", 1)
+        first.is_confirmed = False
+        self.assign((first, set()), (second, ALL), seconds=0.15)
+        for value in range(2, 7):
+            self.update("a", value, 0.1)
+        return first, second, third
+
+    def join(self, leaving: threading.Thread) -> None:
+        """Lets time go on until a gateway has left."""
+        while leaving.is_alive():
+            self.advance(0.1)
+            leaving.join(0.01)
 
     def assign(self, *owned: tuple[Member, set[int]], seconds: float = 8.0) -> None:
         """Assigns partitions as the group does: once every gateway of it has given up those that it had."""
@@ -457,13 +487,7 @@ def test_an_owner_that_stays_behind_hands_over_after_four_seconds(site: Site) ->
 def test_an_owner_that_loses_a_partition_while_it_begins_publishes_all_that_it_holds(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = site.add_owner()
-    second, third = site.add(), site.add()
-    site.update("a", 1)
-    first.is_confirmed = False
-    site.assign((first, set()), (second, ALL), seconds=0.15)
-    for value in range(2, 7):
-        site.update("a", value, 0.1)
+    first, second, third = site.add_waiting_owner()
     with monkeypatch.context() as patch:
         patch.setattr(owner_module, "in_slices", lambda *_: None)  # the PVs' turn has not come yet
         first.is_confirmed = True
@@ -477,21 +501,13 @@ def test_an_owner_that_loses_a_partition_while_it_begins_publishes_all_that_it_h
 
 
 def test_an_owner_that_ends_while_it_waits_for_the_one_before_publishes_what_only_it_has(site: Site) -> None:
-    first = site.add_owner()
-    second, third = site.add(), site.add()
-    site.update("a", 1)
-    first.is_confirmed = False
-    site.assign((first, set()), (second, ALL), seconds=0.15)
-    for value in range(2, 7):
-        site.update("a", value, 0.1)
-    leaving = threading.Thread(target=second.fleet.leave)
-    leaving.start()
+    first, second, third = site.add_waiting_owner()
+    leaving = second.leave()
     site.assign((second, set()), (third, ALL), seconds=0.5)
     first.is_confirmed = True
     for value in range(7, 12):
         site.update("a", value, 0.1)
-    leaving.join(10.0)
-    assert not leaving.is_alive()
+    site.join(leaving)
     assert site.values("a") == list(range(1, 12))
     assert list(dict.fromkeys(site.publishers("a"))) == [first, second, third]
 
@@ -499,8 +515,7 @@ def test_an_owner_that_ends_while_it_waits_for_the_one_before_publishes_what_onl
 def test_a_gateway_that_ends_waits_until_the_log_has_what_it_has_published(site: Site) -> None:
     first, second = site.add_owner(), site.add()
     site.assign((first, {0, 1}), (second, {2, 3}))
-    leaving = threading.Thread(target=first.fleet.leave)
-    leaving.start()
+    leaving = first.leave()
     site.assign((first, set()), (second, ALL), seconds=0.0)
     first.log.append_seconds = 3.0
     for value in range(2, 7):
@@ -508,9 +523,7 @@ def test_a_gateway_that_ends_waits_until_the_log_has_what_it_has_published(site:
     assert not first.fleet.owner.tenures
     leaving.join(0.3)
     assert leaving.is_alive()
-    while leaving.is_alive():
-        site.advance(0.1)
-        leaving.join(0.01)
+    site.join(leaving)
     assert {entry.partition for entry in site.entries if entry.kind is Kind.RELEASED} >= {0, 1}
 
 
