@@ -82,14 +82,15 @@ class _Member(Receiver):
     """Reads nothing: the group only shares the partitions.
 
     Args:
-        on_giving_up: Called before this gateway gives its partitions up. They are others' after it has returned.
+        on_giving_up: Called before this gateway gives its partitions up, with whether a commit has shown that they were
+            its own until now. They are others' after it has returned.
         on_lost: Called when this gateway has lost partitions without giving them up.
     """
 
-    def __init__(self, on_giving_up: Callable[[], None], on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_giving_up: Callable[[bool], None], on_lost: Callable[[], None]) -> None:
         self._on_giving_up = on_giving_up
         self._on_lost = on_lost
-        self._has_given_up = False
+        self._gives_up = False
 
     def ready(self) -> bool:
         """Returns True."""
@@ -99,16 +100,17 @@ class _Member(Receiver):
         """Drops the records; the log is read as a whole elsewhere."""
 
     def reclaim_undelivered(self, partitions: Collection[Partition]) -> Offsets:  # noqa: ARG002
-        """Announces that the partitions are given up. Returns nothing: no record is to be delivered."""
-        self._on_giving_up()
-        self._has_given_up = True
+        """Returns nothing: no record is to be delivered. Called before partitions are given up."""
+        self._gives_up = True
         return {}
 
-    def on_revoked(self, partitions: Collection[Partition], *, handed_over: bool) -> None:  # noqa: ARG002
-        """Tells whether partitions were lost without being given up."""
-        if not self._has_given_up:
+    def on_revoked(self, partitions: Collection[Partition], *, handed_over: bool) -> None:
+        """Announces that the partitions are given up, or tells that they were lost."""
+        if self._gives_up:
+            self._on_giving_up(handed_over and bool(partitions))
+        else:
             self._on_lost()
-        self._has_given_up = False
+        self._gives_up = False
 
 
 class Publishing(Protocol):
@@ -238,9 +240,10 @@ class Fleet:
         if self._source is None:
             return
         self._scheduler.schedule_relative(_TICK, self._tick)
+        before = self._assignment
         self._check_session(self._source)
         self._ticks += 1
-        if self._ticks % _PROOF == 1:
+        if self._ticks % _PROOF == 1 or self._assignment not in (before, -1):
             self._source.confirm(lambda: None)
         assignment = self._source.assignment()
         # While this gateway is cut off, the assignment that it knows of may be over, and others have its partitions.
@@ -248,22 +251,35 @@ class Fleet:
             self.owner.assign(self._owned(assignment))
         self.owner.reserve()
 
-    def _on_giving_up(self) -> None:
+    def _on_giving_up(self, is_member: bool) -> None:
         """Announces that all partitions are given up, and waits until the log has it. On the poll thread.
 
         The group assigns partitions anew when every gateway of it has done this. So a gateway that is assigned one
         reads the announcement of an owner that is alive before its own claim, however slow that owner is.
+
+        Args:
+            is_member: Whether the group has accepted a commit just now. A member that has just joined may not have
+                proven its session before; nor one that has waited long for others to give up their partitions.
         """
-        assignment = None if self._source is None else self._source.assignment()
+        source = self._source
+        assignment = None if source is None else source.assignment()
+        is_member = is_member or (source is not None and source.in_session())
         announced = threading.Event()
-        call_soon(self._scheduler, partial(self.announce, assignment, announced.set))
+        call_soon(self._scheduler, partial(self.announce, assignment, announced.set, is_member=is_member))
         announced.wait(_ANNOUNCE)
 
-    def announce(self, assignment: Assignment | None, done: Callable[[], None]) -> None:
-        """Announces that the partitions of an assignment are given up; calls `done` when the log has it."""
+    def announce(self, assignment: Assignment | None, done: Callable[[], None], *, is_member: bool) -> None:
+        """Announces that the partitions of an assignment are given up.
+
+        Args:
+            assignment: The assignment.
+            done: Called when the log has it.
+            is_member: Whether the partitions were this gateway's until now. One that was cut off hands nothing over:
+                others have taken it.
+        """
         if assignment is not None:
             self._given_up = assignment.number
-        self.owner.announce(done)
+        self.owner.announce(done, is_member=is_member)
 
     def _check_session(self, source: RecordSource) -> None:
         """Allows publishing for a while, unless this gateway was not heard of for too long.

@@ -200,16 +200,15 @@ class Owner:
                 self._scheduler, work, partial(self._prepare, tenure), partial(self._await_values, tenure)
             )
 
-    def announce(self, done: Callable[[], None]) -> None:
+    def announce(self, done: Callable[[], None], *, is_member: bool) -> None:
         """Announces that this gateway hands all its partitions over, as the group assigns them anew.
-
-        A gateway that was cut off from the group hands nothing over: others have taken it.
 
         Args:
             done: Called when the log has it.
+            is_member: Whether they were its own until now; it announces nothing otherwise.
         """
         self._is_rebalancing = True
-        self._announce_each(self._claimed() if self._outlet.in_session() else (), done)
+        self._announce_each(self._claimed() if is_member else (), done)
 
     def hand_over_all_but(self, kept: Collection[int], done: Callable[[], None]) -> None:
         """Announces that this gateway, which was cut off and is back, hands over what the group has assigned to others.

@@ -103,6 +103,7 @@ class GroupPollLoop(PollLoop):
         self._unconfirmed: deque[Callable[[], None]] = deque()  # any thread adds, the poll thread takes
         self._committer = Committer()  # of the present consumer
         self._has_failed = False  # whether the latest proof was not accepted
+        self._proves = False  # whether its session is to be proven by commits
         self.ownership = Ownership(self._properties)
         # Released topics: their records count as not received. Any thread adds, the poll thread removes; each access is
         # one atomic operation.
@@ -178,6 +179,7 @@ class GroupPollLoop(PollLoop):
 
         One commit is for all calls before it. With one for each, more would be waiting after one that has blocked.
         """
+        self._proves = True
         self._unconfirmed.append(done)
         self.queue(self._confirm_all)
 
@@ -193,8 +195,13 @@ class GroupPollLoop(PollLoop):
 
         Where none were received, the offset at which reading has begun proves the session.
         """
-        starts = {key: offset for key, offset in self.lag.starts.items() if offset >= 0}
-        self._commit_as_proof(consumer, starts | self._received, dict(self._received))
+        self._commit_as_proof(consumer, self._starts | self._received, dict(self._received))
+
+    @property
+    def _starts(self) -> dict[Partition, int]:
+        """The offsets at which reading has begun, but of deleted topics."""
+        starts = self.lag.starts.items()
+        return {key: offset for key, offset in starts if offset >= 0 and key[0] not in self._deleted}
 
     def _commit_as_proof(
         self, consumer: Consumer, offsets: Mapping[Partition, int], received: Mapping[Partition, int] | None = None
@@ -229,11 +236,12 @@ class GroupPollLoop(PollLoop):
         if not self._joining:
             self._initial_offsets.commit(consumer)
         self._reclaim(consumer, self._received.keys())
-        failure = self._commit(consumer, self._received.items())
+        keys = self._received.keys() | self.lag.starts.keys()
+        failure = self._commit_given_up(consumer, keys)
         while failure is not None and failure.code() in REBALANCE_ERRORS and time.monotonic() < self._deadline:
             consumer.pause(consumer.assignment())
             consumer.poll(_PAUSED_POLL)
-            failure = self._commit(consumer, self._received.items())
+            failure = self._commit_given_up(consumer, keys)
         if failure is not None:
             self._warn_uncommitted(len(self._received), failure)
         self._on_given_up(list(self.lag.starts), handed_over=failure is None)
@@ -244,6 +252,16 @@ class GroupPollLoop(PollLoop):
         leave_group(consumer)
         super()._leave(consumer)
         self._committer.close()
+
+    def _commit_given_up(self, consumer: Consumer, keys: Collection[Partition]) -> KafkaError | None:
+        """Commits what was received of partitions that are given up.
+
+        Where nothing was, the offsets at which reading has begun prove that they were this member's until now, if its
+        session is to be proven.
+        """
+        received = {key: offset for key, offset in self._received.items() if key in keys}
+        starts = {key: offset for key, offset in self._starts.items() if key in keys} if self._proves else {}
+        return self._commit(consumer, (received or starts).items())
 
     def _warn_uncommitted(self, count: int, failure: KafkaError) -> None:
         _log.warning(
@@ -271,9 +289,9 @@ class GroupPollLoop(PollLoop):
         self.arrivals.reset()
         lost = list(self.lag.starts)
         self._on_given_up(lost, handed_over=False)
+        self._subscribed, self._joining = frozenset(), False  # first, since other threads look at these and the next
         self._forget(set(lost))
         self.forget(topic_partitions((key, 0) for key in lost))
-        self._subscribed, self._joining = frozenset(), False
         self._blocked_since, self._paused = None, False
         self._subscribe(new)
 
@@ -433,11 +451,10 @@ class GroupPollLoop(PollLoop):
         return offset
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._joining = False
-        self.assignments += 1
         self.arrivals.reset()
         if self._closing:
             consumer.assign(partitions)
+            self._joining = False
             return
         committed = fetch_committed(consumer, partitions, lambda: self._closing)
         if committed is None:
@@ -450,6 +467,8 @@ class GroupPollLoop(PollLoop):
             starts = self._with_epochs(begin.items())
         assign_validated(consumer, starts, starts)
         self.lag.add(starts)
+        self.assignments += 1
+        self._joining = False  # last, since other threads look at all three
         if self._paused:
             consumer.pause(starts)
         else:
@@ -459,7 +478,7 @@ class GroupPollLoop(PollLoop):
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         keys = set(map(partition_of, partitions))
         self._reclaim(consumer, keys)
-        failure = self._commit(consumer, [(key, offset) for key, offset in self._received.items() if key in keys])
+        failure = self._commit_given_up(consumer, keys)
         if failure is not None:
             self._warn_uncommitted(len(keys), failure)
         self._on_given_up(keys, handed_over=failure is None)

@@ -86,18 +86,22 @@ class Source:
     def __init__(self) -> None:
         self.owned: set[int] = set()
         self.is_member = True
+        self.is_proven = True  # a commit has shown that
         self.is_assigned = True
         self.number = 1  # of the assignment
+        self.proofs = 0  # how often a commit was asked for
         self.is_closed = threading.Event()
 
     def read(self, topic: str) -> None: ...
-    def confirm(self, done: Callable[[], None]) -> None: ...
+
+    def confirm(self, done: Callable[[], None]) -> None:
+        self.proofs += 1
 
     def close(self, timeout: float) -> None:
         self.is_closed.set()
 
     def in_session(self) -> bool:
-        return self.is_member
+        return self.is_member and self.is_proven
 
     def assignment(self) -> Assignment | None:
         if not self.is_assigned:
@@ -222,13 +226,17 @@ class Site:
         member.command("monitor", pv_name="pva://a", monitor_dest_topic="a", uri_keys=True)
         return member
 
-    def add_waiting_owner(self) -> tuple[Member, Member, Member]:
+    def add_waiting_owner(self, *, is_proven: bool = True) -> tuple[Member, Member, Member]:
         """Returns an owner that has published 1 and 2, the next one, which waits for its release, and a third gateway.
 
         Kafka does not confirm what the first one has published. The PV has the value 6.
+
+        Args:
+            is_proven: Whether the next one has shown that it is in the group.
         """
         first = self.add_owner()
         second, third = self.add(), self.add()
+        second.source.is_proven = is_proven
         self.update("a", 1)
         first.is_confirmed = False
         self.assign((first, set()), (second, ALL), seconds=0.15)
@@ -247,7 +255,8 @@ class Site:
         announced: list[Member] = []
         members = [member for member in self.members if member.source.is_member]
         for member in members:
-            member.fleet.announce(member.source.assignment(), partial(announced.append, member))
+            done = partial(announced.append, member)
+            member.fleet.announce(member.source.assignment(), done, is_member=True)
         self.advance(0.01)
         assert {*announced} == {*members}
         for member in members:
@@ -498,6 +507,41 @@ def test_an_owner_that_loses_a_partition_while_it_begins_publishes_all_that_it_h
         site.update("a", value, 0.1)
     assert site.values("a") == list(range(1, 12))
     assert list(dict.fromkeys(site.publishers("a"))) == [first, second, third]
+
+
+def test_an_owner_that_loses_a_partition_before_it_has_proven_its_session_hands_it_over(site: Site) -> None:
+    """It has joined the group just now. The group has accepted a commit when it gave its partitions up."""
+    first, second, third = site.add_waiting_owner(is_proven=False)
+    site.assign((second, set()), (third, ALL), seconds=0.15)
+    second.source.is_proven = first.is_confirmed = True
+    for value in range(7, 12):
+        site.update("a", value, 0.1)
+    assert site.values("a") == list(range(1, 12))
+    assert list(dict.fromkeys(site.publishers("a"))) == [first, second, third]
+
+
+@pytest.mark.parametrize("is_proven", [False, True])
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_a_member_announces_that_it_gives_up_its_partitions_if_they_were_its_own_until_now(
+    site: Site, monkeypatch: pytest.MonkeyPatch, handed_over: bool, is_proven: bool
+) -> None:
+    monkeypatch.setattr(fleet_module, "_ANNOUNCE", 0.0)  # time goes on only here
+    member = site.add_owner()
+    member.source.is_proven = is_proven
+    partitions = {(TOPIC, number) for number in ALL}
+    member.receiver.reclaim_undelivered(partitions)
+    member.receiver.on_revoked(partitions, handed_over=handed_over)
+    site.advance(0.01)
+    announced = [entry for entry in site.entries if entry.kind is Kind.HANDING_OVER]
+    assert len(announced) == (len(ALL) if handed_over or is_proven else 0)
+
+
+def test_a_session_is_proven_as_soon_as_partitions_are_assigned(site: Site) -> None:
+    member = site.add()
+    for number in range(2, 5):
+        member.source.number, proofs = number, member.source.proofs
+        site.advance(0.1)
+        assert member.source.proofs == proofs + 1
 
 
 def test_an_owner_that_ends_while_it_waits_for_the_one_before_publishes_what_only_it_has(site: Site) -> None:

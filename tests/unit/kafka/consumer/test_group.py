@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import OFFSET_END, OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
@@ -18,8 +18,9 @@ from k2eg_rx.kafka.connection.health import Health
 from k2eg_rx.kafka.connection.status_events import StatusEvents
 from k2eg_rx.kafka.consumer import group, group_offsets, ownership
 from k2eg_rx.kafka.consumer.group import GroupPollLoop
+from k2eg_rx.kafka.consumer.source import GroupSource
 from k2eg_rx.kafka.metadata.topic_subscription import TopicSubscription
-from k2eg_rx.transport.interfaces import Receiver, Record, Span
+from k2eg_rx.transport.interfaces import Assignment, Receiver, Record, Span
 
 Offsets = dict[tuple[str, int], int]
 
@@ -773,3 +774,55 @@ def test_a_commit_proves_the_session_even_if_no_record_was_received(harness, mon
     harness.consumer.commit_errors = [KafkaError.UNKNOWN_MEMBER_ID]
     harness.poll_loop.confirm(harness.consumer)
     assert not proven()
+
+
+@pytest.mark.parametrize("is_proven", [False, True])
+def test_a_member_that_gives_up_partitions_shows_that_they_were_its_own(harness, is_proven):
+    """It has received nothing of them, and the time for its next proof has not come."""
+    harness.revoke()
+    harness.assign()
+    harness.consumer.group.clear()
+    if is_proven:
+        harness.poll_loop.confirm_soon(lambda: None)  # not carried out yet
+    harness.revoke()
+    assert harness.consumer.group == ({("t", 0): 2} if is_proven else {}), "no commit unless it is asked for"
+    assert harness.revoked[1:] == [({("t", 0)}, True)]
+
+
+def test_a_member_whose_last_proof_is_refused_hands_nothing_over(harness):
+    harness.revoke()
+    harness.assign()
+    harness.poll_loop.confirm_soon(lambda: None)
+    harness.consumer.commit_errors = [KafkaError.UNKNOWN_MEMBER_ID]
+    harness.revoke()
+    assert harness.revoked[1:] == [({("t", 0)}, False)]
+
+
+def test_an_assignment_is_seen_with_its_partitions_or_not_at_all(harness, monkeypatch):
+    """Other threads look at it while the consumer waits for the coordinator."""
+    monkeypatch.setattr(harness.poll_loop, "start", lambda: None)
+    source = GroupSource(cast("Any", None), lambda _: harness.poll_loop)
+    seen: list[Assignment | None] = []
+    for name in ("committed", "assign", "unassign", "commit", "resume", "subscribe"):
+        method = getattr(harness.consumer, name)
+
+        def watched(*args, method=method, **kwargs):
+            seen.append(source.assignment())
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(harness.consumer, name, watched)
+    forget = harness.poll_loop.forget
+
+    def watched_forget(partitions):
+        forget(partitions)
+        seen.append(source.assignment())
+
+    monkeypatch.setattr(harness.poll_loop, "forget", watched_forget)
+    first = source.assignment()
+    harness.revoke()
+    harness.assign()
+    second = source.assignment()
+    harness.poll_loop._resume_on(harness.consumer, harness.consumer)
+    owned = frozenset({("t", 0)})
+    assert (first, second) == (Assignment(1, 1, owned), Assignment(1, 2, owned))
+    assert {*seen} == {None, first, second}
