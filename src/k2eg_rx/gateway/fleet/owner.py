@@ -56,6 +56,7 @@ _CONNECT_AT_LEISURE = 6.0
 _RELEASE_AT_LEISURE = 10.0
 _CATCH_UP = 4.0  # seconds that a former owner has to publish what the new one does not hold
 _FLUSH = 5.0  # seconds that Kafka may take to confirm what a former owner has published
+_NEVER = 1 << 63  # as a time in nanoseconds
 _STEP = 0.02  # seconds between looks at what is waited for
 _RESERVED = 1000  # iteration numbers that an owner may use before it has to reserve more: a second at the highest rate
 
@@ -87,7 +88,9 @@ class Tenure:
         epoch: The epoch that it has claimed last.
         streams: The subscriptions to the messages of its snapshots, by topic.
         times: The time of the last value of each monitor that the owner before has published, in nanoseconds.
-        next_times: The time of the first value of each monitor that the next owner holds.
+        told: The names of the monitors of which its claim has the time of the first value.
+        next_times: The time of the first value of each monitor that the next owner holds; 0 if it holds none. Monitors
+            that it did not know when it wrote its claim are missing until it holds a value.
         first_numbers: The number of the first iteration of each snapshot that has not begun, by topic.
         reserved: The first iteration number of each snapshot that is not reserved.
         ending: The monitors and snapshots that have ended, until the log says so.
@@ -105,6 +108,7 @@ class Tenure:
         self.epoch = 0
         self.streams: dict[str, SerialDisposable] = {}
         self.times: Mapping[str, int] = {}
+        self.told: Collection[str] = ()
         self.next_times: Mapping[str, int] = {}
         self.first_numbers: dict[str, int] = {}
         self.reserved: dict[str, int] = {}
@@ -305,33 +309,40 @@ class Owner:
             patience = _CONNECT_AT_LEISURE if tenancy.is_handing_over else _CONNECT
             if tenancy.is_vacant or self._clock() >= began + patience:
                 return True
-            wanted = self._desired.monitors_in(tenure.partition)
-            return all(self._monitors.has_value(each.key) or self._denial(each) for each in wanted)
+            return self._have_values(self._desired.monitors_in(tenure.partition))
 
-        self._when(tenure, is_ready, partial(self._claim, tenure))
+        self._when(tenure.timer, is_ready, partial(self._claim, tenure))
 
-    def _when(self, tenure: Tenure, is_true: Callable[[], bool], action: Callable[[], None]) -> None:
-        """Does something once a condition is true, unless the tenure's timer is used for something else."""
+    def _have_values(self, wanted: Iterable[MonitorDefinition]) -> bool:
+        return all(self._monitors.has_value(each.key) or self._denial(each) for each in wanted)
+
+    def _when(self, timer: SerialDisposable, is_true: Callable[[], bool], action: Callable[[], None]) -> None:
+        """Does something once a condition is true, unless the timer is used for something else."""
         if is_true():
             action()
             return
 
         def look(_scheduler: abc.SchedulerBase, _state: object = None) -> None:
-            self._when(tenure, is_true, action)
+            self._when(timer, is_true, action)
 
-        tenure.timer.disposable = self._scheduler.schedule_relative(_STEP, look)
+        timer.disposable = self._scheduler.schedule_relative(_STEP, look)
 
     def _claim(self, tenure: Tenure) -> None:
         if self._is_rebalancing:
-            self._when(tenure, lambda: not self._is_rebalancing, partial(self._claim, tenure))
+            self._when(tenure.timer, lambda: not self._is_rebalancing, partial(self._claim, tenure))
             return
         if tenure.partition not in self._assigned:
             self.drop(tenure)
             return
         tenure.stage, tenure.announced = Stage.CLAIMED, False
         tenure.epoch = self.tenancies[tenure.partition].next_epoch(int(self._clock() * 1000))
-        keys = [each.key for each in self._desired.monitors_in(tenure.partition)]
-        first = {monitor_name(key): self._monitors.first_held(key) for key in keys}
+        tenure.told = ()
+        self._write_claim(tenure, list(self._desired.monitors_in(tenure.partition)))
+
+    def _write_claim(self, tenure: Tenure, held: Iterable[MonitorDefinition]) -> None:
+        """Writes that this gateway is the owner, and the times of the first values that it holds of monitors."""
+        first = {monitor_name(each.key): self._monitors.first_held(each.key) for each in held}
+        tenure.told = {*tenure.told, *first}
         value = {"owner": self._name, "epoch": tenure.epoch, "first": first}
         self._append(tenure.partition, Kind.OWNER, str(tenure.partition), value, lambda _: None)
 
@@ -349,6 +360,8 @@ class Owner:
         elif counts:
             tenure.next_times = first
             self._on_lost(tenure)
+        elif (owner, epoch) == (tenancy.owner, tenancy.epoch):
+            tenure.next_times = {**tenure.next_times, **first}
 
     def _on_owned(self, tenure: Tenure, tenancy: Tenancy) -> None:
         if tenure.stage is Stage.LIVE:  # the log was made anew
@@ -365,7 +378,26 @@ class Owner:
             patience = _RELEASE_AT_LEISURE if tenancy.was_handing_over(tenure.epoch) else _RELEASE
             return tenancy.may_begin(tenure.epoch) or self._clock() >= began + patience
 
-        self._when(tenure, may_begin, partial(self._on_vacant, tenure, tenancy))
+        self._when(tenure.timer, may_begin, partial(self._on_vacant, tenure, tenancy))
+        self._tell_unknown(tenure)
+
+    def _tell_unknown(self, tenure: Tenure) -> None:
+        """Completes the claim once there are values of monitors before it in the log that were read after it.
+
+        The owner before publishes them until then.
+        """
+        wanted = self._desired.monitors_in(tenure.partition)
+        unknown = [each for each in wanted if monitor_name(each.key) not in tenure.told]
+
+        def is_done() -> bool:
+            return tenure.stage is not Stage.WAITING or self._have_values(unknown)
+
+        def tell() -> None:
+            if tenure.stage is Stage.WAITING:
+                self._write_claim(tenure, unknown)
+
+        if unknown:
+            self._when(tenure.work, is_done, tell)
 
     def _on_vacant(self, tenure: Tenure, tenancy: Tenancy) -> None:
         """Publishes from now on, or passes on what this gateway has if it has lost the partition meanwhile."""
@@ -534,8 +566,10 @@ class Owner:
             self._go_live(tenure, key)  # those whose turn has not come
         deadline = self._clock() + _CATCH_UP
 
+        unknown = _NEVER if tenancy.owner != self._name else 0
+
         def is_before(key: MonitorKey) -> bool:
-            return self._monitors.is_before(key, tenure.next_times.get(monitor_name(key), 0))
+            return self._monitors.is_before(key, tenure.next_times.get(monitor_name(key), unknown))
 
         def is_done() -> bool:
             if self._clock() >= deadline:
@@ -545,7 +579,7 @@ class Owner:
             behind[:] = filter(is_before, behind)
             return not behind
 
-        self._when(tenure, is_done, lambda: self._release(tenure, flush=self._outlet.in_session()))
+        self._when(tenure.timer, is_done, lambda: self._release(tenure, flush=self._outlet.in_session()))
 
     def _release(self, tenure: Tenure, *, flush: bool) -> None:
         """Stops publishing a partition, and writes what was published when that is confirmed."""
@@ -572,7 +606,9 @@ class Owner:
             done = not tenure.streams and all(self._outlet.is_settled(*lane) for lane in lanes)
             return done or self._clock() >= deadline
 
-        self._when(tenure, is_done, lambda: self._released(tenure, Release(tenure.epoch, times, tenure.next_numbers)))
+        self._when(
+            tenure.timer, is_done, lambda: self._released(tenure, Release(tenure.epoch, times, tenure.next_numbers))
+        )
 
     def _released(self, tenure: Tenure, release: Release) -> None:
         for stream in tenure.streams.values():

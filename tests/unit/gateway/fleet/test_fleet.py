@@ -509,6 +509,37 @@ def test_an_owner_that_loses_a_partition_while_it_begins_publishes_all_that_it_h
     assert list(dict.fromkeys(site.publishers("a"))) == [first, second, third]
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_monitor_that_the_next_owner_learns_of_after_its_claim_loses_no_update(site: Site, is_known: bool) -> None:
+    """It was requested just before the claim."""
+    first, second = site.add_owner(), site.add()
+    second.log.is_stuck = not is_known
+    first.command("monitor", pv_name="pva://b", monitor_dest_topic="b", uri_keys=True)
+    site.update("b", 1)
+    site.assign((first, set()), (second, ALL), seconds=0.15)
+    for value in range(2, 15):
+        if value == 5:
+            second.log.is_stuck = False
+            second.log.read()
+        site.update("a", value, 0.1)
+        site.update("b", value)
+    assert site.values("b") == list(range(1, 15))
+    assert site.values("a") == list(range(2, 15))
+    assert list(dict.fromkeys(site.publishers("b"))) == [first, second]
+    claims = [
+        entry for entry in site.entries if entry.kind is Kind.OWNER and entry.value["owner"] == second.fleet._name
+    ]
+    assert len(claims) == len(ALL) + (not is_known)
+
+
+def test_an_owner_does_not_wait_for_a_monitor_that_the_next_one_cannot_connect(site: Site) -> None:
+    first, second = site.add_owner(), site.add()
+    site.update("a", 1)
+    second.is_late = True
+    site.assign((first, set()), (second, ALL), seconds=6.5)
+    assert not first.fleet.owner.tenures
+
+
 def test_an_owner_that_loses_a_partition_before_it_has_proven_its_session_hands_it_over(site: Site) -> None:
     """It has joined the group just now. The group has accepted a commit when it gave its partitions up."""
     first, second, third = site.add_waiting_owner(is_proven=False)
@@ -554,6 +585,15 @@ def test_an_owner_that_ends_while_it_waits_for_the_one_before_publishes_what_onl
     site.join(leaving)
     assert site.values("a") == list(range(1, 12))
     assert list(dict.fromkeys(site.publishers("a"))) == [first, second, third]
+
+
+def test_a_gateway_that_ends_alone_waits_for_no_other(site: Site) -> None:
+    member = site.add_owner()
+    site.update("a", 1)
+    leaving = member.leave()
+    site.advance(0.5)
+    assert not member.fleet.owner.tenures
+    site.join(leaving)
 
 
 def test_a_gateway_that_ends_waits_until_the_log_has_what_it_has_published(site: Site) -> None:
