@@ -43,7 +43,7 @@ from k2eg_rx.gateway.fleet.entries import (
     key_of,
 )
 from k2eg_rx.gateway.fleet.handlers import FleetHandlers
-from k2eg_rx.gateway.fleet.owner import Append, Outlet, Owner, Stage
+from k2eg_rx.gateway.fleet.owner import RELEASE_AT_LEISURE, Append, Outlet, Owner, Stage
 from k2eg_rx.gateway.fleet.state_log import KafkaStateLog
 from k2eg_rx.gateway.runtime.context import GatewayContext
 from k2eg_rx.gateway.runtime.event_loop import call_soon
@@ -69,6 +69,9 @@ _PROOF = 5  # ticks between commits that show that this gateway is in the group
 # Seconds that the last look allows publishing. With the half of a session that a commit proves, they must be less than
 # a session, which is 6 s at least.
 _ALLOWED = 1.0
+# Seconds from the announcement that this gateway hands its partitions over, in which no other publishes them: the next
+# owner waits for the release for longer, from its claim on, which comes later. So a rebalance may take as long.
+_LEASE = 0.8 * RELEASE_AT_LEISURE
 _RETRY = 0.5  # seconds until an entry that Kafka has not confirmed is written again
 _HAND_OVER = 12.0  # seconds that others may take to go on when a gateway ends; one or two are usual
 _LEAVE = 2.0  # seconds to leave the group
@@ -183,7 +186,8 @@ class Fleet:
         self._carried_out: set[str] = set()
         self._leavers: frozenset[str] = frozenset()
         self._ticks = 0
-        self._until = 0.0  # by `elapsed`: until then this gateway may publish
+        self._until = 0.0  # by `elapsed`: until then this gateway may publish, as it is in the group
+        self._leased_until = 0.0  # likewise, as others wait for it while the group assigns the partitions anew
         self._assignment = -1  # the number of the group's assignment at the last look
         self._given_up = -1  # the number of the latest assignment that is over
         self._lapsed = False
@@ -208,7 +212,7 @@ class Fleet:
 
     def may_publish(self) -> bool:
         """Returns whether no other gateway can have taken over what this one publishes, without its knowing."""
-        return elapsed() < self._until and not self._lapsed
+        return elapsed() < max(self._until, self._leased_until) and not self._lapsed
 
     def state(self) -> FleetState | None:
         """Returns the present state; None if this gateway works alone, as Kafka has refused the topic. Any thread."""
@@ -241,15 +245,24 @@ class Fleet:
             return
         self._scheduler.schedule_relative(_TICK, self._tick)
         before = self._assignment
-        self._check_session(self._source)
+        self._look(self._source)
         self._ticks += 1
         if self._ticks % _PROOF == 1 or self._assignment not in (before, -1):
-            self._source.confirm(lambda: None)
-        assignment = self._source.assignment()
-        # While this gateway is cut off, the assignment that it knows of may be over, and others have its partitions.
-        if assignment is not None and assignment.number != self._given_up and not (self._leaving or self._lapsed):
-            self.owner.assign(self._owned(assignment))
+            self._source.confirm(partial(call_soon, self._scheduler, partial(self._look, self._source)))
         self.owner.reserve()
+
+    def _look(self, source: RecordSource) -> None:
+        """Takes over what the group has assigned, once a commit has shown that this gateway is in it.
+
+        While it is cut off, the assignment that it knows of may be over, and others have its partitions.
+        """
+        self._check_session(source)
+        assignment = source.assignment()
+        if assignment is None or assignment.number == self._given_up or self._leaving or self._lapsed:
+            return
+        if source.in_session():
+            self._leased_until = 0.0
+            self.owner.assign(self._owned(assignment))
 
     def _on_giving_up(self, is_member: bool) -> None:
         """Announces that all partitions are given up, and waits until the log has it. On the poll thread.
@@ -279,7 +292,14 @@ class Fleet:
         """
         if assignment is not None:
             self._given_up = assignment.number
-        self.owner.announce(done, is_member=is_member)
+        leased_until = elapsed() + _LEASE
+
+        def on_announced() -> None:
+            if is_member and self._until > 0:
+                self._leased_until = leased_until
+            done()
+
+        self.owner.announce(on_announced, is_member=is_member)
 
     def _check_session(self, source: RecordSource) -> None:
         """Allows publishing for a while, unless this gateway was not heard of for too long.
@@ -297,7 +317,7 @@ class Fleet:
                 self._is_resuming = True
                 resume = partial(self.log.catch_up, partial(self._resume, source, assignment))
                 self.owner.hand_over_all_but(self._owned(assignment), resume)
-        elif 0 < self._until <= now and not is_same:
+        elif 0 < max(self._until, self._leased_until) <= now and not is_same:
             self._pause()
         elif in_session:
             self._until = now + _ALLOWED

@@ -53,7 +53,7 @@ _CONNECT = 0.5
 _RELEASE = 0.2
 # Seconds for each, if the owner before has announced that it hands the partition over: it is alive, and may be slow.
 _CONNECT_AT_LEISURE = 6.0
-_RELEASE_AT_LEISURE = 10.0
+RELEASE_AT_LEISURE = 10.0
 _CATCH_UP = 4.0  # seconds that a former owner has to publish what the new one does not hold
 _FLUSH = 5.0  # seconds that Kafka may take to confirm what a former owner has published
 _NEVER = 1 << 63  # as a time in nanoseconds
@@ -194,7 +194,7 @@ class Owner:
         self._assigned, self._is_rebalancing = partitions, False
         for tenure in self._claimed():
             is_given_up = tenure.partition not in partitions
-            if is_given_up is not tenure.announced and self._outlet.in_session():
+            if is_given_up is not tenure.announced:
                 self._announce(tenure, lambda _: None, is_given_up=is_given_up)
         for partition in sorted(partitions - self.tenures.keys()):
             tenure = self.tenures[partition] = Tenure(partition)
@@ -375,7 +375,7 @@ class Owner:
         began = self._clock()
 
         def may_begin() -> bool:
-            patience = _RELEASE_AT_LEISURE if tenancy.was_handing_over(tenure.epoch) else _RELEASE
+            patience = RELEASE_AT_LEISURE if tenancy.was_handing_over(tenure.epoch) else _RELEASE
             return tenancy.may_begin(tenure.epoch) or self._clock() >= began + patience
 
         self._when(tenure.timer, may_begin, partial(self._on_vacant, tenure, tenancy))
