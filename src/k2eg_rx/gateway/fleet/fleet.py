@@ -191,6 +191,7 @@ class Fleet:
         self._assignment = -1  # the number of the group's assignment at the last look
         self._given_up = -1  # the number of the latest assignment that is over
         self._lapsed = False
+        self._losses = 0  # how often the group has given partitions to others without this gateway's consent
         self._is_resuming = False
         self._leaving = False
         self._gone = threading.Event()
@@ -205,7 +206,7 @@ class Fleet:
     def _join(self) -> None:
         if self.log.started.exception() is None and self._source is None and not self._leaving:
             self._desired.partitions = self.log.partitions
-            member = _Member(self._on_giving_up, lambda: call_soon(self._scheduler, self._pause))
+            member = _Member(self._on_giving_up, lambda: call_soon(self._scheduler, self._on_lost))
             self._source = self._transport.events(member, f"{self._options.group}-state")
             self._source.read(self.log.topic)
             self._tick()
@@ -297,6 +298,8 @@ class Fleet:
         def on_announced() -> None:
             if is_member and self._until > 0:
                 self._leased_until = leased_until
+                if self._lapsed:
+                    self.log.catch_up(partial(self._go_on, self._losses))
             done()
 
         self.owner.announce(on_announced, is_member=is_member)
@@ -330,6 +333,10 @@ class Fleet:
             self._lapsed = True
             _log.warning("publishing paused: reason=no contact to the group of gateways, others may have taken over")
 
+    def _on_lost(self) -> None:
+        self._losses += 1
+        self._pause()
+
     def _resume(self, source: RecordSource, assignment: Assignment) -> None:
         """Publishes again, unless the group has assigned the partitions anew meanwhile.
 
@@ -339,8 +346,13 @@ class Fleet:
         self._is_resuming = False
         now = source.assignment()
         if source.in_session() and now is not None and now.number == assignment.number:
-            self._lapsed = False
             self._until = elapsed() + _ALLOWED
+            self._go_on(self._losses)
+
+    def _go_on(self, losses: int) -> None:
+        """Publishes again after a pause, as the log was read, unless partitions were lost since a number of losses."""
+        if self._lapsed and losses == self._losses:
+            self._lapsed = False
             _log.info("publishing resumed: partitions=%d", len(self.owner.tenures))
 
     def _append(

@@ -623,6 +623,31 @@ def test_an_owner_that_ends_while_it_waits_for_the_one_before_publishes_what_onl
     assert list(dict.fromkeys(site.publishers("a"))) == [first, second, third]
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_an_owner_that_ends_after_it_was_cut_off_publishes_what_waits(site: Site, is_lost: bool) -> None:
+    """The group has accepted a commit when it left: others have taken over what they say in the log, and no more."""
+    first, second = site.add_owner(), site.add()
+    site.assign((first, {1, 2, 3}), (second, {0}))
+    site.cut_off_while_updated("a")
+    assert not first.fleet.may_publish()
+    for member in site.members:
+        member.source.is_member = True
+    leaving = first.leave()
+    waiting: list[Callable[[], None]] = []
+    first.log.catch_up = waiting.append
+    site.assign((first, set()), (second, ALL), seconds=0.1)
+    if is_lost:
+        first.receiver.on_revoked({}, handed_over=False)
+        site.advance(0.01)
+    waiting.pop()()
+    first.publish_held()
+    for value in range(3, 10):
+        site.update("a", value, 0.1)
+    site.join(leaving)
+    assert site.values("a") == ([1] if is_lost else [1, 2]) + list(range(3, 10))
+    assert site.publishers("a")[-1] is second
+
+
 def test_a_gateway_that_ends_alone_waits_for_no_other(site: Site) -> None:
     member = site.add_owner()
     site.update("a", 1)
