@@ -624,7 +624,9 @@ def test_an_owner_that_ends_while_it_waits_for_the_one_before_publishes_what_onl
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
-def test_an_owner_that_ends_after_it_was_cut_off_publishes_what_waits(site: Site, is_lost: bool) -> None:
+def test_an_owner_that_ends_after_it_was_cut_off_publishes_what_waits(
+    site: Site, monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
     """The group has accepted a commit when it left: others have taken over what they say in the log, and no more."""
     first, second = site.add_owner(), site.add()
     site.assign((first, {1, 2, 3}), (second, {0}))
@@ -634,7 +636,7 @@ def test_an_owner_that_ends_after_it_was_cut_off_publishes_what_waits(site: Site
         member.source.is_member = True
     leaving = first.leave()
     waiting: list[Callable[[], None]] = []
-    first.log.catch_up = waiting.append
+    monkeypatch.setattr(first.log, "catch_up", waiting.append)
     site.assign((first, set()), (second, ALL), seconds=0.1)
     if is_lost:
         first.receiver.on_revoked({}, handed_over=False)
