@@ -25,6 +25,7 @@ _PORT_TAKEN = "port was unavailable"  # rsrv then listens on another port, which
 _PORT_ATTEMPTS = 3  # another process may take a port before the IOC binds it, which is rare
 _KEPT_LINES = 50  # enough for the errors of dbLoadRecords
 _EXIT_SECONDS = 1.0  # to exit after the end of input; usually 0.1 s
+_DRAIN_SECONDS = 0.5  # to read the rest of its output; with the above less than a stack has for all its parts
 
 # The child ends when its input does, even if this process is killed. A copy of the pipe in a forked sibling would keep
 # the input open, so the child also checks its parent twice a second. (PR_SET_PDEATHSIG exists on Linux only and acts
@@ -100,7 +101,7 @@ class _Attempt:
             _log.debug("IOC killed, as it did not exit: pid=%d seconds=%g", self.process.pid, _EXIT_SECONDS)
             self.process.kill()
             self.process.wait()
-        self._drain.join(_EXIT_SECONDS)
+        self._drain.join(_DRAIN_SECONDS)
         if self.process.stdout is not None and not self._drain.is_alive():
             self.process.stdout.close()
 
