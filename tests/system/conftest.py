@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 import pytest
 import reactivex as rx
@@ -36,9 +36,24 @@ TIMEOUT = 60.0  # seconds until something that should happen is missing
 _T = TypeVar("_T")
 
 
-def running_gateways() -> list[Gateway]:
-    """Returns the gateways of this process."""
-    return [thing for thing in gc.get_objects() if type(thing) is Gateway]
+_gateways: WeakSet[Gateway] = WeakSet()  # of this process
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gateways_are_known() -> Iterator[None]:
+    """Remembers each gateway that is made.
+
+    `gc.get_objects` would refer to the tuples that other threads are making, which then fail with `SystemError`.
+    """
+    make = Gateway.__init__
+
+    def remember(self: Gateway, *arguments: object, **keywords: object) -> None:
+        make(self, *arguments, **keywords)  # type: ignore[arg-type]
+        _gateways.add(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Gateway, "__init__", remember)
+        yield
 
 
 @pytest.hookimpl(wrapper=True)
@@ -46,7 +61,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     """Adds the state of this process's gateways to the report of a failed test, and what changes within a second."""
     report = yield
     if report.failed:
-        gateways = running_gateways()
+        gateways = list(_gateways)
         lines: list[str] = []
         for _ in range(2):
             lines += [f"{gateway.metrics}\n{gateway.state()}" for gateway in gateways]
@@ -114,7 +129,7 @@ def monitors_end_with_their_module() -> Iterator[None]:
     The gateway does not know their listeners on the embedded broker, and would publish them for the whole session.
     """
     yield
-    for gateway in running_gateways():
+    for gateway in list(_gateways):
         call_soon(gateway._loop, partial(gateway._handler.expire, {}))
 
 
