@@ -201,6 +201,19 @@ def test_commands_are_answered_over_kafka_once_start_returns(settings: Settings)
     assert {"error": 0, "reply_id": "id", "x": {"value": "x"}} in bodies
 
 
+def test_updates_are_published_if_the_thread_that_was_to_wake_the_gateway_is_held_up(
+    memory: GatewayUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.gateway.start()
+    memory.send_command("monitor", pv_name="pva://a", monitor_dest_topic="replies")
+    post_value = memory.provider.subscriber_of("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(UpdateQueue, "_wake", lambda _: None)
+        post_value({"value": 1})
+    post_value({"value": 2})
+    assert [body["a"] for body in memory.reader.bodies(3) if "a" in body] == [{"value": 1}, {"value": 2}]
+
+
 def test_values_that_kafka_does_not_accept_are_answered_by_small_records(settings: Settings) -> None:
     settings = replace(settings, producer={"message.max.bytes": "2000"})
     transport = KafkaTransport(settings)

@@ -330,6 +330,7 @@ class Gateway:
 
     def _beat(self, _state: object = None) -> None:
         self._heartbeat = time.monotonic()
+        self._handler.channels.queue.check()
 
     def _set_status(self, status: TransportStatus) -> None:
         self._status = status

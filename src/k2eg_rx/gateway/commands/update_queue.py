@@ -4,14 +4,18 @@ EPICS can produce updates faster than Kafka accepts them for longer than memory 
 with more than one waiting update loses its oldest one for each new one; losses are counted and logged. So a PV's latest
 value is never lost, and a slow PV loses nothing because of a fast one.
 
-Thread safety: EPICS threads enqueue and never block; a lock guards the queues.
+Thread safety: EPICS threads enqueue and never block; a lock guards the queues. The thread whose update finds the queue
+empty wakes the event loop. The others rely on it, so the event loop looks once a second whether that has happened: any
+thread may be held up for long, where it collects garbage, by the end of an object of a C library.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, cast
 
 from k2eg_rx.gateway.runtime.context import GatewayContext
@@ -86,8 +90,11 @@ class UpdateQueue:
         self._order: deque[UpdateSource] = deque()  # one entry per waiting update
         self._bytes = 0
         self._scheduled = False
+        self._waker = 0  # the thread that was to wake the event loop last
+        self._overdue = RateLimitedWarning(_log, "the event loop was not woken for EPICS updates {} times")
         self._pace = context.update_pace
         self._delivered = context.scheduler.now - self._pace  # time of the last delivery
+        self._left_since: datetime | None = None  # that of the last look, if updates were waiting
 
     @property
     def waiting(self) -> int:
@@ -116,6 +123,8 @@ class UpdateQueue:
             else:
                 self._order.append(source)
             wake, self._scheduled = not self._scheduled, True
+            if wake:
+                self._waker = threading.get_ident()
         if wake:
             self._wake()
 
@@ -123,6 +132,18 @@ class UpdateQueue:
         now = self._scheduler.now
         due = max(now, self._delivered + self._pace)
         call_later(self._scheduler, (due - now).total_seconds(), self._drain)
+
+    def check(self) -> None:
+        """Delivers updates that were waiting at the last call and are still: no thread has woken the event loop.
+
+        Called on its thread, from time to time.
+        """
+        if self._order and self._delivered == self._left_since:
+            frame = sys._current_frames().get(self._waker)  # pyright: ignore[reportPrivateUsage]
+            place = "its end" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            self._overdue.count(f"waiting={len(self._order)} thread={self._waker} at={place}")
+            self._drain()
+        self._left_since = self._delivered if self._order else None
 
     def _take_batch(self) -> list[tuple[UpdateSource, Structure | None]]:
         batch: list[tuple[UpdateSource, Structure | None]] = []
