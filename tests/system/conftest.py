@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Generic, TypeVar
 from weakref import WeakSet
@@ -47,6 +47,7 @@ def gateways_are_known() -> Iterator[None]:
     """
     make = Gateway.__init__
 
+    @wraps(make)
     def remember(self: Gateway, *arguments: object, **keywords: object) -> None:
         make(self, *arguments, **keywords)  # type: ignore[arg-type]
         _gateways.add(self)
