@@ -452,10 +452,16 @@ class GroupPollLoop(PollLoop):
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.arrivals.reset()
-        if self._closing:
-            consumer.assign(partitions)
+        try:
+            if self._closing:
+                consumer.assign(partitions)
+            else:
+                self._read_assigned(consumer, partitions)
+        finally:  # last, since other threads look at these and the partitions
+            self.assignments += 1
             self._joining = False
-            return
+
+    def _read_assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed = fetch_committed(consumer, partitions, lambda: self._closing)
         if committed is None:
             self._unresolved.update(map(partition_of, partitions))
@@ -467,8 +473,6 @@ class GroupPollLoop(PollLoop):
             starts = self._with_epochs(begin.items())
         assign_validated(consumer, starts, starts)
         self.lag.add(starts)
-        self.assignments += 1
-        self._joining = False  # last, since other threads look at all three
         if self._paused:
             consumer.pause(starts)
         else:
