@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from confluent_kafka import OFFSET_END, OFFSET_INVALID, KafkaError, KafkaException, Message, TopicPartition
@@ -827,3 +828,11 @@ def test_an_assignment_is_seen_with_its_partitions_or_not_at_all(harness, monkey
     assert (first, second) == (Assignment(1, 1, owned), Assignment(1, 2, owned))
     assert None in seen
     assert {*seen} <= {None, first, second}
+
+
+def test_a_member_whose_assignment_raised_is_not_joining_for_ever(harness, monkeypatch):
+    harness.revoke()
+    monkeypatch.setattr(group, "assign_validated", Mock(side_effect=KafkaException(KafkaError(KafkaError._STATE))))
+    with pytest.raises(KafkaException):
+        harness.assign()
+    assert harness.poll_loop.is_assigned
