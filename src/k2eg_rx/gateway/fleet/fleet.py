@@ -350,7 +350,11 @@ class Fleet:
             self._go_on(self._losses)
 
     def _go_on(self, losses: int) -> None:
-        """Publishes again after a pause, as the log was read, unless partitions were lost since a number of losses."""
+        """Publishes again after a pause, once the log was read; not if partitions were lost meanwhile.
+
+        Args:
+            losses: The number of losses before the log was read.
+        """
         if self._lapsed and losses == self._losses:
             self._lapsed = False
             _log.info("publishing resumed: partitions=%d", len(self.owner.tenures))

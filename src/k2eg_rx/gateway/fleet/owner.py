@@ -523,8 +523,7 @@ class Owner:
                 self._append(partition, Kind.NUMBERS, snapshot.topic, until, lambda _: None)
             if tenure.stage is Stage.LIVE:
                 tenure.epoch, tenure.announced = self.tenancies[partition].next_epoch(time_ms), False
-                value = {"owner": self._name, "epoch": tenure.epoch}
-                self._append(partition, Kind.OWNER, str(partition), value, lambda _: None)
+                self._write_claim(tenure, ())
 
     def _on_lost(self, tenure: Tenure) -> None:
         """Lets another owner publish a partition.
@@ -565,7 +564,6 @@ class Owner:
         for key in behind:
             self._go_live(tenure, key)  # those whose turn has not come
         deadline = self._clock() + _CATCH_UP
-
         unknown = _NEVER if tenancy.owner != self._name else 0
 
         def is_before(key: MonitorKey) -> bool:

@@ -836,3 +836,12 @@ def test_a_member_whose_assignment_raised_is_not_joining_for_ever(harness, monke
     with pytest.raises(KafkaException):
         harness.assign()
     assert harness.poll_loop.is_assigned
+
+
+def test_a_proof_commits_no_offset_of_a_deleted_topic(harness):
+    """It would apply to a new topic of that name."""
+    harness.queue_halt()
+    harness.step()
+    harness.consumer.group.clear()
+    harness.poll_loop.confirm(harness.consumer)
+    assert harness.consumer.group == {}
